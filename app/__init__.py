@@ -1,0 +1,1 @@
+"""The faces: the `countgen` command and the demo."""

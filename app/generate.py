@@ -1,0 +1,266 @@
+"""`countgen generate`: from a prompt to pictures with the right count, before and after."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from itertools import count as numbers
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
+
+if TYPE_CHECKING:
+    from countgen import Models, Result, Run, Target
+
+METHODS = ("auto", "search", "noise", "plain")
+MAX_IMAGES = 10_000
+_FINDINGS = ("latents", "counts", "judge_counts", "confirmed", "evaluations")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "generate",
+        help="draw pictures",
+        description="Draw pictures of a prompt such as 'a photo of seven apples', each before and after steering.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("prompt", metavar="PROMPT", help="what to draw, with the count in words or digits")
+    parser.add_argument("--method", choices=METHODS, default="auto", help="how to reach the count (%(default)s)")
+    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
+    parser.add_argument(
+        "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
+    )
+    parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
+    parser.add_argument(
+        "--seed", action="extend", type=seeds_in, metavar="N|A-B", help="a seed or a range; repeatable (0)"
+    )
+    parser.add_argument("--images", type=_positive, metavar="N", help="pictures from consecutive seeds (1)")
+    parser.add_argument(
+        "--count", action="append", metavar="NAME=N", help="what to count, where the prompt does not say it clearly"
+    )
+    parser.add_argument(
+        "--until", choices=("critic", "judge"), default="critic", help="whose agreement ends the work (%(default)s)"
+    )
+    parser.add_argument("--max-seconds", type=_seconds, metavar="S", help="time limit for each picture")
+    parser.add_argument("--max-steps", type=_positive, metavar="N", help="limit of steps for each picture")
+    parser.add_argument("--max-evaluations", type=_positive, metavar="N", help="limit of model evaluations (400)")
+    parser.add_argument("--out", type=Path, default=Path("pictures"), metavar="FOLDER", help="where to (%(default)s)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw, write and report every picture; returns the exit code.
+
+    Raises:
+        ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
+    """
+    from countgen.images import check_writable
+    from countgen.prompts import parse, targets_from
+
+    seeds = _seeds(options)
+    folder = check_writable(options.out)
+    targets = targets_from(",".join(options.count)) if options.count else None
+    if targets is None:
+        parse(options.prompt)  # an unreadable prompt is refused before the models are loaded
+    device = _device(options.device)
+
+    import countgen
+
+    critics = tuple(options.critic) if options.critic else None
+    if options.quiet or options.json or not sys.stderr.isatty():
+        _hide_loading_bars()
+    models = countgen.load(options.backbone, critics=critics, judge=options.judge, device=device)
+    text = not options.json and not options.quiet
+    records: list[dict[str, Any]] = []
+    interrupted = False
+    for seed in seeds:
+        drawing = _prepared(options, models, targets, seed)
+        if text and not records:
+            print(f"asked for: {_said(drawing.targets)}")
+        interrupted = _draw(drawing, options, f"seed {seed}")
+        if drawing.best is None:  # interrupted before the first candidate
+            break
+        result = drawing.result()
+        records.append(_written(result, folder, options.prompt))
+        if text:
+            _report(records[-1])
+        if interrupted:
+            break
+    right = sum(record["verified"] for record in records)
+    if options.json:
+        print(json.dumps({"prompt": options.prompt, "images": records, "right": right, "interrupted": interrupted}))
+    elif text and len(records) > 1:
+        print(f"the judge agrees with {right} of {len(records)} pictures")
+    if interrupted:
+        return INTERRUPTED
+    return OK if right == len(seeds) else NOT_REACHED
+
+
+def _hide_loading_bars() -> None:
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _prepared(options: argparse.Namespace, models: Models, targets: tuple[Target, ...] | None, seed: int) -> Run:
+    from countgen import Run
+
+    return Run(
+        options.prompt,
+        models,
+        targets=targets,
+        method=options.method,
+        seed=seed,
+        max_seconds=options.max_seconds,
+        max_evaluations=options.max_evaluations,
+        until=options.until,
+    )
+
+
+def _draw(drawing: Run, options: argparse.Namespace, label: str) -> bool:
+    """Work until the run ends; True where the user interrupted it."""
+    from tqdm import tqdm
+
+    # disable=None: no bar where standard error is no terminal.
+    silent = True if options.quiet or options.json else None
+    try:
+        with tqdm(desc=label, unit="step", total=options.max_steps, disable=silent, leave=False) as bar:
+            for number, step in enumerate(drawing, start=1):
+                soft = " ".join(f"{value:.1f}" for value in step.soft_counts)
+                hard = " ".join(map(str, step.counts))
+                bar.set_postfix_str(f"{step.phase} loss {step.loss:.2f} soft count {soft} count {hard}", refresh=False)
+                bar.update()
+                if number == options.max_steps:
+                    break
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _written(result: Result, folder: Path, prompt: str) -> dict[str, Any]:
+    """Write both pictures, recipe inside, and return the record of the result."""
+    from countgen.images import save_png
+
+    # The plain picture needs no more than the seed; what was found out is about the other one.
+    plain = {key: value for key, value in result.recipe.items() if key not in _FINDINGS}
+    plain |= {"method": "plain", "candidate_seed": result.seed}
+    before_path, after_path = _free_paths(folder, f"{slug(prompt)}-{result.seed}")
+    before = save_png(result.before, before_path, plain)
+    after = save_png(result.image, after_path, result.recipe)
+    return {
+        "seed": result.seed,
+        "before": str(before),
+        "after": str(after),
+        "targets": {target.object_name: target.target_count for target in result.targets},
+        "counts": list(result.counts),
+        "judge_counts": list(result.judge_counts),
+        "confirmed": result.confirmed,
+        "verified": result.verified,
+        "method": result.method,
+        "steps": result.steps,
+        "evaluations": result.evaluations,
+        "seconds": round(result.seconds, 3),
+        "stopped": result.stopped,
+    }
+
+
+def _free_paths(folder: Path, stem: str) -> tuple[Path, Path]:
+    """The first pair of names of which neither is taken."""
+    for number in numbers(1):
+        name = stem if number == 1 else f"{stem}-{number}"
+        pair = folder / f"{name}-before.png", folder / f"{name}-after.png"
+        if not any(path.exists() for path in pair):
+            return pair
+    raise AssertionError("numbers do not end")
+
+
+def _report(record: dict[str, Any]) -> None:
+    verdict = "right" if record["verified"] else "NOT what was asked"
+    print(
+        f"seed {record['seed']}: critic counts {_joined(record['counts'])}, judge counts "
+        f"{_joined(record['judge_counts'])}: {verdict} ({record['method']}, {record['steps']} steps, "
+        f"{record['evaluations']} evaluations, {record['seconds']:.1f} s)"
+    )
+    if record["stopped"]:
+        print(f"  stopped early: {record['stopped']}")
+    print(f"  {record['before']}\n  {record['after']}")
+
+
+def _joined(counts: list[int]) -> str:
+    return " and ".join(map(str, counts))
+
+
+def _said(targets: tuple[Target, ...]) -> str:
+    return " and ".join(f"{target.target_count} x {target.object_name}" for target in targets)
+
+
+def slug(prompt: str) -> str:
+    """A file name from a prompt: lower-case letters, digits and hyphens, at most 60 characters."""
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "picture"
+
+
+def seeds_in(text: str) -> list[int]:
+    """Seeds from "7" or "0-3", both ends included.
+
+    Raises:
+        argparse.ArgumentTypeError: another form, a range that runs backwards, or one of more than 10 000.
+    """
+    match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; write 7 or 0-3")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not first <= last < first + MAX_IMAGES:
+        raise argparse.ArgumentTypeError(f"{text!r} must run upwards and hold at most {MAX_IMAGES} seeds")
+    return list(range(first, last + 1))
+
+
+def _seeds(options: argparse.Namespace) -> list[int]:
+    seeds = list(dict.fromkeys(options.seed or [0]))
+    if options.images is None:
+        return seeds
+    if len(seeds) > 1:
+        raise ValueError("--images counts up from one seed; give either one --seed with it or a range like --seed 0-3")
+    return list(range(seeds[0], seeds[0] + options.images))
+
+
+def _device(name: str | None) -> str | None:
+    """A device that is there.
+
+    Raises:
+        ValueError: torch does not know the name, or this machine has no such device.
+    """
+    if name is None:
+        return None
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"no device {name!r} here: {reason}; use --device cpu") from error
+    return name
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds

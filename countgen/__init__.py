@@ -1,0 +1,44 @@
+"""Make text-to-image models draw the number of objects the prompt asks for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from countgen.errors import CountGenError
+    from countgen.run import METHODS, Result, Run, generate
+    from countgen.models import Models, load
+    from countgen.prompts import Target, parse
+    from countgen.step import Budget, Step
+
+__version__ = "0.1.0"
+__all__ = [
+    "METHODS",
+    "Budget",
+    "CountGenError",
+    "Models",
+    "Result",
+    "Run",
+    "Step",
+    "Target",
+    "generate",
+    "load",
+    "parse",
+]
+
+_HOMES = {
+    "errors": ("CountGenError",),
+    "run": ("METHODS", "Result", "Run", "generate"),
+    "models": ("Models", "load"),
+    "prompts": ("Target", "parse"),
+    "step": ("Budget", "Step"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, so that `countgen --help` does not wait for torch and diffusers.
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"countgen.{module}"), name)
+    raise AttributeError(f"module 'countgen' has no attribute {name!r}")

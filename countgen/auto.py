@@ -1,0 +1,76 @@
+"""Search a few seeds in a batch, then refine the nearest by gradient; repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from countgen.backbones import Backbone, PromptEmbeds
+from countgen.noise import NoiseSettings, refine
+from countgen.prompts import Target
+from countgen.search import Accept, SearchSettings, confirmed, draw
+from countgen.step import Budget, Step
+from critics.base import Critic
+
+
+@dataclass(frozen=True)
+class AutoSettings:
+    """How search and refinement share the work. The defaults are those that `benchmarks.tuning` chose.
+
+    Attributes:
+        search: how seeds are drawn.
+        noise: how the nearest are refined.
+        num_searches: batches drawn before each refinement.
+        num_refined: of the nearest candidates, refined together.
+    """
+
+    search: SearchSettings = field(default_factory=SearchSettings)
+    noise: NoiseSettings = field(default_factory=lambda: NoiseSettings(num_optimization_steps=8))
+    num_searches: int = 2
+    num_refined: int = 3
+
+
+def search_and_refine(
+    backbone: Backbone,
+    critics: Sequence[Critic],
+    embeds: PromptEmbeds,
+    targets: Sequence[Target],
+    seed: int,
+    budget: Budget,
+    settings: AutoSettings | None = None,
+    accept: Accept = confirmed,
+) -> Iterator[Step]:
+    """Alternate between drawing seeds and refining the nearest, until one is accepted or the budget is spent.
+
+    Raises:
+        NonFiniteLossError: the loss is not a number; the message names the step.
+    """
+    settings = settings or AutoSettings()
+    waiting: list[Step] = []
+    index = 0
+    for number, seeds in enumerate(settings.search.batches(seed), start=1):
+        drawn = sorted(
+            draw(backbone, critics, embeds, targets, seeds, budget, settings.search, index),
+            key=lambda step: step.rank,
+            reverse=True,
+        )
+        yield drawn[0]
+        if accept(drawn[0]) or not budget.left:
+            return
+        index += 1
+        # One that is confirmed and yet not accepted has nothing left to refine.
+        waiting = sorted((s for s in (*waiting, *drawn) if not s.confirmed), key=lambda s: s.rank, reverse=True)
+        if number % settings.num_searches:
+            continue
+        chosen, waiting = waiting[: settings.num_refined], waiting[settings.num_refined :]
+        latents = torch.stack([step.latents for step in chosen])
+        chosen_seeds = [step.seed for step in chosen]
+        for step in refine(
+            backbone, critics, embeds, targets, latents, chosen_seeds, budget, settings.noise, index
+        ):
+            yield step
+            if accept(step) or not budget.left:
+                return
+            index = step.index + 1

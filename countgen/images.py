@@ -1,0 +1,199 @@
+"""Pictures at the edges: tensors to PIL and back, PNG files that carry their own recipe, drawings for people."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from countgen.errors import ImageWriteError, RecipeError
+from critics.base import to_batch
+
+RECIPE_KEY = "countgen"
+"""Keyword of the PNG text chunk."""
+
+MAX_RECIPE_BYTES = 4 * 1024 * 1024
+"""Of JSON, both when written and when read. Tuned latents of 16 x 128 x 128 take 1.4 MiB of it."""
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """An 8-bit RGB picture from float (3, H, W), rounded as diffusers does; values outside [0, 1] are clipped."""
+    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+        raise ValueError(f"expected one RGB float picture (3, H, W), got {image.dtype} {tuple(image.shape)}")
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """RGB float32 (3, H, W) in [0, 1] from a picture of any mode."""
+    return to_batch(picture)[0]
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Make a folder, if it is not there, and prove that a file can be written into it.
+
+    Raises:
+        ImageWriteError: it cannot; the message says why.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ImageWriteError(error.errno, f"cannot write to the folder {folder}: {error.strerror}") from error
+
+
+def save_png(
+    image: Tensor | Image.Image, path: str | Path, recipe: Mapping[str, Any] | None = None, *, overwrite: bool = False
+) -> Path:
+    """Write a PNG whole or not at all, with its recipe inside.
+
+    Args:
+        image: RGB float (3, H, W) in [0, 1], or a picture.
+        path: where; its folder exists. A name that is taken is kept and "-2", "-3", ... appended to this one's.
+        recipe: what JSON can hold, at most 4 MiB of it; stored as the text chunk `countgen`.
+        overwrite: replace a file of that name.
+
+    Returns:
+        The path written.
+
+    Raises:
+        RecipeError: the recipe is no JSON or too long.
+        ImageWriteError: the disk is full, or the folder is missing or not writable.
+    """
+    path = Path(path)
+    picture = to_pil(image) if isinstance(image, Tensor) else image
+    text = None if recipe is None else _encoded(recipe)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".countgen-", suffix=".part", delete=False) as file:
+            temporary = Path(file.name)
+            info = PngInfo()
+            if text is not None:
+                info.add_text(RECIPE_KEY, text)
+            picture.save(file, format="PNG", pnginfo=info)
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is private to its owner; a picture is an ordinary file.
+        temporary.chmod(0o666 & ~_umask())
+        return _publish(temporary, path, overwrite)
+    except OSError as error:
+        raise ImageWriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _publish(temporary: Path, path: Path, overwrite: bool) -> Path:
+    """Give a finished file its name in one step; without `overwrite`, the first free name."""
+    if overwrite:
+        os.replace(temporary, path)
+        return path
+    number = 1
+    while True:
+        wanted = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        number += 1
+        # A hard link never replaces: two processes that save the same name get two files.
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.link(temporary, wanted)
+            except (PermissionError, NotImplementedError):  # a file system without hard links
+                if wanted.exists():
+                    continue
+                os.replace(temporary, wanted)
+            return wanted
+
+
+def _encoded(recipe: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(dict(recipe), allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecipeError(f"the recipe is not JSON: {error}; use numbers, strings, lists and dictionaries") from error
+    if len(text) > MAX_RECIPE_BYTES:
+        raise RecipeError(f"the recipe has {len(text)} bytes of JSON, at most {MAX_RECIPE_BYTES} are written")
+    return text
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The recipe inside a PNG that `save_png` wrote; the pixels are not decoded.
+
+    Raises:
+        FileNotFoundError: no such file.
+        RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            text = picture.info.get(RECIPE_KEY)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RecipeError(f"{path} is no readable PNG: {error}") from error
+    if not isinstance(text, str):
+        raise RecipeError(f"{path} holds no recipe; only pictures saved by countgen carry one, and editors drop it")
+    if len(text) > MAX_RECIPE_BYTES:
+        raise RecipeError(f"the recipe in {path} has {len(text)} characters, at most {MAX_RECIPE_BYTES} are read")
+    try:
+        recipe = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"the recipe in {path} is not JSON: {error}") from error
+    if not isinstance(recipe, dict):
+        raise RecipeError(f"the recipe in {path} is a JSON {type(recipe).__name__}, expected an object")
+    return recipe
+
+
+def draw_boxes(
+    image: Tensor | Image.Image,
+    boxes: Tensor | Iterable[Iterable[float]],
+    label: str,
+    *,
+    colour: str = "#e6194b",
+    enlarge: int = 1,
+) -> Image.Image:
+    """The picture with a frame around every counted object, and a label in the corner.
+
+    Args:
+        image: RGB float (3, H, W) in [0, 1], or a picture.
+        boxes: (K, 4) absolute-pixel xyxy in that picture.
+        label: for example "7 apples".
+        colour: of the frames, as PIL names colours.
+        enlarge: whole factor by which the picture grows first, so that small ones stay legible.
+    """
+    picture = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")
+    if enlarge > 1:
+        picture = picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
+    else:
+        picture = picture.copy()
+    canvas = ImageDraw.Draw(picture)
+    line = max(1, picture.width // 200)
+    for x1, y1, x2, y2 in boxes.tolist() if isinstance(boxes, Tensor) else boxes:
+        canvas.rectangle([v * enlarge for v in (x1, y1, x2, y2)], outline=colour, width=line)
+    font = ImageFont.load_default(size=max(10, picture.width // 18))
+    box = canvas.textbbox((3, 1), label, font=font)
+    canvas.rectangle((0, 0, box[2] + 3, box[3] + 3), fill=colour)
+    canvas.text((3, 1), label, fill="white", font=font)
+    return picture
+
+
+def side_by_side(before: Image.Image, after: Image.Image, gap: int = 8) -> Image.Image:
+    """Two pictures beside each other on white, top edges level."""
+    width, height = before.width + gap + after.width, max(before.height, after.height)
+    wide = Image.new("RGB", (width, height), "white")
+    wide.paste(before, (0, 0))
+    wide.paste(after, (before.width + gap, 0))
+    return wide

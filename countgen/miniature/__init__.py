@@ -1,0 +1,42 @@
+"""The embedded default: small trained models, and the rendered world they were trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from critics import Critic
+
+FOLDER = Path(__file__).parent
+"""Holds a stock pipeline folder per generator, and a folder per detector."""
+
+DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "miniature-yolo": (
+        "yolo",
+        {
+            "weights": FOLDER / "critic" / "model.safetensors",
+            "config": FOLDER / "critic" / "yolo11n.yaml",
+            "image_size": 128,
+            "threshold": 0.45,
+            "nms_iou": 0.5,
+        },
+    ),
+    "miniature-fcos": ("fcos", {"weights": FOLDER / "judge" / "model.safetensors"}),
+}
+"""The critic's file and its options, by short name."""
+
+CRITICS = ("miniature-yolo",)
+JUDGE = "miniature-fcos"
+
+
+def load_detector(name: str, device: str | torch.device = "cpu") -> Critic:
+    """Load one of `DETECTORS`; in records it goes by its short name."""
+    from critics import load
+
+    kind, options = DETECTORS[name]
+    critic = load(kind, **options, device=device)
+    critic.name = name
+    return critic

@@ -1,0 +1,179 @@
+"""The training stages of the miniature's detectors: critic (YOLO), judge (FCOS), heatmap (CenterNet) and density."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from countgen.miniature.train.detector_accuracy import Counter, density_counter, detector_counter, measure
+from countgen.miniature.train.detector_data import Batch, Pool, SceneSource, attack, degrade
+from countgen.miniature.train.detector_losses import Loss, density_loss, fcos_loss, heatmap_loss, yolo_loss
+from countgen.miniature.train.generator import FAMILIES, MINIATURE, read_generator
+from countgen.miniature.train.loop import StageSettings, train, update_average
+from countgen.miniature.world import OBJECT_NAMES
+from critics import density as density_model
+from critics.detectors import centernet, fcos, yolo
+from critics.weights import read, write
+
+WEIGHTS = "model.safetensors"
+ACCURACY = "accuracy.json"
+POOL_SIZE = 32768
+ATTACKED_SHARE = 4
+REFRESH_EVERY = 8
+MAX_GRAD_NORM = 10.0
+
+
+def critic(settings: StageSettings) -> None:
+    """Fine-tune the YOLO critic, hardened against the generator's pictures and against optimised ones."""
+    start = settings.init or MINIATURE / "critic"
+    weights = start / WEIGHTS if start.is_dir() else start
+    config = MINIATURE / "critic" / "yolo11n.yaml"
+    torch.manual_seed(settings.seed)
+    network, _ = yolo.build(config)
+    tensors, _, _ = read(weights)
+    network.load_state_dict(tensors)
+
+    def counter(average: Any) -> Counter:
+        names = OBJECT_NAMES
+        return detector_counter(
+            yolo.YoloCritic(average, names, name="yolo", image_size=128, threshold=0.45, nms_iou=0.5, steepness=4.0)
+        )
+
+    _fit(settings, network, lambda net: yolo_loss(net), counter, rate=3e-4, batch_size=96, sizes=(160,))
+    shutil.copyfile(config, settings.out / config.name)
+
+
+def judge(settings: StageSettings) -> None:
+    """Train the FCOS judge; it never sees the generator, so that it stays independent of it."""
+    torch.manual_seed(settings.seed)
+    network = fcos.build(len(OBJECT_NAMES))
+    if settings.init:
+        network.load_state_dict(read(settings.init)[0])
+
+    def counter(average: Any) -> Counter:
+        return detector_counter(fcos.FCOSCritic(average, OBJECT_NAMES))
+
+    _fit(settings, network, fcos_loss, counter, rate=1e-3, batch_size=40, hardened=False)
+
+
+def heatmap(settings: StageSettings) -> None:
+    """Train the CenterNet-style detector, hardened as the critic is."""
+    torch.manual_seed(settings.seed)
+    network = centernet.build(len(OBJECT_NAMES))
+    if settings.init:
+        network.load_state_dict(read(settings.init)[0])
+
+    def counter(average: Any) -> Counter:
+        return detector_counter(centernet.CenterNetCritic(average, OBJECT_NAMES))
+
+    def loss(net: nn.Module) -> Loss:
+        return heatmap_loss(net, settings.device)
+
+    _fit(settings, network, loss, counter, rate=2e-3, batch_size=160, sizes=(112, 144, 160))
+
+
+def density(settings: StageSettings) -> None:
+    """Train the density counter."""
+    torch.manual_seed(settings.seed)
+    network = density_model.build(len(OBJECT_NAMES))
+    if settings.init:
+        network.load_state_dict(read(settings.init)[0])
+
+    def loss(net: nn.Module) -> Loss:
+        return density_loss(net, len(OBJECT_NAMES), settings.device)
+
+    _fit(settings, network, loss, density_counter, rate=2e-3, batch_size=160)
+
+
+def _fit(
+    settings: StageSettings,
+    network: nn.Module,
+    make_loss: Callable[[Any], Loss],
+    counter: Callable[[Any], Counter],
+    *,
+    rate: float,
+    batch_size: int,
+    sizes: tuple[int, ...] = (),
+    hardened: bool = True,
+) -> None:
+    """Train, measure and export one detector.
+
+    Args:
+        settings: of the stage; `data` is the pipeline folder whose pictures it is hardened on, `number` the size
+            of the pool.
+        network: on the CPU, with its starting weights.
+        make_loss: from the network on its device.
+        counter: from the trained average.
+        rate: initial learning rate.
+        batch_size: pictures a step; a quarter of them attacked where `hardened`.
+        sizes: other heights and widths the pictures are sometimes shown at.
+        hardened: whether pictures in the generator's style and attacked ones are part of the training.
+    """
+    device = settings.device
+    folder = settings.data or FAMILIES["unet"].folder
+    generator, vae = read_generator(FAMILIES["unet"], folder)
+    generator, vae = generator.eval().requires_grad_(False).to(device), vae.to(device)
+    network = network.to(device).train()
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    source = SceneSource(vae, generator if hardened else None, settings.seed, device)
+    pool = Pool(source, settings.number or POOL_SIZE)
+    _picture(pool, settings.out)
+    loss = make_loss(network)
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate or rate, weight_decay=0.01)
+    number = settings.batch_size or batch_size
+    attacked = number // ATTACKED_SHARE if hardened else 0
+
+    def step(iteration: int, progress: float) -> dict[str, Any]:
+        if iteration % REFRESH_EVERY == REFRESH_EVERY - 1:
+            pool.refresh()
+        batch = pool.draw(number)
+        if attacked:
+            # Running statistics, as when the detector is used; and they must not learn from the attack.
+            network.eval()
+            worse = attack(_rows(batch, attacked), vae, loss)
+            network.train()
+            batch = _replace(batch, worse)
+        value = loss(degrade(batch, sizes))
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
+        optimizer.step()
+        update_average(average, network, iteration, decay=0.998)
+        return {"loss": value.detach(), "grad_norm": norm}
+
+    train(settings, {"network": network}, [optimizer], step, ema={"network": average})
+    settings.out.mkdir(parents=True, exist_ok=True)
+    # Fresh scenes: another seed than training's.
+    fresh = SceneSource(vae, generator, settings.seed + 7919, device)
+    per_kind = min(480, max(8, (settings.number or POOL_SIZE) // 64))
+    accuracy = measure(counter(average), fresh, per_kind)
+    write(settings.out / WEIGHTS, average.state_dict(), OBJECT_NAMES, accuracy["threshold"])
+    (settings.out / ACCURACY).write_text(json.dumps(accuracy, indent=2) + "\n")
+    print(json.dumps(accuracy), flush=True)
+
+
+def _rows(batch: Batch, number: int) -> Batch:
+    parts: list[Tensor] = [batch.images, batch.boxes, batch.labels, batch.present, batch.latents]
+    return Batch(*(part[:number] for part in parts))
+
+
+def _replace(batch: Batch, first: Batch) -> Batch:
+    """The batch with its first rows replaced by the attacked ones; their labels are the same."""
+    images = torch.cat([first.images, batch.images[len(first.images) :]])
+    return Batch(images, batch.boxes, batch.labels, batch.present, batch.latents)
+
+
+def _picture(pool: Pool, out: Path) -> None:
+    """Save some of the training pictures, for the eye."""
+    from torchvision.utils import save_image
+
+    out.mkdir(parents=True, exist_ok=True)
+    save_image(pool.parts[0][:64].float().cpu() / 255, out / "pool.png", nrow=8)

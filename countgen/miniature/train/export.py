@@ -1,0 +1,58 @@
+"""Write what was trained as a stock diffusers pipeline folder, fp16 safetensors."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from countgen.miniature.train.generator import Generator, read_pipeline
+from countgen.miniature.train.ode import solver
+
+
+def _half(module: nn.Module) -> nn.Module:
+    """A contiguous float16 copy on the CPU: safetensors refuses other memory formats."""
+    copied = copy.deepcopy(module).cpu().half().eval()
+    for tensor in (*copied.parameters(), *copied.buffers()):
+        tensor.data = tensor.data.contiguous()
+    return copied
+
+
+def export(generator: Generator, vae: nn.Module, folder: Path, *, one_step: bool) -> None:
+    """Write a folder that the family's stock pipeline class loads with `use_safetensors=True`.
+
+    Args:
+        generator: the weights, usually the moving average.
+        vae: the autoencoder that belongs to its latents.
+        folder: created or overwritten.
+        one_step: a student keeps the template's one-step scheduler, a teacher gets DPM-Solver++.
+    """
+    pipeline: Any = read_pipeline(generator.family.folder)
+    components = dict(pipeline.components)
+    denoiser = "unet" if generator.family.name == "unet" else "transformer"
+    components[denoiser] = _half(generator.denoiser)
+    for name, encoder in zip(("text_encoder", "text_encoder_2"), generator.text_encoders, strict=False):
+        components[name] = _half(encoder)
+    components["vae"] = _half(vae)
+    if not one_step:
+        components["scheduler"] = solver(generator)
+    if denoiser == "unet":
+        components["force_zeros_for_empty_prompt"] = False
+    type(pipeline)(**components).save_pretrained(folder, safe_serialization=True)
+
+
+def export_vae(vae: Any, scaling_factor: float, folder: Path) -> None:
+    """Write an autoencoder with its scaling factor as a diffusers component folder."""
+    copied: Any = _half(vae)
+    copied.register_to_config(scaling_factor=scaling_factor)
+    copied.save_pretrained(folder, safe_serialization=True)
+
+
+def place(module: nn.Module, device: str) -> nn.Module:
+    """Move a network to its device; convolutions run in channels-last order on CUDA, where that is faster."""
+    if device.startswith("cuda"):
+        return module.to(device, memory_format=torch.channels_last)
+    return module.to(device)

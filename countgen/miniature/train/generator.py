@@ -1,0 +1,186 @@
+"""A text-to-image generator as the training stages see it: captions in, v-predictions out, stock folders on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+LATENT_SHAPE = (4, 32, 32)
+MINIATURE = Path(__file__).parent.parent
+
+
+class Conditioning(NamedTuple):
+    """What a denoiser reads of a caption.
+
+    Attributes:
+        prompt_embeds: (B, L, D).
+        extra: (B, D) pooled embeddings of the U-Net family; bool (B, L) token mask of the PixArt family.
+    """
+
+    prompt_embeds: Tensor
+    extra: Tensor
+
+
+@dataclass(frozen=True)
+class Family:
+    """What differs between the two text-to-image families.
+
+    Attributes:
+        folder: the shipped one-step pipeline, template of classes, configs and tokenizers.
+        one_step_timestep: where the one-step student is called.
+        denoising_timesteps: where the student also learns plain denoising, so that more steps work.
+        ode_steps, guidance_scale: how the teacher makes its pairs.
+        focus: timesteps that 40 % of the teacher's training draws; there the layout is decided.
+    """
+
+    name: str
+    folder: Path
+    one_step_timestep: int
+    denoising_timesteps: tuple[int, ...]
+    ode_steps: int
+    guidance_scale: float
+    focus: tuple[int, int]
+
+
+FAMILIES = {
+    "unet": Family("unet", MINIATURE / "mini-sdxl-turbo", 999, (249, 499, 749), 10, 2.0, (500, 1000)),
+    "pixart": Family("pixart", MINIATURE / "mini-pixart-dmd", 400, (), 14, 4.5, (150, 700)),
+}
+
+
+class Generator(nn.Module):
+    """Denoiser and text encoders of one family, trained together; the VAE stays outside, see `vae`.
+
+    Read from a stock pipeline folder with `read_generator`.
+
+    Raises:
+        ValueError: the pipeline's scheduler is not for v-prediction.
+    """
+
+    def __init__(self, family: Family, pipeline: Any) -> None:
+        super().__init__()
+        self.family = family
+        self.denoiser: nn.Module = pipeline.unet if family.name == "unet" else pipeline.transformer
+        names = ("text_encoder", "text_encoder_2") if family.name == "unet" else ("text_encoder",)
+        self.text_encoders = nn.ModuleList([getattr(pipeline, name) for name in names])
+        self._tokenizers = [getattr(pipeline, name.replace("text_encoder", "tokenizer")) for name in names]
+        config = pipeline.scheduler.config
+        if config.prediction_type != "v_prediction":
+            raise ValueError(
+                f"the scheduler predicts {config.prediction_type!r}; training here is in v_prediction: set "
+                "prediction_type in the folder's scheduler_config.json and train the teacher for it"
+            )
+        spread = 0.5 if config.beta_schedule == "scaled_linear" else 1.0
+        betas = torch.linspace(config.beta_start**spread, config.beta_end**spread, 1000, dtype=torch.float64)
+        self.register_buffer("alphas_cumprod", (1 - betas ** (1 / spread)).cumprod(0).float(), persistent=False)
+        self.scheduler_config = dict(config)
+
+    def tokenize(self, captions: Sequence[str]) -> Tensor:
+        """int16 (B, 2, 32): token ids of both encoders (U-Net), or token ids and their mask (PixArt)."""
+        rows = [
+            tokenizer(list(captions), padding="max_length", max_length=32, truncation=True, return_tensors="pt")
+            for tokenizer in self._tokenizers
+        ]
+        second = rows[1].input_ids if len(rows) == 2 else rows[0].attention_mask
+        return torch.stack([rows[0].input_ids, second], 1).to(torch.int16)
+
+    def encode(self, tokens: Tensor) -> Conditioning:
+        """Text embeddings of `tokenize`'s rows, with gradient to the text encoders, as the stock pipelines form them."""
+        first, second = tokens.long().unbind(1)
+        if self.family.name == "unet":
+            one = self.text_encoders[0](first, output_hidden_states=True)
+            two = self.text_encoders[1](second, output_hidden_states=True)
+            return Conditioning(torch.cat([one.hidden_states[-2], two.hidden_states[-2]], -1), two.text_embeds)
+        embeds = self.text_encoders[0](first, attention_mask=second).last_hidden_state
+        return Conditioning(embeds, second.bool())
+
+    def _added(self, conditioning: Conditioning) -> dict[str, Any]:
+        if self.family.name == "unet":
+            size = torch.tensor([128, 128, 0, 0, 128, 128], device=conditioning.extra.device)
+            return {"text_embeds": conditioning.extra, "time_ids": size.expand(len(conditioning.extra), 6)}
+        return {"resolution": None, "aspect_ratio": None}
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """float32 v-prediction (B, 4, 32, 32) at int64 timesteps (B,)."""
+        arguments: dict[str, Any] = {"added_cond_kwargs": self._added(conditioning), "return_dict": False}
+        if self.family.name == "pixart":
+            arguments["encoder_attention_mask"] = conditioning.extra
+        embeds = conditioning.prompt_embeds
+        predicted: Tensor = self.denoiser(latents, timestep=timesteps, encoder_hidden_states=embeds, **arguments)[0]
+        return predicted.float()
+
+    def features(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> list[Tensor]:
+        """Feature maps (B, C, h, w) of the denoiser's first part: what a discriminator looks at."""
+        net: Any = self.denoiser
+        embeds, extra = conditioning
+        if self.family.name == "unet":
+            time = net.time_embedding(net.get_time_embed(latents, timesteps))
+            time = time + net.get_aug_embed(time, embeds, self._added(conditioning))
+            hidden, found = net.conv_in(latents), []
+            for block in net.down_blocks:
+                if getattr(block, "has_cross_attention", False):
+                    hidden, _ = block(hidden, time, encoder_hidden_states=embeds)
+                else:
+                    hidden, _ = block(hidden, time)
+                found.append(hidden)
+            return [*found, net.mid_block(hidden, time, encoder_hidden_states=embeds)]
+        side = latents.shape[-1] // net.config.patch_size
+        hidden = net.pos_embed(latents)
+        time, _ = net.adaln_single(
+            timesteps, self._added(conditioning), batch_size=len(latents), hidden_dtype=hidden.dtype
+        )
+        embeds = net.caption_projection(embeds)
+        mask = ((1 - extra.to(hidden.dtype)) * -10000.0)[:, None]
+        found = []
+        for number, block in enumerate(net.transformer_blocks[:6]):
+            hidden = block(hidden, encoder_hidden_states=embeds, encoder_attention_mask=mask, timestep=time)
+            if number % 2:
+                found.append(hidden.transpose(1, 2).unflatten(2, (side, side)))
+        return found
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Noised latents sqrt(a) x + sqrt(1-a) e and the v target sqrt(a) e - sqrt(1-a) x (Salimans and Ho 2022)."""
+        alpha = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise, alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+
+    def one_step(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
+        """Image latents from standard normal noise in one step, equal to what the stock pipeline computes."""
+        timesteps = torch.full((len(noise),), self.family.one_step_timestep, device=noise.device)
+        alpha = self.alphas_cumprod[self.family.one_step_timestep]
+        # Euler's sigma-scaled start is sqrt(1 - a) noise for the U-Net; PixArt-DMD gives it the noise as it is.
+        latents = noise * (1 - alpha).sqrt() if self.family.name == "unet" else noise
+        return alpha.sqrt() * latents - (1 - alpha).sqrt() * self.predict(latents, timesteps, conditioning)
+
+
+def read_pipeline(folder: Path) -> Any:
+    """A stock diffusers pipeline from a folder, float32.
+
+    Raises:
+        ValueError: no pipeline there.
+    """
+    from diffusers import DiffusionPipeline
+
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"{folder} is no pipeline folder (it has no model_index.json); run the stage that writes it")
+    return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+
+
+def read_generator(family: Family, folder: Path) -> tuple[Generator, nn.Module]:
+    """Generator and frozen VAE from a stock pipeline folder, float32 on the CPU."""
+    pipeline = read_pipeline(folder)
+    return Generator(family, pipeline), pipeline.vae.eval().requires_grad_(False)
+
+
+def decode(vae: Any, latents: Tensor) -> Tensor:
+    """RGB float32 (B, 3, 128, 128), around [0, 1] and not clamped, with gradient to the latents."""
+    return (vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0].float() + 1) / 2
+
+
+def encode_images(vae: Any, images: Tensor) -> Tensor:
+    """Scaled latents (B, 4, 32, 32) of RGB images in [0, 1], the mean of the posterior."""
+    return vae.encode(images * 2 - 1).latent_dist.mean.float() * vae.config.scaling_factor

@@ -1,0 +1,242 @@
+"""The one training loop that every stage shares: budgets, learning rate, log, checkpoints, resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+SECONDS_BETWEEN_LOGS = 5.0
+ADAM_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What every stage takes.
+
+    Attributes:
+        out: folder of the run; created, or continued where it holds a checkpoint.
+        device: "cuda" or "cpu".
+        seconds: wall-clock budget of the training steps over all sessions of this folder, or None.
+        iterations: budget in iterations, or None. At least one budget is set; the nearer one rules.
+        batch_size: images a step; None takes the stage's own.
+        seed: of weights, data and noise.
+        init: file or folder with the weights to start from; None takes the stage's own.
+        data: folder of what an earlier stage made (pairs, a generator); None takes the stage's own.
+        learning_rate: None takes the stage's own.
+        number: how many samples to make, for the stages that make samples; None takes the stage's own.
+        compile: whether to run networks through torch.compile (CUDA only; minutes to start).
+    """
+
+    out: Path
+    device: str = "cpu"
+    seconds: float | None = None
+    iterations: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    init: Path | None = None
+    data: Path | None = None
+    learning_rate: float | None = None
+    number: int | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError(f"seconds is {self.seconds}; give a time above 0, or leave it out")
+        if self.iterations is not None and self.iterations < 1:
+            raise ValueError(f"iterations is {self.iterations}; give 1 or more, or leave it out")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; give 1 or more, or leave it out")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device {self.device!r} was asked for and there is no CUDA GPU; use cpu")
+
+
+def learning_rate_factor(progress: float, iteration: int, *, warmup: int = 100, floor: float = 0.02) -> float:
+    """Linear warm-up over the first iterations, then half a cosine down to `floor`, by progress in [0, 1]."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+    return min(1.0, (iteration + 1) / warmup) * (floor + (1 - floor) * cosine)
+
+
+def adamw(groups: Sequence[tuple[nn.Module, float]], device: str, betas: tuple[float, float] = (0.9, 0.99)) -> Optimizer:
+    """AdamW over modules, each with its learning rate; fused on CUDA."""
+    parameters = [{"params": list(module.parameters()), "lr": rate} for module, rate in groups]
+    return torch.optim.AdamW(parameters, betas=betas, weight_decay=0.01, fused=device.startswith("cuda"))
+
+
+def autocast(device: str) -> AbstractContextManager[object]:
+    """bfloat16 autocast on CUDA; on a CPU, full precision."""
+    return torch.autocast("cuda" if device.startswith("cuda") else "cpu", torch.bfloat16, device.startswith("cuda"))
+
+
+def update_average(average: nn.Module, module: nn.Module, iteration: int, decay: float = 0.999) -> None:
+    """Move an exponential moving average one step; young averages move faster, (1 + i) / (10 + i) at iteration i."""
+    decay = min(decay, (1 + iteration) / (10 + iteration))
+    with torch.no_grad():
+        floats = [(a, b) for a, b in zip(average.parameters(), module.parameters(), strict=True)]
+        torch._foreach_lerp_([a for a, _ in floats], [b.detach() for _, b in floats], 1 - decay)
+        for a, b in zip(average.buffers(), module.buffers(), strict=True):
+            a.copy_(b)
+
+
+def _optimizer_tensors(index: int, optimizer: Optimizer) -> dict[str, Tensor]:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return {
+        f"optimizer.{index}.{number}.{name}": value
+        for number, parameter in enumerate(parameters)
+        for name, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor) and name in ADAM_MOMENTS
+    }
+
+
+def save_checkpoint(
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    optimizers: Sequence[Optimizer],
+    ema: Mapping[str, nn.Module],
+    iteration: int,
+    seconds: float,
+) -> None:
+    """Write weights, averages and optimiser moments in one safetensors file, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    for kind, group in (("module", modules), ("ema", ema)):
+        for name, module in group.items():
+            tensors |= {f"{kind}.{name}.{key}": value for key, value in module.state_dict().items()}
+    for index, optimizer in enumerate(optimizers):
+        tensors |= _optimizer_tensors(index, optimizer)
+    # Clones, because safetensors refuses tensors that share memory (tied embeddings).
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    partial = folder / f"{CHECKPOINT}.partial"
+    save_file(tensors, partial, metadata={"iteration": str(iteration), "seconds": f"{seconds:.3f}"})
+    os.replace(partial, folder / CHECKPOINT)
+
+
+def read_weights(path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose names start with `prefix`, without it.
+
+    Raises:
+        ValueError: no such file, or no such tensors in it.
+    """
+    if not path.is_file():
+        raise ValueError(f"no weights at {path}; run the stage that writes them, or give another --init")
+    with safe_open(path, "pt") as file:
+        found = {key[len(prefix) :]: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
+    if not found:
+        raise ValueError(f"{path} holds no tensors named {prefix}*")
+    return found
+
+
+def load_checkpoint(
+    folder: Path, modules: Mapping[str, nn.Module], optimizers: Sequence[Optimizer], ema: Mapping[str, nn.Module]
+) -> tuple[int, float]:
+    """Continue from a folder's checkpoint; answers (iteration, seconds already used), (0, 0.0) where there is none."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return 0, 0.0
+    for kind, group in (("module", modules), ("ema", ema)):
+        for name, module in group.items():
+            module.load_state_dict(read_weights(path, f"{kind}.{name}."))
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        states = {key: file.get_tensor(key) for key in file.keys() if key.startswith("optimizer.")}
+    for index, optimizer in enumerate(optimizers):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for key, value in states.items():
+            _, owner, number, name = key.split(".", 3)
+            if int(owner) == index:
+                parameter = parameters[int(number)]
+                # Adam keeps its step counts on the CPU unless it is fused.
+                on_cpu = name == "step" and not optimizer.defaults.get("fused")
+                optimizer.state[parameter][name] = value if on_cpu else value.to(parameter.device)
+    return int(metadata["iteration"]), float(metadata["seconds"])
+
+
+def train(
+    settings: StageSettings,
+    modules: Mapping[str, nn.Module],
+    optimizers: Sequence[Optimizer],
+    step: Callable[[int, float], Mapping[str, float | Tensor]],
+    *,
+    sample: Callable[[Path], None] | None = None,
+    seconds_between_samples: float = 60.0,
+    ema: Mapping[str, nn.Module] | None = None,
+) -> int:
+    """Call `step(iteration, progress)` until the budget is used up; log, checkpoint and resume on the way.
+
+    `step` runs forward, backward and optimizer.step itself, and answers the metrics to log: floats,
+    or 0-dimensional tensors, which are read only when they are logged so that the GPU is not made to
+    wait. Learning rates are set here, from each group's initial value. Randomness is seeded from the
+    seed and the iteration it starts at, so a resumed run does not repeat the data it has seen.
+
+    Args:
+        settings: budgets, folder, seed.
+        modules: what is trained, by name; loaded from the folder's checkpoint where there is one.
+        optimizers: over the modules' parameters; their moments are resumed too.
+        step: one iteration; progress is in [0, 1).
+        sample: writes a picture to the path given, every so often and at the end.
+        seconds_between_samples: for `sample`.
+        ema: averages to keep in the checkpoint; `step` moves them, see `update_average`.
+
+    Returns:
+        The iteration reached.
+
+    Raises:
+        ValueError: no budget is set.
+    """
+    if settings.seconds is None and settings.iterations is None:
+        raise ValueError("a stage needs a budget: give --seconds, --iterations or both")
+    settings.out.mkdir(parents=True, exist_ok=True)
+    ema = ema or {}
+    iteration, used = load_checkpoint(settings.out, modules, optimizers, ema)
+    torch.manual_seed(settings.seed * 1_000_003 + iteration)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+    begun = last_log = last_save = last_sample = time.monotonic()
+    sampled_at = -1
+    with (settings.out / METRICS).open("a") as log:
+        while True:
+            now = time.monotonic()
+            progress = max(
+                (used + now - begun) / settings.seconds if settings.seconds else 0.0,
+                iteration / settings.iterations if settings.iterations else 0.0,
+            )
+            if progress >= 1:
+                break
+            factor = learning_rate_factor(progress, iteration)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * factor
+            metrics = step(iteration, progress)
+            iteration += 1
+            last = iteration == settings.iterations
+            if iteration == 1 or last or now - last_log > SECONDS_BETWEEN_LOGS:
+                numbers = {name: round(float(value), 6) for name, value in metrics.items()}
+                record = {"iteration": iteration, "seconds": round(used + now - begun, 1), **numbers}
+                print(json.dumps(record), flush=True)
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                last_log = now
+            if now - last_save > SECONDS_BETWEEN_CHECKPOINTS:
+                save_checkpoint(settings.out, modules, optimizers, ema, iteration, used + now - begun)
+                last_save = now
+            if sample and now - last_sample > seconds_between_samples:
+                sample(settings.out / f"sample-{iteration:06d}.png")
+                last_sample, sampled_at = now, iteration
+    save_checkpoint(settings.out, modules, optimizers, ema, iteration, used + time.monotonic() - begun)
+    if sample and sampled_at != iteration:
+        sample(settings.out / f"sample-{iteration:06d}.png")
+    return iteration

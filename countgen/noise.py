@@ -1,0 +1,168 @@
+"""Tune the initial noise of a frozen pipeline until the count is right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from countgen.backbones import Backbone, PromptEmbeds
+from countgen.errors import NonFiniteLossError
+from countgen.prompts import Target
+from countgen.search import Accept, SearchSettings, confirmed
+from countgen.step import COST_WITH_GRADIENT, Budget, Step
+from countgen.verdict import CONFIRMING, View, examine
+from critics.base import Critic
+from critics.losses import LOSSES
+
+OPTIMIZERS = {
+    "adam": lambda latents, lr: torch.optim.Adam([latents], lr=lr),
+    "sgd": lambda latents, lr: torch.optim.SGD([latents], lr=lr, momentum=0.9, nesterov=True),
+}
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """How the initial noise is tuned. The defaults are those that `benchmarks.tuning` chose.
+
+    Attributes:
+        num_optimization_steps: for one starting point; then the next seed is tried.
+        learning_rate: of the optimizer, on latents of unit variance.
+        optimizer: "adam", or "sgd" (Nesterov 0.9, as ReNO).
+        loss: a name in `critics.losses.LOSSES`.
+        prior_weight: of `latent_prior`, which keeps the latents' norm typical of noise.
+        max_grad_norm: each latent's gradient is scaled down to this norm, after the backward.
+        views: in the loss and in the confirmation.
+    """
+
+    num_optimization_steps: int = 12
+    learning_rate: float = 0.08
+    optimizer: str = "adam"
+    loss: str = "margin"
+    prior_weight: float = 0.01
+    max_grad_norm: float = 10.0
+    views: tuple[View, ...] = CONFIRMING
+
+    def __post_init__(self) -> None:
+        if self.num_optimization_steps < 1:
+            raise ValueError(f"num_optimization_steps must be at least 1, got {self.num_optimization_steps}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; available: {', '.join(OPTIMIZERS)}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; available: {', '.join(LOSSES)}")
+        if not (self.learning_rate > 0 and self.max_grad_norm > 0 and self.prior_weight >= 0):
+            raise ValueError("learning_rate and max_grad_norm must be above 0, prior_weight at least 0")
+
+
+def latent_prior(latents: Tensor) -> Tensor:
+    """Negative log-density of the norm of a standard normal vector, up to a constant.
+
+    Computed in float32: for a 4x64x64 latent the log term is 16383 * ln(128) = 79 500, above float16's
+    65 504.
+
+    Args:
+        latents: (B, C, H, W), any float dtype.
+
+    Returns:
+        float32 (B,); smallest where ||latents|| = sqrt(dim - 1).
+
+    Source: Eyring et al. 2024 (ReNO).
+    """
+    flat = latents.float().flatten(1)
+    squared = flat.square().sum(1)
+    return squared / 2 - (flat.shape[1] - 1) * squared.log() / 2
+
+
+def optimize_noise(
+    backbone: Backbone,
+    critics: Sequence[Critic],
+    embeds: PromptEmbeds,
+    targets: Sequence[Target],
+    seed: int,
+    budget: Budget,
+    settings: NoiseSettings | None = None,
+    accept: Accept = confirmed,
+) -> Iterator[Step]:
+    """Refine one seed after the other until a candidate is accepted or the budget is spent.
+
+    Raises:
+        NonFiniteLossError: the loss is not a number; the message names the step.
+    """
+    settings = settings or NoiseSettings()
+    index = 0
+    for seeds in SearchSettings(batch_size=1, first_batch_size=1).batches(seed):
+        for step in refine(
+            backbone, critics, embeds, targets, backbone.initial_latents(seeds), seeds, budget, settings, index
+        ):
+            yield step
+            if accept(step) or not budget.left:
+                return
+            index = step.index + 1
+
+
+def refine(
+    backbone: Backbone,
+    critics: Sequence[Critic],
+    embeds: PromptEmbeds,
+    targets: Sequence[Target],
+    latents: Tensor,
+    seeds: Sequence[int],
+    budget: Budget,
+    settings: NoiseSettings,
+    first_index: int = 0,
+) -> Iterator[Step]:
+    """Move a batch of latents down the gradient, until one of them is confirmed or the steps are used.
+
+    Args:
+        latents: float (B, C, h, w); not changed.
+        seeds: they came from.
+        first_index: of the first `Step`.
+
+    Yields:
+        The best `Step` of the batch, once per gradient step.
+    """
+    latents = latents.detach().float().clone().requires_grad_(True)
+    optimizer = OPTIMIZERS[settings.optimizer](latents, settings.learning_rate)
+    for index in range(first_index, first_index + settings.num_optimization_steps):
+        images = backbone.render(latents, embeds, seeds)
+        verdict = examine(images, targets, critics, settings.views, LOSSES[settings.loss])
+        losses = verdict.loss.detach()
+        budget.evaluations += COST_WITH_GRADIENT * len(seeds)
+        if not torch.isfinite(verdict.loss).all():
+            raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
+        best = max(
+            (
+                Step(
+                    index=index,
+                    phase="refine",
+                    seed=seeds[row],
+                    loss=float(losses[row]),
+                    soft_counts=tuple(verdict.soft_counts[row].tolist()),
+                    counts=tuple(verdict.counts[row].tolist()),
+                    margin=float(verdict.margin[row]),
+                    image=images[row].detach(),
+                    latents=latents[row].detach().clone(),
+                    evaluations=budget.evaluations,
+                    seconds=budget.seconds,
+                )
+                for row in range(len(seeds))
+            ),
+            key=lambda step: step.rank,
+        )
+        yield best
+        if best.confirmed:
+            return
+        optimizer.zero_grad()
+        (verdict.loss + settings.prior_weight * latent_prior(latents)).sum().backward()
+        clip(latents, settings.max_grad_norm)
+        optimizer.step()
+
+
+def clip(latents: Tensor, max_grad_norm: float) -> None:
+    """Scale each latent's gradient down to a norm, on its own, so that a batch equals its singles."""
+    assert latents.grad is not None
+    norm = latents.grad.flatten(1).norm(dim=1).clamp(min=math.ulp(1.0))
+    latents.grad *= (max_grad_norm / norm).clamp(max=1)[:, None, None, None]

@@ -1,0 +1,65 @@
+"""Read whole numbers, in words or digits, from a list of words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen".split()
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_VALUES = {word: value for value, word in enumerate(_UNITS)} | {
+    word: 10 * value for value, word in enumerate(_TENS, start=2)
+}
+_GROUPS = {"dozen": 12, "dozens": 12, "couple": 2, "couples": 2, "pair": 2, "pairs": 2, "score": 20, "hundred": 100}
+
+
+def value_of(word: str) -> int | None:
+    """The value of one word: "7", "1,000", "seven", "twenty-one"; None for anything else."""
+    if word.isdecimal():
+        return int(word)
+    if word in _VALUES:
+        return _VALUES[word]
+    tens, hyphen, unit = word.partition("-")
+    if hyphen and tens in _TENS and unit in _UNITS[1:10]:
+        return _VALUES[tens] + _VALUES[unit]
+    thousands, comma, rest = word.partition(",")
+    if comma and thousands.isdecimal() and len(thousands) <= 3 and rest.isdecimal() and len(rest) == 3:
+        return int(thousands + rest)
+    return None
+
+
+def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | None:
+    """Read one cardinal number that begins at words[start].
+
+    Returns:
+        (value, index after the number, whether the last word was "pair"), or None where no number begins.
+        "a" counts only as part of a number ("a dozen", "half a dozen", "a hundred and five").
+    """
+    at = start
+    if words[at : at + 3] == ["half", "a", "dozen"]:
+        return 6, _after_of(words, at + 3), False
+    article = words[at] in ("a", "an") and at + 1 < len(words) and words[at + 1] in _GROUPS
+    value = 1 if article else value_of(words[at])
+    if value is None:
+        return None
+    at += 1
+    if value in range(20, 100, 10) and words[at - 1] in _TENS and at < len(words) and words[at] in _UNITS[1:10]:
+        value += _VALUES[words[at]]  # "twenty one", written without a hyphen
+        at += 1
+    group = words[at] if at < len(words) else ""
+    if group not in _GROUPS:
+        return value, at, False
+    value, at = value * _GROUPS[group], at + 1
+    if group == "hundred":
+        more = at + 1 if words[at : at + 1] == ["and"] else at
+        rest = read_number(words, more) if more < len(words) else None
+        if rest is not None and rest[0] < 100 and words[more] not in ("a", "an", "half"):
+            return value + rest[0], rest[1], rest[2]
+    return value, _after_of(words, at), group.startswith("pair")
+
+
+def _after_of(words: Sequence[str], at: int) -> int:
+    """Skip the "of" in "a couple of cats"."""
+    return at + 1 if words[at : at + 1] == ["of"] else at

@@ -1,0 +1,224 @@
+"""From a prompt to a counted picture: the whole walk in one place."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from countgen.auto import AutoSettings, search_and_refine
+from countgen.errors import NonFiniteLossError
+from countgen.models import Models
+from countgen.noise import NoiseSettings, optimize_noise
+from countgen.prompts import Target, parse
+from countgen.search import SearchSettings, confirmed, draw, search_seeds
+from countgen.step import Budget, Step
+
+METHODS = ("plain", "search", "noise", "auto")
+UNTIL = ("critic", "judge")
+DEFAULT_MAX_EVALUATIONS = 400
+RECIPE_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished picture and what is known about it.
+
+    Attributes:
+        image: RGB float (3, H, W) in [0, 1]: the best candidate.
+        before: the plain picture of the seed that was asked for.
+        targets: what was asked.
+        counts: what the first critic counts, per target.
+        judge_counts: what the judge counts, per target.
+        confirmed: the critics agree on every view.
+        method, seed: as asked.
+        steps: candidates that were looked at, batches counted once.
+        evaluations, seconds: spent, without loading and judging.
+        stopped: why it ended early, for a non-finite loss; otherwise None.
+        recipe: JSON-able; everything that is needed to draw the picture again.
+    """
+
+    image: Tensor
+    before: Tensor
+    targets: tuple[Target, ...]
+    counts: tuple[int, ...]
+    judge_counts: tuple[int, ...]
+    confirmed: bool
+    method: str
+    seed: int
+    steps: int
+    evaluations: int
+    seconds: float
+    stopped: str | None
+    recipe: dict[str, Any]
+
+    @property
+    def verified(self) -> bool:
+        """The judge counts what was asked."""
+        return self.judge_counts == tuple(target.target_count for target in self.targets)
+
+
+class Run:
+    """One picture in the making. Iterate over it for its `Step`s; stop whenever you like; ask for the `result`.
+
+    Args:
+        prompt: what to draw.
+        models: from `countgen.load`.
+        targets: what to count; read from the prompt by default.
+        method: "plain" (one seed, nothing tuned), "search" (best of N seeds), "noise" (gradients on one seed
+            after the other) or "auto" (search, then gradients on the nearest).
+        seed: 0 or above; the same seed and budget in evaluations give the same picture.
+        max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
+        until: "critic" stops when the critics confirm the count. "judge" also asks the judge and goes on
+            until it agrees; the judge is then no independent witness, and the recipe says so.
+
+    Raises:
+        PromptError: the prompt has no clear count.
+        ValueError: an unknown method, or an object that a detector does not know.
+    """
+
+    def __init__(
+        self,
+        prompt: str,
+        models: Models,
+        *,
+        targets: tuple[Target, ...] | None = None,
+        method: str = "auto",
+        seed: int = 0,
+        max_seconds: float | None = None,
+        max_evaluations: int | None = None,
+        until: str = "critic",
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r}; available: {', '.join(METHODS)}")
+        if until not in UNTIL:
+            raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {until!r}")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed}")
+        if max_seconds is None and max_evaluations is None:
+            max_evaluations = DEFAULT_MAX_EVALUATIONS
+        Budget(max_seconds, max_evaluations)
+        self.targets = targets or parse(prompt, models.critics[0].object_names)
+        models.check(self.targets)
+        self.prompt = prompt
+        self.models = models
+        self.method = method
+        self.seed = seed
+        self.until = until
+        self.limits = (max_seconds, max_evaluations)
+        self.best: Step | None = None
+        self.before: Tensor | None = None
+        self.last: Step | None = None
+        self.stopped: str | None = None
+
+    def __iter__(self) -> Iterator[Step]:
+        with torch.no_grad():
+            embeds = self.models.backbone.encode_prompt(self.prompt)
+        budget = Budget(*self.limits)
+        arguments = (self.models.backbone, self.models.critics, embeds, self.targets, self.seed, budget)
+        if self.method == "plain":
+            steps = iter(draw(*arguments[:4], [self.seed], budget, SearchSettings()))
+        elif self.method == "search":
+            steps = search_seeds(*arguments, SearchSettings(), self._accept)
+        elif self.method == "noise":
+            steps = optimize_noise(*arguments, NoiseSettings(), self._accept)
+        else:
+            steps = search_and_refine(*arguments, AutoSettings(), self._accept)
+        try:
+            for step in steps:
+                self.last = step
+                if self.best is None or step.rank > self.best.rank:
+                    self.best = step
+                yield step
+        except NonFiniteLossError as error:
+            if self.best is None:
+                raise
+            self.stopped = str(error)
+
+    def _accept(self, step: Step) -> bool:
+        if not confirmed(step) or self.until == "critic":
+            return confirmed(step)
+        return self._judge(step.image) == tuple(target.target_count for target in self.targets)
+
+    def _judge(self, image: Tensor) -> tuple[int, ...]:
+        names = [target.object_name for target in self.targets]
+        return tuple(self.models.judge.counts(image[None], names)[0].tolist())
+
+    def result(self) -> Result:
+        """The best candidate so far, judged.
+
+        Raises:
+            RuntimeError: nothing was drawn yet.
+        """
+        if self.best is None or self.last is None:
+            raise RuntimeError("nothing was drawn yet: iterate over the run first")
+        backbone = self.models.backbone
+        with torch.no_grad():
+            embeds = backbone.encode_prompt(self.prompt)
+            before = backbone.render(backbone.initial_latents([self.seed]), embeds, [self.seed])[0]
+        judge_counts = self._judge(self.best.image)
+        return Result(
+            image=self.best.image,
+            before=before,
+            targets=self.targets,
+            counts=self.best.counts,
+            judge_counts=judge_counts,
+            confirmed=self.best.confirmed,
+            method=self.method,
+            seed=self.seed,
+            steps=self.last.index + 1,
+            evaluations=self.last.evaluations,
+            seconds=self.last.seconds,
+            stopped=self.stopped,
+            recipe=self._recipe(self.best, judge_counts),
+        )
+
+    def _recipe(self, best: Step, judge_counts: tuple[int, ...]) -> dict[str, Any]:
+        backbone = self.models.backbone
+        recipe: dict[str, Any] = {
+            "schema": RECIPE_SCHEMA,
+            "prompt": self.prompt,
+            "targets": [asdict(target) for target in self.targets],
+            "method": self.method,
+            "seed": self.seed,
+            "until": self.until,
+            "backbone": backbone.name,
+            "num_inference_steps": backbone.num_inference_steps,
+            "guidance_scale": backbone.guidance_scale,
+            "height": backbone.height,
+            "width": backbone.width,
+            "dtype": str(backbone.dtype).removeprefix("torch."),
+            "critics": [critic.name for critic in self.models.critics],
+            "judge": self.models.judge.name,
+            "counts": list(best.counts),
+            "judge_counts": list(judge_counts),
+            "confirmed": best.confirmed,
+            "candidate_seed": best.seed,
+            "evaluations": best.evaluations,
+        }
+        if best.phase == "refine":
+            # Latents that gradients moved follow from no seed: they are kept, little-endian float32.
+            raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
+            recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
+        return recipe
+
+
+def generate(prompt: str, models: Models, **options: Any) -> Result:
+    """Draw one picture with the right count, or the best there is within the budget.
+
+    Args:
+        prompt: for example "a photo of seven apples".
+        models: from `countgen.load`.
+        **options: as `Run` takes them.
+
+    Raises:
+        PromptError, ValueError: as `Run`.
+    """
+    run = Run(prompt, models, **options)
+    for _ in run:
+        pass
+    return run.result()

@@ -1,0 +1,87 @@
+"""What an optimiser yields, and what it may spend."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+COST_WITH_GRADIENT = 3
+"""A forward and backward pass in units of a forward pass, the usual accounting: the backward costs two."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One look at one candidate picture. Optimisers yield these; everything else reads them.
+
+    Attributes:
+        index: 0, 1, ... within a run.
+        phase: "search" where seeds are drawn, "refine" where gradients move the latents.
+        seed: of the latents the candidate started from.
+        loss: the count loss, summed over critics, views and targets; what it optimises.
+        soft_counts: for each target, the first critic's soft count on the picture as it is.
+        counts: for each target, its hard count from the same forward pass.
+        margin: the smallest distance, over critics, views and targets, between the threshold and a
+            candidate that would change the count, in units of the margin that critic asks for. Above 0:
+            every view gives the right count. 1 or more: confirmed.
+        image: RGB float (3, H, W) in [0, 1], no gradient.
+        latents: float32 (C, h, w) that draw this picture.
+        evaluations: model evaluations spent on the run so far, a gradient counted as COST_WITH_GRADIENT.
+        seconds: spent on the run so far.
+    """
+
+    index: int
+    phase: str
+    seed: int
+    loss: float
+    soft_counts: tuple[float, ...]
+    counts: tuple[int, ...]
+    margin: float
+    image: Tensor
+    latents: Tensor
+    evaluations: int
+    seconds: float
+
+    @property
+    def confirmed(self) -> bool:
+        """The count is right on every view, by the margin each critic asks for."""
+        return self.margin >= 1
+
+    @property
+    def rank(self) -> float:
+        """The higher, the better the candidate: right ones by their margin, above wrong ones by their loss."""
+        return self.margin if self.margin > 0 else -self.loss
+
+
+@dataclass
+class Budget:
+    """What a run may spend, and has spent; it ends when either limit is reached.
+
+    Attributes:
+        max_seconds: wall clock from the first use; None for no limit.
+        max_evaluations: model evaluations; None for no limit.
+    """
+
+    max_seconds: float | None = None
+    max_evaluations: int | None = None
+    evaluations: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        for name in ("max_seconds", "max_evaluations"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} must be above 0, got {limit}")
+
+    @property
+    def seconds(self) -> float:
+        """Since the budget was made."""
+        return time.perf_counter() - self.started
+
+    @property
+    def left(self) -> bool:
+        """Whether another evaluation may be made."""
+        if self.max_evaluations is not None and self.evaluations >= self.max_evaluations:
+            return False
+        return self.max_seconds is None or self.seconds < self.max_seconds

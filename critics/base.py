@@ -1,0 +1,219 @@
+"""What a critic promises, and the data that crosses its border."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from critics.vocabulary import resolve
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_CANDIDATES = 1024
+"""Proposals a critic looks at per image and object name, best first; the ceiling of every count."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Everything a detector says about a batch, before duplicates are removed.
+
+    Attributes:
+        boxes: (B, A, 4) absolute-pixel xyxy in the image that was given.
+        logits: (B, A, C) class logits, graph attached.
+        columns: for each requested object name, its class index in 0..C-1.
+    """
+
+    boxes: Tensor
+    logits: Tensor
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Object hypotheses for ONE object name in each image of a batch, best first.
+
+    Attributes:
+        boxes: (B, K, 4) absolute-pixel xyxy, no gradient.
+        logits: float32 (B, K) class logits, graph attached, best first (float64 from a float64 detector).
+        kept: bool (B, K); False where a better candidate covers the same object. Soft and hard
+            counts read kept candidates only.
+    """
+
+    boxes: Tensor
+    logits: Tensor
+    kept: Tensor
+
+
+def to_batch(image: Image | Tensor) -> Tensor:
+    """RGB float (B, 3, H, W) in [0, 1] from a PIL picture, a (3, H, W) or a (B, 3, H, W) tensor.
+
+    Raises:
+        ValueError: a tensor of another shape, of integers, or far outside [0, 1].
+    """
+    if not isinstance(image, Tensor):
+        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+        return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
+    batch = image[None] if image.ndim == 3 else image
+    if batch.ndim != 4 or batch.shape[1] != 3 or not batch.is_floating_point():
+        raise ValueError(
+            f"expected an RGB float image (3, H, W) or (B, 3, H, W) with values in [0, 1], got {image.dtype} "
+            f"{tuple(image.shape)}; divide 8-bit images by 255"
+        )
+    return batch
+
+
+class Critic(ABC):
+    """A frozen detector that counts, differentiably.
+
+    A subclass sets the attributes, and implements `propose`. Weights never change and never receive
+    a gradient; the image does.
+
+    Attributes:
+        name: what records call this critic, for example "yolo:yolo11n".
+        object_names: the classes it knows, singular; None for an open vocabulary.
+        threshold: probability in (0, 1) above which a candidate is counted.
+        steepness: slope of the soft indicator, per logit.
+        nms_iou: intersection over union above which two candidates are one object; None where the
+            detector's training already removes duplicates.
+        one_class_per_box: True where a proposal counts for its best class only.
+        margin: logits beyond the threshold, on both sides, at which the count is trusted.
+        max_count: objects it can return per picture.
+    """
+
+    name: str
+    object_names: tuple[str, ...] | None = None
+    threshold: float = 0.5
+    steepness: float = 4.0
+    nms_iou: float | None = 0.5
+    one_class_per_box: bool = True
+    margin: float = 0.85
+    max_count: int = 300
+
+    @abstractmethod
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        """Run the detector once on RGB float (B, 3, H, W) in [0, 1], graph attached."""
+
+    def at_scale(self, factor: float) -> Critic:
+        """The same detector, sharing its weights, seeing pictures `factor` times as large.
+
+        A detector whose input size is fixed sees them as before.
+        """
+        return self
+
+    @property
+    def threshold_logit(self) -> float:
+        """The threshold in logit space, log(t / (1 - t))."""
+        return math.log(self.threshold / (1 - self.threshold))
+
+    def column(self, object_name: str) -> int:
+        """Class index of an object name, plural or synonym.
+
+        Raises:
+            ValueError: the detector has no such class; near matches are named.
+        """
+        if self.object_names is None:
+            raise TypeError(f"{self.name} has an open vocabulary: it has no fixed columns")
+        return resolve(object_name, self.object_names, self.name)
+
+    def candidates(
+        self, images: Tensor, object_names: Sequence[str], *, others: bool = False
+    ) -> tuple[Candidates, ...]:
+        """Candidates for each object name, from one forward pass.
+
+        Args:
+            images: RGB float (B, 3, H, W) in [0, 1]; gradient flows back to them.
+            object_names: one or several.
+            others: append the candidates of everything else the detector knows, taken together.
+
+        Returns:
+            One `Candidates` per object name, in the order given.
+
+        Raises:
+            ValueError: images of another shape, or an object the detector does not know.
+        """
+        proposals = self.propose(to_batch(images), object_names)
+        logits = proposals.logits if proposals.logits.dtype == torch.float64 else proposals.logits.float()
+        found = [self._candidates_of(proposals.boxes, logits, column) for column in proposals.columns]
+        if others:
+            found.append(self._candidates_of(*self._of_others(proposals.boxes, logits, proposals.columns)))
+        return tuple(found)
+
+    def _of_others(self, boxes: Tensor, logits: Tensor, columns: Sequence[int]) -> tuple[Tensor, Tensor, int]:
+        """Boxes, logits with every class outside `columns` merged into one, and that one's column."""
+        if self.object_names is None:
+            raise ValueError(f"{self.name} has an open vocabulary; name the other objects, with a target count of 0")
+        rest = [column for column in range(logits.shape[-1]) if column not in columns]
+        if not rest:
+            raise ValueError(f"{self.name} knows no objects besides those asked for")
+        merged = torch.cat([logits[..., list(columns)], logits[..., rest].amax(-1, keepdim=True)], -1)
+        return boxes, merged, len(columns)
+
+    def _candidates_of(self, all_boxes: Tensor, logits: Tensor, column: int) -> Candidates:
+        scores = logits[..., column]
+        if self.one_class_per_box and logits.shape[-1] > 1:
+            # A box of another class stays below the threshold, and lower the clearer that class is,
+            # so it never counts here but can still be pulled over.
+            lead = logits.amax(-1) - scores
+            scores = torch.where(lead > 0, scores.clamp(max=self.threshold_logit) - lead, scores)
+        size = min(MAX_CANDIDATES, scores.shape[1])
+        scores, order = scores.topk(size, dim=1)
+        boxes = all_boxes.detach().gather(1, order[..., None].expand(-1, -1, 4))
+        if self.nms_iou is None:
+            kept = torch.ones_like(scores, dtype=torch.bool)
+        else:
+            kept = unsuppressed(boxes, self.nms_iou)
+        return Candidates(boxes, scores, kept)
+
+    def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
+        """Hard counts, int64 (B, len(object_names)), without gradient."""
+        with torch.no_grad():
+            found = self.candidates(images, object_names)
+        return torch.stack([(c.kept & (c.logits > self.threshold_logit)).sum(1) for c in found], 1)
+
+    def count(self, image: Image | Tensor, object_name: str) -> int:
+        """How many of an object are in one picture.
+
+        Example:
+            >>> load("yolo", weights="yolo11n.pt").count(picture, "apple")  # doctest: +SKIP
+        """
+        batch = to_batch(image)
+        if len(batch) != 1:
+            raise ValueError(f"count takes one picture, got a batch of {len(batch)}; use counts for batches")
+        return int(self.counts(batch, [object_name])[0, 0])
+
+
+def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy non-maximum suppression of a batch, without data-dependent shapes.
+
+    A box stays unless a better box that itself stays overlaps it by more than the threshold. That
+    rule has one solution, which repeated passes from "all stay" reach in as many passes as the
+    longest chain of overlaps; four or five in practice.
+
+    Args:
+        boxes: (B, K, 4) xyxy, best first.
+        iou_threshold: in (0, 1).
+
+    Returns:
+        bool (B, K), equal to `torchvision.ops.nms` image by image.
+    """
+    boxes = boxes.float()
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    area = (x2 - x1) * (y2 - y1)
+    width = torch.minimum(x2[:, :, None], x2[:, None]) - torch.maximum(x1[:, :, None], x1[:, None])
+    height = torch.minimum(y2[:, :, None], y2[:, None]) - torch.maximum(y1[:, :, None], y1[:, None])
+    shared = width.clamp(min=0) * height.clamp(min=0)
+    # covers[b, i, j]: the better box i overlaps box j.
+    covers = (shared > iou_threshold * (area[:, :, None] + area[:, None] - shared)).triu(diagonal=1).float()
+    kept = torch.ones_like(area)
+    while True:
+        now = (torch.einsum("bi,bij->bj", kept, covers) == 0).float()
+        if torch.equal(now, kept):
+            return kept.bool()
+        kept = now

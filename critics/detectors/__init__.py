@@ -1,0 +1,1 @@
+"""One file per critic; the file name is its registry key."""

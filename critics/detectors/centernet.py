@@ -1,0 +1,173 @@
+"""A CenterNet-style detector (Zhou et al. 2019, Objects as Points): a heat map of object centres as a critic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from critics.base import Critic, Proposals
+from critics.weights import read
+
+STRIDE = 4
+"""Pixels between the cells of the heat map."""
+TRAINED_SIZE = 128
+LARGEST_SIZE = 192
+"""Images up to this many pixels are seen at their own size; larger ones are stretched to `TRAINED_SIZE`."""
+WIDTHS = (24, 48, 72, 80)
+_COARSEST_STRIDE = 16
+_SIZE_UNIT = 16.0
+# Lowers the logit of a cell that is not the best of its neighbourhood below any threshold in use.
+_NO_PEAK = 20.0
+
+
+def load(*, weights: str | Path, device: torch.device | str = "cpu") -> CenterNetCritic:
+    """Build the critic from a safetensors file that names its objects, see `critics.weights`.
+
+    Raises:
+        ValueError: no such file, or the weights of another architecture.
+    """
+    tensors, object_names, threshold = read(weights)
+    detector = build(len(object_names))
+    try:
+        detector.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{weights} does not hold the weights of this CenterNet: {error}") from error
+    critic = CenterNetCritic(detector.to(device), object_names)
+    if threshold is not None:
+        critic.threshold = threshold
+    return critic
+
+
+def build(num_classes: int) -> CenterNet:
+    """The network with fresh weights, 0.8 M parameters."""
+    return CenterNet(num_classes)
+
+
+class CenterNet(nn.Module):
+    """Heat map, size and offset of object centres on a grid of stride 4."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.features = HourGlass(WIDTHS)
+        self.head = nn.Sequential(_convolution(WIDTHS[1], 64), nn.Conv2d(64, num_classes + 4, 1))
+        # Nearly every cell is empty: start there, or the first steps only unlearn false alarms.
+        last = self.head[-1]
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
+        nn.init.constant_(last.bias[:num_classes], -4.0)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Read images.
+
+        Args:
+            images: RGB (B, 3, H, W) in [0, 1], sides divisible by 16.
+
+        Returns:
+            Heat-map logits (B, C, H/4, W/4); logarithm of width and height in units of 16 pixels (B, 2, H/4, W/4);
+            offset of the centre from the middle of its cell, in cells (B, 2, H/4, W/4).
+        """
+        output = self.head(self.features((images - 0.5) * 4))
+        return output[:, :-4], output[:, -4:-2], output[:, -2:]
+
+
+class HourGlass(nn.Module):
+    """(B, 3, H, W) down to stride 16 and up again to (B, widths[1], H/4, W/4)."""
+
+    def __init__(self, widths: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        stem, fine, middle, coarse = widths
+        self.down4 = nn.Sequential(
+            _convolution(3, stem, 2), _convolution(stem, fine, 2), _Residual(fine), _Residual(fine)
+        )
+        self.down8 = nn.Sequential(_convolution(fine, middle, 2), _Residual(middle), _Residual(middle))
+        self.down16 = nn.Sequential(_convolution(middle, coarse, 2), _Residual(coarse), _Residual(coarse))
+        self.lateral8 = nn.Conv2d(coarse, middle, 1)
+        self.up8 = _Residual(middle)
+        self.lateral4 = nn.Conv2d(middle, fine, 1)
+        self.up4 = _Residual(fine)
+
+    def forward(self, images: Tensor) -> Tensor:
+        fine = self.down4(images)
+        middle = self.down8(fine)
+        coarse = self.down16(middle)
+        middle = self.up8(middle + F.interpolate(self.lateral8(coarse), scale_factor=2.0))
+        merged: Tensor = self.up4(fine + F.interpolate(self.lateral4(middle), scale_factor=2.0))
+        return merged
+
+
+class CenterNetCritic(Critic):
+    """Counts the peaks of a heat map, differentiably.
+
+    A cell that is not the highest of its 3x3 neighbourhood in its class is pushed far below the threshold; which
+    cells these are is decided without gradient, as for boxes under non-maximum suppression.
+    """
+
+    threshold = 0.4
+    nms_iou = 0.5
+    one_class_per_box = True
+
+    def __init__(self, detector: CenterNet, object_names: Sequence[str]) -> None:
+        self.detector = detector.eval().requires_grad_(False)
+        self.object_names = tuple(object_names)
+        self.name = "centernet"
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        """See `Critic.propose`; one proposal per cell."""
+        columns = tuple(self.column(name) for name in object_names)
+        height, width = images.shape[-2:]
+        seen_height, seen_width = _seen_size(height, width)
+        if (seen_height, seen_width) != (height, width):
+            images = F.interpolate(images, size=(seen_height, seen_width), mode="bilinear", align_corners=False)
+        heat, log_size, offset = self.detector(images)
+        with torch.no_grad():
+            peaks = heat == F.max_pool2d(heat, 3, stride=1, padding=1)
+            boxes = decode(log_size, offset)
+            boxes = boxes * boxes.new_tensor([width / seen_width, height / seen_height]).repeat(2)
+        logits = torch.where(peaks, heat, heat - _NO_PEAK)
+        return Proposals(boxes, logits.flatten(2).transpose(1, 2), columns)
+
+
+def decode(log_size: Tensor, offset: Tensor) -> Tensor:
+    """Boxes (B, H * W, 4), pixel xyxy, of the size and offset maps (B, 2, H, W) each."""
+    rows, columns = log_size.shape[-2:]
+    across = torch.arange(columns, device=log_size.device) + 0.5
+    down = torch.arange(rows, device=log_size.device) + 0.5
+    cells = torch.stack(torch.meshgrid(across, down, indexing="xy"))
+    centre = (cells + offset) * STRIDE
+    half = log_size.clamp(-4, 4).exp() * _SIZE_UNIT / 2
+    return torch.cat([centre - half, centre + half], 1).flatten(2).transpose(1, 2)
+
+
+def encode_size(boxes: Tensor) -> Tensor:
+    """Target of the size maps for boxes (..., 4): log of (width, height) in units of 16 pixels, (..., 2)."""
+    return ((boxes[..., 2:] - boxes[..., :2]).clamp(min=1) / _SIZE_UNIT).log()
+
+
+def _seen_size(height: int, width: int) -> tuple[int, int]:
+    if max(height, width) > LARGEST_SIZE:
+        return TRAINED_SIZE, TRAINED_SIZE
+
+    def nearest(side: int) -> int:
+        return max(1, round(side / _COARSEST_STRIDE)) * _COARSEST_STRIDE
+
+    return nearest(height), nearest(width)
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _convolution(channels, channels)
+        self.second = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(features + self.norm(self.second(self.first(features))))
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

@@ -1,0 +1,128 @@
+"""FCOS (Tian et al. 2019) with a small feature pyramid: torchvision's anchor-free detector as a critic."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from critics.base import Critic, Proposals
+from critics.weights import read
+
+if TYPE_CHECKING:
+    from torchvision.models.detection import FCOS
+
+IMAGE_SIZE = 128
+"""Height and width the detector sees; other images are stretched to it, as torchvision's fixed size does."""
+_MEAN, _STD = 0.45, 0.25
+_PYRAMID_CHANNELS = 64
+
+
+def load(*, weights: str | Path, device: torch.device | str = "cpu") -> FCOSCritic:
+    """Build the critic from a safetensors file that names its objects, see `critics.weights`.
+
+    Raises:
+        ValueError: no such file, or the weights of another architecture.
+    """
+    tensors, object_names, threshold = read(weights)
+    detector = build(len(object_names))
+    try:
+        detector.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{weights} does not hold the weights of this FCOS: {error}") from error
+    critic = FCOSCritic(detector.to(device), object_names)
+    if threshold is not None:
+        critic.threshold = threshold
+    return critic
+
+
+def build(num_classes: int) -> FCOS:
+    """torchvision's FCOS over a backbone of 1.2 M parameters, strides 4, 8 and 16, with fresh weights."""
+    from torchvision.models.detection import FCOS
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+    detector = FCOS(
+        _Pyramid(),
+        num_classes,
+        anchor_generator=AnchorGenerator(sizes=((8,), (16,), (32,)), aspect_ratios=((1.0,),) * 3),
+        score_thresh=0.05,
+        nms_thresh=0.5,
+        detections_per_img=60,
+    )
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    detector.transform = GeneralizedRCNNTransform(IMAGE_SIZE, IMAGE_SIZE, [_MEAN] * 3, [_STD] * 3, fixed_size=size)
+    return detector
+
+
+class FCOSCritic(Critic):
+    """Counts with FCOS, differentiably.
+
+    The logit of a proposal is that of FCOS's own score, sqrt(class probability * centreness), so the
+    hard count at a threshold is what torchvision's post-processing keeps above it.
+    """
+
+    threshold = 0.5
+    nms_iou = 0.5
+    # torchvision scores every class of a location for itself, and so do we.
+    one_class_per_box = False
+
+    def __init__(self, detector: FCOS, object_names: Sequence[str]) -> None:
+        self.detector = detector.eval().requires_grad_(False)
+        self.object_names = tuple(object_names)
+        self.name = "fcos"
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        """See `Critic.propose`; boxes are clipped to the image."""
+        from torchvision.models.detection.image_list import ImageList
+
+        columns = tuple(self.column(name) for name in object_names)
+        height, width = images.shape[-2:]
+        pixels = (images - _MEAN) / _STD
+        pixels = F.interpolate(pixels, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=False)
+        features = list(self.detector.backbone(pixels).values())
+        outputs = self.detector.head(features)
+        batch = ImageList(pixels, [(IMAGE_SIZE, IMAGE_SIZE)] * len(pixels))
+        anchors = torch.stack(self.detector.anchor_generator(batch, features))
+        boxes = self.detector.box_coder.decode(outputs["bbox_regression"], anchors).clamp(0, IMAGE_SIZE)
+        scale = boxes.new_tensor([width, height, width, height]) / IMAGE_SIZE
+        return Proposals(boxes * scale, _score_logits(outputs["cls_logits"], outputs["bbox_ctrness"]), columns)
+
+
+def _score_logits(class_logits: Tensor, centreness: Tensor) -> Tensor:
+    """Logit of sqrt(sigmoid(class) * sigmoid(centreness)), float32, finite for every finite input."""
+    log_score = 0.5 * (F.logsigmoid(class_logits.float()) + F.logsigmoid(centreness.float()))
+    log_score = log_score.clamp(max=-1e-7)
+    return log_score - torch.log(-torch.expm1(log_score))
+
+
+class _Pyramid(nn.Module):
+    """(B, 3, H, W) to three maps of 64 channels at strides 4, 8 and 16."""
+
+    def __init__(self) -> None:
+        from torchvision.ops import FeaturePyramidNetwork
+
+        super().__init__()
+        # The short names are those of the published state dict.
+        self.s1 = nn.Sequential(_convolution(3, 24, 2), _convolution(24, 32))
+        self.s2 = nn.Sequential(_convolution(32, 64, 2), _convolution(64, 64), _convolution(64, 64))
+        self.s3 = nn.Sequential(_convolution(64, 96, 2), _convolution(96, 96), _convolution(96, 96))
+        self.s4 = nn.Sequential(_convolution(96, 128, 2), _convolution(128, 128), _convolution(128, 128))
+        self.fpn = FeaturePyramidNetwork([64, 96, 128], _PYRAMID_CHANNELS)
+        self.out_channels = _PYRAMID_CHANNELS
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        fine = self.s2(self.s1(images))
+        middle = self.s3(fine)
+        maps: dict[str, Tensor] = self.fpn(OrderedDict([("0", fine), ("1", middle), ("2", self.s4(middle))]))
+        return maps
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

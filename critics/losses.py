@@ -1,0 +1,73 @@
+"""Count losses: pure functions of the candidates' logits, the threshold and the target count.
+
+Each takes one object name's `Candidates` and returns float32 (B,) with gradient, 0 or near it where the
+count is right. Sums over several object names, or several views, are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from critics.base import Candidates
+from critics.soft_indicator import soft_count, soft_indicator
+
+
+def _ranked(candidates: Candidates) -> tuple[Tensor, Tensor]:
+    """Logits and kept flags, best first, with every kept candidate before every suppressed one.
+
+    So that an image with fewer than N kept candidates still has proposals to pull up.
+    """
+    key = candidates.logits.detach()
+    spread = key.amax(1, keepdim=True) - key.amin(1, keepdim=True) + 1
+    order = (key - spread * ~candidates.kept).argsort(dim=1, descending=True)
+    return candidates.logits.gather(1, order), candidates.kept.gather(1, order)
+
+
+def l1(candidates: Candidates, target_count: int, threshold_logit: float, *, steepness: float = 4.0) -> Tensor:
+    """|soft count - N|.
+
+    Source: D2D (arXiv 2510.19278), Eq. 1.
+    """
+    return (soft_count(candidates, threshold_logit, steepness) - target_count).abs()
+
+
+def d2d(candidates: Candidates, target_count: int, threshold_logit: float, *, steepness: float = 4.0) -> Tensor:
+    """Indicators times their distance from the threshold, so that gradient survives where they are flat.
+
+    Too many: the surplus, the weakest counted candidates, is pushed down. Too few: the best uncounted
+    candidates are pulled up. Exact: zero.
+
+    Source: D2D (arXiv 2510.19278), Eq. 2; the case split is ours.
+    """
+    logits, kept = _ranked(candidates)
+    distance = logits - threshold_logit
+    indicator = soft_indicator(logits, threshold_logit, steepness)
+    rank = torch.arange(logits.shape[1], device=logits.device)
+    surplus = kept & (distance > 0) & (rank >= target_count)
+    counted = (kept & (distance > 0)).sum(1, keepdim=True)
+    missing = (rank >= counted) & (rank < target_count)
+    # A suppressed duplicate that is pulled up may lie above the threshold already: its distance is
+    # clamped, since it is suppressed by its neighbour and not by its score.
+    shortfall = (1 - indicator) * -distance.clamp(max=0)
+    return (surplus * indicator * distance).sum(1) + (missing * shortfall).sum(1)
+
+
+def margin(candidates: Candidates, target_count: int, threshold_logit: float, *, width: float = 1.5) -> Tensor:
+    """Hinge on the ranked logits: zero exactly when the count is N by `width` logits on both sides.
+
+    sum_{i<=N} relu(m - (z_(i) - t)) + sum_{i>N} relu(m + (z_(i) - t)), the second sum over kept
+    candidates only.
+    """
+    logits, kept = _ranked(candidates)
+    distance = logits - threshold_logit
+    inside = torch.arange(logits.shape[1], device=logits.device) < target_count
+    lacking = (width - distance).relu() * inside
+    surplus = (width + distance).relu() * (kept & ~inside)
+    return (lacking + surplus).sum(1)
+
+
+CountLoss = Callable[[Candidates, int, float], Tensor]
+LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin}

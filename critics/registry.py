@@ -1,0 +1,37 @@
+"""Find a critic by the name of its file in `critics/detectors/`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import Any
+
+from critics.base import Critic
+
+_FOLDER = Path(__file__).parent / "detectors"
+
+
+def available() -> tuple[str, ...]:
+    """The critics there are, sorted; nothing is imported."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")))
+
+
+def load(name: str, **options: Any) -> Critic:
+    """Build a critic.
+
+    Args:
+        name: one of `available()`. It is checked before anything is imported, so a name from a
+            configuration file can never load another module.
+        **options: what that file's `load` takes, for example `weights=` and `device=`.
+
+    Raises:
+        ValueError: no such critic; the near and the available names are listed.
+    """
+    if name not in available():
+        near = difflib.get_close_matches(name, available(), n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown critic {name!r}.{hint} Available: {', '.join(available())}")
+    module = importlib.import_module(f"critics.detectors.{name}")
+    critic: Critic = module.load(**options)
+    return critic

@@ -1,0 +1,54 @@
+"""Class logits to soft binary indicators to soft counts: the heart of the method."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from critics.base import Candidates
+
+
+def soft_indicator(logits: Tensor, threshold_logit: float, steepness: float) -> Tensor:
+    """Sigmoid around the detection threshold: near 0 for what is not counted, near 1 for what is.
+
+    Args:
+        logits: any shape, float32.
+        threshold_logit: the detector's threshold in logit space.
+        steepness: slope per logit, > 0. Higher is closer to the hard count and has gradient in a
+            narrower band.
+
+    Returns:
+        The shape of `logits`, in (0, 1), with gradient.
+
+    Source: D2D (arXiv 2510.19278), Eq. 1.
+    """
+    return (steepness * (logits - threshold_logit)).sigmoid()
+
+
+def soft_count(candidates: Candidates, threshold_logit: float, steepness: float) -> Tensor:
+    """Sum of the indicators of the kept candidates: float32 (B,), with gradient."""
+    return (soft_indicator(candidates.logits, threshold_logit, steepness) * candidates.kept).sum(1)
+
+
+def hard_count(candidates: Candidates, threshold_logit: float) -> Tensor:
+    """Kept candidates above the threshold, from the same forward pass: int64 (B,)."""
+    return (candidates.kept & (candidates.logits > threshold_logit)).sum(1)
+
+
+def margin(candidates: Candidates, target_count: int, threshold_logit: float) -> Tensor:
+    """How far the nearest candidate is from changing the count, in logits; negative where it is wrong.
+
+    With the kept logits sorted downwards, the count is exactly N when z_(N) > t >= z_(N+1); the margin is
+    the smaller of z_(N) - t and t - z_(N+1).
+
+    Returns:
+        float32 (B,), with gradient.
+    """
+    ranked = candidates.logits.masked_fill(~candidates.kept, float("-inf")).sort(dim=1, descending=True).values
+    found = ranked.shape[1]
+    inside = ranked[:, target_count - 1] - threshold_logit if 0 < target_count <= found else None
+    outside = threshold_logit - ranked[:, target_count] if target_count < found else None
+    if inside is None or outside is None:
+        one_side = outside if inside is None else inside
+        assert one_side is not None
+        return one_side if target_count <= found else one_side.new_full(ranked.shape[:1], float("-inf"))
+    return inside.minimum(outside)

@@ -1,0 +1,106 @@
+"""Match the words of a prompt to the classes of a detector."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import inflect
+
+PLURAL_ONLY = frozenset(
+    "binoculars chopsticks eyeglasses goggles headphones jeans leggings overalls pajamas pants pliers pyjamas scissors "
+    "shears shorts sunglasses tights tongs trousers tweezers".split()
+)
+"""Words whose plural form names one thing: they are their own singular."""
+
+# What inflect gets wrong: Latin plurals it knows in the other direction only, plurals in -us and -is that it takes
+# for singulars, and singulars that it cuts.
+_SINGULARS = {
+    "cacti": "cactus",
+    "caribous": "caribou",
+    "christmas": "christmas",
+    "emus": "emu",
+    "foci": "focus",
+    "fungi": "fungus",
+    "gnus": "gnu",
+    "gurus": "guru",
+    "hippopotami": "hippopotamus",
+    "menus": "menu",
+    "nuclei": "nucleus",
+    "octopi": "octopus",
+    "platypi": "platypus",
+    "rhinoceri": "rhinoceros",
+    "taxis": "taxi",
+    "tennis": "tennis",
+    "tutus": "tutu",
+}
+
+
+@cache
+def _engine() -> inflect.engine:
+    # Imported here: inflect takes about a second to load, and `--help` never needs it.
+    import inflect
+
+    return inflect.engine()
+
+
+@cache
+def _singular_word(word: str) -> str:
+    if word in PLURAL_ONLY:
+        return word
+    if word in _SINGULARS:
+        return _SINGULARS[word]
+    engine = _engine()
+    candidate = engine.singular_noun(word)
+    # singular_noun cuts the s of "bus", "lens" and "cactus" as well. But the plural of a word that already
+    # is a plural comes out as a blind "-ss" ("cupss"), and that of a true singular does not ("buses").
+    if not candidate or (word.endswith("s") and engine.plural_noun(word) != word + "s"):
+        return word
+    return str(candidate)
+
+
+def singular(noun: str) -> str:
+    """The singular of an English noun phrase, in lower case; one already singular comes back as it is.
+
+    The word before "of" changes in a phrase that has one, otherwise the last word.
+
+    >>> singular("strawberries"), singular("fish"), singular("bus"), singular("teddy bears"), singular("cups of tea")
+    ('strawberry', 'fish', 'bus', 'teddy bear', 'cup of tea')
+    """
+    words = noun.lower().split()
+    if not words:
+        return ""
+    head = words.index("of") - 1 if "of" in words[1:] else len(words) - 1
+    words[head] = _singular_word(words[head])
+    return " ".join(words)
+
+
+def can_be_plural(word: str) -> bool:
+    """Whether one word may stand after a number above one: "cups", "mice", and also "sheep" and "scissors"."""
+    return _singular_word(word) != word or word in PLURAL_ONLY or bool(_engine().singular_noun(word) == word)
+
+
+def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
+    """Index of an object name among the classes of a detector.
+
+    Args:
+        object_name: singular or plural, any case.
+        names: the detector's classes; some detectors have plural ones ("skis").
+        owner: who has these classes, for the message.
+
+    Raises:
+        ValueError: none fits; the nearest are named.
+    """
+    wanted = " ".join(object_name.lower().split())
+    classes = [name.lower() for name in names]
+    if wanted in classes:
+        return classes.index(wanted)
+    for index, name in enumerate(classes):
+        if singular(name) == singular(wanted):
+            return index
+    near = difflib.get_close_matches(singular(wanted), classes, n=3, cutoff=0.5)
+    hint = f"nearest: {', '.join(near)}" if near else f"it knows {', '.join(names[:30])}"
+    raise ValueError(f"{owner} has no class for {object_name!r}; {hint}")

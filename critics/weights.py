@@ -1,0 +1,51 @@
+"""Read and write the weights of our own detectors: safetensors, with the object names in the file's metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | None]:
+    """Tensors as float32, the object names, and the threshold that was measured to count best, if one is noted.
+
+    Raises:
+        ValueError: there is no such file, or it names no objects.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ValueError(f"no detector weights at {path}; give the path of an existing .safetensors file")
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    if "object_names" not in metadata:
+        raise ValueError(
+            f"{path} does not say which objects it knows; write it with critics.weights.write, "
+            'which puts a JSON list "object_names" into its metadata'
+        )
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    threshold = float(metadata["threshold"]) if "threshold" in metadata else None
+    return tensors, tuple(json.loads(metadata["object_names"])), threshold
+
+
+def write(
+    path: str | Path, tensors: Mapping[str, Tensor], object_names: Sequence[str], threshold: float | None = None
+) -> None:
+    """Write a state dict in half precision, with what `read` needs."""
+    metadata = {"object_names": json.dumps(list(object_names))}
+    if threshold is not None:
+        metadata["threshold"] = repr(threshold)
+    halves = {
+        key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous().clone()
+        for key, value in tensors.items()
+    }
+    unsafe = [key for key, value in halves.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if unsafe:
+        raise ValueError(f"weights are not finite in half precision: {', '.join(unsafe[:5])}")
+    save_file(halves, path, metadata=metadata)

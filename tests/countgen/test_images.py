@@ -1,0 +1,197 @@
+import json
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from countgen.errors import ImageWriteError, RecipeError
+from countgen.images import (
+    MAX_RECIPE_BYTES,
+    check_writable,
+    draw_boxes,
+    read_recipe,
+    save_png,
+    side_by_side,
+    to_pil,
+    to_tensor,
+)
+
+RECIPE = {"prompt": "sept pommes é 🍎", "seed": 3, "counts": [7], "nested": {"loss": 0.25}}
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes: what a full disk looks like to a writer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_tensor_to_picture_rounds_to_the_nearest_of_256() -> None:
+    image = torch.arange(256).float().div(255).view(1, 16, 16).expand(3, -1, -1)
+    assert list(to_pil(image).getdata(0)) == list(range(256))
+    assert to_pil(image + 0.4 / 255).tobytes() == to_pil(image).tobytes()
+
+
+def test_picture_survives_the_way_there_and_back(image: torch.Tensor) -> None:
+    there_and_back = to_tensor(to_pil(image))
+    assert there_and_back.shape == image.shape
+    assert (there_and_back - image).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_values_outside_the_range_are_clipped() -> None:
+    image = torch.tensor([-1.0, 2.0, 0.0]).view(3, 1, 1)
+    assert to_pil(image).getpixel((0, 0)) == (0, 255, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (4, 4), (4, 4, 3)])
+def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"one RGB float picture \(3, H, W\)"):
+        to_pil(torch.zeros(shape))
+
+
+def test_saved_picture_carries_its_recipe(image: torch.Tensor, tmp_path: Path) -> None:
+    path = save_png(image, tmp_path / "a.png", RECIPE)
+    assert read_recipe(path) == RECIPE
+    with Image.open(path) as picture:
+        assert picture.tobytes() == to_pil(image).tobytes()
+
+
+def test_recipe_with_large_latents_survives(image: torch.Tensor, tmp_path: Path) -> None:
+    recipe = {"latents": "A" * (MAX_RECIPE_BYTES - 100)}
+    assert read_recipe(save_png(image, tmp_path / "a.png", recipe)) == recipe
+
+
+def test_a_taken_name_is_never_overwritten(image: torch.Tensor, tmp_path: Path) -> None:
+    paths = [save_png(image, tmp_path / "a.png", {"number": number}) for number in range(3)]
+    assert [path.name for path in paths] == ["a.png", "a-2.png", "a-3.png"]
+    assert [read_recipe(path)["number"] for path in paths] == [0, 1, 2]
+
+
+def test_overwrite_replaces_on_request(image: torch.Tensor, tmp_path: Path) -> None:
+    path = save_png(image, tmp_path / "a.png", {"number": 0})
+    assert save_png(image, path, {"number": 1}, overwrite=True) == path
+    assert read_recipe(path) == {"number": 1}
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(image: torch.Tensor, tmp_path: Path) -> None:
+    path = save_png(image, tmp_path / "a.png", {"number": 0})
+    with disk_of(100), pytest.raises(ImageWriteError, match=r"cannot write .*a\.png"):
+        save_png(image, path, {"number": 1}, overwrite=True)
+    assert os.listdir(tmp_path) == ["a.png"]
+    assert read_recipe(path) == {"number": 0}
+
+
+def test_a_missing_folder_is_named(image: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(ImageWriteError, match=r"cannot write .*nowhere"):
+        save_png(image, tmp_path / "nowhere" / "a.png")
+
+
+def test_saved_picture_has_ordinary_permissions(image: torch.Tensor, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert save_png(image, tmp_path / "a.png").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize("recipe", [{"loss": float("nan")}, {"tensor": torch.zeros(1)}, {"a": "x" * MAX_RECIPE_BYTES}])
+def test_a_recipe_that_json_cannot_hold_is_refused(
+    recipe: dict[str, object], image: torch.Tensor, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match="recipe"):
+        save_png(image, tmp_path / "a.png", recipe)
+    assert os.listdir(tmp_path) == []
+
+
+def test_folder_is_made_and_proved_writable(tmp_path: Path) -> None:
+    folder = check_writable(tmp_path / "a" / "b")
+    assert folder.is_dir()
+    assert os.listdir(folder) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ImageWriteError, match="cannot write to the folder"):
+        check_writable(tmp_path / "file" / "b")
+
+
+def with_text(path: Path, text: str) -> Path:
+    info = PngInfo()
+    info.add_text("countgen", text)
+    Image.new("RGB", (4, 4)).save(path, pnginfo=info)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "JSON list, expected an object"),
+        ("[" * 100_000, "is not JSON"),
+        ("x" * (MAX_RECIPE_BYTES + 1), "characters, at most"),
+    ],
+)
+def test_a_foreign_recipe_is_refused(text: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=reason):
+        read_recipe(with_text(tmp_path / "a.png", text))
+
+
+def test_a_picture_without_a_recipe_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(RecipeError, match="holds no recipe"):
+        read_recipe(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"not a picture", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"])
+def test_a_file_that_is_no_png_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(RecipeError, match="no readable PNG"):
+        read_recipe(tmp_path / "a.png")
+
+
+def test_a_picture_that_is_not_there_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_recipe(tmp_path / "a.png")
+
+
+def test_recipe_is_plain_json_in_a_text_chunk(image: torch.Tensor, tmp_path: Path) -> None:
+    with Image.open(save_png(image, tmp_path / "a.png", RECIPE)) as picture:
+        assert json.loads(picture.info["countgen"]) == RECIPE
+
+
+def test_boxes_are_drawn_on_a_copy() -> None:
+    picture = Image.new("RGB", (100, 80), "black")
+    drawn = draw_boxes(picture, torch.tensor([[40.0, 40.0, 60.0, 60.0]]), "1 apple", colour="#ff0000")
+    assert drawn.getpixel((40, 50)) == (255, 0, 0)
+    assert drawn.getpixel((50, 50)) == (0, 0, 0)
+    assert picture.getextrema() == ((0, 0), (0, 0), (0, 0))
+
+
+def test_boxes_grow_with_the_picture() -> None:
+    drawn = draw_boxes(Image.new("RGB", (50, 40)), [[20, 20, 30, 30]], "1", colour="#ff0000", enlarge=3)
+    assert drawn.size == (150, 120)
+    assert drawn.getpixel((60, 75)) == (255, 0, 0)
+
+
+def test_no_boxes_still_gives_a_label(image: torch.Tensor) -> None:
+    assert draw_boxes(image, torch.zeros(0, 4), "0 apples").tobytes() != to_pil(image).tobytes()
+
+
+def test_before_and_after_stand_side_by_side() -> None:
+    wide = side_by_side(Image.new("RGB", (10, 20), "red"), Image.new("RGB", (30, 15), "blue"), gap=4)
+    assert wide.size == (44, 20)
+    assert [wide.getpixel((x, 5)) for x in (0, 11, 14)] == [(255, 0, 0), (255, 255, 255), (0, 0, 255)]

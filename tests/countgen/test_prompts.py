@@ -1,0 +1,202 @@
+import pytest
+
+from countgen.errors import CountGenError, PromptError
+from countgen.prompts import MAX_PROMPT_LENGTH, Target, parse, targets_from
+
+KNOWN = (
+    "apple,ball,bear,bird,bowl,bus,car,cat,chair,cup,dog,egg,hot dog,mouse,orange,person,potted plant,rose,scissors,"
+    "sheep,skis,sports ball,table,teddy bear,tree,wine glass"
+).split(",")
+
+# Read alike with an open vocabulary and with the classes above.
+READINGS = {
+    "a photo of seven apples": "apple=7",
+    "7 apples": "apple=7",
+    "A Photo Of Seven Apples.": "apple=7",
+    "７ apples": "apple=7",
+    "an apple": "apple=1",
+    "one cat": "cat=1",
+    "a single cat": "cat=1",
+    "three red apples and two dogs": "apple=3,dog=2",
+    "seven big, red apples": "apple=7",
+    "a dozen eggs": "egg=12",
+    "half a dozen eggs": "egg=6",
+    "two dozen roses": "rose=24",
+    "a couple of cats": "cat=2",
+    "a pair of birds": "bird=2",
+    "a pair of scissors": "scissors=1",
+    "two pairs of scissors": "scissors=2",
+    "twenty-one birds": "bird=21",
+    "twenty one birds": "bird=21",
+    "a hundred birds": "bird=100",
+    "one hundred and five birds": "bird=105",
+    "1,000 birds": "bird=1000",
+    "five cats and a dog in the snow": "cat=5,dog=1",
+    "three apples, two dogs and a cat": "apple=3,dog=2,cat=1",
+    "three apples, two dogs, and a cat": "apple=3,dog=2,cat=1",
+    "6 cats & 2 dogs": "cat=6,dog=2",
+    "6 cats + 2 dogs": "cat=6,dog=2",
+    "a red apple and a green apple": "apple=2",
+    "two black and white cats": "cat=2",
+    "a black and white cat": "cat=1",
+    "three cats with red hats": "cat=3",
+    "three dogs wearing hats": "dog=3",
+    "seven apples on a table": "apple=7",
+    "seven apples in a bowl": "apple=7",
+    "12 eggs in a basket": "egg=12",
+    "five cats in the sun and rain": "cat=5",
+    "seven apples on a wooden table, a window behind": "apple=7",
+    "two apples next to three dogs": "apple=2,dog=3",
+    "three cats on two chairs": "cat=3,chair=2",
+    "a table with seven apples": "table=1,apple=7",
+    "three sheep": "sheep=3",
+    "three sheep grazing in a field": "sheep=3",
+    "two sheep and four dogs": "sheep=2,dog=4",
+    "three flying birds": "bird=3",
+    "three birds flying in the sky": "bird=3",
+    "a bird flying": "bird=1",
+    "a red flying bird": "bird=1",
+    "a cat sitting on a chair": "cat=1",
+    "two parked cars": "car=2",
+    "seven apples arranged in a row": "apple=7",
+    "ten people walking down a street": "person=10",
+    "eight mice": "mouse=8",
+    "four buses": "bus=4",
+    "an oil painting of 4 buses": "bus=4",
+    "a close-up photograph of five oranges": "orange=5",
+    "3d render of 4 cars": "car=4",
+    "two 3d cars": "car=2",
+    "seven apples, oil painting, 4k, highly detailed": "apple=7",
+    "seven apples, many details, no background": "apple=7",
+    "seven apples and water": "apple=7",
+    "exactly seven apples": "apple=7",
+    "a photo of some 7 apples": "apple=7",
+    "a group of five cats": "cat=5",
+    "draw five cats": "cat=5",
+    "draw a cat": "cat=1",
+    "there are seven apples": "apple=7",
+    "seven cups of tea": "cup=7",
+}
+# Several words, or a number in the scenery: the classes decide.
+READINGS_WITH_CLASSES = {
+    "a photo of 3 teddy bears on a table": ("bear=3", "teddy bear=3"),
+    "6 wine glasses": ("glass=6", "wine glass=6"),
+    "10 sports balls": ("ball=10", "sports ball=10"),
+    "3 hot dogs": ("dog=3", "hot dog=3"),
+    "a potted plant": ("plant=1", "potted plant=1"),
+    "four skis": ("ski=4", "skis=4"),
+    "seven apples in two rows": ("apple=7,row=2", "apple=7"),
+    "a gold ring": ("ring=1", "ring=1"),
+}
+REFUSALS = {
+    "apples on a table": "says no number.*--count apple=7",
+    "a group of cats": "says no number",
+    "the third apple": "says no number",
+    "siete manzanas": "says no number",
+    "🍎🍎": "says no number",
+    "2 or 3 apples": "several readings",
+    "three or more cats": "several readings",
+    "between 3 and 5 cats": "'between 3 and' has several readings",
+    "from 3 to 5 cats": "several readings",
+    "3 to 5 cats": "several readings",
+    "3 - 5 cats": "several readings",
+    "about seven apples": "'about seven apples' has several readings",
+    "at least 3 cats": "several readings",
+    "more than two cats": "several readings",
+    "3-5 cats": "'3-5' is not one whole number",
+    "3+ cats": "not one whole number",
+    "3.5 apples": "'3.5' is not one whole number",
+    "½ apple": "not one whole number",
+    "a few apples": "'few' is not a number",
+    "several cats": "'several' is not a number",
+    "lots of cats": "is not a number",
+    "dozens of eggs": "is not a number",
+    "some apples": "'some' is not a number",
+    "-3 apples": "'-3' is not one whole number above zero",
+    "minus three apples": "below zero",
+    "zero apples": "count of zero",
+    "0 apples": "count of zero",
+    "no apples": "count of zero",
+    "5000 birds": "from 1 to 1000, got 5000",
+    "three cats and dogs": "'dog' has no number",
+    "apples and two dogs": "'apple' has no number",
+    "seven": "no noun follows",
+    "seven on a table": "no noun follows",
+    "3 4 cats": "two numbers stand together",
+    "": "empty",
+    "  \n": "empty",
+    "seven apples " * 40: f"at most {MAX_PROMPT_LENGTH}",
+}
+
+
+def written(targets: tuple[Target, ...]) -> str:
+    return ",".join(f"{target.object_name}={target.target_count}" for target in targets)
+
+
+@pytest.mark.parametrize(("prompt", "expected"), READINGS.items())
+def test_prompt_is_read_alike_with_and_without_classes(prompt: str, expected: str) -> None:
+    assert written(parse(prompt)) == expected
+    assert written(parse(prompt, KNOWN)) == expected
+
+
+@pytest.mark.parametrize(("prompt", "expected"), READINGS_WITH_CLASSES.items())
+def test_names_the_critic_knows_win(prompt: str, expected: tuple[str, str]) -> None:
+    assert (written(parse(prompt)), written(parse(prompt, KNOWN))) == expected
+
+
+@pytest.mark.parametrize(("prompt", "reason"), REFUSALS.items())
+def test_prompt_without_one_clear_count_is_refused(prompt: str, reason: str) -> None:
+    with pytest.raises(PromptError, match=reason):
+        parse(prompt)
+
+
+def test_every_number_word_up_to_a_hundred_is_read() -> None:
+    import inflect
+
+    engine = inflect.engine()
+    for count in range(2, 101):
+        assert parse(f"{engine.number_to_words(count)} apples") == (Target("apple", count),)
+        assert parse(f"{count} apples") == (Target("apple", count),)
+
+
+def test_prompt_must_be_text() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        parse(None)  # type: ignore[arg-type]
+
+
+def test_override_names_counts() -> None:
+    assert targets_from("apple=7,dog=2") == (Target("apple", 7), Target("dog", 2))
+    assert targets_from(" Wine Glasses = 3 ") == (Target("wine glass", 3),)
+
+
+@pytest.mark.parametrize("text", ["", "apple", "apple=", "=7", "apple=seven", "apple=7;dog=2", "apple=7,", "a=1.5"])
+def test_override_in_another_form_is_refused(text: str) -> None:
+    with pytest.raises(PromptError, match="NAME=COUNT"):
+        targets_from(text)
+
+
+@pytest.mark.parametrize("text", ["apple=0", "apple=-1", "apple=1001"])
+def test_override_outside_the_range_is_refused(text: str) -> None:
+    with pytest.raises(PromptError, match="from 1 to 1000"):
+        targets_from(text)
+
+
+def test_override_with_one_object_twice_is_refused() -> None:
+    with pytest.raises(PromptError, match="'apple' stands twice"):
+        targets_from("apple=7,apples=2")
+
+
+@pytest.mark.parametrize("count", [0, -1, 1001, True, 2.0, "2"])
+def test_target_count_must_be_a_whole_number_in_range(count: object) -> None:
+    with pytest.raises(PromptError, match="whole number from 1 to 1000"):
+        Target("apple", count)  # type: ignore[arg-type]
+
+
+def test_target_needs_a_name() -> None:
+    with pytest.raises(PromptError, match="needs the name"):
+        Target(" ", 3)
+
+
+def test_prompt_errors_are_value_errors_and_ours() -> None:
+    assert issubclass(PromptError, ValueError)
+    assert issubclass(PromptError, CountGenError)

@@ -1,0 +1,98 @@
+import inflect
+import pytest
+
+from critics.vocabulary import can_be_plural, resolve, singular
+
+SINGULARS = {
+    "apples": "apple",
+    "strawberries": "strawberry",
+    "buses": "bus",
+    "octopuses": "octopus",
+    "octopi": "octopus",
+    "cacti": "cactus",
+    "lenses": "lens",
+    "glasses": "glass",
+    "wine glasses": "wine glass",
+    "geese": "goose",
+    "knives": "knife",
+    "dice": "die",
+    "mice": "mouse",
+    "people": "person",
+    "children": "child",
+    "teddy bears": "teddy bear",
+    "cups of tea": "cup of tea",
+    "leaves": "leaf",
+    "loaves": "loaf",
+    "doves": "dove",
+    "tomatoes": "tomato",
+    "kiwis": "kiwi",
+    "taxis": "taxi",
+    "skis": "ski",
+    "emus": "emu",
+    "pandas": "panda",
+    "vases": "vase",
+    "matches": "match",
+    "ladies": "lady",
+    "ties": "tie",
+    "shoes": "shoe",
+    "women": "woman",
+    "fishes": "fish",
+    "DOGS": "dog",
+    "  Hot   Dogs ": "hot dog",
+}
+ALREADY_SINGULAR = (
+    "bus octopus cactus lens glass goose fish sheep deer iris gas walrus asparagus virus compass dress chess tennis "
+    "atlas canvas platypus axis scissors jeans sunglasses cheese horse apple mouse series"
+).split()
+COCO = (
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
+    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
+    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
+    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
+    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+).split(",")
+
+
+@pytest.mark.parametrize(("plural", "expected"), SINGULARS.items())
+def test_singular_of_a_plural(plural: str, expected: str) -> None:
+    assert singular(plural) == expected
+
+
+@pytest.mark.parametrize("noun", ALREADY_SINGULAR)
+def test_singular_leaves_a_singular_alone(noun: str) -> None:
+    assert singular(noun) == noun
+
+
+def test_singular_of_nothing_is_nothing() -> None:
+    assert singular("  ") == ""
+
+
+@pytest.mark.parametrize("name", COCO)
+def test_every_coco_class_is_found_by_its_name_and_its_plural(name: str) -> None:
+    assert resolve(name.upper(), COCO, "critic") == COCO.index(name)
+    assert resolve(inflect.engine().plural(name), COCO, "critic") == COCO.index(name)
+
+
+def test_a_plural_class_is_found_by_its_singular() -> None:
+    assert COCO[resolve("ski", COCO, "critic")] == "skis"
+
+
+def test_an_unknown_object_names_the_nearest_classes() -> None:
+    with pytest.raises(ValueError, match="critic has no class for 'aple'; nearest: apple"):
+        resolve("aple", COCO, "critic")
+
+
+def test_an_unknown_object_without_neighbours_lists_the_classes() -> None:
+    with pytest.raises(ValueError, match="it knows cat, dog"):
+        resolve("quux", ["cat", "dog"], "critic")
+
+
+@pytest.mark.parametrize("word", ["cups", "mice", "sheep", "fish", "scissors", "buses"])
+def test_these_may_follow_a_number_above_one(word: str) -> None:
+    assert can_be_plural(word)
+
+
+@pytest.mark.parametrize("word", ["cup", "bus", "red", "glass", "teddy", "black"])
+def test_these_may_not_follow_a_number_above_one(word: str) -> None:
+    assert not can_be_plural(word)

@@ -1,0 +1,235 @@
+"""The generators' training stages at toy length, on a CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from countgen.miniature.train.__main__ import STAGES, main
+from countgen.miniature.train.export import export
+from countgen.miniature.train.generator import FAMILIES, decode, encode_images, read_generator
+from countgen.miniature.train.loop import StageSettings, adamw, learning_rate_factor, train
+from countgen.miniature.train.ode import integrate
+from countgen.miniature.train.pairs import pairs, read_pairs, right_counts, shards, write_shard
+from countgen.miniature.train.scenes import UNASKED, sample_captioned
+from countgen.miniature.train.score import questions, score
+from countgen.miniature.train.student import pixart_student, student
+from countgen.miniature.train.teacher import teacher
+from countgen.miniature.train.vae import vae
+from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
+
+pytestmark = pytest.mark.filterwarnings(
+    # diffusers and numpy 2: an __array__ without the copy keyword, in the solver's set_timesteps.
+    "ignore:__array__ implementation doesn.t accept a copy keyword:DeprecationWarning"
+)
+
+PROMPTS = ["a photo of five cats", "two apples and three dogs on a table"]
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def line_fit(out: Path, iterations: int, seed: int = 0) -> tuple[int, nn.Linear, list[int]]:
+    """A loop over the smallest problem there is; answers where it ended, the weights and the iterations run."""
+    torch.manual_seed(seed)
+    model = nn.Linear(1, 1)
+    optimizer = adamw([(model, 0.05)], "cpu")
+    seen: list[int] = []
+
+    def step(iteration: int, progress: float) -> dict[str, float]:
+        seen.append(iteration)
+        x = torch.randn(16, 1)
+        loss = (model(x) - 3 * x - 1).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": float(loss.detach())}
+
+    settings = StageSettings(out=out, iterations=iterations, seed=seed)
+    return train(settings, {"model": model}, [optimizer], step), model, seen
+
+
+def test_resume_continues_at_the_iteration_and_weights_of_the_checkpoint(tmp_path: Path) -> None:
+    _, first, _ = line_fit(tmp_path, 5)
+    reached, second, seen = line_fit(tmp_path, 8)
+    assert reached == 8 and seen == [5, 6, 7]
+    assert abs(float(second.weight.detach() - first.weight.detach())) < 8 * 0.05
+    assert line_fit(tmp_path, 8)[2] == []
+
+
+def test_same_seed_gives_the_same_losses_and_another_seed_does_not(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        line_fit(tmp_path / name, 3, seed)
+    a, b, c = (metrics(tmp_path / name)[0]["loss"] for name in "abc")
+    assert a == b != c
+
+
+def test_a_stage_without_a_budget_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--seconds"):
+        train(StageSettings(out=tmp_path), {}, [], lambda iteration, progress: {})
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": 0.0}, {"iterations": 0}, {"batch_size": 0}])
+def test_settings_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="give"):
+        StageSettings(out=tmp_path, **wrong)  # type: ignore[arg-type]
+
+
+def test_learning_rate_warms_up_then_falls_to_its_floor() -> None:
+    assert learning_rate_factor(0.0, 0) == pytest.approx(0.01)
+    assert learning_rate_factor(0.0, 100) == 1.0
+    assert learning_rate_factor(1.0, 1000) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_one_step_equals_the_stock_pipeline_loaded_from_an_export(family, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from diffusers import PixArtAlphaPipeline, StableDiffusionXLPipeline
+
+    generator, autoencoder = read_generator(family, family.folder)
+    export(generator, autoencoder, tmp_path, one_step=True)
+    unet = family.name == "unet"
+    stock = StableDiffusionXLPipeline if unet else PixArtAlphaPipeline
+    pipeline = stock.from_pretrained(tmp_path, use_safetensors=True, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(2, 4, 32, 32, generator=torch.Generator().manual_seed(3))
+    options = (
+        {"guidance_scale": 0.0}
+        if unet
+        else {"guidance_scale": 1.0, "timesteps": [400], "use_resolution_binning": False, "clean_caption": False}
+    )
+    wanted = pipeline(
+        PROMPTS, latents=noise, num_inference_steps=1, height=128, width=128, output_type="pt", **options
+    ).images
+    with torch.no_grad():
+        latents = generator.eval().one_step(noise, generator.encode(generator.tokenize(PROMPTS)))
+        images = decode(autoencoder, latents).clamp(0, 1)
+    torch.testing.assert_close(images, wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_discriminator_features_carry_gradient_to_the_latents(family) -> None:  # type: ignore[no-untyped-def]
+    generator, _ = read_generator(family, family.folder)
+    latents = torch.randn(2, 4, 32, 32, requires_grad=True)
+    conditioning = generator.encode(generator.tokenize(PROMPTS))
+    features = generator.features(latents, torch.tensor([100, 500]), conditioning)
+    assert len(features) >= 3 and all(feature.ndim == 4 for feature in features)
+    (gradient,) = torch.autograd.grad(torch.stack([f.square().mean() for f in features]).sum(), latents)
+    assert gradient.isfinite().all() and gradient.abs().amax((1, 2, 3)).min() > 0
+
+
+def test_solver_reaches_a_clean_image_of_the_noise_it_was_given() -> None:
+    family = FAMILIES["pixart"]
+    generator, _ = read_generator(family, family.folder)
+    noise = torch.randn(2, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    tokens = generator.tokenize(PROMPTS)
+    latents = integrate(generator.eval(), noise, tokens, steps=3, guidance_scale=1.0)
+    again = integrate(generator, noise, tokens, steps=3, guidance_scale=1.0)
+    assert latents.isfinite().all() and torch.equal(latents, again)
+
+
+def test_latents_of_images_decode_to_the_images() -> None:
+    from countgen.miniature.world import load_sprites, render
+
+    _, autoencoder = read_generator(FAMILIES["unet"], FAMILIES["unet"].folder)
+    scenes, _, _ = sample_captioned(4, np.random.default_rng(0))
+    images = render(scenes, load_sprites(), torch.Generator().manual_seed(0)).images
+    with torch.no_grad():
+        restored = decode(autoencoder, encode_images(autoencoder, images))
+    assert (restored - images).square().mean() < 10**-2.6
+
+
+def test_counts_asked_for_are_those_the_caption_says() -> None:
+    scenes, captions, asked = sample_captioned(300, np.random.default_rng(0))
+    for scene, text, row in zip(scenes, captions, asked, strict=True):
+        held_out = [OBJECT_NAMES.index(name) for name in HELD_OUT_OBJECTS]
+        assert (row[held_out] <= 0).all()
+        assert all(row[kind] in (count, UNASKED) for kind, count in scene.groups)
+        if any(character.isdigit() for character in text):
+            assert (row > 0).any()
+
+
+def test_pairs_with_wrong_or_stray_objects_are_rejected() -> None:
+    asked = torch.tensor([[2, 0, UNASKED]] * 4)
+    counts = torch.tensor([[2, 0, 7], [1, 0, 7], [2, 1, 0], [2, 0, 0]])
+    assert right_counts(asked, counts).tolist() == [True, False, False, True]
+
+
+@pytest.fixture(scope="module")
+def unet_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    pairs(StageSettings(out=folder, number=2, batch_size=4))
+    return folder
+
+
+def test_pairs_are_written_with_their_teacher_and_not_made_twice(unet_pairs: Path) -> None:
+    before = [path.read_bytes() for path in shards(unet_pairs)]
+    pairs(StageSettings(out=unet_pairs, number=2, batch_size=4))
+    assert [path.read_bytes() for path in shards(unet_pairs)] == before
+    generator, _ = read_generator(FAMILIES["unet"], unet_pairs / "teacher")
+    noise, latents, tokens = read_pairs(unet_pairs, generator, "cpu")
+    assert len(noise) == len(latents) == len(tokens) >= 2
+    assert noise.dtype == latents.dtype == torch.float16
+
+
+def test_student_stage_runs_all_its_losses_and_exports_a_pipeline(unet_pairs: Path, tmp_path: Path) -> None:
+    student(StageSettings(out=tmp_path, data=unet_pairs, iterations=5, batch_size=2, number=4))
+    assert {"latents", "pixels", "features", "discriminator", "fooled"} <= set(metrics(tmp_path)[-1])
+    generator, _ = read_generator(FAMILIES["unet"], tmp_path / "pipeline")
+    assert all(parameter.isfinite().all() for parameter in generator.parameters())
+    assert list(tmp_path.glob("sample-*.png"))
+
+
+def test_pixart_student_stage_starts_from_given_weights(tmp_path: Path) -> None:
+    family = FAMILIES["pixart"]
+    generator, autoencoder = read_generator(family, family.folder)
+    data = tmp_path / "pairs"
+    export(generator, autoencoder, data / "teacher", one_step=False)
+    write_shard(data, 0, torch.randn(4, 4, 32, 32).half(), torch.randn(4, 4, 32, 32).half(), PROMPTS * 2)
+    out = tmp_path / "run"
+    pixart_student(StageSettings(out=out, data=data, init=family.folder, iterations=3, batch_size=2, number=4))
+    trained, _ = read_generator(family, out / "pipeline")
+    moved = [(a - b).abs().max() for a, b in zip(trained.parameters(), generator.parameters(), strict=True)]
+    assert 0 < max(float(value.detach()) for value in moved) < 0.05
+
+
+def test_teacher_stage_resumes_and_exports(tmp_path: Path) -> None:
+    settings = StageSettings(out=tmp_path, iterations=1, batch_size=2, number=8)
+    teacher(settings)
+    teacher(dataclasses.replace(settings, iterations=2))
+    assert [record["iteration"] for record in metrics(tmp_path)] == [1, 2]
+    assert "DPMSolver" in (tmp_path / "pipeline" / "scheduler" / "scheduler_config.json").read_text()
+
+
+def test_vae_stage_trains_and_writes_its_scaling_factor(tmp_path: Path) -> None:
+    vae(StageSettings(out=tmp_path, iterations=2, batch_size=2, number=32))
+    scaling = json.loads((tmp_path / "vae" / "config.json").read_text())["scaling_factor"]
+    assert scaling > 0 and metrics(tmp_path)[-1]["iteration"] == 2
+
+
+def test_score_asks_every_count_equally_and_repeats_itself() -> None:
+    from countgen.miniature import FOLDER
+    from critics.detectors import fcos
+
+    asked = questions(60, seed=1)
+    assert sorted({count for _, _, count in asked}) == list(range(1, 16))
+    judge = fcos.load(weights=FOLDER / "judge" / "model.safetensors")
+    once = score(FAMILIES["unet"].folder, judge, prompts=15, seed=0)
+    assert once == score(FAMILIES["unet"].folder, judge, prompts=15, seed=0)
+    assert 0 <= once["overall"] <= 100  # type: ignore[operator]
+
+
+def test_command_line_names_its_stages_and_refuses_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["student", "--device", "cpu", "--iterations", "1", "--out", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "--data" in capsys.readouterr().err
+    assert {"vae", "teacher", "pairs", "student", "pixart-student"} <= set(STAGES)
