@@ -15,7 +15,8 @@ from typing import Any
 from app.exit_codes import NOT_REACHED, OK
 
 PACKAGES = (
-    "torch torchvision diffusers transformers ultralytics accelerate safetensors inflect numpy pillow pyyaml tqdm".split()
+    *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
+    *("numpy", "pillow", "pyyaml", "tqdm"),
 )
 OPTIONAL_PACKAGES = ("gradio", "matplotlib")
 SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")

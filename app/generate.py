@@ -10,13 +10,13 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.argument_types import positive, seconds, seeds_in
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 
 if TYPE_CHECKING:
     from countgen import Models, Result, Run, Target
 
 METHODS = ("auto", "search", "noise", "plain")
-MAX_IMAGES = 10_000
 _FINDINGS = ("latents", "counts", "judge_counts", "confirmed", "evaluations")
 
 
@@ -39,16 +39,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--seed", action="extend", type=seeds_in, metavar="N|A-B", help="a seed or a range; repeatable (0)"
     )
-    parser.add_argument("--images", type=_positive, metavar="N", help="pictures from consecutive seeds (1)")
+    parser.add_argument("--images", type=positive, metavar="N", help="pictures from consecutive seeds (1)")
     parser.add_argument(
         "--count", action="append", metavar="NAME=N", help="what to count, where the prompt does not say it clearly"
     )
     parser.add_argument(
         "--until", choices=("critic", "judge"), default="critic", help="whose agreement ends the work (%(default)s)"
     )
-    parser.add_argument("--max-seconds", type=_seconds, metavar="S", help="time limit for each picture")
-    parser.add_argument("--max-steps", type=_positive, metavar="N", help="limit of steps for each picture")
-    parser.add_argument("--max-evaluations", type=_positive, metavar="N", help="limit of model evaluations (400)")
+    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="time limit for each picture")
+    parser.add_argument("--max-steps", type=positive, metavar="N", help="limit of steps for each picture")
+    parser.add_argument("--max-evaluations", type=positive, metavar="N", help="limit of model evaluations (400)")
     parser.add_argument("--out", type=Path, default=Path("pictures"), metavar="FOLDER", help="where to (%(default)s)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -62,10 +62,11 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
     """
     from countgen.images import check_writable
-    from countgen.prompts import parse, targets_from
+    from countgen.prompts import check_prompt, parse, targets_from
 
     seeds = _seeds(options)
     folder = check_writable(options.out)
+    check_prompt(options.prompt)
     targets = targets_from(",".join(options.count)) if options.count else None
     if targets is None:
         parse(options.prompt)  # an unreadable prompt is refused before the models are loaded
@@ -208,21 +209,6 @@ def slug(prompt: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "picture"
 
 
-def seeds_in(text: str) -> list[int]:
-    """Seeds from "7" or "0-3", both ends included.
-
-    Raises:
-        argparse.ArgumentTypeError: another form, a range that runs backwards, or one of more than 10 000.
-    """
-    match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed; write 7 or 0-3")
-    first, last = int(match[1]), int(match[2] or match[1])
-    if not first <= last < first + MAX_IMAGES:
-        raise argparse.ArgumentTypeError(f"{text!r} must run upwards and hold at most {MAX_IMAGES} seeds")
-    return list(range(first, last + 1))
-
-
 def _seeds(options: argparse.Namespace) -> list[int]:
     seeds = list(dict.fromkeys(options.seed or [0]))
     if options.images is None:
@@ -248,19 +234,3 @@ def _device(name: str | None) -> str | None:
         reason = str(error).splitlines()[0]
         raise ValueError(f"no device {name!r} here: {reason}; use --device cpu") from error
     return name
-
-
-def _positive(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from torch import Tensor
 
 from countgen.errors import ImageWriteError, RecipeError
@@ -138,11 +138,12 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        # Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and installs them.
+        with PngImageFile(path) as picture:
             text = picture.info.get(RECIPE_KEY)
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise RecipeError(f"{path} is no readable PNG: {error}") from error
     if not isinstance(text, str):
         raise RecipeError(f"{path} holds no recipe; only pictures saved by countgen carry one, and editors drop it")

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.errors import NonFiniteLossError
+from countgen.iteration import Question, prepare
 from countgen.prompts import Target
 from countgen.search import Accept, SearchSettings, confirmed
 from countgen.step import COST_WITH_GRADIENT, Budget, Step
-from countgen.verdict import CONFIRMING, View, examine
+from countgen.verdict import CONFIRMING, View
 from critics.base import Critic
 from critics.losses import LOSSES
 
@@ -126,37 +127,37 @@ def refine(
     """
     latents = latents.detach().float().clone().requires_grad_(True)
     optimizer = OPTIMIZERS[settings.optimizer](latents, settings.learning_rate)
+    question = Question(tuple(critics), tuple(targets), settings.views, settings.loss)
+    iteration = prepare(backbone, embeds, seeds, question)
     for index in range(first_index, first_index + settings.num_optimization_steps):
-        images = backbone.render(latents, embeds, seeds)
-        verdict = examine(images, targets, critics, settings.views, LOSSES[settings.loss])
-        losses = verdict.loss.detach()
+        images, verdict = iteration.look(latents)
         budget.evaluations += COST_WITH_GRADIENT * len(seeds)
         if not torch.isfinite(verdict.loss).all():
             raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
-        best = max(
-            (
-                Step(
-                    index=index,
-                    phase="refine",
-                    seed=seeds[row],
-                    loss=float(losses[row]),
-                    soft_counts=tuple(verdict.soft_counts[row].tolist()),
-                    counts=tuple(verdict.counts[row].tolist()),
-                    margin=float(verdict.margin[row]),
-                    image=images[row].detach(),
-                    latents=latents[row].detach().clone(),
-                    evaluations=budget.evaluations,
-                    seconds=budget.seconds,
-                )
-                for row in range(len(seeds))
-            ),
-            key=lambda step: step.rank,
-        )
+        steps = [
+            Step(
+                index=index,
+                phase="refine",
+                seed=seeds[row],
+                loss=float(verdict.loss[row]),
+                soft_counts=tuple(verdict.soft_counts[row].tolist()),
+                counts=tuple(verdict.counts[row].tolist()),
+                margin=float(verdict.margin[row]),
+                image=images[row],
+                latents=latents[row].detach().clone(),
+                evaluations=budget.evaluations,
+                seconds=budget.seconds,
+            )
+            for row in range(len(seeds))
+        ]
+        best = max(steps, key=lambda step: step.rank)
         yield best
         if best.confirmed:
             return
         optimizer.zero_grad()
-        (verdict.loss + settings.prior_weight * latent_prior(latents)).sum().backward()
+        (settings.prior_weight * latent_prior(latents)).sum().backward()
+        assert latents.grad is not None
+        latents.grad += iteration.gradient()
         clip(latents, settings.max_grad_norm)
         optimizer.step()
 

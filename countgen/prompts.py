@@ -87,12 +87,21 @@ def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target
     >>> parse("a photo of seven apples and two dogs")
     (Target(object_name='apple', target_count=7), Target(object_name='dog', target_count=2))
     """
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise PromptError(f"the prompt is empty ({prompt!r}); say what to count, for example 'seven apples'")
-    if len(prompt) > MAX_PROMPT_LENGTH:
-        raise PromptError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_LENGTH} are read, shorten it")
+    check_prompt(prompt)
     counts = _Reader(prompt, known_names).read()
     return tuple(Target(name, count) for name, count in counts.items())
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse what no text encoder can read, whether or not the targets come from the prompt.
+
+    Raises:
+        PromptError: empty, no text, or more than 500 characters.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise PromptError(f"the prompt is empty ({prompt!r}); say what to draw, for example 'seven apples'")
+    if len(prompt) > MAX_PROMPT_LENGTH:
+        raise PromptError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_LENGTH} are read, shorten it")
 
 
 def targets_from(text: str) -> tuple[Target, ...]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from critics.soft_indicator import hard_count, margin, soft_count
 from critics.vocabulary import resolve
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from critics.losses import CountLoss
+
 MAX_CANDIDATES = 1024
 """Proposals a critic looks at per image and object name, best first; the ceiling of every count."""
+CAPTURED_PASSES = 12
+"""Of duplicate suppression inside a CUDA graph; chains of overlaps are four or five long in practice."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,25 @@ class Candidates:
     boxes: Tensor
     logits: Tensor
     kept: Tensor
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a critic says about a batch of pictures and the counts they should have.
+
+    Attributes:
+        loss: (B,), with gradient, summed over the objects.
+        soft_counts: (B, T), with gradient, one column per object asked for.
+        counts: int64 (B, T), from the same forward pass.
+        margin: (B,), no gradient: the smallest distance, over the objects, between the threshold and a
+            candidate that would change the count, in units of `Critic.margin`; above 0 where every count is
+            right, trusted from 1 on.
+    """
+
+    loss: Tensor
+    soft_counts: Tensor
+    counts: Tensor
+    margin: Tensor
 
 
 def to_batch(image: Image | Tensor) -> Tensor:
@@ -165,17 +189,39 @@ class Critic(ABC):
         size = min(MAX_CANDIDATES, scores.shape[1])
         scores, order = scores.topk(size, dim=1)
         boxes = all_boxes.detach().gather(1, order[..., None].expand(-1, -1, 4))
-        if self.nms_iou is None:
-            kept = torch.ones_like(scores, dtype=torch.bool)
-        else:
-            kept = unsuppressed(boxes, self.nms_iou)
-        return Candidates(boxes, scores, kept)
+        everything = torch.ones_like(scores, dtype=torch.bool)
+        return Candidates(boxes, scores, everything if self.nms_iou is None else unsuppressed(boxes, self.nms_iou))
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         """Hard counts, int64 (B, len(object_names)), without gradient."""
         with torch.no_grad():
             found = self.candidates(images, object_names)
-        return torch.stack([(c.kept & (c.logits > self.threshold_logit)).sum(1) for c in found], 1)
+        return torch.stack([hard_count(c, self.threshold_logit) for c in found], 1)
+
+    def assess(
+        self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss, *, others: bool = False
+    ) -> Assessment:
+        """Compare a batch with the counts it should have.
+
+        Args:
+            images: RGB float (B, 3, H, W) in [0, 1]; gradient of the loss flows back to them.
+            target_counts: how many of each object.
+            loss: from `critics.losses`.
+            others: also ask for none of the other objects the detector knows.
+        """
+        found = self.candidates(images, list(target_counts), others=others)
+        wanted = [*target_counts.values(), 0]
+        losses, margins = [], []
+        for candidates, target_count in zip(found, wanted, strict=False):
+            losses.append(loss(candidates, target_count, self.threshold_logit, self.steepness))
+            margins.append(margin(candidates, target_count, self.threshold_logit).detach() / self.margin)
+        named = found[: len(target_counts)]
+        return Assessment(
+            torch.stack(losses).sum(0),
+            torch.stack([soft_count(c, self.threshold_logit, self.steepness) for c in named], 1),
+            torch.stack([hard_count(c, self.threshold_logit) for c in named], 1),
+            torch.stack(margins, 1).amin(1),
+        )
 
     def count(self, image: Image | Tensor, object_name: str) -> int:
         """How many of an object are in one picture.
@@ -212,6 +258,11 @@ def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
     # covers[b, i, j]: the better box i overlaps box j.
     covers = (shared > iou_threshold * (area[:, :, None] + area[:, None] - shared)).triu(diagonal=1).float()
     kept = torch.ones_like(area)
+    if boxes.is_cuda and torch.cuda.is_current_stream_capturing():
+        # A graph cannot ask whether the passes have converged.
+        for _ in range(CAPTURED_PASSES):
+            kept = (torch.einsum("bi,bij->bj", kept, covers) == 0).float()
+        return kept.bool()
     while True:
         now = (torch.einsum("bi,bij->bj", kept, covers) == 0).float()
         if torch.equal(now, kept):

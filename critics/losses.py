@@ -6,27 +6,44 @@ count is right. Sums over several object names, or several views, are the caller
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from critics.base import Candidates
 from critics.soft_indicator import soft_count, soft_indicator
 
+if TYPE_CHECKING:
+    from critics.base import Candidates
 
-def _ranked(candidates: Candidates) -> tuple[Tensor, Tensor]:
+STEEPNESS = 4.0
+"""Slope of the soft indicator per logit where a critic does not set its own."""
+
+
+class CountLoss(Protocol):
+    """What the losses have in common."""
+
+    def __call__(
+        self, candidates: Candidates, target_count: int, threshold_logit: float, steepness: float = STEEPNESS
+    ) -> Tensor:
+        """Float32 (B,), with gradient."""
+        ...
+
+
+def _ranked(candidates: Candidates, threshold_logit: float) -> tuple[Tensor, Tensor]:
     """Logits and kept flags, best first, with every kept candidate before every suppressed one.
 
-    So that an image with fewer than N kept candidates still has proposals to pull up.
+    So that an image with fewer than N kept candidates still has proposals to pull up. Suppressed ones above
+    the threshold come last: a higher score would not make them count.
     """
     key = candidates.logits.detach()
     spread = key.amax(1, keepdim=True) - key.amin(1, keepdim=True) + 1
-    order = (key - spread * ~candidates.kept).argsort(dim=1, descending=True)
+    hopeless = ~candidates.kept & (key > threshold_logit)
+    order = (key - spread * ~candidates.kept - spread * hopeless).argsort(dim=1, descending=True)
     return candidates.logits.gather(1, order), candidates.kept.gather(1, order)
 
 
-def l1(candidates: Candidates, target_count: int, threshold_logit: float, *, steepness: float = 4.0) -> Tensor:
+def l1(candidates: Candidates, target_count: int, threshold_logit: float, steepness: float = STEEPNESS) -> Tensor:
     """|soft count - N|.
 
     Source: D2D (arXiv 2510.19278), Eq. 1.
@@ -34,7 +51,7 @@ def l1(candidates: Candidates, target_count: int, threshold_logit: float, *, ste
     return (soft_count(candidates, threshold_logit, steepness) - target_count).abs()
 
 
-def d2d(candidates: Candidates, target_count: int, threshold_logit: float, *, steepness: float = 4.0) -> Tensor:
+def d2d(candidates: Candidates, target_count: int, threshold_logit: float, steepness: float = STEEPNESS) -> Tensor:
     """Indicators times their distance from the threshold, so that gradient survives where they are flat.
 
     Too many: the surplus, the weakest counted candidates, is pushed down. Too few: the best uncounted
@@ -42,7 +59,7 @@ def d2d(candidates: Candidates, target_count: int, threshold_logit: float, *, st
 
     Source: D2D (arXiv 2510.19278), Eq. 2; the case split is ours.
     """
-    logits, kept = _ranked(candidates)
+    logits, kept = _ranked(candidates, threshold_logit)
     distance = logits - threshold_logit
     indicator = soft_indicator(logits, threshold_logit, steepness)
     rank = torch.arange(logits.shape[1], device=logits.device)
@@ -55,13 +72,20 @@ def d2d(candidates: Candidates, target_count: int, threshold_logit: float, *, st
     return (surplus * indicator * distance).sum(1) + (missing * shortfall).sum(1)
 
 
-def margin(candidates: Candidates, target_count: int, threshold_logit: float, *, width: float = 1.5) -> Tensor:
+def margin(
+    candidates: Candidates,
+    target_count: int,
+    threshold_logit: float,
+    steepness: float = STEEPNESS,
+    *,
+    width: float = 1.5,
+) -> Tensor:
     """Hinge on the ranked logits: zero exactly when the count is N by `width` logits on both sides.
 
     sum_{i<=N} relu(m - (z_(i) - t)) + sum_{i>N} relu(m + (z_(i) - t)), the second sum over kept
-    candidates only.
+    candidates only. There is no indicator in it, so `steepness` changes nothing.
     """
-    logits, kept = _ranked(candidates)
+    logits, kept = _ranked(candidates, threshold_logit)
     distance = logits - threshold_logit
     inside = torch.arange(logits.shape[1], device=logits.device) < target_count
     lacking = (width - distance).relu() * inside
@@ -69,5 +93,4 @@ def margin(candidates: Candidates, target_count: int, threshold_logit: float, *,
     return (lacking + surplus).sum(1)
 
 
-CountLoss = Callable[[Candidates, int, float], Tensor]
 LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import torch
 from torch import Tensor
 
-from critics.base import Candidates
+if TYPE_CHECKING:
+    from critics.base import Candidates
 
 
 def soft_indicator(logits: Tensor, threshold_logit: float, steepness: float) -> Tensor:
@@ -52,3 +56,19 @@ def margin(candidates: Candidates, target_count: int, threshold_logit: float) ->
         assert one_side is not None
         return one_side if target_count <= found else one_side.new_full(ranked.shape[:1], float("-inf"))
     return inside.minimum(outside)
+
+
+def softmax_logits(logits: Tensor) -> Tensor:
+    """Binary logit of every class's softmax probability, so that a threshold on probabilities holds.
+
+    log p - log(1 - p), which is z_c minus the logsumexp of the other logits. Finite for finite input: where p
+    rounds to 1 it ends at 16.
+
+    Args:
+        logits: (..., C), any float dtype.
+
+    Returns:
+        (..., C), at least float32.
+    """
+    log_p = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1).clamp(max=-1e-7)
+    return log_p - torch.log(-torch.expm1(log_p))

@@ -24,3 +24,13 @@ import torch  # noqa: E402
 
 # Several workers share the cores; one thread each is faster, and equal from run to run.
 torch.set_num_threads(1)
+
+import pytest  # noqa: E402
+
+import countgen  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def models() -> countgen.Models:
+    """The embedded backbone, critics and judge; loaded once, changed by no test."""
+    return countgen.load("miniature", device="cpu")

@@ -36,6 +36,7 @@ def load(
     repository: str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    draft: bool = False,
     **changes: Any,
 ) -> Backbone:
     """Load a backbone from the hub's cache, the hub or a local folder, safetensors only.
@@ -45,6 +46,7 @@ def load(
         repository: another hub id or local folder of the same family, for example a fine-tune.
         device: where it runs.
         dtype: float32 on a CPU, float16 elsewhere by default.
+        draft: also load the preset's tiny decoder, for fast looks while optimising.
         **changes: fields of `Preset` to replace, for example `num_inference_steps=4` or `revision=`.
 
     Raises:
@@ -64,8 +66,25 @@ def load(
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     pipeline = load_pipeline(module.PIPELINE, preset, dtype)
-    backbone: Backbone = module.build(pipeline.to(device), preset, name)
+    tiny_vae = load_tiny_vae(preset, dtype, device) if draft else None
+    backbone: Backbone = module.BACKBONE(pipeline.to(device), preset, name, tiny_vae)
     return backbone
+
+
+def load_tiny_vae(preset: Preset, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    """The decoder for drafts.
+
+    Raises:
+        ValueError: the preset names none.
+    """
+    import diffusers
+
+    if preset.tiny_vae is None:
+        raise ValueError(f"{preset.repository} has no tiny decoder; give tiny_vae= an AutoencoderTiny, or leave draft out")
+    tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
+        preset.tiny_vae, dtype=dtype, use_safetensors=True
+    )
+    return tiny_vae.to(device)
 
 
 def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:

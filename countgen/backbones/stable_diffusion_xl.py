@@ -28,6 +28,7 @@ PRESETS = {
         licence="Stability AI Non-Commercial Research Community License",
         variant="fp16",
         vae="madebyollin/sdxl-vae-fp16-fix",
+        tiny_vae="madebyollin/taesdxl",
     ),
 }
 PIPELINE = "StableDiffusionXLPipeline"
@@ -35,6 +36,10 @@ PIPELINE = "StableDiffusionXLPipeline"
 
 class StableDiffusionXL(Backbone):
     """`StableDiffusionXLPipeline` with gradient: two text encoders, a pooled vector and size conditioning."""
+
+    def __init__(self, pipeline: Any, preset: Preset, name: str, tiny_vae: torch.nn.Module | None = None) -> None:
+        super().__init__(pipeline, preset, name, tiny_vae)
+        self._sizes: dict[tuple[Any, ...], Tensor] = {}
 
     @property
     def denoiser(self) -> torch.nn.Module:
@@ -63,9 +68,7 @@ class StableDiffusionXL(Backbone):
         return plain + self.guidance_scale * (output - plain)
 
     def _unet(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, pooled: Tensor) -> Tensor:
-        # Original size, crop and target size, as the stock pipeline fills them in.
-        sizes = (self.height, self.width, 0, 0, self.height, self.width)
-        time_ids = torch.tensor(sizes, dtype=prompt_embeds.dtype, device=latents.device).expand(len(latents), -1)
+        time_ids = self._time_ids(prompt_embeds.dtype, latents.device).expand(len(latents), -1)
         output: Tensor = self.denoiser(
             latents,
             timestep,
@@ -75,7 +78,13 @@ class StableDiffusionXL(Backbone):
         )[0]
         return output
 
+    def _time_ids(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Original size, crop and target size, as the stock pipeline fills them in; copied to the GPU once."""
+        key = (self.height, self.width, dtype, device)
+        if key not in self._sizes:
+            sizes = (self.height, self.width, 0, 0, self.height, self.width)
+            self._sizes[key] = torch.tensor(sizes, dtype=dtype, device=device)
+        return self._sizes[key]
 
-def build(pipeline: Any, preset: Preset, name: str) -> StableDiffusionXL:
-    """Wrap a loaded `StableDiffusionXLPipeline`."""
-    return StableDiffusionXL(pipeline, preset, name)
+
+BACKBONE = StableDiffusionXL

@@ -15,9 +15,7 @@ MAX_LENGTH = 32
 """Tokens of a caption, padding included."""
 
 # OpenAI's pattern: digits one by one, words and signs apart.
-_CLIP_PATTERN = (
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-)
+_CLIP_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 _SINGLE_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,-'!?"
 _WORD_START = "\u2581"
@@ -36,7 +34,11 @@ def corpus(number: int = 6000, seed: int = 0) -> list[str]:
 
 
 def build_clip_tokenizer(folder: Path, texts: list[str]) -> None:
-    """Train a byte-level BPE tokenizer as CLIP has and save it as transformers' `CLIPTokenizer`."""
+    """Train a byte-level BPE tokenizer as CLIP has and save it as transformers' `CLIPTokenizer`.
+
+    Merges are the same each time; the library numbers about thirty single characters anew, so a model needs the
+    tokenizer it was trained with.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 

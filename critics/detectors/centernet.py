@@ -53,12 +53,13 @@ class CenterNet(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.features = HourGlass(WIDTHS)
-        self.head = nn.Sequential(_convolution(WIDTHS[1], 64), nn.Conv2d(64, num_classes + 4, 1))
-        # Nearly every cell is empty: start there, or the first steps only unlearn false alarms.
-        last = self.head[-1]
+        last = nn.Conv2d(64, num_classes + 4, 1)
         nn.init.normal_(last.weight, std=0.01)
-        nn.init.zeros_(last.bias)
-        nn.init.constant_(last.bias[:num_classes], -4.0)
+        # Nearly every cell is empty: start there, or the first steps only unlearn false alarms.
+        start = torch.zeros(num_classes + 4)
+        start[:num_classes] = -4.0
+        last.bias = nn.Parameter(start)
+        self.head = nn.Sequential(_convolution(WIDTHS[1], 64), last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Read images.

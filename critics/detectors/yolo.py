@@ -6,44 +6,21 @@ Ultralytics is licensed under AGPL-3.0.
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from critics.base import Critic, Proposals
+from critics.ultralytics_files import build, forget_unusable_anchors, read, short_name
+
+__all__ = ["YoloCritic", "build", "letterbox", "load"]
 
 PAD_VALUE = 114 / 255
 """Grey of Ultralytics' letterbox."""
-
-
-def _import_ultralytics() -> None:
-    """Import Ultralytics without its look-ups, downloads and usage events, unless the user set them."""
-    os.environ.setdefault("YOLO_OFFLINE", "true")
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-    os.environ.setdefault("YOLO_VERBOSE", "false")
-    if "YOLO_CONFIG_DIR" not in os.environ:
-        folder = Path(tempfile.gettempdir()) / f"countgen-ultralytics-{os.getuid() if hasattr(os, 'getuid') else 0}"
-        folder.mkdir(exist_ok=True)
-        os.environ["YOLO_CONFIG_DIR"] = str(folder)
-    import ultralytics  # noqa: F401
-
-
-def build(config: Path) -> tuple[nn.Module, dict[int, str]]:
-    """The architecture of an Ultralytics yaml, randomly initialised, with its class names."""
-    _import_ultralytics()
-    import yaml
-    from ultralytics.nn.tasks import DetectionModel
-
-    architecture = yaml.safe_load(config.read_text())
-    names = architecture["names"]
-    names = names if isinstance(names, dict) else dict(enumerate(names))
-    return DetectionModel(architecture, nc=len(names), verbose=False), names
 
 
 def load(
@@ -69,30 +46,13 @@ def load(
 
     Raises:
         FileNotFoundError: the weights or the config do not exist; nothing is downloaded.
-        ValueError: safetensors without a config.
+        ValueError: safetensors without a config, or a model that is not a YOLO with fixed classes.
     """
-    path = Path(weights)
-    for file in (path, Path(config or path)):
-        if not file.is_file():
-            raise FileNotFoundError(f"no such file: {file}; give the path of a YOLO checkpoint, nothing is downloaded")
-    names: Mapping[int, str]
-    if path.suffix == ".safetensors":
-        if config is None:
-            raise ValueError(f"{path.name} holds weights only: give config= the architecture's yaml")
-        model, names = build(Path(config))
-        model.load_state_dict(load_file(path))
-        trained_size = 640
-    else:
-        _import_ultralytics()
-        from ultralytics import YOLO
-
-        checkpoint = YOLO(str(path), task="detect")
-        model, names = checkpoint.model, checkpoint.names
-        trained_size = int(checkpoint.overrides.get("imgsz", 640))
+    model, names, trained_size = read(weights, config)
     return YoloCritic(
         model.float().to(device),
         tuple(names[index] for index in sorted(names)),
-        name=f"yolo:{path.stem if path.stem != 'model' else path.parent.name}",
+        name=f"yolo:{short_name(weights)}",
         image_size=image_size or trained_size,
         threshold=threshold,
         nms_iou=nms_iou,
@@ -108,28 +68,42 @@ class YoloCritic(Critic):
     """
 
     one_class_per_box = True
+    _heads: tuple[str, ...] = ("Detect", "v10Detect")
 
     def __init__(
         self,
-        model: nn.Module,
-        object_names: tuple[str, ...],
+        model: Any,
+        object_names: tuple[str, ...] | None,
         *,
         name: str,
         image_size: int,
-        threshold: float,
-        nms_iou: float,
-        steepness: float,
+        threshold: float = 0.25,
+        nms_iou: float = 0.7,
+        steepness: float = 4.0,
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model: Any = model.eval().requires_grad_(False)
         self.object_names = object_names
         self.name = name
         self.image_size = image_size
         self.threshold = threshold
         self.nms_iou = nms_iou
         self.steepness = steepness
-        self._head = model.model[-1]  # type: ignore[index]
+        self._head: Any = model.model[-1]
+        self._check_head()
         # End-to-end decoding keeps the best 300 and drops the logits.
         self._head.end2end = False
+        self._stride = int(self._head.stride.max())
+        self._anchors: dict[tuple[Any, ...], tuple[Any, Tensor, Tensor]] = {}
+
+    def _check_head(self) -> None:
+        kind = type(self._head).__name__
+        if kind not in self._heads:
+            raise ValueError(
+                f"{self.name} ends in {kind}, and {' or '.join(self._heads)} is read here; "
+                'see critics.available() for the others, "ultralytics_rtdetr" and "yolo_world" among them'
+            )
+        if self._head.cv2 is None:
+            raise ValueError(f"{self.name} was fused: its one-to-many head is gone; give an unfused checkpoint")
 
     def at_scale(self, factor: float) -> YoloCritic:
         scaled = copy.copy(self)
@@ -138,16 +112,23 @@ class YoloCritic(Critic):
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         columns = tuple(self.column(name) for name in object_names)
-        # Anchors cached under inference_mode would make the next backward fail.
-        if self._head.anchors.is_inference():
-            self._head.shape = None
-        squares, scale, left, top = letterbox(images, self.image_size, int(self._head.stride.max()))
-        decoded, raw = self.model(squares)
+        squares, scale, left, top = letterbox(images, self.image_size, self._stride)
+        # Each size keeps its anchors: making them copies from the CPU, which a CUDA graph cannot, and one
+        # that was captured goes on reading them.
+        key = (squares.shape, squares.dtype, squares.device)
+        if key in self._anchors:
+            self._head.shape, self._head.anchors, self._head.strides = self._anchors[key]
+        forget_unusable_anchors(self._head, "shape", images.dtype)
+        decoded, raw = self._run(squares, object_names)
+        self._anchors[key] = self._head.shape, self._head.anchors, self._head.strides
         logits = raw.get("one2many", raw)["scores"]
         x, y, width, height = decoded[:, :4].unbind(1)
-        corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
-        boxes = (corners - corners.new_tensor([left, top, left, top])) / scale
+        x, y = x - left, y - top
+        boxes = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1) / scale
         return Proposals(boxes, logits.transpose(1, 2), columns)
+
+    def _run(self, squares: Tensor, object_names: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
+        return self.model(squares)
 
 
 def letterbox(images: Tensor, size: int, stride: int) -> tuple[Tensor, float, int, int]:

@@ -43,7 +43,7 @@ def disk_of(size: int) -> Iterator[None]:
 
 def test_tensor_to_picture_rounds_to_the_nearest_of_256() -> None:
     image = torch.arange(256).float().div(255).view(1, 16, 16).expand(3, -1, -1)
-    assert list(to_pil(image).getdata(0)) == list(range(256))
+    assert list(to_pil(image).tobytes()[::3]) == list(range(256))
     assert to_pil(image + 0.4 / 255).tobytes() == to_pil(image).tobytes()
 
 
@@ -156,7 +156,9 @@ def test_a_picture_without_a_recipe_is_refused(tmp_path: Path) -> None:
         read_recipe(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"not a picture", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PNG\r\n\x1a\n", b"not a picture", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"]
+)
 def test_a_file_that_is_no_png_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(RecipeError, match="no readable PNG"):

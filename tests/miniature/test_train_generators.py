@@ -40,7 +40,7 @@ def line_fit(out: Path, iterations: int, seed: int = 0) -> tuple[int, nn.Linear,
     """A loop over the smallest problem there is; answers where it ended, the weights and the iterations run."""
     torch.manual_seed(seed)
     model = nn.Linear(1, 1)
-    optimizer = adamw([(model, 0.05)], "cpu")
+    optimizer = adamw([(model, 0.05)])
     seen: list[int] = []
 
     def step(iteration: int, progress: float) -> dict[str, float]:

@@ -36,7 +36,8 @@ def stage_function(name: str) -> Callable[[StageSettings], None]:
     if name not in STAGES:
         raise ValueError(f"unknown stage {name!r}; choose one of {', '.join(STAGES)}")
     module, function = STAGES[name]
-    found: Callable[[StageSettings], None] = getattr(importlib.import_module(f"countgen.miniature.train.{module}"), function)
+    imported = importlib.import_module(f"countgen.miniature.train.{module}")
+    found: Callable[[StageSettings], None] = getattr(imported, function)
     return found
 
 

@@ -12,7 +12,7 @@ from critics.base import unsuppressed
 from critics.detectors import yolo
 
 FEATURE_LAYERS = (2, 4, 6, 10)
-MOST_OBJECTS = 64
+MOST_OBJECTS = 300
 
 
 def read_critic(folder: Path, device: str) -> yolo.YoloCritic:

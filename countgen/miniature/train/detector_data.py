@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from countgen.miniature.train.generator import Generator, decode, encode_images
 from countgen.miniature.train.loop import autocast
-from countgen.miniature.world import IMAGE_SIZE, Rendered, caption, load_sprites, render, sample_scenes
+from countgen.miniature.world import IMAGE_SIZE, Rendered, Scene, caption, load_sprites, render, sample_scenes
 
 MOST_OBJECTS = 20
-CHUNK = 256
+CHUNK = {"cuda": 256, "cpu": 3}
+"""Pictures made at once. Rendering costs as much per picture as the fullest of its chunk: a CPU takes few."""
 STYLED_TIMESTEPS = (250, 650)
 """A scene noised up to here and denoised again keeps its layout (looked at by eye; at 750 objects come and go)."""
 OBJECT_CHANGE = 0.13
@@ -81,7 +82,7 @@ class SceneSource:
             counts: least and most objects in a picture; None draws as for training, 0 to 20 with an emphasis on few.
             kind: "rendered", "round trip", "styled", or "mixed" with a third of each.
         """
-        scenes = []
+        scenes: list[Scene] = []
         while len(scenes) < number:
             if counts is None:
                 even = bool(self.rng.random() < 0.5)
@@ -120,13 +121,14 @@ class SceneSource:
         generator = self.generator
         if generator is None:
             raise ValueError("pictures in the generator's style need a generator; give one to SceneSource")
+        alphas: Tensor = generator.get_buffer("alphas_cumprod")
         low, high = STYLED_TIMESTEPS
         timesteps = torch.randint(low, high, (len(latents),), device=self.device, generator=self.noise)
         with autocast(self.device):
             conditioning = generator.encode(generator.tokenize(captions).to(self.device))
             noised, _ = generator.add_noise(latents, self._normal_like(latents), timesteps)
             velocity = generator.predict(noised, timesteps, conditioning)
-            alpha = generator.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+            alpha = alphas[timesteps].view(-1, 1, 1, 1)
             denoised = alpha.sqrt() * noised - (1 - alpha).sqrt() * velocity
             return decode(self.vae, denoised).clamp(0, 1), denoised.float()
 
@@ -148,7 +150,7 @@ class Pool:
 
     def __init__(self, source: SceneSource, size: int) -> None:
         self.source = source
-        self.chunk = min(CHUNK, size)
+        self.chunk = min(CHUNK[torch.device(source.device).type], size)
         chunks = [self._packed() for _ in range(max(1, size // self.chunk))]
         self.parts = [torch.cat(column) for column in zip(*chunks, strict=True)]
         self.next = 0

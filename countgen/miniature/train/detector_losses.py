@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from countgen.miniature.train.detector_data import Batch
 from countgen.miniature.train.loop import autocast
+from critics.density import DensityCounter
 from critics.detectors.centernet import STRIDE, encode_size
 
 Loss = Callable[[Batch], Tensor]
@@ -99,13 +100,17 @@ def heatmap_loss(network: nn.Module, device: str) -> Loss:
     return loss
 
 
-def density_loss(network: nn.Module, num_classes: int, device: str) -> Loss:
-    """Squared error of the density maps plus absolute error of the counts, per picture."""
+def density_loss(network: DensityCounter, num_classes: int, device: str) -> Loss:
+    """Poisson likelihood of the density maps plus absolute error of the counts, per picture.
+
+    The likelihood's gradient in the logarithm of the density is found minus wanted: it never vanishes, as the one
+    of a squared error does where the map is nearly empty.
+    """
 
     def loss(batch: Batch) -> Tensor:
         with autocast(device):
-            output = network(batch.images)
-        found = output.float()
+            logarithm = network.log_density(batch.images)
+        found = logarithm.exp()
         rows, columns = found.shape[-2:]
         centre = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2 / STRIDE
         across = torch.arange(columns, device=centre.device) + 0.5 - centre[..., :1]
@@ -116,8 +121,8 @@ def density_loss(network: nn.Module, num_classes: int, device: str) -> Loss:
         wanted = torch.zeros_like(found).flatten(2)
         owner = batch.labels[..., None].expand(-1, -1, rows * columns)
         wanted.scatter_add_(1, owner, bells.flatten(2))
-        of_maps = (found.flatten(2) - wanted).square().sum((1, 2)).mean()
+        of_maps = (found.flatten(2) - wanted * logarithm.flatten(2)).sum((1, 2)).mean()
         of_counts = (found.sum((2, 3)) - batch.counts(num_classes)).abs().sum(1).mean()
-        return 20 * of_maps + 0.2 * of_counts
+        return of_maps + 0.2 * of_counts
 
     return loss

@@ -54,5 +54,5 @@ def export_vae(vae: Any, scaling_factor: float, folder: Path) -> None:
 def place(module: nn.Module, device: str) -> nn.Module:
     """Move a network to its device; convolutions run in channels-last order on CUDA, where that is faster."""
     if device.startswith("cuda"):
-        return module.to(device, memory_format=torch.channels_last)
+        module = module.to(memory_format=torch.channels_last)
     return module.to(device)

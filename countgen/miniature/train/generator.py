@@ -62,6 +62,8 @@ class Generator(nn.Module):
         ValueError: the pipeline's scheduler is not for v-prediction.
     """
 
+    alphas_cumprod: Tensor
+
     def __init__(self, family: Family, pipeline: Any) -> None:
         super().__init__()
         self.family = family
@@ -90,7 +92,7 @@ class Generator(nn.Module):
         return torch.stack([rows[0].input_ids, second], 1).to(torch.int16)
 
     def encode(self, tokens: Tensor) -> Conditioning:
-        """Text embeddings of `tokenize`'s rows, with gradient to the text encoders, as the stock pipelines form them."""
+        """Text embeddings of `tokenize`'s rows, as the stock pipelines form them, with gradient to the encoders."""
         first, second = tokens.long().unbind(1)
         if self.family.name == "unet":
             one = self.text_encoders[0](first, output_hidden_states=True)

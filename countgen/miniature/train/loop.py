@@ -71,10 +71,10 @@ def learning_rate_factor(progress: float, iteration: int, *, warmup: int = 100, 
     return min(1.0, (iteration + 1) / warmup) * (floor + (1 - floor) * cosine)
 
 
-def adamw(groups: Sequence[tuple[nn.Module, float]], device: str, betas: tuple[float, float] = (0.9, 0.99)) -> Optimizer:
-    """AdamW over modules, each with its learning rate; fused on CUDA."""
+def adamw(groups: Sequence[tuple[nn.Module, float]], betas: tuple[float, float] = (0.9, 0.99)) -> Optimizer:
+    """AdamW over modules, each with its learning rate."""
     parameters = [{"params": list(module.parameters()), "lr": rate} for module, rate in groups]
-    return torch.optim.AdamW(parameters, betas=betas, weight_decay=0.01, fused=device.startswith("cuda"))
+    return torch.optim.AdamW(parameters, betas=betas, weight_decay=0.01)
 
 
 def autocast(device: str) -> AbstractContextManager[object]:
@@ -158,9 +158,9 @@ def load_checkpoint(
             _, owner, number, name = key.split(".", 3)
             if int(owner) == index:
                 parameter = parameters[int(number)]
-                # Adam keeps its step counts on the CPU unless it is fused.
-                on_cpu = name == "step" and not optimizer.defaults.get("fused")
-                optimizer.state[parameter][name] = value if on_cpu else value.to(parameter.device)
+                # Step counts stay on the CPU; moments take the parameter's place and memory format.
+                state = value if name == "step" else torch.empty_like(parameter).copy_(value)
+                optimizer.state[parameter][name] = state.detach()
     return int(metadata["iteration"]), float(metadata["seconds"])
 
 

@@ -51,7 +51,7 @@ def read_pairs(folder: Path, generator: Generator, device: str) -> tuple[Tensor,
     """
     found = shards(folder)
     if not found:
-        raise ValueError(f"{folder} holds no pairs-*.safetensors; run the stage that makes pairs, or give another --data")
+        raise ValueError(f"{folder} holds no pairs-*.safetensors; make pairs first, or give another --data")
     tensors = [load_file(path, device=device) for path in found]
     tokens = [generator.tokenize(read_captions(path)) for path in found]
     return (
@@ -100,7 +100,7 @@ def _pairs(family: Family, settings: StageSettings) -> None:
                     guidance_scale=family.guidance_scale,
                 )
             with torch.no_grad():
-                counts = count_all(critic, decode(vae, latents))
+                counts = torch.cat([count_all(critic, decode(vae, part)) for part in latents.split(256)])
             right = right_counts(torch.from_numpy(asked).to(device), counts) & latents.isfinite().all((1, 2, 3))
             kept.append((noise[right], latents[right].half()))
             captions += [text for text, keep in zip(drawn, right.tolist(), strict=True) if keep]

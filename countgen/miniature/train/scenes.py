@@ -59,7 +59,7 @@ def sample_captioned(number: int, rng: np.random.Generator) -> tuple[list[Scene]
     """
     even = int(round(number * UNIFORM_SHARE))
     scenes = [*sample_scenes(number - even, rng), *sample_scenes(even, rng, uniform=True)]
-    rng.shuffle(scenes)  # type: ignore[arg-type]
+    rng.shuffle(scenes)
     captions, asked = [], np.zeros((number, len(OBJECT_NAMES)), np.int64)
     for row, scene in enumerate(scenes):
         counted = bool(rng.random() < COUNTED_SHARE)

@@ -64,7 +64,12 @@ def score(
             errors.append(abs(found - count))
     by_count = {count: round(100 * float(np.mean(right[count])), 1) for count in sorted(right)}
     overall = 100 * float(np.mean([hit for hits in right.values() for hit in hits]))
-    return {"folder": str(folder), "overall": round(overall, 1), "mae": round(float(np.mean(errors)), 3), "by_count": by_count}
+    return {
+        "folder": str(folder),
+        "overall": round(overall, 1),
+        "mae": round(float(np.mean(errors)), 3),
+        "by_count": by_count,
+    }
 
 
 def print_score(folder: Path, *, prompts: int, seed: int, device: str) -> None:

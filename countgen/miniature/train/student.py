@@ -53,8 +53,8 @@ def _student(family: Family, settings: StageSettings) -> None:
     all_noise, all_latents, all_tokens = read_pairs(settings.data, student, device)
     pool = scene_pool(student, vae, settings.number or SCENES, settings.seed, device)
     rate = settings.learning_rate or LEARNING_RATE
-    optimizer = adamw([(student.denoiser, rate), (student.text_encoders, rate * TEXT_LEARNING_RATE_SHARE)], device)
-    adversary = adamw([(discriminator, DISCRIMINATOR_LEARNING_RATE)], device, betas=(0.5, 0.99))
+    optimizer = adamw([(student.denoiser, rate), (student.text_encoders, rate * TEXT_LEARNING_RATE_SHARE)])
+    adversary = adamw([(discriminator, DISCRIMINATOR_LEARNING_RATE)], betas=(0.5, 0.99))
     if settings.compile:
         student.denoiser.compile()
     batch_size = settings.batch_size or BATCH_SIZE

@@ -18,7 +18,7 @@ from countgen.miniature.train.scenes import sample_prompts, save_grid, scene_poo
 
 LEARNING_RATE = 6e-4
 BATCH_SIZE = 512
-SCENES = 150_000
+SCENES = 100_000
 EMPTY_SHARE = 0.1
 FOCUS_SHARE = 0.4
 MAX_GRAD_NORM = 1.0
@@ -61,7 +61,7 @@ def _teacher(family: Family, settings: StageSettings) -> None:
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     pool = scene_pool(generator, vae, settings.number or SCENES, settings.seed, device)
     empty = generator.tokenize([""]).to(device)
-    optimizer = adamw([(generator, settings.learning_rate or LEARNING_RATE)], device)
+    optimizer = adamw([(generator, settings.learning_rate or LEARNING_RATE)])
     if settings.compile:
         generator.denoiser.compile()
     batch_size = settings.batch_size or BATCH_SIZE
@@ -90,10 +90,13 @@ def _teacher(family: Family, settings: StageSettings) -> None:
 
 
 def teacher(settings: StageSettings) -> None:
-    """Train the U-Net teacher; the product is the stock folder `pipeline` in the run's folder."""
+    """Train the U-Net teacher; the product is the stock folder `pipeline` in the run's folder.
+
+    `init` is the pipeline folder to start from; without it the shipped one-step student's weights are.
+    """
     _teacher(FAMILIES["unet"], settings)
 
 
 def pixart_teacher(settings: StageSettings) -> None:
-    """Train the PixArt teacher; the product is the stock folder `pipeline` in the run's folder."""
+    """Train the PixArt teacher; as `teacher`, for the other family."""
     _teacher(FAMILIES["pixart"], settings)

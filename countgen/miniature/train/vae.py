@@ -29,7 +29,8 @@ def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
 def reconstruction_loss(images: Tensor, wanted: Tensor) -> Tensor:
     """L1, L1 of the edges, L1 after pooling by four, and half the squared error; a scalar."""
     edges = sum(
-        (F.l1_loss(a, b) for a, b in zip(_edges(images), _edges(wanted), strict=True)), torch.zeros((), device=images.device)
+        (F.l1_loss(a, b) for a, b in zip(_edges(images), _edges(wanted), strict=True)),
+        torch.zeros((), device=images.device),
     )
     pooled = F.l1_loss(F.avg_pool2d(images, 4), F.avg_pool2d(wanted, 4))
     return F.l1_loss(images, wanted) + edges + pooled + 0.5 * F.mse_loss(images, wanted)
@@ -62,7 +63,7 @@ def vae(settings: StageSettings) -> None:
     place(model, device).train()
     average = copy.deepcopy(model).eval().requires_grad_(False)
     pictures = _pictures(settings.number or SCENES, settings.seed, device)
-    optimizer = adamw([(model, settings.learning_rate or LEARNING_RATE)], device)
+    optimizer = adamw([(model, settings.learning_rate or LEARNING_RATE)])
     batch_size = settings.batch_size or BATCH_SIZE
 
     def step(iteration: int, progress: float) -> dict[str, Tensor]:

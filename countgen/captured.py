@@ -1,0 +1,106 @@
+"""A function of tensors, with its gradient, as two CUDA graphs that are replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+WARM_UPS = 2
+"""Eager passes before a capture: lazy initialisation and the choice of kernels cannot be captured."""
+
+
+class CapturedFunction:
+    """Replays a function, and its backward where it was captured with gradient, without launching kernels one by one.
+
+    Args:
+        function: tensors in, a tuple of tensors out. Everything else it reads is frozen at the capture; it must
+            not wait for the GPU, nor copy from the CPU.
+        inputs: examples on the GPU, whose shapes, dtypes and `requires_grad` every later call has.
+        with_gradient: capture the backward too.
+
+    Raises:
+        RuntimeError: the function did something that a graph cannot hold (from torch).
+    """
+
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], *, with_gradient: bool
+    ) -> None:
+        self._inputs = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs)
+        moved = [tensor for tensor in self._inputs if tensor.requires_grad]
+        _warm_up(function, self._inputs, moved if with_gradient else [])
+        # Its own pool: what the forward keeps for the backward is safe from every other graph.
+        pool = torch.cuda.graph_pool_handle()
+        self._forward_graph = torch.cuda.CUDAGraph()
+        with torch.set_grad_enabled(with_gradient), torch.cuda.graph(self._forward_graph, pool=pool):
+            outputs = function(*self._inputs)
+        self._backward_graph: torch.cuda.CUDAGraph | None = None
+        self._gradients: tuple[Tensor, ...] = ()
+        self._input_gradients: tuple[Tensor, ...] = ()
+        if with_gradient:
+            live = [tensor for tensor in outputs if tensor.requires_grad]
+            self._gradients = tuple(torch.ones_like(tensor) for tensor in live)
+            self._backward_graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._backward_graph, pool=pool):
+                self._input_gradients = torch.autograd.grad(live, moved, grad_outputs=self._gradients)
+        self.outputs = tuple(tensor.detach() for tensor in outputs)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, detached; the next call overwrites them."""
+        for static, given in zip(self._inputs, inputs, strict=True):
+            if static.data_ptr() != given.data_ptr():
+                static.detach().copy_(given.detach())
+        self._forward_graph.replay()
+        return self.outputs
+
+    def backward(self, *gradients: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of the inputs that require them, for the last `forward`; the next call overwrites them.
+
+        Args:
+            *gradients: one per output with gradient; none for an output that is a loss, whose gradient is one.
+        """
+        assert self._backward_graph is not None
+        if gradients:
+            for static, given in zip(self._gradients, gradients, strict=True):
+                static.copy_(given)
+        self._backward_graph.replay()
+        return self._input_gradients
+
+
+class Captures:
+    """The graphs that a backbone holds: one of each kind, since each keeps gigabytes of activations.
+
+    Attributes:
+        refused: why a capture failed; nothing is tried again then.
+    """
+
+    def __init__(self) -> None:
+        self.refused: str | None = None
+        self._kept: dict[str, tuple[Hashable, CapturedFunction]] = {}
+
+    def get(self, kind: str, key: Hashable, capture: Callable[[], CapturedFunction]) -> CapturedFunction:
+        """The graph of this kind, captured anew unless it was captured for the same key."""
+        if kind not in self._kept or self._kept[kind][0] != key:
+            self._kept.pop(kind, None)
+            self._kept[kind] = (key, capture())
+        return self._kept[kind][1]
+
+    def clear(self) -> None:
+        """Free every graph, and forget the refusal."""
+        self._kept.clear()
+        self.refused = None
+
+
+def _warm_up(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], moved: Sequence[Tensor]) -> None:
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), torch.set_grad_enabled(bool(moved)):
+        for _ in range(WARM_UPS):
+            outputs = function(*inputs)
+            live = [tensor for tensor in outputs if tensor.requires_grad]
+            if live:
+                torch.autograd.grad(live, moved, grad_outputs=[torch.ones_like(tensor) for tensor in live])
+            del outputs, live
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()

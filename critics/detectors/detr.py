@@ -1,0 +1,93 @@
+"""DETR, RT-DETR, D-FINE and their relatives in transformers as differentiable critics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from critics import pretrained
+from critics.base import Critic, Proposals
+from critics.soft_indicator import softmax_logits
+
+PRESETS = {
+    "detr-resnet-50": "facebook/detr-resnet-50",
+    "rtdetr-r18": "PekingU/rtdetr_r18vd",
+    "rtdetr-r50": "PekingU/rtdetr_r50vd",
+    "rtdetr-v2-r18": "PekingU/rtdetr_v2_r18vd",
+    "dfine-small": "ustc-community/dfine-small-coco",
+    "dfine-large": "ustc-community/dfine-large-coco",
+}
+_UNUSED = ("n/a", "__background__")
+_SOFTMAX_FAMILIES = ("detr", "table-transformer", "yolos")
+
+
+def load(
+    *,
+    weights: str = "rtdetr-r18",
+    revision: str | None = None,
+    threshold: float = 0.5,
+    steepness: float = 4.0,
+    device: str | torch.device = "cpu",
+) -> DetrCritic:
+    """Load a critic of the DETR family.
+
+    Args:
+        weights: one of `PRESETS`, a repository's name, or a folder.
+        revision: a branch, tag or commit of the repository; "no_timm" for DETR's own without the timm package.
+        threshold: as `threshold` of the stock post-processing.
+        steepness: slope of the soft indicator.
+        device: where it runs.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+    def read(loader: Any, **options: Any) -> Any:
+        return pretrained.read(loader, weights, PRESETS, revision, **options)
+
+    model = read(AutoModelForObjectDetection, use_safetensors=True, dtype=torch.float32)
+    return DetrCritic(
+        model.to(device),
+        read(AutoImageProcessor),
+        name=f"detr:{pretrained.short_name(weights)}",
+        threshold=threshold,
+        steepness=steepness,
+    )
+
+
+class DetrCritic(Critic):
+    """Counts object queries; their one-to-one training leaves no duplicates to suppress.
+
+    DETR itself scores with a softmax over the classes and "no object"; a class's logit is then
+    log p - log(1 - p), and a query counts for its best class. The later ones score every class for itself.
+    Gradients of RT-DETR and D-FINE are partial by design (reference points are detached) but finite.
+    """
+
+    nms_iou = None
+
+    def __init__(
+        self, model: Any, image_processor: Any, *, name: str, threshold: float = 0.5, steepness: float = 4.0
+    ) -> None:
+        self.model: Any = model.eval().requires_grad_(False)
+        self.image_processor = image_processor
+        self.name = name
+        self.threshold = threshold
+        self.steepness = steepness
+        self._softmax = model.config.model_type in _SOFTMAX_FAMILIES
+        self.one_class_per_box = self._softmax
+        self.max_count = model.config.num_queries if hasattr(model.config, "num_queries") else self.max_count
+        labels = model.config.id2label
+        # COCO's published label lists have holes.
+        self._columns = [index for index in sorted(labels) if labels[index].lower() not in _UNUSED]
+        self.object_names = tuple(labels[index] for index in self._columns)
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        columns = tuple(self.column(name) for name in object_names)
+        output = self.model(**pretrained.pixels(self.image_processor, images, self.model))
+        logits = softmax_logits(output.logits) if self._softmax else output.logits
+        boxes = pretrained.corners(output.pred_boxes, *images.shape[-2:])
+        return Proposals(boxes, logits[..., self._columns], columns)

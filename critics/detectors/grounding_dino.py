@@ -1,0 +1,112 @@
+"""Grounding DINO (Liu et al. 2023) as a differentiable critic of any object name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from critics import pretrained
+from critics.base import Critic, Proposals
+from critics.vocabulary import singular
+
+PRESETS = {"tiny": "IDEA-Research/grounding-dino-tiny", "base": "IDEA-Research/grounding-dino-base"}
+
+
+def load(
+    *,
+    weights: str = "tiny",
+    revision: str | None = None,
+    threshold: float = 0.25,
+    nms_iou: float | None = None,
+    steepness: float = 4.0,
+    device: str | torch.device = "cpu",
+) -> GroundingDinoCritic:
+    """Load a Grounding DINO critic.
+
+    Args:
+        weights: one of `PRESETS`, a repository's name, or a folder.
+        revision: a branch, tag or commit of the repository.
+        threshold: as `threshold` of the stock post-processing.
+        nms_iou: none by default, as in the stock post-processing.
+        steepness: slope of the soft indicator.
+        device: where it runs.
+
+    Raises:
+        ValueError: there is no such model, or it is no Grounding DINO.
+    """
+    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
+
+    def read(loader: Any, **options: Any) -> Any:
+        return pretrained.read(loader, weights, PRESETS, revision, **options)
+
+    model = read(AutoModelForZeroShotObjectDetection, use_safetensors=True, dtype=torch.float32)
+    return GroundingDinoCritic(
+        model.to(device),
+        read(AutoImageProcessor),
+        read(AutoTokenizer),
+        name=f"grounding_dino:{pretrained.short_name(weights)}",
+        threshold=threshold,
+        nms_iou=nms_iou,
+        steepness=steepness,
+    )
+
+
+class GroundingDinoCritic(Critic):
+    """Scores queries against the words of "apple. dog."; an object's logit is that of its best word.
+
+    Image and text are fused in every layer, so the text runs along each time. Gradients are partial by design
+    (reference points are detached) but finite.
+    """
+
+    one_class_per_box = True
+
+    def __init__(
+        self,
+        model: Any,
+        image_processor: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        threshold: float = 0.25,
+        nms_iou: float | None = None,
+        steepness: float = 4.0,
+    ) -> None:
+        family = model.config.model_type
+        if family not in ("grounding-dino", "mm-grounding-dino"):
+            raise ValueError(f"{name} is a {family!r} model, grounding-dino or mm-grounding-dino is read here")
+        self.model: Any = model.eval().requires_grad_(False)
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.name = name
+        self.threshold = threshold
+        self.nms_iou = nms_iou
+        self.steepness = steepness
+        self.max_count = model.config.num_queries
+
+    def prompt(self, object_names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+        """The text for several objects, and the span of characters of each."""
+        text, spans = "", []
+        for name in object_names:
+            word = singular(name)
+            spans.append((len(text), len(text) + len(word)))
+            text += f"{word}. "
+        return text.rstrip(), spans
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        text, spans = self.prompt(object_names)
+        encoding = self.tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
+        offsets = encoding.pop("offset_mapping")[0].tolist()
+        tokens = {key: value.to(images.device).expand(len(images), -1) for key, value in encoding.items()}
+        inputs = pretrained.pixels(self.image_processor, images, self.model)
+        output = self.model(**inputs, **tokens)
+        logits = torch.stack([output.logits[..., _inside(offsets, span)].amax(-1) for span in spans], -1)
+        boxes = pretrained.corners(output.pred_boxes, *images.shape[-2:])
+        return Proposals(boxes, logits, tuple(range(len(object_names))))
+
+
+def _inside(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:
+    """Indices of the tokens within a span of characters; special tokens are empty and lie in none."""
+    return [i for i, (begin, end) in enumerate(offsets) if span[0] <= begin < end <= span[1]]

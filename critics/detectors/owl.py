@@ -1,0 +1,121 @@
+"""OWLv2 and OWL-ViT (Minderer et al. 2022, 2023) as differentiable critics of any object name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from critics import pretrained
+from critics.base import Critic, Proposals
+from critics.vocabulary import singular
+
+PRESETS = {
+    "owlv2-base": "google/owlv2-base-patch16-ensemble",
+    "owlv2-large": "google/owlv2-large-patch14-ensemble",
+    "owlvit-base": "google/owlvit-base-patch32",
+    "owlvit-large": "google/owlvit-large-patch14",
+}
+TEMPLATE = "a photo of a {}"
+"""The query of the papers."""
+
+
+def load(
+    *,
+    weights: str = "owlv2-base",
+    revision: str | None = None,
+    threshold: float = 0.2,
+    nms_iou: float = 0.5,
+    steepness: float = 4.0,
+    device: str | torch.device = "cpu",
+) -> OwlCritic:
+    """Load an OWL critic.
+
+    Args:
+        weights: one of `PRESETS`, a repository's name, or a folder.
+        revision: a branch, tag or commit of the repository.
+        threshold: probability above which a patch counts.
+        nms_iou: OWL removes no duplicates itself.
+        steepness: slope of the soft indicator.
+        device: where it runs.
+
+    Raises:
+        ValueError: there is no such model, or it is no OWL.
+    """
+    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
+
+    def read(loader: Any, **options: Any) -> Any:
+        return pretrained.read(loader, weights, PRESETS, revision, **options)
+
+    model = read(AutoModelForZeroShotObjectDetection, use_safetensors=True, dtype=torch.float32)
+    return OwlCritic(
+        model.to(device),
+        read(AutoImageProcessor),
+        read(AutoTokenizer),
+        name=f"owl:{pretrained.short_name(weights)}",
+        threshold=threshold,
+        nms_iou=nms_iou,
+        steepness=steepness,
+    )
+
+
+class OwlCritic(Critic):
+    """Scores every image patch against text queries, which are embedded once per object name.
+
+    The class logits are read; OWLv2's objectness is detached from the image and says nothing of classes.
+    """
+
+    one_class_per_box = True
+
+    def __init__(
+        self,
+        model: Any,
+        image_processor: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        threshold: float = 0.2,
+        nms_iou: float = 0.5,
+        steepness: float = 4.0,
+    ) -> None:
+        family = model.config.model_type
+        if family not in ("owlv2", "owlvit"):
+            raise ValueError(f"{name} is a {family!r} model, owlv2 or owlvit is read here")
+        self.model: Any = model.eval().requires_grad_(False)
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.name = name
+        self.threshold = threshold
+        self.nms_iou = nms_iou
+        self.steepness = steepness
+        # OWLv2 pads the picture to a square before it resizes it, OWL-ViT stretches it.
+        self._pads_to_square = family == "owlv2"
+        self._queries: dict[str, Tensor] = {}
+
+    def query(self, object_name: str) -> Tensor:
+        """Text embedding (D,) of an object name, singular or plural; computed once."""
+        word = singular(object_name)
+        if word not in self._queries:
+            length = self.model.config.text_config.max_position_embeddings
+            tokens = self.tokenizer(
+                [TEMPLATE.format(word)], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            ).to(next(self.model.parameters()).device)
+            with torch.no_grad():
+                text_model = getattr(self.model, self.model.config.model_type)
+                features = text_model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"])
+            self._queries[word] = features.pooler_output[0]
+        return self._queries[word]
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        height, width = images.shape[-2:]
+        inputs = pretrained.pixels(self.image_processor, images, self.model)
+        feature_map, _ = self.model.image_embedder(inputs["pixel_values"])
+        features = feature_map.flatten(1, 2)
+        queries = torch.stack([self.query(name) for name in object_names]).to(features.dtype)
+        logits, _ = self.model.class_predictor(features, queries.expand(len(features), -1, -1))
+        boxes = self.model.box_predictor(features, feature_map)
+        if self._pads_to_square:
+            height = width = max(height, width)
+        return Proposals(pretrained.corners(boxes, height, width), logits, tuple(range(len(object_names))))

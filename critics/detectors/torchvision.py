@@ -1,0 +1,154 @@
+"""torchvision's detectors (Faster R-CNN, RetinaNet, FCOS, SSD) as differentiable critics."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from critics.base import Critic, Proposals
+from critics.soft_indicator import softmax_logits
+
+_UNUSED = ("n/a", "__background__")
+_ABSENT = -60.0
+"""Logit of a place that holds no proposal; no float32 probability is lower."""
+
+
+def load(
+    *,
+    weights: str = "fasterrcnn_resnet50_fpn_v2",
+    revision: str = "DEFAULT",
+    threshold: float = 0.5,
+    steepness: float = 4.0,
+    device: str | torch.device = "cpu",
+) -> TorchvisionCritic:
+    """Load a critic with torchvision's published COCO weights.
+
+    Args:
+        weights: a model of `torchvision.models.list_models(torchvision.models.detection)`.
+        revision: a name of its weights, for example "COCO_V1"; their files are checked against the hash in
+            their names.
+        threshold: probability above which a box counts.
+        steepness: slope of the soft indicator.
+        device: where it runs.
+
+    Raises:
+        ValueError: no such model or weights, or of a family that is not read here.
+    """
+    from torchvision.models import detection, get_model, get_model_weights, list_models
+
+    known = list_models(detection)
+    if weights not in known:
+        raise ValueError(f"torchvision has no detector {weights!r}; available: {', '.join(known)}")
+    choices = get_model_weights(weights).__members__
+    if revision not in choices:
+        raise ValueError(f"{weights} has no weights {revision!r}; available: {', '.join(choices)}")
+    chosen = choices[revision]
+    model = get_model(weights, weights=None, weights_backbone=None, num_classes=len(chosen.meta["categories"]))
+    model.load_state_dict(chosen.get_state_dict(check_hash=True, weights_only=True))
+    return TorchvisionCritic(
+        model.to(device),
+        chosen.meta["categories"],
+        name=f"torchvision:{weights}",
+        threshold=threshold,
+        steepness=steepness,
+    )
+
+
+class TorchvisionCritic(Critic):
+    """Reads the proposals before torchvision's own thresholding and suppression.
+
+    Every class of a place is scored for itself and suppressed for itself, as torchvision does. Faster R-CNN's
+    region proposals are detached by design; its class scores carry gradient through the pooled features.
+    """
+
+    one_class_per_box = False
+
+    def __init__(
+        self,
+        model: Any,
+        categories: Sequence[str],
+        *,
+        name: str,
+        threshold: float = 0.5,
+        steepness: float = 4.0,
+    ) -> None:
+        readers: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+            "FasterRCNN": self._read_regions,
+            "FCOS": self._read_locations,
+            "RetinaNet": self._read_anchors,
+            "SSD": self._read_default_boxes,
+        }
+        family = type(model).__name__
+        if family not in readers:
+            raise ValueError(f"{name} is a {family}; read here are {', '.join(readers)}")
+        self._read = readers[family]
+        self.model: Any = model.eval().requires_grad_(False)
+        self._labels = [label for label, word in enumerate(categories) if word.lower() not in _UNUSED]
+        self.object_names = tuple(categories[label] for label in self._labels)
+        self.name = name
+        self.threshold = threshold
+        self.steepness = steepness
+        suppressing = model.roi_heads if family == "FasterRCNN" else model
+        self.nms_iou = float(suppressing.nms_thresh)
+        self.max_count = int(suppressing.detections_per_img)
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        """See `Critic.propose`; boxes are clipped to the image."""
+        labels = [self._labels[self.column(name)] for name in object_names]
+        batch, _ = self.model.transform(list(images))
+        features = self.model.backbone(batch.tensors)
+        if isinstance(features, Tensor):
+            features = OrderedDict([("0", features)])
+        boxes, logits = self._read(batch, features, labels)
+        seen_height, seen_width = batch.image_sizes[0]
+        height, width = images.shape[-2:]
+        boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([seen_width, seen_height] * 2))
+        boxes = boxes * boxes.new_tensor([width / seen_width, height / seen_height] * 2)
+        return Proposals(boxes, logits, tuple(range(len(object_names))))
+
+    def _read_regions(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:
+        """Faster R-CNN refines each region's box for each class: one block of proposals per label."""
+        regions, _ = self.model.rpn(batch, features)
+        heads = self.model.roi_heads
+        pooled = heads.box_head(heads.box_roi_pool(features, regions, batch.image_sizes))
+        class_logits, regression = heads.box_predictor(pooled)
+        all_boxes = heads.box_coder.decode(regression, regions)[:, labels]
+        all_logits = softmax_logits(class_logits)[:, labels]
+        sizes = [len(part) for part in regions]
+        boxes = all_boxes.new_zeros(len(sizes), len(labels), max(sizes), 4)
+        logits = all_logits.new_full((len(sizes), len(labels), max(sizes), len(labels)), _ABSENT)
+        for row, (part, scores) in enumerate(zip(all_boxes.split(sizes), all_logits.split(sizes), strict=True)):
+            for block in range(len(labels)):
+                boxes[row, block, : sizes[row]] = part[:, block].detach()
+                logits[row, block, : sizes[row], block] = scores[:, block]
+        return boxes.flatten(1, 2), logits.flatten(1, 2)
+
+    def _read_locations(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:
+        """FCOS scores sqrt(class probability * centreness)."""
+        from critics.detectors.fcos import _score_logits
+
+        outputs, anchors = self._head(batch, features)
+        boxes = self.model.box_coder.decode(outputs["bbox_regression"], anchors)
+        return boxes, _score_logits(outputs["cls_logits"][..., labels], outputs["bbox_ctrness"])
+
+    def _read_anchors(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:
+        """RetinaNet scores every class of every anchor by a sigmoid."""
+        outputs, anchors = self._head(batch, features)
+        return self._decoded(outputs["bbox_regression"], anchors), outputs["cls_logits"][..., labels]
+
+    def _read_default_boxes(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:
+        """SSD scores by a softmax over the classes and the background."""
+        outputs, anchors = self._head(batch, features)
+        return self._decoded(outputs["bbox_regression"], anchors), softmax_logits(outputs["cls_logits"])[..., labels]
+
+    def _head(self, batch: Any, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        maps = list(features.values())
+        return self.model.head(maps), torch.stack(self.model.anchor_generator(batch, maps))
+
+    def _decoded(self, regression: Tensor, anchors: Tensor) -> Tensor:
+        decode = self.model.box_coder.decode_single
+        return torch.stack([decode(*pair) for pair in zip(regression, anchors, strict=True)])

@@ -1,0 +1,106 @@
+"""Ultralytics' RT-DETR as a differentiable critic: 300 queries, a square stretch, no duplicate suppression.
+
+Ultralytics is licensed under AGPL-3.0.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from critics.base import Critic, Proposals
+from critics.ultralytics_files import forget_unusable_anchors, read, short_name
+
+_STRIDE = 32
+
+
+def load(
+    *,
+    weights: str | Path,
+    config: str | Path | None = None,
+    image_size: int | None = None,
+    threshold: float = 0.25,
+    steepness: float = 4.0,
+    device: str | torch.device = "cpu",
+) -> RTDETRCritic:
+    """Load an RT-DETR critic.
+
+    Args:
+        weights: an Ultralytics `.pt`, which is a pickle: load only files you trust; or `.safetensors`,
+            which is not.
+        config: for safetensors, the architecture's yaml with a `names` list.
+        image_size: side of the square the picture is stretched to; the training size by default.
+        threshold: as `conf` of Ultralytics' `predict`, whose default this is.
+        steepness: slope of the soft indicator.
+        device: where it runs.
+
+    Raises:
+        FileNotFoundError: the weights or the config do not exist; nothing is downloaded.
+        ValueError: safetensors without a config, or a model that is not an RT-DETR.
+    """
+    model, names, trained_size = read(weights, config)
+    return RTDETRCritic(
+        model.float().to(device),
+        tuple(names[index] for index in sorted(names)),
+        name=f"ultralytics_rtdetr:{short_name(weights)}",
+        image_size=image_size or trained_size,
+        threshold=threshold,
+        steepness=steepness,
+    )
+
+
+class RTDETRCritic(Critic):
+    """Counts the queries of an RT-DETR's last decoder layer.
+
+    Its training matches one query to one object, so nothing is suppressed, and a query counts for every
+    class it scores, as in Ultralytics' own choice of the best 300 (query, class) pairs.
+    """
+
+    nms_iou = None
+    one_class_per_box = False
+
+    def __init__(
+        self,
+        model: Any,
+        object_names: tuple[str, ...],
+        *,
+        name: str,
+        image_size: int,
+        threshold: float = 0.25,
+        steepness: float = 4.0,
+    ) -> None:
+        self.model: Any = model.eval().requires_grad_(False)
+        self.object_names = object_names
+        self.name = name
+        self.image_size = image_size
+        self.threshold = threshold
+        self.steepness = steepness
+        self._head: Any = model.model[-1]
+        kind = type(self._head).__name__
+        if kind != "RTDETRDecoder":
+            raise ValueError(f'{name} ends in {kind}, which is no RT-DETR; critics.load("yolo", ...) reads YOLOs')
+        self.max_count = self._head.num_queries
+
+    def at_scale(self, factor: float) -> RTDETRCritic:
+        scaled = copy.copy(self)
+        scaled.image_size = max(1, round(self.image_size * factor / _STRIDE)) * _STRIDE
+        return scaled
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        columns = tuple(self.column(name) for name in object_names)
+        height, width = images.shape[-2:]
+        size = (self.image_size, self.image_size)
+        if (height, width) != size:
+            images = interpolate(images, size, mode="bilinear", antialias=False)
+        forget_unusable_anchors(self._head, "shapes", images.dtype)
+        # _, (boxes of the decoder layers, their logits, ...): in eval mode the last layer only.
+        boxes, logits = self.model(images)[1][:2]
+        x, y, box_width, box_height = boxes[-1].unbind(-1)
+        corners = torch.stack([x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], -1)
+        return Proposals(corners * corners.new_tensor([width, height, width, height]), logits[-1], columns)

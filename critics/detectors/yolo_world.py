@@ -1,0 +1,113 @@
+"""YOLO-World and YOLOE as differentiable critics of the objects whose text embeddings they are given.
+
+Ultralytics is licensed under AGPL-3.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from critics.detectors.yolo import YoloCritic
+from critics.ultralytics_files import read, short_name
+
+
+def load(
+    *,
+    weights: str | Path,
+    embeddings: Mapping[str, Tensor] | str | Path | None = None,
+    config: str | Path | None = None,
+    image_size: int | None = None,
+    threshold: float = 0.25,
+    nms_iou: float = 0.7,
+    steepness: float = 4.0,
+    device: str | torch.device = "cpu",
+) -> YoloWorldCritic:
+    """Load a YOLO-World or YOLOE critic.
+
+    Args:
+        weights: an Ultralytics `.pt`, which is a pickle: load only files you trust; or `.safetensors`,
+            which is not.
+        embeddings: text embedding (512,) of each object name, or a safetensors file that holds them: CLIP
+            ViT-B/32's for YOLO-World, see `clip_embeddings`; for YOLOE its own text encoder's. By default the
+            classes that were saved into the checkpoint.
+        config: for safetensors weights, the architecture's yaml with a `names` list.
+        image_size: longer side the picture is letterboxed to; the training size by default.
+        threshold, nms_iou: as `conf` and `iou` of Ultralytics' `predict`, whose defaults these are.
+        steepness: slope of the soft indicator.
+        device: where it runs.
+
+    Raises:
+        FileNotFoundError: a file does not exist; nothing is downloaded.
+        ValueError: no YOLO-World or YOLOE, or embeddings of another shape.
+    """
+    model, names, trained_size = read(weights, config)
+    if embeddings is None:
+        embeddings = _saved_embeddings(model, [names[index] for index in sorted(names)])
+    elif not isinstance(embeddings, Mapping):
+        if not Path(embeddings).is_file():
+            raise FileNotFoundError(f"no such file: {embeddings}; give a safetensors file of text embeddings")
+        embeddings = load_file(embeddings)
+    return YoloWorldCritic(
+        model.float().to(device),
+        embeddings,
+        name=f"yolo_world:{short_name(weights)}",
+        image_size=image_size or trained_size,
+        threshold=threshold,
+        nms_iou=nms_iou,
+        steepness=steepness,
+    )
+
+
+def clip_embeddings(
+    object_names: Sequence[str], encoder: str = "openai/clip-vit-base-patch32", revision: str | None = None
+) -> dict[str, Tensor]:
+    """Text embeddings (512,) as YOLO-World was trained on: CLIP ViT-B/32's of the bare names, normalised.
+
+    Raises:
+        ValueError: the encoder cannot be read.
+    """
+    from transformers import AutoTokenizer, CLIPTextModelWithProjection
+
+    from critics import pretrained
+
+    model = pretrained.read(CLIPTextModelWithProjection, encoder, {}, revision, use_safetensors=True).eval()
+    tokens = pretrained.read(AutoTokenizer, encoder, {}, revision)(
+        list(object_names), padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        features = torch.nn.functional.normalize(model(**tokens).text_embeds.float(), dim=-1)
+    return dict(zip(object_names, features, strict=True))
+
+
+def _saved_embeddings(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    saved = getattr(model, "pe", getattr(model, "txt_feats", None))
+    if saved is None or saved.shape[1] != len(names):
+        raise ValueError("the checkpoint holds no text embeddings for its classes; give embeddings=")
+    return dict(zip(names, saved[0].detach(), strict=True))
+
+
+class YoloWorldCritic(YoloCritic):
+    """A YOLO whose classes are text embeddings; only the classes asked for are scored."""
+
+    _heads = ("WorldDetect", "YOLOEDetect")
+
+    def __init__(self, model: Any, embeddings: Mapping[str, Tensor], **options: Any) -> None:
+        """Take the options of `YoloCritic`, and one embedding per object name."""
+        super().__init__(model, tuple(embeddings), **options)
+        wrong = {name: tuple(row.shape) for name, row in embeddings.items() if row.ndim != 1}
+        if not embeddings or wrong:
+            raise ValueError(f"embeddings must hold one vector per object name, got {wrong or 'none'}")
+        device = next(model.parameters()).device
+        self.embeddings = torch.stack([row.to(device).float() for row in embeddings.values()])
+        self._reads_text = "txt_feats" if type(self._head).__name__ == "WorldDetect" else "tpe"
+
+    def _run(self, squares: Tensor, object_names: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
+        text = self.embeddings[None].to(squares.dtype)
+        self._head.nc = len(self.embeddings)
+        return self.model.predict(squares, **{self._reads_text: text})

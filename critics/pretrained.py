@@ -1,0 +1,68 @@
+"""What the critics built on transformers share: reading a checkpoint, and pictures through its image processor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
+    """`from_pretrained` of a model or processor class, by preset, repository name or folder; never a pickle.
+
+    Args:
+        loader: a class of transformers.
+        weights: a key of `presets`, a repository's name, or a folder.
+        presets: short names of repositories.
+        revision: a branch, tag or commit; None for the repository's main branch.
+        **options: for `from_pretrained`.
+
+    Raises:
+        ValueError: nothing can be read there.
+    """
+    name = presets.get(weights, str(weights))
+    if revision is not None:
+        options["revision"] = revision
+    try:
+        return loader.from_pretrained(name, **options)
+    except OSError as error:
+        raise ValueError(
+            f"cannot read {loader.__name__} from {name!r}: give a folder, a repository's name or one of "
+            f"{', '.join(presets)}; a repository is downloaded once, unless HF_HUB_OFFLINE is set"
+        ) from error
+
+
+def short_name(weights: str) -> str:
+    """What records call a repository or a folder: its last part."""
+    return str(weights).rstrip("/").rsplit("/", 1)[-1]
+
+
+def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor]:
+    """`pixel_values`, and `pixel_mask` where the processor makes one, with gradient to the images.
+
+    Args:
+        processor: an image processor of transformers' torchvision backend; the PIL ones cut the graph.
+        images: RGB float (B, 3, H, W) in [0, 1].
+        model: whose dtype the result takes.
+
+    Raises:
+        ValueError: the processor cut the graph.
+    """
+    # The images are in [0, 1] already.
+    prepared = processor(images=list(images), do_rescale=False, return_tensors="pt")
+    if images.requires_grad and torch.is_grad_enabled() and not prepared["pixel_values"].requires_grad:
+        raise ValueError(f"{type(processor).__name__} cuts the gradient; use the torchvision image processor")
+    dtype = next(model.parameters()).dtype
+    inputs = {"pixel_values": prepared["pixel_values"].to(images.device, dtype)}
+    if "pixel_mask" in prepared:
+        inputs["pixel_mask"] = prepared["pixel_mask"].to(images.device)
+    return inputs
+
+
+def corners(boxes: Tensor, height: float, width: float) -> Tensor:
+    """Absolute xyxy of relative (centre x, centre y, width, height) boxes (..., 4)."""
+    x, y, box_width, box_height = boxes.unbind(-1)
+    relative = torch.stack([x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], -1)
+    return relative * relative.new_tensor([width, height, width, height])

@@ -1,0 +1,194 @@
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.argument_types import seeds_in
+from app.cli import main
+from app.generate import slug
+from countgen.images import read_recipe
+
+HEAVY = ("torch", "diffusers", "transformers", "ultralytics", "inflect", "numpy", "PIL")
+
+
+def exit_code(arguments: list[str]) -> int:
+    """The exit code, whether the parser or the command refused."""
+    try:
+        return main(arguments)
+    except SystemExit as error:
+        return int(error.code or 0)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["doctor", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from app.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        f"except SystemExit as error: print(error.code, [m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "COMMAND"),
+        (["draw"], "invalid choice: 'draw'"),
+        (["generate"], "PROMPT"),
+        (["generate", "seven apples", "--method", "magic"], "invalid choice: 'magic'"),
+        (["generate", "seven apples", "--seed", "3-1"], "must run upwards"),
+        (["generate", "seven apples", "--seed", "-1"], "--seed"),
+        (["generate", "seven apples", "--seed", "0-99999999"], "at most 10000 seeds"),
+        (["generate", "seven apples", "--images", "0"], "no whole number above 0"),
+        (["generate", "seven apples", "--max-seconds", "nan"], "no number of seconds above 0"),
+        (["generate", "seven apples", "--max-steps", "1.5"], "no whole number above 0"),
+        (["generate", "seven apples", "--seed", "0-1", "--images", "2"], "--images counts up from one seed"),
+        (["generate", "seven apples", "--count", "apple"], "NAME=COUNT"),
+        (["generate", "", "--count", "apple=7"], "the prompt is empty"),
+        (["generate", "seven apples", "--device", "cuda:99"], "no device 'cuda:99' here"),
+        (["generate", "seven apples", "--device", "toaster"], "no device 'toaster' here"),
+        (["generate", "seven apples", "--backbone", "minature"], "minature"),
+        (["generate", "seven apples", "--judge", "miniature-yolo"], "judge"),
+        (["generate", "seven unicorns"], "no class for 'unicorn'"),
+        (["generate", "seven apples", "--seed", "9999999999"], "seed must be"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("countgen")
+    assert reason in errors
+    assert len(errors.splitlines()) == 1
+    assert not list(tmp_path.glob("**/*.png"))
+
+
+def test_folder_is_checked_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["generate", "apples", "--backbone", "none", "--out", str(tmp_path / "file" / "b")]) == 2
+    assert "cannot write to the folder" in capsys.readouterr().err
+
+
+def test_prompt_is_checked_before_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "2 or 3 apples", "--backbone", "none", "--out", str(tmp_path)]) == 2
+    assert "several readings" in capsys.readouterr().err
+
+
+def test_traceback_on_request(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="says no number"):
+        main(["--traceback", "generate", "apples", "--out", str(tmp_path)])
+
+
+def test_generate_reaches_the_count_and_writes_both_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["generate", "a photo of two apples", "--seed", "0-1", "--out", str(tmp_path), "--json"])
+    output = json.loads(capsys.readouterr().out)
+    assert [image["seed"] for image in output["images"]] == [0, 1]
+    assert code == (0 if output["right"] == 2 else 1)
+    for image in output["images"]:
+        recipe = read_recipe(image["after"])
+        assert image["targets"] == {"apple": 2}
+        assert image["verified"] == (image["judge_counts"] == [2])
+        assert recipe["prompt"] == "a photo of two apples"
+        assert recipe["judge_counts"] == image["judge_counts"]
+        before = read_recipe(image["before"])
+        assert before["method"] == "plain"
+        assert before["candidate_seed"] == image["seed"]
+        assert "judge_counts" not in before
+    assert sorted(os.listdir(tmp_path)) == [
+        f"a-photo-of-two-apples-{seed}-{when}.png" for seed in (0, 1) for when in ("after", "before")
+    ]
+
+
+def test_generate_again_overwrites_nothing_and_gives_the_same_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["generate", "three cats", "--method", "plain", "--out", str(tmp_path), "--quiet"]
+    assert main(arguments) == main(arguments)
+    assert capsys.readouterr().out == ""
+    names = ("three-cats-0-after.png", "three-cats-0-2-after.png")
+    first, second = (Image.open(tmp_path / name) for name in names)
+    with first, second:
+        assert first.tobytes() == second.tobytes()
+
+
+def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["generate", "one cat", "--count", "cat=12", "--max-steps", "1", "--out", str(tmp_path)]
+    assert main(arguments) == 1
+    output = capsys.readouterr().out
+    assert "asked for: 12 x cat" in output
+    assert "NOT what was asked" in output
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_interrupting_keeps_the_best_so_far(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()  # a terminal, so that the progress bar tells when the work has begun
+    termios.tcsetwinsize(ours, (24, 120))
+    arguments = ["generate", "one cat", "--count", "cat=12", "--max-seconds", "60", "--out", str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-m", "app.cli", *arguments], stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the terminal closes with a process that fails
+        while b"soft count" not in shown:
+            shown += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 130, shown.decode()
+    assert b"judge counts" in output
+    assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
+
+
+def test_doctor_finds_this_installation_healthy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["healthy"]
+    assert {"python", "torch", "device", "miniature", "model cache"} <= {check["name"] for check in output["checks"]}
+
+
+def test_doctor_reports_a_cache_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
+    assert main(["doctor"]) == 1
+    assert "FAIL model cache" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("7", [7]), ("0-3", [0, 1, 2, 3]), ("5-5", [5])])
+def test_seeds_are_read(text: str, seeds: list[int]) -> None:
+    assert seeds_in(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("A photo of 7 apples!", "a-photo-of-7-apples"),
+        ("🍎", "picture"),
+        ("../../etc", "etc"),
+        ("a " * 90, "a-" * 29 + "a"),
+    ],
+)
+def test_file_names_are_harmless(prompt: str, name: str) -> None:
+    assert slug(prompt) == name

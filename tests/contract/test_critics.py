@@ -1,0 +1,202 @@
+"""What every critic promises, whichever detector is inside."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render
+from critics import Critic
+from critics.losses import LOSSES
+
+Pictures = Callable[..., Tensor]
+
+
+def loss_of(critic: Critic, images: Tensor, target_count: int = 12, loss: str = "margin") -> Tensor:
+    return critic.assess(images, {"apple": target_count}, LOSSES[loss]).loss
+
+
+def soft_count_of(critic: Critic, images: Tensor) -> Tensor:
+    return critic.assess(images, {"apple": 3}, LOSSES["l1"]).soft_counts[:, 0]
+
+
+def in_double(critic: Critic, network: Callable[[Critic], nn.Module]) -> Critic:
+    twin = copy.deepcopy(critic)
+    network(twin).double()
+    return twin
+
+
+def test_every_picture_gets_a_finite_gradient_that_is_not_zero(critic: Critic, pictures: Pictures) -> None:
+    images = pictures(20).clone().requires_grad_(True)
+    loss_of(critic, images).sum().backward()
+    assert torch.isfinite(images.grad).all()
+    assert (images.grad.flatten(1).abs().amax(1) > 1e-6).all()
+
+
+def test_the_gradient_equals_finite_differences(
+    whole_critic: Critic, pictures: Pictures, network: Callable[[Critic], nn.Module]
+) -> None:
+    critic = in_double(whole_critic, network)
+    images = pictures(4).double()
+    along = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    step = 1e-7 * along
+    probe = images.clone().requires_grad_(True)
+    loss_of(critic, probe).sum().backward()
+    assert probe.grad is not None
+    slopes = (probe.grad * along).flatten(1).sum(1)
+    with torch.no_grad():
+        differences = (loss_of(critic, images + step) - loss_of(critic, images - step)) / 2e-7
+    torch.testing.assert_close(slopes, differences, rtol=1e-3, atol=1e-3 * float(slopes.abs().max()))
+
+
+def test_a_partial_gradient_still_points_downhill(partial_critic: Critic, pictures: Pictures) -> None:
+    images = pictures(4).clone().requires_grad_(True)
+    before = loss_of(partial_critic, images)
+    (gradient,) = torch.autograd.grad(before.sum(), images)
+    downhill = gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None]
+    for length in (1e-2, 1e-3, 1e-4):
+        after = loss_of(partial_critic, (images - length * downhill).detach())
+        if (after < before).all():
+            return
+    pytest.fail(f"no step downhill lowers the loss: {before.tolist()} -> {after.tolist()}")
+
+
+def test_counting_first_does_not_break_the_next_backward(critic: Critic, pictures: Pictures) -> None:
+    images = pictures(2)
+    larger = nn.functional.interpolate(images, scale_factor=1.5, mode="bilinear")
+    with torch.inference_mode():
+        critic.counts(images, ["apple"])
+    for batch in (images, larger, images):
+        with torch.inference_mode():
+            critic.counts(larger, ["apple"])
+        probe = batch.clone().requires_grad_(True)
+        loss_of(critic, probe).sum().backward()
+        assert torch.isfinite(probe.grad).all()
+
+
+def test_ten_backwards_leave_the_weights_bit_identical(
+    critic: Critic, pictures: Pictures, network: Callable[[Critic], nn.Module]
+) -> None:
+    module = network(critic)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    for _ in range(10):
+        images = pictures(2).clone().requires_grad_(True)
+        loss_of(critic, images).sum().backward()
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert not module.training
+
+
+def test_a_batch_equals_its_pictures_one_by_one(critic: Critic, pictures: Pictures) -> None:
+    images = pictures(6)
+    with torch.no_grad():
+        together = critic.assess(images, {"apple": 3}, LOSSES["margin"])
+        alone = [critic.assess(image[None], {"apple": 3}, LOSSES["margin"]) for image in images]
+    assert together.counts.tolist() == [one.counts[0].tolist() for one in alone]
+    for name in ("soft_counts", "loss", "margin"):
+        torch.testing.assert_close(
+            getattr(together, name), torch.cat([getattr(one, name) for one in alone]), rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("kind", ["blank", "black", "one object", "200 objects", "64x64", "1024x768"])
+def test_unusual_pictures_are_counted_and_differentiated(critic: Critic, apples: Pictures, kind: str) -> None:
+    images = {
+        "blank": lambda: torch.ones(1, 3, 128, 128),
+        "black": lambda: torch.zeros(1, 3, 128, 128),
+        "one object": lambda: apples((1,)),
+        "200 objects": lambda: torch.cat([apples((20,)).repeat(1, 1, 1, 5)] * 2, 2),
+        "64x64": lambda: nn.functional.interpolate(apples((2,)), 64),
+        "1024x768": lambda: nn.functional.interpolate(apples((5,)), (768, 1024), mode="bilinear"),
+    }[kind]()
+    probe = images.clone().requires_grad_(True)
+    assessment = critic.assess(probe, {"apple": 400 if kind == "200 objects" else 10}, LOSSES["margin"])
+    assessment.loss.sum().backward()
+    assert torch.isfinite(probe.grad).all()
+    assert torch.isfinite(assessment.soft_counts).all()
+    assert int(assessment.counts) == int(critic.counts(images, ["apple"]))
+    assert 0 <= int(assessment.counts) <= 1024
+
+
+def test_one_more_clear_object_raises_the_soft_count(trained_critic: Critic) -> None:
+    before, after = _pairs(200)
+    with torch.no_grad():
+        first, second = (
+            torch.cat([soft_count_of(trained_critic, part) for part in images.split(50)]) for images in (before, after)
+        )
+    share = float((second > first + 0.5).float().mean())
+    assert share >= 0.95, f"{share:.1%} of the pairs"
+
+
+def _pairs(number: int) -> tuple[Tensor, Tensor]:
+    """Pictures, and the same with one more apple pasted where there is room."""
+    import numpy as np
+
+    rng = np.random.default_rng(5)
+    scenes = [Scene(((0, int(rng.integers(0, 7))),), int(rng.integers(6))) for _ in range(number)]
+    sprites = load_sprites()
+    shown = render(scenes, sprites, torch.Generator().manual_seed(5))
+    after = shown.images.clone()
+    size = 30
+    corners = torch.stack(torch.meshgrid(*[torch.arange(2, 128 - size, 4)] * 2, indexing="xy"), -1).flatten(0, 1)
+    middles = corners + size / 2
+    for row in range(number):
+        boxes = shown.boxes[row][shown.present[row]]
+        gap = (middles[:, None] - (boxes[None, :, :2] + boxes[None, :, 2:]) / 2).norm(dim=-1)
+        room = gap - ((boxes[:, 2:] - boxes[:, :2]).amax(1) / 2)[None]
+        best = int(room.amin(1).argmax()) if len(boxes) else int(rng.integers(len(corners)))
+        x, y = corners[best].tolist()
+        texture = nn.functional.interpolate(sprites[int(rng.integers(2)), :1, :4], size, mode="area")[0]
+        area = after[row, :, y : y + size, x : x + size]
+        area.copy_(area * (1 - texture[3:]) + texture[:3])
+    return shown.images, after
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_stays_finite(critic: Critic, pictures: Pictures, dtype: torch.dtype) -> None:
+    images = pictures(2).clone().requires_grad_(True)
+    with torch.autocast("cpu", dtype=dtype):
+        assessment = critic.assess(images, {"apple": 4}, LOSSES["d2d"])
+    assessment.loss.sum().backward()
+    assert assessment.loss.dtype == torch.float32
+    assert torch.isfinite(assessment.loss).all()
+    assert torch.isfinite(images.grad).all()
+
+
+def test_counts_and_soft_counts_agree_where_the_margin_says_so(trained_critic: Critic, apples: Pictures) -> None:
+    counts = (0, 1, 2, 3, 5, 8)
+    images = apples(counts)
+    for image, count in zip(images, counts, strict=True):
+        assessment = trained_critic.assess(image[None], {"apple": count}, LOSSES["margin"])
+        if assessment.margin > 1:
+            assert int(assessment.counts) == count
+            assert abs(float(assessment.soft_counts) - count) < 0.5
+
+
+def test_several_objects_are_counted_in_one_pass(trained_critic: Critic) -> None:
+    scenes = [Scene(((OBJECT_NAMES.index("apple"), 3), (OBJECT_NAMES.index("dog"), 2)), place) for place in range(6)]
+    images = render(scenes, load_sprites(), torch.Generator().manual_seed(3)).images
+    counts = trained_critic.counts(images, ["dogs", "apple"])
+    assert (counts == torch.tensor([2, 3])).all(1).sum() >= 5
+
+
+def test_other_objects_are_penalised_only_if_asked(trained_critic: Critic) -> None:
+    scene = Scene(((OBJECT_NAMES.index("apple"), 3), (OBJECT_NAMES.index("dog"), 2)), 0)
+    images = render([scene], load_sprites(), torch.Generator().manual_seed(3)).images
+    target = {"apple": 3}
+    alone = trained_critic.assess(images, target, LOSSES["margin"])
+    strict = trained_critic.assess(images, target, LOSSES["margin"], others=True)
+    assert float(alone.margin) > 0
+    assert float(strict.margin) < 0
+    assert float(strict.loss) > float(alone.loss) + 2
+
+
+def test_an_unknown_object_is_refused_with_near_matches(trained_critic: Critic, pictures: Pictures) -> None:
+    with pytest.raises(ValueError, match="'aple'.*apple"):
+        trained_critic.counts(pictures(1), ["aple"])
+
+

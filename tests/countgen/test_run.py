@@ -1,0 +1,126 @@
+"""The whole walk of one picture, through the public API."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import countgen
+from countgen.errors import CountGenError
+from countgen.noise import NoiseSettings
+
+
+def test_generate_reaches_the_count_and_the_judge_agrees(models):
+    result = countgen.generate("a photo of seven apples", models, seed=1)
+    assert result.counts == (7,)
+    assert result.confirmed
+    assert result.verified
+    assert result.image.shape == (3, 128, 128)
+
+
+def test_before_is_the_stock_pipelines_picture_of_the_seed(models):
+    result = countgen.generate("a photo of two dogs", models, seed=6, max_evaluations=1)
+    stock = models.backbone.pipeline(
+        "a photo of two dogs",
+        num_inference_steps=1,
+        guidance_scale=0.0,
+        height=128,
+        width=128,
+        generator=torch.Generator().manual_seed(6),
+        output_type="pt",
+    ).images[0]
+    torch.testing.assert_close(result.before, stock, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("method", countgen.METHODS)
+def test_same_seed_and_evaluations_give_the_same_picture(models, method):
+    first, second = (
+        countgen.generate("a photo of nine cats", models, method=method, seed=3, max_evaluations=12) for _ in range(2)
+    )
+    assert torch.equal(first.image, second.image)
+    assert first.recipe == second.recipe
+
+
+def test_two_kinds_of_object_are_both_counted(models):
+    result = countgen.generate("a photo of two cats and one dog", models, seed=2)
+    assert [target.object_name for target in result.targets] == ["cat", "dog"]
+    assert result.counts == (2, 1)
+
+
+def test_a_run_that_is_left_early_keeps_its_best(models):
+    run = countgen.Run("a photo of twelve apples", models, seed=0)
+    for _ in run:
+        break
+    assert run.result().image.shape == (3, 128, 128)
+
+
+def test_result_before_anything_was_drawn_is_refused(models):
+    with pytest.raises(RuntimeError, match="nothing was drawn"):
+        countgen.Run("a photo of two apples", models).result()
+
+
+def test_recipe_is_json_and_holds_latents_that_draw_the_picture(models):
+    run = countgen.Run("a photo of fourteen apples", models, method="noise", seed=0, max_evaluations=6)
+    for _ in run:
+        pass
+    result = run.result()
+    recipe = json.loads(json.dumps(result.recipe))
+    assert recipe["critics"] == [critic.name for critic in models.critics]
+    assert recipe["judge"] == "miniature-fcos"
+    raw = np.frombuffer(base64.b64decode(recipe["latents"]["float32"]), "<f4")
+    latents = torch.from_numpy(raw.reshape(recipe["latents"]["shape"]).copy())
+    with torch.no_grad():
+        image = models.backbone.render(latents[None], models.backbone.encode_prompt(recipe["prompt"]))[0]
+    torch.testing.assert_close(image, result.image, atol=1e-4, rtol=0)
+
+
+def test_until_judge_goes_on_until_it_agrees(models):
+    result = countgen.generate("a photo of four clocks", models, seed=5, until="judge", max_evaluations=300)
+    assert result.verified
+    assert result.recipe["until"] == "judge"
+
+
+def test_a_loss_that_is_not_finite_keeps_the_best_so_far(models, monkeypatch):
+    # A learning rate that large throws the latents out of range after one real step.
+    settings = NoiseSettings(learning_rate=1e38, optimizer="sgd", num_optimization_steps=5)
+    monkeypatch.setattr("countgen.run.NoiseSettings", lambda: settings)
+    run = countgen.Run("a photo of fifteen apples", models, method="noise", seed=0)
+    for _ in run:
+        pass
+    assert "not finite at step" in run.stopped
+    assert run.result().stopped == run.stopped
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "magic"}, "available: plain, search, noise, auto"),
+        ({"seed": -1}, "seed"),
+        ({"until": "someone"}, "critic, judge"),
+        ({"max_evaluations": 0}, "max_evaluations"),
+    ],
+)
+def test_bad_options_say_what_is_accepted(models, options, message):
+    with pytest.raises(ValueError, match=message):
+        countgen.Run("a photo of two apples", models, **options)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("a photo of two aples", "nearest: apple"),
+        ("a photo of two aeroplanes", "no class for"),
+        ("a photo of 999 apples", "at most 300"),
+    ],
+)
+def test_what_the_detectors_cannot_count_is_refused(models, prompt, message):
+    with pytest.raises(ValueError, match=message):
+        countgen.Run(prompt, models)
+
+
+@pytest.mark.parametrize("prompt", ["apples on a table", "zero apples", ""])
+def test_a_prompt_without_a_count_is_refused(models, prompt):
+    with pytest.raises(CountGenError):
+        countgen.Run(prompt, models)

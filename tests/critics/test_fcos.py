@@ -1,0 +1,123 @@
+"""FCOS as a critic: equal to torchvision's own detector, and differentiable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from countgen.miniature import FOLDER
+from countgen.miniature.world import OBJECT_NAMES, Rendered, Scene, load_sprites, render, sample_scenes
+from critics.detectors import fcos
+from critics.weights import read, write
+
+JUDGE = FOLDER / "judge" / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def critic() -> fcos.FCOSCritic:
+    return fcos.load(weights=JUDGE)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return sample_scenes(60, np.random.default_rng(0), max_count=15, uniform=True)
+
+
+@pytest.fixture(scope="module")
+def rendered(scenes: list[Scene]) -> Rendered:
+    return render(scenes, load_sprites(), torch.Generator().manual_seed(0))
+
+
+def stock_counts(critic: fcos.FCOSCritic, images: Tensor) -> Tensor:
+    critic.detector.score_thresh = 0.5
+    with torch.no_grad():
+        found = critic.detector(list(images))
+    return torch.stack([torch.bincount(image["labels"], minlength=24) for image in found])
+
+
+def test_counts_equal_torchvisions_own_post_processing(
+    critic: fcos.FCOSCritic, rendered: Rendered, scenes: list[Scene]
+) -> None:
+    expected = stock_counts(critic, rendered.images)
+    right = 0
+    for image, scene, row in zip(rendered.images, scenes, expected, strict=True):
+        kinds = [kind for kind, _ in scene.groups]
+        found = critic.counts(image[None], [OBJECT_NAMES[kind] for kind in kinds])[0].tolist()
+        assert found == row[kinds].tolist()
+        right += found == [count for _, count in scene.groups]
+    assert right >= 56
+
+
+def test_counts_equal_torchvisions_for_an_image_of_another_size(critic: fcos.FCOSCritic, rendered: Rendered) -> None:
+    larger = torch.nn.functional.interpolate(rendered.images[:6], size=(200, 160), mode="bicubic").clamp(0, 1)
+    expected = stock_counts(critic, larger)
+    kinds = expected.sum(0).nonzero()[:3, 0].tolist()
+    assert critic.counts(larger, [OBJECT_NAMES[kind] for kind in kinds]).tolist() == expected[:, kinds].tolist()
+    boxes = critic.propose(larger, ["apple"]).boxes
+    assert float(boxes[..., 0::2].max()) <= 160
+    assert 128 < float(boxes[..., 1::2].max()) <= 200
+
+
+def test_the_logit_is_that_of_fcos_own_score() -> None:
+    logits = torch.tensor([-90.0, -20.0, -3.0, 0.0, 2.0, 30.0, 200.0])
+    centreness = torch.tensor([5.0, -1.0, 0.5, 0.0, 3.0, 30.0, 200.0])
+    score = (logits.double().sigmoid() * centreness.double().sigmoid()).sqrt()
+    found = fcos._score_logits(logits, centreness)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found.double().sigmoid(), score, atol=1e-6, rtol=1e-4)
+
+
+def test_gradient_reaches_the_image_and_not_the_weights(critic: fcos.FCOSCritic, rendered: Rendered) -> None:
+    image = rendered.images[:1].clone().requires_grad_()
+    (candidates,) = critic.candidates(image, ["apple"])
+    candidates.logits[candidates.kept][:5].sum().backward()
+    assert image.grad is not None
+    assert image.grad.isfinite().all()
+    assert float(image.grad.abs().max()) > 0
+    assert all(parameter.grad is None for parameter in critic.detector.parameters())
+
+
+def test_gradient_agrees_with_finite_differences(rendered: Rendered) -> None:
+    critic = fcos.load(weights=JUDGE)
+    critic.detector.double()
+    image = rendered.images[:1].double().requires_grad_()
+    features = critic.detector.backbone((image - 0.45) / 0.25)
+    outputs = critic.detector.head(list(features.values()))
+    cell = int(outputs["cls_logits"].amax(-1).argmax())
+    value = outputs["cls_logits"][0, cell].max() + outputs["bbox_ctrness"][0, cell, 0]
+    (gradient,) = torch.autograd.grad(value, image)
+    direction = gradient / gradient.norm()
+
+    def at(step: float) -> Tensor:
+        with torch.no_grad():
+            moved = critic.detector.backbone((image + step * direction - 0.45) / 0.25)
+            found = critic.detector.head(list(moved.values()))
+        return found["cls_logits"][0, cell].max() + found["bbox_ctrness"][0, cell, 0]
+
+    slope = (at(1e-6) - at(-1e-6)) / 2e-6
+    assert float(slope) == pytest.approx(float(gradient.norm()), rel=1e-3)
+
+
+def test_weights_without_names_or_of_another_network_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no detector weights"):
+        fcos.load(weights=tmp_path / "missing.safetensors")
+    tensors, names, threshold = read(JUDGE)
+    assert names == OBJECT_NAMES
+    assert threshold == 0.5
+    write(tmp_path / "other.safetensors", tensors, names[:5])
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        fcos.load(weights=tmp_path / "other.safetensors")
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(1)}, tmp_path / "nameless.safetensors")
+    with pytest.raises(ValueError, match="which objects"):
+        fcos.load(weights=tmp_path / "nameless.safetensors")
+
+
+def test_an_unknown_object_is_named_with_near_ones(critic: fcos.FCOSCritic) -> None:
+    with pytest.raises(ValueError, match="butterfly"):
+        critic.counts(torch.rand(1, 3, 128, 128), ["butterflie"])

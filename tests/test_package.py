@@ -1,0 +1,62 @@
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import countgen
+from countgen.miniature import checksums
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_embedded_data_is_what_the_checksums_say() -> None:
+    assert checksums.problems() == [], "trained anew? run python -m countgen.miniature.checksums"
+
+
+def test_every_data_file_travels_with_the_package() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["countgen.miniature"]
+    packed = {path for pattern in patterns for path in checksums.FOLDER.glob(pattern)}
+    there = {path for path in checksums.FOLDER.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert there <= packed
+
+
+def test_damage_to_the_data_is_found(tmp_path: Path) -> None:
+    for name in ("a.json", "b.txt", "c.png"):
+        (tmp_path / name).write_text(name)
+    checksums.write(tmp_path)
+    assert checksums.problems(tmp_path) == []
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "b.txt").write_text("damaged")
+    (tmp_path / "d.png").touch()
+    assert checksums.problems(tmp_path) == [
+        "a.json is missing",
+        "b.txt is damaged or changed",
+        "d.png is not in SHA256SUMS",
+    ]
+    shutil.rmtree(tmp_path)
+    assert checksums.problems(tmp_path) == ["SHA256SUMS is missing"]
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    script = "import sys, countgen; print([m for m in ('torch', 'diffusers', 'ultralytics') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_are_there() -> None:
+    assert all(hasattr(countgen, name) for name in countgen.__all__)
+
+
+def test_version_is_in_the_changelog() -> None:
+    assert f"## {countgen.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_dependency_has_its_reason_in_the_decisions() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = [*PROJECT["project"]["dependencies"], *(name for extra in extras.values() for name in extra)]
+    decisions = (ROOT / "docs" / "decisions.md").read_text()
+    missing = [name for text in wanted if f"**{(name := re.split('[<>=]', text)[0])}**" not in decisions]
+    assert missing == []
