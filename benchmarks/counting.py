@@ -152,8 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.write_text("".join(json.dumps(r.__dict__) + "\n" for r in records))
     critics = ", ".join(critic.name for critic in models.critics)
     print(
-        f"Exact count by the judge {models.judge.name} in % [95 % interval]; critics {critics}; {options.purpose} seeds; "
-        f"budget {options.seconds} s an image, {options.threads} threads\n"
+        f"Exact count by the judge {models.judge.name} in % [95 % interval]; critics {critics}; "
+        f"{options.purpose} seeds; budget {options.seconds} s an image, {options.threads} threads\n"
     )
     print(table(records, methods), end="\n\n")
     print(costs(records, methods), end="\n\n")

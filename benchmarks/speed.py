@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,15 +25,23 @@ from benchmarks.speed_clock import GIB, Measured, count_flops, forget, matmul_ra
 from benchmarks.speed_models import MODELS, SIZES, BuiltModel, build, build_critic
 from benchmarks.speed_reno import plain_again, reno_step
 from countgen.backbones import PromptEmbeds
-from countgen.captured import CapturedFunction
+from countgen.captured import CapturedFunction, root_cause
+from countgen.errors import CountGenError
 from countgen.iteration import CapturedIteration, EagerIteration, Iteration, Question
-from countgen.noise import OPTIMIZERS, clip, latent_prior
+from countgen.noise import OPTIMIZERS, NoiseSettings, clip, latent_prior, refine
 from countgen.prompts import Target
+from countgen.step import Budget
 from countgen.verdict import CONFIRMING, PLAIN
 from critics.base import Critic
 
 TARGETS = (Target("apple", 5),)
+STEPS = 20
+LAYOUTS_OF = "sdxl-turbo"
+"""The model on which memory layouts are compared."""
 VIEWS = {"one view": PLAIN, "three views": CONFIRMING}
+
+Prepared = tuple[Callable[[], object], str]
+"""What is timed, and a note for its row."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class Bench:
         self,
         model: BuiltModel,
         what: str,
-        prepare: Callable[[], tuple[Callable[[], object], str]],
+        prepare: Callable[[], Prepared],
         batch_size: int = 1,
         *,
         floor: int | None = None,
@@ -124,9 +133,8 @@ class Bench:
         try:
             call, note = prepare()
             measured = measure(call, self.device, self.repeats)
-        except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
-            lines = str(error).strip().splitlines() or [""]
-            self.add(replace(row, note=f"failed: {type(error).__name__}: {lines[0][:300]}"))
+        except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, CountGenError) as error:
+            self.add(replace(row, note=f"failed: {root_cause(error)}"))
             return None
         finally:
             model.backbone.captures.clear()
@@ -163,7 +171,7 @@ class Bench:
             return Question((asked,), TARGETS, VIEWS[views], "margin")
 
         self._reno = None
-        reno = self.run(model, "ReNO's loop", lambda: (self._reno_call(model, critic), ""))
+        reno = self.run(model, "ReNO's loop", partial(self._reno_call, model, critic))
         self._reno = reno.seconds if reno else None
         plain_again(model)
         model.free_encoders()
@@ -174,23 +182,26 @@ class Bench:
                 what = f"{'tiny' if draft else 'full'} decoder, {views}"
                 asked = question(views)
                 floor = self._flops.get(draft)
-                self.run(model, f"eager, {what}", lambda: self._eager(model, embeds, 1, asked, draft), floor=floor)
-                self.run(model, f"graph, {what}", lambda: self._graph(model, embeds, 1, asked, draft), floor=floor)
+                self.run(model, f"eager, {what}", partial(self._eager, model, embeds, 1, asked, draft), floor=floor)
+                self.run(model, f"graph, {what}", partial(self._graph, model, embeds, 1, asked, draft), floor=floor)
         asked = question("one view")
         for size in (4, 8):
             for draft in (False, True):
                 what = f"graph, {'tiny' if draft else 'full'} decoder, one view"
                 floor = self._flops.get(draft)
-                self.run(model, what, lambda: self._graph(model, embeds, size, asked, draft), size, floor=floor)
+                self.run(model, what, partial(self._graph, model, embeds, size, asked, draft), size, floor=floor)
         for size in (1, 4, 8):
             for draft in (False, True):
                 what = f"forward only, {'tiny' if draft else 'full'} decoder, one view"
-                self.run(model, f"{what}, eager", lambda: (self._forward(model, embeds, size, asked, draft), ""), size)
-                self.run(model, f"{what}, graph", lambda: (self._drawn(model, embeds, size, asked, draft), ""), size)
-        self._layouts(model, embeds, asked)
+                self.run(model, f"{what}, eager", partial(self._forward, model, embeds, size, asked, draft), size)
+                self.run(model, f"{what}, graph", partial(self._drawn, model, embeds, size, asked, draft), size)
+        whole = f"refine, {STEPS} steps, full decoder, three views"
+        self.run(model, whole, partial(self._refine, model, embeds, critic))
+        if name == LAYOUTS_OF:
+            self._layouts(model, embeds, asked)
         low = question("one view", 32 if self.size == "tiny" else 512)
         model.backbone.save_memory()
-        self.run(model, 'memory="low", one smaller view', lambda: self._eager(model, embeds, 1, low, False))
+        self.run(model, 'memory="low", one smaller view', partial(self._eager, model, embeds, 1, low, False))
 
     def _layouts(self, model: BuiltModel, embeds: PromptEmbeds, asked: Question) -> None:
         """The graph with other memory layouts and with cuDNN's own search."""
@@ -201,23 +212,36 @@ class Bench:
             for module in modules:
                 module.to(memory_format=torch.channels_last)
             self.run(
-                model, f"graph, {what} channels_last", lambda: self._graph(model, embeds, 1, asked, False),
+                model,
+                f"graph, {what} channels_last",
+                partial(self._graph, model, embeds, 1, asked, False),
                 floor=self._flops.get(False),
             )
         torch.backends.cudnn.benchmark = True
         for draft in (False, True):
             what = f"graph, both channels_last, cuDNN's search, {'tiny' if draft else 'full'} decoder"
-            self.run(model, what, lambda: self._graph(model, embeds, 1, asked, draft), floor=self._flops.get(draft))
+            self.run(model, what, partial(self._graph, model, embeds, 1, asked, draft), floor=self._flops.get(draft))
         for module in (vae, denoiser):
             module.to(memory_format=torch.contiguous_format)
         what = "graph, cuDNN's search, full decoder"
-        self.run(model, what, lambda: self._graph(model, embeds, 1, asked, False), floor=self._flops.get(False))
+        self.run(model, what, partial(self._graph, model, embeds, 1, asked, False), floor=self._flops.get(False))
         torch.backends.cudnn.benchmark = False
 
-    def _reno_call(self, model: BuiltModel, critic: Critic) -> Callable[[], object]:
+    def _refine(self, model: BuiltModel, embeds: PromptEmbeds, critic: Critic) -> Prepared:
+        """A whole run of the library, as it runs itself."""
+        latents = model.backbone.initial_latents([0])
+        settings = NoiseSettings(num_optimization_steps=STEPS)
+
+        def run() -> None:
+            for _ in refine(model.backbone, [critic], embeds, TARGETS, latents, [0], Budget(), settings):
+                pass
+
+        return run, ""
+
+    def _reno_call(self, model: BuiltModel, critic: Critic) -> Prepared:
         latents = model.backbone.initial_latents([0]).requires_grad_(True)
         asked = Question((critic,), TARGETS, PLAIN, "margin")
-        return reno_step(model, latents, lambda images: asked.ask(images).loss)
+        return reno_step(model, latents, lambda images: asked.ask(images).loss), ""
 
     def _count(self, model: BuiltModel, embeds: PromptEmbeds, asked: Question) -> None:
         self._flops = {}
@@ -238,19 +262,17 @@ class Bench:
             note = f"{self._flops[draft] / 1e12:.3f} TFLOP with critic, one view: floor {floor:.1f} ms"
             self.add(Row(model.backbone.name, f"counted, {'tiny' if draft else 'full'} decoder", note=note))
 
-    def _eager(
-        self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool
-    ) -> tuple[Callable[[], object], str]:
+    def _eager(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
         iteration = EagerIteration(model.backbone, embeds, list(range(size)), asked, draft=draft)
         return optimisation_step(iteration, model.backbone.initial_latents(range(size))), ""
 
-    def _graph(
-        self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool
-    ) -> tuple[Callable[[], object], str]:
+    def _graph(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
         started = time.perf_counter()
         iteration = CapturedIteration(model.backbone, embeds, size, asked, draft=draft)
         note = f"captured in {time.perf_counter() - started:.1f} s"
         latents = model.backbone.initial_latents(range(size))
+        if self.device.type == "cuda":
+            note += f", peak {torch.cuda.max_memory_reserved() / GIB:.2f} GiB"
         if size == 1:
             eager = EagerIteration(model.backbone, embeds, [0], asked, draft=draft)
             note += "; " + agreement(eager, iteration, latents)
@@ -259,20 +281,16 @@ class Bench:
             forget(self.device)
         return optimisation_step(iteration, latents), note
 
-    def _forward(
-        self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool
-    ) -> Callable[[], object]:
+    def _forward(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
         latents = model.backbone.initial_latents(range(size))
 
         @torch.no_grad()
         def draw() -> None:
             asked.ask(model.backbone.render(latents, embeds, draft=draft)).margin.tolist()
 
-        return draw
+        return draw, ""
 
-    def _drawn(
-        self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool
-    ) -> Callable[[], object]:
+    def _drawn(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
         latents = model.backbone.initial_latents(range(size))
 
         def look(noise: Tensor) -> tuple[Tensor, ...]:
@@ -280,7 +298,7 @@ class Bench:
             return verdict.loss, verdict.margin
 
         graph = CapturedFunction(look, (latents,), with_gradient=False)
-        return lambda: graph.forward(latents)[1].tolist()
+        return lambda: graph.forward(latents)[1].tolist(), ""
 
 
 def tensors_of(embeds: PromptEmbeds) -> list[Tensor]:

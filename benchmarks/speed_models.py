@@ -23,6 +23,7 @@ _NOISE: dict[str, Any] = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
     "timestep_spacing": "trailing",
+    "steps_offset": 1,
 }
 
 
@@ -45,8 +46,13 @@ def build(name: str, size: str, device: torch.device, dtype: torch.dtype) -> Bui
     """Build one of `MODELS` directly on a device, in the precision it runs in."""
     if name not in MODELS or size not in SIZES:
         raise ValueError(f"no {name!r} at size {size!r}; models: {', '.join(MODELS)}; sizes: {', '.join(SIZES)}")
+    import diffusers
+
+    make, class_name, options = MODELS[name]
+    # Made outside: schedulers keep their tables on the CPU, in float32.
+    scheduler = getattr(diffusers, class_name)(**options)
     with _born(device, dtype):
-        return MODELS[name](size == "tiny", device)
+        return make(size == "tiny", device, scheduler)
 
 
 def build_critic(size: str, device: torch.device, image_size: int | None = None) -> Critic:
@@ -72,12 +78,6 @@ def _born(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _on_cpu(scheduler: Callable[..., Any], **options: Any) -> Any:
-    """Schedulers keep their tables on the CPU, in float32."""
-    with _born(torch.device("cpu"), torch.float32):
-        return scheduler(**options)
 
 
 def _vae(tiny: bool, scaling_factor: float) -> nn.Module:
@@ -110,7 +110,6 @@ def _clip(tiny: bool, hidden: int, layers: int, heads: int, *, projection: int |
         intermediate_size=4 * (32 if tiny else hidden),
         num_hidden_layers=2 if tiny else layers,
         num_attention_heads=4 if tiny else heads,
-        vocab_size=1000 if tiny else 49408,
         projection_dim=32 if tiny else projection or hidden,
         hidden_act=act,
     )
@@ -133,8 +132,8 @@ def _finish(
     return BuiltModel(backbone, encode, free_encoders)
 
 
-def _sdxl_turbo(tiny: bool, device: torch.device) -> BuiltModel:
-    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+def _sdxl_turbo(tiny: bool, device: torch.device, scheduler: Any) -> BuiltModel:
+    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
     width = 64 if tiny else 2048
     unet = UNet2DConditionModel(
@@ -157,7 +156,7 @@ def _sdxl_turbo(tiny: bool, device: torch.device) -> BuiltModel:
         tokenizer=None,
         tokenizer_2=None,
         unet=unet,
-        scheduler=_on_cpu(EulerAncestralDiscreteScheduler, **_NOISE),
+        scheduler=scheduler,
         add_watermarker=False,
     )
     tokens = torch.arange(1, 78, device=device)[None]
@@ -170,8 +169,8 @@ def _sdxl_turbo(tiny: bool, device: torch.device) -> BuiltModel:
     return _finish("sdxl-turbo", pipeline, tiny, encode, ("text_encoder", "text_encoder_2"))
 
 
-def _sd_turbo(tiny: bool, device: torch.device) -> BuiltModel:
-    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
+def _sd_turbo(tiny: bool, device: torch.device, scheduler: Any) -> BuiltModel:
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
     unet = UNet2DConditionModel(
         sample_size=64,
@@ -186,17 +185,21 @@ def _sd_turbo(tiny: bool, device: torch.device) -> BuiltModel:
         text_encoder=_clip(tiny, 1024, 23, 16, projection=None, act="gelu"),
         tokenizer=None,
         unet=unet,
-        scheduler=_on_cpu(EulerDiscreteScheduler, **_NOISE),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
     tokens = torch.arange(1, 78, device=device)[None]
-    return _finish("sd-turbo", pipeline, tiny, lambda: PromptEmbeds(pipeline.text_encoder(tokens)[0]), ("text_encoder",))
+
+    def encode() -> PromptEmbeds:
+        return PromptEmbeds(pipeline.text_encoder(tokens)[0])
+
+    return _finish("sd-turbo", pipeline, tiny, encode, ("text_encoder",))
 
 
-def _pixart_dmd(tiny: bool, device: torch.device) -> BuiltModel:
-    from diffusers import DDPMScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+def _pixart_dmd(tiny: bool, device: torch.device, scheduler: Any) -> BuiltModel:
+    from diffusers import PixArtAlphaPipeline, PixArtTransformer2DModel
     from transformers import T5Config, T5EncoderModel
 
     transformer = PixArtTransformer2DModel(
@@ -223,7 +226,7 @@ def _pixart_dmd(tiny: bool, device: torch.device) -> BuiltModel:
         text_encoder=T5EncoderModel(t5),
         vae=_vae(tiny, 0.18215),
         transformer=transformer,
-        scheduler=_on_cpu(DDPMScheduler, beta_start=1e-4, beta_end=0.02, clip_sample=False),
+        scheduler=scheduler,
     )
     tokens = torch.arange(1, 121, device=device)[None]
     mask = (tokens <= PROMPT_TOKENS).to(torch.long)
@@ -234,8 +237,9 @@ def _pixart_dmd(tiny: bool, device: torch.device) -> BuiltModel:
     return _finish("pixart-dmd", pipeline, tiny, encode, ("text_encoder",))
 
 
-MODELS: dict[str, Callable[[bool, torch.device], BuiltModel]] = {
-    "sdxl-turbo": _sdxl_turbo,
-    "sd-turbo": _sd_turbo,
-    "pixart-dmd": _pixart_dmd,
+MODELS: dict[str, tuple[Callable[[bool, torch.device, Any], BuiltModel], str, dict[str, Any]]] = {
+    "sdxl-turbo": (_sdxl_turbo, "EulerAncestralDiscreteScheduler", _NOISE),
+    "sd-turbo": (_sd_turbo, "EulerDiscreteScheduler", _NOISE),
+    "pixart-dmd": (_pixart_dmd, "DDPMScheduler", {"beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}),
 }
+"""What builds each, and its scheduler."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from countgen.errors import CountGenError
-    from countgen.run import METHODS, Result, Run, generate
     from countgen.models import Models, load
     from countgen.prompts import Target, parse
+    from countgen.run import METHODS, Result, Run, generate
     from countgen.step import Budget, Step
 
 __version__ = "0.1.0"

@@ -67,9 +67,7 @@ def search_and_refine(
         chosen, waiting = waiting[: settings.num_refined], waiting[settings.num_refined :]
         latents = torch.stack([step.latents for step in chosen])
         chosen_seeds = [step.seed for step in chosen]
-        for step in refine(
-            backbone, critics, embeds, targets, latents, chosen_seeds, budget, settings.noise, index
-        ):
+        for step in refine(backbone, critics, embeds, targets, latents, chosen_seeds, budget, settings.noise, index):
             yield step
             if accept(step) or not budget.left:
                 return

@@ -68,6 +68,13 @@ class CapturedFunction:
         return self._input_gradients
 
 
+def root_cause(error: BaseException) -> str:
+    """The first line of what went wrong first: a failed capture ends in an error that says only that it failed."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+
+
 class Captures:
     """The graphs that a backbone holds: one of each kind, since each keeps gigabytes of activations.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
-from countgen.captured import CapturedFunction
+from countgen.captured import CapturedFunction, root_cause
 from countgen.prompts import Target
 from countgen.verdict import Verdict, View, examine
 from critics.base import Critic
@@ -79,7 +79,9 @@ class CapturedIteration:
         RuntimeError: a part of it cannot be captured (from torch).
     """
 
-    def __init__(self, backbone: Backbone, embeds: PromptEmbeds, batch_size: int, question: Question, *, draft: bool) -> None:
+    def __init__(
+        self, backbone: Backbone, embeds: PromptEmbeds, batch_size: int, question: Question, *, draft: bool
+    ) -> None:
         self._embeds = _tensors(embeds.expand(batch_size))
         latents = torch.zeros((batch_size, *backbone.latent_shape), device=backbone.device).requires_grad_(True)
         shapes = tuple((name, tensor.shape, tensor.dtype) for name, tensor in self._embeds.items())
@@ -125,7 +127,7 @@ def prepare(
         try:
             return CapturedIteration(backbone, embeds, len(seeds), question, draft=draft)
         except RuntimeError as error:
-            reason = f"the capture failed: {str(error).splitlines()[0]}"
+            reason = f"the capture failed: {root_cause(error)}"
             backbone.captures.refused = reason
             logger.warning("%s runs without CUDA graphs: %s", backbone.name, reason)
     return EagerIteration(backbone, embeds, seeds, question, draft=draft)

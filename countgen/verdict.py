@@ -80,9 +80,7 @@ def examine(
             if not hard:
                 soft = [soft_count(c, critic.threshold_logit, critic.steepness) for c in found]
                 hard = [hard_count(c, critic.threshold_logit) for c in found]
-    return Verdict(
-        total, torch.stack(soft, 1).detach(), torch.stack(hard, 1), torch.stack(margins, 1).amin(1).detach()
-    )
+    return Verdict(total, torch.stack(soft, 1).detach(), torch.stack(hard, 1), torch.stack(margins, 1).amin(1).detach())
 
 
 def look(critic: Critic, images: Tensor, object_names: Sequence[str], view: View) -> tuple[Candidates, ...]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 1024
 """Proposals a critic looks at per image and object name, best first; the ceiling of every count."""
+FEW_BOXES = 512
+"""Up to here all pairs at once are as fast on a CPU as one box after the other."""
 CAPTURED_PASSES = 12
 """Of duplicate suppression inside a CUDA graph; chains of overlaps are four or five long in practice."""
 
@@ -250,13 +252,17 @@ def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
         bool (B, K), equal to `torchvision.ops.nms` image by image.
     """
     boxes = boxes.float()
+    if boxes.shape[1] > FEW_BOXES and boxes.device.type == "cpu":
+        return _unsuppressed_one_by_one(boxes, iou_threshold)
     x1, y1, x2, y2 = boxes.unbind(-1)
     area = (x2 - x1) * (y2 - y1)
     width = torch.minimum(x2[:, :, None], x2[:, None]) - torch.maximum(x1[:, :, None], x1[:, None])
     height = torch.minimum(y2[:, :, None], y2[:, None]) - torch.maximum(y1[:, :, None], y1[:, None])
     shared = width.clamp(min=0) * height.clamp(min=0)
     # covers[b, i, j]: the better box i overlaps box j.
-    covers = (shared > iou_threshold * (area[:, :, None] + area[:, None] - shared)).triu(diagonal=1).float()
+    union = area[:, :, None] + area[:, None] - shared
+    # A box turned inside out, which some untrained heads draw, has a negative area and covers nothing.
+    covers = ((shared > iou_threshold * union) & (union > 0)).triu(diagonal=1).float()
     kept = torch.ones_like(area)
     if boxes.is_cuda and torch.cuda.is_current_stream_capturing():
         # A graph cannot ask whether the passes have converged.
@@ -268,3 +274,14 @@ def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
         if torch.equal(now, kept):
             return kept.bool()
         kept = now
+
+
+def _unsuppressed_one_by_one(boxes: Tensor, iou_threshold: float) -> Tensor:
+    # Imported here: it takes a second to load, and small detectors never need it.
+    from torchvision.ops import nms
+
+    best_first = -torch.arange(boxes.shape[1], dtype=torch.float32)
+    kept = torch.zeros(boxes.shape[:2], dtype=torch.bool)
+    for row, one in enumerate(boxes):
+        kept[row, nms(one, best_first, iou_threshold)] = True
+    return kept

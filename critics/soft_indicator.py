@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 if TYPE_CHECKING:
     from critics.base import Candidates
@@ -49,13 +50,15 @@ def margin(candidates: Candidates, target_count: int, threshold_logit: float) ->
     """
     ranked = candidates.logits.masked_fill(~candidates.kept, float("-inf")).sort(dim=1, descending=True).values
     found = ranked.shape[1]
-    inside = ranked[:, target_count - 1] - threshold_logit if 0 < target_count <= found else None
+    if target_count > found:
+        return ranked.new_full(ranked.shape[:1], float("-inf"))
+    inside = ranked[:, target_count - 1] - threshold_logit if target_count > 0 else None
     outside = threshold_logit - ranked[:, target_count] if target_count < found else None
-    if inside is None or outside is None:
-        one_side = outside if inside is None else inside
-        assert one_side is not None
-        return one_side if target_count <= found else one_side.new_full(ranked.shape[:1], float("-inf"))
-    return inside.minimum(outside)
+    if inside is not None and outside is not None:
+        return inside.minimum(outside)
+    one_side = outside if inside is None else inside
+    assert one_side is not None  # found is at least 1
+    return one_side
 
 
 def softmax_logits(logits: Tensor) -> Tensor:
@@ -70,5 +73,22 @@ def softmax_logits(logits: Tensor) -> Tensor:
     Returns:
         (..., C), at least float32.
     """
-    log_p = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1).clamp(max=-1e-7)
+    return _logit_of_log(_precise(logits).log_softmax(-1))
+
+
+def geometric_mean_logits(first: Tensor, second: Tensor) -> Tensor:
+    """Logit of sqrt(sigmoid(first) * sigmoid(second)), the score of FCOS; finite for finite input.
+
+    Returns:
+        The broadcast shape, at least float32.
+    """
+    return _logit_of_log(0.5 * (logsigmoid(_precise(first)) + logsigmoid(_precise(second))))
+
+
+def _precise(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _logit_of_log(log_p: Tensor) -> Tensor:
+    log_p = log_p.clamp(max=-1e-7)
     return log_p - torch.log(-torch.expm1(log_p))

@@ -135,7 +135,8 @@ class Backbone(ABC):
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one latent."""
         factor: int = self.pipeline.vae_scale_factor
-        return int(self.denoiser.config.in_channels), self.height // factor, self.width // factor  # type: ignore[union-attr]
+        denoiser: Any = self.denoiser
+        return int(denoiser.config.in_channels), self.height // factor, self.width // factor
 
     @property
     def _guided(self) -> bool:

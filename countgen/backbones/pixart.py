@@ -53,7 +53,6 @@ PRESETS = {
 }
 PIPELINE = "PixArtAlphaPipeline"
 """Reads PixArt-Sigma's folders too: the transformer's config holds what differs."""
-MAX_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 
 
 class PixArt(Backbone):

@@ -23,7 +23,7 @@ def families() -> tuple[str, ...]:
 
 def presets() -> dict[str, tuple[str, Preset]]:
     """Every preset's name with its family and what it holds."""
-    found = {}
+    found: dict[str, tuple[str, Preset]] = {}
     for family in families():
         module = importlib.import_module(f"countgen.backbones.{family}")
         found |= {name: (family, preset) for name, preset in module.PRESETS.items()}
@@ -80,7 +80,9 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, device: torch.device) -> t
     import diffusers
 
     if preset.tiny_vae is None:
-        raise ValueError(f"{preset.repository} has no tiny decoder; give tiny_vae= an AutoencoderTiny, or leave draft out")
+        raise ValueError(
+            f"{preset.repository} has no tiny decoder; give tiny_vae= an AutoencoderTiny, or leave draft out"
+        )
     tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
         preset.tiny_vae, dtype=dtype, use_safetensors=True
     )

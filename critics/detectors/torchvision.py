@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from critics.base import Critic, Proposals
-from critics.soft_indicator import softmax_logits
+from critics.soft_indicator import geometric_mean_logits, softmax_logits
 
 _UNUSED = ("n/a", "__background__")
 _ABSENT = -60.0
@@ -129,11 +129,9 @@ class TorchvisionCritic(Critic):
 
     def _read_locations(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:
         """FCOS scores sqrt(class probability * centreness)."""
-        from critics.detectors.fcos import _score_logits
-
         outputs, anchors = self._head(batch, features)
         boxes = self.model.box_coder.decode(outputs["bbox_regression"], anchors)
-        return boxes, _score_logits(outputs["cls_logits"][..., labels], outputs["bbox_ctrness"])
+        return boxes, geometric_mean_logits(outputs["cls_logits"][..., labels], outputs["bbox_ctrness"])
 
     def _read_anchors(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:
         """RetinaNet scores every class of every anchor by a sigmoid."""

@@ -49,10 +49,12 @@ def load(
     model, names, trained_size = read(weights, config)
     if embeddings is None:
         embeddings = _saved_embeddings(model, [names[index] for index in sorted(names)])
-    elif not isinstance(embeddings, Mapping):
-        if not Path(embeddings).is_file():
-            raise FileNotFoundError(f"no such file: {embeddings}; give a safetensors file of text embeddings")
-        embeddings = load_file(embeddings)
+    else:
+        if not isinstance(embeddings, Mapping):
+            if not Path(embeddings).is_file():
+                raise FileNotFoundError(f"no such file: {embeddings}; give a safetensors file of text embeddings")
+            embeddings = load_file(embeddings)
+        embeddings = _adapted(model, embeddings)
     return YoloWorldCritic(
         model.float().to(device),
         embeddings,
@@ -85,6 +87,15 @@ def clip_embeddings(
     return dict(zip(object_names, features, strict=True))
 
 
+def _adapted(model: Any, embeddings: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Text embeddings as the head compares them: YOLOE passes them through a small network of its own."""
+    adapt = getattr(model.model[-1], "get_tpe", None)
+    if adapt is None:
+        return dict(embeddings)
+    with torch.no_grad():
+        return {name: adapt(row.float()[None, None])[0, 0] for name, row in embeddings.items()}
+
+
 def _saved_embeddings(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
     saved = getattr(model, "pe", getattr(model, "txt_feats", None))
     if saved is None or saved.shape[1] != len(names):
@@ -98,14 +109,15 @@ class YoloWorldCritic(YoloCritic):
     _heads = ("WorldDetect", "YOLOEDetect")
 
     def __init__(self, model: Any, embeddings: Mapping[str, Tensor], **options: Any) -> None:
-        """Take the options of `YoloCritic`, and one embedding per object name."""
+        """Take the options of `YoloCritic`, and per object name the embedding that the head compares."""
         super().__init__(model, tuple(embeddings), **options)
         wrong = {name: tuple(row.shape) for name, row in embeddings.items() if row.ndim != 1}
         if not embeddings or wrong:
             raise ValueError(f"embeddings must hold one vector per object name, got {wrong or 'none'}")
         device = next(model.parameters()).device
         self.embeddings = torch.stack([row.to(device).float() for row in embeddings.values()])
-        self._reads_text = "txt_feats" if type(self._head).__name__ == "WorldDetect" else "tpe"
+        # YOLOE takes adapted embeddings where visual prompts go in, and takes them as they are.
+        self._reads_text = "txt_feats" if type(self._head).__name__ == "WorldDetect" else "vpe"
 
     def _run(self, squares: Tensor, object_names: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
         text = self.embeddings[None].to(squares.dtype)

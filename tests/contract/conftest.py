@@ -146,7 +146,7 @@ def owl(family: str) -> Detector:
     processor = {"owlv2": Owlv2ImageProcessor, "owlvit": OwlViTImageProcessor}[family]
     torch.manual_seed(0)
     model = AutoModelForZeroShotObjectDetection.from_config(config)
-    return enliven(OwlCritic(model, processor(size={"height": 96, "width": 96}), tokenizer, name="owl"))
+    return enliven(OwlCritic(model, processor(size={"height": 96, "width": 96}), tokenizer, name="owl"), "logit_s", 0.1)
 
 
 def grounding_dino(folder: Path) -> Detector:
@@ -176,7 +176,8 @@ def grounding_dino(folder: Path) -> Detector:
     torch.manual_seed(0)
     model = GroundingDinoForObjectDetection(config)
     processor = GroundingDinoImageProcessor(size={"shortest_edge": SIDE, "longest_edge": 192})
-    return enliven(GroundingDinoCritic(model, processor, BertTokenizer.from_pretrained(folder), name="grounding_dino"))
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    return enliven(GroundingDinoCritic(model, processor, tokenizer, name="grounding_dino"), "encoder_attn", 8.0)
 
 
 def detr() -> Detector:
@@ -219,7 +220,9 @@ def real_time_detr(family: str) -> Detector:
     )
     torch.manual_seed(0)
     processor = RTDetrImageProcessor(size={"height": SIDE, "width": SIDE})
-    return enliven(DetrCritic(AutoModelForObjectDetection.from_config(config), processor, name="detr"))
+    critic = DetrCritic(AutoModelForObjectDetection.from_config(config), processor, name="detr")
+    # Their content queries are detached: only what cross-attention reads carries gradient.
+    return enliven(critic, "encoder_attn", {"rt_detr": 30.0, "rt_detr_v2": 100.0, "d_fine": 8.0}[family])
 
 
 def _resnet() -> dict[str, Any]:
@@ -265,12 +268,12 @@ def torchvision_detector(family: str) -> Detector:
     torch.manual_seed(0)
     classes = len(CLASSES) + 1
     sizes = {"min_size": SIDE, "max_size": 192}
-    many = {"detections_per_img": 300}
+    many = {"detections_per_img": 2000}
     anchors = AnchorGenerator(sizes=((16, 32),), aspect_ratios=((1.0,),))
     if family == "FasterRCNN":
         pooler = MultiScaleRoIAlign(["0"], output_size=3, sampling_ratio=2)
         model = detection.FasterRCNN(
-            OneMap(), classes, rpn_anchor_generator=anchors, box_roi_pool=pooler, box_detections_per_img=300, **sizes
+            OneMap(), classes, rpn_anchor_generator=anchors, box_roi_pool=pooler, box_detections_per_img=2000, **sizes
         )
         sharpen, factor, model.roi_heads.score_thresh = "cls_score", 10.0, 0.0
     elif family == "SSD":

@@ -70,9 +70,7 @@ def test_draw_gives_each_seed_its_own_stock_picture(models, embeds):
 def test_search_never_draws_a_seed_twice_and_counts_its_evaluations(models, embeds):
     budget = Budget(max_evaluations=9)
     settings = SearchSettings(batch_size=3, first_batch_size=2)
-    steps = list(
-        search_seeds(models.backbone, models.critics, embeds, APPLES, 5, budget, settings, accept=never)
-    )
+    steps = list(search_seeds(models.backbone, models.critics, embeds, APPLES, 5, budget, settings, accept=never))
     assert [step.evaluations for step in steps] == [2, 5, 8, 11]
     assert all((step.seed - 5) % SEED_STRIDE == 0 for step in steps)
     batches = islice(settings.batches(5), 3)
@@ -92,7 +90,9 @@ def test_refine_lowers_the_loss_and_leaves_its_input_alone(models, embeds):
     latents = models.backbone.initial_latents(seeds)
     original = latents.clone()
     settings = NoiseSettings(num_optimization_steps=5)
-    steps = list(refine(models.backbone, models.critics, embeds, (Target("apple", 11),), latents, seeds, Budget(), settings))
+    steps = list(
+        refine(models.backbone, models.critics, embeds, (Target("apple", 11),), latents, seeds, Budget(), settings)
+    )
     assert torch.equal(latents, original)
     assert steps[-1].confirmed or min(step.loss for step in steps[1:]) < steps[0].loss
     assert [step.index for step in steps] == list(range(len(steps)))
@@ -106,7 +106,9 @@ def test_refine_moves_a_batch_as_it_moves_singles(models, embeds):
     target = (Target("apple", 15),)
     together = list(refine(models.backbone, models.critics, embeds, target, latents, seeds, Budget(), settings))
     alone = [
-        list(refine(models.backbone, models.critics, embeds, target, latents[k : k + 1], [seeds[k]], Budget(), settings))
+        list(
+            refine(models.backbone, models.critics, embeds, target, latents[k : k + 1], [seeds[k]], Budget(), settings)
+        )
         for k in range(2)
     ]
     for step in together:

@@ -1,0 +1,158 @@
+"""A critic's hard count is that of the stock library's own post-processing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.ops import nms
+
+from critics import Critic, load
+
+Critics = Callable[[str], Any]
+Pictures = Callable[..., Tensor]
+YOLOS = ("miniature-yolo", "yolov8", "yolov9", "yolov10", "yolo12", "yolo26")
+WITH_TEXT = ("yolo-world", "yoloe")
+
+
+def as_checkpoint(critic: Any, folder: Path, stem: str) -> Path:
+    """The critic's network as the file Ultralytics would have written."""
+    model = critic.model
+    model.names = dict(enumerate(critic.object_names))
+    model.args = {"task": "detect", "imgsz": critic.image_size}
+    model.task = "detect"
+    for name in ("txt_feats", "pe"):
+        if hasattr(model, name) or (name == "pe" and stem == "yoloe"):
+            setattr(model, name, critic.embeddings[None])
+    path = folder / f"{stem}.pt"
+    torch.save({"model": model, "train_args": model.args}, path)
+    return path
+
+
+def stock_counts(checkpoint: Path, critic: Critic, images: Tensor) -> list[list[int]]:
+    """Counts of every class by Ultralytics' `predict`, from 8-bit pictures."""
+    import ultralytics
+
+    kind = {"yoloe": ultralytics.YOLOE, "ultralytics-rtdetr": ultralytics.RTDETR}.get(checkpoint.stem, ultralytics.YOLO)
+    sources = [image.permute(1, 2, 0).mul(255).round().byte().numpy()[..., ::-1] for image in images]
+    options = {"conf": critic.threshold, "iou": critic.nms_iou or 0.7, "imgsz": critic.image_size, "verbose": False}
+    results = kind(checkpoint).predict(sources, **options)
+    return [tallied(result.boxes.cls, critic) for result in results]
+
+
+def tallied(labels: Tensor, critic: Critic) -> list[int]:
+    """Detections per class."""
+    assert critic.object_names is not None
+    return torch.bincount(labels.long(), minlength=len(critic.object_names)).tolist()
+
+
+def below_the_limit(critic: Any, images: Tensor, pairs: int = 30) -> Any:
+    """The critic with a threshold that fewer (query, class) pairs pass than the stock library returns."""
+    with torch.no_grad():
+        logits = critic.propose(images, critic.object_names).logits.flatten(1)
+    ranked = logits.sort(dim=1, descending=True).values
+    twin = copy.copy(critic)
+    twin.threshold = float(ranked[:, pairs : pairs + 2].mean(1).amax().sigmoid())
+    return twin
+
+
+def differ(counts: list[list[int]]) -> bool:
+    """Whether there is anything to compare: some, and not always as many."""
+    return len({tuple(row) for row in counts}) > 2
+
+
+def eight_bit(images: Tensor) -> Tensor:
+    return images.mul(255).round().div(255)
+
+
+@pytest.mark.parametrize("name", [*YOLOS, *WITH_TEXT, "ultralytics-rtdetr"])
+def test_a_checkpoint_counts_as_predict_does(critics: Critics, pictures: Pictures, tmp_path: Path, name: str) -> None:
+    images = eight_bit(pictures(60))
+    tiny = below_the_limit(critics(name), images) if "rtdetr" in name else critics(name)
+    checkpoint = as_checkpoint(tiny, tmp_path, "mini-world" if name == "yolo-world" else name)
+    kind = "yolo" if name in YOLOS else name.replace("-", "_").replace("yoloe", "yolo_world")
+    suppression = {} if tiny.nms_iou is None else {"nms_iou": tiny.nms_iou}
+    critic = load(kind, weights=checkpoint, threshold=tiny.threshold, **suppression)
+    expected = stock_counts(checkpoint, critic, images)
+    found = critic.counts(images, critic.object_names).tolist()
+    differing = [row for row in range(60) if found[row] != expected[row]]
+    # `predict` folds normalisation into the convolutions, which moves the wild scores of an untrained network.
+    allowed = 0 if name == "miniature-yolo" else 2
+    assert len(differing) <= allowed, [(found[row], expected[row]) for row in differing]
+    assert differ(expected)
+
+
+def test_a_resized_picture_counts_as_predict_does(critics: Critics, pictures: Pictures, tmp_path: Path) -> None:
+    critic = critics("miniature-yolo")
+    images = eight_bit(interpolate(pictures(60), (150, 200), mode="bilinear"))
+    expected = torch.tensor(stock_counts(as_checkpoint(critic, tmp_path, "mini"), critic, images))
+    found = critic.counts(images, critic.object_names)
+    # Ultralytics resizes in whole numbers: a score at the threshold may fall on the other side.
+    assert (found - expected).abs().max() <= 1
+    assert (found == expected).all(1).sum() >= 57
+
+
+@pytest.mark.parametrize("name", ["detr", "rtdetr", "rtdetr-v2", "dfine"])
+def test_detr_counts_as_its_image_processor_does(critics: Critics, pictures: Pictures, name: str) -> None:
+    images = pictures(40)
+    critic = below_the_limit(critics(name), images)
+    with torch.no_grad():
+        inputs = critic.image_processor(list(images), do_rescale=False, return_tensors="pt")
+        results = critic.image_processor.post_process_object_detection(
+            critic.model(**inputs), threshold=critic.threshold, target_sizes=[(128, 128)] * len(images)
+        )
+    expected = [tallied(result["labels"], critic) for result in results]
+    assert critic.counts(images, critic.object_names).tolist() == expected
+    assert differ(expected)
+
+
+@pytest.mark.parametrize("name", ["owlv2", "owlvit"])
+def test_owl_counts_as_its_image_processor_does_after_suppression(
+    critics: Critics, pictures: Pictures, name: str
+) -> None:
+    critic, images = critics(name), pictures(40)
+    length = critic.model.config.text_config.max_position_embeddings
+    tokens = critic.tokenizer(
+        ["a photo of a apple"] * len(images), padding="max_length", max_length=length, return_tensors="pt"
+    )
+    with torch.no_grad():
+        inputs = critic.image_processor(list(images), do_rescale=False, return_tensors="pt")
+        results = critic.image_processor.post_process_object_detection(
+            critic.model(pixel_values=inputs["pixel_values"], **tokens),
+            threshold=critic.threshold,
+            target_sizes=[(128, 128)] * len(images),
+        )
+    expected = [len(nms(result["boxes"], result["scores"], critic.nms_iou)) for result in results]
+    assert critic.counts(images, ["apples"])[:, 0].tolist() == expected
+    assert len(set(expected)) > 1
+
+
+def test_grounding_dino_counts_as_its_processor_does(critics: Critics, pictures: Pictures) -> None:
+    from transformers import GroundingDinoProcessor
+
+    critic, images = critics("grounding-dino"), pictures(40)
+    processor = GroundingDinoProcessor(critic.image_processor, critic.tokenizer)
+    with torch.no_grad():
+        inputs = processor(images=list(images), text=["apple."] * 40, do_rescale=False, return_tensors="pt")
+        results = processor.post_process_grounded_object_detection(
+            critic.model(**inputs), threshold=critic.threshold, text_threshold=critic.threshold
+        )
+    expected = [sum("apple" in text for text in result["text_labels"]) for result in results]
+    assert critic.counts(images, ["apple"])[:, 0].tolist() == expected
+    assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn", "retinanet", "fcos", "ssd"])
+def test_torchvision_detectors_count_as_they_do_themselves(critics: Critics, pictures: Pictures, name: str) -> None:
+    critic, images = critics(name), pictures(40)
+    with torch.no_grad():
+        results = critic.model(list(images))
+    expected = [tallied(result["labels"][result["scores"] > critic.threshold] - 1, critic) for result in results]
+    assert critic.counts(images, critic.object_names).tolist() == expected
+    assert differ(expected)
