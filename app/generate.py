@@ -51,6 +51,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--max-evaluations", type=positive, metavar="N", help="limit of model evaluations (400)")
     parser.add_argument("--out", type=Path, default=Path("pictures"), metavar="FOLDER", help="where to (%(default)s)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
+    parser.add_argument(
+        "--memory", choices=("fast", "low"), default="fast", help="low: slower, for small devices (%(default)s)"
+    )
+    parser.add_argument(
+        "--draft", action="store_true", help="let gradients look through a tiny decoder, where the backbone has one"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -77,7 +83,14 @@ def run(options: argparse.Namespace) -> int:
     critics = tuple(options.critic) if options.critic else None
     if options.quiet or options.json or not sys.stderr.isatty():
         _hide_loading_bars()
-    models = countgen.load(options.backbone, critics=critics, judge=options.judge, device=device)
+    models = countgen.load(
+        options.backbone,
+        critics=critics,
+        judge=options.judge,
+        device=device,
+        memory=options.memory,
+        draft=options.draft,
+    )
     text = not options.json and not options.quiet
     records: list[dict[str, Any]] = []
     interrupted = False

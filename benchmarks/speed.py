@@ -309,7 +309,7 @@ def tensors_of(embeds: PromptEmbeds) -> list[Tensor]:
 def optimisation_step(iteration: Iteration, latents: Tensor) -> Callable[[], object]:
     """One step as `countgen.noise.refine` makes it: look, read the verdict, gradient, prior, clip, Adam."""
     latents = latents.clone().requires_grad_(True)
-    optimizer = OPTIMIZERS["adam"](latents, 0.08)
+    optimizer = OPTIMIZERS["adam"]([latents], 0.08)
 
     def step() -> None:
         _, verdict = iteration.look(latents)
@@ -349,9 +349,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--max-seconds", type=float, default=300, help="start no further variant after this")
     parser.add_argument("--out", type=Path, help="JSON, rewritten after every row")
+    parser.add_argument("--memory", action="store_true", help="print what an iteration needs, and time nothing")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     size = options.size or ("full" if device.type == "cuda" else "miniature")
+    if options.memory:
+        from benchmarks.speed_memory import print_table
+
+        print_table(options.models.split(","), "full" if size == "miniature" else size, device)
+        return 0
     bench = Bench(device, size, options.repeats, options.out, options.max_seconds)
     if size == "miniature":
         from benchmarks.speed_miniature import compare

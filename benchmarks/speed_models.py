@@ -232,7 +232,9 @@ def _pixart_dmd(tiny: bool, device: torch.device, scheduler: Any) -> BuiltModel:
     mask = (tokens <= PROMPT_TOKENS).to(torch.long)
 
     def encode() -> PromptEmbeds:
-        return PromptEmbeds(pipeline.text_encoder(tokens, attention_mask=mask)[0], attention_mask=mask)
+        # The encoder reads its mask, which a tensor without contents does not have.
+        seen = None if device.type == "meta" else mask
+        return PromptEmbeds(pipeline.text_encoder(tokens, attention_mask=seen)[0], attention_mask=mask)
 
     return _finish("pixart-dmd", pipeline, tiny, encode, ("text_encoder",))
 

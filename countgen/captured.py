@@ -93,9 +93,13 @@ class Captures:
             self._kept[kind] = (key, capture())
         return self._kept[kind][1]
 
+    def release(self) -> None:
+        """Free every graph."""
+        self._kept.clear()
+
     def clear(self) -> None:
         """Free every graph, and forget the refusal."""
-        self._kept.clear()
+        self.release()
         self.refused = None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones.footprint import check
 from countgen.captured import CapturedFunction, root_cause
 from countgen.prompts import Target
 from countgen.verdict import Verdict, View, examine
@@ -121,7 +122,12 @@ class CapturedIteration:
 def prepare(
     backbone: Backbone, embeds: PromptEmbeds, seeds: Sequence[int], question: Question, *, draft: bool = False
 ) -> Iteration:
-    """Replayed CUDA graphs where they can be had, otherwise eager; the log says why."""
+    """Replayed CUDA graphs where they can be had, otherwise eager; the log says why.
+
+    Raises:
+        ValueError: the device's memory will not do; it says which option would.
+    """
+    check(backbone, embeds, len(seeds), draft=draft)
     reason = backbone.not_captured_because()
     if reason is None:
         try:

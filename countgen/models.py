@@ -51,6 +51,8 @@ def load(
     judge: str | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    memory: str = "fast",
+    draft: bool = False,
 ) -> Models:
     """Load a backbone with its critics and its judge.
 
@@ -59,11 +61,14 @@ def load(
         critics: detectors to optimise against, as `load_critic` reads them; the backbone's own by default.
         judge: likewise; must not be one of the critics.
         device: CUDA where there is one, otherwise the CPU.
-        dtype: of the backbone; float32 on a CPU and float16 elsewhere by default.
+        dtype: of the backbone; float32 on a CPU and the preset's elsewhere by default.
+        memory: "fast", or "low" for small devices: slower steps of the same pictures, and critics that see them
+            no larger than they are.
+        draft: let gradients look through the preset's tiny decoder; the VAE draws what is shown and judged.
 
     Raises:
-        ValueError: an unknown name, a judge that is also a critic, or a preset without detectors of its own
-            where none were given.
+        ValueError: an unknown name, a judge that is also a critic, a preset without detectors of its own where none
+            were given or without a tiny decoder for drafts, or a device whose memory will not do.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if backbone.startswith("miniature"):
@@ -76,8 +81,17 @@ def load(
         )
     if judge in critics:
         raise ValueError(f"the judge {judge!r} is also a critic; a judge must be a detector that nothing optimises")
+    drawing = backbones.load(backbone, device=device, dtype=dtype, memory=memory, draft=draft)
     loaded = tuple(load_critic(name, device) for name in critics)
-    return Models(backbones.load(backbone, device=device, dtype=dtype), loaded, load_critic(judge, device))
+    if memory == "low":
+        loaded = tuple(no_larger(critic, max(drawing.height, drawing.width)) for critic in loaded)
+    return Models(drawing, loaded, load_critic(judge, device))
+
+
+def no_larger(critic: Critic, side: int) -> Critic:
+    """The critic at its own input size, or the picture's where that is smaller: enlarging adds no detail."""
+    size = getattr(critic, "image_size", None)
+    return critic if size is None or size <= side else critic.at_scale(side / size)
 
 
 def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:

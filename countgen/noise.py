@@ -12,16 +12,17 @@ from torch import Tensor
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.errors import NonFiniteLossError
 from countgen.iteration import Question, prepare
+from countgen.latent_modifier import PARAMETRISATIONS
 from countgen.prompts import Target
 from countgen.search import Accept, SearchSettings, confirmed
 from countgen.step import COST_WITH_GRADIENT, Budget, Step
-from countgen.verdict import CONFIRMING, View
+from countgen.verdict import CONFIRMING, Verdict, View
 from critics.base import Critic
 from critics.losses import LOSSES
 
 OPTIMIZERS = {
-    "adam": lambda latents, lr: torch.optim.Adam([latents], lr=lr),
-    "sgd": lambda latents, lr: torch.optim.SGD([latents], lr=lr, momentum=0.9, nesterov=True),
+    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True),
 }
 
 
@@ -32,9 +33,12 @@ class NoiseSettings:
     Attributes:
         num_optimization_steps: for one starting point; then the next seed is tried.
         learning_rate: of the optimizer, on latents of unit variance.
+        parametrisation: what the optimizer moves: the "latents" themselves, or "lmn", the weights of D2D's latent
+            modifier network, which needs a far smaller learning_rate.
         optimizer: "adam", or "sgd" (Nesterov 0.9, as ReNO).
         loss: a name in `critics.losses.LOSSES`.
         prior_weight: of `latent_prior`, which keeps the latents' norm typical of noise.
+        prior_power: that the prior's density is raised to, 10 in D2D; its negative logarithm is multiplied by it.
         max_grad_norm: each latent's gradient is scaled down to this norm, after the backward.
         views: in the loss and in the confirmation.
     """
@@ -42,8 +46,10 @@ class NoiseSettings:
     num_optimization_steps: int = 12
     learning_rate: float = 0.08
     optimizer: str = "adam"
+    parametrisation: str = "latents"
     loss: str = "margin"
     prior_weight: float = 0.01
+    prior_power: float = 1.0
     max_grad_norm: float = 10.0
     views: tuple[View, ...] = CONFIRMING
 
@@ -52,10 +58,14 @@ class NoiseSettings:
             raise ValueError(f"num_optimization_steps must be at least 1, got {self.num_optimization_steps}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; available: {', '.join(OPTIMIZERS)}")
+        if self.parametrisation not in PARAMETRISATIONS:
+            raise ValueError(
+                f"unknown parametrisation {self.parametrisation!r}; available: {', '.join(PARAMETRISATIONS)}"
+            )
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; available: {', '.join(LOSSES)}")
-        if not (self.learning_rate > 0 and self.max_grad_norm > 0 and self.prior_weight >= 0):
-            raise ValueError("learning_rate and max_grad_norm must be above 0, prior_weight at least 0")
+        if not (self.learning_rate > 0 and self.max_grad_norm > 0 and min(self.prior_weight, self.prior_power) >= 0):
+            raise ValueError("learning_rate and max_grad_norm must be above 0, prior_weight and prior_power at least 0")
 
 
 def latent_prior(latents: Tensor) -> Tensor:
@@ -123,42 +133,41 @@ def refine(
         first_index: of the first `Step`.
 
     Yields:
-        The best `Step` of the batch, once per gradient step.
+        The best `Step` of the batch, once per gradient step. Where the backbone has a tiny decoder, gradients look
+        through it, and the VAE draws the picture of every step that is yielded: those that look better than all
+        before, and the last.
     """
-    latents = latents.detach().float().clone().requires_grad_(True)
-    optimizer = OPTIMIZERS[settings.optimizer](latents, settings.learning_rate)
+    start = PARAMETRISATIONS[settings.parametrisation](latents.detach().float())
+    optimizer = OPTIMIZERS[settings.optimizer](start.parameters(), settings.learning_rate)
     question = Question(tuple(critics), tuple(targets), settings.views, settings.loss)
-    iteration = prepare(backbone, embeds, seeds, question)
-    for index in range(first_index, first_index + settings.num_optimization_steps):
+    draft = backbone.tiny_vae is not None
+    iteration = prepare(backbone, embeds, seeds, question, draft=draft)
+    last_index = first_index + settings.num_optimization_steps - 1
+    highest = -math.inf
+    for index in range(first_index, last_index + 1):
+        moved = start()
+        latents = moved.detach().requires_grad_(True)
         images, verdict = iteration.look(latents)
         budget.evaluations += COST_WITH_GRADIENT * len(seeds)
         if not torch.isfinite(verdict.loss).all():
             raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
-        steps = [
-            Step(
-                index=index,
-                phase="refine",
-                seed=seeds[row],
-                loss=float(verdict.loss[row]),
-                soft_counts=tuple(verdict.soft_counts[row].tolist()),
-                counts=tuple(verdict.counts[row].tolist()),
-                margin=float(verdict.margin[row]),
-                image=images[row],
-                latents=latents[row].detach().clone(),
-                evaluations=budget.evaluations,
-                seconds=budget.seconds,
-            )
-            for row in range(len(seeds))
-        ]
-        best = max(steps, key=lambda step: step.rank)
-        yield best
-        if best.confirmed:
+        best = max(_steps(index, seeds, latents, images, verdict, budget), key=lambda step: step.rank)
+        if not draft:
+            yield best
+        elif best.rank > highest or index == last_index or not budget.left:
+            highest = max(highest, best.rank)
+            shown = _drawn_by_the_vae(best, backbone, embeds, question, budget)
+            yield shown
+            if shown.confirmed:
+                return
+        if best.confirmed:  # of a draft that the VAE does not confirm, no gradient is left
             return
         optimizer.zero_grad()
-        (settings.prior_weight * latent_prior(latents)).sum().backward()
+        (settings.prior_weight * settings.prior_power * latent_prior(latents)).sum().backward()
         assert latents.grad is not None
         latents.grad += iteration.gradient()
         clip(latents, settings.max_grad_norm)
+        moved.backward(latents.grad)
         optimizer.step()
 
 
@@ -167,3 +176,34 @@ def clip(latents: Tensor, max_grad_norm: float) -> None:
     assert latents.grad is not None
     norm = latents.grad.flatten(1).norm(dim=1).clamp(min=math.ulp(1.0))
     latents.grad *= (max_grad_norm / norm).clamp(max=1)[:, None, None, None]
+
+
+def _steps(
+    index: int, seeds: Sequence[int], latents: Tensor, images: Tensor, verdict: Verdict, budget: Budget
+) -> list[Step]:
+    return [
+        Step(
+            index=index,
+            phase="refine",
+            seed=seeds[row],
+            loss=float(verdict.loss[row]),
+            soft_counts=tuple(verdict.soft_counts[row].tolist()),
+            counts=tuple(verdict.counts[row].tolist()),
+            margin=float(verdict.margin[row]),
+            image=images[row],
+            latents=latents[row].detach().clone(),
+            evaluations=budget.evaluations,
+            seconds=budget.seconds,
+        )
+        for row in range(len(seeds))
+    ]
+
+
+@torch.no_grad()
+def _drawn_by_the_vae(
+    draft: Step, backbone: Backbone, embeds: PromptEmbeds, question: Question, budget: Budget
+) -> Step:
+    latents = draft.latents[None]
+    images = backbone.render(latents, embeds, [draft.seed])
+    budget.evaluations += 1
+    return _steps(draft.index, [draft.seed], latents, images, question.ask(images), budget)[0]

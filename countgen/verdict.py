@@ -11,7 +11,6 @@ from torch import Tensor
 from countgen.prompts import Target
 from critics.base import Candidates, Critic
 from critics.losses import CountLoss
-from critics.soft_indicator import hard_count, margin, soft_count
 
 
 @dataclass(frozen=True)
@@ -67,26 +66,26 @@ def examine(
         loss: from `critics.losses`.
     """
     total = images.new_zeros(len(images), dtype=torch.float32)
-    margins = []
-    soft: list[Tensor] = []
-    hard: list[Tensor] = []
-    names = [target.object_name for target in targets]
+    target_counts = {target.object_name: target.target_count for target in targets}
+    margins, first = [], None
     for critic in critics:
         for view in views:
-            found = look(critic, images, names, view)
-            for target, candidates in zip(targets, found, strict=True):
-                total = total + loss(candidates, target.target_count, critic.threshold_logit) / len(views)
-                margins.append(margin(candidates, target.target_count, critic.threshold_logit) / critic.margin)
-            if not hard:
-                soft = [soft_count(c, critic.threshold_logit, critic.steepness) for c in found]
-                hard = [hard_count(c, critic.threshold_logit) for c in found]
-    return Verdict(total, torch.stack(soft, 1).detach(), torch.stack(hard, 1), torch.stack(margins, 1).amin(1).detach())
+            seen, eye = through(view, images, critic)
+            assessment = eye.assess(seen, target_counts, loss)
+            total = total + assessment.loss / len(views)
+            margins.append(assessment.margin)
+            first = first or assessment
+    if first is None:
+        raise ValueError(f"examine needs at least one critic and one view, got {len(critics)} and {len(views)}")
+    return Verdict(total, first.soft_counts.detach(), first.counts, torch.stack(margins, 1).amin(1))
+
+
+def through(view: View, images: Tensor, critic: Critic) -> tuple[Tensor, Critic]:
+    """The pictures as a view shows them, and the critic as it looks at them."""
+    return images.flip(-1) if view.mirror else images, critic if view.scale == 1 else critic.at_scale(view.scale)
 
 
 def look(critic: Critic, images: Tensor, object_names: Sequence[str], view: View) -> tuple[Candidates, ...]:
-    """A critic's candidates on one view."""
-    if view.mirror:
-        images = images.flip(-1)
-    if view.scale != 1:
-        critic = critic.at_scale(view.scale)
-    return critic.candidates(images, object_names)
+    """A detector's candidates on one view."""
+    seen, eye = through(view, images, critic)
+    return eye.candidates(seen, object_names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,11 +94,11 @@ def to_batch(image: Image | Tensor) -> Tensor:
     return batch
 
 
-class Critic(ABC):
-    """A frozen detector that counts, differentiably.
+class Critic:
+    """A frozen network that counts, differentiably.
 
-    A subclass sets the attributes, and implements `propose`. Weights never change and never receive
-    a gradient; the image does.
+    A subclass sets the attributes and implements `propose`; one that finds no boxes implements `assess` and
+    `counts` instead. Weights never change and never receive a gradient; the image does.
 
     Attributes:
         name: what records call this critic, for example "yolo:yolo11n".
@@ -122,9 +121,13 @@ class Critic(ABC):
     margin: float = 0.85
     max_count: int = 300
 
-    @abstractmethod
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
-        """Run the detector once on RGB float (B, 3, H, W) in [0, 1], graph attached."""
+        """Run the detector once on RGB float (B, 3, H, W) in [0, 1], graph attached.
+
+        Raises:
+            TypeError: this critic counts without detecting.
+        """
+        raise TypeError(f"{self.name} counts without detecting, it has no candidates; use assess or counts")
 
     def at_scale(self, factor: float) -> Critic:
         """The same detector, sharing its weights, seeing pictures `factor` times as large.
@@ -164,7 +167,10 @@ class Critic(ABC):
         Raises:
             ValueError: images of another shape, or an object the detector does not know.
         """
-        proposals = self.propose(to_batch(images), object_names)
+        return self.select(self.propose(to_batch(images), object_names), others=others)
+
+    def select(self, proposals: Proposals, *, others: bool = False) -> tuple[Candidates, ...]:
+        """Candidates of proposals that are there already; one per column, as `candidates` returns them."""
         logits = proposals.logits if proposals.logits.dtype == torch.float64 else proposals.logits.float()
         found = [self._candidates_of(proposals.boxes, logits, column) for column in proposals.columns]
         if others:

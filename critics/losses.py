@@ -93,4 +93,36 @@ def margin(
     return (lacking + surplus).sum(1)
 
 
+def density(total: Tensor, target_count: int, scale: Tensor | float = 1.0) -> Tensor:
+    """|sum of a density map / scale - N|, for counters without candidates.
+
+    Args:
+        total: (B,) sums of density maps, at least 0, with gradient.
+        target_count: N.
+        scale: density per object: 1 for a calibrated map, (B,) for a dynamic scale, see `dynamic_scale`.
+
+    Source: Zafar et al. 2024 (count token, arXiv 2408.11721).
+    """
+    return (total / scale - target_count).abs()
+
+
+def dynamic_scale(total: Tensor, count: Tensor, smallest: float = 0.1) -> Tensor:
+    """Density per object at this moment: sum of the density map / number of detections, without gradient.
+
+    With it the forward count equals the detector's, which needs no gradient of its own, and the direction is
+    the density map's. Where the detector finds nothing, or the map is nearly empty, the scale is that of a
+    calibrated map or `smallest`, so that nothing is divided by zero.
+
+    Args:
+        total: (B,) sums of density maps, at least 0.
+        count: int (B,), the detector's.
+        smallest: a floor, which keeps the gradient finite.
+
+    Source: Zafar et al. 2024 (count token, arXiv 2408.11721).
+    """
+    total = total.detach()
+    found = count > 0
+    return torch.where(found, total / count.clamp(min=1), torch.ones_like(total)).clamp(min=smallest)
+
+
 LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin}

@@ -64,16 +64,20 @@ def margin(candidates: Candidates, target_count: int, threshold_logit: float) ->
 def softmax_logits(logits: Tensor) -> Tensor:
     """Binary logit of every class's softmax probability, so that a threshold on probabilities holds.
 
-    log p - log(1 - p), which is z_c minus the logsumexp of the other logits. Finite for finite input: where p
-    rounds to 1 it ends at 16.
+    log p - log(1 - p), which is z_c minus the logsumexp of the other logits; exact also where p rounds to 1.
 
     Args:
-        logits: (..., C), any float dtype.
+        logits: (..., C) with C >= 2, any float dtype.
 
     Returns:
-        (..., C), at least float32.
+        (..., C), at least float32, finite for finite input.
     """
-    return _logit_of_log(_precise(logits).log_softmax(-1))
+    logits = _precise(logits)
+    best = logits == logits.amax(-1, keepdim=True)
+    best = best & (best.cumsum(-1) == 1)
+    others = logits.masked_fill(best, float("-inf")).logsumexp(-1, keepdim=True)
+    # Of the classes that are not the best, none has a probability above one half.
+    return torch.where(best, logits - others, _logit_of_log(logits.log_softmax(-1)))
 
 
 def geometric_mean_logits(first: Tensor, second: Tensor) -> Tensor:

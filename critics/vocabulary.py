@@ -39,6 +39,33 @@ _SINGULARS = {
 }
 
 
+SYNONYMS = (
+    ("airplane", "aeroplane", "plane", "aircraft"),
+    ("bicycle", "bike"),
+    ("car", "automobile"),
+    ("cat", "kitten", "kitty"),
+    ("cell phone", "mobile phone", "cellphone", "smartphone", "phone"),
+    ("cookie", "biscuit"),
+    ("couch", "sofa"),
+    ("cup", "mug"),
+    ("dining table", "table"),
+    ("dog", "puppy"),
+    ("donut", "doughnut"),
+    ("hair drier", "hair dryer", "hairdryer"),
+    ("handbag", "purse"),
+    ("ladybug", "ladybird"),
+    ("motorcycle", "motorbike"),
+    ("person", "human", "man", "woman", "child"),
+    ("potted plant", "houseplant", "plant"),
+    ("refrigerator", "fridge"),
+    ("remote", "remote control"),
+    ("sports ball", "ball"),
+    ("teddy bear", "teddy"),
+    ("tv", "television", "tv monitor", "tvmonitor"),
+)
+"""Words for the same thing as far as the classes of COCO and of the miniature go, in the singular."""
+
+
 @cache
 def _engine() -> inflect.engine:
     # Imported here: inflect takes about a second to load, and `--help` never needs it.
@@ -87,7 +114,7 @@ def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
     """Index of an object name among the classes of a detector.
 
     Args:
-        object_name: singular or plural, any case.
+        object_name: singular or plural, any case, or a synonym; a class of that very name comes first.
         names: the detector's classes; some detectors have plural ones ("skis").
         owner: who has these classes, for the message.
 
@@ -100,6 +127,10 @@ def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
         return classes.index(wanted)
     for index, name in enumerate(classes):
         if singular(name) == singular(wanted):
+            return index
+    same = {word for group in SYNONYMS if singular(wanted) in group for word in group}
+    for index, name in enumerate(classes):
+        if name in same or singular(name) in same:
             return index
     near = difflib.get_close_matches(singular(wanted), classes, n=3, cutoff=0.5)
     hint = f"nearest: {', '.join(near)}" if near else f"it knows {', '.join(names[:30])}"

@@ -2,108 +2,57 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from countgen.backbones.preset import Preset
+from countgen.backbones.prompt_embeds import PromptEmbeds
 from countgen.captured import Captures
 from countgen.half_precision import GradientScale
 
+MEMORY = ("fast", "low")
 DRAWS_NOISE = {
     "DDPMScheduler",
     "EulerAncestralDiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "LCMScheduler",
+    "SCMScheduler",
     "TCDScheduler",
 }
 """Schedulers that add noise between their steps; a last step adds none."""
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A published (or embedded) checkpoint and how it is meant to be sampled.
-
-    Attributes:
-        repository: hub id or local folder.
-        num_inference_steps, guidance_scale: as the checkpoint's authors use it.
-        height, width: pixels.
-        licence: of the weights, in words for the user.
-        revision: commit or branch of the repository; None for its main branch.
-        variant: weight variant in the repository, for example "fp16".
-        vae: repository of a replacement VAE, where the original overflows in float16.
-        timesteps: explicit timesteps, where the scheduler's spacing is not what the checkpoint was made for.
-        tiny_vae: repository of an `AutoencoderTiny` for the same latents, which `render(draft=True)` decodes with.
-        scheduler: class name of a diffusers scheduler that replaces the repository's.
-        scheduler_options: what that scheduler is configured with.
-    """
-
-    repository: str
-    num_inference_steps: int
-    guidance_scale: float
-    height: int
-    width: int
-    licence: str
-    revision: str | None = None
-    variant: str | None = None
-    vae: str | None = None
-    tiny_vae: str | None = None
-    timesteps: tuple[int, ...] | None = None
-    scheduler: str | None = None
-    scheduler_options: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class PromptEmbeds:
-    """A prompt as the denoiser reads it. Every tensor has the batch first, and may carry gradient.
-
-    Attributes:
-        prompt_embeds: (B, L, D).
-        pooled_prompt_embeds: (B, P), for models that condition on a pooled vector.
-        attention_mask: (B, L), for models that mask padding.
-        negative_prompt_embeds, negative_pooled_prompt_embeds, negative_attention_mask: the same for
-            the empty prompt; present where guidance is used.
-    """
-
-    prompt_embeds: Tensor
-    pooled_prompt_embeds: Tensor | None = None
-    attention_mask: Tensor | None = None
-    negative_prompt_embeds: Tensor | None = None
-    negative_pooled_prompt_embeds: Tensor | None = None
-    negative_attention_mask: Tensor | None = None
-
-    def expand(self, batch_size: int) -> PromptEmbeds:
-        """The same prompt for every latent of a batch; no memory is copied."""
-        return self.map(lambda tensor: tensor.expand(batch_size, *tensor.shape[1:]))
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> PromptEmbeds:
-        """The same prompt with every tensor changed."""
-        changed = {
-            field.name: function(value) for field in fields(self) if (value := getattr(self, field.name)) is not None
-        }
-        return replace(self, **changed)
-
-
 class Backbone(ABC):
     """A frozen text-to-image pipeline, sampled with gradient.
 
-    Subclasses implement `encode_prompt` and `denoise`; where the family samples by another rule than
-    its scheduler's `step`, also `render`.
+    Subclasses implement `embed` and `predict`; where the family samples by another rule than its
+    scheduler's, also `sample` or the steps it is made of.
 
     Attributes:
         name: what records call this backbone.
         pipeline: the stock diffusers pipeline.
+        denoiser: its U-Net or transformer.
+        tiny_vae: the decoder of drafts, if it was loaded.
         num_inference_steps, guidance_scale, height, width: how it is sampled.
+        memory: "fast", or "low" after `save_memory`.
+        captures: CUDA graphs of its iterations.
+        fitting: kinds of batches that were found to fit into the device's memory.
+
+    Raises:
+        ValueError: a height or width that the latents cannot have.
     """
 
     def __init__(self, pipeline: Any, preset: Preset, name: str, tiny_vae: torch.nn.Module | None = None) -> None:
         self.name = name
         self.preset = preset
         self.pipeline = pipeline
+        self.denoiser: torch.nn.Module = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
         self.tiny_vae = tiny_vae
         self.num_inference_steps = preset.num_inference_steps
         self.guidance_scale = preset.guidance_scale
@@ -111,15 +60,22 @@ class Backbone(ABC):
         self.width = preset.width
         self.memory = "fast"
         self.captures = Captures()
-        self._moved_timesteps: dict[tuple[Any, ...], Tensor] = {}
+        self.fitting: set[tuple[Any, ...]] = set()
+        self._constants: dict[tuple[Any, ...], Tensor] = {}
         for component in (*pipeline.components.values(), tiny_vae):
             if isinstance(component, torch.nn.Module):
                 component.eval().requires_grad_(False)
+        if self.height % self.size_step or self.width % self.size_step:
+            raise ValueError(
+                f"{name} draws pictures whose height and width are multiples of {self.size_step}, "
+                f"got {self.height} x {self.width}"
+            )
 
     @property
-    @abstractmethod
-    def denoiser(self) -> torch.nn.Module:
-        """The U-Net or transformer."""
+    def size_step(self) -> int:
+        """Pixels by which height and width can change."""
+        denoiser: Any = self.denoiser
+        return int(self.pipeline.vae_scale_factor * (denoiser.config.get("patch_size") or 1))
 
     @property
     def device(self) -> torch.device:
@@ -143,12 +99,39 @@ class Backbone(ABC):
         return self.guidance_scale > 1
 
     @abstractmethod
-    def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        """Embed one prompt, batch of 1, with gradient where the caller's grad mode allows."""
+    def embed(self, prompt: str) -> PromptEmbeds:
+        """Run the text encoders on one prompt, and on the empty one where guidance is used."""
 
     @abstractmethod
+    def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
+        """The denoiser's raw output for scaled latents (B, C, h, w) and one prompt each, without guidance."""
+
+    def encode_prompt(self, prompt: str) -> PromptEmbeds:
+        """Embed one prompt, batch of 1, with gradient where the caller's grad mode allows.
+
+        With `memory` "low" the text encoders wait on the CPU, and come to the device for this only; they stay
+        where a gradient will pass through them.
+        """
+        if self.memory != "low":
+            return self.embed(prompt)
+        self.move_text_encoders(self.device)
+        embeds = self.embed(prompt)
+        if not torch.is_grad_enabled():
+            self.move_text_encoders("cpu")
+        return embeds
+
     def denoise(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
         """The denoiser's raw output for scaled latents (B, C, h, w), guidance applied."""
+        output = self.predict(latents, timestep, embeds)
+        if not self._guided:
+            return output
+        plain = self.predict(latents, timestep, embeds.negative)
+        return plain + self.guidance_scale * (output - plain)
+
+    @property
+    def _sequence_length(self) -> dict[str, int]:
+        length = self.preset.max_sequence_length
+        return {} if length is None else {"max_sequence_length": length}
 
     def initial_latents(self, seeds: Sequence[int]) -> Tensor:
         """Standard normal latents, float32 (len(seeds), C, h, w).
@@ -191,9 +174,11 @@ class Backbone(ABC):
         scheduler = self.pipeline.scheduler
         timesteps, moved = self._timesteps(latents.device)
         options = self._step_options(self._generators(seeds) if len(timesteps) > 1 else None)
-        sample = (latents * scheduler.init_noise_sigma).to(self.dtype)
+        # Flow-matching schedulers scale neither the noise nor what the denoiser reads.
+        scale = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
+        sample = (latents * getattr(scheduler, "init_noise_sigma", 1.0)).to(self.dtype)
         for timestep, on_device in zip(timesteps, moved, strict=True):
-            output = self.denoise(scheduler.scale_model_input(sample, timestep), on_device, embeds)
+            output = self.denoise(scale(sample, timestep), on_device, embeds)
             sample = self._step(output, timestep, sample, options)
         return sample
 
@@ -207,10 +192,21 @@ class Backbone(ABC):
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(0)
         timesteps: Tensor = scheduler.timesteps
-        key = (device, timesteps.dtype, *timesteps.tolist())
-        if key not in self._moved_timesteps:
-            self._moved_timesteps[key] = timesteps.to(device)
-        return timesteps, self._moved_timesteps[key]
+        return timesteps, self._constant(timesteps.tolist(), timesteps.dtype, device)
+
+    def _constant(self, values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A small tensor, copied to the GPU once: a CUDA graph cannot hold a copy from the CPU."""
+        key = (*values, dtype, device)
+        if key not in self._constants:
+            self._constants[key] = torch.tensor(values, dtype=dtype, device=device)
+        return self._constants[key]
+
+    def shadow(self) -> Backbone:
+        """The same weights with nothing kept from earlier runs."""
+        shadow = copy.copy(self)
+        shadow._constants = {}
+        shadow.captures = Captures()
+        return shadow
 
     def _set_timesteps(self) -> None:
         if self.preset.timesteps is not None:
@@ -249,14 +245,36 @@ class Backbone(ABC):
         return self.captures.refused
 
     def save_memory(self) -> None:
-        """Recompute activations in the backward instead of keeping them: `memory` becomes "low"."""
+        """Hold less at a time: `memory` becomes "low", and pictures stay the same.
+
+        Activations are computed again in the backward instead of being kept, batches are decoded one by one, and
+        the text encoders wait on the CPU. The VAE is not tiled: its seams would change the picture.
+        """
         self.memory = "low"
         self.captures.clear()
-        self.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
-        self.pipeline.vae.enable_gradient_checkpointing()
+        for module in (self.denoiser, self.pipeline.vae):
+            if getattr(module, "_supports_gradient_checkpointing", False):
+                module.enable_gradient_checkpointing()  # type: ignore[operator]
+        if hasattr(self.pipeline.vae, "enable_slicing"):
+            self.pipeline.vae.enable_slicing()
+        self.move_text_encoders("cpu")
+
+    def move_to(self, device: str | torch.device) -> None:
+        """Put everything on a device, except text encoders that `memory` "low" keeps on the CPU."""
+        for module in self.resident():
+            module.to(device)
+
+    def resident(self) -> list[torch.nn.Module]:
+        """What is on the device all the time."""
+        parts = {**self.pipeline.components, "tiny_vae": self.tiny_vae}
+        return [
+            part
+            for name, part in parts.items()
+            if isinstance(part, torch.nn.Module) and not (self.memory == "low" and name.startswith("text_encoder"))
+        ]
 
     def move_text_encoders(self, device: str | torch.device) -> None:
-        """Put the text encoders elsewhere, once the prompts are encoded."""
+        """Put the text encoders elsewhere, for example once the prompts are encoded."""
         for name, component in self.pipeline.components.items():
             if name.startswith("text_encoder") and component is not None:
                 component.to(device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from countgen import miniature
-from countgen.backbones.base import Backbone, Preset, PromptEmbeds
+from countgen.backbones import Backbone, Preset, PromptEmbeds
 
 PRESETS = {
     "miniature-pixart": Preset(
@@ -21,7 +21,8 @@ PRESETS = {
         timesteps=(400,),
     ),
     "pixart-dmd": Preset(
-        repository="PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512",
+        repository="PixArt-alpha/PixArt-XL-2-512x512",
+        denoiser="PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512",
         num_inference_steps=1,
         guidance_scale=1.0,
         height=512,
@@ -49,6 +50,7 @@ PRESETS = {
         width=1024,
         licence="CreativeML Open RAIL++-M",
         tiny_vae="madebyollin/taesdxl",
+        max_sequence_length=300,
     ),
 }
 PIPELINE = "PixArtAlphaPipeline"
@@ -58,18 +60,9 @@ PIPELINE = "PixArtAlphaPipeline"
 class PixArt(Backbone):
     """`PixArtAlphaPipeline` with gradient: a transformer, a T5 encoder and its attention mask."""
 
-    def __init__(self, pipeline: Any, preset: Preset, name: str, tiny_vae: torch.nn.Module | None = None) -> None:
-        super().__init__(pipeline, preset, name, tiny_vae)
-        self._sizes: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
-
-    @property
-    def denoiser(self) -> torch.nn.Module:
-        transformer: torch.nn.Module = self.pipeline.transformer
-        return transformer
-
-    def encode_prompt(self, prompt: str) -> PromptEmbeds:
+    def embed(self, prompt: str) -> PromptEmbeds:
         embeds, mask, negative, negative_mask = self.pipeline.encode_prompt(
-            prompt, self._guided, num_images_per_prompt=1, device=self.device
+            prompt, self._guided, num_images_per_prompt=1, device=self.device, **self._sequence_length
         )
         return PromptEmbeds(
             prompt_embeds=embeds,
@@ -78,21 +71,11 @@ class PixArt(Backbone):
             negative_attention_mask=negative_mask,
         )
 
-    def denoise(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
-        assert embeds.attention_mask is not None
-        output = self._transformer(latents, timestep, embeds.prompt_embeds, embeds.attention_mask)
-        if not self._guided:
-            return output
-        assert embeds.negative_prompt_embeds is not None
-        assert embeds.negative_attention_mask is not None
-        plain = self._transformer(latents, timestep, embeds.negative_prompt_embeds, embeds.negative_attention_mask)
-        return plain + self.guidance_scale * (output - plain)
-
-    def _transformer(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, mask: Tensor) -> Tensor:
+    def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
         output: Tensor = self.denoiser(
             latents,
-            encoder_hidden_states=prompt_embeds,
-            encoder_attention_mask=mask,
+            encoder_hidden_states=embeds.prompt_embeds,
+            encoder_attention_mask=embeds.attention_mask,
             timestep=timestep.expand(len(latents)),
             added_cond_kwargs=self._size_conditions(len(latents), latents.dtype, latents.device),
             return_dict=False,
@@ -104,19 +87,14 @@ class PixArt(Backbone):
         """Resolution and aspect ratio, for the 1024-pixel models that were trained with them."""
         if self.pipeline.transformer.config.sample_size != 128:
             return {"resolution": None, "aspect_ratio": None}
-        key = (self.height, self.width, dtype, device)
-        if key not in self._sizes:
-            resolution = torch.tensor([[self.height, self.width]], dtype=dtype, device=device)
-            ratio = torch.tensor([[self.height / self.width]], dtype=dtype, device=device)
-            self._sizes[key] = resolution, ratio
-        resolution, ratio = self._sizes[key]
+        resolution = self._constant((self.height, self.width), dtype, device)
+        ratio = self._constant((self.height / self.width,), dtype, device)
         return {"resolution": resolution.expand(batch_size, -1), "aspect_ratio": ratio.expand(batch_size, -1)}
 
     def _step(self, output: Tensor, timestep: Tensor, sample: Tensor, options: dict[str, Any]) -> Tensor:
         stepped = self.pipeline.scheduler.step(output, timestep, sample, **options, return_dict=False)
         # A one-step student's answer is the clean picture itself, not the previous step's noisy one.
-        one_step = self.num_inference_steps == 1
-        clean: Tensor = stepped[1 if one_step else 0]
+        clean: Tensor = stepped[-1 if self.num_inference_steps == 1 else 0]
         return clean
 
 

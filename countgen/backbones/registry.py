@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 
-from countgen.backbones.base import Backbone, Preset
+from countgen.backbones.base import MEMORY, Backbone
+from countgen.backbones.footprint import check_weights, free_memory
+from countgen.backbones.preset import Preset
+from countgen.backbones.pretrained import load_pipeline, load_tiny_vae
 
 _FOLDER = Path(__file__).parent
-_NOT_FAMILIES = {"__init__", "base", "registry"}
 
 
 def families() -> tuple[str, ...]:
     """The files of the folder that hold a family, sorted; nothing is imported."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem not in _NOT_FAMILIES))
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if "\nBACKBONE = " in path.read_text("utf-8")))
 
 
 def presets() -> dict[str, tuple[str, Preset]]:
@@ -37,20 +39,24 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     draft: bool = False,
+    memory: str = "fast",
     **changes: Any,
 ) -> Backbone:
-    """Load a backbone from the hub's cache, the hub or a local folder, safetensors only.
+    """Load a backbone from the hub's cache, the hub, a local folder or a single file, safetensors only.
 
     Args:
         name: a preset, for example "miniature" or "sdxl-turbo".
-        repository: another hub id or local folder of the same family, for example a fine-tune.
+        repository: another hub id, local folder or `.safetensors` file of the same family, for example a fine-tune.
         device: where it runs.
-        dtype: float32 on a CPU, float16 elsewhere by default.
+        dtype: float32 on a CPU, the preset's elsewhere by default.
         draft: also load the preset's tiny decoder, for fast looks while optimising.
+        memory: "fast" or "low"; "low" computes activations twice, so that they need not be kept, and leaves the
+            text encoders on the CPU while they are not used.
         **changes: fields of `Preset` to replace, for example `num_inference_steps=4` or `revision=`.
 
     Raises:
-        ValueError: no such preset, or a size that the latents cannot have; near and available names are listed.
+        ValueError: no such preset, an unknown `memory`, a size that the latents cannot have, or a single file of a
+            family that has none; near and available names are listed.
         OSError: the repository is neither in the cache nor reachable (from diffusers).
     """
     known = presets()
@@ -58,54 +64,20 @@ def load(
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"unknown backbone {name!r}.{hint} Available: {', '.join(sorted(known))}")
+    if memory not in MEMORY:
+        raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
     family, preset = known[name]
     if repository is not None:
-        changes["repository"] = repository
+        changes = {"config": preset.repository, "repository": repository, **changes}
     preset = replace(preset, **changes)
     module = importlib.import_module(f"countgen.backbones.{family}")
     device = torch.device(device)
-    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
+    dtype = dtype or (torch.float32 if device.type == "cpu" else preset.dtype)
     pipeline = load_pipeline(module.PIPELINE, preset, dtype)
     tiny_vae = load_tiny_vae(preset, dtype, device) if draft else None
-    backbone: Backbone = module.BACKBONE(pipeline.to(device), preset, name, tiny_vae)
+    backbone: Backbone = module.BACKBONE(pipeline, preset, name, tiny_vae)
+    if memory == "low":
+        backbone.save_memory()
+    check_weights(backbone, free_memory(device))
+    backbone.move_to(device)
     return backbone
-
-
-def load_tiny_vae(preset: Preset, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
-    """The decoder for drafts.
-
-    Raises:
-        ValueError: the preset names none.
-    """
-    import diffusers
-
-    if preset.tiny_vae is None:
-        raise ValueError(
-            f"{preset.repository} has no tiny decoder; give tiny_vae= an AutoencoderTiny, or leave draft out"
-        )
-    tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
-        preset.tiny_vae, dtype=dtype, use_safetensors=True
-    )
-    return tiny_vae.to(device)
-
-
-def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
-    """The stock diffusers pipeline of a preset, with its scheduler and VAE replaced where the preset says so."""
-    import diffusers
-
-    parts: dict[str, Any] = {}
-    if preset.vae is not None and dtype == torch.float16:
-        parts["vae"] = diffusers.AutoencoderKL.from_pretrained(preset.vae, dtype=dtype, use_safetensors=True)
-    pipeline = getattr(diffusers, class_name).from_pretrained(
-        preset.repository,
-        revision=preset.revision,
-        variant=preset.variant,
-        dtype=dtype,
-        use_safetensors=True,
-        **parts,
-    )
-    if preset.scheduler is not None:
-        scheduler = getattr(diffusers, preset.scheduler)
-        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from countgen.backbones.base import Backbone, Preset, PromptEmbeds
+from countgen.backbones import Backbone, Preset, PromptEmbeds
 
 PRESETS = {
     "sd-turbo": Preset(
@@ -36,27 +35,16 @@ PIPELINE = "StableDiffusionPipeline"
 class StableDiffusion(Backbone):
     """`StableDiffusionPipeline` with gradient: one text encoder, no pooled vector."""
 
-    @property
-    def denoiser(self) -> torch.nn.Module:
-        unet: torch.nn.Module = self.pipeline.unet
-        return unet
-
-    def encode_prompt(self, prompt: str) -> PromptEmbeds:
+    def embed(self, prompt: str) -> PromptEmbeds:
         embeds, negative = self.pipeline.encode_prompt(
             prompt, self.device, num_images_per_prompt=1, do_classifier_free_guidance=self._guided
         )
         return PromptEmbeds(prompt_embeds=embeds, negative_prompt_embeds=negative)
 
-    def denoise(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
-        output = self._unet(latents, timestep, embeds.prompt_embeds)
-        if not self._guided:
-            return output
-        assert embeds.negative_prompt_embeds is not None
-        plain = self._unet(latents, timestep, embeds.negative_prompt_embeds)
-        return plain + self.guidance_scale * (output - plain)
-
-    def _unet(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
-        output: Tensor = self.denoiser(latents, timestep, encoder_hidden_states=prompt_embeds, return_dict=False)[0]
+    def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
+        output: Tensor = self.denoiser(
+            latents, timestep, encoder_hidden_states=embeds.prompt_embeds, return_dict=False
+        )[0]
         return output
 
 

@@ -24,11 +24,12 @@ DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
             "nms_iou": 0.5,
         },
     ),
+    "miniature-heatmap": ("centernet", {"weights": FOLDER / "heatmap" / "model.safetensors"}),
     "miniature-fcos": ("fcos", {"weights": FOLDER / "judge" / "model.safetensors"}),
 }
 """The critic's file and its options, by short name."""
 
-CRITICS = ("miniature-yolo",)
+CRITICS = ("miniature-yolo", "miniature-heatmap")
 JUDGE = "miniature-fcos"
 
 

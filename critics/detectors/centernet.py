@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,12 +116,18 @@ class CenterNetCritic(Critic):
         self.detector = detector.eval().requires_grad_(False)
         self.object_names = tuple(object_names)
         self.name = "centernet"
+        self.scale = 1.0
+
+    def at_scale(self, factor: float) -> CenterNetCritic:
+        scaled = copy.copy(self)
+        scaled.scale = self.scale * factor
+        return scaled
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         """See `Critic.propose`; one proposal per cell."""
         columns = tuple(self.column(name) for name in object_names)
         height, width = images.shape[-2:]
-        seen_height, seen_width = _seen_size(height, width)
+        seen_height, seen_width = _seen_size(height, width, self.scale)
         if (seen_height, seen_width) != (height, width):
             images = F.interpolate(images, size=(seen_height, seen_width), mode="bilinear", align_corners=False)
         heat, log_size, offset = self.detector(images)
@@ -148,12 +155,12 @@ def encode_size(boxes: Tensor) -> Tensor:
     return ((boxes[..., 2:] - boxes[..., :2]).clamp(min=1) / _SIZE_UNIT).log()
 
 
-def _seen_size(height: int, width: int) -> tuple[int, int]:
+def _seen_size(height: int, width: int, scale: float) -> tuple[int, int]:
     if max(height, width) > LARGEST_SIZE:
-        return TRAINED_SIZE, TRAINED_SIZE
+        height, width = TRAINED_SIZE, TRAINED_SIZE
 
     def nearest(side: int) -> int:
-        return max(1, round(side / _COARSEST_STRIDE)) * _COARSEST_STRIDE
+        return max(1, round(side * scale / _COARSEST_STRIDE)) * _COARSEST_STRIDE
 
     return nearest(height), nearest(width)
 

@@ -24,6 +24,13 @@ def test_every_model_is_timed_and_a_variant_that_fails_leaves_its_error(
     assert "| x floor |" in capsys.readouterr().out
 
 
+def test_the_memory_table_counts_without_a_gpu_and_says_what_needs_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert speed.main(["--device", "cpu", "--size", "tiny", "--memory", "--models", "sd-turbo"]) == 0
+    _, _, full, tiny = capsys.readouterr().out.splitlines()
+    assert full.startswith("| sd-turbo | full |")
+    assert full.count("needs a GPU") == tiny.count("needs a GPU") == 2
+
+
 def test_a_model_without_tokens_renders_from_its_own_embeddings() -> None:
     model = build("sd-turbo", "tiny", torch.device("cpu"), torch.float32)
     images = model.backbone.render(model.backbone.initial_latents([0]), model.encode())

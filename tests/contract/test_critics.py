@@ -24,35 +24,39 @@ def soft_count_of(critic: Critic, images: Tensor) -> Tensor:
     return critic.assess(images, {"apple": 3}, LOSSES["l1"]).soft_counts[:, 0]
 
 
-def in_double(critic: Critic, network: Callable[[Critic], nn.Module]) -> Critic:
+def in_double(critic: Critic, networks: Callable[[Critic], nn.ModuleList]) -> Critic:
     twin = copy.deepcopy(critic)
-    network(twin).double()
+    networks(twin).double()
     return twin
 
 
 def test_every_picture_gets_a_finite_gradient_that_is_not_zero(critic: Critic, pictures: Pictures) -> None:
     images = pictures(20).clone().requires_grad_(True)
-    loss_of(critic, images).sum().backward()
+    loss_of(critic, images, target_count=40).sum().backward()
     assert torch.isfinite(images.grad).all()
     assert (images.grad.flatten(1).abs().amax(1) > 1e-6).all()
 
 
 def test_the_gradient_equals_finite_differences(
-    whole_critic: Critic, pictures: Pictures, network: Callable[[Critic], nn.Module]
+    whole_critic: Critic, pictures: Pictures, networks: Callable[[Critic], nn.ModuleList]
 ) -> None:
-    critic = in_double(whole_critic, network)
+    critic = in_double(whole_critic, networks)
     images = pictures(4).double()
     along = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     probe = images.clone().requires_grad_(True)
-    loss_of(critic, probe).sum().backward()
+    loss = loss_of(critic, probe)
+    loss.sum().backward()
     assert probe.grad is not None
     slopes = (probe.grad * along).flatten(1).sum(1)
-    # The image processors of transformers compute in single precision, whatever they are given.
-    length, tolerance = (1e-6, 5e-2) if hasattr(critic, "image_processor") else (1e-7, 1e-3)
-    with torch.no_grad():
-        ahead, behind = (loss_of(critic, images + sign * length * along) for sign in (1, -1))
-    differences = (ahead - behind) / (2 * length)
-    torch.testing.assert_close(slopes, differences, rtol=tolerance, atol=tolerance * float(slopes.abs().max()))
+    # Some compute in single precision whatever they are given, and need a longer step, which may cross a kink.
+    single = loss.dtype == torch.float32 or hasattr(critic, "image_processor")
+    lengths, tolerance = ((1e-3, 1e-5, 1e-6), 5e-2) if single else ((1e-8,), 1e-3)
+    errors = []
+    for length in lengths:
+        with torch.no_grad():
+            ahead, behind = (loss_of(critic, images + sign * length * along) for sign in (1, -1))
+        errors.append(((ahead - behind) / (2 * length) - slopes).abs().max() / slopes.abs().max())
+    assert min(errors) <= tolerance, (slopes.tolist(), errors)
 
 
 def test_a_partial_gradient_still_points_downhill(partial_critic: Critic, pictures: Pictures) -> None:
@@ -78,16 +82,16 @@ def test_counting_first_does_not_break_the_next_backward(critic: Critic, picture
 
 
 def test_ten_backwards_leave_the_weights_bit_identical(
-    critic: Critic, pictures: Pictures, network: Callable[[Critic], nn.Module]
+    critic: Critic, pictures: Pictures, networks: Callable[[Critic], nn.ModuleList]
 ) -> None:
-    module = network(critic)
+    module = networks(critic)
     before = {key: value.clone() for key, value in module.state_dict().items()}
     for _ in range(10):
         images = pictures(2).clone().requires_grad_(True)
         loss_of(critic, images).sum().backward()
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
-    assert not module.training
+    assert not any(part.training for part in module)
 
 
 def test_a_batch_equals_its_pictures_one_by_one(critic: Critic, pictures: Pictures) -> None:
@@ -195,7 +199,5 @@ def test_other_objects_are_penalised_only_if_asked(trained_critic: Critic) -> No
 
 
 def test_an_unknown_object_is_refused_with_near_matches(trained_critic: Critic, pictures: Pictures) -> None:
-    with pytest.raises(ValueError, match="'aple'.*apple"):
+    with pytest.raises(ValueError, match=r"'aple'.*apple"):
         trained_critic.counts(pictures(1), ["aple"])
-
-

@@ -41,7 +41,9 @@ def stock_counts(checkpoint: Path, critic: Critic, images: Tensor) -> list[list[
 
     kind = {"yoloe": ultralytics.YOLOE, "ultralytics-rtdetr": ultralytics.RTDETR}.get(checkpoint.stem, ultralytics.YOLO)
     sources = [image.permute(1, 2, 0).mul(255).round().byte().numpy()[..., ::-1] for image in images]
-    options = {"conf": critic.threshold, "iou": critic.nms_iou or 0.7, "imgsz": critic.image_size, "verbose": False}
+    options = {"conf": critic.threshold, "iou": critic.nms_iou or 0.7, "imgsz": critic.image_size}
+    # YOLOE would let one class suppress another.
+    options |= {"verbose": False, "agnostic_nms": False}
     results = kind(checkpoint).predict(sources, **options)
     return [tallied(result.boxes.cls, critic) for result in results]
 
@@ -49,17 +51,32 @@ def stock_counts(checkpoint: Path, critic: Critic, images: Tensor) -> list[list[
 def tallied(labels: Tensor, critic: Critic) -> list[int]:
     """Detections per class."""
     assert critic.object_names is not None
-    return torch.bincount(labels.long(), minlength=len(critic.object_names)).tolist()
+    return [int((labels == label).sum()) for label in range(len(critic.object_names))]
 
 
 def below_the_limit(critic: Any, images: Tensor, pairs: int = 30) -> Any:
-    """The critic with a threshold that fewer (query, class) pairs pass than the stock library returns."""
+    """The critic with a threshold that fewer (query, class) pairs pass than the stock library returns.
+
+    A softmax over the classes has no such limit: there it is the middle picture's threshold.
+    """
     with torch.no_grad():
         logits = critic.propose(images, critic.object_names).logits.flatten(1)
     ranked = logits.sort(dim=1, descending=True).values
     twin = copy.copy(critic)
-    twin.threshold = float(ranked[:, pairs : pairs + 2].mean(1).amax().sigmoid())
+    limits = ranked[:, pairs : pairs + 2].mean(1)
+    twin.threshold = float((limits.median() if critic.one_class_per_box else limits.amax()).sigmoid())
     return twin
+
+
+def assert_alike(found: Tensor, expected: list[list[int]], trained: bool = False) -> None:
+    """Equal; of an untrained network's hundreds of boxes, one may fall on the other side of an overlap.
+
+    Both libraries keep classes apart by moving their boxes thousands of pixels away, which rounds them.
+    """
+    difference = (found - torch.tensor(expected)).abs()
+    assert difference.max() <= (0 if trained else 1), (found.tolist(), expected)
+    assert difference.sum() <= 0.001 * sum(map(sum, expected)), (found.tolist(), expected)
+    assert differ(expected)
 
 
 def differ(counts: list[list[int]]) -> bool:
@@ -80,12 +97,10 @@ def test_a_checkpoint_counts_as_predict_does(critics: Critics, pictures: Picture
     suppression = {} if tiny.nms_iou is None else {"nms_iou": tiny.nms_iou}
     critic = load(kind, weights=checkpoint, threshold=tiny.threshold, **suppression)
     expected = stock_counts(checkpoint, critic, images)
-    found = critic.counts(images, critic.object_names).tolist()
-    differing = [row for row in range(60) if found[row] != expected[row]]
-    # `predict` folds normalisation into the convolutions, which moves the wild scores of an untrained network.
-    allowed = 0 if name == "miniature-yolo" else 2
-    assert len(differing) <= allowed, [(found[row], expected[row]) for row in differing]
-    assert differ(expected)
+    if name != "miniature-yolo":
+        # `predict` folds normalisation into the convolutions, which moves the wild scores of an untrained network.
+        critic.model.fuse(verbose=False)
+    assert_alike(critic.counts(images, critic.object_names), expected, trained=name == "miniature-yolo")
 
 
 def test_a_resized_picture_counts_as_predict_does(critics: Critics, pictures: Pictures, tmp_path: Path) -> None:
@@ -108,8 +123,7 @@ def test_detr_counts_as_its_image_processor_does(critics: Critics, pictures: Pic
             critic.model(**inputs), threshold=critic.threshold, target_sizes=[(128, 128)] * len(images)
         )
     expected = [tallied(result["labels"], critic) for result in results]
-    assert critic.counts(images, critic.object_names).tolist() == expected
-    assert differ(expected)
+    assert_alike(critic.counts(images, critic.object_names), expected)
 
 
 @pytest.mark.parametrize("name", ["owlv2", "owlvit"])
@@ -154,5 +168,4 @@ def test_torchvision_detectors_count_as_they_do_themselves(critics: Critics, pic
     with torch.no_grad():
         results = critic.model(list(images))
     expected = [tallied(result["labels"][result["scores"] > critic.threshold] - 1, critic) for result in results]
-    assert critic.counts(images, critic.object_names).tolist() == expected
-    assert differ(expected)
+    assert_alike(critic.counts(images, critic.object_names), expected)

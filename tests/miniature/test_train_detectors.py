@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from countgen.miniature import DETECTORS, load_detector
 from countgen.miniature.train import detectors
 from countgen.miniature.train.detector_accuracy import density_counter, detector_counter, exact
 from countgen.miniature.train.detector_data import MOST_OBJECTS, Batch, Pool, SceneSource, attack, degrade
 from countgen.miniature.train.detector_losses import centre_map, yolo_loss
 from countgen.miniature.train.generator import FAMILIES, Generator, decode, read_generator
-from countgen.miniature.train.loop import StageSettings
+from countgen.miniature.train.loop import RANDOM, StageSettings
 from countgen.miniature.world import OBJECT_NAMES
-from critics.detectors import centernet, fcos, yolo
+from critics.detectors import centernet, density, fcos, yolo
 
 FOLDER = detectors.MINIATURE
 
@@ -52,6 +54,17 @@ def test_a_judge_that_never_saw_them_still_finds_every_object(source: SceneSourc
     judge = fcos.load(weights=FOLDER / "judge" / "model.safetensors")
     pictures = source.make(12, counts=(1, 8), kind=kind)
     assert float(exact(detector_counter(judge), pictures, [0.5])[0]) >= 0.7
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_counting_every_object_at_once_equals_the_critic(source: SceneSource, name: str) -> None:
+    critic = load_detector(name)
+    images = source.make(6, counts=(2, 9), kind="round trip").images
+    # Pictures laid over one another are full of doubtful boxes.
+    images = torch.cat([images, (images + images.roll(1, 0)) / 2])
+    with torch.no_grad():
+        found = detector_counter(critic)(images, [0.2, critic.threshold])[1]
+    assert torch.equal(found, critic.counts(images, OBJECT_NAMES))
 
 
 def test_asking_for_counts_gives_those_counts(source: SceneSource) -> None:
@@ -144,11 +157,24 @@ def test_critic_stage_starts_from_the_shipped_weights_and_exports_a_critic(tmp_p
     assert 0 < float((found - before).abs().mean()) < 0.5
 
 
+def test_critic_stage_also_starts_from_random_weights(tmp_path: Path) -> None:
+    detectors.critic(dataclasses.replace(settings(tmp_path, 1), init=RANDOM))
+    config = FOLDER / "critic" / "yolo11n.yaml"
+    critic = yolo.load(weights=tmp_path / "model.safetensors", config=config, image_size=128)
+    shipped = yolo.load(weights=FOLDER / "critic" / "model.safetensors", config=config, image_size=128)
+    image = torch.rand(1, 3, 128, 128)
+    found, before = (model.propose(image, ["cat"]).logits for model in (critic, shipped))
+    assert float((found - before).abs().mean()) > 0.5
+
+
 def test_judge_stage_trains_and_exports_a_critic(tmp_path: Path) -> None:
     detectors.judge(settings(tmp_path, 1))
     assert fcos.load(weights=tmp_path / "model.safetensors").object_names == OBJECT_NAMES
 
 
-def test_density_stage_trains_and_exports_weights(tmp_path: Path) -> None:
+def test_density_stage_trains_and_exports_a_critic(tmp_path: Path) -> None:
     detectors.density(settings(tmp_path, 1))
+    critic = density.load(weights=tmp_path / "model.safetensors")
+    assert critic.object_names == OBJECT_NAMES
+    assert critic.counts(torch.rand(2, 3, 128, 128), ["cat", "dogs"]).shape == (2, 2)
     assert (tmp_path / "model.safetensors").stat().st_size <= 1.1e6

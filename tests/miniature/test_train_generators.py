@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,16 @@ import torch
 from torch import nn
 
 from countgen.miniature.train.__main__ import STAGES, main
-from countgen.miniature.train.export import export
+from countgen.miniature.train.export import export, export_vae
 from countgen.miniature.train.generator import FAMILIES, decode, encode_images, read_generator
-from countgen.miniature.train.loop import StageSettings, adamw, learning_rate_factor, train
+from countgen.miniature.train.initial_weights import fresh_generator
+from countgen.miniature.train.loop import RANDOM, StageSettings, adamw, learning_rate_factor, train
 from countgen.miniature.train.ode import integrate
 from countgen.miniature.train.pairs import pairs, read_pairs, right_counts, shards, write_shard
 from countgen.miniature.train.scenes import UNASKED, sample_captioned
 from countgen.miniature.train.score import questions, score
 from countgen.miniature.train.student import pixart_student, student
-from countgen.miniature.train.teacher import teacher
+from countgen.miniature.train.teacher import pixart_teacher, teacher
 from countgen.miniature.train.vae import vae
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 
@@ -59,7 +61,8 @@ def line_fit(out: Path, iterations: int, seed: int = 0) -> tuple[int, nn.Linear,
 def test_resume_continues_at_the_iteration_and_weights_of_the_checkpoint(tmp_path: Path) -> None:
     _, first, _ = line_fit(tmp_path, 5)
     reached, second, seen = line_fit(tmp_path, 8)
-    assert reached == 8 and seen == [5, 6, 7]
+    assert reached == 8
+    assert seen == [5, 6, 7]
     assert abs(float(second.weight.detach() - first.weight.detach())) < 8 * 0.05
     assert line_fit(tmp_path, 8)[2] == []
 
@@ -119,9 +122,11 @@ def test_discriminator_features_carry_gradient_to_the_latents(family) -> None:  
     latents = torch.randn(2, 4, 32, 32, requires_grad=True)
     conditioning = generator.encode(generator.tokenize(PROMPTS))
     features = generator.features(latents, torch.tensor([100, 500]), conditioning)
-    assert len(features) >= 3 and all(feature.ndim == 4 for feature in features)
+    assert len(features) >= 3
+    assert all(feature.ndim == 4 for feature in features)
     (gradient,) = torch.autograd.grad(torch.stack([f.square().mean() for f in features]).sum(), latents)
-    assert gradient.isfinite().all() and gradient.abs().amax((1, 2, 3)).min() > 0
+    assert gradient.isfinite().all()
+    assert gradient.abs().amax((1, 2, 3)).min() > 0
 
 
 def test_solver_reaches_a_clean_image_of_the_noise_it_was_given() -> None:
@@ -131,7 +136,8 @@ def test_solver_reaches_a_clean_image_of_the_noise_it_was_given() -> None:
     tokens = generator.tokenize(PROMPTS)
     latents = integrate(generator.eval(), noise, tokens, steps=3, guidance_scale=1.0)
     again = integrate(generator, noise, tokens, steps=3, guidance_scale=1.0)
-    assert latents.isfinite().all() and torch.equal(latents, again)
+    assert latents.isfinite().all()
+    assert torch.equal(latents, again)
 
 
 def test_latents_of_images_decode_to_the_images() -> None:
@@ -200,17 +206,50 @@ def test_pixart_student_stage_starts_from_given_weights(tmp_path: Path) -> None:
 
 
 def test_teacher_stage_resumes_and_exports(tmp_path: Path) -> None:
-    settings = StageSettings(out=tmp_path, iterations=1, batch_size=2, number=8)
+    settings = StageSettings(out=tmp_path, iterations=1, batch_size=1, number=2)
     teacher(settings)
     teacher(dataclasses.replace(settings, iterations=2))
     assert [record["iteration"] for record in metrics(tmp_path)] == [1, 2]
     assert "DPMSolver" in (tmp_path / "pipeline" / "scheduler" / "scheduler_config.json").read_text()
 
 
+@pytest.mark.parametrize("stage", [teacher, pixart_teacher], ids=FAMILIES)
+def test_a_teacher_starts_from_random_weights_and_another_vae(
+    stage: Callable[[StageSettings], None], tmp_path: Path
+) -> None:
+    family = FAMILIES["unet" if stage is teacher else "pixart"]
+    shipped, autoencoder = read_generator(family, family.folder)
+    export_vae(autoencoder, 0.5, tmp_path / "vae")
+    out = tmp_path / "run"
+    stage(StageSettings(out=out, init=RANDOM, data=tmp_path / "vae", iterations=1, batch_size=1, number=1))
+    trained, its_vae = read_generator(family, out / "pipeline")
+    drawn = [(a - b).std() for a, b in zip(trained.parameters(), shipped.parameters(), strict=True) if a.ndim > 1]
+    assert min(float(value.detach()) for value in drawn) > 0.005
+    assert its_vae.config.scaling_factor == 0.5
+
+
+def test_fresh_pixart_predicts_nothing_and_is_drawn_by_the_seed() -> None:
+    drawn = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        generator, _ = fresh_generator(FAMILIES["pixart"])
+        drawn.append(generator)
+    once, again, other = (generator.denoiser.transformer_blocks[0].attn1.to_q.weight for generator in drawn)
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+    # Xavier's uniform bound, sqrt(6 / (inputs + outputs)).
+    assert float(once.detach().abs().max()) == pytest.approx((6 / sum(once.shape)) ** 0.5, rel=1e-3)
+    with torch.no_grad():
+        conditioning = drawn[0].encode(drawn[0].tokenize(PROMPTS))
+        predicted = drawn[0].predict(torch.randn(2, 4, 32, 32), torch.tensor([100, 500]), conditioning)
+    assert not predicted.any()
+
+
 def test_vae_stage_trains_and_writes_its_scaling_factor(tmp_path: Path) -> None:
-    vae(StageSettings(out=tmp_path, iterations=2, batch_size=2, number=32))
+    vae(StageSettings(out=tmp_path, iterations=2, batch_size=2, number=8))
     scaling = json.loads((tmp_path / "vae" / "config.json").read_text())["scaling_factor"]
-    assert scaling > 0 and metrics(tmp_path)[-1]["iteration"] == 2
+    assert scaling > 0
+    assert metrics(tmp_path)[-1]["iteration"] == 2
 
 
 def test_score_asks_every_count_equally_and_repeats_itself() -> None:

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--iterations", type=int, help="iteration budget; the nearer of the two rules")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--init", type=Path, help="weights to start from")
+    parser.add_argument("--init", type=Path, help="weights to start from; the word random for fresh ones")
     parser.add_argument("--data", type=Path, help="folder of what an earlier stage made")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--number", type=int, help="samples to make: scenes of the pool, or pairs")

@@ -22,18 +22,23 @@ Counter = Callable[[Tensor, Sequence[float]], Tensor]
 
 
 def detector_counter(critic: Critic) -> Counter:
-    """Counts of every object at once, one duplicate suppression for all classes and thresholds.
+    """Counts of every object at once, equal to `Critic.counts`, by one duplicate suppression for all classes.
 
-    Each proposal counts for its best class; suppression does not depend on the threshold, because a worse box
-    never removes a better one.
+    Suppression does not depend on the threshold, because a worse box never removes a better one.
     """
 
     def count(images: Tensor, thresholds: Sequence[float]) -> Tensor:
         proposals = critic.propose(images, [])
-        scores, labels = proposals.logits.float().sigmoid().max(-1)
-        scores, order = scores.topk(min(_SUFFICIENT, scores.shape[1]), dim=1)
-        labels = labels.gather(1, order)
-        boxes = proposals.boxes.float().gather(1, order[..., None].expand(-1, -1, 4))
+        scores = proposals.logits.float().sigmoid()
+        if critic.one_class_per_box:
+            scores, labels = scores.max(-1)
+            scores, order = scores.topk(min(_SUFFICIENT, scores.shape[1]), dim=1)
+            labels, rows = labels.gather(1, order), order
+        else:
+            classes = scores.shape[-1]
+            scores, order = scores.flatten(1).topk(min(_SUFFICIENT, scores[0].numel()), dim=1)
+            labels, rows = order % classes, order // classes
+        boxes = proposals.boxes.float().gather(1, rows[..., None].expand(-1, -1, 4))
         # Boxes of different classes are moved apart so that they never suppress one another.
         kept = unsuppressed(boxes + 1000.0 * labels[..., None], critic.nms_iou or 1.0)
         found = torch.stack([kept & (scores > threshold) for threshold in thresholds]).long()

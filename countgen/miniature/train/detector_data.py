@@ -97,10 +97,10 @@ class SceneSource:
         rendered = render(scenes, self.sprites, self.noise, distractors=counts is None, crowding=crowding)
         with autocast(self.device):
             latents = encode_images(self.vae, rendered.images)
-            passed = decode(self.vae, latents).clamp(0, 1)
-            strength = LATENT_NOISE * torch.rand(number, 1, 1, 1, device=self.device, generator=self.noise)
-            noisy = decode(self.vae, latents + strength * self._normal_like(latents)).clamp(0, 1)
-        images = noisy if counts is None else passed
+            passed = images = decode(self.vae, latents).clamp(0, 1)
+            if counts is None:
+                strength = LATENT_NOISE * torch.rand(number, 1, 1, 1, device=self.device, generator=self.noise)
+                images = decode(self.vae, latents + strength * self._normal_like(latents)).clamp(0, 1)
         if self.generator is not None and kind in ("mixed", "styled"):
             styled, styled_latents = self._styled(latents, captions)
             sure = _same_layout(styled, passed, rendered)

@@ -34,11 +34,18 @@ MAX_GRAD_NORM = 10.0
 
 
 def critic(settings: StageSettings) -> None:
-    """Fine-tune the YOLO critic, hardened against the generator's pictures and against optimised ones."""
-    start = settings.init or MINIATURE / "critic"
-    weights = start / WEIGHTS if start.is_dir() else start
+    """Fine-tune the YOLO critic, hardened against the generator's pictures and against optimised ones.
+
+    `init` is a folder or file of weights, or `RANDOM`; without it the shipped critic's are.
+    """
+    torch.manual_seed(settings.seed)
     config = MINIATURE / "critic" / "yolo11n.yaml"
-    network: Any = yolo.load(weights=weights, config=config).model
+    network: Any
+    if settings.fresh:
+        network = yolo.build(config)[0]
+    else:
+        start = settings.init or MINIATURE / "critic"
+        network = yolo.load(weights=start / WEIGHTS if start.is_dir() else start, config=config).model
     network.requires_grad_(True)
     # The fixed expectation over box-edge bins is no weight.
     network.model[-1].dfl.requires_grad_(False)
@@ -55,7 +62,7 @@ def judge(settings: StageSettings) -> None:
     """Train the FCOS judge; it never sees the generator, so that it stays independent of it."""
     torch.manual_seed(settings.seed)
     network = fcos.build(len(OBJECT_NAMES))
-    if settings.init:
+    if settings.init and not settings.fresh:
         network.load_state_dict(read(settings.init)[0])
 
     def counter(average: Any) -> Counter:
@@ -68,7 +75,7 @@ def heatmap(settings: StageSettings) -> None:
     """Train the CenterNet-style detector, hardened as the critic is."""
     torch.manual_seed(settings.seed)
     network = centernet.build(len(OBJECT_NAMES))
-    if settings.init:
+    if settings.init and not settings.fresh:
         network.load_state_dict(read(settings.init)[0])
 
     def counter(average: Any) -> Counter:
@@ -84,7 +91,7 @@ def density(settings: StageSettings) -> None:
     """Train the density counter."""
     torch.manual_seed(settings.seed)
     network = density_model.build(len(OBJECT_NAMES))
-    if settings.init:
+    if settings.init and not settings.fresh:
         network.load_state_dict(read(settings.init)[0])
 
     def loss(net: density_model.DensityCounter) -> Loss:
@@ -156,7 +163,7 @@ def _fit(
     settings.out.mkdir(parents=True, exist_ok=True)
     # Fresh scenes: another seed than training's.
     fresh = SceneSource(vae, generator, settings.seed + 7919, device)
-    per_kind = min(480, max(2, (settings.number or POOL_SIZE) // 64))
+    per_kind = min(480, max(1, (settings.number or POOL_SIZE) // 64))
     accuracy = measure(counter(average), fresh, per_kind)
     write(settings.out / WEIGHTS, average.state_dict(), OBJECT_NAMES, accuracy["threshold"])
     (settings.out / ACCURACY).write_text(json.dumps(accuracy, indent=2) + "\n")

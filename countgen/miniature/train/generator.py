@@ -178,6 +178,20 @@ def read_generator(family: Family, folder: Path) -> tuple[Generator, nn.Module]:
     return Generator(family, pipeline), pipeline.vae.eval().requires_grad_(False)
 
 
+def read_vae(folder: Path) -> nn.Module:
+    """A frozen autoencoder from a diffusers component folder, float32 on the CPU.
+
+    Raises:
+        ValueError: none there.
+    """
+    from diffusers import AutoencoderKL
+
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is no autoencoder's folder (it has no config.json); the stage vae writes one")
+    vae: nn.Module = AutoencoderKL.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    return vae.eval().requires_grad_(False)
+
+
 def decode(vae: Any, latents: Tensor) -> Tensor:
     """RGB float32 (B, 3, 128, 128), around [0, 1] and not clamped, with gradient to the latents."""
     return (vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0].float() + 1) / 2

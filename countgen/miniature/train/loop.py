@@ -21,6 +21,8 @@ CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SECONDS_BETWEEN_LOGS = 5.0
+RANDOM = Path("random")
+"""As a stage's `init`: fresh weights."""
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
 
 
@@ -35,7 +37,7 @@ class StageSettings:
         iterations: budget in iterations, or None. At least one budget is set; the nearer one rules.
         batch_size: images a step; None takes the stage's own.
         seed: of weights, data and noise.
-        init: file or folder with the weights to start from; None takes the stage's own.
+        init: file or folder with the weights to start from, or `RANDOM`; None takes the stage's own.
         data: folder of what an earlier stage made (pairs, a generator); None takes the stage's own.
         learning_rate: None takes the stage's own.
         number: how many samples to make, for the stages that make samples; None takes the stage's own.
@@ -53,6 +55,11 @@ class StageSettings:
     learning_rate: float | None = None
     number: int | None = None
     compile: bool = False
+
+    @property
+    def fresh(self) -> bool:
+        """Whether random weights were asked for."""
+        return self.init == RANDOM
 
     def __post_init__(self) -> None:
         if self.seconds is not None and self.seconds <= 0:
@@ -133,7 +140,8 @@ def read_weights(path: Path, prefix: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"no weights at {path}; run the stage that writes them, or give another --init")
     with safe_open(path, "pt") as file:
-        found = {key[len(prefix) :]: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
+        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - no mapping
+        found = {key[len(prefix) :]: file.get_tensor(key) for key in names}
     if not found:
         raise ValueError(f"{path} holds no tensors named {prefix}*")
     return found
@@ -151,7 +159,8 @@ def load_checkpoint(
             module.load_state_dict(read_weights(path, f"{kind}.{name}."))
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-        states = {key: file.get_tensor(key) for key in file.keys() if key.startswith("optimizer.")}
+        names = [key for key in file.keys() if key.startswith("optimizer.")]  # noqa: SIM118 - no mapping
+        states = {key: file.get_tensor(key) for key in names}
     for index, optimizer in enumerate(optimizers):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for key, value in states.items():

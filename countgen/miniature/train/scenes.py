@@ -57,7 +57,7 @@ def sample_captioned(number: int, rng: np.random.Generator) -> tuple[list[Scene]
         scenes, captions, and int64 (number, 24): the count of each object, `UNASKED` where the scene
         holds objects of which the caption does not say how many.
     """
-    even = int(round(number * UNIFORM_SHARE))
+    even = round(number * UNIFORM_SHARE)
     scenes = [*sample_scenes(number - even, rng), *sample_scenes(even, rng, uniform=True)]
     rng.shuffle(scenes)
     captions, asked = [], np.zeros((number, len(OBJECT_NAMES)), np.int64)

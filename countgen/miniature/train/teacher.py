@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from countgen.miniature.train.export import export, place
-from countgen.miniature.train.generator import FAMILIES, LATENT_SHAPE, Family, Generator, read_generator
+from countgen.miniature.train.generator import FAMILIES, LATENT_SHAPE, Family, Generator, read_generator, read_vae
+from countgen.miniature.train.initial_weights import fresh_generator
 from countgen.miniature.train.loop import StageSettings, adamw, autocast, train, update_average
 from countgen.miniature.train.ode import integrate
 from countgen.miniature.train.scenes import sample_prompts, save_grid, scene_pool
@@ -55,7 +56,12 @@ def _sampler(generator: Generator, vae: nn.Module, device: str, number: int) -> 
 def _teacher(family: Family, settings: StageSettings) -> None:
     device = settings.device
     torch.manual_seed(settings.seed)
-    generator, vae = read_generator(family, settings.init or family.folder)
+    if settings.fresh:
+        generator, vae = fresh_generator(family)
+    else:
+        generator, vae = read_generator(family, settings.init or family.folder)
+    if settings.data:
+        vae = read_vae(settings.data)
     place(generator, device).train()
     place(vae, device)
     average = copy.deepcopy(generator).eval().requires_grad_(False)
@@ -92,7 +98,8 @@ def _teacher(family: Family, settings: StageSettings) -> None:
 def teacher(settings: StageSettings) -> None:
     """Train the U-Net teacher; the product is the stock folder `pipeline` in the run's folder.
 
-    `init` is the pipeline folder to start from; without it the shipped one-step student's weights are.
+    `init` is the pipeline folder to start from, or `RANDOM`; without it the shipped one-step student's weights are.
+    `data` is the component folder of another VAE than that pipeline's, which the export then holds.
     """
     _teacher(FAMILIES["unet"], settings)
 

@@ -55,7 +55,7 @@ def vae(settings: StageSettings) -> None:
 
     device = settings.device
     torch.manual_seed(settings.seed)
-    if settings.init:
+    if settings.init and not settings.fresh:
         model: Any = AutoencoderKL.from_pretrained(settings.init, use_safetensors=True, dtype=torch.float32)
     else:
         config = AutoencoderKL.load_config(FAMILIES["unet"].folder / "vae")

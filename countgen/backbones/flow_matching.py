@@ -1,0 +1,29 @@
+"""What the flow-matching families' stock pipelines compute before they set their scheduler's timesteps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def linear_sigmas(num_inference_steps: int) -> list[float]:
+    """Evenly spaced noise levels from 1 down to 1 / steps."""
+    return [1 - step / num_inference_steps for step in range(num_inference_steps)]
+
+
+def shift(config: Mapping[str, Any], num_tokens: int, largest: float) -> float | None:
+    """By how much larger pictures get more noise: linear in the number of tokens.
+
+    Args:
+        config: of the scheduler; None comes back unless it shifts dynamically.
+        num_tokens: image tokens of the transformer.
+        largest: the shift at the most tokens, where the config does not say it.
+
+    Source: Esser et al. 2024 (Stable Diffusion 3), as in diffusers' `calculate_shift`.
+    """
+    if not config.get("use_dynamic_shifting"):
+        return None
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    least, most = config.get("base_shift", 0.5), config.get("max_shift", largest)
+    slope = (most - least) / (many - few)
+    return float(num_tokens * slope + least - slope * few)

@@ -1,0 +1,87 @@
+"""FLUX.1, sampled with gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from countgen.backbones import Backbone, Preset, PromptEmbeds
+from countgen.backbones.flow_matching import linear_sigmas, shift
+
+PRESETS = {
+    "flux-schnell": Preset(
+        repository="black-forest-labs/FLUX.1-schnell",
+        num_inference_steps=4,
+        guidance_scale=0.0,
+        height=512,
+        width=512,
+        licence="Apache-2.0",
+        dtype=torch.bfloat16,
+        max_sequence_length=256,
+        tiny_vae="madebyollin/taef1",
+    ),
+}
+PIPELINE = "FluxPipeline"
+
+
+class Flux(Backbone):
+    """`FluxPipeline` with gradient: CLIP's pooled vector, T5's tokens, and latents in packs of 2x2.
+
+    Latents are (B, 16, h, w) here and packed for the transformer only. Where a checkpoint was distilled with guidance
+    (FLUX.1-dev), `guidance_scale` is one of its inputs; schnell has none.
+    """
+
+    @property
+    def size_step(self) -> int:
+        return 2 * int(self.pipeline.vae_scale_factor)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        packed, height, width = super().latent_shape
+        return packed // 4, height, width
+
+    @property
+    def _guided(self) -> bool:
+        return False
+
+    def embed(self, prompt: str) -> PromptEmbeds:
+        embeds, pooled, _ = self.pipeline.encode_prompt(
+            prompt, None, device=self.device, num_images_per_prompt=1, **self._sequence_length
+        )
+        return PromptEmbeds(prompt_embeds=embeds, pooled_prompt_embeds=pooled)
+
+    def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
+        height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
+        guidance = None
+        if self.pipeline.transformer.config.guidance_embeds:
+            guidance = torch.full((len(latents),), self.guidance_scale, device=latents.device, dtype=torch.float32)
+        output = self.denoiser(
+            hidden_states=pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2),
+            timestep=timestep.expand(len(latents)).to(latents.dtype) / 1000,
+            guidance=guidance,
+            pooled_projections=embeds.pooled_prompt_embeds,
+            encoder_hidden_states=embeds.prompt_embeds,
+            txt_ids=embeds.prompt_embeds.new_zeros(embeds.prompt_embeds.shape[1], 3),
+            img_ids=_image_positions(height, width, latents.dtype, latents.device),
+            return_dict=False,
+        )[0]
+        return pixel_shuffle(output.transpose(1, 2).unflatten(2, (height, width)), 2)
+
+    def _set_timesteps(self) -> None:
+        scheduler = self.pipeline.scheduler
+        _, height, width = self.latent_shape
+        sigmas = None if scheduler.config.get("use_flow_sigmas") else linear_sigmas(self.num_inference_steps)
+        scheduler.set_timesteps(
+            self.num_inference_steps, sigmas=sigmas, mu=shift(scheduler.config, (height // 2) * (width // 2), 1.15)
+        )
+
+
+def _image_positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Row and column of each pack of a picture, (height * width, 3), the first column unused."""
+    rows = torch.arange(height, dtype=dtype, device=device)[:, None].expand(-1, width)
+    columns = torch.arange(width, dtype=dtype, device=device).expand(height, -1)
+    return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)
+
+
+BACKBONE = Flux

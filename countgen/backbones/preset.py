@@ -1,0 +1,50 @@
+"""A checkpoint, and how it is meant to be sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published (or embedded) checkpoint and how it is meant to be sampled.
+
+    Attributes:
+        repository: hub id or local folder.
+        num_inference_steps, guidance_scale: as the checkpoint's authors use it.
+        height, width: pixels.
+        licence: of the weights, in words for the user.
+        revision: commit or branch of the repository; None for its main branch.
+        variant: weight variant in the repository, for example "fp16".
+        config: for a repository that is a single file: where its configs and tokenizers are.
+        denoiser: replacement of the repository's U-Net or transformer: a hub id or folder that has it, or one
+            safetensors file, local or as OWNER/NAME/FILE on the hub.
+        vae: repository of a replacement VAE, where the original overflows in float16.
+        dtype: where no other is asked for and the device is not a CPU.
+        max_sequence_length: tokens of the prompt, where that differs from the stock pipeline's default.
+        timesteps: explicit timesteps, where the scheduler's spacing is not what the checkpoint was made for.
+        tiny_vae: repository of an `AutoencoderTiny` for the same latents, which `render(draft=True)` decodes with.
+        scheduler: class name of a diffusers scheduler that replaces the repository's.
+        scheduler_options: what that scheduler is configured with.
+    """
+
+    repository: str
+    num_inference_steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    licence: str
+    revision: str | None = None
+    variant: str | None = None
+    config: str | None = None
+    denoiser: str | None = None
+    vae: str | None = None
+    dtype: torch.dtype = torch.float16
+    max_sequence_length: int | None = None
+    tiny_vae: str | None = None
+    timesteps: tuple[int, ...] | None = None
+    scheduler: str | None = None
+    scheduler_options: tuple[tuple[str, Any], ...] = ()

@@ -1,0 +1,94 @@
+"""Read published weights, safetensors only, from the hub's cache, the hub, a folder or a single file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from countgen.backbones.preset import Preset
+
+SINGLE_FILE = ".safetensors"
+
+
+def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
+    """The stock diffusers pipeline of a preset, with the parts replaced that the preset replaces.
+
+    Raises:
+        ValueError: the repository is a single file, and diffusers reads none of this family.
+    """
+    import diffusers
+
+    pipeline_class = getattr(diffusers, class_name)
+    parts: dict[str, Any] = {}
+    if preset.vae is not None and dtype == torch.float16:
+        parts["vae"] = diffusers.AutoencoderKL.from_pretrained(preset.vae, dtype=dtype, use_safetensors=True)
+    if preset.denoiser is not None:
+        parts |= _load_denoiser(pipeline_class, preset, dtype)
+    if preset.repository.endswith(SINGLE_FILE):
+        if not hasattr(pipeline_class, "from_single_file"):
+            raise ValueError(
+                f"{class_name} is not read from a single file such as {preset.repository}; give a repository or a "
+                "folder, or the transformer alone as denoiser="
+            )
+        pipeline = pipeline_class.from_single_file(preset.repository, config=preset.config, dtype=dtype, **parts)
+    else:
+        pipeline = pipeline_class.from_pretrained(
+            preset.repository,
+            revision=preset.revision,
+            variant=preset.variant,
+            dtype=dtype,
+            use_safetensors=True,
+            **parts,
+        )
+    if preset.scheduler is not None:
+        scheduler = getattr(diffusers, preset.scheduler)
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_tiny_vae(preset: Preset, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    """The decoder for drafts.
+
+    Raises:
+        ValueError: the preset names none.
+    """
+    import diffusers
+
+    if preset.tiny_vae is None:
+        raise ValueError(
+            f"{preset.repository} has no tiny decoder; give tiny_vae= an AutoencoderTiny, or leave draft out"
+        )
+    tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
+        preset.tiny_vae, dtype=dtype, use_safetensors=True
+    )
+    return tiny_vae.to(device)
+
+
+def _load_denoiser(pipeline_class: Any, preset: Preset, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
+    """The replacement, under the name that the pipeline has for it."""
+    assert preset.denoiser is not None
+    parts: dict[str, Any] = pipeline_class.__init__.__annotations__
+    part = "unet" if "unet" in parts else "transformer"
+    denoiser_class = parts[part]
+    if not preset.denoiser.endswith(SINGLE_FILE):
+        denoiser = denoiser_class.from_pretrained(preset.denoiser, subfolder=part, dtype=dtype, use_safetensors=True)
+        return {part: denoiser}
+    from safetensors.torch import load_file
+
+    config = denoiser_class.load_config(preset.repository, subfolder=part, revision=preset.revision)
+    denoiser = denoiser_class.from_config(config).to(dtype)
+    denoiser.load_state_dict(load_file(_local(preset.denoiser)))
+    return {part: denoiser}
+
+
+def _local(file: str) -> Path:
+    """A local file as it is; otherwise OWNER/NAME/FILE from the hub's cache or the hub."""
+    if Path(file).exists() or file.count("/") < 2:
+        return Path(file)
+    from huggingface_hub import hf_hub_download
+
+    owner, name, inside = file.split("/", 2)
+    return Path(hf_hub_download(f"{owner}/{name}", inside))

@@ -1,0 +1,74 @@
+"""Stable Diffusion 3 and 3.5 and their few-step students, sampled with gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from countgen.backbones import Backbone, Preset, PromptEmbeds
+from countgen.backbones.flow_matching import shift
+
+PRESETS = {
+    "sd-3.5-turbo": Preset(
+        repository="stabilityai/stable-diffusion-3.5-large-turbo",
+        num_inference_steps=4,
+        guidance_scale=0.0,
+        height=1024,
+        width=1024,
+        licence="Stability AI Community License",
+        dtype=torch.bfloat16,
+        tiny_vae="madebyollin/taesd3",
+    ),
+    "sd-3-medium": Preset(
+        repository="stabilityai/stable-diffusion-3-medium-diffusers",
+        num_inference_steps=28,
+        guidance_scale=7.0,
+        height=1024,
+        width=1024,
+        licence="Stability AI Community License",
+        tiny_vae="madebyollin/taesd3",
+    ),
+}
+PIPELINE = "StableDiffusion3Pipeline"
+
+
+class StableDiffusion3(Backbone):
+    """`StableDiffusion3Pipeline` with gradient: two CLIP encoders and a T5, whose tokens are joined."""
+
+    def embed(self, prompt: str) -> PromptEmbeds:
+        embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
+            prompt,
+            None,
+            None,
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=self._guided,
+            **self._sequence_length,
+        )
+        return PromptEmbeds(
+            prompt_embeds=embeds,
+            pooled_prompt_embeds=pooled,
+            negative_prompt_embeds=negative,
+            negative_pooled_prompt_embeds=negative_pooled,
+        )
+
+    def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
+        output: Tensor = self.denoiser(
+            hidden_states=latents,
+            timestep=timestep.expand(len(latents)),
+            encoder_hidden_states=embeds.prompt_embeds,
+            pooled_projections=embeds.pooled_prompt_embeds,
+            return_dict=False,
+        )[0]
+        return output
+
+    def _set_timesteps(self) -> None:
+        scheduler = self.pipeline.scheduler
+        _, height, width = self.latent_shape
+        patch = self.pipeline.transformer.config.patch_size
+        scheduler.set_timesteps(
+            self.num_inference_steps, mu=shift(scheduler.config, (height // patch) * (width // patch), 1.16)
+        )
+
+
+BACKBONE = StableDiffusion3

@@ -1,0 +1,71 @@
+"""The initial noise as a function of trainable weights: D2D's latent modifier network, or the noise itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+HIDDEN = 256
+"""Width of the network; the source does not say its own."""
+ORIGINAL_SHARE = 0.2
+"""Of the original noise in the output; at 0 the counts are best, but patches are left."""
+
+
+class DirectLatents(nn.Module):
+    """The latents are the weights.
+
+    Args:
+        noise: float32 (B, C, h, w) to start from.
+    """
+
+    def __init__(self, noise: Tensor) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(noise.detach().clone())
+
+    def forward(self) -> Tensor:
+        """The latents (B, C, h, w)."""
+        return self.latents
+
+
+class LatentModifier(nn.Module):
+    """A network of three layers for each latent, which starts as the identity: w * noise + (1 - w) * modified.
+
+    Alignment with the identity, which the source trains for, is exact here: the layers compute a difference, and
+    the last one starts at zero. Every latent has the same first weights, so a batch equals its singles.
+
+    Args:
+        noise: float32 (B, C, h, w) to start from; it stays the network's input.
+
+    Source: D2D (arXiv 2510.19278), w = 0.2.
+    """
+
+    def __init__(self, noise: Tensor) -> None:
+        super().__init__()
+        self._shape = noise.shape
+        self._noise = noise.detach().flatten(1)[:, None]
+        batch, size = noise.shape[0], self._noise.shape[-1]
+        generator = torch.Generator().manual_seed(0)
+
+        def layer(inputs: int, outputs: int) -> nn.Parameter:
+            weight = torch.randn(inputs, outputs, generator=generator) / inputs**0.5
+            return nn.Parameter(weight.to(noise.device).expand(batch, -1, -1).clone())
+
+        self.first = layer(size, HIDDEN)
+        self.second = layer(HIDDEN, HIDDEN)
+        self.last = nn.Parameter(noise.new_zeros(batch, HIDDEN, size))
+        self.bias = nn.Parameter(noise.new_zeros(batch, 1, size))
+
+    def forward(self) -> Tensor:
+        """The latents (B, C, h, w)."""
+        hidden = silu(self._noise @ self.first)
+        hidden = silu(hidden @ self.second)
+        # w * noise + (1 - w) * (noise + difference)
+        latents: Tensor = self._noise + (1 - ORIGINAL_SHARE) * (hidden @ self.last + self.bias)
+        return latents.view(self._shape)
+
+
+PARAMETRISATIONS: dict[str, type[DirectLatents] | type[LatentModifier]] = {
+    "latents": DirectLatents,
+    "lmn": LatentModifier,
+}

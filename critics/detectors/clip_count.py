@@ -1,0 +1,94 @@
+"""CLIP-Count (Jiang et al. 2023): the density of anything a text names, as a critic for high counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from critics import pretrained
+from critics.base import to_batch
+from critics.clip_count_network import DENSITY_PER_OBJECT, DENSITY_SIZE, ClipCount, own_tensors
+from critics.detectors.density import DensityCritic
+from critics.vocabulary import singular
+
+TOKENIZER = "openai/clip-vit-base-patch16"
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def load(
+    *,
+    weights: str | Path,
+    tokenizer: str = TOKENIZER,
+    revision: str | None = None,
+    device: torch.device | str = "cpu",
+) -> ClipCountCritic:
+    """Load a CLIP-Count critic.
+
+    Args:
+        weights: a checkpoint's state dict as `.safetensors`. Published ones are pickles; docs/critic-as-reward.md
+            says how to convert one.
+        tokenizer: CLIP's, a repository's name or a folder.
+        revision: a branch, tag or commit of that repository.
+        device: where it runs.
+
+    Raises:
+        ValueError: there is no such file, or it holds something else.
+    """
+    path = Path(weights)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ValueError(f"no CLIP-Count weights at {path}; give the path of an existing .safetensors file")
+    from transformers import AutoTokenizer
+
+    network = ClipCount(own_tensors(load_file(path)))
+    return ClipCountCritic(
+        network.to(device), pretrained.read(AutoTokenizer, tokenizer, {}, revision), name=f"clip_count:{path.stem}"
+    )
+
+
+class ClipCountCritic(DensityCritic):
+    """Counts by a density map of any object name; the text is embedded once.
+
+    A picture is stretched to the square the network sees. The published test protocol slides such squares over
+    wide pictures instead.
+    """
+
+    def __init__(self, network: ClipCount, tokenizer: Any, *, name: str) -> None:
+        self.counter = network.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.object_names = None
+        self._texts: dict[str, Tensor] = {}
+
+    def text(self, object_name: str) -> Tensor:
+        """Text embedding (1, 1, D) of an object name, singular or plural; computed once."""
+        word = singular(object_name)
+        if word not in self._texts:
+            length = self.counter.context_length
+            tokens = self.tokenizer([word], padding="max_length", max_length=length, truncation=True)["input_ids"]
+            # OpenAI's tokenizer pads with 0, so that the end token is the highest wherever it stands.
+            end = tokens[0].index(self.tokenizer.eos_token_id)
+            tokens = torch.tensor([[*tokens[0][: end + 1], *[0] * (length - end - 1)]])
+            with torch.no_grad():
+                self._texts[word] = self.counter.text_encoder(tokens.to(self.counter.patch_emb_pos_embed.device))
+        return self._texts[word]
+
+    def maps(self, images: Tensor, object_names: Sequence[str], *, others: bool = False) -> Tensor:
+        if others:
+            raise ValueError(f"{self.name} has an open vocabulary; name the other objects, with a target count of 0")
+        images = to_batch(images)
+        for side in (DENSITY_SIZE, self.counter.image_size):
+            images = interpolate(images, (side, side), mode="bilinear", antialias=True)
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
+        pixels = (images - mean) / std
+        found = [
+            self.counter(pixels, self.text(name).to(pixels.dtype).expand(len(pixels), -1, -1)) for name in object_names
+        ]
+        density = torch.stack(found, 1) / DENSITY_PER_OBJECT
+        return density if density.dtype == torch.float64 else density.float()

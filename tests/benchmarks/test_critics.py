@@ -1,0 +1,61 @@
+"""The faithfulness report and the sweep, at toy size."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import critics
+from benchmarks.critics import FAITHFUL, STEEPNESSES, THRESHOLDS, Readings, look, sweep, with_settings
+from benchmarks.known_scenes import CONDITIONS, COUNTS, known_scenes
+from countgen import miniature
+
+pytest.importorskip("matplotlib")
+
+
+def test_the_report_covers_every_critic_condition_and_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = list(miniature.DETECTORS)
+    assert critics.main(["--scenes", "21", "--out", str(tmp_path), "--threads", "1"]) == 0
+    figures = json.loads((tmp_path / "report.json").read_text())
+    assert figures["scenes"] == len(COUNTS)
+    assert set(figures["by_count"]) == set(figures["seconds"]) == set(names)
+    for by_condition in figures["by_count"].values():
+        assert {condition: len(shares) for condition, shares in by_condition.items()} == dict.fromkeys(CONDITIONS, 21)
+    assert all(value >= 0 for value in figures["mae"].values())
+    assert (tmp_path / "report.md").read_text().strip() == capsys.readouterr().out.strip()
+    assert (tmp_path / "faithfulness.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_known_scenes_are_drawn_anew_for_tuning_and_for_reporting_and_the_same_each_time() -> None:
+    first, again, other = (next(known_scenes(1, purpose)) for purpose in ("tuning", "tuning", "reporting"))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_a_look_reads_what_the_critic_counts() -> None:
+    critic, readings = miniature.load_detector("miniature-yolo"), Readings()
+    scenes = next(known_scenes(2, "tuning"))
+    look(critic, scenes, readings)
+    assert readings.hard == critic.counts(scenes.images, [scenes.object_name])[:, 0].tolist()
+    proposals = critic.propose(scenes.images, [scenes.object_name])
+    assert with_settings(critic, critic.threshold, critic.nms_iou, proposals).tolist() == readings.hard
+    assert len(readings.by_threshold[0]) == len(THRESHOLDS)
+    assert critic.threshold == miniature.DETECTORS["miniature-yolo"][1]["threshold"]
+
+
+def test_the_sweep_chooses_the_middle_of_the_best_thresholds_and_the_lowest_faithful_steepness() -> None:
+    truth = [2, 3, 5, 8] * 10
+    right = [0.3 <= threshold <= 0.5 for threshold in THRESHOLDS]
+    readings = Readings(
+        condition=["plain"] * 40,
+        truth=truth,
+        hard=truth,
+        soft=[float(n) for n in truth],
+        by_threshold=[[n if good else n + 1 for good in right] for n in truth],
+        by_steepness=[[n + 0.55 / steepness for steepness in STEEPNESSES] for n in truth],
+    )
+    _, figures = sweep({"critic": readings})
+    assert figures["critic"]["threshold"] == 0.4
+    assert figures["critic"]["steepness"] == 4.0
+    assert 0.55 / 4 <= FAITHFUL < 0.55 / 2

@@ -1,0 +1,285 @@
+"""Every family's stock pipeline at toy size: real diffusers classes with random weights, built from configs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from countgen import miniature
+
+CLIP_TOKENIZER = miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer"
+T5_TOKENIZER = miniature.FOLDER / "mini-pixart-dmd" / "tokenizer"
+NOISE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "timestep_spacing": "trailing",
+    "steps_offset": 1,
+}
+
+
+@cache
+def tiny(name: str) -> Any:
+    """The same weights whenever it is asked for, whatever was built before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = BUILDERS[name]()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _vae(latent_channels: int = 4, **options: Any) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=latent_channels,
+        sample_size=64,
+        **options,
+    )
+
+
+def _clip(projected: bool) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=1024,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        projection_dim=16,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+
+
+def _t5() -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(T5Config(vocab_size=1024, d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=2))
+
+
+def _clip_tokenizer() -> Any:
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(CLIP_TOKENIZER)
+
+
+def _t5_tokenizer() -> Any:
+    from transformers import T5Tokenizer
+
+    return T5Tokenizer.from_pretrained(T5_TOKENIZER, model_max_length=4096)
+
+
+def _unet(**options: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=2,
+        **options,
+    )
+
+
+def _stable_diffusion() -> Any:
+    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+
+    return StableDiffusionPipeline(
+        vae=_vae(),
+        text_encoder=_clip(projected=False),
+        tokenizer=_clip_tokenizer(),
+        unet=_unet(cross_attention_dim=16),
+        scheduler=EulerDiscreteScheduler(**NOISE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _stable_diffusion_xl(scheduler: str = "EulerAncestralDiscreteScheduler") -> Any:
+    import diffusers
+    from diffusers import StableDiffusionXLPipeline
+
+    return StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=_clip(projected=False),
+        text_encoder_2=_clip(projected=True),
+        tokenizer=_clip_tokenizer(),
+        tokenizer_2=_clip_tokenizer(),
+        unet=_unet(
+            cross_attention_dim=32,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=4,
+            projection_class_embeddings_input_dim=16 + 6 * 4,
+            use_linear_projection=True,
+        ),
+        scheduler=getattr(diffusers, scheduler)(**NOISE),
+        add_watermarker=False,
+    )
+
+
+def _pixart(*, prediction_type: str, one_step: bool, sample_size: int = 16) -> Any:
+    from diffusers import (
+        DDPMScheduler,
+        DPMSolverMultistepScheduler,
+        PixArtAlphaPipeline,
+        PixArtTransformer2DModel,
+    )
+
+    scheduler = DDPMScheduler(clip_sample=False, prediction_type=prediction_type) if one_step else None
+    return PixArtAlphaPipeline(
+        tokenizer=_t5_tokenizer(),
+        text_encoder=_t5(),
+        vae=_vae(),
+        transformer=PixArtTransformer2DModel(
+            sample_size=sample_size,
+            num_layers=2,
+            num_attention_heads=2,
+            attention_head_dim=12,
+            cross_attention_dim=24,
+            caption_channels=32,
+            interpolation_scale=1,
+            out_channels=8,
+        ),
+        scheduler=scheduler or DPMSolverMultistepScheduler(prediction_type=prediction_type),
+    )
+
+
+def _flux(*, guidance_embeds: bool) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=guidance_embeds),
+        vae=_vae(shift_factor=0.1159, scaling_factor=0.3611),
+        text_encoder=_clip(projected=False),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=_t5(),
+        tokenizer_2=_t5_tokenizer(),
+        transformer=FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            axes_dims_rope=(4, 4, 8),
+            guidance_embeds=guidance_embeds,
+        ),
+    )
+
+
+def _stable_diffusion_3() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+
+    return StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=16,
+            patch_size=2,
+            in_channels=8,
+            out_channels=8,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            joint_attention_dim=32,
+            caption_projection_dim=32,
+            pooled_projection_dim=32,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_vae(8, shift_factor=0.0609, scaling_factor=1.5305),
+        text_encoder=_clip(projected=True),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=_clip(projected=True),
+        tokenizer_2=_clip_tokenizer(),
+        text_encoder_3=_t5(),
+        tokenizer_3=_t5_tokenizer(),
+    )
+
+
+def _sana() -> Any:
+    from diffusers import AutoencoderDC, SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
+    from transformers import Gemma2Config, Gemma2Model
+
+    gemma = Gemma2Config(
+        vocab_size=1024,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    vae = AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=2,
+        encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_qkv_multiscales=((), (5,)),
+        decoder_qkv_multiscales=((), (5,)),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        scaling_factor=0.41407,
+    )
+    return SanaSprintPipeline(
+        tokenizer=_t5_tokenizer(),
+        text_encoder=Gemma2Model(gemma),
+        vae=vae,
+        transformer=SanaTransformer2DModel(
+            patch_size=1,
+            in_channels=4,
+            out_channels=4,
+            num_layers=1,
+            num_attention_heads=2,
+            attention_head_dim=4,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=4,
+            cross_attention_dim=8,
+            caption_channels=16,
+            sample_size=32,
+            qk_norm="rms_norm_across_heads",
+            guidance_embeds=True,
+        ),
+        scheduler=SCMScheduler(),
+    )
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {
+    "stable_diffusion": _stable_diffusion,
+    "stable_diffusion_xl": _stable_diffusion_xl,
+    "stable_diffusion_xl lcm": lambda: _stable_diffusion_xl("LCMScheduler"),
+    "pixart": lambda: _pixart(prediction_type="epsilon", one_step=False),
+    "pixart one step": lambda: _pixart(prediction_type="v_prediction", one_step=True),
+    "pixart sized": lambda: _pixart(prediction_type="epsilon", one_step=False, sample_size=128),
+    "flux": lambda: _flux(guidance_embeds=False),
+    "flux guided": lambda: _flux(guidance_embeds=True),
+    "stable_diffusion_3": _stable_diffusion_3,
+    "sana": _sana,
+}
+"""By the family's file, and what is special about it."""
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> Callable[[str], Any]:
+    """Builds a family's tiny pipeline, once."""
+    return tiny

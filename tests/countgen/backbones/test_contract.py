@@ -1,0 +1,133 @@
+"""What every family promises, on tiny random pipelines: the stock pipeline's picture, with gradient."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from countgen import backbones
+from countgen.backbones import Backbone, Preset, PromptEmbeds
+
+PROMPT = "a photo of three cats"
+HEIGHT, WIDTH = 32, 64
+"""Not square, so that no family can mix them up."""
+
+# Pipeline, steps, guidance, explicit timesteps.
+CASES = {
+    "stable_diffusion, one step": ("stable_diffusion", 1, 0.0, None),
+    "stable_diffusion, guided": ("stable_diffusion", 4, 7.5, None),
+    "stable_diffusion_xl, one step": ("stable_diffusion_xl", 1, 0.0, None),
+    "stable_diffusion_xl, explicit timestep": ("stable_diffusion_xl lcm", 1, 0.0, (800,)),
+    "stable_diffusion_xl, noise between steps": ("stable_diffusion_xl", 4, 0.0, None),
+    "stable_diffusion_xl, guided": ("stable_diffusion_xl", 4, 5.0, None),
+    "pixart, one step": ("pixart one step", 1, 1.0, (400,)),
+    "pixart, several steps": ("pixart", 4, 1.0, None),
+    "pixart, guided": ("pixart", 4, 4.5, None),
+    "pixart, size conditions": ("pixart sized", 4, 4.5, None),
+    "flux, one step": ("flux", 1, 0.0, None),
+    "flux, several steps": ("flux", 4, 0.0, None),
+    "flux, guided": ("flux guided", 4, 3.5, None),
+    "stable_diffusion_3, one step": ("stable_diffusion_3", 1, 0.0, None),
+    "stable_diffusion_3, several steps": ("stable_diffusion_3", 4, 0.0, None),
+    "stable_diffusion_3, guided": ("stable_diffusion_3", 4, 7.0, None),
+    "sana, one step": ("sana", 1, 4.5, None),
+    "sana, two steps": ("sana", 2, 4.5, None),
+    "sana, several steps, other guidance": ("sana", 4, 1.0, None),
+}
+NO_BINNING = {"use_resolution_binning": False}
+STOCK_OPTIONS: dict[str, dict[str, Any]] = {"pixart": NO_BINNING, "sana": NO_BINNING}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, tiny_pipeline: Callable[[str], Any]) -> Backbone:
+    name, steps, guidance, timesteps = CASES[request.param]
+    preset = Preset("tiny", steps, guidance, HEIGHT, WIDTH, "none", timesteps=timesteps)
+    return family(name).BACKBONE(tiny_pipeline(name), preset, name)
+
+
+def family(name: str) -> Any:
+    return importlib.import_module(f"countgen.backbones.{name.split()[0]}")
+
+
+def stock_pictures(backbone: Backbone, seeds: list[int]) -> Tensor:
+    name = backbone.name.split()[0]
+    options = dict(STOCK_OPTIONS.get(name, {}))
+    if backbone.preset.timesteps is not None:
+        options["timesteps"] = list(backbone.preset.timesteps)
+    if name == "sana" and backbone.num_inference_steps != 2:
+        options["intermediate_timesteps"] = None
+    return backbone.pipeline(
+        [PROMPT] * len(seeds),
+        num_inference_steps=backbone.num_inference_steps,
+        guidance_scale=backbone.guidance_scale,
+        height=HEIGHT,
+        width=WIDTH,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        output_type="pt",
+        **options,
+    ).images
+
+
+def test_render_equals_the_stock_pipeline(case: Backbone) -> None:
+    seeds = [3, 4]
+    with torch.no_grad():
+        pictures = case.render(case.initial_latents(seeds), case.encode_prompt(PROMPT), seeds)
+    assert pictures.shape == (2, 3, HEIGHT, WIDTH)
+    assert (pictures[0] - pictures[1]).abs().mean() > 1e-3, "the seed does not show"
+    torch.testing.assert_close(pictures, stock_pictures(case, seeds), atol=1e-4, rtol=0)
+
+
+def test_gradient_reaches_latents_and_prompt_embeddings_and_no_weight(case: Backbone) -> None:
+    embeds = case.encode_prompt(PROMPT)
+    prompt_embeds = embeds.prompt_embeds.detach().requires_grad_(True)
+    latents = case.initial_latents([5]).requires_grad_(True)
+    given = {**vars(embeds), "prompt_embeds": prompt_embeds}
+
+    pictures = case.render(latents, PromptEmbeds(**given), [5])
+    (pictures * torch.linspace(0, 1, WIDTH)).sum().backward()
+
+    for tensor in (latents, prompt_embeds):
+        assert tensor.grad is not None
+        assert torch.isfinite(tensor.grad).all()
+        assert tensor.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in case.denoiser.parameters())
+
+
+def test_a_batch_equals_its_singles(case: Backbone) -> None:
+    with torch.no_grad():
+        embeds = case.encode_prompt(PROMPT)
+        together = case.render(case.initial_latents([6, 7]), embeds, [6, 7])
+        alone = torch.cat([case.render(case.initial_latents([seed]), embeds, [seed]) for seed in (6, 7)])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+
+
+def test_every_family_has_a_tiny_pipeline_presets_and_a_backbone() -> None:
+    assert {pipeline.split()[0] for pipeline, *_ in CASES.values()} == set(backbones.families())
+    for name in backbones.families():
+        module = family(name)
+        assert issubclass(module.BACKBONE, Backbone)
+        assert module.PRESETS
+        for preset in module.PRESETS.values():
+            assert preset.licence
+            assert preset.num_inference_steps >= 1
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "pixart", "flux"])
+def test_a_size_that_latents_cannot_have_is_refused(name: str, tiny_pipeline: Callable[[str], Any]) -> None:
+    preset = Preset("tiny", 1, 0.0, HEIGHT, WIDTH + 1, "none")
+    with pytest.raises(ValueError, match=r"multiples of \d+, got 32 x 65"):
+        family(name).BACKBONE(tiny_pipeline(name), preset, name)
+
+
+def test_guidance_without_the_empty_prompt_says_what_is_missing(tiny_pipeline: Callable[[str], Any]) -> None:
+    preset = Preset("tiny", 1, 0.0, HEIGHT, WIDTH, "none")
+    backbone = family("stable_diffusion").BACKBONE(tiny_pipeline("stable_diffusion"), preset, "tiny")
+    embeds = backbone.encode_prompt(PROMPT)
+    backbone.guidance_scale = 5.0
+    with pytest.raises(ValueError, match="empty prompt"):
+        backbone.render(backbone.initial_latents([0]), embeds)

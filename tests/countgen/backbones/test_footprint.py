@@ -1,0 +1,111 @@
+"""The bytes of a run are counted before it, and what will not fit is refused with what would."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from countgen.backbones import Backbone, Preset
+from countgen.backbones.footprint import (
+    GIB,
+    WORKSPACE,
+    Footprint,
+    check,
+    check_weights,
+    footprint,
+    free_memory,
+    refuse_what_does_not_fit,
+)
+
+NEED = Footprint(weights=5 * GIB, text_encoders=2 * GIB, kept=8 * GIB, kept_low=2 * GIB)
+NAMES = ["stable_diffusion", "stable_diffusion_xl", "pixart", "flux", "stable_diffusion_3", "sana"]
+
+
+@pytest.fixture
+def backbone(request: pytest.FixtureRequest, tiny_pipeline: Callable[[str], Any]) -> Backbone:
+    name = getattr(request, "param", "stable_diffusion_xl")
+    module = importlib.import_module(f"countgen.backbones.{name}")
+    return module.BACKBONE(tiny_pipeline(name), Preset("tiny", 1, 0.0, 64, 64, "none"), name)
+
+
+def kept_by(run: Callable[[], object]) -> int:
+    """What autograd really keeps."""
+    storages = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            storages[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        run()
+    return sum(tensor.numel() * tensor.element_size() for tensor in storages.values())
+
+
+@pytest.mark.parametrize("backbone", NAMES, indirect=True)
+def test_the_count_without_contents_equals_what_a_run_keeps(backbone: Backbone) -> None:
+    with torch.no_grad():
+        embeds = backbone.encode_prompt("five apples")
+    latents = backbone.initial_latents([0, 1]).requires_grad_(True)
+    really = kept_by(lambda: backbone.render(latents, embeds))
+    need = footprint(backbone, embeds, 2)
+    assert need.kept == pytest.approx(really, rel=0.1)
+    assert 0 < need.kept_low < need.kept
+    weights = sum(p.numel() * 4 for part in (backbone.denoiser, backbone.pipeline.vae) for p in part.parameters())
+    assert need.weights == weights
+
+
+def test_counting_leaves_nothing_behind_in_the_backbone(backbone: Backbone) -> None:
+    with torch.no_grad():
+        embeds = backbone.encode_prompt("five apples")
+    footprint(backbone, embeds)
+    with torch.no_grad():
+        pictures = backbone.render(backbone.initial_latents([0]), embeds)
+    assert type(pictures) is Tensor
+    assert not backbone.denoiser._forward_pre_hooks
+    assert torch.isfinite(pictures).all()
+
+
+@pytest.mark.parametrize(
+    ("free", "memory", "advice"),
+    [
+        (10 * GIB, "fast", 'memory="low"'),
+        (7 * GIB, "fast", "smaller height and width"),
+        (7 * GIB, "low", "smaller height and width"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(free: int, memory: str, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        refuse_what_does_not_fit(NEED, free, memory)
+
+
+def test_what_fits_is_let_through_and_what_is_held_already_counts() -> None:
+    refuse_what_does_not_fit(NEED, 16 * GIB, "fast")
+    refuse_what_does_not_fit(NEED, 9 * GIB, "fast", held=7 * GIB)
+    refuse_what_does_not_fit(NEED, 8 * GIB, "low")
+    with pytest.raises(ValueError, match="16"):
+        refuse_what_does_not_fit(replace(NEED, kept=8 * GIB), 16 * GIB - 1, "fast")
+
+
+def test_weights_alone_are_checked_before_they_are_moved(backbone: Backbone) -> None:
+    weights = sum(p.numel() * p.element_size() for part in backbone.resident() for p in part.parameters())
+    check_weights(backbone, weights + WORKSPACE)
+    check_weights(backbone, None)
+    with pytest.raises(ValueError, match='memory="low"'):
+        check_weights(backbone, weights + WORKSPACE - 1)
+    with pytest.raises(ValueError, match="another backbone"):
+        check_weights(backbone, 1000)
+
+
+def test_a_cpu_is_not_asked(backbone: Backbone) -> None:
+    with torch.no_grad():
+        embeds = backbone.encode_prompt("five apples")
+    assert free_memory(torch.device("cpu")) is None
+    check(backbone, embeds, 10**6)

@@ -1,0 +1,104 @@
+"""Low memory and drafts change what a step costs, not what is drawn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from torch.autograd.graph import saved_tensors_hooks
+
+import countgen
+from countgen import backbones
+from countgen.backbones import Backbone
+from countgen.iteration import EagerIteration, Question
+from countgen.models import no_larger
+from countgen.noise import NoiseSettings, refine
+from countgen.prompts import Target
+from countgen.step import Budget
+from countgen.verdict import PLAIN
+
+PROMPT = "a photo of seven apples"
+TARGETS = (Target("apple", 7),)
+
+
+@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
+def test_low_memory_draws_the_same_picture_and_finds_the_same_gradient(name: str, models: countgen.Models) -> None:
+    question = Question(models.critics, TARGETS, PLAIN, "margin")
+    found = []
+    for memory in ("fast", "low"):
+        backbone = backbones.load(name, memory=memory)
+        with torch.no_grad():
+            embeds = backbone.encode_prompt(PROMPT)
+        iteration = EagerIteration(backbone, embeds, [3, 4], question)
+        images, _ = iteration.look(backbone.initial_latents([3, 4]))
+        found.append((images, iteration.gradient()))
+        assert backbone.memory == memory
+    (images, gradient), (low_images, low_gradient) = found
+    torch.testing.assert_close(low_images, images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(low_gradient, gradient, atol=1e-5 * float(gradient.abs().max()) + 1e-6, rtol=1e-3)
+
+
+def test_low_memory_keeps_less_for_the_backward() -> None:
+    backbone = backbones.load("miniature")
+    with torch.no_grad():
+        embeds = backbone.encode_prompt(PROMPT)
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[backbone.memory] = kept.get(backbone.memory, 0) + tensor.numel()
+        return tensor
+
+    latents = backbone.initial_latents([0]).requires_grad_(True)
+    for _ in range(2):
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            backbone.render(latents, embeds)
+        backbone.save_memory()
+    assert kept["low"] < kept["fast"] / 4
+
+
+def test_low_memory_does_not_count_on_a_cuda_graph() -> None:
+    backbone = backbones.load("miniature", memory="low")
+    assert backbone.not_captured_because() is not None
+
+
+@pytest.mark.parametrize(("side", "expected"), [(64, 64), (128, 128), (512, 128)])
+def test_low_memory_looks_with_critics_no_larger_than_the_picture(
+    side: int, expected: int, models: countgen.Models
+) -> None:
+    assert no_larger(models.critics[0], side).image_size == expected  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def drafting() -> Backbone:
+    """The miniature with an untrained tiny decoder, whose drafts are not pictures of anything."""
+    backbone = backbones.load("miniature")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tiny_vae = AutoencoderTiny(
+            encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
+            num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+        )  # fmt: skip
+    backbone.tiny_vae = tiny_vae.eval().requires_grad_(False)
+    return backbone
+
+
+def test_gradients_look_through_the_draft_and_the_vae_draws_what_is_shown(
+    drafting: Backbone, models: countgen.Models
+) -> None:
+    with torch.no_grad():
+        embeds = drafting.encode_prompt(PROMPT)
+    latents = drafting.initial_latents([3])
+    settings = NoiseSettings(num_optimization_steps=4)
+    budget = Budget()
+    steps = list(refine(drafting, models.critics, embeds, TARGETS, latents, [3], budget, settings))
+
+    assert (steps[0].index, steps[-1].index) == (0, 3)
+    assert budget.evaluations == 3 * 4 + len(steps)
+    for step in steps:
+        with torch.no_grad():
+            drawn = drafting.render(step.latents[None], embeds)[0]
+            drafted = drafting.render(step.latents[None], embeds, draft=True)[0]
+        torch.testing.assert_close(step.image, drawn)
+        assert not torch.allclose(step.image, drafted, atol=0.01)
+        assert step.counts == tuple(models.critics[0].counts(drawn[None], ["apple"])[0].tolist())
+    assert not torch.equal(steps[-1].latents, latents[0])

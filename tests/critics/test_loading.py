@@ -1,0 +1,162 @@
+"""What `load` takes and refuses; folders and checkpoints written by the stock libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from countgen import miniature
+from critics import load
+from critics.detectors import yolo_world
+from critics.detectors.yolo import letterbox
+
+YOLO = miniature.DETECTORS["miniature-yolo"][1]
+
+
+def test_a_yolo_that_is_not_there_is_not_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing is downloaded"):
+        load("yolo", weights=tmp_path / "yolo11n.pt")
+
+
+def test_safetensors_need_the_architectures_yaml() -> None:
+    with pytest.raises(ValueError, match="give config="):
+        load("yolo", weights=YOLO["weights"])
+
+
+def test_a_yaml_without_names_is_refused(tmp_path: Path) -> None:
+    text = Path(YOLO["config"]).read_text()
+    (tmp_path / "nameless.yaml").write_text(text[: text.index("names:")])
+    with pytest.raises(ValueError, match="does not name its classes"):
+        load("yolo", weights=YOLO["weights"], config=tmp_path / "nameless.yaml")
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    save_file({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        load("yolo", weights=tmp_path / "other.safetensors", config=YOLO["config"])
+
+
+@pytest.mark.parametrize("kind", ["ultralytics_rtdetr", "yolo_world"])
+def test_a_yolo_is_refused_where_another_head_is_read(kind: str) -> None:
+    embeddings = {"embeddings": {"apple": torch.ones(512)}} if kind == "yolo_world" else {}
+    with pytest.raises(ValueError, match="ends in Detect"):
+        load(kind, weights=YOLO["weights"], config=YOLO["config"], **embeddings)
+
+
+def test_embeddings_must_be_one_vector_per_object(tmp_path: Path) -> None:
+    text = Path(YOLO["config"]).read_text().replace("1, Detect, [nc]", "1, WorldDetect, [nc, 512, True]")
+    (tmp_path / "world.yaml").write_text(text)
+    from critics.ultralytics_files import build
+
+    model, _ = build(tmp_path / "world.yaml")
+    save_file(model.state_dict(), tmp_path / "world.safetensors")
+    files: dict[str, Any] = {"weights": tmp_path / "world.safetensors", "config": tmp_path / "world.yaml"}
+    with pytest.raises(ValueError, match="one vector per object name"):
+        load("yolo_world", **files, embeddings={"apple": torch.ones(1, 512)})
+    with pytest.raises(FileNotFoundError, match="safetensors file of text embeddings"):
+        load("yolo_world", **files, embeddings=tmp_path / "none.safetensors")
+    save_file({"red apple": torch.ones(512), "dog": torch.zeros(512)}, tmp_path / "words.safetensors")
+    critic = load("yolo_world", **files, embeddings=tmp_path / "words.safetensors", image_size=64)
+    assert critic.object_names == ("dog", "red apple")
+    assert critic.counts(torch.rand(2, 3, 64, 64), ["red apples", "dog"]).shape == (2, 2)
+
+
+def test_clip_embeddings_are_unit_vectors_of_a_stock_text_encoder(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
+
+    tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPTextConfig(vocab_size=len(tokenizer), projection_dim=24, eos_token_id=tokenizer.eos_token_id, **sizes)
+    CLIPTextModelWithProjection(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    embeddings = yolo_world.clip_embeddings(["apple", "dog"], encoder=str(tmp_path))
+    assert list(embeddings) == ["apple", "dog"]
+    for row in embeddings.values():
+        assert row.shape == (24,)
+        assert row.norm().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["owl", "grounding_dino", "detr"])
+def test_a_repository_that_cannot_be_read_names_the_presets(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot read .* from 'nobody/nothing'.*one of [a-z]"):
+        load(kind, weights="nobody/nothing")
+
+
+def test_a_folder_written_by_transformers_is_loaded(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForObjectDetection, RTDetrImageProcessor
+
+    stages = ["stage2", "stage3", "stage4"]
+    backbone = {"model_type": "rt_detr_resnet", "embedding_size": 8, "hidden_sizes": [8] * 4, "depths": [1] * 4}
+    backbone |= {"layer_type": "basic", "out_features": stages}
+    sizes = {f"{side}_{part}": 16 for side in ("encoder", "decoder") for part in ("ffn_dim",)}
+    config = AutoConfig.for_model(
+        "rt_detr",
+        backbone_config=backbone,
+        encoder_in_channels=[8] * 3,
+        decoder_in_channels=[16] * 3,
+        encoder_hidden_dim=16,
+        d_model=16,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        decoder_layers=1,
+        num_queries=20,
+        num_denoising=0,
+        id2label={0: "person", 1: "N/A", 2: "teddy bear"},
+        label2id={"person": 0, "N/A": 1, "teddy bear": 2},
+        **sizes,
+    )
+    torch.manual_seed(0)
+    AutoModelForObjectDetection.from_config(config).save_pretrained(tmp_path)
+    RTDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    critic = load("detr", weights=str(tmp_path), threshold=0.3)
+    assert critic.name == f"detr:{tmp_path.name}"
+    assert critic.object_names == ("person", "teddy bear")
+    assert critic.max_count == 20
+    assert critic.counts(torch.rand(1, 3, 50, 70), ["teddy bears"]).shape == (1, 1)
+
+
+def test_owl_refuses_another_kind_of_model() -> None:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from critics.detectors.owl import OwlCritic
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = CLIPTextModel(CLIPTextConfig(vocab_size=99, **sizes))
+    with pytest.raises(ValueError, match="owlv2 or owlvit is read here"):
+        OwlCritic(model, None, None, name="clip")
+
+
+def test_torchvision_names_its_detectors_and_their_weights() -> None:
+    with pytest.raises(ValueError, match=r"no detector 'yolo'; available: .*retinanet"):
+        load("torchvision", weights="yolo")
+    with pytest.raises(ValueError, match=r"no weights 'V9'; available: COCO_V1"):
+        load("torchvision", weights="ssd300_vgg16", revision="V9")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected", "left", "top"),
+    [
+        ((128, 128), 128, (128, 128), 0, 0),
+        ((100, 200), 128, (64, 128), 0, 0),
+        ((90, 120), 128, (96, 128), 0, 0),
+        ((64, 64), 640, (640, 640), 0, 0),
+        ((480, 500), 640, (640, 640), 0, 13),
+        ((333, 500), 640, (448, 640), 0, 11),
+    ],
+)
+def test_the_letterbox_is_ultralytics_own(
+    shape: tuple[int, int], size: int, expected: tuple[int, int], left: int, top: int
+) -> None:
+    import numpy as np
+    from ultralytics.data.augment import LetterBox
+
+    squares, _, found_left, found_top = letterbox(torch.full((1, 3, *shape), 0.5), size, 32)
+    stock = LetterBox(size, auto=True, stride=32)(image=np.full((*shape, 3), 128, np.uint8))
+    assert squares.shape[-2:] == stock.shape[:2] == expected
+    assert (found_left, found_top) == (left, top)
+    padded = torch.from_numpy(stock[..., 0] == 114)
+    torch.testing.assert_close((squares[0, 0] - 114 / 255).abs() < 1e-4, padded)

@@ -1,0 +1,179 @@
+"""Panels of critics, and a detector's count with a density map's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from critics.base import Critic, Proposals
+from critics.density import build
+from critics.detectors.density import DensityCritic
+from critics.dynamic_scale import DynamicScaleCritic
+from critics.ensemble import EnsembleCritic
+from critics.losses import LOSSES, density, dynamic_scale
+
+NAMES = ("apple", "dog")
+
+
+class Stripes(Critic):
+    """Finds an apple in every column of pixels brighter than a half; a hand-made detector."""
+
+    object_names = NAMES
+    nms_iou = None
+    margin = 0.2
+
+    def __init__(self, name: str, gain: float = 8.0, differentiable: bool = True) -> None:
+        self.name = name
+        self.gain = gain
+        self.differentiable = differentiable
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        columns = tuple(self.column(name) for name in object_names)
+        if not self.differentiable:
+            images = images.detach()
+        logits = (images.mean((1, 2)) - 0.5) * self.gain
+        both = torch.stack([logits, torch.full_like(logits, -9)], -1)
+        return Proposals(images.new_zeros(*logits.shape, 4), both, columns)
+
+
+def picture(count: int) -> Tensor:
+    image = torch.full((1, 3, 16, 16), 0.2)
+    image[..., :count] = 0.9
+    return image
+
+
+@pytest.fixture(scope="module")
+def counter() -> DensityCritic:
+    torch.manual_seed(0)
+    network = build(len(NAMES))
+    with torch.no_grad():
+        network.head.weight *= 30
+        network.head.bias += 4
+    return DensityCritic(network, NAMES)
+
+
+def test_the_loss_and_the_soft_count_are_weighted_means_and_the_margin_is_the_smallest() -> None:
+    first, second = Stripes("a", gain=8), Stripes("b", gain=2)
+    panel = EnsembleCritic([first, second], [3.0, 1.0])
+    images, wanted = picture(5), {"apple": 4}
+    one, other, both = (critic.assess(images, wanted, LOSSES["l1"]) for critic in (first, second, panel))
+    torch.testing.assert_close(both.loss, 0.75 * one.loss + 0.25 * other.loss)
+    torch.testing.assert_close(both.soft_counts, 0.75 * one.soft_counts + 0.25 * other.soft_counts)
+    torch.testing.assert_close(both.margin, torch.minimum(one.margin, other.margin))
+
+
+def test_the_hard_count_is_the_weighted_median() -> None:
+    blind, sharp, keen = Stripes("blind", gain=-0.1), Stripes("sharp"), Stripes("keen")
+    images = picture(3)
+    assert blind.counts(images, ["apple"]).tolist() == [[13]]
+    assert EnsembleCritic([blind, sharp, keen]).counts(images, ["apple", "dog"]).tolist() == [[3, 0]]
+    assert EnsembleCritic([blind, sharp], [1, 3]).counts(images, ["apple"]).tolist() == [[3]]
+    assert EnsembleCritic([blind, sharp], [3, 1]).counts(images, ["apple"]).tolist() == [[13]]
+
+
+def test_records_name_every_member_and_its_weight() -> None:
+    assert EnsembleCritic([Stripes("yolo"), Stripes("owl")], [3, 1]).name == "0.75 yolo + 0.25 owl"
+
+
+@pytest.mark.parametrize(
+    ("names", "weights"), [([], None), (["a"], [0.0]), (["a", "b"], [1.0]), (["a", "a"], None), (["a"], [-1.0])]
+)
+def test_a_panel_that_makes_no_sense_is_refused(names: list[str], weights: list[float] | None) -> None:
+    with pytest.raises(ValueError, match="different critics and a weight above 0"):
+        EnsembleCritic([Stripes(name) for name in names], weights)
+
+
+def test_a_panel_knows_what_all_its_members_know() -> None:
+    other = Stripes("other")
+    other.object_names = ("apple", "cat")
+    panel = EnsembleCritic([Stripes("one"), other])
+    assert panel.object_names == ("apple",)
+    assert panel.column("apples") == 0
+    with pytest.raises(ValueError, match="other has no class for 'dog'"):
+        panel.column("dog")
+
+
+def test_a_density_critic_counts_the_sum_of_its_map(counter: DensityCritic) -> None:
+    images = torch.rand(3, 3, 64, 48, generator=torch.Generator().manual_seed(0))
+    sums = counter.counter(images).sum((2, 3))
+    found = counter.assess(images, {"dog": 2, "apple": 1}, LOSSES["margin"])
+    torch.testing.assert_close(found.soft_counts, sums[:, [1, 0]])
+    assert torch.equal(found.counts, sums[:, [1, 0]].round().long())
+    assert torch.equal(counter.counts(images, ["dogs", "apple"]), found.counts)
+    torch.testing.assert_close(found.loss, (sums[:, 1] - 2).abs() + (sums[:, 0] - 1).abs())
+
+
+def test_a_density_margin_is_positive_where_the_rounded_sum_is_right_and_1_where_it_is_near(
+    counter: DensityCritic,
+) -> None:
+    images = (
+        torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        * torch.linspace(0, 1, 8)[:, None, None, None]
+    )
+    sums = counter.counter(images).sum((2, 3))[:, 0]
+    for target_count in range(int(sums.max()) + 2):
+        margin = counter.assess(images, {"apple": target_count}, LOSSES["margin"]).margin
+        torch.testing.assert_close(margin > 0, sums.round() == target_count)
+        torch.testing.assert_close(margin >= 1, (sums - target_count).abs() <= counter.margin)
+
+
+def test_a_density_critic_has_no_candidates(counter: DensityCritic) -> None:
+    with pytest.raises(TypeError, match="counts without detecting"):
+        counter.candidates(picture(1), ["apple"])
+
+
+def test_the_density_loss_is_the_distance_of_the_scaled_sum() -> None:
+    total = torch.tensor([12.0, 3.0], requires_grad=True)
+    value = density(total, 5, torch.tensor([2.0, 1.0]))
+    assert value.tolist() == [1, 2]
+    assert torch.autograd.grad(value.sum(), total)[0].tolist() == [0.5, -1]
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "expected"),
+    [(12.0, 4, 3.0), (2.0, 8, 0.25), (0.0, 5, 0.1), (7.0, 0, 1.0), (0.0, 0, 1.0)],
+)
+def test_the_dynamic_scale_never_divides_by_zero(total: float, count: int, expected: float) -> None:
+    scale = dynamic_scale(torch.tensor([total]), torch.tensor([count]))
+    assert scale.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_the_value_is_the_detectors_and_the_gradient_the_density_maps(counter: DensityCritic, count: int) -> None:
+    detector = Stripes("stripes", differentiable=False)
+    critic = DynamicScaleCritic(detector, counter)
+    images = picture(count).requires_grad_(True)
+    found = critic.assess(images, {"apple": 9}, LOSSES["margin"])
+    assert found.counts.tolist() == [[count]]
+    assert found.soft_counts.detach().tolist() == [[count]]
+    assert found.loss.tolist() == [9 - count]
+    (gradient,) = torch.autograd.grad(found.loss.sum(), images)
+    total = counter.maps(images, ["apple"]).sum((1, 2, 3))
+    scale = dynamic_scale(total, torch.tensor([count]))
+    (expected,) = torch.autograd.grad((total / scale).sum(), images)
+    torch.testing.assert_close(gradient, -expected)
+    assert gradient.abs().max() > 0
+
+
+def test_descent_by_a_density_map_reaches_a_blind_detectors_count() -> None:
+    class Bright(DensityCritic):
+        """Its density is brightness."""
+
+        def maps(self, images: Tensor, object_names: Sequence[str], *, others: bool = False) -> Tensor:
+            return images.mean((1, 2), keepdim=True).relu().expand(-1, len(object_names), -1, -1)
+
+    critic = DynamicScaleCritic(Stripes("stripes", differentiable=False), Bright(build(2), NAMES))
+    ramp = torch.linspace(0.0, 0.48, 16).expand(1, 3, 16, 16)
+    images = ramp.clone().requires_grad_(True)
+    optimizer = torch.optim.SGD([images], lr=0.3)
+    for _ in range(200):
+        found = critic.assess(images, {"apple": 6}, LOSSES["l1"])
+        if found.counts.item() == 6:
+            return
+        optimizer.zero_grad()
+        found.loss.sum().backward()
+        optimizer.step()
+    pytest.fail(f"stopped at {found.counts.item()}")
