@@ -122,6 +122,16 @@ def comparison(records: Sequence[Record], method: str, baseline: str) -> str:
     return f"{method} against {baseline}: {won} won, {lost} lost of {len(cases)}, exact McNemar p = {p:.3g}"
 
 
+def report(records: Sequence[Record]) -> None:
+    """Print every table."""
+    methods = list(dict.fromkeys(record.method for record in records))
+    print(table(records, methods), end="\n\n")
+    print(costs(records, methods), end="\n\n")
+    for baseline in ("search", "noise"):
+        if baseline in methods and "auto" in methods:
+            print(comparison(records, "auto", baseline))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.counting", description=__doc__)
@@ -134,7 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--backbone", default="miniature")
     parser.add_argument("--purpose", choices=("reporting", "tuning"), default="reporting")
     parser.add_argument("--out", type=Path, help="write one JSON record per line here")
+    parser.add_argument("--read", type=Path, nargs="+", help="measure nothing: print the tables of these records")
     options = parser.parse_args(arguments)
+    if options.read:
+        lines = [line for path in options.read for line in path.read_text().splitlines()]
+        report([Record(**json.loads(line)) for line in lines])
+        return 0
     torch.set_num_threads(options.threads)
     first, last = (int(end) for end in options.counts.split("-"))
     counts = range(max(first, 2) if options.two_kinds else first, last + 1)
@@ -155,11 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"Exact count by the judge {models.judge.name} in % [95 % interval]; critics {critics}; "
         f"{options.purpose} seeds; budget {options.seconds} s an image, {options.threads} threads\n"
     )
-    print(table(records, methods), end="\n\n")
-    print(costs(records, methods), end="\n\n")
-    for baseline in ("search", "noise"):
-        if baseline in methods and "auto" in methods:
-            print(comparison(records, "auto", baseline))
+    report(records)
     return 0
 
 

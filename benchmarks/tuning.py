@@ -7,10 +7,12 @@ pictures within the same budget of model evaluations, and what of it was spent. 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -21,6 +23,7 @@ from countgen.auto import AutoSettings, search_and_refine
 from countgen.noise import NoiseSettings, optimize_noise
 from countgen.search import SearchSettings, search_seeds
 from countgen.step import Budget, Step
+from critics import Critic
 
 Optimiser = Callable[..., object]
 
@@ -41,6 +44,18 @@ def _auto_noise(**changes: object) -> Optimiser:
     return _auto(noise=replace(AutoSettings().noise, **changes))  # type: ignore[arg-type]
 
 
+def _margins(*margins: float) -> Optimiser:
+    """`auto` with as many of the critics as margins are given."""
+
+    def optimiser(backbone: Any, critics: Sequence[Critic], *rest: Any) -> object:
+        asking = [copy.copy(critic) for critic in critics[: len(margins)]]
+        for critic, margin in zip(asking, margins, strict=True):
+            critic.margin = margin
+        return search_and_refine(backbone, asking, *rest)
+
+    return optimiser
+
+
 SWEEPS: dict[str, dict[str, Optimiser]] = {
     "loss": {loss: _noise(loss=loss) for loss in ("l1", "d2d", "margin")},
     "optimizer": {
@@ -57,6 +72,10 @@ SWEEPS: dict[str, dict[str, Optimiser]] = {
         "lmn 0.001, prior 10": _noise(parametrisation="lmn", learning_rate=1e-3, prior_power=10),
     },
     "clip": {f"norm {norm:g}": _noise(max_grad_norm=norm) for norm in (0.1, 1, 10, 100)},
+    "margins": {
+        " + ".join(f"{margin:g}" for margin in margins): _margins(*margins)
+        for margins in ((0.85,), (1.5,), (0.5, 0.25), (0.85, 0.1), (1.2, 0.05))
+    },
     "batch": {f"first {a}, then {b}": _search(first_batch_size=a, batch_size=b) for a, b in ((2, 4), (4, 8), (8, 8))},
     "searches": {f"{number} before refining": _auto(num_searches=number) for number in (1, 2, 3, 5)},
     "refined": {f"{number} together": _auto(num_refined=number) for number in (1, 2, 3, 4)},

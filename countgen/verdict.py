@@ -67,25 +67,30 @@ def examine(
     """
     total = images.new_zeros(len(images), dtype=torch.float32)
     target_counts = {target.object_name: target.target_count for target in targets}
-    margins, first = [], None
+    margins: list[Tensor] = []
+    first = None
     for critic in critics:
-        for view in views:
-            seen, eye = through(view, images, critic)
-            assessment = eye.assess(seen, target_counts, loss)
-            total = total + assessment.loss / len(views)
-            margins.append(assessment.margin)
+        for scale in dict.fromkeys(view.scale for view in views):
+            # Views of one size share a forward pass.
+            seen = [_seen(view, images) for view in views if view.scale == scale]
+            assessment = _at(critic, scale).assess(torch.cat(seen), target_counts, loss)
+            total = total + assessment.loss.unflatten(0, (len(seen), -1)).sum(0) / len(views)
+            margins += assessment.margin.chunk(len(seen))
             first = first or assessment
     if first is None:
         raise ValueError(f"examine needs at least one critic and one view, got {len(critics)} and {len(views)}")
-    return Verdict(total, first.soft_counts.detach(), first.counts, torch.stack(margins, 1).amin(1))
+    own = slice(len(images))
+    return Verdict(total, first.soft_counts[own].detach(), first.counts[own], torch.stack(margins, 1).amin(1))
 
 
-def through(view: View, images: Tensor, critic: Critic) -> tuple[Tensor, Critic]:
-    """The pictures as a view shows them, and the critic as it looks at them."""
-    return images.flip(-1) if view.mirror else images, critic if view.scale == 1 else critic.at_scale(view.scale)
+def _seen(view: View, images: Tensor) -> Tensor:
+    return images.flip(-1) if view.mirror else images
+
+
+def _at(critic: Critic, scale: float) -> Critic:
+    return critic if scale == 1 else critic.at_scale(scale)
 
 
 def look(critic: Critic, images: Tensor, object_names: Sequence[str], view: View) -> tuple[Candidates, ...]:
     """A detector's candidates on one view."""
-    seen, eye = through(view, images, critic)
-    return eye.candidates(seen, object_names)
+    return _at(critic, view.scale).candidates(_seen(view, images), object_names)
