@@ -13,6 +13,7 @@ from typing import NoReturn
 from app import doctor, generate
 from app.exit_codes import BAD_INPUT, INTERRUPTED
 from countgen import __version__
+from countgen.errors import CountGenError
 
 _COMMANDS = (generate, doctor)
 _EXIT_CODES = """\
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     # Bad input is a ValueError throughout, missing or unwritable files are OSErrors; anything else is a fault
     # of ours and keeps its traceback.
-    except (ValueError, OSError) as error:
+    except (CountGenError, ValueError, OSError) as error:
         if options.traceback:
             raise
         print(f"countgen: error: {' '.join(str(error).split())}", file=sys.stderr)

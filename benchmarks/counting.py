@@ -12,6 +12,7 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,13 +159,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models = countgen.load(options.backbone)
     measure("auto", cases[0], models, 10)  # the first run pays for lazy initialisation
     records = []
-    for done, case in enumerate(cases, start=1):
-        records += [measure(method, case, models, options.seconds) for method in methods]
-        if sys.stderr.isatty():
-            print(f"\r{done}/{len(cases)}", end="", file=sys.stderr)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(r.__dict__) + "\n" for r in records))
+    with ExitStack() as stack:
+        kept = None
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            kept = stack.enter_context(options.out.open("x"))  # earlier records are never overwritten
+        for done, case in enumerate(cases, start=1):
+            for method in methods:
+                records.append(measure(method, case, models, options.seconds))
+                if kept:
+                    print(json.dumps(records[-1].__dict__), file=kept, flush=True)
+            if sys.stderr.isatty():
+                print(f"\r{done}/{len(cases)}", end="", file=sys.stderr)
     critics = ", ".join(critic.name for critic in models.critics)
     print(
         f"Exact count by the judge {models.judge.name} in % [95 % interval]; critics {critics}; "

@@ -10,9 +10,12 @@ import torch
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.noise import NoiseSettings, refine
 from countgen.prompts import Target
-from countgen.search import Accept, SearchSettings, confirmed, draw
+from countgen.search import Accept, SearchSettings, confirmed, draw, worth_showing
 from countgen.step import Budget, Step
 from critics.base import Critic
+
+MOST_WAITING = 24
+"""Candidates kept for a later refinement; on a long run better ones keep coming."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,21 @@ def search_and_refine(
     waiting: list[Step] = []
     index = 0
     for number, seeds in enumerate(settings.search.batches(seed), start=1):
-        drawn = sorted(
-            draw(backbone, critics, embeds, targets, seeds, budget, settings.search, index),
-            key=lambda step: step.rank,
-            reverse=True,
-        )
-        yield drawn[0]
-        if accept(drawn[0]) or not budget.left:
+        drawn = draw(backbone, critics, embeds, targets, seeds, budget, settings.search, index)
+        for step in worth_showing(drawn):
+            yield step
+            if accept(step):
+                return
+        if not budget.left:
             return
         index += 1
         # One that is confirmed and yet not accepted has nothing left to refine.
         waiting = sorted((s for s in (*waiting, *drawn) if not s.confirmed), key=lambda s: s.rank, reverse=True)
         if number % settings.num_searches:
             continue
-        chosen, waiting = waiting[: settings.num_refined], waiting[settings.num_refined :]
+        chosen, waiting = waiting[: settings.num_refined], waiting[settings.num_refined : MOST_WAITING]
+        if not chosen:
+            continue
         latents = torch.stack([step.latents for step in chosen])
         chosen_seeds = [step.seed for step in chosen]
         for step in refine(backbone, critics, embeds, targets, latents, chosen_seeds, budget, settings.noise, index):

@@ -63,14 +63,15 @@ class EagerIteration:
         self._draft = draft
 
     def look(self, latents: Tensor) -> tuple[Tensor, Verdict]:
-        self._latents = latents.detach().requires_grad_(True)
-        images = self._backbone.render(self._latents, self._embeds, self._seeds, draft=self._draft)
-        verdict = self._question.ask(images)
+        with torch.enable_grad():
+            self._latents = latents.detach().requires_grad_(True)
+            images = self._backbone.render(self._latents, self._embeds, self._seeds, draft=self._draft)
+            verdict = self._question.ask(images)
         self._loss = verdict.loss
         return images.detach(), replace(verdict, loss=verdict.loss.detach())
 
     def gradient(self) -> Tensor:
-        return torch.autograd.grad(self._loss.sum(), self._latents)[0]
+        return torch.autograd.grad(self._loss, self._latents, torch.ones_like(self._loss))[0]
 
 
 class CapturedIteration:

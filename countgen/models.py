@@ -9,6 +9,7 @@ import torch
 import critics as critic_files
 from countgen import backbones, miniature
 from countgen.backbones import Backbone
+from countgen.backbones.registry import find
 from countgen.prompts import Target
 from critics import Critic
 
@@ -31,12 +32,18 @@ class Models:
         """Refuse targets that a detector cannot count.
 
         Raises:
-            ValueError: an object without a class, or more objects than a detector returns.
+            ValueError: an object without a class, two objects of one class, or more objects than a detector returns.
         """
         for critic in (*self.critics, self.judge):
+            classes: dict[int | str, str] = {}
             for target in targets:
-                if critic.object_names is not None:
-                    critic.column(target.object_name)
+                own = target.object_name if critic.object_names is None else critic.column(target.object_name)
+                if own in classes:
+                    raise ValueError(
+                        f"{classes[own]!r} and {target.object_name!r} are one class of {critic.name}; "
+                        "give them one count"
+                    )
+                classes[own] = target.object_name
                 if target.target_count > critic.max_count:
                     raise ValueError(
                         f"{critic.name} returns at most {critic.max_count} objects, "
@@ -71,6 +78,7 @@ def load(
             were given or without a tiny decoder for drafts, or a device whose memory will not do.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    find(backbone)
     if backbone.startswith("miniature"):
         critics = critics or miniature.CRITICS
         judge = judge or miniature.JUDGE
@@ -85,7 +93,14 @@ def load(
     loaded = tuple(load_critic(name, device) for name in critics)
     if memory == "low":
         loaded = tuple(no_larger(critic, max(drawing.height, drawing.width)) for critic in loaded)
-    return Models(drawing, loaded, load_critic(judge, device))
+    judging = load_critic(judge, device)
+    for critic in loaded:
+        if type(critic) is type(judging):
+            raise ValueError(
+                f"the judge {judging.name} is of the same architecture as the critic {critic.name}; "
+                "what fools one fools the other: name a judge of another kind"
+            )
+    return Models(drawing, loaded, judging)
 
 
 def no_larger(critic: Critic, side: int) -> Critic:

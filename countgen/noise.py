@@ -145,7 +145,8 @@ def refine(
     last_index = first_index + settings.num_optimization_steps - 1
     highest = -math.inf
     for index in range(first_index, last_index + 1):
-        moved = start()
+        with torch.enable_grad():  # the caller may iterate under no_grad
+            moved = start()
         latents = moved.detach().requires_grad_(True)
         images, verdict = iteration.look(latents)
         budget.evaluations += COST_WITH_GRADIENT * len(seeds)
@@ -160,10 +161,12 @@ def refine(
             yield shown
             if shown.confirmed:
                 return
-        if best.confirmed:  # of a draft that the VAE does not confirm, no gradient is left
+        # A draft that is confirmed, by the VAE or not, has no gradient left; after the last look none is needed.
+        if best.confirmed or index == last_index:
             return
         optimizer.zero_grad()
-        (settings.prior_weight * settings.prior_power * latent_prior(latents)).sum().backward()
+        with torch.enable_grad():
+            (settings.prior_weight * settings.prior_power * latent_prior(latents)).sum().backward()
         assert latents.grad is not None
         latents.grad += iteration.gradient()
         clip(latents, settings.max_grad_norm)

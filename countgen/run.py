@@ -37,7 +37,7 @@ class Result:
         confirmed: the critics agree on every view.
         method, seed: as asked.
         steps: candidates that were looked at, batches counted once.
-        evaluations, seconds: spent, without loading and judging.
+        evaluations, seconds: spent, without loading; judging counts where it steers.
         stopped: why it ended early, for a non-finite loss; otherwise None.
         recipe: JSON-able; everything that is needed to draw the picture again.
     """
@@ -111,27 +111,34 @@ class Run:
         self.until = until
         self.limits = (max_seconds, max_evaluations)
         self.best: Step | None = None
-        self.before: Tensor | None = None
         self.last: Step | None = None
         self.stopped: str | None = None
 
     def __iter__(self) -> Iterator[Step]:
+        budget = Budget(*self.limits)
         with torch.no_grad():
             embeds = self.models.backbone.encode_prompt(self.prompt)
-        budget = Budget(*self.limits)
+        accepted: Step | None = None
+
+        def accept(step: Step) -> bool:
+            return step is accepted
+
         arguments = (self.models.backbone, self.models.critics, embeds, self.targets, self.seed, budget)
         if self.method == "plain":
             steps = iter(draw(*arguments[:4], [self.seed], budget, SearchSettings()))
         elif self.method == "search":
-            steps = search_seeds(*arguments, SearchSettings(), self._accept)
+            steps = search_seeds(*arguments, SearchSettings(), accept)
         elif self.method == "noise":
-            steps = optimize_noise(*arguments, NoiseSettings(), self._accept)
+            steps = optimize_noise(*arguments, NoiseSettings(), accept)
         else:
-            steps = search_and_refine(*arguments, AutoSettings(), self._accept)
+            steps = search_and_refine(*arguments, AutoSettings(), accept)
         try:
             for step in steps:
                 self.last = step
-                if self.best is None or step.rank > self.best.rank:
+                # Judged before it is shown: what the judge accepts is kept, whatever ranked higher before.
+                if self._accept(step):
+                    self.best = accepted = step
+                elif self.best is None or step.rank > self.best.rank:
                     self.best = step
                 yield step
         except NonFiniteLossError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.errors import NonFiniteLossError
 from countgen.prompts import Target
 from countgen.step import Budget, Step
 from countgen.verdict import CONFIRMING, PLAIN, View, examine
@@ -65,15 +66,26 @@ def search_seeds(
     """Draw batches of seeds until a candidate is accepted or the budget is spent.
 
     Yields:
-        The best `Step` of each batch.
+        The best `Step` of each batch, and whatever else in it is confirmed.
+
+    Raises:
+        NonFiniteLossError: every loss of a batch is not a number; the message names the step.
     """
     settings = settings or SearchSettings()
     for index, seeds in enumerate(settings.batches(seed)):
         steps = draw(backbone, critics, embeds, targets, seeds, budget, settings, index)
-        best = max(steps, key=lambda step: step.rank)
-        yield best
-        if accept(best) or not budget.left:
+        for step in worth_showing(steps):
+            yield step
+            if accept(step):
+                return
+        if not budget.left:
             return
+
+
+def worth_showing(steps: Sequence[Step]) -> list[Step]:
+    """The best of a batch, and every other one that is confirmed, best first."""
+    ranked = sorted(steps, key=lambda step: step.rank, reverse=True)
+    return [step for step in ranked if step is ranked[0] or step.confirmed]
 
 
 @torch.no_grad()
@@ -92,6 +104,8 @@ def draw(
     images = backbone.render(latents, embeds, seeds)
     budget.evaluations += len(seeds)
     first = examine(images, targets, critics, PLAIN, LOSSES["margin"])
+    if not torch.isfinite(first.loss).any():
+        raise NonFiniteLossError(f"no loss of the batch is finite at step {index}; use float32 or another VAE")
     margin = first.margin.clone()
     right = margin > 0
     if right.any() and len(settings.views) > 1:
@@ -105,8 +119,9 @@ def draw(
             soft_counts=tuple(first.soft_counts[row].tolist()),
             counts=tuple(first.counts[row].tolist()),
             margin=float(margin[row]),
-            image=images[row],
-            latents=latents[row],
+            # Copies: a view would keep the whole batch in memory.
+            image=images[row].clone(),
+            latents=latents[row].clone(),
             evaluations=budget.evaluations,
             seconds=budget.seconds,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ class Step:
         index: 0, 1, ... within a run.
         phase: "search" where seeds are drawn, "refine" where gradients move the latents.
         seed: of the latents the candidate started from.
-        loss: the count loss, summed over critics, views and targets; what it optimises.
+        loss: the count loss, summed over critics and targets, averaged over the views looked at.
         soft_counts: for each target, the first critic's soft count on the picture as it is.
         counts: for each target, its hard count from the same forward pass.
         margin: the smallest distance, over critics, views and targets, between the threshold and a
@@ -51,6 +52,8 @@ class Step:
     @property
     def rank(self) -> float:
         """The higher, the better the candidate: right ones by their margin, above wrong ones by their loss."""
+        if not math.isfinite(self.loss):
+            return -math.inf
         return self.margin if self.margin > 0 else -self.loss
 
 
@@ -59,7 +62,7 @@ class Budget:
     """What a run may spend, and has spent; it ends when either limit is reached.
 
     Attributes:
-        max_seconds: wall clock from the first use; None for no limit.
+        max_seconds: wall clock from when the budget is made; None for no limit.
         max_evaluations: model evaluations; None for no limit.
     """
 

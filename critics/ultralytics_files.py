@@ -26,7 +26,7 @@ def import_ultralytics() -> None:
     os.environ.setdefault("YOLO_VERBOSE", "false")
     if "YOLO_CONFIG_DIR" not in os.environ:
         folder = Path(tempfile.gettempdir()) / f"countgen-ultralytics-{os.getuid() if hasattr(os, 'getuid') else 0}"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         os.environ["YOLO_CONFIG_DIR"] = str(folder)
     import ultralytics  # noqa: F401
 

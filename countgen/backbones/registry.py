@@ -32,6 +32,20 @@ def presets() -> dict[str, tuple[str, Preset]]:
     return found
 
 
+def find(name: str) -> tuple[str, Preset]:
+    """Family and preset of a name.
+
+    Raises:
+        ValueError: no such preset; near and available names are listed.
+    """
+    known = presets()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(f"unknown backbone {name!r}.{hint} Available: {', '.join(sorted(known))}")
+
+
 def load(
     name: str,
     *,
@@ -59,14 +73,9 @@ def load(
             family that has none; near and available names are listed.
         OSError: the repository is neither in the cache nor reachable (from diffusers).
     """
-    known = presets()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown backbone {name!r}.{hint} Available: {', '.join(sorted(known))}")
+    family, preset = find(name)
     if memory not in MEMORY:
         raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
-    family, preset = known[name]
     if repository is not None:
         changes = {"config": preset.repository, "repository": repository, **changes}
     preset = replace(preset, **changes)

@@ -111,6 +111,8 @@ class CenterNetCritic(Critic):
     threshold = 0.4
     nms_iou = 0.5
     one_class_per_box = True
+    # Peaks of 3x3 neighbourhoods on 32x32 cells.
+    max_count = 256
 
     def __init__(self, detector: CenterNet, object_names: Sequence[str]) -> None:
         self.detector = detector.eval().requires_grad_(False)

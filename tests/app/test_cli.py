@@ -59,7 +59,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         (["generate", "", "--count", "apple=7"], "the prompt is empty"),
         (["generate", "seven apples", "--device", "cuda:99"], "no device 'cuda:99' here"),
         (["generate", "seven apples", "--device", "toaster"], "no device 'toaster' here"),
-        (["generate", "seven apples", "--backbone", "minature"], "minature"),
+        (["generate", "seven apples", "--backbone", "minature"], "Did you mean miniature"),
         (["generate", "seven apples", "--judge", "miniature-yolo"], "judge"),
         (["generate", "seven unicorns"], "no class for 'unicorn'"),
         (["generate", "seven apples", "--seed", "9999999999"], "seed must be"),

@@ -112,7 +112,7 @@ def test_bad_options_say_what_is_accepted(models, options, message):
     [
         ("a photo of two aples", "nearest: apple"),
         ("a photo of two aeroplanes", "no class for"),
-        ("a photo of 999 apples", "at most 300"),
+        ("a photo of 999 apples", "returns at most"),
     ],
 )
 def test_what_the_detectors_cannot_count_is_refused(models, prompt, message):
@@ -124,3 +124,31 @@ def test_what_the_detectors_cannot_count_is_refused(models, prompt, message):
 def test_a_prompt_without_a_count_is_refused(models, prompt):
     with pytest.raises(CountGenError):
         countgen.Run(prompt, models)
+
+
+def test_until_judge_keeps_what_the_judge_accepts_whatever_ranked_higher(models, monkeypatch):
+    run = countgen.Run("a photo of two oranges", models, seed=4, until="judge", max_evaluations=200)
+    honest, asked = run._judge, []
+
+    def strict_at_first(image):
+        asked.append(image)
+        return (0,) if len(asked) == 1 else honest(image)
+
+    monkeypatch.setattr(run, "_judge", strict_at_first)
+    for _ in run:
+        pass
+    assert len(asked) > 1
+    assert not torch.equal(run.best.image, asked[0])
+    assert run.result().verified
+
+
+def test_a_run_under_no_grad_still_finds_its_gradient(models):
+    with torch.no_grad():
+        result = countgen.generate("a photo of fourteen cats", models, method="noise", seed=1, max_evaluations=8)
+    assert result.evaluations >= 8
+
+
+def test_two_names_of_one_class_are_refused(models):
+    targets = (countgen.Target("cat", 2), countgen.Target("kitten", 3))
+    with pytest.raises(ValueError, match="one class"):
+        countgen.Run("two cats and three kittens", models, targets=targets)

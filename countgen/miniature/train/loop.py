@@ -33,7 +33,7 @@ class StageSettings:
     Attributes:
         out: folder of the run; created, or continued where it holds a checkpoint.
         device: "cuda" or "cpu".
-        seconds: wall-clock budget of the training steps over all sessions of this folder, or None.
+        seconds: wall-clock budget of the training steps over all runs in this folder, or None.
         iterations: budget in iterations, or None. At least one budget is set; the nearer one rules.
         batch_size: images a step; None takes the stage's own.
         seed: of weights, data and noise.
