@@ -20,9 +20,9 @@ PROMPTS = (
     "a photo of seven apples",
     "a photo of nine butterflies in the snow",
     "a photo of five cats and three dogs",
-    "a photo of twelve clocks",
+    "a photo of ten strawberries",
 )
-SEED = 3
+SEED = 4
 GAP = 8
 
 
