@@ -1,0 +1,248 @@
+"""What an evaluation writes down: one JSON line per image, appended, never changed."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from countgen.errors import CountGenError
+from countgen.prompts import Target
+
+SCHEMA = 1
+RECORDS = "records.jsonl"
+SETTINGS = "settings.json"
+_TIMED = ("seconds", "peak_bytes")
+
+Box = tuple[int, int, int, int]
+
+
+class RunFolderError(CountGenError, ValueError):
+    """A run folder that cannot be used as asked: no run, in use, of other settings, or damaged."""
+
+
+class RecordWriteError(CountGenError, OSError):
+    """A record could not be written; all earlier ones are as they were."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of an evaluation, or one that failed.
+
+    Attributes:
+        schema: of this line, `SCHEMA`.
+        key: names the case by its content: the same case has the same key in every run.
+        suite, level: where the prompt comes from, and "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond".
+        prompt, targets, seed: what was asked; a refined prompt is in the picture's recipe.
+        backbone, method, critics: what drew and steered.
+        judges: what counted, and steered nothing; the first one decides.
+        status: "done" or "failed".
+        error: why it failed; None when done.
+        critic_counts: of the first critic, per target; empty when failed, as all that follows.
+        judge_counts: by judge, per target.
+        confidence: by judge, the mean class probability of the boxes it counted, 0 where it counted none.
+        boxes: by judge, what it counted, absolute-pixel xyxy; empty for judges that count without detecting.
+        confirmed: the critics agree on every view.
+        trace: (evaluations, seconds, right by the first judge) whenever the best candidate changed; judged afterwards.
+        evaluations, seconds: spent on the image, without loading and judging.
+        peak_bytes: of memory while it was drawn: the device's on CUDA, otherwise the process's; None if unknown.
+        image, before: paths of the picture and of the untouched one, relative to the run folder; None when failed.
+    """
+
+    schema: int
+    key: str
+    suite: str
+    level: str
+    prompt: str
+    targets: tuple[Target, ...]
+    seed: int
+    backbone: str
+    method: str
+    critics: tuple[str, ...]
+    judges: tuple[str, ...]
+    status: str
+    error: str | None
+    critic_counts: tuple[int, ...]
+    judge_counts: dict[str, tuple[int, ...]]
+    confidence: dict[str, float]
+    boxes: dict[str, tuple[Box, ...]]
+    confirmed: bool
+    trace: tuple[tuple[int, float, bool], ...]
+    evaluations: int
+    seconds: float
+    peak_bytes: int | None
+    image: str | None
+    before: str | None
+
+
+def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
+    """Settings and records of a run, finished or not; one record per case, the latest.
+
+    Raises:
+        RunFolderError: no run, or a damaged line; a last line that is still being written is left out.
+    """
+    path = Path(folder) / SETTINGS
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunFolderError(
+            f"{folder} is no run: it has no {SETTINGS}; give a folder that an evaluation wrote"
+        ) from error
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from error
+    return settings, read_records(Path(folder) / RECORDS)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Records of a file, in its order; of several of one case the latest. None where there is no file.
+
+    Raises:
+        RunFolderError: a damaged line before the last.
+    """
+    whole, _ = split_torn(path.read_bytes() if path.exists() else b"")
+    latest: dict[str, Record] = {}
+    collecting = gc.isenabled()
+    gc.disable()  # it would walk the growing records again and again, for twice the time
+    try:
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                record = from_document(json.loads(line))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise _damaged(path, number, error) from error
+            latest[record.key] = record
+    finally:
+        if collecting:
+            gc.enable()
+    return list(latest.values())
+
+
+def split_torn(content: bytes) -> tuple[bytes, bytes]:
+    """Whole lines, and what a kill or a power cut left of the last one: nothing where it lacks its newline only."""
+    end = content.rfind(b"\n") + 1
+    tail = content[end:]
+    try:
+        if isinstance(json.loads(tail), dict):
+            return content + b"\n", b""
+    except ValueError:
+        pass
+    return content[:end], tail
+
+
+def _damaged(path: Path, number: int, error: Exception) -> RunFolderError:
+    reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+    return RunFolderError(
+        f"{path}, line {number} is no record of schema {SCHEMA}: {reason}; "
+        "take that line out of the file, and the run does its case again"
+    )
+
+
+def to_line(record: Record) -> bytes:
+    """A record as one line of JSON, with its newline."""
+    return _line(_to_document(record))
+
+
+def _line(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _to_document(record: Record) -> dict[str, Any]:
+    return asdict(record) | {"targets": {t.object_name: t.target_count for t in record.targets}}
+
+
+def from_document(document: dict[str, Any]) -> Record:
+    """A record from what JSON holds of it.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: something else.
+    """
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"it has schema {document['schema']}")
+    return Record(
+        **document
+        | {
+            "targets": _targets(tuple(document["targets"].items())),
+            "critics": tuple(document["critics"]),
+            "judges": tuple(document["judges"]),
+            "critic_counts": tuple(document["critic_counts"]),
+            "judge_counts": {judge: tuple(counts) for judge, counts in document["judge_counts"].items()},
+            "boxes": {judge: tuple(map(tuple, boxes)) for judge, boxes in document["boxes"].items()},
+            "trace": tuple(map(tuple, document["trace"])),
+        }
+    )
+
+
+@lru_cache(maxsize=1024)
+def _targets(counts: tuple[tuple[str, int], ...]) -> tuple[Target, ...]:
+    return tuple(Target(*count) for count in counts)
+
+
+def table(records: Iterable[Record]) -> bytes:
+    """What a run found, without what the clock said: byte-equal for equal runs.
+
+    Returns:
+        JSON lines, ordered by key.
+    """
+    lines = []
+    for record in sorted(records, key=lambda one: one.key):
+        document = {name: value for name, value in _to_document(record).items() if name not in _TIMED}
+        lines.append(_line(document | {"trace": [(evaluations, right) for evaluations, _, right in record.trace]}))
+    return b"".join(lines)
+
+
+class RecordFile:
+    """Appends records to a file; each is on the disk when `append` returns.
+
+    What a kill left of a last record is cut off first. Use it as a context manager.
+
+    Raises:
+        RecordWriteError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            content = path.read_bytes() if path.exists() else b""
+            whole, _ = split_torn(content)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._size = len(whole)
+            if whole != content:
+                # A record that lacks only its newline gets it; a torn one goes.
+                os.ftruncate(self._file, min(len(whole), len(content)))
+                os.pwrite(self._file, whole[len(content) :], len(content))
+                os.fsync(self._file)
+        except OSError as error:
+            raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
+
+    def __enter__(self) -> RecordFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def append(self, record: Record) -> None:
+        """Write a record whole or not at all.
+
+        Raises:
+            RecordWriteError: the disk is full or failed.
+        """
+        line = to_line(record)
+        try:
+            written = 0
+            while written < len(line):
+                written += os.pwrite(self._file, line[written:], self._size + written)
+            os.fsync(self._file)
+        except OSError as error:
+            with suppress(OSError):  # half a record is cut off when the file is opened next
+                os.ftruncate(self._file, self._size)
+            raise RecordWriteError(
+                error.errno,
+                f"cannot write to {self.path}: {error.strerror}; make room and give the same command again, "
+                "what is finished is kept",
+            ) from error
+        self._size += len(line)

@@ -1,0 +1,93 @@
+"""The same run by every engine, and on Ray with a worker that is killed."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.engines import local, ray_cluster
+from benchmarks.plan import Case, RunSettings, cases
+from benchmarks.records import read_run, table
+from benchmarks.reliability import settings
+from benchmarks.run import evaluate
+from benchmarks.worker import Outcome
+
+pytest.importorskip("ray")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves the pipes of its processes to the collector
+def test_ray_with_a_killed_worker_loses_nothing_and_equals_the_local_engine(tmp_path: Path) -> None:
+    asked = settings(6)
+    killed: list[int] = []
+
+    def attempts(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
+        for outcome in ray_cluster.attempts(cases, settings, workers=2):
+            if not killed:
+                killed.append(outcome.process)
+                os.kill(outcome.process, signal.SIGKILL)  # it draws its next image already
+            yield outcome
+
+    assert evaluate(asked, tmp_path / "local", local.attempts, quiet=True).done == 6
+    assert evaluate(asked, tmp_path / "ray", attempts, quiet=True).done == 6
+    assert killed[0] != os.getpid()
+    assert len((tmp_path / "ray" / "records.jsonl").read_bytes().splitlines()) == 6
+    assert table(read_run(tmp_path / "ray")[1]) == table(read_run(tmp_path / "local")[1])
+    for path in (tmp_path / "local" / "images").iterdir():
+        assert (tmp_path / "ray" / "images" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_ray_refuses_what_it_cannot_run() -> None:
+    asked = settings(1)
+    with pytest.raises(ValueError, match="at least one worker"):
+        next(ray_cluster.attempts(cases(asked), asked, workers=0))
+    assert not list(ray_cluster.attempts([], asked, workers=1))
+
+
+# The workers below import no torch, so that they start at once; the processes and their deaths are real.
+LIGHT_SETTINGS = SimpleNamespace(device="cpu")
+
+
+def light_cases(number: int) -> list[Any]:
+    return [SimpleNamespace(key=str(k), backbone="none") for k in range(number)]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_case_that_kills_every_worker_is_recorded_as_failed_and_the_others_are_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Deadly:
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def process(self) -> int:
+            return os.getpid()
+
+        def attempt(self, case: Any) -> tuple[str, str]:
+            if case.key == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return case.key, "drawn"
+
+    monkeypatch.setattr(ray_cluster, "Worker", Deadly)
+    monkeypatch.setattr(ray_cluster, "failed", lambda case, _, error: (case.key, type(error).__name__))
+    outcomes: list[Any] = list(ray_cluster.attempts(light_cases(8), LIGHT_SETTINGS, workers=2))  # type: ignore[arg-type]
+    assert len(outcomes) == 8
+    assert {key for key, what in outcomes if what == "drawn"} == set("0234567")
+    assert dict(outcomes)["1"].startswith("Actor")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_models_that_no_ray_worker_can_load_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __init__(self, *_: Any) -> None:
+            raise ValueError("no such weights: none.pt")
+
+        def process(self) -> int:
+            return os.getpid()
+
+    monkeypatch.setattr(ray_cluster, "Worker", Broken)
+    with pytest.raises(ValueError, match=r"no worker could load its models: .*none\.pt"):
+        next(ray_cluster.attempts(light_cases(1), LIGHT_SETTINGS, workers=2))  # type: ignore[arg-type]

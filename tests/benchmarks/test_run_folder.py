@@ -1,0 +1,157 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.plan import RunSettings
+from benchmarks.records import RunFolderError, read_records, read_run
+from benchmarks.reliability import file_size_limit, settings
+from benchmarks.run_folder import RunFolder
+from benchmarks.worker import Outcome
+from countgen.images import read_recipe
+from tests.benchmarks.test_records import DONE
+
+PICTURE = Image.effect_noise((64, 64), 80).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def asked() -> RunSettings:
+    return settings(4)
+
+
+def outcome(number: int) -> Outcome:
+    key = f"{number:032x}"
+    record = replace(DONE, key=key, image=f"images/{key}.png", before=f"images/{key}-before.png")
+    return Outcome(record, PICTURE, PICTURE.copy(), {"seed": number}, os.getpid())
+
+
+def test_pictures_lie_where_their_record_says(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path / "a" / "b", asked) as folder:
+        folder.keep(outcome(1))
+    found, (record,) = read_run(tmp_path / "a" / "b")
+    assert found["suite"] == asked.suite
+    assert read_recipe(tmp_path / "a" / "b" / str(record.image)) == {"seed": 1}
+    assert (tmp_path / "a" / "b" / str(record.before)).is_file()
+
+
+def test_a_picture_that_is_drawn_again_leaves_no_twin(tmp_path: Path, asked: RunSettings) -> None:
+    for _ in range(2):
+        with RunFolder(tmp_path, asked) as folder:
+            folder.keep(outcome(1))
+    assert len(os.listdir(tmp_path / "images")) == 2
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, asked: RunSettings) -> None:
+    with (
+        RunFolder(tmp_path, asked),
+        pytest.raises(RunFolderError, match=f"in use by another run, process {os.getpid()}"),
+        RunFolder(tmp_path, asked),
+    ):
+        pass
+    with RunFolder(tmp_path, asked):
+        pass
+
+
+def test_the_lock_of_a_killed_run_is_no_obstacle(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked):
+        pass
+    script = (
+        "import fcntl, os, signal, sys\n"
+        "file = open(sys.argv[1], 'a')\n"
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "lock"], check=False)
+    assert done.returncode == -9
+    with RunFolder(tmp_path, asked):
+        pass
+
+
+def test_changed_settings_are_refused_by_name(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked) as folder:
+        folder.keep(outcome(1))
+    before = {path: path.read_bytes() for path in tmp_path.glob("*") if path.is_file() and path.name != "lock"}
+    changed = replace(asked, max_evaluations=7, methods=("plain", "auto"))
+    with pytest.raises(RunFolderError) as error, RunFolder(tmp_path, changed):
+        pass
+    assert "methods (there ['plain'], now ['plain', 'auto'])" in str(error.value)
+    assert "max_evaluations (there 1, now 7)" in str(error.value)
+    assert "suite" not in str(error.value)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_folder_without_results_takes_new_settings(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked):
+        pass
+    with RunFolder(tmp_path, replace(asked, max_evaluations=7)):
+        pass
+    assert read_run(tmp_path)[0]["max_evaluations"] == 7
+
+
+def test_records_without_settings_are_refused(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked) as folder:
+        folder.keep(outcome(1))
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(RunFolderError, match="cannot be read"), RunFolder(tmp_path, asked):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path, asked: RunSettings) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot write to the folder"), RunFolder(tmp_path / "file", asked):
+        pass
+
+
+def test_a_disk_that_fills_up_under_a_picture_costs_that_picture_only(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked) as folder:
+        folder.keep(outcome(1))
+        earlier = (tmp_path / "records.jsonl").read_bytes()
+        with file_size_limit(4000), pytest.raises(OSError, match=r"cannot write .*\.png"):
+            folder.keep(outcome(2))
+    assert (tmp_path / "records.jsonl").read_bytes() == earlier
+    assert len(os.listdir(tmp_path / "images")) == 2
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own, where this process may mount one."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_file_system_loses_nothing_that_is_finished(tmp_path: Path, asked: RunSettings) -> None:
+    with mounted(tmp_path / "small", "size=96k") as small:
+        kept: list[int] = []
+
+        def fill() -> None:
+            with RunFolder(small, asked) as folder:
+                for number in range(100):
+                    folder.keep(outcome(number))
+                    kept.append(number)
+
+        with pytest.raises(OSError, match="No space left"):
+            fill()
+        records = read_records(small / "records.jsonl")
+        assert len(records) == len(kept) > 0
+        assert all((small / str(record.image)).is_file() for record in records)
+
+
+def test_a_read_only_file_system_is_a_clear_error(tmp_path: Path, asked: RunSettings) -> None:
+    with (
+        mounted(tmp_path / "fixed", "ro,size=64k") as fixed,
+        pytest.raises(OSError, match=r"cannot write to the folder .*Read-only"),
+        RunFolder(fixed / "run", asked),
+    ):
+        pass
