@@ -20,7 +20,7 @@ import torch
 
 import countgen
 from benchmarks.cases import Case, one_kind, two_kinds
-from benchmarks.statistics import mcnemar_exact, wilson_interval
+from benchmarks.statistics import duel, rate
 
 GROUPS = (("1-5", 1, 5), ("6-10", 6, 10), ("11-12", 11, 12), ("13-15", 13, 15))
 
@@ -69,14 +69,6 @@ def measure(method: str, case: Case, models: countgen.Models, seconds: float) ->
     )
 
 
-def rate(hits: Sequence[bool]) -> str:
-    """Percentage with its 95 % Wilson interval."""
-    if not hits:
-        return "-"
-    low, high = wilson_interval(sum(hits), len(hits))
-    return f"{100 * sum(hits) / len(hits):.0f} [{100 * low:.0f}, {100 * high:.0f}]"
-
-
 def table(records: Sequence[Record], methods: Sequence[str]) -> str:
     """Markdown: a row per count and per group of counts, a column per method."""
     lines = ["| objects | n | " + " | ".join(methods) + " |", "| --- " * (len(methods) + 2) + "|"]
@@ -117,10 +109,11 @@ def comparison(records: Sequence[Record], method: str, baseline: str) -> str:
     right = {(r.method, r.prompt, r.seed): r.right for r in records}
     cases = sorted({(r.prompt, r.seed) for r in records})
     mine, other = [right[method, *case] for case in cases], [right[baseline, *case] for case in cases]
-    won = sum(a and not b for a, b in zip(mine, other, strict=True))
-    lost = sum(b and not a for a, b in zip(mine, other, strict=True))
-    p = mcnemar_exact(mine, other)
-    return f"{method} against {baseline}: {won} won, {lost} lost of {len(cases)}, exact McNemar p = {p:.3g}"
+    found = duel(mine, other)
+    return (
+        f"{method} against {baseline}: {found.won} won, {found.lost} lost of {found.cases}, "
+        f"exact McNemar p = {found.p_value:.3g}"
+    )
 
 
 def report(records: Sequence[Record]) -> None:

@@ -1,8 +1,10 @@
-"""Intervals and tests for shares of right images; pure functions on numpy arrays."""
+"""Intervals, tests and agreement of counts and of shares of right images; pure functions on numpy arrays."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -34,6 +36,37 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     return low, high
 
 
+def rate(hits: Sequence[bool]) -> str:
+    """Percentage with its 95 % Wilson interval, "97 [92, 99]"; "-" without cases."""
+    if not hits:
+        return "-"
+    low, high = wilson_interval(sum(hits), len(hits))
+    return f"{100 * sum(hits) / len(hits):.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two methods on the same cases.
+
+    Attributes:
+        cases: how many.
+        won, lost: cases that only the first, only the second got right.
+        p_value: of the two-sided exact McNemar test, in (0, 1].
+    """
+
+    cases: int
+    won: int
+    lost: int
+    p_value: float
+
+
+def duel(first: ArrayLike, second: ArrayLike) -> Duel:
+    """Compare two methods on the same cases by the exact McNemar test; takes what `mcnemar_exact` takes."""
+    p_value = mcnemar_exact(first, second)
+    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    return Duel(len(a), int((a & ~b).sum()), int((b & ~a).sum()), p_value)
+
+
 def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
     """Two-sided exact McNemar test of two methods on the same cases: the p-value, in (0, 1].
 
@@ -56,6 +89,44 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
     # Whole numbers up to the one division: no underflow, however many cases differ.
     tail = sum(math.comb(differing, k) for k in range(min(only_first, only_second) + 1))
     return min(1.0, 2 * tail / 2**differing)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for looking at several comparisons at once, in the order given.
+
+    Source: Holm 1979, step-down.
+    """
+    adjusted, floor = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = floor
+    return adjusted
+
+
+def cohen_kappa(first: ArrayLike, second: ArrayLike) -> float:
+    """Unweighted agreement of two raters beyond chance: 1 is perfect, 0 is chance, below 0 is worse.
+
+    NaN where chance alone agrees always (both raters say one and the same thing throughout), and without cases.
+
+    Args:
+        first, second: (N,) categories, for example counts; the same case at the same place.
+
+    Raises:
+        ValueError: different lengths, or more than one dimension.
+
+    Source: Cohen 1960.
+    """
+    a, b = np.asarray(first), np.asarray(second)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(f"expected two lists of the same length, got shapes {a.shape} and {b.shape}")
+    if not len(a):
+        return math.nan
+    _, index = np.unique(np.concatenate([a, b]), return_inverse=True)
+    number = int(index.max()) + 1
+    # Whole numbers until the end, so that perfect agreement is exactly 1.
+    chance = int(np.bincount(index[: len(a)], minlength=number) @ np.bincount(index[len(a) :], minlength=number))
+    agreeing, every = int((a == b).sum()) * len(a), len(a) ** 2
+    return math.nan if chance == every else (agreeing - chance) / (every - chance)
 
 
 def cluster_bootstrap(
@@ -90,11 +161,16 @@ def cluster_bootstrap(
     tail = (1 - _checked(confidence)) / 2
     _, index = np.unique(labels, return_inverse=True)
     sums, sizes = np.bincount(index, weights=numbers), np.bincount(index)
-    # How often each cluster is drawn says all; (num_resamples, clusters) draws need no copy of the values.
-    number = len(sizes)
-    times = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=num_resamples)
-    means = (times @ sums) / (times @ sizes)
-    low, high = np.quantile(means, (tail, 1 - tail))
+    # How often each cluster is drawn says all: the draws need no copy of the values. In blocks, because all of
+    # them at once would fill the memory where there are many clusters.
+    number, generator = len(sizes), np.random.default_rng(seed)
+    block = max(1, 4_000_000 // number)
+    means = []
+    for start in range(0, num_resamples, block):
+        draws = min(block, num_resamples - start)
+        times = generator.multinomial(number, np.full(number, 1 / number), size=draws)
+        means.append((times @ sums) / (times @ sizes))
+    low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
     return float(low), float(high)
 
 

@@ -1,10 +1,11 @@
 import math
+import tracemalloc
 from itertools import product
 
 import numpy as np
 import pytest
 
-from benchmarks.statistics import cluster_bootstrap, mcnemar_exact, wilson_interval
+from benchmarks.statistics import Duel, cluster_bootstrap, cohen_kappa, duel, holm, mcnemar_exact, rate, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_mcnemar_agrees_with_enumeration_of_all_sign_flips() -> None:
 
 
 def test_mcnemar_of_equal_methods_is_one() -> None:
-    assert mcnemar_exact([True, False], [True, False]) == 1.0
+    assert duel([True, False], [True, False]) == Duel(2, 0, 0, 1.0)
     assert mcnemar_exact([], []) == 1.0
 
 
@@ -63,6 +64,60 @@ def test_mcnemar_is_symmetric_and_survives_many_cases() -> None:
 def test_mcnemar_refuses_unpaired_cases() -> None:
     with pytest.raises(ValueError, match="same length"):
         mcnemar_exact([True], [True, False])
+
+
+def test_a_duel_counts_who_won_what() -> None:
+    found = duel([1, 1, 1, 0, 0], [1, 0, 0, 1, 0])
+    assert (found.cases, found.won, found.lost) == (5, 2, 1)
+
+
+def test_holm_agrees_with_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_rate_says_share_and_interval() -> None:
+    assert rate([True] * 9 + [False]) == "90 [60, 98]"
+    assert rate([]) == "-"
+
+
+def test_kappa_agrees_with_the_closed_form_of_a_two_by_two_table() -> None:
+    # 20 both yes, 5 and 10 apart, 15 both no: observed 0.7, chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5.
+    first = [1] * 25 + [0] * 25
+    second = [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15
+    assert cohen_kappa(first, second) == pytest.approx(0.4, abs=1e-12)
+
+
+def test_kappa_of_many_categories_agrees_with_its_definition() -> None:
+    generator = np.random.default_rng(6)
+    first = generator.integers(0, 7, size=300)
+    second = np.where(generator.random(300) < 0.6, first, generator.integers(0, 9, size=300))
+    observed = np.mean(first == second)
+    chance = sum(np.mean(first == k) * np.mean(second == k) for k in range(9))
+    assert cohen_kappa(first, second) == pytest.approx((observed - chance) / (1 - chance))
+    assert cohen_kappa(first, first) == 1.0
+
+
+def test_kappa_is_unknown_where_chance_agrees_always() -> None:
+    assert math.isnan(cohen_kappa([3, 3], [3, 3]))
+    assert math.isnan(cohen_kappa([], []))
+
+
+def test_kappa_refuses_unpaired_cases() -> None:
+    with pytest.raises(ValueError, match="same length"):
+        cohen_kappa([1], [1, 2])
+
+
+def test_bootstrap_of_many_clusters_keeps_the_memory_bounded() -> None:
+    tracemalloc.start()
+    try:
+        low, high = cluster_bootstrap(np.arange(20_000) % 2, np.arange(20_000), num_resamples=1_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.49 < low < 0.5 < high < 0.51
+    assert peak < 130 * 2**20  # all draws at once would take 160 MB
 
 
 def test_bootstrap_agrees_with_a_loop_that_copies_clusters() -> None:
