@@ -1,48 +1,88 @@
-"""Bytes that one optimisation iteration needs, per backbone: counted everywhere, and measured beside it on a GPU."""
+"""Bytes that an optimisation step of each published backbone needs: `python -m benchmarks.speed_memory`.
+
+Predicted from the full-size architectures on tensors without contents: no weights, no GPU, no download. On a GPU the
+peak of a step with random weights is measured beside it. `--out docs/memory.md` writes the page.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from benchmarks.speed_clock import GIB, forget, measure
-from benchmarks.speed_models import BuiltModel, build, build_critic
-from countgen.backbones.footprint import footprint
+from benchmarks.speed_models import MODELS, SIZES, BuiltModel, build, build_critic
+from countgen.backbones import presets
+from countgen.backbones.footprint import Footprint, footprint
 from countgen.iteration import EagerIteration, Question
 from countgen.prompts import Target
 from countgen.verdict import PLAIN
 
 HEADER = (
-    "| model | decoder | weights GiB | text encoders | activations, fast | low, at most | peak, fast | low |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| model | pixels | steps | decoder | weights | text encoders | kept, fast | kept, low | drawing one | "
+    "total, fast | total, low |"
 )
+PAGE = """\
+# Memory
+
+GiB that one optimisation step needs, batch 1, in each preset's half precision; printed by
+`python -m benchmarks.speed_memory`. {kind}
+The critic and the libraries' workspaces come on top: `countgen` leaves 1 GiB for them when it checks, before a run,
+whether it will fit.
+
+- **kept**: activations that wait for the backward. **fast** keeps all; **low** (`memory="low"`, `--memory low`) keeps
+  each block's input and computes the rest again, at most as listed. Several steps multiply it: that is why one-step
+  models are the ones to tune.
+- **drawing one**: activations of one picture without gradient (search, `plain`), about.
+- **total, fast** = weights + text encoders + kept; **total, low** = weights + kept, since the text encoders wait on
+  the CPU.
+- decoder **tiny**: gradients look through the preset's draft decoder (`--draft`); the full VAE draws what is shown.
+
+{table}
+"""
 
 
-def print_table(names: Sequence[str], size: str, device: torch.device) -> None:
-    """One line per model and decoder, batch 1, float16, critic not counted.
-
-    The peaks are torch's, of an eager iteration with a critic and without text encoders; a CPU has none, and says so.
-    """
-    print(HEADER)
-    for name in names:
-        counted = build(name, size, torch.device("meta"), torch.float16)
-        with torch.no_grad():
-            embeds = counted.encode()
-        peaks = _measured(name, size, device) if device.type == "cuda" else {}
-        for draft in (False, True):
-            need = footprint(counted.backbone, embeds, draft=draft)
-            numbers = [need.weights, need.text_encoders, need.kept, need.kept_low]
-            cells = [f"{number / GIB:.2f}" for number in numbers]
-            cells += [f"{peaks[draft, memory] / GIB:.2f}" if peaks else "needs a GPU" for memory in ("fast", "low")]
-            print(f"| {name} | {'tiny' if draft else 'full'} | {' | '.join(cells)} |", flush=True)
+def lines(names: Sequence[str], size: str, device: torch.device) -> list[str]:
+    """The table's lines: the header, then one per model and decoder; on a GPU with the measured peaks."""
+    measured = device.type == "cuda"
+    header = HEADER + (" measured, fast | measured, low |" if measured else "")
+    return [
+        header,
+        "| --- " * (header.count("|") - 1) + "|",
+        *(line for name in names for line in _lines_of(name, size, device if measured else None)),
+    ]
 
 
-def _measured(name: str, size: str, device: torch.device) -> dict[tuple[bool, str], int]:
-    model = build(name, size, device, torch.float16)
+def _lines_of(name: str, size: str, device: torch.device | None) -> list[str]:
+    _, preset = presets()[name]
+    model = build(name, size, torch.device("meta"), preset.dtype)
+    with torch.no_grad():
+        embeds = model.encode()
+    peaks = {} if device is None else _measured(name, size, device, preset.dtype)
+    found = []
+    backbone = model.backbone
+    for draft in (False,) if backbone.tiny_vae is None else (False, True):
+        need = footprint(backbone, embeds, draft=draft)
+        cells = [f"{number / GIB:.2f}" for number in _numbers(need)]
+        cells += [f"{peaks[draft, memory] / GIB:.2f}" for memory in ("fast", "low") if peaks]
+        what = f"{backbone.height}x{backbone.width} | {backbone.num_inference_steps} | {'tiny' if draft else 'full'}"
+        found.append(f"| {name} | {what} | {' | '.join(cells)} |")
+    return found
+
+
+def _numbers(need: Footprint) -> tuple[int, ...]:
+    sizes = (need.weights, need.text_encoders, need.kept, need.kept_low, need.drawn)
+    return *sizes, need.total("fast"), need.total("low")
+
+
+def _measured(name: str, size: str, device: torch.device, dtype: torch.dtype) -> dict[tuple[bool, str], int]:
+    """Torch's peaks of an eager step with a critic; the text encoders, which need not be there, are not."""
+    model = build(name, size, device, dtype)
     model.free_encoders()
-    # Nothing is read of it, so random embeddings of the right shape do.
-    counted = build(name, size, torch.device("meta"), torch.float16)
+    # Nothing is read of it, so embeddings of the right shape do.
+    counted = build(name, size, torch.device("meta"), dtype)
     with torch.no_grad():
         embeds = counted.encode().map(lambda tensor: torch.ones(tensor.shape, dtype=tensor.dtype, device=device))
     question = Question((build_critic(size, device),), (Target("apple", 5),), PLAIN, "margin")
@@ -64,4 +104,32 @@ def _peak(model: BuiltModel, iteration: EagerIteration, device: torch.device) ->
         iteration.gradient()
 
     forget(device)
-    return measure(step, device, repeats=1, warm_ups=1).allocated
+    try:
+        return measure(step, device, repeats=1, warm_ups=1).allocated
+    except torch.OutOfMemoryError:
+        return torch.cuda.max_memory_allocated()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed_memory", description=__doc__)
+    parser.add_argument("--models", default=",".join(MODELS), help="with commas")
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, help="write the page here")
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    table = "\n".join(lines(options.models.split(","), options.size, device))
+    print(table)
+    if options.out is not None:
+        kind = (
+            f"The measured columns are torch's peaks on {torch.cuda.get_device_name(device)}, without text encoders."
+            if device.type == "cuda"
+            else "All numbers are **predicted** from the architectures; none was measured on a GPU."
+        )
+        options.out.write_text(PAGE.format(kind=kind, table=table), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

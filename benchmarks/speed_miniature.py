@@ -1,57 +1,89 @@
-"""On a CPU: the miniature's optimisation step against the same arithmetic as a bare torch loop."""
+"""On a CPU: the miniature's optimisation step against a bare torch loop, and where its time goes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from statistics import median
-from time import perf_counter
-from typing import TYPE_CHECKING
+from statistics import quantiles
+from time import perf_counter, process_time
 
 import torch
+from torch import Tensor, nn
 
 import countgen
+from benchmarks.speed_bare import bare_loop
+from benchmarks.speed_table import Bench, Row
+from countgen.iteration import EagerIteration, Question
 from countgen.models import Models
-from countgen.noise import NoiseSettings, clip, latent_prior, refine
+from countgen.noise import NoiseSettings, refine
 from countgen.prompts import Target
-from countgen.step import Budget
-from countgen.verdict import CONFIRMING, examine
-from critics.losses import LOSSES
-
-if TYPE_CHECKING:
-    from benchmarks.speed import Bench
+from countgen.step import Budget, Step
 
 PROMPT = "a photo of apples"
 TARGETS = (Target("apple", 100),)
 """More than the picture can hold, so that no step ends the run."""
+OPERATIONS = 15
+"""Rows of the profile."""
 
 
-def compare(bench: Bench, steps: int = 12) -> float:
-    """Time both loops in turns, and add their rows.
+def compare(bench: Bench, steps: int = 24) -> float:
+    """Time our step and the bare loop's in turns, and add their rows.
 
     Returns:
         Our step's time over the bare loop's, a median of pairs.
     """
-    from benchmarks.speed import Row
-
     models = countgen.load("miniature", device=bench.device)
-    ours, bare = _refine_steps(models), _bare_steps(models)
+    ours, bare = refine_steps(models), bare_loop(models, PROMPT, TARGETS[0])
+    return _in_turns(bench, ("bare torch loop", bare), ("refine", lambda: next(ours)), steps)
+
+
+def layouts(bench: Bench, steps: int = 24) -> dict[str, float]:
+    """The same for memory layouts and compiled networks, against the step as it is; they stay off unless they pay.
+
+    Returns:
+        The time over the plain step's, by variant.
+    """
+    changes: dict[str, Callable[[Models], object]] = {"channels_last": _channels_last, "torch.compile": _compile}
+    ratios = {}
+    for what, change in changes.items():
+        plain, changed = (countgen.load("miniature", device=bench.device) for _ in range(2))
+        change(changed)
+        first, second = refine_steps(plain), refine_steps(changed)
+        pair = ("refine", lambda steps=first: next(steps)), (what, lambda steps=second: next(steps))
+        try:
+            ratios[what] = _in_turns(bench, *pair, steps)
+        except (RuntimeError, AssertionError) as error:
+            bench.add(Row("miniature", what, note=f"failed: {str(error).splitlines()[0][:200]}"))
+    return ratios
+
+
+def profile(device: torch.device, steps: int = 5) -> str:
+    """Where a step's time goes: by part, and by operation of torch, the longest first."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    models = countgen.load("miniature", device=device)
+    parts = _parts(models, steps)
+    whole = sum(parts.values())
+    lines = ["| part of a step | ms | % |", "| --- | --- | --- |"]
+    lines += [f"| {part} | {1e3 * spent:.1f} | {100 * spent / whole:.0f} |" for part, spent in parts.items()]
+    ours = refine_steps(models)
     next(ours)
-    bare()
-    pairs = []
-    for _ in range(steps):
-        started = perf_counter()
-        next(ours)
-        between = perf_counter()
-        bare()
-        pairs.append((between - started, perf_counter() - between))
-    ratio = median(a / b for a, b in pairs)
-    bench.add(Row("miniature", "bare torch loop", milliseconds=1e3 * median(b for _, b in pairs)))
-    note = f"{ratio:.3f} times the bare loop, median of {steps} pairs"
-    bench.add(Row("miniature", "refine", milliseconds=1e3 * median(a for a, _ in pairs), note=note))
-    return ratio
+    with record(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in range(steps):
+            next(ours)
+    averages = sorted(profiler.key_averages(), key=lambda row: row.self_cpu_time_total, reverse=True)
+    total = sum(row.self_cpu_time_total for row in averages)
+    lines += ["", "| operation | calls a step | ms a step | % |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {row.key} | {row.count / steps:.0f} | {row.self_cpu_time_total / steps / 1e3:.2f} | "
+        f"{100 * row.self_cpu_time_total / total:.1f} |"
+        for row in averages[:OPERATIONS]
+    ]
+    return "\n".join(lines)
 
 
-def _refine_steps(models: Models) -> Iterator[object]:
+def refine_steps(models: Models) -> Iterator[Step]:
+    """Endless steps of the library's loop."""
     with torch.no_grad():
         embeds = models.backbone.encode_prompt(PROMPT)
     settings = NoiseSettings(num_optimization_steps=10**6)
@@ -59,38 +91,93 @@ def _refine_steps(models: Models) -> Iterator[object]:
     return refine(models.backbone, models.critics, embeds, TARGETS, latents, [0], Budget(), settings)
 
 
-def _bare_steps(models: Models) -> Callable[[], None]:
-    """U-Net, one-step formula, decoder, detector, loss, backward and Adam, with nothing around them."""
-    backbone, pipeline = models.backbone, models.backbone.pipeline
+def _in_turns(
+    bench: Bench, base: tuple[str, Callable[[], object]], other: tuple[str, Callable[[], object]], steps: int
+) -> float:
+    """Rows of both; machines slow down and recover, so that only neighbours are compared."""
+    clock = _clock()
+    pairs: list[tuple[float, ...]] = []
+    for _ in range(2 + steps):
+        times = []
+        # Each first in turn: what runs second finds the caches warm.
+        for _, call in (base, other) if len(pairs) % 2 else (other, base):
+            started = clock()
+            call()
+            times.append(clock() - started)
+        pairs.append(tuple(times if len(pairs) % 2 else reversed(times)))
+    pairs = pairs[2:]
+    low, ratio, high = quantiles([b / a for a, b in pairs], n=4)
+    for k, (what, _) in enumerate((base, other)):
+        note = f"{ratio:.3f} times {base[0]}, quartiles {low:.3f} to {high:.3f} of {steps} pairs" if k else ""
+        milliseconds = 1e3 * quantiles([pair[k] for pair in pairs], n=4)[1]
+        bench.add(Row("miniature", what, milliseconds=milliseconds, note=note))
+    return ratio
+
+
+def _clock() -> Callable[[], float]:
+    """On one thread the processor's time, which other programs do not disturb."""
+    return process_time if torch.get_num_threads() == 1 else perf_counter
+
+
+def _networks(models: Models) -> dict[str, nn.Module]:
+    """The U-Net, the decoder, and every critic's network."""
+    found: dict[str, nn.Module] = {"U-Net": models.backbone.denoiser, "decoder": models.backbone.pipeline.vae.decoder}
+    for critic in models.critics:
+        found[critic.name] = next(value for value in vars(critic).values() if isinstance(value, nn.Module))
+    return found
+
+
+def _channels_last(models: Models) -> None:
+    for network in _networks(models).values():
+        network.to(memory_format=torch.channels_last)
+
+
+def _compile(models: Models) -> None:
+    for name, network in _networks(models).items():
+        if name in ("U-Net", "decoder"):
+            network.compile()
+
+
+def _parts(models: Models, steps: int) -> dict[str, float]:
+    """Seconds of a step, by part."""
+    clock = _clock()
     with torch.no_grad():
-        embeds = backbone.encode_prompt(PROMPT)
-    pipeline.scheduler.set_timesteps(1)
-    sigma = pipeline.scheduler.sigmas[0]
-    timestep = pipeline.scheduler.timesteps[0]
-    start = pipeline.scheduler.init_noise_sigma
-    latents = backbone.initial_latents([0]).requires_grad_(True)
-    optimizer = torch.optim.Adam([latents], lr=0.08)
-    side = float(backbone.height)
-    added = {
-        "text_embeds": embeds.pooled_prompt_embeds,
-        "time_ids": torch.tensor([[side, side, 0, 0, side, side]], device=backbone.device),
+        embeds = models.backbone.encode_prompt(PROMPT)
+    question = Question(models.critics, TARGETS, NoiseSettings().views, "margin")
+    iteration = EagerIteration(models.backbone, embeds, [0], question)
+    latents: Tensor = models.backbone.initial_latents([0])
+    spent: dict[str, float] = {}
+    handles = []
+    for name, network in _networks(models).items():
+        started: list[float] = []
+
+        def before(*_: object, started: list[float] = started) -> None:
+            started.append(clock())
+
+        def after(*_: object, name: str = name, started: list[float] = started) -> None:
+            spent[name] = spent.get(name, 0.0) + clock() - started.pop()
+
+        handles += [network.register_forward_pre_hook(before), network.register_forward_hook(after)]
+    iteration.look(latents)
+    spent.clear()
+    looks = gradients = 0.0
+    for _ in range(steps):
+        started_at = clock()
+        iteration.look(latents)
+        looked_at = clock()
+        iteration.gradient()
+        looks, gradients = looks + looked_at - started_at, gradients + clock() - looked_at
+    for handle in handles:
+        handle.remove()
+    ours = refine_steps(models)
+    next(ours)
+    started_at = clock()
+    for _ in range(steps):
+        next(ours)
+    whole = clock() - started_at
+    rest = {
+        "candidates, losses, scheduler": looks - sum(spent.values()),
+        "backward": gradients,
+        "prior, clip, Adam, records": max(whole - looks - gradients, 0.0),
     }
-
-    def step() -> None:
-        noisy = latents * start
-        v = pipeline.unet(
-            noisy / (sigma**2 + 1) ** 0.5,
-            timestep,
-            encoder_hidden_states=embeds.prompt_embeds,
-            added_cond_kwargs=added,
-            return_dict=False,
-        )[0]
-        clean = v * (-sigma / (sigma**2 + 1) ** 0.5) + noisy / (sigma**2 + 1)
-        images = pipeline.vae.decode(clean / pipeline.vae.config.scaling_factor, return_dict=False)[0] / 2 + 0.5
-        loss = examine(images, TARGETS, models.critics, CONFIRMING, LOSSES["margin"]).loss
-        optimizer.zero_grad()
-        (loss + 0.01 * latent_prior(latents)).sum().backward()
-        clip(latents, 10.0)
-        optimizer.step()
-
-    return step
+    return {part: seconds / steps for part, seconds in {**spent, **rest}.items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones.fit_check import check
 from countgen.noise import NoiseSettings, refine
 from countgen.prompts import Target
 from countgen.search import Accept, SearchSettings, confirmed, draw, worth_showing
@@ -48,9 +49,11 @@ def search_and_refine(
     """Alternate between drawing seeds and refining the nearest, until one is accepted or the budget is spent.
 
     Raises:
+        DoesNotFitError: the device's memory will not do, found before anything is drawn.
         NonFiniteLossError: the loss is not a number; the message names the step.
     """
     settings = settings or AutoSettings()
+    check(backbone, embeds, settings.num_refined, draft=backbone.tiny_vae is not None)
     waiting: list[Step] = []
     index = 0
     for number, seeds in enumerate(settings.search.batches(seed), start=1):

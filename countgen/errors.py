@@ -17,5 +17,17 @@ class ImageWriteError(CountGenError, OSError):
     """A picture could not be written; nothing half-written is left behind."""
 
 
-class NonFiniteLossError(CountGenError, ArithmeticError):
-    """The loss became infinite or not a number; what was found before is kept."""
+class StoppedError(CountGenError):
+    """A run cannot go on; what it found before is kept."""
+
+
+class NonFiniteLossError(StoppedError, ArithmeticError):
+    """The loss became infinite or not a number."""
+
+
+class DoesNotFitError(StoppedError, ValueError):
+    """The device's memory will not do; the message says which option would."""
+
+
+class TokenFileError(CountGenError, ValueError):
+    """A file that holds no count token, a damaged one, or one of another model."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
-from countgen.backbones.footprint import check
+from countgen.backbones.fit_check import check
 from countgen.captured import CapturedFunction, root_cause
 from countgen.prompts import Target
 from countgen.verdict import Verdict, View, examine
@@ -126,7 +126,7 @@ def prepare(
     """Replayed CUDA graphs where they can be had, otherwise eager; the log says why.
 
     Raises:
-        ValueError: the device's memory will not do; it says which option would.
+        DoesNotFitError: the device's memory will not do; it says which option would.
     """
     check(backbone, embeds, len(seeds), draft=draft)
     reason = backbone.not_captured_because()
@@ -135,6 +135,8 @@ def prepare(
             return CapturedIteration(backbone, embeds, len(seeds), question, draft=draft)
         except RuntimeError as error:
             reason = f"the capture failed: {root_cause(error)}"
+            # The half that was captured holds gigabytes, and nothing will replay it.
+            backbone.captures.release()
             backbone.captures.refused = reason
             logger.warning("%s runs without CUDA graphs: %s", backbone.name, reason)
     return EagerIteration(backbone, embeds, seeds, question, draft=draft)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 HIDDEN = 256
 """Width of the network; the source does not say its own."""
-ORIGINAL_SHARE = 0.2
-"""Of the original noise in the output; at 0 the counts are best, but patches are left."""
 
 
 class DirectLatents(nn.Module):
@@ -36,12 +36,15 @@ class LatentModifier(nn.Module):
 
     Args:
         noise: float32 (B, C, h, w) to start from; it stays the network's input.
+        original_share: w, of the original noise in the output, at least 0 and below 1; at 0 the counts are best, but
+            patches are left.
 
     Source: D2D (arXiv 2510.19278), w = 0.2.
     """
 
-    def __init__(self, noise: Tensor) -> None:
+    def __init__(self, noise: Tensor, original_share: float = 0.2) -> None:
         super().__init__()
+        self._modified_share = 1 - original_share
         self._shape = noise.shape
         self._noise = noise.detach().flatten(1)[:, None]
         batch, size = noise.shape[0], self._noise.shape[-1]
@@ -61,11 +64,12 @@ class LatentModifier(nn.Module):
         hidden = silu(self._noise @ self.first)
         hidden = silu(hidden @ self.second)
         # w * noise + (1 - w) * (noise + difference)
-        latents: Tensor = self._noise + (1 - ORIGINAL_SHARE) * (hidden @ self.last + self.bias)
+        latents: Tensor = self._noise + self._modified_share * (hidden @ self.last + self.bias)
         return latents.view(self._shape)
 
 
-PARAMETRISATIONS: dict[str, type[DirectLatents] | type[LatentModifier]] = {
-    "latents": DirectLatents,
+PARAMETRISATIONS: dict[str, Callable[[Tensor, float], DirectLatents | LatentModifier]] = {
+    "latents": lambda noise, original_share: DirectLatents(noise),
     "lmn": LatentModifier,
 }
+"""What an optimizer may move, from the noise and the share of it that the network leaves as it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 
 import critics as critic_files
 from countgen import backbones, miniature
@@ -118,7 +119,7 @@ def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
         device: where it runs.
 
     Raises:
-        ValueError: no such name or kind.
+        ValueError: no such name or kind, or weights that are damaged or of another kind.
         FileNotFoundError: no such weights.
     """
     if name in miniature.DETECTORS:
@@ -129,4 +130,9 @@ def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
             f"unknown detector {name!r}; available: {', '.join(miniature.DETECTORS)}, or KIND:PATH with a kind of "
             f"{', '.join(critic_files.available())}"
         )
-    return critic_files.load(kind, weights=weights, device=device)
+    try:
+        return critic_files.load(kind, weights=weights, device=device)
+    except torch.OutOfMemoryError:
+        raise
+    except (SafetensorError, TypeError, RuntimeError) as error:  # what the libraries say of a damaged file
+        raise ValueError(f"no {kind} can be read from {weights}, it is damaged or something else: {error}") from error

@@ -35,6 +35,8 @@ class NoiseSettings:
         learning_rate: of the optimizer, on latents of unit variance.
         parametrisation: what the optimizer moves: the "latents" themselves, or "lmn", the weights of D2D's latent
             modifier network, which needs a far smaller learning_rate.
+        original_share: of the original noise in the output of "lmn", D2D's w: at 0 the network may replace all of
+            it, which counts best and leaves patches.
         optimizer: "adam", or "sgd" (Nesterov 0.9, as ReNO).
         loss: a name in `critics.losses.LOSSES`.
         prior_weight: of `latent_prior`, which keeps the latents' norm typical of noise.
@@ -47,6 +49,7 @@ class NoiseSettings:
     learning_rate: float = 0.08
     optimizer: str = "adam"
     parametrisation: str = "latents"
+    original_share: float = 0.2
     loss: str = "margin"
     prior_weight: float = 0.01
     prior_power: float = 1.0
@@ -62,6 +65,8 @@ class NoiseSettings:
             raise ValueError(
                 f"unknown parametrisation {self.parametrisation!r}; available: {', '.join(PARAMETRISATIONS)}"
             )
+        if not 0 <= self.original_share < 1:
+            raise ValueError(f"original_share must be at least 0 and below 1, got {self.original_share}")
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; available: {', '.join(LOSSES)}")
         if not (self.learning_rate > 0 and self.max_grad_norm > 0 and min(self.prior_weight, self.prior_power) >= 0):
@@ -137,7 +142,7 @@ def refine(
         through it, and the VAE draws the picture of every step that is yielded: those that look better than all
         before, and the last.
     """
-    start = PARAMETRISATIONS[settings.parametrisation](latents.detach().float())
+    start = PARAMETRISATIONS[settings.parametrisation](latents.detach().float(), settings.original_share)
     optimizer = OPTIMIZERS[settings.optimizer](start.parameters(), settings.learning_rate)
     question = Question(tuple(critics), tuple(targets), settings.views, settings.loss)
     draft = backbone.tiny_vae is not None
@@ -149,7 +154,7 @@ def refine(
             moved = start()
         latents = moved.detach().requires_grad_(True)
         images, verdict = iteration.look(latents)
-        budget.evaluations += COST_WITH_GRADIENT * len(seeds)
+        budget.evaluations += len(seeds)
         if not torch.isfinite(verdict.loss).all():
             raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
         best = max(_steps(index, seeds, latents, images, verdict, budget), key=lambda step: step.rank)
@@ -169,6 +174,7 @@ def refine(
             (settings.prior_weight * settings.prior_power * latent_prior(latents)).sum().backward()
         assert latents.grad is not None
         latents.grad += iteration.gradient()
+        budget.evaluations += (COST_WITH_GRADIENT - 1) * len(seeds)
         clip(latents, settings.max_grad_norm)
         moved.backward(latents.grad)
         optimizer.step()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones.fit_check import pictures_at_once
 from countgen.errors import NonFiniteLossError
 from countgen.prompts import Target
 from countgen.step import Budget, Step
@@ -99,9 +100,16 @@ def draw(
     settings: SearchSettings,
     index: int = 0,
 ) -> list[Step]:
-    """One batch of seeds, each looked at once, and on every view where the first look is right."""
+    """One batch of seeds, each looked at once, and on every view where the first look is right.
+
+    Raises:
+        DoesNotFitError: the device's memory will not do for a single picture.
+        NonFiniteLossError: every loss of the batch is not a number; the message names the step.
+    """
     latents = backbone.initial_latents(seeds)
-    images = backbone.render(latents, embeds, seeds)
+    size = pictures_at_once(backbone, embeds, len(seeds))
+    parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
+    images = torch.cat([backbone.render(latents[part], embeds, seeds[part]) for part in parts])
     budget.evaluations += len(seeds)
     first = examine(images, targets, critics, PLAIN, LOSSES["margin"])
     if not torch.isfinite(first.loss).any():

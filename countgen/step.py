@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 COST_WITH_GRADIENT = 3
-"""A forward and backward pass in units of a forward pass, the usual accounting: the backward costs two."""
+"""A look and its gradient in units of a look, the usual accounting: the backward costs two."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,15 @@ class Step:
         loss: the count loss, summed over critics and targets, averaged over the views looked at.
         soft_counts: for each target, the first critic's soft count on the picture as it is.
         counts: for each target, its hard count from the same forward pass.
-        margin: the smallest distance, over critics, views and targets, between the threshold and a
-            candidate that would change the count, in units of the margin that critic asks for. Above 0:
-            every view gives the right count. 1 or more: confirmed.
+        margin: how safely the count is right, the smallest over critics, views and targets: the distance in logits from
+            the threshold to the nearest candidate that would change the count if it crossed, divided by the
+            `Critic.margin` that critic asks for. 0 or below: some view miscounts. Above 0: every view that was
+            looked at counts right. 1 or more: confirmed. A wrong first look in a search is not asked on other views.
         image: RGB float (3, H, W) in [0, 1], no gradient.
         latents: float32 (C, h, w) that draw this picture.
-        evaluations: model evaluations spent on the run so far, a gradient counted as COST_WITH_GRADIENT.
-        seconds: spent on the run so far.
+        evaluations: model evaluations spent on the run when this picture was looked at: a look is one, and one
+            that a gradient followed COST_WITH_GRADIENT; looking again on more views is part of the same one.
+        seconds: spent on the run so far, this look included.
     """
 
     index: int

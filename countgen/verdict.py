@@ -39,8 +39,8 @@ class Verdict:
         loss: float32 (B,), with gradient; summed over targets and critics, averaged over views.
         soft_counts: float32 (B, T), the first critic's on the first view.
         counts: int64 (B, T), from the same forward pass.
-        margin: float32 (B,), no gradient: the smallest over critics, views and targets, in units of the
-            margin each critic asks for.
+        margin: float32 (B,), no gradient: the smallest over critics, views and targets, each in units of what that
+            critic asks for (`Critic.margin`); above 0 where every count is right, trusted from 1 on.
     """
 
     loss: Tensor

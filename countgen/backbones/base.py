@@ -43,6 +43,7 @@ class Backbone(ABC):
         memory: "fast", or "low" after `save_memory`.
         captures: CUDA graphs of its iterations.
         fitting: kinds of batches that were found to fit into the device's memory.
+        footprints: bytes that were counted, by kind of batch.
 
     Raises:
         ValueError: a height or width that the latents cannot have.
@@ -61,6 +62,7 @@ class Backbone(ABC):
         self.memory = "fast"
         self.captures = Captures()
         self.fitting: set[tuple[Any, ...]] = set()
+        self.footprints: dict[tuple[Any, ...], Any] = {}
         self._constants: dict[tuple[Any, ...], Tensor] = {}
         for component in (*pipeline.components.values(), tiny_vae):
             if isinstance(component, torch.nn.Module):

@@ -22,12 +22,13 @@ PRESETS = {
     ),
     "pixart-dmd": Preset(
         repository="PixArt-alpha/PixArt-XL-2-512x512",
+        # Published as a pickle only: docs/add-a-backbone.md says how to convert it.
         denoiser="PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512",
         num_inference_steps=1,
         guidance_scale=1.0,
         height=512,
         width=512,
-        licence="CreativeML Open RAIL++-M",
+        licence="CreativeML Open RAIL++-M for the base, OpenRAIL for the one-step transformer",
         tiny_vae="madebyollin/taesd",
         timesteps=(400,),
         scheduler="DDPMScheduler",

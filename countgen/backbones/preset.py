@@ -21,7 +21,8 @@ class Preset:
         variant: weight variant in the repository, for example "fp16".
         config: for a repository that is a single file: where its configs and tokenizers are.
         denoiser: replacement of the repository's U-Net or transformer: a hub id or folder that has it, or one
-            safetensors file, local or as OWNER/NAME/FILE on the hub.
+            safetensors file, local or as OWNER/NAME/FILE on the hub. Here and for the decoders below, @REVISION
+            after a hub id names a commit or branch.
         vae: repository of a replacement VAE, where the original overflows in float16.
         dtype: where no other is asked for and the device is not a CPU.
         max_sequence_length: tokens of the prompt, where that differs from the stock pipeline's default.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from countgen.backbones.preset import Preset
 
@@ -16,14 +17,25 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
     """The stock diffusers pipeline of a preset, with the parts replaced that the preset replaces.
 
     Raises:
-        ValueError: the repository is a single file, and diffusers reads none of this family.
+        ValueError: the repository is a single file, and diffusers reads none of this family; or its weights are
+            damaged.
     """
+    try:
+        return _assembled(class_name, preset, dtype)
+    except SafetensorError as error:
+        raise ValueError(f"the weights in {preset.repository} are damaged or cut short: {error}") from error
+
+
+def _assembled(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
     import diffusers
 
     pipeline_class = getattr(diffusers, class_name)
     parts: dict[str, Any] = {}
     if preset.vae is not None and dtype == torch.float16:
-        parts["vae"] = diffusers.AutoencoderKL.from_pretrained(preset.vae, dtype=dtype, use_safetensors=True)
+        repository, revision = at_revision(preset.vae)
+        parts["vae"] = diffusers.AutoencoderKL.from_pretrained(
+            repository, revision=revision, dtype=dtype, use_safetensors=True
+        )
     if preset.denoiser is not None:
         parts |= _load_denoiser(pipeline_class, preset, dtype)
     if preset.repository.endswith(SINGLE_FILE):
@@ -61,34 +73,56 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, device: torch.device) -> t
         raise ValueError(
             f"{preset.repository} has no tiny decoder; give tiny_vae= an AutoencoderTiny, or leave draft out"
         )
+    repository, revision = at_revision(preset.tiny_vae)
     tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
-        preset.tiny_vae, dtype=dtype, use_safetensors=True
+        repository, revision=revision, dtype=dtype, use_safetensors=True
     )
     return tiny_vae.to(device)
 
 
+def at_revision(name: str) -> tuple[str, str | None]:
+    """A hub id, or a file in it, and the revision after its @; a path that is there is left as it is."""
+    if "@" not in name or Path(name).exists():
+        return name, None
+    repository, _, revision = name.rpartition("@")
+    return repository, revision
+
+
 def _load_denoiser(pipeline_class: Any, preset: Preset, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
-    """The replacement, under the name that the pipeline has for it."""
+    """The replacement, under the name that the pipeline has for it.
+
+    Raises:
+        OSError: it is nowhere, or not published as safetensors.
+    """
     assert preset.denoiser is not None
     parts: dict[str, Any] = pipeline_class.__init__.__annotations__
     part = "unet" if "unet" in parts else "transformer"
     denoiser_class = parts[part]
-    if not preset.denoiser.endswith(SINGLE_FILE):
-        denoiser = denoiser_class.from_pretrained(preset.denoiser, subfolder=part, dtype=dtype, use_safetensors=True)
+    name, revision = at_revision(preset.denoiser)
+    if not name.endswith(SINGLE_FILE):
+        try:
+            denoiser = denoiser_class.from_pretrained(
+                name, subfolder=part, revision=revision, dtype=dtype, use_safetensors=True
+            )
+        except OSError as error:
+            raise OSError(
+                f"no safetensors weights of {name} could be read ({error}); where its authors published a pickle only, "
+                f"convert it once and give the folder as denoiser=, see docs/add-a-backbone.md"
+            ) from error
         return {part: denoiser}
     from safetensors.torch import load_file
 
     config = denoiser_class.load_config(preset.repository, subfolder=part, revision=preset.revision)
     denoiser = denoiser_class.from_config(config).to(dtype)
-    denoiser.load_state_dict(load_file(_local(preset.denoiser)))
+    denoiser.load_state_dict(load_file(_local(name, revision)))
     return {part: denoiser}
 
 
-def _local(file: str) -> Path:
+def _local(file: str, revision: str | None) -> Path:
     """A local file as it is; otherwise OWNER/NAME/FILE from the hub's cache or the hub."""
     if Path(file).exists() or file.count("/") < 2:
         return Path(file)
     from huggingface_hub import hf_hub_download
 
     owner, name, inside = file.split("/", 2)
-    return Path(hf_hub_download(f"{owner}/{name}", inside))
+    return Path(hf_hub_download(f"{owner}/{name}", inside, revision=revision))

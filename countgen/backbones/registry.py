@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from countgen.backbones.base import MEMORY, Backbone
-from countgen.backbones.footprint import check_weights, free_memory
+from countgen.backbones.fit_check import check_weights, free_memory
 from countgen.backbones.preset import Preset
 from countgen.backbones.pretrained import load_pipeline, load_tiny_vae
 

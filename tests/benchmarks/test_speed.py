@@ -4,31 +4,92 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import speed
-from benchmarks.speed_models import MODELS, build
+import countgen
+from benchmarks import speed, speed_memory
+from benchmarks.speed_bare import bare_loop
+from benchmarks.speed_miniature import PROMPT, TARGETS, compare, profile, refine_steps
+from benchmarks.speed_models import MODELS, TIMED, build
+from benchmarks.speed_table import Bench
+from countgen.backbones import presets
+from countgen.backbones.footprint import footprint
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TIMED)
 def test_every_model_is_timed_and_a_variant_that_fails_leaves_its_error(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(speed, "STEPS", 1)
     out = tmp_path / "speed.json"
+    variants = ["ReNO's loop", "eager, full decoder, one view", "graph, full decoder, one view", "refine", "memory="]
     arguments = ["--device", "cpu", "--size", "tiny", "--models", name, "--repeats", "1", "--out", str(out)]
-    assert speed.main([*arguments, "--max-seconds", "4"]) == 0
+    assert speed.main([*arguments, *(part for variant in variants for part in ("--only", variant))]) == 0
     rows = json.loads(out.read_text())["rows"]
     timed = {row["what"]: row["milliseconds"] for row in rows if row["milliseconds"]}
-    assert {"ReNO's loop", "eager, full decoder, one view"} <= set(timed)
-    assert all(
-        "failed" in row["note"] or "out of time" in row["note"] for row in rows if row["what"].startswith("graph")
+    assert {variants[0], variants[1], 'memory="low", one smaller view'} <= set(timed)
+    assert {f"refine, {speed.STEPS} steps, {decoder} decoder, three views" for decoder in ("full", "tiny")} <= set(
+        timed
     )
+    assert all("failed" in row["note"] for row in rows if row["what"].startswith("graph"))
+    floors = {row["what"]: row["note"] for row in rows if row["what"].startswith("counted")}
+    assert len(set(floors.values())) == 4, "each decoder and each number of views has a floor of its own"
     assert "| x floor |" in capsys.readouterr().out
 
 
-def test_the_memory_table_counts_without_a_gpu_and_says_what_needs_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert speed.main(["--device", "cpu", "--size", "tiny", "--memory", "--models", "sd-turbo"]) == 0
-    _, _, full, tiny = capsys.readouterr().out.splitlines()
-    assert full.startswith("| sd-turbo | full |")
-    assert full.count("needs a GPU") == tiny.count("needs a GPU") == 2
+def test_the_memory_table_predicts_without_a_gpu_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "memory.md"
+    arguments = ["--device", "cpu", "--size", "tiny", "--models", "sd-turbo,sana-sprint", "--out", str(page)]
+    assert speed_memory.main(arguments) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| sd-turbo", "| sd-turbo", "| sana-sprint"]
+    assert len({line.count("|") for line in table}) == 1
+    text = page.read_text("utf-8")
+    assert "predicted" in text
+    assert table[2] in text
+
+
+def test_every_published_preset_has_an_architecture_of_its_family_and_size() -> None:
+    assert set(MODELS) == {name for name in presets() if not name.startswith("miniature")}
+    for name in MODELS:
+        backbone = build(name, "tiny", torch.device("cpu"), torch.float32).backbone
+        family, preset = presets()[name]
+        assert type(backbone).__module__ == f"countgen.backbones.{family}"
+        assert (backbone.tiny_vae is None) == (preset.tiny_vae is None)
+
+
+@pytest.mark.parametrize("name", ["flux-schnell", "sd-3.5-turbo", "sana-sprint", "pixart-alpha"])
+def test_an_architecture_draws_and_its_bytes_are_counted_without_contents(name: str) -> None:
+    model = build(name, "tiny", torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        embeds = model.encode()
+        images = model.backbone.render(model.backbone.initial_latents([0]), embeds, [0])
+    assert torch.isfinite(images).all()
+    without = build(name, "tiny", torch.device("meta"), torch.float32)
+    with torch.no_grad():
+        assert footprint(without.backbone, without.encode()) == footprint(model.backbone, embeds)
+
+
+def test_the_bare_loop_walks_the_librarys_way(models: countgen.Models) -> None:
+    ours, bare = refine_steps(models), bare_loop(models, PROMPT, TARGETS[0])
+    for _ in range(3):
+        assert bare() == pytest.approx(next(ours).loss, rel=1e-4)
+
+
+def test_our_step_is_compared_with_the_bare_loops(capsys: pytest.CaptureFixture[str]) -> None:
+    ratio = compare(Bench(torch.device("cpu"), "miniature", 1, None, 60), steps=3)
+    assert 0.3 < ratio < 3
+    printed = capsys.readouterr().out
+    assert "| miniature | bare torch loop | 1 |" in printed
+    assert f"{ratio:.3f} times bare torch loop" in printed
+
+
+def test_the_profile_names_parts_and_operations() -> None:
+    table = profile(torch.device("cpu"), steps=1)
+    assert {"| U-Net |", "| decoder |", "| backward |"} <= {
+        f"{line.rpartition(' | ')[0].rpartition(' | ')[0]} |" for line in table.splitlines()
+    }
+    assert "convolution" in table
 
 
 def test_a_model_without_tokens_renders_from_its_own_embeddings() -> None:

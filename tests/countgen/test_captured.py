@@ -3,6 +3,7 @@ import torch
 
 from benchmarks.speed_models import build, build_critic
 from countgen import Models
+from countgen.backbones.stable_diffusion_xl import StableDiffusionXL
 from countgen.captured import CapturedFunction, Captures
 from countgen.iteration import CapturedIteration, EagerIteration, Question, prepare
 from countgen.prompts import Target
@@ -52,6 +53,31 @@ def test_a_cpu_runs_eagerly_and_says_so(models: Models) -> None:
     question = Question(models.critics, TARGETS, CONFIRMING, "margin")
     assert isinstance(prepare(backbone, embeds, [0], question), EagerIteration)
     assert backbone.not_captured_because() == "the device is cpu"
+
+
+class Willing(StableDiffusionXL):
+    """Says that its iterations can be captured."""
+
+    def not_captured_because(self) -> str | None:
+        return self.captures.refused
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here the capture fails for want of a GPU")
+def test_a_capture_that_fails_leaves_no_graph_and_is_not_tried_again(models: Models) -> None:
+    stock = models.backbone
+    backbone = Willing(stock.pipeline, stock.preset, "willing")
+    with torch.no_grad():
+        embeds = backbone.encode_prompt("five apples")
+    question = Question(models.critics, TARGETS, CONFIRMING, "margin")
+    half = object()
+    backbone.captures.get("render", "an earlier batch", lambda: half)  # type: ignore[arg-type, return-value]
+
+    assert isinstance(prepare(backbone, embeds, [0], question), EagerIteration)
+
+    assert backbone.captures.refused is not None
+    assert "the capture failed" in backbone.captures.refused
+    anew = backbone.captures.get("render", "an earlier batch", lambda: object())  # type: ignore[arg-type, return-value]
+    assert anew is not half
 
 
 def test_one_graph_of_each_kind_is_kept() -> None:

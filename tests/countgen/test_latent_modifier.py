@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from countgen.latent_modifier import ORIGINAL_SHARE, PARAMETRISATIONS, LatentModifier
+from countgen.latent_modifier import PARAMETRISATIONS, LatentModifier
 from countgen.noise import NoiseSettings, refine
 from countgen.prompts import Target
 from countgen.step import Budget
@@ -12,7 +12,7 @@ NOISE = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("name", PARAMETRISATIONS)
 def test_every_parametrisation_starts_at_the_noise_and_leaves_it_alone(name):
     noise = NOISE.clone()
-    start = PARAMETRISATIONS[name](noise)
+    start = PARAMETRISATIONS[name](noise, 0.2)
     assert torch.equal(start(), noise)
     start().sum().backward()
     torch.optim.SGD(start.parameters(), lr=1.0).step()
@@ -20,12 +20,13 @@ def test_every_parametrisation_starts_at_the_noise_and_leaves_it_alone(name):
     assert torch.equal(noise, NOISE)
 
 
-def test_the_output_is_the_weighted_mean_of_the_noise_and_the_modified_noise():
-    start = LatentModifier(NOISE)
+@pytest.mark.parametrize("original_share", [0, 0.2, 0.9])
+def test_the_output_is_the_weighted_mean_of_the_noise_and_the_modified_noise(original_share):
+    start = LatentModifier(NOISE, original_share)
     with torch.no_grad():
         start.bias += 1
     # Modified is noise + 1, so the mean has moved by the modified's share.
-    torch.testing.assert_close(start(), NOISE + (1 - ORIGINAL_SHARE))
+    torch.testing.assert_close(start(), NOISE + (1 - original_share))
 
 
 def test_the_network_moves_a_batch_as_it_moves_singles():
@@ -65,9 +66,30 @@ def test_refine_with_the_network_lowers_the_loss(models):
     assert steps[-1].confirmed or min(step.loss for step in steps[1:]) < steps[0].loss
 
 
+def test_a_run_takes_the_share_of_the_original_noise_from_its_settings(models):
+    with torch.no_grad():
+        embeds = models.backbone.encode_prompt("a photo of eleven apples")
+
+    def moved(original_share):
+        settings = NoiseSettings(
+            num_optimization_steps=2, parametrisation="lmn", learning_rate=1e-3, original_share=original_share
+        )
+        latents = models.backbone.initial_latents([11])
+        steps = refine(
+            models.backbone, models.critics, embeds, (Target("apple", 15),), latents, [11], Budget(), settings
+        )
+        return (list(steps)[-1].latents - latents[0]).norm()
+
+    assert moved(0.9) < moved(0.0) / 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"parametrisation": "mlp"}, "available: latents, lmn"), ({"prior_power": -1.0}, "prior_power at least 0")],
+    [
+        ({"parametrisation": "mlp"}, "available: latents, lmn"),
+        ({"prior_power": -1.0}, "prior_power at least 0"),
+        ({"original_share": 1.0}, "below 1"),
+    ],
 )
 def test_settings_refuse_what_cannot_work(changes, message):
     with pytest.raises(ValueError, match=message):

@@ -11,8 +11,10 @@ from countgen.auto import search_and_refine
 from countgen.errors import NonFiniteLossError
 from countgen.noise import NoiseSettings, clip, latent_prior, optimize_noise, refine
 from countgen.prompts import Target
+from countgen.run import Run
 from countgen.search import SEED_STRIDE, SearchSettings, draw, search_seeds
 from countgen.step import COST_WITH_GRADIENT, Budget, Step
+from critics import Critic
 
 APPLES = (Target("apple", 7),)
 
@@ -97,7 +99,17 @@ def test_refine_lowers_the_loss_and_leaves_its_input_alone(models, embeds):
     assert torch.equal(latents, original)
     assert steps[-1].confirmed or min(step.loss for step in steps[1:]) < steps[0].loss
     assert [step.index for step in steps] == list(range(len(steps)))
-    assert steps[0].evaluations == COST_WITH_GRADIENT * len(seeds)
+    assert steps[0].evaluations == len(seeds)
+
+
+def test_a_gradient_is_charged_only_where_it_is_taken(models, embeds):
+    settings = NoiseSettings(num_optimization_steps=3)
+    budget = Budget()
+    latents = models.backbone.initial_latents([1])
+    target = (Target("apple", 15),)
+    steps = list(refine(models.backbone, models.critics, embeds, target, latents, [1], budget, settings))
+    assert [step.evaluations for step in steps] == [1, 1 + COST_WITH_GRADIENT, 1 + 2 * COST_WITH_GRADIENT]
+    assert budget.evaluations == steps[-1].evaluations
 
 
 def test_refine_moves_a_batch_as_it_moves_singles(models, embeds):
@@ -138,6 +150,31 @@ def test_a_loss_that_is_not_finite_names_the_step(models, embeds):
     latents[0, 0, 0, 0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="step 4"):
         list(refine(models.backbone, models.critics, embeds, APPLES, latents, [0], Budget(), NoiseSettings(), 4))
+
+
+class Greedy(Critic):
+    """Needs more memory than there is where a gradient is asked for."""
+
+    def __init__(self, critic):
+        self.critic = critic
+        self.name = "greedy"
+        self.object_names = critic.object_names
+
+    def assess(self, images, *arguments, **options):
+        if images.requires_grad:
+            raise torch.OutOfMemoryError("out of memory: a gradient needs more")
+        return self.critic.assess(images, *arguments, **options)
+
+
+def test_a_run_that_is_out_of_memory_keeps_what_its_search_found(models):
+    starved = replace(models, critics=(Greedy(models.critics[0]),))
+    run = Run("a photo of fifteen apples", starved, seed=0)
+    steps = list(run)
+    assert {step.phase for step in steps} == {"search"}
+    result = run.result()
+    assert result.stopped is not None
+    assert "out of memory" in result.stopped
+    assert result.evaluations == steps[-1].evaluations
 
 
 @pytest.mark.parametrize(

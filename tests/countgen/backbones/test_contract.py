@@ -20,6 +20,7 @@ HEIGHT, WIDTH = 32, 64
 # Pipeline, steps, guidance, explicit timesteps.
 CASES = {
     "stable_diffusion, one step": ("stable_diffusion", 1, 0.0, None),
+    "stable_diffusion, several steps": ("stable_diffusion", 4, 0.0, None),
     "stable_diffusion, guided": ("stable_diffusion", 4, 7.5, None),
     "stable_diffusion_xl, one step": ("stable_diffusion_xl", 1, 0.0, None),
     "stable_diffusion_xl, explicit timestep": ("stable_diffusion_xl lcm", 1, 0.0, (800,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,18 +14,20 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from countgen.backbones import Backbone, Preset
-from countgen.backbones.footprint import (
+from countgen.backbones.fit_check import (
     GIB,
     WORKSPACE,
-    Footprint,
     check,
     check_weights,
-    footprint,
+    drawn_at_once,
     free_memory,
+    pictures_at_once,
     refuse_what_does_not_fit,
 )
+from countgen.backbones.footprint import ALIVE, Footprint, footprint
+from countgen.errors import DoesNotFitError, StoppedError
 
-NEED = Footprint(weights=5 * GIB, text_encoders=2 * GIB, kept=8 * GIB, kept_low=2 * GIB)
+NEED = Footprint(weights=5 * GIB, text_encoders=2 * GIB, kept=8 * GIB, kept_low=2 * GIB, drawn=GIB)
 NAMES = ["stable_diffusion", "stable_diffusion_xl", "pixart", "flux", "stable_diffusion_3", "sana"]
 
 
@@ -60,6 +63,48 @@ def test_the_count_without_contents_equals_what_a_run_keeps(backbone: Backbone) 
     assert 0 < need.kept_low < need.kept
     weights = sum(p.numel() * 4 for part in (backbone.denoiser, backbone.pipeline.vae) for p in part.parameters())
     assert need.weights == weights
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_low_memory_is_counted_as_fast_is_and_still_recomputes_afterwards(
+    name: str, tiny_pipeline: Callable[[str], Any]
+) -> None:
+    module = importlib.import_module(f"countgen.backbones.{name}")
+    # A copy: it stays in low memory.
+    pipeline = copy.deepcopy(tiny_pipeline(name))
+    backbone = module.BACKBONE(pipeline, Preset("tiny", 1, 0.0, 64, 64, "none"), name)
+    with torch.no_grad():
+        embeds = backbone.encode_prompt("five apples")
+    fast = footprint(backbone, embeds, 2)
+    backbone.save_memory()
+    recomputing = [part for part in backbone.denoiser.modules() if getattr(part, "gradient_checkpointing", False)]
+    low = footprint(backbone, embeds, 2)
+    assert (low.kept_low, low.kept) == (fast.kept_low, fast.kept)
+    assert recomputing
+    assert all(part.gradient_checkpointing for part in recomputing)
+
+
+def test_a_pass_without_gradient_needs_far_less_and_grows_with_the_batch(backbone: Backbone) -> None:
+    with torch.no_grad():
+        embeds = backbone.encode_prompt("five apples")
+    one, four = footprint(backbone, embeds, 1), footprint(backbone, embeds, 4)
+    assert ALIVE * 64 * 64 * 8 * 4 <= one.drawn < one.kept
+    assert four.drawn == pytest.approx(4 * one.drawn, rel=0.05)
+
+
+def test_as_many_pictures_are_drawn_together_as_fit_and_none_is_refused_with_what_would() -> None:
+    assert drawn_at_once(NEED, 12 * GIB, "fast") == 4
+    assert drawn_at_once(NEED, 5 * GIB, "fast", held=7 * GIB) == 4
+    assert drawn_at_once(NEED, 12 * GIB, "low") == 6
+    with pytest.raises(DoesNotFitError, match='memory="low"'):
+        drawn_at_once(NEED, 8 * GIB, "fast")
+    with pytest.raises(DoesNotFitError, match="smaller height and width"):
+        drawn_at_once(NEED, 6 * GIB, "low")
+
+
+def test_a_refusal_ends_a_run_and_is_bad_input() -> None:
+    assert issubclass(DoesNotFitError, StoppedError)
+    assert issubclass(DoesNotFitError, ValueError)
 
 
 def test_counting_leaves_nothing_behind_in_the_backbone(backbone: Backbone) -> None:
@@ -109,3 +154,4 @@ def test_a_cpu_is_not_asked(backbone: Backbone) -> None:
         embeds = backbone.encode_prompt("five apples")
     assert free_memory(torch.device("cpu")) is None
     check(backbone, embeds, 10**6)
+    assert pictures_at_once(backbone, embeds, 10**6) == 10**6

@@ -93,7 +93,8 @@ def test_gradients_look_through_the_draft_and_the_vae_draws_what_is_shown(
     steps = list(refine(drafting, models.critics, embeds, TARGETS, latents, [3], budget, settings))
 
     assert (steps[0].index, steps[-1].index) == (0, 3)
-    assert budget.evaluations == 3 * 4 + len(steps)
+    # Four looks, three gradients, and what the VAE drew.
+    assert budget.evaluations == 4 + 2 * 3 + len(steps)
     for step in steps:
         with torch.no_grad():
             drawn = drafting.render(step.latents[None], embeds)[0]

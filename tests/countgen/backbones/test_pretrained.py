@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from countgen import backbones, miniature
+from countgen.backbones.pretrained import at_revision
 
 SDXL = miniature.FOLDER / "mini-sdxl-turbo"
 PIXART = miniature.FOLDER / "mini-pixart-dmd"
@@ -67,3 +72,83 @@ def test_published_denoisers_are_kept_apart_from_the_rest_of_their_pipelines() -
     assert known["pixart-dmd"].repository == "PixArt-alpha/PixArt-XL-2-512x512"
     assert known["hyper-sdxl"].denoiser is not None
     assert known["hyper-sdxl"].denoiser.startswith("ByteDance/Hyper-SD/")
+
+
+def test_a_denoiser_that_has_no_safetensors_says_what_to_do(tmp_path: Path) -> None:
+    shutil.copytree(PIXART / "transformer", tmp_path / "transformer")
+    (tmp_path / "transformer" / "diffusion_pytorch_model.safetensors").rename(
+        tmp_path / "transformer" / "diffusion_pytorch_model.bin"
+    )
+    with pytest.raises(OSError, match="convert it once"):
+        backbones.load("miniature-pixart", denoiser=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("owner/name", ("owner/name", None)),
+        ("owner/name@abc123", ("owner/name", "abc123")),
+        ("owner/name/unet.safetensors@v2", ("owner/name/unet.safetensors", "v2")),
+    ],
+)
+def test_a_revision_is_read_behind_a_hub_id(name: str, expected: tuple[str, str | None]) -> None:
+    assert at_revision(name) == expected
+
+
+def test_a_path_with_an_at_sign_stays_a_path(tmp_path: Path) -> None:
+    folder = tmp_path / "mine@home"
+    folder.mkdir()
+    assert at_revision(str(folder)) == (str(folder), None)
+
+
+LOAD = """
+import json, sys
+from diffusers import AutoencoderTiny
+from countgen import backbones
+
+found = {}
+for revision in ("main", "older"):
+    folder = backbones.load("miniature", denoiser=f"owner/fine-tune@{revision}")
+    file = backbones.load("miniature", denoiser=f"owner/fine-tune/unet/diffusion_pytorch_model.safetensors@{revision}")
+    drafting = backbones.load("miniature", draft=True, tiny_vae=f"owner/tiny@{revision}")
+    found[revision] = [
+        float(folder.denoiser.conv_in.bias[0]),
+        float(file.denoiser.conv_in.bias[0]),
+        float(drafting.tiny_vae.decoder.layers[0].bias[0]),
+    ]
+print(json.dumps(found))
+"""
+
+
+def test_every_replacement_is_read_at_its_revision_from_the_hubs_cache(tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny
+
+    widths = (8, 8, 8)
+    ones = (1, 1, 1)
+    for revision, value in (("main", 1.0), ("older", 2.0)):
+        unet = _cached(tmp_path, "fine-tune", revision) / "unet"
+        shutil.copytree(SDXL / "unet", unet)
+        weights = load_file(unet / "diffusion_pytorch_model.safetensors")
+        weights["conv_in.bias"] = torch.full_like(weights["conv_in.bias"], value)
+        save_file(weights, unet / "diffusion_pytorch_model.safetensors")
+        tiny_vae = AutoencoderTiny(
+            encoder_block_out_channels=widths, decoder_block_out_channels=widths,
+            num_encoder_blocks=ones, num_decoder_blocks=ones,
+        )  # fmt: skip
+        torch.nn.init.constant_(tiny_vae.decoder.layers[0].bias, value)
+        tiny_vae.save_pretrained(_cached(tmp_path, "tiny", revision))
+
+    # The hub's cache is chosen when the library is imported.
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([sys.executable, "-c", LOAD], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout.splitlines()[-1]) == {"main": [1.0, 1.0, 1.0], "older": [2.0, 2.0, 2.0]}
+
+
+def _cached(home: Path, name: str, revision: str) -> Path:
+    """Where the hub's cache keeps a revision of owner/name."""
+    repository = home / "hub" / f"models--owner--{name}"
+    commit = {"main": "1" * 40, "older": "2" * 40}[revision]
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / revision).write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
+    return repository / "snapshots" / commit
