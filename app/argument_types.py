@@ -6,6 +6,7 @@ import argparse
 import re
 
 MAX_SEEDS = 10_000
+MAX_SEED = 2**32 - 1
 
 
 def seeds_in(text: str) -> list[int]:
@@ -39,3 +40,10 @@ def seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return value
+
+
+def grey_levels(text: str) -> int:
+    """A difference between two 8-bit pixels, 0 to 255."""
+    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is no difference from 0 to 255")
+    return int(text)

@@ -6,16 +6,18 @@ Nothing heavy is imported here; each command imports what it needs when it runs,
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from app import doctor, generate
+from app import completion, demo, doctor, evaluate, generate, label, learn_token, report, reproduce, tokens
 from app.exit_codes import BAD_INPUT, INTERRUPTED
 from countgen import __version__
 from countgen.errors import CountGenError
 
-_COMMANDS = (generate, doctor)
+_COMMANDS = (generate, learn_token, tokens, reproduce, evaluate, label, report, demo, doctor, completion)
 _EXIT_CODES = """\
 exit codes:
   0    done, and the judge agrees with every count
@@ -25,8 +27,25 @@ exit codes:
 """
 
 
+class Lines(argparse.HelpFormatter):
+    """Help that keeps the line breaks of its texts, and breaks them again where the terminal is narrower."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = []
+        for line in text.splitlines():
+            # A word and two spaces begin the row of a table, whose second column stays one.
+            first = re.match(r" *\S+  +", line)
+            hang = indent + " " * (first.end() if first else 0)
+            wrapped = textwrap.wrap(line, width, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False)
+            filled += [indent + wrapped[0], *wrapped[1:]] if wrapped else [""]
+        return "\n".join(filled)
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line."""
+    """An argument parser that says what is wrong in one line; those of the commands are made from it too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": Lines, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -38,8 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="countgen",
         description="Draw pictures with the number of objects the prompt asks for.",
         epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"countgen {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")

@@ -16,9 +16,9 @@ from app.exit_codes import NOT_REACHED, OK
 
 PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
-    *("numpy", "pillow", "pyyaml", "tqdm"),
+    *("numpy", "pillow", "pyyaml", "shtab", "tqdm"),
 )
-OPTIONAL_PACKAGES = ("gradio", "matplotlib")
+OPTIONAL_PACKAGES = ("gradio", "matplotlib", "pyarrow", "ray")
 SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
 
 

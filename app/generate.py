@@ -10,14 +10,15 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import positive, seconds, seeds_in
+from app.argument_types import MAX_SEED, positive, seconds, seeds_in
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
+from app.interrupts import held_interrupts
+from app.loading import available_device, hide_loading_bars
+from countgen.methods import METHODS, NEEDS_TOKEN
 
 if TYPE_CHECKING:
     from countgen import Models, Result, Run, Target
-
-METHODS = ("auto", "search", "noise", "plain")
-_FINDINGS = ("latents", "counts", "judge_counts", "confirmed", "evaluations")
+    from countgen.token_file import CountToken
 
 
 def add_parser(commands: Any) -> None:
@@ -26,11 +27,15 @@ def add_parser(commands: Any) -> None:
         "generate",
         help="draw pictures",
         description="Draw pictures of a prompt such as 'a photo of seven apples', each before and after steering.",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     parser.add_argument("prompt", metavar="PROMPT", help="what to draw, with the count in words or digits")
-    parser.add_argument("--method", choices=METHODS, default="auto", help="how to reach the count (%(default)s)")
+    parser.add_argument(
+        "--method", choices=METHODS, default="auto", metavar="NAME", help=f"{', '.join(METHODS)} (%(default)s)"
+    )
+    parser.add_argument(
+        "--token", metavar="NAME|FILE", help="a learned count token says the number; see the command tokens"
+    )
     parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
     parser.add_argument(
         "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
@@ -76,13 +81,20 @@ def run(options: argparse.Namespace) -> int:
     targets = targets_from(",".join(options.count)) if options.count else None
     if targets is None:
         parse(options.prompt)  # an unreadable prompt is refused before the models are loaded
-    device = _device(options.device)
+    if options.method in NEEDS_TOKEN and options.token is None:
+        raise ValueError(f"--method {options.method} needs a --token; `countgen tokens` lists what is there")
+    token = None
+    if options.token is not None:
+        from countgen.token_library import find_token
+
+        token = find_token(options.token, options.backbone)
+    device = available_device(options.device)
 
     import countgen
 
     critics = tuple(options.critic) if options.critic else None
     if options.quiet or options.json or not sys.stderr.isatty():
-        _hide_loading_bars()
+        hide_loading_bars()
     models = countgen.load(
         options.backbone,
         critics=critics,
@@ -95,14 +107,15 @@ def run(options: argparse.Namespace) -> int:
     records: list[dict[str, Any]] = []
     interrupted = False
     for seed in seeds:
-        drawing = _prepared(options, models, targets, seed)
+        drawing = _prepared(options, models, targets, seed, token)
         if text and not records:
             print(f"asked for: {_said(drawing.targets)}")
         interrupted = _draw(drawing, options, f"seed {seed}")
         if drawing.best is None:  # interrupted before the first candidate
             break
-        result = drawing.result()
-        records.append(_written(result, folder, options.prompt))
+        with held_interrupts() as interrupt:
+            records.append(_written(drawing.result(), folder, options.prompt))
+        interrupted |= interrupt.asked
         if text:
             _report(records[-1])
         if interrupted:
@@ -117,15 +130,13 @@ def run(options: argparse.Namespace) -> int:
     return OK if right == len(seeds) else NOT_REACHED
 
 
-def _hide_loading_bars() -> None:
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-
-
-def _prepared(options: argparse.Namespace, models: Models, targets: tuple[Target, ...] | None, seed: int) -> Run:
+def _prepared(
+    options: argparse.Namespace,
+    models: Models,
+    targets: tuple[Target, ...] | None,
+    seed: int,
+    token: CountToken | None,
+) -> Run:
     from countgen import Run
 
     return Run(
@@ -137,6 +148,7 @@ def _prepared(options: argparse.Namespace, models: Models, targets: tuple[Target
         max_seconds=options.max_seconds,
         max_evaluations=options.max_evaluations,
         until=options.until,
+        token=token,
     )
 
 
@@ -163,12 +175,10 @@ def _draw(drawing: Run, options: argparse.Namespace, label: str) -> bool:
 def _written(result: Result, folder: Path, prompt: str) -> dict[str, Any]:
     """Write both pictures, recipe inside, and return the record of the result."""
     from countgen.images import save_png
+    from countgen.recipe import plain
 
-    # The plain picture needs no more than the seed; what was found out is about the other one.
-    plain = {key: value for key, value in result.recipe.items() if key not in _FINDINGS}
-    plain |= {"method": "plain", "candidate_seed": result.seed}
     before_path, after_path = _free_paths(folder, f"{slug(prompt)}-{result.seed}")
-    before = save_png(result.before, before_path, plain)
+    before = save_png(result.before, before_path, plain(result.recipe))
     after = save_png(result.image, after_path, result.recipe)
     return {
         "seed": result.seed,
@@ -224,26 +234,10 @@ def slug(prompt: str) -> str:
 
 def _seeds(options: argparse.Namespace) -> list[int]:
     seeds = list(dict.fromkeys(options.seed or [0]))
-    if options.images is None:
-        return seeds
-    if len(seeds) > 1:
-        raise ValueError("--images counts up from one seed; give either one --seed with it or a range like --seed 0-3")
-    return list(range(seeds[0], seeds[0] + options.images))
-
-
-def _device(name: str | None) -> str | None:
-    """A device that is there.
-
-    Raises:
-        ValueError: torch does not know the name, or this machine has no such device.
-    """
-    if name is None:
-        return None
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"no device {name!r} here: {reason}; use --device cpu") from error
-    return name
+    if options.images is not None:
+        if len(seeds) > 1:
+            raise ValueError("--images counts up from one seed; give one --seed with it, or a range like --seed 0-3")
+        seeds = list(range(seeds[0], seeds[0] + options.images))
+    if max(seeds) > MAX_SEED:
+        raise ValueError(f"a seed must be from 0 to {MAX_SEED}, got {max(seeds)}; begin lower")
+    return seeds

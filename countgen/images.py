@@ -1,8 +1,9 @@
-"""Pictures at the edges: tensors to PIL and back, PNG files that carry their own recipe, drawings for people."""
+"""Pictures at the edges: tensors to PIL, PNG files that carry their own recipe, drawings for people."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -16,7 +17,6 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from torch import Tensor
 
 from countgen.errors import ImageWriteError, RecipeError
-from critics.base import to_batch
 
 RECIPE_KEY = "countgen"
 """Keyword of the PNG text chunk."""
@@ -25,17 +25,19 @@ MAX_RECIPE_BYTES = 4 * 1024 * 1024
 """Of JSON, both when written and when read. Tuned latents of 16 x 128 x 128 take 1.4 MiB of it."""
 
 
+MAX_PIXELS = 4096 * 4096
+"""Of a picture that is read back."""
+
+_NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links answer, FAT and some network mounts among them."""
+
+
 def to_pil(image: Tensor) -> Image.Image:
     """An 8-bit RGB picture from float (3, H, W), rounded as diffusers does; values outside [0, 1] are clipped."""
     if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
         raise ValueError(f"expected one RGB float picture (3, H, W), got {image.dtype} {tuple(image.shape)}")
     pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
-
-
-def to_tensor(picture: Image.Image) -> Tensor:
-    """RGB float32 (3, H, W) in [0, 1] from a picture of any mode."""
-    return to_batch(picture)[0]
 
 
 def check_writable(folder: str | Path) -> Path:
@@ -109,15 +111,25 @@ def _publish(temporary: Path, path: Path, overwrite: bool) -> Path:
     while True:
         wanted = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
         number += 1
-        # A hard link never replaces: two processes that save the same name get two files.
         with contextlib.suppress(FileExistsError):
-            try:
-                os.link(temporary, wanted)
-            except (PermissionError, NotImplementedError):  # a file system without hard links
-                if wanted.exists():
-                    continue
-                os.replace(temporary, wanted)
+            _move(temporary, wanted)
             return wanted
+
+
+def _move(temporary: Path, wanted: Path) -> None:
+    """Give a file a name that is free, or raise FileExistsError: two processes that want one name get two files."""
+    try:
+        os.link(temporary, wanted)  # never replaces
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # Only who makes the empty file may replace it.
+        os.close(os.open(wanted, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            os.replace(temporary, wanted)
+        except OSError:
+            wanted.unlink(missing_ok=True)
+            raise
 
 
 def _encoded(recipe: Mapping[str, Any]) -> str:
@@ -158,6 +170,25 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     return recipe
 
 
+def read_png(path: str | Path) -> tuple[Image.Image, dict[str, Any]]:
+    """The RGB picture and the recipe inside a PNG that `save_png` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        RecipeError: as `read_recipe`, or pixels that are damaged or more than MAX_PIXELS.
+    """
+    recipe = read_recipe(path)
+    try:
+        with PngImageFile(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise RecipeError(
+                    f"{path} has {picture.width} x {picture.height} pixels, at most {MAX_PIXELS} are read"
+                )
+            return picture.convert("RGB"), recipe
+    except (OSError, SyntaxError) as error:
+        raise RecipeError(f"the pixels of {path} cannot be read: {error}") from error
+
+
 def draw_boxes(
     image: Tensor | Image.Image,
     boxes: Tensor | Iterable[Iterable[float]],
@@ -189,12 +220,3 @@ def draw_boxes(
     canvas.rectangle((0, 0, box[2] + 3, box[3] + 3), fill=colour)
     canvas.text((3, 1), label, fill="white", font=font)
     return picture
-
-
-def side_by_side(before: Image.Image, after: Image.Image, gap: int = 8) -> Image.Image:
-    """Two pictures beside each other on white, top edges level."""
-    width, height = before.width + gap + after.width, max(before.height, after.height)
-    wide = Image.new("RGB", (width, height), "white")
-    wide.paste(before, (0, 0))
-    wide.paste(after, (before.width + gap, 0))
-    return wide

@@ -1,5 +1,6 @@
 import json
 import os
+import pkgutil
 import pty
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import termios
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,6 +16,7 @@ from PIL import Image
 from app.argument_types import seeds_in
 from app.cli import main
 from app.generate import slug
+from app.interrupts import held_interrupts
 from countgen.images import read_recipe
 
 HEAVY = ("torch", "diffusers", "transformers", "ultralytics", "inflect", "numpy", "PIL")
@@ -62,7 +65,12 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         (["generate", "seven apples", "--backbone", "minature"], "Did you mean miniature"),
         (["generate", "seven apples", "--judge", "miniature-yolo"], "judge"),
         (["generate", "seven unicorns"], "no class for 'unicorn'"),
-        (["generate", "seven apples", "--seed", "9999999999"], "seed must be"),
+        (["generate", "seven apples", "--seed", "9999999999"], "a seed must be from 0 to 4294967295"),
+        (["generate", "seven apples", "--seed", "4294967295", "--images", "2"], "got 4294967296; begin lower"),
+        (["generate", "seven apples", "--device", "meta"], "no device 'meta' here"),
+        (["generate", "seven apples", "--device", "xla"], "no device 'xla' here"),
+        (["generate", "seven apples", "--critic", "yolo:{damaged}.pt"], "no yolo can be read from"),
+        (["generate", "seven apples", "--critic", "centernet:{damaged}.safetensors"], "no centernet can be read from"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -73,7 +81,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert exit_code(arguments) == 2
+    for suffix in (".pt", ".safetensors"):
+        (tmp_path / "damaged").with_suffix(suffix).write_bytes(b"no weights at all" * 9)
+    assert exit_code([argument.format(damaged="damaged") for argument in arguments]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("countgen")
     assert reason in errors
@@ -158,6 +168,37 @@ def test_interrupting_keeps_the_best_so_far(tmp_path: Path) -> None:
     assert process.returncode == 130, shown.decode()
     assert b"judge counts" in output
     assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
+
+
+@pytest.mark.parametrize("moment", ["countgen.run.Run.result", "countgen.images.save_png"])
+def test_interrupting_while_a_picture_is_judged_or_written_still_writes_it(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, _, name = moment.rpartition(".")
+    owner = pkgutil.resolve_name(module)
+    real = getattr(owner, name)
+
+    presses = iter([signal.SIGINT])
+
+    def pressed(*arguments: Any, **options: Any) -> Any:
+        for key in presses:
+            signal.raise_signal(key)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, pressed)
+    usual = signal.getsignal(signal.SIGINT)
+    assert main(["generate", "one cat", "--method", "plain", "--images", "3", "--out", str(tmp_path)]) == 130
+    assert "seed 0: critic counts" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_the_second_ctrl_c_does_not_wait() -> None:
+    with held_interrupts() as held:
+        signal.raise_signal(signal.SIGINT)
+        assert held.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_doctor_finds_this_installation_healthy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,38 @@
+"""`countgen completion`: what a shell needs to complete the command with Tab."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from app.exit_codes import OK
+
+SHELLS = ("bash", "zsh", "fish")
+_EPILOG = """\
+for example:
+  bash  countgen completion bash > ~/.local/share/bash-completion/completions/countgen
+  zsh   countgen completion zsh > "${fpath[1]}/_countgen"
+  fish  countgen completion fish > ~/.config/fish/completions/countgen.fish
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "completion",
+        help="print a shell's completion",
+        description="Print the script that completes this command in a shell.",
+        epilog=_EPILOG,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the script."""
+    import shtab
+
+    from app.cli import build_parser
+
+    print(shtab.complete(build_parser(), shell=options.shell))
+    return OK

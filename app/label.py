@@ -1,0 +1,66 @@
+"""`countgen label`: human counts for the pictures of an evaluation, blind and by spreadsheet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from app.argument_types import positive
+from app.exit_codes import OK
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "label",
+        help="count the pictures of an evaluation by hand",
+        description="Collect human counts for the pictures of an evaluation. --out writes a sheet that names pictures "
+        "in shuffled order and what to count, and nothing about what was asked for; fill in the column 'count' and "
+        "give it back with --read. Without either, say who has labelled how many. The demo has a page for the same.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("folder", metavar="RUN", help="a folder that `countgen eval` wrote")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--out", type=Path, metavar="FILE.csv", help="write what this person has not labelled yet")
+    way.add_argument("--read", type=Path, metavar="FILE.csv", help="save the counts of a filled-in sheet")
+    parser.add_argument("--labeller", metavar="NAME", help="who counts; needed with --out and --read")
+    parser.add_argument("--number", type=positive, metavar="N", help="pictures to put into the sheet (all)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the shuffling (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write a sheet, read one, or say how far the labelling is; returns the exit code.
+
+    Raises:
+        ValueError, OSError: bad input.
+    """
+    from benchmarks.label_sheet import read_sheet, write_sheet
+    from benchmarks.labels import questions, read_labels
+
+    if (options.out or options.read) and options.labeller is None:
+        raise ValueError("say who counts, with --labeller NAME")
+    if options.out:
+        number = write_sheet(options.folder, options.out, options.labeller, seed=options.seed, limit=options.number)
+        back = ["countgen", "label", options.folder, "--read", str(options.out), "--labeller", options.labeller]
+        record: dict[str, Any] = {"sheet": str(options.out), "pictures": number}
+        text = [
+            f"{options.out}: {number} pictures, their paths are relative to {options.folder}",
+            f"fill in the column 'count', then: {shlex.join(back)}",
+        ]
+    elif options.read:
+        record = {"saved": len(read_sheet(options.folder, options.read, options.labeller))}
+        text = [f"{record['saved']} labels saved"]
+    else:
+        finished = {question.key for question in questions(options.folder)}
+        labelled = Counter(label.labeller for label in read_labels(options.folder) if label.key in finished)
+        record = {"finished": len(finished), "labelled": dict(sorted(labelled.items()))}
+        text = [f"{len(finished)} finished pictures"]
+        text += [f"  {name}: {number} labelled" for name, number in record["labelled"].items()]
+    print(json.dumps(record) if options.json else "\n".join(text))
+    return OK

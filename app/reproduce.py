@@ -1,0 +1,123 @@
+"""`countgen reproduce`: draw a picture again from the recipe inside it, and compare."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.argument_types import grey_levels
+from app.exit_codes import NOT_REACHED, OK
+from app.loading import available_device, hide_loading_bars
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from countgen.token_file import CountToken
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "reproduce",
+        help="draw a picture again",
+        description="Draw a picture again from the recipe inside it, and print the largest pixel difference: 0 on the "
+        "same machine with the same versions. Exit code 1 where it is above --tolerance.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("image", type=Path, metavar="IMAGE.png", help="a picture that countgen wrote")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the new drawing there; replaces nothing")
+    parser.add_argument(
+        "--tolerance", type=grey_levels, default=0, metavar="N", help="largest difference allowed, 0-255 (%(default)s)"
+    )
+    parser.add_argument("--token", metavar="NAME|FILE", help="the count token, where the recipe's is not shipped")
+    parser.add_argument("--repository", metavar="NAME", help="what it was drawn with, if not the backbone's own")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw, compare, report, and return the exit code.
+
+    Raises:
+        RecipeError: no readable picture of ours, or a recipe that cannot be drawn; found before a model is loaded
+            wherever that is possible.
+        ValueError, OSError: other bad input.
+    """
+    from countgen.images import check_writable, read_png, save_png, to_pil
+
+    picture, recipe = read_png(options.image)
+    if options.out:
+        check_writable(options.out.parent)
+    device = available_device(options.device)
+
+    from countgen import recipe as recipes
+
+    token = _token(options.token, recipe)
+    hide_loading_bars()
+    backbone = recipes.load_backbone(recipe, device=device, repository=options.repository)
+    drawn = to_pil(recipes.redraw(recipe, backbone, token))
+    record: dict[str, Any] = {
+        "image": str(options.image),
+        **difference(picture, drawn),
+        "versions": recipes.changed_versions(recipe),
+        "drawn": str(save_png(drawn, options.out, recipe)) if options.out else None,
+    }
+    record["same"] = record["largest_difference"] <= options.tolerance
+    if options.json:
+        print(json.dumps(record))
+    else:
+        _report(record)
+    return OK if record["same"] else NOT_REACHED
+
+
+def _token(given: str | None, recipe: dict[str, Any]) -> CountToken | None:
+    """The token given, or the shipped one that the recipe names."""
+    from countgen.errors import RecipeError
+    from countgen.placeholders import PLACEHOLDER
+    from countgen.token_library import find_token
+
+    named = recipe.get("token")
+    if given is None and named is None:
+        return None
+    if given is None:
+        given = str(named.get("placeholder_token")) if isinstance(named, dict) else str(named)
+        if not PLACEHOLDER.fullmatch(given):  # a recipe, which anyone may write, names no file
+            raise RecipeError(f"the recipe's token is {given!r}, expected one like <count-7>; give --token FILE")
+    return find_token(given, str(recipe.get("backbone")))
+
+
+def difference(first: Image.Image, second: Image.Image) -> dict[str, int]:
+    """The largest difference of a channel, 0 to 255, and how many pixels differ, of how many.
+
+    Raises:
+        RecipeError: the pictures are of different sizes.
+    """
+    import numpy as np
+
+    from countgen.errors import RecipeError
+
+    if first.size != second.size:
+        raise RecipeError(
+            f"the picture is {first.width} x {first.height} and its recipe draws {second.width} x {second.height}: "
+            "it was resized or cropped since"
+        )
+    apart = np.abs(np.asarray(first, dtype=int) - np.asarray(second, dtype=int)).max(axis=2)
+    return {
+        "largest_difference": int(apart.max()),
+        "different_pixels": int((apart > 0).sum()),
+        "pixels": int(apart.size),
+    }
+
+
+def _report(record: dict[str, Any]) -> None:
+    print(
+        f"largest pixel difference: {record['largest_difference']} of 255 "
+        f"({record['different_pixels']} of {record['pixels']} pixels differ)"
+    )
+    if record["largest_difference"]:
+        for name, (then, here) in record["versions"].items():
+            print(f"  drawn with {name} {then or '(not said)'}, here is {here}")
+    if record["drawn"]:
+        print(f"  {record['drawn']}")

@@ -1,0 +1,35 @@
+"""The guide to evaluation shows commands that exist and suites that are shipped."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from app.cli import build_parser
+from benchmarks.refinements import REFINEMENTS, refine
+from benchmarks.suites import Prompt, available, load
+from countgen.prompts import Target
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+
+
+def test_every_command_of_the_guide_is_understood() -> None:
+    commands = re.findall(r"^countgen (.+)$", GUIDE, re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        build_parser().parse_args(shlex.split(command))
+
+
+def test_the_guides_table_of_suites_is_right() -> None:
+    rows = dict(re.findall(r"^\| `([\w-]+-style)` \| (\d+) \|", GUIDE, re.MULTILINE))
+    assert {name for name in available() if name.endswith("-style")} == set(rows)
+    assert {name: str(len(load(name))) for name in rows} == rows
+
+
+def test_the_guides_refinements_are_what_is_drawn() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (seven apples.+) \|$", GUIDE, re.MULTILINE))
+    assert set(rows) == set(REFINEMENTS)
+    for name, said in rows.items():
+        refined = refine(Prompt("seven apples", (Target("apple", 7),), "guide"), name).prompt
+        assert refined.startswith(said.removesuffix(" ...").rstrip())

@@ -1,0 +1,178 @@
+"""A picture can be drawn again from what is inside it, and from nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import countgen
+from app.cli import main
+from countgen import miniature
+from countgen.images import read_png, read_recipe, save_png
+from countgen.recipe import plain
+from countgen.spliced import encoders_of
+from countgen.token_file import CountToken, save_token
+
+Written = dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def written(models: countgen.Models, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A picture of a seed found in a batch, one that gradients moved, and the plain one."""
+    folder = tmp_path_factory.mktemp("written")
+    searched = countgen.generate("a photo of five cats", models, method="search", seed=0)
+    refined = countgen.generate("a photo of fourteen cats", models, method="noise", seed=1, max_evaluations=12)
+    return {
+        "searched": save_png(searched.image, folder / "searched.png", searched.recipe),
+        "refined": save_png(refined.image, folder / "refined.png", refined.recipe),
+        "plain": save_png(searched.before, folder / "plain.png", plain(searched.recipe)),
+    }
+
+
+def changed(path: Path, tmp_path: Path, **fields: object) -> Path:
+    """The same pixels with another recipe; None takes a field away."""
+    picture, recipe = read_png(path)
+    recipe = {key: value for key, value in (recipe | fields).items() if value is not None}
+    return save_png(picture, tmp_path / "changed.png", recipe)
+
+
+@pytest.mark.parametrize("kind", ["searched", "refined", "plain"])
+def test_a_picture_is_drawn_again_without_a_difference(
+    kind: str, written: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", str(written[kind]), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["largest_difference"] == 0
+    assert record["pixels"] == 128 * 128
+    assert record["same"]
+    assert record["versions"] == {}
+
+
+def test_a_picture_with_a_token_needs_that_token(
+    models: countgen.Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = {name: new_token(models, seed) for seed, name in enumerate(("right", "wrong"))}
+    for name, token in tokens.items():
+        save_token(token, tmp_path / f"{name}.safetensors")
+    result = countgen.generate("seven apples", models, method="token", token=tokens["right"])
+    path = str(save_png(result.image, tmp_path / "a.png", result.recipe))
+    assert main(["reproduce", path, "--token", str(tmp_path / "right.safetensors")]) == 0
+    assert capsys.readouterr().out.startswith("largest pixel difference: 0 of 255")
+    assert main(["reproduce", path, "--token", str(tmp_path / "wrong.safetensors")]) == 2
+    assert "SHA-256" in capsys.readouterr().err
+
+
+def new_token(models: countgen.Models, seed: int) -> CountToken:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = {
+        key: 0.1 * torch.randn(1, encoder.dim, generator=generator)
+        for key, encoder in encoders_of(models.backbone).items()
+    }
+    return CountToken("<count-7>", 7, vectors, "miniature", None, ("apple",), "none", "", None, "Apache-2.0")
+
+
+def test_a_changed_pixel_is_found_and_tolerated_on_request(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, recipe = read_png(written["plain"])
+    red, green, blue = picture.getpixel((5, 5))
+    picture.putpixel((5, 5), (red, green + 3 if green < 128 else green - 3, blue))
+    path = str(save_png(picture, tmp_path / "a.png", recipe))
+    assert main(["reproduce", path]) == 1
+    assert capsys.readouterr().out == "largest pixel difference: 3 of 255 (1 of 16384 pixels differ)\n"
+    assert main(["reproduce", path, "--tolerance", "3"]) == 0
+
+
+def test_the_new_drawing_is_written_beside_what_is_there(written: Written, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "again.png"
+    for _ in range(2):
+        assert main(["reproduce", str(written["refined"]), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.parent.iterdir()) == ["again-2.png", "again.png"]
+    assert read_recipe(out) == read_recipe(written["refined"])
+
+
+def test_other_versions_are_named_where_pixels_differ(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(written["plain"], tmp_path, candidate_seed=99, versions={"torch": "1.0"})
+    assert main(["reproduce", str(path)]) == 1
+    assert "drawn with torch 1.0, here is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"schema": 3}, "this version draws 1 to 2"),
+        ({"backbone": "minature"}, "Did you mean miniature"),
+        ({"backbone": "../../etc"}, "unknown backbone"),
+        ({"backbone": None}, "backbone is None"),
+        ({"repository": "owner/another"}, "drawn with 'owner/another'"),
+        ({"dtype": "int8"}, "dtype is 'int8'; known: float32"),
+        ({"num_inference_steps": 10**9}, "expected 1 to 1000"),
+        ({"height": 1 << 40}, "height"),
+        ({"height": 101}, "multiples of"),
+        ({"width": True}, "width is True"),
+        ({"guidance_scale": "high"}, "expected a number"),
+        ({"memory": "none"}, "known: fast, low"),
+        ({"prompt": None}, "prompt is None"),
+        ({"candidate_seed": -1}, "candidate_seed is -1"),
+        ({"latents": {"shape": [1], "float32": "AAAA"}}, "latents"),
+        ({"latents": {"shape": [4, 16, 16], "float32": "no base64!"}}, "latents"),
+        ({"latents": 7}, "latents"),
+        ({"token": {"placeholder_token": "/etc/passwd", "sha256": "0"}}, "expected one like <count-7>"),
+        ({"token": "<count-9999>"}, "no token '<count-9999>'"),
+        ({"height": 64, "width": 64}, "resized or cropped"),
+    ],
+)
+def test_a_recipe_that_cannot_be_drawn_is_one_line_and_exit_code_2(
+    fields: dict[str, object],
+    reason: str,
+    written: Written,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["reproduce", str(changed(written["plain"], tmp_path, **fields))]) == 2
+    errors = capsys.readouterr().err
+    assert reason in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_picture_that_is_not_ours_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", str(save_png(torch.zeros(3, 8, 8), tmp_path / "a.png"))]) == 2
+    assert "holds no recipe" in capsys.readouterr().err
+    assert main(["reproduce", str(tmp_path / "none.png")]) == 2
+    assert "none.png" in capsys.readouterr().err
+
+
+def test_a_recipe_says_what_it_was_drawn_with(written: Written) -> None:
+    recipe = read_recipe(written["refined"])
+    assert recipe["schema"] == 2
+    assert recipe["versions"]["countgen"] == countgen.__version__
+    assert recipe["versions"]["torch"] == torch.__version__
+    assert recipe["repository"] == "mini-sdxl-turbo"
+    assert (recipe["memory"], recipe["draft"], recipe["revision"]) == ("fast", False, None)
+
+
+def test_another_repository_is_used_on_request_and_damage_in_it_is_one_line(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine_tune = shutil.copytree(miniature.FOLDER / "mini-sdxl-turbo", tmp_path / "fine-tune")
+    path = str(changed(written["plain"], tmp_path, repository="fine-tune"))
+    assert main(["reproduce", path]) == 2
+    assert "drawn with 'fine-tune'" in capsys.readouterr().err
+    assert main(["reproduce", path, "--repository", str(fine_tune)]) == 0
+    capsys.readouterr()
+    weights = fine_tune / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    assert main(["reproduce", path, "--repository", str(fine_tune)]) == 2
+    errors = capsys.readouterr().err
+    assert "damaged or cut short" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_recipe_of_the_first_schema_is_still_drawn(written: Written, tmp_path: Path) -> None:
+    newer = ("repository", "revision", "memory", "draft", "versions")
+    path = changed(written["refined"], tmp_path, schema=1, **dict.fromkeys(newer))
+    assert main(["reproduce", str(path)]) == 0
