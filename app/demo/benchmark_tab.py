@@ -1,0 +1,77 @@
+"""The tab that shows evaluations."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app.demo import benchmark_view
+from app.demo.limits import RefusedError
+from app.demo.refusals import told
+from app.demo.run_folders import RunFolders
+from app.demo.words import hint
+from benchmarks.metrics import by_arm
+from benchmarks.records import Record
+
+NOTHING = hint("Evaluations appear here: run countgen eval, and start this page with --runs FOLDER.")
+
+
+class BenchmarkTab:
+    """Widgets of the tab, and the functions behind them."""
+
+    def __init__(self, folders: RunFolders, opened: gr.Tab) -> None:
+        self.folders = folders
+        with gr.Row(elem_classes="choices"):
+            run = gr.Dropdown(folders.names(), value=None, label="Run", elem_id="run", min_width=200)
+            judge = gr.Dropdown([], label="Judge", elem_id="judge", min_width=160)
+            method = gr.Dropdown([], label="Failures of", elem_id="failing-method", min_width=120)
+        overview = gr.HTML(NOTHING, elem_id="overview")
+        failing = gr.HTML("", elem_id="failing")
+        whole = {"outputs": [run, judge, method, overview, failing], "show_progress": "minimal"}
+        opened.select(self.open_first, inputs=run, **whole, api_visibility="private")
+        run.input(self.open, inputs=run, **whole, api_name="open_run")
+        gr.on(
+            [judge.input, method.input],
+            self.judged,
+            inputs=[run, judge, method],
+            outputs=[overview, failing],
+            show_progress="minimal",
+            api_name="judged",
+        )
+
+    def open_first(self, run: str | None) -> tuple[object, ...]:
+        """List the runs, and open the first where none is open."""
+        names = self.folders.names()
+        if not names:
+            return gr.skip(), gr.skip(), gr.skip(), NOTHING, ""
+        if run in names:
+            return gr.update(choices=names), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        return self.open(names[0])
+
+    def open(self, run: str) -> tuple[object, ...]:
+        """Everything about one run, by its first judge."""
+        records = self.read(run)
+        judges, methods = benchmark_view.judges_of(records), list(by_arm(records))
+        if not judges:
+            nothing = gr.update(choices=[], value=None)
+            return gr.update(choices=self.folders.names(), value=run), nothing, nothing, hint("No records yet."), ""
+        worst = methods[-1]
+        return (
+            gr.update(choices=self.folders.names(), value=run),
+            gr.update(choices=judges, value=judges[0]),
+            gr.update(choices=methods, value=worst),
+            *self.judged(run, judges[0], worst),
+        )
+
+    def judged(self, run: str, judge: str, method: str) -> tuple[str, str]:
+        """A run by one of its judges, and what one of its methods did not reach."""
+        records = self.read(run)
+        with told():
+            if judge not in benchmark_view.judges_of(records) or method not in by_arm(records):
+                raise RefusedError("This run has no such judge or method; choose one of the list.")
+        failing = benchmark_view.failures(records, judge, self.folders.folder(run), method)
+        return benchmark_view.overview(records, judge), failing
+
+    def read(self, run: str) -> list[Record]:
+        """The records of a run, or a message on the page."""
+        with told():
+            return self.folders.read(run)

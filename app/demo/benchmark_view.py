@@ -1,0 +1,133 @@
+"""A run as a page: what each method reaches, at what cost, and the pictures that failed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from statistics import mean, median
+
+from PIL import Image
+
+from app.demo.run_folders import open_picture
+from app.demo.words import asked, fact, hint
+from benchmarks.metrics import by_arm, counts, is_right, scores, steered
+from benchmarks.plots import accuracy_by_compute, accuracy_by_count, to_svg
+from benchmarks.records import Record
+
+MAX_FAILURES = 24
+PICTURE_SIDE = 200
+
+
+def judges_of(records: Sequence[Record]) -> list[str]:
+    """Everyone who counted the run's pictures, the first judge first."""
+    return list(dict.fromkeys(judge for record in records for judge in record.judges))
+
+
+def overview(records: Sequence[Record], judge: str) -> str:
+    """Facts, a table of the methods, and the plots, by one judge."""
+    if not records:
+        return hint("This run has no records yet.")
+    arms = by_arm(records)
+    facts = "".join(
+        (
+            fact("Suite", ", ".join(dict.fromkeys(r.suite for r in records))),
+            fact("Images", str(len(records))),
+            fact("Judge", judge),
+            fact("Critics", ", ".join(dict.fromkeys(c for r in records for c in r.critics))),
+        )
+    )
+    warning = ""
+    if any(steered(record, judge) for record in records):
+        warning = hint("This judge also steered some of these pictures: its numbers flatter them.")
+    rows = "".join(_row(name, mine, judge) for name, mine in arms.items())
+    heads = ("Method", "Images", "Right", "95 % interval", "At most 1 off", "Mean error", "Seconds", "Evaluations")
+    table = (
+        "<div class='wide' tabindex='0' role='region' aria-label='What each method reaches'><table class='figures'>"
+        f"<thead><tr>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+    return (
+        f"<section class='run'><dl class='facts'>{facts}</dl>{warning}{table}"
+        f"<div class='plots'>{_plots(records, judge)}</div></section>"
+    )
+
+
+def failures(records: Sequence[Record], judge: str, folder: Path, method: str) -> str:
+    """The pictures that a judge does not accept, what was asked and what it found; the nearest misses last."""
+    chosen = by_arm(records).get(method, [])
+    wrong = [record for record in chosen if not is_right(record, judge)]
+    wrong.sort(key=lambda record: -_distance(record, judge))
+    cards = "".join(_card(record, judge, folder) for record in wrong[:MAX_FAILURES])
+    head = f"<h2>Not reached by {escape(method)}: {len(wrong)} of {len(chosen)}</h2>"
+    if not wrong:
+        return head + hint("Every picture of this method is right by this judge.")
+    more = hint(f"The {MAX_FAILURES} furthest off are shown.") if len(wrong) > MAX_FAILURES else ""
+    return f"{head}{more}<ul class='failures'>{cards}</ul>"
+
+
+def picture_uri(picture: Image.Image, side: int) -> str:
+    """A data URI of a picture, at most `side` pixels large."""
+    shown = picture.copy()
+    shown.thumbnail((side, side))
+    file = io.BytesIO()
+    shown.save(file, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _row(name: str, records: Sequence[Record], judge: str) -> str:
+    found = scores(records, judge)
+    done = [record for record in records if record.status == "done"]
+    failed = f" ({found.failed} failed)" if found.failed else ""
+    cells = (
+        f"{found.images}{failed}",
+        _percent(found.accuracy),
+        f"{100 * found.interval[0]:.0f} to {100 * found.interval[1]:.0f}",
+        _percent(found.off_by_one),
+        "–" if math.isnan(found.mae) else f"{found.mae:.2f}",
+        f"{median(r.seconds for r in done):.2f}" if done else "–",
+        f"{mean(r.evaluations for r in done):.0f}" if done else "–",
+    )
+    return f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
+def _plots(records: Sequence[Record], judge: str) -> str:
+    drawn = (
+        ("Accuracy by count, with 95 % intervals", accuracy_by_count(records, judge)),
+        ("Accuracy against seconds, by the first judge", accuracy_by_compute(records, "seconds")),
+    )
+    return "".join(
+        f"<figure><img src='data:image/svg+xml;base64,{base64.b64encode(to_svg(figure).encode()).decode('ascii')}' "
+        f"alt='{title}'><figcaption>{title}</figcaption></figure>"
+        for title, figure in drawn
+    )
+
+
+def _distance(record: Record, judge: str) -> float:
+    found = counts(record, judge)
+    if found is None:
+        return math.inf
+    return sum(abs(count - target.target_count) for count, target in zip(found, record.targets, strict=True))
+
+
+def _card(record: Record, judge: str, folder: Path) -> str:
+    picture = open_picture(folder, record.image)
+    image = f"<img src='{picture_uri(picture, PICTURE_SIDE)}' alt=''>" if picture else "<div class='no-picture'></div>"
+    found = counts(record, judge)
+    said = "failed to draw" if found is None else f"target {_joined(t.target_count for t in record.targets)}, found "
+    said += "" if found is None else _joined(found)
+    return (
+        f"<li>{image}<b>{escape(said)}</b><span>{escape(record.prompt)}</span>"
+        f"<span>{escape(asked(record.targets))} · seed {record.seed}</span></li>"
+    )
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    return " + ".join(map(str, numbers))

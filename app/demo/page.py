@@ -1,0 +1,152 @@
+"""The whole page: header, tabs, theme, and the web server around it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+# Before Gradio is imported: it reports its use to its makers otherwise.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from app.demo.benchmark_tab import BenchmarkTab
+from app.demo.doors import Doors
+from app.demo.generate_tab import GenerateTab
+from app.demo.label_tab import LabelTab
+from app.demo.learn_tab import LearnTab
+from app.demo.limits import Limits
+from app.demo.run_folders import RunFolders
+from app.demo.session import Session
+from app.demo.shelf import Shelf
+
+_HERE = Path(__file__).parent
+HEADER = """
+<header class="masthead">
+  <span class="mark" aria-hidden="true"><i></i><i></i><i></i></span>
+  <div><h1>countgen</h1><p>Ask for seven apples and you get seven.</p></div>
+</header>
+"""
+_FONTS = ("Inter", "system-ui", "Segoe UI", "Roboto", "sans-serif")
+LOOPBACKS = ("127.0.0.1", "localhost", "::1")
+SECONDS_KEPT = 3600
+"""A visitor's pictures and tokens on the server, after the page's last use of them."""
+
+
+def build(limits: Limits, runs: Path | None = None, shelf: Shelf | None = None) -> gr.Blocks:
+    """The page, not yet served.
+
+    Args:
+        limits: what visitors may ask for.
+        runs: a folder of run folders to show and label; none by default.
+        shelf: loaded models to use.
+    """
+    shelf, folders = shelf or Shelf(), RunFolders(runs)
+    with gr.Blocks(title="countgen", analytics_enabled=False, fill_width=True) as page:
+        session = gr.State(Session(), time_to_live=SECONDS_KEPT)
+        gr.HTML(HEADER)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Generate", id="generate"):
+                drawing = GenerateTab(limits, shelf, session)
+            with gr.Tab("Learn a token", id="learn"):
+                LearnTab(limits, shelf, session, drawing, tabs)
+            with gr.Tab("Benchmark", id="benchmark") as opened:
+                BenchmarkTab(folders, opened)
+            with gr.Tab("Label", id="label") as opened:
+                LabelTab(limits, folders, opened, session)
+    page.queue(max_size=limits.max_waiting, default_concurrency_limit=4, api_open=True)
+    return page
+
+
+def launch(
+    page: gr.Blocks,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    auth: tuple[str, str] | None = None,
+    share: bool = False,
+    quiet: bool = False,
+) -> str:
+    """Serve a page in the background and return its address.
+
+    Raises:
+        ValueError: a public link without a password.
+        OSError: the port is taken.
+    """
+    if share and not auth:
+        raise ValueError("a public link needs a user and a password")
+    _, url, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        auth=auth,
+        share=share,
+        quiet=quiet,
+        theme=theme(),
+        css_paths=_HERE / "style.css",
+        js=(_HERE / "page.js").read_text(),
+        app_kwargs={"middleware": [Middleware(Doors)], "docs_url": None, "redoc_url": None, "openapi_url": None},
+        max_file_size=1,
+        allowed_paths=[],
+        state_session_capacity=100,
+        show_error=False,
+        enable_monitoring=False,
+        footer_links=[],
+        run_history=False,
+        mcp_server=False,
+        ssr_mode=False,
+        pwa=False,
+        prevent_thread_lock=True,
+    )
+    return str(url)
+
+
+def theme() -> Any:
+    """Quiet greys and one red; no font from another host."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.red,
+        neutral_hue=gr.themes.colors.stone,
+        radius_size=gr.themes.sizes.radius_lg,
+        spacing_size=gr.themes.sizes.spacing_md,
+        font=_FONTS,
+        font_mono=("ui-monospace", "monospace"),
+    ).set(
+        button_primary_background_fill="#b3261e",
+        button_primary_background_fill_hover="#8c1d18",
+        button_primary_background_fill_dark="#c7372f",
+        button_primary_background_fill_hover_dark="#b3261e",
+        button_primary_text_color="white",
+        color_accent="#b3261e",
+        color_accent_soft="#f3dedc",
+        checkbox_background_color_selected="#b3261e",
+        checkbox_border_color_selected="#b3261e",
+        block_label_text_color="#44403c",
+        block_title_text_color="#44403c",
+        block_title_text_color_dark="#d6d3d1",
+        block_label_text_color_dark="#d6d3d1",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_border_width="0px",
+        block_shadow="none",
+        block_padding="0px",
+        input_border_width="1px",
+        input_border_color="#a8a29e",
+        input_border_color_dark="#57534e",
+        input_background_fill="white",
+        input_background_fill_dark="#1c1917",
+    )
+
+
+def serve(
+    limits: Limits, runs: Path | None, *, host: str, port: int | None, auth: tuple[str, str] | None, share: bool
+) -> None:
+    """Serve the page until interrupted."""
+    shelf = Shelf()
+    page = build(limits, runs, shelf)
+    url = launch(page, host=host, port=port, auth=auth, share=share, quiet=True)
+    print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
+    if host not in LOOPBACKS and not auth:
+        print("anyone who reaches this machine can use it; --auth USER:PASSWORD asks them to log in", flush=True)
+    shelf.warm_up(limits.backbones[0])
+    page.block_thread()

@@ -1,0 +1,84 @@
+"""The evaluations that the demo shows: folders under one root, by name, and the study that comes with countgen."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from PIL import Image, JpegImagePlugin, PngImagePlugin
+
+import benchmarks
+from app.demo.limits import RefusedError
+from benchmarks.records import SETTINGS, Record, RunFolderError, read_run
+
+STUDY = "The study that comes with countgen"
+STUDY_FOLDER = Path(benchmarks.__file__).parent / "results" / "study"
+MAX_LISTED = 200
+MAX_DEPTH = 3
+_READERS = {".png": PngImagePlugin.PngImageFile, ".jpg": JpegImagePlugin.JpegImageFile}
+"""Not Image.open: it would try every format, and Ultralytics replaces it."""
+
+
+class RunFolders:
+    """Run folders by the names visitors see; a name that is not in the list opens nothing.
+
+    Args:
+        root: the folder given when the demo was started; None for the study alone.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = None if root is None else root.resolve()
+
+    def names(self) -> list[str]:
+        """The study, if it is there, and every run up to three folders below the root, the newest first."""
+        found = [] if self.root is None else list(_runs_in(self.root, MAX_DEPTH))
+        found.sort(key=lambda folder: (folder / SETTINGS).stat().st_mtime, reverse=True)
+        own = [str(folder.relative_to(self.root)) for folder in found[:MAX_LISTED]] if self.root else []
+        return [*([STUDY] if (STUDY_FOLDER / SETTINGS).is_file() else []), *own]
+
+    def folder(self, name: object) -> Path:
+        """The folder of a name in the list.
+
+        Raises:
+            RefusedError: any other name, whatever path it spells.
+        """
+        if not isinstance(name, str) or name not in self.names():
+            raise RefusedError("There is no such run here; choose one of the list.")
+        return STUDY_FOLDER if name == STUDY else (self.root or STUDY_FOLDER) / name
+
+    def read(self, name: object) -> list[Record]:
+        """The records of a run.
+
+        Raises:
+            RefusedError: no such name, or a damaged run; what is wrong with it names paths and goes to the log.
+        """
+        try:
+            return read_run(self.folder(name))[1]
+        except RunFolderError as error:
+            logging.getLogger(__name__).warning("%s", error)
+            raise RefusedError("This run cannot be read; the server's log says why.") from error
+
+
+def _runs_in(folder: Path, depth: int) -> list[Path]:
+    if (folder / SETTINGS).is_file():
+        return [folder]
+    if not depth:
+        return []
+    # A link could lead out of the root.
+    inner = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.is_symlink()]
+    return [run for child in inner if not child.name.startswith(".") for run in _runs_in(child, depth - 1)]
+
+
+def open_picture(folder: Path, relative: str | None) -> Image.Image | None:
+    """A picture of a run as RGB; None where it is missing, is no PNG or JPEG, or lies outside the run's folder."""
+    if relative is None:
+        return None
+    path = (folder / relative).resolve()
+    reader = _READERS.get(path.suffix)
+    if reader is None or not path.is_relative_to(folder.resolve()):
+        return None
+    try:
+        with reader(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError):
+        return None

@@ -1,0 +1,62 @@
+"""The models of a demo, each loaded once, shared by all visitors and touched by one thread alone."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import countgen
+
+Item = TypeVar("Item")
+
+
+class _End:
+    """What `next` gives for a job that has ended."""
+
+
+_END = _End()
+
+
+class Shelf:
+    """Loads a backbone when it is first asked for, and keeps it.
+
+    Which names are allowed is checked before, by `Limits.check_backbone`. Gradio hands every step of a job to another
+    of its forty threads; libraries below torch keep buffers for each thread, and memory would grow with all of them.
+
+    Args:
+        loaded: models that are there already, by backbone.
+    """
+
+    def __init__(self, loaded: Mapping[str, countgen.Models] | None = None) -> None:
+        self._loaded = dict(loaded or {})
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
+
+    def get(self, backbone: str) -> countgen.Models:
+        """The models of a backbone; call it from a job that `alone` runs."""
+        if backbone not in self._loaded:
+            self._loaded[backbone] = countgen.load(backbone)
+        return self._loaded[backbone]
+
+    def alone(self, job: Generator[Item, None, None]) -> Iterator[Item]:
+        """The items of a job, each computed by the one thread that touches models; closes the job at the end."""
+        try:
+            while not isinstance(item := self._worker.submit(next, job, _END).result(), _End):
+                yield item
+        finally:
+            self._worker.submit(job.close).result()
+
+    def object_names(self, backbone: str) -> tuple[str, ...] | None:
+        """What the first critic knows, None while nothing is loaded or for an open vocabulary; never waits."""
+        models = self._loaded.get(backbone)
+        return models.critics[0].object_names if models else None
+
+    def warm_up(self, backbone: str) -> None:
+        """Load a backbone in the background and draw one picture, so that the first visitor does not wait."""
+
+        def draw_once() -> None:
+            models = self.get(backbone)
+            names = models.critics[0].object_names
+            countgen.generate("one " + (names[0] if names else "apple"), models, method="plain")
+
+        self._worker.submit(draw_once)

@@ -1,0 +1,109 @@
+"""Many jobs through the demo's API: `python -m app.demo.soak --jobs 300`. Prints memory, times, and Cancel's."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.argument_types import positive
+
+PROMPTS = ("one cat", "three apples", "two balls and one dog", "five cookies")
+LONG = "a photo of fifteen strawberries"
+VISITORS = 20
+"""Jobs of one visitor before the next one comes, as pages are opened and closed."""
+
+SETTLED = 20
+"""Jobs before memory is measured: the first ones fill caches that never grow again."""
+
+
+def resident_mib() -> float:
+    """Memory of this process, which serves and draws."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m app.demo.soak", description=__doc__)
+    parser.add_argument("--jobs", type=positive, default=300)
+    parser.add_argument("--cancels", type=positive, default=5, help="long jobs that are cancelled (%(default)s)")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+    from app.demo.page import build, launch
+
+    started = time.perf_counter()
+    from gradio_client import Client  # type: ignore[import-untyped, unused-ignore]
+
+    import countgen
+    from app.demo.limits import Limits
+    from app.demo.shelf import Shelf
+
+    shelf = Shelf({"miniature": countgen.load("miniature")})
+    page = build(Limits(), shelf=shelf)
+    url = launch(page, quiet=True)
+    print(f"loaded and served after {time.perf_counter() - started:.1f} s")
+
+    settled, previews, whole = resident_mib(), [], []
+    client = Client(url, verbose=False)
+    for number in range(options.jobs):
+        if number == SETTLED:
+            settled = resident_mib()
+        if number and number % max(1, options.jobs // 6) == 0:
+            print(f"after {number} jobs {resident_mib():.0f} MiB", flush=True)
+        if number % VISITORS == VISITORS - 1:
+            client.close()
+            client = Client(url, verbose=False)
+        begun = time.perf_counter()
+        job = client.submit(
+            PROMPTS[number % len(PROMPTS)], "miniature", "auto", "none", number, 5, api_name="/generate"
+        )
+        stages: list[str] = []
+        for stage, _ in job:
+            if "<img" in stage and not any("<img" in earlier for earlier in stages):
+                previews.append(time.perf_counter() - begun)
+            stages.append(stage)
+        whole.append(time.perf_counter() - begun)
+        if not stages or "verdict" not in stages[-1]:
+            raise RuntimeError(f"job {number} ended without a verdict")
+    ended = resident_mib()
+    print(
+        f"{options.jobs} jobs, {-(-options.jobs // VISITORS)} visitors: memory {settled:.0f} MiB after {SETTLED} jobs, "
+        f"{ended:.0f} MiB after all, {100 * (ended / settled - 1):+.1f} %"
+    )
+    print(
+        f"time to the first picture: median {statistics.median(previews):.2f} s, slowest {max(previews):.2f} s; "
+        f"to the verdict: median {statistics.median(whole):.2f} s"
+    )
+
+    freed = []
+    for _ in range(options.cancels):
+        leaving = Client(url, verbose=False)
+        job = leaving.submit(LONG, "miniature", "auto", "none", 0, 20, api_name="/generate")
+        for stage, _ in job:
+            if "<img" in stage:
+                break
+        begun = time.perf_counter()
+        job.cancel()
+        for _ in client.submit("one cat", "miniature", "plain", "none", 0, 5, api_name="/generate"):
+            freed.append(time.perf_counter() - begun)
+            break
+        leaving.close()
+    print(
+        f"the worker works for the next visitor after a cancel: median {statistics.median(freed):.2f} s, "
+        f"slowest {max(freed):.2f} s of {len(freed)}"
+    )
+    client.close()
+    page.close(verbose=False)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,227 @@
+"""What a program can ask of the demo past the page: the same limits hold, and no door leads to the disk."""
+
+import base64
+import random
+from concurrent.futures import FIRST_COMPLETED, wait
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+import countgen
+from app.demo.page import build, launch
+from tests.browser.conftest import LIMITS, served
+from tests.browser.paths import HOSTILE_PATHS
+
+pytestmark = [
+    # Gradio's own use of pandas, and loops that its server threads leave to the garbage collector.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
+    pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
+]
+PLAIN = {"prompt": "one apple", "backbone": "miniature", "method": "plain", "token": "none", "seed": 0, "seconds": 5}
+LONG = PLAIN | {"prompt": "a photo of fifteen strawberries", "method": "auto", "seconds": 20}
+SECRETS = (str(Path(countgen.__file__).parents[1]), "Traceback", "site-packages", "/tmp/", "/root/", "/home/")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt": "a" * 501},
+        {"prompt": ""},
+        {"prompt": None},
+        {"prompt": ["one apple"]},
+        {"prompt": "fifty-one apples"},
+        {"prompt": "one zebra"},
+        {"prompt": "apples"},
+        {"backbone": "sdxl-turbo"},
+        {"backbone": "../../etc/passwd"},
+        {"backbone": 3},
+        {"method": "evil"},
+        {"method": "token"},
+        {"token": "/etc/passwd"},
+        {"token": "count-7, learned"},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"seed": "zero"},
+        {"seconds": 7},
+        {"seconds": 10**9},
+        {"seconds": None},
+    ],
+    ids=str,
+)
+def test_what_the_page_would_not_ask_is_refused_without_a_trace(api: Client, wrong: dict) -> None:
+    with pytest.raises(AppError) as refusal:
+        api.predict(**PLAIN | wrong, api_name="/generate")
+    assert not any(secret in str(refusal.value) for secret in SECRETS if secret not in str(wrong))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"names": []},
+        {"names": ["unicorn"]},
+        {"names": ["apple"] * 3 + ["../x"]},
+        {"count": 0},
+        {"count": 51},
+        {"seconds": 3},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_learned_is_refused(api: Client, wrong: dict) -> None:
+    with pytest.raises(AppError):
+        api.predict(
+            **{"names": ["apple"], "count": 2, "seconds": 2, "backbone": "miniature"} | wrong, api_name="/learn"
+        )
+
+
+@pytest.mark.parametrize(
+    "data", [None, 7, "no base64!", "A" * (2 * 1024 * 1024 - 4096), base64.b64encode(b"PK\x03\x04" * 40).decode()]
+)
+def test_what_is_no_token_is_refused(demo: str, data: object) -> None:
+    answer = post(demo, "hand_in_token", [None], {"data": data})
+    assert answer.status_code >= 400
+    assert not any(secret in answer.text for secret in SECRETS)
+
+
+def test_a_request_beyond_two_mebibytes_is_not_read(demo: str) -> None:
+    assert post(demo, "hand_in_token", [None], {"data": "A" * 3 * 1024 * 1024}).status_code == 413
+
+
+def post(demo: str, name: str, data: list, event: dict | None = None, session: str = "test") -> httpx.Response:
+    body = {"data": data, "session_hash": session, "event_data": event}
+    return httpx.post(f"{demo}/gradio_api/run/{name}", json=body, timeout=30)
+
+
+def test_a_picture_comes_with_its_verdict(api: Client) -> None:
+    stage, gallery = api.predict(**PLAIN, api_name="/generate")
+    assert "The judge counts 1: as asked." in stage
+    assert "href='data:image/png;base64," in stage
+    assert gallery.count("<li>") == 1
+
+
+def test_another_visitor_gets_nothing_of_mine(demo: str, api: Client) -> None:
+    api.predict(**PLAIN, api_name="/generate")
+    _, gallery = api.predict(**PLAIN, api_name="/generate")
+    assert gallery.count("<li>") == 2
+    other = Client(demo, verbose=False)
+    _, gallery = other.predict(**PLAIN, api_name="/generate")
+    assert gallery.count("<li>") == 1
+    other.close()
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop"])
+def test_whoever_goes_frees_the_worker(demo: str, api: Client, how: str) -> None:
+    # Twenty seconds are asked for; whoever waits behind gets the worker long before they are over.
+    leaving = Client(demo, verbose=False)
+    job = leaving.submit(**LONG, api_name="/generate")
+    assert "running" in next(iter(job))[0]
+    if how == "cancel":
+        job.cancel()
+    else:
+        leaving.predict(api_name="/stop")
+    stage, _ = api.submit(**PLAIN, api_name="/generate").result(timeout=15)
+    assert "verdict" in stage
+    leaving.close()
+
+
+def test_a_closed_page_frees_the_worker(demo: str, api: Client) -> None:
+    config = httpx.get(f"{demo}/config").json()
+    function = next(one["id"] for one in config["dependencies"] if one["api_name"] == "generate")
+    asked = {"data": [*LONG.values(), None], "fn_index": function, "session_hash": "leaves"}
+    httpx.post(f"{demo}/gradio_api/queue/join", json=asked).raise_for_status()
+    with httpx.stream("GET", f"{demo}/gradio_api/queue/data", params={"session_hash": "leaves"}, timeout=30) as stream:
+        next(line for line in stream.iter_lines() if "process_generating" in line)
+    stage, _ = api.submit(**PLAIN, api_name="/generate").result(timeout=15)
+    assert "verdict" in stage
+
+
+def test_a_full_queue_says_so(demo: str, api: Client) -> None:
+    working = Client(demo, verbose=False)
+    next(iter(working.submit(**LONG, api_name="/generate")))
+    waiting = [api.submit(**PLAIN, api_name="/generate") for _ in range(LIMITS.max_waiting + 2)]
+    first, _ = wait(waiting, timeout=15, return_when=FIRST_COMPLETED)
+    assert ["Queue is full" in str(job.exception()) for job in first]
+    post(demo, "stop", [None], session=working.session_hash)
+    results = [job for job in waiting if job.exception(timeout=30) is None]
+    assert len(results) == LIMITS.max_waiting
+    working.close()
+
+
+ROUTES = ("file=", "file/", "proxy=", "static/", "assets/", "custom_component/", "stream/", "run/", "")
+
+
+def test_no_path_leads_to_the_disk(demo: str, runs: Path) -> None:
+    """Forty paths by hand and a thousand made of their pieces, through every route that takes one."""
+    paths = [*HOSTILE_PATHS, str(runs.parent / "secret" / "records.jsonl"), str(runs / "first" / "settings.json")]
+    dice = random.Random(7)
+    pieces = [piece for path in HOSTILE_PATHS for piece in path.split("/") if piece not in ("", "config")] + [
+        "..",
+        "%2e%2e",
+        "\\",
+        "",
+    ]
+    paths += ["/".join(dice.choices(pieces, k=dice.randint(1, 7))) for _ in range(1000)]
+    assert len(HOSTILE_PATHS) >= 40
+    with httpx.Client(base_url=demo, timeout=30) as web:
+        for number, path in enumerate(paths):
+            route = "file=" if number < len(HOSTILE_PATHS) else ROUTES[number % len(ROUTES)]
+            prefix = "/" if route in ("static/", "assets/", "") else "/gradio_api/"
+            for kept in ("/%\\.:", "/%", "") if number < len(HOSTILE_PATHS) else ("/%",):
+                answer = web.get(f"{prefix}{route}{quote(path, safe=kept)}")
+                harmless = answer.status_code in (404, 405, 307, 403, 422) or is_the_page_itself(answer)
+                assert harmless, (route, path, answer.status_code, answer.text[:200])
+                assert "root:" not in answer.text
+                assert "judge_counts" not in answer.text
+
+
+def is_the_page_itself(answer: httpx.Response) -> bool:
+    """Where a path leads back to the root, the demo answers with itself."""
+    return answer.url.path in ("/", "") and "gradio_config" in answer.text
+
+
+def test_gradios_own_file_routes_are_closed(demo: str) -> None:
+    assert httpx.post(f"{demo}/gradio_api/upload", files={"files": b"x"}).status_code == 404
+    for path in (
+        "/gradio_api/file=README.md",
+        "/gradio_api/proxy=http://127.0.0.1/",
+        "/monitoring",
+        "/docs",
+        "/gradio_api/runs",
+    ):
+        assert httpx.get(demo + path).status_code == 404, path
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "first/../../secret", "/etc", "", ".", "to-label/..", None, ["first"], 3]
+)
+@pytest.mark.parametrize("endpoint", ["open_run", "start_labelling"])
+def test_only_listed_runs_open(demo: str, name: object, endpoint: str) -> None:
+    data = [name] if endpoint == "open_run" else [name, "Ada", None]
+    answer = post(demo, endpoint, data)
+    assert answer.status_code >= 400
+    assert not any(secret in answer.text for secret in SECRETS)
+
+
+def test_the_served_page_names_no_path(demo: str) -> None:
+    for path in ("/", "/config", "/gradio_api/info", "/theme.css"):
+        text = httpx.get(demo + path).raise_for_status().text
+        assert not any(secret in text for secret in SECRETS), path
+
+
+def test_with_a_password_nothing_is_served_to_strangers(models: countgen.Models) -> None:
+    with served(models, auth=("ada", "lovelace")) as url:
+        for path in ("/config", "/gradio_api/info"):
+            assert httpx.get(url + path).status_code == 401, path
+        assert post(url, "parse", ["one apple", "miniature"]).status_code == 401
+        with httpx.Client(base_url=url) as visitor:
+            assert visitor.post("/login", data={"username": "ada", "password": "wrong"}).status_code == 400
+            assert visitor.post("/login", data={"username": "ada", "password": "lovelace"}).status_code == 200
+            assert visitor.get("/config").status_code == 200
+
+
+def test_a_public_link_without_a_password_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a user and a password"):
+        launch(build(LIMITS), share=True)

@@ -1,0 +1,160 @@
+"""What a person does in the browser."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from countgen.images import read_recipe
+from countgen.token_file import decoded
+
+pytestmark = [
+    # Gradio's own use of pandas, and loops that its server threads leave to the garbage collector.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
+    pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
+]
+PHONE = {"width": 390, "height": 844}
+
+
+def choose(page: Page, field: str, option: str) -> None:
+    page.locator(f"{field} input").first.click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def content(page: Page, link: str) -> bytes:
+    """What a download link holds."""
+    return base64.b64decode(str(page.locator(link).first.get_attribute("href")).partition(",")[2])
+
+
+def sideways(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+def test_a_prompt_becomes_a_picture_with_the_right_count(open_page, tmp_path: Path) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").fill("a photo of three apples")
+    expect(page.locator("#parsed")).to_have_text("3 × apple")
+    page.locator("#go").click()
+    expect(page.locator(".verdict")).to_have_text("The judge counts 3: as asked.")
+    expect(page.locator(".canvas > svg .number")).to_have_count(3)
+    expect(page.locator("#pictures li")).to_have_count(1)
+    (tmp_path / "picture.png").write_bytes(content(page, "a[download]"))
+    recipe = read_recipe(tmp_path / "picture.png")
+    assert (recipe["prompt"], recipe["judge_counts"]) == ("a photo of three apples", [3])
+    slider = page.get_by_label("Show before or after")
+    slider.focus()
+    page.keyboard.press("End")
+    assert page.locator(".compare").get_attribute("style") == "--at: 100%;"
+
+
+def test_a_prompt_without_a_count_is_refused_in_words(open_page) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").fill("some apples <img src=x onerror=alert(1)> ${1+1} {{1}}")
+    expect(page.locator("#parsed .hint")).to_be_visible()
+    page.locator("#go").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("'some' is not a number")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_stop_keeps_the_best_and_says_what_is_missing(open_page) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").fill("a photo of fifteen strawberries")
+    choose(page, "#seconds", "20 seconds")
+    page.locator("#go").click()
+    page.locator("#stage .running img").wait_for()
+    page.locator("#stop").click()
+    expect(page.locator(".verdict")).to_contain_text("You stopped it; this is the best so far.")
+    expect(page.locator(".verdict")).to_have_text(re.compile(r"^Target 15, found \d+\."))
+    assert page.locator("#stop").is_hidden()
+
+
+def test_a_token_is_learned_kept_and_used_again(open_page, tmp_path: Path) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Learn a token").click()
+    page.locator("#count input").fill("2")
+    choose(page, "#learning-seconds", "2 seconds")
+    page.locator("#learn").click()
+    page.locator(".learned").wait_for()
+    token = content(page, ".learned a[download]")
+    assert decoded(token, "download").target_count == 2
+    page.locator("#use-token").click()
+    expect(page.locator("#parsed")).to_have_text("2 × apple")
+    assert page.locator("#token input").input_value() == "count-2, learned"
+    page.locator("#go").click()
+    page.locator("#stage .done").wait_for()
+    assert "count-2" in json.dumps(recipe_of(page, tmp_path)["token"])
+    page.get_by_role("tab", name="Learn a token").click()
+    page.set_input_files("#token-file", {"name": "a.safetensors", "mimeType": "", "buffer": token})
+    expect(page.locator("#handed-in")).to_have_text("Ready in Generate: count-2, from a file.")
+
+
+def recipe_of(page: Page, folder: Path) -> dict:
+    (folder / "picture.png").write_bytes(content(page, "#stage a[download]"))
+    return read_recipe(folder / "picture.png")
+
+
+def test_a_run_opens_with_tables_plots_and_failures(open_page) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Benchmark").click()
+    page.locator(".plots img").first.wait_for()
+    choose(page, "#run", "first")
+    expect(page.locator("#run input")).to_have_value("first")
+    choose(page, "#failing-method", "plain")
+    expect(page.locator("#failing h2")).to_have_text("Not reached by plain: 3 of 6")
+    expect(page.locator(".failures b").first).to_have_text("target 4, found 2")
+    assert page.locator("table.figures tbody tr").count() == 2
+
+
+def test_ten_pictures_are_counted_with_the_keyboard(open_page, runs: Path) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Label").click()
+    choose(page, "#label-run", "to-label")
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_role("button", name="Start counting").click()
+    for done in range(10):
+        expect(page.locator("#question .hint")).to_have_text(f"{done} of 12 counted")
+        page.locator("#question b").click()  # the focus is nowhere: the digit finds the answer all the same
+        page.keyboard.press("3")
+        page.keyboard.press("Enter")
+    expect(page.locator("#question .hint")).to_have_text("10 of 12 counted")
+    assert "asked" not in page.locator("#question").inner_text()
+    page.get_by_role("button", name="Compare with the judges").click()
+    expect(page.locator("#agreement caption")).to_have_text("You and the judges on 10 pictures")
+    assert len((runs / "to-label" / "labels.jsonl").read_text().splitlines()) == 10
+
+
+def test_two_visitors_see_only_their_own_pictures(open_page) -> None:
+    first, second = open_page(), open_page()
+    for page, prompt in ((first, "one cat"), (second, "two balls")):
+        page.locator("#prompt textarea").fill(prompt)
+        expect(page.locator("#parsed")).to_contain_text("×")
+        page.locator("#go").click()
+    for page, title in ((first, "1 × cat"), (second, "2 × ball")):
+        expect(page.locator("#pictures li span")).to_have_text([title])
+        page.locator("#pictures button").click()
+        assert title in str(page.locator("#stage .canvas > img").get_attribute("alt"))
+
+
+def test_nothing_hangs_over_on_a_phone(open_page) -> None:
+    page = open_page(PHONE)
+    assert sideways(page) == 0
+    page.get_by_role("button", name="five cats and three dogs").click()
+    page.locator("#stage .done").wait_for()
+    assert sideways(page) == 0
+    for tab in ("Learn a token", "Benchmark", "Label"):
+        page.get_by_role("tab", name=tab).click()
+        page.locator("#overview table").wait_for() if tab == "Benchmark" else page.wait_for_load_state()
+        assert sideways(page) == 0, tab
+
+
+def test_the_page_asks_no_other_host_for_anything(open_page, demo: str) -> None:
+    page = open_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    page.locator("#go").wait_for()
+    assert asked
+    assert all(url.startswith((demo, "data:", "blob:")) for url in asked)
