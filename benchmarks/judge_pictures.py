@@ -1,9 +1,10 @@
 """Evaluate pictures that something else drew: `python -m benchmarks.judge_pictures mine.csv --out RUN`.
 
 The list names a picture for every prompt: a CSV, JSONL or JSON prompt list as `benchmarks.suites.load` reads it with a
-column or tag `image`, a path relative to the list. Further ones that mean something here: `method`, `seed` (0, 1, ... by
-default where a prompt has several pictures of a method), and `seconds` that the picture took. The run folder is one like those of `countgen eval`: the same command goes on where it
-stopped, and the report, the labels and the demo read it.
+column or tag `image`, a path relative to the list. Further ones that mean something here: `method`, `seed` (where it is
+missing, the pictures of one prompt and method are 0, 1, ...), and `seconds` that the picture took. The run folder is
+one like those of `countgen eval`: the same command goes on where it stopped, and the report, the labels and the demo
+read it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 import countgen
@@ -23,6 +24,9 @@ _SELECTION = ("suite", "suite_sha256", "limit", "methods", "backbones", "first_s
 _DRAWING = ("refinements.py", "worker.py", "judging.py")
 """Files of this folder on which results depend."""
 
+_LIBRARIES = ("torch", "diffusers", "transformers")
+"""With another version of these, the same seed may draw other bits."""
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -30,7 +34,7 @@ class RunSettings:
 
     Attributes:
         suite: a name or a file, as `benchmarks.suites.load` reads it.
-        suite_sha256: of its prompts and targets.
+        suite_sha256: of its prompts, targets and seeds.
         limit: so many of its prompts, evenly spread; None for all.
         backbones: presets.
         methods: in `methods()`.
@@ -42,7 +46,7 @@ class RunSettings:
         shard: "1/1", or this part of a run that is split over several folders: "3/8".
         device: "cpu", "cuda", ...
         threads: of torch; results are bit-equal only where this is.
-        code: version and digest of what draws and counts, from `code_version`.
+        code: versions and digest of what draws and counts, from `code_version`.
 
     Raises:
         ValueError: an unknown name, nothing to do, or a judge that steers.
@@ -65,13 +69,14 @@ class RunSettings:
     code: str
 
     def __post_init__(self) -> None:
-        for name, values in (("backbone", self.backbones), ("method", self.methods), ("judge", self.judges)):
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"a run needs at least one {name}, and each once; got {', '.join(values) or 'none'}")
-        if not self.critics:
-            raise ValueError(f"{', '.join(self.backbones)} come without detectors: name critics and judges")
         for backbone in self.backbones:
             find(backbone)
+        if not (self.critics and self.judges):
+            raise ValueError(f"{', '.join(self.backbones)} come without detectors: name critics and judges")
+        for name in ("backbone", "method", "critic", "judge"):
+            values = getattr(self, f"{name}s")
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"a run needs at least one {name}, and each once; got {', '.join(values) or 'none'}")
         for method in self.methods:
             if method not in methods():
                 raise ValueError(f"unknown method {method!r}; available: {', '.join(methods())}")
@@ -120,27 +125,31 @@ def prompts_of(suite: str, limit: int | None = None) -> list[tuple[int, Prompt]]
 
 def suite_digest(suite: str) -> str:
     """Of what a suite asks for, wherever it lies."""
-    return _digest([[prompt.prompt, _counts(prompt)] for prompt in load(suite)])
+    return _digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
 
 
 def cases(settings: RunSettings) -> list[Case]:
-    """All images of a run, or of its shard, in the order in which they are drawn.
+    """All images of a run, or of its shard, each once, in the order in which they are drawn.
 
     Raises:
-        ValueError: the suite is not the one the settings were made for.
+        ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
     """
     if suite_digest(settings.suite) != settings.suite_sha256:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
     determining = _digest({name: value for name, value in asdict(settings).items() if name not in _SELECTION})
     chosen = prompts_of(settings.suite, settings.limit)
     mine, of = shard_of(settings.shard)
-    found = []
+    found: dict[str, Case] = {}
     for backbone in settings.backbones:
         for place, prompt in chosen:
             first = int(prompt.tags.get("seed", settings.first_seed + place * settings.seeds_per_prompt))
+            if first + settings.seeds_per_prompt > 2**32:
+                raise ValueError(f"prompt {place + 1} would get seeds from {first} on, above 2**32 - 1; begin lower")
             for seed in range(first, first + settings.seeds_per_prompt):
-                found += [_case(prompt, seed, backbone, method, determining) for method in settings.methods]
-    return [case for case in found if int(case.key[:8], 16) % of == mine - 1]
+                for method in settings.methods:
+                    case = _case(prompt, seed, backbone, method, determining)
+                    found[case.key] = case
+    return [case for case in found.values() if int(case.key[:8], 16) % of == mine - 1]
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -180,11 +189,12 @@ def _digest(content: Any) -> str:
 
 
 def code_version() -> str:
-    """Version, and a digest of what draws and counts: code, embedded weights and shipped tokens."""
+    """Version, a digest of what draws and counts (code, embedded weights and shipped tokens), libraries' versions."""
     digest = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes())
     root = MINIATURE.parent.parent
     files = [path for package in ("countgen", "critics") for path in (root / package).rglob("*.py")]
     files += TOKENS.rglob(f"*{SUFFIX}")
     for path in sorted((*files, *(root / "benchmarks" / name for name in _DRAWING))):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return f"{countgen.__version__}+{digest.hexdigest()[:12]}"
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"{countgen.__version__}+{digest.hexdigest()[:12]}, {libraries}"

@@ -39,6 +39,7 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "countgen",  # the same figure is the same bytes
+    "text.parse_math": False,  # a "$" in a name is a "$"
     "text.color": _INK,
     "xtick.color": _FAINT,
     "xtick.labelcolor": _INK,

@@ -96,6 +96,8 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
         ) from error
     except ValueError as error:
         raise RunFolderError(f"{path} is damaged: {error}") from error
+    if not isinstance(settings, dict):
+        raise RunFolderError(f"{path} is damaged: it holds no JSON object")
     return settings, read_records(Path(folder) / RECORDS)
 
 
@@ -148,7 +150,9 @@ def to_line(record: Record) -> bytes:
 
 
 def _line(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    # Half a surrogate pair, as in an error about an odd file name, has no UTF-8; its escape is what JSON reads.
+    return text.encode(errors="backslashreplace") + b"\n"
 
 
 def _to_document(record: Record) -> dict[str, Any]:

@@ -87,10 +87,10 @@ class RunFolder:
             _write_whole(path, json.dumps(mine, indent=1) + "\n")
 
 
-def _read_settings(path: Path) -> Any:
+def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, TypeError, ValueError) as error:
         raise RunFolderError(f"there are records, but {path} cannot be read: {error}; choose another folder") from error
 
 

@@ -87,7 +87,10 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     differing = only_first + only_second
     # Whole numbers up to the one division: no underflow, however many cases differ.
-    tail = sum(math.comb(differing, k) for k in range(min(only_first, only_second) + 1))
+    ways = tail = 1
+    for k in range(min(only_first, only_second)):
+        ways = ways * (differing - k) // (k + 1)  # "differing" over k + 1
+        tail += ways
     return min(1.0, 2 * tail / 2**differing)
 
 

@@ -109,10 +109,10 @@ class Worker:
         wanted = tuple(target.target_count for target in targets)
         names = [target.object_name for target in targets]
         seen = {name: judge(critic, result.image, names) for name, critic in self.judges.items()}
-        trace = [
-            (best.evaluations, round(best.seconds, 4), counts(self.models.judge, best.image, names) == wanted)
-            for best in bests
-        ]
+        rights = [counts(self.models.judge, best.image, names) == wanted for best in bests[:-1]]
+        # The last best is judged as it is kept: drawn alone, not in its batch, where rounding differs.
+        rights.append(result.judge_counts == wanted)
+        trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
         untouched = result.method == "plain"
         record = Record(
             **_asked(case, self.settings),
@@ -150,8 +150,9 @@ class Worker:
     def _warm_up(self, case: Case) -> None:
         """Let no method's first image pay for what libraries build on their first use."""
         if case.method not in self._warm:
-            self._warm.add(case.method)
-            for step in self._run(case):
+            run = self._run(case)
+            self._warm.add(case.method)  # not earlier: a case that has no token, say, warms nothing
+            for step in run:
                 if step.phase == "refine" or step.evaluations >= WARM_UP_EVALUATIONS:
                     break
 

@@ -100,7 +100,7 @@ class _Pool:
             del self.asked[answer]
             try:
                 outcome = self.ray.get(answer)
-            except self.ray.exceptions.RayActorError as error:
+            except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
                 if case is None and isinstance(error, self.ray.exceptions.ActorDiedError):
                     self._without(error)
                     continue

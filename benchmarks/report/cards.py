@@ -65,7 +65,7 @@ def card(run: ReportedRun, record: Record) -> str:
     return (
         f'<li class="card {words[0]}" {attributes}>{_pictures(run, record)}{verdict}'
         f"<p class=prompt>{escape(record.prompt)}</p>"
-        f"<p class=meta>{escape(record.method)} · seed {record.seed} · {spent}{confirmed}</p></li>"
+        f"<p class=meta>{escape(f'{record.method} · seed {record.seed} · {spent}{confirmed}')}</p></li>"
     )
 
 
@@ -78,7 +78,7 @@ def _verdict(record: Record) -> list[str]:
         return [f"failed: {escape(record.error or 'unknown')}"]
     found = counts(record, record.judges[0]) or ()
     return [
-        f"<b>{count}</b> of {target.target_count} × {escape(target.object_name)}"
+        f"<b>{escape(str(count))}</b> of {target.target_count} × {escape(target.object_name)}"
         for count, target in zip(found, record.targets, strict=False)
     ]
 
@@ -108,7 +108,8 @@ def _figure(caption: str, path: Path | None, said: str, record: Record, boxes: b
         for x1, y1, x2, y2 in (record.boxes.get(record.judges[0], ()) if boxes else ())
     )
     overlay = f'<svg viewBox="0 0 {width} {height}" aria-hidden=true>{drawn}</svg>' if drawn else ""
-    return f'<figure><div><img alt="{said}" src="{uri}">{overlay}</div><figcaption>{caption}</figcaption></figure>'
+    shown = f'<img alt="{escape(said)}" src="{uri}">{overlay}'
+    return f"<figure><div>{shown}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:

@@ -61,7 +61,10 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
     script = files("benchmarks.report").joinpath("page.js").read_text("utf-8")
     # Whatever a prompt or a file name might smuggle in: nothing is fetched, and no other script runs.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
     body = "\n".join((*_head(run, sections), *_sections(sections, figures), *_gallery(run, pictures)))
     return f"""<!doctype html>
 <html lang="en">

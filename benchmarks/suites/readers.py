@@ -154,6 +154,8 @@ def _csv_rows(file: Any, path: Path) -> Iterator[Row]:
             if None in row:
                 raise ValueError(f"{where}: more cells than the header has; put texts with commas in quotes")
             cells = {key: (value or "").strip() for key, value in row.items()}
+            if not any(cells.values()):
+                continue  # spreadsheets end files with such rows
             prompt, targets = cells.pop("prompt"), cells.pop("targets", "")
             yield where, {"prompt": prompt, "targets": targets, "tags": {k: v for k, v in cells.items() if v}}
     except csv.Error as error:

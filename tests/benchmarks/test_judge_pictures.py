@@ -87,6 +87,16 @@ def test_a_jpeg_and_a_picture_with_transparency_are_read(listed: Path) -> None:
     assert [record.judge_counts[miniature.JUDGE] for record in records] == [(3,), (3,)]
 
 
+def test_several_pictures_of_a_prompt_are_told_apart_by_their_seeds(listed: Path) -> None:
+    listed.write_text(
+        "prompt,image,method\nthree apples,pictures/0.png,a\nthree apples,pictures/1.png,a\n"
+        "three apples,pictures/0.png,a\nthree apples,pictures/1.png,b\n"
+    )
+    assert command(listed) == 0
+    _, records = read_run(listed.parent / "run")
+    assert [(record.method, record.seed) for record in records] == [("a", 0), ("a", 1), ("b", 0)]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -65,6 +65,11 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert len(path.read_bytes().splitlines()) == 2
 
 
+def test_an_error_about_a_file_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    odd = replace(DONE, error="no file '\udcff.png'")
+    assert read_records(written(tmp_path, odd)) == [odd]
+
+
 def test_the_latest_record_of_a_case_counts_and_the_earlier_one_stays(tmp_path: Path) -> None:
     path = written(tmp_path, FAILED, DONE, replace(DONE, key=FAILED.key))
     assert read_records(path) == [replace(DONE, key=FAILED.key), DONE]

@@ -101,6 +101,8 @@ def test_every_case_has_a_record_and_its_pictures(asked: RunSettings, finished: 
         spent = [evaluations for evaluations, _, _ in record.trace]
         assert spent == sorted(spent)
         assert spent[-1] <= record.evaluations
+        right = record.judge_counts["miniature-fcos"] == tuple(target.target_count for target in record.targets)
+        assert record.trace[-1][2] == right
     plain = [record for record in records if record.method == "plain" and record.status == "done"]
     assert all(record.evaluations == 1 and record.image == record.before for record in plain)
 
@@ -174,6 +176,28 @@ def test_keys_name_what_decides_the_result(asked: RunSettings) -> None:
         assert not keys(**changes) & everything
 
 
+def test_a_prompt_that_is_listed_twice_with_one_seed_is_drawn_once(asked: RunSettings, tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("prompt,seed\ntwo apples,7\ntwo apples,7\ntwo apples,8\n")
+    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain",))
+    assert [case.seed for case in cases(mine)] == [7, 8]
+
+
+def test_a_suite_whose_seeds_changed_is_another_suite(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.csv"
+    digests = set()
+    for seed in (7, 8):
+        path.write_text(f"prompt,seed\ntwo apples,{seed}\n")
+        digests.add(suite_digest(str(path)))
+    assert len(digests) == 2
+
+
+def test_seeds_beyond_the_last_one_are_refused_before_anything_is_drawn(asked: RunSettings) -> None:
+    assert len(cases(replace(asked, first_seed=2**32 - 3))) == 12
+    with pytest.raises(ValueError, match="prompt 3 would get seeds from 4294967296 on"):
+        cases(replace(asked, first_seed=2**32 - 2))
+
+
 def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
     parts = [{case.key for case in cases(replace(asked, shard=f"{k}/3"))} for k in (1, 2, 3)]
     assert set.union(*parts) == {case.key for case in cases(asked)}
@@ -203,6 +227,8 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
         ({"methods": ()}, "at least one method"),
         ({"methods": ("plain", "plain")}, "each once"),
         ({"backbones": ("minature",)}, "Did you mean miniature"),
+        ({"backbones": ("minature",), "critics": (), "judges": ()}, "Did you mean miniature"),
+        ({"critics": ("miniature-yolo",) * 2}, "at least one critic, and each once"),
         ({"critics": ()}, "name critics and judges"),
         ({"judges": ("miniature-yolo",)}, "critic and judge"),
         ({"max_evaluations": None}, "budget"),

@@ -97,6 +97,12 @@ def test_a_folder_without_results_takes_new_settings(tmp_path: Path, asked: RunS
 def test_records_without_settings_are_refused(tmp_path: Path, asked: RunSettings) -> None:
     with RunFolder(tmp_path, asked) as folder:
         folder.keep(outcome(1))
+    for damage in ("", "[1]", "7"):
+        (tmp_path / "settings.json").write_text(damage)
+        with pytest.raises(RunFolderError, match="cannot be read"), RunFolder(tmp_path, asked):
+            pass
+        with pytest.raises(RunFolderError, match="damaged"):
+            read_run(tmp_path)
     (tmp_path / "settings.json").unlink()
     with pytest.raises(RunFolderError, match="cannot be read"), RunFolder(tmp_path, asked):
         pass

@@ -117,7 +117,7 @@ def test_plain_lists_say_the_same_in_every_format(tmp_path: Path) -> None:
         "a.txt": "# mine\n\nseven apples\ntwo cats and a dog\n",
         "a.jsonl": '{"prompt": "seven apples"}\n{"prompt": "two cats and a dog", "targets": {"cat": 2, "dog": 1}}\n',
         "a.json": '["x"]'.replace('"x"', '{"prompt": "seven apples"}, {"prompt": "two cats and a dog"}'),
-        "a.csv": 'prompt,targets\nseven apples,\ntwo cats and a dog,"cat=2,dog=1"\n',
+        "a.csv": 'prompt,targets\nseven apples,\ntwo cats and a dog,"cat=2,dog=1"\n,\n',
     }
     expected = [("seven apples", (Target("apple", 7),)), ("two cats and a dog", (Target("cat", 2), Target("dog", 1)))]
     for name, text in files.items():
