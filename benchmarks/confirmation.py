@@ -19,7 +19,7 @@ from torch import Tensor
 
 import countgen
 from benchmarks.cases import Case, one_kind
-from benchmarks.counting import rate
+from benchmarks.statistics import rate
 from countgen.noise import NoiseSettings, refine
 from countgen.search import SEED_STRIDE
 from countgen.step import Budget

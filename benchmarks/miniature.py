@@ -18,6 +18,7 @@ import torch
 
 from benchmarks import miniature_grid, miniature_samples, miniature_scenes, miniature_times
 from benchmarks.cases import one_kind
+from benchmarks.critic_readings import has_candidates
 from countgen import backbones, miniature
 from countgen.miniature import checksums
 
@@ -84,7 +85,7 @@ def card(size: Size, page: Path | None) -> str:
     say("scenes")
     sightings = miniature_scenes.sightings(detectors, first.pipeline.vae, size.scenes)
     names = [d.name for d in detectors]
-    thresholds = ", ".join(f"{d.name} {d.threshold}" for d in detectors)
+    thresholds = ", ".join(f"{d.name} {d.threshold}" for d in detectors if has_candidates(d))
     return "\n\n".join(
         [
             provenance(size),

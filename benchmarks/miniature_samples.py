@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Case
-from benchmarks.counting import rate
+from benchmarks.statistics import rate
 from countgen.backbones import Backbone
 from countgen.miniature.world import HELD_OUT_OBJECTS, HELD_OUT_PAIRS, OBJECT_NAMES
 from critics import Critic

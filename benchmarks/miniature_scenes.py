@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import SEEDS
-from benchmarks.counting import rate
+from benchmarks.critic_readings import has_candidates
 from benchmarks.miniature_samples import share
+from benchmarks.statistics import rate
 from countgen.miniature.train.detector_accuracy import Counter, detector_counter
 from countgen.miniature.train.generator import decode, encode_images
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES, Scene, load_sprites, render
@@ -60,7 +61,7 @@ def fresh_scenes(total: int, number: int) -> list[Scene]:
 
 def counter_of(critic: Critic) -> Counter:
     """Counts all 24 objects of pictures, as the critic itself does."""
-    if type(critic).propose is not Critic.propose:
+    if has_candidates(critic):
         return detector_counter(critic)
 
     def count(images: Tensor, thresholds: Sequence[float]) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 
 import countgen
 from benchmarks.cases import Case, one_kind
-from benchmarks.counting import rate
+from benchmarks.statistics import rate
 from countgen.auto import AutoSettings, search_and_refine
 from countgen.noise import NoiseSettings, optimize_noise
 from countgen.search import SearchSettings, search_seeds

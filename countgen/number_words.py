@@ -30,6 +30,15 @@ def value_of(word: str) -> int | None:
     return None
 
 
+def number_word(value: int) -> str:
+    """A whole number as prompts write it: in words up to a hundred, then in digits."""
+    for word, known in _VALUES.items():
+        if known == value:
+            return word
+    tens, unit = divmod(value, 10)
+    return f"{_TENS[tens - 2]}-{_UNITS[unit]}" if value < 100 else str(value)
+
+
 def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | None:
     """Read one cardinal number that begins at words[start].
 

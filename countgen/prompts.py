@@ -2,11 +2,12 @@
 
 The rules, in the order they are applied:
 
-- A number in words or digits starts a target; the noun phrase behind it names the object. "a" and "an" count one,
-  at the start and after "and" or a comma.
+- A number in words, in digits or as the placeholder of a count token ("<count-7>") starts a target; the noun phrase
+  behind it names the object. "a" and "an" count one, at the start and after "and" or a comma.
 - The noun phrase ends at its plural, at a preposition or at "and". What follows ("on a table", "with a red hat") is
   scenery; only a number stands out there ("three cats on two chairs").
-- The object is the longest ending of the phrase that the critic knows, otherwise its last word.
+- The object is the longest ending of the phrase that the critic knows, under its own name or a synonym of it,
+  otherwise its last word.
 - Whatever has no reading or more than one ("a few apples", "2 or 3 apples") is an error that says how to put it.
 """
 
@@ -20,7 +21,8 @@ from dataclasses import dataclass
 from countgen.errors import PromptError
 from countgen.noun_phrase import MEDIUMS, PREPOSITIONS, SEPARATORS, read_noun_phrase
 from countgen.number_words import read_number
-from critics.vocabulary import PLURAL_ONLY, can_be_plural, singular
+from countgen.placeholders import spelled_out
+from critics.vocabulary import PLURAL_ONLY, can_be_plural, singular, spellings
 
 MAX_PROMPT_LENGTH = 500
 """Characters; text encoders cut prompts at 77 to 120 tokens, so a longer one would be cut in silence."""
@@ -74,7 +76,8 @@ class Target:
 def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target, ...]:
     """Read the targets of an English prompt, in the order of the prompt.
 
-    An object that is named twice ("a red apple and a green apple") is one target with the sum.
+    An object that is named twice ("a red apple and a green apple", "a cat and two kittens" where kittens count as
+    cats) is one target with the sum.
 
     Args:
         prompt: up to 500 characters.
@@ -88,7 +91,7 @@ def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target
     (Target(object_name='apple', target_count=7), Target(object_name='dog', target_count=2))
     """
     check_prompt(prompt)
-    counts = _Reader(prompt, known_names).read()
+    counts = _Reader(spelled_out(prompt), known_names).read()
     return tuple(Target(name, count) for name, count in counts.items())
 
 
@@ -130,7 +133,7 @@ class _Reader:
 
     def __init__(self, prompt: str, known_names: Sequence[str] | None) -> None:
         self.prompt = prompt
-        self.known = None if known_names is None else {singular(name): name for name in known_names}
+        self.known = None if known_names is None else spellings(known_names)
         # Typographic forms ("½", full-width digits) become the plain ones.
         text = unicodedata.normalize("NFKC", prompt).lower()
         self.words = _without_lead([w.rstrip(".") or w for w in _WORD.findall(text)])

@@ -38,15 +38,22 @@ class DynamicScaleCritic(Critic):
     def assess(
         self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss, *, others: bool = False
     ) -> Assessment:
-        """See `Critic.assess`; `loss` is `critics.losses.density`, the margin is the detector's."""
+        """See `Critic.assess`; `loss` is not read, it is always `critics.losses.density`.
+
+        The margin is the detector's. Other objects are pulled down by what the map says of them alone, since a
+        detector says how many there are of each object asked for, and not of all the rest.
+        """
         with torch.no_grad():
             found = self.detector.assess(images.detach(), target_counts, loss, others=others)
-        sums = self.density.maps(images, list(target_counts)).sum((2, 3))
+        every_sum = self.density.maps(images, list(target_counts), others=others).sum((2, 3))
+        sums = every_sum[:, : len(target_counts)]
         # Adding the difference of a tensor and itself gives the detector's count its gradient.
         soft_counts = found.counts + (sums - sums.detach()) / dynamic_scale(sums, found.counts)
         columns = zip(soft_counts.unbind(1), target_counts.values(), strict=True)
-        losses = torch.stack([density(column, target_count) for column, target_count in columns], 1)
-        return Assessment(losses.sum(1), soft_counts, found.counts, found.margin)
+        losses = [density(column, target_count) for column, target_count in columns]
+        if others:
+            losses.append(density(every_sum[:, -1], 0))
+        return Assessment(torch.stack(losses).sum(0), soft_counts, found.counts, found.margin)
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         return self.detector.counts(images, object_names)

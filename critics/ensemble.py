@@ -17,6 +17,9 @@ class EnsembleCritic(Critic):
     The loss and the soft count are weighted means; the hard count is the weighted median, so that one critic
     out of three is outvoted; the margin is the smallest, so that a count is trusted when every critic trusts it.
 
+    `countgen.load(critics=("a", "b"))` needs no panel: a run adds the losses of its critics with equal weights, and
+    every one of them must confirm. A panel is for unequal weights, and for a loop that takes one critic.
+
     Args:
         critics: at least one. A critic that judges the result must not be among them.
         weights: above 0, one per critic; equal by default.

@@ -126,3 +126,8 @@ def dynamic_scale(total: Tensor, count: Tensor, smallest: float = 0.1) -> Tensor
 
 
 LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin}
+"""The losses to choose from, by name: those of candidates.
+
+`density` is not among them because there is nothing to choose: it reads the sum of a map, which only critics without
+candidates have, and they use it whatever loss is asked for.
+"""

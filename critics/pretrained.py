@@ -34,6 +34,19 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
         ) from error
 
 
+def read_zero_shot(weights: str, presets: Mapping[str, str], revision: str | None) -> tuple[Any, Any, Any]:
+    """Detector of given texts in float32, its image processor and its tokenizer; arguments as of `read`."""
+    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
+
+    options = {"use_safetensors": True, "dtype": torch.float32}
+    model = read(AutoModelForZeroShotObjectDetection, weights, presets, revision, **options)
+    return (
+        model,
+        read(AutoImageProcessor, weights, presets, revision),
+        read(AutoTokenizer, weights, presets, revision),
+    )
+
+
 def short_name(weights: str) -> str:
     """What records call a repository or a folder: its last part."""
     return str(weights).rstrip("/").rsplit("/", 1)[-1]

@@ -7,16 +7,37 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 TRAINED_SIZE = 640
 """Image size of nearly every Ultralytics checkpoint, where the file does not say."""
+
+PREDICT_THRESHOLD = 0.25
+"""Of Ultralytics' `predict`."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file says of a detector.
+
+    Attributes:
+        model: on the CPU, in float32.
+        object_names: its classes, in their order.
+        image_size: that it was trained at.
+        threshold: that was measured to count best, where the file's metadata notes one.
+    """
+
+    model: nn.Module
+    object_names: tuple[str, ...]
+    image_size: int = TRAINED_SIZE
+    threshold: float | None = None
 
 
 def import_ultralytics() -> None:
@@ -31,7 +52,7 @@ def import_ultralytics() -> None:
     import ultralytics  # noqa: F401
 
 
-def build(config: Path) -> tuple[nn.Module, dict[int, str]]:
+def build(config: Path) -> tuple[nn.Module, tuple[str, ...]]:
     """The architecture of an Ultralytics yaml, randomly initialised, with its class names.
 
     Raises:
@@ -45,7 +66,7 @@ def build(config: Path) -> tuple[nn.Module, dict[int, str]]:
     names = architecture.get("names")
     if not names:
         raise ValueError(f"{config} does not name its classes; add a list `names` to it")
-    names = names if isinstance(names, dict) else dict(enumerate(names))
+    names = _ordered(names) if isinstance(names, dict) else tuple(names)
     family = {
         "RTDETRDecoder": tasks.RTDETRDetectionModel,
         "WorldDetect": tasks.WorldModel,
@@ -54,8 +75,12 @@ def build(config: Path) -> tuple[nn.Module, dict[int, str]]:
     return family(architecture, nc=len(names), verbose=False), names
 
 
-def read(weights: str | Path, config: str | Path | None) -> tuple[nn.Module, Mapping[int, str], int]:
-    """A detector, its class names and the image size it was trained at.
+def _ordered(names: dict[int, str]) -> tuple[str, ...]:
+    return tuple(names[index] for index in sorted(names))
+
+
+def read(weights: str | Path, config: str | Path | None) -> Checkpoint:
+    """Read a detector.
 
     Args:
         weights: a `.pt`, which is a pickle: read only files you trust; or `.safetensors`, which is not.
@@ -73,8 +98,9 @@ def read(weights: str | Path, config: str | Path | None) -> tuple[nn.Module, Map
         import_ultralytics()
         from ultralytics import YOLO
 
-        checkpoint = YOLO(str(path), task="detect")
-        return checkpoint.model, checkpoint.names, int(checkpoint.overrides.get("imgsz", TRAINED_SIZE))
+        stock = YOLO(str(path), task="detect")
+        size = int(stock.overrides.get("imgsz", TRAINED_SIZE))
+        return Checkpoint(stock.model.float(), _ordered(stock.names), size)
     if config is None:
         raise ValueError(f"{path.name} holds weights only: give config= the architecture's yaml")
     model, names = build(Path(config))
@@ -82,7 +108,9 @@ def read(weights: str | Path, config: str | Path | None) -> tuple[nn.Module, Map
         model.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold the weights of {config}: {error}") from error
-    return model, names, TRAINED_SIZE
+    with safe_open(path, "pt") as file:
+        threshold = (file.metadata() or {}).get("threshold")
+    return Checkpoint(model, names, threshold=float(threshold) if threshold else None)
 
 
 def short_name(weights: str | Path) -> str:

@@ -110,6 +110,20 @@ def can_be_plural(word: str) -> bool:
     return _singular_word(word) != word or word in PLURAL_ONLY or bool(_engine().singular_noun(word) == word)
 
 
+def spellings(names: Sequence[str]) -> dict[str, str]:
+    """Every word `resolve` finds a class by, in the singular, and the class it finds.
+
+    >>> spellings(["cat"])
+    {'cat': 'cat', 'kitten': 'cat', 'kitty': 'cat'}
+    """
+    found = {singular(name): name for name in names}
+    groups = {word: group for group in SYNONYMS for word in group}
+    for spelling, name in list(found.items()):
+        for word in groups.get(spelling, ()):
+            found.setdefault(word, name)
+    return found
+
+
 def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
     """Index of an object name among the classes of a detector.
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | None]:
@@ -32,6 +35,25 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | 
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     threshold = float(metadata["threshold"]) if "threshold" in metadata else None
     return tensors, tuple(json.loads(metadata["object_names"])), threshold
+
+
+def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network, tuple[str, ...], float | None]:
+    """The network of a file on the CPU, its object names, and its threshold where one is noted.
+
+    Args:
+        path: written by `write`.
+        build: from the number of objects to the network with fresh weights.
+
+    Raises:
+        ValueError: as `read`, or the weights of another architecture.
+    """
+    tensors, object_names, threshold = read(path)
+    network = build(len(object_names))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold the weights of a {type(network).__name__}: {error}") from error
+    return network, object_names, threshold
 
 
 def write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +14,35 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 """Holds a stock pipeline folder per generator, and a folder per detector."""
 
-DETECTORS: dict[str, tuple[str, dict[str, Any], float]] = {
-    "miniature-yolo": (
-        "yolo",
-        {
-            "weights": FOLDER / "critic" / "model.safetensors",
-            "config": FOLDER / "critic" / "yolo11n.yaml",
-            "image_size": 128,
-            "threshold": 0.45,
-            "nms_iou": 0.5,
-        },
-        1.2,
-    ),
-    "miniature-heatmap": ("centernet", {"weights": FOLDER / "heatmap" / "model.safetensors"}, 0.05),
-    "miniature-fcos": ("fcos", {"weights": FOLDER / "judge" / "model.safetensors"}, 0.85),
+
+@dataclass(frozen=True)
+class Detector:
+    """One of the embedded detectors; its threshold, if it has one, is noted in the metadata of its weights.
+
+    Attributes:
+        kind: the critic's file.
+        options: what that file's `load` takes.
+        margin: that it asks for, in its own logits; in objects where it sums a density.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    margin: float
+
+
+def yolo_options(folder: Path) -> dict[str, Any]:
+    """What `critics.load("yolo", ...)` takes to read a critic from the folder its training wrote."""
+    weights, config = folder / "model.safetensors", folder / "yolo11n.yaml"
+    return {"weights": weights, "config": config, "image_size": 128, "nms_iou": 0.5}
+
+
+DETECTORS = {
+    "miniature-yolo": Detector("yolo", yolo_options(FOLDER / "critic"), 1.2),
+    "miniature-heatmap": Detector("centernet", {"weights": FOLDER / "heatmap" / "model.safetensors"}, 0.05),
+    "miniature-fcos": Detector("fcos", {"weights": FOLDER / "judge" / "model.safetensors"}, 0.85),
+    "miniature-density": Detector("density", {"weights": FOLDER / "density" / "model.safetensors"}, 0.3),
 }
-"""By short name: the critic's file, its options, and the margin it asks for, in its own logits.
+"""By short name.
 
 The heat map is hesitant: its logits lie close to the threshold, and a small margin of it says much. Margins were
 chosen with `benchmarks.confirmation` and `benchmarks.tuning margins`.
@@ -42,7 +56,7 @@ def load_detector(name: str, device: str | torch.device = "cpu") -> Critic:
     """Load one of `DETECTORS`; in records it goes by its short name."""
     from critics import load
 
-    kind, options, margin = DETECTORS[name]
-    critic = load(kind, **options, device=device)
-    critic.name, critic.margin = name, margin
+    found = DETECTORS[name]
+    critic = load(found.kind, **found.options, device=device)
+    critic.name, critic.margin = name, found.margin
     return critic

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from critics.base import Critic, Proposals
-from critics.weights import read
+from critics.weights import rebuild
 
 STRIDE = 4
 """Pixels between the cells of the heat map."""
@@ -31,12 +31,7 @@ def load(*, weights: str | Path, device: torch.device | str = "cpu") -> CenterNe
     Raises:
         ValueError: no such file, or the weights of another architecture.
     """
-    tensors, object_names, threshold = read(weights)
-    detector = build(len(object_names))
-    try:
-        detector.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not hold the weights of this CenterNet: {error}") from error
+    detector, object_names, threshold = rebuild(weights, build)
     critic = CenterNetCritic(detector.to(device), object_names)
     if threshold is not None:
         critic.threshold = threshold

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from critics.base import Assessment, Critic, to_batch
 from critics.density import DensityCounter, build
 from critics.losses import CountLoss, density
-from critics.weights import read
+from critics.weights import rebuild
 
 TRAINED_SIZE = 128
 LARGEST_SIZE = 192
@@ -27,12 +27,7 @@ def load(*, weights: str | Path, device: torch.device | str = "cpu") -> DensityC
     Raises:
         ValueError: no such file, or the weights of another architecture.
     """
-    tensors, object_names, _ = read(weights)
-    counter = build(len(object_names))
-    try:
-        counter.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not hold the weights of this density counter: {error}") from error
+    counter, object_names, _ = rebuild(weights, build)
     return DensityCritic(counter.to(device), object_names)
 
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from critics.base import Critic, Proposals
-from critics.weights import read
+from critics.soft_indicator import geometric_mean_logits
+from critics.weights import rebuild
 
 if TYPE_CHECKING:
     from torchvision.models.detection import FCOS
@@ -29,12 +30,7 @@ def load(*, weights: str | Path, device: torch.device | str = "cpu") -> FCOSCrit
     Raises:
         ValueError: no such file, or the weights of another architecture.
     """
-    tensors, object_names, threshold = read(weights)
-    detector = build(len(object_names))
-    try:
-        detector.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not hold the weights of this FCOS: {error}") from error
+    detector, object_names, threshold = rebuild(weights, build)
     critic = FCOSCritic(detector.to(device), object_names)
     if threshold is not None:
         critic.threshold = threshold
@@ -91,14 +87,8 @@ class FCOSCritic(Critic):
         anchors = torch.stack(self.detector.anchor_generator(batch, features))
         boxes = self.detector.box_coder.decode(outputs["bbox_regression"], anchors).clamp(0, IMAGE_SIZE)
         scale = boxes.new_tensor([width, height, width, height]) / IMAGE_SIZE
-        return Proposals(boxes * scale, _score_logits(outputs["cls_logits"], outputs["bbox_ctrness"]), columns)
-
-
-def _score_logits(class_logits: Tensor, centreness: Tensor) -> Tensor:
-    """Logit of sqrt(sigmoid(class) * sigmoid(centreness)), float32, finite for every finite input."""
-    log_score = 0.5 * (F.logsigmoid(class_logits.float()) + F.logsigmoid(centreness.float()))
-    log_score = log_score.clamp(max=-1e-7)
-    return log_score - torch.log(-torch.expm1(log_score))
+        logits = geometric_mean_logits(outputs["cls_logits"], outputs["bbox_ctrness"])
+        return Proposals(boxes * scale, logits, columns)
 
 
 class _Pyramid(nn.Module):

@@ -37,16 +37,11 @@ def load(
     Raises:
         ValueError: there is no such model, or it is no Grounding DINO.
     """
-    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
-
-    def read(loader: Any, **options: Any) -> Any:
-        return pretrained.read(loader, weights, PRESETS, revision, **options)
-
-    model = read(AutoModelForZeroShotObjectDetection, use_safetensors=True, dtype=torch.float32)
+    model, image_processor, tokenizer = pretrained.read_zero_shot(weights, PRESETS, revision)
     return GroundingDinoCritic(
         model.to(device),
-        read(AutoImageProcessor),
-        read(AutoTokenizer),
+        image_processor,
+        tokenizer,
         name=f"grounding_dino:{pretrained.short_name(weights)}",
         threshold=threshold,
         nms_iou=nms_iou,

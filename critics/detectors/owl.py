@@ -44,16 +44,11 @@ def load(
     Raises:
         ValueError: there is no such model, or it is no OWL.
     """
-    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
-
-    def read(loader: Any, **options: Any) -> Any:
-        return pretrained.read(loader, weights, PRESETS, revision, **options)
-
-    model = read(AutoModelForZeroShotObjectDetection, use_safetensors=True, dtype=torch.float32)
+    model, image_processor, tokenizer = pretrained.read_zero_shot(weights, PRESETS, revision)
     return OwlCritic(
         model.to(device),
-        read(AutoImageProcessor),
-        read(AutoTokenizer),
+        image_processor,
+        tokenizer,
         name=f"owl:{pretrained.short_name(weights)}",
         threshold=threshold,
         nms_iou=nms_iou,

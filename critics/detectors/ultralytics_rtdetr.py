@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from critics.base import Critic, Proposals
-from critics.ultralytics_files import forget_unusable_anchors, read, short_name
+from critics.ultralytics_files import PREDICT_THRESHOLD, forget_unusable_anchors, read, short_name
 
 _STRIDE = 32
 
@@ -25,7 +25,7 @@ def load(
     weights: str | Path,
     config: str | Path | None = None,
     image_size: int | None = None,
-    threshold: float = 0.25,
+    threshold: float | None = None,
     steepness: float = 4.0,
     device: str | torch.device = "cpu",
 ) -> RTDETRCritic:
@@ -36,7 +36,8 @@ def load(
             which is not.
         config: for safetensors, the architecture's yaml with a `names` list.
         image_size: side of the square the picture is stretched to; the training size by default.
-        threshold: as `conf` of Ultralytics' `predict`, whose default this is.
+        threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
+            `predict`'s.
         steepness: slope of the soft indicator.
         device: where it runs.
 
@@ -44,13 +45,13 @@ def load(
         FileNotFoundError: the weights or the config do not exist; nothing is downloaded.
         ValueError: safetensors without a config, or a model that is not an RT-DETR.
     """
-    model, names, trained_size = read(weights, config)
+    checkpoint = read(weights, config)
     return RTDETRCritic(
-        model.float().to(device),
-        tuple(names[index] for index in sorted(names)),
+        checkpoint.model.to(device),
+        checkpoint.object_names,
         name=f"ultralytics_rtdetr:{short_name(weights)}",
-        image_size=image_size or trained_size,
-        threshold=threshold,
+        image_size=image_size or checkpoint.image_size,
+        threshold=threshold or checkpoint.threshold or PREDICT_THRESHOLD,
         steepness=steepness,
     )
 
@@ -72,7 +73,7 @@ class RTDETRCritic(Critic):
         *,
         name: str,
         image_size: int,
-        threshold: float = 0.25,
+        threshold: float = PREDICT_THRESHOLD,
         steepness: float = 4.0,
     ) -> None:
         self.model: Any = model.eval().requires_grad_(False)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from critics.base import Critic, Proposals
-from critics.ultralytics_files import build, forget_unusable_anchors, read, short_name
+from critics.ultralytics_files import PREDICT_THRESHOLD, build, forget_unusable_anchors, read, short_name
 
 __all__ = ["YoloCritic", "build", "letterbox", "load"]
 
@@ -28,7 +28,7 @@ def load(
     weights: str | Path,
     config: str | Path | None = None,
     image_size: int | None = None,
-    threshold: float = 0.25,
+    threshold: float | None = None,
     nms_iou: float = 0.7,
     steepness: float = 4.0,
     device: str | torch.device = "cpu",
@@ -40,7 +40,9 @@ def load(
             which is not.
         config: for safetensors, the architecture's yaml with a `names` list.
         image_size: longer side the picture is letterboxed to; the training size by default.
-        threshold, nms_iou: as `conf` and `iou` of Ultralytics' `predict`, whose defaults these are.
+        threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
+            `predict`'s.
+        nms_iou: as `iou` of `predict`, whose default this is.
         steepness: slope of the soft indicator.
         device: where it runs.
 
@@ -48,13 +50,13 @@ def load(
         FileNotFoundError: the weights or the config do not exist; nothing is downloaded.
         ValueError: safetensors without a config, or a model that is not a YOLO with fixed classes.
     """
-    model, names, trained_size = read(weights, config)
+    checkpoint = read(weights, config)
     return YoloCritic(
-        model.float().to(device),
-        tuple(names[index] for index in sorted(names)),
+        checkpoint.model.to(device),
+        checkpoint.object_names,
         name=f"yolo:{short_name(weights)}",
-        image_size=image_size or trained_size,
-        threshold=threshold,
+        image_size=image_size or checkpoint.image_size,
+        threshold=threshold or checkpoint.threshold or PREDICT_THRESHOLD,
         nms_iou=nms_iou,
         steepness=steepness,
     )
@@ -77,7 +79,7 @@ class YoloCritic(Critic):
         *,
         name: str,
         image_size: int,
-        threshold: float = 0.25,
+        threshold: float = PREDICT_THRESHOLD,
         nms_iou: float = 0.7,
         steepness: float = 4.0,
     ) -> None:

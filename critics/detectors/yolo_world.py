@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from critics.detectors.yolo import YoloCritic
-from critics.ultralytics_files import read, short_name
+from critics.ultralytics_files import PREDICT_THRESHOLD, read, short_name
 
 
 def load(
@@ -23,7 +23,7 @@ def load(
     embeddings: Mapping[str, Tensor] | str | Path | None = None,
     config: str | Path | None = None,
     image_size: int | None = None,
-    threshold: float = 0.25,
+    threshold: float | None = None,
     nms_iou: float = 0.7,
     steepness: float = 4.0,
     device: str | torch.device = "cpu",
@@ -38,7 +38,9 @@ def load(
             classes that were saved into the checkpoint.
         config: for safetensors weights, the architecture's yaml with a `names` list.
         image_size: longer side the picture is letterboxed to; the training size by default.
-        threshold, nms_iou: as `conf` and `iou` of Ultralytics' `predict`, whose defaults these are.
+        threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
+            `predict`'s.
+        nms_iou: as `iou` of `predict`, whose default this is.
         steepness: slope of the soft indicator.
         device: where it runs.
 
@@ -46,9 +48,10 @@ def load(
         FileNotFoundError: a file does not exist; nothing is downloaded.
         ValueError: no YOLO-World or YOLOE, or embeddings of another shape.
     """
-    model, names, trained_size = read(weights, config)
+    checkpoint = read(weights, config)
+    model = checkpoint.model
     if embeddings is None:
-        embeddings = _saved_embeddings(model, [names[index] for index in sorted(names)])
+        embeddings = _saved_embeddings(model, checkpoint.object_names)
     else:
         if not isinstance(embeddings, Mapping):
             if not Path(embeddings).is_file():
@@ -56,11 +59,11 @@ def load(
             embeddings = load_file(embeddings)
         embeddings = _adapted(model, embeddings)
     return YoloWorldCritic(
-        model.float().to(device),
+        model.to(device),
         embeddings,
         name=f"yolo_world:{short_name(weights)}",
-        image_size=image_size or trained_size,
-        threshold=threshold,
+        image_size=image_size or checkpoint.image_size,
+        threshold=threshold or checkpoint.threshold or PREDICT_THRESHOLD,
         nms_iou=nms_iou,
         steepness=steepness,
     )

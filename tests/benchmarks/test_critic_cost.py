@@ -10,5 +10,5 @@ def test_costs_are_relative_to_the_first_critic(capsys: pytest.CaptureFixture[st
     assert critic_cost.main([*arguments, "--critics", "yolo11n", "FCOS R50"]) == 0
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
     assert [row[1].strip() for row in rows] == ["yolo11n", "FCOS R50"]
-    assert float(rows[0][3]) == 1
-    assert all(float(row[2]) > 0 for row in rows)
+    assert float(rows[0][4]) == 1
+    assert all(float(row[3]) > 0 for row in rows)

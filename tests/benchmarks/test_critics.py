@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from benchmarks import critics
-from benchmarks.critics import FAITHFUL, STEEPNESSES, THRESHOLDS, Readings, look, sweep, with_settings
+from benchmarks.critic_readings import (
+    OVERLAPS,
+    STEEPNESSES,
+    THRESHOLDS,
+    Readings,
+    by_threshold,
+    look,
+    with_overlap,
+)
+from benchmarks.critic_tables import FAITHFUL, sweep
 from benchmarks.known_scenes import CONDITIONS, COUNTS, known_scenes
 from countgen import miniature
 
@@ -22,9 +31,11 @@ def test_the_report_covers_every_critic_condition_and_count(tmp_path: Path, caps
     assert set(figures["by_count"]) == set(figures["seconds"]) == set(names)
     for by_condition in figures["by_count"].values():
         assert {condition: len(shares) for condition, shares in by_condition.items()} == dict.fromkeys(CONDITIONS, 21)
-    assert all(value >= 0 for value in figures["mae"].values())
+    assert all(value >= 0 for by_column in figures["mae"].values() for value in by_column.values())
     assert (tmp_path / "report.md").read_text().strip() == capsys.readouterr().out.strip()
-    assert (tmp_path / "faithfulness.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("exact-by-count", "settings"):
+        assert "</svg>" in (tmp_path / f"{name}.svg").read_text()
+    assert (tmp_path / "soft-against-hard.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_known_scenes_are_drawn_anew_for_tuning_and_for_reporting_and_the_same_each_time() -> None:
@@ -39,23 +50,39 @@ def test_a_look_reads_what_the_critic_counts() -> None:
     look(critic, scenes, readings)
     assert readings.hard == critic.counts(scenes.images, [scenes.object_name])[:, 0].tolist()
     proposals = critic.propose(scenes.images, [scenes.object_name])
-    assert with_settings(critic, critic.threshold, critic.nms_iou, proposals).tolist() == readings.hard
+    assert with_overlap(critic, proposals, 0.5).tolist() == readings.hard
     assert len(readings.by_threshold[0]) == len(THRESHOLDS)
-    assert critic.threshold == miniature.DETECTORS["miniature-yolo"][1]["threshold"]
+    assert critic.nms_iou == miniature.load_detector("miniature-yolo").nms_iou
+
+
+@pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap", "miniature-fcos"])
+def test_counts_at_every_threshold_are_those_of_a_critic_with_that_threshold(name: str) -> None:
+    critic = miniature.load_detector(name)
+    images = torch.cat([scenes.images for scenes, _ in zip(known_scenes(1, "tuning"), range(24), strict=False)])
+    with torch.no_grad():
+        found = by_threshold(critic, critic.propose(images, ["apple"]))
+    for threshold, counts in zip(THRESHOLDS, found.unbind(1), strict=True):
+        critic.threshold = threshold
+        assert critic.counts(images, ["apple"])[:, 0].tolist() == counts.tolist()
 
 
 def test_the_sweep_chooses_the_middle_of_the_best_thresholds_and_the_lowest_faithful_steepness() -> None:
     truth = [2, 3, 5, 8] * 10
     right = [0.3 <= threshold <= 0.5 for threshold in THRESHOLDS]
     readings = Readings(
+        threshold=0.25,
+        nms_iou=0.5,
+        steepness=4.0,
         condition=["plain"] * 40,
         truth=truth,
         hard=truth,
         soft=[float(n) for n in truth],
         by_threshold=[[n if good else n + 1 for good in right] for n in truth],
+        by_overlap=[[n + (overlap > 0.5) for overlap in OVERLAPS] for n in truth],
         by_steepness=[[n + 0.55 / steepness for steepness in STEEPNESSES] for n in truth],
     )
     _, figures = sweep({"critic": readings})
     assert figures["critic"]["threshold"] == 0.4
-    assert figures["critic"]["steepness"] == 4.0
-    assert 0.55 / 4 <= FAITHFUL < 0.55 / 2
+    assert figures["critic"]["NMS IoU"] == 0.45
+    assert figures["critic"]["steepness"] == 8.0
+    assert 0.55 / 8 <= FAITHFUL < 0.55 / 4

@@ -61,7 +61,7 @@ def whole_critic(request: pytest.FixtureRequest, critics: Callable[[str], Critic
     return critics(request.param)
 
 
-@pytest.fixture(params=sorted(PARTIAL - {"rtdetr-v2"}))
+@pytest.fixture(params=sorted(PARTIAL))
 def partial_critic(request: pytest.FixtureRequest, critics: Callable[[str], Critic]) -> Critic:
     return critics(request.param)
 

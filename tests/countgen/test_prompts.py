@@ -79,6 +79,8 @@ READINGS = {
 }
 # Several words, or a number in the scenery: the classes decide.
 READINGS_WITH_CLASSES = {
+    "a cat with three kittens": ("cat=1,kitten=3", "cat=4"),
+    "two mugs": ("mug=2", "cup=2"),
     "a photo of 3 teddy bears on a table": ("bear=3", "teddy bear=3"),
     "6 wine glasses": ("glass=6", "wine glass=6"),
     "10 sports balls": ("ball=10", "sports ball=10"),

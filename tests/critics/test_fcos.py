@@ -62,15 +62,6 @@ def test_counts_equal_torchvisions_for_an_image_of_another_size(critic: fcos.FCO
     assert 128 < float(boxes[..., 1::2].max()) <= 200
 
 
-def test_the_logit_is_that_of_fcos_own_score() -> None:
-    logits = torch.tensor([-90.0, -20.0, -3.0, 0.0, 2.0, 30.0, 200.0])
-    centreness = torch.tensor([5.0, -1.0, 0.5, 0.0, 3.0, 30.0, 200.0])
-    score = (logits.double().sigmoid() * centreness.double().sigmoid()).sqrt()
-    found = fcos._score_logits(logits, centreness)
-    assert found.isfinite().all()
-    torch.testing.assert_close(found.double().sigmoid(), score, atol=1e-6, rtol=1e-4)
-
-
 def test_gradient_reaches_the_image_and_not_the_weights(critic: fcos.FCOSCritic, rendered: Rendered) -> None:
     image = rendered.images[:1].clone().requires_grad_()
     (candidates,) = critic.candidates(image, ["apple"])

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from countgen import miniature
-from critics import load
+from critics import load, weights
 from critics.detectors import yolo_world
 from critics.detectors.yolo import letterbox
+from critics.ultralytics_files import PREDICT_THRESHOLD
 
-YOLO = miniature.DETECTORS["miniature-yolo"][1]
+YOLO = miniature.DETECTORS["miniature-yolo"].options
 
 
 def test_a_yolo_that_is_not_there_is_not_downloaded(tmp_path: Path) -> None:
@@ -38,6 +39,17 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     save_file({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="does not hold the weights"):
         load("yolo", weights=tmp_path / "other.safetensors", config=YOLO["config"])
+
+
+def test_a_yolo_takes_the_threshold_that_its_training_noted(tmp_path: Path) -> None:
+    tensors, names, noted = weights.read(YOLO["weights"])
+    assert load("yolo", **YOLO).threshold == noted == 0.45
+    weights.write(tmp_path / "retrained.safetensors", tensors, names, 0.3)
+    retrained = YOLO | {"weights": tmp_path / "retrained.safetensors"}
+    assert load("yolo", **retrained).threshold == 0.3
+    assert load("yolo", **retrained, threshold=0.6).threshold == 0.6
+    weights.write(tmp_path / "retrained.safetensors", tensors, names)
+    assert load("yolo", **retrained).threshold == PREDICT_THRESHOLD
 
 
 @pytest.mark.parametrize("kind", ["ultralytics_rtdetr", "yolo_world"])

@@ -158,6 +158,15 @@ def test_the_value_is_the_detectors_and_the_gradient_the_density_maps(counter: D
     assert gradient.abs().max() > 0
 
 
+def test_other_objects_are_pulled_down_by_what_the_map_says_of_them(counter: DensityCritic) -> None:
+    critic = DynamicScaleCritic(Stripes("stripes", differentiable=False), counter)
+    images = picture(3)
+    alone, strict = (critic.assess(images, {"apple": 3}, LOSSES["l1"], others=others) for others in (False, True))
+    dogs = counter.maps(images, ["dog"]).sum((1, 2, 3))
+    torch.testing.assert_close(strict.loss, alone.loss + dogs)
+    assert dogs > 0
+
+
 def test_descent_by_a_density_map_reaches_a_blind_detectors_count() -> None:
     class Bright(DensityCritic):
         """Its density is brightness."""

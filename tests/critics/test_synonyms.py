@@ -2,7 +2,7 @@
 
 import pytest
 
-from critics.vocabulary import SYNONYMS, resolve, singular
+from critics.vocabulary import SYNONYMS, resolve, singular, spellings
 
 COCO = ("person", "airplane", "sports ball", "dog", "donut", "couch", "dining table", "tv", "cell phone", "skis")
 
@@ -41,3 +41,10 @@ def test_the_synonyms_are_singular_and_none_stands_in_two_groups() -> None:
 def test_what_is_no_synonym_is_refused(asked: str) -> None:
     with pytest.raises(ValueError, match="has no class for"):
         resolve(asked, COCO, "yolo")
+
+
+def test_every_spelling_finds_the_class_that_resolve_finds() -> None:
+    found = spellings(COCO)
+    assert {word: COCO[resolve(word, COCO, "yolo")] for word in found} == found
+    assert found["puppy"] == "dog"
+    assert spellings(["sports ball", "ball"])["ball"] == "ball"

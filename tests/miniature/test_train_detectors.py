@@ -59,11 +59,12 @@ def test_a_judge_that_never_saw_them_still_finds_every_object(source: SceneSourc
 @pytest.mark.parametrize("name", DETECTORS)
 def test_counting_every_object_at_once_equals_the_critic(source: SceneSource, name: str) -> None:
     critic = load_detector(name)
+    counter = density_counter(critic.counter) if isinstance(critic, density.DensityCritic) else detector_counter(critic)
     images = source.make(6, counts=(2, 9), kind="round trip").images
     # Pictures laid over one another are full of doubtful boxes.
     images = torch.cat([images, (images + images.roll(1, 0)) / 2])
     with torch.no_grad():
-        found = detector_counter(critic)(images, [0.2, critic.threshold])[1]
+        found = counter(images, [0.2, critic.threshold])[1]
     assert torch.equal(found, critic.counts(images, OBJECT_NAMES))
 
 
@@ -135,7 +136,9 @@ def test_a_perfect_density_map_counts_exactly(batch: Batch) -> None:
 
 def test_heatmap_stage_trains_resumes_and_exports_a_critic(tmp_path: Path) -> None:
     detectors.heatmap(settings(tmp_path, 1))
+    first_scenes = (tmp_path / "pool.png").read_bytes()
     detectors.heatmap(settings(tmp_path, 2))
+    assert (tmp_path / "pool.png").read_bytes() != first_scenes, "a resumed stage repeats its scenes"
     iterations = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert iterations[0] == 1
     critic = centernet.load(weights=tmp_path / "model.safetensors")

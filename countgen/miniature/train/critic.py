@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from countgen.miniature import yolo_options
 from critics.base import unsuppressed
 from critics.detectors import yolo
 
@@ -16,15 +17,8 @@ MOST_OBJECTS = 300
 
 
 def read_critic(folder: Path, device: str) -> yolo.YoloCritic:
-    """The miniature's critic from its folder, with the threshold it counts best at."""
-    return yolo.load(
-        weights=folder / "model.safetensors",
-        config=folder / "yolo11n.yaml",
-        image_size=128,
-        threshold=0.45,
-        nms_iou=0.5,
-        device=device,
-    )
+    """A YOLO critic from its folder, at the threshold it was found to count best at."""
+    return yolo.load(**yolo_options(folder), device=device)
 
 
 def backbone_features(network: Any, images: Tensor) -> list[Tensor]:

@@ -16,21 +16,23 @@ from countgen.miniature.train.detector_accuracy import Counter, density_counter,
 from countgen.miniature.train.detector_data import Batch, Pool, SceneSource, attack, degrade
 from countgen.miniature.train.detector_losses import Loss, density_loss, fcos_loss, heatmap_loss, yolo_loss
 from countgen.miniature.train.generator import FAMILIES, MINIATURE, read_generator
-from countgen.miniature.train.loop import StageSettings, train, update_average
+from countgen.miniature.train.loop import StageSettings, data_seed, train, update_average
 from countgen.miniature.world import OBJECT_NAMES
 from critics import density as density_model
 from critics.detectors import centernet, fcos, yolo
-from critics.weights import read, write
+from critics.weights import Network, rebuild, write
 
 WEIGHTS = "model.safetensors"
 ACCURACY = "accuracy.json"
 POOL_SIZE = 32768
 ATTACKED_SHARE = 4
-REFRESH_EVERY = {"cuda": 8, "cpu": 2}
-"""Iterations between the replacement of one chunk of the pool."""
+SHOWN_BETWEEN = {"cuda": 1280, "cpu": 80}
+"""Pictures a network sees between the replacements of one chunk of the pool."""
 ATTACK_FROM = 0.6
 """Progress from which pictures are attacked: before that the detector has little worth attacking."""
 MAX_GRAD_NORM = 10.0
+FRESH = 500_009
+"""Added to the seed for the scenes a trained detector is measured on; no training reaches this iteration."""
 
 
 def critic(settings: StageSettings) -> None:
@@ -44,14 +46,13 @@ def critic(settings: StageSettings) -> None:
     if settings.fresh:
         network = yolo.build(config)[0]
     else:
-        start = settings.init or MINIATURE / "critic"
-        network = yolo.load(weights=start / WEIGHTS if start.is_dir() else start, config=config).model
+        network = yolo.load(weights=_weights_of(settings.init or MINIATURE / "critic"), config=config).model
     network.requires_grad_(True)
     # The fixed expectation over box-edge bins is no weight.
     network.model[-1].dfl.requires_grad_(False)
 
     def counter(average: Any) -> Counter:
-        found = yolo.YoloCritic(average, OBJECT_NAMES, name="yolo", image_size=128, threshold=0.45, nms_iou=0.5)
+        found = yolo.YoloCritic(average, OBJECT_NAMES, name="yolo", image_size=128, nms_iou=0.5)
         return detector_counter(found)
 
     _fit(settings, network, yolo_loss, counter, rate=3e-4, batch_size=96, sizes=(160,))
@@ -60,23 +61,17 @@ def critic(settings: StageSettings) -> None:
 
 def judge(settings: StageSettings) -> None:
     """Train the FCOS judge; it never sees the generator, so that it stays independent of it."""
-    torch.manual_seed(settings.seed)
-    network = fcos.build(len(OBJECT_NAMES))
-    if settings.init and not settings.fresh:
-        network.load_state_dict(read(settings.init)[0])
+    network = _start(settings, fcos.build)
 
     def counter(average: Any) -> Counter:
         return detector_counter(fcos.FCOSCritic(average, OBJECT_NAMES))
 
-    _fit(settings, network, fcos_loss, counter, rate=1e-3, batch_size=40, hardened=False)
+    _fit(settings, network, fcos_loss, counter, rate=1e-3, batch_size=40, styled=False, attacked=False)
 
 
 def heatmap(settings: StageSettings) -> None:
     """Train the CenterNet-style detector, hardened as the critic is."""
-    torch.manual_seed(settings.seed)
-    network = centernet.build(len(OBJECT_NAMES))
-    if settings.init and not settings.fresh:
-        network.load_state_dict(read(settings.init)[0])
+    network = _start(settings, centernet.build)
 
     def counter(average: Any) -> Counter:
         return detector_counter(centernet.CenterNetCritic(average, OBJECT_NAMES))
@@ -88,16 +83,25 @@ def heatmap(settings: StageSettings) -> None:
 
 
 def density(settings: StageSettings) -> None:
-    """Train the density counter."""
-    torch.manual_seed(settings.seed)
-    network = density_model.build(len(OBJECT_NAMES))
-    if settings.init and not settings.fresh:
-        network.load_state_dict(read(settings.init)[0])
+    """Train the density counter on the generator's style, and on no attack: it judges too."""
+    network = _start(settings, density_model.build)
 
     def loss(net: density_model.DensityCounter) -> Loss:
         return density_loss(net, len(OBJECT_NAMES), settings.device)
 
-    _fit(settings, network, loss, density_counter, rate=2e-3, batch_size=160)
+    _fit(settings, network, loss, density_counter, rate=2e-3, batch_size=160, attacked=False)
+
+
+def _start(settings: StageSettings, build: Callable[[int], Network]) -> Network:
+    """The network with the weights that `init` names, a folder or a file, or fresh ones."""
+    torch.manual_seed(settings.seed)
+    if settings.init is None or settings.fresh:
+        return build(len(OBJECT_NAMES))
+    return rebuild(_weights_of(settings.init), build)[0]
+
+
+def _weights_of(place: Path) -> Path:
+    return place / WEIGHTS if place.is_dir() else place
 
 
 def _fit(
@@ -109,20 +113,21 @@ def _fit(
     rate: float,
     batch_size: int,
     sizes: tuple[int, ...] = (),
-    hardened: bool = True,
+    styled: bool = True,
+    attacked: bool = True,
 ) -> None:
     """Train, measure and export one detector.
 
     Args:
-        settings: of the stage; `data` is the pipeline folder whose pictures it is hardened on, `number` the size
-            of the pool.
+        settings: of the stage; `data` is the folder of the generator, `number` the size of the pool.
         network: on the CPU, with its starting weights.
         make_loss: from the network on its device.
         counter: from the trained average.
         rate: initial learning rate.
-        batch_size: pictures a step; a quarter of them attacked where `hardened`.
+        batch_size: pictures a step.
         sizes: other heights and widths the pictures are sometimes shown at.
-        hardened: whether pictures in the generator's style and attacked ones are part of the training.
+        styled: whether a third of the pictures is in the generator's style.
+        attacked: whether, late in training, a quarter of every batch is attacked along the detector's gradient.
     """
     device = settings.device
     folder = settings.data or FAMILIES["unet"].folder
@@ -130,25 +135,26 @@ def _fit(
     generator, vae = generator.eval().requires_grad_(False).to(device), vae.to(device)
     # Channels last: twice as fast on a CPU.
     network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    refresh_every = REFRESH_EVERY[torch.device(device).type]
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    source = SceneSource(vae, generator if hardened else None, settings.seed, device)
+    style = generator if styled else None
+    source = SceneSource(vae, style, data_seed(settings), device)
     pool = Pool(source, settings.number or POOL_SIZE)
     _picture(pool, settings.out)
     loss = make_loss(network)
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate or rate, weight_decay=0.01)
     number = settings.batch_size or batch_size
-    attacked = number // ATTACKED_SHARE if hardened else 0
+    refresh_every = max(1, SHOWN_BETWEEN[torch.device(device).type] // number)
+    worsened = number // ATTACKED_SHARE if attacked else 0
 
     def step(iteration: int, progress: float) -> dict[str, Any]:
         if iteration % refresh_every == refresh_every - 1:
             pool.refresh()
         batch = pool.draw(number)
-        if attacked and progress >= ATTACK_FROM:
+        if worsened and progress >= ATTACK_FROM:
             # Running statistics, as when the detector is used; and they must not learn from the attack.
             network.eval()
-            worse = attack(_rows(batch, attacked), vae, loss)
+            worse = attack(_rows(batch, worsened), vae, loss)
             network.train()
             batch = _replace(batch, worse)
         value = loss(degrade(batch, sizes))
@@ -161,8 +167,7 @@ def _fit(
 
     train(settings, {"network": network}, [optimizer], step, ema={"network": average})
     settings.out.mkdir(parents=True, exist_ok=True)
-    # Fresh scenes: another seed than training's.
-    fresh = SceneSource(vae, generator, settings.seed + 7919, device)
+    fresh = SceneSource(vae, style, settings.seed * 1_000_003 + FRESH, device)
     per_kind = min(480, max(1, (settings.number or POOL_SIZE) // 64))
     accuracy = measure(counter(average), fresh, per_kind)
     write(settings.out / WEIGHTS, average.state_dict(), OBJECT_NAMES, accuracy["threshold"])

@@ -147,18 +147,33 @@ def read_weights(path: Path, prefix: str) -> dict[str, Tensor]:
     return found
 
 
+def progress_of(folder: Path) -> tuple[int, float]:
+    """Iteration and seconds used of a folder's checkpoint; (0, 0.0) where there is none."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return 0, 0.0
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    return int(metadata["iteration"]), float(metadata["seconds"])
+
+
+def data_seed(settings: StageSettings) -> int:
+    """A seed of what comes next in this run's folder: a resumed run does not repeat the data it has seen."""
+    return settings.seed * 1_000_003 + progress_of(settings.out)[0]
+
+
 def load_checkpoint(
     folder: Path, modules: Mapping[str, nn.Module], optimizers: Sequence[Optimizer], ema: Mapping[str, nn.Module]
 ) -> tuple[int, float]:
     """Continue from a folder's checkpoint; answers (iteration, seconds already used), (0, 0.0) where there is none."""
     path = folder / CHECKPOINT
-    if not path.is_file():
+    iteration, seconds = progress_of(folder)
+    if not iteration:
         return 0, 0.0
     for kind, group in (("module", modules), ("ema", ema)):
         for name, module in group.items():
             module.load_state_dict(read_weights(path, f"{kind}.{name}."))
     with safe_open(path, "pt") as file:
-        metadata = file.metadata()
         names = [key for key in file.keys() if key.startswith("optimizer.")]  # noqa: SIM118 - no mapping
         states = {key: file.get_tensor(key) for key in names}
     for index, optimizer in enumerate(optimizers):
@@ -170,7 +185,7 @@ def load_checkpoint(
                 # Step counts stay on the CPU; moments take the parameter's place and memory format.
                 state = value if name == "step" else torch.empty_like(parameter).copy_(value)
                 optimizer.state[parameter][name] = state.detach()
-    return int(metadata["iteration"]), float(metadata["seconds"])
+    return iteration, seconds
 
 
 def train(
@@ -210,7 +225,7 @@ def train(
     settings.out.mkdir(parents=True, exist_ok=True)
     ema = ema or {}
     iteration, used = load_checkpoint(settings.out, modules, optimizers, ema)
-    torch.manual_seed(settings.seed * 1_000_003 + iteration)
+    torch.manual_seed(data_seed(settings))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
