@@ -84,8 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CountGenError, ValueError, OSError) as error:
         if options.traceback:
             raise
-        print(f"countgen: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"countgen: error: {' '.join(_said(error).split())}", file=sys.stderr)
         return BAD_INPUT
+
+
+def _said(error: Exception) -> str:
+    """An error's message; the system's without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 if __name__ == "__main__":

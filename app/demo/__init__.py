@@ -29,6 +29,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--backbone", action="append", metavar="NAME", help="a model to offer; repeatable (the embedded ones)"
     )
+    parser.add_argument(
+        "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
+    )
+    parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,12 +50,16 @@ def run(options: argparse.Namespace) -> int:
 
     for name in options.backbone or ():
         find(name)
+        if not name.startswith("miniature") and not (options.critic and options.judge):
+            raise ValueError(f"{name} comes without detectors: give --critic and --judge, of different architectures")
     limits = Limits(backbones=tuple(options.backbone)) if options.backbone else Limits()
     try:
         from app.demo.page import serve
+        from app.demo.shelf import Shelf
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
-    serve(limits, options.runs, host=options.host, port=options.port, auth=options.auth, share=options.share)
+    shelf = Shelf(critics=tuple(options.critic) if options.critic else None, judge=options.judge)
+    serve(limits, options.runs, shelf, host=options.host, port=options.port, auth=options.auth, share=options.share)
     return OK
 
 

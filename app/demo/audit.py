@@ -80,7 +80,7 @@ def look(page: Any, url: str, name: str, out: Path, axe: str | None) -> int:
         found = page.evaluate(_RUN_AXE, axe) if axe else []
         serious = [one for one in found if one[0] in ("serious", "critical")]
         wrong += len(serious) + (over > 0)
-        print(f"  {tab}: {over} px over, axe: {len(serious)} serious of {len(found)}")
+        print(f"  {tab}: {over} px over, " + (f"axe: {len(serious)} serious of {len(found)}" if axe else "axe not run"))
         for impact, rule, number, where in found:
             print(f"    {impact} {rule}: {number} x, for example {where}")
     return wrong

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from statistics import mean, median
 
-from PIL import Image
-
 from app.demo.run_folders import open_picture
+from app.demo.stage import jpeg_uri
 from app.demo.words import asked, fact, hint
 from benchmarks.metrics import by_arm, counts, is_right, scores, steered
 from benchmarks.plots import accuracy_by_compute, accuracy_by_count, to_svg
@@ -69,15 +67,6 @@ def failures(records: Sequence[Record], judge: str, folder: Path, method: str) -
     return f"{head}{more}<ul class='failures'>{cards}</ul>"
 
 
-def picture_uri(picture: Image.Image, side: int) -> str:
-    """A data URI of a picture, at most `side` pixels large."""
-    shown = picture.copy()
-    shown.thumbnail((side, side))
-    file = io.BytesIO()
-    shown.save(file, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
 def _row(name: str, records: Sequence[Record], judge: str) -> str:
     found = scores(records, judge)
     done = [record for record in records if record.status == "done"]
@@ -119,7 +108,7 @@ def _distance(record: Record, judge: str) -> float:
 
 def _card(record: Record, judge: str, folder: Path) -> str:
     picture = open_picture(folder, record.image)
-    image = f"<img src='{picture_uri(picture, PICTURE_SIDE)}' alt=''>" if picture else "<div class='no-picture'></div>"
+    image = f"<img src='{jpeg_uri(picture, PICTURE_SIDE)}' alt=''>" if picture else "<div class='no-picture'></div>"
     found = counts(record, judge)
     said = "failed to draw" if found is None else f"target {_joined(t.target_count for t in record.targets)}, found "
     said += "" if found is None else _joined(found)

@@ -6,7 +6,7 @@ import base64
 import binascii
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 
 import gradio as gr
 
@@ -27,13 +27,14 @@ from countgen.token import LearnSettings, learn_token
 from countgen.token_file import CountToken, decoded
 
 SETTINGS = LearnSettings(
+    teacher=None,
     objects_per_step=2,
     num_optimization_steps=1000,
     validate_every=5,
-    validation_pictures=8,
+    validation_pictures=6,
     patience=1000,
 )
-"""Small batches, so that the page moves and Stop is heard; the time limit ends it."""
+"""Small batches and no lessons before them: the page moves and Stop is heard. The time limit ends it."""
 
 TRIAL_SEEDS = (0, 1, 2, 3)
 """Learning and its validation draw theirs far above."""
@@ -148,29 +149,28 @@ class LearnTab:
         try:
             with told():
                 object_names, goal = self.check(names, count, seconds, backbone)
+            yield stage.WAITING, gr.skip()
             models = self.shelf.get(backbone)
             with told():
                 learning = learn_token(models, goal, object_names, SETTINGS)
             losses: list[float] = []
             counted: list[float] = []
-            shown, spent, html = -math.inf, 0.0, learn_view.EMPTY
+            begun, shown, spent = time.monotonic(), -math.inf, 0.0
             for step in learning:
                 losses.append(step.loss)
                 counted.append(step.soft_counts[0])
-                spent = step.seconds
+                spent = time.monotonic() - begun
                 if time.monotonic() - shown > stage.SECONDS_BETWEEN_PREVIEWS:
                     # A step does not say which of the objects its picture shows: the one that is found.
                     found = stage.counted_boxes(models.critics[0], step.image, learning.targets)
-                    html = learn_view.learning(step, [max(found, key=len)], goal, losses, counted)
-                    yield html, gr.skip()
+                    yield learn_view.learning(step, [max(found, key=len)], goal, losses, counted), gr.skip()
                     shown = time.monotonic()
                 if session.stopping or spent >= seconds:
                     break
             token = learning.token
             name = session.keep_token("learned", token, self.limits.max_tokens)
             trials = [trial(models, token, object_names[k % len(object_names)], s) for k, s in enumerate(TRIAL_SEEDS)]
-            curves = html[html.find("<div class='curves'>") : html.rfind("</section>")]
-            finished = learn_view.learned(name, token, trials, len(losses), spent, curves)
+            finished = learn_view.learned(name, token, trials, spent, losses, counted)
             yield finished, self.drawing.token_choices(session, name)
         finally:
             session.end()
@@ -198,19 +198,23 @@ class LearnTab:
             if not session.tokens:
                 raise RefusedError("Learn a token first, or hand in a file.")
         name, token = list(session.tokens.items())[-1]
-        one = token.object_names[0]
-        prompt = f"a photo of {number_word(token.target_count)} {one if token.target_count == 1 else plural(one)}"
+        prompt = prompt_for(token, token.object_names[0])
         backbone = token.base_model if token.base_model in self.limits.backbones else gr.skip()
         choices = self.drawing.token_choices(session, name)
         return gr.Tabs(selected="generate"), choices, prompt, "plain", backbone
 
 
+def prompt_for(token: CountToken, object_name: str) -> str:
+    """A prompt in which a token's number stands as a word."""
+    objects = object_name if token.target_count == 1 else plural(object_name)
+    return f"a photo of {number_word(token.target_count)} {objects}"
+
+
 def trial(models: Models, token: CountToken, object_name: str, seed: int) -> learn_view.Trial:
     """Draw one picture with a token and one with the number word alone, and ask the judge about both."""
-    targets: Sequence[Target] = (Target(object_name, token.target_count),)
-    objects = object_name if token.target_count == 1 else plural(object_name)
-    prompt = f"a photo of {number_word(token.target_count)} {objects}"
-    run = countgen.Run(prompt, models, targets=tuple(targets), method="token", token=token, seed=seed)
+    targets = (Target(object_name, token.target_count),)
+    prompt = prompt_for(token, object_name)
+    run = countgen.Run(prompt, models, targets=targets, method="token", token=token, seed=seed)
     for _ in run:
         pass
     result = run.result()

@@ -50,16 +50,19 @@ def learning(step: Step, boxes: Boxes, goal: int, losses: Sequence[float], count
         f"<div class='canvas'><img src='{jpeg_uri(step.image)}' alt='Picture of this step'>"
         f"{overlay(step.image, boxes)}</div>"
         + hint(f"Step {step.index + 1} · {step.evaluations} evaluations · {step.seconds:.0f} s")
-        + "<div class='curves'>"
-        + curve(
-            "Soft count, mean of the batch", counted, float(goal), f"{counted[-1]:.1f} of {goal}" if counted else None
-        )
-        + curve("Loss", losses)
-        + "</div></section>"
+        + _curves(goal, losses, counted)
+        + "</section>"
     )
 
 
-def learned(name: str, token: CountToken, trials: Sequence[Trial], steps: int, seconds: float, curves: str) -> str:
+def learned(
+    name: str,
+    token: CountToken,
+    trials: Sequence[Trial],
+    seconds: float,
+    losses: Sequence[float],
+    counted: Sequence[float],
+) -> str:
     """The stage of a finished token: what it does on new seeds, and the file to keep."""
     goal = token.target_count
     right = sum(trial.found == goal for trial in trials)
@@ -81,7 +84,13 @@ def learned(name: str, token: CountToken, trials: Sequence[Trial], steps: int, s
         f"href='data:application/octet-stream;base64,{data}'>Download token</a></div><dl class='facts'>"
         + fact("Token", name)
         + fact("Learned on", ", ".join(token.object_names))
-        + fact("Steps", str(steps))
+        + fact("Steps", str(len(losses)))
         + fact("Time", f"{seconds:.0f} s")
-        + f"</dl>{curves}</section>"
+        + f"</dl>{_curves(goal, losses, counted)}</section>"
     )
+
+
+def _curves(goal: int, losses: Sequence[float], counted: Sequence[float]) -> str:
+    """Both curves of a learning; there is at least one step."""
+    soft_count = curve("Soft count, mean of the batch", counted, float(goal), f"{counted[-1]:.1f} of {goal}")
+    return f"<div class='curves'>{soft_count}{curve('Loss', losses)}</div>"

@@ -56,7 +56,8 @@ def build(limits: Limits, runs: Path | None = None, shelf: Shelf | None = None) 
                 BenchmarkTab(folders, opened)
             with gr.Tab("Label", id="label") as opened:
                 LabelTab(limits, folders, opened, session)
-    page.queue(max_size=limits.max_waiting, default_concurrency_limit=4, api_open=True)
+    # Not api_open: a request to Gradio's /run/NAME would go past the queue.
+    page.queue(max_size=limits.max_waiting, default_concurrency_limit=4, api_open=False)
     return page
 
 
@@ -139,10 +140,16 @@ def theme() -> Any:
 
 
 def serve(
-    limits: Limits, runs: Path | None, *, host: str, port: int | None, auth: tuple[str, str] | None, share: bool
+    limits: Limits,
+    runs: Path | None,
+    shelf: Shelf,
+    *,
+    host: str,
+    port: int | None,
+    auth: tuple[str, str] | None,
+    share: bool,
 ) -> None:
     """Serve the page until interrupted."""
-    shelf = Shelf()
     page = build(limits, runs, shelf)
     url = launch(page, host=host, port=port, auth=auth, share=share, quiet=True)
     print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)

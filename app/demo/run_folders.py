@@ -10,11 +10,13 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 import benchmarks
 from app.demo.limits import RefusedError
 from benchmarks.records import SETTINGS, Record, RunFolderError, read_run
+from countgen.images import MAX_PIXELS
 
 STUDY = "The study that comes with countgen"
 STUDY_FOLDER = Path(benchmarks.__file__).parent / "results" / "study"
 MAX_LISTED = 200
 MAX_DEPTH = 3
+MAX_PICTURE_BYTES = 10 * 1024 * 1024
 _READERS = {".png": PngImagePlugin.PngImageFile, ".jpg": JpegImagePlugin.JpegImageFile}
 """Not Image.open: it would try every format, and Ultralytics replaces it."""
 
@@ -31,10 +33,7 @@ class RunFolders:
 
     def names(self) -> list[str]:
         """The study, if it is there, and every run up to three folders below the root, the newest first."""
-        found = [] if self.root is None else list(_runs_in(self.root, MAX_DEPTH))
-        found.sort(key=lambda folder: (folder / SETTINGS).stat().st_mtime, reverse=True)
-        own = [str(folder.relative_to(self.root)) for folder in found[:MAX_LISTED]] if self.root else []
-        return [*([STUDY] if (STUDY_FOLDER / SETTINGS).is_file() else []), *own]
+        return list(self._by_name())
 
     def folder(self, name: object) -> Path:
         """The folder of a name in the list.
@@ -42,9 +41,10 @@ class RunFolders:
         Raises:
             RefusedError: any other name, whatever path it spells.
         """
-        if not isinstance(name, str) or name not in self.names():
+        folder = self._by_name().get(name) if isinstance(name, str) else None
+        if folder is None:
             raise RefusedError("There is no such run here; choose one of the list.")
-        return STUDY_FOLDER if name == STUDY else (self.root or STUDY_FOLDER) / name
+        return folder
 
     def read(self, name: object) -> list[Record]:
         """The records of a run.
@@ -58,6 +58,16 @@ class RunFolders:
             logging.getLogger(__name__).warning("%s", error)
             raise RefusedError("This run cannot be read; the server's log says why.") from error
 
+    def _by_name(self) -> dict[str, Path]:
+        folders = {STUDY: STUDY_FOLDER} if (STUDY_FOLDER / SETTINGS).is_file() else {}
+        if self.root is None:
+            return folders
+        found = _runs_in(self.root, MAX_DEPTH)
+        found.sort(key=lambda folder: (folder / SETTINGS).stat().st_mtime, reverse=True)
+        # The root may be a run itself.
+        own = {f.name if f == self.root else str(f.relative_to(self.root)): f for f in found[:MAX_LISTED]}
+        return folders | own
+
 
 def _runs_in(folder: Path, depth: int) -> list[Path]:
     if (folder / SETTINGS).is_file():
@@ -70,7 +80,7 @@ def _runs_in(folder: Path, depth: int) -> list[Path]:
 
 
 def open_picture(folder: Path, relative: str | None) -> Image.Image | None:
-    """A picture of a run as RGB; None where it is missing, is no PNG or JPEG, or lies outside the run's folder."""
+    """A picture of a run as RGB; None where it is missing, too large, no PNG or JPEG, or outside the run's folder."""
     if relative is None:
         return None
     path = (folder / relative).resolve()
@@ -78,7 +88,9 @@ def open_picture(folder: Path, relative: str | None) -> Image.Image | None:
     if reader is None or not path.is_relative_to(folder.resolve()):
         return None
     try:
+        if path.stat().st_size > MAX_PICTURE_BYTES:
+            return None
         with reader(path) as picture:
-            return picture.convert("RGB")
+            return picture.convert("RGB") if picture.width * picture.height <= MAX_PIXELS else None
     except (OSError, SyntaxError, ValueError):
         return None

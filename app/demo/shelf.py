@@ -26,16 +26,24 @@ class Shelf:
 
     Args:
         loaded: models that are there already, by backbone.
+        critics, judge: of all other models, as `countgen.load` reads them; the backbone's own by default.
     """
 
-    def __init__(self, loaded: Mapping[str, countgen.Models] | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Mapping[str, countgen.Models] | None = None,
+        *,
+        critics: tuple[str, ...] | None = None,
+        judge: str | None = None,
+    ) -> None:
         self._loaded = dict(loaded or {})
+        self._critics, self._judge = critics, judge
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
 
     def get(self, backbone: str) -> countgen.Models:
         """The models of a backbone; call it from a job that `alone` runs."""
         if backbone not in self._loaded:
-            self._loaded[backbone] = countgen.load(backbone)
+            self._loaded[backbone] = countgen.load(backbone, critics=self._critics, judge=self._judge)
         return self._loaded[backbone]
 
     def alone(self, job: Generator[Item, None, None]) -> Iterator[Item]:
@@ -59,4 +67,5 @@ class Shelf:
             names = models.critics[0].object_names
             countgen.generate("one " + (names[0] if names else "apple"), models, method="plain")
 
-        self._worker.submit(draw_once)
+        # A failure goes to the server's log: nobody else waits for this result.
+        self._worker.submit(draw_once).add_done_callback(lambda drawn: drawn.result())

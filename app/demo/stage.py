@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 import countgen
@@ -67,9 +68,9 @@ def counted_boxes(critic: Critic, image: Tensor, targets: Sequence[Target]) -> l
     ]
 
 
-def jpeg_uri(image: Tensor, side: int | None = None) -> str:
+def jpeg_uri(image: Tensor | Image.Image, side: int | None = None) -> str:
     """A data URI of a preview, at most `side` pixels large."""
-    picture = to_pil(image)
+    picture = to_pil(image) if isinstance(image, Tensor) else image.copy()
     if side:
         picture.thumbnail((side, side))
     file = io.BytesIO()

@@ -99,9 +99,14 @@ def test_only_runs_below_the_root_have_names(tmp_path: Path) -> None:
     folders = RunFolders(root)
     assert {name for name in folders.names() if not name.startswith("The study")} == {"a", "deep/b"}
     assert folders.folder("deep/b") == root / "deep" / "b"
-    for name in ("link", "../outside", str(tmp_path / "outside"), "a/../a", "", None, 7):
+    for name in ("link", "../outside", str(tmp_path / "outside"), "a/../a", "", ".", None, 7):
         with pytest.raises(RefusedError):
             folders.folder(name)
+
+
+def test_a_root_that_is_a_run_itself_goes_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text("{}")
+    assert RunFolders(tmp_path).folder(tmp_path.name) == tmp_path
 
 
 def test_a_damaged_run_is_refused_without_its_path(tmp_path: Path) -> None:
@@ -113,16 +118,20 @@ def test_a_damaged_run_is_refused_without_its_path(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(refusal.value)
 
 
-def test_pictures_outside_the_run_are_not_opened(tmp_path: Path) -> None:
+def test_pictures_outside_the_run_or_too_large_are_not_opened(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "outside.png")
     Image.new("RGB", (4, 4)).save(run / "inside.png")
     (run / "text.png").write_text("no picture")
     (run / "link.png").symlink_to(tmp_path / "outside.png")
+    Image.new("1", (4097, 4096)).save(run / "wide.png")
+    with (run / "long.png").open("wb") as file:
+        file.truncate(10 * 1024 * 1024 + 1)
     assert open_picture(run, "inside.png") is not None
-    for name in ("../outside.png", str(tmp_path / "outside.png"), "link.png", "text.png", "none.png", "text.txt", None):
-        assert open_picture(run, name) is None
+    outside = ("../outside.png", str(tmp_path / "outside.png"), "link.png")
+    for name in (*outside, "text.png", "none.png", "text.txt", "wide.png", "long.png", None):
+        assert open_picture(run, name) is None, name
 
 
 @pytest.mark.parametrize(
@@ -190,6 +199,7 @@ def test_bad_options_are_refused_by_the_parser(wrong: list[str]) -> None:
 def test_folders_and_backbones_are_checked_before_anything_is_served(tmp_path: Path) -> None:
     assert main(["demo", "--runs", str(tmp_path / "none")]) == 2
     assert main(["demo", "--backbone", "no-such-model"]) == 2
+    assert main(["demo", "--backbone", "sdxl-turbo"]) == 2  # it would draw nothing without detectors
 
 
 def test_the_demo_listens_to_this_machine_alone_by_default() -> None:

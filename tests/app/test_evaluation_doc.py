@@ -1,24 +1,15 @@
-"""The guide to evaluation shows commands that exist and suites that are shipped."""
+"""The guide to evaluation shows suites and rewordings as they are."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
-from app.cli import build_parser
 from benchmarks.refinements import REFINEMENTS, refine
 from benchmarks.suites import Prompt, available, load
 from countgen.prompts import Target
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
-
-
-def test_every_command_of_the_guide_is_understood() -> None:
-    commands = re.findall(r"^countgen (.+)$", GUIDE, re.MULTILINE)
-    assert len(commands) >= 8
-    for command in commands:
-        build_parser().parse_args(shlex.split(command))
 
 
 def test_the_guides_table_of_suites_is_right() -> None:

@@ -1,0 +1,116 @@
+"""`countgen learn-token`: learn a count token and save it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.argument_types import positive
+from app.exit_codes import INTERRUPTED, OK
+from app.loading import available_device, hide_loading_bars
+
+if TYPE_CHECKING:
+    from countgen.token import Learning
+
+_SETTINGS = ("num_vectors", "num_optimization_steps", "objects_per_step", "seeds_per_object", "patience", "seed")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "learn-token",
+        help="learn a count token",
+        description=(
+            "Learn a token that says a number better than its word does, for use with generate --token. Interrupt it "
+            "whenever you like: the best so far is saved, and the same command goes on from the checkpoint."
+        ),
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("count", type=positive, metavar="N", help="the number that the token shall say")
+    parser.add_argument(
+        "--object", action="append", required=True, metavar="NAME", help="a kind of object to learn on; repeatable"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to save it (count-N.safetensors)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
+    parser.add_argument(
+        "--critic", action="append", metavar="NAME", help="a detector that teaches; repeatable (the backbone's own)"
+    )
+    parser.add_argument("--judge", metavar="NAME", help="a detector of another kind (the backbone's own)")
+    parser.add_argument("--loss", metavar="NAME", help="l1, d2d or margin")
+    parser.add_argument("--learning-rate", type=float, metavar="X", help="of AdamW")
+    for name in _SETTINGS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help="see countgen.token")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Learn, save and report; returns the exit code.
+
+    Raises:
+        ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
+    """
+    from countgen.images import check_writable
+    from countgen.token import Learning, LearnSettings
+    from countgen.token_file import SUFFIX, save_token
+
+    out = options.out or Path(f"count-{options.count}{SUFFIX}")
+    if out.suffix != SUFFIX:
+        raise ValueError(f"a token file ends with {SUFFIX}, got {out.name}")
+    checkpoint = out.with_suffix(".checkpoint.safetensors")
+    if out.exists() and not options.overwrite and not checkpoint.exists():
+        raise ValueError(f"{out} is there already; give another --out, or --overwrite")
+    check_writable(out.parent)
+    given = {field.name: getattr(options, field.name, None) for field in fields(LearnSettings)}
+    settings = LearnSettings(**{name: value for name, value in given.items() if value is not None})
+    device = available_device(options.device)
+
+    import countgen
+
+    if options.quiet or options.json or not sys.stderr.isatty():
+        hide_loading_bars()
+    critics = tuple(options.critic) if options.critic else None
+    models = countgen.load(options.backbone, critics=critics, judge=options.judge, device=device)
+    learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
+    interrupted = _learn(learning, silent=options.quiet or options.json)
+    save_token(learning.token, out, overwrite=True)
+    if not interrupted:
+        checkpoint.unlink(missing_ok=True)
+    record = {
+        "token": str(out),
+        "placeholder_token": learning.token.placeholder_token,
+        "steps": learning.state.step,
+        "evaluations": learning.state.evaluations,
+        "validation_accuracy": learning.state.accuracy if learning.state.accuracy >= 0 else None,
+        "interrupted": interrupted,
+    }
+    if options.json:
+        print(json.dumps(record))
+    elif not options.quiet:
+        accuracy = learning.state.accuracy
+        said = "not validated" if accuracy < 0 else f"the critics find {100 * accuracy:.0f} % right"
+        print(f"{learning.token.placeholder_token} after {learning.state.step} steps, {said}\n  {out}")
+    return INTERRUPTED if interrupted else OK
+
+
+def _learn(learning: Learning, *, silent: bool) -> bool:
+    """Work until the learning ends; True where the user interrupted it."""
+    from tqdm import tqdm
+
+    # disable=None: no bar where standard error is no terminal.
+    try:
+        total = learning.settings.num_optimization_steps
+        with tqdm(total=total, initial=learning.state.step, unit="step", disable=silent or None, leave=False) as bar:
+            for step in learning:
+                bar.set_postfix_str(f"loss {step.loss:.2f} soft count {step.soft_counts[0]:.1f}", refresh=False)
+                bar.update()
+    except KeyboardInterrupt:
+        return True
+    return False

@@ -1,0 +1,50 @@
+"""`countgen tokens`: the count tokens that are shipped, with what they are worth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from app.exit_codes import OK
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "tokens",
+        help="list the count tokens that are shipped",
+        description="List the count tokens that are shipped for a backbone, and their measured accuracy.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model they are for (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one line a token; returns the exit code.
+
+    Raises:
+        ValueError: no such backbone, or a damaged file.
+    """
+    from countgen.backbones.registry import find
+    from countgen.token_library import available_tokens
+
+    find(options.backbone)
+    tokens = available_tokens(options.backbone)
+    if options.json:
+        print(json.dumps({"backbone": options.backbone, "tokens": [_record(t) for t in tokens.values()]}))
+    elif not tokens:
+        print(f"no token is shipped for {options.backbone}; learn one with countgen learn-token")
+    else:
+        for name, token in tokens.items():
+            vectors = len(next(iter(token.vectors.values())))
+            accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % right"
+            print(f"{name:<9} {accuracy:<13} {vectors} vectors, learned on {len(token.object_names)} kinds of object")
+    return OK
+
+
+def _record(token: Any) -> dict[str, Any]:
+    fields = {key: value for key, value in vars(token).items() if key != "vectors"}
+    return {**fields, "encoder_dims": token.encoder_dims, "sha256": token.sha256}
