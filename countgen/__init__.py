@@ -7,32 +7,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from countgen.errors import CountGenError
+    from countgen.methods import METHODS
     from countgen.models import Models, load
     from countgen.prompts import Target, parse
-    from countgen.run import METHODS, Result, Run, generate
+    from countgen.run import Result, Run, generate
     from countgen.step import Budget, Step
+    from countgen.token_file import CountToken, load_token, save_token
+    from countgen.token_library import available_tokens, find_token
 
 __version__ = "0.1.0"
 __all__ = [
     "METHODS",
     "Budget",
     "CountGenError",
+    "CountToken",
     "Models",
     "Result",
     "Run",
     "Step",
     "Target",
+    "available_tokens",
+    "find_token",
     "generate",
     "load",
+    "load_token",
     "parse",
+    "save_token",
 ]
 
 _HOMES = {
     "errors": ("CountGenError",),
-    "run": ("METHODS", "Result", "Run", "generate"),
+    "methods": ("METHODS",),
+    "run": ("Result", "Run", "generate"),
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),
     "step": ("Budget", "Step"),
+    "token_file": ("CountToken", "load_token", "save_token"),
+    "token_library": ("available_tokens", "find_token"),
 }
 
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from countgen import recipe
 from countgen.auto import AutoSettings, search_and_refine
-from countgen.errors import NonFiniteLossError
+from countgen.errors import StoppedError
+from countgen.methods import METHODS, NEEDS_TOKEN
 from countgen.models import Models
 from countgen.noise import NoiseSettings, optimize_noise
+from countgen.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts import Target, parse
 from countgen.search import SearchSettings, confirmed, draw, search_seeds
+from countgen.spliced import check_token, encode_prompt
 from countgen.step import Budget, Step
+from countgen.token_file import CountToken
 
-METHODS = ("plain", "search", "noise", "auto")
 UNTIL = ("critic", "judge")
 DEFAULT_MAX_EVALUATIONS = 400
-RECIPE_SCHEMA = 1
+LATENT_MODIFIER = NoiseSettings(parametrisation="lmn", learning_rate=3e-3)
+"""The rate is the one that `benchmarks.parametrisations` chose on the tuning seeds."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Result:
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain picture of the seed that was asked for.
+        before: the plain picture of the seed that was asked for, drawn without a token.
         targets: what was asked.
         counts: what the first critic counts, per target.
         judge_counts: what the judge counts, per target.
@@ -38,7 +42,7 @@ class Result:
         method, seed: as asked.
         steps: candidates that were looked at, batches counted once.
         evaluations, seconds: spent, without loading; judging counts where it steers.
-        stopped: why it ended early, for a non-finite loss; otherwise None.
+        stopped: why it ended early: a loss that is not finite, or memory that ran out; otherwise None.
         recipe: JSON-able; everything that is needed to draw the picture again.
     """
 
@@ -70,7 +74,10 @@ class Run:
         models: from `countgen.load`.
         targets: what to count; read from the prompt by default.
         method: "plain" (one seed, nothing tuned), "search" (best of N seeds), "noise" (gradients on one seed
-            after the other) or "auto" (search, then gradients on the nearest).
+            after the other), "lmn" (the same, moving D2D's latent modifier network instead of the latents) or
+            "auto" (search, then gradients on the nearest). "token" is "plain" and "token+noise" is "auto", with a
+            learned token, which they insist on.
+        token: says the number it was learned for; any method takes one.
         seed: 0 or above; the same seed and budget in evaluations give the same picture.
         max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
         until: "critic" stops when the critics confirm the count. "judge" also asks the judge and goes on
@@ -78,7 +85,8 @@ class Run:
 
     Raises:
         PromptError: the prompt has no clear count.
-        ValueError: an unknown method, or an object that a detector does not know.
+        TokenFileError: a token of another backbone.
+        ValueError: an unknown method, one that needs a token and has none, or an object that a detector does not know.
     """
 
     def __init__(
@@ -92,9 +100,12 @@ class Run:
         max_seconds: float | None = None,
         max_evaluations: int | None = None,
         until: str = "critic",
+        token: CountToken | None = None,
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}; available: {', '.join(METHODS)}")
+        if token is None and method in NEEDS_TOKEN:
+            raise ValueError(f"method {method!r} needs a token: give one, or use one of the other methods")
         if until not in UNTIL:
             raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {until!r}")
         if not 0 <= seed < 2**32:
@@ -104,7 +115,14 @@ class Run:
         Budget(max_seconds, max_evaluations)
         self.targets = targets or parse(prompt, models.critics[0].object_names)
         models.check(self.targets)
+        placeholder = PLACEHOLDER.search(prompt)
+        if token is not None:
+            check_token(token, models.backbone)
+            with_placeholder(prompt, token.target_count)
+        elif placeholder:
+            raise ValueError(f"the prompt names {placeholder[0]}: give that token too, or write the number as a word")
         self.prompt = prompt
+        self.token = token
         self.models = models
         self.method = method
         self.seed = seed
@@ -117,19 +135,21 @@ class Run:
     def __iter__(self) -> Iterator[Step]:
         budget = Budget(*self.limits)
         with torch.no_grad():
-            embeds = self.models.backbone.encode_prompt(self.prompt)
+            embeds = encode_prompt(self.models.backbone, self.prompt, self.token)
         accepted: Step | None = None
 
         def accept(step: Step) -> bool:
             return step is accepted
 
         arguments = (self.models.backbone, self.models.critics, embeds, self.targets, self.seed, budget)
-        if self.method == "plain":
+        if self.method in ("plain", "token"):
             steps = iter(draw(*arguments[:4], [self.seed], budget, SearchSettings()))
         elif self.method == "search":
             steps = search_seeds(*arguments, SearchSettings(), accept)
         elif self.method == "noise":
             steps = optimize_noise(*arguments, NoiseSettings(), accept)
+        elif self.method == "lmn":
+            steps = optimize_noise(*arguments, LATENT_MODIFIER, accept)
         else:
             steps = search_and_refine(*arguments, AutoSettings(), accept)
         try:
@@ -141,7 +161,7 @@ class Run:
                 elif self.best is None or step.rank > self.best.rank:
                     self.best = step
                 yield step
-        except NonFiniteLossError as error:
+        except (StoppedError, torch.OutOfMemoryError) as error:
             if self.best is None:
                 raise
             self.stopped = str(error)
@@ -165,11 +185,14 @@ class Run:
             raise RuntimeError("nothing was drawn yet: iterate over the run first")
         backbone = self.models.backbone
         with torch.no_grad():
-            embeds = backbone.encode_prompt(self.prompt)
-            before = backbone.render(backbone.initial_latents([self.seed]), embeds, [self.seed])[0]
-        judge_counts = self._judge(self.best.image)
+            plain = encode_prompt(backbone, self.prompt, None)
+            before = backbone.render(backbone.initial_latents([self.seed]), plain, [self.seed])[0]
+            # Drawn alone, as its recipe will draw it: within a batch, rounding differs.
+            embeds = encode_prompt(backbone, self.prompt, self.token)
+            image = backbone.render(self.best.latents[None], embeds, [self.best.seed])[0]
+        judge_counts = self._judge(image)
         return Result(
-            image=self.best.image,
+            image=image,
             before=before,
             targets=self.targets,
             counts=self.best.counts,
@@ -181,37 +204,18 @@ class Run:
             evaluations=self.last.evaluations,
             seconds=self.last.seconds,
             stopped=self.stopped,
-            recipe=self._recipe(self.best, judge_counts),
+            recipe=recipe.write(
+                prompt=self.prompt,
+                targets=self.targets,
+                method=self.method,
+                seed=self.seed,
+                until=self.until,
+                models=self.models,
+                best=self.best,
+                judge_counts=judge_counts,
+                token=self.token,
+            ),
         )
-
-    def _recipe(self, best: Step, judge_counts: tuple[int, ...]) -> dict[str, Any]:
-        backbone = self.models.backbone
-        recipe: dict[str, Any] = {
-            "schema": RECIPE_SCHEMA,
-            "prompt": self.prompt,
-            "targets": [asdict(target) for target in self.targets],
-            "method": self.method,
-            "seed": self.seed,
-            "until": self.until,
-            "backbone": backbone.name,
-            "num_inference_steps": backbone.num_inference_steps,
-            "guidance_scale": backbone.guidance_scale,
-            "height": backbone.height,
-            "width": backbone.width,
-            "dtype": str(backbone.dtype).removeprefix("torch."),
-            "critics": [critic.name for critic in self.models.critics],
-            "judge": self.models.judge.name,
-            "counts": list(best.counts),
-            "judge_counts": list(judge_counts),
-            "confirmed": best.confirmed,
-            "candidate_seed": best.seed,
-            "evaluations": best.evaluations,
-        }
-        if best.phase == "refine":
-            # Latents that gradients moved follow from no seed: they are kept, little-endian float32.
-            raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
-            recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
-        return recipe
 
 
 def generate(prompt: str, models: Models, **options: Any) -> Result:

@@ -8,8 +8,30 @@ import pytest
 import torch
 
 import countgen
-from countgen.errors import CountGenError
+from countgen import recipe as recipes
+from countgen.errors import CountGenError, RecipeError
+from countgen.methods import NEEDS_TOKEN
 from countgen.noise import NoiseSettings
+from countgen.spliced import encoders_of
+from countgen.token_file import CountToken
+
+
+@pytest.fixture(scope="module")
+def token(models):
+    """Says "nine" with the word for ten, so that it makes a difference."""
+    encoders = encoders_of(models.backbone).items()
+    return CountToken(
+        placeholder_token="<count-9>",
+        target_count=9,
+        vectors={key: encoder.vectors_of("ten", 1, models.backbone) for key, encoder in encoders},
+        base_model="miniature",
+        revision=None,
+        object_names=("cat",),
+        critic="miniature-yolo",
+        config_hash="0",
+        accuracy=None,
+        licence="Apache-2.0",
+    )
 
 
 def test_generate_reaches_the_count_and_the_judge_agrees(models):
@@ -35,10 +57,9 @@ def test_before_is_the_stock_pipelines_picture_of_the_seed(models):
 
 
 @pytest.mark.parametrize("method", countgen.METHODS)
-def test_same_seed_and_evaluations_give_the_same_picture(models, method):
-    first, second = (
-        countgen.generate("a photo of nine cats", models, method=method, seed=3, max_evaluations=12) for _ in range(2)
-    )
+def test_same_seed_and_evaluations_give_the_same_picture(models, token, method):
+    options = {"method": method, "seed": 3, "max_evaluations": 12, "token": token if method in NEEDS_TOKEN else None}
+    first, second = (countgen.generate("a photo of nine cats", models, **options) for _ in range(2))
     assert torch.equal(first.image, second.image)
     assert first.recipe == second.recipe
 
@@ -93,10 +114,61 @@ def test_a_loss_that_is_not_finite_keeps_the_best_so_far(models, monkeypatch):
     assert run.result().stopped == run.stopped
 
 
+def test_a_token_says_the_number_and_the_picture_before_does_without(models, token):
+    with_token = countgen.generate("a photo of nine cats", models, method="token", seed=3, token=token)
+    plain = countgen.generate("a photo of nine cats", models, method="plain", seed=3)
+    ten = countgen.generate("a photo of ten cats", models, method="plain", seed=3)
+    assert torch.equal(with_token.image, ten.image)
+    assert torch.equal(with_token.before, plain.image)
+    assert with_token.evaluations == plain.evaluations == 1
+
+
+def test_a_placeholder_in_the_prompt_is_the_number(models, token):
+    written = countgen.generate("a photo of nine cats", models, method="token", seed=3, token=token)
+    named = countgen.generate("a photo of <count-9> cats", models, method="token", seed=3, token=token)
+    assert named.targets == written.targets
+    assert torch.equal(named.image, written.image)
+    assert torch.equal(named.before, written.before)
+
+
+def test_any_method_takes_a_token(models, token):
+    options = {"seed": 3, "max_evaluations": 8, "token": token}
+    one, other = (countgen.generate("nine cats", models, method=name, **options) for name in ("auto", "token+noise"))
+    assert torch.equal(one.image, other.image)
+    assert one.recipe["token"] == {"placeholder_token": "<count-9>", "sha256": token.sha256}
+
+
+def test_a_recipe_with_a_token_draws_the_picture_again_with_that_token_only(models, token):
+    result = countgen.generate("<count-9> cats", models, method="token", seed=3, token=token)
+    recipe = json.loads(json.dumps(result.recipe))
+    assert torch.equal(recipes.redraw(recipe, models.backbone, token), result.image)
+    with pytest.raises(RecipeError, match="got no token"):
+        recipes.redraw(recipe, models.backbone)
+    assert torch.equal(recipes.redraw(recipes.plain(recipe), models.backbone), result.before)
+
+
+def test_the_latent_modifier_moves_the_noise(models):
+    result = countgen.generate("a photo of fourteen cats", models, method="lmn", seed=1, max_evaluations=8)
+    assert "latents" in result.recipe or result.steps == 1
+
+
+def test_a_token_without_a_place_or_a_place_without_a_token_is_refused(models, token):
+    with pytest.raises(CountGenError, match="write 'nine'"):
+        countgen.Run("a photo of two cats", models, token=token)
+    with pytest.raises(ValueError, match="give that token too"):
+        countgen.Run("a photo of <count-9> cats", models)
+
+
+@pytest.mark.parametrize("method", NEEDS_TOKEN)
+def test_methods_of_a_token_need_one(models, method):
+    with pytest.raises(ValueError, match="needs a token"):
+        countgen.Run("a photo of nine cats", models, method=method)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "magic"}, "available: plain, search, noise, auto"),
+        ({"method": "magic"}, "available: plain, search, noise, lmn, auto, token"),
         ({"seed": -1}, "seed"),
         ({"until": "someone"}, "critic, judge"),
         ({"max_evaluations": 0}, "max_evaluations"),

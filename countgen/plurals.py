@@ -1,0 +1,20 @@
+"""The plural of an object's name, as prompts need it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from critics.vocabulary import PLURAL_ONLY
+
+
+@cache
+def plural(noun: str) -> str:
+    """The plural of an English noun phrase in the singular; what has no other plural comes back as it is.
+
+    >>> plural("strawberry"), plural("fish"), plural("teddy bear"), plural("scissors")
+    ('strawberries', 'fish', 'teddy bears', 'scissors')
+    """
+    # Imported here: inflect takes about a second to load, and `--help` never needs it.
+    import inflect
+
+    return noun if noun in PLURAL_ONLY else str(inflect.engine().plural_noun(noun))

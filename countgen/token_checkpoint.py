@@ -1,0 +1,125 @@
+"""Where a token's learning stands, kept on disk so that a killed run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from countgen.errors import TokenFileError
+from countgen.whole_file import write_whole
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_NUMBERS = ("step", "waited", "accuracy", "loss", "evaluations", "started")
+
+
+@dataclass
+class Checkpoint:
+    """The state of a learning.
+
+    Attributes:
+        vectors: as they are now, float32 (V, D) by text encoder.
+        best: those of the best validation; the initial ones at first.
+        moments: AdamW's, by its own name for them and the encoder; empty before the first step.
+        step: steps made.
+        waited: validations since the best one.
+        accuracy, loss: of the best validation.
+        evaluations: spent.
+        started: the point to start from has been chosen.
+    """
+
+    vectors: dict[str, Tensor]
+    best: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    waited: int = 0
+    accuracy: float = -1.0
+    loss: float = math.inf
+    evaluations: int = 0
+    started: bool = False
+
+    def __post_init__(self) -> None:
+        self.best = self.best or dict(self.vectors)
+
+    def keep(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Take over where an optimizer has come to."""
+        self.vectors = {key: value.detach().clone() for key, value in vectors.items()}
+        for key, value in vectors.items():
+            for name in _MOMENTS:
+                if value in optimizer.state:
+                    self.moments[f"{name}.{key}"] = optimizer.state[value][name].clone()
+
+    def restore(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Give an optimizer of these vectors its memory back."""
+        for key, value in vectors.items():
+            moments = {
+                name: self.moments[f"{name}.{key}"].clone() for name in _MOMENTS if f"{name}.{key}" in self.moments
+            }
+            if moments:
+                optimizer.state[value] = {"step": torch.tensor(float(self.step)), **moments}
+
+    def judge(self, vectors: Mapping[str, Tensor], accuracy: float, loss: float) -> bool:
+        """Keep vectors as the best if they are; the loss decides between equal accuracies."""
+        better = (accuracy, -loss) > (self.accuracy, -self.loss)
+        if better:
+            self.accuracy, self.loss, self.best = accuracy, loss, dict(vectors)
+        self.waited = 0 if better else self.waited + 1
+        return better
+
+
+def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Args:
+        state: where the learning stands.
+        path: replaced where it is there.
+        identity: of the learning, which alone can go on from here.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        **{f"vectors.{key}": value for key, value in state.vectors.items()},
+        **{f"best.{key}": value for key, value in state.best.items()},
+        **{f"moments.{key}": value for key, value in state.moments.items()},
+    }
+    numbers = json.dumps({name: getattr(state, name) for name in _NUMBERS})
+    # Copies: safetensors refuses tensors that share memory, as now and best may.
+    data = save(
+        {key: value.detach().cpu().clone() for key, value in tensors.items()},
+        {"identity": identity, "numbers": numbers},
+    )
+    write_whole(data, path)
+
+
+def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
+    """The state in a checkpoint; None where there is none yet.
+
+    Raises:
+        TokenFileError: it is damaged, or of another learning.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    groups: dict[str, dict[str, Tensor]] = {"vectors": {}, "best": {}, "moments": {}}
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            for name in file.keys():  # noqa: SIM118  # the file is no dictionary
+                group, _, key = name.partition(".")
+                groups[group][key] = file.get_tensor(name)
+        numbers = json.loads(metadata["numbers"])
+        saved = Checkpoint(groups["vectors"], groups["best"], groups["moments"], *(numbers[name] for name in _NUMBERS))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TokenFileError(f"the checkpoint {path} is damaged: {error}; delete it to begin anew") from error
+    if metadata.get("identity") != identity:
+        raise TokenFileError(
+            f"the checkpoint {path} is of another learning ({metadata.get('identity')}), this one is {identity}; "
+            "give another file"
+        )
+    return saved
