@@ -209,7 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for way, settings in plans.items():
             for rate in RATES[settings.parametrisation, settings.optimizer]:
                 run("tuning", way, replace(settings, learning_rate=rate), case)
-    best = {way: replace(settings, learning_rate=chosen_rate(records, way)) for way, settings in plans.items()}
+    tuned = {record.way for record in records if record.purpose == "tuning"}
+    best = {way: replace(plans[way], learning_rate=chosen_rate(records, way)) for way in plans if way in tuned}
     # A case of every count before the next of any: a run that is cut short is still balanced.
     for case in sorted(one_kind(counts, options.pairs, "reporting"), key=lambda case: case.seed % 1000):
         for way, settings in best.items():

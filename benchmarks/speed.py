@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from benchmarks.speed_clock import GIB, count_flops, forget, matmul_rate
 from benchmarks.speed_models import SIZES, TIMED, BuiltModel, build, build_critic
@@ -75,6 +76,8 @@ class ModelBench(Bench):
         for draft in drafts:
             for views in VIEWS:
                 what = f"{'tiny' if draft else 'full'} decoder, {views}"
+                if not any(self.wanted(f"{how}, {what}") for how in ("eager", "graph")):
+                    continue
                 asked = question(views)
                 floor = self._count(model, embeds, asked, draft, views)
                 self.run(model, f"eager, {what}", partial(self._eager, model, embeds, 1, asked, draft), floor=floor)
@@ -232,7 +235,8 @@ def agreement(eager: Iteration, other: Iteration, latents: Tensor) -> str:
     other_images, other_verdict = other.look(latents)
     other_gradient = other.gradient().flatten()
     finite = bool(torch.isfinite(gradient).all() and torch.isfinite(other_gradient).all())
-    cosine = float(torch.nn.functional.cosine_similarity(gradient, other_gradient, dim=0))
+    # Untrained detectors give gradients of 1e-10, and in float32 anything below 1e-8 would be taken for zero.
+    cosine = float(cosine_similarity(gradient.double(), other_gradient.double(), dim=0, eps=1e-30))
     picture = float((images - other_images).abs().max())
     loss = float((verdict.loss - other_verdict.loss).abs().max())
     return (
@@ -258,6 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     size = options.size or ("full" if device.type == "cuda" else "miniature")
+    if size == "miniature" and device.type != "cpu":
+        parser.error("the miniature is timed on a CPU; give --device cpu, or another --size")
     options.repeats = options.repeats or (24 if size == "miniature" else 5)
     bench = ModelBench(device, size, options.repeats, options.out, options.max_seconds, options.only)
     if size == "miniature":

@@ -60,13 +60,14 @@ def _lines_of(name: str, size: str, device: torch.device | None) -> list[str]:
     model = build(name, size, torch.device("meta"), preset.dtype)
     with torch.no_grad():
         embeds = model.encode()
-    peaks = {} if device is None else _measured(name, size, device, preset.dtype)
     found = []
     backbone = model.backbone
-    for draft in (False,) if backbone.tiny_vae is None else (False, True):
+    drafts = (False,) if backbone.tiny_vae is None else (False, True)
+    peaks = {} if device is None else _measured(name, size, device, preset.dtype, drafts)
+    for draft in drafts:
         need = footprint(backbone, embeds, draft=draft)
         cells = [f"{number / GIB:.2f}" for number in _numbers(need)]
-        cells += [f"{peaks[draft, memory] / GIB:.2f}" for memory in ("fast", "low") if peaks]
+        cells += [peaks[draft, memory] for memory in ("fast", "low") if peaks]
         what = f"{backbone.height}x{backbone.width} | {backbone.num_inference_steps} | {'tiny' if draft else 'full'}"
         found.append(f"| {name} | {what} | {' | '.join(cells)} |")
     return found
@@ -77,7 +78,9 @@ def _numbers(need: Footprint) -> tuple[int, ...]:
     return *sizes, need.total("fast"), need.total("low")
 
 
-def _measured(name: str, size: str, device: torch.device, dtype: torch.dtype) -> dict[tuple[bool, str], int]:
+def _measured(
+    name: str, size: str, device: torch.device, dtype: torch.dtype, drafts: Sequence[bool]
+) -> dict[tuple[bool, str], str]:
     """Torch's peaks of an eager step with a critic; the text encoders, which need not be there, are not."""
     model = build(name, size, device, dtype)
     model.free_encoders()
@@ -90,13 +93,14 @@ def _measured(name: str, size: str, device: torch.device, dtype: torch.dtype) ->
     for memory in ("fast", "low"):
         if memory == "low":
             model.backbone.save_memory()
-        for draft in (False, True):
+        for draft in drafts:
             iteration = EagerIteration(model.backbone, embeds, [0], question, draft=draft)
             peaks[draft, memory] = _peak(model, iteration, device)
     return peaks
 
 
-def _peak(model: BuiltModel, iteration: EagerIteration, device: torch.device) -> int:
+def _peak(model: BuiltModel, iteration: EagerIteration, device: torch.device) -> str:
+    """In GiB; above what was reached where the device has no more."""
     latents = model.backbone.initial_latents([0])
 
     def step() -> None:
@@ -105,9 +109,9 @@ def _peak(model: BuiltModel, iteration: EagerIteration, device: torch.device) ->
 
     forget(device)
     try:
-        return measure(step, device, repeats=1, warm_ups=1).allocated
+        return f"{measure(step, device, repeats=1, warm_ups=1).allocated / GIB:.2f}"
     except torch.OutOfMemoryError:
-        return torch.cuda.max_memory_allocated()
+        return f"> {torch.cuda.max_memory_allocated() / GIB:.2f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

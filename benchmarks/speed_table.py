@@ -90,6 +90,10 @@ class Bench:
         self._ends = time.perf_counter() + max_seconds
         print(HEADER, flush=True)
 
+    def wanted(self, what: str) -> bool:
+        """Whether a variant of this name was asked for."""
+        return not self._only or any(part in what for part in self._only)
+
     def add(self, row: Row) -> None:
         """Print a row, and write all there are."""
         self.rows.append(row)
@@ -115,7 +119,7 @@ class Bench:
             batch_size: pictures per call.
             floor: FLOPs of one picture, for the ratio.
         """
-        if self._only and not any(part in what for part in self._only):
+        if not self.wanted(what):
             return None
         row = Row(model.backbone.name, what, batch_size)
         if time.perf_counter() > self._ends:

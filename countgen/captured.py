@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -21,29 +22,38 @@ class CapturedFunction:
         with_gradient: capture the backward too.
 
     Raises:
-        RuntimeError: the function did something that a graph cannot hold (from torch).
+        RuntimeError: the function did something that a graph cannot hold (from torch), or there is no GPU.
     """
 
     def __init__(
         self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], *, with_gradient: bool
     ) -> None:
+        if not inputs[0].is_cuda:
+            raise RuntimeError(f"a CUDA graph needs its inputs on a GPU, these are on {inputs[0].device}")
         self._inputs = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs)
         moved = [tensor for tensor in self._inputs if tensor.requires_grad]
-        _warm_up(function, self._inputs, moved if with_gradient else [])
-        # Its own pool: what the forward keeps for the backward is safe from every other graph.
-        pool = torch.cuda.graph_pool_handle()
-        self._forward_graph = torch.cuda.CUDAGraph()
-        with torch.set_grad_enabled(with_gradient), torch.cuda.graph(self._forward_graph, pool=pool):
-            outputs = function(*self._inputs)
         self._backward_graph: torch.cuda.CUDAGraph | None = None
         self._gradients: tuple[Tensor, ...] = ()
         self._input_gradients: tuple[Tensor, ...] = ()
-        if with_gradient:
-            live = [tensor for tensor in outputs if tensor.requires_grad]
-            self._gradients = tuple(torch.ones_like(tensor) for tensor in live)
-            self._backward_graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._backward_graph, pool=pool):
-                self._input_gradients = torch.autograd.grad(live, moved, grad_outputs=self._gradients)
+        device = inputs[0].get_device()
+        stream = _side_stream(device)
+        caller = torch.cuda.current_stream(device)
+        stream.wait_stream(caller)
+        # Around the captures too: one that fails leaves its stream current, and this puts the caller's back.
+        with torch.cuda.stream(stream), torch.set_grad_enabled(with_gradient):
+            _warm_up(function, self._inputs, moved)
+            # Its own pool: what the forward keeps for the backward is safe from every other graph.
+            pool = torch.cuda.graph_pool_handle()
+            self._forward_graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._forward_graph, pool=pool, stream=stream):
+                outputs = function(*self._inputs)
+            if with_gradient:
+                live = [tensor for tensor in outputs if tensor.requires_grad]
+                self._gradients = tuple(torch.ones_like(tensor) for tensor in live)
+                self._backward_graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self._backward_graph, pool=pool, stream=stream):
+                    self._input_gradients = torch.autograd.grad(live, moved, grad_outputs=self._gradients)
+        caller.wait_stream(stream)
         self.outputs = tuple(tensor.detach() for tensor in outputs)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -103,15 +113,14 @@ class Captures:
         self.refused = None
 
 
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """The one that all captures of a GPU share: libraries give every stream a workspace, and never take it back."""
+    return torch.cuda.Stream(device)
+
+
 def _warm_up(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], moved: Sequence[Tensor]) -> None:
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream), torch.set_grad_enabled(bool(moved)):
-        for _ in range(WARM_UPS):
-            outputs = function(*inputs)
-            live = [tensor for tensor in outputs if tensor.requires_grad]
-            if live:
-                torch.autograd.grad(live, moved, grad_outputs=[torch.ones_like(tensor) for tensor in live])
-            del outputs, live
-    torch.cuda.current_stream().wait_stream(stream)
-    torch.cuda.synchronize()
+    for _ in range(WARM_UPS):
+        live = [tensor for tensor in function(*inputs) if tensor.requires_grad]
+        if live:
+            torch.autograd.grad(live, moved, grad_outputs=[torch.ones_like(tensor) for tensor in live])

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-LARGEST_POWER = 24
-"""A picture's gradient is multiplied by at most 2 to this power; smaller ones are zero for every purpose."""
+LARGEST_POWER = 64
+"""A picture's gradient is multiplied by at most 2 to this power, so that one of zero stays zero."""
 
 
 class GradientScale:

@@ -139,6 +139,8 @@ def prepare(
             backbone.captures.release()
             backbone.captures.refused = reason
             logger.warning("%s runs without CUDA graphs: %s", backbone.name, reason)
+    else:
+        logger.debug("%s runs without CUDA graphs: %s", backbone.name, reason)
     return EagerIteration(backbone, embeds, seeds, question, draft=draft)
 
 

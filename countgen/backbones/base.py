@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -67,6 +68,9 @@ class Backbone(ABC):
         for component in (*pipeline.components.values(), tiny_vae):
             if isinstance(component, torch.nn.Module):
                 component.eval().requires_grad_(False)
+        if preset.timesteps is not None:
+            # Where they are not its usual ones, the scheduler would warn of them at every picture.
+            logging.getLogger(type(pipeline.scheduler).__module__).setLevel(logging.ERROR)
         if self.height % self.size_step or self.width % self.size_step:
             raise ValueError(
                 f"{name} draws pictures whose height and width are multiples of {self.size_step}, "

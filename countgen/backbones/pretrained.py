@@ -61,7 +61,7 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
     return pipeline
 
 
-def load_tiny_vae(preset: Preset, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+def load_tiny_vae(preset: Preset, dtype: torch.dtype) -> torch.nn.Module:
     """The decoder for drafts.
 
     Raises:
@@ -77,7 +77,7 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, device: torch.device) -> t
     tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
         repository, revision=revision, dtype=dtype, use_safetensors=True
     )
-    return tiny_vae.to(device)
+    return tiny_vae
 
 
 def at_revision(name: str) -> tuple[str, str | None]:

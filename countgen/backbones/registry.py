@@ -83,7 +83,7 @@ def load(
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else preset.dtype)
     pipeline = load_pipeline(module.PIPELINE, preset, dtype)
-    tiny_vae = load_tiny_vae(preset, dtype, device) if draft else None
+    tiny_vae = load_tiny_vae(preset, dtype) if draft else None
     backbone: Backbone = module.BACKBONE(pipeline, preset, name, tiny_vae)
     if memory == "low":
         backbone.save_memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,26 @@ def test_a_size_that_latents_cannot_have_is_refused(name: str, tiny_pipeline: Ca
     preset = Preset("tiny", 1, 0.0, HEIGHT, WIDTH + 1, "none")
     with pytest.raises(ValueError, match=r"multiples of \d+, got 32 x 65"):
         family(name).BACKBONE(tiny_pipeline(name), preset, name)
+
+
+def test_timesteps_that_the_preset_gives_are_not_warned_of(
+    tiny_pipeline: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = tiny_pipeline("stable_diffusion_xl lcm")
+    logger = logging.getLogger(type(pipeline.scheduler).__module__)
+    logger.setLevel(logging.WARNING)
+    logger.addHandler(caplog.handler)
+    try:
+        pipeline.scheduler.set_timesteps(timesteps=[800])
+        assert caplog.records, "the scheduler by itself warns"
+        caplog.clear()
+        preset = Preset("tiny", 1, 0.0, HEIGHT, WIDTH, "none", timesteps=(800,))
+        backbone = family("stable_diffusion_xl").BACKBONE(pipeline, preset, "tiny")
+        with torch.no_grad():
+            backbone.render(backbone.initial_latents([0]), backbone.encode_prompt(PROMPT))
+        assert not caplog.records
+    finally:
+        logger.removeHandler(caplog.handler)
 
 
 def test_guidance_without_the_empty_prompt_says_what_is_missing(tiny_pipeline: Callable[[str], Any]) -> None:

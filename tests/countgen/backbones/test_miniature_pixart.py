@@ -18,7 +18,7 @@ needs_multi_step = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def pixart() -> countgen.Models:
-    return countgen.load("miniature-pixart")
+    return countgen.load("miniature-pixart", device="cpu")
 
 
 def test_the_prediction_type_is_the_checkpoints_own(pixart: countgen.Models) -> None:
