@@ -243,6 +243,15 @@ class Critic:
         return int(self.counts(batch, [object_name])[0, 0])
 
 
+def scale_boxes(boxes: Tensor, x: float, y: float) -> Tensor:
+    """xyxy boxes (..., 4) with horizontal coordinates times `x` and vertical ones times `y`.
+
+    Plain numbers, since a factor in a tensor is a copy from the CPU, which a CUDA graph cannot hold.
+    """
+    left, top, right, bottom = boxes.unbind(-1)
+    return torch.stack([left * x, top * y, right * x, bottom * y], -1)
+
+
 def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
     """Greedy non-maximum suppression of a batch, without data-dependent shapes.
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from critics.base import scale_boxes
+
 
 def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
     """`from_pretrained` of a model or processor class, by preset, repository name or folder; never a pickle.
@@ -78,4 +80,4 @@ def corners(boxes: Tensor, height: float, width: float) -> Tensor:
     """Absolute xyxy of relative (centre x, centre y, width, height) boxes (..., 4)."""
     x, y, box_width, box_height = boxes.unbind(-1)
     relative = torch.stack([x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], -1)
-    return relative * relative.new_tensor([width, height, width, height])
+    return scale_boxes(relative, width, height)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from critics.base import Critic, Proposals
+from critics.base import Critic, Proposals, scale_boxes
 from critics.weights import rebuild
 
 STRIDE = 4
@@ -130,8 +130,7 @@ class CenterNetCritic(Critic):
         heat, log_size, offset = self.detector(images)
         with torch.no_grad():
             peaks = heat == F.max_pool2d(heat, 3, stride=1, padding=1)
-            boxes = decode(log_size, offset)
-            boxes = boxes * boxes.new_tensor([width / seen_width, height / seen_height]).repeat(2)
+            boxes = scale_boxes(decode(log_size, offset), width / seen_width, height / seen_height)
         logits = torch.where(peaks, heat, heat - _NO_PEAK)
         return Proposals(boxes, logits.flatten(2).transpose(1, 2), columns)
 

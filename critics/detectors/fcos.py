@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from critics.base import Critic, Proposals
+from critics.base import Critic, Proposals, scale_boxes
 from critics.soft_indicator import geometric_mean_logits
 from critics.weights import rebuild
 
@@ -86,9 +86,9 @@ class FCOSCritic(Critic):
         batch = ImageList(pixels, [(IMAGE_SIZE, IMAGE_SIZE)] * len(pixels))
         anchors = torch.stack(self.detector.anchor_generator(batch, features))
         boxes = self.detector.box_coder.decode(outputs["bbox_regression"], anchors).clamp(0, IMAGE_SIZE)
-        scale = boxes.new_tensor([width, height, width, height]) / IMAGE_SIZE
+        boxes = scale_boxes(boxes, width / IMAGE_SIZE, height / IMAGE_SIZE)
         logits = geometric_mean_logits(outputs["cls_logits"], outputs["bbox_ctrness"])
-        return Proposals(boxes * scale, logits, columns)
+        return Proposals(boxes, logits, columns)
 
 
 class _Pyramid(nn.Module):

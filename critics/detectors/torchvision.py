@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critics.base import Critic, Proposals
+from critics.base import Critic, Proposals, scale_boxes
 from critics.soft_indicator import geometric_mean_logits, softmax_logits
 
 _UNUSED = ("n/a", "__background__")
@@ -106,8 +106,9 @@ class TorchvisionCritic(Critic):
         boxes, logits = self._read(batch, features, labels)
         seen_height, seen_width = batch.image_sizes[0]
         height, width = images.shape[-2:]
-        boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([seen_width, seen_height] * 2))
-        boxes = boxes * boxes.new_tensor([width / seen_width, height / seen_height] * 2)
+        # Clipped to the unit square, which needs no tensor of the sizes.
+        boxes = scale_boxes(boxes, 1 / seen_width, 1 / seen_height).clamp(0, 1)
+        boxes = scale_boxes(boxes, width, height)
         return Proposals(boxes, logits, tuple(range(len(object_names))))
 
     def _read_regions(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from critics.base import Critic, Proposals
+from critics.base import Critic, Proposals, scale_boxes
 from critics.ultralytics_files import PREDICT_THRESHOLD, forget_unusable_anchors, read, short_name
 
 _STRIDE = 32
@@ -104,4 +104,4 @@ class RTDETRCritic(Critic):
         boxes, logits = self.model(images)[1][:2]
         x, y, box_width, box_height = boxes[-1].unbind(-1)
         corners = torch.stack([x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], -1)
-        return Proposals(corners * corners.new_tensor([width, height, width, height]), logits[-1], columns)
+        return Proposals(scale_boxes(corners, width, height), logits[-1], columns)
