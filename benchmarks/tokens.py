@@ -45,7 +45,7 @@ SETTINGS = LearnSettings(
 """Of the shipped tokens. One template, as other prompts call for other vectors; no gradient steps on the count, as
 pictures do not agree on a direction, see `benchmarks.token_oracle`."""
 FIRST_SEED = 780_000
-"""Of measuring; no design was chosen on them, as one was on those from 760 000. Tokens are learned on seeds from 2**30."""
+"""Of measuring; no design was chosen on them, as one was on those from 760 000. Tokens learn on seeds from 2**30."""
 TEACHING_SEED = 2**31
 """Of the one picture, of apples, that teaches a token of the published recipe."""
 
