@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 # Before any library reads them.
 _CONFIG_FOLDER = tempfile.mkdtemp(prefix="countgen-tests-")
@@ -28,6 +29,13 @@ torch.set_num_threads(1)
 import pytest  # noqa: E402
 
 import countgen  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Benchmarks set the number of threads they are told to, and pictures differ in the last bit with it."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -58,5 +58,6 @@ def test_every_dependency_has_its_reason_in_the_decisions() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [*PROJECT["project"]["dependencies"], *(name for extra in extras.values() for name in extra)]
     decisions = (ROOT / "docs" / "decisions.md").read_text()
-    missing = [name for text in wanted if f"**{(name := re.split('[<>=]', text)[0])}**" not in decisions]
+    names = {re.split(r"[<>=\[]", text)[0] for text in wanted} - {"countgen"}  # extras may name each other
+    missing = [name for name in sorted(names) if f"**{name}**" not in decisions]
     assert missing == []
