@@ -70,8 +70,11 @@ def test_low_memory_is_counted_as_fast_is_and_still_recomputes_afterwards(
     name: str, tiny_pipeline: Callable[[str], Any]
 ) -> None:
     module = importlib.import_module(f"countgen.backbones.{name}")
+    pipeline = tiny_pipeline(name)
+    # Some schedulers keep the outputs of an earlier test's steps, which cannot be copied.
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
     # A copy: it stays in low memory.
-    pipeline = copy.deepcopy(tiny_pipeline(name))
+    pipeline = copy.deepcopy(pipeline)
     backbone = module.BACKBONE(pipeline, Preset("tiny", 1, 0.0, 64, 64, "none"), name)
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
