@@ -14,7 +14,7 @@ from benchmarks.worker import Outcome, Worker, failed
 MOST_DEATHS = 2
 """Workers a case may cost before it is recorded as failed."""
 QUEUED = 2
-"""Cases a worker has at a time, so that it need not wait for the next one."""
+"""Cases a worker has at a time, so that it need not wait for the next one; until one dies."""
 _STORE_BYTES = 256 * 2**20
 
 
@@ -72,6 +72,7 @@ class _Pool:
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)(Worker)
         self.workers = [remote.remote(settings, backbone) for _ in range(workers)]
         self.ready: set[int] = set()
+        self.queued = QUEUED
         self.asked: dict[Any, tuple[int, Case | None]] = {}
         for number in range(workers):
             self._ask(number, None)
@@ -83,7 +84,7 @@ class _Pool:
 
     def _give_out(self, left: deque[Case]) -> None:
         loads = Counter(number for number, _ in self.asked.values())
-        for most in range(1, QUEUED + 1):
+        for most in range(1, self.queued + 1):
             for number in sorted(self.ready):
                 if left and loads[number] < most:
                     loads[number] += 1
@@ -96,7 +97,6 @@ class _Pool:
             self._give_out(left)
             (answer,), _ = self.ray.wait(list(self.asked), num_returns=1)
             number, case = self.asked[answer]
-            in_work = next(given for owner, given in self.asked.values() if owner == number)
             del self.asked[answer]
             try:
                 outcome = self.ray.get(answer)
@@ -104,25 +104,36 @@ class _Pool:
                 if case is None and isinstance(error, self.ray.exceptions.ActorDiedError):
                     self._without(error)
                     continue
+                lost = [case] if case is not None else []
                 if number in self.ready:
-                    # The first news of a death: no case waits for a worker that may never come back.
+                    # The first news of a death. What else it was asked is lost too: later news of it would blame the
+                    # worker that comes in its place. Which of several cases was fatal cannot be told, so from now on
+                    # workers have one at a time.
                     self.ready.discard(number)
-                    if in_work is not None:
-                        deaths[in_work.key] += 1
+                    lost += self._taken_back(number)
+                    if len(lost) == 1:
+                        deaths[lost[0].key] += 1
+                    self.queued = 1
                 if (number, None) not in self.asked.values():
                     self._ask(number, None)
-                if case is None:
-                    continue
-                if deaths[case.key] < MOST_DEATHS:
-                    left.appendleft(case)
-                else:
-                    yield failed(case, self.settings, error)
+                for given in lost:
+                    if deaths[given.key] < MOST_DEATHS:
+                        left.appendleft(given)
+                    else:
+                        yield failed(given, self.settings, error)
                 continue
             self.ready.add(number)
             if case is not None:
                 yield outcome
         for worker in self.workers:
             self.ray.kill(worker)
+
+    def _taken_back(self, number: int) -> list[Case]:
+        """The cases that a worker was asked and has not answered; its answers are no longer waited for."""
+        taken = {answer: case for answer, (owner, case) in self.asked.items() if owner == number and case is not None}
+        for answer in taken:
+            del self.asked[answer]
+        return list(taken.values())
 
     def _without(self, error: Exception) -> None:
         """Go on without a worker whose models cannot be loaded, while there are others."""
