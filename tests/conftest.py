@@ -27,8 +27,14 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 import pytest  # noqa: E402
+from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 import countgen  # noqa: E402
+
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox --headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +48,17 @@ def _one_thread() -> Iterator[None]:
 def models() -> countgen.Models:
     """The embedded backbone, critics and judge; loaded once, changed by no test."""
     return countgen.load("miniature", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One for the demo's tests and the report's: Playwright starts only once in a process."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium here: install it, the browser tests belong to the suite")
+        pytest.skip("no chromium on the PATH: install Debian's package chromium to run the browser tests")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()

@@ -1,37 +1,27 @@
 """The page of a report in a real browser, without a network."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from benchmarks.report.__main__ import main
 from tests.benchmarks.test_report import table_run
 
-CHROMIUM = Path("/usr/bin/chromium")
-
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists() and os.environ.get("CI") != "true", reason="needs /usr/bin/chromium"
-)
-
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The report of a small run on a phone, with what the console said in `said`."""
     folder = tmp_path_factory.mktemp("page")
     main([str(table_run(folder / "run")), "--out", str(folder / "report.html")])
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        shown = browser.new_context(viewport={"width": 390, "height": 800}, offline=True).new_page()
-        shown.said = []
-        shown.on("console", lambda message: shown.said.append(message.text))
-        shown.on("pageerror", lambda error: shown.said.append(str(error)))
-        shown.goto((folder / "report.html").as_uri())
-        yield shown
-        browser.close()
+    context = chromium.new_context(viewport={"width": 390, "height": 800}, offline=True)
+    shown = context.new_page()
+    shown.said = []
+    shown.on("console", lambda message: shown.said.append(message.text))
+    shown.on("pageerror", lambda error: shown.said.append(str(error)))
+    shown.goto((folder / "report.html").as_uri())
+    yield shown
+    context.close()
 
 
 def test_filters_show_what_is_asked_for(page: Page) -> None:

@@ -1,8 +1,7 @@
-"""One demo server and one Chromium for all tests of this folder; every page that a test leaves is photographed."""
+"""One demo server for all tests of this folder; every page that a test leaves is photographed."""
 
 import gc
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from gradio_client import Client
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page
 
 import countgen
 from app.demo.limits import Limits
@@ -22,10 +21,6 @@ from benchmarks.records import RECORDS, SCHEMA, SETTINGS, Record, to_line
 from countgen.prompts import Target
 
 LIMITS = replace(Limits(), max_waiting=3, seconds=(2, 5, 20), learning_seconds=(2, 20))
-ARGUMENTS = (
-    "--no-sandbox --headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 
 
 def record(number: int, method: str, found: int) -> Record:
@@ -104,14 +99,14 @@ def served(models: countgen.Models, runs: Path | None = None, auth: tuple[str, s
         gc.collect()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def demo(models: countgen.Models, runs: Path) -> Iterator[str]:
     """The address of a served demo."""
     with served(models, runs) as url:
         yield url
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def client(demo: str) -> Iterator[Client]:
     """A program that visits the demo."""
     client = Client(demo, verbose=False)
@@ -124,19 +119,6 @@ def api(client: Client) -> Client:
     """The same program as a new visitor: opening one takes a tenth of a second, closing it a whole one."""
     client.reset_session()
     return client
-
-
-@pytest.fixture(scope="package")
-def chromium() -> Iterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium here: install it, the browser tests belong to the suite")
-        pytest.skip("no chromium on the PATH: install Debian's package chromium to run the browser tests")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
