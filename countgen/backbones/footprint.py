@@ -156,8 +156,10 @@ class _Kept:
 
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        # Parameters are saved too, but are there anyway. Storages are held so that no address comes back.
-        if not isinstance(tensor, nn.Parameter) and storage._cdata not in self._seen:
+        # Parameters are saved too, a linear layer's as a transposed view, but are there anyway. Storages are held so
+        # that no address comes back.
+        weight = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
+        if not weight and storage._cdata not in self._seen:
             self._seen[storage._cdata] = storage
             self._by_block[self._current] = self._by_block.get(self._current, 0) + _nbytes(tensor)
             self.widest = max(self.widest, _nbytes(tensor))
