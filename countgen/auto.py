@@ -12,7 +12,7 @@ from countgen.backbones.fit_check import check
 from countgen.noise import NoiseSettings, refine
 from countgen.prompts import Target
 from countgen.search import Accept, SearchSettings, confirmed, draw, worth_showing
-from countgen.step import Budget, Step
+from countgen.step import COST_WITH_GRADIENT, Budget, Step
 from critics.base import Critic
 
 MOST_WAITING = 24
@@ -57,7 +57,8 @@ def search_and_refine(
     waiting: list[Step] = []
     index = 0
     for number, seeds in enumerate(settings.search.batches(seed), start=1):
-        drawn = draw(backbone, critics, embeds, targets, seeds, budget, settings.search, index)
+        affordable = seeds[: budget.evaluations_left]
+        drawn = draw(backbone, critics, embeds, targets, affordable, budget, settings.search, index)
         for step in worth_showing(drawn):
             yield step
             if accept(step):
@@ -69,7 +70,9 @@ def search_and_refine(
         waiting = sorted((s for s in (*waiting, *drawn) if not s.confirmed), key=lambda s: s.rank, reverse=True)
         if number % settings.num_searches:
             continue
-        chosen, waiting = waiting[: settings.num_refined], waiting[settings.num_refined : MOST_WAITING]
+        # Where not even a look, its gradient and the next look can be paid for, seeds are the better buy.
+        number_refined = min(settings.num_refined, budget.evaluations_left // (COST_WITH_GRADIENT + 1))
+        chosen, waiting = waiting[:number_refined], waiting[number_refined:MOST_WAITING]
         if not chosen:
             continue
         latents = torch.stack([step.latents for step in chosen])

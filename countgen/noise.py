@@ -145,7 +145,8 @@ def refine(
     start = PARAMETRISATIONS[settings.parametrisation](latents.detach().float(), settings.original_share)
     optimizer = OPTIMIZERS[settings.optimizer](start.parameters(), settings.learning_rate)
     question = Question(tuple(critics), tuple(targets), settings.views, settings.loss)
-    draft = backbone.tiny_vae is not None
+    # A draft and its picture are two evaluations; who has one left looks through the VAE itself.
+    draft = backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
     iteration = prepare(backbone, embeds, seeds, question, draft=draft)
     last_index = first_index + settings.num_optimization_steps - 1
     highest = -math.inf
@@ -158,16 +159,19 @@ def refine(
         if not torch.isfinite(verdict.loss).all():
             raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
         best = max(_steps(index, seeds, latents, images, verdict, budget), key=lambda step: step.rank)
+        # A gradient is worth its price only with the look after it; a draft's pictures are paid for too.
+        next_cost = COST_WITH_GRADIENT * len(seeds) + 2 * draft
+        last = index == last_index or budget.evaluations_left < next_cost
         if not draft:
             yield best
-        elif best.rank > highest or index == last_index or not budget.left:
+        elif best.rank > highest or last or not budget.left:
             highest = max(highest, best.rank)
             shown = _drawn_by_the_vae(best, backbone, embeds, question, budget)
             yield shown
             if shown.confirmed:
                 return
         # A draft that is confirmed, by the VAE or not, has no gradient left; after the last look none is needed.
-        if best.confirmed or index == last_index:
+        if best.confirmed or last:
             return
         optimizer.zero_grad()
         with torch.enable_grad():

@@ -74,7 +74,8 @@ def search_seeds(
     """
     settings = settings or SearchSettings()
     for index, seeds in enumerate(settings.batches(seed)):
-        steps = draw(backbone, critics, embeds, targets, seeds, budget, settings, index)
+        affordable = seeds[: budget.evaluations_left]
+        steps = draw(backbone, critics, embeds, targets, affordable, budget, settings, index)
         for step in worth_showing(steps):
             yield step
             if accept(step):

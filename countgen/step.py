@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -64,8 +65,8 @@ class Budget:
     """What a run may spend, and has spent; it ends when either limit is reached.
 
     Attributes:
-        max_seconds: wall clock from when the budget is made; None for no limit.
-        max_evaluations: model evaluations; None for no limit.
+        max_seconds: wall clock from when the budget is made; None for no limit. What was begun before is finished.
+        max_evaluations: model evaluations, never exceeded; None for no limit.
     """
 
     max_seconds: float | None = None
@@ -85,8 +86,11 @@ class Budget:
         return time.perf_counter() - self.started
 
     @property
+    def evaluations_left(self) -> int:
+        """How many may still be made; sys.maxsize without a limit."""
+        return sys.maxsize if self.max_evaluations is None else self.max_evaluations - self.evaluations
+
+    @property
     def left(self) -> bool:
         """Whether another evaluation may be made."""
-        if self.max_evaluations is not None and self.evaluations >= self.max_evaluations:
-            return False
-        return self.max_seconds is None or self.seconds < self.max_seconds
+        return self.evaluations_left > 0 and (self.max_seconds is None or self.seconds < self.max_seconds)

@@ -147,6 +147,17 @@ def test_a_recipe_with_a_token_draws_the_picture_again_with_that_token_only(mode
     assert torch.equal(recipes.redraw(recipes.plain(recipe), models.backbone), result.before)
 
 
+@pytest.mark.parametrize("limit", [1, 5, 17])
+@pytest.mark.parametrize("method", countgen.METHODS)
+def test_no_method_spends_more_evaluations_than_it_was_given(models, token, method, limit):
+    options = {"method": method, "seed": 1, "token": token if method in NEEDS_TOKEN else None}
+    run = countgen.Run(
+        "a photo of nine cats", models, targets=(countgen.Target("cat", 40),), max_evaluations=limit, **options
+    )
+    steps = list(run)
+    assert steps[-1].evaluations == (1 if method in ("plain", "token") else limit)
+
+
 def test_the_latent_modifier_moves_the_noise(models):
     result = countgen.generate("a photo of fourteen cats", models, method="lmn", seed=1, max_evaluations=8)
     assert "latents" in result.recipe or result.steps == 1

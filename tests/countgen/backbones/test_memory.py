@@ -12,7 +12,7 @@ from countgen import backbones
 from countgen.backbones import Backbone
 from countgen.iteration import EagerIteration, Question
 from countgen.models import no_larger
-from countgen.noise import NoiseSettings, refine
+from countgen.noise import NoiseSettings, optimize_noise, refine
 from countgen.prompts import Target
 from countgen.step import Budget
 from countgen.verdict import PLAIN
@@ -103,3 +103,15 @@ def test_gradients_look_through_the_draft_and_the_vae_draws_what_is_shown(
         assert not torch.allclose(step.image, drafted, atol=0.01)
         assert step.counts == tuple(models.critics[0].counts(drawn[None], ["apple"])[0].tolist())
     assert not torch.equal(steps[-1].latents, latents[0])
+
+
+@pytest.mark.parametrize("limit", [1, 2, 8])
+def test_drafts_and_their_pictures_stay_within_the_budget(
+    limit: int, drafting: Backbone, models: countgen.Models
+) -> None:
+    with torch.no_grad():
+        embeds = drafting.encode_prompt(PROMPT)
+    budget = Budget(max_evaluations=limit)
+    forty = (Target("apple", 40),)
+    steps = list(optimize_noise(drafting, models.critics, embeds, forty, 3, budget))
+    assert steps[-1].evaluations == budget.evaluations == limit
