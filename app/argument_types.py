@@ -42,6 +42,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def size(text: str) -> tuple[int, int]:
+    """Width and height in pixels from "512" or "768x512"."""
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size in pixels; write 512, or 768x512 for width and height")
+    return int(match[1]), int(match[2] or match[1])
+
+
 def grey_levels(text: str) -> int:
     """A difference between two 8-bit pixels, 0 to 255."""
     if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > 255:

@@ -10,7 +10,7 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import MAX_SEED, positive, seconds, seeds_in
+from app.argument_types import MAX_SEED, positive, seconds, seeds_in, size
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
@@ -37,6 +37,10 @@ def add_parser(commands: Any) -> None:
         "--token", metavar="NAME|FILE", help="a learned count token says the number; see the command tokens"
     )
     parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
+    parser.add_argument("--repository", metavar="NAME", help="other weights of that kind: hub id, folder or file")
+    parser.add_argument("--revision", metavar="NAME", help="branch or commit of the repository")
+    parser.add_argument("--steps", type=positive, metavar="N", help="of the sampler, for each drawing (the backbone's)")
+    parser.add_argument("--size", type=size, metavar="N|WxH", help="pixels of a picture (the backbone's own)")
     parser.add_argument(
         "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
     )
@@ -102,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
         device=device,
         memory=options.memory,
         draft=options.draft,
+        **_changes(options),
     )
     text = not options.json and not options.quiet
     records: list[dict[str, Any]] = []
@@ -128,6 +133,19 @@ def run(options: argparse.Namespace) -> int:
     if interrupted:
         return INTERRUPTED
     return OK if right == len(seeds) else NOT_REACHED
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    """What was asked of the backbone that its preset says otherwise."""
+    width, height = options.size or (None, None)
+    asked = {
+        "repository": options.repository,
+        "revision": options.revision,
+        "num_inference_steps": options.steps,
+        "width": width,
+        "height": height,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _prepared(

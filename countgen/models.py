@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -61,6 +62,7 @@ def load(
     dtype: torch.dtype | None = None,
     memory: str = "fast",
     draft: bool = False,
+    **changes: Any,
 ) -> Models:
     """Load a backbone with its critics and its judge.
 
@@ -73,6 +75,8 @@ def load(
         memory: "fast", or "low" for small devices: slower steps of the same pictures, and critics that see them
             no larger than they are.
         draft: let gradients look through the preset's tiny decoder; the VAE draws what is shown and judged.
+        **changes: as `countgen.backbones.load` takes them: `repository=`, `revision=`, `num_inference_steps=`,
+            `guidance_scale=`, `height=`, `width=` and other fields of the preset.
 
     Raises:
         ValueError: an unknown name, a judge that is also a critic, a preset without detectors of its own where none
@@ -90,7 +94,7 @@ def load(
         )
     if judge in critics:
         raise ValueError(f"the judge {judge!r} is also a critic; a judge must be a detector that nothing optimises")
-    drawing = backbones.load(backbone, device=device, dtype=dtype, memory=memory, draft=draft)
+    drawing = backbones.load(backbone, device=device, dtype=dtype, memory=memory, draft=draft, **changes)
     loaded = tuple(load_critic(name, device) for name in critics)
     if memory == "low":
         loaded = tuple(no_larger(critic, max(drawing.height, drawing.width)) for critic in loaded)

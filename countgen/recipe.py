@@ -19,7 +19,7 @@ import countgen
 from countgen import backbones
 from countgen.backbones import Backbone
 from countgen.backbones.base import MEMORY
-from countgen.backbones.registry import find
+from countgen.backbones.registry import configured, find, presets
 from countgen.errors import RecipeError
 from countgen.models import Models
 from countgen.prompts import Target
@@ -33,6 +33,8 @@ SCHEMA = 2
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MAX_INFERENCE_STEPS = 1000
 MAX_SIDE = 4096
+_PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
+"""Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
 _NOT_OF_THE_PLAIN = ("token", "latents", "counts", "judge_counts", "confirmed", "evaluations")
 
 
@@ -76,6 +78,8 @@ def write(
         "evaluations": best.evaluations,
         "versions": versions(),
     }
+    if changed := _changed_parts(backbone):
+        recipe["changed_parts"] = changed
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if best.phase == "refine":
@@ -83,6 +87,17 @@ def write(
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
     return recipe
+
+
+def _changed_parts(backbone: Backbone) -> list[str]:
+    """Parts that are not those its preset has at this number of steps."""
+    preset = backbone.preset
+    if backbone.name not in presets():
+        return []
+    own = find(backbone.name)[1].repository
+    repository = None if preset.repository == own else preset.repository
+    usual = configured(backbone.name, repository=repository, num_inference_steps=preset.num_inference_steps)
+    return [part for part in _PARTS if getattr(preset, part) != getattr(usual, part)]
 
 
 def versions() -> dict[str, str]:
@@ -118,7 +133,7 @@ def load_backbone(
         repository: what the picture was drawn with, where that was not the preset's own.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the picture was drawn with another repository.
+        RecipeError: a field is missing or not possible, or the picture was drawn with another repository or parts.
         ValueError: no such preset.
     """
     if recipe.get("schema") not in range(1, SCHEMA + 1):
@@ -130,6 +145,11 @@ def load_backbone(
         raise RecipeError(
             f"the picture was drawn with {named!r} and {name} is {_public(preset.repository)!r}: give repository=, on "
             "the command line --repository, the one it was drawn with"
+        )
+    if recipe.get("changed_parts"):
+        raise RecipeError(
+            f"the picture was drawn with another {recipe['changed_parts']!r} than {name} has: load the backbone as it was "
+            "loaded then, and give it to countgen.recipe.redraw"
         )
     dtype = _choice(recipe, "dtype", DTYPES)
     memory = _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast"

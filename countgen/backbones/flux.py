@@ -12,6 +12,7 @@ from countgen.backbones.flow_matching import linear_sigmas, shift
 PRESETS = {
     "flux-schnell": Preset(
         repository="black-forest-labs/FLUX.1-schnell",
+        revision="741f7c3ce8b383c54771c7003378a50191e9efe9",
         num_inference_steps=4,
         guidance_scale=0.0,
         height=512,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ class Preset:
         tiny_vae: repository of an `AutoencoderTiny` for the same latents, which `render(draft=True)` decodes with.
         scheduler: class name of a diffusers scheduler that replaces the repository's.
         scheduler_options: what that scheduler is configured with.
+
+    Raises:
+        ValueError: a number of steps, a size or a guidance that no picture can have, or timesteps of another number.
     """
 
     repository: str
@@ -49,3 +53,17 @@ class Preset:
     timesteps: tuple[int, ...] | None = None
     scheduler: str | None = None
     scheduler_options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("num_inference_steps", "height", "width"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
+        guidance = self.guidance_scale
+        if not isinstance(guidance, int | float) or not math.isfinite(guidance) or guidance < 0:
+            raise ValueError(f"guidance_scale must be a number from 0 on (0 or 1: no guidance), got {guidance!r}")
+        if self.timesteps is not None and len(self.timesteps) != self.num_inference_steps:
+            raise ValueError(
+                f"{len(self.timesteps)} timesteps were given for {self.num_inference_steps} steps; give as many, or "
+                "timesteps=None for the scheduler's own"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,20 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
     return pipeline
 
 
+def check_scheduler(name: str) -> None:
+    """Refuse what is no scheduler of diffusers.
+
+    Raises:
+        ValueError: near names are listed.
+    """
+    import diffusers
+
+    known = [word for word in dir(diffusers) if word.endswith("Scheduler")]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        raise ValueError(f"diffusers has no scheduler {name!r}; near names: {', '.join(near) or 'none'}")
+
+
 def load_tiny_vae(preset: Preset, dtype: torch.dtype) -> torch.nn.Module:
     """The decoder for drafts.
 
@@ -112,7 +127,9 @@ def _load_denoiser(pipeline_class: Any, preset: Preset, dtype: torch.dtype) -> d
         return {part: denoiser}
     from safetensors.torch import load_file
 
-    config = denoiser_class.load_config(preset.repository, subfolder=part, revision=preset.revision)
+    single = preset.repository.endswith(SINGLE_FILE)
+    source = preset.config or preset.repository if single else preset.repository
+    config = denoiser_class.load_config(source, subfolder=part, revision=None if single else preset.revision)
     denoiser = denoiser_class.from_config(config).to(dtype)
     denoiser.load_state_dict(load_file(_local(name, revision)))
     return {part: denoiser}

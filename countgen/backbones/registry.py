@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from countgen.backbones.base import MEMORY, Backbone
 from countgen.backbones.fit_check import check_weights, free_memory
 from countgen.backbones.preset import Preset
-from countgen.backbones.pretrained import load_pipeline, load_tiny_vae
+from countgen.backbones.pretrained import check_scheduler, load_pipeline, load_tiny_vae
 
 _FOLDER = Path(__file__).parent
 
@@ -39,11 +40,40 @@ def find(name: str) -> tuple[str, Preset]:
         ValueError: no such preset; near and available names are listed.
     """
     known = presets()
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(f"unknown backbone {name!r}.{hint} Available: {', '.join(sorted(known))}")
+    _check_name("backbone", name, known)
+    return known[name]
+
+
+def configured(name: str, *, repository: str | None = None, **changes: Any) -> Preset:
+    """The preset as `load` makes it of a name, another repository and changed fields.
+
+    Another repository is a checkpoint of its own: variant and revision are not the preset's, and a local folder, which
+    is whole, brings its own VAE. Explicit timesteps are those of the preset's own number of steps.
+
+    Raises:
+        ValueError: no such preset, field or scheduler, or a value that no picture can have.
+    """
+    preset = find(name)[1]
+    for field in changes:
+        _check_name("option", field, {field.name for field in fields(Preset)})
+    if repository is not None:
+        changes = {"config": preset.repository, "variant": None, "revision": None, **changes}
+        if Path(repository).is_dir():
+            changes.setdefault("vae", None)
+    if changes.get("num_inference_steps", preset.num_inference_steps) != preset.num_inference_steps:
+        changes.setdefault("timesteps", None)
+    preset = replace(preset, repository=repository or preset.repository, **changes)
+    if preset.scheduler is not None:
+        check_scheduler(preset.scheduler)
+    return preset
+
+
+def _check_name(what: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that is not known, with the nearest ones."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown {what} {name!r}.{hint} Available: {', '.join(sorted(known))}")
 
 
 def load(
@@ -60,7 +90,8 @@ def load(
 
     Args:
         name: a preset, for example "miniature" or "sdxl-turbo".
-        repository: another hub id, local folder or `.safetensors` file of the same family, for example a fine-tune.
+        repository: another hub id, local folder or `.safetensors` file of the same family, for example a fine-tune;
+            its variant and revision are the default ones unless they are given.
         device: where it runs.
         dtype: float32 on a CPU, the preset's elsewhere by default.
         draft: also load the preset's tiny decoder, for fast looks while optimising.
@@ -69,17 +100,14 @@ def load(
         **changes: fields of `Preset` to replace, for example `num_inference_steps=4` or `revision=`.
 
     Raises:
-        ValueError: no such preset, an unknown `memory`, a size that the latents cannot have, or a single file of a
-            family that has none; near and available names are listed.
+        ValueError: no such preset, field, scheduler or `memory`, steps or a size that no picture can have, or a single
+            file of a family that has none; near and available names are listed.
         OSError: the repository is neither in the cache nor reachable (from diffusers).
     """
-    family, preset = find(name)
     if memory not in MEMORY:
         raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
-    if repository is not None:
-        changes = {"config": preset.repository, "repository": repository, **changes}
-    preset = replace(preset, **changes)
-    module = importlib.import_module(f"countgen.backbones.{family}")
+    preset = configured(name, repository=repository, **changes)
+    module = importlib.import_module(f"countgen.backbones.{find(name)[0]}")
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else preset.dtype)
     pipeline = load_pipeline(module.PIPELINE, preset, dtype)

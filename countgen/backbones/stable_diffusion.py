@@ -9,6 +9,7 @@ from countgen.backbones import Backbone, Preset, PromptEmbeds
 PRESETS = {
     "sd-turbo": Preset(
         repository="stabilityai/sd-turbo",
+        revision="b261bac6fd2cf515557d5d0707481eafa0485ec2",
         num_inference_steps=1,
         guidance_scale=0.0,
         height=512,

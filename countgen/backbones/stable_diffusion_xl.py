@@ -7,6 +7,8 @@ from torch import Tensor
 from countgen import miniature
 from countgen.backbones import Backbone, Preset, PromptEmbeds
 
+BASE_REVISION = "462165984030d82259a11f4367a4eed129e94a7b"
+FP16_VAE = "madebyollin/sdxl-vae-fp16-fix@207b116dae70ace3637169f1ddd2434b91b3a8cd"
 PRESETS = {
     "miniature": Preset(
         repository=str(miniature.FOLDER / "mini-sdxl-turbo"),
@@ -23,12 +25,14 @@ PRESETS = {
         height=512,
         width=512,
         licence="Stability AI Non-Commercial Research Community License; commercial use: https://stability.ai/license",
+        revision="71153311d3dbb46851df1931d3ca6e939de83304",
         variant="fp16",
-        vae="madebyollin/sdxl-vae-fp16-fix",
+        vae=FP16_VAE,
         tiny_vae="madebyollin/taesdxl",
     ),
     "hyper-sdxl": Preset(
         repository="stabilityai/stable-diffusion-xl-base-1.0",
+        revision=BASE_REVISION,
         denoiser="ByteDance/Hyper-SD/Hyper-SDXL-1step-Unet.safetensors",
         num_inference_steps=1,
         guidance_scale=0.0,
@@ -36,20 +40,21 @@ PRESETS = {
         width=1024,
         licence="CreativeML Open RAIL++-M",
         variant="fp16",
-        vae="madebyollin/sdxl-vae-fp16-fix",
+        vae=FP16_VAE,
         tiny_vae="madebyollin/taesdxl",
         timesteps=(800,),
         scheduler="LCMScheduler",
     ),
     "sdxl-base": Preset(
         repository="stabilityai/stable-diffusion-xl-base-1.0",
+        revision=BASE_REVISION,
         num_inference_steps=30,
         guidance_scale=5.0,
         height=1024,
         width=1024,
         licence="CreativeML Open RAIL++-M",
         variant="fp16",
-        vae="madebyollin/sdxl-vae-fp16-fix",
+        vae=FP16_VAE,
         tiny_vae="madebyollin/taesdxl",
     ),
 }

@@ -10,8 +10,9 @@ import torch
 import countgen
 from app.cli import main
 from countgen import miniature
+from countgen.errors import RecipeError
 from countgen.images import read_png, read_recipe, save_png
-from countgen.recipe import plain
+from countgen.recipe import load_backbone, plain
 from countgen.spliced import encoders_of
 from countgen.token_file import CountToken, save_token
 
@@ -170,6 +171,26 @@ def test_another_repository_is_used_on_request_and_damage_in_it_is_one_line(
     errors = capsys.readouterr().err
     assert "damaged or cut short" in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_a_picture_of_other_steps_and_size_is_drawn_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fine_tune = shutil.copytree(miniature.FOLDER / "mini-sdxl-turbo", tmp_path / "fine-tune")
+    options = ["--repository", str(fine_tune), "--revision", "main", "--steps", "2", "--size", "96x64"]
+    main(["generate", "two cats", "--method", "plain", "--out", str(tmp_path), "--json", *options])
+    (written,) = json.loads(capsys.readouterr().out)["images"]
+    recipe = read_recipe(Path(written["after"]))
+    assert (recipe["repository"], recipe["revision"], recipe["num_inference_steps"]) == ("fine-tune", "main", 2)
+    assert (recipe["width"], recipe["height"]) == (96, 64)
+    assert main(["reproduce", written["after"], "--repository", str(fine_tune)]) == 0
+
+
+def test_a_recipe_names_the_parts_that_no_command_can_draw_it_with(models: countgen.Models) -> None:
+    backbone = countgen.backbones.load("miniature", scheduler="EulerDiscreteScheduler")
+    other = countgen.Models(backbone, models.critics, models.judge)
+    recipe = countgen.generate("two cats", other, method="plain").recipe
+    assert recipe["changed_parts"] == ["scheduler"]
+    with pytest.raises(RecipeError, match="another .'scheduler'. than miniature has"):
+        load_backbone(recipe)
 
 
 def test_a_recipe_of_the_first_schema_is_still_drawn(written: Written, tmp_path: Path) -> None:

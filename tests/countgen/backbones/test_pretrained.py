@@ -8,13 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from countgen import backbones, miniature
-from countgen.backbones.pretrained import at_revision
+from countgen.backbones.pretrained import _load_denoiser, at_revision
+from countgen.backbones.registry import configured
 
 SDXL = miniature.FOLDER / "mini-sdxl-turbo"
 PIXART = miniature.FOLDER / "mini-pixart-dmd"
@@ -64,6 +67,53 @@ def test_another_size_and_scheduler_are_taken_from_the_preset() -> None:
     assert backbone.latent_shape == (4, 16, 24)
     assert type(backbone.pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
     assert backbone.pipeline.scheduler.config.prediction_type == "v_prediction"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])  # float16 is where the preset replaces the VAE
+def test_a_folder_takes_the_place_of_a_published_checkpoint(dtype: torch.dtype) -> None:
+    backbone = backbones.load("sdxl-turbo", repository=str(SDXL), height=128, width=128, dtype=dtype)
+    file = SDXL / "unet" / "diffusion_pytorch_model.safetensors"
+    name, loaded = next(iter(weights_of(backbone).items()))
+    assert torch.equal(loaded, load_file(file)[name].to(dtype))
+
+
+def test_another_repository_is_read_without_the_presets_revision_and_variant_unless_they_are_given() -> None:
+    own, other = configured("sdxl-turbo"), configured("sdxl-turbo", repository="owner/fine-tune")
+    assert own.revision is not None
+    assert (own.variant, other.variant, other.revision, other.vae) == ("fp16", None, None, own.vae)
+    given = configured("sdxl-turbo", repository="owner/fine-tune", revision="abc", variant="bf16")
+    assert (given.revision, given.variant) == ("abc", "bf16")
+
+
+def test_other_steps_leave_timesteps_that_were_made_for_one() -> None:
+    assert configured("hyper-sdxl").timesteps == (800,)
+    assert configured("hyper-sdxl", num_inference_steps=4).timesteps is None
+    assert configured("hyper-sdxl", num_inference_steps=2, timesteps=(800, 400)).timesteps == (800, 400)
+
+
+def test_a_single_file_with_a_replaced_denoiser_reads_its_config_elsewhere() -> None:
+    file = SDXL / "unet" / "diffusion_pytorch_model.safetensors"
+    preset = configured("hyper-sdxl", repository="fine-tune.safetensors", config=str(SDXL), denoiser=str(file))
+    (denoiser,) = _load_denoiser(StableDiffusionXLPipeline, preset, torch.float32).values()
+    assert torch.equal(denoiser.conv_in.weight, load_file(file)["conv_in.weight"].float())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_inference_step": 4}, "unknown option 'num_inference_step'. Did you mean num_inference_steps"),
+        ({"scheduler": "EulerDiscretScheduler"}, "near names: EulerDiscreteScheduler"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be a whole number from 1 on, got 0"),
+        ({"height": -128}, "height must be"),
+        ({"width": 1.5}, "width must be"),
+        ({"guidance_scale": "high"}, "guidance_scale must be a number from 0 on"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be a number from 0 on"),
+        ({"timesteps": (1, 2)}, "2 timesteps were given for 1 steps"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_before_anything_is_read(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backbones.load("sdxl-turbo", **changes)
 
 
 def test_published_denoisers_are_kept_apart_from_the_rest_of_their_pipelines() -> None:
