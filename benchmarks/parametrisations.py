@@ -19,7 +19,7 @@ import torch
 
 import countgen
 from benchmarks.cases import Case, one_kind
-from benchmarks.statistics import mcnemar_exact, wilson_interval
+from benchmarks.statistics import holm, mcnemar_exact, wilson_interval
 from countgen.errors import NonFiniteLossError
 from countgen.noise import NoiseSettings, refine
 from countgen.step import COST_WITH_GRADIENT, Budget, Step
@@ -122,13 +122,19 @@ def ways(steps: int) -> dict[str, NoiseSettings]:
 
 def chosen_rate(records: Sequence[Record], way: str) -> float:
     """The rate with most right pictures on the tuning seeds; of equal ones that with fewest evaluations."""
-    mine = [record for record in records if record.way == way and record.purpose == "tuning"]
+    rates = {record.learning_rate for record in records if record.way == way and record.purpose == "tuning"}
+    return max(sorted(rates), key=lambda rate: _merit(records, way, rate))
 
-    def merit(rate: float) -> tuple[int, int]:
-        tried = [record for record in mine if record.learning_rate == rate]
-        return sum(record.right for record in tried), -sum(record.evaluations for record in tried)
 
-    return max(sorted({record.learning_rate for record in mine}), key=merit)
+def chosen_way(records: Sequence[Record], among: Sequence[str]) -> str:
+    """The way with most right pictures on the tuning seeds, each at its chosen rate; of equal ones the cheapest."""
+    return max(among, key=lambda way: _merit(records, way, chosen_rate(records, way)))
+
+
+def _merit(records: Sequence[Record], way: str, rate: float) -> tuple[int, int]:
+    asked = ("tuning", way, rate)
+    tried = [record for record in records if (record.purpose, record.way, record.learning_rate) == asked]
+    return sum(record.right for record in tried), -sum(record.evaluations for record in tried)
 
 
 def report(records: Sequence[Record]) -> str:
@@ -151,13 +157,17 @@ def report(records: Sequence[Record]) -> str:
         )
     right = {(record.way, record.prompt, record.seed): record.right for record in reported}
     lines.append("")
+    compared = []
     for first, second in PAIRS:
         cases = [key[1:] for key in right if key[0] == first and (second, *key[1:]) in right]
         ours, theirs = ([right[way, *case] for case in cases] for way in (first, second))
         won = sum(a and not b for a, b in zip(ours, theirs, strict=True))
         lost = sum(b and not a for a, b in zip(ours, theirs, strict=True))
-        p = mcnemar_exact(ours, theirs)
-        lines.append(f"- {first} against {second}: {won} won, {lost} lost of {len(cases)}, exact McNemar p = {p:.2g}")
+        said = f"- {first} against {second}: {won} won, {lost} lost of {len(cases)}, exact McNemar p"
+        compared.append((said, mcnemar_exact(ours, theirs)))
+    corrected = holm([p for _, p in compared])
+    for (said, p), holm_p in zip(compared, corrected, strict=True):
+        lines.append(f"{said} = {p:.2g}, after Holm's correction {holm_p:.2g}")
     return "\n".join(lines)
 
 

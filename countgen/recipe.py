@@ -148,8 +148,8 @@ def load_backbone(
         )
     if recipe.get("changed_parts"):
         raise RecipeError(
-            f"the picture was drawn with another {recipe['changed_parts']!r} than {name} has: load the backbone as it was "
-            "loaded then, and give it to countgen.recipe.redraw"
+            f"the picture was drawn with another {recipe['changed_parts']!r} than {name} has: load the backbone as it "
+            "was loaded then, and give it to countgen.recipe.redraw"
         )
     dtype = _choice(recipe, "dtype", DTYPES)
     memory = _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast"

@@ -24,8 +24,8 @@ from countgen.token_file import CountToken
 
 UNTIL = ("critic", "judge")
 DEFAULT_MAX_EVALUATIONS = 400
-LATENT_MODIFIER = NoiseSettings(parametrisation="lmn", learning_rate=3e-3)
-"""The rate is the one that `benchmarks.parametrisations` chose on the tuning seeds."""
+LATENT_MODIFIER = NoiseSettings(parametrisation="lmn", learning_rate=1e-3, prior_power=10.0)
+"""D2D's sharpened prior and the rate are what `benchmarks.parametrisations` chose on the tuning seeds."""
 
 
 @dataclass(frozen=True)

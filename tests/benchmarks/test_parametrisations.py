@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import parametrisations
-from benchmarks.parametrisations import PAIRS, RATES, Record, chosen_rate, report, ways
+from benchmarks.parametrisations import PAIRS, RATES, Record, chosen_rate, chosen_way, read, report, ways
+from countgen.run import LATENT_MODIFIER
 
 
 def record(
@@ -24,6 +26,14 @@ def test_the_rate_with_most_right_pictures_is_chosen_and_the_cheaper_of_equal_on
     assert chosen_rate(found, "a") == 3.0
     reporting = [record("a", 1.0, purpose="reporting", spent=1)] * 3
     assert chosen_rate(found + reporting, "a") == 3.0
+
+
+def test_the_method_lmn_has_the_setting_that_the_committed_tuning_records_choose() -> None:
+    committed = read(Path(parametrisations.__file__).parent / "results" / "parametrisations.jsonl")
+    tried = [way for way in ways(1) if way.startswith("lmn")]
+    best = chosen_way(committed, tried)
+    settings = replace(ways(1)[best], learning_rate=chosen_rate(committed, best), num_optimization_steps=12)
+    assert settings == LATENT_MODIFIER
 
 
 def test_the_report_counts_reporting_seeds_only_and_pairs_the_same_cases() -> None:
