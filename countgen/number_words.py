@@ -12,7 +12,8 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _VALUES = {word: value for value, word in enumerate(_UNITS)} | {
     word: 10 * value for value, word in enumerate(_TENS, start=2)
 }
-_GROUPS = {"dozen": 12, "dozens": 12, "couple": 2, "couples": 2, "pair": 2, "pairs": 2, "score": 20, "hundred": 100}
+_POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_GROUPS = {"dozen": 12, "dozens": 12, "couple": 2, "couples": 2, "pair": 2, "pairs": 2, "score": 20, **_POWERS}
 
 
 def value_of(word: str) -> int | None:
@@ -61,10 +62,13 @@ def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | Non
     if group not in _GROUPS:
         return value, at, False
     value, at = value * _GROUPS[group], at + 1
-    if group == "hundred":
+    while at < len(words) and words[at] in _POWERS:  # "a hundred thousand"
+        group = words[at]
+        value, at = value * _POWERS[group], at + 1
+    if group in _POWERS:
         more = at + 1 if words[at : at + 1] == ["and"] else at
         rest = read_number(words, more) if more < len(words) else None
-        if rest is not None and rest[0] < 100 and words[more] not in ("a", "an", "half"):
+        if rest is not None and rest[0] < _POWERS[group] and words[more] not in ("a", "an", "half"):
             return value + rest[0], rest[1], rest[2]
     return value, _after_of(words, at), group.startswith("pair")
 

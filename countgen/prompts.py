@@ -36,7 +36,8 @@ _SKIPPED = frozenset(
     "render imagine please".split()
 )
 _VAGUE = frozenset(
-    "few several many lots lot numerous dozens hundreds thousands plenty multiple countless handful".split()
+    "few several many lots lot numerous dozens hundreds thousands millions billions plenty multiple countless "
+    "handful".split()
 )
 _HEDGES = frozenset("about around approximately roughly nearly almost over under between from".split())
 _HEDGE_PAIRS = frozenset(("at least", "at most", "up to", "more than", "less than", "fewer than"))
