@@ -13,6 +13,8 @@ from benchmarks.metrics import by_arm
 from benchmarks.records import Record
 
 NOTHING = hint("Evaluations appear here: run countgen eval, and start this page with --runs FOLDER.")
+DEFAULT_METHOD = "auto"
+"""The failures that are shown first: what the best that is offered does not reach."""
 
 
 class BenchmarkTab:
@@ -54,12 +56,12 @@ class BenchmarkTab:
         if not judges:
             nothing = gr.update(choices=[], value=None)
             return gr.update(choices=self.folders.names(), value=run), nothing, nothing, hint("No records yet."), ""
-        worst = methods[-1]
+        method = DEFAULT_METHOD if DEFAULT_METHOD in methods else methods[0]
         return (
             gr.update(choices=self.folders.names(), value=run),
             gr.update(choices=judges, value=judges[0]),
-            gr.update(choices=methods, value=worst),
-            *self.judged(run, judges[0], worst),
+            gr.update(choices=methods, value=method),
+            *self.judged(run, judges[0], method),
         )
 
     def judged(self, run: str, judge: str, method: str) -> tuple[str, str]:

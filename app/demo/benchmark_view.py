@@ -12,11 +12,12 @@ from statistics import mean, median
 from app.demo.run_folders import open_picture
 from app.demo.stage import jpeg_uri
 from app.demo.words import asked, fact, hint
-from benchmarks.metrics import by_arm, counts, is_right, scores, steered
+from benchmarks.failures import MOST_SHOWN
+from benchmarks.failures import failures as failures_of
+from benchmarks.metrics import by_arm, counts, scores, steered
 from benchmarks.plots import accuracy_by_compute, accuracy_by_count, to_svg
 from benchmarks.records import Record
 
-MAX_FAILURES = 24
 PICTURE_SIDE = 200
 
 
@@ -57,13 +58,12 @@ def overview(records: Sequence[Record], judge: str) -> str:
 def failures(records: Sequence[Record], judge: str, folder: Path, method: str) -> str:
     """The pictures that a judge does not accept, what was asked and what it found; the nearest misses last."""
     chosen = by_arm(records).get(method, [])
-    wrong = [record for record in chosen if not is_right(record, judge)]
-    wrong.sort(key=lambda record: -_distance(record, judge))
-    cards = "".join(_card(record, judge, folder) for record in wrong[:MAX_FAILURES])
+    wrong = failures_of(chosen, judge)
+    cards = "".join(_card(record, judge, folder) for record in wrong[:MOST_SHOWN])
     head = f"<h2>Not reached by {escape(method)}: {len(wrong)} of {len(chosen)}</h2>"
     if not wrong:
         return head + hint("Every picture of this method is right by this judge.")
-    more = hint(f"The {MAX_FAILURES} furthest off are shown.") if len(wrong) > MAX_FAILURES else ""
+    more = hint(f"The {MOST_SHOWN} furthest off are shown.") if len(wrong) > MOST_SHOWN else ""
     return f"{head}{more}<ul class='failures'>{cards}</ul>"
 
 
@@ -99,16 +99,9 @@ def _plots(records: Sequence[Record], judge: str) -> str:
     )
 
 
-def _distance(record: Record, judge: str) -> float:
-    found = counts(record, judge)
-    if found is None:
-        return math.inf
-    return sum(abs(count - target.target_count) for count, target in zip(found, record.targets, strict=True))
-
-
 def _card(record: Record, judge: str, folder: Path) -> str:
     picture = open_picture(folder, record.image)
-    image = f"<img src='{jpeg_uri(picture, PICTURE_SIDE)}' alt=''>" if picture else "<div class='no-picture'></div>"
+    image = f"<img src='{jpeg_uri(picture, PICTURE_SIDE)}' alt=''>" if picture else ""
     found = counts(record, judge)
     said = "failed to draw" if found is None else f"target {_joined(t.target_count for t in record.targets)}, found "
     said += "" if found is None else _joined(found)
