@@ -13,7 +13,7 @@ from countgen import backbones, miniature
 from countgen.backbones import Backbone
 from countgen.backbones.registry import find
 from countgen.prompts import Target
-from critics import Critic
+from critics import Critic, registry
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,23 @@ def no_larger(critic: Critic, side: int) -> Critic:
     return critic if size is None or size <= side else critic.at_scale(side / size)
 
 
+def check_detector(name: str) -> None:
+    """Refuse a name that `load_critic` would refuse, before anything is loaded; weights are not looked for.
+
+    Raises:
+        ValueError: no such name or kind.
+    """
+    if name in miniature.DETECTORS:
+        return
+    kind, colon, _ = name.partition(":")
+    if not colon:
+        raise ValueError(
+            f"unknown detector {name!r}; available: {', '.join(miniature.DETECTORS)}, or KIND:PATH with a kind of "
+            f"{', '.join(critic_files.available())}"
+        )
+    registry.check(kind)
+
+
 def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
     """Load a detector by its short name.
 
@@ -126,14 +143,10 @@ def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
         ValueError: no such name or kind, or weights that are damaged or of another kind.
         FileNotFoundError: no such weights.
     """
+    check_detector(name)
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)
-    kind, colon, weights = name.partition(":")
-    if not colon:
-        raise ValueError(
-            f"unknown detector {name!r}; available: {', '.join(miniature.DETECTORS)}, or KIND:PATH with a kind of "
-            f"{', '.join(critic_files.available())}"
-        )
+    kind, _, weights = name.partition(":")
     try:
         return critic_files.load(kind, weights=weights, device=device)
     except torch.OutOfMemoryError:

@@ -17,6 +17,18 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")))
 
 
+def check(name: str) -> None:
+    """Refuse a name that is none of `available()`; nothing is imported.
+
+    Raises:
+        ValueError: no such critic; the near and the available names are listed.
+    """
+    if name not in available():
+        near = difflib.get_close_matches(name, available(), n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown critic {name!r}.{hint} Available: {', '.join(available())}")
+
+
 def load(name: str, **options: Any) -> Critic:
     """Build a critic.
 
@@ -28,10 +40,7 @@ def load(name: str, **options: Any) -> Critic:
     Raises:
         ValueError: no such critic; the near and the available names are listed.
     """
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown critic {name!r}.{hint} Available: {', '.join(available())}")
+    check(name)
     module = importlib.import_module(f"critics.detectors.{name}")
     critic: Critic = module.load(**options)
     return critic
