@@ -26,7 +26,7 @@ from benchmarks.speed_reno import plain_again, reno_step
 from benchmarks.speed_table import Bench, Prepared, Row
 from countgen.backbones import PromptEmbeds
 from countgen.captured import CapturedFunction
-from countgen.iteration import CapturedIteration, EagerIteration, Iteration, Question
+from countgen.iteration import Iteration, Question, captured_iteration, eager_iteration
 from countgen.noise import OPTIMIZERS, NoiseSettings, clip, latent_prior, refine
 from countgen.prompts import Target
 from countgen.step import Budget
@@ -148,7 +148,7 @@ class ModelBench(Bench):
 
     def _count(self, model: BuiltModel, embeds: PromptEmbeds, asked: Question, draft: bool, views: str) -> int | None:
         """FLOPs of one iteration, in a row of their own; None where they cannot be counted."""
-        iteration = EagerIteration(model.backbone, embeds, [0], asked, draft=draft)
+        iteration = eager_iteration(model.backbone, embeds, [0], asked, draft=draft)
         latents = model.backbone.initial_latents([0])
         what = f"counted, {'tiny' if draft else 'full'} decoder, {views}"
 
@@ -167,18 +167,18 @@ class ModelBench(Bench):
         return flops
 
     def _eager(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
-        iteration = EagerIteration(model.backbone, embeds, list(range(size)), asked, draft=draft)
+        iteration = eager_iteration(model.backbone, embeds, list(range(size)), asked, draft=draft)
         return optimisation_step(iteration, model.backbone.initial_latents(range(size))), ""
 
     def _graph(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
         started = time.perf_counter()
-        iteration = CapturedIteration(model.backbone, embeds, size, asked, draft=draft)
+        iteration = captured_iteration(model.backbone, embeds, size, asked, draft=draft)
         note = f"captured in {time.perf_counter() - started:.1f} s"
         latents = model.backbone.initial_latents(range(size))
         if self.device.type == "cuda":
             note += f", peak {torch.cuda.max_memory_reserved() / GIB:.2f} GiB"
         if size == 1:
-            eager = EagerIteration(model.backbone, embeds, [0], asked, draft=draft)
+            eager = eager_iteration(model.backbone, embeds, [0], asked, draft=draft)
             note += "; " + agreement(eager, iteration, latents)
             del eager
             # What the comparison held is not the graph's.

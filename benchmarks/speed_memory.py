@@ -16,7 +16,7 @@ from benchmarks.speed_clock import GIB, forget, measure
 from benchmarks.speed_models import MODELS, SIZES, BuiltModel, build, build_critic
 from countgen.backbones import presets
 from countgen.backbones.footprint import Footprint, footprint
-from countgen.iteration import EagerIteration, Question
+from countgen.iteration import Iteration, Question, eager_iteration
 from countgen.prompts import Target
 from countgen.verdict import PLAIN
 
@@ -94,12 +94,12 @@ def _measured(
         if memory == "low":
             model.backbone.save_memory()
         for draft in drafts:
-            iteration = EagerIteration(model.backbone, embeds, [0], question, draft=draft)
+            iteration = eager_iteration(model.backbone, embeds, [0], question, draft=draft)
             peaks[draft, memory] = _peak(model, iteration, device)
     return peaks
 
 
-def _peak(model: BuiltModel, iteration: EagerIteration, device: torch.device) -> str:
+def _peak(model: BuiltModel, iteration: Iteration, device: torch.device) -> str:
     """In GiB; above what was reached where the device has no more."""
     latents = model.backbone.initial_latents([0])
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import countgen
 from benchmarks.speed_bare import bare_loop
 from benchmarks.speed_table import Bench, Row
-from countgen.iteration import EagerIteration, Question
+from countgen.iteration import Question, eager_iteration
 from countgen.models import Models
 from countgen.noise import NoiseSettings, refine
 from countgen.prompts import Target
@@ -144,7 +144,7 @@ def _parts(models: Models, steps: int) -> dict[str, float]:
     with torch.no_grad():
         embeds = models.backbone.encode_prompt(PROMPT)
     question = Question(models.critics, TARGETS, NoiseSettings().views, "margin")
-    iteration = EagerIteration(models.backbone, embeds, [0], question)
+    iteration = eager_iteration(models.backbone, embeds, [0], question)
     latents: Tensor = models.backbone.initial_latents([0])
     spent: dict[str, float] = {}
     handles = []

@@ -9,6 +9,7 @@ import torch
 
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.fit_check import check
+from countgen.iteration import Question
 from countgen.noise import NoiseSettings, refine
 from countgen.prompts import Target
 from countgen.search import Accept, SearchSettings, confirmed, draw, worth_showing
@@ -53,7 +54,8 @@ def search_and_refine(
         NonFiniteLossError: the loss is not a number; the message names the step.
     """
     settings = settings or AutoSettings()
-    check(backbone, embeds, settings.num_refined, draft=backbone.tiny_vae is not None)
+    question = Question(tuple(critics), tuple(targets), settings.noise.views, settings.noise.loss)
+    check(backbone, embeds, settings.num_refined, question, draft=backbone.tiny_vae is not None)
     waiting: list[Step] = []
     index = 0
     for number, seeds in enumerate(settings.search.batches(seed), start=1):

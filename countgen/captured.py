@@ -85,22 +85,39 @@ def root_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
 
 
-class Captures:
-    """The graphs that a backbone holds: one of each kind, since each keeps gigabytes of activations.
+class NotCapturedError(RuntimeError):
+    """A capture failed, now or earlier; the message says why."""
 
-    Attributes:
-        refused: why a capture failed; nothing is tried again then.
-    """
+
+class Captures:
+    """The graphs that a backbone holds: one of each kind, since each keeps gigabytes of activations."""
 
     def __init__(self) -> None:
-        self.refused: str | None = None
+        self._refused: dict[tuple[str, Hashable], str] = {}
         self._kept: dict[str, tuple[Hashable, CapturedFunction]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether any graph is held."""
+        return bool(self._kept)
+
     def get(self, kind: str, key: Hashable, capture: Callable[[], CapturedFunction]) -> CapturedFunction:
-        """The graph of this kind, captured anew unless it was captured for the same key."""
+        """The graph of this kind, captured anew unless it was captured for the same key.
+
+        Raises:
+            NotCapturedError: it cannot be captured. What failed is not tried again: for any key, unless it was the
+                memory that did not do, which it may for another.
+        """
+        refused = self._refused.get((kind, None)) or self._refused.get((kind, key))
+        if refused is not None:
+            raise NotCapturedError(refused)
         if kind not in self._kept or self._kept[kind][0] != key:
             self._kept.pop(kind, None)
-            self._kept[kind] = (key, capture())
+            try:
+                self._kept[kind] = (key, capture())
+            except RuntimeError as error:
+                reason = root_cause(error)
+                self._refused[kind, key if _out_of_memory(error) else None] = reason
+                raise NotCapturedError(reason) from error
         return self._kept[kind][1]
 
     def release(self) -> None:
@@ -108,9 +125,17 @@ class Captures:
         self._kept.clear()
 
     def clear(self) -> None:
-        """Free every graph, and forget the refusal."""
+        """Free every graph, and forget what was refused."""
         self.release()
-        self.refused = None
+        self._refused.clear()
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether that is where it began: a failed capture ends in another error."""
+    chain = [error]
+    while chain[-1].__context__ is not None:
+        chain.append(chain[-1].__context__)
+    return any(isinstance(one, torch.OutOfMemoryError) for one in chain)
 
 
 @cache

@@ -248,7 +248,7 @@ class Backbone(ABC):
             return 'memory="low" recomputes activations, which a CUDA graph would keep'
         if self.num_inference_steps > 1 and type(self.pipeline.scheduler).__name__ in DRAWS_NOISE:
             return f"{type(self.pipeline.scheduler).__name__} draws noise on the CPU between steps"
-        return self.captures.refused
+        return None
 
     def save_memory(self) -> None:
         """Hold less at a time: `memory` becomes "low", and pictures stay the same.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from countgen.backbones.base import Backbone
-from countgen.backbones.footprint import Footprint, footprint, text_encoders, weights_of
+from countgen.backbones.footprint import Footprint, footprint, kept_by, text_encoders, weights_of
 from countgen.backbones.prompt_embeds import PromptEmbeds
 from countgen.errors import DoesNotFitError
 
+if TYPE_CHECKING:
+    from countgen.iteration import Question
+
 GIB = 2**30
-PLENTY = 64 * 1024
-"""Bytes for a pixel and a pass that no family needs (SDXL-Turbo: 17 000)."""
+PLENTY = 48 * 1024
+"""Bytes for a pixel and a pass that no family needs, nor a critic on three views: FLUX, which needs most, 20 600 in
+bfloat16 and twice that in float32, SDXL-Turbo 7 900, YOLO11x 14 000 (docs/memory.md, kept by pixels and passes)."""
 WORKSPACE = GIB
-"""Left for the critic, the libraries' workspaces and what the allocator cannot use."""
+"""Left for the libraries' workspaces, the detectors' weights and what the allocator cannot use."""
 
 
 def refuse_what_does_not_fit(need: Footprint, free: int, memory: str, held: int = 0) -> None:
@@ -40,18 +45,22 @@ def refuse_what_does_not_fit(need: Footprint, free: int, memory: str, held: int 
     raise DoesNotFitError(
         f"a step needs {(need.total(memory) + WORKSPACE) / GIB:.1f} GiB (weights {need.weights / GIB:.1f}, text "
         f"encoders {need.text_encoders / GIB:.1f}, activations {need.kept / GIB:.1f} or with low memory "
-        f"{need.kept_low / GIB:.1f}), the device has {(free + held) / GIB:.1f} for it: that will not fit; {advice}"
+        f"{need.kept_low / GIB:.1f}, the critics' {need.asking / GIB:.1f} or with low memory "
+        f"{need.asking_low / GIB:.1f}), the device has {(free + held) / GIB:.1f} for it: that will not fit; {advice}"
     )
 
 
-def free_memory(device: torch.device) -> int | None:
+def free_memory(device: torch.device, *, graphs: bool = False) -> int | None:
     """Bytes that a run may still take; None where the system, not the device, decides.
 
-    What torch's allocator holds and does not use counts as free.
+    What torch's allocator holds and does not use counts as free, unless there are graphs: most of what it then seems
+    not to use is theirs.
     """
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
+    if graphs:
+        return int(free)
     return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
@@ -74,22 +83,33 @@ def check_weights(backbone: Backbone, free: int | None) -> None:
     )
 
 
-def check(backbone: Backbone, embeds: PromptEmbeds, batch_size: int, *, draft: bool = False) -> None:
+def check(
+    backbone: Backbone, embeds: PromptEmbeds, batch_size: int, question: Question, *, draft: bool = False
+) -> None:
     """Before the first gradient of a batch; counting takes seconds, and is left out where memory is plenty.
 
     Raises:
         DoesNotFitError: it will not; it says what would.
     """
-    kind = _kind(backbone, batch_size, draft)
+    # What is counted, and how many, changes nothing.
+    kind = (*_kind(backbone, batch_size, draft), question.critics, question.views)
     if kind in backbone.fitting:
         return
     # A graph of another kind of batch would be replaced by this one's; until then it counts as taken.
     backbone.captures.release()
     free = free_memory(backbone.device)
-    if free is not None and not _plenty(backbone, batch_size, free):
+    if free is not None and not _plenty(backbone, batch_size, free, question):
+        one = kept_by_critics(backbone, question)
         need = _counted(backbone, embeds, batch_size, draft=draft)
+        need = replace(need, asking=batch_size * one, asking_low=one)
         refuse_what_does_not_fit(need, free, backbone.memory, _held(backbone))
     backbone.fitting.add(kind)
+
+
+def kept_by_critics(backbone: Backbone, question: Question) -> int:
+    """Bytes that the critics keep for the backward of one look at one picture: they look once, keeping nothing."""
+    picture = torch.zeros(1, 3, backbone.height, backbone.width, device=backbone.device).requires_grad_(True)
+    return kept_by(lambda: question.ask(picture))
 
 
 def pictures_at_once(backbone: Backbone, embeds: PromptEmbeds, wanted: int) -> int:
@@ -98,7 +118,7 @@ def pictures_at_once(backbone: Backbone, embeds: PromptEmbeds, wanted: int) -> i
     Raises:
         DoesNotFitError: not even one; it says what would.
     """
-    free = free_memory(backbone.device)
+    free = free_memory(backbone.device, graphs=bool(backbone.captures))
     if free is None or _plenty(backbone, wanted, free):
         return wanted
     need = _counted(backbone, embeds, 1, draft=False)
@@ -134,10 +154,13 @@ def drawn_at_once(need: Footprint, free: int, memory: str, held: int = 0) -> int
     )
 
 
-def _plenty(backbone: Backbone, batch_size: int, free: int) -> bool:
+def _plenty(backbone: Backbone, batch_size: int, free: int, question: Question | None = None) -> bool:
     """So much is free that nothing need be counted, which takes seconds."""
     passes = backbone.num_inference_steps * (2 if backbone.guidance_scale > 1 else 1) + 1
-    return free > passes * batch_size * backbone.height * backbone.width * PLENTY
+    pixels = passes * backbone.height * backbone.width
+    for critic in question.critics if question else ():
+        pixels += max(backbone.height * backbone.width, (getattr(critic, "image_size", None) or 0) ** 2)
+    return free > pixels * batch_size * PLENTY
 
 
 def _held(backbone: Backbone) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import Function
 from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
@@ -33,6 +34,8 @@ class Footprint:
         kept: activations that the forward keeps for the backward.
         kept_low: the same with memory="low", at most: every block's input, and one block's activations.
         drawn: activations of a pass without gradient, about: every block's input, and a few of the widest tensors.
+        asking: activations that the critics' forward keeps for the backward.
+        asking_low: the same with memory="low", which asks about one picture at a time.
     """
 
     weights: int
@@ -40,12 +43,14 @@ class Footprint:
     kept: int
     kept_low: int
     drawn: int
+    asking: int = 0
+    asking_low: int = 0
 
     def total(self, memory: str) -> int:
         """All of it, for memory "fast" or "low"."""
         if memory == "low":
-            return self.weights + self.kept_low
-        return self.weights + self.text_encoders + self.kept
+            return self.weights + self.kept_low + self.asking_low
+        return self.weights + self.text_encoders + self.kept + self.asking
 
 
 def footprint(backbone: Backbone, embeds: PromptEmbeds, batch_size: int = 1, *, draft: bool = False) -> Footprint:
@@ -70,6 +75,11 @@ def footprint(backbone: Backbone, embeds: PromptEmbeds, batch_size: int = 1, *, 
         kept_low=steps * denoised.inputs + decoded.inputs + max(denoised.largest, decoded.largest),
         drawn=max(part.inputs + ALIVE * part.widest for part in (denoised, decoded)),
     )
+
+
+def kept_by(call: Callable[[], object]) -> int:
+    """Bytes that autograd would keep for the backward of a call, which runs without keeping them."""
+    return _Kept(nn.Identity()).count(call).total
 
 
 @contextmanager
@@ -122,7 +132,7 @@ class _Kept:
         self._blocks = _blocks(module)
         self._by_block: dict[int, int] = {}
         self._current = -1
-        self._seen: dict[int, Any] = {}
+        self._seen: dict[int, StorageWeakRef] = {}
         self.inputs = 0
         self.widest = 0
 
@@ -140,7 +150,7 @@ class _Kept:
             for index, block in enumerate(self._blocks)
         ]
         try:
-            with saved_tensors_hooks(self._keep, lambda tensor: tensor):
+            with torch.enable_grad(), saved_tensors_hooks(self._keep, lambda nothing: nothing):
                 call()
         finally:
             for handle in handles:
@@ -154,16 +164,15 @@ class _Kept:
 
         return enter
 
-    def _keep(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        # Parameters are saved too, a linear layer's as a transposed view, but are there anyway. Storages are held so
-        # that no address comes back.
+    def _keep(self, tensor: Tensor) -> None:
+        # Weak references, so that nothing is kept and yet no address comes back.
+        storage = StorageWeakRef(tensor.untyped_storage())
+        # Parameters are saved too, a linear layer's as a transposed view, but are there anyway.
         weight = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
-        if not weight and storage._cdata not in self._seen:
-            self._seen[storage._cdata] = storage
+        if not weight and storage.cdata not in self._seen:
+            self._seen[storage.cdata] = storage
             self._by_block[self._current] = self._by_block.get(self._current, 0) + _nbytes(tensor)
             self.widest = max(self.widest, _nbytes(tensor))
-        return tensor
 
 
 def _blocks(module: nn.Module) -> Sequence[nn.Module]:

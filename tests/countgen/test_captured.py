@@ -1,11 +1,24 @@
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import pytest
 import torch
+from torch import Tensor
 
 from benchmarks.speed_models import build
 from countgen import Models
 from countgen.backbones.stable_diffusion_xl import StableDiffusionXL
-from countgen.captured import CapturedFunction, Captures
-from countgen.iteration import CapturedIteration, EagerIteration, Question, prepare
+from countgen.captured import CapturedFunction, Captures, NotCapturedError
+from countgen.iteration import (
+    CapturedAsking,
+    CapturedDrawing,
+    EagerAsking,
+    EagerDrawing,
+    Question,
+    captured_iteration,
+    eager_iteration,
+    prepare,
+)
 from countgen.models import load_critic
 from countgen.prompts import Target
 from countgen.verdict import CONFIRMING
@@ -23,10 +36,10 @@ def test_a_captured_iteration_equals_the_eager_one(name: str, draft: bool) -> No
     with torch.no_grad():
         embeds = model.encode()
     question = Question((load_critic("miniature-yolo", device),), TARGETS, CONFIRMING, "margin")
-    captured = CapturedIteration(model.backbone, embeds, 2, question, draft=draft)
+    captured = captured_iteration(model.backbone, embeds, 2, question, draft=draft)
     for seeds in ([1, 2], [3, 4]):
         latents = model.backbone.initial_latents(seeds)
-        eager = EagerIteration(model.backbone, embeds, seeds, question, draft=draft)
+        eager = eager_iteration(model.backbone, embeds, seeds, question, draft=draft)
         images, verdict = captured.look(latents)
         expected_images, expected = eager.look(latents)
         torch.testing.assert_close(images, expected_images, atol=5e-3, rtol=0)
@@ -63,7 +76,7 @@ def test_a_cpu_runs_eagerly_and_says_so(models: Models, caplog: pytest.LogCaptur
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
     question = Question(models.critics, TARGETS, CONFIRMING, "margin")
-    assert isinstance(prepare(backbone, embeds, [0], question), EagerIteration)
+    assert isinstance(prepare(backbone, embeds, [0], question).drawing, EagerDrawing)
     assert caplog.messages == ["miniature runs without CUDA graphs: the device is cpu"]
 
 
@@ -71,24 +84,139 @@ class Willing(StableDiffusionXL):
     """Says that its iterations can be captured."""
 
     def not_captured_because(self) -> str | None:
-        return self.captures.refused
+        return None
 
 
-def test_a_capture_that_fails_leaves_no_graph_and_is_not_tried_again(models: Models) -> None:
+class OnTheCpu(CapturedFunction):
+    """Behaves as a pair of graphs does, and computes eagerly: inputs are copied in, outputs are overwritten."""
+
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], *, with_gradient: bool
+    ) -> None:
+        self._function = function
+        self._static = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs]
+        self.outputs = tuple(tensor.detach() for tensor in function(*self._static))
+        self._moved = [tensor for tensor in self._static if tensor.requires_grad]
+        self._gradient = [torch.zeros_like(tensor) for tensor in self._moved]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        for static, given in zip(self._static, inputs, strict=True):
+            static.detach().copy_(given.detach())
+        with torch.enable_grad():
+            results = self._function(*self._static)
+        self._live = [tensor for tensor in results if tensor.requires_grad]
+        for output, result in zip(self.outputs, results, strict=True):
+            output.copy_(result.detach())
+        return self.outputs
+
+    def backward(self, *gradients: Tensor) -> tuple[Tensor, ...]:
+        given = gradients or [torch.ones_like(tensor) for tensor in self._live]
+        for gradient, found in zip(self._gradient, torch.autograd.grad(self._live, self._moved, given), strict=True):
+            gradient.copy_(found)
+        return tuple(self._gradient)
+
+
+class ForDrawingsOnly(OnTheCpu):
+    """Has no more memory, or cannot hold what critics do: fails where pictures come in."""
+
+    error: Exception = RuntimeError("operation not permitted when stream is capturing")
+
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], *, with_gradient: bool
+    ) -> None:
+        if inputs[0].shape[1] == 3:
+            raise self.error
+        super().__init__(function, inputs, with_gradient=with_gradient)
+
+
+@pytest.fixture
+def willing(models: Models) -> Willing:
     stock = models.backbone
-    backbone = Willing(stock.pipeline, stock.preset, "willing")
+    return Willing(stock.pipeline, stock.preset, "willing")
+
+
+@pytest.mark.parametrize(
+    ("graphs", "asking"), [(OnTheCpu, CapturedAsking), (ForDrawingsOnly, EagerAsking)], ids=["both", "drawing only"]
+)
+def test_halves_join_to_the_eager_iteration_whichever_of_them_is_a_graph(
+    graphs: type[OnTheCpu],
+    asking: type,
+    willing: Willing,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("countgen.iteration.CapturedFunction", graphs)
     with torch.no_grad():
-        embeds = backbone.encode_prompt("five apples")
+        embeds = willing.encode_prompt("five apples")
+    question = Question(models.critics, TARGETS, CONFIRMING, "margin")
+    iteration = prepare(willing, embeds, [1, 2], question)
+    assert isinstance(iteration.drawing, CapturedDrawing)
+    assert isinstance(iteration.asking, asking)
+    assert ["operation not permitted" in message for message in caplog.messages] == [True] * (asking is EagerAsking)
+    eager = eager_iteration(willing, embeds, [1, 2], question)
+    kept = []
+    for seeds in ([1, 2], [3, 4]):
+        latents = willing.initial_latents(seeds)
+        images, verdict = iteration.look(latents)
+        expected_images, expected = eager.look(latents)
+        torch.testing.assert_close(images, expected_images)
+        torch.testing.assert_close(vars(verdict), vars(expected))
+        torch.testing.assert_close(iteration.gradient(), eager.gradient())
+        kept.append((images, verdict.loss))
+    # What was handed out earlier is still what it was.
+    images, loss = kept[0]
+    torch.testing.assert_close(images, eager.look(willing.initial_latents([1, 2]))[0])
+    assert not torch.equal(loss, kept[1][1])
+
+
+def test_a_capture_that_fails_leaves_no_graph_and_is_not_tried_again(willing: Willing, models: Models) -> None:
+    with torch.no_grad():
+        embeds = willing.encode_prompt("five apples")
     question = Question(models.critics, TARGETS, CONFIRMING, "margin")
     half = object()
-    backbone.captures.get("render", "an earlier batch", lambda: half)  # type: ignore[arg-type, return-value]
+    willing.captures.get("verdict", "an earlier batch", lambda: half)  # type: ignore[arg-type, return-value]
+    assert willing.captures
 
-    assert isinstance(prepare(backbone, embeds, [0], question), EagerIteration)
+    assert isinstance(prepare(willing, embeds, [0], question).drawing, EagerDrawing)
 
-    assert backbone.captures.refused is not None
-    assert "needs its inputs on a GPU" in backbone.captures.refused
-    anew = backbone.captures.get("render", "an earlier batch", lambda: object())  # type: ignore[arg-type, return-value]
-    assert anew is not half
+    assert not willing.captures
+    with pytest.raises(NotCapturedError, match="needs its inputs on a GPU"):
+        willing.captures.get("render", "another batch", lambda: half)  # type: ignore[arg-type, return-value]
+
+
+def test_a_batch_that_memory_did_not_do_for_leaves_smaller_ones_their_graphs() -> None:
+    captures = Captures()
+    tried = []
+
+    def capture(size: int) -> object:
+        tried.append(size)
+        if size > 2:
+            try:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            finally:
+                raise RuntimeError("the capture was invalidated")
+        return object()
+
+    for size in (8, 8, 2):
+        get = partial(captures.get, "render", size, lambda size=size: capture(size))  # type: ignore[arg-type, misc]
+        if size > 2:
+            with pytest.raises(NotCapturedError, match="CUDA out of memory"):
+                get()
+        else:
+            get()
+    assert tried == [8, 2]
+
+
+@pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap"])
+def test_one_picture_at_a_time_the_critics_say_the_same(name: str, models: Models) -> None:
+    question = Question((load_critic(name),), TARGETS, CONFIRMING, "margin")
+    with torch.no_grad():
+        embeds = models.backbone.encode_prompt("five apples")
+        images = models.backbone.render(models.backbone.initial_latents([1, 2, 3]), embeds)
+    together, one_by_one = EagerAsking(question), EagerAsking(question, one_by_one=True)
+    torch.testing.assert_close(vars(one_by_one.look(images)), vars(together.look(images)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one_by_one.gradient(), together.gradient(), atol=1e-5, rtol=1e-3)
 
 
 def test_one_graph_of_each_kind_is_kept() -> None:

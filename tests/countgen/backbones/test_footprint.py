@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from countgen import Models
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.fit_check import (
     GIB,
@@ -21,11 +22,15 @@ from countgen.backbones.fit_check import (
     check_weights,
     drawn_at_once,
     free_memory,
+    kept_by_critics,
     pictures_at_once,
     refuse_what_does_not_fit,
 )
 from countgen.backbones.footprint import ALIVE, Footprint, footprint
 from countgen.errors import DoesNotFitError, StoppedError
+from countgen.iteration import Question
+from countgen.prompts import Target
+from countgen.verdict import CONFIRMING, PLAIN
 
 NEED = Footprint(weights=5 * GIB, text_encoders=2 * GIB, kept=8 * GIB, kept_low=2 * GIB, drawn=GIB)
 NAMES = ["stable_diffusion", "stable_diffusion_xl", "pixart", "flux", "stable_diffusion_3", "sana"]
@@ -156,9 +161,27 @@ def test_weights_alone_are_checked_before_they_are_moved(backbone: Backbone) -> 
         check_weights(backbone, 1000)
 
 
-def test_a_cpu_is_not_asked(backbone: Backbone) -> None:
+def test_what_critics_keep_is_counted_without_keeping_it(backbone: Backbone, models: Models) -> None:
+    question = Question(models.critics, (Target("apple", 5),), CONFIRMING, "margin")
+    picture = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    networks = [value for critic in models.critics for value in vars(critic).values() if isinstance(value, nn.Module)]
+    really = kept_by(lambda: question.ask(picture), *networks)
+    assert kept_by_critics(backbone, question) == pytest.approx(really, rel=0.02)
+    plain = kept_by_critics(backbone, replace(question, views=PLAIN))
+    assert 2.5 * plain < kept_by_critics(backbone, question) < 4 * plain
+
+
+def test_a_critic_that_does_not_fit_is_refused_unless_it_may_look_at_one_picture_at_a_time() -> None:
+    need = replace(NEED, asking=9 * GIB, asking_low=3 * GIB)
+    with pytest.raises(DoesNotFitError, match=r"critics' 9.0 or with low memory 3.0.*memory=.low.* 11.0 GiB and does"):
+        refuse_what_does_not_fit(need, 12 * GIB, "fast")
+    refuse_what_does_not_fit(need, 12 * GIB, "low")
+
+
+def test_a_cpu_is_not_asked(backbone: Backbone, models: Models) -> None:
+    question = Question(models.critics, (Target("apple", 5),), CONFIRMING, "margin")
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
     assert free_memory(torch.device("cpu")) is None
-    check(backbone, embeds, 10**6)
+    check(backbone, embeds, 10**6, question)
     assert pictures_at_once(backbone, embeds, 10**6) == 10**6

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 import countgen
 from countgen import backbones
 from countgen.backbones import Backbone
-from countgen.iteration import EagerIteration, Question
+from countgen.iteration import Question, eager_iteration
 from countgen.models import no_larger
 from countgen.noise import NoiseSettings, optimize_noise, refine
 from countgen.prompts import Target
@@ -29,7 +29,7 @@ def test_low_memory_draws_the_same_picture_and_finds_the_same_gradient(name: str
         backbone = backbones.load(name, memory=memory)
         with torch.no_grad():
             embeds = backbone.encode_prompt(PROMPT)
-        iteration = EagerIteration(backbone, embeds, [3, 4], question)
+        iteration = eager_iteration(backbone, embeds, [3, 4], question)
         images, _ = iteration.look(backbone.initial_latents([3, 4]))
         found.append((images, iteration.gradient()))
         assert backbone.memory == memory
