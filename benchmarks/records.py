@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class Record:
         evaluations, seconds: spent on the image, without loading and judging.
         peak_bytes: of memory while it was drawn: the device's on CUDA, otherwise the process's; None if unknown.
         image, before: paths of the picture and of the untouched one, relative to the run folder; None when failed.
+        truncated: a text encoder did not read the prompt to its end, as the pipeline says; None where nothing was
+            drawn here, and in records that are older than this field.
     """
 
     schema: int
@@ -79,6 +81,10 @@ class Record:
     peak_bytes: int | None
     image: str | None
     before: str | None
+    truncated: bool | None = None
+
+
+_FIELDS = frozenset(field.name for field in fields(Record))
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
@@ -99,6 +105,16 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
     if not isinstance(settings, dict):
         raise RunFolderError(f"{path} is damaged: it holds no JSON object")
     return settings, read_records(Path(folder) / RECORDS)
+
+
+def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that two runs do not share.
+
+    A suite is what its digest says; it may be called by another path, from another working directory say.
+    """
+    names = [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]
+    suites = {Path(str(settings.get("suite"))).name for settings in (one, other)}
+    return [name for name in names if name != "suite" or len(suites) > 1]
 
 
 def read_records(path: Path) -> list[Record]:
@@ -160,25 +176,26 @@ def _to_document(record: Record) -> dict[str, Any]:
 
 
 def from_document(document: dict[str, Any]) -> Record:
-    """A record from what JSON holds of it.
+    """A record from what JSON holds of it, which becomes the record's own.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: something else.
     """
     if document["schema"] != SCHEMA:
         raise ValueError(f"it has schema {document['schema']}")
-    return Record(
-        **document
-        | {
-            "targets": _targets(tuple(document["targets"].items())),
-            "critics": tuple(document["critics"]),
-            "judges": tuple(document["judges"]),
-            "critic_counts": tuple(document["critic_counts"]),
-            "judge_counts": {judge: tuple(counts) for judge, counts in document["judge_counts"].items()},
-            "boxes": {judge: tuple(map(tuple, boxes)) for judge, boxes in document["boxes"].items()},
-            "trace": tuple(map(tuple, document["trace"])),
-        }
-    )
+    document.setdefault("truncated", None)
+    if document.keys() != _FIELDS:
+        raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")
+    document["targets"] = _targets(tuple(document["targets"].items()))
+    for name in ("critics", "judges", "critic_counts"):
+        document[name] = tuple(document[name])
+    document["judge_counts"] = {judge: tuple(counts) for judge, counts in document["judge_counts"].items()}
+    document["boxes"] = {judge: tuple(map(tuple, boxes)) for judge, boxes in document["boxes"].items()}
+    document["trace"] = tuple(map(tuple, document["trace"]))
+    # Its __init__ would set each field of a frozen class on its own, for as long as all of the above.
+    record = object.__new__(Record)
+    object.__setattr__(record, "__dict__", document)
+    return record
 
 
 @lru_cache(maxsize=1024)

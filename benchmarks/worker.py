@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,7 @@ class Worker:
         self.backbone = backbone
         diffusers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
         self.models = countgen.load(
             backbone, critics=settings.critics, judge=settings.judges[0], device=settings.device
         )
@@ -71,6 +73,7 @@ class Worker:
         for critic in others:
             self._refuse_relatives(critic)
         self.judges = dict(zip(settings.judges, (self.models.judge, *others), strict=True))
+        self._truncations = truncations_of(self.models.backbone.pipeline)
         self._warm: set[str] = set()
 
     def _refuse_relatives(self, judging: Critic) -> None:
@@ -100,10 +103,12 @@ class Worker:
         run = self._run(case)
         device = torch.device(self.settings.device)
         forget_peak(device)
+        self._truncations.seen = False
         bests: list[Step] = []
         for _ in run:
             if run.best is not None and (not bests or run.best is not bests[-1]):
                 bests.append(run.best)
+        truncated = self._truncations.seen
         peak = peak_bytes(device)
         result = run.result()
         wanted = tuple(target.target_count for target in targets)
@@ -129,6 +134,7 @@ class Worker:
             peak_bytes=peak,
             image=f"{IMAGES}/{case.key}.png",
             before=f"{IMAGES}/{case.key}.png" if untouched else f"{IMAGES}/{case.key}-before.png",
+            truncated=truncated,
         )
         before = None if untouched else to_pil(result.before)
         return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
@@ -155,6 +161,33 @@ class Worker:
             for step in run:
                 if step.phase == "refine" or step.evaluations >= WARM_UP_EVALUATIONS:
                     break
+
+
+class Truncations(logging.Filter):
+    """Keeps a pipeline from warning of every prompt that its text encoders do not read to the end, and notes it.
+
+    Attributes:
+        seen: a prompt was cut since somebody set this to False.
+    """
+
+    seen = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message is about something else."""
+        cut = "truncated" in record.getMessage()
+        self.seen |= cut
+        return not cut
+
+
+_TRUNCATIONS = Truncations()
+
+
+def truncations_of(pipeline: Any) -> Truncations:
+    """What hears a stock pipeline's warnings from now on, its only way to say that it cut a prompt."""
+    logger = logging.getLogger(type(pipeline).__module__)
+    logger.setLevel(logging.WARNING)
+    logger.addFilter(_TRUNCATIONS)
+    return _TRUNCATIONS
 
 
 def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
