@@ -24,6 +24,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from benchmarks.as_module import run_module
 from benchmarks.judging import judge
 from benchmarks.plan import Case, RunSettings, code_version
 from benchmarks.progress import shown
@@ -32,10 +33,10 @@ from benchmarks.run_folder import RunFolder
 from benchmarks.suites import Prompt, load
 from benchmarks.worker import IMAGES, Outcome, failed
 from countgen import miniature
-from countgen.models import load_critic
+from countgen.models import check_detector, load_critic
 from countgen.prompts import Target
 from critics import Critic
-from critics.base import to_batch
+from critics.requests import to_batch
 
 _READERS = {".png": PngImageFile, ".jpg": JpegImageFile, ".jpeg": JpegImageFile, ".webp": WebPImageFile}
 """Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and installs them."""
@@ -47,6 +48,10 @@ class GivenPictures(RunSettings):
     def __post_init__(self) -> None:
         if not self.judges or len(set(self.judges)) < len(self.judges):
             raise ValueError(f"name at least one judge, and each once; got {', '.join(self.judges) or 'none'}")
+        for name in self.judges:
+            check_detector(name)
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,9 @@ def _seconds(prompt: Prompt, where: str) -> float:
     return seconds
 
 
-def settings_of(path: str | Path, given: Sequence[Given], judges: Sequence[str], device: str) -> GivenPictures:
+def settings_of(
+    path: str | Path, given: Sequence[Given], judges: Sequence[str], device: str, threads: int
+) -> GivenPictures:
     """Settings that make sure that a run folder holds one list, judged in one way."""
     cases = [one.case for one in given]
     return GivenPictures(
@@ -125,13 +132,14 @@ def settings_of(path: str | Path, given: Sequence[Given], judges: Sequence[str],
         seeds_per_prompt=1,
         shard="1/1",
         device=device,
-        threads=torch.get_num_threads(),
+        threads=threads,
         code=code_version(),
     )
 
 
 def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]:
     """Judge one picture after the other; one that cannot be read or judged becomes a failed record."""
+    torch.set_num_threads(settings.threads)
     judges = {name: load_critic(name, settings.device) for name in settings.judges}
     for one in given:
         try:
@@ -181,13 +189,8 @@ def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 1 if a picture could not be read."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.judge_pictures",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for on the command line."""
     parser.add_argument("list", type=Path, metavar="LIST", help="prompts with their pictures")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
     parser.add_argument(
@@ -195,27 +198,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--method", default="given", metavar="NAME", help="where the list says none (%(default)s)")
     parser.add_argument("--backbone", default="unknown", metavar="NAME", help="what drew them (%(default)s)")
+    parser.add_argument("--retry-failed", action="store_true", help="judge again what failed earlier")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge the pictures that the command line names; 1 if one could not be read or judged.
+
+    Raises:
+        ValueError, OSError: bad input, or a folder that cannot be used.
+    """
     judges = options.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
-    try:
-        given = read_list(options.list, judges, options.method, options.backbone)
-        settings = settings_of(options.list, given, judges, options.device)
-        with RunFolder(options.out, settings) as kept:
-            left = [one for one in given if one.case.key not in kept.records]
-            found = shown(
-                outcomes(left, settings), len(given), len(given) - len(left), lambda one: one.record.status == "failed"
-            )
-            for outcome in found:
-                kept.keep(outcome)
-            unread = sum(kept.records[one.case.key].status == "failed" for one in given)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, f"{parser.prog}: interrupted; the same command goes on\n")
+    given = read_list(options.list, judges, options.method, options.backbone)
+    settings = settings_of(options.list, given, judges, options.device, options.threads)
+    with RunFolder(options.out, settings) as kept:
+        earlier = {key for key, record in kept.records.items() if record.status == "done" or not options.retry_failed}
+        left = [one for one in given if one.case.key not in earlier]
+        found = shown(
+            outcomes(left, settings), len(given), len(given) - len(left), lambda one: one.record.status == "failed"
+        )
+        for outcome in found:
+            kept.keep(outcome)
+        unread = sum(kept.records[one.case.key].status == "failed" for one in given)
     print(f"{len(given) - unread} of {len(given)} pictures are judged in {options.out}")
+    if unread:
+        print(f"{unread} failed, their records say why; --retry-failed judges them again")
     print(f"results: countgen report {options.out}")
     return 1 if unread else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return run_module("benchmarks.judge_pictures", __doc__, add_arguments, run, arguments)
 
 
 if __name__ == "__main__":

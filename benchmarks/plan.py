@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -12,11 +13,13 @@ import countgen
 from benchmarks.refinements import REFINEMENTS
 from benchmarks.suites import Prompt, load
 from countgen.backbones.registry import find
-from countgen.methods import METHODS
+from countgen.methods import METHODS, NEEDS_TOKEN
 from countgen.miniature import FOLDER as MINIATURE
+from countgen.models import check_detector
 from countgen.step import Budget
 from countgen.token_file import SUFFIX
 from countgen.token_library import FOLDER as TOKENS
+from countgen.token_library import available_tokens
 
 _SELECTION = ("suite", "suite_sha256", "limit", "methods", "backbones", "first_seed", "seeds_per_prompt", "shard")
 """Settings that say which cases there are; all others decide what each looks like, and are part of its key."""
@@ -80,6 +83,15 @@ class RunSettings:
         for method in self.methods:
             if method not in methods():
                 raise ValueError(f"unknown method {method!r}; available: {', '.join(methods())}")
+        for detector in (*self.critics, *self.judges):
+            check_detector(detector)
+        for backbone in self.backbones:
+            for method in self.methods:
+                if method in NEEDS_TOKEN and not available_tokens(backbone):
+                    raise ValueError(
+                        f"no count token is shipped for {backbone}, so the method {method!r} can draw nothing with it; "
+                        "leave one of the two out"
+                    )
         for judge in self.judges:
             if judge in self.critics:
                 raise ValueError(f"{judge!r} is critic and judge; a judge must be a detector that nothing optimises")
@@ -131,9 +143,33 @@ def suite_digest(suite: str) -> str:
 def cases(settings: RunSettings) -> list[Case]:
     """All images of a run, or of its shard, each once, in the order in which they are drawn.
 
+    Where a method needs a count token and none is shipped for what the prompt asks, there is no case: a picture that
+    cannot be drawn says nothing about the method. `left_out` has these.
+
     Raises:
         ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
     """
+    shipped = _shipped(settings)
+    return [case for case in _asked(settings) if _has_its_token(case, shipped)]
+
+
+def left_out(settings: RunSettings) -> list[Case]:
+    """What `cases` leaves out because no count token is shipped for it."""
+    shipped = _shipped(settings)
+    return [case for case in _asked(settings) if not _has_its_token(case, shipped)]
+
+
+def _shipped(settings: RunSettings) -> dict[str, frozenset[str]]:
+    return {backbone: frozenset(available_tokens(backbone)) for backbone in settings.backbones}
+
+
+def _has_its_token(case: Case, shipped: Mapping[str, frozenset[str]]) -> bool:
+    if case.method not in NEEDS_TOKEN:
+        return True
+    return len(case.prompt.targets) == 1 and token_name(case.prompt) in shipped[case.backbone]
+
+
+def _asked(settings: RunSettings) -> list[Case]:
     if suite_digest(settings.suite) != settings.suite_sha256:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
     determining = _digest({name: value for name, value in asdict(settings).items() if name not in _SELECTION})

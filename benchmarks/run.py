@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.as_module import run_module
+from countgen.errors import CountGenError
 
 if TYPE_CHECKING:
     from benchmarks.engines import Engine
@@ -23,6 +27,13 @@ if TYPE_CHECKING:
 ENGINES = ("local", "ray")
 DEFAULT_METHODS = "plain,search,noise,auto"
 DEFAULT_MAX_EVALUATIONS = 100
+MOST_ALIKE = 20
+"""Images that may fail in a process one after the other for one reason, before the run stops."""
+_SHOWN_REASONS = 3
+
+
+class EverythingFailsError(CountGenError, ValueError):
+    """A run that fails at every image."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,16 @@ class Summary:
         total: images of the run.
         done, failed: of these.
         earlier: were there before.
+        left_out: that no count token is shipped for; they are no images of the run.
+        reasons: how many failed of each, the commonest first.
     """
 
     total: int
     done: int
     failed: int
     earlier: int
+    left_out: int
+    reasons: dict[str, int]
 
 
 def evaluate(
@@ -55,9 +70,10 @@ def evaluate(
 
     Raises:
         RunFolderError: the folder is in use, damaged, or of other settings.
+        EverythingFailsError: image after image failed for one reason.
         OSError: it cannot be written; what is finished is kept.
     """
-    from benchmarks.plan import cases
+    from benchmarks.plan import cases, left_out
     from benchmarks.progress import shown
     from benchmarks.run_folder import RunFolder
 
@@ -68,11 +84,39 @@ def evaluate(
         outcomes = engine(left, settings)
         if not quiet:
             outcomes = shown(outcomes, len(everything), len(everything) - len(left), _has_failed)
+        latest: dict[int, tuple[str | None, int]] = {}
         for outcome in outcomes:
             kept.keep(outcome)
-        statuses = [kept.records[case.key].status for case in everything]
-    done = statuses.count("done")
-    return Summary(len(everything), done, len(statuses) - done, len(everything) - len(left))
+            _refuse_to_fail_on(outcome, latest)
+        records = [kept.records[case.key] for case in everything]
+    reasons = Counter(record.error or "unknown" for record in records if record.status == "failed")
+    return Summary(
+        total=len(records),
+        done=len(records) - reasons.total(),
+        failed=reasons.total(),
+        earlier=len(everything) - len(left),
+        left_out=len(left_out(settings)),
+        reasons=dict(reasons.most_common()),
+    )
+
+
+def _refuse_to_fail_on(outcome: Outcome, latest: dict[int, tuple[str | None, int]]) -> None:
+    """Stop where a process fails again and again for one reason: its device is lost, say, and so is all that follows.
+
+    Args:
+        outcome: what came last.
+        latest: each process's error, and how often in a row; updated.
+    """
+    error = outcome.record.error
+    before, times = latest.get(outcome.process, (None, 0))
+    times = times + 1 if error == before else 1
+    latest[outcome.process] = error, times
+    if error is not None and times == MOST_ALIKE:
+        raise EverythingFailsError(
+            f"stopped, because {MOST_ALIKE} images failed one after the other for the same reason: {error}; what is "
+            "finished is kept. Mend that and give the same command with --retry-failed, or without it to go on with "
+            "the others"
+        )
 
 
 def _has_failed(outcome: Outcome) -> bool:
@@ -161,8 +205,12 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"run": str(options.out), **asdict(summary)}))
         return 1 if summary.failed else 0
     print(f"{summary.done} of {summary.total} images are in {options.out}, {summary.earlier} were there before")
+    if summary.left_out:
+        print(f"{summary.left_out} more are no part of the run: no count token is shipped for what they ask")
     if summary.failed:
         print(f"{summary.failed} failed, their records say why; --retry-failed draws them again")
+        for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:
+            print(f"  {times} x {reason}")
     print(f"results: countgen report {options.out}")
     return 1 if summary.failed else 0
 
@@ -187,17 +235,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, f"{parser.prog}: interrupted; the same command goes on\n")
+    return run_module("benchmarks.run", __doc__, add_arguments, run, arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plan import RunSettings
-from benchmarks.records import RECORDS, SETTINGS, RecordFile, RecordWriteError, RunFolderError, read_records
+from benchmarks.records import (
+    RECORDS,
+    SETTINGS,
+    RecordFile,
+    RecordWriteError,
+    RunFolderError,
+    differing_settings,
+    read_records,
+)
 from benchmarks.worker import IMAGES, Outcome
 from countgen.images import check_writable, save_png
 
@@ -75,8 +83,7 @@ class RunFolder:
             theirs = _read_settings(path)
             differing = [
                 f"{name} (there {theirs.get(name)!r}, now {mine.get(name)!r})"
-                for name in dict.fromkeys((*mine, *theirs))
-                if theirs.get(name) != mine.get(name)
+                for name in differing_settings(mine, theirs)
             ]
             if differing:
                 raise RunFolderError(

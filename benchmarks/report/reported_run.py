@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.labels import read_labels
 from benchmarks.metrics import with_labels
-from benchmarks.records import Record, read_run
+from benchmarks.records import Record, differing_settings, read_run
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
     where: dict[str, Path] = {}
     for folder in map(Path, folders):
         mine, found = read_run(folder)
-        differing = [name for name in mine if settings and name != "shard" and mine[name] != settings.get(name)]
+        differing = [name for name in differing_settings(settings or mine, mine) if name != "shard"]
         if differing:
             raise ValueError(
                 f"{folders[0]} and {folder} are no shards of one run: {', '.join(differing)} differ; "

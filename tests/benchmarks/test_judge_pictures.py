@@ -77,6 +77,25 @@ def test_a_picture_that_cannot_be_read_fails_alone(listed: Path) -> None:
     assert "not a PNG file" in (records[0].error or "")
 
 
+def test_failed_pictures_are_judged_again_on_request_only(listed: Path) -> None:
+    (listed.parent / "pictures/0.png").write_bytes(b"no picture")
+    for retry, lines in (((), 3), ((), 3), (("--retry-failed",), 4)):
+        assert command(listed, *retry) == 1
+        assert len((listed.parent / "run" / "records.jsonl").read_bytes().splitlines()) == lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["--judge", "nosuch"], "unknown detector 'nosuch'"), (["--threads", "0"], "threads")]
+)
+def test_bad_settings_are_refused_before_anything_is_written(
+    listed: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit):
+        command(listed, *arguments)
+    assert said in capsys.readouterr().err
+    assert not (listed.parent / "run").exists()
+
+
 def test_a_jpeg_and_a_picture_with_transparency_are_read(listed: Path) -> None:
     with PngImageFile(listed.parent / "pictures/0.png") as picture:
         picture.convert("RGBA").save(listed.parent / "pictures/1.png")

@@ -14,13 +14,14 @@ import torch
 from app.cli import main
 from benchmarks import run as command
 from benchmarks.judging import judge
-from benchmarks.plan import Case, RunSettings, cases, methods, suite_digest
+from benchmarks.plan import Case, RunSettings, cases, left_out, methods, suite_digest
 from benchmarks.progress import shown
 from benchmarks.records import read_run, table
 from benchmarks.reliability import settings
 from benchmarks.run import evaluate
-from benchmarks.worker import Outcome, Worker
-from countgen import Models
+from benchmarks.suites import Prompt
+from benchmarks.worker import Outcome, Worker, failed
+from countgen import CountGenError, Models, Target
 from countgen.images import read_recipe
 from countgen.miniature import FOLDER
 from critics.density import build
@@ -150,10 +151,64 @@ def test_failed_cases_are_retried_on_request_only(asked: RunSettings, worker: Wo
     assert len(read_run(tmp_path)[1]) == 3
 
 
-def test_a_method_without_its_token_fails_clearly(asked: RunSettings, worker: Worker) -> None:
-    settings = replace(asked, methods=("token",))
-    errors = [str(worker.attempt(case).record.error) for case in cases(settings)]
-    assert "one kind of object" in errors[1]
+def test_token_methods_draw_with_the_shipped_tokens(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
+    settings = replace(asked, methods=("token", "token+noise"), limit=1)
+    assert evaluate(settings, tmp_path, Engine(worker), quiet=True).done == 2
+    plain, refined = read_run(tmp_path)[1]
+    assert (plain.method, plain.evaluations) == ("token", 1)
+    assert 1 < refined.evaluations <= 6
+    for record in (plain, refined):
+        assert read_recipe(tmp_path / str(record.image))["token"]["placeholder_token"] == "<count-2>"
+        assert record.image != record.before
+
+
+def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: Path) -> None:
+    path = tmp_path / "many.txt"
+    path.write_text("two apples\nthree cats and two dogs\ntwelve apples\n")
+    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain", "token"))
+    assert [(case.method, case.prompt.prompt) for case in cases(mine) if case.method == "token"] == [
+        ("token", "two apples")
+    ]
+    assert [case.prompt.prompt for case in left_out(mine)] == ["three cats and two dogs", "twelve apples"]
+    parts = [replace(mine, shard=f"{k}/2") for k in (1, 2)]
+    assert sum(len(left_out(part)) for part in parts) == 2
+    assert sum(len(cases(part)) for part in parts) == 4
+
+
+def test_no_image_costs_more_evaluations_than_it_may(finished: Path) -> None:
+    _, records = read_run(finished)
+    assert {record.evaluations for record in records if record.method in ("search", "noise")} <= set(range(7))
+
+
+def test_a_prompt_that_an_encoder_cuts_is_marked(asked: RunSettings, worker: Worker, finished: Path) -> None:
+    assert {record.truncated for record in read_run(finished)[1] if record.method == "plain"} == {False, None}
+    long = "two apples, " + "one beside the other, " * 8
+    prompt = Prompt(long, (Target("apple", 2),), "mine")
+    outcome = worker.attempt(Case("0" * 32, prompt, 1, "miniature", "plain"))
+    assert outcome.record.truncated
+
+
+def test_a_run_whose_every_image_fails_alike_stops_and_keeps_what_it_has(asked: RunSettings, tmp_path: Path) -> None:
+    mine = replace(asked, suite="t2icountbench-miniature", suite_sha256=suite_digest("t2icountbench-miniature"))
+    lost = RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def broken(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
+        return (failed(case, settings, lost) for case in cases)
+
+    with pytest.raises(CountGenError, match="20 images failed one after the other for the same reason: RuntimeError"):
+        evaluate(mine, tmp_path, broken, quiet=True)
+    assert len(read_run(tmp_path)[1]) == 20
+
+    def flickering(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
+        for number, case in enumerate(cases):
+            yield failed(case, settings, RuntimeError(f"{number // 19}"))
+
+    small = replace(mine, limit=10)
+    assert evaluate(small, tmp_path / "other", flickering, quiet=True).reasons == {
+        "RuntimeError: 0": 19,
+        "RuntimeError: 1": 19,
+        "RuntimeError: 2": 2,
+    }
 
 
 def test_keys_name_what_decides_the_result(asked: RunSettings) -> None:
@@ -231,6 +286,9 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
         ({"critics": ("miniature-yolo",) * 2}, "at least one critic, and each once"),
         ({"critics": ()}, "name critics and judges"),
         ({"judges": ("miniature-yolo",)}, "critic and judge"),
+        ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
+        ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
+        ({"methods": ("plain", "token"), "backbones": ("miniature-pixart",)}, "no count token is shipped"),
         ({"max_evaluations": None}, "budget"),
         ({"max_evaluations": 0}, "max_evaluations must be above 0"),
         ({"limit": 0}, "limit must be at least 1"),
@@ -298,8 +356,22 @@ def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "max_evaluations (there 100, now 3)" in capsys.readouterr().err
     assert main([*arguments, "--device", "toaster"]) == 2
     assert "no device 'toaster' here" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path / "new"), "--judge", "nosuch"]) == 2
+    assert "unknown detector 'nosuch'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
     assert sorted(os.listdir(tmp_path / "run")) == ["images", "lock", "records.jsonl", "settings.json"]
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["suite"] == str(prompts)
+
+
+def test_eval_says_why_images_failed_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = tmp_path / "odd.txt"
+    prompts.write_text("two apples\nfour unicorns\nthirteen cats\n")
+    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,token", "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--max-evaluations", "2", "--quiet", "--device", "cpu"]) == 1
+    said = capsys.readouterr().out
+    assert "3 of 5 images" in said
+    assert "1 more are no part of the run" in said
+    assert re.search(r"^  2 x ValueError: .*unicorn", said, re.MULTILINE)
 
 
 def test_bad_input_of_the_module_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

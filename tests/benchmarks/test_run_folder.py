@@ -86,6 +86,18 @@ def test_changed_settings_are_refused_by_name(tmp_path: Path, asked: RunSettings
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_a_suite_is_known_by_its_content_not_by_the_path_to_it(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, replace(asked, suite="prompts/mine.csv")) as folder:
+        folder.keep(outcome(1))
+    with RunFolder(tmp_path, replace(asked, suite="/home/anna/prompts/mine.csv")):
+        pass
+    with (
+        pytest.raises(RunFolderError, match=r"suite \(there 'prompts/mine.csv', now 'other.csv'\)"),
+        RunFolder(tmp_path, replace(asked, suite="other.csv")),
+    ):
+        pass
+
+
 def test_a_folder_without_results_takes_new_settings(tmp_path: Path, asked: RunSettings) -> None:
     with RunFolder(tmp_path, asked):
         pass
