@@ -22,7 +22,7 @@ _COLOURS = frozenset(
     "black white red green blue yellow orange purple pink brown grey gray gold silver beige cyan magenta striped "
     "spotted big small tiny large huge old young cute fluffy shiny".split()
 )
-_DETERMINERS = frozenset(("a", "an", "the", "some", "no"))
+_DETERMINERS = frozenset(("a", "an", "another", "the", "some", "no"))
 # Nouns that look like participles; every other "-ing" or "-ed" before a preposition describes the noun before it.
 _NOT_PARTICIPLES = frozenset(
     "bed biped building ceiling drawing dressing duckling dumpling earring gosling herring king moped painting pudding "
@@ -66,9 +66,11 @@ def _ends_before(words: Sequence[str], start: int, at: int, count: int) -> bool:
         return True
     if not before or before in SEPARATORS:
         return False
+    if word in _DETERMINERS:  # "a cat chasing a dog": the dog is another phrase's
+        return True
     if count > 1 and can_be_plural(before):
         return not can_be_plural(word)
-    loose = not following or following in SEPARATORS or following in PREPOSITIONS
+    loose = not following or following in SEPARATORS or following in PREPOSITIONS or following in _DETERMINERS
     return word.endswith(("ing", "ed")) and len(word) > 4 and loose and word not in _NOT_PARTICIPLES
 
 

@@ -13,7 +13,7 @@ _VALUES = {word: value for value, word in enumerate(_UNITS)} | {
     word: 10 * value for value, word in enumerate(_TENS, start=2)
 }
 _POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_GROUPS = {"dozen": 12, "dozens": 12, "couple": 2, "couples": 2, "pair": 2, "pairs": 2, "score": 20, **_POWERS}
+GROUPS = {"dozen": 12, "dozens": 12, "couple": 2, "couples": 2, "pair": 2, "pairs": 2, "score": 20, **_POWERS}
 
 
 def value_of(word: str) -> int | None:
@@ -50,7 +50,7 @@ def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | Non
     at = start
     if words[at : at + 3] == ["half", "a", "dozen"]:
         return 6, _after_of(words, at + 3), False
-    article = words[at] in ("a", "an") and at + 1 < len(words) and words[at + 1] in _GROUPS
+    article = words[at] in ("a", "an") and at + 1 < len(words) and words[at + 1] in GROUPS
     value = 1 if article else value_of(words[at])
     if value is None:
         return None
@@ -59,9 +59,9 @@ def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | Non
         value += _VALUES[words[at]]  # "twenty one", written without a hyphen
         at += 1
     group = words[at] if at < len(words) else ""
-    if group not in _GROUPS:
+    if group not in GROUPS:
         return value, at, False
-    value, at = value * _GROUPS[group], at + 1
+    value, at = value * GROUPS[group], at + 1
     while at < len(words) and words[at] in _POWERS:  # "a hundred thousand"
         group = words[at]
         value, at = value * _POWERS[group], at + 1

@@ -3,12 +3,14 @@
 The rules, in the order they are applied:
 
 - A number in words, in digits or as the placeholder of a count token ("<count-7>") starts a target; the noun phrase
-  behind it names the object. "a" and "an" count one, at the start and after "and" or a comma.
+  behind it names the object. "a" and "an" count one, at the start and after "and" or a comma; "another" counts one
+  more wherever it stands.
 - The noun phrase ends at its plural, at a preposition or at "and". What follows ("on a table", "with a red hat") is
   scenery; only a number stands out there ("three cats on two chairs").
 - The object is the longest ending of the phrase that the critic knows, under its own name or a synonym of it,
   otherwise its last word.
-- Whatever has no reading or more than one ("a few apples", "2 or 3 apples") is an error that says how to put it.
+- Whatever has no reading or more than one ("a few apples", "2 or 3 apples", "not seven apples", "twice two apples")
+  is an error that says how to put it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 
 from countgen.errors import PromptError
 from countgen.noun_phrase import MEDIUMS, PREPOSITIONS, SEPARATORS, read_noun_phrase
-from countgen.number_words import read_number
+from countgen.number_words import GROUPS, read_number
 from countgen.placeholders import spelled_out
 from critics.vocabulary import PLURAL_ONLY, can_be_plural, singular, spellings
 
@@ -41,12 +43,17 @@ _VAGUE = frozenset(
 )
 _HEDGES = frozenset("about around approximately roughly nearly almost over under between from".split())
 _HEDGE_PAIRS = frozenset(("at least", "at most", "up to", "more than", "less than", "fewer than"))
+_NEGATIONS = frozenset("not never don't don’t without except excluding instead rather".split())
+_BEHIND_NEGATIONS = _SKIPPED | frozenset("more less fewer than at least most up to of for".split())
+"""What may stand between a negation and the number it denies: "not more than seven apples"."""
+_MULTIPLIERS = frozenset(("twice", "thrice", "double", "triple"))
 _COLLECTIVES = frozenset(
     "group bunch row set collection pile stack line flock herd pack crowd total number circle".split()
 )
 _WORD = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|[-+−]?\d[\w./⁄+–~-]*|[^\W\d][\w'’-]*|[,;:&+.!?()/–—~-]")
 _ODD_NUMBER = re.compile(r"[-+−]?\d+([-./⁄+–~]\d*)+|[-+−]\d+")
-_OVERRIDE = 'say it with targets_from("apple=7"), on the command line --count apple=7'
+OVERRIDE = 'say it with targets_from("apple=7"), on the command line --count apple=7'
+"""The way around a prompt that says no number."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +161,19 @@ class _Reader:
                 continue
             if opening and not self.scenery and not tag:
                 self._refuse_vague(at)
+            self._refuse_arithmetic(at)
             number = read_number(self.words, at)
-            if number is not None:
+            if word == "another" and number is None and not (following and read_number(self.words, at + 1)):
+                at, opening = self._read_target(at, (1, at + 1, False), article=True), False
+            elif number is not None:
                 at, opening = self._read_target(at, number), False
             elif opening and word in _ARTICLES and following in _COLLECTIVES:
                 at += 3 if self.words[at + 2 : at + 3] == ["of"] else 2
             elif opening and word in _ARTICLES:
                 at, opening = self._read_target(at, (1, at + 1, False), article=True), False
-            elif opening and word in _SKIPPED:
+            elif word == "without" and following in _ARTICLES:
+                at, opening, self.scenery = at + 2, False, True  # "without a dog" shows none
+            elif opening and (word in _SKIPPED or word == "another"):
                 at += 1
             else:
                 if _ODD_NUMBER.fullmatch(word):
@@ -172,7 +184,7 @@ class _Reader:
                 self.scenery = self.scenery or word in PREPOSITIONS
                 at, opening = at + 1, False
         if not self.counts:
-            self._fail(f"it says no number; write for example 'seven apples', or {_OVERRIDE}")
+            self._fail(f"it says no number; write for example 'seven apples', or {OVERRIDE}")
         if uncounted:
             self._fail(f"{uncounted!r} has no number")
         return self.counts
@@ -184,6 +196,8 @@ class _Reader:
         said = " ".join(self.words[start:at])
         if following[0] == "or" or (following[0] in ("to", "-", "–", "—", "~", "/") and read_number(following, 1)):
             self._fail(f"{said!r} has several readings; give one number")
+        if following[0] in GROUPS or (following[0] in ("times", "x") and following[1] and read_number(following, 1)):
+            self._fail(f"'{said} {following[0]}' is arithmetic; give the number it comes to")
         if following[0] and not article and read_number(following, 0):
             self._fail(f"two numbers stand together: {said!r} and {following[0]!r}")
         name, end = read_noun_phrase(self.words, at, count, self.known)
@@ -192,7 +206,8 @@ class _Reader:
         if article and name in MEDIUMS:
             return end
         is_known = self.known is not None and singular(name) in self.known
-        if self.scenery and not is_known and (article or self.known is not None):
+        one_more = said == "another" and name in self.counts
+        if self.scenery and not (is_known or one_more) and (article or self.known is not None):
             return end
         if count == 0:
             self._fail(f"no {name} is a count of zero; the smallest target is 1")
@@ -212,6 +227,17 @@ class _Reader:
             self._fail(f"'{first} {second}' is below zero; the smallest target is 1")
         if first == "no":
             self._fail(f"'no {second}' is a count of zero; the smallest target is 1")
+
+    def _refuse_arithmetic(self, at: int) -> None:
+        """Numbers that are denied or multiplied: "not seven apples", "twice seven apples"."""
+        word, behind = self.words[at], at + 1
+        if word in _NEGATIONS:
+            while behind < len(self.words) and self.words[behind] in _BEHIND_NEGATIONS:
+                behind += 1
+        elif word not in _MULTIPLIERS:
+            return
+        if behind < len(self.words) and read_number(self.words, behind):
+            self._fail(f"'{' '.join(self.words[at : behind + 1])}' says no one number; say how many there shall be")
 
     def _fail(self, reason: str) -> None:
         raise PromptError(f"cannot read a count from {self.prompt!r}: {reason}")
