@@ -116,6 +116,7 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
 
     arms = _arms(records)
     curves = {name: compute_curve(mine, axis) for name, mine in arms.items()}
+    several = len({curve.images for curve in curves.values()}) > 1  # a token method lacks the counts without a token
     spent = [r.evaluations if axis == "evaluations" else r.seconds for r in records]
     positive = [float(budget) for curve in curves.values() for budget in curve.budgets if budget > 0]
     first, last = min(positive, default=1.0), max([*positive, *spent], default=1.0)
@@ -127,7 +128,8 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
             # From the first budget that any method can use to the last, so that the lines compare at every point.
             budgets = [first / 1.15, *(float(b) for b in curve.budgets if b > 0), last]
             shares = [100 * curve.at(budget) for budget in budgets]
-            axes.step(budgets, shares, where="post", lw=2, label=f"{name}  {shares[-1]:.0f} %", **_look(index))
+            of = f" of {curve.images}" if several else ""
+            axes.step(budgets, shares, where="post", lw=2, label=f"{name}  {shares[-1]:.0f} %{of}", **_look(index))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

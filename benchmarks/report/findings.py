@@ -66,6 +66,7 @@ class MethodFindings:
         confidence: mean of the first judge's; NaN where it has none.
         confidence_ratio: to the plain images of the same cases; NaN without them.
         confidence_change: the paired difference to the plain images.
+        truncated: images whose prompt a text encoder did not read to its end; None where no record says.
         quality: by CLIP; None where no model was given.
     """
 
@@ -81,6 +82,7 @@ class MethodFindings:
     confidence: float
     confidence_ratio: float
     confidence_change: Difference
+    truncated: int | None
     quality: Quality | None
 
 
@@ -109,8 +111,8 @@ class Section:
         judges: who counted; the first decides, the critic's first one comes last of the detectors, then people.
         steered: those of them that steered the images.
         methods: in the order of the run.
-        versus: every method against the baseline.
-        against: every method against itself in another run; empty where there is none.
+        versus: every method against the baseline, by every judge that steered nothing; by the first one in any case.
+        against: every method against itself in another run, likewise; empty where there is none.
         agreements: by two judges' names.
         failures: how many images failed, by reason.
     """
@@ -120,8 +122,8 @@ class Section:
     judges: tuple[str, ...]
     steered: tuple[str, ...]
     methods: tuple[MethodFindings, ...]
-    versus: tuple[Versus, ...]
-    against: tuple[Versus, ...]
+    versus: dict[str, tuple[Versus, ...]]
+    against: dict[str, tuple[Versus, ...]]
     agreements: dict[tuple[str, str], Agreement]
     failures: dict[str, int]
 
@@ -179,21 +181,25 @@ def _section(
     same = [
         (name, f"{name} in {other.name}", arms[name], away[name]) for name in arms if other is not None and name in away
     ]
+    steering = tuple(judge for judge in judges if any(steered(record, judge) for record in records))
+    independent = [judge for judge in judges if judge == judges[0] or judge not in steering]
     return Section(
         suite=records[0].suite,
         backbone=records[0].backbone,
         judges=judges,
-        steered=tuple(judge for judge in judges if any(steered(record, judge) for record in records)),
+        steered=steering,
         methods=tuple(_method(run, name, mine, arms.get("plain", []), judges, clip) for name, mine in arms.items()),
-        versus=_versus(rivals, judges[0]),
-        against=_versus(same, judges[0]),
+        versus={judge: found for judge in independent if (found := _versus(rivals, judge))},
+        against={judge: found for judge in independent if (found := _versus(same, judge))},
         agreements={(a, b): found for a, b in combinations(judges, 2) if (found := agreement(records, a, b)).counts},
         failures=dict(Counter(record.error or "unknown" for record in records if record.status == "failed")),
     )
 
 
 def _versus(rivals: Sequence[tuple[str, str, list[Record], list[Record]]], judge: str) -> tuple[Versus, ...]:
-    found = [(name, opponent, compare(mine, other, judge)) for name, opponent, mine, other in rivals]
+    """Those that the judge has any case of."""
+    compared = [(name, opponent, compare(mine, other, judge)) for name, opponent, mine, other in rivals]
+    found = [one for one in compared if one[2].duel.cases]
     adjusted = holm([comparison.duel.p_value for _, _, comparison in found])
     return tuple(Versus(*one, p) for one, p in zip(found, adjusted, strict=True))
 
@@ -227,6 +233,7 @@ def _method(
         confidence=fmean(known) if known else math.nan,
         confidence_ratio=sum(a for a, _ in both) / before if before else math.nan,
         confidence_change=difference(paired, lambda record: confidence(record, first)),
+        truncated=sum(told) if (told := [r.truncated for r in records if r.truncated is not None]) else None,
         quality=quality(records, run.picture, clip) if clip else None,
     )
 

@@ -14,13 +14,13 @@ from benchmarks.plots import accuracy_by_compute, accuracy_by_count, to_svg
 from benchmarks.report.cards import card, chosen, statuses
 from benchmarks.report.findings import Section
 from benchmarks.report.reported_run import ReportedRun
-from benchmarks.report.tables import MARK_NOTE, Table, judge_text, percent, tables
+from benchmarks.report.tables import AGAINST, COMPARED, FAILED, MARK_NOTE, Table, judge_text, percent, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PLOTS = ("count", "evaluations", "seconds")
-_UNFOLDED = ("Methods compared", "Against the other run", "Failed images, counted as wrong")
+_UNFOLDED = (COMPARED, AGAINST, FAILED)
 """Tables that are shown at once, besides the first."""
 
 
@@ -122,7 +122,7 @@ def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Ite
             )
         yield "</div>"
         for place, table in enumerate(tables(section)):
-            yield _table(table, place == 0 or table.title in _UNFOLDED)
+            yield _table(table, place == 0 or table.title.startswith(_UNFOLDED))
         yield "</section>"
 
 

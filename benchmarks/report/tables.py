@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from textwrap import fill
+from textwrap import fill, wrap
 
 from benchmarks.metrics import Scores
 from benchmarks.report.findings import AXES, MethodFindings, Section, Versus
 
+_SHORTEST_NAME = 20
 MARK = "†"
+COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
+"""How titles begin."""
 MARK_NOTE = f"{MARK} counted by a critic that steered the images: not independent."
 
 
@@ -39,8 +42,8 @@ def tables(section: Section) -> list[Table]:
         _scores_table(section, "Right by number of objects, %", lambda method: method.counts),
         _cost(section),
         *(_stopped(section, axis) for axis in AXES),
-        *([_versus("Methods compared", section, section.versus)] if section.versus else []),
-        *([_versus("Against the other run", section, section.against)] if section.against else []),
+        *(_versus(COMPARED, section, judge, versus) for judge, versus in section.versus.items()),
+        *(_versus(AGAINST, section, judge, versus) for judge, versus in section.against.items()),
         _guard(section),
         *(_judged(section, judge) for judge in section.judges[1:]),
         *_agreement(section),
@@ -56,6 +59,8 @@ def as_text(table: Table, width: int = 80) -> str:
         width: characters a line; a single column may be wider.
     """
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    # A long name of a row, an error say, goes on in the next line.
+    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - 2 - max(widths[1:], default=0)))
     blocks: list[list[int]] = [[]]
     for index in range(1, len(widths)):
         taken = widths[0] + sum(2 + widths[other] for other in blocks[-1])
@@ -66,7 +71,9 @@ def as_text(table: Table, width: int = 80) -> str:
     for block in blocks:
         for row in (table.header, *table.rows):
             cells = (row[index].rjust(widths[index]) for index in block)
-            lines.append("  ".join((row[0].ljust(widths[0]), *cells)).rstrip())
+            name, *more = wrap(row[0], widths[0]) or [""]
+            lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
+            lines += more
         lines.append("")
     if table.note:
         lines[-1] = fill(table.note, width)
@@ -133,7 +140,7 @@ def _guard(section: Section) -> Table:
             ("confirmed", lambda m: str(m.confirmed)),
             ("  of these wrong", lambda m: str(m.confirmed_wrong)),
             ("confidence", lambda m: number(m.confidence)),
-            ("  against plain, %", lambda m: percent(m.confidence_ratio)),
+            ("  % of plain's", lambda m: percent(m.confidence_ratio)),
             ("  change", lambda m: number(m.confidence_change.mean, 3)),
             ("  95 % interval", lambda m: _interval(m.confidence_change.low, m.confidence_change.high, 1, 3)),
         )
@@ -144,8 +151,13 @@ def _guard(section: Section) -> Table:
             ("CLIP similarity", lambda m: number(m.quality.similarity, 3) if m.quality else "-"),
             ("diversity", lambda m: number(m.quality.diversity, 3) if m.quality else "-"),
         )
+    if any(method.truncated for method in section.methods):
+        rows += _rows(section.methods, ("prompts cut", lambda m: "-" if m.truncated is None else str(m.truncated)))
     judge = judge_text(section, section.judges[0])
-    note = f"Mean class confidence of {judge}; the change is paired with the plain images of the same cases."
+    note = (
+        f"Mean class confidence of {judge}; per cent and change are paired with the plain images of the same cases. "
+        "A text encoder reads so many tokens; prompts that are longer are cut."
+    )
     return Table("Confirmation and quality", _header(section), tuple(rows), note)
 
 
@@ -200,7 +212,7 @@ def _stopped(section: Section, axis: str) -> Table:
     return Table(f"Right when stopped at so many {axis}, %", _header(section), rows)
 
 
-def _versus(title: str, section: Section, versus: Sequence[Versus]) -> Table:
+def _versus(title: str, section: Section, judge: str, versus: Sequence[Versus]) -> Table:
     rows = [
         ("against", *(one.opponent for one in versus)),
         ("cases", *(str(one.comparison.duel.cases) for one in versus)),
@@ -217,9 +229,9 @@ def _versus(title: str, section: Section, versus: Sequence[Versus]) -> Table:
         ("McNemar p", *(p_text(one.comparison.duel.p_value) for one in versus)),
         ("  by Holm", *(p_text(one.adjusted_p) for one in versus)),
     ]
-    judge = judge_text(section, section.judges[0])
-    note = f"Paired cases, judged by {judge}; intervals by cluster bootstrap over prompts, p of the exact test."
-    return Table(title, ("", *(one.method for one in versus)), tuple(rows), note)
+    by = judge_text(section, judge)
+    note = f"Paired cases, judged by {by}; intervals by cluster bootstrap over prompts, p of the exact test."
+    return Table(f"{title}, judged by {by}", ("", *(one.method for one in versus)), tuple(rows), note)
 
 
 def _agreement(section: Section) -> Iterator[Table]:
@@ -239,4 +251,4 @@ def _agreement(section: Section) -> Iterator[Table]:
 
 def _failures(section: Section) -> Table:
     rows = tuple((reason, str(times)) for reason, times in section.failures.items())
-    return Table("Failed images, counted as wrong", ("", "images"), rows)
+    return Table(FAILED, ("", "images"), rows)

@@ -104,6 +104,33 @@ def test_columns_that_do_not_fit_follow_below():
     ]
 
 
+def test_a_long_reason_of_a_failure_is_broken():
+    reason = "RuntimeError: " + "something long and twisted " * 9 + "/a/path/" + "x" * 60
+    for width in (40, 80):
+        text = as_text(Table("Failed", ("", "images"), ((reason, "12"), ("short", "3"))), width)
+        assert max(map(len, text.splitlines())) <= width
+        assert re.search(r"^RuntimeError: .* 12$", text, re.MULTILINE)
+        assert re.sub(r"\s+(12)?", "", reason) in re.sub(r"\s+(12\n)?", "", text)
+
+
+def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, capsys):
+    # The first judge sees no difference, the second one does; the critic is not asked.
+    records = [record("search", seed, truncated=False) for seed in range(6)]
+    records += [
+        record("auto", seed, judge_counts={"detector": (3,), "counter": (2,)}, truncated=seed < 2) for seed in range(6)
+    ]
+    run = write_run(tmp_path / "run", records)
+    (section,) = findings(read_reported_run([run]))
+    assert {judge: (one.comparison.duel.won, one.comparison.duel.lost) for judge, (one,) in section.versus.items()} == {
+        "detector": (0, 0),
+        "counter": (0, 6),
+    }
+    main([str(run)])
+    printed = capsys.readouterr().out
+    assert "Methods compared, judged by counter" in printed
+    assert re.search(r"prompts cut +2 +0\n", printed)
+
+
 def test_the_order_of_the_lines_changes_nothing(tmp_path, capsys):
     records = random_records(random.Random(4))
     assert records
@@ -182,7 +209,7 @@ def test_json_holds_every_figure_and_no_nan(tmp_path, capsys):
     assert (plain["name"], auto["name"]) == ("plain", "auto")
     assert auto["scores"]["detector"]["accuracy"] == 0.75
     assert auto["levels"]["easy"]["failed"] == 1
-    assert document["sections"][0]["versus"][0]["comparison"]["duel"]["won"] == 3
+    assert document["sections"][0]["versus"]["detector"][0]["comparison"]["duel"]["won"] == 3
     assert document["sections"][0]["agreements"]["detector & counter"]["kappa"] == 1
 
 

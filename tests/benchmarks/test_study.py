@@ -1,0 +1,37 @@
+"""What the README says of the studies is what their records say."""
+
+import re
+from pathlib import Path
+
+from benchmarks.report.findings import findings
+from benchmarks.report.reported_run import read_reported_run
+from benchmarks.study import table, with_tables
+from tests.benchmarks.made_records import record
+from tests.benchmarks.test_report import write_run
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_tables_in_the_readme_are_those_of_the_records(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = Path("README.md").read_text("utf-8")
+    assert "<!-- study: benchmarks/results/study -->" in text
+    assert with_tables(text) == text
+
+
+def test_the_curve_ends_where_the_records_say(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (section,) = findings(read_reported_run(["benchmarks/results/study"]))
+    drawn = Path("docs/study-by-evaluations.svg").read_text("utf-8")
+    for method in section.methods:
+        right = method.scores[section.judges[0]].accuracy
+        assert re.search(rf">{re.escape(method.name)}  {100 * right:.0f} %( of \\d+)?<", drawn), method.name
+
+
+def test_a_method_without_cases_has_empty_cells(tmp_path):
+    records = [record("plain", seed, asked, asked) for seed in range(2) for asked in (3, 12)]
+    records += [record("token", seed, 4, 3) for seed in range(2)]
+    run = read_reported_run([write_run(tmp_path / "run", records, methods=["plain", "token"])])
+    lines = table(run, findings(run)[0]).splitlines()
+    assert lines[0].startswith("| method | 1-5 (n = 2) | 11-15 (n = 2) | all, by detector (n = 4)")
+    assert lines[3] == "| token | 0 [0, 66] | - | 0 [0, 66], n = 2 | 0 [0, 66], n = 2 |"
