@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from critics.requests import check_names, check_question, checked_pictures, to_batch
 from critics.soft_indicator import hard_count, margin, soft_count
+from critics.suppression import unsuppressed
 from critics.vocabulary import resolve
 
 if TYPE_CHECKING:
@@ -19,11 +21,9 @@ if TYPE_CHECKING:
     from critics.losses import CountLoss
 
 MAX_CANDIDATES = 1024
-"""Proposals a critic looks at per image and object name, best first; the ceiling of every count."""
-FEW_BOXES = 512
-"""Up to here all pairs at once are as fast on a CPU as one box after the other."""
-CAPTURED_PASSES = 12
-"""Of duplicate suppression inside a CUDA graph; chains of overlaps are four or five long in practice."""
+"""Hypotheses a critic returns per image and object name; those that duplicate suppression keeps come first."""
+MAX_PROPOSALS = 4096
+"""Proposals it looks for them among, best first: thirteen for each of the 300 objects a critic promises to count."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +76,6 @@ class Assessment:
     margin: Tensor
 
 
-def to_batch(image: Image | Tensor) -> Tensor:
-    """RGB float (B, 3, H, W) in [0, 1] from a PIL picture, a (3, H, W) or a (B, 3, H, W) tensor.
-
-    Raises:
-        ValueError: a tensor of another shape, of integers, or far outside [0, 1].
-    """
-    if not isinstance(image, Tensor):
-        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
-    batch = image[None] if image.ndim == 3 else image
-    if batch.ndim != 4 or batch.shape[1] != 3 or not batch.is_floating_point():
-        raise ValueError(
-            f"expected an RGB float image (3, H, W) or (B, 3, H, W) with values in [0, 1], got {image.dtype} "
-            f"{tuple(image.shape)}; divide 8-bit images by 255"
-        )
-    return batch
-
-
 class Critic:
     """A frozen network that counts, differentiably.
 
@@ -102,6 +84,7 @@ class Critic:
 
     Attributes:
         name: what records call this critic, for example "yolo:yolo11n".
+        family: of detectors, for example "yolo": what fools one of a family fools the others.
         object_names: the classes it knows, singular; None for an open vocabulary.
         threshold: probability in (0, 1) above which a candidate is counted.
         steepness: slope of the soft indicator, per logit.
@@ -113,6 +96,7 @@ class Critic:
     """
 
     name: str
+    family: str = ""
     object_names: tuple[str, ...] | None = None
     threshold: float = 0.5
     steepness: float = 4.0
@@ -135,6 +119,27 @@ class Critic:
         A detector whose input size is fixed sees them as before.
         """
         return self
+
+    @property
+    def families(self) -> frozenset[str]:
+        """Of every detector in it; a class that names no family is one of its own."""
+        return frozenset([self.family or type(self).__qualname__])
+
+    def check(self) -> None:
+        """Refuse settings that mean nothing; `critics.load` asks.
+
+        Raises:
+            ValueError: the threshold, steepness, NMS IoU or image size is out of its range.
+        """
+        size = getattr(self, "image_size", 1)
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must be a probability above 0 and below 1, got {self.threshold}")
+        if not self.steepness > 0 or not math.isfinite(self.steepness):
+            raise ValueError(f"steepness must be above 0, got {self.steepness}")
+        if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
+            raise ValueError(f"nms_iou must be above 0 and at most 1, got {self.nms_iou}")
+        if size < 1:
+            raise ValueError(f"image_size must be at least 1 pixel, got {size}")
 
     @property
     def threshold_logit(self) -> float:
@@ -167,6 +172,7 @@ class Critic:
         Raises:
             ValueError: images of another shape, or an object the detector does not know.
         """
+        check_names(object_names)
         return self.select(self.propose(to_batch(images), object_names), others=others)
 
     def select(self, proposals: Proposals, *, others: bool = False) -> tuple[Candidates, ...]:
@@ -194,16 +200,27 @@ class Critic:
             # so it never counts here but can still be pulled over.
             lead = logits.amax(-1) - scores
             scores = torch.where(lead > 0, scores.clamp(max=self.threshold_logit) - lead, scores)
-        size = min(MAX_CANDIDATES, scores.shape[1])
+        size = min(MAX_PROPOSALS if self.nms_iou is not None else MAX_CANDIDATES, scores.shape[1])
         scores, order = scores.topk(size, dim=1)
         boxes = all_boxes.detach().gather(1, order[..., None].expand(-1, -1, 4))
         everything = torch.ones_like(scores, dtype=torch.bool)
-        return Candidates(boxes, scores, everything if self.nms_iou is None else unsuppressed(boxes, self.nms_iou))
+        kept = everything if self.nms_iou is None else unsuppressed(boxes, self.nms_iou)
+        if size > MAX_CANDIDATES:
+            # The kept ones, and the best suppressed ones where there is room; still best first.
+            rank = torch.arange(size, device=scores.device) + size * ~kept
+            chosen = rank.topk(MAX_CANDIDATES, largest=False).indices.sort(dim=1).values
+            boxes = boxes.gather(1, chosen[..., None].expand(-1, -1, 4))
+            scores, kept = scores.gather(1, chosen), kept.gather(1, chosen)
+        return Candidates(boxes, scores, kept)
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
-        """Hard counts, int64 (B, len(object_names)), without gradient."""
+        """Hard counts, int64 (B, len(object_names)), without gradient.
+
+        Raises:
+            ValueError: as `candidates`, or values that are not finite or far outside [0, 1].
+        """
         with torch.no_grad():
-            found = self.candidates(images, object_names)
+            found = self.candidates(checked_pictures(images), object_names)
         return torch.stack([hard_count(c, self.threshold_logit) for c in found], 1)
 
     def assess(
@@ -216,7 +233,11 @@ class Critic:
             target_counts: how many of each object.
             loss: from `critics.losses`.
             others: also ask for none of the other objects the detector knows.
+
+        Raises:
+            ValueError: as `candidates`, or a count that is no whole number from 0 on.
         """
+        check_question(target_counts, loss)
         found = self.candidates(images, list(target_counts), others=others)
         wanted = [*target_counts.values(), 0]
         losses, margins = [], []
@@ -252,51 +273,6 @@ def scale_boxes(boxes: Tensor, x: float, y: float) -> Tensor:
     return torch.stack([left * x, top * y, right * x, bottom * y], -1)
 
 
-def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy non-maximum suppression of a batch, without data-dependent shapes.
-
-    A box stays unless a better box that itself stays overlaps it by more than the threshold. That
-    rule has one solution, which repeated passes from "all stay" reach in as many passes as the
-    longest chain of overlaps; four or five in practice.
-
-    Args:
-        boxes: (B, K, 4) xyxy, best first.
-        iou_threshold: in (0, 1).
-
-    Returns:
-        bool (B, K), equal to `torchvision.ops.nms` image by image.
-    """
-    boxes = boxes.float()
-    if boxes.shape[1] > FEW_BOXES and boxes.device.type == "cpu":
-        return _unsuppressed_one_by_one(boxes, iou_threshold)
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    area = (x2 - x1) * (y2 - y1)
-    width = torch.minimum(x2[:, :, None], x2[:, None]) - torch.maximum(x1[:, :, None], x1[:, None])
-    height = torch.minimum(y2[:, :, None], y2[:, None]) - torch.maximum(y1[:, :, None], y1[:, None])
-    shared = width.clamp(min=0) * height.clamp(min=0)
-    # covers[b, i, j]: the better box i overlaps box j.
-    union = area[:, :, None] + area[:, None] - shared
-    # A box turned inside out, which some untrained heads draw, has a negative area and covers nothing.
-    covers = ((shared > iou_threshold * union) & (union > 0)).triu(diagonal=1).float()
-    kept = torch.ones_like(area)
-    if boxes.is_cuda and torch.cuda.is_current_stream_capturing():
-        # A graph cannot ask whether the passes have converged.
-        for _ in range(CAPTURED_PASSES):
-            kept = (torch.einsum("bi,bij->bj", kept, covers) == 0).float()
-        return kept.bool()
-    while True:
-        now = (torch.einsum("bi,bij->bj", kept, covers) == 0).float()
-        if torch.equal(now, kept):
-            return kept.bool()
-        kept = now
-
-
-def _unsuppressed_one_by_one(boxes: Tensor, iou_threshold: float) -> Tensor:
-    # Imported here: it takes a second to load, and small detectors never need it.
-    from torchvision.ops import nms
-
-    best_first = -torch.arange(boxes.shape[1], dtype=torch.float32)
-    kept = torch.zeros(boxes.shape[:2], dtype=torch.bool)
-    for row, one in enumerate(boxes):
-        kept[row, nms(one, best_first, iou_threshold)] = True
-    return kept
+def columns(values: Tensor, wanted: Sequence[int], dim: int = -1) -> Tensor:
+    """A few places along a dimension; a list as an index would be a copy from the CPU, as in `scale_boxes`."""
+    return torch.stack([values.select(dim, column) for column in wanted], dim)

@@ -32,8 +32,13 @@ class DynamicScaleCritic(Critic):
         self.object_names = density.object_names
         self.max_count = detector.max_count
 
+    @property
+    def families(self) -> frozenset[str]:
+        return self.detector.families | self.density.families
+
     def at_scale(self, factor: float) -> DynamicScaleCritic:
-        return DynamicScaleCritic(self.detector.at_scale(factor), self.density)
+        scaled = self.detector.at_scale(factor)
+        return self if scaled is self.detector else DynamicScaleCritic(scaled, self.density)
 
     def assess(
         self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss, *, others: bool = False

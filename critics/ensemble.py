@@ -38,9 +38,12 @@ class EnsembleCritic(Critic):
         self.critics = tuple(critics)
         self.weights = tuple(weight / sum(weights) for weight in weights)
         self.name = " + ".join(f"{weight:.2g} {name}" for weight, name in zip(self.weights, names, strict=True))
-        vocabularies = [critic.object_names for critic in critics if critic.object_names is not None]
-        if vocabularies:
-            self.object_names = tuple(name for name in vocabularies[0] if all(name in v for v in vocabularies))
+        closed = [critic for critic in critics if critic.object_names is not None]
+        if closed:
+            # Each has its own words: "airplane" here is "aeroplane" there.
+            self.object_names = tuple(
+                name for name in closed[0].object_names or () if all(_knows(critic, name) for critic in closed[1:])
+            )
         self.max_count = min(critic.max_count for critic in critics)
 
     def column(self, object_name: str) -> int:
@@ -50,8 +53,14 @@ class EnsembleCritic(Critic):
                 critic.column(object_name)
         return super().column(object_name)
 
+    @property
+    def families(self) -> frozenset[str]:
+        return frozenset().union(*(critic.families for critic in self.critics))
+
     def at_scale(self, factor: float) -> EnsembleCritic:
-        return EnsembleCritic([critic.at_scale(factor) for critic in self.critics], self.weights)
+        scaled = [critic.at_scale(factor) for critic in self.critics]
+        same = all(one is other for one, other in zip(scaled, self.critics, strict=True))
+        return self if same else EnsembleCritic(scaled, self.weights)
 
     def assess(
         self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss, *, others: bool = False
@@ -59,8 +68,8 @@ class EnsembleCritic(Critic):
         """See `Critic.assess`."""
         found = [critic.assess(images, target_counts, loss, others=others) for critic in self.critics]
         return Assessment(
-            sum_of([weight * one.loss for weight, one in zip(self.weights, found, strict=True)]),
-            sum_of([weight * one.soft_counts for weight, one in zip(self.weights, found, strict=True)]),
+            self._mean([one.loss for one in found]),
+            self._mean([one.soft_counts for one in found]),
             self._vote(torch.stack([one.counts for one in found])),
             torch.stack([one.margin for one in found]).amin(0),
         )
@@ -68,13 +77,20 @@ class EnsembleCritic(Critic):
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         return self._vote(torch.stack([critic.counts(images, object_names) for critic in self.critics]))
 
+    def _mean(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.stack([weight * part for weight, part in zip(self.weights, parts, strict=True)]).sum(0)
+
     def _vote(self, counts: Tensor) -> Tensor:
         """Weighted median over the first dimension of int64 (critics, B, T); the lower one of an even panel."""
         ordered, order = counts.sort(dim=0)
-        reached = torch.tensor(self.weights, device=counts.device)[order].cumsum(0) >= 0.5 - 1e-6
+        weights = torch.stack([torch.full_like(counts[0], weight, dtype=torch.float32) for weight in self.weights])
+        reached = weights.gather(0, order).cumsum(0) >= 0.5 - 1e-6
         return ordered.gather(0, reached.int().argmax(0, keepdim=True))[0]
 
 
-def sum_of(parts: Sequence[Tensor]) -> Tensor:
-    """Sum of tensors of one shape."""
-    return torch.stack(list(parts)).sum(0)
+def _knows(critic: Critic, object_name: str) -> bool:
+    try:
+        critic.column(object_name)
+    except ValueError:
+        return False
+    return True

@@ -17,22 +17,24 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
     Args:
         loader: a class of transformers.
         weights: a key of `presets`, a repository's name, or a folder.
-        presets: short names of repositories.
+        presets: short names of repositories, some with "@" and the revision they are read at by default.
         revision: a branch, tag or commit; None for the repository's main branch.
         **options: for `from_pretrained`.
 
     Raises:
         ValueError: nothing can be read there.
     """
-    name = presets.get(weights, str(weights))
-    if revision is not None:
-        options["revision"] = revision
+    preset, _, own_revision = presets.get(weights, "").partition("@")
+    name = preset or str(weights)
+    if revision or own_revision:
+        options["revision"] = revision or own_revision
     try:
         return loader.from_pretrained(name, **options)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         raise ValueError(
             f"cannot read {loader.__name__} from {name!r}: give a folder, a repository's name or one of "
-            f"{', '.join(presets)}; a repository is downloaded once, unless HF_HUB_OFFLINE is set"
+            f"{', '.join(presets)}; a repository is downloaded once, unless HF_HUB_OFFLINE is set. The cause: "
+            f"{' '.join(str(error).split())}"
         ) from error
 
 
@@ -49,9 +51,10 @@ def read_zero_shot(weights: str, presets: Mapping[str, str], revision: str | Non
     )
 
 
-def short_name(weights: str) -> str:
-    """What records call a repository or a folder: its last part."""
-    return str(weights).rstrip("/").rsplit("/", 1)[-1]
+def recorded_as(kind: str, weights: str, revision: str | None) -> str:
+    """What records call a critic of a repository or a folder: by its last part, and the revision asked for."""
+    place = str(weights).rstrip("/").rsplit("/", 1)[-1]
+    return f"{kind}:{place}@{revision}" if revision else f"{kind}:{place}"
 
 
 def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor]:

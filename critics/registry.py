@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
+import pickle
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors import SafetensorError
 
 from critics.base import Critic
 
@@ -38,9 +43,25 @@ def load(name: str, **options: Any) -> Critic:
         **options: what that file's `load` takes, for example `weights=` and `device=`.
 
     Raises:
-        ValueError: no such critic; the near and the available names are listed.
+        ValueError: no such critic; the near and the available names are listed. Options it does not take, settings
+            out of their range, or weights that are damaged or of another kind.
+        FileNotFoundError: no such weights.
     """
     check(name)
     module = importlib.import_module(f"critics.detectors.{name}")
-    critic: Critic = module.load(**options)
+    taken = inspect.signature(module.load)
+    try:
+        taken.bind(**options)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}; it takes {', '.join(taken.parameters)}") from error
+    try:
+        critic: Critic = module.load(**options)
+    except torch.OutOfMemoryError:
+        raise
+    except (SafetensorError, TypeError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        # What the libraries say of a damaged file.
+        raise ValueError(
+            f"no {name} can be read from {options.get('weights')}, it is damaged or something else: {error}"
+        ) from error
+    critic.check()
     return critic

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import inflect
 
+UNUSED_LABELS = ("n/a", "__background__")
+"""What published label lists say where there is no class; COCO's have holes."""
 PLURAL_ONLY = frozenset(
     "binoculars chopsticks eyeglasses goggles headphones jeans leggings overalls pajamas pants pliers pyjamas scissors "
     "shears shorts sunglasses tights tongs trousers tweezers".split()

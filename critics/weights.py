@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from critics.base import Critic
+
 Network = TypeVar("Network", bound=nn.Module)
+AnyCritic = TypeVar("AnyCritic", bound="Critic")
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | None]:
@@ -54,6 +59,43 @@ def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network,
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold the weights of a {type(network).__name__}: {error}") from error
     return network, object_names, threshold
+
+
+def restore(
+    kind: str,
+    path: str | Path,
+    build: Callable[[int], Network],
+    make: Callable[[Network, Sequence[str]], AnyCritic],
+    device: torch.device | str,
+) -> AnyCritic:
+    """The critic of a file: named after it, with the threshold that the file notes.
+
+    Args:
+        kind: the critic's file in `critics/detectors`.
+        path, build: as of `rebuild`.
+        make: from the network and its object names to the critic.
+        device: where it runs.
+
+    Raises:
+        ValueError: as `rebuild`.
+    """
+    network, object_names, threshold = rebuild(path, build)
+    critic = make(network.to(device), object_names)
+    critic.name = recorded_as(kind, path)
+    if threshold is not None:
+        critic.threshold = threshold
+    return critic
+
+
+def recorded_as(kind: str, path: str | Path) -> str:
+    """What records call a critic of a weights file, "yolo:best-1a2b3c4d": many files are called "best".
+
+    The file's stem, or its folder's name where that is "model", and the first digits of its SHA-256.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{kind}:{path.stem if path.stem != 'model' else path.resolve().parent.name}-{digest[:8]}"
 
 
 def write(

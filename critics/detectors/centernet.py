@@ -11,15 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from critics.base import Critic, Proposals, scale_boxes
-from critics.weights import rebuild
+from critics.hourglass import STRIDE, HourGlass, convolution, seen_size
+from critics.weights import restore
 
-STRIDE = 4
-"""Pixels between the cells of the heat map."""
-TRAINED_SIZE = 128
-LARGEST_SIZE = 192
-"""Images up to this many pixels are seen at their own size; larger ones are stretched to `TRAINED_SIZE`."""
 WIDTHS = (24, 48, 72, 80)
-_COARSEST_STRIDE = 16
 _SIZE_UNIT = 16.0
 # Lowers the logit of a cell that is not the best of its neighbourhood below any threshold in use.
 _NO_PEAK = 20.0
@@ -31,11 +26,7 @@ def load(*, weights: str | Path, device: torch.device | str = "cpu") -> CenterNe
     Raises:
         ValueError: no such file, or the weights of another architecture.
     """
-    detector, object_names, threshold = rebuild(weights, build)
-    critic = CenterNetCritic(detector.to(device), object_names)
-    if threshold is not None:
-        critic.threshold = threshold
-    return critic
+    return restore("centernet", weights, build, CenterNetCritic, device)
 
 
 def build(num_classes: int) -> CenterNet:
@@ -55,7 +46,7 @@ class CenterNet(nn.Module):
         start = torch.zeros(num_classes + 4)
         start[:num_classes] = -4.0
         last.bias = nn.Parameter(start)
-        self.head = nn.Sequential(_convolution(WIDTHS[1], 64), last)
+        self.head = nn.Sequential(convolution(WIDTHS[1], 64), last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Read images.
@@ -71,31 +62,6 @@ class CenterNet(nn.Module):
         return output[:, :-4], output[:, -4:-2], output[:, -2:]
 
 
-class HourGlass(nn.Module):
-    """(B, 3, H, W) down to stride 16 and up again to (B, widths[1], H/4, W/4)."""
-
-    def __init__(self, widths: tuple[int, int, int, int]) -> None:
-        super().__init__()
-        stem, fine, middle, coarse = widths
-        self.down4 = nn.Sequential(
-            _convolution(3, stem, 2), _convolution(stem, fine, 2), _Residual(fine), _Residual(fine)
-        )
-        self.down8 = nn.Sequential(_convolution(fine, middle, 2), _Residual(middle), _Residual(middle))
-        self.down16 = nn.Sequential(_convolution(middle, coarse, 2), _Residual(coarse), _Residual(coarse))
-        self.lateral8 = nn.Conv2d(coarse, middle, 1)
-        self.up8 = _Residual(middle)
-        self.lateral4 = nn.Conv2d(middle, fine, 1)
-        self.up4 = _Residual(fine)
-
-    def forward(self, images: Tensor) -> Tensor:
-        fine = self.down4(images)
-        middle = self.down8(fine)
-        coarse = self.down16(middle)
-        middle = self.up8(middle + F.interpolate(self.lateral8(coarse), scale_factor=2.0))
-        merged: Tensor = self.up4(fine + F.interpolate(self.lateral4(middle), scale_factor=2.0))
-        return merged
-
-
 class CenterNetCritic(Critic):
     """Counts the peaks of a heat map, differentiably.
 
@@ -103,6 +69,7 @@ class CenterNetCritic(Critic):
     cells these are is decided without gradient, as for boxes under non-maximum suppression.
     """
 
+    family = "centernet"
     threshold = 0.4
     nms_iou = 0.5
     one_class_per_box = True
@@ -124,7 +91,7 @@ class CenterNetCritic(Critic):
         """See `Critic.propose`; one proposal per cell."""
         columns = tuple(self.column(name) for name in object_names)
         height, width = images.shape[-2:]
-        seen_height, seen_width = _seen_size(height, width, self.scale)
+        seen_height, seen_width = seen_size(height, width, self.scale)
         if (seen_height, seen_width) != (height, width):
             images = F.interpolate(images, size=(seen_height, seen_width), mode="bilinear", align_corners=False)
         heat, log_size, offset = self.detector(images)
@@ -149,29 +116,3 @@ def decode(log_size: Tensor, offset: Tensor) -> Tensor:
 def encode_size(boxes: Tensor) -> Tensor:
     """Target of the size maps for boxes (..., 4): log of (width, height) in units of 16 pixels, (..., 2)."""
     return ((boxes[..., 2:] - boxes[..., :2]).clamp(min=1) / _SIZE_UNIT).log()
-
-
-def _seen_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    if max(height, width) > LARGEST_SIZE:
-        height, width = TRAINED_SIZE, TRAINED_SIZE
-
-    def nearest(side: int) -> int:
-        return max(1, round(side * scale / _COARSEST_STRIDE)) * _COARSEST_STRIDE
-
-    return nearest(height), nearest(width)
-
-
-class _Residual(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _convolution(channels, channels)
-        self.second = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return F.relu(features + self.norm(self.second(self.first(features))))
-
-
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from critics import pretrained
-from critics.base import to_batch
 from critics.clip_count_network import DENSITY_PER_OBJECT, DENSITY_SIZE, ClipCount, own_tensors
 from critics.detectors.density import DensityCritic
+from critics.requests import to_batch
 from critics.vocabulary import singular
+from critics.weights import recorded_as
 
 TOKENIZER = "openai/clip-vit-base-patch16"
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -48,7 +49,9 @@ def load(
 
     network = ClipCount(own_tensors(load_file(path)))
     return ClipCountCritic(
-        network.to(device), pretrained.read(AutoTokenizer, tokenizer, {}, revision), name=f"clip_count:{path.stem}"
+        network.to(device),
+        pretrained.read(AutoTokenizer, tokenizer, {}, revision),
+        name=recorded_as("clip_count", path),
     )
 
 
@@ -58,6 +61,8 @@ class ClipCountCritic(DensityCritic):
     A picture is stretched to the square the network sees. The published test protocol slides such squares over
     wide pictures instead.
     """
+
+    family = "clip-count"
 
     def __init__(self, network: ClipCount, tokenizer: Any, *, name: str) -> None:
         self.counter = network.eval().requires_grad_(False)
@@ -85,8 +90,9 @@ class ClipCountCritic(DensityCritic):
         images = to_batch(images)
         for side in (DENSITY_SIZE, self.counter.image_size):
             images = interpolate(images, (side, side), mode="bilinear", antialias=True)
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
-        pixels = (images - mean) / std
+        # Channel by channel with plain numbers, which a CUDA graph can hold.
+        channels = zip(images.unbind(1), _MEAN, _STD, strict=True)
+        pixels = torch.stack([(channel - mean) / std for channel, mean, std in channels], 1)
         found = [
             self.counter(pixels, self.text(name).to(pixels.dtype).expand(len(pixels), -1, -1)) for name in object_names
         ]

@@ -10,15 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from critics.base import Assessment, Critic, to_batch
+from critics.base import Assessment, Critic, columns
 from critics.density import DensityCounter, build
+from critics.hourglass import seen_size
 from critics.losses import CountLoss, density
-from critics.weights import rebuild
-
-TRAINED_SIZE = 128
-LARGEST_SIZE = 192
-"""Images up to this many pixels are seen at their own size; larger ones are stretched to `TRAINED_SIZE`."""
-_COARSEST_STRIDE = 16
+from critics.requests import check_names, check_question, checked_pictures, to_batch
+from critics.weights import restore
 
 
 def load(*, weights: str | Path, device: torch.device | str = "cpu") -> DensityCritic:
@@ -27,8 +24,7 @@ def load(*, weights: str | Path, device: torch.device | str = "cpu") -> DensityC
     Raises:
         ValueError: no such file, or the weights of another architecture.
     """
-    counter, object_names, _ = rebuild(weights, build)
-    return DensityCritic(counter.to(device), object_names)
+    return restore("density", weights, build, DensityCritic, device)
 
 
 class DensityCritic(Critic):
@@ -37,6 +33,7 @@ class DensityCritic(Critic):
     There are no candidates: whichever loss is asked for, it is `critics.losses.density`.
     """
 
+    family = "density"
     # In objects: a sum nearer to N than this is trusted, and a rounding error away from it the count is wrong.
     margin = 0.3
 
@@ -47,7 +44,7 @@ class DensityCritic(Critic):
 
     def maps(self, images: Tensor, object_names: Sequence[str], *, others: bool = False) -> Tensor:
         """Density maps (B, T, h, w) of the objects, and of all other objects together if asked; with gradient."""
-        columns = [self.column(name) for name in object_names]
+        asked = [self.column(name) for name in object_names]
         images = to_batch(images)
         size = seen_size(*images.shape[-2:])
         if size != tuple(images.shape[-2:]):
@@ -56,16 +53,18 @@ class DensityCritic(Critic):
         if found.dtype != torch.float64:
             found = found.float()
         if not others:
-            return found[:, columns]
-        rest = [column for column in range(found.shape[1]) if column not in columns]
+            return columns(found, asked, 1)
+        rest = [column for column in range(found.shape[1]) if column not in asked]
         if not rest:
             raise ValueError(f"{self.name} knows no objects besides those asked for")
-        return torch.cat([found[:, columns], found[:, rest].sum(1, keepdim=True)], 1)
+        return torch.cat([columns(found, asked, 1), columns(found, rest, 1).sum(1, keepdim=True)], 1)
 
     def assess(
         self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss, *, others: bool = False
     ) -> Assessment:
         """See `Critic.assess`; `loss` is not read."""
+        check_names(list(target_counts))
+        check_question(target_counts, loss)
         sums = self.maps(images, list(target_counts), others=others).sum((2, 3))
         wanted = [*target_counts.values(), *([0] if others else [])]
         losses = torch.stack([density(total, n) for total, n in zip(sums.unbind(1), wanted, strict=True)], 1)
@@ -74,16 +73,6 @@ class DensityCritic(Critic):
         return Assessment(losses.sum(1), named, named.detach().round().long(), margins.amin(1))
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
+        check_names(object_names)
         with torch.no_grad():
-            return self.maps(images, object_names).sum((2, 3)).round().long()
-
-
-def seen_size(height: int, width: int) -> tuple[int, int]:
-    """The size a picture is seen at: the nearest the network can take, or `TRAINED_SIZE` for large ones."""
-    if max(height, width) > LARGEST_SIZE:
-        return TRAINED_SIZE, TRAINED_SIZE
-
-    def nearest(side: int) -> int:
-        return max(1, round(side / _COARSEST_STRIDE)) * _COARSEST_STRIDE
-
-    return nearest(height), nearest(width)
+            return self.maps(checked_pictures(images), object_names).sum((2, 3)).round().long()

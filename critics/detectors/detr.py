@@ -11,17 +11,18 @@ from torch import Tensor
 from critics import pretrained
 from critics.base import Critic, Proposals
 from critics.soft_indicator import softmax_logits
+from critics.vocabulary import UNUSED_LABELS
 
 PRESETS = {
-    "detr-resnet-50": "facebook/detr-resnet-50",
+    "detr-resnet-50": "facebook/detr-resnet-50@no_timm",
     "rtdetr-r18": "PekingU/rtdetr_r18vd",
     "rtdetr-r50": "PekingU/rtdetr_r50vd",
     "rtdetr-v2-r18": "PekingU/rtdetr_v2_r18vd",
     "dfine-small": "ustc-community/dfine-small-coco",
     "dfine-large": "ustc-community/dfine-large-coco",
 }
-_UNUSED = ("n/a", "__background__")
 _SOFTMAX_FAMILIES = ("detr", "table-transformer", "yolos")
+_FAMILIES = {"rt_detr": "rt-detr", "rt_detr_v2": "rt-detr", "d_fine": "rt-detr", "yolos": "yolos"}
 
 
 def load(
@@ -36,7 +37,7 @@ def load(
 
     Args:
         weights: one of `PRESETS`, a repository's name, or a folder.
-        revision: a branch, tag or commit of the repository; "no_timm" for DETR's own without the timm package.
+        revision: a branch, tag or commit of the repository; DETR's preset is read at "no_timm", which needs no timm.
         threshold: as `threshold` of the stock post-processing.
         steepness: slope of the soft indicator.
         device: where it runs.
@@ -53,7 +54,7 @@ def load(
     return DetrCritic(
         model.to(device),
         read(AutoImageProcessor),
-        name=f"detr:{pretrained.short_name(weights)}",
+        name=pretrained.recorded_as("detr", weights, revision),
         threshold=threshold,
         steepness=steepness,
     )
@@ -77,17 +78,20 @@ class DetrCritic(Critic):
         self.name = name
         self.threshold = threshold
         self.steepness = steepness
+        self.family = _FAMILIES.get(model.config.model_type, "detr")
         self._softmax = model.config.model_type in _SOFTMAX_FAMILIES
         self.one_class_per_box = self._softmax
         self.max_count = model.config.num_queries if hasattr(model.config, "num_queries") else self.max_count
         labels = model.config.id2label
         # COCO's published label lists have holes.
-        self._columns = [index for index in sorted(labels) if labels[index].lower() not in _UNUSED]
-        self.object_names = tuple(labels[index] for index in self._columns)
+        known = [index for index in sorted(labels) if labels[index].lower() not in UNUSED_LABELS]
+        self.object_names = tuple(labels[index] for index in known)
+        # Where the logits are: a list as an index would be copied there at every look, which no CUDA graph can hold.
+        self._columns = torch.tensor(known, device=model.device)
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         columns = tuple(self.column(name) for name in object_names)
         output = self.model(**pretrained.pixels(self.image_processor, images, self.model))
         logits = softmax_logits(output.logits) if self._softmax else output.logits
         boxes = pretrained.corners(output.pred_boxes, *images.shape[-2:])
-        return Proposals(boxes, logits[..., self._columns], columns)
+        return Proposals(boxes, logits.index_select(-1, self._columns), columns)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from critics.base import Critic, Proposals, scale_boxes
 from critics.soft_indicator import geometric_mean_logits
-from critics.weights import rebuild
+from critics.weights import restore
 
 if TYPE_CHECKING:
     from torchvision.models.detection import FCOS
@@ -30,11 +30,7 @@ def load(*, weights: str | Path, device: torch.device | str = "cpu") -> FCOSCrit
     Raises:
         ValueError: no such file, or the weights of another architecture.
     """
-    detector, object_names, threshold = rebuild(weights, build)
-    critic = FCOSCritic(detector.to(device), object_names)
-    if threshold is not None:
-        critic.threshold = threshold
-    return critic
+    return restore("fcos", weights, build, FCOSCritic, device)
 
 
 def build(num_classes: int) -> FCOS:
@@ -63,6 +59,7 @@ class FCOSCritic(Critic):
     hard count at a threshold is what torchvision's post-processing keeps above it.
     """
 
+    family = "fcos"
     threshold = 0.5
     nms_iou = 0.5
     # torchvision scores every class of a location for itself, and so do we.

@@ -42,7 +42,7 @@ def load(
         model.to(device),
         image_processor,
         tokenizer,
-        name=f"grounding_dino:{pretrained.short_name(weights)}",
+        name=pretrained.recorded_as("grounding_dino", weights, revision),
         threshold=threshold,
         nms_iou=nms_iou,
         steepness=steepness,
@@ -56,6 +56,7 @@ class GroundingDinoCritic(Critic):
     (reference points are detached) but finite.
     """
 
+    family = "grounding-dino"
     one_class_per_box = True
 
     def __init__(
@@ -94,10 +95,14 @@ class GroundingDinoCritic(Critic):
         text, spans = self.prompt(object_names)
         encoding = self.tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
         offsets = encoding.pop("offset_mapping")[0].tolist()
+        columns = [_inside(offsets, span) for span in spans]
+        for name, words in zip(object_names, columns, strict=True):
+            if not words:
+                raise ValueError(f"the tokenizer of {self.name} knows nothing of {name!r}; name the object in words")
         tokens = {key: value.to(images.device).expand(len(images), -1) for key, value in encoding.items()}
         inputs = pretrained.pixels(self.image_processor, images, self.model)
         output = self.model(**inputs, **tokens)
-        logits = torch.stack([output.logits[..., _inside(offsets, span)].amax(-1) for span in spans], -1)
+        logits = torch.stack([output.logits[..., words].amax(-1) for words in columns], -1)
         boxes = pretrained.corners(output.pred_boxes, *images.shape[-2:])
         return Proposals(boxes, logits, tuple(range(len(object_names))))
 

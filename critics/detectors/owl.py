@@ -49,7 +49,7 @@ def load(
         model.to(device),
         image_processor,
         tokenizer,
-        name=f"owl:{pretrained.short_name(weights)}",
+        name=pretrained.recorded_as("owl", weights, revision),
         threshold=threshold,
         nms_iou=nms_iou,
         steepness=steepness,
@@ -62,6 +62,7 @@ class OwlCritic(Critic):
     The class logits are read; OWLv2's objectness is detached from the image and says nothing of classes.
     """
 
+    family = "owl"
     one_class_per_box = True
 
     def __init__(

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critics.base import Critic, Proposals, scale_boxes
+from critics.base import Critic, Proposals, columns, scale_boxes
 from critics.soft_indicator import geometric_mean_logits, softmax_logits
+from critics.vocabulary import UNUSED_LABELS
 
-_UNUSED = ("n/a", "__background__")
 _ABSENT = -60.0
 """Logit of a place that holds no proposal; no float32 probability is lower."""
 
@@ -82,17 +82,18 @@ class TorchvisionCritic(Critic):
             "RetinaNet": self._read_anchors,
             "SSD": self._read_default_boxes,
         }
-        family = type(model).__name__
-        if family not in readers:
-            raise ValueError(f"{name} is a {family}; read here are {', '.join(readers)}")
-        self._read = readers[family]
+        kind = type(model).__name__
+        if kind not in readers:
+            raise ValueError(f"{name} is a {kind}; read here are {', '.join(readers)}")
+        self._read = readers[kind]
+        self.family = kind.lower()
         self.model: Any = model.eval().requires_grad_(False)
-        self._labels = [label for label, word in enumerate(categories) if word.lower() not in _UNUSED]
+        self._labels = [label for label, word in enumerate(categories) if word.lower() not in UNUSED_LABELS]
         self.object_names = tuple(categories[label] for label in self._labels)
         self.name = name
         self.threshold = threshold
         self.steepness = steepness
-        suppressing = model.roi_heads if family == "FasterRCNN" else model
+        suppressing = model.roi_heads if kind == "FasterRCNN" else model
         self.nms_iou = float(suppressing.nms_thresh)
         self.max_count = int(suppressing.detections_per_img)
 
@@ -117,8 +118,8 @@ class TorchvisionCritic(Critic):
         heads = self.model.roi_heads
         pooled = heads.box_head(heads.box_roi_pool(features, regions, batch.image_sizes))
         class_logits, regression = heads.box_predictor(pooled)
-        all_boxes = heads.box_coder.decode(regression, regions)[:, labels]
-        all_logits = softmax_logits(class_logits)[:, labels]
+        all_boxes = columns(heads.box_coder.decode(regression, regions), labels, 1)
+        all_logits = columns(softmax_logits(class_logits), labels, 1)
         sizes = [len(part) for part in regions]
         boxes = all_boxes.new_zeros(len(sizes), len(labels), max(sizes), 4)
         logits = all_logits.new_full((len(sizes), len(labels), max(sizes), len(labels)), _ABSENT)
@@ -132,17 +133,18 @@ class TorchvisionCritic(Critic):
         """FCOS scores sqrt(class probability * centreness)."""
         outputs, anchors = self._head(batch, features)
         boxes = self.model.box_coder.decode(outputs["bbox_regression"], anchors)
-        return boxes, geometric_mean_logits(outputs["cls_logits"][..., labels], outputs["bbox_ctrness"])
+        return boxes, geometric_mean_logits(columns(outputs["cls_logits"], labels), outputs["bbox_ctrness"])
 
     def _read_anchors(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:
         """RetinaNet scores every class of every anchor by a sigmoid."""
         outputs, anchors = self._head(batch, features)
-        return self._decoded(outputs["bbox_regression"], anchors), outputs["cls_logits"][..., labels]
+        return self._decoded(outputs["bbox_regression"], anchors), columns(outputs["cls_logits"], labels)
 
     def _read_default_boxes(self, batch: Any, features: dict[str, Tensor], labels: list[int]) -> tuple[Tensor, Tensor]:
         """SSD scores by a softmax over the classes and the background."""
         outputs, anchors = self._head(batch, features)
-        return self._decoded(outputs["bbox_regression"], anchors), softmax_logits(outputs["cls_logits"])[..., labels]
+        logits = softmax_logits(outputs["cls_logits"])
+        return self._decoded(outputs["bbox_regression"], anchors), columns(logits, labels)
 
     def _head(self, batch: Any, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         maps = list(features.values())

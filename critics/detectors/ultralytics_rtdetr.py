@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from critics.base import Critic, Proposals, scale_boxes
-from critics.ultralytics_files import PREDICT_THRESHOLD, forget_unusable_anchors, read, short_name
+from critics.base import Critic, Proposals
+from critics.pretrained import corners
+from critics.ultralytics_files import PREDICT_THRESHOLD, forget_unusable_anchors, read
 
 _STRIDE = 32
 
@@ -24,6 +25,7 @@ def load(
     *,
     weights: str | Path,
     config: str | Path | None = None,
+    revision: str | None = None,
     image_size: int | None = None,
     threshold: float | None = None,
     steepness: float = 4.0,
@@ -33,8 +35,9 @@ def load(
 
     Args:
         weights: an Ultralytics `.pt`, which is a pickle: load only files you trust; or `.safetensors`,
-            which is not.
+            which is not. A path, OWNER/REPOSITORY/FILE on the hub.
         config: for safetensors, the architecture's yaml with a `names` list.
+        revision: a branch, tag or commit of the repository.
         image_size: side of the square the picture is stretched to; the training size by default.
         threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
             `predict`'s.
@@ -42,16 +45,16 @@ def load(
         device: where it runs.
 
     Raises:
-        FileNotFoundError: the weights or the config do not exist; nothing is downloaded.
+        FileNotFoundError: the weights or the config do not exist.
         ValueError: safetensors without a config, or a model that is not an RT-DETR.
     """
-    checkpoint = read(weights, config)
+    checkpoint = read("ultralytics_rtdetr", weights, config, revision)
     return RTDETRCritic(
         checkpoint.model.to(device),
         checkpoint.object_names,
-        name=f"ultralytics_rtdetr:{short_name(weights)}",
-        image_size=image_size or checkpoint.image_size,
-        threshold=threshold or checkpoint.threshold or PREDICT_THRESHOLD,
+        name=checkpoint.name,
+        image_size=checkpoint.image_size if image_size is None else image_size,
+        threshold=checkpoint.threshold if threshold is None else threshold,
         steepness=steepness,
     )
 
@@ -63,6 +66,7 @@ class RTDETRCritic(Critic):
     class it scores, as in Ultralytics' own choice of the best 300 (query, class) pairs.
     """
 
+    family = "rt-detr"
     nms_iou = None
     one_class_per_box = False
 
@@ -102,6 +106,4 @@ class RTDETRCritic(Critic):
         forget_unusable_anchors(self._head, "shapes", images.dtype)
         # _, (boxes of the decoder layers, their logits, ...): in eval mode the last layer only.
         boxes, logits = self.model(images)[1][:2]
-        x, y, box_width, box_height = boxes[-1].unbind(-1)
-        corners = torch.stack([x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], -1)
-        return Proposals(scale_boxes(corners, width, height), logits[-1], columns)
+        return Proposals(corners(boxes[-1], height, width), logits[-1], columns)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from critics.base import Critic, Proposals
-from critics.ultralytics_files import PREDICT_THRESHOLD, build, forget_unusable_anchors, read, short_name
+from critics.ultralytics_files import PREDICT_THRESHOLD, build, forget_unusable_anchors, read
 
 __all__ = ["YoloCritic", "build", "letterbox", "load"]
 
@@ -27,6 +27,7 @@ def load(
     *,
     weights: str | Path,
     config: str | Path | None = None,
+    revision: str | None = None,
     image_size: int | None = None,
     threshold: float | None = None,
     nms_iou: float = 0.7,
@@ -37,8 +38,9 @@ def load(
 
     Args:
         weights: an Ultralytics `.pt`, which is a pickle: load only files you trust; or `.safetensors`,
-            which is not.
+            which is not. A path, OWNER/REPOSITORY/FILE on the hub, or one of `critics.ultralytics_files.PRESETS`.
         config: for safetensors, the architecture's yaml with a `names` list.
+        revision: a branch, tag or commit of the repository.
         image_size: longer side the picture is letterboxed to; the training size by default.
         threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
             `predict`'s.
@@ -47,16 +49,16 @@ def load(
         device: where it runs.
 
     Raises:
-        FileNotFoundError: the weights or the config do not exist; nothing is downloaded.
+        FileNotFoundError: the weights or the config do not exist.
         ValueError: safetensors without a config, or a model that is not a YOLO with fixed classes.
     """
-    checkpoint = read(weights, config)
+    checkpoint = read("yolo", weights, config, revision)
     return YoloCritic(
         checkpoint.model.to(device),
         checkpoint.object_names,
-        name=f"yolo:{short_name(weights)}",
-        image_size=image_size or checkpoint.image_size,
-        threshold=threshold or checkpoint.threshold or PREDICT_THRESHOLD,
+        name=checkpoint.name,
+        image_size=checkpoint.image_size if image_size is None else image_size,
+        threshold=checkpoint.threshold if threshold is None else threshold,
         nms_iou=nms_iou,
         steepness=steepness,
     )
@@ -69,6 +71,7 @@ class YoloCritic(Critic):
     duplicate suppression, because it offers several proposals per object to pull up.
     """
 
+    family = "yolo"
     one_class_per_box = True
     _heads: tuple[str, ...] = ("Detect", "v10Detect")
 

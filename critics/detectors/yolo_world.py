@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from critics.detectors.yolo import YoloCritic
-from critics.ultralytics_files import PREDICT_THRESHOLD, read, short_name
+from critics.ultralytics_files import read
 
 
 def load(
@@ -22,6 +22,7 @@ def load(
     weights: str | Path,
     embeddings: Mapping[str, Tensor] | str | Path | None = None,
     config: str | Path | None = None,
+    revision: str | None = None,
     image_size: int | None = None,
     threshold: float | None = None,
     nms_iou: float = 0.7,
@@ -32,11 +33,12 @@ def load(
 
     Args:
         weights: an Ultralytics `.pt`, which is a pickle: load only files you trust; or `.safetensors`,
-            which is not.
+            which is not. A path, OWNER/REPOSITORY/FILE on the hub.
         embeddings: text embedding (512,) of each object name, or a safetensors file that holds them: CLIP
             ViT-B/32's for YOLO-World, see `clip_embeddings`; for YOLOE its own text encoder's. By default the
             classes that were saved into the checkpoint.
         config: for safetensors weights, the architecture's yaml with a `names` list.
+        revision: a branch, tag or commit of the repository.
         image_size: longer side the picture is letterboxed to; the training size by default.
         threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
             `predict`'s.
@@ -45,10 +47,10 @@ def load(
         device: where it runs.
 
     Raises:
-        FileNotFoundError: a file does not exist; nothing is downloaded.
+        FileNotFoundError: a file does not exist.
         ValueError: no YOLO-World or YOLOE, or embeddings of another shape.
     """
-    checkpoint = read(weights, config)
+    checkpoint = read("yolo_world", weights, config, revision)
     model = checkpoint.model
     if embeddings is None:
         embeddings = _saved_embeddings(model, checkpoint.object_names)
@@ -61,9 +63,9 @@ def load(
     return YoloWorldCritic(
         model.to(device),
         embeddings,
-        name=f"yolo_world:{short_name(weights)}",
-        image_size=image_size or checkpoint.image_size,
-        threshold=threshold or checkpoint.threshold or PREDICT_THRESHOLD,
+        name=checkpoint.name,
+        image_size=checkpoint.image_size if image_size is None else image_size,
+        threshold=checkpoint.threshold if threshold is None else threshold,
         nms_iou=nms_iou,
         steepness=steepness,
     )

@@ -8,11 +8,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render
-from critics import Critic
+from critics import Critic, available
 from critics.losses import LOSSES
+from tests.contract.conftest import BUILDERS
 
+Critics = Callable[[str], Critic]
 Pictures = Callable[..., Tensor]
 
 
@@ -38,14 +41,15 @@ def test_every_picture_gets_a_finite_gradient_that_is_not_zero(critic: Critic, p
     assert (images.grad.flatten(1).abs().amax(1) > 1e-8).all()
 
 
+@pytest.mark.parametrize("name", LOSSES)
 def test_the_gradient_equals_finite_differences(
-    whole_critic: Critic, pictures: Pictures, networks: Callable[[Critic], nn.ModuleList]
+    whole_critic: Critic, pictures: Pictures, networks: Callable[[Critic], nn.ModuleList], name: str
 ) -> None:
     critic = in_double(whole_critic, networks)
     images = pictures(4).double()
     along = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     probe = images.clone().requires_grad_(True)
-    loss = loss_of(critic, probe)
+    loss = loss_of(critic, probe, loss=name)
     loss.sum().backward()
     assert probe.grad is not None
     slopes = (probe.grad * along).flatten(1).sum(1)
@@ -55,7 +59,7 @@ def test_the_gradient_equals_finite_differences(
     errors = []
     for length in lengths:
         with torch.no_grad():
-            ahead, behind = (loss_of(critic, images + sign * length * along) for sign in (1, -1))
+            ahead, behind = (loss_of(critic, images + sign * length * along, loss=name) for sign in (1, -1))
         errors.append(((ahead - behind) / (2 * length) - slopes).abs().max() / slopes.abs().max())
     assert min(errors) <= tolerance, (slopes.tolist(), errors)
 
@@ -113,6 +117,7 @@ def test_unusual_pictures_are_counted_and_differentiated(critic: Critic, apples:
         "blank": lambda: torch.ones(1, 3, 128, 128),
         "black": lambda: torch.zeros(1, 3, 128, 128),
         "one object": lambda: apples((1,)),
+        # The trained detectors see it smaller than they can count.
         "200 objects": lambda: torch.cat([apples((20,)).repeat(1, 1, 1, 5)] * 2, 2),
         "64x64": lambda: nn.functional.interpolate(apples((2,)), 64),
         "1024x768": lambda: nn.functional.interpolate(apples((5,)), (768, 1024), mode="bilinear"),
@@ -124,6 +129,22 @@ def test_unusual_pictures_are_counted_and_differentiated(critic: Critic, apples:
     assert torch.isfinite(assessment.soft_counts).all()
     assert int(assessment.counts) == int(critic.counts(images, ["apple"]))
     assert 0 <= int(assessment.counts) <= 1024
+
+
+def test_three_hundred_objects_are_counted_where_the_critic_sees_the_picture_at_its_size(
+    critics: Critics, apples: Pictures
+) -> None:
+    yolo = critics("miniature-yolo").at_scale(5)
+    tiles = apples((12,) * 25, seed=12)
+    crowd = torch.cat([torch.cat(list(row), 2) for row in tiles.split(5)], 1)[None]
+    assert abs(yolo.count(crowd, "apple") - 300) <= 3
+    with torch.no_grad():
+        proposals = yolo.propose(crowd, ["apple"])
+        (column,) = proposals.columns
+        scores = proposals.logits[0, :, column]
+        above = (scores > yolo.threshold_logit) & (proposals.logits[0].argmax(1) == column)
+        expected = len(nms(proposals.boxes[0, above], scores[above], yolo.nms_iou))
+    assert yolo.count(crowd, "apple") == expected
 
 
 def test_one_more_clear_object_raises_the_soft_count(trained_critic: Critic) -> None:
@@ -202,3 +223,20 @@ def test_other_objects_are_penalised_only_if_asked(trained_critic: Critic) -> No
 def test_an_unknown_object_is_refused_with_near_matches(trained_critic: Critic, pictures: Pictures) -> None:
     with pytest.raises(ValueError, match=r"'aple'.*apple"):
         trained_critic.counts(pictures(1), ["aple"])
+
+
+def test_there_is_a_contract_for_every_critic_there_is(critics: Critics) -> None:
+    tested = {type(critics(name)).__module__.rsplit(".", 1)[1] for name in BUILDERS}
+    assert set(available()) <= tested
+
+
+@pytest.mark.parametrize("name", ["owlv2", "grounding-dino", "clip-count"])
+def test_an_empty_name_is_refused_by_an_open_vocabulary(critics: Critics, pictures: Pictures, name: str) -> None:
+    for asked in ("", " "):
+        with pytest.raises(ValueError, match="one or several object names"):
+            critics(name).counts(pictures(1), [asked])
+
+
+def test_a_name_that_the_tokenizer_drops_is_refused(critics: Critics, pictures: Pictures) -> None:
+    with pytest.raises(ValueError, match="knows nothing of"):
+        critics("grounding-dino").counts(pictures(1), ["\u200b"])

@@ -11,8 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import nms
 
-from critics import base
-from critics.base import Critic, Proposals, to_batch, unsuppressed
+from critics import suppression
+from critics.base import Critic, Proposals
+from critics.losses import LOSSES
+from critics.requests import to_batch
+from critics.suppression import unsuppressed
 
 
 def boxes_of(number: int, seed: int, side: float = 128.0) -> Tensor:
@@ -24,9 +27,11 @@ def boxes_of(number: int, seed: int, side: float = 128.0) -> Tensor:
 
 @pytest.mark.parametrize("number", [1, 2, 40, 300, 700])
 @pytest.mark.parametrize("iou", [0.1, 0.45, 0.7, 0.95])
-def test_suppression_equals_torchvisions(number: int, iou: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    # All pairs at once, whatever the number.
-    monkeypatch.setattr(base, "FEW_BOXES", 10_000)
+@pytest.mark.parametrize("block", [100, 1024])
+def test_suppression_equals_torchvisions(number: int, iou: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pair by pair, whatever the number, as on a GPU.
+    monkeypatch.setattr(suppression, "FEW_BOXES", 10_000)
+    monkeypatch.setattr(suppression, "BLOCK", block)
     boxes = boxes_of(number, seed=number)
     kept = unsuppressed(boxes, iou)
     for row in range(len(boxes)):
@@ -38,7 +43,7 @@ def test_suppression_equals_torchvisions(number: int, iou: float, monkeypatch: p
 def test_many_boxes_are_suppressed_like_few(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = boxes_of(600, seed=9)
     one_by_one = unsuppressed(boxes, 0.5)
-    monkeypatch.setattr(base, "FEW_BOXES", 600)
+    monkeypatch.setattr(suppression, "FEW_BOXES", 600)
     assert torch.equal(one_by_one, unsuppressed(boxes, 0.5))
 
 
@@ -143,3 +148,57 @@ def test_other_images_are_refused_with_what_to_do(image: Tensor) -> None:
 def test_count_takes_one_picture() -> None:
     with pytest.raises(ValueError, match="use counts for batches"):
         Fixed(torch.zeros(1, 1, 3)).count(torch.zeros(2, 3, 8, 8), "apple")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.full((3, 8, 8), 255.0), r"in \[0, 1\], got 255 to 255; divide 8-bit"),
+        (torch.full((3, 8, 8), -1.0), r"got -1 to -1.*/ 2 \+ 0.5"),
+        (torch.full((3, 8, 8), float("nan")), "got nan to nan"),
+        (torch.zeros(0, 3, 8, 8), "at least one picture"),
+        (torch.zeros(3, 0, 8), "at least one picture"),
+        (np.zeros((8, 8, 3), np.uint8), r"got ndarray.*Image\.fromarray"),
+        ("apple.png", r"got str; open a file with PIL\.Image\.open"),
+    ],
+    ids=["8 bit as float", "from -1 to 1", "nan", "no picture", "no pixels", "array", "path"],
+)
+def test_what_is_no_picture_is_not_counted(image: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Fixed(torch.zeros(1, 1, 3)).count(image, "apple")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("names", [[], "apple", [""], ["apple", " "]])
+def test_names_that_ask_nothing_are_refused(names: Sequence[str]) -> None:
+    with pytest.raises(ValueError, match="one or several object names"):
+        Fixed(torch.zeros(1, 1, 3)).counts(PICTURE, names)
+
+
+@pytest.mark.parametrize(
+    ("targets", "loss", "message"),
+    [
+        ({}, "margin", "one or several object names"),
+        ({"apple": -1}, "margin", "whole number from 0 on for 'apple', got -1"),
+        ({"apple": 2.5}, "l1", r"got 2\.5"),
+        ({"apple": 2}, None, "a function of critics.losses, got 'margin'"),
+    ],
+)
+def test_questions_that_no_picture_answers_are_refused(targets: dict[str, int], loss: str | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Fixed(torch.zeros(1, 1, 3)).assess(PICTURE, targets, LOSSES[loss] if loss else "margin")  # type: ignore[arg-type]
+
+
+def test_kept_hypotheses_come_before_suppressed_ones_where_there_is_no_room_for_all() -> None:
+    """1100 places of two boxes each: of the 2200 proposals, 1024 are returned, every one kept and best first."""
+    number = 1100
+
+    class Crowd(Fixed):
+        def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+            corner = torch.arange(number).repeat_interleave(2).float()[:, None] * 20
+            return Proposals(torch.cat([corner, corner, corner + 10, corner + 10], -1)[None], self.logits, (0,))
+
+    critic = Crowd(torch.linspace(5, 1, 2 * number)[None, :, None], object_names=("apple",))
+    (found,) = critic.candidates(PICTURE, ["apple"])
+    assert critic.count(PICTURE, "apple") == 1024
+    assert found.kept.all()
+    assert (found.logits.diff() < 0).all()

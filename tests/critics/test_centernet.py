@@ -11,6 +11,7 @@ from torch import Tensor
 from critics.base import Candidates
 from critics.detectors import centernet
 from critics.detectors.centernet import CenterNetCritic, decode, encode_size
+from critics.hourglass import STRIDE
 from critics.weights import write
 
 
@@ -59,7 +60,7 @@ def test_a_cell_counts_for_its_better_class_only() -> None:
 
 def test_sizes_and_offsets_decode_to_the_boxes_they_encode() -> None:
     boxes = torch.tensor([[10.0, 20.0, 40.0, 30.0]])
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / centernet.STRIDE
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / STRIDE
     cell = centre.floor()
     log_size = encode_size(boxes)[:, :, None, None].expand(-1, -1, 32, 32)
     offset = (centre - cell - 0.5)[:, :, None, None].expand(-1, -1, 32, 32)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,53 @@ YOLO = miniature.DETECTORS["miniature-yolo"].options
 
 
 def test_a_yolo_that_is_not_there_is_not_downloaded(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing is downloaded"):
+    with pytest.raises(FileNotFoundError, match="nothing else is downloaded"):
         load("yolo", weights=tmp_path / "yolo11n.pt")
+
+
+@pytest.mark.parametrize("weights", ["yolo11n", "someone/detectors/best.pt"])
+def test_a_file_of_the_hub_that_cannot_be_had_says_where_it_would_be(weights: str) -> None:
+    with pytest.raises(ValueError, match=r"of (Ultralytics/YOLO11|someone/detectors) cannot be had from the hub"):
+        load("yolo", weights=weights, revision="main")
+
+
+@pytest.mark.parametrize(
+    "kind", ["yolo", "ultralytics_rtdetr", "yolo_world", "fcos", "centernet", "density", "clip_count"]
+)
+def test_a_damaged_file_is_a_value_error_that_names_it(kind: str, tmp_path: Path) -> None:
+    damaged = tmp_path / ("best.pt" if "yolo" in kind or "rtdetr" in kind else "best.safetensors")
+    damaged.write_bytes(b"hello" * 100)
+    with pytest.raises(ValueError, match=f"no {kind} can be read from .*best.*damaged or something else"):
+        load(kind, weights=damaged)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"yolo: missing a required argument: 'weights'; it takes weights, config"),
+        ({"weight": "x"}, "yolo: missing"),
+        (YOLO | {"threshold": 0.0}, "threshold must be a probability above 0 and below 1, got 0"),
+        (YOLO | {"threshold": 25}, "threshold .* got 25"),
+        (YOLO | {"nms_iou": 0.0}, "nms_iou must be above 0"),
+        (YOLO | {"steepness": 0.0}, "steepness must be above 0"),
+        (YOLO | {"image_size": -5}, "image_size must be at least 1 pixel, got -5"),
+        (YOLO | {"image_size": 0}, "image_size must be at least 1 pixel, got 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load("yolo", **options)
+
+
+@pytest.mark.parametrize("name", ["miniature-density", "miniature-fcos", "miniature-heatmap", "miniature-yolo"])
+def test_records_tell_weights_of_one_name_apart(name: str, tmp_path: Path) -> None:
+    found = miniature.DETECTORS[name]
+    file = Path(found.options["weights"])
+    copied = tmp_path / "best.safetensors"
+    shutil.copyfile(file, copied)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    assert load(found.kind, **found.options).name == f"{found.kind}:{file.parent.name}-{digest}"
+    assert load(found.kind, **found.options | {"weights": copied}).name == f"{found.kind}:best-{digest}"
 
 
 def test_safetensors_need_the_architectures_yaml() -> None:
@@ -96,6 +144,17 @@ def test_clip_embeddings_are_unit_vectors_of_a_stock_text_encoder(tmp_path: Path
 def test_a_repository_that_cannot_be_read_names_the_presets(kind: str) -> None:
     with pytest.raises(ValueError, match=r"cannot read .* from 'nobody/nothing'.*one of [a-z]"):
         load(kind, weights="nobody/nothing")
+
+
+def test_the_cause_of_an_unreadable_repository_is_told(tmp_path: Path) -> None:
+    """DETR's main revision wants the timm package; its preset is read at another."""
+    config = {"model_type": "detr", "backbone": "resnet50", "use_timm_backbone": True, "backbone_config": None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"cannot read .*The cause: .*timm"):
+        load("detr", weights=str(tmp_path))
+    with pytest.raises(ValueError, match=r"cannot read .* from 'facebook/detr-resnet-50'"):
+        load("detr", weights="detr-resnet-50")
 
 
 def test_a_folder_written_by_transformers_is_loaded(tmp_path: Path) -> None:

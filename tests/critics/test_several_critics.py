@@ -96,6 +96,29 @@ def test_a_panel_knows_what_all_its_members_know() -> None:
         panel.column("dog")
 
 
+def test_a_panel_speaks_its_members_words_and_not_only_the_same_ones() -> None:
+    ours, theirs = Stripes("ours"), Stripes("theirs")
+    ours.object_names, theirs.object_names = ("aeroplane", "dog"), ("airplane", "dog")
+    panel = EnsembleCritic([ours, theirs])
+    assert panel.object_names == ("aeroplane", "dog")
+    assert panel.column("airplanes") == 0
+    assert panel.counts(picture(3), ["airplane"]).tolist() == [[3]]
+
+
+def test_a_panel_is_of_every_members_family_and_the_same_larger_only_if_a_member_sees_larger(
+    counter: DensityCritic,
+) -> None:
+    fixed = EnsembleCritic([Stripes("a"), counter])
+    assert fixed.families == {"Stripes", "density"}
+    assert fixed.at_scale(1.125) is fixed
+    dynamic = DynamicScaleCritic(Stripes("a"), counter)
+    assert dynamic.families == {"Stripes", "density"}
+    assert dynamic.at_scale(1.125) is dynamic
+    growing = Stripes("b")
+    growing.at_scale = lambda factor: Stripes("b, larger")  # type: ignore[method-assign]
+    assert EnsembleCritic([growing, counter]).at_scale(1.125) is not fixed
+
+
 def test_a_density_critic_counts_the_sum_of_its_map(counter: DensityCritic) -> None:
     images = torch.rand(3, 3, 64, 48, generator=torch.Generator().manual_seed(0))
     sums = counter.counter(images).sum((2, 3))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from countgen.miniature import yolo_options
-from critics.base import unsuppressed
 from critics.detectors import yolo
+from critics.suppression import unsuppressed
 
 FEATURE_LAYERS = (2, 4, 6, 10)
 MOST_OBJECTS = 300

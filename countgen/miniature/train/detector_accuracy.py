@@ -9,7 +9,8 @@ from torch import Tensor
 
 from countgen.miniature.train.detector_data import Batch, SceneSource
 from countgen.miniature.world import OBJECT_NAMES
-from critics.base import Critic, unsuppressed
+from critics.base import Critic
+from critics.suppression import unsuppressed
 
 COUNT_RANGES = ((0, 10), (11, 15), (16, 20))
 THRESHOLDS = tuple(round(0.1 + 0.025 * step, 3) for step in range(29))

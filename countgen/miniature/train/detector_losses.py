@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from countgen.miniature.train.detector_data import Batch
 from countgen.miniature.train.loop import autocast
 from critics.density import DensityCounter
-from critics.detectors.centernet import STRIDE, encode_size
+from critics.detectors.centernet import encode_size
+from critics.hourglass import STRIDE
 
 Loss = Callable[[Batch], Tensor]
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from countgen.miniature.train.density_calibration import SCENES, calibrate
 from countgen.miniature.train.detector_accuracy import Counter, density_counter, detector_counter, measure
 from countgen.miniature.train.detector_data import Batch, Pool, SceneSource, attack, degrade
 from countgen.miniature.train.detector_losses import Loss, density_loss, fcos_loss, heatmap_loss, yolo_loss
@@ -83,13 +84,16 @@ def heatmap(settings: StageSettings) -> None:
 
 
 def density(settings: StageSettings) -> None:
-    """Train the density counter on the generator's style, and on no attack: it judges too."""
+    """Train the density counter on the generator's style, and on no attack: it judges too; then calibrate it."""
     network = _start(settings, density_model.build)
 
     def loss(net: density_model.DensityCounter) -> Loss:
         return density_loss(net, len(OBJECT_NAMES), settings.device)
 
-    _fit(settings, network, loss, density_counter, rate=2e-3, batch_size=160, attacked=False)
+    def finish(average: Any) -> None:
+        calibrate(average, min(SCENES, max(2, (settings.number or POOL_SIZE) // 64)))
+
+    _fit(settings, network, loss, density_counter, rate=2e-3, batch_size=160, attacked=False, finish=finish)
 
 
 def _start(settings: StageSettings, build: Callable[[int], Network]) -> Network:
@@ -115,6 +119,7 @@ def _fit(
     sizes: tuple[int, ...] = (),
     styled: bool = True,
     attacked: bool = True,
+    finish: Callable[[Any], object] | None = None,
 ) -> None:
     """Train, measure and export one detector.
 
@@ -128,6 +133,7 @@ def _fit(
         sizes: other heights and widths the pictures are sometimes shown at.
         styled: whether a third of the pictures is in the generator's style.
         attacked: whether, late in training, a quarter of every batch is attacked along the detector's gradient.
+        finish: done to the trained average before it is measured and exported.
     """
     device = settings.device
     folder = settings.data or FAMILIES["unet"].folder
@@ -167,6 +173,8 @@ def _fit(
 
     train(settings, {"network": network}, [optimizer], step, ema={"network": average})
     settings.out.mkdir(parents=True, exist_ok=True)
+    if finish is not None:
+        finish(average)
     fresh = SceneSource(vae, style, settings.seed * 1_000_003 + FRESH, device)
     per_kind = min(480, max(1, (settings.number or POOL_SIZE) // 64))
     accuracy = measure(counter(average), fresh, per_kind)

@@ -1,0 +1,83 @@
+"""What a critic may be asked: pictures, object names and counts, checked where they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from critics.losses import CountLoss
+
+DARKEST, BRIGHTEST = -0.5, 1.5
+"""Values beyond which a tensor is no picture in [0, 1] for `Critic.counts`."""
+
+
+def to_batch(image: Image | Tensor) -> Tensor:
+    """RGB float (B, 3, H, W) in [0, 1] from a PIL picture, a (3, H, W) or a (B, 3, H, W) tensor.
+
+    Values are not looked at, which would make a GPU wait; `Critic.counts` does.
+
+    Raises:
+        ValueError: something else, a tensor of another shape or of integers, or no picture at all.
+    """
+    if not isinstance(image, Tensor):
+        if not hasattr(image, "convert"):
+            raise ValueError(
+                f"expected a PIL picture or a float tensor, got {type(image).__name__}; open a file with "
+                "PIL.Image.open, turn an array into a picture with PIL.Image.fromarray"
+            )
+        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+        return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
+    batch = image[None] if image.ndim == 3 else image
+    if batch.ndim != 4 or batch.shape[1] != 3 or not batch.is_floating_point():
+        raise ValueError(
+            f"expected an RGB float image (3, H, W) or (B, 3, H, W) with values in [0, 1], got {image.dtype} "
+            f"{tuple(image.shape)}; divide 8-bit images by 255"
+        )
+    if batch.numel() == 0:
+        raise ValueError(f"expected at least one picture with pixels, got {tuple(image.shape)}")
+    return batch
+
+
+def checked_pictures(image: Image | Tensor) -> Tensor:
+    """As `to_batch`, and refuse values that no picture has; those of a generator may leave [0, 1] a little.
+
+    Raises:
+        ValueError: as `to_batch`, or values that are not finite or far outside [0, 1].
+    """
+    batch = to_batch(image)
+    darkest, brightest = float(batch.amin()), float(batch.amax())
+    if not (darkest >= DARKEST and brightest <= BRIGHTEST):
+        raise ValueError(
+            f"expected values in [0, 1], got {darkest:g} to {brightest:g}; divide 8-bit images by 255, and "
+            "bring images in [-1, 1] there by / 2 + 0.5"
+        )
+    return batch
+
+
+def check_names(object_names: Sequence[str]) -> None:
+    """Refuse object names that ask nothing.
+
+    Raises:
+        ValueError: one name instead of several, none at all, or an empty one.
+    """
+    if isinstance(object_names, str) or not object_names or not all(name.strip() for name in object_names):
+        raise ValueError(f"expected one or several object names, like ['apple', 'dog'], got {object_names!r}")
+
+
+def check_question(target_counts: Mapping[str, int], loss: CountLoss) -> None:
+    """Refuse counts that no picture can have, and what is no loss.
+
+    Raises:
+        ValueError: a count that is no whole number from 0 on, or a loss that cannot be called.
+    """
+    for name, target_count in target_counts.items():
+        if not isinstance(target_count, int) or target_count < 0:
+            raise ValueError(f"expected a whole number from 0 on for {name!r}, got {target_count!r}")
+    if not callable(loss):
+        raise ValueError(f"expected a function of critics.losses, got {loss!r}; its names stand in LOSSES")

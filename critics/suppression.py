@@ -1,0 +1,84 @@
+"""Duplicate suppression of a batch: torch alone, and in a form that a CUDA graph can hold."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 1024
+"""Boxes that are compared with one another at once where that happens pair by pair."""
+FEW_BOXES = 512
+"""Up to here all pairs at once are as fast on a CPU as one box after the other."""
+CAPTURED_PASSES = 32
+"""Of duplicate suppression inside a CUDA graph, for a block of boxes. A graph cannot ask whether they have converged;
+the embedded detectors' pictures need 6 to 14, untrained detectors 20."""
+
+
+def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy non-maximum suppression of a batch, without data-dependent shapes.
+
+    A box stays unless a better box that itself stays overlaps it by more than the threshold. That
+    rule has one solution, which repeated passes from "all stay" reach in as many passes as the
+    longest chain of overlaps.
+
+    Args:
+        boxes: (B, K, 4) xyxy, best first.
+        iou_threshold: in (0, 1).
+
+    Returns:
+        bool (B, K), equal to `torchvision.ops.nms` image by image.
+    """
+    boxes = boxes.float()
+    if boxes.shape[1] > FEW_BOXES and boxes.device.type == "cpu":
+        return _unsuppressed_one_by_one(boxes, iou_threshold)
+    kept = _passed(boxes[:, :BLOCK], iou_threshold, None)
+    for begin in range(BLOCK, boxes.shape[1], BLOCK):
+        block = boxes[:, begin : begin + BLOCK]
+        covers = _covers(boxes[:, :begin], block, iou_threshold)
+        free = torch.einsum("bi,bij->bj", kept, covers) == 0
+        kept = torch.cat([kept, _passed(block, iou_threshold, free)], 1)
+    return kept.bool()
+
+
+def _covers(better: Tensor, boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Whether box i of the better ones overlaps box j by more than the threshold: float (B, I, J) of 0 and 1."""
+    x1, y1, x2, y2 = (side[:, :, None] for side in better.unbind(-1))
+    left, top, right, bottom = (side[:, None] for side in boxes.unbind(-1))
+    width = torch.minimum(x2, right) - torch.maximum(x1, left)
+    height = torch.minimum(y2, bottom) - torch.maximum(y1, top)
+    shared = width.clamp(min=0) * height.clamp(min=0)
+    union = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - shared
+    # A box turned inside out, which some untrained heads draw, has a negative area and covers nothing.
+    return ((shared > iou_threshold * union) & (union > 0)).float()
+
+
+def _passed(boxes: Tensor, iou_threshold: float, free: Tensor | None) -> Tensor:
+    """What is kept of boxes, best first, of which those not `free` are covered already: float (B, K) of 0 and 1."""
+    covers = _covers(boxes, boxes, iou_threshold).triu(diagonal=1)
+    start = kept = torch.ones_like(boxes[..., 0]) if free is None else free.float()
+    if boxes.is_cuda and torch.cuda.is_current_stream_capturing():
+        return _passes(covers, start, CAPTURED_PASSES)
+    while True:
+        now = (torch.einsum("bi,bij->bj", kept, covers) == 0) * start
+        if torch.equal(now, kept):
+            return kept
+        kept = now
+
+
+def _passes(covers: Tensor, start: Tensor, number: int) -> Tensor:
+    """The same after a fixed number of passes, which a CUDA graph can hold."""
+    kept = start
+    for _ in range(number):
+        kept = (torch.einsum("bi,bij->bj", kept, covers) == 0) * start
+    return kept
+
+
+def _unsuppressed_one_by_one(boxes: Tensor, iou_threshold: float) -> Tensor:
+    # Imported here: it takes a second to load, and small detectors never need it.
+    from torchvision.ops import nms
+
+    best_first = -torch.arange(boxes.shape[1], dtype=torch.float32)
+    kept = torch.zeros(boxes.shape[:2], dtype=torch.bool)
+    for row, one in enumerate(boxes):
+        kept[row, nms(one, best_first, iou_threshold)] = True
+    return kept
