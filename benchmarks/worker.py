@@ -23,7 +23,6 @@ from countgen.methods import NEEDS_TOKEN
 from countgen.models import Models, load_critic
 from countgen.step import Step
 from countgen.token_library import find_token
-from critics import Critic
 
 IMAGES = "images"
 WARM_UP_EVALUATIONS = 30
@@ -70,19 +69,11 @@ class Worker:
             backbone, critics=settings.critics, judge=settings.judges[0], device=settings.device
         )
         others = tuple(load_critic(name, settings.device) for name in settings.judges[1:])
-        for critic in others:
-            self._refuse_relatives(critic)
+        for critic in others:  # refuses relatives of the critics
+            Models(self.models.backbone, self.models.critics, critic)
         self.judges = dict(zip(settings.judges, (self.models.judge, *others), strict=True))
         self._truncations = truncations_of(self.models.backbone.pipeline)
         self._warm: set[str] = set()
-
-    def _refuse_relatives(self, judging: Critic) -> None:
-        for critic in self.models.critics:
-            if type(critic) is type(judging):
-                raise ValueError(
-                    f"the judge {judging.name} is of the same architecture as the critic {critic.name}; "
-                    "what fools one fools the other: name a judge of another kind"
-                )
 
     def process(self) -> int:
         """Its id, once the models are loaded."""

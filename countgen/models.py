@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 import critics as critic_files
 from countgen import backbones, miniature
@@ -23,12 +23,24 @@ class Models:
     Attributes:
         backbone: the frozen text-to-image pipeline.
         critics: optimised against; the first one's counts are reported.
-        judge: a detector of another architecture, which nothing optimises.
+        judge: a detector of another family, which nothing optimises.
+
+    Raises:
+        ValueError: the judge is of a critic's family.
     """
 
     backbone: Backbone
     critics: tuple[Critic, ...]
     judge: Critic
+
+    def __post_init__(self) -> None:
+        for critic in self.critics:
+            shared = critic.families & self.judge.families
+            if shared:
+                raise ValueError(
+                    f"the judge {self.judge.name} is of the same family ({', '.join(sorted(shared))}) as the critic "
+                    f"{critic.name}; what fools one fools the other: name a judge of another kind"
+                )
 
     def check(self, targets: tuple[Target, ...]) -> None:
         """Refuse targets that a detector cannot count.
@@ -82,6 +94,8 @@ def load(
         ValueError: an unknown name, a judge that is also a critic, a preset without detectors of its own where none
             were given or without a tiny decoder for drafts, or a device whose memory will not do.
     """
+    if isinstance(critics, str):
+        raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     find(backbone)
     if backbone.startswith("miniature"):
@@ -98,14 +112,7 @@ def load(
     loaded = tuple(load_critic(name, device) for name in critics)
     if memory == "low":
         loaded = tuple(no_larger(critic, max(drawing.height, drawing.width)) for critic in loaded)
-    judging = load_critic(judge, device)
-    for critic in loaded:
-        if type(critic) is type(judging):
-            raise ValueError(
-                f"the judge {judging.name} is of the same architecture as the critic {critic.name}; "
-                "what fools one fools the other: name a judge of another kind"
-            )
-    return Models(drawing, loaded, judging)
+    return Models(drawing, loaded, load_critic(judge, device))
 
 
 def no_larger(critic: Critic, side: int) -> Critic:
@@ -135,8 +142,9 @@ def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
     """Load a detector by its short name.
 
     Args:
-        name: an embedded one ("miniature-yolo"), or KIND:PATH with a kind from `critics.available()`, for
-            example "yolo:weights/yolo11x.pt". A `.pt` is a pickle: name only files you trust.
+        name: an embedded one ("miniature-yolo"), or KIND:WEIGHTS with a kind from `critics.available()`, for
+            example "yolo:weights/yolo11x.pt" or "detr:rtdetr-r50"; weights of a repository may end in @REVISION.
+            A `.pt` is a pickle: name only files you trust.
         device: where it runs.
 
     Raises:
@@ -147,9 +155,8 @@ def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)
     kind, _, weights = name.partition(":")
-    try:
-        return critic_files.load(kind, weights=weights, device=device)
-    except torch.OutOfMemoryError:
-        raise
-    except (SafetensorError, TypeError, RuntimeError) as error:  # what the libraries say of a damaged file
-        raise ValueError(f"no {kind} can be read from {weights}, it is damaged or something else: {error}") from error
+    options = {"weights": weights}
+    place, at, revision = weights.rpartition("@")
+    if at and not Path(weights).exists():
+        options = {"weights": place, "revision": revision}
+    return critic_files.load(kind, **options, device=device)

@@ -36,7 +36,8 @@ class Verdict:
     """What the critics say about a batch of pictures.
 
     Attributes:
-        loss: float32 (B,), with gradient; summed over targets and critics, averaged over views.
+        loss: float32 (B,), with gradient; summed over targets and critics, averaged over the views that a
+            critic tells apart.
         soft_counts: float32 (B, T), the first critic's on the first view.
         counts: int64 (B, T), from the same forward pass.
         margin: float32 (B,), no gradient: the smallest over critics, views and targets, each in units of what that
@@ -70,17 +71,23 @@ def examine(
     margins: list[Tensor] = []
     first = None
     for critic in critics:
-        for scale in dict.fromkeys(view.scale for view in views):
+        apart = list(dict.fromkeys(_told_apart(view, critic) for view in views))
+        for scale in dict.fromkeys(view.scale for view in apart):
             # Views of one size share a forward pass.
-            seen = [_seen(view, images) for view in views if view.scale == scale]
+            seen = [_seen(view, images) for view in apart if view.scale == scale]
             assessment = _at(critic, scale).assess(torch.cat(seen), target_counts, loss)
-            total = total + assessment.loss.unflatten(0, (len(seen), -1)).sum(0) / len(views)
+            total = total + assessment.loss.unflatten(0, (len(seen), -1)).sum(0) / len(apart)
             margins += assessment.margin.chunk(len(seen))
             first = first or assessment
     if first is None:
         raise ValueError(f"examine needs at least one critic and one view, got {len(critics)} and {len(views)}")
     own = slice(len(images))
     return Verdict(total, first.soft_counts[own].detach(), first.counts[own], torch.stack(margins, 1).amin(1))
+
+
+def _told_apart(view: View, critic: Critic) -> View:
+    """The view as a critic has it: one whose input size is fixed sees a larger picture as it saw the first."""
+    return View(view.mirror) if _at(critic, view.scale) is critic else view
 
 
 def _seen(view: View, images: Tensor) -> Tensor:

@@ -5,10 +5,28 @@ import pytest
 import countgen
 from countgen import backbones
 from countgen.models import load_critic
+from critics.ensemble import EnsembleCritic
 
 
 def test_the_embedded_judge_is_of_another_architecture_than_every_critic(models):
-    assert type(models.judge) not in {type(critic) for critic in models.critics}
+    assert not models.judge.families & frozenset().union(*(critic.families for critic in models.critics))
+
+
+@pytest.mark.parametrize("panel", [False, True])
+def test_a_judge_of_a_critics_family_is_refused_also_inside_a_panel(models, panel):
+    critic = EnsembleCritic([models.critics[0], models.judge]) if panel else models.judge
+    with pytest.raises(ValueError, match=r"same family \(fcos\).*name a judge of another kind"):
+        countgen.Models(models.backbone, (critic,), models.judge)
+
+
+def test_a_revision_follows_an_at_sign_and_a_file_may_have_one_in_its_name(tmp_path):
+    with pytest.raises(ValueError, match="fcos: got an unexpected keyword argument 'revision'; it takes weights"):
+        load_critic("fcos:somewhere@v1")
+    with pytest.raises(ValueError, match="Ultralytics/YOLO11 cannot be had"):
+        load_critic("yolo:yolo11n@main")
+    (tmp_path / "a@b.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match="no fcos can be read from"):
+        load_critic(f"fcos:{tmp_path / 'a@b.safetensors'}")
 
 
 def test_an_unknown_backbone_names_the_near_one():

@@ -63,6 +63,23 @@ def test_a_larger_view_changes_the_detectors_input_and_not_the_boxes_frame(model
     assert (plain.boxes[0, 0] - larger.boxes[0, 0]).abs().max() < 8
 
 
+def test_a_view_that_a_critic_sees_as_the_first_is_neither_paid_for_nor_counted(models):
+    looks = []
+
+    class Fixed(type(models.judge)):
+        def assess(self, images, *rest, **options):
+            looks.append(len(images))
+            return super().assess(images, *rest, **options)
+
+    critic = Fixed(models.judge.detector, models.judge.object_names)
+    images, targets, loss = scene(0, 3), [Target("apple", 5)], LOSSES["margin"]
+    verdict = examine(images, targets, [critic], CONFIRMING, loss)
+    assert looks == [2]
+    apart = examine(images, targets, [critic], CONFIRMING[:2], loss)
+    assert torch.equal(verdict.loss, apart.loss)
+    assert torch.equal(verdict.margin, apart.margin)
+
+
 def test_gradient_reaches_every_picture(models):
     images = torch.cat([scene(0, 3), scene(1, 2, seed=5)]).requires_grad_(True)
     examine(images, [Target("apple", 6)], models.critics, PLAIN, LOSSES["margin"]).loss.sum().backward()
