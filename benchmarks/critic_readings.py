@@ -67,16 +67,21 @@ def read(critics: Sequence[Critic], per_count: int, purpose: str) -> dict[str, R
 
 @torch.no_grad()
 def look(critic: Critic, scenes: KnownScenes, readings: Readings) -> None:
-    """Add a critic's counts of some scenes."""
-    number = len(scenes.images)
-    readings.condition += [scenes.condition] * number
-    readings.truth += [scenes.count] * number
+    """Add a critic's counts of some scenes, those of one object together."""
+    for object_name in dict.fromkeys(scenes.object_names):
+        images = scenes.images[[name == object_name for name in scenes.object_names]]
+        readings.condition += [scenes.condition] * len(images)
+        readings.truth += [scenes.count] * len(images)
+        _look_for(object_name, critic, images, scenes.count, readings)
+
+
+def _look_for(object_name: str, critic: Critic, images: Tensor, count: int, readings: Readings) -> None:
     if not has_candidates(critic):
-        seen = critic.assess(scenes.images, {scenes.object_name: scenes.count}, LOSSES["l1"])
+        seen = critic.assess(images, {object_name: count}, LOSSES["l1"])
         readings.hard += seen.counts[:, 0].tolist()
         readings.soft += seen.soft_counts[:, 0].tolist()
         return
-    proposals = critic.propose(scenes.images, [scenes.object_name])
+    proposals = critic.propose(images, [object_name])
     (candidates,) = critic.select(proposals)
     logit = critic.threshold_logit
     readings.hard += hard_count(candidates, logit).tolist()

@@ -19,20 +19,32 @@ from benchmarks.critic_readings import read
 from benchmarks.critic_tables import report, sweep
 from benchmarks.known_scenes import COUNTS
 from countgen import miniature
+from countgen.models import load_critic
+
+REPORTED = 2100
+COMMITTED = Path("docs/critics")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.critics", description=__doc__)
-    parser.add_argument("--critics", nargs="+", default=list(miniature.DETECTORS), choices=list(miniature.DETECTORS))
-    parser.add_argument("--scenes", type=int, default=2100, help="rendered scenes, each under four conditions")
+    parser.add_argument(
+        "--critics", nargs="+", default=list(miniature.DETECTORS), help="embedded ones, or KIND:WEIGHTS, as of generate"
+    )
+    parser.add_argument("--scenes", type=int, default=REPORTED, help="rendered scenes, each under four conditions")
     parser.add_argument("--sweep", action="store_true", help="choose the settings instead of reporting")
-    parser.add_argument("--out", type=Path, default=Path("docs/critics"), help="folder for tables, figures, plots")
+    parser.add_argument("--out", type=Path, default=COMMITTED, help="folder for tables, figures, plots")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
+    complete = options.scenes >= REPORTED and set(options.critics) >= set(miniature.DETECTORS)
+    if not complete and options.out.resolve() == COMMITTED.resolve():
+        parser.error(f"{COMMITTED} holds the report of {REPORTED} scenes and all embedded critics: name another --out")
     torch.set_num_threads(options.threads)
     per_count = max(1, round(options.scenes / len(COUNTS)))
-    critics = [miniature.load_detector(name) for name in options.critics]
+    try:
+        critics = [load_critic(name) for name in options.critics]
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     readings = read(critics, per_count, "tuning" if options.sweep else "reporting")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.sweep:

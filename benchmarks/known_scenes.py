@@ -26,17 +26,17 @@ AT_ONCE = 25
 
 @dataclass(frozen=True)
 class KnownScenes:
-    """Pictures with the same number of the same objects.
+    """Pictures with the same number of objects, each of a kind of its own.
 
     Attributes:
         condition: one of `CONDITIONS`.
-        object_name: what is asked for; other objects may stand beside it.
+        object_names: what is asked for in each; other objects may stand beside it.
         count: how many there are.
         images: (B, 3, 128, 128) in [0, 1].
     """
 
     condition: str
-    object_name: str
+    object_names: tuple[str, ...]
     count: int
     images: Tensor
 
@@ -53,8 +53,8 @@ def known_scenes(per_count: int, purpose: str) -> Iterator[KnownScenes]:
     sprites, through_vae = load_sprites(), vae_round_trip()
     for count in COUNTS:
         for begin in range(0, per_count, AT_ONCE):
-            kind = int(rng.integers(len(OBJECT_NAMES)))
-            scenes = [_scene(kind, count, rng) for _ in range(min(AT_ONCE, per_count - begin))]
+            kinds = rng.integers(len(OBJECT_NAMES), size=min(AT_ONCE, per_count - begin)).tolist()
+            scenes = [_scene(kind, count, rng) for kind in kinds]
             plain = render(scenes, sprites, generator).images
             shown = {
                 "plain": plain,
@@ -63,7 +63,7 @@ def known_scenes(per_count: int, purpose: str) -> Iterator[KnownScenes]:
                 "VAE": through_vae(plain),
             }
             for condition in CONDITIONS:
-                yield KnownScenes(condition, OBJECT_NAMES[kind], count, shown[condition])
+                yield KnownScenes(condition, tuple(OBJECT_NAMES[kind] for kind in kinds), count, shown[condition])
 
 
 def _scene(kind: int, count: int, rng: np.random.Generator) -> Scene:

@@ -46,11 +46,15 @@ def test_known_scenes_are_drawn_anew_for_tuning_and_for_reporting_and_the_same_e
 
 def test_a_look_reads_what_the_critic_counts() -> None:
     critic, readings = miniature.load_detector("miniature-yolo"), Readings()
-    scenes = next(known_scenes(2, "tuning"))
+    scenes = next(known_scenes(6, "tuning"))
     look(critic, scenes, readings)
-    assert readings.hard == critic.counts(scenes.images, [scenes.object_name])[:, 0].tolist()
-    proposals = critic.propose(scenes.images, [scenes.object_name])
-    assert with_overlap(critic, proposals, 0.5).tolist() == readings.hard
+    assert len(set(scenes.object_names)) > 1
+    first_seen = list(dict.fromkeys(scenes.object_names))
+    rows = sorted(range(6), key=lambda row: first_seen.index(scenes.object_names[row]))
+    alone = [critic.count(scenes.images[row], scenes.object_names[row]) for row in rows]
+    assert readings.hard == alone
+    proposals = critic.propose(scenes.images, ["apple"])
+    assert with_overlap(critic, proposals, 0.5).tolist() == critic.counts(scenes.images, ["apple"])[:, 0].tolist()
     assert len(readings.by_threshold[0]) == len(THRESHOLDS)
     assert critic.nms_iou == miniature.load_detector("miniature-yolo").nms_iou
 
