@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -68,8 +69,9 @@ def search_and_refine(
         if not budget.left:
             return
         index += 1
-        # One that is confirmed and yet not accepted has nothing left to refine.
-        waiting = sorted((s for s in (*waiting, *drawn) if not s.confirmed), key=lambda s: s.rank, reverse=True)
+        # One that is confirmed and yet not accepted has nothing left to refine; one without a finite loss no gradient.
+        nearest = (s for s in (*waiting, *drawn) if not s.confirmed and s.rank > -math.inf)
+        waiting = sorted(nearest, key=lambda s: s.rank, reverse=True)
         if number % settings.num_searches:
             continue
         # Where not even a look, its gradient and the next look can be paid for, seeds are the better buy.

@@ -31,6 +31,10 @@ MAX_PIXELS = 4096 * 4096
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links answer, FAT and some network mounts among them."""
 
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+"""Read once: it can only be read by setting it, and meanwhile another thread's new files would be everybody's."""
+
 
 def to_pil(image: Tensor) -> Image.Image:
     """An 8-bit RGB picture from float (3, H, W), rounded as diffusers does; values outside [0, 1] are clipped."""
@@ -87,19 +91,13 @@ def save_png(
             file.flush()
             os.fsync(file.fileno())
         # A temporary file is private to its owner; a picture is an ordinary file.
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         return _publish(temporary, path, overwrite)
     except OSError as error:
         raise ImageWriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _publish(temporary: Path, path: Path, overwrite: bool) -> Path:

@@ -16,7 +16,8 @@ from countgen.methods import METHODS, NEEDS_TOKEN
 from countgen.models import Models
 from countgen.noise import NoiseSettings, optimize_noise
 from countgen.placeholders import PLACEHOLDER, with_placeholder
-from countgen.prompts import Target, parse
+from countgen.prompt_length import check_is_read
+from countgen.prompts import Target, check_prompt, parse
 from countgen.search import SearchSettings, confirmed, draw, search_seeds
 from countgen.spliced import check_token, encode_prompt
 from countgen.step import Budget, Step
@@ -67,7 +68,7 @@ class Result:
 
 
 class Run:
-    """One picture in the making. Iterate over it for its `Step`s; stop whenever you like; ask for the `result`.
+    """One picture in the making. Iterate over it, once, for its `Step`s; stop whenever you like; ask for the `result`.
 
     Args:
         prompt: what to draw.
@@ -84,7 +85,7 @@ class Run:
             until it agrees; the judge is then no independent witness, and the recipe says so.
 
     Raises:
-        PromptError: the prompt has no clear count.
+        PromptError: the prompt has no clear count, or says it behind what the backbone's text encoder reads.
         TokenFileError: a token of another backbone.
         ValueError: an unknown method, one that needs a token and has none, or an object that a detector does not know.
     """
@@ -108,13 +109,16 @@ class Run:
             raise ValueError(f"method {method!r} needs a token: give one, or use one of the other methods")
         if until not in UNTIL:
             raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {until!r}")
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed}")
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
         if max_seconds is None and max_evaluations is None:
             max_evaluations = DEFAULT_MAX_EVALUATIONS
         Budget(max_seconds, max_evaluations)
-        self.targets = targets or parse(prompt, models.critics[0].object_names)
+        check_prompt(prompt)
+        known_names = models.critics[0].object_names
+        self.targets = targets or parse(prompt, known_names)
         models.check(self.targets)
+        check_is_read(prompt, self.targets, models.backbone.pipeline, known_names)
         placeholder = PLACEHOLDER.search(prompt)
         if token is not None:
             check_token(token, models.backbone)
@@ -131,8 +135,12 @@ class Run:
         self.best: Step | None = None
         self.last: Step | None = None
         self.stopped: str | None = None
+        self._begun = False
 
     def __iter__(self) -> Iterator[Step]:
+        if self._begun:
+            raise RuntimeError("this run was iterated over before; make another Run to draw again")
+        self._begun = True
         budget = Budget(*self.limits)
         with torch.no_grad():
             embeds = encode_prompt(self.models.backbone, self.prompt, self.token)

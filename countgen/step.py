@@ -79,6 +79,8 @@ class Budget:
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name} must be above 0, got {limit}")
+        if self.max_evaluations is not None and type(self.max_evaluations) is not int:
+            raise ValueError(f"max_evaluations must be a whole number, got {self.max_evaluations!r}")
 
     @property
     def seconds(self) -> float:

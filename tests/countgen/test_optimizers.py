@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from countgen.auto import search_and_refine
+from countgen.auto import AutoSettings, search_and_refine
 from countgen.errors import NonFiniteLossError
 from countgen.noise import NoiseSettings, clip, latent_prior, optimize_noise, refine
 from countgen.prompts import Target
@@ -143,6 +143,21 @@ def test_auto_searches_first_and_refines_the_nearest(models, embeds):
     phases = [step.phase for step in islice(run, 4)]
     assert phases[0] == "search"
     assert "refine" in phases
+
+
+def test_auto_refines_no_candidate_whose_loss_is_not_finite(models, embeds, monkeypatch):
+    intact = models.backbone.initial_latents
+
+    def damaged(seeds):
+        latents = intact(seeds)
+        latents[[seed == 0 for seed in seeds]] = math.nan
+        return latents
+
+    monkeypatch.setattr(models.backbone, "initial_latents", damaged)
+    settings = AutoSettings(SearchSettings(first_batch_size=2), num_searches=1)
+    target = (Target("apple", 15),)
+    run = search_and_refine(models.backbone, models.critics, embeds, target, 0, Budget(), settings, accept=never)
+    assert [(step.phase, step.seed) for step in islice(run, 2)] == [("search", SEED_STRIDE), ("refine", SEED_STRIDE)]
 
 
 def test_a_loss_that_is_not_finite_names_the_step(models, embeds):

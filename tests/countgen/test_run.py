@@ -9,7 +9,7 @@ import torch
 
 import countgen
 from countgen import recipe as recipes
-from countgen.errors import CountGenError, RecipeError
+from countgen.errors import CountGenError, PromptError, RecipeError
 from countgen.methods import NEEDS_TOKEN
 from countgen.noise import NoiseSettings
 from countgen.spliced import encoders_of
@@ -181,6 +181,9 @@ def test_methods_of_a_token_need_one(models, method):
     [
         ({"method": "magic"}, "available: plain, search, noise, lmn, auto, token"),
         ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "seed must be a whole number .* got 1.5"),
+        ({"seed": True}, "seed must be a whole number .* got True"),
+        ({"max_evaluations": 60.0}, "max_evaluations must be a whole number, got 60.0"),
         ({"until": "someone"}, "critic, judge"),
         ({"max_evaluations": 0}, "max_evaluations"),
     ],
@@ -207,6 +210,39 @@ def test_what_the_detectors_cannot_count_is_refused(models, prompt, message):
 def test_a_prompt_without_a_count_is_refused(models, prompt):
     with pytest.raises(CountGenError):
         countgen.Run(prompt, models)
+
+
+@pytest.mark.parametrize("prompt", ["", None, "an apple " * 1000])
+def test_a_prompt_no_encoder_reads_is_refused_also_with_targets_of_the_callers_own(models, prompt):
+    with pytest.raises(PromptError, match=r"prompt is empty|at most \d+ are read"):
+        countgen.Run(prompt, models, targets=(countgen.Target("apple", 7),))
+
+
+LONG = "on a wooden floor in front of a white wall with a large window and a red carpet in a bright room and"
+
+
+def test_a_number_behind_what_the_text_encoder_reads_is_refused(models):
+    with pytest.raises(PromptError, match=r"reads 32 tokens of a prompt.*say the numbers first"):
+        countgen.Run(f"{LONG} seven apples", models)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "targets"),
+    [
+        (f"seven apples {LONG} nothing else", None),
+        (f"seven apples {LONG} two rows", None),
+        (f"seven apples, {LONG} two dogs", (countgen.Target("apple", 7),)),
+    ],
+)
+def test_a_long_prompt_is_drawn_where_the_cut_part_counts_nothing_that_is_wanted(models, prompt, targets):
+    assert countgen.Run(prompt, models, targets=targets).targets == (countgen.Target("apple", 7),)
+
+
+def test_a_run_draws_once(models):
+    run = countgen.Run("two apples", models, method="plain")
+    assert len(list(run)) == 1
+    with pytest.raises(RuntimeError, match="make another Run"):
+        list(run)
 
 
 def test_until_judge_keeps_what_the_judge_accepts_whatever_ranked_higher(models, monkeypatch):
