@@ -34,6 +34,11 @@ def test_an_unknown_backbone_names_the_near_one():
         backbones.load("miniatur")
 
 
+def test_one_string_of_critics_is_refused():
+    with pytest.raises(ValueError, match="critics are several names"):
+        countgen.load(critics="miniature-yolo")
+
+
 def test_an_unknown_detector_lists_what_there_is():
     with pytest.raises(ValueError, match="miniature-yolo"):
         load_critic("yolo11x")
