@@ -102,7 +102,7 @@ def by_threshold(critic: Critic, proposals: Proposals, thresholds: Sequence[floa
     """
     lowest = copy.copy(critic)
     lowest.threshold = min(thresholds)
-    (candidates,) = lowest.select(proposals)
+    (candidates,) = lowest.select(_above(lowest.threshold_logit, proposals))
     logits = torch.tensor(thresholds).logit()
     return torch.stack([hard_count(candidates, float(logit)) for logit in logits], 1)
 
@@ -111,7 +111,18 @@ def with_overlap(critic: Critic, proposals: Proposals, nms_iou: float) -> Tensor
     """Hard counts int64 (B,) of the same proposals at another NMS IoU."""
     other = copy.copy(critic)
     other.nms_iou = nms_iou
-    return hard_count(other.select(proposals)[0], critic.threshold_logit)
+    above = _above(critic.threshold_logit, proposals)
+    return hard_count(other.select(above)[0], critic.threshold_logit)
+
+
+def _above(threshold_logit: float, proposals: Proposals) -> Proposals:
+    """As many of the best proposals as lie above a threshold in any picture; worse ones suppress nothing that counts."""
+    (column,) = proposals.columns
+    scores = proposals.logits[..., column]
+    number = max(1, int((scores > threshold_logit).sum(1).max()))
+    rows = scores.topk(number, dim=1).indices[..., None]
+    logits = proposals.logits.gather(1, rows.expand(-1, -1, proposals.logits.shape[2]))
+    return Proposals(proposals.boxes.gather(1, rows.expand(-1, -1, 4)), logits, proposals.columns)
 
 
 def has_candidates(critic: Critic) -> bool:
