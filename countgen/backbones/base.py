@@ -18,15 +18,22 @@ from countgen.captured import Captures
 from countgen.half_precision import GradientScale
 
 MEMORY = ("fast", "low")
-DRAWS_NOISE = {
-    "DDPMScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "LCMScheduler",
-    "SCMScheduler",
-    "TCDScheduler",
+DETERMINISTIC = {
+    "DDIMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
 }
-"""Schedulers that add noise between their steps; a last step adds none."""
+"""Schedulers that add no noise between their steps, as they are called here; all others are taken to. A last step adds
+none."""
 
 
 class Backbone(ABC):
@@ -162,10 +169,20 @@ class Backbone(ABC):
                 would with these seeds. Needed for such samplers at more than one step.
             draft: decode with the tiny VAE, if there is one.
 
+        Raises:
+            ValueError: seeds of another number than the latents, or none where the sampler needs them.
+
         Returns:
             RGB float32 (B, 3, H, W) in [0, 1], equal to the stock pipeline's `output_type="pt"`. The clamp
             to [0, 1] passes gradient, so an over-exposed pixel can come back.
         """
+        if seeds is not None and len(seeds) != len(latents):
+            raise ValueError(f"expected a seed for each latent, got {len(seeds)} seeds for {len(latents)} latents")
+        if seeds is None and self._draws_noise:
+            raise ValueError(
+                f"{type(self.pipeline.scheduler).__name__} draws noise between its {self.num_inference_steps} steps: "
+                "give seeds=, those of the latents"
+            )
         scale = GradientScale() if self.dtype == torch.float16 and torch.is_grad_enabled() else None
         embeds = embeds.expand(len(latents))
         if scale is not None:
@@ -235,10 +252,21 @@ class Backbone(ABC):
 
     @property
     def _draws_noise(self) -> bool:
+        """Whether the sampler adds noise between its steps."""
+        scheduler = self.pipeline.scheduler
+        stochastic = (
+            type(scheduler).__name__ not in DETERMINISTIC
+            or str(scheduler.config.get("algorithm_type")).startswith("sde")
+            or scheduler.config.get("stochastic_sampling")
+        )
+        return self.num_inference_steps > 1 and bool(stochastic)
+
+    @property
+    def _takes_generator(self) -> bool:
         return "generator" in inspect.signature(self.pipeline.scheduler.step).parameters
 
     def _step_options(self, generators: list[torch.Generator] | None) -> dict[str, Any]:
-        return {"generator": generators} if self._draws_noise and generators is not None else {}
+        return {"generator": generators} if self._takes_generator and generators is not None else {}
 
     def not_captured_because(self) -> str | None:
         """Why `render` cannot be held by a CUDA graph; None where it can."""
@@ -246,7 +274,7 @@ class Backbone(ABC):
             return f"the device is {self.device.type}"
         if self.memory == "low":
             return 'memory="low" recomputes activations, which a CUDA graph would keep'
-        if self.num_inference_steps > 1 and type(self.pipeline.scheduler).__name__ in DRAWS_NOISE:
+        if self._draws_noise:
             return f"{type(self.pipeline.scheduler).__name__} draws noise on the CPU between steps"
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 from collections.abc import Callable
@@ -41,6 +42,7 @@ CASES = {
     "sana, two steps": ("sana", 2, 4.5, None),
     "sana, several steps, other guidance": ("sana", 4, 1.0, None),
 }
+NOISY = {"EulerAncestralDiscreteScheduler", "LCMScheduler", "SCMScheduler"}
 NO_BINNING = {"use_resolution_binning": False}
 STOCK_OPTIONS: dict[str, dict[str, Any]] = {"pixart": NO_BINNING, "sana": NO_BINNING}
 
@@ -108,6 +110,35 @@ def test_a_batch_equals_its_singles(case: Backbone) -> None:
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+def test_in_half_precision_picture_and_gradient_are_near_those_of_float32(case: Backbone, dtype: torch.dtype) -> None:
+    found = []
+    for backbone in (case, in_precision(case, dtype)):
+        with torch.no_grad():
+            embeds = backbone.encode_prompt(PROMPT)
+        latents = backbone.initial_latents([5]).requires_grad_(True)
+        picture = backbone.render(latents, embeds, [5])
+        # As small as a count loss makes it, which float16 alone would round to zero.
+        (picture * torch.linspace(0, 1e-7, WIDTH)).sum().backward()
+        assert latents.grad is not None
+        found.append((picture.detach(), latents.grad.double().flatten()))
+    (picture, gradient), (half, half_gradient) = found
+    assert (half.dtype, half_gradient.isfinite().all()) == (torch.float32, True)
+    off, least = {torch.float16: (0.01, 0.999), torch.bfloat16: (0.1, 0.98)}[dtype]
+    assert (half - picture).abs().max() < off
+    assert torch.cosine_similarity(gradient, half_gradient, 0) > least
+    assert float(half_gradient.norm()) == pytest.approx(float(gradient.norm()), rel=0.05)
+
+
+def in_precision(backbone: Backbone, dtype: torch.dtype) -> Backbone:
+    """A copy with its weights rounded."""
+    pipeline = copy.copy(backbone.pipeline)
+    for name, component in backbone.pipeline.components.items():
+        if isinstance(component, torch.nn.Module):
+            setattr(pipeline, name, copy.deepcopy(component).to(dtype))
+    return type(backbone)(pipeline, backbone.preset, backbone.name)
+
+
 def test_every_family_has_a_tiny_pipeline_presets_and_a_backbone() -> None:
     assert {pipeline.split()[0] for pipeline, *_ in CASES.values()} == set(backbones.families())
     for name in backbones.families():
@@ -117,6 +148,29 @@ def test_every_family_has_a_tiny_pipeline_presets_and_a_backbone() -> None:
         for preset in module.PRESETS.values():
             assert preset.licence
             assert preset.num_inference_steps >= 1
+
+
+def test_seeds_are_asked_for_where_noise_is_drawn_between_steps_and_match_the_latents(case: Backbone) -> None:
+    drawn = case.num_inference_steps > 1 and type(case.pipeline.scheduler).__name__ in NOISY
+    with torch.no_grad():
+        embeds, latents = case.encode_prompt(PROMPT), case.initial_latents([3, 4])
+        with pytest.raises(ValueError, match="1 seeds for 2 latents"):
+            case.render(latents, embeds, [3])
+        if drawn:
+            with pytest.raises(ValueError, match="draws noise between its"):
+                case.render(latents, embeds)
+        else:
+            assert torch.equal(case.render(latents, embeds), case.render(latents, embeds, [3, 4]))
+
+
+@pytest.mark.parametrize(("algorithm", "noisy"), [("dpmsolver++", False), ("sde-dpmsolver++", True)])
+def test_a_solver_of_a_stochastic_equation_draws_noise(
+    algorithm: str, noisy: bool, tiny_pipeline: Callable[[str], Any]
+) -> None:
+    pipeline = copy.copy(tiny_pipeline("pixart"))
+    pipeline.scheduler = type(pipeline.scheduler)(algorithm_type=algorithm)
+    backbone = family("pixart").BACKBONE(pipeline, Preset("tiny", 4, 1.0, HEIGHT, WIDTH, "none"), "tiny")
+    assert backbone._draws_noise == noisy
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "pixart", "flux"])
