@@ -30,6 +30,8 @@ from countgen import miniature
 from countgen.errors import CountGenError
 
 SUITE = "t2icountbench-miniature"
+MOST_OPENING_SECONDS = 2.0
+"""Of a core, for the records of `--records`; the clock of a busy machine says little."""
 
 
 @dataclass
@@ -228,6 +230,19 @@ def file_size_limit(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, usual)
 
 
+def as_in_a_study(record: Record) -> Record:
+    """The record with what a study's have: two judges with eight boxes each, a best candidate that changed five times."""
+    boxes = tuple((12 * k, 5 + 12 * k, 30 + 12 * k, 28 + 12 * k) for k in range(8))
+    return replace(
+        record,
+        judges=(miniature.JUDGE, "second-judge"),
+        judge_counts=dict.fromkeys((miniature.JUDGE, "second-judge"), (8,)),
+        confidence=dict.fromkeys((miniature.JUDGE, "second-judge"), 0.8125),
+        boxes=dict.fromkeys((miniature.JUDGE, "second-judge"), boxes),
+        trace=tuple((4 + 8 * k, round(0.1234 * (k + 1), 4), k > 3) for k in range(5)),
+    )
+
+
 def time_opening(record: Record, number: int, folder: Path) -> tuple[float, float]:
     """Seconds on the clock, and of a core, to open a run of so many records."""
     (folder / SETTINGS).write_text("{}")
@@ -242,7 +257,7 @@ def time_opening(record: Record, number: int, folder: Path) -> tuple[float, floa
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; exit code 1 if anything was lost."""
+    """Command line; exit code 1 if anything was lost, or opening took more of a core than it may."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("--cases", type=int, default=200, help="images of the run that is killed (%(default)s)")
     parser.add_argument("--kills", type=int, default=50, help="at random moments (%(default)s)")
@@ -265,13 +280,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"last record torn at every byte: {repaired} of {cuts} repaired, earlier records as they were")
         message, intact = fill_disk(records[:3], folder)
         print(f"disk full: {message!r}; earlier records as they were: {intact}")
-        clock, core = time_opening(records[0], options.records, folder)
+        clock, core = time_opening(as_in_a_study(records[0]), options.records, folder)
         print(
-            f"{options.records} records open in {clock:.2f} s, {core:.2f} s of a core "
+            f"{options.records} records with two judges' boxes open in {core:.2f} s of a core, {clock:.2f} s on the clock "
             f"(load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)"
         )
     clean = not (found.lost or found.twice) and found.most_redone <= 1 and found.table_equal and found.pictures_equal
-    return 0 if clean and repaired == cuts and intact else 1
+    return 0 if clean and repaired == cuts and intact and core <= MOST_OPENING_SECONDS else 1
 
 
 if __name__ == "__main__":

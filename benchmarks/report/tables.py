@@ -129,7 +129,10 @@ def _judged(section: Section, judge: str) -> Table:
         ("RMSE", mine(lambda s: number(s.rmse))),
         ("bias", mine(lambda s: number(s.bias))),
     )
-    note = MARK_NOTE if judge in section.steered else ""
+    notes = [MARK_NOTE] if judge in section.steered else []
+    if len({method.scores[judge].images for method in section.methods if judge in method.scores}) > 1:
+        notes.append("Not the same images for all: compare methods by level, or in pairs below.")
+    note = " ".join(notes)
     return Table(f"All images, judged by {judge_text(section, judge)}", _header(section), tuple(rows), note)
 
 
