@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from countgen.miniature import DETECTORS, load_detector
-from countgen.miniature.train import detectors
+from countgen.miniature.train import density_calibration, detectors
 from countgen.miniature.train.detector_accuracy import density_counter, detector_counter, exact
 from countgen.miniature.train.detector_data import MOST_OBJECTS, Batch, Pool, SceneSource, attack, degrade
 from countgen.miniature.train.detector_losses import centre_map, yolo_loss
@@ -173,6 +173,16 @@ def test_critic_stage_also_starts_from_random_weights(tmp_path: Path) -> None:
 def test_judge_stage_trains_and_exports_a_critic(tmp_path: Path) -> None:
     detectors.judge(settings(tmp_path, 1))
     assert fcos.load(weights=tmp_path / "model.safetensors").object_names == OBJECT_NAMES
+
+
+def test_calibration_makes_the_map_of_every_object_sum_to_its_count() -> None:
+    counter = density.load(weights=FOLDER / "density" / "model.safetensors").counter
+    shipped = counter.head.bias.clone()
+    assert float((density_calibration.calibrate(counter, 12) - 1).abs().max()) < 0.1
+    counter.head.bias += 0.2
+    factors = density_calibration.calibrate(counter, 12)
+    torch.testing.assert_close(factors, torch.full((24,), 0.8187), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(counter.head.bias, shipped, rtol=0, atol=0.1)
 
 
 def test_density_stage_trains_and_exports_a_critic(tmp_path: Path) -> None:
