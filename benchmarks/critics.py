@@ -21,7 +21,7 @@ from benchmarks.known_scenes import COUNTS
 from countgen import miniature
 from countgen.models import load_critic
 
-REPORTED = 2100
+REPORTED, SWEPT = 2100, 630
 COMMITTED = Path("docs/critics")
 
 
@@ -31,16 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--critics", nargs="+", default=list(miniature.DETECTORS), help="embedded ones, or KIND:WEIGHTS, as of generate"
     )
-    parser.add_argument("--scenes", type=int, default=REPORTED, help="rendered scenes, each under four conditions")
+    parser.add_argument("--scenes", type=int, help=f"each under four conditions; {REPORTED}, or {SWEPT} of a sweep")
     parser.add_argument("--sweep", action="store_true", help="choose the settings instead of reporting")
     parser.add_argument("--out", type=Path, default=COMMITTED, help="folder for tables, figures, plots")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
-    complete = options.scenes >= REPORTED and set(options.critics) >= set(miniature.DETECTORS)
+    usual = SWEPT if options.sweep else REPORTED
+    scenes = options.scenes or usual
+    complete = scenes >= usual and set(options.critics) >= set(miniature.DETECTORS)
     if not complete and options.out.resolve() == COMMITTED.resolve():
-        parser.error(f"{COMMITTED} holds the report of {REPORTED} scenes and all embedded critics: name another --out")
+        parser.error(f"{COMMITTED} holds what {usual} scenes and all embedded critics say: name another --out")
     torch.set_num_threads(options.threads)
-    per_count = max(1, round(options.scenes / len(COUNTS)))
+    per_count = max(1, round(scenes / len(COUNTS)))
     try:
         critics = [load_critic(name) for name in options.critics]
     except (ValueError, OSError) as error:

@@ -56,7 +56,23 @@ def _margins(*margins: float) -> Optimiser:
     return optimiser
 
 
+def _steepness(loss: str, steepness: float) -> Optimiser:
+    """Refinement alone, by a loss that has an indicator in it."""
+
+    def optimiser(backbone: Any, critics: Sequence[Critic], *rest: Any) -> object:
+        steeper = [copy.copy(critic) for critic in critics]
+        for critic in steeper:
+            critic.steepness = steepness
+        return _noise(loss=loss)(backbone, steeper, *rest)
+
+    return optimiser
+
+
 SWEEPS: dict[str, dict[str, Optimiser]] = {
+    **{
+        f"steepness of {loss}": {f"steepness {slope:g}": _steepness(loss, slope) for slope in (2, 4, 8, 16)}
+        for loss in ("l1", "d2d")
+    },
     "loss": {loss: _noise(loss=loss) for loss in ("l1", "d2d", "margin")},
     "optimizer": {
         **{f"adam {rate:g}": _noise(learning_rate=rate) for rate in (0.02, 0.04, 0.08, 0.16)},

@@ -38,6 +38,23 @@ def test_the_report_covers_every_critic_condition_and_count(tmp_path: Path, caps
     assert (tmp_path / "soft-against-hard.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scenes", "21"], "docs/critics holds what 2100 scenes and all embedded critics say"),
+        (["--critics", "miniature-yolo", "--sweep"], "docs/critics holds what 630 scenes"),
+        (["--critics", "miniature-yolo", "fcos:nowhere.safetensors", "--out", "x"], "no detector weights at nowhere"),
+        (["--critics", "yollo:best.pt", "--out", "x"], "Did you mean yolo"),
+    ],
+)
+def test_the_committed_report_is_not_overwritten_by_a_small_one_and_wrong_critics_are_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        critics.main(arguments)
+    assert message in capsys.readouterr().err
+
+
 def test_known_scenes_are_drawn_anew_for_tuning_and_for_reporting_and_the_same_each_time() -> None:
     first, again, other = (next(known_scenes(1, purpose)) for purpose in ("tuning", "tuning", "reporting"))
     assert torch.equal(first.images, again.images)
