@@ -231,7 +231,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 def as_in_a_study(record: Record) -> Record:
-    """The record with what a study's have: two judges with eight boxes each, a best candidate that changed five times."""
+    """The record with what a study's have: two judges with eight boxes each, five best candidates."""
     boxes = tuple((12 * k, 5 + 12 * k, 30 + 12 * k, 28 + 12 * k) for k in range(8))
     return replace(
         record,
@@ -282,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"disk full: {message!r}; earlier records as they were: {intact}")
         clock, core = time_opening(as_in_a_study(records[0]), options.records, folder)
         print(
-            f"{options.records} records with two judges' boxes open in {core:.2f} s of a core, {clock:.2f} s on the clock "
+            f"{options.records} records like a study's open in {core:.2f} s of a core, {clock:.2f} s on the clock "
             f"(load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)"
         )
     clean = not (found.lost or found.twice) and found.most_redone <= 1 and found.table_equal and found.pictures_equal

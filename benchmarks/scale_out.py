@@ -1,8 +1,9 @@
 """What Ray costs, and what a second worker brings: `python -m benchmarks.scale_out`.
 
 The same real run, without a pause anywhere, by the local engine and by Ray with one and two workers, each in turn.
-Rates are taken between the first and the last finished image: starting Ray and loading models are told apart. Measure
-on a machine that does nothing else.
+Rates are taken between the first and the last finished image: starting Ray and loading models are told apart. The
+clock is for a machine that does nothing else. Seconds of a core, of this process and all that it started, say what an
+image costs on a busy one too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,22 +33,25 @@ class Pace:
     Attributes:
         start: seconds until the first image was finished.
         rate: images a second from there on.
+        driver, all: seconds of a core an image from there on: of this process, and with all that it started.
         table: what it found.
     """
 
     start: float
     rate: float
+    driver: float
+    all: float
     table: bytes
 
 
 def pace(asked: RunSettings, engine: Engine, workers: int) -> Pace:
     """Run once, pictures and records written, and time it."""
-    finished: list[float] = []
+    finished: list[tuple[float, float, float]] = []
 
     def timed(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
         for outcome in engine(cases, settings):
             yield outcome
-            finished.append(time.perf_counter())
+            finished.append((time.perf_counter(), time.process_time(), core_seconds()))
 
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
@@ -54,7 +59,24 @@ def pace(asked: RunSettings, engine: Engine, workers: int) -> Pace:
         found = table(read_run(folder)[1])
     # Every worker has finished its first image by then, and so has warmed up.
     first = 2 * workers - 1
-    return Pace(finished[0] - begun, (len(finished) - 1 - first) / (finished[-1] - finished[first]), found)
+    images = len(finished) - 1 - first
+    clock, driver, every = (end - start for start, end in zip(finished[first], finished[-1], strict=True))
+    return Pace(finished[0][0] - begun, images / clock, driver / images, every / images, found)
+
+
+def core_seconds() -> float:
+    """Seconds of a core that this process and its living descendants have used, to a hundredth; Linux only."""
+    parents: dict[int, int] = {}
+    used: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            after_name = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            parents[pid], used[pid] = int(after_name[1]), int(after_name[11]) + int(after_name[12])
+    mine = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in mine} - mine:
+        mine |= more
+    return sum(used.get(pid, 0) for pid in mine) / os.sysconf("SC_CLK_TCK")
 
 
 def ray_with(workers: int) -> Engine:
@@ -88,11 +110,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, paces in found.items():
         start = statistics.median(one.start for one in paces)
         each = ", ".join(f"{one.rate:.2f}" for one in paces)
-        print(f"{name}: {rates[name]:.2f} images a second (runs: {each}), first image after {start:.1f} s")
+        driver, every = (statistics.median(getattr(one, which) for one in paces) for which in ("driver", "all"))
+        print(
+            f"{name}: {every:.3f} s of a core an image, of these {driver:.3f} in the driver; "
+            f"{rates[name]:.2f} images a second (runs: {each}), first image after {start:.1f} s"
+        )
     one, two = rates["ray, 1 worker"], rates["ray, 2 workers"]
+    costs = {name: statistics.median(pace.all for pace in paces) for name, paces in found.items()}
     equal = len({one.table for paces in found.values() for one in paces}) == 1
     print(
-        f"Ray costs {100 * (rates['local'] / one - 1):.1f} % of the time of an image; two workers are {two / one:.2f} "
+        f"Ray costs {100 * (costs['ray, 1 worker'] / costs['local'] - 1):.1f} % of the core's time of an image, "
+        f"{100 * (rates['local'] / one - 1):.1f} % of the clock's; two workers are {two / one:.2f} "
         f"times as fast as one of Ray's, {two / rates['local']:.2f} times as fast as the local engine; "
         f"tables byte-equal: {equal}"
     )

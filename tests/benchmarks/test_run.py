@@ -309,7 +309,7 @@ def test_a_suite_that_changed_is_refused(asked: RunSettings) -> None:
 
 def test_a_second_judge_of_a_critics_architecture_is_refused(asked: RunSettings) -> None:
     twin = f"fcos:{FOLDER / 'judge' / 'model.safetensors'}"
-    with pytest.raises(ValueError, match="judge miniature-fcos is of the same family .* as the critic"):
+    with pytest.raises(ValueError, match=r"judge miniature-fcos is of the same family .* as the critic"):
         Worker(replace(asked, critics=(twin,), judges=("miniature-yolo", "miniature-fcos")), "miniature")
 
 
