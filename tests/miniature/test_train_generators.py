@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,11 @@ from countgen.miniature.train.generator import FAMILIES, decode, encode_images, 
 from countgen.miniature.train.initial_weights import fresh_generator
 from countgen.miniature.train.loop import RANDOM, StageSettings, adamw, learning_rate_factor, train
 from countgen.miniature.train.ode import integrate
-from countgen.miniature.train.pairs import pairs, read_pairs, right_counts, shards, write_shard
+from countgen.miniature.train.pairs import pairs, pixart_pairs, read_pairs, right_counts, shards, write_shard
 from countgen.miniature.train.scenes import UNASKED, sample_captioned
 from countgen.miniature.train.score import questions, score
 from countgen.miniature.train.student import pixart_student, student
 from countgen.miniature.train.teacher import pixart_teacher, teacher
-from countgen.miniature.train.vae import vae
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 
 pytestmark = pytest.mark.filterwarnings(
@@ -74,15 +74,56 @@ def test_same_seed_gives_the_same_losses_and_another_seed_does_not(tmp_path: Pat
     assert a == b != c
 
 
+def test_a_folder_begun_with_something_else_is_not_continued(tmp_path: Path) -> None:
+    line_fit(tmp_path, 2, seed=1)
+    with pytest.raises(ValueError, match=r"was begun with seed 1, now seed 2 is asked for; .* another --out"):
+        line_fit(tmp_path, 4, seed=2)
+
+
+def test_an_interrupted_run_goes_on_where_it_was_and_logs_nothing_twice(tmp_path: Path) -> None:
+    settings = StageSettings(out=tmp_path, iterations=4)
+    model = nn.Linear(1, 1)
+
+    def interrupted(iteration: int, progress: float) -> dict[str, float]:
+        if iteration == 3:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, {"model": model}, [], interrupted)
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write('{"iteration": 4, "seconds": 1.0}\n{"itera')  # what a killed run logged behind its checkpoint
+    seen: list[int] = []
+    train(settings, {"model": model}, [], lambda iteration, progress: seen.append(iteration) or {})  # type: ignore[func-returns-value]
+    assert seen == [3]
+    assert [record["iteration"] for record in metrics(tmp_path)] == [1, 4]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"checkpoint.safetensors is damaged"):
+        line_fit(tmp_path, 2)
+
+
 def test_a_stage_without_a_budget_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--seconds"):
         train(StageSettings(out=tmp_path), {}, [], lambda iteration, progress: {})
 
 
-@pytest.mark.parametrize("wrong", [{"seconds": 0.0}, {"iterations": 0}, {"batch_size": 0}])
-def test_settings_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seconds": 0.0},
+        {"iterations": 0},
+        {"batch_size": 0},
+        {"number": 0},
+        {"learning_rate": 0.0},
+        {"device": "abacus"},
+    ],
+)
+def test_settings_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="give"):
-        StageSettings(out=tmp_path, **wrong)  # type: ignore[arg-type]
+        StageSettings(out=tmp_path, **wrong)
 
 
 def test_learning_rate_warms_up_then_falls_to_its_floor() -> None:
@@ -170,7 +211,7 @@ def test_pairs_with_wrong_or_stray_objects_are_rejected() -> None:
 @pytest.fixture(scope="module")
 def unet_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pairs")
-    pairs(StageSettings(out=folder, number=2, batch_size=4))
+    pairs(StageSettings(out=folder, init=FAMILIES["unet"].folder, number=2, batch_size=4))
     return folder
 
 
@@ -182,6 +223,31 @@ def test_pairs_are_written_with_their_teacher_and_not_made_twice(unet_pairs: Pat
     noise, latents, tokens = read_pairs(unet_pairs, generator, "cpu")
     assert len(noise) == len(latents) == len(tokens) >= 2
     assert noise.dtype == latents.dtype == torch.float16
+    assert (unet_pairs / "sample-00000.png").is_file()
+    assert metrics(unet_pairs)[-1]["pairs"] == len(noise)
+
+
+def test_pairs_need_a_teacher_at_first_and_take_no_other_later(unet_pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give --init"):
+        pairs(StageSettings(out=tmp_path, number=2))
+    with pytest.raises(ValueError, match=r"was begun with init .*mini-sdxl-turbo, now init .* is asked for"):
+        pairs(StageSettings(out=unet_pairs, init=tmp_path, number=9))
+
+
+def test_a_time_budget_of_pairs_bounds_all_runs(unet_pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(StageSettings(out=unet_pairs, number=1000, seconds=metrics(unet_pairs)[-1]["seconds"]))
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_pixart_pairs_come_with_the_mask_of_its_one_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = dataclasses.replace(FAMILIES["pixart"], ode_steps=2)
+    monkeypatch.setitem(FAMILIES, "pixart", family)
+    pixart_pairs(StageSettings(out=tmp_path, init=family.folder, number=1, batch_size=8))
+    generator, _ = read_generator(family, tmp_path / "teacher")
+    noise, latents, tokens = read_pairs(tmp_path, generator, "cpu")
+    assert len(noise) == len(tokens) >= 1
+    assert latents.isfinite().all()
+    assert set(tokens[:, 1].unique().tolist()) == {0, 1}
 
 
 def test_student_stage_runs_all_its_losses_and_exports_a_pipeline(unet_pairs: Path, tmp_path: Path) -> None:
@@ -245,8 +311,34 @@ def test_fresh_pixart_predicts_nothing_and_is_drawn_by_the_seed() -> None:
     assert not predicted.any()
 
 
-def test_vae_stage_trains_and_writes_its_scaling_factor(tmp_path: Path) -> None:
-    vae(StageSettings(out=tmp_path, iterations=2, batch_size=2, number=8))
+def test_an_export_keeps_no_path_and_writes_through_no_link(tmp_path: Path) -> None:
+    family = FAMILIES["pixart"]
+    generator, autoencoder = read_generator(family, family.folder)
+    export_vae(autoencoder, 0.5, tmp_path / "vae")
+    before = (tmp_path / "vae" / "config.json").read_bytes()
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "vae").symlink_to(tmp_path / "vae")
+    export(generator, autoencoder, tmp_path / "pipeline", one_step=True)
+    assert (tmp_path / "vae" / "config.json").read_bytes() == before
+    assert read_generator(family, tmp_path / "pipeline")[1].config.scaling_factor != 0.5
+    for config in tmp_path.rglob("*.json"):
+        assert "_name_or_path" not in config.read_text()
+
+
+def test_vae_stage_trains_by_command_and_begins_no_second_time(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = ["vae", "--device", "cpu", "--iterations", "2", "--batch-size", "2", "--number", "8"]
+    command += ["--out", str(tmp_path)]
+    main(command)
+    main(command)
+    assert "is finished: 2 iterations" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command, "--seed", "1"])
+    assert "was begun with seed 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--out", str(tmp_path / "other"), "--init", str(tmp_path / "nowhere")])
+    assert "no autoencoder's folder" in capsys.readouterr().err
     scaling = json.loads((tmp_path / "vae" / "config.json").read_text())["scaling_factor"]
     assert scaling > 0
     assert metrics(tmp_path)[-1]["iteration"] == 2

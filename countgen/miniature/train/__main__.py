@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             if options.folder is None:
                 raise ValueError("score needs --folder, a one-step pipeline folder")
+            if options.prompts < 1:
+                raise ValueError(f"prompts is {options.prompts}; give 1 or more")
             print_score(options.folder, prompts=options.prompts, seed=options.seed, device=options.device)
             return
         settings = StageSettings(
@@ -87,9 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             learning_rate=options.learning_rate,
             number=options.number,
             compile=options.compile,
+            stage=options.stage,
         )
         stage_function(options.stage)(settings)
-    except ValueError as error:
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on where it was")
+    except torch.OutOfMemoryError as error:
+        parser.error(f"the device's memory will not do, give a smaller --batch-size or --number: {error}")
+    except (ValueError, OSError) as error:
         parser.error(str(error))
 
 

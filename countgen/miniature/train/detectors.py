@@ -17,7 +17,7 @@ from countgen.miniature.train.detector_accuracy import Counter, density_counter,
 from countgen.miniature.train.detector_data import Batch, Pool, SceneSource, attack, degrade
 from countgen.miniature.train.detector_losses import Loss, density_loss, fcos_loss, heatmap_loss, yolo_loss
 from countgen.miniature.train.generator import FAMILIES, MINIATURE, read_generator
-from countgen.miniature.train.loop import StageSettings, data_seed, train, update_average
+from countgen.miniature.train.loop import StageSettings, data_seed, is_finished, train, update_average
 from countgen.miniature.world import OBJECT_NAMES
 from critics import density as density_model
 from critics.detectors import centernet, fcos, yolo
@@ -136,6 +136,8 @@ def _fit(
         finish: done to the trained average before it is measured and exported.
     """
     device = settings.device
+    if is_finished(settings, settings.out / ACCURACY):
+        return
     folder = settings.data or FAMILIES["unet"].folder
     generator, vae = read_generator(FAMILIES["unet"], folder)
     generator, vae = generator.eval().requires_grad_(False).to(device), vae.to(device)

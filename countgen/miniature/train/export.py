@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,19 @@ def export(generator: Generator, vae: nn.Module, folder: Path, *, one_step: bool
         components["scheduler"] = solver(generator)
     if denoiser == "unet":
         components["force_zeros_for_empty_prompt"] = False
+    linked = folder / "vae"
+    if linked.is_symlink():  # as in the shipped PixArt folder: what it links to belongs to another pipeline
+        linked.unlink()
     type(pipeline)(**components).save_pretrained(folder, safe_serialization=True)
+    _forget_origin(folder)
+
+
+def _forget_origin(folder: Path) -> None:
+    """Drop the paths that the libraries note of where a part was read."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def export_vae(vae: Any, scaling_factor: float, folder: Path) -> None:
@@ -49,6 +62,7 @@ def export_vae(vae: Any, scaling_factor: float, folder: Path) -> None:
     copied: Any = _half(vae)
     copied.register_to_config(scaling_factor=scaling_factor)
     copied.save_pretrained(folder, safe_serialization=True)
+    _forget_origin(folder)
 
 
 def place(module: nn.Module, device: str) -> nn.Module:

@@ -1,29 +1,34 @@
-"""The one training loop that every stage shares: budgets, learning rate, log, checkpoints, resume."""
+"""The one training loop that every stage shares: budgets, learning rate, log, samples, resume."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-CHECKPOINT = "checkpoint.safetensors"
+from countgen.miniature.train.checkpoint import (
+    CHECKPOINT,
+    checkpoint_notes,
+    cut_metrics,
+    load_checkpoint,
+    progress_of,
+    refuse_other,
+    save_checkpoint,
+)
+
 METRICS = "metrics.jsonl"
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SECONDS_BETWEEN_LOGS = 5.0
 RANDOM = Path("random")
 """As a stage's `init`: fresh weights."""
-ADAM_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class StageSettings:
 
     Attributes:
         out: folder of the run; created, or continued where it holds a checkpoint.
+        stage: which one; a folder belongs to one stage, one seed, one start and one set of data.
         device: "cuda" or "cpu".
         seconds: wall-clock budget of the training steps over all runs in this folder, or None.
         iterations: budget in iterations, or None. At least one budget is set; the nearer one rules.
@@ -55,6 +61,12 @@ class StageSettings:
     learning_rate: float | None = None
     number: int | None = None
     compile: bool = False
+    stage: str = ""
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What a run's folder was begun with; a checkpoint of anything else is not continued."""
+        return {"stage": self.stage, "seed": str(self.seed), "init": str(self.init), "data": str(self.data)}
 
     @property
     def fresh(self) -> bool:
@@ -68,6 +80,14 @@ class StageSettings:
             raise ValueError(f"iterations is {self.iterations}; give 1 or more, or leave it out")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; give 1 or more, or leave it out")
+        if self.number is not None and self.number < 1:
+            raise ValueError(f"number is {self.number}; give 1 or more, or leave it out")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give a rate above 0, or leave it out")
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(f"no device {self.device!r}; give cpu or cuda") from error
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device {self.device!r} was asked for and there is no CUDA GPU; use cpu")
 
@@ -99,62 +119,32 @@ def update_average(average: nn.Module, module: nn.Module, iteration: int, decay:
             a.copy_(b)
 
 
-def _optimizer_tensors(index: int, optimizer: Optimizer) -> dict[str, Tensor]:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return {
-        f"optimizer.{index}.{number}.{name}": value
-        for number, parameter in enumerate(parameters)
-        for name, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor) and name in ADAM_MOMENTS
-    }
-
-
-def save_checkpoint(
-    folder: Path,
-    modules: Mapping[str, nn.Module],
-    optimizers: Sequence[Optimizer],
-    ema: Mapping[str, nn.Module],
-    iteration: int,
-    seconds: float,
-) -> None:
-    """Write weights, averages and optimiser moments in one safetensors file, whole or not at all."""
-    tensors: dict[str, Tensor] = {}
-    for kind, group in (("module", modules), ("ema", ema)):
-        for name, module in group.items():
-            tensors |= {f"{kind}.{name}.{key}": value for key, value in module.state_dict().items()}
-    for index, optimizer in enumerate(optimizers):
-        tensors |= _optimizer_tensors(index, optimizer)
-    # Clones, because safetensors refuses tensors that share memory (tied embeddings).
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    partial = folder / f"{CHECKPOINT}.partial"
-    save_file(tensors, partial, metadata={"iteration": str(iteration), "seconds": f"{seconds:.3f}"})
-    os.replace(partial, folder / CHECKPOINT)
-
-
-def read_weights(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file whose names start with `prefix`, without it.
+def is_finished(settings: StageSettings, product: Path) -> bool:
+    """Whether nothing is left to do: the budget is used up and the product is there. To be asked before any work.
 
     Raises:
-        ValueError: no such file, or no such tensors in it.
+        ValueError: no budget is set, or the folder was begun with something else.
     """
-    if not path.is_file():
-        raise ValueError(f"no weights at {path}; run the stage that writes them, or give another --init")
-    with safe_open(path, "pt") as file:
-        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - no mapping
-        found = {key[len(prefix) :]: file.get_tensor(key) for key in names}
-    if not found:
-        raise ValueError(f"{path} holds no tensors named {prefix}*")
-    return found
+    if settings.seconds is None and settings.iterations is None:
+        raise ValueError("a stage needs a budget: give --seconds, --iterations or both")
+    notes = checkpoint_notes(settings.out)
+    if not notes:
+        return False
+    refuse_other(settings.asked, notes, settings.out)
+    iteration, used = progress_of(settings.out)
+    finished = _progress(settings, iteration, used) >= 1 and product.exists()
+    if finished:
+        print(
+            f"{settings.out} is finished: {iteration} iterations in {used:.0f} s; a larger budget goes on", flush=True
+        )
+    return finished
 
 
-def progress_of(folder: Path) -> tuple[int, float]:
-    """Iteration and seconds used of a folder's checkpoint; (0, 0.0) where there is none."""
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        return 0, 0.0
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    return int(metadata["iteration"]), float(metadata["seconds"])
+def _progress(settings: StageSettings, iteration: int, used: float) -> float:
+    return max(
+        used / settings.seconds if settings.seconds else 0.0,
+        iteration / settings.iterations if settings.iterations else 0.0,
+    )
 
 
 def data_seed(settings: StageSettings) -> int:
@@ -162,30 +152,13 @@ def data_seed(settings: StageSettings) -> int:
     return settings.seed * 1_000_003 + progress_of(settings.out)[0]
 
 
-def load_checkpoint(
-    folder: Path, modules: Mapping[str, nn.Module], optimizers: Sequence[Optimizer], ema: Mapping[str, nn.Module]
-) -> tuple[int, float]:
-    """Continue from a folder's checkpoint; answers (iteration, seconds already used), (0, 0.0) where there is none."""
-    path = folder / CHECKPOINT
-    iteration, seconds = progress_of(folder)
-    if not iteration:
-        return 0, 0.0
-    for kind, group in (("module", modules), ("ema", ema)):
-        for name, module in group.items():
-            module.load_state_dict(read_weights(path, f"{kind}.{name}."))
-    with safe_open(path, "pt") as file:
-        names = [key for key in file.keys() if key.startswith("optimizer.")]  # noqa: SIM118 - no mapping
-        states = {key: file.get_tensor(key) for key in names}
-    for index, optimizer in enumerate(optimizers):
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for key, value in states.items():
-            _, owner, number, name = key.split(".", 3)
-            if int(owner) == index:
-                parameter = parameters[int(number)]
-                # Step counts stay on the CPU; moments take the parameter's place and memory format.
-                state = value if name == "step" else torch.empty_like(parameter).copy_(value)
-                optimizer.state[parameter][name] = state.detach()
-    return iteration, seconds
+@contextmanager
+def _saved_on_interrupt(save: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        save()
+        raise
 
 
 def train(
@@ -218,10 +191,10 @@ def train(
         The iteration reached.
 
     Raises:
-        ValueError: no budget is set.
+        ValueError: no budget is set, or the folder was begun with something else.
+        KeyboardInterrupt: after a checkpoint was written.
     """
-    if settings.seconds is None and settings.iterations is None:
-        raise ValueError("a stage needs a budget: give --seconds, --iterations or both")
+    is_finished(settings, settings.out / CHECKPOINT)
     settings.out.mkdir(parents=True, exist_ok=True)
     ema = ema or {}
     iteration, used = load_checkpoint(settings.out, modules, optimizers, ema)
@@ -231,13 +204,16 @@ def train(
             group.setdefault("initial_lr", group["lr"])
     begun = last_log = last_save = last_sample = time.monotonic()
     sampled_at = -1
-    with (settings.out / METRICS).open("a") as log:
+    cut_metrics(settings.out / METRICS, iteration)
+
+    def save() -> None:
+        seconds = used + time.monotonic() - begun
+        save_checkpoint(settings.out, modules, optimizers, ema, iteration, seconds, settings.asked)
+
+    with (settings.out / METRICS).open("a") as log, _saved_on_interrupt(save):
         while True:
             now = time.monotonic()
-            progress = max(
-                (used + now - begun) / settings.seconds if settings.seconds else 0.0,
-                iteration / settings.iterations if settings.iterations else 0.0,
-            )
+            progress = _progress(settings, iteration, used + now - begun)
             if progress >= 1:
                 break
             factor = learning_rate_factor(progress, iteration)
@@ -255,12 +231,12 @@ def train(
                 log.flush()
                 last_log = now
             if now - last_save > SECONDS_BETWEEN_CHECKPOINTS:
-                save_checkpoint(settings.out, modules, optimizers, ema, iteration, used + now - begun)
+                save()
                 last_save = now
             if sample and now - last_sample > seconds_between_samples:
                 sample(settings.out / f"sample-{iteration:06d}.png")
                 last_sample, sampled_at = now, iteration
-    save_checkpoint(settings.out, modules, optimizers, ema, iteration, used + time.monotonic() - begun)
+    save()
     if sample and sampled_at != iteration:
         sample(settings.out / f"sample-{iteration:06d}.png")
     return iteration

@@ -14,7 +14,7 @@ from countgen.miniature.train.critic import feature_distance, read_critic
 from countgen.miniature.train.discriminator import Discriminator
 from countgen.miniature.train.export import export, place
 from countgen.miniature.train.generator import FAMILIES, LATENT_SHAPE, Family, decode, read_generator
-from countgen.miniature.train.loop import StageSettings, adamw, autocast, train, update_average
+from countgen.miniature.train.loop import StageSettings, adamw, autocast, is_finished, train, update_average
 from countgen.miniature.train.pairs import TEACHER, read_pairs
 from countgen.miniature.train.scenes import sample_prompts, save_grid, scene_pool
 from countgen.miniature.train.teacher import MAX_GRAD_NORM, denoising_loss
@@ -38,6 +38,8 @@ def _student(family: Family, settings: StageSettings) -> None:
     device = settings.device
     if settings.data is None:
         raise ValueError("a student learns from pairs: give --data, the folder that the stage for pairs wrote")
+    if is_finished(settings, settings.out / "pipeline"):
+        return
     torch.manual_seed(settings.seed)
     teacher, vae = read_generator(family, settings.data / TEACHER)
     student = copy.deepcopy(teacher)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from countgen.miniature.train.export import export, place
 from countgen.miniature.train.generator import FAMILIES, LATENT_SHAPE, Family, Generator, read_generator, read_vae
 from countgen.miniature.train.initial_weights import fresh_generator
-from countgen.miniature.train.loop import StageSettings, adamw, autocast, train, update_average
+from countgen.miniature.train.loop import StageSettings, adamw, autocast, is_finished, train, update_average
 from countgen.miniature.train.ode import integrate
 from countgen.miniature.train.scenes import sample_prompts, save_grid, scene_pool
 
@@ -55,6 +55,8 @@ def _sampler(generator: Generator, vae: nn.Module, device: str, number: int) -> 
 
 def _teacher(family: Family, settings: StageSettings) -> None:
     device = settings.device
+    if is_finished(settings, settings.out / "pipeline"):
+        return
     torch.manual_seed(settings.seed)
     if settings.fresh:
         generator, vae = fresh_generator(family)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from countgen.miniature.train.export import export_vae, place
-from countgen.miniature.train.generator import FAMILIES
-from countgen.miniature.train.loop import StageSettings, adamw, autocast, train, update_average
+from countgen.miniature.train.generator import FAMILIES, read_vae
+from countgen.miniature.train.loop import StageSettings, adamw, autocast, is_finished, train, update_average
 from countgen.miniature.train.scenes import sample_captioned
 from countgen.miniature.world import load_sprites, render
 
@@ -54,9 +54,11 @@ def vae(settings: StageSettings) -> None:
     from diffusers import AutoencoderKL
 
     device = settings.device
+    if is_finished(settings, settings.out / "vae"):
+        return
     torch.manual_seed(settings.seed)
     if settings.init and not settings.fresh:
-        model: Any = AutoencoderKL.from_pretrained(settings.init, use_safetensors=True, dtype=torch.float32)
+        model: Any = read_vae(settings.init).requires_grad_(True)
     else:
         config = AutoencoderKL.load_config(FAMILIES["unet"].folder / "vae")
         model = AutoencoderKL.from_config(config)
