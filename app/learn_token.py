@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +58,19 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
     """
     from countgen.images import check_writable
+    from countgen.number_words import number_word
+    from countgen.spliced import length_of
     from countgen.token import Learning, LearnSettings
     from countgen.token_file import SUFFIX, save_token
+    from countgen.token_trial import try_token
 
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
     if out.suffix != SUFFIX:
         raise ValueError(f"a token file ends with {SUFFIX}, got {out.name}")
     checkpoint = out.with_suffix(".checkpoint.safetensors")
+    taken = ValueError(f"{out} is there already; give another --out, or --overwrite")
     if out.exists() and not options.overwrite and not checkpoint.exists():
-        raise ValueError(f"{out} is there already; give another --out, or --overwrite")
+        raise taken
     check_writable(out.parent)
     given = {field.name: getattr(options, field.name, None) for field in fields(LearnSettings)}
     settings = LearnSettings(**{name: value for name, value in given.items() if value is not None})
@@ -78,26 +82,47 @@ def run(options: argparse.Namespace) -> int:
         hide_loading_bars()
     critics = tuple(options.critic) if options.critic else None
     models = countgen.load(options.backbone, critics=critics, judge=options.judge, device=device)
+    if options.num_vectors is None:
+        settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
+    if out.exists() and not options.overwrite and not _is_of(learning, out):
+        raise taken
     interrupted = _learn(learning, silent=options.quiet or options.json)
-    save_token(learning.token, out, overwrite=True)
+    token, plain = learning.token, None
+    if not interrupted:
+        accuracy, plain = try_token(models, token)
+        token = replace(token, accuracy=accuracy)
+    save_token(token, out, overwrite=True)
     if not interrupted:
         checkpoint.unlink(missing_ok=True)
+    validated = learning.best_validation.accuracy if learning.validations else None
     record = {
         "token": str(out),
-        "placeholder_token": learning.token.placeholder_token,
-        "steps": learning.state.step,
+        "placeholder_token": token.placeholder_token,
+        "steps": learning.steps_made,
         "evaluations": learning.state.evaluations,
-        "validation_accuracy": learning.state.accuracy if learning.state.accuracy >= 0 else None,
+        "validation_accuracy": validated,
+        "accuracy": token.accuracy,
+        "plain_accuracy": plain,
         "interrupted": interrupted,
     }
     if options.json:
         print(json.dumps(record))
     elif not options.quiet:
-        accuracy = learning.state.accuracy
-        said = "not validated" if accuracy < 0 else f"the critics find {100 * accuracy:.0f} % right"
-        print(f"{learning.token.placeholder_token} after {learning.state.step} steps, {said}\n  {out}")
+        said = "not validated" if validated is None else f"the critics find {100 * validated:.0f} % right"
+        print(f"{token.placeholder_token} after {learning.steps_made} steps, {said}\n  {out}")
+        if plain is not None and token.accuracy is not None:
+            print(f"  the judge finds {100 * token.accuracy:.0f} % right on new seeds, {100 * plain:.0f} % without it")
     return INTERRUPTED if interrupted else OK
+
+
+def _is_of(learning: Learning, out: Path) -> bool:
+    """Whether a file is what this learning left when it was interrupted, and not somebody's finished token."""
+    from countgen.token_file import load_token
+
+    there, ours = load_token(out), learning.token
+    facts = ("target_count", "base_model", "object_names", "critic", "config_hash", "accuracy")
+    return all(getattr(there, name) == getattr(ours, name) for name in facts)
 
 
 def _learn(learning: Learning, *, silent: bool) -> bool:
@@ -106,8 +131,8 @@ def _learn(learning: Learning, *, silent: bool) -> bool:
 
     # disable=None: no bar where standard error is no terminal.
     try:
-        total = learning.settings.num_optimization_steps
-        with tqdm(total=total, initial=learning.state.step, unit="step", disable=silent or None, leave=False) as bar:
+        total, made = learning.most_steps, learning.steps_made
+        with tqdm(total=total, initial=made, unit="step", disable=silent or None, leave=False) as bar:
             for step in learning:
                 bar.set_postfix_str(f"loss {step.loss:.2f} soft count {step.soft_counts[0]:.1f}", refresh=False)
                 bar.update()

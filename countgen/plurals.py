@@ -18,3 +18,12 @@ def plural(noun: str) -> str:
     import inflect
 
     return noun if noun in PLURAL_ONLY else str(inflect.engine().plural_noun(noun))
+
+
+def counted(noun: str, count: int) -> str:
+    """A noun as it stands after a number.
+
+    >>> counted("apple", 1), counted("apple", 7)
+    ('apple', 'apples')
+    """
+    return noun if count == 1 else plural(noun)

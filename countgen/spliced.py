@@ -44,12 +44,30 @@ class Encoder:
         """Of its input vectors."""
         return int(self.table.weight.shape[1])
 
-    def vectors_of(self, text: str, number: int, backbone: Backbone) -> Tensor:
-        """The first vectors of a text, float32 (number, D); a shorter one's last vector is repeated."""
-        ids = getattr(backbone.pipeline, self.tokenizer)(text, add_special_tokens=False).input_ids
+    def ids_of(self, text: str, backbone: Backbone) -> list[int]:
+        """The tokens of a text, at least one.
+
+        Raises:
+            ValueError: it has none.
+        """
+        ids: list[int] = getattr(backbone.pipeline, self.tokenizer)(text, add_special_tokens=False).input_ids
         if not ids:
             raise ValueError(f"the text {text!r} has no tokens for {backbone.name}'s {self.tokenizer}")
-        rows = [*ids, *[ids[-1]] * number][:number]
+        return ids
+
+    def vectors_of(self, text: str, number: int, backbone: Backbone) -> Tensor:
+        """The vectors of a text, float32 (number, D); a shorter one's last vector is repeated.
+
+        Raises:
+            ValueError: the text has no tokens, or more than that: a part of a word says nothing.
+        """
+        ids = self.ids_of(text, backbone)
+        if len(ids) > number:
+            raise ValueError(
+                f"{text!r} is {len(ids)} tokens long for {backbone.name}'s {self.tokenizer} and does not fit into "
+                f"{number}; give num_vectors={len(ids)} or more"
+            )
+        rows = [*ids, *[ids[-1]] * (number - len(ids))]
         return self.table.weight[rows].detach().float().cpu().clone()
 
     def check(self, placeholder: str, vectors: Mapping[str, Tensor], key: str, backbone: Backbone) -> None:
@@ -84,6 +102,11 @@ def encoders_of(backbone: Backbone) -> dict[str, Encoder]:
         key = "t5" if _is_t5(module) else next(clips)
         found[key] = Encoder(name.replace("text_encoder", "tokenizer"), module)
     return found
+
+
+def length_of(text: str, backbone: Backbone) -> int:
+    """How many vectors a text takes, in the encoder that needs most."""
+    return max(len(encoder.ids_of(text, backbone)) for encoder in encoders_of(backbone).values())
 
 
 def _is_t5(module: Any) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,7 +14,29 @@ from countgen.errors import TokenFileError
 from countgen.whole_file import write_whole
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_NUMBERS = ("step", "waited", "accuracy", "loss", "evaluations", "started")
+_NUMBERS = ("stage", "taught", "step", "waited", "evaluations")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the vectors are worth on pictures that are never learned on.
+
+    Attributes:
+        step: after how many.
+        accuracy: share of right counts, over pictures and critics.
+        loss: the count loss, averaged.
+        count: the hard count, averaged; the soft one is lower where candidates lie near the threshold.
+    """
+
+    step: int
+    accuracy: float
+    loss: float
+    count: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The higher, the better; the loss decides between equal accuracies."""
+        return self.accuracy, -self.loss
 
 
 @dataclass
@@ -25,23 +46,24 @@ class Checkpoint:
     Attributes:
         vectors: as they are now, float32 (V, D) by text encoder.
         best: those of the best validation; the initial ones at first.
-        moments: AdamW's, by its own name for them and the encoder; empty before the first step.
-        step: steps made.
+        moments: Adam's, by its own name for them and the encoder; empty before the first step of a stage.
+        stage: what comes next: "word", "imitate" and "walk" choose where to start, then comes "learn".
+        taught: steps made by imitating.
+        step: steps made on the count.
         waited: validations since the best one.
-        accuracy, loss: of the best validation.
         evaluations: spent.
-        started: the point to start from has been chosen.
+        validations: all so far.
     """
 
     vectors: dict[str, Tensor]
     best: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
+    stage: str = "word"
+    taught: int = 0
     step: int = 0
     waited: int = 0
-    accuracy: float = -1.0
-    loss: float = math.inf
     evaluations: int = 0
-    started: bool = False
+    validations: list[Validation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.best = self.best or dict(self.vectors)
@@ -54,20 +76,30 @@ class Checkpoint:
                 if value in optimizer.state:
                     self.moments[f"{name}.{key}"] = optimizer.state[value][name].clone()
 
-    def restore(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-        """Give an optimizer of these vectors its memory back."""
+    def restore(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, steps: int) -> None:
+        """Give an optimizer of these vectors its memory of as many steps back."""
         for key, value in vectors.items():
             moments = {
                 name: self.moments[f"{name}.{key}"].clone() for name in _MOMENTS if f"{name}.{key}" in self.moments
             }
             if moments:
-                optimizer.state[value] = {"step": torch.tensor(float(self.step)), **moments}
+                optimizer.state[value] = {"step": torch.tensor(float(steps)), **moments}
 
-    def judge(self, vectors: Mapping[str, Tensor], accuracy: float, loss: float) -> bool:
-        """Keep vectors as the best if they are; the loss decides between equal accuracies."""
-        better = (accuracy, -loss) > (self.accuracy, -self.loss)
+    @property
+    def best_validation(self) -> Validation:
+        """Of the vectors that are the best so far.
+
+        Raises:
+            ValueError: nothing has been validated yet.
+        """
+        return max(self.validations, key=lambda found: found.rank)
+
+    def judge(self, vectors: Mapping[str, Tensor], found: Validation) -> bool:
+        """Keep vectors as the best if they are, and remember what they were worth."""
+        better = not self.validations or found.rank > self.best_validation.rank
+        self.validations.append(found)
         if better:
-            self.accuracy, self.loss, self.best = accuracy, loss, dict(vectors)
+            self.best = dict(vectors)
         self.waited = 0 if better else self.waited + 1
         return better
 
@@ -87,11 +119,12 @@ def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
         **{f"best.{key}": value for key, value in state.best.items()},
         **{f"moments.{key}": value for key, value in state.moments.items()},
     }
-    numbers = json.dumps({name: getattr(state, name) for name in _NUMBERS})
+    numbers = {name: getattr(state, name) for name in _NUMBERS}
+    numbers["validations"] = [asdict(found) for found in state.validations]
     # Copies: safetensors refuses tensors that share memory, as now and best may.
     data = save(
         {key: value.detach().cpu().clone() for key, value in tensors.items()},
-        {"identity": identity, "numbers": numbers},
+        {"identity": identity, "numbers": json.dumps(numbers)},
     )
     write_whole(data, path)
 
@@ -114,12 +147,15 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
                 group, _, key = name.partition(".")
                 groups[group][key] = file.get_tensor(name)
         numbers = json.loads(metadata["numbers"])
-        saved = Checkpoint(groups["vectors"], groups["best"], groups["moments"], *(numbers[name] for name in _NUMBERS))
+        validations = [Validation(**found) for found in numbers["validations"]]
+        saved = Checkpoint(groups["vectors"], groups["best"], groups["moments"], validations=validations)
+        for name in _NUMBERS:
+            setattr(saved, name, numbers[name])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TokenFileError(f"the checkpoint {path} is damaged: {error}; delete it to begin anew") from error
     if metadata.get("identity") != identity:
         raise TokenFileError(
             f"the checkpoint {path} is of another learning ({metadata.get('identity')}), this one is {identity}; "
-            "give another file"
+            "delete it, or give another file"
         )
     return saved
