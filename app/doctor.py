@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         for check in checks:
             mark = {True: "ok  ", False: "FAIL", None: "    "}[check.ok]
-            print(f"{mark} {check.name:<16} {check.detail}")
+            print(f"{mark} {check.name:<20} {check.detail}")
         print("all is well" if healthy else "something is wrong, see FAIL above")
     return OK if healthy else NOT_REACHED
 

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: no such backbone, or a damaged file.
     """
+    from benchmarks.tokens import RECORDS, plain_accuracy, read
     from countgen.backbones.registry import find
     from countgen.token_library import available_tokens
 
@@ -38,10 +39,16 @@ def run(options: argparse.Namespace) -> int:
     elif not tokens:
         print(f"no token is shipped for {options.backbone}; learn one with countgen learn-token")
     else:
+        measured = read(RECORDS) if options.backbone == "miniature" else []
         for name, token in tokens.items():
             vectors = len(next(iter(token.vectors.values())))
             accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % right"
-            print(f"{name:<9} {accuracy:<13} {vectors} vectors, learned on {len(token.object_names)} kinds of object")
+            mine = [record for record in measured if record.token == token.sha256]
+            if mine:
+                plain, alike = plain_accuracy(mine, token.target_count)
+                accuracy += f", the plain prompt {100 * plain:.0f} %" + (" (the number word itself)" if alike else "")
+            said = "1 vector" if vectors == 1 else f"{vectors} vectors"
+            print(f"{name:<9} {accuracy}; {said}, learned on {len(token.object_names)} kinds of object")
     return OK
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 from app.exit_codes import OK
 
 LOOPBACK = "127.0.0.1"
+AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
+"""A command line is read by every user of the machine; an environment is not."""
 
 
 def add_parser(commands: Any) -> None:
@@ -23,7 +27,12 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("--host", default=LOOPBACK, metavar="ADDRESS", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=_port, metavar="N", help="the port (the first free one from 7860)")
-    parser.add_argument("--auth", type=_user_and_password, metavar="USER:PASSWORD", help="ask visitors to log in")
+    parser.add_argument(
+        "--auth",
+        type=_user_and_password,
+        metavar="USER:PASSWORD",
+        help="ask visitors to log in (the variable COUNTGEN_DEMO_AUTH)",
+    )
     parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers; needs --auth")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a folder of benchmark runs to show and to label")
     parser.add_argument(
@@ -39,19 +48,27 @@ def run(options: argparse.Namespace) -> int:
     """Serve the page until interrupted.
 
     Raises:
-        ValueError: bad options, an unknown backbone, or no Gradio.
+        ValueError: bad options, an unknown backbone or detector, an address that cannot be used, or no Gradio.
     """
-    if options.share and not options.auth:
+    auth = options.auth or _auth_from_environment()
+    if options.share and not auth:
         raise ValueError("--share opens the page to the world: give --auth USER:PASSWORD with it")
     if options.runs is not None and not options.runs.is_dir():
         raise ValueError(f"--runs: no folder {options.runs}")
+    check_address(options.host, options.port)
+
     from app.demo.limits import Limits
+    from app.loading import hide_loading_bars
     from countgen.backbones.registry import find
+    from countgen.models import check_detector
 
     for name in options.backbone or ():
         find(name)
         if not name.startswith("miniature") and not (options.critic and options.judge):
             raise ValueError(f"{name} comes without detectors: give --critic and --judge, of different architectures")
+    detectors = [*(options.critic or ()), *([options.judge] if options.judge else [])]
+    for name in detectors:
+        check_detector(name)
     limits = Limits(backbones=tuple(options.backbone)) if options.backbone else Limits()
     try:
         from app.demo.page import serve
@@ -59,8 +76,37 @@ def run(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
     shelf = Shelf(critics=tuple(options.critic) if options.critic else None, judge=options.judge)
-    serve(limits, options.runs, shelf, host=options.host, port=options.port, auth=options.auth, share=options.share)
+    hide_loading_bars()
+    if detectors:  # weights that are not there are found before anybody opens the page
+        shelf.load(limits.backbones[0])
+    serve(limits, options.runs, shelf, host=options.host, port=options.port, auth=auth, share=options.share)
     return OK
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Refuse an address that is not this machine's and a port that is taken; Gradio would try a hundred others.
+
+    Raises:
+        ValueError: it cannot be listened on.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        where = f"{host}, port {port}" if port else host
+        raise ValueError(f"cannot listen on {where}: {error.strerror}; give another --host or --port") from error
+
+
+def _auth_from_environment() -> tuple[str, str] | None:
+    text = os.environ.get(AUTH_VARIABLE)
+    if not text:
+        return None
+    try:
+        return _user_and_password(text)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"{AUTH_VARIABLE}: {error}") from error
 
 
 def _port(text: str) -> int:

@@ -1,7 +1,7 @@
-"""Look at the demo in Chromium: `python -m app.demo.audit --axe axe.min.js --out pictures`.
+"""Look at the demo in Chromium: `python -m app.demo.audit --runs FOLDER --out pictures`.
 
-Prints the time to the first paint and the first preview, what hangs over sideways, and what axe-core finds on every
-tab, wide, on a phone and in the dark; photographs each. axe-core is no part of this project: `npm pack axe-core`.
+Walks through everything the page shows, wide, on a phone and in the dark; photographs each state. Prints the time to
+the first paint and the first preview, what hangs over sideways, and what axe-core finds, which `countgen[test]` brings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ VIEWS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
 }
-TABS = {"Generate": "#stage .done", "Learn a token": "#learning .empty", "Benchmark": "#overview", "Label": "#question"}
+LABELLED = 3
+"""Pictures that are counted before the judges are compared."""
+
 _RUN_AXE = """async (source) => {
   if (!window.axe) (0, eval)(source);
   const found = await axe.run(document, {resultTypes: ["violations"]});
@@ -30,8 +32,7 @@ _RUN_AXE = """async (source) => {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 1 where axe finds something serious or a page hangs over sideways."""
     parser = argparse.ArgumentParser(prog="python -m app.demo.audit", description=__doc__)
-    parser.add_argument("--axe", type=Path, help="axe.min.js")
-    parser.add_argument("--runs", type=Path, help="a folder of runs, so that the last two tabs show some")
+    parser.add_argument("--runs", type=Path, help="a folder of runs, so that the last tab shows some; it gets labels")
     parser.add_argument("--out", type=Path, default=Path("demo-pictures"))
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -52,15 +53,88 @@ def main(arguments: Sequence[str] | None = None) -> int:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--headless=new"])
         for name, view in VIEWS.items():
             context = browser.new_context(**view)
-            wrong += look(context.new_page(), url, name, options.out, options.axe and options.axe.read_text())
+            opened = context.new_page()
+            opened.set_default_timeout(120_000)
+            print(f"{name}: {_first_seconds(opened, url)}", flush=True)
+            for number, state in enumerate(states(opened, labelling=options.runs is not None, labeller=name)):
+                opened.wait_for_timeout(700)  # what moves comes to rest
+                opened.screenshot(path=options.out / f"{name}-{number:02}-{state}.png", full_page=True)
+                wrong += _report(opened, state)
             context.close()
         browser.close()
     page.close(verbose=False)
     return 1 if wrong else 0
 
 
-def look(page: Any, url: str, name: str, out: Path, axe: str | None) -> int:
-    """Every tab in one view; the number of serious findings."""
+def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Iterator[str]:
+    """Lead an open page through what it can show; yields the name of each state while it is shown.
+
+    Args:
+        page: of Playwright, with the demo loaded.
+        labelling: there is a run to label; the newest is.
+        labeller: who counts.
+    """
+    page.locator("#go").wait_for()
+    yield "empty"
+    page.locator("#prompt textarea").fill("a photo of three apples")
+    page.locator("#go").click()
+    page.locator("#stage .running img").or_(page.locator("#stage .done")).first.wait_for()
+    yield "drawing"
+    page.locator("#stage .done").wait_for()
+    yield "drawn"
+    page.locator("#prompt textarea").fill("some apples")
+    page.locator("#parsed .hint").wait_for()
+    page.locator("#go").click()
+    page.get_by_test_id("toast-body").first.wait_for()
+    yield "refused"
+    page.get_by_role("tab", name="Learn a token").click()
+    page.locator("#learning .empty").wait_for()
+    yield "learn"
+    page.locator("#count input").fill("2")
+    page.locator("#learning-seconds input").click()
+    page.get_by_role("option").first.click()
+    page.locator("#learn").click()
+    page.locator("#learning .running img").wait_for()
+    yield "learning"
+    page.locator("#learning .learned").wait_for()
+    yield "learned"
+    page.get_by_role("tab", name="Benchmark").click()
+    page.locator("#overview table").wait_for()
+    yield "benchmark"
+    page.get_by_role("tab", name="Label").click()
+    page.locator("#question").wait_for()
+    yield "label"
+    if not labelling:
+        return
+    page.get_by_label("Your name").fill(labeller)
+    page.locator("#start-counting").click()
+    page.locator("#question .stage").wait_for()
+    yield "question"
+    for _ in range(LABELLED):
+        counted = page.locator("#question .hint").inner_text()
+        page.locator("#answer textarea, #answer input").first.fill("3")
+        page.keyboard.press("Enter")
+        page.wait_for_function("(was) => document.querySelector('#question .hint').innerText !== was", arg=counted)
+    page.locator("#compare").click()
+    page.locator("#agreement table").wait_for()
+    yield "agreement"
+
+
+def accessibility(page: Any) -> list[tuple[str, str, int, str]]:
+    """What axe-core finds in the state of a page: impact, rule, number of elements, one of them."""
+    import axe_playwright_python
+
+    source = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    return [tuple(one) for one in page.evaluate(_RUN_AXE, source)]
+
+
+def serious(found: Sequence[tuple[str, str, int, str]]) -> list[tuple[str, str, int, str]]:
+    """What keeps people out."""
+    return [one for one in found if one[0] in ("serious", "critical")]
+
+
+def _first_seconds(page: Any, url: str) -> str:
+    """Open the page and ask for one picture, on the clock."""
     started = time.perf_counter()
     page.goto(url)
     page.locator("#go").wait_for()
@@ -69,21 +143,20 @@ def look(page: Any, url: str, name: str, out: Path, axe: str | None) -> int:
     page.locator("#go").click()
     begun = time.perf_counter()
     page.locator("#stage .canvas img").first.wait_for()
-    print(f"{name}: first paint {painted:.2f} s, usable {usable:.2f} s, preview {time.perf_counter() - begun:.2f} s")
-    wrong = 0
-    for tab, ready in TABS.items():
-        page.get_by_role("tab", name=tab).click()
-        page.locator(ready).first.wait_for()
-        page.wait_for_timeout(700)  # the heartbeat keeps the network busy for ever
-        page.screenshot(path=out / f"{name}-{tab.lower().replace(' ', '-')}.png", full_page=True)
-        over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        found = page.evaluate(_RUN_AXE, axe) if axe else []
-        serious = [one for one in found if one[0] in ("serious", "critical")]
-        wrong += len(serious) + (over > 0)
-        print(f"  {tab}: {over} px over, " + (f"axe: {len(serious)} serious of {len(found)}" if axe else "axe not run"))
-        for impact, rule, number, where in found:
-            print(f"    {impact} {rule}: {number} x, for example {where}")
-    return wrong
+    preview = time.perf_counter() - begun
+    page.locator("#stage .done").wait_for()
+    page.reload()
+    return f"first paint {painted:.2f} s, usable {usable:.2f} s, preview {preview:.2f} s"
+
+
+def _report(page: Any, state: str) -> int:
+    """Print what is wrong with a state; the number of things that must not be."""
+    over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    found = accessibility(page)
+    print(f"  {state}: {over} px over, axe: {len(serious(found))} serious of {len(found)}", flush=True)
+    for impact, rule, number, where in found:
+        print(f"    {impact} {rule}: {number} x, for example {where}")
+    return len(serious(found)) + (over > 0)
 
 
 if __name__ == "__main__":

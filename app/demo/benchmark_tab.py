@@ -28,7 +28,8 @@ class BenchmarkTab:
             method = gr.Dropdown([], label="Failures of", elem_id="failing-method", min_width=120)
         overview = gr.HTML(NOTHING, elem_id="overview")
         failing = gr.HTML("", elem_id="failing")
-        whole = {"outputs": [run, judge, method, overview, failing], "show_progress": "minimal"}
+        working = {"show_progress": "minimal", "show_progress_on": overview}
+        whole = {"outputs": [run, judge, method, overview, failing], **working}
         opened.select(self.open_first, inputs=run, **whole, api_visibility="private")
         run.input(self.open, inputs=run, **whole, api_name="open_run")
         gr.on(
@@ -36,7 +37,7 @@ class BenchmarkTab:
             self.judged,
             inputs=[run, judge, method],
             outputs=[overview, failing],
-            show_progress="minimal",
+            **working,
             api_name="judged",
         )
 

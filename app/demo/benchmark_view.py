@@ -92,10 +92,15 @@ def _plots(records: Sequence[Record], judge: str) -> str:
         ("Accuracy by count, with 95 % intervals", accuracy_by_count(records, judge)),
         ("Accuracy against seconds, by the first judge", accuracy_by_compute(records, "seconds")),
     )
-    return "".join(
-        f"<figure><img src='data:image/svg+xml;base64,{base64.b64encode(to_svg(figure).encode()).decode('ascii')}' "
-        f"alt='{title}'><figcaption>{title}</figcaption></figure>"
-        for title, figure in drawn
+    return "".join(_plot(title, to_svg(figure)) for title, figure in drawn)
+
+
+def _plot(title: str, svg: str) -> str:
+    """As an image: its colours are chosen for white. A phone scrolls it sideways, the keyboard too."""
+    data = base64.b64encode(svg.encode()).decode("ascii")
+    return (
+        f"<figure tabindex='0' role='group' aria-label='{title}'>"
+        f"<img src='data:image/svg+xml;base64,{data}' alt='{title}'><figcaption>{title}</figcaption></figure>"
     )
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 import countgen
 from app.demo import stage
 from app.demo.limits import Limits, RefusedError
-from app.demo.refusals import told
+from app.demo.refusals import sent, told
 from app.demo.session import Picture, Session
 from app.demo.shelf import Shelf
 from app.demo.words import asked, chips, sentence
@@ -21,6 +21,10 @@ from countgen.token_file import CountToken
 from countgen.token_library import available_tokens
 
 EXAMPLES = ("seven apples", "nine butterflies in the snow", "five cats and three dogs", "ten strawberries on a table")
+AT_ONCE = {"concurrency_limit": None}
+"""Waits for no other job. Not `queue=False`: what such a function refuses is not shown on the page."""
+
+_METHOD_NAMES = {"lmn": "LMN"}
 TOKENS = (("none", "none"), ("the shipped one of this count", "shipped"))
 _PICK = (
     "element.addEventListener('click', event => { const button = event.target.closest('button[data-index]');"
@@ -44,7 +48,7 @@ class GenerateTab:
                     value="a photo of seven apples",
                     placeholder="a photo of seven apples",
                     max_length=limits.max_prompt_length,
-                    lines=2,
+                    lines=1,  # with more, Enter would begin a line instead of drawing
                     max_lines=4,
                     submit_btn=False,
                     elem_id="prompt",
@@ -53,11 +57,12 @@ class GenerateTab:
                 parsed = gr.HTML(self.read(self.prompt.value, limits.backbones[0]), elem_id="parsed")
                 with gr.Row(elem_classes="buttons"):
                     go = gr.Button("Generate", variant="primary", elem_id="go", scale=3)
-                    stop = gr.Button("Stop, keep the best", variant="stop", elem_id="stop", scale=2)
+                    stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=2)
+                    leave = gr.Button("Leave the queue", elem_id="leave", scale=2)
                 with gr.Row(elem_classes="examples"):
                     examples = [gr.Button(text, size="sm", min_width=60) for text in EXAMPLES]
                 self.method = method = gr.Radio(
-                    [(name.capitalize(), name) for name in limits.methods],
+                    [(_METHOD_NAMES.get(name, name.capitalize()), name) for name in limits.methods],
                     value=limits.methods[0],
                     label="Method",
                     elem_id="method",
@@ -101,32 +106,39 @@ class GenerateTab:
             "show_progress": "minimal",
             "show_progress_on": parsed,
         }
-        preparing = {"fn": self.begin, "inputs": [self.prompt, backbone, session]}
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        gr.on([go.click, self.prompt.submit], **preparing, **quiet).success(**drawing, api_name="generate")
+        private = {"show_progress": "hidden", "api_visibility": "private"}
+        quiet = {**private, "queue": False}
+        asked = [self.prompt, backbone, session]
+        preparing = {"fn": self.begin, "inputs": asked, "outputs": shown, **AT_ONCE, **private}
+        leaving = {"fn": leave_queue, "inputs": session, "outputs": shown, **quiet}
+        jobs = [gr.on([go.click, self.prompt.submit], **preparing).success(**drawing, api_name="generate")]
         for button in examples:
-            button.click(lambda text: text, inputs=button, outputs=self.prompt, queue=False, **quiet).then(
-                **preparing, **quiet
-            ).success(**drawing, api_visibility="private")
+            filled = button.click(lambda text: text, inputs=button, outputs=self.prompt, **quiet)
+            jobs.append(filled.then(**preparing).success(**drawing, api_visibility="private"))
+        for job in jobs:
+            job.failure(**leaving)
+        leave.click(**leaving, cancels=jobs)
         stop.click(Session.stop, inputs=session, queue=False, show_progress="hidden", api_name="stop")
-        pictures.select(self.show_again, inputs=session, outputs=shown, queue=False, **quiet)
+        pictures.select(self.show_again, inputs=session, outputs=shown, **quiet)
 
     def read(self, prompt: str, backbone: str) -> str:
         """What the prompt asks for, as the visitor types; says what to do where it cannot be read."""
         try:
             text = self.limits.check_prompt(prompt)
             targets = countgen.parse(text, self.shelf.object_names(self.limits.check_backbone(backbone)))
-            return chips(self.limits.check_targets(targets))
+            self.shelf.check(backbone, self.limits.check_targets(targets))
+            return chips(targets)
         except (PromptError, ValueError) as error:
             return f"<p class='hint'>{sentence(error)}</p>"
 
-    def begin(self, prompt: str, backbone: str, session: Session) -> None:
+    def begin(self, prompt: str, backbone: str, session: Session) -> str:
         """Refuse what cannot be drawn before it waits in the queue, and listen to Stop from now on."""
         with told():
             text = self.limits.check_prompt(prompt)
             names = self.shelf.object_names(self.limits.check_backbone(backbone))
-            self.limits.check_targets(countgen.parse(text, names))
+            self.shelf.check(backbone, self.limits.check_targets(countgen.parse(text, names)))
         session.begin()
+        return stage.QUEUED
 
     def generate(
         self, prompt: str, backbone: str, method: str, token: str, seed: float, seconds: int, session: Session
@@ -187,10 +199,16 @@ class GenerateTab:
 
     def show_again(self, session: Session, event: gr.EventData) -> str:
         """A picture of the gallery, back on the stage."""
-        index = event.index if isinstance(event.index, int) else -1
-        if not 0 <= index < len(session.pictures):
+        index = sent(event, "index")
+        if not isinstance(index, int) or not 0 <= index < len(session.pictures):
             return stage.EMPTY
         return session.pictures[index].stage
+
+
+def leave_queue(session: Session) -> str:
+    """The stage of a visitor whose job never begins, or failed."""
+    session.end()
+    return stage.EMPTY
 
 
 def chosen_token(choice: str, targets: tuple[Target, ...], backbone: str, session: Session) -> CountToken | None:
@@ -205,9 +223,11 @@ def chosen_token(choice: str, targets: tuple[Target, ...], backbone: str, sessio
         return session.tokens[choice]
     if choice != "shipped":
         raise RefusedError("There is no such token here; choose one of the list.")
+    if len(targets) > 1:
+        raise RefusedError("A shipped token says the number of one kind of object, and this prompt asks for two kinds.")
     shipped = available_tokens(backbone)
     name = f"count-{targets[0].target_count}"
-    if len(targets) > 1 or name not in shipped:
+    if name not in shipped:
         raise RefusedError(
             f"No token of this count is shipped for {backbone}; there are: {', '.join(shipped) or 'none'}."
         )

@@ -20,7 +20,7 @@ from countgen.plurals import plural
 
 PICTURE_SIDE = 640
 EMPTY = hint("Choose a run and give a name: you see its pictures in shuffled order and type how many you count.")
-NOTHING = hint("Runs that can be labelled appear here: start this page with --runs FOLDER.")
+NOTHING = hint("There is no run to count in: start this page with countgen demo --runs FOLDER.")
 
 
 class LabelTab:
@@ -41,7 +41,8 @@ class LabelTab:
                     label="Your count: type digits, Enter saves", max_length=5, elem_id="answer", visible=False
                 )
         quiet = {"show_progress": "hidden"}
-        opened.select(self.list_runs, inputs=run, outputs=[run, shown], **quiet, api_visibility="private")
+        listed = [run, shown, start, compare]
+        opened.select(self.list_runs, inputs=run, outputs=listed, **quiet, api_visibility="private")
         gr.on(
             [start.click, name.submit],
             self.start,
@@ -53,12 +54,13 @@ class LabelTab:
         answer.submit(self.save, inputs=[answer, session], outputs=[shown, answer], **quiet, api_name="save_label")
         compare.click(self.compare, inputs=session, outputs=compared, **quiet, api_name="agreement")
 
-    def list_runs(self, run: str | None) -> tuple[object, object]:
+    def list_runs(self, run: str | None) -> tuple[object, ...]:
         """The runs that can be labelled; the study comes with the program and takes no labels."""
         names = self._names()
+        usable = gr.update(interactive=bool(names))
         if not names:
-            return gr.skip(), NOTHING
-        return gr.update(choices=names, value=run if run in names else names[0]), gr.skip()
+            return gr.skip(), NOTHING, usable, usable
+        return gr.update(choices=names, value=run if run in names else names[0]), gr.skip(), usable, usable
 
     def _names(self) -> list[str]:
         return [name for name in self.folders.names() if name != STUDY]

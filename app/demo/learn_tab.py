@@ -12,9 +12,9 @@ import gradio as gr
 
 import countgen
 from app.demo import learn_view, stage
-from app.demo.generate_tab import GenerateTab
+from app.demo.generate_tab import AT_ONCE, GenerateTab
 from app.demo.limits import Limits, RefusedError
-from app.demo.refusals import told
+from app.demo.refusals import sent, told
 from app.demo.session import Session
 from app.demo.shelf import Shelf
 from app.demo.words import hint
@@ -84,19 +84,19 @@ class LearnTab:
                 backbone = gr.Dropdown(list(limits.backbones), value=limits.backbones[0], label="Model")
                 with gr.Row(elem_classes="buttons"):
                     go = gr.Button("Learn", variant="primary", elem_id="learn", scale=3)
-                    stop = gr.Button("Stop, keep the best", variant="stop", elem_id="stop-learning", scale=2)
+                    stop = gr.Button("Stop", variant="stop", elem_id="stop-learning", scale=2)
+                    leave = gr.Button("Leave the queue", elem_id="leave-learning", scale=2)
                 use = gr.Button("Use it in Generate", elem_id="use-token")
                 handed = gr.HTML(_FILE, elem_id="hand-in", js_on_load=_HAND_IN)
                 said = gr.HTML("", elem_id="handed-in")
             with gr.Column(scale=6, min_width=280):
                 shown = gr.HTML(learn_view.EMPTY, elem_id="learning")
         quiet = {"show_progress": "hidden"}
-        go.click(
-            self.begin,
-            inputs=[names, count, seconds, backbone, session],
-            **quiet,
-            api_visibility="private",
-        ).success(
+        private = {**quiet, "api_visibility": "private"}
+        begun = go.click(
+            self.begin, inputs=[names, count, seconds, backbone, session], outputs=shown, **AT_ONCE, **private
+        )
+        job = begun.success(
             self.learn,
             inputs=[names, count, seconds, backbone, session],
             outputs=[shown, drawing.token],
@@ -106,7 +106,9 @@ class LearnTab:
             show_progress_on=said,
             api_name="learn",
         )
-        stop.click(Session.stop, inputs=session, queue=False, **quiet, api_visibility="private")
+        job.failure(leave_queue, inputs=session, outputs=shown, queue=False, **private)
+        leave.click(leave_queue, inputs=session, outputs=shown, cancels=job, queue=False, **private)
+        stop.click(Session.stop, inputs=session, queue=False, **private)
         handed.upload(
             self.hand_in, inputs=session, outputs=[said, drawing.token], **quiet, api_name="hand_in_token", queue=False
         )
@@ -115,8 +117,7 @@ class LearnTab:
             inputs=session,
             outputs=[tabs, drawing.token, drawing.prompt, drawing.method, drawing.backbone],
             queue=False,
-            **quiet,
-            api_visibility="private",
+            **private,
         )
 
     def check(self, names: object, count: object, seconds: object, backbone: object) -> tuple[tuple[str, ...], int]:
@@ -126,11 +127,14 @@ class LearnTab:
         self.limits.check_backbone(backbone)
         return checked
 
-    def begin(self, names: list[str], count: float, seconds: int, backbone: str, session: Session) -> None:
-        """Refuse what cannot be learned, and listen to Stop from now on."""
+    def begin(self, names: list[str], count: float, seconds: int, backbone: str, session: Session) -> str:
+        """Refuse what cannot be learned before it waits in the queue, and listen to Stop from now on."""
         with told():
-            self.check(names, count, seconds, backbone)
+            object_names, goal = self.check(names, count, seconds, backbone)
+            for name in object_names:
+                self.shelf.check(backbone, (Target(name, goal),))
         session.begin()
+        return stage.QUEUED
 
     def learn(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session
@@ -169,7 +173,9 @@ class LearnTab:
                     break
             token = learning.token
             name = session.keep_token("learned", token, self.limits.max_tokens)
-            trials = [trial(models, token, object_names[k % len(object_names)], s) for k, s in enumerate(TRIAL_SEEDS)]
+            # Whoever stops it has waited long enough: the worker is free at once.
+            seeds = () if session.stopping else TRIAL_SEEDS
+            trials = [trial(models, token, object_names[k % len(object_names)], s) for k, s in enumerate(seeds)]
             finished = learn_view.learned(name, token, trials, spent, losses, counted)
             yield finished, self.drawing.token_choices(session, name)
         finally:
@@ -178,14 +184,16 @@ class LearnTab:
     def hand_in(self, session: Session, event: gr.EventData) -> tuple[str, object]:
         """Take a token file, which arrives as base64 and never touches the disk."""
         with told():
-            token = decoded(self._bytes(event.data), "This file")
+            token = decoded(self._bytes(sent(event, "data")), "This file")
             self.limits.check_count(token.target_count)
         name = session.keep_token("from a file", token, self.limits.max_tokens)
         return hint(f"Ready in Generate: {name}."), self.drawing.token_choices(session, name)
 
     def _bytes(self, data: object) -> bytes:
         limit = self.limits.max_token_bytes
-        if not isinstance(data, str) or len(data) > 4 * (limit // 3 + 2):
+        if not isinstance(data, str):
+            raise RefusedError("This is no count token.")
+        if len(data) > 4 * (limit // 3 + 2):
             raise RefusedError(f"This is no count token: its file has more than {limit // 1024} KiB.")
         try:
             return base64.b64decode(data, validate=True)
@@ -202,6 +210,12 @@ class LearnTab:
         backbone = token.base_model if token.base_model in self.limits.backbones else gr.skip()
         choices = self.drawing.token_choices(session, name)
         return gr.Tabs(selected="generate"), choices, prompt, "plain", backbone
+
+
+def leave_queue(session: Session) -> str:
+    """The stage of a visitor whose job never begins, or failed."""
+    session.end()
+    return learn_view.EMPTY
 
 
 def prompt_for(token: CountToken, object_name: str) -> str:

@@ -63,10 +63,8 @@ def learned(
     losses: Sequence[float],
     counted: Sequence[float],
 ) -> str:
-    """The stage of a finished token: what it does on new seeds, and the file to keep."""
+    """The stage of a finished token: what it does on new seeds, where it was tried, and the file to keep."""
     goal = token.target_count
-    right = sum(trial.found == goal for trial in trials)
-    before = sum(trial.found_before == goal for trial in trials)
     cards = "".join(
         f"<li class='{'right' if trial.found == goal else 'wrong'}'>"
         f"<div class='canvas'><img src='{jpeg_uri(trial.image)}' alt=''>{overlay(trial.image, trial.boxes)}</div>"
@@ -77,9 +75,7 @@ def learned(
     data = base64.b64encode(encoded(token)).decode("ascii")
     return (
         "<section class='stage done learned'>"
-        f"<p class='verdict {'right' if right >= before else 'wrong'}' role='status'>"
-        f"On new seeds the judge accepts {right} of {len(trials)} with the token, {before} with the number word alone."
-        f"</p><ul class='trials'>{cards}</ul><div class='actions'>"
+        f"{_verdict(goal, trials)}<ul class='trials'>{cards}</ul><div class='actions'>"
         f"<a class='button' download='{escape(token.name, quote=True)}.safetensors' "
         f"href='data:application/octet-stream;base64,{data}'>Download token</a></div><dl class='facts'>"
         + fact("Token", name)
@@ -87,6 +83,19 @@ def learned(
         + fact("Steps", str(len(losses)))
         + fact("Time", f"{seconds:.0f} s")
         + f"</dl>{_curves(goal, losses, counted)}</section>"
+    )
+
+
+def _verdict(goal: int, trials: Sequence[Trial]) -> str:
+    """Green only where the token is better than the word; no better is no success."""
+    if not trials:
+        return "<p class='verdict' role='status'>You stopped it: this is the best so far, not tried on new seeds.</p>"
+    right = sum(trial.found == goal for trial in trials)
+    before = sum(trial.found_before == goal for trial in trials)
+    kind = "right" if right > before else "wrong" if right < before else ""
+    return (
+        f"<p class='verdict {kind}' role='status'>On new seeds the judge accepts {right} of {len(trials)} with the "
+        f"token, {before} with the number word alone.</p>"
     )
 
 

@@ -33,7 +33,7 @@ class Limits:
     """
 
     backbones: tuple[str, ...] = ("miniature", "miniature-pixart")
-    methods: tuple[str, ...] = ("auto", "search", "noise", "plain")
+    methods: tuple[str, ...] = ("auto", "search", "noise", "lmn", "plain")
     seconds: tuple[int, ...] = (2, 5, 10, 20)
     learning_seconds: tuple[int, ...] = (10, 30, 60, 120)
     max_prompt_length: int = MAX_PROMPT_LENGTH

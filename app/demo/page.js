@@ -13,10 +13,17 @@
 
   // On a phone the picture lies below the controls.
   document.addEventListener("click", (event) => {
-    const button = event.target.closest("#go, .examples button, #learn");
+    const button = event.target.closest("#go, .examples button, #learn, #start-counting");
     if (!button || window.innerWidth > 640) return;
-    document.querySelector(button.id === "learn" ? "#learning" : "#stage").scrollIntoView({ behavior: "smooth" });
+    const shown = { learn: "#learning", "start-counting": "#question" }[button.id] || "#stage";
+    document.querySelector(shown).scrollIntoView({ behavior: "smooth" });
   });
+
+  // A phone shows its digits for the answer, which Gradio puts on the page when the counting begins.
+  new MutationObserver(() => {
+    const answer = document.querySelector("#answer input, #answer textarea");
+    if (answer) answer.inputMode = "numeric";
+  }).observe(document.body, { childList: true, subtree: true });
 
   // While people count, a digit goes to the answer wherever the focus is.
   document.addEventListener("keydown", (event) => {

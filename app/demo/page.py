@@ -31,6 +31,10 @@ HEADER = """
 """
 _FONTS = ("Inter", "system-ui", "Segoe UI", "Roboto", "sans-serif")
 LOOPBACKS = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK_HOSTS = frozenset((*LOOPBACKS, "[::1]"))
+"""As requests name them."""
+
+_NO_DOCS = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 SECONDS_KEPT = 3600
 """A visitor's pictures and tokens on the server, after the page's last use of them."""
 
@@ -78,6 +82,7 @@ def launch(
     """
     if share and not auth:
         raise ValueError("a public link needs a user and a password")
+    hosts = _LOOPBACK_HOSTS if host in LOOPBACKS and not share else None
     _, url, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -87,7 +92,7 @@ def launch(
         theme=theme(),
         css_paths=_HERE / "style.css",
         js=(_HERE / "page.js").read_text(),
-        app_kwargs={"middleware": [Middleware(Doors)], "docs_url": None, "redoc_url": None, "openapi_url": None},
+        app_kwargs={"middleware": [Middleware(Doors, hosts=hosts, queue=page._queue)], **_NO_DOCS},
         max_file_size=1,
         allowed_paths=[],
         state_session_capacity=100,

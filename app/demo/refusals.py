@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import gradio as gr
 
@@ -25,3 +26,11 @@ def told() -> Iterator[None]:
     except (CountGenError, ValueError) as error:
         # Gradio reads messages as HTML.
         raise gr.Error(sentence(error), print_exception=False) from None
+
+
+def sent(event: gr.EventData, name: str) -> Any:
+    """What the page sent with an event; None where a program sent an event without it."""
+    try:
+        return getattr(event, name)
+    except (AttributeError, TypeError):
+        return None

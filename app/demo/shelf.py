@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import countgen
+from countgen.prompts import Target
 
 Item = TypeVar("Item")
 
@@ -46,6 +47,14 @@ class Shelf:
             self._loaded[backbone] = countgen.load(backbone, critics=self._critics, judge=self._judge)
         return self._loaded[backbone]
 
+    def load(self, backbone: str) -> None:
+        """Load a backbone now.
+
+        Raises:
+            ValueError, OSError: as `countgen.load`.
+        """
+        self._worker.submit(self.get, backbone).result()
+
     def alone(self, job: Generator[Item, None, None]) -> Iterator[Item]:
         """The items of a job, each computed by the one thread that touches models; closes the job at the end."""
         try:
@@ -58,6 +67,15 @@ class Shelf:
         """What the first critic knows, None while nothing is loaded or for an open vocabulary; never waits."""
         models = self._loaded.get(backbone)
         return models.critics[0].object_names if models else None
+
+    def check(self, backbone: str, targets: tuple[Target, ...]) -> None:
+        """Refuse what the detectors of a loaded backbone cannot count; never waits.
+
+        Raises:
+            ValueError: an object that one of them does not know, or more than it returns.
+        """
+        if backbone in self._loaded:
+            self._loaded[backbone].check(targets)
 
     def warm_up(self, backbone: str) -> None:
         """Load a backbone in the background and draw one picture, so that the first visitor does not wait."""

@@ -37,6 +37,11 @@ EMPTY = (
     + "</section>"
 )
 
+QUEUED = (
+    "<section class='stage running waiting' aria-busy='true'><div class='canvas'><p>Waiting for its turn …</p></div>"
+    "</section>"
+)
+
 WAITING = (
     "<section class='stage running' aria-busy='true'><div class='canvas'><p>Loading the model …</p></div></section>"
 )
@@ -105,8 +110,9 @@ def finished(result: countgen.Result, judge: Critic, looks: Sequence[Look], stop
     return (
         "<section class='stage done'><div class='canvas compare'>"
         f"<img src='{jpeg_uri(result.image)}' alt='{title}, after'>{after}"
-        f"<div class='before'><img src='{jpeg_uri(result.before)}' alt='{title}, before'>{before}</div>"
-        "<span class='tag left' aria-hidden='true'>before</span><span class='tag right' aria-hidden='true'>after</span>"
+        f"<div class='before'><img src='{jpeg_uri(result.before)}' alt='{title}, before'>{before}"
+        "<span class='tag left' aria-hidden='true'>before</span></div>"
+        "<span class='tag right' aria-hidden='true'>after</span>"
         "<input type='range' min='0' max='100' value='12' aria-label='Show before or after'></div>"
         f"<p class='verdict {kind}' role='status'>{escape(verdict(targets, result.judge_counts))}{ending}</p>"
         f"{_ticker(targets, result.judge_counts)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from countgen.prompts import Target
+from countgen.prompts import OVERRIDE, Target
 
 
 def asked(targets: Sequence[Target]) -> str:
@@ -40,8 +40,8 @@ def hint(text: str) -> str:
 
 
 def sentence(message: object) -> str:
-    """An error's message as a sentence, escaped."""
-    text = " ".join(str(message).split())
+    """An error's message as a sentence, escaped, without the advice that is for programs and the command line."""
+    text = " ".join(str(message).replace(f", or {OVERRIDE}", "").split())
     return escape(text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."), quote=False)
 
 

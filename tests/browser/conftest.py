@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from gradio_client import Client
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, BrowserContext, Error, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect
 
 import countgen
 from app.demo.limits import Limits
@@ -19,6 +19,9 @@ from app.demo.page import build, launch
 from app.demo.shelf import Shelf
 from benchmarks.records import RECORDS, SCHEMA, SETTINGS, Record, to_line
 from countgen.prompts import Target
+
+# The patience of a wait, for machines that do other work too.
+expect.set_options(timeout=60_000)
 
 LIMITS = replace(Limits(), max_waiting=3, seconds=(2, 5, 20), learning_seconds=(2, 20))
 
@@ -81,6 +84,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = outside / "runs"
     write_run(root / "first")
     write_run(root / "to-label")
+    write_run(root / "to-audit")  # the newest, which the page opens
     write_run(outside / "secret")
     return root
 
@@ -132,7 +136,7 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_page(demo: str, chromium: Browser, screenshots: Path, request: pytest.FixtureRequest) -> Iterator["Opener"]:
-    """Opens the demo as a new visitor; afterwards no page may have reported an error."""
+    """Opens the demo as a new visitor; afterwards no page may have reported an error but the refusals it expects."""
     opener = Opener(demo, chromium)
     yield opener
     for number, page in enumerate(opener.pages):
@@ -140,6 +144,7 @@ def open_page(demo: str, chromium: Browser, screenshots: Path, request: pytest.F
     for context in opener.contexts:
         context.close()
     assert not opener.errors
+    assert opener.refused == opener.refusals
 
 
 def _ours(error: Error) -> bool:
@@ -149,20 +154,35 @@ def _ours(error: Error) -> bool:
 
 
 class Opener:
+    """Opens pages, and keeps what they report.
+
+    Attributes:
+        refusals: requests that the test expects a full queue to refuse; the browser reports each.
+    """
+
     def __init__(self, url: str, browser: Browser) -> None:
         self.url, self.browser = url, browser
         self.contexts: list[BrowserContext] = []
         self.pages: list[Page] = []
         self.errors: list[str] = []
+        self.refused = self.refusals = 0
 
     def __call__(self, viewport: dict[str, int] | None = None) -> Page:
         context = self.browser.new_context(viewport=viewport or {"width": 1280, "height": 900})
         page = context.new_page()
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: self.errors.append(str(error)) if _ours(error) else None)
-        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("console", self._hear)
         page.goto(self.url)
         page.locator("#go").wait_for()
         self.contexts.append(context)
         self.pages.append(page)
         return page
+
+    def _hear(self, said: ConsoleMessage) -> None:
+        if said.type != "error":
+            return
+        if "status of 429" in said.text:
+            self.refused += 1
+        else:
+            self.errors.append(said.text)

@@ -6,16 +6,21 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from gradio_client import Client
+from playwright.sync_api import Browser, Page, expect
 
+import countgen
+from app.demo.audit import accessibility, serious, states
 from countgen.images import read_recipe
 from countgen.token_file import decoded
+from tests.browser.conftest import LIMITS, served
 
 pytestmark = [
     # Gradio's own use of pandas, and loops that its server threads leave to the garbage collector.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
     pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
 ]
+LONG = ("a photo of fifteen strawberries", "miniature", "auto", "none", 0, 20)
 PHONE = {"width": 390, "height": 844}
 
 
@@ -158,3 +163,58 @@ def test_the_page_asks_no_other_host_for_anything(open_page, demo: str) -> None:
     page.locator("#go").wait_for()
     assert asked
     assert all(url.startswith((demo, "data:", "blob:")) for url in asked)
+
+
+def test_nothing_keeps_people_out_in_any_state_light_or_dark(open_page, screenshots: Path) -> None:
+    page = open_page()
+    page.emulate_media(reduced_motion="reduce")  # colours are looked at, not their way from light to dark
+    found = []
+    for state in states(page):
+        for mode in ("light", "dark"):
+            page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", mode == "dark")
+            found += [(state, mode, *one) for one in serious(accessibility(page))]
+            page.screenshot(path=screenshots / f"state-{state}-{mode}.png", full_page=True)
+    assert found == []
+    assert state == "agreement"
+
+
+def test_enter_draws(open_page) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").fill("one cat")
+    page.keyboard.press("Enter")
+    expect(page.locator("#stage .verdict")).to_be_visible()
+    assert page.locator("#prompt textarea").input_value() == "one cat"
+
+
+def test_whoever_waits_is_told_so_and_can_leave(open_page, demo: str, api: Client) -> None:
+    working = Client(demo, verbose=False)
+    job = working.submit(*LONG, api_name="/generate")
+    next(iter(job))
+    page = open_page()
+    open_page.refusals = 1
+    page.locator("#go").click()
+    expect(page.locator("#stage")).to_have_text("Waiting for its turn …")
+    expect(page.locator("#stop")).to_be_hidden()
+    page.locator("#leave").click()
+    expect(page.locator("#stage .empty")).to_be_visible()
+    expect(page.locator("#leave")).to_be_hidden()
+    # Its place is free: as many as are let in can wait, and the next is told how many do.
+    waiting = [api.submit(*LONG, api_name="/generate") for _ in range(LIMITS.max_waiting)]
+    page.wait_for_timeout(500)
+    page.locator("#go").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("3 pictures and tokens are waited for already")
+    expect(page.locator("#stage .empty")).to_be_visible()
+    for one in (*waiting, job):
+        one.cancel()
+    working.close()
+
+
+def test_without_a_run_the_label_tab_says_how_to_get_one(models: countgen.Models, chromium: Browser) -> None:
+    with served(models) as url:
+        page = chromium.new_page()
+        page.goto(url)
+        page.get_by_role("tab", name="Label").click()
+        expect(page.locator("#question")).to_contain_text("countgen demo --runs FOLDER")
+        expect(page.locator("#start-counting")).to_be_disabled()
+        expect(page.locator("#compare")).to_be_disabled()
+        page.close()
