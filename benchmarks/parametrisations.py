@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -193,12 +194,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="one JSON record per line; what is there is kept and not run again")
     parser.add_argument("--read", type=Path, help="measure nothing: print the tables of these records")
     options = parser.parse_args(arguments)
+    if options.read and not options.read.is_file():
+        parser.error(f"--read: there is no file {options.read}")
     if options.read:
         print(report(read(options.read)))
         return 0
+    ends = re.fullmatch(r"([0-9]{1,4})-([0-9]{1,4})", options.counts)
+    if ends is None or not 1 <= int(ends[1]) <= int(ends[2]):
+        parser.error(f"--counts must be first-last, like 1-10, got {options.counts!r}")
+    if min(options.pairs, options.tuning_pairs, options.evaluations, options.threads) < 1:
+        parser.error("--pairs, --tuning-pairs, --evaluations and --threads must be at least 1")
     torch.set_num_threads(options.threads)
-    first, last = (int(end) for end in options.counts.split("-"))
-    counts = range(first, last + 1)
+    counts = range(int(ends[1]), int(ends[2]) + 1)
     steps = (options.evaluations - 1) // COST_WITH_GRADIENT + 1
     models = countgen.load()
     records = read(options.out) if options.out else []

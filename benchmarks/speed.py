@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from benchmarks.speed_clock import GIB, count_flops, forget, matmul_rate
-from benchmarks.speed_models import SIZES, TIMED, BuiltModel, build, build_critic
+from benchmarks.speed_models import SIZES, TIMED, BuiltModel, build, build_critic, device_of, models_of
 from benchmarks.speed_reno import plain_again, reno_step
 from benchmarks.speed_table import Bench, Prepared, Row
 from countgen.backbones import PromptEmbeds
@@ -98,9 +98,11 @@ class ModelBench(Bench):
             self.run(model, whole, partial(self._refine, model, embeds, critic, draft))
         if name == LAYOUTS_OF:
             self._layouts(model, embeds, asked)
-        low = question("one view", 32 if self.size == "tiny" else 512)
         model.backbone.save_memory()
-        self.run(model, 'memory="low", one smaller view', partial(self._eager, model, embeds, 1, low, False))
+        for views in reversed(VIEWS):
+            # The library's critics then see pictures no larger than they are.
+            low = question(views, 32 if self.size == "tiny" else 512)
+            self.run(model, f'memory="low", smaller {views}', partial(self._eager, model, embeds, 1, low, False))
 
     def _layouts(self, model: BuiltModel, embeds: PromptEmbeds, asked: Question) -> None:
         """The graph with other memory layouts and with cuDNN's own search."""
@@ -123,7 +125,7 @@ class ModelBench(Bench):
             self.run(model, what, partial(self._graph, model, embeds, 1, asked, draft), floor=floor)
         for module in (vae, denoiser):
             module.to(memory_format=torch.contiguous_format)
-        what = "graph, cuDNN's search, full decoder"
+        what, floor = "graph, cuDNN's search, full decoder", self._flops.get((False, "one view"))
         self.run(model, what, partial(self._graph, model, embeds, 1, asked, False), floor=floor)
         torch.backends.cudnn.benchmark = False
 
@@ -259,23 +261,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--layouts", action="store_true", help="of the miniature: also time channels_last, torch.compile"
     )
+    parser.add_argument("--threads", type=int, metavar="N", help="of the miniature: also time N threads against one")
     options = parser.parse_args(arguments)
-    device = torch.device(options.device)
+    device = device_of(parser, options.device)
+    models = models_of(parser, options.models)
     size = options.size or ("full" if device.type == "cuda" else "miniature")
     if size == "miniature" and device.type != "cpu":
         parser.error("the miniature is timed on a CPU; give --device cpu, or another --size")
+    if options.repeats is not None and options.repeats < (2 if size == "miniature" else 1):
+        parser.error(f"--repeats must be at least 1, of the miniature 2, for quartiles; got {options.repeats}")
     options.repeats = options.repeats or (24 if size == "miniature" else 5)
     bench = ModelBench(device, size, options.repeats, options.out, options.max_seconds, options.only)
     if size == "miniature":
-        from benchmarks.speed_miniature import compare, layouts, profile
+        from benchmarks.speed_miniature import compare, layouts, profile, threads
 
         compare(bench, options.repeats)
+        if options.threads:
+            threads(bench, options.threads, options.repeats)
         if options.layouts:
             layouts(bench, options.repeats)
         if options.profile:
             print(f"\n{profile(device)}")
         return 0
-    for name in options.models.split(","):
+    for name in models:
         bench.model(name)
         forget(device)
     return 0

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.speed_clock import GIB, forget, measure
-from benchmarks.speed_models import MODELS, SIZES, BuiltModel, build, build_critic
+from benchmarks.speed_models import MODELS, SIZES, BuiltModel, build, build_critic, device_of, models_of
 from countgen.backbones import presets
-from countgen.backbones.footprint import Footprint, footprint
+from countgen.backbones.footprint import Footprint, footprint, kept_by
 from countgen.iteration import Iteration, Question, eager_iteration
 from countgen.prompts import Target
-from countgen.verdict import PLAIN
+from countgen.verdict import CONFIRMING, PLAIN
 
 HEADER = (
     "| model | pixels | steps | decoder | weights | text encoders | kept, fast | kept, low | drawing one | "
@@ -29,8 +30,8 @@ PAGE = """\
 
 GiB that one optimisation step needs, batch 1, in each preset's half precision; printed by
 `python -m benchmarks.speed_memory`. {kind}
-The critic and the libraries' workspaces come on top: `countgen` leaves 1 GiB for them when it checks, before a run,
-whether it will fit.
+The critics come on top, and 1 GiB for detectors' weights and the libraries' workspaces: `countgen` counts the former
+by one look and leaves the latter when it checks, before a run, whether it will fit.
 
 - **kept**: activations that wait for the backward. **fast** keeps all; **low** (`memory="low"`, `--memory low`) keeps
   each block's input and computes the rest again, at most as listed. Several steps multiply it: that is why one-step
@@ -38,6 +39,8 @@ whether it will fit.
 - **drawing one**: activations of one picture without gradient (search, `plain`), about.
 - **total, fast** = weights + text encoders + kept; **total, low** = weights + kept, since the text encoders wait on
   the CPU.
+- **critics** keep for a step on three views, counted by a look at one picture of 512x512: {critics}. Several
+  pictures at once multiply it, except with `memory="low"`, which asks about one after the other.
 - decoder **tiny**: gradients look through the preset's draft decoder (`--draft`); the full VAE draws what is shown.
 
 {table}
@@ -99,6 +102,17 @@ def _measured(
     return peaks
 
 
+def kept_by_critics(size: str) -> list[tuple[str, float]]:
+    """GiB that each of some detectors keeps for the backward of one look at one picture on three views."""
+    found = []
+    for letter in "n" if size == "tiny" else "mx":
+        critic = build_critic(size, torch.device("cpu"), letter=letter)
+        question = Question((critic,), (Target("apple", 5),), CONFIRMING, "margin")
+        picture = torch.zeros(1, 3, 512, 512).requires_grad_(True)
+        found.append((f"YOLO11{letter}", kept_by(partial(question.ask, picture)) / GIB))
+    return found
+
+
 def _peak(model: BuiltModel, iteration: Iteration, device: torch.device) -> str:
     """In GiB; above what was reached where the device has no more."""
     latents = model.backbone.initial_latents([0])
@@ -122,8 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="write the page here")
     options = parser.parse_args(arguments)
-    device = torch.device(options.device)
-    table = "\n".join(lines(options.models.split(","), options.size, device))
+    device = device_of(parser, options.device)
+    table = "\n".join(lines(models_of(parser, options.models), options.size, device))
     print(table)
     if options.out is not None:
         kind = (
@@ -131,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if device.type == "cuda"
             else "All numbers are **predicted** from the architectures; none was measured on a GPU."
         )
-        options.out.write_text(PAGE.format(kind=kind, table=table), encoding="utf-8")
+        critics = ", ".join(f"{name} {kept:.2f}" for name, kept in kept_by_critics(options.size))
+        options.out.write_text(PAGE.format(kind=kind, critics=critics, table=table), encoding="utf-8")
     return 0
 
 

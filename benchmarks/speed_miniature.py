@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from statistics import quantiles
 from time import perf_counter, process_time
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import countgen
 from benchmarks.speed_bare import bare_loop
@@ -56,6 +58,45 @@ def layouts(bench: Bench, steps: int = 24) -> dict[str, float]:
     return ratios
 
 
+def threads(bench: Bench, number: int, steps: int = 24) -> float:
+    """The same for several threads against one, by the clock on the wall.
+
+    Returns:
+        The time over that of one thread.
+    """
+    ours = refine_steps(countgen.load("miniature", device=bench.device))
+
+    def on(count: int) -> Callable[[], object]:
+        def call() -> None:
+            torch.set_num_threads(count)
+            next(ours)
+
+        return call
+
+    before = torch.get_num_threads()
+    try:
+        return _in_turns(bench, ("refine, 1 thread", on(1)), (f"refine, {number} threads", on(number)), steps)
+    finally:
+        torch.set_num_threads(before)
+
+
+def operations(call: Callable[[], object]) -> int:
+    """How many operations of torch a call runs, its backward included."""
+    with _Counting() as mode:
+        call()
+    return mode.number
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        self.number += 1
+        return func(*args, **(kwargs or {}))
+
+
 def profile(device: torch.device, steps: int = 5) -> str:
     """Where a step's time goes: by part, and by operation of torch, the longest first."""
     from torch.profiler import ProfilerActivity
@@ -95,7 +136,7 @@ def _in_turns(
     bench: Bench, base: tuple[str, Callable[[], object]], other: tuple[str, Callable[[], object]], steps: int
 ) -> float:
     """Rows of both; machines slow down and recover, so that only neighbours are compared."""
-    clock = _clock()
+    clock = perf_counter if "thread" in base[0] else _clock()
     pairs: list[tuple[float, ...]] = []
     for _ in range(2 + steps):
         times = []
@@ -178,6 +219,7 @@ def _parts(models: Models, steps: int) -> dict[str, float]:
     rest = {
         "candidates, losses, scheduler": looks - sum(spent.values()),
         "backward": gradients,
-        "prior, clip, Adam, records": max(whole - looks - gradients, 0.0),
+        # Of other steps than the looks and gradients: below 0 it is their noise.
+        "prior, clip, Adam, records": whole - looks - gradients,
     }
     return {part: seconds / steps for part, seconds in {**spent, **rest}.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -59,15 +60,39 @@ def build(name: str, size: str, device: torch.device, dtype: torch.dtype) -> Bui
         return _finish(name, tiny, *make(tiny, device, scheduler))
 
 
-def build_critic(size: str, device: torch.device, image_size: int | None = None) -> Critic:
-    """YOLO11m at 640 pixels, or YOLO11n at 64, with random weights; it knows "apple"."""
+def models_of(parser: ArgumentParser, names: str) -> list[str]:
+    """Those of a list with commas; leaves with a message where one is unknown."""
+    found = names.split(",")
+    if unknown := [name for name in found if name not in MODELS]:
+        parser.error(f"no model {', '.join(map(repr, unknown))}; available: {', '.join(MODELS)}")
+    return found
+
+
+def device_of(parser: ArgumentParser, name: str) -> torch.device:
+    """A device that is there; leaves with a message where it is not."""
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        parser.error(f"no device {name!r} here: {str(error).splitlines()[0][:120]}")
+    return torch.device(name)
+
+
+def build_critic(
+    size: str, device: torch.device, image_size: int | None = None, *, letter: str | None = None
+) -> Critic:
+    """YOLO11m at 640 pixels, or YOLO11n at 64, with random weights; it knows "apple".
+
+    Args:
+        letter: of another size of network.
+    """
     from critics.detectors.yolo import YoloCritic
     from critics.ultralytics_files import import_ultralytics
 
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
-    letter, side = ("n", 64) if size == "tiny" else ("m", 640)
+    usual, side = ("n", 64) if size == "tiny" else ("m", 640)
+    letter = letter or usual
     names = ("apple", *(f"class {index}" for index in range(1, 80)))
     model = DetectionModel(f"yolo11{letter}.yaml", nc=len(names), verbose=False)
     return YoloCritic(model.float().to(device), names, name=f"yolo11{letter}", image_size=image_size or side)

@@ -28,7 +28,8 @@ class Row:
         milliseconds: of one iteration of the whole batch, median.
         to_reno: how many times as fast per picture as ReNO's loop.
         to_floor: how many times as long as the counted FLOPs would take at the matrix product's rate.
-        allocated_gib, reserved_gib: peaks, weights included.
+        allocated_gib, reserved_gib: peaks, weights included; a graph's activations are reserved and never show as
+            allocated, so that cell is empty and targets are read from what is reserved.
         note: what else was seen, or why there is no time.
     """
 
@@ -141,7 +142,7 @@ class Bench:
                 milliseconds=1e3 * measured.seconds,
                 to_reno=self.reno / each if self.reno else None,
                 to_floor=each / (floor / self.rate) if floor else None,
-                allocated_gib=measured.allocated / GIB or None,
+                allocated_gib=None if "graph" in what else measured.allocated / GIB or None,
                 reserved_gib=measured.reserved / GIB or None,
                 note=note,
             )

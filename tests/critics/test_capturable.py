@@ -1,4 +1,4 @@
-"""What a CUDA graph cannot hold, looked for without a GPU: data of the host in the middle of a look, early ends of loops."""
+"""What a CUDA graph cannot hold, looked for without a GPU: data of the host amid a look, loops that end early."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ def host_data_of(critic: Critic) -> list[str]:
     return mode.found
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in BUILDERS if name != "grounding-dino"]
-)  # its words are tokenized anew
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name != "grounding-dino"])  # it tokenizes anew
 def test_a_look_brings_nothing_from_the_host(name: str, tmp_path: Path) -> None:
     assert host_data_of(BUILDERS[name](tmp_path)) == []
 
