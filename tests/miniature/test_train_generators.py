@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 
 from countgen.miniature.train.__main__ import STAGES, main
 from countgen.miniature.train.export import export, export_vae
-from countgen.miniature.train.generator import FAMILIES, decode, encode_images, read_generator
+from countgen.miniature.train.generator import FAMILIES, MINIATURE, decode, encode_images, read_generator
 from countgen.miniature.train.initial_weights import fresh_generator
 from countgen.miniature.train.loop import RANDOM, StageSettings, adamw, learning_rate_factor, train
 from countgen.miniature.train.ode import integrate
@@ -240,12 +241,18 @@ def test_a_time_budget_of_pairs_bounds_all_runs(unet_pairs: Path, capsys: pytest
 
 
 def test_pixart_pairs_come_with_the_mask_of_its_one_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unasked(number: int, rng: np.random.Generator) -> tuple[Any, list[str], np.ndarray]:
+        scenes, captions, asked = sample_captioned(number, rng)
+        return scenes, captions, np.full_like(asked, UNASKED)
+
+    # A one-step student makes a bad teacher: nothing is asked of its pictures, and few steps do.
     family = dataclasses.replace(FAMILIES["pixart"], ode_steps=2)
     monkeypatch.setitem(FAMILIES, "pixart", family)
-    pixart_pairs(StageSettings(out=tmp_path, init=family.folder, number=1, batch_size=8))
+    monkeypatch.setattr("countgen.miniature.train.pairs.sample_captioned", unasked)
+    pixart_pairs(StageSettings(out=tmp_path, init=family.folder, number=2, batch_size=2))
     generator, _ = read_generator(family, tmp_path / "teacher")
     noise, latents, tokens = read_pairs(tmp_path, generator, "cpu")
-    assert len(noise) == len(tokens) >= 1
+    assert len(noise) == len(tokens) == 2
     assert latents.isfinite().all()
     assert set(tokens[:, 1].unique().tolist()) == {0, 1}
 
@@ -364,3 +371,15 @@ def test_command_line_names_its_stages_and_refuses_in_one_line(
     assert stop.value.code == 2
     assert "--data" in capsys.readouterr().err
     assert {"vae", "teacher", "pairs", "student", "pixart-student"} <= set(STAGES)
+
+
+@pytest.mark.parametrize(("block", "seconds"), [(0, 1230), (1, 2760)])
+def test_the_documented_training_takes_as_long_as_it_says(block: int, seconds: int) -> None:
+    text = (MINIATURE / "README.md").read_text(encoding="utf-8").partition("## Training everything again")[2]
+    commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[block]
+    lines = [line.split()[1:] for line in commands.splitlines() if line.startswith("$T")]
+    assert {line[0] for line in lines} == set(STAGES) - {"vae"}
+    assert sum(int(line[line.index("--seconds") + 1]) for line in lines) == seconds
+    assert f"{seconds} seconds" in text
+    if block == 0:
+        assert seconds < 25 * 60
