@@ -189,8 +189,8 @@ def _section(
         judges=judges,
         steered=steering,
         methods=tuple(_method(run, name, mine, arms.get("plain", []), judges, clip) for name, mine in arms.items()),
-        versus={judge: found for judge in independent if (found := _versus(rivals, judge))},
-        against={judge: found for judge in independent if (found := _versus(same, judge))},
+        versus={judge: versus for judge in independent if (versus := _versus(rivals, judge))},
+        against={judge: versus for judge in independent if (versus := _versus(same, judge))},
         agreements={(a, b): found for a, b in combinations(judges, 2) if (found := agreement(records, a, b)).counts},
         failures=dict(Counter(record.error or "unknown" for record in records if record.status == "failed")),
     )
