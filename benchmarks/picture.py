@@ -22,7 +22,8 @@ PROMPTS = (
     "a photo of five cats and three dogs",
     "a photo of ten strawberries",
 )
-SEED = 4
+SEED = 1
+"""The first at which the model alone is wrong four times; which shows what countgen does, not how often."""
 GAP = 8
 
 
@@ -55,7 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for x, column in enumerate(columns):
         for y, picture in enumerate(column):
             sheet.paste(picture, (x * (width + GAP), y * (height + GAP)))
-    save_png(sheet, options.out, overwrite=True)
+    # 256 colours are enough to see it, in a third of the bytes.
+    save_png(
+        sheet.quantize(256, Image.Quantize.MEDIANCUT, kmeans=4, dither=Image.Dither.NONE), options.out, overwrite=True
+    )
     return 0
 
 
