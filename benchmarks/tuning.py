@@ -69,11 +69,11 @@ def _steepness(loss: str, steepness: float) -> Optimiser:
 
 
 SWEEPS: dict[str, dict[str, Optimiser]] = {
+    "loss": {loss: _noise(loss=loss) for loss in ("l1", "d2d", "margin")},
     **{
         f"steepness of {loss}": {f"steepness {slope:g}": _steepness(loss, slope) for slope in (2, 4, 8, 16)}
         for loss in ("l1", "d2d")
     },
-    "loss": {loss: _noise(loss=loss) for loss in ("l1", "d2d", "margin")},
     "optimizer": {
         **{f"adam {rate:g}": _noise(learning_rate=rate) for rate in (0.02, 0.04, 0.08, 0.16)},
         **{f"sgd {rate:g}": _noise(optimizer="sgd", learning_rate=rate) for rate in (0.5, 2, 5)},
