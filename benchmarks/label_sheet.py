@@ -18,10 +18,12 @@ def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int =
     The sheet holds paths of pictures, relative to the run folder, and the names of objects; no target, method or count.
 
     Raises:
-        ValueError: no run, or nothing is left to label.
+        ValueError: no run, one without pictures, or nothing is left to label.
         FileExistsError: a file of that name is there; it may hold someone's counts.
     """
     left = unlabelled(run, labeller, seed)[:limit]
+    if not questions(run):
+        raise ValueError(f"{run} has no picture to count: none is finished, or its records came without them")
     if not left:
         raise ValueError(f"{check_labeller(labeller)} has labelled every finished picture of {run}; nothing is left")
     with Path(path).open("x", encoding="utf-8", newline="") as file:

@@ -271,6 +271,13 @@ def test_a_bad_row_is_told_with_its_line_and_saves_nothing_of_the_sheet(
     assert read_labels(run) == [saved]
 
 
+def test_a_run_that_came_without_pictures_is_not_called_labelled(tmp_path: Path) -> None:
+    (tmp_path / SETTINGS).write_text("{}")
+    with pytest.raises(ValueError, match="has no picture to count"):
+        write_sheet(tmp_path, tmp_path / "sheet.csv", "anna")
+    assert not (tmp_path / "sheet.csv").exists()
+
+
 def test_a_sheet_with_another_header_is_refused(run: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.csv"
     sheet.write_text("picture,number\n")
