@@ -6,14 +6,18 @@ Nothing heavy is imported here; each command imports what it needs when it runs,
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
 import sys
 import textwrap
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from app import completion, demo, doctor, evaluate, generate, label, learn_token, report, reproduce, tokens
-from app.exit_codes import BAD_INPUT, INTERRUPTED
+from app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
 from countgen import __version__
 from countgen.errors import CountGenError
 
@@ -74,8 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(arguments)
     try:
-        code: int = options.run(options)
+        with _termination_interrupts():
+            code: int = options.run(options)
+            sys.stdout.flush()
         return code
+    except BrokenPipeError:
+        # What is left in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         print("countgen: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -86,6 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"countgen: error: {' '.join(_said(error).split())}", file=sys.stderr)
         return BAD_INPUT
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does at that moment: the best so far is kept."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread has signals
+        yield
+        return
+    usual = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def _said(error: Exception) -> str:

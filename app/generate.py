@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from itertools import count as numbers
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from app.argument_types import MAX_SEED, positive, seconds, seeds_in, size
@@ -97,8 +97,7 @@ def run(options: argparse.Namespace) -> int:
     import countgen
 
     critics = tuple(options.critic) if options.critic else None
-    if options.quiet or options.json or not sys.stderr.isatty():
-        hide_loading_bars()
+    hide_loading_bars()
     models = countgen.load(
         options.backbone,
         critics=critics,
@@ -177,11 +176,13 @@ def _draw(drawing: Run, options: argparse.Namespace, label: str) -> bool:
     # disable=None: no bar where standard error is no terminal.
     silent = True if options.quiet or options.json else None
     try:
-        with tqdm(desc=label, unit="step", total=options.max_steps, disable=silent, leave=False) as bar:
+        with tqdm(desc=label, bar_format="{desc}", disable=silent, leave=False) as bar:
             for number, step in enumerate(drawing, start=1):
                 soft = " ".join(f"{value:.1f}" for value in step.soft_counts)
                 hard = " ".join(map(str, step.counts))
-                bar.set_postfix_str(f"{step.phase} loss {step.loss:.2f} soft count {soft} count {hard}", refresh=False)
+                # What matters stands first: a narrow terminal cuts the rest, and would break a longer line.
+                said = f"{label}: count {hard} soft count {soft} loss {step.loss:.2f}, {step.phase}, step {number}"
+                bar.set_description_str(said[: get_terminal_size().columns - 1], refresh=False)
                 bar.update()
                 if number == options.max_steps:
                     break

@@ -2,6 +2,7 @@ import json
 import os
 import pkgutil
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -151,20 +152,27 @@ def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     assert len(os.listdir(tmp_path)) == 2
 
 
-def test_interrupting_keeps_the_best_so_far(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()  # a terminal, so that the progress bar tells when the work has begun
-    termios.tcsetwinsize(ours, (24, 120))
+@pytest.mark.parametrize(("sent", "columns"), [(signal.SIGINT, 120), (signal.SIGTERM, 40)])
+def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()  # a terminal, so that the progress line tells when the work has begun
+    termios.tcsetwinsize(ours, (24, columns))
     arguments = ["generate", "one cat", "--count", "cat=12", "--max-seconds", "60", "--out", str(tmp_path)]
-    process = subprocess.Popen([sys.executable, "-m", "app.cli", *arguments], stdout=subprocess.PIPE, stderr=theirs)
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(columns)}
+    command = [sys.executable, "-m", "app.cli", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # the terminal closes with a process that fails
         while b"soft count" not in shown:
             shown += os.read(ours, 4096)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     output, _ = process.communicate(timeout=60)
     os.close(ours)
     assert process.returncode == 130, shown.decode()
+    lines = re.split(r"[\r\n]+", shown.decode())
+    assert max(map(len, lines)) < columns, lines  # nothing wraps, and no bar of the loading stands before it
+    assert any(re.match(r"seed 0: count \d+ soft count", line) for line in lines)
+    assert "\x1b" not in shown.decode()
     assert b"judge counts" in output
     assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
 
@@ -214,6 +222,18 @@ def test_doctor_reports_a_cache_that_cannot_be_written(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
     assert main(["doctor"]) == 1
     assert "FAIL model cache" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away_is_no_fault() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "completion", "bash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("7", [7]), ("0-3", [0, 1, 2, 3]), ("5-5", [5])])
