@@ -17,7 +17,7 @@ from torch import Tensor
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.models import Models, load_critic
 from countgen.number_words import number_word
-from countgen.plurals import plural
+from countgen.plurals import counted
 from countgen.prompts import Target
 from countgen.spliced import encoders_of, spliced
 from countgen.token import class_confidence
@@ -65,6 +65,6 @@ def learn(models: Models, target: Target, seed: int, *, dynamic: bool, max_steps
 
 def encode(backbone: Backbone, target: Target, vectors: Vectors) -> PromptEmbeds:
     """The recipe's prompt, with its token."""
-    objects = target.object_name if target.target_count == 1 else plural(target.object_name)
+    objects = counted(target.object_name, target.target_count)
     with spliced(backbone, {PLACEHOLDER: vectors}) as read:
         return read(f"a photo of {PLACEHOLDER} {number_word(target.target_count)} {objects}")

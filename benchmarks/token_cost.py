@@ -15,9 +15,9 @@ import torch
 
 import countgen
 from benchmarks.statistics import duel, rate
-from benchmarks.tokens import UNSEEN
+from benchmarks.tokens import UNSEEN, span
 from countgen.number_words import number_word
-from countgen.plurals import plural
+from countgen.plurals import counted
 from countgen.prompts import Target
 from countgen.token_library import find_token
 
@@ -37,7 +37,7 @@ class Spent:
 def measure(models: countgen.Models, count: int, name: str, seed: int, method: str, evaluations: int) -> Spent:
     """Run a method on objects that the token was never learned on."""
     token = find_token(f"count-{count}", models.backbone.name) if method.startswith("token") else None
-    prompt = f"a photo of {number_word(count)} {name if count == 1 else plural(name)}"
+    prompt = f"a photo of {number_word(count)} {counted(name, count)}"
     result = countgen.generate(
         prompt,
         models,
@@ -69,17 +69,20 @@ def table(spent: dict[str, list[Spent]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.token_cost", description=__doc__)
-    parser.add_argument("--counts", default="4-10", help="first-last")
+    parser.add_argument("--counts", type=span, default=range(4, 11), help="first-last (4-10)")
     parser.add_argument("--pairs", type=int, default=4, help="seeds per count")
     parser.add_argument("--evaluations", type=int, default=40, help="budget of a picture; a gradient costs three")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
+    if min(options.pairs, options.evaluations) < 1:
+        parser.error("--pairs and --evaluations must be at least 1")
     torch.set_num_threads(options.threads)
-    first, last = (int(end) for end in options.counts.split("-"))
     models = countgen.load("miniature")
-    measure(models, first, UNSEEN[0], 0, "auto", options.evaluations)  # the first run pays for lazy initialisation
+    measure(
+        models, options.counts[0], UNSEEN[0], 0, "auto", options.evaluations
+    )  # the first run pays for lazy initialisation
     spent: dict[str, list[Spent]] = {method: [] for method in METHODS}
-    for count in range(first, last + 1):
+    for count in options.counts:
         for k in range(options.pairs):
             case = (count, UNSEEN[k % len(UNSEEN)], FIRST_SEED + 1000 * count + k)
             for method, cases in spent.items():

@@ -1,37 +1,39 @@
 """How far any token can go on a one-step generator: `python -m benchmarks.token_oracle`.
 
-Three questions, on objects, counts and seeds of their own. Do pictures agree on where a token should go (the cosine
-between their gradients)? Can a token that is learned for one picture alone make it right? Does a token that is learned
-for one object and count alone beat the one that all objects share, on new seeds?
+Two questions, on pictures of their own. Do they agree on where a token should go (the cosine between their gradients)?
+What is fitted to k of them, by Adam on the count loss with the best kept, right on those and on new ones? Fitted are
+the vectors of a token, and once also one offset to everything that the denoiser reads of any prompt: no word, however
+long, can do more than that for all objects alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 import countgen
 from benchmarks.statistics import rate
-from benchmarks.tokens import LEARNED, SETTINGS
+from benchmarks.tokens import LEARNED
 from countgen.backbones import PromptEmbeds
 from countgen.number_words import number_word
 from countgen.placeholders import placeholder_of
-from countgen.plurals import plural
+from countgen.plurals import counted
 from countgen.prompts import Target
-from countgen.spliced import encode_prompt, encoders_of, spliced
-from countgen.token import learn_token
-from countgen.token_library import available_tokens
+from countgen.spliced import encoders_of, spliced
 from countgen.verdict import PLAIN, examine
 from critics.losses import LOSSES
 
-FIRST_SEED = 780_000
+FIRST_SEED = 940_000
+"""A count has 1000 seeds: the first to fit, those from 500 on to judge what was fitted."""
 
 Vectors = dict[str, Tensor]
+Case = tuple[Target, int]
+"""What to draw, and its seed."""
 
 
 def word_vectors(models: countgen.Models, count: int) -> Vectors:
@@ -45,7 +47,7 @@ def embeds_of(models: countgen.Models, target: Target, vectors: Vectors) -> Prom
     """The plain prompt, its number said by the vectors."""
     placeholder = placeholder_of(target.target_count)
     with spliced(models.backbone, {placeholder: vectors}) as encode:
-        return encode(f"a photo of {placeholder} {plural(target.object_name)}")
+        return encode(f"a photo of {placeholder} {counted(target.object_name, target.target_count)}")
 
 
 def gradient(models: countgen.Models, target: Target, seed: int) -> Tensor:
@@ -70,25 +72,72 @@ def agreement(gradients: Tensor) -> tuple[float, float]:
     return mean, math.sqrt(2 / (pairs * dims))
 
 
-def one_picture(models: countgen.Models, target: Target, seed: int, steps: int, learning_rate: float) -> bool:
-    """Learn a token for one picture until its critics are content; True where the judge counts N then."""
-    vectors = word_vectors(models, target.target_count)
-    optimizer = torch.optim.Adam(vectors.values(), lr=learning_rate)
+@dataclass(frozen=True)
+class Fitted:
+    """Something learned that says a number in a prompt.
+
+    Attributes:
+        parameters: that learn.
+        embeds: how a target is said with them, with gradient.
+    """
+
+    parameters: Sequence[Tensor]
+    embeds: Callable[[Target], PromptEmbeds]
+
+
+def token_of(models: countgen.Models, count: int) -> Fitted:
+    """The number's word as a token."""
+    vectors = word_vectors(models, count)
+    return Fitted(list(vectors.values()), lambda target: embeds_of(models, target, vectors))
+
+
+def offset_of(models: countgen.Models, count: int) -> Fitted:
+    """One offset, at first 0, to the embeddings of any plain prompt."""
+    vectors = word_vectors(models, count)
+    with torch.no_grad():
+        shape = embeds_of(models, Target(LEARNED[0], count), vectors)
+    offsets: list[Tensor] = []
+
+    def started(tensor: Tensor) -> Tensor:
+        offsets.append(torch.zeros_like(tensor, requires_grad=True))
+        return tensor
+
+    shape.map(started)
+
+    def embeds(target: Target) -> PromptEmbeds:
+        rest = iter(offsets)
+        with torch.no_grad():
+            plain = embeds_of(models, target, vectors)
+        return plain.map(lambda tensor: tensor + next(rest))
+
+    return Fitted(offsets, embeds)
+
+
+def fit(models: countgen.Models, fitted: Fitted, cases: Sequence[Case], steps: int, learning_rate: float) -> None:
+    """Descend on the count loss of these pictures; the parameters of the lowest loss are kept."""
     backbone = models.backbone
-    latents = backbone.initial_latents([seed])
-    best, picture = -math.inf, None
+    optimizer = torch.optim.Adam(fitted.parameters, lr=learning_rate)
+    lowest, best = math.inf, [parameter.detach().clone() for parameter in fitted.parameters]
     for _ in range(steps):
-        images = backbone.render(latents, embeds_of(models, target, vectors), [seed])
-        verdict = examine(images, (target,), models.critics, PLAIN, LOSSES["margin"])
-        if float(verdict.margin) > best:
-            best, picture = float(verdict.margin), images.detach()
-        if best >= 1:
-            break
         optimizer.zero_grad()
-        verdict.loss.sum().backward()
+        total = 0.0
+        for target, seed in cases:
+            images = backbone.render(backbone.initial_latents([seed]), fitted.embeds(target), [seed])
+            loss = examine(images, (target,), models.critics, PLAIN, LOSSES["l1"]).loss.sum() / len(cases)
+            loss.backward()
+            total += loss.item()
+        if total < lowest:
+            lowest, best = total, [parameter.detach().clone() for parameter in fitted.parameters]
         optimizer.step()
-    assert picture is not None
-    return right(models, target, picture)[0]
+    with torch.no_grad():
+        for parameter, value in zip(fitted.parameters, best, strict=True):
+            parameter.copy_(value)
+
+
+@torch.no_grad()
+def hits(models: countgen.Models, fitted: Fitted, cases: Sequence[Case]) -> list[bool]:
+    """Whether the judge counts N, picture by picture."""
+    return [right(models, target, drawn(models, fitted.embeds(target), [seed]))[0] for target, seed in cases]
 
 
 def right(models: countgen.Models, target: Target, images: Tensor) -> list[bool]:
@@ -102,57 +151,62 @@ def drawn(models: countgen.Models, embeds: PromptEmbeds, seeds: Sequence[int]) -
     return models.backbone.render(models.backbone.initial_latents(seeds), embeds, seeds)
 
 
+def fits(models: countgen.Models, count: int, options: argparse.Namespace) -> Iterator[str]:
+    """A row a fit; pictures are cut into as many groups of k as there are, each fitted alone."""
+    first = FIRST_SEED + 1000 * count
+    targets = [Target(name, count) for name in LEARNED]
+    new = [(targets[k % len(targets)], first + 500 + k) for k in range(options.new)]
+    plain = token_of(models, count)
+    seen = hits(models, plain, new)
+    kinds = [(k, "token", token_of) for k in options.pictures] + [(k, "offset", offset_of) for k in options.offset]
+    for k, kind, made in kinds:
+        before, after, others = [], [], []
+        for group in range(max(1, options.at_least // k)):
+            cases = [(targets[at % len(targets)], first + at) for at in range(group * k, (group + 1) * k)]
+            fitted = made(models, count)
+            before += hits(models, plain, cases)
+            fit(models, fitted, cases, options.steps, options.learning_rate)
+            after += hits(models, fitted, cases)
+            if group == 0:
+                others = hits(models, fitted, new)
+        cells = (rate(before), rate(after), rate(seen), rate(others))
+        yield f"| {count} | {kind} | {k} | {len(before)} | {' | '.join(cells)} |"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.token_oracle", description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[4, 7, 10])
-    parser.add_argument("--gradients", type=int, default=48, help="pictures per count that are asked for a direction")
-    parser.add_argument(
-        "--pictures", type=int, default=6, help="wrong pictures per count, each with a token of its own"
-    )
-    parser.add_argument("--objects", type=int, default=1, help="kinds per count, each with a token of its own")
-    parser.add_argument("--seeds", type=int, default=32, help="new seeds on which such a token is judged")
-    parser.add_argument("--steps", type=int, default=15, help="for a token of one picture")
+    parser.add_argument("--gradients", type=int, default=32, help="pictures per count that are asked for a direction")
+    parser.add_argument("--pictures", type=int, nargs="*", default=[1, 4, 16], help="that a token is fitted to")
+    parser.add_argument("--offset", type=int, nargs="*", default=[16], help="pictures that an offset is fitted to")
+    parser.add_argument("--at-least", type=int, default=8, help="pictures a row, in groups that are fitted alone")
+    parser.add_argument("--new", type=int, default=48, help="pictures that the first group's fit is judged on")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
+    sizes = [options.gradients - 1, options.at_least, options.new, options.steps, *options.pictures, *options.offset]
+    if min(*sizes, *options.counts) < 1 or not options.learning_rate > 0:
+        parser.error("counts, pictures, steps and rate must be above 0, gradients above 1")
     torch.set_num_threads(options.threads)
     models = countgen.load("miniature")
-    print(
-        "| count | cosine between pictures' gradients | if random | wrong pictures right with a token of their own % |"
-    )
+    print("| count | n | cosine between pictures' gradients | if random |")
     print("| --- | --- | --- | --- |")
     for count in options.counts:
         targets = [Target(name, count) for name in LEARNED]
         first = FIRST_SEED + 1000 * count
         found = [gradient(models, targets[k % len(targets)], first + k) for k in range(options.gradients)]
-        mean, spread = agreement(torch.stack([one for one in found if one.any()]))
-        hits: list[bool] = []
-        for k in range(100 * options.pictures):
-            target, seed = targets[k % len(targets)], first + 500 + k
-            plain = drawn(models, embeds_of(models, target, word_vectors(models, count)), [seed])
-            if len(hits) < options.pictures and not right(models, target, plain)[0]:
-                hits.append(one_picture(models, target, seed, options.steps, 0.01))
-            if len(hits) == options.pictures:
-                break
-        print(f"| {count} | {mean:+.3f} | +-{spread:.3f} | {rate(hits)} |", flush=True)
-    print("\n| count | object | plain % | shared token % | token of its own % |\n| --- | --- | --- | --- | --- |")
-    shared = available_tokens(models.backbone.name)
+        steep = [one for one in found if one.any()]
+        mean, spread = agreement(torch.stack(steep)) if len(steep) > 1 else (math.nan, math.nan)
+        print(f"| {count} | {len(steep)} | {mean:+.3f} | +-{spread:.3f} |", flush=True)
+    print(
+        "\n| count | fitted | k | n | those pictures: word % | fitted % | new pictures: word % | fitted % |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    )
     for count in options.counts:
-        for name in LEARNED[: options.objects]:
-            target, seeds = (
-                Target(name, count),
-                range(FIRST_SEED + 1000 * count, FIRST_SEED + 1000 * count + options.seeds),
-            )
-            own = learn_token(models, count, (name,), replace(SETTINGS, validation_pictures=options.seeds))
-            for _ in own:
-                pass
-            prompt = f"a photo of {number_word(count)} {plural(name)}"
-            cells = []
-            for token in (None, shared.get(f"count-{count}"), own.token):
-                with torch.no_grad():
-                    embeds = encode_prompt(models.backbone, prompt, token)
-                cells.append(rate(right(models, target, drawn(models, embeds, seeds))))
-            print(f"| {count} | {name} | {' | '.join(cells)} |", flush=True)
+        for row in fits(models, count, options):
+            print(row, flush=True)
     return 0
 
 

@@ -3,7 +3,8 @@
 `--learn` learns the tokens that are shipped and writes them. `--measure` draws the same seeds with the plain prompt,
 with the number word alone ("seven apples"), with tokens of the published recipe and with ours, and asks the judge,
 which taught none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the
-tables are printed from the records.
+tables are printed from the records: `results/tokens.jsonl` by default, and `--records` names those of the published
+recipe, `results/published_tokens.jsonl`, which cost a learning a count.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.statistics import duel, rate
 from countgen.backbones import PromptEmbeds
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 from countgen.number_words import number_word
-from countgen.plurals import plural
+from countgen.plurals import counted
 from countgen.prompts import Target
 from countgen.spliced import encode_prompt
 from countgen.token import LearnSettings, learn_token
@@ -38,14 +39,16 @@ UNSEEN = (*sorted(HELD_OUT_OBJECTS), "banana", "dog", "clock", "bus")
 """Kinds that no token was learned on; the first four the generator never read a number with either."""
 LEARNED = tuple(name for name in OBJECT_NAMES if name not in UNSEEN)
 GROUPS = {"learned": LEARNED, "unseen": UNSEEN}
-METHODS = ("plain", "word alone", "published, static", "published, dynamic", "token")
+METHODS = ("plain", "word alone", "published, untrained", "published, static", "published, dynamic", "token")
+CHEAP = ("plain", "word alone", "token")
+"""Methods that learn nothing when they are measured."""
 SETTINGS = LearnSettings(
     templates=("a photo of {number} {objects}",), objects_per_step=4, num_optimization_steps=0, validation_pictures=64
 )
 """Of the shipped tokens. One template, as other prompts call for other vectors; no gradient steps on the count, as
 pictures do not agree on a direction, see `benchmarks.token_oracle`."""
-FIRST_SEED = 780_000
-"""Of measuring; no design was chosen on them, as one was on those from 760 000. Tokens learn on seeds from 2**30."""
+FIRST_SEED = 920_000
+"""Of measuring; no design was chosen on them. Tokens learn on seeds from 2**30."""
 TEACHING_SEED = 2**31
 """Of the one picture, of apples, that teaches a token of the published recipe."""
 
@@ -59,6 +62,7 @@ class Record:
         group: "learned" or "unseen", of the object.
         counted: the judge's count, by method.
         confidence: the judge's mean class probability of what it counted, by method; 0 where it counted nothing.
+        token: SHA-256 of the vectors of the token that was measured; "" where none was.
     """
 
     count: int
@@ -67,6 +71,7 @@ class Record:
     group: str
     counted: dict[str, int]
     confidence: dict[str, float]
+    token: str = ""
 
 
 def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings: LearnSettings) -> None:
@@ -89,10 +94,12 @@ def ways(models: countgen.Models, count: int, methods: Sequence[str]) -> dict[st
     backbone = models.backbone
 
     def said(template: str, name: str) -> str:
-        return template.format(f"{number_word(count)} {name if count == 1 else plural(name)}")
+        return template.format(f"{number_word(count)} {counted(name, count)}")
 
-    def published(*, dynamic: bool) -> Callable[[str], PromptEmbeds]:
-        vectors = published_token.learn(models, Target("apple", count), TEACHING_SEED + count, dynamic=dynamic)
+    def published(steps: int, *, dynamic: bool) -> Callable[[str], PromptEmbeds]:
+        vectors = published_token.learn(
+            models, Target("apple", count), TEACHING_SEED + count, dynamic=dynamic, max_steps=steps
+        )
         return lambda name: published_token.encode(backbone, Target(name, count), vectors)
 
     def token() -> Callable[[str], PromptEmbeds]:
@@ -102,8 +109,9 @@ def ways(models: countgen.Models, count: int, methods: Sequence[str]) -> dict[st
     made: dict[str, Callable[[], Callable[[str], PromptEmbeds]]] = {
         "plain": lambda: lambda name: backbone.encode_prompt(said("a photo of {}", name)),
         "word alone": lambda: lambda name: backbone.encode_prompt(said("{}", name)),
-        "published, static": lambda: published(dynamic=False),
-        "published, dynamic": lambda: published(dynamic=True),
+        "published, untrained": lambda: published(0, dynamic=False),
+        "published, static": lambda: published(published_token.MAX_STEPS, dynamic=False),
+        "published, dynamic": lambda: published(published_token.MAX_STEPS, dynamic=True),
         "token": token,
     }
     return {method: made[method]() for method in methods}
@@ -120,15 +128,21 @@ def judged(judge: Critic, images: torch.Tensor, object_name: str) -> list[tuple[
 
 
 def measure(
-    models: countgen.Models, counts: Sequence[int], pairs: int, methods: Sequence[str], done: Sequence[Record]
+    models: countgen.Models,
+    counts: Sequence[int],
+    pairs: int,
+    methods: Sequence[str],
+    done: Sequence[Record],
+    first_seed: int = FIRST_SEED,
 ) -> Iterator[Record]:
     """Draw and judge `pairs` seeds a count and group, every object as often as any other; what is done is left out."""
     there = {(record.count, record.object_name, record.seed): record.counted for record in done}
+    shipped = {token.target_count: token.sha256 for token in available_tokens(models.backbone.name).values()}
     for count in counts:
         says = ways(models, count, methods)
         for group, names in GROUPS.items():
             for k in range(pairs):
-                name, seed = names[k % len(names)], FIRST_SEED + 1000 * count + k + (500 if group == "unseen" else 0)
+                name, seed = names[k % len(names)], first_seed + 1000 * count + k + (500 if group == "unseen" else 0)
                 missing = [method for method in methods if method not in there.get((count, name, seed), {})]
                 if not missing:
                     continue
@@ -144,6 +158,7 @@ def measure(
                     group=group,
                     counted={method: number for method, (number, _) in found.items()},
                     confidence={method: round(sure, 4) for method, (_, sure) in found.items()},
+                    token=shipped[count] if "token" in missing else "",
                 )
 
 
@@ -183,35 +198,40 @@ def comparison(records: Sequence[Record], baseline: str) -> str:
 
 
 def report(records: Sequence[Record]) -> str:
-    """Every table, in Markdown; methods that only some cases were measured with come in tables of their own."""
+    """Every table and comparison, in Markdown, over all objects and for each group, of the methods all cases have."""
+    methods = [method for method in METHODS if records and all(method in record.counted for record in records)]
     parts = []
-    common = [method for method in METHODS if records and all(method in record.counted for record in records)]
-    complete = [record for record in records if set(METHODS) <= record.counted.keys()]
-    tables = [(records, common)] if len(common) == len(METHODS) else [(records, common), (complete, list(METHODS))]
-    for group in GROUPS:
-        title = "learned on, new seeds" if group == "learned" else "never learned on"
-        parts.append(f"### Objects {title}")
-        for cases, methods in tables:
-            chosen = [record for record in cases if record.group == group]
-            if not chosen or not methods:
-                continue
-            parts.append(table(chosen, methods))
-            if "token" not in methods:
-                continue
-            middle = [record for record in chosen if 4 <= record.count <= 10]
-            for said, some in (("Counts 4 to 10", middle), ("All counts", chosen)):
-                duels = [comparison(some, method) for method in methods if method != "token" and some]
+    for title, group in (("All objects", ""), ("Learned on, new seeds", "learned"), ("Never learned on", "unseen")):
+        chosen = [record for record in records if group in ("", record.group)]
+        if not chosen or not methods:
+            continue
+        parts += [f"### {title}", table(chosen, methods)]
+        middle = [record for record in chosen if 4 <= record.count <= 10]
+        for said, some in (("Counts 4 to 10", middle), ("All counts", chosen)):
+            duels = [comparison(some, method) for method in methods if method != "token" and some]
+            if "token" in methods and duels:
                 parts.append("\n".join([f"{said}:", "", *duels]))
     return "\n\n".join(parts)
 
 
 def stamp(records: Sequence[Record], folder: Path) -> None:
-    """Write each token's accuracy, over both groups of objects, into its file."""
+    """Write each token's accuracy, over both groups of objects, into its file.
+
+    Raises:
+        ValueError: records of other vectors than the file's; nothing is written then.
+    """
+    stamped = {}
     for name, token in available_tokens(folder.name).items():
         mine = [record for record in records if record.count == token.target_count]
+        if {record.token for record in mine} - {token.sha256}:
+            raise ValueError(
+                f"the records of count {token.target_count} are of another token than {name}; --measure it"
+            )
         if mine:
             accuracy = round(statistics.mean(hits(mine, "token")), 3)
-            save_token(replace(token, accuracy=accuracy), folder / f"{name}.safetensors", overwrite=True)
+            stamped[name] = replace(token, accuracy=accuracy)
+    for name, token in stamped.items():
+        save_token(token, folder / f"{name}.safetensors", overwrite=True)
 
 
 def read(path: Path) -> list[Record]:
@@ -222,7 +242,27 @@ def read(path: Path) -> list[Record]:
         case = cases.setdefault((record.count, record.object_name, record.seed), record)
         case.counted.update(record.counted)
         case.confidence.update(record.confidence)
+        cases[record.count, record.object_name, record.seed] = replace(case, token=case.token or record.token)
     return list(cases.values())
+
+
+def plain_accuracy(records: Sequence[Record], count: int) -> tuple[float, bool]:
+    """The plain prompt's share of right pictures of a count, and whether the token draws none that differs from it."""
+    mine = [record for record in records if record.count == count]
+    alike = all(found["plain"] == found["token"] for r in mine for found in (r.counted, r.confidence))
+    return statistics.mean(hits(mine, "plain")), alike
+
+
+def span(text: str) -> range:
+    """Counts from "4-10", both ends included.
+
+    Raises:
+        argparse.ArgumentTypeError: another form, or counts outside 1 to 10.
+    """
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= COUNTS[-1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of counts; write first-last within 1-{COUNTS[-1]}")
+    return range(int(first), int(last) + 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -231,15 +271,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--learn", action="store_true", help="learn the shipped tokens anew")
     parser.add_argument("--measure", action="store_true", help="draw, judge and write records")
     parser.add_argument("--stamp", action="store_true", help="write the measured accuracy into the shipped tokens")
-    parser.add_argument("--counts", default="1-10", help="first-last")
-    parser.add_argument("--pairs", type=int, default=24, help="seeds per count and group of objects")
-    parser.add_argument("--methods", default=";".join(METHODS), help="to measure, with semicolons between (all)")
+    parser.add_argument("--counts", type=span, default=COUNTS, help="first-last (1-10)")
+    parser.add_argument("--pairs", type=int, default=96, help="seeds per count and group of objects")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of those measured on (%(default)s)")
+    parser.add_argument(
+        "--methods", default=";".join(CHEAP), help="to measure: %(default)s, or of " + ";".join(METHODS)
+    )
     parser.add_argument("--records", type=Path, default=RECORDS, help="where they are (%(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
+    methods = options.methods.split(";")
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown:
+        parser.error(f"unknown method {unknown[0]!r}; there are {'; '.join(METHODS)}")
+    if not 1 <= options.pairs <= 500:
+        parser.error(f"--pairs is from 1 to 500, got {options.pairs}: a group of objects has 500 seeds a count")
     torch.set_num_threads(options.threads)
-    first, last = (int(end) for end in options.counts.split("-"))
-    counts = range(first, last + 1)
+    counts = options.counts
     if options.learn or options.measure:
         models = countgen.load("miniature")
     if options.learn:
@@ -248,10 +296,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.records.parent.mkdir(parents=True, exist_ok=True)
         done = read(options.records)
         with options.records.open("a", encoding="utf-8") as file:
-            for record in measure(models, counts, options.pairs, options.methods.split(";"), done):
+            for record in measure(models, counts, options.pairs, methods, done, options.first_seed):
                 print(json.dumps(asdict(record)), file=file, flush=True)
     if options.stamp:
-        stamp(read(options.records), FOLDER / "miniature")
+        try:
+            stamp(read(options.records), FOLDER / "miniature")
+        except ValueError as error:
+            parser.error(str(error))
     print(report(read(options.records)))
     return 0
 

@@ -3,20 +3,25 @@
 import json
 
 import pytest
+import torch
 
+import countgen
 from app.cli import main
-from app.exit_codes import BAD_INPUT, NOT_REACHED, OK
+from app.exit_codes import BAD_INPUT, INTERRUPTED, NOT_REACHED, OK
+from countgen.number_words import number_word
+from countgen.spliced import encoders_of
 from countgen.token_file import load_token
-from countgen.token_library import FOLDER
+from countgen.token_library import FOLDER, available_tokens
 
 TOY = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1"]
 
 
 @pytest.fixture(autouse=True)
 def few_validation_pictures(monkeypatch):
-    from countgen import token
+    from countgen import token, token_trial
 
     monkeypatch.setattr(token.LearnSettings, "__init__", _with_few(token.LearnSettings.__init__))
+    monkeypatch.setattr(token_trial.try_token, "__defaults__", (2,))
 
 
 def _with_few(init):
@@ -32,6 +37,8 @@ def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
     record = json.loads(capsys.readouterr().out)
     assert (record["placeholder_token"], record["steps"], record["interrupted"]) == ("<count-3>", 1, False)
     assert load_token(out).object_names == ("apple",)
+    assert load_token(out).accuracy == record["accuracy"]
+    assert {record["accuracy"], record["plain_accuracy"]} <= {0.0, 0.5, 1.0}
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     code = main(
         ["generate", "three cups", "--method", "token", "--token", str(out), "--out", str(tmp_path / "p"), "--json"]
@@ -65,6 +72,26 @@ def test_a_taken_name_is_kept(tmp_path, capsys):
     assert out.read_text() == "mine"
 
 
+def test_a_checkpoint_does_not_give_a_finished_token_away(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "one.safetensors"
+    command = ["learn-token", "1", "--object", "apple", "--out", str(out), "--json", *TOY]
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("countgen.token.Learning._backward", interrupted)
+        assert main(command) == INTERRUPTED
+    checkpoint = out.with_suffix(".checkpoint.safetensors")
+    left = checkpoint.read_bytes()
+    assert main(command) == OK  # goes on, though the file is there
+    checkpoint.write_bytes(left)
+    finished = out.read_bytes()
+    assert main(command) == BAD_INPUT
+    assert "there already" in capsys.readouterr().err
+    assert out.read_bytes() == finished
+
+
 def test_tokens_lists_what_is_shipped_with_its_accuracy(capsys):
     assert main(["tokens", "--json"]) == OK
     listed = json.loads(capsys.readouterr().out)["tokens"]
@@ -72,7 +99,15 @@ def test_tokens_lists_what_is_shipped_with_its_accuracy(capsys):
     assert main(["tokens"]) == OK
     text = capsys.readouterr().out
     for token in listed:
-        assert f"{100 * token['accuracy']:.0f} % right" in text
+        assert f"{100 * token['accuracy']:.0f} % right, the plain prompt " in text
+    alike = {line.split()[0] for line in text.splitlines() if "the number word itself" in line}
+    backbone = countgen.load("miniature", device="cpu").backbone
+    for name, token in available_tokens("miniature").items():
+        words = {
+            key: e.vectors_of(number_word(token.target_count), 1, backbone) for key, e in encoders_of(backbone).items()
+        }
+        assert (name in alike) == all(torch.equal(token.vectors[key], words[key]) for key in words)
+    assert alike == {"count-6", "count-7", "count-8"}
 
 
 def test_tokens_of_a_backbone_without_any_says_so(capsys):
