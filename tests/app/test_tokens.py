@@ -21,7 +21,7 @@ def few_validation_pictures(monkeypatch):
     from countgen import token, token_trial
 
     monkeypatch.setattr(token.LearnSettings, "__init__", _with_few(token.LearnSettings.__init__))
-    monkeypatch.setattr(token_trial.try_token, "__defaults__", (2,))
+    monkeypatch.setattr(token_trial.try_token.__wrapped__, "__defaults__", (2,))  # behind no_grad
 
 
 def _with_few(init):
