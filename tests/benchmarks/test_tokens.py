@@ -66,7 +66,7 @@ def test_learn_measure_and_stamp_at_small_scale(models, tmp_path, monkeypatch):
     tokens.stamp(records, folder)
     right = sum(r.counted["token"] == 3 for r in records)
     assert find_token("count-3", "miniature").accuracy == right / 2
-    with pytest.raises(ValueError, match="not of this count-3"):
+    with pytest.raises(ValueError, match="of another token than count-3"):
         tokens.stamp([replace(r, token="other") for r in records], folder)
 
 
