@@ -116,7 +116,7 @@ def with_overlap(critic: Critic, proposals: Proposals, nms_iou: float) -> Tensor
 
 
 def _above(threshold_logit: float, proposals: Proposals) -> Proposals:
-    """As many of the best proposals as lie above a threshold in any picture; worse ones suppress nothing that counts."""
+    """As many of the best proposals as lie above a threshold in any picture; worse ones suppress nothing counted."""
     (column,) = proposals.columns
     scores = proposals.logits[..., column]
     number = max(1, int((scores > threshold_logit).sum(1).max()))

@@ -1,13 +1,14 @@
 """What a run did not reach, the furthest off first; `python -m benchmarks.failures RUN --out FOLDER` makes a run small.
 
-It copies settings and records, and of the pictures only those that the first judge does not accept, of the
-methods named, as small JPEGs: `--methods auto,plain` for the study that comes with countgen. The records lead to them;
-every other record says that it has no picture.
+It copies the settings and packs the records. Of the pictures it keeps those that the first judge does not accept, of
+the methods named, as small JPEGs; the studies that come with countgen keep those of `auto`. The records lead to them,
+and every other record says that it has no picture.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import math
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.metrics import asked, by_arm, counts, is_right
-from benchmarks.records import RECORDS, SETTINGS, Record, read_run, to_line
+from benchmarks.records import PACKED, SETTINGS, Record, read_run, to_line
 
 MOST_SHOWN = 24
 """Failures of one method that a page shows."""
@@ -61,7 +62,7 @@ def ship(run: Path, out: Path, methods: Sequence[str]) -> int:
             image = f"{IMAGES}/{record.key}.jpg"
             size += _small(run / record.image, out / image)
         lines.append(to_line(replace(record, image=image, before=None)))
-    (out / RECORDS).write_bytes(b"".join(lines))
+    (out / PACKED).write_bytes(gzip.compress(b"".join(lines), mtime=0))
     shutil.copyfile(run / SETTINGS, out / SETTINGS)
     return size
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +19,8 @@ from countgen.prompts import Target
 
 SCHEMA = 1
 RECORDS = "records.jsonl"
+PACKED = "records.jsonl.gz"
+"""The records of a finished run that is passed on; nothing is appended to them."""
 SETTINGS = "settings.json"
 _TIMED = ("seconds", "peak_bytes")
 
@@ -104,7 +108,8 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
         raise RunFolderError(f"{path} is damaged: {error}") from error
     if not isinstance(settings, dict):
         raise RunFolderError(f"{path} is damaged: it holds no JSON object")
-    return settings, read_records(Path(folder) / RECORDS)
+    packed = Path(folder) / PACKED
+    return settings, read_records(packed if packed.exists() else Path(folder) / RECORDS)
 
 
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -123,7 +128,13 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         RunFolderError: a damaged line before the last.
     """
-    whole, _ = split_torn(path.read_bytes() if path.exists() else b"")
+    content = path.read_bytes() if path.exists() else b""
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise RunFolderError(f"{path} is damaged: {error}") from error
+    whole, _ = split_torn(content)
     latest: dict[str, Record] = {}
     collecting = gc.isenabled()
     gc.disable()  # it would walk the growing records again and again, for twice the time

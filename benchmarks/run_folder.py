@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.plan import RunSettings
 from benchmarks.records import (
+    PACKED,
     RECORDS,
     SETTINGS,
     RecordFile,
@@ -47,6 +48,8 @@ class RunFolder:
         self._settings = settings
 
     def __enter__(self) -> RunFolder:
+        if (self.path / PACKED).exists():
+            raise RunFolderError(f"{self.path} is a finished run, packed to be passed on; give another folder")
         with ExitStack() as stack:
             check_writable(self.path / IMAGES)
             stack.enter_context(_locked(self.path))

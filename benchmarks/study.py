@@ -1,7 +1,7 @@
-"""Write what the studies found into the README: `python -m benchmarks.study`.
+"""Write what the studies found into the README and docs/results.md: `python -m benchmarks.study`.
 
 Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, and
-whatever else is there is replaced. The curve of the first one goes to docs/study-by-evaluations.svg.
+whatever else is there is replaced. The curve of the README's goes to docs/study-by-evaluations.svg.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.report.page import plots
 from benchmarks.report.reported_run import ReportedRun, read_reported_run
 from benchmarks.report.tables import percent
 
-README = Path("README.md")
+DOCUMENTS = (Path("README.md"), Path("docs/results.md"))
 CURVE = Path("docs/study-by-evaluations.svg")
 _LEVELS = {"easy": "1-5", "medium": "6-10", "hard": "11-15"}
 _MARKED = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
@@ -66,12 +66,14 @@ def _first_section(folder: str) -> tuple[ReportedRun, Section]:
 
 def main() -> int:
     """Write the tables and the curve; started in the repository's root."""
-    text = README.read_text("utf-8")
-    folders = [found[2] for found in _MARKED.finditer(text)]
-    README.write_text(with_tables(text), "utf-8")
+    folders = []
+    for document in DOCUMENTS:
+        text = document.read_text("utf-8")
+        folders += [found[2] for found in _MARKED.finditer(text)]
+        document.write_text(with_tables(text), "utf-8")
     run, section = _first_section(folders[0])
     save(plots(run, [section])["accuracy-by-evaluations"], CURVE)
-    print(f"{README}: {', '.join(folders)}; {CURVE}")
+    print(f"{', '.join(folders)}; {CURVE}")
     return 0
 
 

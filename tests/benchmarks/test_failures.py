@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.failures import MOST_SHOWN, SIDE, failures, main
-from benchmarks.records import RECORDS, SETTINGS, Record, read_run, to_line
+from benchmarks.records import PACKED, RECORDS, SETTINGS, Record, RunFolderError, read_run, to_line
 from tests.benchmarks.made_records import record
 
 
@@ -36,6 +36,9 @@ def test_a_shipped_run_has_the_failing_pictures_of_the_named_methods_and_leads_t
         f"auto-3-{seed}": f"images/auto-3-{seed}.jpg" for seed in (0, 2)
     }
     assert [one.judge_counts for one in shipped] == [one.judge_counts for one in records]
+    (out / PACKED).write_bytes((out / PACKED).read_bytes()[:-9])
+    with pytest.raises(RunFolderError, match="damaged"):
+        read_run(out)
     for path in (out / "images").iterdir():
         with Image.open(path) as picture:
             assert picture.size == (SIDE, SIDE)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.plan import RunSettings
-from benchmarks.records import RunFolderError, read_run
+from benchmarks.records import PACKED, RunFolderError, read_run
 from benchmarks.reliability import settings
 from benchmarks.run_folder import RunFolder
 from benchmarks.worker import Outcome
@@ -36,6 +36,12 @@ def test_pictures_lie_where_their_record_says(tmp_path: Path, asked: RunSettings
     assert found["suite"] == asked.suite
     assert read_recipe(tmp_path / "a" / "b" / str(record.image)) == {"seed": 1}
     assert (tmp_path / "a" / "b" / str(record.before)).is_file()
+
+
+def test_nothing_is_drawn_into_a_packed_run(tmp_path: Path, asked: RunSettings) -> None:
+    (tmp_path / PACKED).touch()
+    with pytest.raises(RunFolderError, match="give another folder"), RunFolder(tmp_path, asked):
+        pass
 
 
 def test_a_picture_that_is_drawn_again_leaves_no_twin(tmp_path: Path, asked: RunSettings) -> None:

@@ -1,21 +1,24 @@
-"""What the README says of the studies is what their records say."""
+"""What the documents say of the studies is what their records say."""
 
 import re
 from pathlib import Path
 
+import pytest
+
 from benchmarks.report.findings import findings
 from benchmarks.report.reported_run import read_reported_run
-from benchmarks.study import table, with_tables
+from benchmarks.study import DOCUMENTS, table, with_tables
 from tests.benchmarks.made_records import record
 from tests.benchmarks.test_report import write_run
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_tables_in_the_readme_are_those_of_the_records(monkeypatch):
+@pytest.mark.parametrize(("document", "run"), zip(DOCUMENTS, ("study", "study-pixart"), strict=True), ids=str)
+def test_the_tables_in_the_documents_are_those_of_the_records(document, run, monkeypatch):
     monkeypatch.chdir(ROOT)
-    text = Path("README.md").read_text("utf-8")
-    assert "<!-- study: benchmarks/results/study -->" in text
+    text = document.read_text("utf-8")
+    assert f"<!-- study: benchmarks/results/{run} -->" in text
     assert with_tables(text) == text
 
 
