@@ -1,11 +1,12 @@
-import os
+import subprocess
+import sys
 
 import pytest
 
 from benchmarks import scale_plan
 from benchmarks.engines import local
 from benchmarks.reliability import settings
-from benchmarks.scale_out import core_seconds, pace
+from benchmarks.scale_out import pace
 
 
 def test_a_plan_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,10 +25,13 @@ def test_the_engines_are_compared_on_the_same_run() -> None:
     assert len(found.table.splitlines()) == 3
     assert found.rate > 0
     assert found.start > 0
-    # One process: the driver is all there is. Both clocks step by a hundredth of a second.
-    assert found.driver == pytest.approx(found.all, abs=0.05)
+    # One process: the driver is all there is, but for what other tests of it have started. Clocks step by a hundredth.
+    assert found.driver <= found.all + 0.05
 
 
 def test_core_seconds_count_this_process():
-    used = sum(os.times()[:2])
-    assert core_seconds() == pytest.approx(used, abs=0.5)
+    # A process of its own: here, other tests may have left a browser running.
+    said = "import os; from benchmarks.scale_out import core_seconds; print(core_seconds(), sum(os.times()[:2]))"
+    printed = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True).stdout
+    found, used = map(float, printed.split())
+    assert found == pytest.approx(used, abs=0.1)

@@ -176,7 +176,7 @@ def test_a_loopback_server_answers_to_no_other_name(demo: str) -> None:
         ("seven apples", "7 × apple"),
         ("seven unicorns", "no class for"),
         ("fifty-one apples", "from 1 to 50"),
-        ("apples", "seven apples&#x27;."),
+        ("apples", "'seven apples'."),
         ("a thousand apples", "from 1 to 50"),
     ],
 )

@@ -50,7 +50,10 @@ def test_pictures_come_with_their_labels(batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rendered", "round trip", "styled"])
-def test_a_judge_that_never_saw_them_still_finds_every_object(source: SceneSource, kind: str) -> None:
+def test_a_judge_that_never_saw_them_still_finds_every_object(
+    generator: tuple[Generator, nn.Module], kind: str
+) -> None:
+    source = SceneSource(generator[1], generator[0], 0, "cpu")  # its own: the same pictures in any order of tests
     judge = fcos.load(weights=FOLDER / "judge" / "model.safetensors")
     pictures = source.make(12, counts=(1, 8), kind=kind)
     assert float(exact(detector_counter(judge), pictures, [0.5])[0]) >= 0.7
