@@ -187,10 +187,10 @@ def test_enter_draws(open_page) -> None:
 
 
 def test_whoever_waits_is_told_so_and_can_leave(open_page, demo: str, api: Client) -> None:
+    page = open_page()  # before the others' work begins, which ends by itself
     working = Client(demo, verbose=False)
     job = working.submit(*LONG, api_name="/generate")
     next(iter(job))
-    page = open_page()
     open_page.refusals = 1
     page.locator("#go").click()
     expect(page.locator("#stage")).to_have_text("Waiting for its turn …")
