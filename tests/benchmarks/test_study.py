@@ -14,7 +14,7 @@ from tests.benchmarks.test_report import write_run
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("document", "run"), zip(DOCUMENTS, ("study", "study-pixart"), strict=True), ids=str)
+@pytest.mark.parametrize(("document", "run"), list(zip(DOCUMENTS, ("study", "study-pixart"), strict=True)))
 def test_the_tables_in_the_documents_are_those_of_the_records(document, run, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = document.read_text("utf-8")
