@@ -40,14 +40,15 @@ class CountToken:
         vectors: by text encoder ("clip_l", "clip_g", "t5"): float32 (V, D), V words long in each.
         base_model: the pipeline it was learned on and works with.
         revision: of the base model, where one was pinned.
-        object_names: it was learned on.
+        object_names: it was learned on, at least one.
         critic: what counted while it was learned.
         config_hash: of the settings it was learned with.
         accuracy: share of right pictures by a judge that it was not learned on, in [0, 1]; None if not measured.
         licence: of the vectors.
 
     Raises:
-        ValueError: a placeholder that does not say the count, vectors of another shape or that are not finite.
+        ValueError: a placeholder that does not say the count, vectors of another shape or that are not finite, no
+            object names, or an accuracy that is no share.
     """
 
     placeholder_token: str
@@ -81,6 +82,8 @@ class CountToken:
                 raise ValueError(f"{key} must hold 1 to {MAX_VECTORS} vectors, got {len(vectors)}")
             if not torch.isfinite(vectors).all():
                 raise ValueError(f"{key} holds values that are not finite")
+        if not self.object_names:
+            raise ValueError("a token is learned on at least one kind of object; its object_names are empty")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy must be a share from 0 to 1, got {self.accuracy}")
 
@@ -209,6 +212,8 @@ def _said(token: CountToken) -> dict[str, Any]:
 
 def _token(said: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToken:
     placeholder = said["placeholder_token"]
+    if {placeholder, "clip_l"} <= tensors.keys():
+        raise ValueError(f"it holds both {placeholder} and clip_l, which are one encoder's")
     token = CountToken(
         placeholder_token=placeholder,
         target_count=_of_kind(said, "target_count", int),
@@ -223,6 +228,9 @@ def _token(said: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToken:
     )
     if said["encoder_dims"] != token.encoder_dims:
         raise ValueError(f"it says encoder dims {said['encoder_dims']}, its vectors have {token.encoder_dims}")
+    unknown = said.keys() - {*_said(token), "digest"}
+    if unknown:
+        raise ValueError(f"its metadata has unknown fields: {', '.join(sorted(unknown))}")
     return token
 
 

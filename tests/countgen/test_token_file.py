@@ -1,6 +1,7 @@
 """Token files: what is written is read, and nothing else is."""
 
 import errno
+import json
 import os
 import random
 import re
@@ -8,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load, load_file, save, save_file
 
 from countgen.errors import TokenFileError
 from countgen.token_file import MAX_FILE_BYTES, CountToken, decoded, encoded, load_token, save_token
@@ -151,6 +152,26 @@ def test_another_programs_embedding_is_refused(tmp_path):
         load_token(written(tmp_path, save({"<cat>": torch.zeros(1, 4)})))
 
 
+def written_anew(token, said=None, tensors=None):
+    """The token's file, with more in its metadata or other tensors."""
+    data = encoded(token)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata = json.loads(header["__metadata__"]["countgen"]) | (said or {})
+    return save(tensors or load(data), {"countgen": json.dumps(metadata)})
+
+
+def test_a_field_that_no_digest_covers_is_refused_by_name(token):
+    assert same(decoded(written_anew(token), "as it was"), token)
+    with pytest.raises(TokenFileError, match="unknown fields: author, url"):
+        decoded(written_anew(token, said={"url": "https://example.org", "author": "x"}), "more")
+
+
+def test_two_tensors_for_one_encoder_are_refused_by_name(token):
+    token = replace(token, vectors={"clip_l": torch.ones(1, 4)})
+    with pytest.raises(TokenFileError, match="both <count-7> and clip_l"):
+        decoded(written_anew(token, tensors={key: torch.ones(1, 4) for key in ("clip_l", "<count-7>")}), "twice")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_vectors_that_are_not_finite_are_refused(token, value):
     with pytest.raises(ValueError, match="not finite"):
@@ -172,6 +193,7 @@ def test_vectors_that_are_not_finite_are_refused(token, value):
         ({"vectors": {"clip_l": torch.zeros(1, 4).half()}}, "float32"),
         ({"vectors": {"clip_l": torch.zeros(1, 4), "clip_g": torch.zeros(2, 4)}}, "same V"),
         ({"vectors": {"clip_l": torch.zeros(33, 4)}}, "1 to 32"),
+        ({"object_names": ()}, "at least one"),
         ({"accuracy": 1.5}, "share"),
     ],
 )
