@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from countgen.plurals import counted
 from countgen.token_file import CountToken, load_token, save_token
 
 FILE_NAME = "learned_embeds.safetensors"
@@ -29,26 +30,39 @@ A count token: it stands in a prompt where the number **{count}** would, and was
 - settings {config}, vectors {sha}
 
 ```python
-import countgen
+import torch
+from countgen import backbones
+from countgen.images import to_pil
+from countgen.spliced import encode_prompt
 from countgen.token_hub import from_pretrained
 
-models = countgen.load("{base}")
-token = from_pretrained("REPOSITORY")
-result = countgen.generate("a photo of {placeholder} apples", models, method="token", token=token)
+backbone = backbones.load({base!r})
+token = from_pretrained({repository!r})
+with torch.no_grad():
+    embeds = encode_prompt(backbone, {prompt!r}, token)
+    image = backbone.render(backbone.initial_latents([0]), embeds, [0])[0]
+to_pil(image).save("picture.png")
 ```
 
 `{file}` is a textual inversion that diffusers, A1111/Forge and ComfyUI read as well.
 """
 
 
-def model_card(token: CountToken) -> str:
-    """The README of a token's repository, Markdown with the hub's front matter."""
+def model_card(token: CountToken, repository: str) -> str:
+    """The README of a token's repository, Markdown with the hub's front matter.
+
+    Args:
+        token: in it.
+        repository: that the card's example reads, OWNER/NAME or a folder.
+    """
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
     return _CARD.format(
         licence=token.licence.lower(),
         placeholder=token.placeholder_token,
         count=token.target_count,
         base=token.base_model,
+        repository=repository,
+        prompt=f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}",
         objects=", ".join(token.object_names),
         critic=token.critic,
         accuracy=accuracy,
@@ -60,12 +74,18 @@ def model_card(token: CountToken) -> str:
     )
 
 
-def save_pretrained(token: CountToken, folder: str | Path) -> Path:
-    """Write what a repository holds, the token and its card, into a folder, which is made if it is not there."""
+def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | None = None) -> Path:
+    """Write what a repository holds, the token and its card, into a folder, which is made if it is not there.
+
+    Args:
+        token: to write.
+        folder: where.
+        repository: OWNER/NAME where it is going; the card's example reads the folder by default.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_token(token, folder / FILE_NAME, overwrite=True)
-    (folder / "README.md").write_text(model_card(token), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(token, repository or str(folder)), encoding="utf-8")
     return folder
 
 
@@ -80,7 +100,7 @@ def push_to_hub(token: CountToken, repository: str, *, private: bool = False) ->
     api = HfApi()
     api.create_repo(repository, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(token, folder)
+        save_pretrained(token, folder, repository=repository)
         commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Add {token.name}")
     return str(commit.commit_url)
 

@@ -1,9 +1,16 @@
 """A token's repository, without a network."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from huggingface_hub import ModelCard, constants
+from PIL import Image, ImageChops
 
+import countgen
+from countgen.images import to_pil
 from countgen.token_file import CountToken, encoded
 from countgen.token_hub import FILE_NAME, from_pretrained, model_card, push_to_hub, save_pretrained
 
@@ -25,11 +32,29 @@ def token():
 
 
 def test_the_card_says_what_the_token_is(token):
-    card = ModelCard(model_card(token))
+    card = ModelCard(model_card(token, "someone/count-7"))
     assert card.data.license == "apache-2.0"
     assert "textual-inversion" in card.data.tags
     for said in ("<count-7>", "apple, dog", "yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
         assert said in card.text
+
+
+def test_the_card_speaks_of_one_object_in_the_singular(token):
+    assert "'a photo of <count-7> apples'" in model_card(token, "someone/count-7")
+    one = replace(token, placeholder_token="<count-1>", target_count=1)
+    assert "'a photo of <count-1> apple'" in model_card(one, "someone/count-1")
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_cards_example_draws_as_it_stands(models, tmp_path, monkeypatch, count):
+    monkeypatch.chdir(tmp_path)
+    token = countgen.find_token(f"count-{count}", "miniature")
+    card = (save_pretrained(token, "my token") / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
+    exec(example, {})
+    prompt = {1: "a photo of one apple", 5: "a photo of five apples"}[count]
+    expected = to_pil(countgen.generate(prompt, models, method="token", token=token).image)
+    assert ImageChops.difference(Image.open("picture.png"), expected).getbbox() is None
 
 
 def test_a_folder_holds_the_token_and_its_card(token, tmp_path):
@@ -65,6 +90,7 @@ def test_what_is_uploaded_is_the_folder(token, monkeypatch):
             asked.append((repo_id, options))
 
         def upload_folder(self, *, repo_id, folder_path, **_):
+            assert "from_pretrained('someone/count-7')" in (Path(folder_path) / "README.md").read_text(encoding="utf-8")
             asked.append((repo_id, encoded(from_pretrained(folder_path))))
             return huggingface_hub.CommitInfo(
                 commit_url="https://huggingface.co/a/b/commit/1", commit_message="", commit_description="", oid="1"
