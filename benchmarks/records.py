@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from countgen.errors import CountGenError
 from countgen.prompts import Target
 
@@ -141,7 +143,7 @@ def read_records(path: Path) -> list[Record]:
     try:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                record = from_document(json.loads(line))
+                record = from_document(_document(line))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise _damaged(path, number, error) from error
             latest[record.key] = record
@@ -169,6 +171,13 @@ def _damaged(path: Path, number: int, error: Exception) -> RunFolderError:
         f"{path}, line {number} is no record of schema {SCHEMA}: {reason}; "
         "take that line out of the file, and the run does its case again"
     )
+
+
+def _document(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)  # slower, but reads half a surrogate pair, and says where a damaged line is damaged
 
 
 def to_line(record: Record) -> bytes:
