@@ -193,5 +193,10 @@ def _by_count(axes: Axes, name: str, records: Sequence[Record], judge: str, inde
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the plot, in as many columns as fit, at most four."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=9.5)
+    for columns in range(min(4, len(labels)), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

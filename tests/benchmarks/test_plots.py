@@ -46,6 +46,13 @@ def test_many_methods_look_different() -> None:
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
 
 
+@pytest.mark.parametrize("name", ["auto", "multiplicative", "a method with a name of its own and then some"])
+def test_no_legend_is_wider_than_its_plot(name: str) -> None:
+    arms = [record(f"{name} {m}", seed, 1, 1, trace=((1, 0.1, True),)) for m in range(5) for seed in range(m + 1)]
+    figure = accuracy_by_compute(arms, "seconds")
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
+
+
 def test_the_same_records_are_the_same_bytes(tmp_path: Path) -> None:
     first, second = (to_svg(accuracy_by_count(run(3), "detector", "Title & more")) for _ in range(2))
     assert first == second
