@@ -12,12 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
 
 from benchmarks.suites import Prompt
 from benchmarks.suites.words import number_word
-from countgen.prompts import Target
-from critics.vocabulary import PLURAL_ONLY
+from countgen.plurals import counted
 
 _PLACES = (
     *("in the center", "at the top left", "at the bottom right", "at the top right", "at the bottom left"),
@@ -49,8 +47,10 @@ def multiplicative(prompt: Prompt) -> Prompt:
         columns, rest = divmod(target.target_count, rows)
         # Up to three objects there is one row, and nothing to multiply.
         if rows > 1:
-            more = f" and {number_word(rest)} more {_noun(target, rest)}" if rest else ""
-            phrases.append(f"{number_word(rows)} rows of {number_word(columns)} {_noun(target, columns)}{more}")
+            more = f" and {number_word(rest)} more {counted(target.object_name, rest)}" if rest else ""
+            phrases.append(
+                f"{number_word(rows)} rows of {number_word(columns)} {counted(target.object_name, columns)}{more}"
+            )
     return _with(prompt, "multiplicative", phrases)
 
 
@@ -62,8 +62,8 @@ def additive(prompt: Prompt) -> Prompt:
         left = target.target_count - right
         if right:
             phrases.append(
-                f"{number_word(left)} {_noun(target, left)} on the left "
-                f"and {number_word(right)} {_noun(target, right)} on the right"
+                f"{number_word(left)} {counted(target.object_name, left)} on the left "
+                f"and {number_word(right)} {counted(target.object_name, right)} on the right"
             )
     return _with(prompt, "additive", phrases)
 
@@ -76,7 +76,7 @@ def grid(prompt: Prompt) -> Prompt:
         columns = math.ceil(target.target_count / rows)
         if columns > 1:
             row = "one row" if rows == 1 else f"{number_word(rows)} rows"
-            noun = _noun(target, target.target_count)
+            noun = counted(target.object_name, target.target_count)
             phrases.append(f"the {noun} in a grid of {row} and {number_word(columns)} columns")
     return _with(prompt, "grid", phrases)
 
@@ -90,7 +90,7 @@ def position(prompt: Prompt) -> Prompt:
         taken += target.target_count
         for number, place in enumerate(dict.fromkeys(places)):
             count = places.count(place)
-            noun = "" if number else f" {_noun(target, count)}"
+            noun = "" if number else f" {counted(target.object_name, count)}"
             phrases.append(f"{number_word(count)}{noun} {place}")
     return _with(prompt, "position", phrases)
 
@@ -106,16 +106,3 @@ REFINEMENTS: dict[str, Callable[[Prompt], Prompt]] = {
 def _with(prompt: Prompt, refinement: str, phrases: Iterable[str]) -> Prompt:
     said = ", ".join((prompt.prompt.rstrip(" .,;"), *phrases))
     return replace(prompt, prompt=said, tags={**prompt.tags, "refinement": refinement})
-
-
-def _noun(target: Target, count: int) -> str:
-    return target.object_name if count == 1 else _plural(target.object_name)
-
-
-@cache
-def _plural(noun: str) -> str:
-    import inflect  # takes about a second to load
-
-    head, of, rest = noun.partition(" of ")
-    plural = head if head.split()[-1] in PLURAL_ONLY else str(inflect.engine().plural_noun(head))
-    return plural + of + rest

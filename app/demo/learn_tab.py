@@ -21,20 +21,22 @@ from app.demo.words import hint
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import Models
 from countgen.number_words import number_word
-from countgen.plurals import plural
+from countgen.plurals import counted
 from countgen.prompts import Target
 from countgen.token import LearnSettings, learn_token
 from countgen.token_file import CountToken, decoded
 
 SETTINGS = LearnSettings(
     teacher=None,
+    initial_step=0,
     objects_per_step=2,
     num_optimization_steps=1000,
     validate_every=5,
     validation_pictures=6,
     patience=1000,
 )
-"""Small batches and no lessons before them: the page moves and Stop is heard. The time limit ends it."""
+"""Small batches, and nothing but one validation before them: Stop and the time limit, which ends it, are heard only
+between steps."""
 
 TRIAL_SEEDS = (0, 1, 2, 3)
 """Learning and its validation draw theirs far above."""
@@ -158,16 +160,16 @@ class LearnTab:
             with told():
                 learning = learn_token(models, goal, object_names, SETTINGS)
             losses: list[float] = []
-            counted: list[float] = []
+            counts: list[float] = []
             begun, shown, spent = time.monotonic(), -math.inf, 0.0
             for step in learning:
                 losses.append(step.loss)
-                counted.append(step.soft_counts[0])
+                counts.append(step.soft_counts[0])
                 spent = time.monotonic() - begun
                 if time.monotonic() - shown > stage.SECONDS_BETWEEN_PREVIEWS:
                     # A step does not say which of the objects its picture shows: the one that is found.
                     found = stage.counted_boxes(models.critics[0], step.image, learning.targets)
-                    yield learn_view.learning(step, [max(found, key=len)], goal, losses, counted), gr.skip()
+                    yield learn_view.learning(step, [max(found, key=len)], goal, losses, counts), gr.skip()
                     shown = time.monotonic()
                 if session.stopping or spent >= seconds:
                     break
@@ -176,7 +178,7 @@ class LearnTab:
             # Whoever stops it has waited long enough: the worker is free at once.
             seeds = () if session.stopping else TRIAL_SEEDS
             trials = [trial(models, token, object_names[k % len(object_names)], s) for k, s in enumerate(seeds)]
-            finished = learn_view.learned(name, token, trials, spent, losses, counted)
+            finished = learn_view.learned(name, token, trials, spent, losses, counts)
             yield finished, self.drawing.token_choices(session, name)
         finally:
             session.end()
@@ -220,8 +222,7 @@ def leave_queue(session: Session) -> str:
 
 def prompt_for(token: CountToken, object_name: str) -> str:
     """A prompt in which a token's number stands as a word."""
-    objects = object_name if token.target_count == 1 else plural(object_name)
-    return f"a photo of {number_word(token.target_count)} {objects}"
+    return f"a photo of {number_word(token.target_count)} {counted(object_name, token.target_count)}"
 
 
 def trial(models: Models, token: CountToken, object_name: str, seed: int) -> learn_view.Trial:

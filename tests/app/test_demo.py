@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import itertools
 import json
 import re
 from pathlib import Path
@@ -14,12 +15,15 @@ import countgen
 from app.cli import build_parser, main
 from app.demo import _user_and_password, doors, stage
 from app.demo.curves import curve
+from app.demo.learn_tab import SETTINGS, prompt_for
 from app.demo.limits import Limits, RefusedError, whole
 from app.demo.run_folders import RunFolders, open_picture
 from app.demo.session import Session
 from app.demo.words import verdict
 from countgen.images import read_recipe
 from countgen.prompts import Target
+from countgen.step import COST_WITH_GRADIENT
+from countgen.token import learn_token
 
 LIMITS = Limits()
 
@@ -180,6 +184,18 @@ def test_stop_reaches_a_job_that_runs_and_no_later_one() -> None:
     assert session.stopping
     session.begin()
     assert not session.stopping
+
+
+def test_learning_hears_stop_after_a_validation_and_a_step_at_the_latest(models: countgen.Models) -> None:
+    learning = learn_token(models, 5, ["apple", "cat", "ball"], SETTINGS)
+    spent = [0, *(step.evaluations for step in itertools.islice(learning, 6))]
+    step = COST_WITH_GRADIENT * SETTINGS.objects_per_step * SETTINGS.seeds_per_object
+    assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_pictures + step
+
+
+@pytest.mark.parametrize(("count", "prompt"), [(1, "a photo of one apple"), (5, "a photo of five apples")])
+def test_a_tokens_prompt_says_its_count(count: int, prompt: str) -> None:
+    assert prompt_for(countgen.find_token(f"count-{count}", "miniature"), "apple") == prompt
 
 
 def test_a_public_link_needs_a_password(capsys: pytest.CaptureFixture[str]) -> None:
