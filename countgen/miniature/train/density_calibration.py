@@ -2,12 +2,13 @@
 
 What the network errs in most is a constant factor of each kind of object. It is measured on rendered scenes of it,
 and goes into the bias of the last layer as a logarithm. `python -m countgen.miniature.train.density_calibration FILE`
-does this to trained weights.
+does this to trained weights, in their place.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,16 @@ def calibrate(counter: density.DensityCounter, scenes: int = SCENES) -> Tensor:
     return scale
 
 
-if __name__ == "__main__":
-    file = Path(sys.argv[1])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m countgen.miniature.train.density_calibration", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the weights")
+    file = parser.parse_args(arguments).file
     trained, object_names, noted = rebuild(file, density.build)
     scale = calibrate(trained.eval())
     write(file, trained.state_dict(), object_names, noted)
     print(" ".join(f"{name} {factor:.3f}" for name, factor in zip(object_names, scale.tolist(), strict=True)))
+
+
+if __name__ == "__main__":
+    main()
