@@ -141,6 +141,30 @@ def test_the_oracle_prints_its_rows(capsys):
     assert "| 1 | offset | 1 | 1 |" in said
 
 
+def test_a_token_costs_what_a_plain_picture_costs_and_nothing_is_over_the_budget(capsys):
+    assert token_cost.main(["--counts", "2-3", "--pairs", "1", "--evaluations", "5"]) == 0
+    said = capsys.readouterr().out
+    cells = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| ")]
+    evaluations = {method: float(spent) for method, _, spent, *_ in cells[2:]}
+    assert tuple(evaluations) == token_cost.METHODS
+    assert evaluations["plain"] == evaluations["token"] == 1
+    assert max(evaluations.values()) <= 5
+    assert all(int(right.split()[0]) in (0, 50, 100) for _, right, *_ in cells[2:])
+    assert "- token against plain: " in said
+    assert "lost of 2, exact McNemar" in said
+    assert "seconds to learn" not in said
+
+
+def test_what_a_token_costs_to_learn_is_printed_and_no_file_is_written(models, capsys, monkeypatch):
+    toy = replace(tokens.SETTINGS, validation_pictures=1, teacher_steps=2, objects_per_step=1, initial_tries=0)
+    monkeypatch.setattr(token_cost, "SETTINGS", toy)
+    before = {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
+    assert token_cost.main(["--counts", "3-3", "--pairs", "1", "--evaluations", "1", "--learn"]) == 0
+    # Two lessons of four evaluations, and two validations of one picture: the word's and what was taught.
+    assert "\n| 3 | 2 | 10 | " in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()} == before
+
+
 def test_the_published_recipe_learns_one_vector_of_one_encoder(models):
     learned = published_token.learn(models, Target("apple", 2), 5, dynamic=False, max_steps=2)
     untrained = published_token.learn(models, Target("apple", 2), 5, dynamic=True, max_steps=0)

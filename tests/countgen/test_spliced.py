@@ -111,17 +111,18 @@ def test_half_precision_encoders_read_a_float32_token(models):
     assert embeds_equal(spoken, written)
 
 
-def test_the_stock_pipeline_draws_the_same_picture_from_the_file(models, tmp_path):
+@pytest.mark.parametrize("number", [1, 4])
+def test_the_stock_pipeline_draws_the_same_picture_from_the_file(number):
     from safetensors.torch import load
 
-    backbone = models.backbone
+    backbone = backbones.load("miniature", device="cpu", num_inference_steps=number)
     token = token_of(backbone, "seven <|endoftext|>")  # not in any prompt, so the words alone cannot do it
     token.vectors["clip_l"].normal_(std=0.03, generator=torch.Generator().manual_seed(1))
     token.vectors["clip_g"].normal_(std=0.03, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         embeds = encode_prompt(backbone, "a photo of seven apples", token)
-        own = backbone.render(backbone.initial_latents([3]), embeds)[0]
-    stock = backbones.load("miniature").pipeline
+        own = backbone.render(backbone.initial_latents([3]), embeds, [3])[0]
+    stock = backbones.load("miniature", device="cpu").pipeline
     tensors = load(encoded(token))
     parts = (("clip_l", stock.tokenizer, stock.text_encoder), ("clip_g", stock.tokenizer_2, stock.text_encoder_2))
     for key, tokenizer, encoder in parts:
@@ -130,7 +131,7 @@ def test_the_stock_pipeline_draws_the_same_picture_from_the_file(models, tmp_pat
         )
     drawn = stock(
         "a photo of <count-7> apples",
-        num_inference_steps=1,
+        num_inference_steps=number,
         guidance_scale=0.0,
         height=128,
         width=128,
@@ -138,6 +139,33 @@ def test_the_stock_pipeline_draws_the_same_picture_from_the_file(models, tmp_pat
         output_type="pt",
     ).images[0]
     torch.testing.assert_close(own, drawn, atol=1e-4, rtol=0)
+
+
+def test_a_token_at_several_steps_draws_as_a_row_of_the_encoders_table_does(models):
+    backbone = backbones.load("miniature-pixart", device="cpu", num_inference_steps=4, timesteps=None)
+    token = token_of(backbone)
+    token.vectors["t5"].normal_(generator=torch.Generator().manual_seed(1))
+    drawing = countgen.Models(backbone, models.critics, models.judge)
+    drawn = countgen.generate("a photo of seven apples", drawing, method="token", seed=3, token=token).image
+    # By hand: two new words of the table, whose rows are the token's.
+    pipeline = backbones.load("miniature-pixart", device="cpu").pipeline
+    words = ["<first>", "<second>"]
+    pipeline.tokenizer.add_tokens(words)
+    pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        rows = pipeline.tokenizer.convert_tokens_to_ids(words)
+        pipeline.text_encoder.get_input_embeddings().weight[rows] = token.vectors["t5"]
+    stock = pipeline(
+        "a photo of <first> <second> apples",
+        num_inference_steps=4,
+        guidance_scale=backbone.guidance_scale,
+        height=128,
+        width=128,
+        generator=torch.Generator().manual_seed(3),
+        output_type="pt",
+        use_resolution_binning=False,
+    ).images[0]
+    torch.testing.assert_close(drawn, stock, atol=1e-4, rtol=0)
 
 
 def test_a_file_of_one_encoder_loads_into_the_stock_pipeline_as_it_is(models, tmp_path):
