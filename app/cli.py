@@ -14,6 +14,7 @@ import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 from app import completion, demo, doctor, evaluate, generate, label, learn_token, report, reproduce, tokens
@@ -30,9 +31,18 @@ exit codes:
   130  interrupted (the best picture so far is written)
 """
 
+_NO_MEMORY = re.compile(r"MemoryError|[Oo]ut of memory|can't allocate memory|not enough memory")
+"""Torch raises a RuntimeError where a processor's memory ends, with no class of its own."""
+
 
 class Lines(argparse.HelpFormatter):
     """Help that keeps the line breaks of its texts, and breaks them again where the terminal is narrower."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Make room for an argument; argparse forgets that commands stand further in."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         filled = []
@@ -89,6 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("countgen: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        if options.traceback or not _NO_MEMORY.search(repr(error)):
+            raise
+        print("countgen: error: there is not enough memory; a smaller --size or --memory low may do", file=sys.stderr)
+        return BAD_INPUT
     # Bad input is a ValueError throughout, missing or unwritable files are OSErrors; anything else is a fault
     # of ours and keeps its traceback.
     except (CountGenError, ValueError, OSError) as error:
@@ -104,7 +119,14 @@ def _termination_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread has signals
         yield
         return
-    usual = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):  # a shell's background job ignores Ctrl-C, which is not meant for it; this signal is
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    usual = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

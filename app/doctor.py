@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.exit_codes import NOT_REACHED, OK
+from app.terminal import fitted
 
 PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         for check in checks:
             mark = {True: "ok  ", False: "FAIL", None: "    "}[check.ok]
-            print(f"{mark} {check.name:<20} {check.detail}")
+            print(fitted(f"{mark} {check.name:<20} {check.detail}", hang=26))
         print("all is well" if healthy else "something is wrong, see FAIL above")
     return OK if healthy else NOT_REACHED
 

@@ -17,7 +17,6 @@ def add_parser(commands: Any) -> None:
         description="Draw every prompt of a suite with every method, count with independent judges, and keep a record "
         "of each image. Whatever ends it, the same command goes on where it stopped. "
         "Exit code 1: some images failed.",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     evaluation.add_arguments(parser)

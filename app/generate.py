@@ -10,10 +10,11 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import MAX_SEED, positive, seconds, seeds_in, size
+from app.argument_types import MAX_SEED, MAX_SEEDS, positive, sampler_steps, seconds, seeds_in, size
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
+from app.terminal import fitted
 from countgen.methods import METHODS, NEEDS_TOKEN
 
 if TYPE_CHECKING:
@@ -31,16 +32,29 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("prompt", metavar="PROMPT", help="what to draw, with the count in words or digits")
     parser.add_argument(
-        "--method", choices=METHODS, default="auto", metavar="NAME", help=f"{', '.join(METHODS)} (%(default)s)"
+        "--method",
+        choices=METHODS,
+        default="auto",
+        metavar="NAME",
+        help=f"way to the count: {', '.join(METHODS)} (%(default)s)",
     )
     parser.add_argument(
-        "--token", metavar="NAME|FILE", help="a learned count token says the number; see the command tokens"
+        "--token",
+        metavar="NAME|FILE",
+        help="a count token to say the number: one that countgen tokens lists, or a file",
     )
     parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
     parser.add_argument("--repository", metavar="NAME", help="other weights of that kind: hub id, folder or file")
     parser.add_argument("--revision", metavar="NAME", help="branch or commit of the repository")
-    parser.add_argument("--steps", type=positive, metavar="N", help="of the sampler, for each drawing (the backbone's)")
-    parser.add_argument("--size", type=size, metavar="N|WxH", help="pixels of a picture (the backbone's own)")
+    parser.add_argument(
+        "--steps", type=sampler_steps, metavar="N", help="sampler steps of each drawing (the backbone's own)"
+    )
+    parser.add_argument(
+        "--size",
+        type=size,
+        metavar="N|WxH",
+        help="pixels, width x height; one number for a square (the backbone's own)",
+    )
     parser.add_argument(
         "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
     )
@@ -50,21 +64,37 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--images", type=positive, metavar="N", help="pictures from consecutive seeds (1)")
     parser.add_argument(
-        "--count", action="append", metavar="NAME=N", help="what to count, where the prompt does not say it clearly"
+        "--count",
+        action="append",
+        metavar="NAME=N",
+        help="what to count, such as apple=7, where the prompt is not clear; repeatable",
     )
     parser.add_argument(
-        "--until", choices=("critic", "judge"), default="critic", help="whose agreement ends the work (%(default)s)"
+        "--until",
+        choices=("critic", "judge"),
+        default="critic",
+        help="who must agree before the work ends (%(default)s)",
     )
-    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="time limit for each picture")
-    parser.add_argument("--max-steps", type=positive, metavar="N", help="limit of steps for each picture")
-    parser.add_argument("--max-evaluations", type=positive, metavar="N", help="limit of model evaluations (400)")
-    parser.add_argument("--out", type=Path, default=Path("pictures"), metavar="FOLDER", help="where to (%(default)s)")
+    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="time limit for each picture (none)")
+    parser.add_argument("--max-steps", type=positive, metavar="N", help="limit of steps for each picture (none)")
+    parser.add_argument(
+        "--max-evaluations",
+        type=positive,
+        metavar="N",
+        help="limit of model evaluations for each picture (400; none with --max-seconds)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("pictures"), metavar="FOLDER", help="of the pictures (%(default)s)"
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument(
-        "--memory", choices=("fast", "low"), default="fast", help="low: slower, for small devices (%(default)s)"
+        "--memory",
+        choices=("fast", "low"),
+        default="fast",
+        help="low: slower, for devices with little memory (%(default)s)",
     )
     parser.add_argument(
-        "--draft", action="store_true", help="let gradients look through a tiny decoder, where the backbone has one"
+        "--draft", action="store_true", help="cheaper gradients through a tiny decoder; only where the backbone has one"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -113,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
     for seed in seeds:
         drawing = _prepared(options, models, targets, seed, token)
         if text and not records:
-            print(f"asked for: {_said(drawing.targets)}")
+            print(fitted(f"asked for: {_said(drawing.targets)}"))
         interrupted = _draw(drawing, options, f"seed {seed}")
         if drawing.best is None:  # interrupted before the first candidate
             break
@@ -128,7 +158,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"prompt": options.prompt, "images": records, "right": right, "interrupted": interrupted}))
     elif text and len(records) > 1:
-        print(f"the judge agrees with {right} of {len(records)} pictures")
+        print(fitted(f"the judge agrees with {right} of {len(records)} pictures"))
     if interrupted:
         return INTERRUPTED
     return OK if right == len(seeds) else NOT_REACHED
@@ -228,13 +258,14 @@ def _free_paths(folder: Path, stem: str) -> tuple[Path, Path]:
 
 def _report(record: dict[str, Any]) -> None:
     verdict = "right" if record["verified"] else "NOT what was asked"
-    print(
+    said = (
         f"seed {record['seed']}: critic counts {_joined(record['counts'])}, judge counts "
         f"{_joined(record['judge_counts'])}: {verdict} ({record['method']}, {record['steps']} steps, "
         f"{record['evaluations']} evaluations, {record['seconds']:.1f} s)"
     )
+    print(fitted(said))
     if record["stopped"]:
-        print(f"  stopped early: {record['stopped']}")
+        print(fitted(f"  stopped early: {record['stopped']}", hang=4))
     print(f"  {record['before']}\n  {record['after']}")
 
 
@@ -256,6 +287,8 @@ def _seeds(options: argparse.Namespace) -> list[int]:
     if options.images is not None:
         if len(seeds) > 1:
             raise ValueError("--images counts up from one seed; give one --seed with it, or a range like --seed 0-3")
+        if options.images > MAX_SEEDS:
+            raise ValueError(f"--images must be at most {MAX_SEEDS}, got {options.images}; draw them in several runs")
         seeds = list(range(seeds[0], seeds[0] + options.images))
     if max(seeds) > MAX_SEED:
         raise ValueError(f"a seed must be from 0 to {MAX_SEED}, got {max(seeds)}; begin lower")

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import positive
+from app.argument_types import one_seed, positive
 from app.exit_codes import OK
+from app.terminal import fitted
 
 
 def add_parser(commands: Any) -> None:
@@ -21,7 +22,6 @@ def add_parser(commands: Any) -> None:
         description="Collect human counts for the pictures of an evaluation. --out writes a sheet that names pictures "
         "in shuffled order and what to count, and nothing about what was asked for; fill in the column 'count' and "
         "give it back with --read. Without either, say who has labelled how many. The demo has a page for the same.",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="RUN", help="a folder that `countgen eval` wrote")
@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     way.add_argument("--read", type=Path, metavar="FILE.csv", help="save the counts of a filled-in sheet")
     parser.add_argument("--labeller", metavar="NAME", help="who counts; needed with --out and --read")
     parser.add_argument("--number", type=positive, metavar="N", help="pictures to put into the sheet (all)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the shuffling (%(default)s)")
+    parser.add_argument("--seed", type=one_seed, default=0, metavar="N", help="of the shuffling (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
@@ -62,5 +62,5 @@ def run(options: argparse.Namespace) -> int:
         record = {"finished": len(finished), "labelled": dict(sorted(labelled.items()))}
         text = [f"{len(finished)} finished pictures"]
         text += [f"  {name}: {number} labelled" for name, number in record["labelled"].items()]
-    print(json.dumps(record) if options.json else "\n".join(text))
+    print(json.dumps(record) if options.json else "\n".join(map(fitted, text)))
     return OK

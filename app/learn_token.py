@@ -9,14 +9,28 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import positive
+from app.argument_types import not_negative, one_seed, positive, rate, weight
 from app.exit_codes import INTERRUPTED, OK
 from app.loading import available_device, hide_loading_bars
+from app.terminal import fitted
 
 if TYPE_CHECKING:
     from countgen.token import Learning
 
-_SETTINGS = ("num_vectors", "num_optimization_steps", "objects_per_step", "seeds_per_object", "patience", "seed")
+LOSSES = ("l1", "d2d", "margin")
+"""Of `critics.losses`, which a parser cannot ask: torch takes seconds to load."""
+
+SETTINGS = (
+    ("learning_rate", rate, "X", "of the gradient steps, above 0; too high a rate spoils the token (0.0005)"),
+    ("semantic_weight", weight, "X", "how much the object must stay recognisable; 0 for not at all (0.5)"),
+    ("num_vectors", positive, "N", "length of the token in words of the text encoder, 1 to 32 (the number word's)"),
+    ("num_optimization_steps", not_negative, "N", "gradient steps at most; 0 only looks for a good start (60)"),
+    ("objects_per_step", positive, "N", "kinds of object in each step, drawn at random from all --object (8)"),
+    ("seeds_per_object", positive, "N", "pictures of each kind in a step; more are steadier and slower (2)"),
+    ("patience", positive, "N", "checks in a row, one every 10 steps, that may bring no progress before it ends (3)"),
+    ("seed", one_seed, "N", "of the random draws; the same seed learns the same token (0)"),
+)
+"""Name in `LearnSettings`, type, placeholder and help, with the default there."""
 
 
 def add_parser(commands: Any) -> None:
@@ -28,24 +42,34 @@ def add_parser(commands: Any) -> None:
             "Learn a token that says a number better than its word does, for use with generate --token. Interrupt it "
             "whenever you like: the best so far is saved, and the same command goes on from the checkpoint."
         ),
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("count", type=positive, metavar="N", help="the number that the token shall say")
+    parser.add_argument("count", type=positive, metavar="N", help="how many objects the token shall stand for")
     parser.add_argument(
-        "--object", action="append", required=True, metavar="NAME", help="a kind of object to learn on; repeatable"
+        "--object",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="a kind of object to learn on, such as apple; repeatable, several make it general",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to save it (count-N.safetensors)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to save it, a .safetensors file (count-N.safetensors)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished token of that name")
     parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
     parser.add_argument(
         "--critic", action="append", metavar="NAME", help="a detector that teaches; repeatable (the backbone's own)"
     )
-    parser.add_argument("--judge", metavar="NAME", help="a detector of another kind (the backbone's own)")
-    parser.add_argument("--loss", metavar="NAME", help="l1, d2d or margin")
-    parser.add_argument("--learning-rate", type=float, metavar="X", help="of AdamW")
-    for name in _SETTINGS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help="see countgen.token")
+    parser.add_argument(
+        "--judge", metavar="NAME", help="a detector that only tests the finished token (the backbone's own)"
+    )
+    parser.add_argument(
+        "--loss",
+        choices=LOSSES,
+        help="what is made small: l1, the miscount; d2d or margin, by how far it is missed (l1)",
+    )
+    for name, kind, metavar, said in SETTINGS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=said)
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -67,6 +91,8 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
     if out.suffix != SUFFIX:
         raise ValueError(f"a token file ends with {SUFFIX}, got {out.name}")
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; give --out the name of a file")
     checkpoint = out.with_suffix(".checkpoint.safetensors")
     taken = ValueError(f"{out} is there already; give another --out, or --overwrite")
     if out.exists() and not options.overwrite and not checkpoint.exists():
@@ -110,9 +136,11 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(record))
     elif not options.quiet:
         said = "not validated" if validated is None else f"the critics find {100 * validated:.0f} % right"
-        print(f"{token.placeholder_token} after {learning.steps_made} steps, {said}\n  {out}")
+        print(fitted(f"{token.placeholder_token} after {learning.steps_made} steps, {said}"))
+        print(f"  {out}")
         if plain is not None and token.accuracy is not None:
-            print(f"  the judge finds {100 * token.accuracy:.0f} % right on new seeds, {100 * plain:.0f} % without it")
+            tried = f"{100 * token.accuracy:.0f} % right on new seeds, {100 * plain:.0f} % without it"
+            print(fitted(f"  the judge finds {tried}", hang=4))
     return INTERRUPTED if interrupted else OK
 
 

@@ -14,7 +14,6 @@ def add_parser(commands: Any) -> None:
         help="report on an evaluation",
         description="Report on an evaluation: accuracy by count, costs, comparisons, agreement of judges and people. "
         "Prints tables; --out writes one self-contained page.",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     add_arguments(parser)

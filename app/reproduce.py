@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from app.argument_types import grey_levels
 from app.exit_codes import NOT_REACHED, OK
 from app.loading import available_device, hide_loading_bars
+from app.terminal import fitted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,12 +28,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("image", type=Path, metavar="IMAGE.png", help="a picture that countgen wrote")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the new drawing there; replaces nothing")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the new drawing there, under a free name")
     parser.add_argument(
         "--tolerance", type=grey_levels, default=0, metavar="N", help="largest difference allowed, 0-255 (%(default)s)"
     )
     parser.add_argument("--token", metavar="NAME|FILE", help="the count token, where the recipe's is not shipped")
-    parser.add_argument("--repository", metavar="NAME", help="what it was drawn with, if not the backbone's own")
+    parser.add_argument("--repository", metavar="NAME", help="the weights it was drawn with, if not the backbone's own")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -112,12 +113,13 @@ def difference(first: Image.Image, second: Image.Image) -> dict[str, int]:
 
 
 def _report(record: dict[str, Any]) -> None:
-    print(
+    said = (
         f"largest pixel difference: {record['largest_difference']} of 255 "
         f"({record['different_pixels']} of {record['pixels']} pixels differ)"
     )
+    print(fitted(said))
     if record["largest_difference"]:
         for name, (then, here) in record["versions"].items():
-            print(f"  drawn with {name} {then or '(not said)'}, here is {here}")
+            print(fitted(f"  drawn with {name} {then or '(not said)'}, here is {here}", hang=4))
     if record["drawn"]:
         print(f"  {record['drawn']}")

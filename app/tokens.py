@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from app.exit_codes import OK
+from app.terminal import fitted
 
 
 def add_parser(commands: Any) -> None:
@@ -15,7 +16,6 @@ def add_parser(commands: Any) -> None:
         "tokens",
         help="list the count tokens that are shipped",
         description="List the count tokens that are shipped for a backbone, and their measured accuracy.",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model they are for (%(default)s)")
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"backbone": options.backbone, "tokens": [_record(t) for t in tokens.values()]}))
     elif not tokens:
-        print(f"no token is shipped for {options.backbone}; learn one with countgen learn-token")
+        print(fitted(f"no token is shipped for {options.backbone}; learn one with countgen learn-token"))
     else:
         measured = read(RECORDS) if options.backbone == "miniature" else []
         for name, token in tokens.items():
@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
                 plain, alike = plain_accuracy(mine, token.target_count)
                 accuracy += f", the plain prompt {100 * plain:.0f} %" + (" (the number word itself)" if alike else "")
             said = "1 vector" if vectors == 1 else f"{vectors} vectors"
-            print(f"{name:<9} {accuracy}; {said}, learned on {len(token.object_names)} kinds of object")
+            learned = f"{said}, learned on {len(token.object_names)} kinds of object"
+            print(fitted(f"{name:<9} {accuracy}; {learned}", hang=10))
     return OK
 
 

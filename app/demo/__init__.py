@@ -22,7 +22,6 @@ def add_parser(commands: Any) -> None:
         help="open the page in a browser",
         description="Serve a page that draws counted pictures, learns count tokens, shows benchmark runs and lets "
         "people count. Only this machine can reach it unless --host says otherwise.",
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     parser.add_argument("--host", default=LOOPBACK, metavar="ADDRESS", help="the address to listen on (%(default)s)")

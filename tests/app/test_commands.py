@@ -10,6 +10,9 @@ import pytest
 
 from app.cli import build_parser, main
 from app.completion import SHELLS
+from app.learn_token import LOSSES, SETTINGS
+from countgen.token_settings import LearnSettings
+from critics import losses
 
 SILENT = {"completion", "demo"}
 """Commands that report nothing a script would read."""
@@ -56,6 +59,13 @@ def test_every_option_is_explained_and_none_is_abbreviated(name: str) -> None:
     assert [action.dest for action in parser._actions if not action.help and action.dest != "command"] == []
 
 
+def test_the_help_of_learn_token_says_what_the_settings_are() -> None:
+    assert set(LOSSES) == set(losses.LOSSES)
+    said = {name: text.rpartition("(")[2].rstrip(")") for name, _, _, text in SETTINGS}
+    usual = {name: str(getattr(LearnSettings(), name)) for name in said}
+    assert said == usual | {"num_vectors": "the number word's"}  # the backbone tells
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_names_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
@@ -96,3 +106,5 @@ def test_output_without_a_terminal_is_plain_text_and_no_bars(
     assert printed.out
     assert not re.search(r"[\x1b\r]", printed.out)
     assert printed.err == ""
+    broad = [line for line in printed.out.splitlines() if len(line) > 40]
+    assert [line for line in broad if len(line.split()) > 1] == []  # a path stays whole
