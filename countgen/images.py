@@ -56,7 +56,9 @@ def check_writable(folder: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        raise ImageWriteError(error.errno, f"cannot write to the folder {folder}: {error.strerror}") from error
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        said = f"cannot write to the folder {folder}: {reason}; give another one"
+        raise ImageWriteError(error.errno, said) from error
 
 
 def save_png(
@@ -154,7 +156,8 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError) as error:
-        raise RecipeError(f"{path} is no readable PNG: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RecipeError(f"{path} is no readable PNG: {reason}") from error
     if not isinstance(text, str):
         raise RecipeError(f"{path} holds no recipe; only pictures saved by countgen carry one, and editors drop it")
     if len(text) > MAX_RECIPE_BYTES:

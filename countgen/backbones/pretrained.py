@@ -18,13 +18,45 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
     """The stock diffusers pipeline of a preset, with the parts replaced that the preset replaces.
 
     Raises:
-        ValueError: the repository is a single file, and diffusers reads none of this family; or its weights are
-            damaged.
+        ValueError: the repository is nothing that holds a pipeline, or a single file, and diffusers reads none of this
+            family; or its weights are damaged.
+        OSError: the hub is out of reach, or has no such repository.
     """
+    _check_repository(preset.repository)
     try:
         return _assembled(class_name, preset, dtype)
     except SafetensorError as error:
         raise ValueError(f"the weights in {preset.repository} are damaged or cut short: {error}") from error
+    except OSError as error:
+        if "stacktrace above" not in str(error):
+            raise
+        raise OSError(
+            f"{preset.repository} is not whole in the hub's cache, and the hub does not give it; check the name, the "
+            "network and the variable HF_HUB_OFFLINE, or give a folder as the repository"
+        ) from error
+
+
+def _check_repository(name: str) -> None:
+    """Refuse what is there and no pipeline, and what can be nowhere.
+
+    Raises:
+        ValueError: it says what a repository is.
+    """
+    path = Path(name)
+    if name.endswith(SINGLE_FILE) or (path / "model_index.json").is_file():
+        return
+    if path.is_dir():
+        wrong = "is a folder without a model_index.json"
+    elif path.exists():
+        wrong = f"is no {SINGLE_FILE} file"
+    elif name.count("/") != 1:
+        wrong = "is not there"
+    else:
+        return
+    raise ValueError(
+        f"the repository {name} {wrong}; give the folder of a diffusers pipeline, a {SINGLE_FILE} file, or OWNER/NAME "
+        "on the hub"
+    )
 
 
 def _assembled(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from app.argument_types import seeds_in
@@ -54,9 +55,9 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--seed", "3-1"], "must run upwards"),
         (["generate", "seven apples", "--seed", "-1"], "--seed"),
         (["generate", "seven apples", "--seed", "0-99999999"], "at most 10000 seeds"),
-        (["generate", "seven apples", "--images", "0"], "no whole number above 0"),
+        (["generate", "seven apples", "--images", "0"], "no whole number from 1"),
         (["generate", "seven apples", "--max-seconds", "nan"], "no number of seconds above 0"),
-        (["generate", "seven apples", "--max-steps", "1.5"], "no whole number above 0"),
+        (["generate", "seven apples", "--max-steps", "1.5"], "no whole number from 1"),
         (["generate", "seven apples", "--seed", "0-1", "--images", "2"], "--images counts up from one seed"),
         (["generate", "seven apples", "--count", "apple"], "NAME=COUNT"),
         (["generate", "", "--count", "apple=7"], "the prompt is empty"),
@@ -71,6 +72,44 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--device", "xla"], "no device 'xla' here"),
         (["generate", "seven apples", "--critic", "yolo:{damaged}.pt"], "no yolo can be read from"),
         (["generate", "seven apples", "--critic", "centernet:{damaged}.safetensors"], "no centernet can be read from"),
+        (["generate", "zero apples"], "the smallest target is 1"),
+        (["generate", "-2 apples"], "not one whole number above zero"),
+        (["generate", "300 apples"], "at most"),
+        (["generate", "1001 apples"], "from 1 to 1000"),
+        (["generate", "two very " + 500 * "very " + "red apples"], "at most 500 are read"),
+        (["generate", "seven apples", "--seed", "18446744073709551616"], "a seed must be from 0 to 4294967295"),
+        (["generate", "seven apples", "--images", "10001"], "--images must be at most 10000"),
+        (["generate", "seven apples", "--images", "9" * 99], "'" + "9" * 59 + "…' is no whole number"),
+        (["generate", "seven apples", "--size", "99999"], "from 1 to 4096 pixels"),
+        (["generate", "seven apples", "--steps", "1001"], "no whole number from 1 to 1000"),
+        (["generate", "seven apples", "--size", "127"], "multiples of 4"),
+        (["generate", "seven apples", "--size", "0"], "from 1 to 4096 pixels"),
+        (["generate", "seven apples", "--critic", "yolo:none.pt"], "none.pt"),
+        (["generate", "seven apples", "--critic", "yolo:."], "no such file: ."),
+        (["generate", "seven apples", "--token", "none"], "no token 'none'"),
+        (["generate", "seven apples", "--token", "{damaged}.pt"], "damaged.pt"),
+        (["generate", "seven apples", "--token", "{damaged}.safetensors"], "no safetensors file, or damaged"),
+        (["generate", "seven apples", "--out", "{damaged}.pt"], "it is a file; give another one"),
+        (["generate", "seven apples", "--repository", "none"], "the repository none is not there"),
+        (["generate", "seven apples", "--repository", "."], ". is a folder without a model_index.json"),
+        (["generate", "seven apples", "--repository", "{damaged}.pt"], "damaged.pt is no .safetensors file"),
+        (["reproduce", "none.png"], "none.png: No such file"),
+        (["reproduce", "."], ". is no readable PNG: Is a directory"),
+        (["reproduce", "{damaged}.pt"], "damaged.pt is no readable PNG: not a PNG file"),
+        (["tokens", "--backbone", "minature"], "Did you mean miniature"),
+        (["learn-token", "0", "--object", "apple"], "no whole number from 1"),
+        (["learn-token", "300", "--object", "apple"], "at most"),
+        (["learn-token", "3", "--object", ""], "name of an object"),
+        (["learn-token", "3", "--object", "apple", "--learning-rate", "nan"], "no number above 0"),
+        (["learn-token", "3", "--object", "apple", "--semantic-weight", "inf"], "no number of 0 or above"),
+        (["learn-token", "3", "--object", "apple", "--seed", "-1"], "from 0 to 4294967295"),
+        (["learn-token", "3", "--object", "apple", "--loss", "l3"], "choose from 'l1', 'd2d', 'margin'"),
+        (["eval", "--suite", "none", "--out", "run"], "no suite 'none'"),
+        (["eval", "--suite", "t2icountbench-miniature", "--out", "{damaged}.pt"], "damaged.pt"),
+        (["report", "."], "no settings.json"),
+        (["label", "none"], "no settings.json"),
+        (["demo", "--runs", "none"], "no folder none"),
+        (["demo", "--critic", "magic"], "unknown detector 'magic'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -100,6 +139,14 @@ def test_folder_is_checked_before_anything_else(tmp_path: Path, capsys: pytest.C
 def test_prompt_is_checked_before_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "2 or 3 apples", "--backbone", "none", "--out", str(tmp_path)]) == 2
     assert "several readings" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("countgen.load", lambda *_, **__: torch.empty(2**60))
+    assert main(["generate", "two apples", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("countgen: error: there is not enough memory; a smaller --size")
 
 
 def test_traceback_on_request(tmp_path: Path) -> None:
@@ -152,13 +199,17 @@ def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     assert len(os.listdir(tmp_path)) == 2
 
 
-@pytest.mark.parametrize(("sent", "columns"), [(signal.SIGINT, 120), (signal.SIGTERM, 40)])
-def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "columns", "ignored"), [(signal.SIGINT, 120, ""), (signal.SIGTERM, 40, ""), (signal.SIGTERM, 80, "INT")]
+)
+def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, ignored: str, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()  # a terminal, so that the progress line tells when the work has begun
     termios.tcsetwinsize(ours, (24, columns))
     arguments = ["generate", "one cat", "--count", "cat=12", "--max-seconds", "60", "--out", str(tmp_path)]
     environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(columns)}
     command = [sys.executable, "-m", "app.cli", *arguments]
+    if ignored:  # as in a shell's background job
+        command = ["sh", "-c", f"trap '' {ignored}; exec \"$@\"", "sh", *command]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
     os.close(theirs)
     shown = b""
