@@ -11,7 +11,7 @@ from statistics import mean, median
 
 from app.demo.run_folders import open_picture
 from app.demo.stage import jpeg_uri
-from app.demo.words import asked, fact, hint
+from app.demo.words import asked, fact, hint, table
 from benchmarks.failures import MOST_SHOWN
 from benchmarks.failures import failures as failures_of
 from benchmarks.metrics import by_arm, counts, scores, steered
@@ -42,15 +42,10 @@ def overview(records: Sequence[Record], judge: str) -> str:
     warning = ""
     if any(steered(record, judge) for record in records):
         warning = hint("This judge also steered some of these pictures: its numbers flatter them.")
-    rows = "".join(_row(name, mine, judge) for name, mine in arms.items())
+    rows = [_row(name, mine, judge) for name, mine in arms.items()]
     heads = ("Method", "Images", "Right", "95 % interval", "At most 1 off", "Mean error", "Seconds", "Evaluations")
-    table = (
-        "<div class='wide' tabindex='0' role='region' aria-label='What each method reaches'><table class='figures'>"
-        f"<thead><tr>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
     return (
-        f"<section class='run'><dl class='facts'>{facts}</dl>{warning}{table}"
+        f"<section class='run'><dl class='facts'>{facts}</dl>{warning}{table('What each method reaches', heads, rows)}"
         f"<div class='plots'>{_plots(records, judge)}</div></section>"
     )
 
@@ -67,11 +62,12 @@ def failures(records: Sequence[Record], judge: str, folder: Path, method: str) -
     return f"{head}{more}<ul class='failures'>{cards}</ul>"
 
 
-def _row(name: str, records: Sequence[Record], judge: str) -> str:
+def _row(name: str, records: Sequence[Record], judge: str) -> tuple[str, ...]:
     found = scores(records, judge)
     done = [record for record in records if record.status == "done"]
     failed = f" ({found.failed} failed)" if found.failed else ""
-    cells = (
+    return (
+        name,
         f"{found.images}{failed}",
         _percent(found.accuracy),
         f"{100 * found.interval[0]:.0f} to {100 * found.interval[1]:.0f}",
@@ -80,7 +76,6 @@ def _row(name: str, records: Sequence[Record], judge: str) -> str:
         f"{median(r.seconds for r in done):.2f}" if done else "–",
         f"{mean(r.evaluations for r in done):.0f}" if done else "–",
     )
-    return f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _percent(share: float) -> str:

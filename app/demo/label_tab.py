@@ -12,7 +12,7 @@ from app.demo.refusals import told
 from app.demo.run_folders import STUDY, RunFolders, open_picture
 from app.demo.session import Labelling, Session
 from app.demo.stage import jpeg_uri
-from app.demo.words import hint
+from app.demo.words import hint, table
 from benchmarks.comparison import agreement
 from benchmarks.labels import MAX_COUNT, Question, questions, read_labels, save_label, unlabelled
 from benchmarks.metrics import with_labels
@@ -102,17 +102,13 @@ class LabelTab:
             return hint("You have counted no picture of this run yet.")
         counted = {label.key for label in mine}
         labelled = [record for record in with_labels(records, mine) if record.key in counted]
-        rows = ""
+        rows = []
         for judge in judges_of(records):
             found = agreement(labelled, judge, f"human {labelling.labeller}")
             kappa = "–" if found.kappa != found.kappa else f"{found.kappa:.2f}"
-            rows += f"<tr><th scope='row'>{escape(judge)}</th><td>{100 * found.equal:.0f} %</td><td>{kappa}</td></tr>"
-        heads = "<th scope=col>Judge</th><th scope=col>Equal counts</th><th scope=col>Cohen's kappa</th>"
-        return (
-            "<div class='wide' tabindex='0' role='region' aria-label='Agreement'><table class='figures'>"
-            f"<caption>You and the judges on {len(mine)} pictures</caption>"
-            f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
-        )
+            rows.append((judge, f"{100 * found.equal:.0f} %", kappa))
+        heads = ("Judge", "Equal counts", "Cohen's kappa")
+        return table("Agreement", heads, rows, f"You and the judges on {len(mine)} pictures")
 
     def _next(self, labelling: Labelling) -> tuple[str, object]:
         folder = self.folders.folder(labelling.run)

@@ -45,6 +45,20 @@ def sentence(message: object) -> str:
     return escape(text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."), quote=False)
 
 
+def table(label: str, heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Figures under heads, the first of each row its name; a phone scrolls it sideways, the keyboard too."""
+    head = "".join(f"<th scope='col'>{escape(text)}</th>" for text in heads)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for name, *cells in rows
+    )
+    said = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f"<div class='wide' tabindex='0' role='region' aria-label='{escape(label, quote=True)}'><table class='figures'>"
+        f"{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
 def fact(label: str, value: str) -> str:
     """One entry of a list of facts."""
     return f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>"
