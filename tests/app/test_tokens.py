@@ -53,7 +53,7 @@ def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
         (["generate", "three cups", "--method", "token"], "needs a --token"),
         (["generate", "three cups", "--token", "count-999"], "no such file"),
         (["learn-token", "3", "--object", "apple", "--out", "token.pt"], ".safetensors"),
-        (["learn-token", "3", "--object", "apple", "--num-vectors", "0"], "--num-vectors"),
+        (["learn-token", "3", "--object", "apple", "--num-vectors", "33"], "num_vectors must be from 1 to 32"),
         (["learn-token", "3", "--object", "aeroplane"], "no class"),
         (["tokens", "--backbone", "magic"], "unknown backbone"),
     ],
