@@ -98,6 +98,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["reproduce", "{damaged}.pt"], "damaged.pt is no readable PNG: not a PNG file"),
         (["tokens", "--backbone", "minature"], "Did you mean miniature"),
         (["learn-token", "0", "--object", "apple"], "no whole number from 1"),
+        (["learn-token", "3", "--object", "apple", "--num-vectors", "0"], "no whole number from 1"),
         (["learn-token", "300", "--object", "apple"], "at most"),
         (["learn-token", "3", "--object", ""], "name of an object"),
         (["learn-token", "3", "--object", "apple", "--learning-rate", "nan"], "no number above 0"),
