@@ -50,8 +50,9 @@ def run(options: argparse.Namespace) -> int:
         back = ["countgen", "label", options.folder, "--read", str(options.out), "--labeller", options.labeller]
         record: dict[str, Any] = {"sheet": str(options.out), "pictures": number}
         text = [
-            f"{options.out}: {number} pictures, their paths are relative to {options.folder}",
-            f"fill in the column 'count', then: {shlex.join(back)}",
+            fitted(f"{options.out}: {number} pictures, their paths are relative to {options.folder}"),
+            "fill in the column 'count', then:",
+            shlex.join(back),  # whole, to be copied
         ]
     elif options.read:
         record = {"saved": len(read_sheet(options.folder, options.read, options.labeller))}
@@ -62,5 +63,5 @@ def run(options: argparse.Namespace) -> int:
         record = {"finished": len(finished), "labelled": dict(sorted(labelled.items()))}
         text = [f"{len(finished)} finished pictures"]
         text += [f"  {name}: {number} labelled" for name, number in record["labelled"].items()]
-    print(json.dumps(record) if options.json else "\n".join(map(fitted, text)))
+    print(json.dumps(record) if options.json else "\n".join(text))
     return OK

@@ -104,7 +104,8 @@ def load(
     if not critics or not judge:
         raise ValueError(
             f"{backbone} comes without detectors: name a critic and a judge of different architectures, "
-            "for example critics=('yolo:yolo11x.pt',), judge='torchvision:fasterrcnn_resnet50_fpn_v2'"
+            "for example critics=('yolo:yolo11x.pt',), judge='torchvision:fasterrcnn_resnet50_fpn_v2'; on the command "
+            "line --critic yolo:yolo11x.pt --judge torchvision:fasterrcnn_resnet50_fpn_v2"
         )
     if judge in critics:
         raise ValueError(f"the judge {judge!r} is also a critic; a judge must be a detector that nothing optimises")

@@ -65,6 +65,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--device", "toaster"], "no device 'toaster' here"),
         (["generate", "seven apples", "--backbone", "minature"], "Did you mean miniature"),
         (["generate", "seven apples", "--judge", "miniature-yolo"], "judge"),
+        (["generate", "seven apples", "--backbone", "sdxl-turbo"], "--critic yolo:yolo11x.pt --judge torchvision:"),
         (["generate", "seven unicorns"], "no class for 'unicorn'"),
         (["generate", "seven apples", "--seed", "9999999999"], "a seed must be from 0 to 4294967295"),
         (["generate", "seven apples", "--seed", "4294967295", "--images", "2"], "got 4294967296; begin lower"),
