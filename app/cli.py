@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CountGenError, ValueError, OSError) as error:
         if options.traceback:
             raise
-        print(f"countgen: error: {' '.join(_said(error).split())}", file=sys.stderr)
+        print(f"countgen: error: {' '.join(_message(error).split())}", file=sys.stderr)
         return BAD_INPUT
 
 
@@ -133,7 +133,7 @@ def _termination_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, usual)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """An error's message; the system's without its number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

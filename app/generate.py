@@ -18,8 +18,7 @@ from app.terminal import fitted
 from countgen.methods import METHODS, NEEDS_TOKEN
 
 if TYPE_CHECKING:
-    from countgen import Models, Result, Run, Target
-    from countgen.token_file import CountToken
+    from countgen import Result, Run, Target
 
 
 def add_parser(commands: Any) -> None:
@@ -141,9 +140,19 @@ def run(options: argparse.Namespace) -> int:
     records: list[dict[str, Any]] = []
     interrupted = False
     for seed in seeds:
-        drawing = _prepared(options, models, targets, seed, token)
+        drawing = countgen.Run(
+            options.prompt,
+            models,
+            targets=targets,
+            method=options.method,
+            seed=seed,
+            max_seconds=options.max_seconds,
+            max_evaluations=options.max_evaluations,
+            until=options.until,
+            token=token,
+        )
         if text and not records:
-            print(fitted(f"asked for: {_said(drawing.targets)}"))
+            print(fitted(f"asked for: {_asked(drawing.targets)}"))
         interrupted = _draw(drawing, options, f"seed {seed}")
         if drawing.best is None:  # interrupted before the first candidate
             break
@@ -175,28 +184,6 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
         "height": height,
     }
     return {name: value for name, value in asked.items() if value is not None}
-
-
-def _prepared(
-    options: argparse.Namespace,
-    models: Models,
-    targets: tuple[Target, ...] | None,
-    seed: int,
-    token: CountToken | None,
-) -> Run:
-    from countgen import Run
-
-    return Run(
-        options.prompt,
-        models,
-        targets=targets,
-        method=options.method,
-        seed=seed,
-        max_seconds=options.max_seconds,
-        max_evaluations=options.max_evaluations,
-        until=options.until,
-        token=token,
-    )
 
 
 def _draw(drawing: Run, options: argparse.Namespace, label: str) -> bool:
@@ -273,7 +260,7 @@ def _joined(counts: list[int]) -> str:
     return " and ".join(map(str, counts))
 
 
-def _said(targets: tuple[Target, ...]) -> str:
+def _asked(targets: tuple[Target, ...]) -> str:
     return " and ".join(f"{target.target_count} x {target.object_name}" for target in targets)
 
 
