@@ -58,7 +58,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a finished token of that name")
     parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
     parser.add_argument(
-        "--critic", action="append", metavar="NAME", help="a detector that teaches; repeatable (the backbone's own)"
+        "--critic",
+        action="append",
+        metavar="NAME",
+        help=(
+            "a detector that teaches, or 'DETECTOR by DENSITY': counts of the one, a gradient of the other; "
+            "repeatable (the backbone's own)"
+        ),
     )
     parser.add_argument(
         "--judge", metavar="NAME", help="a detector that only tests the finished token (the backbone's own)"

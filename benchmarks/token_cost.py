@@ -1,8 +1,8 @@
 """A token costs nothing when it is used: `python -m benchmarks.token_cost`.
 
 The same prompts and seeds with the plain prompt, with a token, with noise optimisation, with search and refinement, and
-with a token and the last of these together, all within one budget of evaluations; the judge is asked once, at the end. `--learn`
-says what a token costs before: each is learned anew, as the shipped one was, and thrown away.
+with a token and the last of these together, all within one budget of evaluations; the judge is asked once, at the end.
+`--learn` says what a token costs before: each is learned anew, as the shipped one was, and thrown away.
 """
 
 from __future__ import annotations

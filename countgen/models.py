@@ -14,6 +14,8 @@ from countgen.backbones import Backbone
 from countgen.backbones.registry import find
 from countgen.prompts import Target
 from critics import Critic, registry
+from critics.detectors.density import DensityCritic
+from critics.dynamic_scale import DynamicScaleCritic
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,9 @@ def check_detector(name: str) -> None:
     """
     if name in miniature.DETECTORS:
         return
+    if two := _detector_and_density(name):
+        check_detector(two[0])
+        return
     kind, colon, _ = name.partition(":")
     if not colon:
         raise ValueError(
@@ -139,20 +144,35 @@ def check_detector(name: str) -> None:
     registry.check(kind)
 
 
+def _detector_and_density(name: str) -> tuple[str, str] | None:
+    """The two in "miniature-yolo by miniature-density"; None where what follows " by " is no detector's name."""
+    detector, by, density = name.rpartition(" by ")
+    kind, colon, _ = density.partition(":")
+    known = density in miniature.DETECTORS or (colon and kind in critic_files.available())
+    return (detector, density) if by and known else None
+
+
 def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
     """Load a detector by its short name.
 
     Args:
         name: an embedded one ("miniature-yolo"), or KIND:WEIGHTS with a kind from `critics.available()`, for
             example "yolo:weights/yolo11x.pt" or "detr:rtdetr-r50"; weights of a repository may end in @REVISION.
-            A `.pt` is a pickle: name only files you trust.
+            A `.pt` is a pickle: name only files you trust. "DETECTOR by DENSITY" counts as the first does, with the
+            gradient of the second, see `critics.dynamic_scale`.
         device: where it runs.
 
     Raises:
-        ValueError: no such name or kind, or weights that are damaged or of another kind.
+        ValueError: no such name or kind, weights that are damaged or of another kind, or no density counter
+            after "by".
         FileNotFoundError: no such weights.
     """
     check_detector(name)
+    if two := _detector_and_density(name):
+        detector, density = (load_critic(one, device) for one in two)
+        if not isinstance(density, DensityCritic):
+            raise ValueError(f"{density.name} draws no density map, which {name!r} needs; name a density counter")
+        return DynamicScaleCritic(detector, density)
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)
     kind, _, weights = name.partition(":")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from critics.base import Assessment, Critic
 from critics.detectors.density import DensityCritic
+from critics.ensemble import objects_of_all
 from critics.losses import CountLoss, density, dynamic_scale
 
 
@@ -29,8 +30,15 @@ class DynamicScaleCritic(Critic):
         self.detector = detector
         self.density = density
         self.name = f"{detector.name} by {density.name}"
-        self.object_names = density.object_names
+        self.object_names = objects_of_all((density, detector))
         self.max_count = detector.max_count
+
+    def column(self, object_name: str) -> int:
+        """Index among the objects both know; both are asked, since each has its own words."""
+        for critic in (self.density, self.detector):
+            if critic.object_names is not None:
+                critic.column(object_name)
+        return super().column(object_name)
 
     @property
     def families(self) -> frozenset[str]:

@@ -38,12 +38,7 @@ class EnsembleCritic(Critic):
         self.critics = tuple(critics)
         self.weights = tuple(weight / sum(weights) for weight in weights)
         self.name = " + ".join(f"{weight:.2g} {name}" for weight, name in zip(self.weights, names, strict=True))
-        closed = [critic for critic in critics if critic.object_names is not None]
-        if closed:
-            # Each has its own words: "airplane" here is "aeroplane" there.
-            self.object_names = tuple(
-                name for name in closed[0].object_names or () if all(_knows(critic, name) for critic in closed[1:])
-            )
+        self.object_names = objects_of_all(critics)
         self.max_count = min(critic.max_count for critic in critics)
 
     def column(self, object_name: str) -> int:
@@ -86,6 +81,14 @@ class EnsembleCritic(Critic):
         weights = torch.stack([torch.full_like(counts[0], weight, dtype=torch.float32) for weight in self.weights])
         reached = weights.gather(0, order).cumsum(0) >= 0.5 - 1e-6
         return ordered.gather(0, reached.int().argmax(0, keepdim=True))[0]
+
+
+def objects_of_all(critics: Sequence[Critic]) -> tuple[str, ...] | None:
+    """What every critic knows, as the first with fixed classes says it: "airplane" here is "aeroplane" there."""
+    closed = [critic for critic in critics if critic.object_names is not None]
+    if not closed:
+        return None
+    return tuple(name for name in closed[0].object_names or () if all(_knows(critic, name) for critic in closed[1:]))
 
 
 def _knows(critic: Critic, object_name: str) -> bool:

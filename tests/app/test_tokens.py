@@ -47,6 +47,16 @@ def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["images"][0]["method"] == "token"
 
 
+def test_a_detectors_count_teaches_by_the_gradient_of_a_density_map(tmp_path, capsys):
+    out, critic = tmp_path / "three.safetensors", "miniature-yolo by miniature-density"
+    arguments = ["learn-token", "3", "--object", "apple", "--critic", critic, "--out", str(out), "--json", *TOY]
+    assert main(arguments) == BAD_INPUT
+    assert "semantic_weight" in capsys.readouterr().err
+    assert main([*arguments, "--semantic-weight", "0"]) == OK
+    assert json.loads(capsys.readouterr().out)["steps"] == 1
+    assert load_token(out).critic == critic
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,6 +5,7 @@ import pytest
 import countgen
 from countgen import backbones
 from countgen.models import load_critic
+from critics.dynamic_scale import DynamicScaleCritic
 from critics.ensemble import EnsembleCritic
 
 
@@ -62,3 +63,26 @@ def test_a_judge_that_is_a_critic_is_refused():
 def test_a_published_backbone_asks_for_detectors():
     with pytest.raises(ValueError, match="comes without detectors"):
         countgen.load("sdxl-turbo")
+
+
+def test_a_detector_by_a_density_counter_is_named_as_records_name_it():
+    critic = load_critic("miniature-fcos by miniature-density")
+    assert isinstance(critic, DynamicScaleCritic)
+    assert (critic.detector.name, critic.density.name) == ("miniature-fcos", "miniature-density")
+    assert critic.name == "miniature-fcos by miniature-density"
+    with pytest.raises(ValueError, match=r"fcos.* of the same family"):
+        countgen.load(critics=("miniature-fcos by miniature-density",))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("miniature-yolo by miniature-fcos", "miniature-fcos draws no density map"),
+        ("magic by miniature-density", "unknown detector 'magic'"),
+        (" by miniature-density", "unknown detector ''"),
+        ("miniature-yolo by magic", "unknown detector 'miniature-yolo by magic'"),
+    ],
+)
+def test_a_detector_by_something_else_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        load_critic(name)

@@ -181,6 +181,18 @@ def test_the_value_is_the_detectors_and_the_gradient_the_density_maps(counter: D
     assert gradient.abs().max() > 0
 
 
+def test_a_dynamic_scale_knows_what_both_know_each_by_its_own_words(counter: DensityCritic) -> None:
+    detector = Stripes("stripes")
+    detector.object_names = ("cup", "dogs")
+    critic = DynamicScaleCritic(detector, counter)
+    assert critic.object_names == ("dog",)
+    assert critic.column("dogs") == 0
+    with pytest.raises(ValueError, match="no class"):
+        critic.column("apple")
+    detector.object_names = None
+    assert DynamicScaleCritic(detector, counter).object_names == counter.object_names
+
+
 def test_other_objects_are_pulled_down_by_what_the_map_says_of_them(counter: DensityCritic) -> None:
     critic = DynamicScaleCritic(Stripes("stripes", differentiable=False), counter)
     images = picture(3)
