@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from statistics import quantiles
 from time import perf_counter, process_time
 from typing import Any
@@ -199,27 +200,26 @@ def _parts(models: Models, steps: int) -> dict[str, float]:
             spent[name] = spent.get(name, 0.0) + clock() - started.pop()
 
         handles += [network.register_forward_pre_hook(before), network.register_forward_hook(after)]
+    ours = refine_steps(models)
     iteration.look(latents)
+    next(ours)
     spent.clear()
-    looks = gradients = 0.0
+    looks = gradients = whole = 0.0
     for _ in range(steps):
-        started_at = clock()
-        iteration.look(latents)
-        looked_at = clock()
-        iteration.gradient()
-        looks, gradients = looks + looked_at - started_at, gradients + clock() - looked_at
+        # In turns with the library's own steps, since machines slow down and recover.
+        times = [clock()]
+        for call in (lambda: iteration.look(latents), iteration.gradient, lambda: next(ours)):
+            call()
+            times.append(clock())
+        looked, asked, stepped = (after - before for before, after in pairwise(times))
+        looks, gradients, whole = looks + looked, gradients + asked, whole + stepped
     for handle in handles:
         handle.remove()
-    ours = refine_steps(models)
-    next(ours)
-    started_at = clock()
-    for _ in range(steps):
-        next(ours)
-    whole = clock() - started_at
+    networks = {name: seconds / 2 for name, seconds in spent.items()}  # each has run in both
     rest = {
-        "candidates, losses, scheduler": looks - sum(spent.values()),
+        "candidates, losses, scheduler": looks - sum(networks.values()),
         "backward": gradients,
         # Of other steps than the looks and gradients: below 0 it is their noise.
         "prior, clip, Adam, records": whole - looks - gradients,
     }
-    return {part: seconds / steps for part, seconds in {**spent, **rest}.items()}
+    return {part: seconds / steps for part, seconds in {**networks, **rest}.items()}
