@@ -181,7 +181,7 @@ def _scores_table(
 
     rows = tuple((name, *(cell(mine.get(name)) for mine in named)) for name in names)
     images = max((found.images for mine in named for found in mine.values()), default=0)
-    return Table(title, _header(section), rows, f"95 % Wilson intervals; at most {images} images a cell.")
+    return Table(title, _header(section), rows, f"95 % Wilson intervals; images a cell: {images} or fewer.")
 
 
 def _cost(section: Section) -> Table:
