@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import countgen
 from countgen import backbones
 from countgen.backbones import Backbone
 from countgen.backbones.base import MEMORY
-from countgen.backbones.registry import configured, find, presets
+from countgen.backbones.registry import configured, find, presets, public_name
 from countgen.errors import RecipeError
 from countgen.models import Models
 from countgen.prompts import Target
@@ -60,7 +59,7 @@ def write(
         "seed": seed,
         "until": until,
         "backbone": backbone.name,
-        "repository": _public(backbone.preset.repository),
+        "repository": public_name(backbone.preset.repository),
         "revision": backbone.preset.revision,
         "num_inference_steps": backbone.num_inference_steps,
         "guidance_scale": backbone.guidance_scale,
@@ -141,10 +140,10 @@ def load_backbone(
     name = _field(recipe, "backbone", str)
     preset = find(name)[1]
     named = recipe.get("repository")
-    if repository is None and named is not None and named != _public(preset.repository):
+    if repository is None and named is not None and named != public_name(preset.repository):
         raise RecipeError(
-            f"the picture was drawn with {named!r} and {name} is {_public(preset.repository)!r}: give repository=, on "
-            "the command line --repository, the one it was drawn with"
+            f"the picture was drawn with {named!r} and {name} is {public_name(preset.repository)!r}: give repository=, "
+            "on the command line --repository, the one it was drawn with"
         )
     if recipe.get("changed_parts"):
         raise RecipeError(
@@ -211,11 +210,6 @@ def _latents(stored: Any, backbone: Backbone) -> Tensor:
     if stored.get("shape") != list(shape) or values.size != math.prod(shape) or not np.isfinite(values).all():
         raise RecipeError(f"the recipe's latents are not the {list(shape)} finite numbers that {backbone.name} needs")
     return torch.from_numpy(values.reshape(1, *shape).astype(np.float32)).to(backbone.device)
-
-
-def _public(repository: str) -> str:
-    """A repository's name without the user's folders."""
-    return Path(repository).name if Path(repository).exists() else repository
 
 
 def _field(recipe: Mapping[str, Any], name: str, kind: type) -> Any:

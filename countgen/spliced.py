@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones.registry import base_model
 from countgen.errors import TokenFileError
 from countgen.placeholders import spelled_out, with_placeholder
 from countgen.token_file import CountToken
@@ -130,13 +131,17 @@ def encode_prompt(backbone: Backbone, prompt: str, token: CountToken | None) -> 
 def check_token(token: CountToken, backbone: Backbone) -> None:
     """Refuse a token that a backbone cannot read.
 
+    A preset's tokens are taken by what is loaded in its place too, since most fine-tunes leave the text encoders as
+    they are; a token that was learned on a fine-tune is for that one alone.
+
     Raises:
         TokenFileError: of another base model, for other encoders, or in a tokenizer's vocabulary already.
     """
-    if token.base_model != backbone.name:
+    here = base_model(backbone)
+    if token.base_model not in (backbone.name, here):
         raise TokenFileError(
-            f"{token.placeholder_token} was learned on {token.base_model!r} and means nothing to {backbone.name!r}; "
-            f"load that backbone, or learn one with learn-token --backbone {backbone.name}"
+            f"{token.placeholder_token} was learned on {token.base_model!r} and means nothing to {here!r}; "
+            f"load that one, or learn a token with learn-token --backbone {backbone.name}"
         )
     for key, encoder in encoders_of(backbone).items():
         encoder.check(token.placeholder_token, token.vectors, key, backbone)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from countgen.backbones.registry import base_model
 from countgen.errors import NonFiniteLossError
 from countgen.models import Models
 from countgen.number_words import number_word
@@ -102,8 +103,9 @@ class Learning:
     @property
     def _identity(self) -> str:
         """What a checkpoint must be of."""
-        parts = (self.models.backbone.name, str(self.target_count), *self.object_names, self.settings.config_hash)
-        return "; ".join((*parts, *(critic.name for critic in self.models.critics)))
+        critics = (critic.name for critic in self.models.critics)
+        count, base = str(self.target_count), base_model(self.models.backbone)
+        return "; ".join((base, count, *self.object_names, self.settings.config_hash, *critics))
 
     @property
     def token(self) -> CountToken:
@@ -112,7 +114,7 @@ class Learning:
             placeholder_token=placeholder_of(self.target_count),
             target_count=self.target_count,
             vectors={key: vectors.clone() for key, vectors in self.state.best.items()},
-            base_model=self.models.backbone.name,
+            base_model=base_model(self.models.backbone),
             revision=self.models.backbone.preset.revision,
             object_names=tuple(self.object_names),
             critic=", ".join(critic.name for critic in self.models.critics),

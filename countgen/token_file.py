@@ -38,7 +38,7 @@ class CountToken:
         placeholder_token: how prompts name it, "<count-7>".
         target_count: how many objects it was learned to draw.
         vectors: by text encoder ("clip_l", "clip_g", "t5"): float32 (V, D), V words long in each.
-        base_model: the pipeline it was learned on and works with.
+        base_model: the preset it was learned on and works with; PRESET:REPOSITORY where it was another checkpoint.
         revision: of the base model, where one was pinned.
         object_names: it was learned on, at least one.
         critic: what counted while it was learned.

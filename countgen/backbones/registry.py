@@ -68,6 +68,22 @@ def configured(name: str, *, repository: str | None = None, **changes: Any) -> P
     return preset
 
 
+def base_model(backbone: Backbone) -> str:
+    """What a token is learned on: the backbone's name, and PRESET:REPOSITORY where another was loaded in its place.
+
+    A local folder or file goes by its own name, without the path to it.
+    """
+    known, repository = presets(), backbone.preset.repository
+    if backbone.name not in known or repository == known[backbone.name][1].repository:
+        return backbone.name
+    return f"{backbone.name}:{public_name(repository)}"
+
+
+def public_name(repository: str) -> str:
+    """A repository's name without the user's folders."""
+    return Path(repository).name if Path(repository).exists() else repository
+
+
 def _check_name(what: str, name: str, known: Collection[str]) -> None:
     """Refuse a name that is not known, with the nearest ones."""
     if name not in known:

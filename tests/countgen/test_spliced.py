@@ -8,9 +8,10 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 import countgen
-from countgen import backbones
+from countgen import backbones, miniature
 from countgen.errors import PromptError, TokenFileError
 from countgen.spliced import check_token, encode_prompt, encoders_of, spliced
+from countgen.token import learn_token
 from countgen.token_file import CountToken, encoded
 
 
@@ -208,6 +209,19 @@ def test_the_pooled_vector_stays_at_the_end_where_an_encoder_looks_for_the_highe
 def test_a_token_of_another_backbone_is_refused_naming_both(models, pixart):
     with pytest.raises(TokenFileError, match=r"'miniature-pixart'.*'miniature'"):
         check_token(token_of(pixart), models.backbone)
+
+
+def test_a_checkpoint_in_a_presets_place_takes_the_presets_tokens_and_keeps_its_own(models, tmp_path):
+    (tmp_path / "mine").symlink_to(miniature.FOLDER / "mini-sdxl-turbo")
+    mine = countgen.load("miniature", repository=str(tmp_path / "mine"))
+    token = learn_token(mine, 7, ["apple"]).token
+    assert token.base_model == "miniature:mine"
+    check_token(token, mine.backbone)
+    check_token(token_of(models.backbone), mine.backbone)
+    with pytest.raises(TokenFileError, match=r"'miniature:mine'.*'miniature'"):
+        check_token(token, models.backbone)
+    with pytest.raises(TokenFileError, match=r"'miniature:other'.*'miniature:mine'"):
+        check_token(token_of(models.backbone, base_model="miniature:other"), mine.backbone)
 
 
 def test_vectors_of_other_dims_or_encoders_are_refused_naming_both(models, pixart):

@@ -57,6 +57,11 @@ def test_the_cards_example_draws_as_it_stands(models, tmp_path, monkeypatch, cou
     assert ImageChops.difference(Image.open("picture.png"), expected).getbbox() is None
 
 
+def test_the_cards_example_loads_the_checkpoint_it_was_learned_on(token):
+    card = model_card(replace(token, base_model="sdxl-turbo:someone/apples"), "someone/count-7")
+    assert "backbones.load('sdxl-turbo', repository='someone/apples')" in card
+
+
 def test_a_folder_holds_the_token_and_its_card(token, tmp_path):
     folder = save_pretrained(token, tmp_path / "count-7")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", FILE_NAME]

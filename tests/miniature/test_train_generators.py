@@ -235,9 +235,18 @@ def test_pairs_need_a_teacher_at_first_and_take_no_other_later(unet_pairs: Path,
         pairs(StageSettings(out=unet_pairs, init=tmp_path, number=9))
 
 
-def test_a_time_budget_of_pairs_bounds_all_runs(unet_pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pairs(StageSettings(out=unet_pairs, number=1000, seconds=metrics(unet_pairs)[-1]["seconds"]))
+def test_a_budget_of_time_or_batches_bounds_all_runs_of_pairs(
+    unet_pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = metrics(unet_pairs)
+    pairs(StageSettings(out=unet_pairs, number=1000, seconds=begun[-1]["seconds"]))
     assert "is finished" in capsys.readouterr().out
+    more = StageSettings(out=unet_pairs, number=1000, iterations=len(begun) + 1, batch_size=4)
+    pairs(more)
+    assert len(metrics(unet_pairs)) == len(begun) + 1
+    pairs(more)
+    assert f"{len(begun) + 1} batches" in capsys.readouterr().out
+    assert len(metrics(unet_pairs)) == len(begun) + 1
 
 
 def test_pixart_pairs_come_with_the_mask_of_its_one_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,11 +331,12 @@ def test_an_export_keeps_no_path_and_writes_through_no_link(tmp_path: Path) -> N
     family = FAMILIES["pixart"]
     generator, autoencoder = read_generator(family, family.folder)
     export_vae(autoencoder, 0.5, tmp_path / "vae")
-    before = (tmp_path / "vae" / "config.json").read_bytes()
-    (tmp_path / "pipeline").mkdir()
-    (tmp_path / "pipeline" / "vae").symlink_to(tmp_path / "vae")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "vae").iterdir()}
+    (tmp_path / "pipeline" / "vae").mkdir(parents=True)
+    for name in before:
+        (tmp_path / "pipeline" / "vae" / name).symlink_to(tmp_path / "vae" / name)
     export(generator, autoencoder, tmp_path / "pipeline", one_step=True)
-    assert (tmp_path / "vae" / "config.json").read_bytes() == before
+    assert {path.name: path.read_bytes() for path in (tmp_path / "vae").iterdir()} == before
     assert read_generator(family, tmp_path / "pipeline")[1].config.scaling_factor != 0.5
     for config in tmp_path.rglob("*.json"):
         assert "_name_or_path" not in config.read_text()

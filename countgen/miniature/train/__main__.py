@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder of the run (default runs/STAGE); a run there is continued")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, help="time budget")
-    parser.add_argument("--iterations", type=int, help="iteration budget; the nearer of the two rules")
+    parser.add_argument(
+        "--iterations", type=int, help="iteration budget; the nearer of the two rules; of pairs, batches"
+    )
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="weights to start from; the word random for fresh ones")

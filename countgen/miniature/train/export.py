@@ -42,9 +42,9 @@ def export(generator: Generator, vae: nn.Module, folder: Path, *, one_step: bool
         components["scheduler"] = solver(generator)
     if denoiser == "unet":
         components["force_zeros_for_empty_prompt"] = False
-    linked = folder / "vae"
-    if linked.is_symlink():  # as in the shipped PixArt folder: what it links to belongs to another pipeline
-        linked.unlink()
+    for path in (folder / "vae").glob("*"):
+        if path.is_symlink():  # as in the shipped PixArt folder: what it links to belongs to another pipeline
+            path.unlink()
     type(pipeline)(**components).save_pretrained(folder, safe_serialization=True)
     _forget_origin(folder)
 

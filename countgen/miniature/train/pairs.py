@@ -104,30 +104,34 @@ def _teacher_folder(family: Family, settings: StageSettings) -> Path:
     return folder
 
 
-def _seconds_used(folder: Path) -> float:
-    """By the runs before, as their log says."""
+def _used(folder: Path) -> tuple[int, float]:
+    """Batches and seconds of the runs before, as their log says."""
     log = folder / METRICS
-    for line in reversed(log.read_text().splitlines() if log.is_file() else []):
+    lines = log.read_text().splitlines() if log.is_file() else []
+    for line in reversed(lines):
         with suppress(ValueError):  # half a line, of a run that was killed
-            return float(json.loads(line)["seconds"])
-    return 0.0
+            return len(lines), float(json.loads(line)["seconds"])
+    return 0, 0.0
 
 
 def _pairs(family: Family, settings: StageSettings) -> None:
     device, out, wanted = settings.device, settings.out, settings.number or PAIRS
     out.mkdir(parents=True, exist_ok=True)
     folder = _teacher_folder(family, settings)
-    done, used = sum(len(read_captions(path)) for path in shards(out)), _seconds_used(out)
+    done = sum(len(read_captions(path)) for path in shards(out))
+    batches, used = _used(out)
     begun = time.monotonic()
 
     def seconds() -> float:
         return used + time.monotonic() - begun
 
     def finished() -> bool:
-        return done >= wanted or (settings.seconds is not None and seconds() >= settings.seconds)
+        spent = settings.seconds is not None and seconds() >= settings.seconds
+        return done >= wanted or spent or (settings.iterations is not None and batches >= settings.iterations)
 
     if finished():
-        print(f"{out} is finished: {done} pairs, {used:.0f} s; a larger --number or --seconds goes on", flush=True)
+        what = f"{done} pairs, {batches} batches, {used:.0f} s"
+        print(f"{out} is finished: {what}; a larger --number, --iterations or --seconds goes on", flush=True)
         return
     generator, vae = read_generator(family, folder)
     place(generator.eval().requires_grad_(False), device)
@@ -159,6 +163,7 @@ def _pairs(family: Family, settings: StageSettings) -> None:
         try:
             while done - begun_with < SHARD_ROWS and not finished():
                 kept.append(batch(rng, seeds))
+                batches += 1
                 tried, right_ones = tried + batch_size, right_ones + len(kept[-1][2])
                 done += len(kept[-1][2])
                 record = {"pairs": done, "kept": round(right_ones / tried, 4), "seconds": round(seconds(), 1)}
@@ -176,7 +181,8 @@ def _pairs(family: Family, settings: StageSettings) -> None:
 def pairs(settings: StageSettings) -> None:
     """Make the U-Net teacher's pairs; `init` is the teacher's pipeline folder, `data` the critic's folder.
 
-    A later run in the same folder adds pairs of the same teacher, whose copy lies there. `seconds` bounds all of them.
+    A later run in the same folder adds pairs of the same teacher, whose copy lies there. `seconds` and `iterations`,
+    which are batches, bound all of them.
     """
     _pairs(FAMILIES["unet"], settings)
 

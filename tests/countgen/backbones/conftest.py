@@ -135,16 +135,17 @@ def _stable_diffusion_xl(scheduler: str = "EulerAncestralDiscreteScheduler") -> 
     )
 
 
-def _pixart(*, prediction_type: str, one_step: bool, sample_size: int = 16) -> Any:
+def _pixart(*, prediction_type: str, one_step: bool, sample_size: int = 16, sigma: bool = False) -> Any:
     from diffusers import (
         DDPMScheduler,
         DPMSolverMultistepScheduler,
         PixArtAlphaPipeline,
+        PixArtSigmaPipeline,
         PixArtTransformer2DModel,
     )
 
     scheduler = DDPMScheduler(clip_sample=False, prediction_type=prediction_type) if one_step else None
-    return PixArtAlphaPipeline(
+    return (PixArtSigmaPipeline if sigma else PixArtAlphaPipeline)(
         tokenizer=_t5_tokenizer(),
         text_encoder=_t5(),
         vae=_vae(),
@@ -271,6 +272,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "pixart": lambda: _pixart(prediction_type="epsilon", one_step=False),
     "pixart one step": lambda: _pixart(prediction_type="v_prediction", one_step=True),
     "pixart sized": lambda: _pixart(prediction_type="epsilon", one_step=False, sample_size=128),
+    "pixart sigma": lambda: _pixart(prediction_type="epsilon", one_step=False, sigma=True),
     "flux": lambda: _flux(guidance_embeds=False),
     "flux guided": lambda: _flux(guidance_embeds=True),
     "stable_diffusion_3": _stable_diffusion_3,

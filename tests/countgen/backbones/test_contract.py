@@ -32,6 +32,7 @@ CASES = {
     "pixart, several steps": ("pixart", 4, 1.0, None),
     "pixart, guided": ("pixart", 4, 4.5, None),
     "pixart, size conditions": ("pixart sized", 4, 4.5, None),
+    "pixart sigma, guided": ("pixart sigma", 4, 4.5, None),
     "flux, one step": ("flux", 1, 0.0, None),
     "flux, several steps": ("flux", 4, 0.0, None),
     "flux, guided": ("flux guided", 4, 3.5, None),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from countgen import Models
-from countgen.backbones import Backbone, Preset
+from countgen.backbones import Backbone, Preset, fit_check
 from countgen.backbones.fit_check import (
     GIB,
     WORKSPACE,
@@ -176,6 +176,26 @@ def test_a_critic_that_does_not_fit_is_refused_unless_it_may_look_at_one_picture
     with pytest.raises(DoesNotFitError, match=r"critics' 9.0 or with low memory 3.0.*memory=.low.* 11.0 GiB and does"):
         refuse_what_does_not_fit(need, 12 * GIB, "fast")
     refuse_what_does_not_fit(need, 12 * GIB, "low")
+
+
+def test_a_small_device_refuses_a_batch_and_draws_what_fits_at_once(
+    backbone: Backbone, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = Question(models.critics, (Target("apple", 5),), CONFIRMING, "margin")
+    with torch.no_grad():
+        embeds = backbone.encode_prompt("five apples")
+    need = footprint(backbone, embeds, 1)
+    one = need.drawn
+    monkeypatch.setattr(fit_check, "free_memory", lambda device, *, graphs=False: WORKSPACE + 3 * one)
+    assert pictures_at_once(backbone, embeds, 8) == 3
+    monkeypatch.setattr(fit_check, "free_memory", lambda device, *, graphs=False: WORKSPACE + one - 1)
+    with pytest.raises(DoesNotFitError, match="drawing one picture needs"):
+        pictures_at_once(backbone, embeds, 8)
+    with pytest.raises(DoesNotFitError, match="that will not fit"):
+        check(backbone, embeds, 8, question)
+    asking = kept_by_critics(backbone, question)
+    monkeypatch.setattr(fit_check, "free_memory", lambda device, *, graphs=False: WORKSPACE + need.kept + asking)
+    check(backbone, embeds, 1, question)
 
 
 def test_a_cpu_is_not_asked(backbone: Backbone, models: Models) -> None:
