@@ -102,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if options.traceback or not _NO_MEMORY.search(repr(error)):
             raise
-        print("countgen: error: there is not enough memory; a smaller --size or --memory low may do", file=sys.stderr)
+        advice = "; a smaller --size or --memory low may do" if hasattr(options, "memory") else ""
+        print(f"countgen: error: there is not enough memory{advice}", file=sys.stderr)
         return BAD_INPUT
     # Bad input is a ValueError throughout, missing or unwritable files are OSErrors; anything else is a fault
     # of ours and keeps its traceback.

@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
 
     picture, recipe = read_png(options.image)
     if options.out:
+        if options.out.suffix.lower() != ".png":
+            raise ValueError(f"--out {options.out} must end in .png: the recipe travels inside a PNG")
         check_writable(options.out.parent)
     device = available_device(options.device)
 

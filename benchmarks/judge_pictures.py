@@ -20,12 +20,10 @@ from pathlib import Path
 
 import torch
 from PIL.ImageOps import exif_transpose
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from benchmarks.as_module import run_module
 from benchmarks.judging import judge
+from benchmarks.picture_files import READERS, open_picture
 from benchmarks.plan import Case, RunSettings, code_version
 from benchmarks.progress import shown
 from benchmarks.records import SCHEMA, Record
@@ -37,9 +35,6 @@ from countgen.models import check_detector, load_critic
 from countgen.prompts import Target
 from critics import Critic
 from critics.requests import to_batch
-
-_READERS = {".png": PngImageFile, ".jpg": JpegImageFile, ".jpeg": JpegImageFile, ".webp": WebPImageFile}
-"""Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and installs them."""
 
 
 class GivenPictures(RunSettings):
@@ -79,9 +74,9 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
     pictures: Counter[tuple[str, tuple[Target, ...], str]] = Counter()
     for number, prompt in enumerate(load(path), start=1):
         image = Path(path).parent / prompt.tags.get("image", "")
-        if image.suffix.lower() not in _READERS or not image.is_file():
+        if image.suffix.lower() not in READERS or not image.is_file():
             raise ValueError(
-                f"{path}, prompt {number}: no picture {str(image)!r}; name a file that ends in {', '.join(_READERS)} "
+                f"{path}, prompt {number}: no picture {str(image)!r}; name a file that ends in {', '.join(READERS)} "
                 "in the column 'image', relative to the list"
             )
         drawn_by = prompt.tags.get("method", method)
@@ -149,7 +144,7 @@ def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]
 
 
 def _judged(one: Given, settings: RunSettings, judges: dict[str, Critic]) -> Outcome:
-    with _READERS[one.path.suffix.lower()](one.path) as file:
+    with open_picture(one.path) as file:
         picture = exif_transpose(file).convert("RGB")
     image = to_batch(picture)[0].to(settings.device)
     prompt, names = one.case.prompt, [target.object_name for target in one.case.prompt.targets]

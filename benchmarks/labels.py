@@ -65,15 +65,6 @@ def questions(run: str | Path, labeller: str = "", seed: int = 0) -> list[Questi
     return sorted(_pictures(run).values(), key=lambda one: _lot(f"{seed}/{labeller}/{one.key}"))
 
 
-def next_unlabelled(run: str | Path, labeller: str, seed: int = 0) -> Question | None:
-    """The first picture in this person's order that they have not labelled; None when all are.
-
-    Raises:
-        ValueError: no name, no run, or a damaged one.
-    """
-    return next(iter(unlabelled(run, labeller, seed)), None)
-
-
 def unlabelled(run: str | Path, labeller: str, seed: int = 0) -> list[Question]:
     """All pictures that this person has not labelled, in their order.
 

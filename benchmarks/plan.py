@@ -21,6 +21,9 @@ from countgen.token_file import SUFFIX
 from countgen.token_library import FOLDER as TOKENS
 from countgen.token_library import available_tokens
 
+MAX_THREADS = 1024
+"""Of a process; far more, and the libraries fail to start them."""
+
 _SELECTION = ("suite", "suite_sha256", "limit", "methods", "backbones", "first_seed", "seeds_per_prompt", "shard")
 """Settings that say which cases there are; all others decide what each looks like, and are part of its key."""
 
@@ -98,8 +101,11 @@ class RunSettings:
         if self.max_evaluations is None and self.max_seconds is None:
             raise ValueError("give the budget of an image: max_evaluations, max_seconds or both")
         Budget(self.max_seconds, self.max_evaluations)
-        if self.threads < 1 or self.seeds_per_prompt < 1 or not 0 <= self.first_seed < 2**32:
-            raise ValueError("threads and seeds_per_prompt must be at least 1, first_seed from 0 to 2**32 - 1")
+        if not (1 <= self.threads <= MAX_THREADS and self.seeds_per_prompt >= 1 and 0 <= self.first_seed < 2**32):
+            raise ValueError(
+                f"threads must be from 1 to {MAX_THREADS}, seeds_per_prompt at least 1 and first_seed from 0 to "
+                f"2**32 - 1, got {self.threads}, {self.seeds_per_prompt} and {self.first_seed}"
+            )
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}")
         shard_of(self.shard)

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from benchmarks.metrics import grouped
+from benchmarks.picture_files import open_picture
 from benchmarks.records import Record
 
 if TYPE_CHECKING:
@@ -74,8 +75,6 @@ def quality(records: Sequence[Record], picture: Callable[[Record], Path | None],
         picture: where a record's picture is; None where it has none.
         clip: from `load_clip`.
     """
-    from PIL.PngImagePlugin import PngImageFile
-
     similarities: list[float] = []
     distances: list[float] = []
     for prompt, mine in grouped(records, lambda record: record.prompt).items():
@@ -84,7 +83,7 @@ def quality(records: Sequence[Record], picture: Callable[[Record], Path | None],
             continue
         pictures = []
         for path in paths:
-            with PngImageFile(path) as stored:
+            with open_picture(path) as stored:
                 pictures.append(stored.convert("RGB"))
         similarities += clip.similarity(pictures, [prompt] * len(pictures))
         if len(pictures) > 1:

@@ -162,11 +162,13 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
 
     from benchmarks.plan import RunSettings, code_version, suite_digest
     from countgen import miniature
+    from countgen.models import parts_of
 
     embedded = all(backbone.startswith("miniature") for backbone in options.backbones)
     critics = tuple(options.critic or (miniature.CRITICS if embedded else ()))
+    steering = {part for name in critics for part in parts_of(name)}
     others = (miniature.JUDGE, *miniature.DETECTORS) if embedded else ()
-    judges = tuple(options.judge or dict.fromkeys(name for name in others if name not in critics))
+    judges = tuple(options.judge or dict.fromkeys(name for name in others if name not in steering))
     unlimited = options.max_evaluations is None and options.max_seconds is None
     return RunSettings(
         suite=options.suite,
@@ -204,7 +206,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"run": str(options.out), **asdict(summary)}))
         return 1 if summary.failed else 0
-    print(f"{summary.done} of {summary.total} images are in {options.out}, {summary.earlier} were there before")
+    print(f"{summary.done} of {summary.total} images are in {options.out}")
+    if summary.earlier:
+        print(f"{summary.earlier} were there before")
     if summary.left_out:
         print(f"{summary.left_out} more are no part of the run: no count token is shipped for what they ask")
     if summary.failed:

@@ -144,8 +144,13 @@ def check_detector(name: str) -> None:
     registry.check(kind)
 
 
+def parts_of(name: str) -> tuple[str, ...]:
+    """The detectors that a name names: two in "miniature-yolo by miniature-density", otherwise the name alone."""
+    return _detector_and_density(name) or (name,)
+
+
 def _detector_and_density(name: str) -> tuple[str, str] | None:
-    """The two in "miniature-yolo by miniature-density"; None where what follows " by " is no detector's name."""
+    """The two of "DETECTOR by DENSITY"; None where what follows " by " is no detector's name."""
     detector, by, density = name.rpartition(" by ")
     kind, colon, _ = density.partition(":")
     known = density in miniature.DETECTORS or (colon and kind in critic_files.available())

@@ -86,10 +86,13 @@ class Learning:
         for target in self.targets:
             self.models.check((target,))
         if self.semantic is None and self.settings.semantic_weight:
-            detecting = [critic for critic in self.models.critics if type(critic).propose is not Critic.propose]
-            if not detecting:
-                raise ValueError("no critic detects: give semantic=, or set semantic_weight to 0")
-            self.semantic = class_confidence(detecting[0])
+            critic = detecting(self.models)
+            if critic is None:
+                raise ValueError(
+                    "none of the critics says how recognisable an object is: name one that detects too, or set "
+                    "semantic_weight to 0, on the command line --semantic-weight 0; in Python semantic= may say it"
+                )
+            self.semantic = class_confidence(critic)
         own = encoders_of(self.models.backbone)
         if not any(key in self.settings.encoders for key in own):
             raise ValueError(
@@ -348,6 +351,11 @@ class Learning:
         self.state.evaluations += settings.validation_pictures
         means = (sum(values) / len(values) for values in (right, losses, counts))
         return self.state.judge(vectors, Validation(self.state.step, *means))
+
+
+def detecting(models: Models) -> Critic | None:
+    """The first critic that finds objects and their classes; None where all only count."""
+    return next((critic for critic in models.critics if type(critic).propose is not Critic.propose), None)
 
 
 def learn_token(

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from statistics import mean, median
 
-from app.demo.run_folders import open_picture
+from app.demo.run_folders import picture_of
 from app.demo.stage import jpeg_uri
 from app.demo.words import asked, fact, hint, table
 from benchmarks.failures import MOST_SHOWN
@@ -100,7 +100,7 @@ def _plot(title: str, svg: str) -> str:
 
 
 def _card(record: Record, judge: str, folder: Path) -> str:
-    picture = open_picture(folder, record.image)
+    picture = picture_of(folder, record.image)
     image = f"<img src='{jpeg_uri(picture, PICTURE_SIDE)}' alt=''>" if picture else ""
     found = counts(record, judge)
     said = "failed to draw" if found is None else f"target {_joined(t.target_count for t in record.targets)}, found "

@@ -9,7 +9,7 @@ import gradio as gr
 from app.demo.benchmark_view import judges_of
 from app.demo.limits import Limits, RefusedError, whole
 from app.demo.refusals import told
-from app.demo.run_folders import STUDY, RunFolders, open_picture
+from app.demo.run_folders import STUDY, RunFolders, picture_of
 from app.demo.session import Labelling, Session
 from app.demo.stage import jpeg_uri
 from app.demo.words import hint, table
@@ -123,7 +123,7 @@ class LabelTab:
 
     def _asked(self, labelling: Labelling, question: Question) -> str:
         folder = self.folders.folder(labelling.run)
-        picture = open_picture(folder, str(question.image.relative_to(folder)))
+        picture = picture_of(folder, str(question.image.relative_to(folder)))
         image = f"<img src='{jpeg_uri(picture, PICTURE_SIDE)}' alt='Picture to count in'>" if picture else ""
         what = plural(question.object_names[len(labelling.counts)])
         return (

@@ -7,6 +7,7 @@ import binascii
 import math
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 import gradio as gr
 
@@ -23,7 +24,7 @@ from countgen.models import Models
 from countgen.number_words import number_word
 from countgen.plurals import counted
 from countgen.prompts import Target
-from countgen.token import LearnSettings, learn_token
+from countgen.token import LearnSettings, detecting, learn_token
 from countgen.token_file import CountToken, decoded
 
 SETTINGS = LearnSettings(
@@ -158,7 +159,8 @@ class LearnTab:
             yield stage.WAITING, gr.skip()
             models = self.shelf.get(backbone)
             with told():
-                learning = learn_token(models, goal, object_names, SETTINGS)
+                settings = SETTINGS if detecting(models) else replace(SETTINGS, semantic_weight=0)
+                learning = learn_token(models, goal, object_names, settings)
             losses: list[float] = []
             counts: list[float] = []
             begun, shown, spent = time.monotonic(), -math.inf, 0.0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image
 
 import benchmarks
 from app.demo.limits import RefusedError
+from benchmarks.picture_files import open_picture
 from benchmarks.records import SETTINGS, Record, RunFolderError, read_run
 from countgen.images import MAX_PIXELS
 
@@ -17,8 +18,6 @@ STUDY_FOLDER = Path(benchmarks.__file__).parent / "results" / "study"
 MAX_LISTED = 200
 MAX_DEPTH = 3
 MAX_PICTURE_BYTES = 10 * 1024 * 1024
-_READERS = {".png": PngImagePlugin.PngImageFile, ".jpg": JpegImagePlugin.JpegImageFile}
-"""Not Image.open: it would try every format, and Ultralytics replaces it."""
 
 
 class RunFolders:
@@ -79,18 +78,17 @@ def _runs_in(folder: Path, depth: int) -> list[Path]:
     return [run for child in inner if not child.name.startswith(".") for run in _runs_in(child, depth - 1)]
 
 
-def open_picture(folder: Path, relative: str | None) -> Image.Image | None:
-    """A picture of a run as RGB; None where it is missing, too large, no PNG or JPEG, or outside the run's folder."""
+def picture_of(folder: Path, relative: str | None) -> Image.Image | None:
+    """A picture of a run as RGB; None where it is missing, too large, no picture, or outside the run's folder."""
     if relative is None:
         return None
     path = (folder / relative).resolve()
-    reader = _READERS.get(path.suffix)
-    if reader is None or not path.is_relative_to(folder.resolve()):
+    if not path.is_relative_to(folder.resolve()):
         return None
     try:
         if path.stat().st_size > MAX_PICTURE_BYTES:
             return None
-        with reader(path) as picture:
+        with open_picture(path) as picture:
             return picture.convert("RGB") if picture.width * picture.height <= MAX_PIXELS else None
     except (OSError, SyntaxError, ValueError):
         return None

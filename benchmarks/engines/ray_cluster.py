@@ -55,7 +55,8 @@ def _started(workers: int, address: str | None) -> Any:
 
     local = {} if address else {"num_cpus": workers, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
+        # "local": None would be the cluster that the variable RAY_ADDRESS names.
+        ray.init(address=address or "local", logging_level="ERROR", log_to_driver=False, **local)
     except (ConnectionError, ValueError) as error:
         raise ValueError(f"no Ray cluster answers at {address!r}, write HOST:PORT: {error}") from error
     return ray

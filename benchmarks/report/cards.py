@@ -10,10 +10,10 @@ from itertools import zip_longest
 from pathlib import Path
 
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
 from benchmarks.comparison import case
 from benchmarks.metrics import asked, counts, grouped, is_right, total
+from benchmarks.picture_files import open_picture
 from benchmarks.records import Record
 from benchmarks.report.reported_run import ReportedRun
 
@@ -115,7 +115,7 @@ def _figure(caption: str, path: Path | None, said: str, record: Record, boxes: b
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:
     """A small JPEG as a data URI, and the size of the full picture; None where it cannot be read."""
     try:
-        with PngImageFile(path) as picture:  # the format that runs write, and no other
+        with open_picture(path) as picture:
             width, height = picture.size
             if width * height > _MAX_PIXELS:
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from countgen.backbones.preset import Preset
 
 SINGLE_FILE = ".safetensors"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
@@ -43,13 +45,13 @@ def _check_repository(name: str) -> None:
         ValueError: it says what a repository is.
     """
     path = Path(name)
-    if name.endswith(SINGLE_FILE) or (path / "model_index.json").is_file():
+    if (name.endswith(SINGLE_FILE) and (path.is_file() or "://" in name)) or (path / "model_index.json").is_file():
         return
     if path.is_dir():
         wrong = "is a folder without a model_index.json"
     elif path.exists():
         wrong = f"is no {SINGLE_FILE} file"
-    elif name.count("/") != 1:
+    elif name.endswith(SINGLE_FILE) or not _HUB_ID.fullmatch(name):
         wrong = "is not there"
     else:
         return

@@ -57,6 +57,8 @@ def configured(name: str, *, repository: str | None = None, **changes: Any) -> P
     for field in changes:
         _check_name("option", field, {field.name for field in fields(Preset)})
     if repository is not None:
+        if not repository:
+            raise ValueError("the repository's name is empty; leave repository out for the preset's own")
         changes = {"config": preset.repository, "variant": None, "revision": None, **changes}
         if Path(repository).is_dir():
             changes.setdefault("vae", None)

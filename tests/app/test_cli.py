@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import termios
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from PIL import Image
 
 from app.argument_types import seeds_in
 from app.cli import main
+from app.doctor import OPTIONAL_PACKAGES, PACKAGES
 from app.generate import slug
 from app.interrupts import held_interrupts
 from countgen.images import read_recipe
 
+ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "ultralytics", "inflect", "numpy", "PIL", "gradio", "matplotlib", "ray")
 
 
@@ -92,6 +95,9 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--token", "{damaged}.safetensors"], "no safetensors file, or damaged"),
         (["generate", "seven apples", "--out", "{damaged}.pt"], "it is a file; give another one"),
         (["generate", "seven apples", "--repository", "none"], "the repository none is not there"),
+        (["generate", "seven apples", "--repository", "./none"], "the repository ./none is not there"),
+        (["generate", "seven apples", "--repository", "none.safetensors"], "none.safetensors is not there"),
+        (["generate", "seven apples", "--repository", ""], "the repository's name is empty"),
         (["generate", "seven apples", "--repository", "."], ". is a folder without a model_index.json"),
         (["generate", "seven apples", "--repository", "{damaged}.pt"], "damaged.pt is no .safetensors file"),
         (["reproduce", "none.png"], "none.png: No such file"),
@@ -266,6 +272,13 @@ def test_doctor_finds_this_installation_healthy(capsys: pytest.CaptureFixture[st
     output = json.loads(capsys.readouterr().out)
     assert output["healthy"]
     assert {"python", "torch", "device", "miniature", "model cache"} <= {check["name"] for check in output["checks"]}
+
+
+def test_doctor_looks_for_everything_that_is_installed_with_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {name for extra in ("demo", "report", "ray") for name in project["optional-dependencies"][extra]}
+    assert set(PACKAGES) == {re.match(r"[\w-]+", one)[0] for one in project["dependencies"]}
+    assert set(OPTIONAL_PACKAGES) == {re.match(r"[\w-]+", one)[0] for one in extras}
 
 
 def test_doctor_reports_a_cache_that_cannot_be_written(

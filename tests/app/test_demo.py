@@ -5,6 +5,7 @@ import base64
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ from app.demo import _user_and_password, doors, stage
 from app.demo.curves import curve
 from app.demo.learn_tab import SETTINGS, prompt_for
 from app.demo.limits import Limits, RefusedError, whole
-from app.demo.run_folders import RunFolders, open_picture
+from app.demo.run_folders import RunFolders, picture_of
 from app.demo.session import Session
 from app.demo.words import verdict
 from countgen.images import read_recipe
+from countgen.models import load_critic
 from countgen.prompts import Target
 from countgen.step import COST_WITH_GRADIENT
-from countgen.token import learn_token
+from countgen.token import detecting, learn_token
 
 LIMITS = Limits()
 
@@ -132,10 +134,10 @@ def test_pictures_outside_the_run_or_too_large_are_not_opened(tmp_path: Path) ->
     Image.new("1", (4097, 4096)).save(run / "wide.png")
     with (run / "long.png").open("wb") as file:
         file.truncate(10 * 1024 * 1024 + 1)
-    assert open_picture(run, "inside.png") is not None
+    assert picture_of(run, "inside.png") is not None
     outside = ("../outside.png", str(tmp_path / "outside.png"), "link.png")
     for name in (*outside, "text.png", "none.png", "text.txt", "wide.png", "long.png", None):
-        assert open_picture(run, name) is None, name
+        assert picture_of(run, name) is None, name
 
 
 @pytest.mark.parametrize(
@@ -191,6 +193,14 @@ def test_learning_hears_stop_after_a_validation_and_a_step_at_the_latest(models:
     spent = [0, *(step.evaluations for step in itertools.islice(learning, 6))]
     step = COST_WITH_GRADIENT * SETTINGS.objects_per_step * SETTINGS.seeds_per_object
     assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_pictures + step
+
+
+def test_critics_that_only_count_teach_without_the_semantic_term(models: countgen.Models) -> None:
+    counting = replace(models, critics=(load_critic("miniature-yolo by miniature-density"),))
+    assert detecting(models) is models.critics[0]
+    assert detecting(counting) is None
+    with pytest.raises(ValueError, match="--semantic-weight 0"):
+        learn_token(counting, 3, ["apple"], SETTINGS)
 
 
 @pytest.mark.parametrize(("count", "prompt"), [(1, "a photo of one apple"), (5, "a photo of five apples")])

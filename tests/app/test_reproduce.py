@@ -91,6 +91,7 @@ def test_the_new_drawing_is_written_beside_what_is_there(written: Written, tmp_p
     for _ in range(2):
         assert main(["reproduce", str(written["refined"]), "--out", str(out)]) == 0
     assert sorted(path.name for path in out.parent.iterdir()) == ["again-2.png", "again.png"]
+    assert main(["reproduce", str(written["refined"]), "--out", str(out.with_suffix(".jpg"))]) == 2
     assert read_recipe(out) == read_recipe(written["refined"])
 
 

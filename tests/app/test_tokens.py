@@ -51,7 +51,7 @@ def test_a_detectors_count_teaches_by_the_gradient_of_a_density_map(tmp_path, ca
     out, critic = tmp_path / "three.safetensors", "miniature-yolo by miniature-density"
     arguments = ["learn-token", "3", "--object", "apple", "--critic", critic, "--out", str(out), "--json", *TOY]
     assert main(arguments) == BAD_INPUT
-    assert "semantic_weight" in capsys.readouterr().err
+    assert "--semantic-weight 0" in capsys.readouterr().err
     assert main([*arguments, "--semantic-weight", "0"]) == OK
     assert json.loads(capsys.readouterr().out)["steps"] == 1
     assert load_token(out).critic == critic

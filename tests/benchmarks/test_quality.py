@@ -62,13 +62,14 @@ def test_diversity_compares_seeds_of_one_prompt_only(tmp_path: Path) -> None:
     records = [record(seed=seed, prompt=prompt) for prompt, seed in (("a", 0), ("a", 1), ("a", 2), ("b", 3), ("c", 4))]
     for one in records:
         save_png(noise(one.seed), tmp_path / f"{one.seed}.png")
+    noise(4).save(tmp_path / "4.jpg")  # as in the study that is shipped
 
     def features(pictures: list[Image.Image]) -> list[list[Tensor]]:
         return [[torch.eye(3)[index : index + 1]] for index, _ in enumerate(pictures)]
 
     clip = Clip(lambda pictures, prompts: [0.1 * len(prompts)] * len(pictures), features)
-    found = quality(records, lambda one: tmp_path / f"{one.seed}.png" if one.prompt != "c" else None, clip)
-    assert found == Quality(images=4, similarity=pytest.approx((3 * 0.3 + 0.1) / 4), diversity=pytest.approx(2))
+    found = quality(records, lambda one: tmp_path / ("4.jpg" if one.prompt == "c" else f"{one.seed}.png"), clip)
+    assert found == Quality(images=5, similarity=pytest.approx((3 * 0.3 + 2 * 0.1) / 5), diversity=pytest.approx(2))
 
 
 def test_nothing_drawn_measures_nothing() -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 import countgen
 from app.demo.audit import accessibility, serious, states
+from app.demo.run_folders import STUDY
 from countgen.images import read_recipe
 from countgen.token_file import decoded
 from tests.browser.conftest import LIMITS, served
@@ -105,6 +106,8 @@ def test_a_run_opens_with_tables_plots_and_failures(open_page) -> None:
     page = open_page()
     page.get_by_role("tab", name="Benchmark").click()
     page.locator(".plots img").first.wait_for()
+    expect(page.locator("#run input")).to_have_value(STUDY)
+    assert page.locator("table.figures tbody tr").count() == 11
     choose(page, "#run", "first")
     expect(page.locator("#overview .facts dd").first).to_have_text("test")  # it has come, and sets no list any more
     choose(page, "#failing-method", "plain")

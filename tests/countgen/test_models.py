@@ -4,7 +4,7 @@ import pytest
 
 import countgen
 from countgen import backbones
-from countgen.models import load_critic
+from countgen.models import load_critic, parts_of
 from critics.dynamic_scale import DynamicScaleCritic
 from critics.ensemble import EnsembleCritic
 
@@ -63,6 +63,11 @@ def test_a_judge_that_is_a_critic_is_refused():
 def test_a_published_backbone_asks_for_detectors():
     with pytest.raises(ValueError, match="comes without detectors"):
         countgen.load("sdxl-turbo")
+
+
+def test_the_parts_of_a_pair_are_what_steers():
+    assert parts_of("miniature-yolo by miniature-density") == ("miniature-yolo", "miniature-density")
+    assert parts_of("yolo:cars by night.pt") == ("yolo:cars by night.pt",)
 
 
 def test_a_detector_by_a_density_counter_is_named_as_records_name_it():

@@ -47,9 +47,11 @@ def test_a_denoiser_that_is_nowhere_is_named() -> None:
         backbones.load("miniature", denoiser="nowhere.safetensors")
 
 
-def test_a_family_without_single_files_says_what_to_give_instead() -> None:
+def test_a_family_without_single_files_says_what_to_give_instead(tmp_path: Path) -> None:
+    file = tmp_path / "pixart.safetensors"
+    file.touch()
     with pytest.raises(ValueError, match="denoiser="):
-        backbones.load("pixart-alpha", repository="pixart.safetensors")
+        backbones.load("pixart-alpha", repository=str(file))
 
 
 def test_a_preset_without_a_tiny_decoder_refuses_drafts() -> None:

@@ -1,0 +1,32 @@
+"""Read the pictures of a run, or those that something else drew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+READERS: dict[str, type[ImageFile]] = {
+    ".png": PngImageFile,
+    ".jpg": JpegImageFile,
+    ".jpeg": JpegImageFile,
+    ".webp": WebPImageFile,
+}
+"""By a file's ending. Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and
+installs them."""
+
+
+def open_picture(path: Path) -> ImageFile:
+    """A picture, not yet decoded, by the format that its name says.
+
+    Raises:
+        OSError, SyntaxError: no such file, or one of another format.
+        ValueError: another ending than those of `READERS`.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"{path} is no picture that is read; one ends in {', '.join(READERS)}")
+    return reader(path)
