@@ -3,7 +3,7 @@
 Two questions, on pictures of their own. Do they agree on where a token should go (the cosine between their gradients)?
 What is fitted to k of them, by Adam on the count loss with the best kept, right on those and on new ones? Fitted are
 the vectors of a token, and once also one offset to everything that the denoiser reads of any prompt: no word, however
-long, can do more than that for all objects alike.
+long, can do more than that for all objects alike. Last, the token may serve one kind of object alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from countgen.spliced import encoders_of, spliced
 from countgen.verdict import PLAIN, examine
 from critics.losses import LOSSES
 
+ALONE = ("apple", "cat", "cup", "car")
+"""Kinds of object that a token is fitted to, each for itself."""
 FIRST_SEED = 940_000
 """A count has 1000 seeds: the first to fit, those from 500 on to judge what was fitted."""
 
@@ -151,24 +153,38 @@ def drawn(models: countgen.Models, embeds: PromptEmbeds, seeds: Sequence[int]) -
     return models.backbone.render(models.backbone.initial_latents(seeds), embeds, seeds)
 
 
+def mixed(count: int, k: int, options: argparse.Namespace) -> Iterator[tuple[list[Case], list[Case]]]:
+    """Groups of k pictures, all kinds of object in turn; the first with new ones that its fit is judged on."""
+    targets, first = [Target(name, count) for name in LEARNED], FIRST_SEED + 1000 * count
+    new = [(targets[at % len(targets)], first + 500 + at) for at in range(options.new)]
+    for group in range(max(1, options.at_least // k)):
+        yield [(targets[at % len(targets)], first + at) for at in range(group * k, (group + 1) * k)], new
+        new = []
+
+
+def alone(count: int, k: int, options: argparse.Namespace) -> Iterator[tuple[list[Case], list[Case]]]:
+    """A group of k pictures for each of a few kinds of object, with new pictures of that kind."""
+    first, new = FIRST_SEED + 1000 * count, -(-options.new // len(ALONE))
+    for place, target in enumerate(Target(name, count) for name in ALONE):
+        cases = [(target, first + place * k + at) for at in range(k)]
+        yield cases, [(target, first + 500 + place * new + at) for at in range(new)]
+
+
 def fits(models: countgen.Models, count: int, options: argparse.Namespace) -> Iterator[str]:
-    """A row a fit; pictures are cut into as many groups of k as there are, each fitted alone."""
-    first = FIRST_SEED + 1000 * count
-    targets = [Target(name, count) for name in LEARNED]
-    new = [(targets[k % len(targets)], first + 500 + k) for k in range(options.new)]
+    """A row a fit; every group of pictures is fitted alone."""
     plain = token_of(models, count)
-    seen = hits(models, plain, new)
-    kinds = [(k, "token", token_of) for k in options.pictures] + [(k, "offset", offset_of) for k in options.offset]
-    for k, kind, made in kinds:
-        before, after, others = [], [], []
-        for group in range(max(1, options.at_least // k)):
-            cases = [(targets[at % len(targets)], first + at) for at in range(group * k, (group + 1) * k)]
+    kinds = [("token", k, token_of, mixed) for k in options.pictures]
+    kinds += [("offset", k, offset_of, mixed) for k in options.offset]
+    kinds += [("token for one kind of object", k, token_of, alone) for k in options.alone]
+    for kind, k, made, groups in kinds:
+        before, after, seen, others = [], [], [], []
+        for cases, new in groups(count, k, options):
             fitted = made(models, count)
             before += hits(models, plain, cases)
+            seen += hits(models, plain, new)
             fit(models, fitted, cases, options.steps, options.learning_rate)
             after += hits(models, fitted, cases)
-            if group == 0:
-                others = hits(models, fitted, new)
+            others += hits(models, fitted, new)
         cells = (rate(before), rate(after), rate(seen), rate(others))
         yield f"| {count} | {kind} | {k} | {len(before)} | {' | '.join(cells)} |"
 
@@ -180,13 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gradients", type=int, default=32, help="pictures per count that are asked for a direction")
     parser.add_argument("--pictures", type=int, nargs="*", default=[1, 4, 16], help="that a token is fitted to")
     parser.add_argument("--offset", type=int, nargs="*", default=[16], help="pictures that an offset is fitted to")
+    parser.add_argument(
+        "--alone", type=int, nargs="*", default=[16], help=f"pictures of one kind: {', '.join(ALONE)}, each for itself"
+    )
     parser.add_argument("--at-least", type=int, default=8, help="pictures a row, in groups that are fitted alone")
     parser.add_argument("--new", type=int, default=48, help="pictures that the first group's fit is judged on")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
-    sizes = [options.gradients - 1, options.at_least, options.new, options.steps, *options.pictures, *options.offset]
+    sizes = [options.gradients - 1, options.at_least, options.new, options.steps]
+    sizes += [*options.pictures, *options.offset, *options.alone]
     if min(*sizes, *options.counts) < 1 or not options.learning_rate > 0:
         parser.error("counts, pictures, steps and rate must be above 0, gradients above 1")
     torch.set_num_threads(options.threads)

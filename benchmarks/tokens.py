@@ -1,10 +1,11 @@
 """What count tokens are worth: `python -m benchmarks.tokens`.
 
 `--learn` learns the tokens that are shipped and writes them. `--measure` draws the same seeds with the plain prompt,
-with the number word alone ("seven apples"), with tokens of the published recipe and with ours, and asks the judge,
-which taught none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the
-tables are printed from the records: `results/tokens.jsonl` by default, and `--records` names those of the published
-recipe, `results/published_tokens.jsonl`, which cost a learning a count.
+with the number word alone ("seven apples"), with tokens of the published recipe, with ours as `countgen learn-token`
+learns them by default, by a density map's gradient alone, and as they are shipped, and asks the judge, which taught
+none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the tables are printed from
+the records: `results/tokens.jsonl` by default, and `--records` names those of the methods that cost a learning a count,
+`results/published_tokens.jsonl`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from benchmarks import published_token
 from benchmarks.statistics import duel, rate
 from countgen.backbones import PromptEmbeds
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
+from countgen.models import load_critic
 from countgen.number_words import number_word
 from countgen.plurals import counted
 from countgen.prompts import Target
@@ -39,7 +41,10 @@ UNSEEN = (*sorted(HELD_OUT_OBJECTS), "banana", "dog", "clock", "bus")
 """Kinds that no token was learned on; the first four the generator never read a number with either."""
 LEARNED = tuple(name for name in OBJECT_NAMES if name not in UNSEEN)
 GROUPS = {"learned": LEARNED, "unseen": UNSEEN}
-METHODS = ("plain", "word alone", "published, untrained", "published, static", "published, dynamic", "token")
+METHODS = (
+    *("plain", "word alone", "published, untrained", "published, static", "published, dynamic"),
+    *("learn-token", "by dynamic scale", "token"),
+)
 CHEAP = ("plain", "word alone", "token")
 """Methods that learn nothing when they are measured."""
 SETTINGS = LearnSettings(
@@ -47,6 +52,9 @@ SETTINGS = LearnSettings(
 )
 """Of the shipped tokens. One template, as other prompts call for other vectors; no gradient steps on the count, as
 pictures do not agree on a direction, see `benchmarks.token_oracle`."""
+DYNAMIC = "miniature-yolo by miniature-density"
+BY_DYNAMIC_SCALE = LearnSettings(teacher=None, initial_step=0, semantic_weight=0)
+"""Nothing but gradients of the count, a detector's, in the direction of a density map."""
 FIRST_SEED = 920_000
 """Of measuring; no design was chosen on them. Tokens learn on seeds from 2**30."""
 TEACHING_SEED = 2**31
@@ -106,12 +114,20 @@ def ways(models: countgen.Models, count: int, methods: Sequence[str]) -> dict[st
         shipped = available_tokens(backbone.name)[f"count-{count}"]
         return lambda name: encode_prompt(backbone, said("a photo of {}", name), shipped)
 
+    def learned(taught: countgen.Models, settings: LearnSettings) -> Callable[[str], PromptEmbeds]:
+        learning = learn_token(taught, count, LEARNED, settings)
+        for _ in learning:
+            pass
+        return lambda name: encode_prompt(backbone, said("a photo of {}", name), learning.token)
+
     made: dict[str, Callable[[], Callable[[str], PromptEmbeds]]] = {
         "plain": lambda: lambda name: backbone.encode_prompt(said("a photo of {}", name)),
         "word alone": lambda: lambda name: backbone.encode_prompt(said("{}", name)),
         "published, untrained": lambda: published(0, dynamic=False),
         "published, static": lambda: published(published_token.MAX_STEPS, dynamic=False),
         "published, dynamic": lambda: published(published_token.MAX_STEPS, dynamic=True),
+        "learn-token": lambda: learned(models, LearnSettings()),
+        "by dynamic scale": lambda: learned(replace(models, critics=(load_critic(DYNAMIC),)), BY_DYNAMIC_SCALE),
         "token": token,
     }
     return {method: made[method]() for method in methods}

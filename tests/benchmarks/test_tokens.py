@@ -134,11 +134,27 @@ def test_a_benchmark_says_what_is_wrong_with_its_command_line(capsys, run, argum
 
 
 def test_the_oracle_prints_its_rows(capsys):
-    sizes = ["--gradients", "2", "--pictures", "1", "--offset", "1", "--at-least", "1", "--new", "1", "--steps", "1"]
+    sizes = [
+        "--gradients",
+        "2",
+        "--pictures",
+        "1",
+        "--offset",
+        "1",
+        "--alone",
+        "1",
+        "--at-least",
+        "1",
+        "--new",
+        "1",
+        "--steps",
+        "1",
+    ]
     assert token_oracle.main(["--counts", "1", *sizes]) == 0
     said = capsys.readouterr().out
     assert "| 1 | token | 1 | 1 |" in said
     assert "| 1 | offset | 1 | 1 |" in said
+    assert "| 1 | token for one kind of object | 1 | 4 |" in said
 
 
 def test_a_token_costs_what_a_plain_picture_costs_and_nothing_is_over_the_budget(capsys):
