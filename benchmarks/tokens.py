@@ -3,9 +3,9 @@
 `--learn` learns the tokens that are shipped and writes them. `--measure` draws the same seeds with the plain prompt,
 with the number word alone ("seven apples"), with tokens of the published recipe, with ours as `countgen learn-token`
 learns them by default, by a density map's gradient alone, and as they are shipped, and asks the judge, which taught
-none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the tables are printed from
-the records: `results/tokens.jsonl` by default, and `--records` names those of the methods that cost a learning a count,
-`results/published_tokens.jsonl`.
+none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the tables are printed
+from the records: `results/tokens.jsonl` by default, and `--records` names those of the methods that cost a learning a
+count, `results/published_tokens.jsonl`.
 """
 
 from __future__ import annotations
