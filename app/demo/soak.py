@@ -1,4 +1,7 @@
-"""Many jobs through the demo's API: `python -m app.demo.soak --jobs 300`. Prints memory, times, and Cancel's."""
+"""Many jobs through the demo's API: `python -m app.demo.soak --jobs 300`. Prints memory, times, and Cancel's.
+
+Exit code 1 where memory grew by more than 5 %, or the worker was not free within two seconds of a cancel.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ LONG = "a photo of fifteen strawberries"
 VISITORS = 20
 """Jobs of one visitor before the next one comes, as pages are opened and closed."""
 
+MOST_GROWTH = 0.05
+MOST_SECONDS = 2.0
 SETTLED = 20
 """Jobs before memory is measured: the first ones fill caches that never grow again."""
 
@@ -102,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     client.close()
     page.close(verbose=False)
-    return 0
+    return int(ended > settled * (1 + MOST_GROWTH) or max(freed) > MOST_SECONDS)
 
 
 if __name__ == "__main__":
