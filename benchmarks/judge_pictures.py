@@ -24,7 +24,7 @@ from PIL.ImageOps import exif_transpose
 from benchmarks.as_module import run_module
 from benchmarks.judging import judge
 from benchmarks.picture_files import READERS, open_picture
-from benchmarks.plan import Case, RunSettings, code_version
+from benchmarks.plan import MAX_THREADS, Case, RunSettings, code_version
 from benchmarks.progress import shown
 from benchmarks.records import SCHEMA, Record
 from benchmarks.run_folder import RunFolder
@@ -45,8 +45,8 @@ class GivenPictures(RunSettings):
             raise ValueError(f"name at least one judge, and each once; got {', '.join(self.judges) or 'none'}")
         for name in self.judges:
             check_detector(name)
-        if self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise ValueError(f"threads must be from 1 to {MAX_THREADS}, got {self.threads}")
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,13 @@ def open_picture(path: Path) -> ImageFile:
     """A picture, not yet decoded, by the format that its name says.
 
     Raises:
-        OSError, SyntaxError: no such file, or one of another format.
-        ValueError: another ending than those of `READERS`.
+        OSError: no such file.
+        ValueError: another ending than those of `READERS`, or a file of another format.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path} is no picture that is read; one ends in {', '.join(READERS)}")
-    return reader(path)
+    try:
+        return reader(path)
+    except SyntaxError as error:
+        raise ValueError(f"{path} is damaged, or no picture of the format that its name says: {error}") from error

@@ -15,7 +15,7 @@ from benchmarks.suites import Prompt, load
 from countgen.backbones.registry import find
 from countgen.methods import METHODS, NEEDS_TOKEN
 from countgen.miniature import FOLDER as MINIATURE
-from countgen.models import check_detector
+from countgen.models import check_detector, parts_of
 from countgen.step import Budget
 from countgen.token_file import SUFFIX
 from countgen.token_library import FOLDER as TOKENS
@@ -95,8 +95,9 @@ class RunSettings:
                         f"no count token is shipped for {backbone}, so the method {method!r} can draw nothing with it; "
                         "leave one of the two out"
                     )
+        steering = {part for critic in self.critics for part in parts_of(critic)}
         for judge in self.judges:
-            if judge in self.critics:
+            if not steering.isdisjoint(parts_of(judge)):
                 raise ValueError(f"{judge!r} is critic and judge; a judge must be a detector that nothing optimises")
         if self.max_evaluations is None and self.max_seconds is None:
             raise ValueError("give the budget of an image: max_evaluations, max_seconds or both")

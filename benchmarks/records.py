@@ -139,7 +139,7 @@ def read_records(path: Path) -> list[Record]:
     whole, _ = split_torn(content)
     latest: dict[str, Record] = {}
     collecting = gc.isenabled()
-    gc.disable()  # it would walk the growing records again and again, for twice the time,
+    gc.disable()  # it would walk the growing records again and again, for twice the time
     try:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
@@ -149,8 +149,9 @@ def read_records(path: Path) -> list[Record]:
             latest[record.key] = record
     finally:
         if collecting:
-            gc.freeze()
-            gc.unfreeze()  # and all of them once more now, were they not old already
+            if not gc.get_freeze_count():  # nobody else's are thawed
+                gc.freeze()
+                gc.unfreeze()  # now they are old, and the next collection leaves them alone
             gc.enable()
     return list(latest.values())
 

@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--alone", type=int, nargs="*", default=[16], help=f"pictures of one kind: {', '.join(ALONE)}, each for itself"
     )
     parser.add_argument("--at-least", type=int, default=8, help="pictures a row, in groups that are fitted alone")
-    parser.add_argument("--new", type=int, default=48, help="pictures that the first group's fit is judged on")
+    parser.add_argument("--new", type=int, default=48, help="pictures that a fit is judged on besides, about")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--threads", type=int, default=1)
@@ -209,6 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes += [*options.pictures, *options.offset, *options.alone]
     if min(*sizes, *options.counts) < 1 or not options.learning_rate > 0:
         parser.error("counts, pictures, steps and rate must be above 0, gradients above 1")
+    if max(*sizes, len(ALONE) * max(options.alone, default=0)) > 500:
+        parser.error(f"a count has 500 pictures to fit to; {len(ALONE)} kinds share them with --alone")
     torch.set_num_threads(options.threads)
     models = countgen.load("miniature")
     print("| count | n | cosine between pictures' gradients | if random |")

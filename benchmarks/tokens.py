@@ -11,6 +11,7 @@ count, `results/published_tokens.jsonl`.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -52,6 +53,7 @@ SETTINGS = LearnSettings(
 )
 """Of the shipped tokens. One template, as other prompts call for other vectors; no gradient steps on the count, as
 pictures do not agree on a direction, see `benchmarks.token_oracle`."""
+DEFAULTS = LearnSettings()
 DYNAMIC = "miniature-yolo by miniature-density"
 BY_DYNAMIC_SCALE = LearnSettings(teacher=None, initial_step=0, semantic_weight=0)
 """Nothing but gradients of the count, a detector's, in the direction of a density map."""
@@ -97,8 +99,8 @@ def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings
         )
 
 
-def ways(models: countgen.Models, count: int, methods: Sequence[str]) -> dict[str, Callable[[str], PromptEmbeds]]:
-    """How each method says that many of an object; learns what has to be learned for it."""
+def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable[[str], PromptEmbeds]]]:
+    """How each method says that many of an object; called, it learns what has to be learned for it, once."""
     backbone = models.backbone
 
     def said(template: str, name: str) -> str:
@@ -110,7 +112,7 @@ def ways(models: countgen.Models, count: int, methods: Sequence[str]) -> dict[st
         )
         return lambda name: published_token.encode(backbone, Target(name, count), vectors)
 
-    def token() -> Callable[[str], PromptEmbeds]:
+    def shipped_token() -> Callable[[str], PromptEmbeds]:
         shipped = available_tokens(backbone.name)[f"count-{count}"]
         return lambda name: encode_prompt(backbone, said("a photo of {}", name), shipped)
 
@@ -118,7 +120,8 @@ def ways(models: countgen.Models, count: int, methods: Sequence[str]) -> dict[st
         learning = learn_token(taught, count, LEARNED, settings)
         for _ in learning:
             pass
-        return lambda name: encode_prompt(backbone, said("a photo of {}", name), learning.token)
+        token = learning.token
+        return lambda name: encode_prompt(backbone, said("a photo of {}", name), token)
 
     made: dict[str, Callable[[], Callable[[str], PromptEmbeds]]] = {
         "plain": lambda: lambda name: backbone.encode_prompt(said("a photo of {}", name)),
@@ -126,11 +129,11 @@ def ways(models: countgen.Models, count: int, methods: Sequence[str]) -> dict[st
         "published, untrained": lambda: published(0, dynamic=False),
         "published, static": lambda: published(published_token.MAX_STEPS, dynamic=False),
         "published, dynamic": lambda: published(published_token.MAX_STEPS, dynamic=True),
-        "learn-token": lambda: learned(models, LearnSettings()),
+        "learn-token": lambda: learned(models, DEFAULTS),
         "by dynamic scale": lambda: learned(replace(models, critics=(load_critic(DYNAMIC),)), BY_DYNAMIC_SCALE),
-        "token": token,
+        "token": shipped_token,
     }
-    return {method: made[method]() for method in methods}
+    return {method: functools.cache(make) for method, make in made.items()}
 
 
 @torch.no_grad()
@@ -155,16 +158,17 @@ def measure(
     there = {(record.count, record.object_name, record.seed): record.counted for record in done}
     shipped = {token.target_count: token.sha256 for token in available_tokens(models.backbone.name).values()}
     for count in counts:
-        says = ways(models, count, methods)
+        says = ways(models, count)
         for group, names in GROUPS.items():
             for k in range(pairs):
                 name, seed = names[k % len(names)], first_seed + 1000 * count + k + (500 if group == "unseen" else 0)
                 missing = [method for method in methods if method not in there.get((count, name, seed), {})]
                 if not missing:
                     continue
+                ready = [says[method]() for method in missing]
                 with torch.no_grad():
                     latents = models.backbone.initial_latents([seed])
-                    embeds = [says[method](name) for method in missing]
+                    embeds = [say(name) for say in ready]
                     images = torch.cat([models.backbone.render(latents, one, [seed]) for one in embeds])
                 found = dict(zip(missing, judged(models.judge, images, name), strict=True))
                 yield Record(

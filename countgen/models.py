@@ -128,33 +128,37 @@ def check_detector(name: str) -> None:
     """Refuse a name that `load_critic` would refuse, before anything is loaded; weights are not looked for.
 
     Raises:
-        ValueError: no such name or kind.
+        ValueError: no such name or kind, or no density counter after "by".
     """
-    if name in miniature.DETECTORS:
-        return
-    if two := _detector_and_density(name):
-        check_detector(two[0])
-        return
-    kind, colon, _ = name.partition(":")
-    if not colon:
+    detector, *density = parts_of(name)
+    kind = _kind_of(detector)
+    if kind is None:
         raise ValueError(
-            f"unknown detector {name!r}; available: {', '.join(miniature.DETECTORS)}, or KIND:PATH with a kind of "
+            f"unknown detector {detector!r}; available: {', '.join(miniature.DETECTORS)}, or KIND:PATH with a kind of "
             f"{', '.join(critic_files.available())}"
         )
     registry.check(kind)
+    if density and _kind_of(density[0]) != _DENSITY:
+        raise ValueError(f"{density[0]} draws no density map, which {name!r} needs; name a density counter after 'by'")
+
+
+_DENSITY = "density"
+"""The kind of critic that draws density maps."""
 
 
 def parts_of(name: str) -> tuple[str, ...]:
     """The detectors that a name names: two in "miniature-yolo by miniature-density", otherwise the name alone."""
-    return _detector_and_density(name) or (name,)
+    detector, by, other = name.rpartition(" by ")
+    known = other in miniature.DETECTORS or _kind_of(other) in critic_files.available()
+    return (detector, other) if by and known else (name,)
 
 
-def _detector_and_density(name: str) -> tuple[str, str] | None:
-    """The two of "DETECTOR by DENSITY"; None where what follows " by " is no detector's name."""
-    detector, by, density = name.rpartition(" by ")
-    kind, colon, _ = density.partition(":")
-    known = density in miniature.DETECTORS or (colon and kind in critic_files.available())
-    return (detector, density) if by and known else None
+def _kind_of(name: str) -> str | None:
+    """The critic's file in `critics/detectors` that a name means; None for one that means none."""
+    if name in miniature.DETECTORS:
+        return miniature.DETECTORS[name].kind
+    kind, colon, _ = name.partition(":")
+    return kind if colon else None
 
 
 def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
@@ -173,10 +177,9 @@ def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
         FileNotFoundError: no such weights.
     """
     check_detector(name)
-    if two := _detector_and_density(name):
-        detector, density = (load_critic(one, device) for one in two)
-        if not isinstance(density, DensityCritic):
-            raise ValueError(f"{density.name} draws no density map, which {name!r} needs; name a density counter")
+    if len(parts := parts_of(name)) == 2:
+        detector, density = (load_critic(one, device) for one in parts)
+        assert isinstance(density, DensityCritic)
         return DynamicScaleCritic(detector, density)
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)

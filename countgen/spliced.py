@@ -140,8 +140,8 @@ def check_token(token: CountToken, backbone: Backbone) -> None:
     here = base_model(backbone)
     if token.base_model not in (backbone.name, here):
         raise TokenFileError(
-            f"{token.placeholder_token} was learned on {token.base_model!r} and means nothing to {here!r}; "
-            f"load that one, or learn a token with learn-token --backbone {backbone.name}"
+            f"{token.placeholder_token} was learned on {token.base_model!r} and means nothing to {here!r}; load what "
+            "it was learned on (PRESET:REPOSITORY is --backbone PRESET --repository REPOSITORY), or learn one here"
         )
     for key, encoder in encoders_of(backbone).items():
         encoder.check(token.placeholder_token, token.vectors, key, backbone)

@@ -36,7 +36,7 @@ from countgen.images import to_pil
 from countgen.spliced import encode_prompt
 from countgen.token_hub import from_pretrained
 
-backbone = backbones.load({load})
+backbone = backbones.load({load}
 token = from_pretrained({repository!r})
 with torch.no_grad():
     embeds = encode_prompt(backbone, {prompt!r}, token)
@@ -57,12 +57,13 @@ def model_card(token: CountToken, repository: str) -> str:
     """
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
     preset, colon, checkpoint = token.base_model.partition(":")
+    path = "" if "/" in checkpoint else "  # the path of that checkpoint"
     return _CARD.format(
         licence=token.licence.lower(),
         placeholder=token.placeholder_token,
         count=token.target_count,
         base=token.base_model,
-        load=f"{preset!r}, repository={checkpoint!r}" if colon else repr(preset),
+        load=f"{preset!r}, repository={checkpoint!r}){path}" if colon else f"{preset!r})",
         repository=repository,
         prompt=f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}",
         objects=", ".join(token.object_names),

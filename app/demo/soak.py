@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=positive, default=300)
     parser.add_argument("--cancels", type=positive, default=5, help="long jobs that are cancelled (%(default)s)")
     options = parser.parse_args(arguments)
+    if options.jobs <= SETTLED:
+        parser.error(f"--jobs must be above {SETTLED}, after which memory is measured; got {options.jobs}")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # Gradio's client, not its server, would report its use
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -58,7 +58,9 @@ def _started(workers: int, address: str | None) -> Any:
         # "local": None would be the cluster that the variable RAY_ADDRESS names.
         ray.init(address=address or "local", logging_level="ERROR", log_to_driver=False, **local)
     except (ConnectionError, ValueError) as error:
-        raise ValueError(f"no Ray cluster answers at {address!r}, write HOST:PORT: {error}") from error
+        if address is None:
+            raise
+        raise ValueError(f"the Ray cluster at {address!r} (HOST:PORT) cannot be used: {error}") from error
     return ray
 
 

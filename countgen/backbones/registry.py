@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 from collections.abc import Collection
 from dataclasses import fields, replace
@@ -14,7 +15,7 @@ import torch
 from countgen.backbones.base import MEMORY, Backbone
 from countgen.backbones.fit_check import check_weights, free_memory
 from countgen.backbones.preset import Preset
-from countgen.backbones.pretrained import check_scheduler, load_pipeline, load_tiny_vae
+from countgen.backbones.pretrained import SINGLE_FILE, check_scheduler, load_pipeline, load_tiny_vae
 
 _FOLDER = Path(__file__).parent
 
@@ -73,17 +74,30 @@ def configured(name: str, *, repository: str | None = None, **changes: Any) -> P
 def base_model(backbone: Backbone) -> str:
     """What a token is learned on: the backbone's name, and PRESET:REPOSITORY where another was loaded in its place.
 
-    A local folder or file goes by its own name, without the path to it.
+    A local folder or file goes by its name and the first digits of a SHA-256 of its weights, without the path to it.
     """
     known, repository = presets(), backbone.preset.repository
-    if backbone.name not in known or repository == known[backbone.name][1].repository:
+    own = known[backbone.name][1].repository if backbone.name in known else repository
+    path = Path(repository)
+    if repository == own or (path.exists() and path.resolve() == Path(own).resolve()):
         return backbone.name
-    return f"{backbone.name}:{public_name(repository)}"
+    digits = f"-{_digest(path)[:8]}" if path.exists() else ""
+    return f"{backbone.name}:{public_name(repository)}{digits}"
+
+
+def _digest(path: Path) -> str:
+    """Of the beginning and the size of every file of weights: all of it would take seconds."""
+    found = hashlib.sha256()
+    for file in sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]:
+        found.update(str(file.stat().st_size).encode())
+        with file.open("rb") as opened:
+            found.update(opened.read(2**20))
+    return found.hexdigest()
 
 
 def public_name(repository: str) -> str:
     """A repository's name without the user's folders."""
-    return Path(repository).name if Path(repository).exists() else repository
+    return Path(repository).resolve().name if Path(repository).exists() else repository
 
 
 def _check_name(what: str, name: str, known: Collection[str]) -> None:

@@ -5,9 +5,11 @@ import base64
 import itertools
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import torch
 from PIL import Image
@@ -16,16 +18,19 @@ import countgen
 from app.cli import build_parser, main
 from app.demo import _user_and_password, doors, stage
 from app.demo.curves import curve
-from app.demo.learn_tab import SETTINGS, prompt_for
+from app.demo.generate_tab import GenerateTab
+from app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
 from app.demo.limits import Limits, RefusedError, whole
 from app.demo.run_folders import RunFolders, picture_of
 from app.demo.session import Session
+from app.demo.shelf import Shelf, give_memory_back
+from app.demo.soak import resident_mib
 from app.demo.words import verdict
 from countgen.images import read_recipe
 from countgen.models import load_critic
 from countgen.prompts import Target
 from countgen.step import COST_WITH_GRADIENT
-from countgen.token import detecting, learn_token
+from countgen.token import learn_token
 
 LIMITS = Limits()
 
@@ -197,10 +202,28 @@ def test_learning_hears_stop_after_a_validation_and_a_step_at_the_latest(models:
 
 def test_critics_that_only_count_teach_without_the_semantic_term(models: countgen.Models) -> None:
     counting = replace(models, critics=(load_critic("miniature-yolo by miniature-density"),))
-    assert detecting(models) is models.critics[0]
-    assert detecting(counting) is None
     with pytest.raises(ValueError, match="--semantic-weight 0"):
         learn_token(counting, 3, ["apple"], SETTINGS)
+    session, shelf = Session(), Shelf({"miniature": counting})
+    with gr.Blocks():
+        state, tabs = gr.State(session), gr.Tabs()
+        tab = LearnTab(LIMITS, shelf, state, GenerateTab(LIMITS, shelf, state), tabs)
+    session.begin()
+    shown = tab.learn(["apple"], 3, 30, "miniature", session)
+    assert next(shown)[0] == stage.WAITING
+    assert "Picture of this step" in next(shown)[0]
+    session.stop()
+    list(shown)
+    assert list(session.tokens)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    kept = [torch.ones(4000) for _ in range(20_000)][::100]  # pieces in use lie between those that are freed
+    before = resident_mib()
+    give_memory_back()
+    assert resident_mib() < before - 100
+    assert len(kept) == 200
 
 
 @pytest.mark.parametrize(("count", "prompt"), [(1, "a photo of one apple"), (5, "a photo of five apples")])

@@ -1,5 +1,6 @@
 """Runs are real: the embedded models draw, few and small pictures."""
 
+import argparse
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from benchmarks.plan import Case, RunSettings, cases, left_out, methods, suite_d
 from benchmarks.progress import shown
 from benchmarks.records import read_run, table
 from benchmarks.reliability import settings
-from benchmarks.run import evaluate
+from benchmarks.run import add_arguments, evaluate, settings_from
 from benchmarks.suites import Prompt
 from benchmarks.worker import Outcome, Worker, failed
 from countgen import CountGenError, Models, Target
@@ -342,6 +343,17 @@ def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     list(shown(range(3), 3, 0, bool, stream=stream, every=0))
     assert len(stream.getvalue().splitlines()) == 3
+
+
+def test_the_parts_of_a_critic_are_no_judges() -> None:
+    pair = "miniature-yolo by miniature-density"
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    asked = ["--suite", "t2icountbench-miniature", "--out", "run", "--critic", pair]
+    assert settings_from(parser.parse_args(asked)).judges == ("miniature-fcos", "miniature-heatmap")
+    for name in ("miniature-density", pair):
+        with pytest.raises(ValueError, match="is critic and judge"):
+            settings_from(parser.parse_args([*asked, "--judge", name]))
 
 
 def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

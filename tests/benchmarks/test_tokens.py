@@ -70,6 +70,23 @@ def test_learn_measure_and_stamp_at_small_scale(models, tmp_path, monkeypatch):
         tokens.stamp([replace(r, token="other") for r in records], folder)
 
 
+def test_learned_methods_are_learned_only_where_they_are_missing(models, monkeypatch):
+    small = {"validation_pictures": 1, "objects_per_step": 1, "num_optimization_steps": 1, "teacher": None}
+    for name in ("DEFAULTS", "BY_DYNAMIC_SCALE"):
+        monkeypatch.setattr(tokens, name, replace(getattr(tokens, name), initial_step=0, **small))
+    methods = ["learn-token", "by dynamic scale"]
+    records = list(tokens.measure(models, [2], 1, methods, []))
+    assert [set(r.counted) for r in records] == [set(methods)] * 2
+
+    def refuse(*_):
+        raise AssertionError("learned anew")
+
+    monkeypatch.setattr(tokens, "learn_token", refuse)
+    assert list(tokens.measure(models, [2], 1, methods, records)) == []
+    with pytest.raises(AssertionError, match="learned anew"):
+        list(tokens.measure(models, [3], 1, methods, records))
+
+
 def test_judged_counts_as_the_judge_does(models):
     backbone = models.backbone
     with torch.no_grad():

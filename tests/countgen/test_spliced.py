@@ -1,14 +1,18 @@
 """A learned token in the text encoders, and the backbone afterwards."""
 
 import copy
+import re
+import shutil
 
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 import countgen
 from countgen import backbones, miniature
+from countgen.backbones.registry import base_model
 from countgen.errors import PromptError, TokenFileError
 from countgen.spliced import check_token, encode_prompt, encoders_of, spliced
 from countgen.token import learn_token
@@ -212,16 +216,20 @@ def test_a_token_of_another_backbone_is_refused_naming_both(models, pixart):
 
 
 def test_a_checkpoint_in_a_presets_place_takes_the_presets_tokens_and_keeps_its_own(models, tmp_path):
-    (tmp_path / "mine").symlink_to(miniature.FOLDER / "mini-sdxl-turbo")
-    mine = countgen.load("miniature", repository=str(tmp_path / "mine"))
+    own = miniature.FOLDER / "mini-sdxl-turbo"
+    first, other = (shutil.copytree(own, tmp_path / name / "pipeline") for name in ("first", "other"))
+    mine = countgen.load("miniature", repository=str(first))
     token = learn_token(mine, 7, ["apple"]).token
-    assert token.base_model == "miniature:mine"
+    assert re.fullmatch("miniature:pipeline-[0-9a-f]{8}", token.base_model)
     check_token(token, mine.backbone)
     check_token(token_of(models.backbone), mine.backbone)
-    with pytest.raises(TokenFileError, match=r"'miniature:mine'.*'miniature'"):
+    with pytest.raises(TokenFileError, match=r"'miniature:pipeline-.*'miniature'"):
         check_token(token, models.backbone)
-    with pytest.raises(TokenFileError, match=r"'miniature:other'.*'miniature:mine'"):
-        check_token(token_of(models.backbone, base_model="miniature:other"), mine.backbone)
+    weights = other / "text_encoder" / "model.safetensors"
+    save_file({name: tensor + 0.001 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    with pytest.raises(TokenFileError, match=r"'miniature:pipeline-.*'miniature:pipeline-"):
+        check_token(token, backbones.load("miniature", repository=str(other)))
+    assert base_model(backbones.load("miniature", repository=f"{own}/")) == "miniature"
 
 
 def test_vectors_of_other_dims_or_encoders_are_refused_naming_both(models, pixart):

@@ -59,7 +59,9 @@ def test_the_cards_example_draws_as_it_stands(models, tmp_path, monkeypatch, cou
 
 def test_the_cards_example_loads_the_checkpoint_it_was_learned_on(token):
     card = model_card(replace(token, base_model="sdxl-turbo:someone/apples"), "someone/count-7")
-    assert "backbones.load('sdxl-turbo', repository='someone/apples')" in card
+    assert "backbones.load('sdxl-turbo', repository='someone/apples')\n" in card
+    card = model_card(replace(token, base_model="sdxl-turbo:apples-1a2b3c4d"), "someone/count-7")
+    assert "backbones.load('sdxl-turbo', repository='apples-1a2b3c4d')  # the path of that checkpoint\n" in card
 
 
 def test_a_folder_holds_the_token_and_its_card(token, tmp_path):

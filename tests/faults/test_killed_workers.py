@@ -20,7 +20,6 @@ from benchmarks.run import evaluate
 from benchmarks.worker import Outcome
 
 pytest.importorskip("ray")
-from ray import cloudpickle
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves the pipes of its processes to the collector
@@ -97,24 +96,22 @@ def test_models_that_no_ray_worker_can_load_are_a_clear_error(monkeypatch: pytes
         next(ray_cluster.attempts(light_cases(1), LIGHT_SETTINGS, workers=2))  # type: ignore[arg-type]
 
 
-class Light:
-    """Says which cluster it is in."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def process(self) -> int:
-        return os.getpid()
-
-    def attempt(self, case: Any) -> tuple[str, str]:
-        import ray
-
-        return case.key, ray.get_runtime_context().gcs_address
-
-
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    class Light:
+        """Says which cluster it is in."""
+
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def process(self) -> int:
+            return os.getpid()
+
+        def attempt(self, case: Any) -> tuple[str, str]:
+            import ray
+
+            return case.key, ray.get_runtime_context().gcs_address
+
     monkeypatch.setattr(ray_cluster, "Worker", Light)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -122,17 +119,19 @@ def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: p
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")  # nothing listens there yet: a local cluster needs none
     alone = ray_cluster.attempts(light_cases(2), LIGHT_SETTINGS, workers=1)  # type: ignore[arg-type]
     assert port not in ports_of(alone)
-    with pytest.raises(ValueError, match="no Ray cluster answers at 'nowhere', write HOST:PORT"):
+    with pytest.raises(ValueError, match=r"the Ray cluster at 'nowhere' \(HOST:PORT\) cannot be used"):
         next(ray_cluster.attempts(light_cases(1), LIGHT_SETTINGS, workers=1, address="nowhere"))  # type: ignore[arg-type]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
     command += ["--num-cpus=1", "--include-dashboard=false", "--disable-usage-stats"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as cluster:
-        assert cluster.stdout is not None
-        next(line for line in cluster.stdout if "Ray runtime started" in line)
-        there = ray_cluster.attempts(light_cases(3), LIGHT_SETTINGS, workers=1, address=f"127.0.0.1:{port}")  # type: ignore[arg-type]
-        assert ports_of(there) == [port] * 3
-        cluster.terminate()
-        cluster.stdout.read()  # or it would wait for somebody to listen
+        try:
+            assert cluster.stdout is not None
+            next(line for line in cluster.stdout if "Ray runtime started" in line)
+            there = ray_cluster.attempts(light_cases(3), LIGHT_SETTINGS, workers=1, address=f"127.0.0.1:{port}")  # type: ignore[arg-type]
+            assert ports_of(there) == [port] * 3
+        finally:
+            cluster.terminate()
+            cluster.communicate()  # or it would wait for somebody to listen
 
 
 def ports_of(outcomes: Iterator[Any]) -> list[str]:

@@ -42,7 +42,8 @@ def export(generator: Generator, vae: nn.Module, folder: Path, *, one_step: bool
         components["scheduler"] = solver(generator)
     if denoiser == "unet":
         components["force_zeros_for_empty_prompt"] = False
-    for path in (folder / "vae").glob("*"):
+    vae_folder = folder / "vae"
+    for path in (vae_folder, *vae_folder.glob("*")):
         if path.is_symlink():  # as in the shipped PixArt folder: what it links to belongs to another pipeline
             path.unlink()
     type(pipeline)(**components).save_pretrained(folder, safe_serialization=True)

@@ -107,11 +107,11 @@ def _teacher_folder(family: Family, settings: StageSettings) -> Path:
 def _used(folder: Path) -> tuple[int, float]:
     """Batches and seconds of the runs before, as their log says."""
     log = folder / METRICS
-    lines = log.read_text().splitlines() if log.is_file() else []
-    for line in reversed(lines):
+    batches, seconds = 0, 0.0
+    for line in log.read_text().splitlines() if log.is_file() else []:
         with suppress(ValueError):  # half a line, of a run that was killed
-            return len(lines), float(json.loads(line)["seconds"])
-    return 0, 0.0
+            batches, seconds = batches + 1, float(json.loads(line)["seconds"])
+    return batches, seconds
 
 
 def _pairs(family: Family, settings: StageSettings) -> None:
@@ -130,8 +130,8 @@ def _pairs(family: Family, settings: StageSettings) -> None:
         return done >= wanted or spent or (settings.iterations is not None and batches >= settings.iterations)
 
     if finished():
-        what = f"{done} pairs, {batches} batches, {used:.0f} s"
-        print(f"{out} is finished: {what}; a larger --number, --iterations or --seconds goes on", flush=True)
+        what = f"{out} is finished: {done} pairs, {batches} batches, {used:.0f} s"
+        print(f"{what}; it goes on with larger bounds (--number, --iterations, --seconds)", flush=True)
         return
     generator, vae = read_generator(family, folder)
     place(generator.eval().requires_grad_(False), device)
