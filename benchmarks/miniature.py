@@ -113,7 +113,7 @@ def provenance(size: Size) -> str:
     weights = ", ".join(
         f"{path.rsplit('/', 1)[0]} {digest[:8]}"
         for path, digest in checksums.measured().items()
-        if path.endswith(".safetensors") and "text_encoder" not in path
+        if path.endswith(".safetensors") and "text_encoder" not in path and not path.startswith("tokens/")
     )
     options = f" --quick (a look: {size.scenes * 21} scenes)" if size == QUICK else ""
     return f"Measured by `python -m benchmarks.miniature{options}` with {libraries}.\nWeights (SHA-256): {weights}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -94,5 +95,6 @@ class Shelf:
 
 def give_memory_back() -> None:
     """Hand what Python and torch have freed back to the system, which glibc does not do with pieces between others."""
+    gc.collect()
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
