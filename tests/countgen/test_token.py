@@ -329,7 +329,7 @@ def test_a_detector_without_gradient_teaches_through_a_density_map(models):
     critic = DynamicScaleCritic(models.critics[0], counter)
     taught = replace(models, critics=(critic,))
     settings = replace(TOY, num_optimization_steps=1)
-    with pytest.raises(ValueError, match="give semantic="):
+    with pytest.raises(ValueError, match="set semantic_weight to 0"):
         learn_token(taught, 3, ("apple",), settings)
     learning = learn_token(taught, 3, ("apple",), settings, semantic=class_confidence(models.critics[0]))
     start = learning.token
