@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -95,9 +95,8 @@ class RunSettings:
                         f"no count token is shipped for {backbone}, so the method {method!r} can draw nothing with it; "
                         "leave one of the two out"
                     )
-        steering = {part for critic in self.critics for part in parts_of(critic)}
         for judge in self.judges:
-            if not steering.isdisjoint(parts_of(judge)):
+            if not steering(self.critics).isdisjoint(parts_of(judge)):
                 raise ValueError(f"{judge!r} is critic and judge; a judge must be a detector that nothing optimises")
         if self.max_evaluations is None and self.max_seconds is None:
             raise ValueError("give the budget of an image: max_evaluations, max_seconds or both")
@@ -110,6 +109,11 @@ class RunSettings:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}")
         shard_of(self.shard)
+
+
+def steering(critics: Sequence[str]) -> set[str]:
+    """The detectors that critics name: both of "miniature-yolo by miniature-density"; none of them may judge."""
+    return {part for name in critics for part in parts_of(name)}
 
 
 @dataclass(frozen=True)

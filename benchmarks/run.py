@@ -160,15 +160,13 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
     """
     import torch
 
-    from benchmarks.plan import RunSettings, code_version, suite_digest
+    from benchmarks.plan import RunSettings, code_version, steering, suite_digest
     from countgen import miniature
-    from countgen.models import parts_of
 
     embedded = all(backbone.startswith("miniature") for backbone in options.backbones)
     critics = tuple(options.critic or (miniature.CRITICS if embedded else ()))
-    steering = {part for name in critics for part in parts_of(name)}
     others = (miniature.JUDGE, *miniature.DETECTORS) if embedded else ()
-    judges = tuple(options.judge or dict.fromkeys(name for name in others if name not in steering))
+    judges = tuple(options.judge or dict.fromkeys(name for name in others if name not in steering(critics)))
     unlimited = options.max_evaluations is None and options.max_seconds is None
     return RunSettings(
         suite=options.suite,

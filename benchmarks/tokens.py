@@ -5,7 +5,7 @@ with the number word alone ("seven apples"), with tokens of the published recipe
 learns them by default, by a density map's gradient alone, and as they are shipped, and asks the judge, which taught
 none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the tables are printed
 from the records: `results/tokens.jsonl` by default, and `--records` names those of the methods that cost a learning a
-count, `results/published_tokens.jsonl`.
+count, `results/published_tokens.jsonl` and `results/learned_tokens.jsonl`.
 """
 
 from __future__ import annotations

@@ -138,12 +138,8 @@ def check_detector(name: str) -> None:
             f"{', '.join(critic_files.available())}"
         )
     registry.check(kind)
-    if density and _kind_of(density[0]) != _DENSITY:
+    if density and _kind_of(density[0]) != "density":
         raise ValueError(f"{density[0]} draws no density map, which {name!r} needs; name a density counter after 'by'")
-
-
-_DENSITY = "density"
-"""The kind of critic that draws density maps."""
 
 
 def parts_of(name: str) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def base_model(backbone: Backbone) -> str:
     known, repository = presets(), backbone.preset.repository
     own = known[backbone.name][1].repository if backbone.name in known else repository
     path = Path(repository)
-    if repository == own or (path.exists() and path.resolve() == Path(own).resolve()):
+    if path.resolve() == Path(own).resolve():  # a hub's OWNER/NAME compares like a path that is not there
         return backbone.name
     digits = f"-{_digest(path)[:8]}" if path.exists() else ""
     return f"{backbone.name}:{public_name(repository)}{digits}"

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,11 +58,10 @@ def light_cases(number: int) -> list[Any]:
     return [SimpleNamespace(key=str(k), backbone="none") for k in range(number)]
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_case_that_kills_every_worker_is_recorded_as_failed_and_the_others_are_drawn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Deadly:
+def light_worker(attempt: Callable[[Any], tuple[str, str]]) -> type:
+    """Made in a function, so that it is pickled by value: the workers cannot import this file."""
+
+    class Light:
         def __init__(self, *_: Any) -> None:
             pass
 
@@ -70,11 +69,21 @@ def test_a_case_that_kills_every_worker_is_recorded_as_failed_and_the_others_are
             return os.getpid()
 
         def attempt(self, case: Any) -> tuple[str, str]:
-            if case.key == "1":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return case.key, "drawn"
+            return attempt(case)
 
-    monkeypatch.setattr(ray_cluster, "Worker", Deadly)
+    return Light
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_case_that_kills_every_worker_is_recorded_as_failed_and_the_others_are_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def attempt(case: Any) -> tuple[str, str]:
+        if case.key == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return case.key, "drawn"
+
+    monkeypatch.setattr(ray_cluster, "Worker", light_worker(attempt))
     monkeypatch.setattr(ray_cluster, "failed", lambda case, _, error: (case.key, type(error).__name__))
     outcomes: list[Any] = list(ray_cluster.attempts(light_cases(8), LIGHT_SETTINGS, workers=2))  # type: ignore[arg-type]
     assert len(outcomes) == 8
@@ -98,21 +107,12 @@ def test_models_that_no_ray_worker_can_load_are_a_clear_error(monkeypatch: pytes
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Light:
-        """Says which cluster it is in."""
+    def attempt(case: Any) -> tuple[str, str]:
+        import ray
 
-        def __init__(self, *_: Any) -> None:
-            pass
+        return case.key, ray.get_runtime_context().gcs_address
 
-        def process(self) -> int:
-            return os.getpid()
-
-        def attempt(self, case: Any) -> tuple[str, str]:
-            import ray
-
-            return case.key, ray.get_runtime_context().gcs_address
-
-    monkeypatch.setattr(ray_cluster, "Worker", Light)
+    monkeypatch.setattr(ray_cluster, "Worker", light_worker(attempt))
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = str(one.getsockname()[1])
