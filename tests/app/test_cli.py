@@ -218,7 +218,9 @@ def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, 
     command = [sys.executable, "-m", "app.cli", *arguments]
     if ignored:  # as in a shell's background job
         command = ["sh", "-c", f"trap '' {ignored}; exec \"$@\"", "sh", *command]
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # or tests in the background would hand theirs on
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    signal.signal(signal.SIGINT, usual)
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # the terminal closes with a process that fails
