@@ -1,9 +1,9 @@
 """Learning a token, at toy length, on the embedded models."""
 
 import itertools
-import os
 import signal
-import warnings
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -111,19 +111,16 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(models, tmp_path)
 def test_a_killed_run_goes_on_where_it_was(models, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     endless = replace(TOY, num_optimization_steps=10**6, patience=10**6, validate_every=10**6)
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch's idle threads do not come along, nor are needed
-        child = os.fork()
-    if child == 0:
-        for step in learn_token(models, 3, OBJECTS, endless, checkpoint=path):
-            os.write(writing, bytes([step.index]))
-    seen = [os.read(reading, 1)[0] for _ in range(2)]
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(reading)
-    os.close(writing)
-    assert seen == [0, 1]
+    script = (
+        "import os, pathlib, signal, countgen\n"
+        "from countgen.token import LearnSettings, learn_token\n"
+        "models = countgen.load('miniature', device='cpu')\n"
+        f"for step in learn_token(models, 3, {OBJECTS}, {endless}, checkpoint=pathlib.Path({str(path)!r})):\n"
+        "    if step.index == 1:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     learning = learn_token(models, 3, OBJECTS, endless, checkpoint=path)
     assert next(iter(learning)).index >= 2
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".part")] == ["checkpoint.safetensors"]
