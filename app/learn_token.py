@@ -72,7 +72,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--loss",
         choices=LOSSES,
-        help="what is made small: l1, the miscount; d2d or margin, by how far it is missed (l1)",
+        help=(
+            "what is made small: l1, the miscount; d2d or margin, by how far it is missed; a DENSITY has a loss of its "
+            "own (l1)"
+        ),
     )
     for name, kind, metavar, said in SETTINGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=said)

@@ -1,10 +1,15 @@
-"""The miniature's two tokenizers, built from captions of its own world."""
+"""The miniature's two tokenizers, built from captions of its own world.
+
+`python -m countgen.miniature.tokenizers FOLDER` builds both, into `FOLDER/clip` and `FOLDER/t5`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +101,21 @@ def build_t5_tokenizer(folder: Path, texts: list[str]) -> None:
     spelled = dict.fromkeys([_WORD_START, *letters, *(_WORD_START + letter for letter in letters)])
     pieces += [(piece, _RARE) for piece in spelled if piece not in known]
     T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=MAX_LENGTH).save_pretrained(folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build both; usage errors exit with status 2 and one line."""
+    parser = argparse.ArgumentParser(prog="python -m countgen.miniature.tokenizers", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where to build them; files there are replaced")
+    folder = parser.parse_args(arguments).folder
+    texts = corpus()
+    try:
+        for name, build in (("clip", build_clip_tokenizer), ("t5", build_t5_tokenizer)):
+            build(folder / name, texts)
+            print(folder / name)
+    except OSError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

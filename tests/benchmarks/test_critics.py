@@ -1,6 +1,7 @@
 """The faithfulness report and the sweep, at toy size."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_a_look_reads_what_the_critic_counts() -> None:
 @pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap", "miniature-fcos"])
 def test_counts_at_every_threshold_are_those_of_a_critic_with_that_threshold(name: str) -> None:
     critic = miniature.load_detector(name)
-    images = torch.cat([scenes.images for scenes, _ in zip(known_scenes(1, "tuning"), range(24), strict=False)])
+    images = torch.cat([scenes.images for scenes in islice(known_scenes(1, "tuning"), 0, 64, 9)])  # of all conditions
     with torch.no_grad():
         found = by_threshold(critic, critic.propose(images, ["apple"]))
     for threshold, counts in zip(THRESHOLDS, found.unbind(1), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -157,6 +158,7 @@ def test_one_more_clear_object_raises_the_soft_count(trained_critic: Critic) -> 
     assert share >= 0.95, f"{share:.1%} of the pairs"
 
 
+@cache
 def _pairs(number: int) -> tuple[Tensor, Tensor]:
     """Pictures, and the same with one more apple pasted where there is room."""
     import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from countgen.miniature import tokenizers
+from countgen.miniature import FOLDER, tokenizers
 from countgen.miniature.world import (
     BACKGROUNDS,
     HELD_OUT_OBJECTS,
@@ -158,14 +159,19 @@ def test_bad_arguments_are_refused(sprites: Tensor) -> None:
         sample_scenes(1, np.random.default_rng(0), max_count=0)
 
 
-def test_tokenizers_know_every_word_of_the_world(tmp_path: Path) -> None:
+def test_tokenizers_are_built_as_shipped_and_know_every_word_of_the_world(tmp_path: Path) -> None:
     from transformers import CLIPTokenizer, T5Tokenizer
 
-    texts = tokenizers.corpus(200)
-    tokenizers.build_clip_tokenizer(tmp_path / "clip", texts)
-    tokenizers.build_t5_tokenizer(tmp_path / "t5", texts)
+    tokenizers.main([str(tmp_path)])
     prompt = "a photo of twelve butterflies and 3 cats"
     for tokenizer in (CLIPTokenizer.from_pretrained(tmp_path / "clip"), T5Tokenizer.from_pretrained(tmp_path / "t5")):
         ids = tokenizer(prompt).input_ids
         assert tokenizer.unk_token_id not in ids[:-1]
         assert tokenizer.decode(ids, skip_special_tokens=True).strip() == prompt
+    built, shipped = (
+        json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["merges"]
+        for folder in (tmp_path / "clip", FOLDER / "mini-sdxl-turbo" / "tokenizer")
+    )
+    assert built == shipped
+    of_t5 = FOLDER / "mini-pixart-dmd" / "tokenizer" / "tokenizer.json"
+    assert (tmp_path / "t5" / "tokenizer.json").read_bytes() == of_t5.read_bytes()
