@@ -1,7 +1,6 @@
 """Tests run offline, on one thread, and leave nothing in the user's folders."""
 
 import atexit
-import gc
 import os
 import shutil
 import tempfile
@@ -36,12 +35,6 @@ CHROMIUM_ARGUMENTS = (
     "--no-sandbox --headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-
-
-def pytest_collection_finish() -> None:
-    """Modules stay until the end: no collection of garbage need walk through them again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
