@@ -164,14 +164,18 @@ def cluster_bootstrap(
     tail = (1 - _checked(confidence)) / 2
     _, index = np.unique(labels, return_inverse=True)
     sums, sizes = np.bincount(index, weights=numbers), np.bincount(index)
-    # How often each cluster is drawn says all: the draws need no copy of the values. In blocks, because all of
-    # them at once would fill the memory where there are many clusters.
+    # How often each cluster is drawn says all: the draws need no copy of the values. Clusters of equal sum and size are
+    # counted together: of right or wrong images there are few kinds. In blocks, because all draws at once would fill
+    # the memory where there are many.
     number, generator = len(sizes), np.random.default_rng(seed)
-    block = max(1, 4_000_000 // number)
+    _, kinds, members = np.unique(np.stack([sums, sizes]), axis=1, return_index=True, return_counts=True)
+    order = np.argsort(kinds)
+    sums, sizes, shares = sums[kinds[order]], sizes[kinds[order]], members[order] / number
+    block = max(1, 4_000_000 // len(shares))
     means = []
     for start in range(0, num_resamples, block):
         draws = min(block, num_resamples - start)
-        times = generator.multinomial(number, np.full(number, 1 / number), size=draws)
+        times = generator.multinomial(number, shares, size=draws)
         means.append((times @ sums) / (times @ sizes))
     low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
     return float(low), float(high)
