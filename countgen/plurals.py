@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from critics.vocabulary import PLURAL_ONLY
+from critics.vocabulary import PLURAL_ONLY, english
 
 
 @cache
@@ -14,10 +14,7 @@ def plural(noun: str) -> str:
     >>> plural("strawberry"), plural("fish"), plural("teddy bear"), plural("scissors")
     ('strawberries', 'fish', 'teddy bears', 'scissors')
     """
-    # Imported here: inflect takes about a second to load, and `--help` never needs it.
-    import inflect
-
-    return noun if noun in PLURAL_ONLY else str(inflect.engine().plural_noun(noun))
+    return noun if noun in PLURAL_ONLY else str(english().plural_noun(noun))
 
 
 def counted(noun: str, count: int) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ PLURAL_ONLY = frozenset(
     "shears shorts sunglasses tights tongs trousers tweezers".split()
 )
 """Words whose plural form names one thing: they are their own singular."""
+
+_IMPORTING = threading.Lock()
 
 # What inflect gets wrong: Latin plurals it knows in the other direction only, plurals in -us and -is that it takes
 # for singulars, and singulars that it cuts.
@@ -69,11 +73,28 @@ SYNONYMS = (
 
 
 @cache
-def _engine() -> inflect.engine:
-    # Imported here: inflect takes about a second to load, and `--help` never needs it.
-    import inflect
-
+def english() -> inflect.engine:
+    """inflect's engine, loaded when it is first asked for: `--help` never needs it."""
+    with _unchecked():
+        import inflect
     return inflect.engine()
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    """Within, typeguard rewrites nothing that is imported; that is most of the time that inflect takes to load."""
+    try:
+        import typeguard
+    except ImportError:
+        yield
+        return
+    with _IMPORTING:
+        checked = typeguard.typechecked
+        typeguard.typechecked = lambda function: function  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            typeguard.typechecked = checked
 
 
 @cache
@@ -82,7 +103,7 @@ def _singular_word(word: str) -> str:
         return word
     if word in _SINGULARS:
         return _SINGULARS[word]
-    engine = _engine()
+    engine = english()
     candidate = engine.singular_noun(word)
     # singular_noun cuts the s of "bus", "lens" and "cactus" as well. But the plural of a word that already
     # is a plural comes out as a blind "-ss" ("cupss"), and that of a true singular does not ("buses").
@@ -109,7 +130,7 @@ def singular(noun: str) -> str:
 
 def can_be_plural(word: str) -> bool:
     """Whether one word may stand after a number above one: "cups", "mice", and also "sheep" and "scissors"."""
-    return _singular_word(word) != word or word in PLURAL_ONLY or bool(_engine().singular_noun(word) == word)
+    return _singular_word(word) != word or word in PLURAL_ONLY or bool(english().singular_noun(word) == word)
 
 
 def spellings(names: Sequence[str]) -> dict[str, str]:

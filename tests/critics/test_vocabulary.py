@@ -1,7 +1,6 @@
-import inflect
 import pytest
 
-from critics.vocabulary import can_be_plural, resolve, singular
+from critics.vocabulary import can_be_plural, english, resolve, singular
 
 SINGULARS = {
     "apples": "apple",
@@ -64,6 +63,16 @@ def test_singular_leaves_a_singular_alone(noun: str) -> None:
     assert singular(noun) == noun
 
 
+def test_inflect_loads_without_being_rewritten_and_everything_else_is_checked_as_before() -> None:
+    import typeguard
+
+    english()
+    import inflect
+
+    assert inflect.typechecked is not typeguard.typechecked
+    assert typeguard.typechecked.__module__.startswith("typeguard")
+
+
 def test_singular_of_nothing_is_nothing() -> None:
     assert singular("  ") == ""
 
@@ -71,7 +80,7 @@ def test_singular_of_nothing_is_nothing() -> None:
 @pytest.mark.parametrize("name", COCO)
 def test_every_coco_class_is_found_by_its_name_and_its_plural(name: str) -> None:
     assert resolve(name.upper(), COCO, "critic") == COCO.index(name)
-    assert resolve(inflect.engine().plural(name), COCO, "critic") == COCO.index(name)
+    assert resolve(english().plural(name), COCO, "critic") == COCO.index(name)
 
 
 def test_a_plural_class_is_found_by_its_singular() -> None:
