@@ -20,8 +20,6 @@ PLURAL_ONLY = frozenset(
 )
 """Words whose plural form names one thing: they are their own singular."""
 
-_IMPORTING = threading.Lock()
-
 # What inflect gets wrong: Latin plurals it knows in the other direction only, plurals in -us and -is that it takes
 # for singulars, and singulars that it cuts.
 _SINGULARS = {
@@ -70,6 +68,9 @@ SYNONYMS = (
     ("tv", "television", "tv monitor", "tvmonitor"),
 )
 """Words for the same thing as far as the classes of COCO and of the miniature go, in the singular."""
+
+
+_IMPORTING = threading.Lock()
 
 
 @cache

@@ -207,7 +207,9 @@ def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     assert len(os.listdir(tmp_path)) == 2
 
 
-@pytest.mark.parametrize(("sent", "columns", "ignored"), [(signal.SIGINT, 120, ""), (signal.SIGTERM, 40, "INT")])
+@pytest.mark.parametrize(
+    ("sent", "columns", "ignored"), [(signal.SIGINT, 120, ""), (signal.SIGTERM, 40, ""), (signal.SIGTERM, 80, "INT")]
+)
 def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, ignored: str, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()  # a terminal, so that the progress line tells when the work has begun
     termios.tcsetwinsize(ours, (24, columns))

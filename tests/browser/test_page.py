@@ -176,7 +176,7 @@ def test_nothing_keeps_people_out_in_any_state_light_or_dark(open_page, screensh
     page.emulate_media(reduced_motion="reduce")  # colours are looked at, not their way from light to dark
     found = []
     for state in states(page):
-        page.wait_for_timeout(400)  # what is dimmed while it loads comes to rest
+        page.wait_for_timeout(700)  # what is dimmed while it loads comes to rest
         for mode in ("light", "dark"):
             page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", mode == "dark")
             found += [(state, mode, *one) for one in serious(accessibility(page))]
