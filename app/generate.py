@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--method {options.method} needs a --token; `countgen tokens` lists what is there")
     token = None
     if options.token is not None:
-        from countgen.token_library import find_token
+        from countgen.tokens.library import find_token
 
         token = find_token(options.token, options.backbone)
     device = available_device(options.device)

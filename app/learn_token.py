@@ -15,7 +15,7 @@ from app.loading import available_device, hide_loading_bars
 from app.terminal import fitted
 
 if TYPE_CHECKING:
-    from countgen.token import Learning
+    from countgen.tokens.trainer import Learning
 
 LOSSES = ("l1", "d2d", "margin")
 """Of `critics.losses`, which a parser cannot ask: torch takes seconds to load."""
@@ -91,11 +91,11 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
     """
     from countgen.images import check_writable
-    from countgen.number_words import number_word
-    from countgen.spliced import length_of
-    from countgen.token import Learning, LearnSettings
-    from countgen.token_file import SUFFIX, save_token
-    from countgen.token_trial import try_token
+    from countgen.prompts.number_words import number_word
+    from countgen.tokens.file import SUFFIX, save_token
+    from countgen.tokens.textual_inversion import length_of
+    from countgen.tokens.trainer import Learning, LearnSettings
+    from countgen.tokens.trial import try_token
 
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
     if out.suffix != SUFFIX:
@@ -155,7 +155,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _is_of(learning: Learning, out: Path) -> bool:
     """Whether a file is what this learning left when it was interrupted, and not somebody's finished token."""
-    from countgen.token_file import load_token
+    from countgen.tokens.file import load_token
 
     there, ours = load_token(out), learning.token
     facts = ("target_count", "base_model", "object_names", "critic", "config_hash", "accuracy")

@@ -15,7 +15,7 @@ from app.terminal import fitted
 if TYPE_CHECKING:
     from PIL import Image
 
-    from countgen.token_file import CountToken
+    from countgen.tokens.file import CountToken
 
 
 def add_parser(commands: Any) -> None:
@@ -78,8 +78,8 @@ def run(options: argparse.Namespace) -> int:
 def _token(given: str | None, recipe: dict[str, Any]) -> CountToken | None:
     """The token given, or the shipped one that the recipe names."""
     from countgen.errors import RecipeError
-    from countgen.placeholders import PLACEHOLDER
-    from countgen.token_library import find_token
+    from countgen.prompts.placeholders import PLACEHOLDER
+    from countgen.tokens.library import find_token
 
     named = recipe.get("token")
     if given is None and named is None:

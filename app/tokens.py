@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from benchmarks.tokens import RECORDS, plain_accuracy, read
     from countgen.backbones.registry import find
-    from countgen.token_library import available_tokens
+    from countgen.tokens.library import available_tokens
 
     find(options.backbone)
     tokens = available_tokens(options.backbone)

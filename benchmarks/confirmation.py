@@ -15,15 +15,15 @@ from itertools import count
 
 import numpy as np
 import torch
+from countgen.noise import NoiseSettings, refine
+from countgen.search import SEED_STRIDE
+from countgen.step import Budget
+from countgen.verdict import CONFIRMING, PLAIN, look
 from torch import Tensor
 
 import countgen
 from benchmarks.cases import Case, one_kind
 from benchmarks.statistics import rate
-from countgen.noise import NoiseSettings, refine
-from countgen.search import SEED_STRIDE
-from countgen.step import Budget
-from countgen.verdict import CONFIRMING, PLAIN, look
 from critics.soft_indicator import margin
 
 MARGINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)

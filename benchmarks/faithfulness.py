@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from countgen.noise import NoiseSettings, refine
+from countgen.step import Budget
 
 import countgen
 from benchmarks.cases import Case, one_kind
 from benchmarks.statistics import cluster_bootstrap, rate
-from countgen.noise import NoiseSettings, refine
-from countgen.step import Budget
 from critics.losses import LOSSES
 
 

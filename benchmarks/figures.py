@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from countgen.noise import NoiseSettings, refine
+from countgen.step import Budget, Step
 from torch import Tensor
 
 import countgen
 from benchmarks.plots import COLOURS, STYLE, save
-from countgen.noise import NoiseSettings, refine
-from countgen.step import Budget, Step
 from critics.base import Candidates, Critic
 from critics.losses import LOSSES
 from critics.soft_indicator import soft_indicator

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from critics.requests import to_batch
 from PIL.ImageOps import exif_transpose
 
 from benchmarks.as_module import run_module
@@ -34,7 +35,6 @@ from countgen import miniature
 from countgen.models import check_detector, load_critic
 from countgen.prompts import Target
 from critics import Critic
-from critics.requests import to_batch
 
 
 class GivenPictures(RunSettings):

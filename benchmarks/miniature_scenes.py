@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from countgen.miniature.train.detector_accuracy import Counter, detector_counter
+from countgen.miniature.train.generator import decode, encode_images
 from torch import Tensor
 
 from benchmarks.cases import SEEDS
 from benchmarks.critic_readings import has_candidates
 from benchmarks.miniature_samples import share
 from benchmarks.statistics import rate
-from countgen.miniature.train.detector_accuracy import Counter, detector_counter
-from countgen.miniature.train.generator import decode, encode_images
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES, Scene, load_sprites, render
 from critics import Critic
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from countgen.noise import NoiseSettings, refine
+from countgen.step import COST_WITH_GRADIENT, Budget, Step
 
 import countgen
 from benchmarks.cases import Case, one_kind
 from benchmarks.statistics import holm, mcnemar_exact, wilson_interval
 from countgen.errors import NonFiniteLossError
-from countgen.noise import NoiseSettings, refine
-from countgen.step import COST_WITH_GRADIENT, Budget, Step
 
 RATES: dict[tuple[str, str], tuple[float, ...]] = {
     ("latents", "adam"): (0.04, 0.08, 0.16),

@@ -9,6 +9,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from countgen.step import Budget
+from countgen.token_file import SUFFIX
+from countgen.token_library import FOLDER as TOKENS
+from countgen.token_library import available_tokens
+
 import countgen
 from benchmarks.refinements import REFINEMENTS
 from benchmarks.suites import Prompt, load
@@ -16,10 +21,6 @@ from countgen.backbones.registry import find
 from countgen.methods import METHODS, NEEDS_TOKEN
 from countgen.miniature import FOLDER as MINIATURE
 from countgen.models import check_detector, parts_of
-from countgen.step import Budget
-from countgen.token_file import SUFFIX
-from countgen.token_library import FOLDER as TOKENS
-from countgen.token_library import available_tokens
 
 MAX_THREADS = 1024
 """Of a process; far more, and the libraries fail to start them."""

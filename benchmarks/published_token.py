@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 
 import torch
+from countgen.number_words import number_word
+from countgen.plurals import counted
+from countgen.spliced import encoders_of, spliced
+from countgen.token import class_confidence
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.models import Models, load_critic
-from countgen.number_words import number_word
-from countgen.plurals import counted
 from countgen.prompts import Target
-from countgen.spliced import encoders_of, spliced
-from countgen.token import class_confidence
 from critics.detectors.density import DensityCritic
 from critics.dynamic_scale import DynamicScaleCritic
 from critics.losses import LOSSES

@@ -13,9 +13,10 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from countgen.plurals import counted
+
 from benchmarks.suites import Prompt
 from benchmarks.suites.words import number_word
-from countgen.plurals import counted
 
 _PLACES = (
     *("in the center", "at the top left", "at the bottom right", "at the top right", "at the bottom left"),

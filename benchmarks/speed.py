@@ -17,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from countgen.captured import CapturedFunction
+from countgen.iteration import Iteration, Question, captured_iteration, eager_iteration
+from countgen.noise import OPTIMIZERS, NoiseSettings, clip, latent_prior, refine
+from countgen.step import Budget
+from countgen.verdict import CONFIRMING, PLAIN
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -25,12 +30,7 @@ from benchmarks.speed_models import SIZES, TIMED, BuiltModel, build, build_criti
 from benchmarks.speed_reno import plain_again, reno_step
 from benchmarks.speed_table import Bench, Prepared, Row
 from countgen.backbones import PromptEmbeds
-from countgen.captured import CapturedFunction
-from countgen.iteration import Iteration, Question, captured_iteration, eager_iteration
-from countgen.noise import OPTIMIZERS, NoiseSettings, clip, latent_prior, refine
 from countgen.prompts import Target
-from countgen.step import Budget
-from countgen.verdict import CONFIRMING, PLAIN
 from critics.base import Critic
 
 TARGETS = (Target("apple", 5),)

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from countgen.backbones.footprint import Footprint, footprint, kept_by
+from countgen.iteration import Iteration, Question, eager_iteration
+from countgen.verdict import CONFIRMING, PLAIN
 
 from benchmarks.speed_clock import GIB, forget, measure
 from benchmarks.speed_models import MODELS, SIZES, BuiltModel, build, build_critic, device_of, models_of
 from countgen.backbones import presets
-from countgen.backbones.footprint import Footprint, footprint, kept_by
-from countgen.iteration import Iteration, Question, eager_iteration
 from countgen.prompts import Target
-from countgen.verdict import CONFIRMING, PLAIN
 
 HEADER = (
     "| model | pixels | steps | decoder | weights | text encoders | kept, fast | kept, low | drawing one | "

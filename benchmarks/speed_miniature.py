@@ -9,17 +9,17 @@ from time import perf_counter, process_time
 from typing import Any
 
 import torch
+from countgen.iteration import Question, eager_iteration
+from countgen.noise import NoiseSettings, refine
+from countgen.step import Budget, Step
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import countgen
 from benchmarks.speed_bare import bare_loop
 from benchmarks.speed_table import Bench, Row
-from countgen.iteration import Question, eager_iteration
 from countgen.models import Models
-from countgen.noise import NoiseSettings, refine
 from countgen.prompts import Target
-from countgen.step import Budget, Step
 
 PROMPT = "a photo of apples"
 TARGETS = (Target("apple", 100),)

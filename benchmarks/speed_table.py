@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from countgen.captured import root_cause
 
 from benchmarks.speed_clock import GIB, Measured, forget, measure
 from benchmarks.speed_models import BuiltModel
-from countgen.captured import root_cause
 from countgen.errors import CountGenError
 
 Prepared = tuple[Callable[[], object], str]

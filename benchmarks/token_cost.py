@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from countgen.number_words import number_word
+from countgen.plurals import counted
+from countgen.token import learn_token
+from countgen.token_library import find_token
 
 import countgen
 from benchmarks.statistics import duel, rate
 from benchmarks.tokens import LEARNED, SETTINGS, UNSEEN, span
-from countgen.number_words import number_word
-from countgen.plurals import counted
 from countgen.prompts import Target
-from countgen.token import learn_token
-from countgen.token_library import find_token
 
 METHODS = ("plain", "token", "noise", "auto", "token+noise")
 FIRST_SEED = 790_000

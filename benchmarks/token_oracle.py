@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from countgen.number_words import number_word
+from countgen.placeholders import placeholder_of
+from countgen.plurals import counted
+from countgen.spliced import encoders_of, spliced
+from countgen.verdict import PLAIN, examine
 from torch import Tensor
 
 import countgen
 from benchmarks.statistics import rate
 from benchmarks.tokens import LEARNED
 from countgen.backbones import PromptEmbeds
-from countgen.number_words import number_word
-from countgen.placeholders import placeholder_of
-from countgen.plurals import counted
 from countgen.prompts import Target
-from countgen.spliced import encoders_of, spliced
-from countgen.verdict import PLAIN, examine
 from critics.losses import LOSSES
 
 ALONE = ("apple", "cat", "car", "flower")

@@ -20,6 +20,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from countgen.number_words import number_word
+from countgen.plurals import counted
+from countgen.spliced import encode_prompt
+from countgen.token import LearnSettings, learn_token
+from countgen.token_file import save_token
+from countgen.token_library import FOLDER, available_tokens
 
 import countgen
 from benchmarks import published_token
@@ -27,13 +33,7 @@ from benchmarks.statistics import duel, rate
 from countgen.backbones import PromptEmbeds
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 from countgen.models import load_critic
-from countgen.number_words import number_word
-from countgen.plurals import counted
 from countgen.prompts import Target
-from countgen.spliced import encode_prompt
-from countgen.token import LearnSettings, learn_token
-from countgen.token_file import save_token
-from countgen.token_library import FOLDER, available_tokens
 from critics import Critic
 
 RECORDS = Path(__file__).parent / "results" / "tokens.jsonl"

@@ -15,14 +15,14 @@ from functools import partial
 from typing import Any
 
 import torch
-
-import countgen
-from benchmarks.cases import Case, one_kind
-from benchmarks.statistics import rate
 from countgen.auto import AutoSettings, search_and_refine
 from countgen.noise import NoiseSettings, optimize_noise
 from countgen.search import SearchSettings, search_seeds
 from countgen.step import Budget, Step
+
+import countgen
+from benchmarks.cases import Case, one_kind
+from benchmarks.statistics import rate
 from critics import Critic
 
 Optimiser = Callable[..., object]

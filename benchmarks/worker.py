@@ -10,6 +10,8 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from countgen.step import Step
+from countgen.token_library import find_token
 from PIL.Image import Image
 
 import countgen
@@ -21,8 +23,6 @@ from benchmarks.refinements import REFINEMENTS
 from countgen.images import to_pil
 from countgen.methods import NEEDS_TOKEN
 from countgen.models import Models, load_critic
-from countgen.step import Step
-from countgen.token_library import find_token
 
 IMAGES = "images"
 WARM_UP_EVALUATIONS = 30

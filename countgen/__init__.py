@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from countgen.errors import CountGenError
     from countgen.methods import METHODS
+    from countgen.methods.step import Budget, Step
     from countgen.models import Models, load
     from countgen.prompts import Target, parse
     from countgen.run import Result, Run, generate
-    from countgen.step import Budget, Step
-    from countgen.token_file import CountToken, load_token, save_token
-    from countgen.token_library import available_tokens, find_token
+    from countgen.tokens.file import CountToken, load_token, save_token
+    from countgen.tokens.library import available_tokens, find_token
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,9 +41,8 @@ _HOMES = {
     "run": ("Result", "Run", "generate"),
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),
-    "step": ("Budget", "Step"),
-    "token_file": ("CountToken", "load_token", "save_token"),
-    "token_library": ("available_tokens", "find_token"),
+    "methods.step": ("Budget", "Step"),
+    "tokens": ("CountToken", "available_tokens", "find_token", "load_token", "save_token"),
 }
 
 

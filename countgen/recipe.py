@@ -20,11 +20,11 @@ from countgen.backbones import Backbone
 from countgen.backbones.base import MEMORY
 from countgen.backbones.registry import configured, find, presets, public_name
 from countgen.errors import RecipeError
+from countgen.methods.step import Step
 from countgen.models import Models
 from countgen.prompts import Target
-from countgen.spliced import encode_prompt
-from countgen.step import Step
-from countgen.token_file import CountToken
+from countgen.tokens.file import CountToken
+from countgen.tokens.textual_inversion import encode_prompt
 
 SCHEMA = 2
 """Of what `write` writes; `redraw` reads 1 as well, which knew nothing of repositories, memory and versions."""

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from countgen import recipe
-from countgen.auto import AutoSettings, search_and_refine
 from countgen.errors import StoppedError
 from countgen.methods import METHODS, NEEDS_TOKEN
+from countgen.methods.auto import AutoSettings, search_and_refine
+from countgen.methods.refinement import NoiseSettings, optimize_noise
+from countgen.methods.search import SearchSettings, confirmed, draw, search_seeds
+from countgen.methods.step import Budget, Step
 from countgen.models import Models
-from countgen.noise import NoiseSettings, optimize_noise
-from countgen.placeholders import PLACEHOLDER, with_placeholder
-from countgen.prompt_length import check_is_read
 from countgen.prompts import Target, check_prompt, parse
-from countgen.search import SearchSettings, confirmed, draw, search_seeds
-from countgen.spliced import check_token, encode_prompt
-from countgen.step import Budget, Step
-from countgen.token_file import CountToken
+from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
+from countgen.prompts.truncation import check_is_read
+from countgen.tokens.file import CountToken
+from countgen.tokens.textual_inversion import check_token, encode_prompt
 
 UNTIL = ("critic", "judge")
 DEFAULT_MAX_EVALUATIONS = 400

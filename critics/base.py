@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from critics.requests import check_names, check_question, checked_pictures, to_batch
+from critics.nms import unsuppressed
 from critics.soft_indicator import hard_count, margin, soft_count
-from critics.suppression import unsuppressed
+from critics.validation import check_names, check_question, checked_pictures, to_batch
 from critics.vocabulary import resolve
 
 if TYPE_CHECKING:

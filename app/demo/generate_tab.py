@@ -17,8 +17,8 @@ from app.demo.shelf import Shelf
 from app.demo.words import asked, chips, sentence
 from countgen.errors import PromptError
 from countgen.prompts import Target
-from countgen.token_file import CountToken
-from countgen.token_library import available_tokens
+from countgen.tokens.file import CountToken
+from countgen.tokens.library import available_tokens
 
 EXAMPLES = ("seven apples", "nine butterflies in the snow", "five cats and three dogs", "ten strawberries on a table")
 AT_ONCE = {"concurrency_limit": None}

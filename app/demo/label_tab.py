@@ -16,7 +16,7 @@ from app.demo.words import hint, table
 from benchmarks.comparison import agreement
 from benchmarks.labels import MAX_COUNT, Question, questions, read_labels, save_label, unlabelled
 from benchmarks.metrics import with_labels
-from countgen.plurals import plural
+from countgen.prompts.plurals import plural
 
 PICTURE_SIDE = 640
 EMPTY = hint("Choose a run and give a name: you see its pictures in shuffled order and type how many you count.")

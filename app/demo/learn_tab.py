@@ -21,11 +21,11 @@ from app.demo.shelf import Shelf
 from app.demo.words import hint
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import Models
-from countgen.number_words import number_word
-from countgen.plurals import counted
 from countgen.prompts import Target
-from countgen.token import LearnSettings, detecting, learn_token
-from countgen.token_file import CountToken, decoded
+from countgen.prompts.number_words import number_word
+from countgen.prompts.plurals import counted
+from countgen.tokens.file import CountToken, decoded
+from countgen.tokens.trainer import LearnSettings, detecting, learn_token
 
 SETTINGS = LearnSettings(
     teacher=None,

@@ -12,8 +12,8 @@ from torch import Tensor
 from app.demo.curves import curve
 from app.demo.stage import Boxes, jpeg_uri, overlay
 from app.demo.words import fact, hint
-from countgen.step import Step
-from countgen.token_file import CountToken, encoded
+from countgen.methods.step import Step
+from countgen.tokens.file import CountToken, encoded
 
 EMPTY = (
     "<section class='stage empty'><div class='canvas'><p>The token's pictures appear here.</p></div>"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchmarks.labels import Question
-    from countgen.token_file import CountToken
+    from countgen.tokens.file import CountToken
 
 
 @dataclass(frozen=True)

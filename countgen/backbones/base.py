@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from countgen.backbones.cuda_graphs import Captures
+from countgen.backbones.gradient_scaling import GradientScale
 from countgen.backbones.preset import Preset
 from countgen.backbones.prompt_embeds import PromptEmbeds
-from countgen.captured import Captures
-from countgen.half_precision import GradientScale
 
 MEMORY = ("fast", "low")
 DETERMINISTIC = {

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from countgen.backbones.base import MEMORY, Backbone
-from countgen.backbones.fit_check import check_weights, free_memory
+from countgen.backbones.loading import SINGLE_FILE, check_scheduler, load_pipeline, load_tiny_vae
+from countgen.backbones.memory_check import check_weights, free_memory
 from countgen.backbones.preset import Preset
-from countgen.backbones.pretrained import SINGLE_FILE, check_scheduler, load_pipeline, load_tiny_vae
 
 _FOLDER = Path(__file__).parent
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from critics.base import Critic, Proposals, scale_boxes
-from critics.hourglass import STRIDE, HourGlass, convolution, seen_size
+from critics.networks.hourglass import STRIDE, HourGlass, convolution, seen_size
 from critics.weights import restore
 
 WIDTHS = (24, 48, 72, 80)

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from critics import pretrained
-from critics.clip_count_network import DENSITY_PER_OBJECT, DENSITY_SIZE, ClipCount, own_tensors
 from critics.detectors.density import DensityCritic
-from critics.requests import to_batch
+from critics.networks.clip_count import DENSITY_PER_OBJECT, DENSITY_SIZE, ClipCount, own_tensors
+from critics.validation import to_batch
 from critics.vocabulary import singular
 from critics.weights import recorded_as
 

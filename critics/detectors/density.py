@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from critics.base import Assessment, Critic, columns
-from critics.density import DensityCounter, build
-from critics.hourglass import seen_size
 from critics.losses import CountLoss, density
-from critics.requests import check_names, check_question, checked_pictures, to_batch
+from critics.networks.density import DensityCounter, build
+from critics.networks.hourglass import seen_size
+from critics.validation import check_names, check_question, checked_pictures, to_batch
 from critics.weights import restore
 
 

@@ -11,7 +11,7 @@ import pytest
 from app.cli import build_parser, main
 from app.completion import SHELLS
 from app.learn_token import LOSSES, SETTINGS
-from countgen.token_settings import LearnSettings
+from countgen.tokens.settings import LearnSettings
 from critics import losses
 
 SILENT = {"completion", "demo"}

@@ -27,10 +27,10 @@ from app.demo.shelf import Shelf, give_memory_back
 from app.demo.soak import resident_mib
 from app.demo.words import verdict
 from countgen.images import read_recipe
+from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.models import load_critic
 from countgen.prompts import Target
-from countgen.step import COST_WITH_GRADIENT
-from countgen.token import learn_token
+from countgen.tokens.trainer import learn_token
 
 LIMITS = Limits()
 

@@ -13,8 +13,8 @@ from countgen import miniature
 from countgen.errors import RecipeError
 from countgen.images import read_png, read_recipe, save_png
 from countgen.recipe import load_backbone, plain
-from countgen.spliced import encoders_of
-from countgen.token_file import CountToken, save_token
+from countgen.tokens.file import CountToken, save_token
+from countgen.tokens.textual_inversion import encoders_of
 
 Written = dict[str, Path]
 

@@ -8,20 +8,20 @@ import torch
 import countgen
 from app.cli import main
 from app.exit_codes import BAD_INPUT, INTERRUPTED, NOT_REACHED, OK
-from countgen.number_words import number_word
-from countgen.spliced import encoders_of
-from countgen.token_file import load_token
-from countgen.token_library import FOLDER, available_tokens
+from countgen.prompts.number_words import number_word
+from countgen.tokens.file import load_token
+from countgen.tokens.library import FOLDER, available_tokens
+from countgen.tokens.textual_inversion import encoders_of
 
 TOY = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1"]
 
 
 @pytest.fixture(autouse=True)
 def few_validation_pictures(monkeypatch):
-    from countgen import token, token_trial
+    from countgen.tokens import trainer, trial
 
-    monkeypatch.setattr(token.LearnSettings, "__init__", _with_few(token.LearnSettings.__init__))
-    monkeypatch.setattr(token_trial.try_token.__wrapped__, "__defaults__", (2,))  # behind no_grad
+    monkeypatch.setattr(trainer.LearnSettings, "__init__", _with_few(trainer.LearnSettings.__init__))
+    monkeypatch.setattr(trial.try_token.__wrapped__, "__defaults__", (2,))  # behind no_grad
 
 
 def _with_few(init):
@@ -90,7 +90,7 @@ def test_a_checkpoint_does_not_give_a_finished_token_away(tmp_path, capsys, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("countgen.token.Learning._backward", interrupted)
+        patched.setattr("countgen.tokens.trainer.Learning._backward", interrupted)
         assert main(command) == INTERRUPTED
     checkpoint = out.with_suffix(".checkpoint.safetensors")
     left = checkpoint.read_bytes()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from countgen.number_words import value_of
 
 from benchmarks.refinements import REFINEMENTS, grid, multiplicative, position, refine
 from benchmarks.suites import Prompt, load
 from benchmarks.suites.words import number_word
-from countgen.number_words import value_of
 from countgen.prompts import Target
 
 

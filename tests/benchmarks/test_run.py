@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from critics.density import build
 
 from app.cli import main
 from benchmarks import run as command
@@ -25,7 +26,6 @@ from benchmarks.worker import Outcome, Worker, failed
 from countgen import CountGenError, Models, Target
 from countgen.images import read_recipe
 from countgen.miniature import FOLDER
-from critics.density import build
 from critics.detectors.density import DensityCritic
 
 

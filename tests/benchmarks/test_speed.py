@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from countgen.backbones.footprint import footprint
 
 import countgen
 from benchmarks import parametrisations, speed, speed_memory
@@ -12,7 +13,6 @@ from benchmarks.speed_miniature import PROMPT, TARGETS, compare, operations, pro
 from benchmarks.speed_models import MODELS, TIMED, build
 from benchmarks.speed_table import Bench
 from countgen.backbones import presets
-from countgen.backbones.footprint import footprint
 
 CPU: dict[Any, list[str]] = {speed: ["--device", "cpu"], speed_memory: ["--device", "cpu"], parametrisations: []}
 

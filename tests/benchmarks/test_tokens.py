@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from countgen.token_library import FOLDER, available_tokens, find_token
 
 from benchmarks import published_token, token_cost, token_oracle, tokens
 from benchmarks.tokens import Record
 from countgen.prompts import Target
-from countgen.token_library import FOLDER, available_tokens, find_token
 
 
 def record(seed: int, count: int = 7, group: str = "learned", **counted: int) -> Record:

@@ -13,7 +13,7 @@ import countgen
 from app.demo.audit import accessibility, serious, states
 from app.demo.run_folders import STUDY
 from countgen.images import read_recipe
-from countgen.token_file import decoded
+from countgen.tokens.file import decoded
 from tests.browser.conftest import LIMITS, served
 
 pytestmark = [

@@ -19,8 +19,8 @@ def centernet() -> Critic:
 
 
 def density() -> Critic:
-    from critics.density import build
     from critics.detectors.density import DensityCritic
+    from critics.networks.density import build
 
     torch.manual_seed(0)
     counter = build(len(CLASSES))
@@ -33,8 +33,8 @@ def density() -> Critic:
 def clip_count() -> Critic:
     from transformers import AutoTokenizer
 
-    from critics.clip_count_network import ClipCount
     from critics.detectors.clip_count import ClipCountCritic
+    from critics.networks.clip_count import ClipCount
 
     tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
     network = ClipCount(clip_count_checkpoint(len(tokenizer)))

@@ -11,9 +11,9 @@ import countgen
 from countgen import recipe as recipes
 from countgen.errors import CountGenError, PromptError, RecipeError
 from countgen.methods import NEEDS_TOKEN
-from countgen.noise import NoiseSettings
-from countgen.spliced import encoders_of
-from countgen.token_file import CountToken
+from countgen.methods.refinement import NoiseSettings
+from countgen.tokens.file import CountToken
+from countgen.tokens.textual_inversion import encoders_of
 
 
 @pytest.fixture(scope="module")

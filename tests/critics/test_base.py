@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import nms
 
-from critics import suppression
+from critics import nms as suppression
 from critics.base import Critic, Proposals
 from critics.losses import LOSSES
-from critics.requests import to_batch
-from critics.suppression import unsuppressed
+from critics.nms import unsuppressed
+from critics.validation import to_batch
 
 
 def boxes_of(number: int, seed: int, side: float = 128.0) -> Tensor:

@@ -17,7 +17,7 @@ from countgen import miniature
 from critics.base import Critic
 from critics.ensemble import EnsembleCritic
 from critics.losses import LOSSES
-from critics.suppression import CAPTURED_PASSES, _covers, _passes
+from critics.nms import CAPTURED_PASSES, _covers, _passes
 from tests.contract.conftest import BUILDERS
 from tests.contract.pictures import CLASSES, SIDE
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from critics.base import Candidates
 from critics.detectors import centernet
 from critics.detectors.centernet import CenterNetCritic, decode, encode_size
-from critics.hourglass import STRIDE
+from critics.networks.hourglass import STRIDE
 from critics.weights import write
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from critics.base import Critic, Proposals
-from critics.density import build
 from critics.detectors.density import DensityCritic
 from critics.dynamic_scale import DynamicScaleCritic
 from critics.ensemble import EnsembleCritic
 from critics.losses import LOSSES, density, dynamic_scale
+from critics.networks.density import build
 
 NAMES = ("apple", "dog")
 

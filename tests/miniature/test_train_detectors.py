@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from countgen.miniature import DETECTORS, load_detector
-from countgen.miniature.train import density_calibration, detectors
-from countgen.miniature.train.detector_accuracy import density_counter, detector_counter, exact
-from countgen.miniature.train.detector_data import MOST_OBJECTS, Batch, Pool, SceneSource, attack, degrade
-from countgen.miniature.train.detector_losses import centre_map, yolo_loss
-from countgen.miniature.train.generator import FAMILIES, Generator, decode, read_generator
-from countgen.miniature.train.loop import RANDOM, StageSettings
+from countgen.miniature.training import density_calibration, detectors
+from countgen.miniature.training.detector_accuracy import density_counter, detector_counter, exact
+from countgen.miniature.training.detector_data import MOST_OBJECTS, Batch, Pool, SceneSource, attack, degrade
+from countgen.miniature.training.detector_losses import centre_map, yolo_loss
+from countgen.miniature.training.generator import FAMILIES, Generator, decode, read_generator
+from countgen.miniature.training.loop import RANDOM, StageSettings
 from countgen.miniature.world import OBJECT_NAMES
 from critics.detectors import centernet, density, fcos, yolo
 

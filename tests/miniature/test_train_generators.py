@@ -14,17 +14,17 @@ import pytest
 import torch
 from torch import nn
 
-from countgen.miniature.train.__main__ import STAGES, main
-from countgen.miniature.train.export import export, export_vae
-from countgen.miniature.train.generator import FAMILIES, MINIATURE, decode, encode_images, read_generator
-from countgen.miniature.train.initial_weights import fresh_generator
-from countgen.miniature.train.loop import RANDOM, StageSettings, adamw, learning_rate_factor, train
-from countgen.miniature.train.ode import integrate
-from countgen.miniature.train.pairs import pairs, pixart_pairs, read_pairs, right_counts, shards, write_shard
-from countgen.miniature.train.scenes import UNASKED, sample_captioned
-from countgen.miniature.train.score import questions, score
-from countgen.miniature.train.student import pixart_student, student
-from countgen.miniature.train.teacher import pixart_teacher, teacher
+from countgen.miniature.training.__main__ import STAGES, main
+from countgen.miniature.training.export import export, export_vae
+from countgen.miniature.training.generator import FAMILIES, MINIATURE, decode, encode_images, read_generator
+from countgen.miniature.training.initial_weights import fresh_generator
+from countgen.miniature.training.loop import RANDOM, StageSettings, adamw, learning_rate_factor, train
+from countgen.miniature.training.ode import integrate
+from countgen.miniature.training.pairs import pairs, pixart_pairs, read_pairs, right_counts, shards, write_shard
+from countgen.miniature.training.scenes import UNASKED, sample_captioned
+from countgen.miniature.training.score import questions, score
+from countgen.miniature.training.student import pixart_student, student
+from countgen.miniature.training.teacher import pixart_teacher, teacher
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 
 pytestmark = pytest.mark.filterwarnings(
@@ -257,7 +257,7 @@ def test_pixart_pairs_come_with_the_mask_of_its_one_encoder(tmp_path: Path, monk
     # A one-step student makes a bad teacher: nothing is asked of its pictures, and few steps do.
     family = dataclasses.replace(FAMILIES["pixart"], ode_steps=2)
     monkeypatch.setitem(FAMILIES, "pixart", family)
-    monkeypatch.setattr("countgen.miniature.train.pairs.sample_captioned", unasked)
+    monkeypatch.setattr("countgen.miniature.training.pairs.sample_captioned", unasked)
     pixart_pairs(StageSettings(out=tmp_path, init=family.folder, number=2, batch_size=2))
     generator, _ = read_generator(family, tmp_path / "teacher")
     noise, latents, tokens = read_pairs(tmp_path, generator, "cpu")

@@ -10,12 +10,12 @@ from torch.autograd.graph import saved_tensors_hooks
 import countgen
 from countgen import backbones
 from countgen.backbones import Backbone
-from countgen.iteration import Question, eager_iteration
+from countgen.methods.forward_backward import Question, eager_iteration
+from countgen.methods.objective import PLAIN
+from countgen.methods.refinement import NoiseSettings, optimize_noise, refine
+from countgen.methods.step import Budget
 from countgen.models import no_larger
-from countgen.noise import NoiseSettings, optimize_noise, refine
 from countgen.prompts import Target
-from countgen.step import Budget
-from countgen.verdict import PLAIN
 
 PROMPT = "a photo of seven apples"
 TARGETS = (Target("apple", 7),)

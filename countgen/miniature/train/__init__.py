@@ -1,1 +1,0 @@
-"""How the weights of the miniature were trained, stage by stage: `python -m countgen.miniature.train STAGE`."""

@@ -1,0 +1,68 @@
+"""The last step of the density stage: scale each object's map so that its sum is its count.
+
+What the network errs in most is a constant factor of each kind of object. It is measured on rendered scenes of it,
+and goes into the bias of the last layer as a logarithm. This command does so to trained weights, in their place:
+`python -m countgen.miniature.training.density_calibration FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES, Scene, load_sprites, render
+from critics.networks import density
+from critics.weights import rebuild, write
+
+MOST = 12
+"""Objects in a scene; beyond, they hide one another and the factor would make up for that."""
+SCENES = 120
+"""Of each kind."""
+SEED = 90_001
+_AT_ONCE = 60
+
+
+@torch.no_grad()
+def calibrate(counter: density.DensityCounter, scenes: int = SCENES) -> Tensor:
+    """Scale the maps of a counter in eval mode, in place.
+
+    Returns:
+        The factor of each object's map, (C,): objects there are over the sum of the map.
+    """
+    bias = counter.head.bias
+    assert bias is not None
+    device = bias.device
+    rng, generator = np.random.default_rng(SEED), torch.Generator(device).manual_seed(SEED)
+    sprites = load_sprites(device)
+    counts = [1 + index % MOST for index in range(scenes)]
+    factors = []
+    for kind in range(len(OBJECT_NAMES)):
+        shown = [Scene(((kind, count),), int(rng.integers(len(BACKGROUNDS)))) for count in counts]
+        images = render(shown, sprites, generator).images.split(_AT_ONCE)
+        found = sum(float(counter(part)[:, kind].sum()) for part in images)
+        factors.append(sum(counts) / max(found, 1.0))
+    scale = torch.tensor(factors, device=device)
+    bias += scale.log()
+    return scale
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m countgen.miniature.training.density_calibration", description=__doc__
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the weights")
+    file = parser.parse_args(arguments).file
+    trained, object_names, noted = rebuild(file, density.build)
+    scale = calibrate(trained.eval())
+    write(file, trained.state_dict(), object_names, noted)
+    print(" ".join(f"{name} {factor:.3f}" for name, factor in zip(object_names, scale.tolist(), strict=True)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Labelled pictures for the detectors: rendered, through the VAE, and in the generator's own style."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from countgen.miniature.training.generator import Generator, decode, encode_images
+from countgen.miniature.training.loop import autocast
+from countgen.miniature.world import IMAGE_SIZE, Rendered, Scene, caption, load_sprites, render, sample_scenes
+
+MOST_OBJECTS = 20
+CHUNK = {"cuda": 256, "cpu": 3}
+"""Pictures made at once. Rendering costs as much per picture as the fullest of its chunk: a CPU takes few."""
+STYLED_TIMESTEPS = (250, 650)
+"""A scene noised up to here and denoised again keeps its layout (looked at by eye; at 750 objects come and go)."""
+OBJECT_CHANGE = 0.13
+PLACE_CHANGE = 0.27
+LATENT_NOISE = 0.25
+ATTACK_STRENGTH = (0.02, 0.10)
+ATTACK_LIMIT = 0.6
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Labelled pictures.
+
+    Attributes:
+        images: (B, 3, H, W) in [0, 1].
+        boxes, labels, present: as in `world.Rendered`, padded to 20 objects.
+        latents: (B, 4, 32, 32) scaled VAE latents of about this picture, before it was degraded.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    labels: Tensor
+    present: Tensor
+    latents: Tensor
+
+    def counts(self, num_classes: int) -> Tensor:
+        """int64 (B, num_classes): true count of every object."""
+        counts = torch.zeros(len(self.labels), num_classes, dtype=torch.int64, device=self.labels.device)
+        return counts.scatter_add_(1, self.labels, self.present.long())
+
+
+class SceneSource:
+    """Makes labelled pictures.
+
+    The third in the generator's style are scenes whose latents are noised to an intermediate timestep and
+    denoised in one step with the scene's caption. Their layout survives, so the scene's labels stay true, while
+    smears, merges and ghosts of the generator appear. Where the picture changed so much that a label is doubtful,
+    the VAE round trip of the scene takes its place; no detector is asked.
+
+    Args:
+        vae: the generator's.
+        generator: None leaves out the third in its style.
+        seed: of scenes and noise.
+    """
+
+    def __init__(self, vae: nn.Module, generator: Generator | None, seed: int, device: str) -> None:
+        self.vae = vae
+        self.generator = generator
+        self.device = device
+        self.rng = np.random.default_rng(seed)
+        self.noise = torch.Generator(device).manual_seed(seed)
+        self.sprites = load_sprites(device)
+
+    def _normal_like(self, tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, device=self.device, generator=self.noise)
+
+    @torch.no_grad()
+    def make(self, number: int, *, counts: tuple[int, int] | None = None, kind: str = "mixed") -> Batch:
+        """Make pictures.
+
+        Args:
+            number: how many.
+            counts: least and most objects in a picture; None draws as for training, 0 to 20 with an emphasis on few.
+            kind: "rendered", "round trip", "styled", or "mixed" with a third of each.
+        """
+        scenes: list[Scene] = []
+        while len(scenes) < number:
+            if counts is None:
+                even = bool(self.rng.random() < 0.5)
+                drawn = sample_scenes(16, self.rng, max_count=16, uniform=even, empty_up_to=MOST_OBJECTS)
+            else:
+                drawn = sample_scenes(16, self.rng, max_count=max(counts[1], 1), uniform=True, empty_up_to=counts[1])
+                drawn = [scene for scene in drawn if counts[0] <= scene.total <= counts[1]]
+            scenes += drawn
+        scenes = scenes[:number]
+        captions = [caption(scene, self.rng) for scene in scenes]
+        crowding = 1.0 if counts or self.rng.random() < 0.6 else float(self.rng.uniform(0.85, 1.2))
+        rendered = render(scenes, self.sprites, self.noise, distractors=counts is None, crowding=crowding)
+        with autocast(self.device):
+            latents = encode_images(self.vae, rendered.images)
+            passed = images = decode(self.vae, latents).clamp(0, 1)
+            if counts is None:
+                strength = LATENT_NOISE * torch.rand(number, 1, 1, 1, device=self.device, generator=self.noise)
+                images = decode(self.vae, latents + strength * self._normal_like(latents)).clamp(0, 1)
+        if self.generator is not None and kind in ("mixed", "styled"):
+            styled, styled_latents = self._styled(latents, captions)
+            sure = _same_layout(styled, passed, rendered)
+            turn = torch.arange(number, device=self.device) % 3 == 2
+            use = sure & (turn | torch.tensor(kind == "styled", device=self.device))
+            images = torch.where(use[:, None, None, None], styled, images)
+            latents = torch.where(use[:, None, None, None], styled_latents, latents)
+        if kind in ("mixed", "rendered"):
+            turn = torch.arange(number, device=self.device) % 3 == 0
+            use = turn | torch.tensor(kind == "rendered", device=self.device)
+            images = torch.where(use[:, None, None, None], rendered.images, images)
+        room = MOST_OBJECTS - rendered.labels.shape[1]
+        boxes = F.pad(rendered.boxes, (0, 0, 0, room))
+        labels, present = F.pad(rendered.labels, (0, room)), F.pad(rendered.present, (0, room))
+        return Batch(images, boxes, labels, present, latents)
+
+    def _styled(self, latents: Tensor, captions: list[str]) -> tuple[Tensor, Tensor]:
+        generator = self.generator
+        if generator is None:
+            raise ValueError("pictures in the generator's style need a generator; give one to SceneSource")
+        alphas: Tensor = generator.get_buffer("alphas_cumprod")
+        low, high = STYLED_TIMESTEPS
+        timesteps = torch.randint(low, high, (len(latents),), device=self.device, generator=self.noise)
+        with autocast(self.device):
+            conditioning = generator.encode(generator.tokenize(captions).to(self.device))
+            noised, _ = generator.add_noise(latents, self._normal_like(latents), timesteps)
+            velocity = generator.predict(noised, timesteps, conditioning)
+            alpha = alphas[timesteps].view(-1, 1, 1, 1)
+            denoised = alpha.sqrt() * noised - (1 - alpha).sqrt() * velocity
+            return decode(self.vae, denoised).clamp(0, 1), denoised.float()
+
+
+def _same_layout(styled: Tensor, original: Tensor, rendered: Rendered) -> Tensor:
+    """bool (B,): every object still looks much like before, and nothing new appeared anywhere."""
+    change = F.avg_pool2d((styled - original).abs().mean(1, keepdim=True), 5, 1, 2)[:, 0].float()
+    pixels = torch.arange(IMAGE_SIZE, device=change.device) + 0.5
+    x1, y1, x2, y2 = (edge[..., None] for edge in rendered.boxes.unbind(-1))
+    across = ((pixels > x1) & (pixels < x2) & rendered.present[..., None]).float()
+    down = ((pixels > y1) & (pixels < y2)).float()
+    area = (across.sum(-1) * down.sum(-1)).clamp(min=1)
+    of_object = torch.einsum("bhw,bnh,bnw->bn", change, down, across) / area
+    return (of_object.amax(1) < OBJECT_CHANGE) & (change.amax((1, 2)) < PLACE_CHANGE)
+
+
+class Pool:
+    """Many pictures on the device, drawn from at random and replaced bit by bit, so that data never runs out."""
+
+    def __init__(self, source: SceneSource, size: int) -> None:
+        self.source = source
+        self.chunk = min(CHUNK[torch.device(source.device).type], size)
+        chunks = [self._packed() for _ in range(max(1, size // self.chunk))]
+        self.parts = [torch.cat(column) for column in zip(*chunks, strict=True)]
+        self.next = 0
+
+    def _packed(self) -> tuple[Tensor, ...]:
+        batch = self.source.make(self.chunk)
+        images = (batch.images * 255).round().to(torch.uint8)
+        return images, batch.boxes, batch.labels, batch.present, batch.latents.half()
+
+    def refresh(self) -> None:
+        """Replace the oldest chunk."""
+        for part, fresh in zip(self.parts, self._packed(), strict=True):
+            part[self.next : self.next + self.chunk] = fresh
+        self.next = (self.next + self.chunk) % len(self.parts[0])
+
+    def draw(self, number: int) -> Batch:
+        """Random pictures, not degraded yet."""
+        rows = torch.randint(len(self.parts[0]), (number,), device=self.parts[0].device)
+        images, boxes, labels, present, latents = (part[rows] for part in self.parts)
+        return Batch(images.float() / 255, boxes, labels, present, latents.float())
+
+
+def degrade(batch: Batch, sizes: tuple[int, ...] = ()) -> Batch:
+    """Mirror half of the pictures; blur, recolour and roughen some; now and then show all at another size."""
+    images, boxes = batch.images, batch.boxes
+
+    def chance(*shape: int) -> Tensor:
+        return torch.rand(len(images), *shape, device=images.device)
+
+    mirror = chance() < 0.5
+    images = torch.where(mirror[:, None, None, None], images.flip(-1), images)
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    flipped = torch.stack([IMAGE_SIZE - x2, y1, IMAGE_SIZE - x1, y2], -1)
+    boxes = torch.where(mirror[:, None, None], flipped, boxes)
+    blur = chance(1, 1, 1) * (chance(1, 1, 1) < 0.35)
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    images = images + blur * (F.avg_pool2d(padded, 3, 1) - images)
+    images = images * (1 + 0.3 * (chance(3, 1, 1) - 0.5)) + 0.16 * (chance(3, 1, 1) - 0.5)
+    middle = images.mean((1, 2, 3), keepdim=True)
+    images = middle + (images - middle) * (0.8 + 0.4 * chance(1, 1, 1))
+    rough = 0.05 * chance(1, 1, 1) * (chance(1, 1, 1) < 0.4)
+    images = (images + rough * torch.randn_like(images)).clamp(0, 1)
+    if sizes and float(torch.rand(())) < 0.25:
+        size = sizes[int(torch.randint(len(sizes), ()))]
+        images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+        boxes = boxes * (size / IMAGE_SIZE)
+    return Batch(images, boxes, batch.labels, batch.present, batch.latents)
+
+
+def attack(batch: Batch, vae: nn.Module, loss: Callable[[Batch], Tensor]) -> Batch:
+    """Move the latents a little where the detector's loss rises most: what an optimiser of pictures will do.
+
+    The move is bounded in every element and in its mean square, so that no object appears or disappears and the
+    labels stay true. One step along the normalised gradient, strength drawn per picture.
+    """
+    start = batch.latents + 0.02 * torch.randn_like(batch.latents)
+    latents = start.clone().requires_grad_()
+    images = decode(vae, latents).clamp(0, 1)
+    value = loss(Batch(images, batch.boxes, batch.labels, batch.present, batch.latents))
+    (gradient,) = torch.autograd.grad(value, latents)
+    gradient = gradient / gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
+    low, high = ATTACK_STRENGTH
+    strength = low + (high - low) * torch.rand(len(start), 1, 1, 1, device=start.device)
+    moved = start + (strength * gradient).clamp(-ATTACK_LIMIT, ATTACK_LIMIT)
+    with torch.no_grad():
+        images = decode(vae, moved).clamp(0, 1)
+    return Batch(images, batch.boxes, batch.labels, batch.present, moved)

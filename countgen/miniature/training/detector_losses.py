@@ -1,0 +1,129 @@
+"""What each detector is trained to minimise on a batch of labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from countgen.miniature.training.detector_data import Batch
+from countgen.miniature.training.loop import autocast
+from critics.detectors.centernet import encode_size
+from critics.networks.density import DensityCounter
+from critics.networks.hourglass import STRIDE
+
+Loss = Callable[[Batch], Tensor]
+
+
+def yolo_loss(network: Any) -> Loss:
+    """Ultralytics' own v8 loss (boxes, classes, distribution focal) with its default weights."""
+    from ultralytics.utils.loss import v8DetectionLoss
+
+    network.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+    criterion = v8DetectionLoss(network)
+
+    def loss(batch: Batch) -> Tensor:
+        size = batch.images.shape[-1]
+        row, _ = batch.present.nonzero(as_tuple=True)
+        boxes = batch.boxes[batch.present].clamp(0, size) / size
+        centre, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        targets = {
+            "batch_idx": row.float(),
+            "cls": batch.labels[batch.present].float(),
+            "bboxes": torch.cat([centre, extent], 1),
+        }
+        parts, _ = criterion(network(batch.images), targets)
+        total: Tensor = parts.sum() / len(batch.images)
+        return total
+
+    return loss
+
+
+def fcos_loss(network: nn.Module) -> Loss:
+    """torchvision's own losses: focal for classes, GIoU for boxes, cross entropy for centreness."""
+
+    def loss(batch: Batch) -> Tensor:
+        targets = [
+            {"boxes": boxes[present], "labels": labels[present]}
+            for boxes, labels, present in zip(batch.boxes, batch.labels, batch.present, strict=True)
+        ]
+        parts = network(list(batch.images), targets)
+        return torch.stack(list(parts.values())).sum()
+
+    return loss
+
+
+def centre_map(batch: Batch, num_classes: int, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Target heat map (B, C, rows, columns), each object's centre in cells (B, N, 2) and the index of its cell (B, N).
+
+    A bell around the cell of each centre, exactly 1 there; its radius grows with the object, as in CenterNet.
+    """
+    centre = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2 / STRIDE
+    limit = torch.tensor([columns - 1, rows - 1], device=centre.device)
+    cell = centre.floor().clamp(min=0).minimum(limit)
+    side = (batch.boxes[..., 2:] - batch.boxes[..., :2]).clamp(min=1).prod(-1).sqrt() / STRIDE
+    sigma = (2 * 0.17 * side + 1) / 6
+    across = torch.arange(columns, device=centre.device) - cell[..., :1]
+    down = torch.arange(rows, device=centre.device) - cell[..., 1:]
+    distance = across[:, :, None, :].square() + down[:, :, :, None].square()
+    bells = torch.exp(-distance / (2 * sigma.square())[..., None, None]) * batch.present[..., None, None]
+    heat = bells.new_zeros(len(cell), num_classes, rows * columns)
+    owner = batch.labels[..., None].expand(-1, -1, rows * columns)
+    heat.scatter_reduce_(1, owner, bells.flatten(2), "amax")
+    index = (cell[..., 1] * columns + cell[..., 0]).long()
+    return heat.unflatten(2, (rows, columns)), centre, index
+
+
+def heatmap_loss(network: nn.Module, device: str) -> Loss:
+    """Penalty-reduced focal loss on centres, L1 on log size and offset (Zhou et al. 2019, equations 1 to 3)."""
+
+    def loss(batch: Batch) -> Tensor:
+        with autocast(device):
+            output = network(batch.images)
+        logits, log_size, offset = (part.float() for part in output)
+        heat, centre, index = centre_map(batch, *logits.shape[1:])
+        probability = logits.sigmoid()
+        missed = (1 - probability).square() * F.softplus(-logits) * (heat == 1)
+        false = (1 - heat).pow(4) * probability.square() * F.softplus(logits) * (heat < 1)
+        number = batch.present.sum().clamp(min=1)
+        columns = logits.shape[-1]
+        cell = torch.stack([index % columns, index // columns], -1) + 0.5
+        total = (missed + false).sum()
+        for maps, wanted, weight in ((log_size, encode_size(batch.boxes), 1.0), (offset, centre - cell, 1.0)):
+            found = maps.flatten(2).gather(2, index[:, None].expand(-1, 2, -1)).transpose(1, 2)
+            total = total + weight * ((found - wanted).abs() * batch.present[..., None]).sum()
+        return total / number
+
+    return loss
+
+
+def density_loss(network: DensityCounter, num_classes: int, device: str) -> Loss:
+    """Poisson likelihood of the density maps plus absolute error of the counts, per picture.
+
+    The likelihood's gradient in the logarithm of the density is found minus wanted: it never vanishes, as the one
+    of a squared error does where the map is nearly empty.
+    """
+
+    def loss(batch: Batch) -> Tensor:
+        with autocast(device):
+            logarithm = network.log_density(batch.images)
+        found = logarithm.exp()
+        rows, columns = found.shape[-2:]
+        centre = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2 / STRIDE
+        across = torch.arange(columns, device=centre.device) + 0.5 - centre[..., :1]
+        down = torch.arange(rows, device=centre.device) + 0.5 - centre[..., 1:]
+        bells = torch.exp(-(across[:, :, None, :].square() + down[:, :, :, None].square()) / 2)
+        # Every object weighs exactly 1, also at the border.
+        bells = bells / bells.sum((2, 3), keepdim=True).clamp(min=1e-6) * batch.present[..., None, None]
+        wanted = torch.zeros_like(found).flatten(2)
+        owner = batch.labels[..., None].expand(-1, -1, rows * columns)
+        wanted.scatter_add_(1, owner, bells.flatten(2))
+        of_maps = (found.flatten(2) - wanted * logarithm.flatten(2)).sum((1, 2)).mean()
+        of_counts = (found.sum((2, 3)) - batch.counts(num_classes)).abs().sum(1).mean()
+        return of_maps + 0.2 * of_counts
+
+    return loss

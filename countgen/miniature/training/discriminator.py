@@ -1,0 +1,62 @@
+"""Small heads on a frozen teacher's features: the adversary of a one-step student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from countgen.miniature.training.generator import LATENT_SHAPE, Generator
+
+WIDTH = 64
+NOISE_LEVELS = (20, 600)
+"""Timesteps to which images are noised before the teacher looks: details at the low end, layout at the high end."""
+
+
+def _head(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, WIDTH, 3, padding=1),
+        nn.GroupNorm(8, WIDTH),
+        nn.SiLU(),
+        nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+        nn.GroupNorm(8, WIDTH),
+        nn.SiLU(),
+        nn.Conv2d(WIDTH, 1, 1),
+    )
+
+
+class Discriminator(nn.Module):
+    """One head per feature map; every position votes. The caption acts through the teacher's cross-attention.
+
+    Source: Sauer et al. 2024 (latent adversarial diffusion distillation).
+    """
+
+    def __init__(self, teacher: Generator) -> None:
+        super().__init__()
+        device = teacher.alphas_cumprod.device
+        latents = torch.zeros(1, *LATENT_SHAPE, device=device)
+        with torch.no_grad():
+            found = self.features(teacher, latents, teacher.tokenize([""]).to(device))
+        self.heads = nn.ModuleList([_head(feature.shape[1]) for feature in found])
+
+    def features(self, teacher: Generator, latents: Tensor, tokens: Tensor) -> list[Tensor]:
+        """The teacher's features of latents noised to a random level, with gradient to the latents."""
+        with torch.no_grad():
+            conditioning = teacher.encode(tokens)
+        timesteps = torch.randint(*NOISE_LEVELS, (len(latents),), device=latents.device)
+        noised, _ = teacher.add_noise(latents, torch.randn_like(latents), timesteps)
+        return teacher.features(noised, timesteps, conditioning)
+
+    def score(self, features: Sequence[Tensor]) -> Tensor:
+        """Mean vote, a scalar; above 0 means real."""
+        votes = [head(feature).float().mean() for head, feature in zip(self.heads, features, strict=True)]
+        return torch.stack(votes).mean()
+
+    def hinge(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+        """Hinge loss of the discriminator (Lim and Ye 2017), a scalar."""
+        losses = [
+            (1 - head(a).float()).relu().mean() + (1 + head(b).float()).relu().mean()
+            for head, a, b in zip(self.heads, real, fake, strict=True)
+        ]
+        return torch.stack(losses).mean()

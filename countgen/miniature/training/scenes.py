@@ -1,0 +1,108 @@
+"""Captioned scenes for training, rendered and encoded once into a pool of latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from countgen.miniature.training.generator import Generator, decode, encode_images
+from countgen.miniature.training.loop import autocast
+from countgen.miniature.world import (
+    HELD_OUT_OBJECTS,
+    HELD_OUT_PAIRS,
+    OBJECT_NAMES,
+    Scene,
+    caption,
+    load_sprites,
+    render,
+    sample_scenes,
+)
+
+UNIFORM_SHARE = 0.35
+"""Share of scenes whose count is drawn evenly from 1 to 15, so that high counts are learned too."""
+COUNTED_SHARE = 0.8
+"""Share of captions that say the number."""
+RENDERED_AT_ONCE = 256
+UNASKED = -1
+
+
+@dataclass(frozen=True)
+class ScenePool:
+    """Scenes as the denoisers see them.
+
+    Attributes:
+        latents: float16 (N, 4, 32, 32), scaled.
+        tokens: int16 (N, 2, 32), see `Generator.tokenize`.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+
+    def draw(self, number: int) -> tuple[Tensor, Tensor]:
+        """Random float32 latents and their tokens."""
+        rows = torch.randint(len(self.latents), (number,), device=self.latents.device)
+        return self.latents[rows].float(), self.tokens[rows]
+
+
+def sample_captioned(number: int, rng: np.random.Generator) -> tuple[list[Scene], list[str], np.ndarray]:
+    """Scenes, their captions, and the counts that each caption asks for.
+
+    Returns:
+        scenes, captions, and int64 (number, 24): the count of each object, `UNASKED` where the scene
+        holds objects of which the caption does not say how many.
+    """
+    even = round(number * UNIFORM_SHARE)
+    scenes = [*sample_scenes(number - even, rng), *sample_scenes(even, rng, uniform=True)]
+    rng.shuffle(scenes)
+    captions, asked = [], np.zeros((number, len(OBJECT_NAMES)), np.int64)
+    for row, scene in enumerate(scenes):
+        counted = bool(rng.random() < COUNTED_SHARE)
+        captions.append(caption(scene, rng, float(counted)))
+        for kind, count in scene.groups:
+            name = OBJECT_NAMES[kind]
+            said = counted and name not in HELD_OUT_OBJECTS and (name, count) not in HELD_OUT_PAIRS
+            asked[row, kind] = count if said else UNASKED
+    return scenes, captions, asked
+
+
+@torch.no_grad()
+def scene_pool(generator: Generator, vae: nn.Module, number: int, seed: int, device: str) -> ScenePool:
+    """Render, encode and tokenise `number` scenes on the device; 8 KiB each."""
+    rng = np.random.default_rng(seed)
+    noise = torch.Generator(device).manual_seed(seed)
+    sprites = load_sprites(device)
+    latents, tokens = [], []
+    for begin in range(0, number, RENDERED_AT_ONCE):
+        scenes, captions, _ = sample_captioned(min(RENDERED_AT_ONCE, number - begin), rng)
+        images = render(scenes, sprites, noise).images
+        with autocast(device):
+            latents.append(encode_images(vae, images).half())
+        tokens.append(generator.tokenize(captions))
+    return ScenePool(torch.cat(latents), torch.cat(tokens).to(device))
+
+
+def sample_prompts(number: int) -> list[str]:
+    """A fixed set of prompts for sample pictures, counts 1 to 15 in turn over all objects."""
+    from countgen.miniature.world import NUMBER_WORDS, PLURALS
+
+    prompts = []
+    for index in range(number):
+        count, kind = index % 15 + 1, index * 7 % len(OBJECT_NAMES)
+        things = OBJECT_NAMES[kind] if count == 1 else PLURALS[kind]
+        prompts.append(f"a photo of {NUMBER_WORDS[count]} {things}")
+    return prompts
+
+
+def save_grid(vae: Any, latents: Sequence[Tensor] | Tensor, path: Path) -> None:
+    """Decode latents and save them as one PNG grid, eight in a row."""
+    from torchvision.utils import save_image
+
+    with torch.no_grad():
+        images = torch.cat([decode(vae, part[None]) for part in latents])
+    save_image(images.clamp(0, 1).cpu(), path, nrow=8)

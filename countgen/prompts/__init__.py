@@ -1,0 +1,12 @@
+"""Prompts to targets: how many of which object an English prompt asks for."""
+
+from countgen.prompts.parser import (
+    MAX_PROMPT_LENGTH,
+    MAX_TARGET_COUNT,
+    Target,
+    check_prompt,
+    parse,
+    targets_from,
+)
+
+__all__ = ["MAX_PROMPT_LENGTH", "MAX_TARGET_COUNT", "Target", "check_prompt", "parse", "targets_from"]

@@ -1,0 +1,255 @@
+"""Turn a prompt into targets: how many of which object.
+
+The rules, in the order they are applied:
+
+- A number in words, in digits or as the placeholder of a count token ("<count-7>") starts a target; the noun phrase
+  behind it names the object. "a" and "an" count one, at the start and after "and" or a comma; "another" counts one
+  more wherever it stands.
+- The noun phrase ends at its plural, at a preposition or at "and". What follows ("on a table", "with a red hat") is
+  scenery; only a number stands out there ("three cats on two chairs").
+- The object is the longest ending of the phrase that the critic knows, under its own name or a synonym of it,
+  otherwise its last word.
+- Whatever has no reading or more than one ("a few apples", "2 or 3 apples", "not seven apples", "twice two apples")
+  is an error that says how to put it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from countgen.errors import PromptError
+from countgen.prompts.noun_phrase import MEDIUMS, PREPOSITIONS, SEPARATORS, read_noun_phrase
+from countgen.prompts.number_words import GROUPS, read_number
+from countgen.prompts.placeholders import spelled_out
+from critics.vocabulary import PLURAL_ONLY, can_be_plural, singular, spellings
+
+MAX_PROMPT_LENGTH = 500
+"""Characters; text encoders cut prompts at 77 to 120 tokens, so a longer one would be cut in silence."""
+
+MAX_TARGET_COUNT = 1000
+"""The ceiling of a target; critics look at 1024 proposals at most."""
+
+_ARTICLES = frozenset(("a", "an"))
+_SKIPPED = frozenset(
+    "the these those some exactly just only precisely all there is are draw paint generate create make show give me "
+    "render imagine please".split()
+)
+_VAGUE = frozenset(
+    "few several many lots lot numerous dozens hundreds thousands millions billions plenty multiple countless "
+    "handful".split()
+)
+_HEDGES = frozenset("about around approximately roughly nearly almost over under between from".split())
+_HEDGE_PAIRS = frozenset(("at least", "at most", "up to", "more than", "less than", "fewer than"))
+_NEGATIONS = frozenset("not never don't don’t without except excluding instead rather".split())
+_BEHIND_NEGATIONS = _SKIPPED | frozenset("more less fewer than at least most up to of for".split())
+"""What may stand between a negation and the number it denies: "not more than seven apples"."""
+_MULTIPLIERS = frozenset(("twice", "thrice", "double", "triple"))
+_COLLECTIVES = frozenset(
+    "group bunch row set collection pile stack line flock herd pack crowd total number circle".split()
+)
+_WORD = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|[-+−]?\d[\w./⁄+–~-]*|[^\W\d][\w'’-]*|[,;:&+.!?()/–—~-]")
+_ODD_NUMBER = re.compile(r"[-+−]?\d+([-./⁄+–~]\d*)+|[-+−]\d+")
+OVERRIDE = 'say it with targets_from("apple=7"), on the command line --count apple=7'
+"""The way around a prompt that says no number."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """How many of one object an image shall show.
+
+    Attributes:
+        object_name: singular, lower case, as the critic or the prompt calls it.
+        target_count: 1 to 1000.
+
+    Raises:
+        PromptError: an empty name or a count outside the range.
+    """
+
+    object_name: str
+    target_count: int
+
+    def __post_init__(self) -> None:
+        if not self.object_name.strip():
+            raise PromptError(f"a target needs the name of an object, got {self.object_name!r}")
+        if type(self.target_count) is not int or not 1 <= self.target_count <= MAX_TARGET_COUNT:
+            raise PromptError(
+                f"{self.object_name}: the count must be a whole number from 1 to {MAX_TARGET_COUNT}, "
+                f"got {self.target_count!r}"
+            )
+
+
+def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target, ...]:
+    """Read the targets of an English prompt, in the order of the prompt.
+
+    An object that is named twice ("a red apple and a green apple", "a cat and two kittens" where kittens count as
+    cats) is one target with the sum.
+
+    Args:
+        prompt: up to 500 characters.
+        known_names: the classes of the critic; names of several words ("teddy bear") are found with it, and
+            numbered scenery it does not know ("in two rows") is no target. None for an open vocabulary.
+
+    Raises:
+        PromptError: empty or too long, no count, a count of zero, or several readings.
+
+    >>> parse("a photo of seven apples and two dogs")
+    (Target(object_name='apple', target_count=7), Target(object_name='dog', target_count=2))
+    """
+    check_prompt(prompt)
+    counts = _Reader(spelled_out(prompt), known_names).read()
+    return tuple(Target(name, count) for name, count in counts.items())
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse what no text encoder can read, whether or not the targets come from the prompt.
+
+    Raises:
+        PromptError: empty, no text, or more than 500 characters.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise PromptError(f"the prompt is empty ({prompt!r}); say what to draw, for example 'seven apples'")
+    if len(prompt) > MAX_PROMPT_LENGTH:
+        raise PromptError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_LENGTH} are read, shorten it")
+
+
+def targets_from(text: str) -> tuple[Target, ...]:
+    """Targets written out, for prompts that `parse` cannot read.
+
+    Args:
+        text: "apple=7" or "apple=7,wine glass=2"; names in the singular or plural.
+
+    Raises:
+        PromptError: another form, a count that is no whole number from 1 to 1000, or an object named twice.
+    """
+    targets: dict[str, Target] = {}
+    for part in text.split(","):
+        name, equals, count = part.partition("=")
+        if not (equals and name.strip() and re.fullmatch(r"[-+]?\d+", count.strip())):
+            raise PromptError(f"cannot read {part.strip()!r} in {text!r}; write NAME=COUNT, for example apple=7,dog=2")
+        target = Target(singular(name), int(count))
+        if target.object_name in targets:
+            raise PromptError(f"{target.object_name!r} stands twice in {text!r}; give every object one count")
+        targets[target.object_name] = target
+    return tuple(targets.values())
+
+
+class _Reader:
+    """One pass over the words of a prompt, left to right."""
+
+    def __init__(self, prompt: str, known_names: Sequence[str] | None) -> None:
+        self.prompt = prompt
+        self.known = None if known_names is None else spellings(known_names)
+        # Typographic forms ("½", full-width digits) become the plain ones.
+        text = unicodedata.normalize("NFKC", prompt).lower()
+        self.words = _without_lead([w.rstrip(".") or w for w in _WORD.findall(text)])
+        self.counts: dict[str, int] = {}
+        self.scenery = False
+
+    def read(self) -> dict[str, int]:
+        uncounted = ""
+        at, opening, separator = 0, True, ""
+        while at < len(self.words):
+            word = self.words[at]
+            following = self.words[at + 1] if at + 1 < len(self.words) else ""
+            # A tag behind a comma ("seven apples, many details, no background") is no second order.
+            tag = bool(separator not in ("", "and", "&") and self.counts)
+            if word in SEPARATORS:
+                at, opening, separator = at + 1, True, word
+                continue
+            if opening and not self.scenery and not tag:
+                self._refuse_vague(at)
+            self._refuse_arithmetic(at)
+            number = read_number(self.words, at)
+            if word == "another" and number is None and not (following and read_number(self.words, at + 1)):
+                at, opening = self._read_target(at, (1, at + 1, False), article=True), False
+            elif number is not None:
+                at, opening = self._read_target(at, number), False
+            elif opening and word in _ARTICLES and following in _COLLECTIVES:
+                at += 3 if self.words[at + 2 : at + 3] == ["of"] else 2
+            elif opening and word in _ARTICLES:
+                at, opening = self._read_target(at, (1, at + 1, False), article=True), False
+            elif word == "without" and following in _ARTICLES:
+                at, opening, self.scenery = at + 2, False, True  # "without a dog" shows none
+            elif opening and (word in _SKIPPED or word == "another"):
+                at += 1
+            else:
+                if _ODD_NUMBER.fullmatch(word):
+                    self._fail(f"{word!r} is not one whole number above zero")
+                if opening and not self.scenery and not tag and word not in PREPOSITIONS:
+                    name, _ = read_noun_phrase(self.words, at, 2, self.known)
+                    uncounted = uncounted or (name if can_be_plural(word) else "")
+                self.scenery = self.scenery or word in PREPOSITIONS
+                at, opening = at + 1, False
+        if not self.counts:
+            self._fail(f"it says no number; write for example 'seven apples', or {OVERRIDE}")
+        if uncounted:
+            self._fail(f"{uncounted!r} has no number")
+        return self.counts
+
+    def _read_target(self, start: int, number: tuple[int, int, bool], article: bool = False) -> int:
+        """Record the target whose number was read at `start`; returns the index behind its noun phrase."""
+        count, at, pairs = number
+        following = [*self.words[at : at + 2], "", ""]
+        said = " ".join(self.words[start:at])
+        if following[0] == "or" or (following[0] in ("to", "-", "–", "—", "~", "/") and read_number(following, 1)):
+            self._fail(f"{said!r} has several readings; give one number")
+        if following[0] in GROUPS or (following[0] in ("times", "x") and following[1] and read_number(following, 1)):
+            self._fail(f"'{said} {following[0]}' is arithmetic; give the number it comes to")
+        if following[0] and not article and read_number(following, 0):
+            self._fail(f"two numbers stand together: {said!r} and {following[0]!r}")
+        name, end = read_noun_phrase(self.words, at, count, self.known)
+        if not name:
+            self._fail(f"{said!r} counts nothing: no noun follows it")
+        if article and name in MEDIUMS:
+            return end
+        is_known = self.known is not None and singular(name) in self.known
+        one_more = said == "another" and name in self.counts
+        if self.scenery and not (is_known or one_more) and (article or self.known is not None):
+            return end
+        if count == 0:
+            self._fail(f"no {name} is a count of zero; the smallest target is 1")
+        if pairs and name in PLURAL_ONLY:
+            count //= 2  # "three pairs of scissors" are three scissors
+        self.counts[name] = self.counts.get(name, 0) + count
+        return end
+
+    def _refuse_vague(self, at: int) -> None:
+        first, second, third = [*self.words[at : at + 3], "", ""][:3]
+        word = second if first in _ARTICLES else first
+        if word in _VAGUE or (first == "some" and can_be_plural(second)):
+            self._fail(f"{word!r} is not a number; give one")
+        if f"{first} {second}" in _HEDGE_PAIRS or (first in _HEDGES and second and read_number([second], 0)):
+            self._fail(f"'{' '.join((first, second, third)).strip()}' has several readings; give one number")
+        if first in ("minus", "negative") and second and read_number([second], 0):
+            self._fail(f"'{first} {second}' is below zero; the smallest target is 1")
+        if first == "no":
+            self._fail(f"'no {second}' is a count of zero; the smallest target is 1")
+
+    def _refuse_arithmetic(self, at: int) -> None:
+        """Numbers that are denied or multiplied: "not seven apples", "twice seven apples"."""
+        word, behind = self.words[at], at + 1
+        if word in _NEGATIONS:
+            while behind < len(self.words) and self.words[behind] in _BEHIND_NEGATIONS:
+                behind += 1
+        elif word not in _MULTIPLIERS:
+            return
+        if behind < len(self.words) and read_number(self.words, behind):
+            self._fail(f"'{' '.join(self.words[at : behind + 1])}' says no one number; say how many there shall be")
+
+    def _fail(self, reason: str) -> None:
+        raise PromptError(f"cannot read a count from {self.prompt!r}: {reason}")
+
+
+def _without_lead(words: list[str]) -> list[str]:
+    """Drop "a photo of", "an oil painting showing" and the like; "three pictures of cats" stays."""
+    for at, word in enumerate(words[:6]):
+        if at and (word in SEPARATORS or read_number(words, at)):
+            break
+        if word in MEDIUMS and words[at + 1 : at + 2] and words[at + 1] in ("of", "showing", "depicting", "with"):
+            return words[at + 2 :]
+        if at == 0 and word not in _ARTICLES and word != "one" and read_number(words, 0):
+            break
+    return words

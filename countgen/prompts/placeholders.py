@@ -1,0 +1,52 @@
+"""Count tokens in prompts: "<count-7> apples" is "seven apples", said with a learned token."""
+
+from __future__ import annotations
+
+import re
+
+from countgen.errors import PromptError
+from countgen.prompts.number_words import number_word, read_number
+
+PLACEHOLDER = re.compile(r"<count-([1-9]\d{0,3})>")
+_WORD = re.compile(r"\d{1,3}(?:,\d{3})+|\d+|[^\W\d_][\w'’-]*")
+
+
+def placeholder_of(target_count: int) -> str:
+    """How prompts name the token of a count: "<count-7>"."""
+    return f"<count-{target_count}>"
+
+
+def spelled_out(prompt: str) -> str:
+    """The prompt with number words in the places of placeholders.
+
+    >>> spelled_out("a photo of <count-7> apples")
+    'a photo of seven apples'
+    """
+    return PLACEHOLDER.sub(lambda found: number_word(int(found[1])), prompt)
+
+
+def with_placeholder(prompt: str, target_count: int) -> str:
+    """The prompt with a placeholder wherever a number of that value stands.
+
+    >>> with_placeholder("a photo of seven apples and 2 dogs", 7)
+    'a photo of <count-7> apples and 2 dogs'
+
+    Raises:
+        PromptError: there is no such number.
+    """
+    text = spelled_out(prompt)
+    found = list(_WORD.finditer(text))
+    words = [match[0].lower() for match in found]
+    written, done, at = [], 0, 0
+    while at < len(words):
+        value, end, _ = read_number(words, at) or (None, at + 1, False)
+        if value == target_count:
+            written += [text[done : found[at].start()], placeholder_of(target_count)]
+            done = found[end - 1].end()
+        at = end
+    if not written:
+        raise PromptError(
+            f"the token {placeholder_of(target_count)} has no place in {prompt!r}: write "
+            f"{number_word(target_count)!r} or the placeholder where the number belongs"
+        )
+    return "".join([*written, text[done:]])

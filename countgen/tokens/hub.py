@@ -1,0 +1,127 @@
+"""Share a count token on the hub: one repository a token, with a model card."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from countgen.prompts.plurals import counted
+from countgen.tokens.file import CountToken, load_token, save_token
+
+FILE_NAME = "learned_embeds.safetensors"
+"""What diffusers looks for in a repository of a textual inversion."""
+
+_CARD = """\
+---
+license: {licence}
+library_name: countgen
+pipeline_tag: text-to-image
+tags: [textual-inversion, counting]
+---
+
+# {placeholder}
+
+A count token: it stands in a prompt where the number **{count}** would, and was learned so that {base} draws that many.
+
+- learned on: {objects}
+- taught by: {critic}
+- right counts by a judge that did not teach it: {accuracy}
+- {vectors} vector(s) for each of: {encoders}
+- settings {config}, vectors {sha}
+
+```python
+import torch
+from countgen import backbones
+from countgen.images import to_pil
+from countgen.tokens.textual_inversion import encode_prompt
+from countgen.tokens.hub import from_pretrained
+
+backbone = backbones.load({load}
+token = from_pretrained({repository!r})
+with torch.no_grad():
+    embeds = encode_prompt(backbone, {prompt!r}, token)
+    image = backbone.render(backbone.initial_latents([0]), embeds, [0])[0]
+to_pil(image).save("picture.png")
+```
+
+`{file}` is a textual inversion that diffusers, A1111/Forge and ComfyUI read as well.
+"""
+
+
+def model_card(token: CountToken, repository: str) -> str:
+    """The README of a token's repository, Markdown with the hub's front matter.
+
+    Args:
+        token: in it.
+        repository: that the card's example reads, OWNER/NAME or a folder.
+    """
+    accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
+    preset, colon, checkpoint = token.base_model.partition(":")
+    path = "" if "/" in checkpoint else "  # the path of that checkpoint"
+    return _CARD.format(
+        licence=token.licence.lower(),
+        placeholder=token.placeholder_token,
+        count=token.target_count,
+        base=token.base_model,
+        load=f"{preset!r}, repository={checkpoint!r}){path}" if colon else f"{preset!r})",
+        repository=repository,
+        prompt=f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}",
+        objects=", ".join(token.object_names),
+        critic=token.critic,
+        accuracy=accuracy,
+        vectors=len(next(iter(token.vectors.values()))),
+        encoders=", ".join(token.vectors),
+        config=token.config_hash,
+        sha=token.sha256[:16],
+        file=FILE_NAME,
+    )
+
+
+def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | None = None) -> Path:
+    """Write what a repository holds, the token and its card, into a folder, which is made if it is not there.
+
+    Args:
+        token: to write.
+        folder: where.
+        repository: OWNER/NAME where it is going; the card's example reads the folder by default.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_token(token, folder / FILE_NAME, overwrite=True)
+    (folder / "README.md").write_text(model_card(token, repository or str(folder)), encoding="utf-8")
+    return folder
+
+
+def push_to_hub(token: CountToken, repository: str, *, private: bool = False) -> str:
+    """Upload a token and its card to OWNER/NAME, which is made if it is not there; returns the commit's address.
+
+    Raises:
+        huggingface_hub.errors.HfHubHTTPError: not logged in, or not allowed to.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(repository, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(token, folder, repository=repository)
+        commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Add {token.name}")
+    return str(commit.commit_url)
+
+
+def from_pretrained(repository: str | Path, *, revision: str | None = None) -> CountToken:
+    """Read a token from a folder, the hub's cache or the hub.
+
+    Args:
+        repository: a folder that `save_pretrained` wrote, or OWNER/NAME.
+        revision: branch, tag or commit; pin a commit where the owner is not you.
+
+    Raises:
+        TokenFileError: it holds no valid token.
+        OSError: it is neither a folder nor in the cache nor reachable (from huggingface_hub).
+    """
+    folder = Path(repository)
+    if folder.is_dir():
+        return load_token(folder / FILE_NAME)
+    from huggingface_hub import hf_hub_download
+
+    return load_token(hf_hub_download(str(repository), FILE_NAME, revision=revision))

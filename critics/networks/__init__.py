@@ -1,0 +1,1 @@
+"""Networks that detector files need and no library has."""

@@ -1,0 +1,233 @@
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.speed_models import build
+from countgen import Models
+from countgen.backbones.cuda_graphs import CapturedFunction, Captures, NotCapturedError
+from countgen.backbones.stable_diffusion_xl import StableDiffusionXL
+from countgen.methods.forward_backward import (
+    CapturedAsking,
+    CapturedDrawing,
+    EagerAsking,
+    EagerDrawing,
+    Question,
+    captured_iteration,
+    eager_iteration,
+    prepare,
+)
+from countgen.methods.objective import CONFIRMING
+from countgen.models import load_critic
+from countgen.prompts import Target
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
+TARGETS = (Target("apple", 5),)
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", ["sdxl-turbo", "sd-turbo", "pixart-dmd"])
+@pytest.mark.parametrize("draft", [False, True])
+def test_a_captured_iteration_equals_the_eager_one(name: str, draft: bool) -> None:
+    device = torch.device("cuda")
+    model = build(name, "tiny", device, torch.float16)
+    with torch.no_grad():
+        embeds = model.encode()
+    question = Question((load_critic("miniature-yolo", device),), TARGETS, CONFIRMING, "margin")
+    captured = captured_iteration(model.backbone, embeds, 2, question, draft=draft)
+    for seeds in ([1, 2], [3, 4]):
+        latents = model.backbone.initial_latents(seeds)
+        eager = eager_iteration(model.backbone, embeds, seeds, question, draft=draft)
+        images, verdict = captured.look(latents)
+        expected_images, expected = eager.look(latents)
+        torch.testing.assert_close(images, expected_images, atol=5e-3, rtol=0)
+        torch.testing.assert_close(verdict.loss, expected.loss, atol=5e-3, rtol=5e-3)
+        apart = (captured.gradient() - (gradient := eager.gradient())).norm() / gradient.norm()
+        assert apart < 2e-2
+
+
+@needs_cuda
+def test_a_captured_function_keeps_what_its_backward_needs_between_replays() -> None:
+    graph = CapturedFunction(
+        lambda x: (x.sin() * x,), (torch.zeros(4, device="cuda", requires_grad=True),), with_gradient=True
+    )
+    x = torch.linspace(-1, 1, 4, device="cuda")
+    (y,) = graph.forward(x)
+    (gradient,) = graph.backward(torch.full((4,), 2.0, device="cuda"))
+    torch.testing.assert_close(y, x.sin() * x)
+    torch.testing.assert_close(gradient, 2 * (x.cos() * x + x.sin()))
+
+
+@needs_cuda
+def test_a_function_that_copies_from_the_cpu_is_refused_and_leaves_the_callers_stream() -> None:
+    before = torch.cuda.current_stream()
+    x = torch.linspace(-1, 1, 3, device="cuda")
+    with pytest.raises(RuntimeError):
+        CapturedFunction(lambda x: (x * 2 * x.new_tensor([1, 2, 3]),), (x,), with_gradient=False)
+    assert torch.cuda.current_stream() == before
+    torch.testing.assert_close(torch.randn(3, device="cuda") * 0 + x, x)
+
+
+def test_a_cpu_runs_eagerly_and_says_so(models: Models, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "countgen.methods.forward_backward")
+    backbone = models.backbone
+    with torch.no_grad():
+        embeds = backbone.encode_prompt("five apples")
+    question = Question(models.critics, TARGETS, CONFIRMING, "margin")
+    assert isinstance(prepare(backbone, embeds, [0], question).drawing, EagerDrawing)
+    assert caplog.messages == ["miniature runs without CUDA graphs: the device is cpu"]
+
+
+class Willing(StableDiffusionXL):
+    """Says that its iterations can be captured."""
+
+    def not_captured_because(self) -> str | None:
+        return None
+
+
+class OnTheCpu(CapturedFunction):
+    """Behaves as a pair of graphs does, and computes eagerly: inputs are copied in, outputs are overwritten."""
+
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], *, with_gradient: bool
+    ) -> None:
+        self._function = function
+        self._static = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs]
+        self.outputs = tuple(tensor.detach() for tensor in function(*self._static))
+        self._moved = [tensor for tensor in self._static if tensor.requires_grad]
+        self._gradient = [torch.zeros_like(tensor) for tensor in self._moved]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        for static, given in zip(self._static, inputs, strict=True):
+            static.detach().copy_(given.detach())
+        with torch.enable_grad():
+            results = self._function(*self._static)
+        self._live = [tensor for tensor in results if tensor.requires_grad]
+        for output, result in zip(self.outputs, results, strict=True):
+            output.copy_(result.detach())
+        return self.outputs
+
+    def backward(self, *gradients: Tensor) -> tuple[Tensor, ...]:
+        given = gradients or [torch.ones_like(tensor) for tensor in self._live]
+        for gradient, found in zip(self._gradient, torch.autograd.grad(self._live, self._moved, given), strict=True):
+            gradient.copy_(found)
+        return tuple(self._gradient)
+
+
+class ForDrawingsOnly(OnTheCpu):
+    """Has no more memory, or cannot hold what critics do: fails where pictures come in."""
+
+    error: Exception = RuntimeError("operation not permitted when stream is capturing")
+
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], *, with_gradient: bool
+    ) -> None:
+        if inputs[0].shape[1] == 3:
+            raise self.error
+        super().__init__(function, inputs, with_gradient=with_gradient)
+
+
+@pytest.fixture
+def willing(models: Models) -> Willing:
+    stock = models.backbone
+    return Willing(stock.pipeline, stock.preset, "willing")
+
+
+@pytest.mark.parametrize(
+    ("graphs", "asking"), [(OnTheCpu, CapturedAsking), (ForDrawingsOnly, EagerAsking)], ids=["both", "drawing only"]
+)
+def test_halves_join_to_the_eager_iteration_whichever_of_them_is_a_graph(
+    graphs: type[OnTheCpu],
+    asking: type,
+    willing: Willing,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("countgen.methods.forward_backward.CapturedFunction", graphs)
+    with torch.no_grad():
+        embeds = willing.encode_prompt("five apples")
+    question = Question(models.critics, TARGETS, CONFIRMING, "margin")
+    iteration = prepare(willing, embeds, [1, 2], question)
+    assert isinstance(iteration.drawing, CapturedDrawing)
+    assert isinstance(iteration.asking, asking)
+    assert ["operation not permitted" in message for message in caplog.messages] == [True] * (asking is EagerAsking)
+    eager = eager_iteration(willing, embeds, [1, 2], question)
+    kept = []
+    for seeds in ([1, 2], [3, 4]):
+        latents = willing.initial_latents(seeds)
+        images, verdict = iteration.look(latents)
+        expected_images, expected = eager.look(latents)
+        torch.testing.assert_close(images, expected_images)
+        torch.testing.assert_close(vars(verdict), vars(expected))
+        torch.testing.assert_close(iteration.gradient(), eager.gradient())
+        kept.append((images, verdict.loss))
+    # What was handed out earlier is still what it was.
+    images, loss = kept[0]
+    torch.testing.assert_close(images, eager.look(willing.initial_latents([1, 2]))[0])
+    assert not torch.equal(loss, kept[1][1])
+
+
+def test_a_capture_that_fails_leaves_no_graph_and_is_not_tried_again(willing: Willing, models: Models) -> None:
+    with torch.no_grad():
+        embeds = willing.encode_prompt("five apples")
+    question = Question(models.critics, TARGETS, CONFIRMING, "margin")
+    half = object()
+    willing.captures.get("verdict", "an earlier batch", lambda: half)  # type: ignore[arg-type, return-value]
+    assert willing.captures
+
+    assert isinstance(prepare(willing, embeds, [0], question).drawing, EagerDrawing)
+
+    assert not willing.captures
+    with pytest.raises(NotCapturedError, match="needs its inputs on a GPU"):
+        willing.captures.get("render", "another batch", lambda: half)  # type: ignore[arg-type, return-value]
+
+
+def test_a_batch_that_memory_did_not_do_for_leaves_smaller_ones_their_graphs() -> None:
+    captures = Captures()
+    tried = []
+
+    def capture(size: int) -> object:
+        tried.append(size)
+        if size > 2:
+            try:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            finally:
+                raise RuntimeError("the capture was invalidated")
+        return object()
+
+    for size in (8, 8, 2):
+        get = partial(captures.get, "render", size, lambda size=size: capture(size))  # type: ignore[arg-type, misc]
+        if size > 2:
+            with pytest.raises(NotCapturedError, match="CUDA out of memory"):
+                get()
+        else:
+            get()
+    assert tried == [8, 2]
+
+
+@pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap"])
+def test_one_picture_at_a_time_the_critics_say_the_same(name: str, models: Models) -> None:
+    question = Question((load_critic(name),), TARGETS, CONFIRMING, "margin")
+    with torch.no_grad():
+        embeds = models.backbone.encode_prompt("five apples")
+        images = models.backbone.render(models.backbone.initial_latents([1, 2, 3]), embeds)
+    together, one_by_one = EagerAsking(question), EagerAsking(question, one_by_one=True)
+    torch.testing.assert_close(vars(one_by_one.look(images)), vars(together.look(images)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one_by_one.gradient(), together.gradient(), atol=1e-5, rtol=1e-3)
+
+
+def test_one_graph_of_each_kind_is_kept() -> None:
+    captures = Captures()
+    made = []
+
+    def get(kind: str, key: int) -> object:
+        return captures.get(kind, key, lambda: made.append((kind, key)) or object())  # type: ignore[arg-type, return-value, func-returns-value]
+
+    first = get("render", 1)
+    assert get("render", 1) is first
+    get("verdict", 1)
+    assert get("render", 2) is not first
+    assert made == [("render", 1), ("verdict", 1), ("render", 2)]

@@ -1,0 +1,210 @@
+"""Token files: what is written is read, and nothing else is."""
+
+import errno
+import json
+import os
+import random
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load, load_file, save, save_file
+
+from countgen.errors import TokenFileError
+from countgen.tokens.file import MAX_FILE_BYTES, CountToken, decoded, encoded, load_token, save_token
+
+
+@pytest.fixture
+def token():
+    generator = torch.Generator().manual_seed(0)
+    return CountToken(
+        placeholder_token="<count-7>",
+        target_count=7,
+        vectors={"clip_l": torch.randn(2, 16, generator=generator), "clip_g": torch.randn(2, 24, generator=generator)},
+        base_model="sdxl-turbo",
+        revision="abc",
+        object_names=("apple", "dog"),
+        critic="yolo",
+        config_hash="0123456789abcdef",
+        accuracy=0.5,
+        licence="Apache-2.0",
+    )
+
+
+def same(first, second):
+    return encoded(first) == encoded(second)
+
+
+def test_what_is_saved_is_loaded(token, tmp_path):
+    path = save_token(token, tmp_path / "count-7.safetensors")
+    loaded = load_token(path)
+    assert same(token, loaded)
+    for key, vectors in token.vectors.items():
+        assert torch.equal(loaded.vectors[key], vectors)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_equal_tokens_give_equal_bytes(token):
+    assert encoded(token) == encoded(replace(token, vectors=dict(reversed(token.vectors.items()))))
+
+
+@pytest.mark.parametrize(
+    ("encoders", "keys"),
+    [
+        (("clip_l",), {"<count-7>"}),
+        (("clip_l", "clip_g"), {"clip_l", "clip_g"}),
+        (("t5",), {"t5"}),
+        (("clip_l", "t5"), {"clip_l", "t5"}),
+    ],
+)
+def test_keys_are_those_that_other_programs_read(token, tmp_path, encoders, keys):
+    token = replace(token, vectors={key: torch.ones(1, 4) for key in encoders})
+    path = save_token(token, tmp_path / "token.safetensors")
+    assert set(load_file(path)) == keys
+    assert same(load_token(path), token)
+
+
+def test_a_taken_name_is_kept_unless_told(token, tmp_path):
+    path = save_token(token, tmp_path / "a.safetensors")
+    with pytest.raises(TokenFileError, match="there already"):
+        save_token(replace(token, accuracy=0.6), path)
+    assert load_token(path).accuracy == 0.5
+    save_token(replace(token, accuracy=0.6), path, overwrite=True)
+    assert load_token(path).accuracy == 0.6
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(token, tmp_path, monkeypatch):
+    path = save_token(token, tmp_path / "a.safetensors")
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_token(replace(token, accuracy=0.6), path, overwrite=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_flipped_byte_raises_only_token_file_error_or_changes_nothing(token):
+    data, rng = encoded(token), random.Random(0)
+    refused = 0
+    for _ in range(2000):
+        at, flip = rng.randrange(len(data)), rng.randrange(1, 256)
+        damaged = data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :]
+        try:
+            found = decoded(damaged, "damaged")
+        except TokenFileError:
+            refused += 1
+        else:
+            assert same(found, token)  # white space in the header
+    assert refused > 1900
+
+
+def test_every_truncation_raises_only_token_file_error(token):
+    data = encoded(token)
+    for length in range(0, len(data), 64):
+        with pytest.raises(TokenFileError):
+            decoded(data[:length], "short")
+
+
+def written(tmp_path, data, name="token.safetensors"):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["token.pt", "token.bin", "token.ckpt", "token.pkl"])
+def test_a_name_of_a_pickle_is_refused_unread(tmp_path, name):
+    with pytest.raises(TokenFileError, match="pickle"):
+        load_token(written(tmp_path, b"", name))
+
+
+def test_a_pickle_of_another_name_is_refused(token, tmp_path):
+    path = tmp_path / "token.safetensors"
+    torch.save(token.vectors, path)
+    with pytest.raises(TokenFileError, match="pickle"):
+        load_token(path)
+    torch.save(token.vectors, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(TokenFileError, match="pickle"):
+        load_token(path)
+
+
+def test_a_file_over_one_mebibyte_is_refused(token, tmp_path):
+    path = tmp_path / "big.safetensors"
+    save_file({"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}, path)
+    with pytest.raises(TokenFileError, match="larger than 1048576"):
+        load_token(path)
+    with pytest.raises(TokenFileError, match="fewer vectors"):
+        encoded(replace(token, vectors={"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}))
+
+
+def test_an_unknown_schema_is_refused_naming_both(token, tmp_path):
+    data = save({"clip_l": torch.zeros(1, 4)}, {"countgen": '{"schema": 9}'})
+    with pytest.raises(TokenFileError, match="schema 9, this version reads 1"):
+        load_token(written(tmp_path, data))
+
+
+def test_another_programs_embedding_is_refused(tmp_path):
+    with pytest.raises(TokenFileError, match="schema None"):
+        load_token(written(tmp_path, save({"<cat>": torch.zeros(1, 4)})))
+
+
+def written_anew(token, said=None, tensors=None):
+    """The token's file, with more in its metadata or other tensors."""
+    data = encoded(token)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata = json.loads(header["__metadata__"]["countgen"]) | (said or {})
+    return save(tensors or load(data), {"countgen": json.dumps(metadata)})
+
+
+def test_a_field_that_no_digest_covers_is_refused_by_name(token):
+    assert same(decoded(written_anew(token), "as it was"), token)
+    with pytest.raises(TokenFileError, match="unknown fields: author, url"):
+        decoded(written_anew(token, said={"url": "https://example.org", "author": "x"}), "more")
+
+
+def test_two_tensors_for_one_encoder_are_refused_by_name(token):
+    token = replace(token, vectors={"clip_l": torch.ones(1, 4)})
+    with pytest.raises(TokenFileError, match="both <count-7> and clip_l"):
+        decoded(written_anew(token, tensors={key: torch.ones(1, 4) for key in ("clip_l", "<count-7>")}), "twice")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_vectors_that_are_not_finite_are_refused(token, value):
+    with pytest.raises(ValueError, match="not finite"):
+        replace(token, vectors={"clip_l": torch.full((1, 4), value)})
+    data = encoded(replace(token, vectors={"clip_l": torch.ones(1, 4)}))
+    poisoned = data.replace(torch.ones(4).numpy().tobytes(), torch.full((4,), value).numpy().tobytes())
+    with pytest.raises(TokenFileError, match="not finite"):
+        decoded(poisoned, "poisoned")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"placeholder_token": "<count-8>"}, "<count-7>"),
+        ({"placeholder_token": "seven"}, "<count-7>"),
+        ({"vectors": {}}, "none"),
+        ({"vectors": {"gemma": torch.zeros(1, 4)}}, "gemma"),
+        ({"vectors": {"clip_l": torch.zeros(4)}}, r"\(V, D\)"),
+        ({"vectors": {"clip_l": torch.zeros(1, 4).half()}}, "float32"),
+        ({"vectors": {"clip_l": torch.zeros(1, 4), "clip_g": torch.zeros(2, 4)}}, "same V"),
+        ({"vectors": {"clip_l": torch.zeros(33, 4)}}, "1 to 32"),
+        ({"object_names": ()}, "at least one"),
+        ({"accuracy": 1.5}, "share"),
+    ],
+)
+def test_a_token_that_makes_no_sense_is_refused(token, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(token, **changes)
+
+
+def test_messages_name_the_file(tmp_path):
+    path = written(tmp_path, b"nothing of the kind")
+    with pytest.raises(TokenFileError, match=re.escape(str(path))):
+        load_token(path)
+    with pytest.raises(FileNotFoundError):
+        load_token(tmp_path / "absent.safetensors")

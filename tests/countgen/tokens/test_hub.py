@@ -1,0 +1,111 @@
+"""A token's repository, without a network."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard, constants
+from PIL import Image, ImageChops
+
+import countgen
+from countgen.images import to_pil
+from countgen.tokens.file import CountToken, encoded
+from countgen.tokens.hub import FILE_NAME, from_pretrained, model_card, push_to_hub, save_pretrained
+
+
+@pytest.fixture
+def token():
+    return CountToken(
+        placeholder_token="<count-7>",
+        target_count=7,
+        vectors={"clip_l": torch.ones(2, 4), "clip_g": torch.ones(2, 6)},
+        base_model="sdxl-turbo",
+        revision=None,
+        object_names=("apple", "dog"),
+        critic="yolo",
+        config_hash="0123456789abcdef",
+        accuracy=0.5,
+        licence="Apache-2.0",
+    )
+
+
+def test_the_card_says_what_the_token_is(token):
+    card = ModelCard(model_card(token, "someone/count-7"))
+    assert card.data.license == "apache-2.0"
+    assert "textual-inversion" in card.data.tags
+    for said in ("<count-7>", "apple, dog", "yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
+        assert said in card.text
+
+
+def test_the_card_speaks_of_one_object_in_the_singular(token):
+    assert "'a photo of <count-7> apples'" in model_card(token, "someone/count-7")
+    one = replace(token, placeholder_token="<count-1>", target_count=1)
+    assert "'a photo of <count-1> apple'" in model_card(one, "someone/count-1")
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_cards_example_draws_as_it_stands(models, tmp_path, monkeypatch, count):
+    monkeypatch.chdir(tmp_path)
+    token = countgen.find_token(f"count-{count}", "miniature")
+    card = (save_pretrained(token, "my token") / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
+    exec(example, {})
+    prompt = {1: "a photo of one apple", 5: "a photo of five apples"}[count]
+    expected = to_pil(countgen.generate(prompt, models, method="token", token=token).image)
+    assert ImageChops.difference(Image.open("picture.png"), expected).getbbox() is None
+
+
+def test_the_cards_example_loads_the_checkpoint_it_was_learned_on(token):
+    card = model_card(replace(token, base_model="sdxl-turbo:someone/apples"), "someone/count-7")
+    assert "backbones.load('sdxl-turbo', repository='someone/apples')\n" in card
+    card = model_card(replace(token, base_model="sdxl-turbo:apples-1a2b3c4d"), "someone/count-7")
+    assert "backbones.load('sdxl-turbo', repository='apples-1a2b3c4d')  # the path of that checkpoint\n" in card
+
+
+def test_a_folder_holds_the_token_and_its_card(token, tmp_path):
+    folder = save_pretrained(token, tmp_path / "count-7")
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", FILE_NAME]
+    assert encoded(from_pretrained(folder)) == encoded(token)
+
+
+def test_a_token_is_read_from_the_hubs_cache_without_a_network(token, tmp_path, monkeypatch):
+    commit = "0" * 40
+    cached = tmp_path / "models--someone--count-7"
+    save_pretrained(token, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert encoded(from_pretrained("someone/count-7")) == encoded(token)
+    assert encoded(from_pretrained("someone/count-7", revision=commit)) == encoded(token)
+
+
+def test_what_is_nowhere_is_an_os_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
+        from_pretrained("someone/count-9")
+
+
+def test_what_is_uploaded_is_the_folder(token, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    class Recording(huggingface_hub.HfApi):
+        def create_repo(self, repo_id, **options):
+            asked.append((repo_id, options))
+
+        def upload_folder(self, *, repo_id, folder_path, **_):
+            assert "from_pretrained('someone/count-7')" in (Path(folder_path) / "README.md").read_text(encoding="utf-8")
+            asked.append((repo_id, encoded(from_pretrained(folder_path))))
+            return huggingface_hub.CommitInfo(
+                commit_url="https://huggingface.co/a/b/commit/1", commit_message="", commit_description="", oid="1"
+            )
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Recording)
+    assert push_to_hub(token, "someone/count-7", private=True).endswith("commit/1")
+    assert asked == [
+        ("someone/count-7", {"private": True, "exist_ok": True}),
+        ("someone/count-7", encoded(token)),
+    ]

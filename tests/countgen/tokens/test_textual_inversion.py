@@ -1,0 +1,254 @@
+"""A learned token in the text encoders, and the backbone afterwards."""
+
+import copy
+import re
+import shutil
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+import countgen
+from countgen import backbones, miniature
+from countgen.backbones.registry import base_model
+from countgen.errors import PromptError, TokenFileError
+from countgen.tokens.file import CountToken, encoded
+from countgen.tokens.textual_inversion import check_token, encode_prompt, encoders_of, spliced
+from countgen.tokens.trainer import learn_token
+
+
+@pytest.fixture(scope="module")
+def pixart():
+    return backbones.load("miniature-pixart")
+
+
+def token_of(backbone, text="seven of", count=7, **changes):
+    vectors = {key: e.vectors_of(text, 2, backbone) for key, e in encoders_of(backbone).items()}
+    fields = {
+        "placeholder_token": f"<count-{count}>",
+        "target_count": count,
+        "vectors": vectors,
+        "base_model": backbone.name,
+        "revision": None,
+        "object_names": ("apple", "dog"),
+        "critic": "miniature-yolo",
+        "config_hash": "0" * 16,
+        "accuracy": 0.5,
+        "licence": "Apache-2.0",
+    }
+    return CountToken(**(fields | changes))
+
+
+def embeds_equal(first, second):
+    return all(
+        torch.equal(getattr(first, name), getattr(second, name))
+        for name in ("prompt_embeds", "pooled_prompt_embeds", "attention_mask")
+        if getattr(first, name) is not None
+    )
+
+
+@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
+def test_words_as_a_token_give_the_same_embeds_as_the_words(models, pixart, name):
+    backbone = models.backbone if name == "miniature" else pixart
+    token = token_of(backbone)
+    with torch.no_grad():
+        spoken = encode_prompt(backbone, "a photo of seven apples", token)
+        written = backbone.encode_prompt("a photo of seven of apples")
+    assert embeds_equal(spoken, written)
+
+
+@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
+def test_the_backbone_is_as_before_after_use(models, pixart, name):
+    backbone = models.backbone if name == "miniature" else pixart
+    tables = {key: e.table.weight.clone() for key, e in encoders_of(backbone).items()}
+    tokenizers = [getattr(backbone.pipeline, e.tokenizer) for e in encoders_of(backbone).values()]
+    vocabularies = [tokenizer.get_vocab() for tokenizer in tokenizers]
+    before = backbone.encode_prompt("a photo of seven apples")
+    with pytest.raises(RuntimeError, match="in between"), spliced(backbone, {"<count-7>": token_of(backbone).vectors}):
+        raise RuntimeError("in between")
+    assert embeds_equal(before, backbone.encode_prompt("a photo of seven apples"))
+    for (key, encoder), tokenizer, vocabulary in zip(
+        encoders_of(backbone).items(), tokenizers, vocabularies, strict=True
+    ):
+        assert torch.equal(encoder.table.weight, tables[key])
+        assert getattr(backbone.pipeline, encoder.tokenizer) is tokenizer
+        assert tokenizer.get_vocab() == vocabulary
+        assert not encoder.module._forward_pre_hooks
+        assert not encoder.table._forward_hooks
+
+
+def test_a_prompt_without_the_placeholder_is_bit_identical_while_a_token_is_spliced(models):
+    plain = models.backbone.encode_prompt("a photo of three dogs on the sand")
+    with spliced(models.backbone, {"<count-7>": token_of(models.backbone).vectors}) as encode:
+        assert embeds_equal(plain, encode("a photo of three dogs on the sand"))
+
+
+def test_two_tokens_at_once(models):
+    backbone = models.backbone
+    vectors = {f"<count-{n}>": token_of(backbone, word, n).vectors for n, word in ((2, "two of"), (7, "seven of"))}
+    with spliced(backbone, vectors) as encode:
+        spoken = encode("<count-7> apples and <count-2> dogs")
+    assert embeds_equal(spoken, backbone.encode_prompt("seven of apples and two of dogs"))
+
+
+def test_gradient_reaches_every_vector_of_every_encoder(models):
+    backbone = models.backbone
+    vectors = {key: value.requires_grad_(True) for key, value in token_of(backbone).vectors.items()}
+    with spliced(backbone, {"<count-7>": vectors}) as encode:
+        embeds = encode("a photo of <count-7> apples")
+        backbone.render(backbone.initial_latents([0]), embeds).sum().backward()
+    for value in vectors.values():
+        assert (value.grad.norm(dim=1) > 0).all()
+    assert all(p.grad is None for e in encoders_of(backbone).values() for p in e.module.parameters())
+
+
+def test_half_precision_encoders_read_a_float32_token(models):
+    backbone = copy.copy(models.backbone)
+    backbone.pipeline = copy.copy(models.backbone.pipeline)
+    for name in ("text_encoder", "text_encoder_2"):
+        setattr(backbone.pipeline, name, copy.deepcopy(getattr(models.backbone.pipeline, name)).to(torch.bfloat16))
+    with torch.no_grad():
+        spoken = encode_prompt(backbone, "seven apples", token_of(models.backbone))
+        written = backbone.encode_prompt("seven of apples")
+    assert spoken.prompt_embeds.dtype == torch.bfloat16
+    assert embeds_equal(spoken, written)
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_the_stock_pipeline_draws_the_same_picture_from_the_file(number):
+    from safetensors.torch import load
+
+    backbone = backbones.load("miniature", device="cpu", num_inference_steps=number)
+    token = token_of(backbone, "seven <|endoftext|>")  # not in any prompt, so the words alone cannot do it
+    token.vectors["clip_l"].normal_(std=0.03, generator=torch.Generator().manual_seed(1))
+    token.vectors["clip_g"].normal_(std=0.03, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        embeds = encode_prompt(backbone, "a photo of seven apples", token)
+        own = backbone.render(backbone.initial_latents([3]), embeds, [3])[0]
+    stock = backbones.load("miniature", device="cpu").pipeline
+    tensors = load(encoded(token))
+    parts = (("clip_l", stock.tokenizer, stock.text_encoder), ("clip_g", stock.tokenizer_2, stock.text_encoder_2))
+    for key, tokenizer, encoder in parts:
+        stock.load_textual_inversion(
+            tensors[key], token=token.placeholder_token, tokenizer=tokenizer, text_encoder=encoder
+        )
+    drawn = stock(
+        "a photo of <count-7> apples",
+        num_inference_steps=number,
+        guidance_scale=0.0,
+        height=128,
+        width=128,
+        generator=torch.Generator().manual_seed(3),
+        output_type="pt",
+    ).images[0]
+    torch.testing.assert_close(own, drawn, atol=1e-4, rtol=0)
+
+
+def test_a_token_at_several_steps_draws_as_a_row_of_the_encoders_table_does(models):
+    backbone = backbones.load("miniature-pixart", device="cpu", num_inference_steps=4, timesteps=None)
+    token = token_of(backbone)
+    token.vectors["t5"].normal_(generator=torch.Generator().manual_seed(1))
+    drawing = countgen.Models(backbone, models.critics, models.judge)
+    drawn = countgen.generate("a photo of seven apples", drawing, method="token", seed=3, token=token).image
+    # By hand: two new words of the table, whose rows are the token's.
+    pipeline = backbones.load("miniature-pixart", device="cpu").pipeline
+    words = ["<first>", "<second>"]
+    pipeline.tokenizer.add_tokens(words)
+    pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        rows = pipeline.tokenizer.convert_tokens_to_ids(words)
+        pipeline.text_encoder.get_input_embeddings().weight[rows] = token.vectors["t5"]
+    stock = pipeline(
+        "a photo of <first> <second> apples",
+        num_inference_steps=4,
+        guidance_scale=backbone.guidance_scale,
+        height=128,
+        width=128,
+        generator=torch.Generator().manual_seed(3),
+        output_type="pt",
+        use_resolution_binning=False,
+    ).images[0]
+    torch.testing.assert_close(drawn, stock, atol=1e-4, rtol=0)
+
+
+def test_a_file_of_one_encoder_loads_into_the_stock_pipeline_as_it_is(models, tmp_path):
+    pipeline = models.backbone.pipeline
+    vectors = {"clip_l": token_of(models.backbone).vectors["clip_l"]}
+    path = countgen.save_token(token_of(models.backbone, vectors=vectors), tmp_path / "learned_embeds.safetensors")
+    # The text half of Stable Diffusion is all that a token touches.
+    stock = StableDiffusionPipeline(
+        vae=pipeline.vae,
+        text_encoder=copy.deepcopy(pipeline.text_encoder),
+        tokenizer=copy.deepcopy(pipeline.tokenizer),
+        unet=pipeline.unet,
+        scheduler=EulerDiscreteScheduler(steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    stock.load_textual_inversion(path)
+    with torch.no_grad():
+        said, _ = stock.encode_prompt("a photo of <count-7> apples", "cpu", 1, False)
+        written, _ = stock.encode_prompt("a photo of seven of apples", "cpu", 1, False)
+    torch.testing.assert_close(said, written)
+
+
+def test_the_pooled_vector_stays_at_the_end_where_an_encoder_looks_for_the_highest_id(models):
+    # As SDXL's published second encoder: eos_token_id 2 makes it pool at the highest id of the prompt.
+    backbone = copy.copy(models.backbone)
+    backbone.pipeline = copy.copy(models.backbone.pipeline)
+    stock = backbone.pipeline.text_encoder_2
+    config = CLIPTextConfig.from_dict(stock.config.to_dict() | {"eos_token_id": 2})
+    legacy = CLIPTextModelWithProjection(config).eval()
+    legacy.load_state_dict(stock.state_dict())
+    backbone.pipeline.text_encoder_2 = legacy
+    with torch.no_grad():
+        spoken = encode_prompt(backbone, "seven apples", token_of(models.backbone))
+        written = backbone.encode_prompt("seven of apples")
+    assert embeds_equal(spoken, written)
+
+
+def test_a_token_of_another_backbone_is_refused_naming_both(models, pixart):
+    with pytest.raises(TokenFileError, match=r"'miniature-pixart'.*'miniature'"):
+        check_token(token_of(pixart), models.backbone)
+
+
+def test_a_checkpoint_in_a_presets_place_takes_the_presets_tokens_and_keeps_its_own(models, tmp_path):
+    own = miniature.FOLDER / "mini-sdxl-turbo"
+    first, other = (shutil.copytree(own, tmp_path / name / "pipeline") for name in ("first", "other"))
+    mine = countgen.load("miniature", repository=str(first))
+    token = learn_token(mine, 7, ["apple"]).token
+    assert re.fullmatch("miniature:pipeline-[0-9a-f]{8}", token.base_model)
+    check_token(token, mine.backbone)
+    check_token(token_of(models.backbone), mine.backbone)
+    with pytest.raises(TokenFileError, match=r"'miniature:pipeline-.*'miniature'"):
+        check_token(token, models.backbone)
+    weights = other / "text_encoder" / "model.safetensors"
+    save_file({name: tensor + 0.001 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    with pytest.raises(TokenFileError, match=r"'miniature:pipeline-.*'miniature:pipeline-"):
+        check_token(token, backbones.load("miniature", repository=str(other)))
+    assert base_model(backbones.load("miniature", repository=f"{own}/")) == "miniature"
+
+
+def test_vectors_of_other_dims_or_encoders_are_refused_naming_both(models, pixart):
+    token = token_of(models.backbone, vectors={"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)})
+    with pytest.raises(TokenFileError, match=r"\(1, 768\).*128"):
+        check_token(token, models.backbone)
+    with pytest.raises(TokenFileError, match="has vectors for t5; miniature needs clip_l"):
+        check_token(token_of(pixart, base_model="miniature"), models.backbone)
+
+
+def test_a_placeholder_in_the_vocabulary_is_refused(models):
+    backbone = copy.copy(models.backbone)
+    backbone.pipeline = copy.copy(models.backbone.pipeline)
+    backbone.pipeline.tokenizer = copy.deepcopy(backbone.pipeline.tokenizer)
+    backbone.pipeline.tokenizer.add_tokens("<count-7>")
+    with pytest.raises(TokenFileError, match="in the vocabulary"):
+        check_token(token_of(models.backbone), backbone)
+
+
+def test_a_prompt_that_does_not_say_the_number_is_refused(models):
+    with pytest.raises(PromptError, match="write 'seven'"):
+        encode_prompt(models.backbone, "a photo of three apples", token_of(models.backbone))
