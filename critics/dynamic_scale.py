@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from critics.base import Assessment, Critic
+from critics.base import Critic
 from critics.detectors.density import DensityCritic
-from critics.ensemble import objects_of_all
+from critics.evaluation import Evaluation
 from critics.losses import CountLoss, density, dynamic_scale
 
 
@@ -48,25 +48,35 @@ class DynamicScaleCritic(Critic):
         scaled = self.detector.at_scale(factor)
         return self if scaled is self.detector else DynamicScaleCritic(scaled, self.density)
 
-    def assess(
-        self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss, *, others: bool = False
-    ) -> Assessment:
-        """See `Critic.assess`; `loss` is not read, it is always `critics.losses.density`.
+    def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
+        """See `Critic.evaluate`; `loss` is not read, it is always `critics.losses.density`.
 
-        The margin is the detector's. Other objects are pulled down by what the map says of them alone, since a
-        detector says how many there are of each object asked for, and not of all the rest.
+        The margin is the detector's.
         """
         with torch.no_grad():
-            found = self.detector.assess(images.detach(), target_counts, loss, others=others)
-        every_sum = self.density.maps(images, list(target_counts), others=others).sum((2, 3))
-        sums = every_sum[:, : len(target_counts)]
+            found = self.detector.evaluate(images.detach(), target_counts, loss)
+        sums = self.density.maps(images, list(target_counts)).sum((2, 3))
         # Adding the difference of a tensor and itself gives the detector's count its gradient.
         soft_counts = found.counts + (sums - sums.detach()) / dynamic_scale(sums, found.counts)
         columns = zip(soft_counts.unbind(1), target_counts.values(), strict=True)
         losses = [density(column, target_count) for column, target_count in columns]
-        if others:
-            losses.append(density(every_sum[:, -1], 0))
-        return Assessment(torch.stack(losses).sum(0), soft_counts, found.counts, found.margin)
+        return Evaluation(torch.stack(losses).sum(0), soft_counts, found.counts, found.margin)
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         return self.detector.counts(images, object_names)
+
+
+def objects_of_all(critics: Sequence[Critic]) -> tuple[str, ...] | None:
+    """Return the classes every critic knows, in the first one's spelling: "airplane" here is "aeroplane" there."""
+    closed = [critic for critic in critics if critic.object_names is not None]
+    if not closed:
+        return None
+    return tuple(name for name in closed[0].object_names or () if all(_knows(critic, name) for critic in closed[1:]))
+
+
+def _knows(critic: Critic, object_name: str) -> bool:
+    try:
+        critic.column(object_name)
+    except ValueError:
+        return False
+    return True

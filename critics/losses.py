@@ -6,15 +6,13 @@ count is right. Sums over several object names, or several views, are the caller
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from critics.candidates import Candidates
 from critics.soft_indicator import soft_count, soft_indicator
-
-if TYPE_CHECKING:
-    from critics.base import Candidates
 
 STEEPNESS = 4.0
 """Slope of the soft indicator per logit where a critic does not set its own."""
@@ -72,7 +70,7 @@ def d2d(candidates: Candidates, target_count: int, threshold_logit: float, steep
     return (surplus * indicator * distance).sum(1) + (missing * shortfall).sum(1)
 
 
-def margin(
+def margin_loss(
     candidates: Candidates,
     target_count: int,
     threshold_logit: float,
@@ -125,7 +123,7 @@ def dynamic_scale(total: Tensor, count: Tensor, smallest: float = 0.1) -> Tensor
     return torch.where(found, total / count.clamp(min=1), torch.ones_like(total)).clamp(min=smallest)
 
 
-LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin}
+LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin_loss}
 """The losses to choose from, by name: those of candidates.
 
 `density` is not among them because there is nothing to choose: it reads the sum of a map, which only critics without

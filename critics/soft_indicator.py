@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-if TYPE_CHECKING:
-    from critics.base import Candidates
+from critics.candidates import Candidates
 
 
 def soft_indicator(logits: Tensor, threshold_logit: float, steepness: float) -> Tensor:
@@ -34,15 +31,10 @@ def soft_count(candidates: Candidates, threshold_logit: float, steepness: float)
     return (soft_indicator(candidates.logits, threshold_logit, steepness) * candidates.kept).sum(1)
 
 
-def hard_count(candidates: Candidates, threshold_logit: float) -> Tensor:
-    """Kept candidates above the threshold, from the same forward pass: int64 (B,)."""
-    return (candidates.kept & (candidates.logits > threshold_logit)).sum(1)
+def distance_to_change(candidates: Candidates, target_count: int, threshold_logit: float) -> Tensor:
+    """Return how far the nearest candidate is from changing the count, in logits; negative where it is wrong.
 
-
-def margin(candidates: Candidates, target_count: int, threshold_logit: float) -> Tensor:
-    """How far the nearest candidate is from changing the count, in logits; negative where it is wrong.
-
-    With the kept logits sorted downwards, the count is exactly N when z_(N) > t >= z_(N+1); the margin is
+    With the kept logits sorted downwards, the count is exactly N when z_(N) > t >= z_(N+1); the distance is
     the smaller of z_(N) - t and t - z_(N+1).
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a critic may be asked: pictures, object names and counts, checked where they come in."""
+"""Checks of what comes into a critic: images, object names and counts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from critics.losses import CountLoss
 
 DARKEST, BRIGHTEST = -0.5, 1.5
 """Values beyond which a tensor is no picture in [0, 1] for `Critic.counts`."""
@@ -44,7 +42,7 @@ def to_batch(image: Image | Tensor) -> Tensor:
     return batch
 
 
-def checked_pictures(image: Image | Tensor) -> Tensor:
+def checked_images(image: Image | Tensor) -> Tensor:
     """As `to_batch`, and refuse values that no picture has; those of a generator may leave [0, 1] a little.
 
     Raises:
@@ -70,7 +68,7 @@ def check_names(object_names: Sequence[str]) -> None:
         raise ValueError(f"expected one or several object names, like ['apple', 'dog'], got {object_names!r}")
 
 
-def check_question(target_counts: Mapping[str, int], loss: CountLoss) -> None:
+def check_targets(target_counts: Mapping[str, int], loss: object) -> None:
     """Refuse counts that no picture can have, and what is no loss.
 
     Raises:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from countgen.prompts import Target
-from critics.base import Candidates, Critic
+from critics.base import Critic
+from critics.candidates import Candidates
 from critics.losses import CountLoss
 
 

@@ -22,12 +22,12 @@ class Detector:
     Attributes:
         kind: the critic's file.
         options: what that file's `load` takes.
-        margin: that it asks for, in its own logits; in objects where it sums a density.
+        safe_distance: see `critics.Critic`.
     """
 
     kind: str
     options: dict[str, Any]
-    margin: float
+    safe_distance: float
 
 
 def yolo_options(folder: Path) -> dict[str, Any]:
@@ -44,8 +44,8 @@ DETECTORS = {
 }
 """By short name.
 
-The heat map is hesitant: its logits lie close to the threshold, and a small margin of it says much. Margins were
-chosen with `benchmarks.confirmation` and `benchmarks.tuning margins`.
+The heat map's logits lie close to the threshold, so its safe distance is small. Safe distances were chosen with
+`benchmarks.confirmation` and `benchmarks.tuning margins`.
 """
 
 CRITICS = ("miniature-yolo", "miniature-heatmap")
@@ -58,5 +58,5 @@ def load_detector(name: str, device: str | torch.device = "cpu") -> Critic:
 
     found = DETECTORS[name]
     critic = load(found.kind, **found.options, device=device)
-    critic.name, critic.margin = name, found.margin
+    critic.name, critic.safe_distance = name, found.safe_distance
     return critic

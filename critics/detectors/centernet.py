@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from critics.base import Critic, Proposals, scale_boxes
+from critics.base import Critic, scale_boxes
+from critics.candidates import Proposals
 from critics.networks.hourglass import STRIDE, HourGlass, convolution, seen_size
 from critics.weights import restore
 

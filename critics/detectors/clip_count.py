@@ -84,9 +84,7 @@ class ClipCountCritic(DensityCritic):
                 self._texts[word] = self.counter.text_encoder(tokens.to(self.counter.patch_emb_pos_embed.device))
         return self._texts[word]
 
-    def maps(self, images: Tensor, object_names: Sequence[str], *, others: bool = False) -> Tensor:
-        if others:
-            raise ValueError(f"{self.name} has an open vocabulary; name the other objects, with a target count of 0")
+    def maps(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         images = to_batch(images)
         for side in (DENSITY_SIZE, self.counter.image_size):
             images = interpolate(images, (side, side), mode="bilinear", antialias=True)

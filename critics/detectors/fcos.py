@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from critics.base import Critic, Proposals, scale_boxes
+from critics.base import Critic, scale_boxes
+from critics.candidates import Proposals
 from critics.soft_indicator import geometric_mean_logits
 from critics.weights import restore
 

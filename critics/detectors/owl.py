@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from critics import pretrained
-from critics.base import Critic, Proposals
+from critics.base import Critic
+from critics.candidates import Proposals
 from critics.vocabulary import singular
 
 PRESETS = {

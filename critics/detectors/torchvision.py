@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critics.base import Critic, Proposals, columns, scale_boxes
+from critics.base import Critic, columns, scale_boxes
+from critics.candidates import Proposals
 from critics.soft_indicator import geometric_mean_logits, softmax_logits
 from critics.vocabulary import UNUSED_LABELS
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from critics.base import Critic, Proposals
+from critics.base import Critic
+from critics.candidates import Proposals
 from critics.pretrained import corners
 from critics.ultralytics_files import PREDICT_THRESHOLD, forget_unusable_anchors, read
 

@@ -38,7 +38,6 @@ BUILDERS: dict[str, Callable[[Path], Critic]] = {
     "centernet": lambda _: tiny_counters.centernet(),
     "density": lambda _: tiny_counters.density(),
     "clip-count": lambda _: tiny_counters.clip_count(),
-    "ensemble": lambda _: tiny_counters.ensemble(),
     "dynamic-scale": lambda _: tiny_counters.dynamic_scale(),
 }
 PARTIAL = {"grounding-dino", "rtdetr", "rtdetr-v2", "dfine", "fasterrcnn"}

@@ -8,7 +8,6 @@ from torch import Tensor
 from countgen import miniature
 from critics import Critic
 from tests.contract.pictures import CLASSES, enliven
-from tests.contract.tiny_detectors import yolo
 
 
 def centernet() -> Critic:
@@ -94,12 +93,6 @@ def clip_count_checkpoint(words: int, width: int = 64, dim: int = 128, layers: i
     tensors = {key: torch.randn(shape, generator=generator) * 0.3 for key, shape in shapes.items()}
     tensors["density_decoder.final_conv.0.bias"] -= 4
     return tensors
-
-
-def ensemble() -> Critic:
-    from critics.ensemble import EnsembleCritic
-
-    return EnsembleCritic([centernet(), density(), yolo("v8/yolov8.yaml")], [2.0, 0.5, 1.0])
 
 
 def dynamic_scale() -> Critic:

@@ -6,16 +6,14 @@ import countgen
 from countgen import backbones
 from countgen.models import load_critic, parts_of
 from critics.dynamic_scale import DynamicScaleCritic
-from critics.ensemble import EnsembleCritic
 
 
 def test_the_embedded_judge_is_of_another_architecture_than_every_critic(models):
     assert not models.judge.families & frozenset().union(*(critic.families for critic in models.critics))
 
 
-@pytest.mark.parametrize("panel", [False, True])
-def test_a_judge_of_a_critics_family_is_refused_also_inside_a_panel(models, panel):
-    critic = EnsembleCritic([models.critics[0], models.judge]) if panel else models.judge
+def test_a_judge_of_a_critics_family_is_refused(models):
+    critic = models.judge
     with pytest.raises(ValueError, match=r"same family \(fcos\).*name a judge of another kind"):
         countgen.Models(models.backbone, (critic,), models.judge)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from critics import nms as suppression
-from critics.base import Critic, Proposals
+from critics.base import Critic
+from critics.candidates import Proposals
 from critics.losses import LOSSES
 from critics.nms import unsuppressed
 from critics.validation import to_batch
@@ -185,7 +186,7 @@ def test_names_that_ask_nothing_are_refused(names: Sequence[str]) -> None:
 )
 def test_questions_that_no_picture_answers_are_refused(targets: dict[str, int], loss: str | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Fixed(torch.zeros(1, 1, 3)).assess(PICTURE, targets, LOSSES[loss] if loss else "margin")  # type: ignore[arg-type]
+        Fixed(torch.zeros(1, 1, 3)).evaluate(PICTURE, targets, LOSSES[loss] if loss else "margin")  # type: ignore[arg-type]
 
 
 def test_kept_hypotheses_come_before_suppressed_ones_where_there_is_no_room_for_all() -> None:

@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torchvision.ops import nms
 
-from countgen import miniature
 from critics.base import Critic
-from critics.ensemble import EnsembleCritic
 from critics.losses import LOSSES
 from critics.nms import CAPTURED_PASSES, _covers, _passes
 from tests.contract.conftest import BUILDERS
@@ -48,20 +46,15 @@ def host_data_of(critic: Critic) -> list[str]:
     """Of one look, after a first one that makes what is made once."""
     wanted = {(critic.object_names or CLASSES)[0]: 3}
     images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    critic.assess(images, wanted, LOSSES["margin"])
+    critic.evaluate(images, wanted, LOSSES["margin"])
     with HostData() as mode:
-        critic.assess(images, wanted, LOSSES["margin"])
+        critic.evaluate(images, wanted, LOSSES["margin"])
     return mode.found
 
 
 @pytest.mark.parametrize("name", [name for name in BUILDERS if name != "grounding-dino"])  # it tokenizes anew
 def test_a_look_brings_nothing_from_the_host(name: str, tmp_path: Path) -> None:
     assert host_data_of(BUILDERS[name](tmp_path)) == []
-
-
-def test_a_panel_brings_nothing_from_the_host_either() -> None:
-    panel = EnsembleCritic([miniature.load_detector(name) for name in miniature.CRITICS], [2, 1])
-    assert host_data_of(panel) == []
 
 
 def chain(length: int, step: float) -> Tensor:

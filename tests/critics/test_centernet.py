@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from critics.base import Candidates
+from critics.candidates import Candidates
 from critics.detectors import centernet
 from critics.detectors.centernet import CenterNetCritic, decode, encode_size
 from critics.networks.hourglass import STRIDE

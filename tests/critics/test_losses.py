@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from critics.base import Candidates
-from critics.losses import LOSSES, d2d, l1, margin
-from critics.soft_indicator import hard_count
+from critics.candidates import Candidates
+from critics.detections import hard_count
+from critics.losses import LOSSES, d2d, l1, margin_loss
 
 THRESHOLD = 0.3
 ALL = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
@@ -87,7 +87,7 @@ def test_a_wrong_count_costs(loss, target_count: int) -> None:
     assert float(loss(candidates(logits), target_count, THRESHOLD)) > 0.5
 
 
-@pytest.mark.parametrize("loss", [d2d, margin])
+@pytest.mark.parametrize("loss", [d2d, margin_loss])
 @pytest.mark.parametrize("target_count", [1, 5])
 def test_the_gradient_lives_where_the_indicator_is_flat(loss, target_count: int) -> None:
     logits = torch.tensor([[16.0, 15.0, 14.0, -15.0, -16.0]], requires_grad=True)
@@ -103,7 +103,7 @@ def test_l1_saturates_there_which_is_why_the_others_exist() -> None:
     assert logits.grad.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("loss", [d2d, margin])
+@pytest.mark.parametrize("loss", [d2d, margin_loss])
 def test_a_missing_candidate_still_gives_a_signal(loss) -> None:
     # One object kept; a second box on it above the threshold and a third below are suppressed.
     logits = torch.tensor([[6.0, 5.0, -2.0]], requires_grad=True)
@@ -119,7 +119,7 @@ def test_the_margin_loss_is_zero_exactly_when_the_count_is_right_by_the_margin()
     for seed in range(40):
         found = random_candidates(seed)
         for target_count in range(8):
-            zero = margin(found, target_count, THRESHOLD, width=0.4) == 0
+            zero = margin_loss(found, target_count, THRESHOLD, width=0.4) == 0
             right = hard_count(found, THRESHOLD) == target_count
             near = ((found.logits - THRESHOLD).abs() < 0.4) & found.kept
             torch.testing.assert_close(zero, right & ~near.any(1))

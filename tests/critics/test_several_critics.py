@@ -1,4 +1,4 @@
-"""Panels of critics, and a detector's count with a density map's gradient."""
+"""A detector's count with a density map's gradient."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from critics.base import Critic, Proposals
+from critics.base import Critic
+from critics.candidates import Proposals
 from critics.detectors.density import DensityCritic
 from critics.dynamic_scale import DynamicScaleCritic
-from critics.ensemble import EnsembleCritic
 from critics.losses import LOSSES, density, dynamic_scale
 from critics.networks.density import build
 
@@ -23,7 +23,7 @@ class Stripes(Critic):
 
     object_names = NAMES
     nms_iou = None
-    margin = 0.2
+    safe_distance = 0.2
 
     def __init__(self, name: str, gain: float = 8.0, differentiable: bool = True) -> None:
         self.name = name
@@ -55,74 +55,19 @@ def counter() -> DensityCritic:
     return DensityCritic(network, NAMES)
 
 
-def test_the_loss_and_the_soft_count_are_weighted_means_and_the_margin_is_the_smallest() -> None:
-    first, second = Stripes("a", gain=8), Stripes("b", gain=2)
-    panel = EnsembleCritic([first, second], [3.0, 1.0])
-    images, wanted = picture(5), {"apple": 4}
-    one, other, both = (critic.assess(images, wanted, LOSSES["l1"]) for critic in (first, second, panel))
-    torch.testing.assert_close(both.loss, 0.75 * one.loss + 0.25 * other.loss)
-    torch.testing.assert_close(both.soft_counts, 0.75 * one.soft_counts + 0.25 * other.soft_counts)
-    torch.testing.assert_close(both.margin, torch.minimum(one.margin, other.margin))
-
-
-def test_the_hard_count_is_the_weighted_median() -> None:
-    blind, sharp, keen = Stripes("blind", gain=-0.1), Stripes("sharp"), Stripes("keen")
-    images = picture(3)
-    assert blind.counts(images, ["apple"]).tolist() == [[13]]
-    assert EnsembleCritic([blind, sharp, keen]).counts(images, ["apple", "dog"]).tolist() == [[3, 0]]
-    assert EnsembleCritic([blind, sharp], [1, 3]).counts(images, ["apple"]).tolist() == [[3]]
-    assert EnsembleCritic([blind, sharp], [3, 1]).counts(images, ["apple"]).tolist() == [[13]]
-
-
-def test_records_name_every_member_and_its_weight() -> None:
-    assert EnsembleCritic([Stripes("yolo"), Stripes("owl")], [3, 1]).name == "0.75 yolo + 0.25 owl"
-
-
-@pytest.mark.parametrize(
-    ("names", "weights"), [([], None), (["a"], [0.0]), (["a", "b"], [1.0]), (["a", "a"], None), (["a"], [-1.0])]
-)
-def test_a_panel_that_makes_no_sense_is_refused(names: list[str], weights: list[float] | None) -> None:
-    with pytest.raises(ValueError, match="different critics and a weight above 0"):
-        EnsembleCritic([Stripes(name) for name in names], weights)
-
-
-def test_a_panel_knows_what_all_its_members_know() -> None:
-    other = Stripes("other")
-    other.object_names = ("apple", "cat")
-    panel = EnsembleCritic([Stripes("one"), other])
-    assert panel.object_names == ("apple",)
-    assert panel.column("apples") == 0
-    with pytest.raises(ValueError, match="other has no class for 'dog'"):
-        panel.column("dog")
-
-
-def test_a_panel_speaks_its_members_words_and_not_only_the_same_ones() -> None:
-    ours, theirs = Stripes("ours"), Stripes("theirs")
-    ours.object_names, theirs.object_names = ("aeroplane", "dog"), ("airplane", "dog")
-    panel = EnsembleCritic([ours, theirs])
-    assert panel.object_names == ("aeroplane", "dog")
-    assert panel.column("airplanes") == 0
-    assert panel.counts(picture(3), ["airplane"]).tolist() == [[3]]
-
-
-def test_a_panel_is_of_every_members_family_and_the_same_larger_only_if_a_member_sees_larger(
-    counter: DensityCritic,
-) -> None:
-    fixed = EnsembleCritic([Stripes("a"), counter])
-    assert fixed.families == {"Stripes", "density"}
-    assert fixed.at_scale(1.125) is fixed
+def test_a_dynamic_scale_is_of_both_families_and_grows_with_its_detector(counter: DensityCritic) -> None:
     dynamic = DynamicScaleCritic(Stripes("a"), counter)
     assert dynamic.families == {"Stripes", "density"}
     assert dynamic.at_scale(1.125) is dynamic
     growing = Stripes("b")
     growing.at_scale = lambda factor: Stripes("b, larger")  # type: ignore[method-assign]
-    assert EnsembleCritic([growing, counter]).at_scale(1.125) is not fixed
+    assert DynamicScaleCritic(growing, counter).at_scale(1.125).detector.name == "b, larger"  # type: ignore[attr-defined]
 
 
 def test_a_density_critic_counts_the_sum_of_its_map(counter: DensityCritic) -> None:
     images = torch.rand(3, 3, 64, 48, generator=torch.Generator().manual_seed(0))
     sums = counter.counter(images).sum((2, 3))
-    found = counter.assess(images, {"dog": 2, "apple": 1}, LOSSES["margin"])
+    found = counter.evaluate(images, {"dog": 2, "apple": 1}, LOSSES["margin"])
     torch.testing.assert_close(found.soft_counts, sums[:, [1, 0]])
     assert torch.equal(found.counts, sums[:, [1, 0]].round().long())
     assert torch.equal(counter.counts(images, ["dogs", "apple"]), found.counts)
@@ -138,9 +83,9 @@ def test_a_density_margin_is_positive_where_the_rounded_sum_is_right_and_1_where
     )
     sums = counter.counter(images).sum((2, 3))[:, 0]
     for target_count in range(int(sums.max()) + 2):
-        margin = counter.assess(images, {"apple": target_count}, LOSSES["margin"]).margin
+        margin = counter.evaluate(images, {"apple": target_count}, LOSSES["margin"]).margin
         torch.testing.assert_close(margin > 0, sums.round() == target_count)
-        torch.testing.assert_close(margin >= 1, (sums - target_count).abs() <= counter.margin)
+        torch.testing.assert_close(margin >= 1, (sums - target_count).abs() <= counter.safe_distance)
 
 
 def test_a_density_critic_has_no_candidates(counter: DensityCritic) -> None:
@@ -169,7 +114,7 @@ def test_the_value_is_the_detectors_and_the_gradient_the_density_maps(counter: D
     detector = Stripes("stripes", differentiable=False)
     critic = DynamicScaleCritic(detector, counter)
     images = picture(count).requires_grad_(True)
-    found = critic.assess(images, {"apple": 9}, LOSSES["margin"])
+    found = critic.evaluate(images, {"apple": 9}, LOSSES["margin"])
     assert found.counts.tolist() == [[count]]
     assert found.soft_counts.detach().tolist() == [[count]]
     assert found.loss.tolist() == [9 - count]
@@ -193,20 +138,11 @@ def test_a_dynamic_scale_knows_what_both_know_each_by_its_own_words(counter: Den
     assert DynamicScaleCritic(detector, counter).object_names == counter.object_names
 
 
-def test_other_objects_are_pulled_down_by_what_the_map_says_of_them(counter: DensityCritic) -> None:
-    critic = DynamicScaleCritic(Stripes("stripes", differentiable=False), counter)
-    images = picture(3)
-    alone, strict = (critic.assess(images, {"apple": 3}, LOSSES["l1"], others=others) for others in (False, True))
-    dogs = counter.maps(images, ["dog"]).sum((1, 2, 3))
-    torch.testing.assert_close(strict.loss, alone.loss + dogs)
-    assert dogs > 0
-
-
 def test_descent_by_a_density_map_reaches_a_blind_detectors_count() -> None:
     class Bright(DensityCritic):
         """Its density is brightness."""
 
-        def maps(self, images: Tensor, object_names: Sequence[str], *, others: bool = False) -> Tensor:
+        def maps(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
             return images.mean((1, 2), keepdim=True).relu().expand(-1, len(object_names), -1, -1)
 
     critic = DynamicScaleCritic(Stripes("stripes", differentiable=False), Bright(build(2), NAMES))
@@ -214,7 +150,7 @@ def test_descent_by_a_density_map_reaches_a_blind_detectors_count() -> None:
     images = ramp.clone().requires_grad_(True)
     optimizer = torch.optim.SGD([images], lr=0.3)
     for _ in range(200):
-        found = critic.assess(images, {"apple": 6}, LOSSES["l1"])
+        found = critic.evaluate(images, {"apple": 6}, LOSSES["l1"])
         if found.counts.item() == 6:
             return
         optimizer.zero_grad()

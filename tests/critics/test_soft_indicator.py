@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from critics.base import Candidates
+from critics.candidates import Candidates
+from critics.detections import hard_count
 from critics.soft_indicator import (
+    distance_to_change,
     geometric_mean_logits,
-    hard_count,
-    margin,
     soft_count,
     soft_indicator,
     softmax_logits,
@@ -52,11 +52,11 @@ def test_the_margin_is_the_distance_of_the_candidate_that_would_change_the_count
     target_count: int, expected: float
 ) -> None:
     logits = torch.tensor([[3.5, 2.5, -0.5]])
-    assert float(margin(candidates(logits), target_count, 0.5)) == pytest.approx(expected)
+    assert float(distance_to_change(candidates(logits), target_count, 0.5)) == pytest.approx(expected)
 
 
 def test_with_every_candidate_counted_the_margin_is_that_of_the_weakest() -> None:
-    assert float(margin(candidates(torch.tensor([[3.0, 2.0]])), 2, 0.5)) == pytest.approx(1.5)
+    assert float(distance_to_change(candidates(torch.tensor([[3.0, 2.0]])), 2, 0.5)) == pytest.approx(1.5)
 
 
 def test_the_margin_is_positive_exactly_where_the_count_is_right() -> None:
@@ -64,7 +64,7 @@ def test_the_margin_is_positive_exactly_where_the_count_is_right() -> None:
     logits = torch.randn(64, 9, generator=generator)
     found = candidates(logits, torch.rand(64, 9, generator=generator) < 0.8)
     for target_count in range(10):
-        torch.testing.assert_close(margin(found, target_count, 0.1) > 0, hard_count(found, 0.1) == target_count)
+        torch.testing.assert_close(distance_to_change(found, target_count, 0.1) > 0, hard_count(found, 0.1) == target_count)
 
 
 def test_softmax_logits_give_the_softmax_probabilities() -> None:

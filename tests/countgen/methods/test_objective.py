@@ -6,7 +6,8 @@ from countgen.methods.objective import CONFIRMING, PLAIN, View, examine, look
 from countgen.miniature.world import Scene, load_sprites, render
 from countgen.prompts import Target
 from critics.losses import LOSSES
-from critics.soft_indicator import hard_count, margin
+from critics.detections import hard_count
+from critics.soft_indicator import margin
 
 
 def scene(kind: int, count: int, seed: int = 0) -> torch.Tensor:
@@ -69,7 +70,7 @@ def test_a_view_that_a_critic_sees_as_the_first_is_neither_paid_for_nor_counted(
     class Fixed(type(models.judge)):
         def assess(self, images, *rest, **options):
             looks.append(len(images))
-            return super().assess(images, *rest, **options)
+            return super().evaluate(images, *rest, **options)
 
     critic = Fixed(models.judge.detector, models.judge.object_names)
     images, targets, loss = scene(0, 3), [Target("apple", 5)], LOSSES["margin"]

@@ -178,7 +178,7 @@ class Greedy(Critic):
     def assess(self, images, *arguments, **options):
         if images.requires_grad:
             raise torch.OutOfMemoryError("out of memory: a gradient needs more")
-        return self.critic.assess(images, *arguments, **options)
+        return self.critic.evaluate(images, *arguments, **options)
 
 
 def test_a_run_that_is_out_of_memory_keeps_what_its_search_found(models):
