@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from itertools import count as numbers
 from pathlib import Path
 from shutil import get_terminal_size
@@ -15,7 +16,7 @@ from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
 from app.terminal import fitted
-from countgen.methods import METHODS, NEEDS_TOKEN
+from countgen import methods
 
 if TYPE_CHECKING:
     from countgen import Result, Run, Target
@@ -32,10 +33,20 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="what to draw, with the count in words or digits")
     parser.add_argument(
         "--method",
-        choices=METHODS,
+        choices=methods.available(),
         default="auto",
         metavar="NAME",
-        help=f"way to the count: {', '.join(METHODS)} (%(default)s)",
+        help=f"way to the count: {', '.join(methods.available())} (%(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the method, such as learning_rate=0.1; repeatable",
+    )
+    parser.add_argument(
+        "--help-settings", action=SettingsHelp, help="list the settings of --method, given before it, and exit"
     )
     parser.add_argument(
         "--token",
@@ -99,6 +110,28 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
+class SettingsHelp(argparse.Action):
+    """Print the settings of the chosen method with meaning, accepted values and default, and exit."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        """Print and exit with 0."""
+        from countgen.methods.settings import describe
+
+        method = methods.load(namespace.method)
+        print(fitted(f"{method.name}: {method.summary}"))
+        listed = list(describe(method.settings_class()))
+        for one in listed:
+            print(fitted(f"  --set {one.name}={one.default}: {one.meaning}; {one.accepted}", hang=6))
+        if not listed:
+            print("  nothing can be set")
+        parser.exit()
+
+
 def run(options: argparse.Namespace) -> int:
     """Draw, write and report every picture; returns the exit code.
 
@@ -106,6 +139,7 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
     """
     from countgen.images import check_writable
+    from countgen.methods.settings import with_text
     from countgen.prompts import check_prompt, parse, targets_from
 
     seeds = _seeds(options)
@@ -114,8 +148,7 @@ def run(options: argparse.Namespace) -> int:
     targets = targets_from(",".join(options.count)) if options.count else None
     if targets is None:
         parse(options.prompt)  # an unreadable prompt is refused before the models are loaded
-    if options.method in NEEDS_TOKEN and options.token is None:
-        raise ValueError(f"--method {options.method} needs a --token; `countgen tokens` lists what is there")
+    settings = with_text(methods.load(options.method).settings_class(), options.set)
     token = None
     if options.token is not None:
         from countgen.tokens.library import find_token
@@ -145,6 +178,7 @@ def run(options: argparse.Namespace) -> int:
             models,
             targets=targets,
             method=options.method,
+            settings=settings,
             seed=seed,
             max_seconds=options.max_seconds,
             max_evaluations=options.max_evaluations,

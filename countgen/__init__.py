@@ -6,18 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from countgen import backbones, methods, prompts, tokens
     from countgen.errors import CountGenError
-    from countgen.methods import METHODS
     from countgen.methods.step import Budget, Step
     from countgen.models import Models, load
     from countgen.prompts import Target, parse
     from countgen.run import Result, Run, generate
-    from countgen.tokens.file import CountToken, load_token, save_token
-    from countgen.tokens.library import available_tokens, find_token
+    from countgen.tokens import CountToken, available_tokens, find_token, load_token, save_token
 
 __version__ = "0.1.0"
 __all__ = [
-    "METHODS",
     "Budget",
     "CountGenError",
     "CountToken",
@@ -27,28 +25,38 @@ __all__ = [
     "Step",
     "Target",
     "available_tokens",
+    "backbones",
     "find_token",
     "generate",
     "load",
     "load_token",
+    "methods",
     "parse",
+    "prompts",
     "save_token",
+    "tokens",
 ]
 
-_HOMES = {
+_MODULES = {
     "errors": ("CountGenError",),
-    "methods": ("METHODS",),
     "run": ("Result", "Run", "generate"),
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),
     "methods.step": ("Budget", "Step"),
     "tokens": ("CountToken", "available_tokens", "find_token", "load_token", "save_token"),
 }
+_PACKAGES = ("backbones", "methods", "prompts", "tokens")
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `countgen --help` does not wait for torch and diffusers.
-    for module, names in _HOMES.items():
+    if name in _PACKAGES:
+        return importlib.import_module(f"countgen.{name}")
+    for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(f"countgen.{module}"), name)
     raise AttributeError(f"module 'countgen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import critics as critic_files
 from countgen import backbones, miniature
 from countgen.backbones import Backbone
 from countgen.backbones.registry import find
+from countgen.methods.execution_cache import ExecutionCache
 from countgen.prompts import Target
 from critics import Critic, registry
 from critics.detectors.density import DensityCritic
@@ -26,6 +27,7 @@ class Models:
         backbone: the frozen text-to-image pipeline.
         critics: optimised against; the first one's counts are reported.
         judge: a detector of another family, which nothing optimises.
+        cache: CUDA graphs and memory estimates that runs share.
 
     Raises:
         ValueError: the judge is of a critic's family.
@@ -34,6 +36,7 @@ class Models:
     backbone: Backbone
     critics: tuple[Critic, ...]
     judge: Critic
+    cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for critic in self.critics:

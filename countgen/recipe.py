@@ -20,6 +20,7 @@ from countgen.backbones import Backbone
 from countgen.backbones.base import MEMORY
 from countgen.backbones.registry import configured, find, presets, public_name
 from countgen.errors import RecipeError
+from countgen.methods.settings import Settings, as_dict
 from countgen.methods.step import Step
 from countgen.models import Models
 from countgen.prompts import Target
@@ -34,7 +35,7 @@ MAX_INFERENCE_STEPS = 1000
 MAX_SIDE = 4096
 _PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
-_NOT_OF_THE_PLAIN = ("token", "latents", "counts", "judge_counts", "confirmed", "evaluations")
+_NOT_OF_THE_PLAIN = ("settings", "token", "latents", "counts", "judge_counts", "confirmed", "evaluations")
 
 
 def write(
@@ -42,6 +43,7 @@ def write(
     prompt: str,
     targets: Sequence[Target],
     method: str,
+    settings: Settings,
     seed: int,
     until: str,
     models: Models,
@@ -56,6 +58,7 @@ def write(
         "prompt": prompt,
         "targets": [asdict(target) for target in targets],
         "method": method,
+        "settings": as_dict(settings),
         "seed": seed,
         "until": until,
         "backbone": backbone.name,

@@ -1,4 +1,4 @@
-"""From a prompt to a counted picture: the whole walk in one place."""
+"""From a prompt to an image with the right count."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from countgen import recipe
+from countgen import methods, recipe
 from countgen.errors import StoppedError
-from countgen.methods import METHODS, NEEDS_TOKEN
-from countgen.methods.auto import AutoSettings, search_and_refine
-from countgen.methods.refinement import NoiseSettings, optimize_noise
-from countgen.methods.search import SearchSettings, confirmed, draw, search_seeds
+from countgen.methods.problem import Problem
+from countgen.methods.settings import Settings
 from countgen.methods.step import Budget, Step
 from countgen.models import Models
 from countgen.prompts import Target, check_prompt, parse
@@ -22,29 +20,30 @@ from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts.truncation import check_is_read
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import check_token, encode_prompt
+from critics import Detections
 
 UNTIL = ("critic", "judge")
 DEFAULT_MAX_EVALUATIONS = 400
-LATENT_MODIFIER = NoiseSettings(parametrisation="lmn", learning_rate=1e-3, prior_power=10.0)
-"""D2D's sharpened prior and the rate are what `benchmarks.parametrisations` chose on the tuning seeds."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished picture and what is known about it.
+    """A finished image and what is known about it.
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain picture of the seed that was asked for, drawn without a token.
+        before: the plain image of the seed that was asked for, rendered without a token.
         targets: what was asked.
         counts: what the first critic counts, per target.
         judge_counts: what the judge counts, per target.
+        detections, before_detections: what the judge detects in `image` and in `before`, per target; empty where the
+            judge counts without detecting.
         confirmed: the critics agree on every view.
         method, seed: as asked.
-        steps: candidates that were looked at, batches counted once.
+        steps: candidates that were evaluated, batches counted once.
         evaluations, seconds: spent, without loading; judging counts where it steers.
         stopped: why it ended early: a loss that is not finite, or memory that ran out; otherwise None.
-        recipe: JSON-able; everything that is needed to draw the picture again.
+        recipe: JSON-able; everything that is needed to generate the image again.
     """
 
     image: Tensor
@@ -52,6 +51,8 @@ class Result:
     targets: tuple[Target, ...]
     counts: tuple[int, ...]
     judge_counts: tuple[int, ...]
+    detections: tuple[Detections, ...]
+    before_detections: tuple[Detections, ...]
     confirmed: bool
     method: str
     seed: int
@@ -63,31 +64,31 @@ class Result:
 
     @property
     def verified(self) -> bool:
-        """The judge counts what was asked."""
+        """Whether the judge counts what was asked."""
         return self.judge_counts == tuple(target.target_count for target in self.targets)
 
 
 class Run:
-    """One picture in the making. Iterate over it, once, for its `Step`s; stop whenever you like; ask for the `result`.
+    """The generation of one image: iterate over it for its `Step`s, stop whenever you like, then ask for the `result`.
 
     Args:
-        prompt: what to draw.
+        prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
         targets: what to count; read from the prompt by default.
-        method: "plain" (one seed, nothing tuned), "search" (best of N seeds), "noise" (gradients on one seed
-            after the other), "lmn" (the same, moving D2D's latent modifier network instead of the latents) or
-            "auto" (search, then gradients on the nearest). "token" is "plain" and "token+noise" is "auto", with a
-            learned token, which they insist on.
-        token: says the number it was learned for; any method takes one.
-        seed: 0 or above; the same seed and budget in evaluations give the same picture.
+        method: one of `countgen.methods.available()`: "plain" (one seed, nothing tuned), "search" (best of N
+            seeds), "noise" (gradients on one seed after the other), "lmn" (the same through D2D's latent modifier
+            network) or "auto" (search, then gradients on the nearest).
+        settings: of the method, for example `NoiseSettings(learning_rate=0.1)`; its defaults where None.
+        seed: 0 or above; the same seed and budget in evaluations give the same image.
         max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
         until: "critic" stops when the critics confirm the count. "judge" also asks the judge and goes on
-            until it agrees; the judge is then no independent witness, and the recipe says so.
+            until it agrees; the judge is then not independent, and the recipe says so.
+        token: a learned token that replaces the number it was trained for.
 
     Raises:
         PromptError: the prompt has no clear count, or says it behind what the backbone's text encoder reads.
         TokenFileError: a token of another backbone.
-        ValueError: an unknown method, one that needs a token and has none, or an object that a detector does not know.
+        ValueError: an unknown method, settings of another method, or an object that a detector does not know.
     """
 
     def __init__(
@@ -97,16 +98,18 @@ class Run:
         *,
         targets: tuple[Target, ...] | None = None,
         method: str = "auto",
+        settings: Settings | None = None,
         seed: int = 0,
         max_seconds: float | None = None,
         max_evaluations: int | None = None,
         until: str = "critic",
         token: CountToken | None = None,
     ) -> None:
-        if method not in METHODS:
-            raise ValueError(f"unknown method {method!r}; available: {', '.join(METHODS)}")
-        if token is None and method in NEEDS_TOKEN:
-            raise ValueError(f"method {method!r} needs a token: give one, or use one of the other methods")
+        self._method = methods.load(method)
+        if settings is not None and type(settings) is not self._method.settings_class:
+            raise ValueError(
+                f"method {method!r} takes {self._method.settings_class.__name__}, got {type(settings).__name__}"
+            )
         if until not in UNTIL:
             raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {until!r}")
         if type(seed) is not int or not 0 <= seed < 2**32:
@@ -129,44 +132,30 @@ class Run:
         self.token = token
         self.models = models
         self.method = method
+        self.settings = settings or self._method.settings_class()
         self.seed = seed
         self.until = until
         self.limits = (max_seconds, max_evaluations)
         self.best: Step | None = None
         self.last: Step | None = None
         self.stopped: str | None = None
+        self._accepted: Step | None = None
         self._begun = False
 
     def __iter__(self) -> Iterator[Step]:
         if self._begun:
-            raise RuntimeError("this run was iterated over before; make another Run to draw again")
+            raise RuntimeError("this run was iterated over before; make another Run to generate again")
         self._begun = True
         budget = Budget(*self.limits)
+        models = self.models
         with torch.no_grad():
-            embeds = encode_prompt(self.models.backbone, self.prompt, self.token)
-        accepted: Step | None = None
-
-        def accept(step: Step) -> bool:
-            return step is accepted
-
-        arguments = (self.models.backbone, self.models.critics, embeds, self.targets, self.seed, budget)
-        if self.method in ("plain", "token"):
-            steps = iter(draw(*arguments[:4], [self.seed], budget, SearchSettings()))
-        elif self.method == "search":
-            steps = search_seeds(*arguments, SearchSettings(), accept)
-        elif self.method == "noise":
-            steps = optimize_noise(*arguments, NoiseSettings(), accept)
-        elif self.method == "lmn":
-            steps = optimize_noise(*arguments, LATENT_MODIFIER, accept)
-        else:
-            steps = search_and_refine(*arguments, AutoSettings(), accept)
+            embeds = encode_prompt(models.backbone, self.prompt, self.token)
+        problem = Problem(models.backbone, models.critics, self.targets, embeds, self._accept, models.cache)
         try:
-            for step in steps:
+            for step in self._method.function(problem, self.seed, budget, self.settings):
                 self.last = step
-                # Judged before it is shown: what the judge accepts is kept, whatever ranked higher before.
-                if self._accept(step):
-                    self.best = accepted = step
-                elif self.best is None or step.rank > self.best.rank:
+                # What was accepted is kept, whatever ranked higher before.
+                if step is self._accepted or self.best is None or step.rank > self.best.rank:
                     self.best = step
                 yield step
         except (StoppedError, torch.OutOfMemoryError) as error:
@@ -175,27 +164,39 @@ class Run:
             self.stopped = str(error)
 
     def _accept(self, step: Step) -> bool:
-        if not confirmed(step) or self.until == "critic":
-            return confirmed(step)
-        return self._judge(step.image) == tuple(target.target_count for target in self.targets)
+        if not step.confirmed or (self.until == "judge" and self._judge(step.image) != self._target_counts):
+            return False
+        self._accepted = step
+        return True
+
+    @property
+    def _target_counts(self) -> tuple[int, ...]:
+        return tuple(target.target_count for target in self.targets)
+
+    @property
+    def _object_names(self) -> list[str]:
+        return [target.object_name for target in self.targets]
 
     def _judge(self, image: Tensor) -> tuple[int, ...]:
-        names = [target.object_name for target in self.targets]
-        return tuple(self.models.judge.counts(image[None], names)[0].tolist())
+        return tuple(self.models.judge.counts(image[None], self._object_names)[0].tolist())
+
+    def _detect(self, image: Tensor) -> tuple[Detections, ...]:
+        judge = self.models.judge
+        return judge.detect(image, self._object_names)[0] if judge.detects else ()
 
     def result(self) -> Result:
-        """The best candidate so far, judged.
+        """Return the best candidate so far, judged.
 
         Raises:
-            RuntimeError: nothing was drawn yet.
+            RuntimeError: nothing was evaluated yet.
         """
         if self.best is None or self.last is None:
-            raise RuntimeError("nothing was drawn yet: iterate over the run first")
+            raise RuntimeError("nothing was generated yet: iterate over the run first")
         backbone = self.models.backbone
         with torch.no_grad():
             plain = encode_prompt(backbone, self.prompt, None)
             before = backbone.render(backbone.initial_latents([self.seed]), plain, [self.seed])[0]
-            # Drawn alone, as its recipe will draw it: within a batch, rounding differs.
+            # Rendered alone, as its recipe will render it: within a batch, rounding differs.
             embeds = encode_prompt(backbone, self.prompt, self.token)
             image = backbone.render(self.best.latents[None], embeds, [self.best.seed])[0]
         judge_counts = self._judge(image)
@@ -205,6 +206,8 @@ class Run:
             targets=self.targets,
             counts=self.best.counts,
             judge_counts=judge_counts,
+            detections=self._detect(image),
+            before_detections=self._detect(before),
             confirmed=self.best.confirmed,
             method=self.method,
             seed=self.seed,
@@ -216,6 +219,7 @@ class Run:
                 prompt=self.prompt,
                 targets=self.targets,
                 method=self.method,
+                settings=self.settings,
                 seed=self.seed,
                 until=self.until,
                 models=self.models,
@@ -226,18 +230,41 @@ class Run:
         )
 
 
-def generate(prompt: str, models: Models, **options: Any) -> Result:
-    """Draw one picture with the right count, or the best there is within the budget.
+def generate(
+    prompt: str,
+    models: Models,
+    *,
+    targets: tuple[Target, ...] | None = None,
+    method: str = "auto",
+    settings: Settings | None = None,
+    seed: int = 0,
+    max_seconds: float | None = None,
+    max_evaluations: int | None = None,
+    until: str = "critic",
+    token: CountToken | None = None,
+) -> Result:
+    """Generate one image with the right count, or the best there is within the budget.
 
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        **options: as `Run` takes them.
+        targets, method, settings, seed, max_seconds, max_evaluations, until, token: as `Run` takes them.
 
     Raises:
-        PromptError, ValueError: as `Run`.
+        PromptError, TokenFileError, ValueError: as `Run`.
     """
-    run = Run(prompt, models, **options)
+    run = Run(
+        prompt,
+        models,
+        targets=targets,
+        method=method,
+        settings=settings,
+        seed=seed,
+        max_seconds=max_seconds,
+        max_evaluations=max_evaluations,
+        until=until,
+        token=token,
+    )
     for _ in run:
         pass
     return run.result()

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from countgen.backbones.cuda_graphs import Captures
 from countgen.backbones.gradient_scaling import GradientScale
 from countgen.backbones.preset import Preset
 from countgen.backbones.prompt_embeds import PromptEmbeds
@@ -49,9 +48,6 @@ class Backbone(ABC):
         tiny_vae: the decoder of drafts, if it was loaded.
         num_inference_steps, guidance_scale, height, width: how it is sampled.
         memory: "fast", or "low" after `save_memory`.
-        captures: CUDA graphs of its iterations.
-        fitting: kinds of batches that were found to fit into the device's memory.
-        footprints: bytes that were counted, by kind of batch.
 
     Raises:
         ValueError: a height or width that the latents cannot have.
@@ -68,9 +64,6 @@ class Backbone(ABC):
         self.height = preset.height
         self.width = preset.width
         self.memory = "fast"
-        self.captures = Captures()
-        self.fitting: set[tuple[Any, ...]] = set()
-        self.footprints: dict[tuple[Any, ...], Any] = {}
         self._constants: dict[tuple[Any, ...], Tensor] = {}
         for component in (*pipeline.components.values(), tiny_vae):
             if isinstance(component, torch.nn.Module):
@@ -228,7 +221,6 @@ class Backbone(ABC):
         """The same weights with nothing kept from earlier runs."""
         shadow = copy.copy(self)
         shadow._constants = {}
-        shadow.captures = Captures()
         return shadow
 
     def _set_timesteps(self) -> None:
@@ -285,7 +277,6 @@ class Backbone(ABC):
         the text encoders wait on the CPU. The VAE is not tiled: its seams would change the picture.
         """
         self.memory = "low"
-        self.captures.clear()
         for module in (self.denoiser, self.pipeline.vae):
             if getattr(module, "_supports_gradient_checkpointing", False):
                 module.enable_gradient_checkpointing()  # type: ignore[operator]

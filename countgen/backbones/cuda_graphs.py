@@ -89,8 +89,8 @@ class NotCapturedError(RuntimeError):
     """A capture failed, now or earlier; the message says why."""
 
 
-class Captures:
-    """The graphs that a backbone holds: one of each kind, since each keeps gigabytes of activations."""
+class CUDAGraphs:
+    """CUDA graphs by kind: one of each, since each keeps gigabytes of activations."""
 
     def __init__(self) -> None:
         self._refused: dict[tuple[str, Hashable], str] = {}

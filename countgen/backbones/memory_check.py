@@ -1,24 +1,14 @@
-"""Refuse, before anything is drawn, what will not fit into the device's memory, and say what would."""
+"""Refuse what will not fit into the device's memory, before any image is generated, and say what would."""
 
 from __future__ import annotations
-
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import torch
 
 from countgen.backbones.base import Backbone
-from countgen.backbones.memory_estimate import Footprint, footprint, kept_by, text_encoders, weights_of
-from countgen.backbones.prompt_embeds import PromptEmbeds
+from countgen.backbones.memory_estimate import Footprint, text_encoders, weights_of
 from countgen.errors import DoesNotFitError
 
-if TYPE_CHECKING:
-    from countgen.methods.forward_backward import Question
-
 GIB = 2**30
-PLENTY = 48 * 1024
-"""Bytes for a pixel and a pass that no family needs, nor a critic on three views: FLUX, which needs most, 20 600 in
-bfloat16 and twice that in float32, SDXL-Turbo 7 900, YOLO11x 14 000 (docs/memory.md, kept by pixels and passes)."""
 WORKSPACE = GIB
 """Left for the libraries' workspaces, the detectors' weights and what the allocator cannot use."""
 
@@ -83,54 +73,6 @@ def check_weights(backbone: Backbone, free: int | None) -> None:
     )
 
 
-def check(
-    backbone: Backbone, embeds: PromptEmbeds, batch_size: int, question: Question, *, draft: bool = False
-) -> None:
-    """Before the first gradient of a batch; counting takes seconds, and is left out where memory is plenty.
-
-    Raises:
-        DoesNotFitError: it will not; it says what would.
-    """
-    # What is counted, and how many, changes nothing.
-    kind = (*_kind(backbone, batch_size, draft), question.critics, question.views)
-    if kind in backbone.fitting:
-        return
-    # A graph of another kind of batch would be replaced by this one's; until then it counts as taken.
-    backbone.captures.release()
-    free = free_memory(backbone.device)
-    if free is not None and not _plenty(backbone, batch_size, free, question):
-        one = kept_by_critics(backbone, question)
-        need = _counted(backbone, embeds, batch_size, draft=draft)
-        need = replace(need, asking=batch_size * one, asking_low=one)
-        refuse_what_does_not_fit(need, free, backbone.memory, _held(backbone))
-    backbone.fitting.add(kind)
-
-
-def kept_by_critics(backbone: Backbone, question: Question) -> int:
-    """Bytes that the critics keep for the backward of one look at one picture: they look once, keeping nothing."""
-    picture = torch.zeros(1, 3, backbone.height, backbone.width, device=backbone.device).requires_grad_(True)
-    return kept_by(lambda: question.ask(picture))
-
-
-def pictures_at_once(backbone: Backbone, embeds: PromptEmbeds, wanted: int) -> int:
-    """How many pictures of a batch can be drawn together, without gradient; the rest come after them.
-
-    Raises:
-        DoesNotFitError: not even one; it says what would.
-    """
-    free = free_memory(backbone.device, graphs=bool(backbone.captures))
-    if free is None or _plenty(backbone, wanted, free):
-        return wanted
-    need = _counted(backbone, embeds, 1, draft=False)
-    try:
-        return min(wanted, drawn_at_once(need, free, backbone.memory, _held(backbone)))
-    except DoesNotFitError:
-        # What an earlier refinement captured may stand in the way.
-        backbone.captures.release()
-        free = free_memory(backbone.device) or 0
-        return min(wanted, drawn_at_once(need, free, backbone.memory, _held(backbone)))
-
-
 def drawn_at_once(need: Footprint, free: int, memory: str, held: int = 0) -> int:
     """How many pictures fit, at least one.
 
@@ -152,28 +94,3 @@ def drawn_at_once(need: Footprint, free: int, memory: str, held: int = 0) -> int
         f"drawing one picture needs {(need.weights + texts + need.drawn + WORKSPACE) / GIB:.1f} GiB, the device has "
         f"{(free + held) / GIB:.1f} for it: that will not fit; {advice}"
     )
-
-
-def _plenty(backbone: Backbone, batch_size: int, free: int, question: Question | None = None) -> bool:
-    """So much is free that nothing need be counted, which takes seconds."""
-    passes = backbone.num_inference_steps * (2 if backbone.guidance_scale > 1 else 1) + 1
-    pixels = passes * backbone.height * backbone.width
-    for critic in question.critics if question else ():
-        pixels += max(backbone.height * backbone.width, (getattr(critic, "image_size", None) or 0) ** 2)
-    return free > pixels * batch_size * PLENTY
-
-
-def _held(backbone: Backbone) -> int:
-    return weights_of(*backbone.resident())
-
-
-def _counted(backbone: Backbone, embeds: PromptEmbeds, batch_size: int, *, draft: bool) -> Footprint:
-    """The footprint, counted once for each kind of batch."""
-    kind = _kind(backbone, batch_size, draft)
-    if kind not in backbone.footprints:
-        backbone.footprints[kind] = footprint(backbone, embeds, batch_size, draft=draft)
-    return backbone.footprints[kind]
-
-
-def _kind(backbone: Backbone, batch_size: int, draft: bool) -> tuple[Any, ...]:
-    return batch_size, backbone.height, backbone.width, backbone.num_inference_steps, backbone.guidance_scale, draft

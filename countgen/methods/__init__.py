@@ -1,8 +1,5 @@
-"""The ways to a right count, by the names they have everywhere; nothing heavy is imported for them."""
+"""Methods: one file each, found by file name; `countgen.Run` takes them by name."""
 
-from __future__ import annotations
+from countgen.methods.registry import available, load
 
-METHODS = ("plain", "search", "noise", "lmn", "auto", "token", "token+noise")
-"""What each does is in `countgen.Run`."""
-
-NEEDS_TOKEN = ("token", "token+noise")
+__all__ = ["available", "load"]

@@ -3,86 +3,76 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-from countgen.backbones import Backbone, PromptEmbeds
-from countgen.backbones.memory_check import check
-from countgen.methods.forward_backward import Question
-from countgen.methods.refinement import NoiseSettings, refine
-from countgen.methods.search import Accept, SearchSettings, confirmed, draw, worth_showing
+from countgen.methods.memory import check_gradient_memory
+from countgen.methods.problem import Problem
+from countgen.methods.refinement import RefinementSettings, refine
+from countgen.methods.seeds import SearchSettings, evaluate_seeds, worth_showing
+from countgen.methods.settings import Settings, setting
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
-from countgen.prompts import Target
-from critics.base import Critic
 
 MOST_WAITING = 24
 """Candidates kept for a later refinement; on a long run better ones keep coming."""
 
 
 @dataclass(frozen=True)
-class AutoSettings:
-    """How search and refinement share the work. The defaults are those that `benchmarks.tuning` chose.
+class AutoSettings(Settings):
+    """How search and refinement share the budget. The defaults were chosen on tuning seeds, see docs/results.md."""
 
-    Attributes:
-        search: how seeds are drawn.
-        noise: how the nearest are refined.
-        num_searches: batches drawn before each refinement.
-        num_refined: of the nearest candidates, refined together.
-    """
-
+    num_searches: int = setting(2, "batches of seeds evaluated before each refinement", at_least=1)
+    num_refined: int = setting(3, "of the nearest candidates, refined together", at_least=1)
     search: SearchSettings = field(default_factory=SearchSettings)
-    noise: NoiseSettings = field(default_factory=lambda: NoiseSettings(num_optimization_steps=8))
-    num_searches: int = 2
-    num_refined: int = 3
+    refinement: RefinementSettings = field(default_factory=lambda: RefinementSettings(num_optimization_steps=8))
 
 
-def search_and_refine(
-    backbone: Backbone,
-    critics: Sequence[Critic],
-    embeds: PromptEmbeds,
-    targets: Sequence[Target],
-    seed: int,
-    budget: Budget,
-    settings: AutoSettings | None = None,
-    accept: Accept = confirmed,
-) -> Iterator[Step]:
-    """Alternate between drawing seeds and refining the nearest, until one is accepted or the budget is spent.
+def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) -> Iterator[Step]:
+    """Search seeds in batches and refine the nearest candidates by gradient, in turn.
 
     Raises:
-        DoesNotFitError: the device's memory will not do, found before anything is drawn.
-        NonFiniteLossError: the loss is not a number; the message names the step.
+        DoesNotFitError: the device's memory is too small for a refinement; found before the first search.
+        NonFiniteLossError: the loss is not finite; the message names the step.
     """
-    settings = settings or AutoSettings()
-    question = Question(tuple(critics), tuple(targets), settings.noise.views, settings.noise.loss)
-    check(backbone, embeds, settings.num_refined, question, draft=backbone.tiny_vae is not None)
+    refinement = settings.refinement
+    check_gradient_memory(
+        problem.backbone,
+        problem.embeds,
+        settings.num_refined,
+        problem.objective(refinement.views, refinement.loss),
+        problem.cache,
+        draft=problem.backbone.tiny_vae is not None,
+    )
     waiting: list[Step] = []
     index = 0
     for number, seeds in enumerate(settings.search.batches(seed), start=1):
         affordable = seeds[: budget.evaluations_left]
-        drawn = draw(backbone, critics, embeds, targets, affordable, budget, settings.search, index)
-        for step in worth_showing(drawn):
+        searched = evaluate_seeds(problem, affordable, budget, settings.search.views, index)
+        for step in worth_showing(searched):
+            accepted = problem.accept(step)
             yield step
-            if accept(step):
+            if accepted:
                 return
         if not budget.left:
             return
         index += 1
         # One that is confirmed and yet not accepted has nothing left to refine; one without a finite loss no gradient.
-        nearest = (s for s in (*waiting, *drawn) if not s.confirmed and s.rank > -math.inf)
+        nearest = (s for s in (*waiting, *searched) if not s.confirmed and s.rank > -math.inf)
         waiting = sorted(nearest, key=lambda s: s.rank, reverse=True)
         if number % settings.num_searches:
             continue
-        # Where not even a look, its gradient and the next look can be paid for, seeds are the better buy.
+        # Where not even an evaluation, its gradient and the next one can be paid for, seeds are the better buy.
         number_refined = min(settings.num_refined, budget.evaluations_left // (COST_WITH_GRADIENT + 1))
         chosen, waiting = waiting[:number_refined], waiting[number_refined:MOST_WAITING]
         if not chosen:
             continue
         latents = torch.stack([step.latents for step in chosen])
         chosen_seeds = [step.seed for step in chosen]
-        for step in refine(backbone, critics, embeds, targets, latents, chosen_seeds, budget, settings.noise, index):
+        for step in refine(problem, latents, chosen_seeds, budget, refinement, first_index=index):
+            accepted = problem.accept(step)
             yield step
-            if accept(step) or not budget.left:
+            if accepted or not budget.left:
                 return
             index = step.index + 1

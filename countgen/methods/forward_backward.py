@@ -1,67 +1,47 @@
-"""One look at the picture of some latents, and the gradient of its loss: eager, or replayed as CUDA graphs."""
+"""Latents to images to their evaluation, and the gradient back: eager, or replayed as CUDA graphs."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
-from countgen.backbones.cuda_graphs import CapturedFunction, NotCapturedError
-from countgen.backbones.memory_check import check
-from countgen.methods.objective import Verdict, View, examine
-from countgen.prompts import Target
-from critics.base import Critic
-from critics.losses import LOSSES
+from countgen.backbones.cuda_graphs import CapturedFunction, CUDAGraphs, NotCapturedError
+from countgen.methods.execution_cache import ExecutionCache
+from countgen.methods.memory import check_gradient_memory
+from countgen.methods.objective import Objective
+from critics import Evaluation
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Question:
-    """What every look asks.
+class Renderer(Protocol):
+    """Latents to images."""
 
-    Attributes:
-        critics, targets, views: as `examine` takes them.
-        loss: a name in `critics.losses.LOSSES`.
-    """
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return images (B, 3, H, W), detached copies."""
 
-    critics: tuple[Critic, ...]
-    targets: tuple[Target, ...]
-    views: tuple[View, ...]
-    loss: str
-
-    def ask(self, images: Tensor) -> Verdict:
-        """The critics' verdict on a batch, with gradient where grad mode is on."""
-        return examine(images, self.targets, self.critics, self.views, LOSSES[self.loss])
+    def backward(self, image_gradient: Tensor) -> Tensor:
+        """Return the vector-Jacobian product at the last forward's latents, float32 (B, C, h, w)."""
 
 
-class Drawing(Protocol):
-    """Latents to pictures."""
+class Evaluator(Protocol):
+    """Images to their evaluation."""
 
-    def look(self, latents: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W), detached; the caller's to keep."""
+    def forward(self, images: Tensor) -> Evaluation:
+        """Return the evaluation, detached copies."""
 
-    def gradient(self, of_images: Tensor) -> Tensor:
-        """Of the last look's latents, float32 (B, C, h, w), from that of its pictures."""
-
-
-class Asking(Protocol):
-    """Pictures to the critics' verdict."""
-
-    def look(self, images: Tensor) -> Verdict:
-        """The verdict, detached; the caller's to keep."""
-
-    def gradient(self) -> Tensor:
-        """Of the last look's losses with respect to its pictures (B, 3, H, W)."""
+    def backward(self) -> Tensor:
+        """Return the gradient of the last forward's losses with respect to its images (B, 3, H, W)."""
 
 
-class EagerDrawing:
-    """Runs wherever torch runs."""
+class EagerRenderer:
+    """Renders wherever torch runs."""
 
     def __init__(self, backbone: Backbone, embeds: PromptEmbeds, seeds: Sequence[int], *, draft: bool = False) -> None:
         self._backbone = backbone
@@ -69,29 +49,31 @@ class EagerDrawing:
         self._seeds = seeds
         self._draft = draft
 
-    def look(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor) -> Tensor:
         with torch.enable_grad():
             self._latents = latents.detach().requires_grad_(True)
             self._images = self._backbone.render(self._latents, self._embeds, self._seeds, draft=self._draft)
         return self._images.detach()
 
-    def gradient(self, of_images: Tensor) -> Tensor:
-        return torch.autograd.grad(self._images, self._latents, of_images)[0]
+    def backward(self, image_gradient: Tensor) -> Tensor:
+        return torch.autograd.grad(self._images, self._latents, image_gradient)[0]
 
 
-class CapturedDrawing:
-    """A pair of CUDA graphs that any prompt and target shares.
+class GraphRenderer:
+    """Renders by a pair of CUDA graphs that any prompt and target shares.
 
     Raises:
-        NotCapturedError: it cannot be captured.
+        NotCapturedError: rendering cannot be captured.
     """
 
-    def __init__(self, backbone: Backbone, embeds: PromptEmbeds, batch_size: int, *, draft: bool = False) -> None:
+    def __init__(
+        self, backbone: Backbone, embeds: PromptEmbeds, batch_size: int, graphs: CUDAGraphs, *, draft: bool = False
+    ) -> None:
         self._embeds = _tensors(embeds.expand(batch_size))
         latents = torch.zeros((batch_size, *backbone.latent_shape), device=backbone.device).requires_grad_(True)
         shapes = tuple((name, tensor.shape, tensor.dtype) for name, tensor in self._embeds.items())
         sampling = (backbone.num_inference_steps, backbone.guidance_scale, draft)
-        self._graph = backbone.captures.get(
+        self._graph = graphs.get(
             "render",
             (latents.shape, shapes, sampling),
             lambda: CapturedFunction(
@@ -103,141 +85,153 @@ class CapturedDrawing:
             ),
         )
 
-    def look(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor) -> Tensor:
         (images,) = self._graph.forward(latents, *self._embeds.values())
         return images.clone()
 
-    def gradient(self, of_images: Tensor) -> Tensor:
-        return self._graph.backward(of_images)[0]
+    def backward(self, image_gradient: Tensor) -> Tensor:
+        return self._graph.backward(image_gradient)[0]
 
 
-class EagerAsking:
-    """Runs wherever torch runs.
+class EagerEvaluator:
+    """Evaluates wherever torch runs.
 
     Args:
-        question: for the critics.
-        one_by_one: pictures are asked about one after the other, and their gradient is taken at once, so that the
-            critics hold one picture's activations at a time.
+        objective: of the critics.
+        one_by_one: images are evaluated one after the other and their gradient is computed at once, so that the
+            critics hold one image's activations at a time.
     """
 
-    def __init__(self, question: Question, *, one_by_one: bool = False) -> None:
-        self._question = question
+    def __init__(self, objective: Objective, *, one_by_one: bool = False) -> None:
+        self._objective = objective
         self._one_by_one = one_by_one
 
-    def look(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor) -> Evaluation:
         if not self._one_by_one:
-            verdict, self._gradient = self._ask(images)
-            return verdict
-        asked = [(verdict, gradient()) for verdict, gradient in map(self._ask, images.split(1))]
-        of_images = torch.cat([gradient for _, gradient in asked])
-        self._gradient = lambda: of_images
-        parts = zip(*(_verdict_tensors(verdict) for verdict, _ in asked), strict=True)
-        return Verdict(*map(torch.cat, parts))
+            evaluation, self._gradient = self._evaluate(images)
+            return evaluation
+        parts = [(evaluation, gradient()) for evaluation, gradient in map(self._evaluate, images.split(1))]
+        image_gradient = torch.cat([gradient for _, gradient in parts])
+        self._gradient = lambda: image_gradient
+        return Evaluation(*map(torch.cat, zip(*(_values(evaluation) for evaluation, _ in parts), strict=True)))
 
-    def gradient(self) -> Tensor:
+    def backward(self) -> Tensor:
         return self._gradient()
 
-    def _ask(self, images: Tensor) -> tuple[Verdict, Callable[[], Tensor]]:
+    def _evaluate(self, images: Tensor) -> tuple[Evaluation, Callable[[], Tensor]]:
         with torch.enable_grad():
             images = images.detach().requires_grad_(True)
-            verdict = self._question.ask(images)
-        loss = verdict.loss
-        return replace(verdict, loss=loss.detach()), lambda: torch.autograd.grad(loss, images, torch.ones_like(loss))[0]
+            evaluation = self._objective.evaluate(images)
+        loss = evaluation.loss
+        detached = replace(evaluation, loss=loss.detach())
+        return detached, lambda: torch.autograd.grad(loss, images, torch.ones_like(loss))[0]
 
 
-class CapturedAsking:
-    """A pair of CUDA graphs for one question.
+class GraphEvaluator:
+    """Evaluates by a pair of CUDA graphs of one objective.
 
     Raises:
         NotCapturedError: some critic cannot be captured.
     """
 
-    def __init__(self, backbone: Backbone, batch_size: int, question: Question) -> None:
+    def __init__(self, backbone: Backbone, batch_size: int, objective: Objective, graphs: CUDAGraphs) -> None:
         shape = (batch_size, 3, backbone.height, backbone.width)
-        self._graph = backbone.captures.get(
-            "verdict",
-            (shape, question),
+        self._graph = graphs.get(
+            "evaluate",
+            (shape, objective),
             lambda: CapturedFunction(
-                lambda pictures: _verdict_tensors(question.ask(pictures)),
+                lambda images: _values(objective.evaluate(images)),
                 (torch.zeros(shape, device=backbone.device).requires_grad_(True),),
                 with_gradient=True,
             ),
         )
 
-    def look(self, images: Tensor) -> Verdict:
-        return Verdict(*(tensor.clone() for tensor in self._graph.forward(images)))
+    def forward(self, images: Tensor) -> Evaluation:
+        return Evaluation(*(tensor.clone() for tensor in self._graph.forward(images)))
 
-    def gradient(self) -> Tensor:
+    def backward(self) -> Tensor:
         return self._graph.backward()[0]
 
 
-class Iteration:
-    """Look first, then ask for the gradient of the same latents, or do not."""
+class ForwardBackward:
+    """Evaluate latents; then, where it is wanted, the gradient of the same latents."""
 
-    def __init__(self, drawing: Drawing, asking: Asking) -> None:
-        self.drawing = drawing
-        self.asking = asking
+    def __init__(self, renderer: Renderer, evaluator: Evaluator) -> None:
+        self.renderer = renderer
+        self.evaluator = evaluator
 
-    def look(self, latents: Tensor) -> tuple[Tensor, Verdict]:
-        """Pictures (B, 3, H, W) and the verdict on them, without gradient; both are the caller's to keep."""
-        images = self.drawing.look(latents)
-        return images, self.asking.look(images)
+    def forward(self, latents: Tensor) -> tuple[Tensor, Evaluation]:
+        """Return images (B, 3, H, W) and their evaluation, detached copies."""
+        images = self.renderer.forward(latents)
+        return images, self.evaluator.forward(images)
 
-    def gradient(self) -> Tensor:
-        """Of the last look's losses with respect to its latents, float32 (B, C, h, w)."""
-        return self.drawing.gradient(self.asking.gradient())
-
-
-def eager_iteration(
-    backbone: Backbone, embeds: PromptEmbeds, seeds: Sequence[int], question: Question, *, draft: bool = False
-) -> Iteration:
-    """Runs wherever torch runs."""
-    drawing = EagerDrawing(backbone, embeds, seeds, draft=draft)
-    return Iteration(drawing, EagerAsking(question, one_by_one=backbone.memory == "low"))
+    def backward(self) -> Tensor:
+        """Return the gradient of the last forward's losses with respect to its latents, float32 (B, C, h, w)."""
+        return self.renderer.backward(self.evaluator.backward())
 
 
-def captured_iteration(
-    backbone: Backbone, embeds: PromptEmbeds, batch_size: int, question: Question, *, draft: bool = False
-) -> Iteration:
-    """Both halves as CUDA graphs.
+def eager(
+    backbone: Backbone, embeds: PromptEmbeds, seeds: Sequence[int], objective: Objective, *, draft: bool = False
+) -> ForwardBackward:
+    """Return the passes as they run on every device."""
+    renderer = EagerRenderer(backbone, embeds, seeds, draft=draft)
+    return ForwardBackward(renderer, EagerEvaluator(objective, one_by_one=backbone.memory == "low"))
+
+
+def captured(
+    backbone: Backbone,
+    embeds: PromptEmbeds,
+    batch_size: int,
+    objective: Objective,
+    graphs: CUDAGraphs,
+    *,
+    draft: bool = False,
+) -> ForwardBackward:
+    """Return the passes as CUDA graphs.
 
     Raises:
         NotCapturedError: one of them cannot be captured.
     """
-    drawing = CapturedDrawing(backbone, embeds, batch_size, draft=draft)
-    return Iteration(drawing, CapturedAsking(backbone, batch_size, question))
+    renderer = GraphRenderer(backbone, embeds, batch_size, graphs, draft=draft)
+    return ForwardBackward(renderer, GraphEvaluator(backbone, batch_size, objective, graphs))
 
 
 def prepare(
-    backbone: Backbone, embeds: PromptEmbeds, seeds: Sequence[int], question: Question, *, draft: bool = False
-) -> Iteration:
-    """Replayed CUDA graphs where they can be had, otherwise eager, each half for itself; the log says why.
+    backbone: Backbone,
+    embeds: PromptEmbeds,
+    seeds: Sequence[int],
+    objective: Objective,
+    cache: ExecutionCache,
+    *,
+    draft: bool = False,
+) -> ForwardBackward:
+    """Return CUDA graphs where they can be had, otherwise eager passes, each half for itself; the log says why.
 
     Raises:
-        DoesNotFitError: the device's memory will not do; it says which option would.
+        DoesNotFitError: the device's memory is too small; the message says which option would do.
     """
-    check(backbone, embeds, len(seeds), question, draft=draft)
-    eager = eager_iteration(backbone, embeds, seeds, question, draft=draft)
+    check_gradient_memory(backbone, embeds, len(seeds), objective, cache, draft=draft)
+    fallback = eager(backbone, embeds, seeds, objective, draft=draft)
     if reason := backbone.not_captured_because():
         logger.debug("%s runs without CUDA graphs: %s", backbone.name, reason)
-        return eager
+        return fallback
     try:
-        drawing = CapturedDrawing(backbone, embeds, len(seeds), draft=draft)
+        renderer = GraphRenderer(backbone, embeds, len(seeds), cache.graphs, draft=draft)
     except NotCapturedError as error:
-        # A verdict that was captured for an earlier batch holds gigabytes.
-        backbone.captures.release()
+        # A graph that was captured for an earlier batch holds gigabytes.
+        cache.graphs.release()
         logger.warning("%s runs without CUDA graphs: the capture failed: %s", backbone.name, error)
-        return eager
+        return fallback
     try:
-        return Iteration(drawing, CapturedAsking(backbone, len(seeds), question))
+        return ForwardBackward(renderer, GraphEvaluator(backbone, len(seeds), objective, cache.graphs))
     except NotCapturedError as error:
         logger.warning("the critics of %s run without CUDA graphs: the capture failed: %s", backbone.name, error)
-        return Iteration(drawing, eager.asking)
+        return ForwardBackward(renderer, fallback.evaluator)
 
 
 def _tensors(embeds: PromptEmbeds) -> dict[str, Tensor]:
     return {field.name: value for field in fields(embeds) if (value := getattr(embeds, field.name)) is not None}
 
 
-def _verdict_tensors(verdict: Verdict) -> tuple[Tensor, ...]:
-    return tuple(getattr(verdict, field.name) for field in fields(verdict))
+def _values(evaluation: Evaluation) -> tuple[Tensor, ...]:
+    return tuple(getattr(evaluation, field.name) for field in fields(evaluation))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -66,10 +64,3 @@ class LatentModifier(nn.Module):
         # w * noise + (1 - w) * (noise + difference)
         latents: Tensor = self._noise + self._modified_share * (hidden @ self.last + self.bias)
         return latents.view(self._shape)
-
-
-PARAMETRISATIONS: dict[str, Callable[[Tensor, float], DirectLatents | LatentModifier]] = {
-    "latents": lambda noise, original_share: DirectLatents(noise),
-    "lmn": LatentModifier,
-}
-"""What an optimizer may move, from the noise and the share of it that the network leaves as it is."""

@@ -1,23 +1,23 @@
-"""Tune the initial noise of a frozen pipeline until the count is right."""
+"""Gradient descent on the initial noise of a batch: what the methods noise, lmn and auto have in common."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from countgen.backbones import Backbone, PromptEmbeds
 from countgen.errors import NonFiniteLossError
-from countgen.methods.forward_backward import Question, prepare
-from countgen.methods.latent_modifier import PARAMETRISATIONS
-from countgen.methods.objective import CONFIRMING, Verdict, View
-from countgen.methods.search import Accept, SearchSettings, confirmed
-from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
-from countgen.prompts import Target
-from critics.base import Critic
+from countgen.methods.forward_backward import prepare
+from countgen.methods.latent_modifier import DirectLatents, LatentModifier
+from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
+from countgen.methods.problem import Problem
+from countgen.methods.seeds import SearchSettings
+from countgen.methods.settings import Settings, setting
+from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, step_of
+from critics import Evaluation
 from critics.losses import LOSSES
 
 OPTIMIZERS = {
@@ -25,52 +25,22 @@ OPTIMIZERS = {
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True),
 }
 
+Start = Callable[[Tensor], DirectLatents | LatentModifier]
+"""From noise, float32 (B, C, h, w), to the module whose weights are optimised and whose output are the latents."""
+
 
 @dataclass(frozen=True)
-class NoiseSettings:
-    """How the initial noise is tuned. The defaults are those that `benchmarks.tuning` chose.
+class RefinementSettings(Settings):
+    """How the initial noise is tuned. The defaults were chosen on tuning seeds, see docs/results.md."""
 
-    Attributes:
-        num_optimization_steps: for one starting point; then the next seed is tried.
-        learning_rate: of the optimizer, on latents of unit variance.
-        parametrisation: what the optimizer moves: the "latents" themselves, or "lmn", the weights of D2D's latent
-            modifier network, which needs a far smaller learning_rate.
-        original_share: of the original noise in the output of "lmn", D2D's w: at 0 the network may replace all of
-            it, which counts best and leaves patches.
-        optimizer: "adam", or "sgd" (Nesterov 0.9, as ReNO).
-        loss: a name in `critics.losses.LOSSES`.
-        prior_weight: of `latent_prior`, which keeps the latents' norm typical of noise.
-        prior_power: that the prior's density is raised to, 10 in D2D; its negative logarithm is multiplied by it.
-        max_grad_norm: each latent's gradient is scaled down to this norm, after the backward.
-        views: in the loss and in the confirmation.
-    """
-
-    num_optimization_steps: int = 12
-    learning_rate: float = 0.08
-    optimizer: str = "adam"
-    parametrisation: str = "latents"
-    original_share: float = 0.2
-    loss: str = "margin"
-    prior_weight: float = 0.01
-    prior_power: float = 1.0
-    max_grad_norm: float = 10.0
-    views: tuple[View, ...] = CONFIRMING
-
-    def __post_init__(self) -> None:
-        if self.num_optimization_steps < 1:
-            raise ValueError(f"num_optimization_steps must be at least 1, got {self.num_optimization_steps}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; available: {', '.join(OPTIMIZERS)}")
-        if self.parametrisation not in PARAMETRISATIONS:
-            raise ValueError(
-                f"unknown parametrisation {self.parametrisation!r}; available: {', '.join(PARAMETRISATIONS)}"
-            )
-        if not 0 <= self.original_share < 1:
-            raise ValueError(f"original_share must be at least 0 and below 1, got {self.original_share}")
-        if self.loss not in LOSSES:
-            raise ValueError(f"unknown loss {self.loss!r}; available: {', '.join(LOSSES)}")
-        if not (self.learning_rate > 0 and self.max_grad_norm > 0 and min(self.prior_weight, self.prior_power) >= 0):
-            raise ValueError("learning_rate and max_grad_norm must be above 0, prior_weight and prior_power at least 0")
+    num_optimization_steps: int = setting(12, "gradient steps from one start; then the next seed is tried", at_least=1)
+    learning_rate: float = setting(0.08, "of the optimizer, on latents of unit variance", above=0)
+    optimizer: str = setting("adam", "sgd has Nesterov momentum 0.9, as in ReNO", choices=tuple(OPTIMIZERS))
+    loss: str = setting("margin", "the count loss", choices=tuple(LOSSES))
+    prior_weight: float = setting(0.01, "of the prior that keeps the norm of the latents typical of noise", at_least=0)
+    prior_power: float = setting(1.0, "exponent of the prior's density, 10 in D2D", at_least=0)
+    max_grad_norm: float = setting(10.0, "each latent's gradient is scaled down to this norm", above=0)
+    views: tuple[View, ...] = field(default=CONFIRMATION_VIEWS)
 
 
 def latent_prior(latents: Tensor) -> Tensor:
@@ -92,92 +62,86 @@ def latent_prior(latents: Tensor) -> Tensor:
     return squared / 2 - (flat.shape[1] - 1) * squared.log() / 2
 
 
-def optimize_noise(
-    backbone: Backbone,
-    critics: Sequence[Critic],
-    embeds: PromptEmbeds,
-    targets: Sequence[Target],
-    seed: int,
-    budget: Budget,
-    settings: NoiseSettings | None = None,
-    accept: Accept = confirmed,
+def refine_seeds(
+    problem: Problem, seed: int, budget: Budget, settings: RefinementSettings, start: Start
 ) -> Iterator[Step]:
     """Refine one seed after the other until a candidate is accepted or the budget is spent.
 
     Raises:
-        NonFiniteLossError: the loss is not a number; the message names the step.
+        NonFiniteLossError: the loss is not finite; the message names the step.
     """
-    settings = settings or NoiseSettings()
     index = 0
     for seeds in SearchSettings(batch_size=1, first_batch_size=1).batches(seed):
-        for step in refine(
-            backbone, critics, embeds, targets, backbone.initial_latents(seeds), seeds, budget, settings, index
-        ):
+        latents = problem.backbone.initial_latents(seeds)
+        for step in refine(problem, latents, seeds, budget, settings, start, index):
+            accepted = problem.accept(step)
             yield step
-            if accept(step) or not budget.left:
+            if accepted or not budget.left:
                 return
             index = step.index + 1
 
 
 def refine(
-    backbone: Backbone,
-    critics: Sequence[Critic],
-    embeds: PromptEmbeds,
-    targets: Sequence[Target],
+    problem: Problem,
     latents: Tensor,
     seeds: Sequence[int],
     budget: Budget,
-    settings: NoiseSettings,
+    settings: RefinementSettings,
+    start: Start = DirectLatents,
     first_index: int = 0,
 ) -> Iterator[Step]:
     """Move a batch of latents down the gradient, until one of them is confirmed or the steps are used.
 
     Args:
+        problem: to solve.
         latents: float (B, C, h, w); not changed.
         seeds: they came from.
+        budget: pays for every evaluation.
+        settings: of the descent.
+        start: makes the module whose weights are optimised.
         first_index: of the first `Step`.
 
     Yields:
-        The best `Step` of the batch, once per gradient step. Where the backbone has a tiny decoder, gradients look
-        through it, and the VAE draws the picture of every step that is yielded: those that look better than all
+        The best `Step` of the batch, once per gradient step. Where the backbone has a tiny decoder, gradients pass
+        through it, and the VAE renders the image of every step that is yielded: those that are better than all
         before, and the last.
     """
-    start = PARAMETRISATIONS[settings.parametrisation](latents.detach().float(), settings.original_share)
-    optimizer = OPTIMIZERS[settings.optimizer](start.parameters(), settings.learning_rate)
-    question = Question(tuple(critics), tuple(targets), settings.views, settings.loss)
-    # A draft and its picture are two evaluations; who has one left looks through the VAE itself.
-    draft = backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
-    iteration = prepare(backbone, embeds, seeds, question, draft=draft)
+    module = start(latents.detach().float())
+    optimizer = OPTIMIZERS[settings.optimizer](module.parameters(), settings.learning_rate)
+    objective = problem.objective(settings.views, settings.loss)
+    # A draft and its image are two evaluations; with one left, the VAE itself renders.
+    draft = problem.backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
+    passes = prepare(problem.backbone, problem.embeds, seeds, objective, problem.cache, draft=draft)
     last_index = first_index + settings.num_optimization_steps - 1
     highest = -math.inf
     for index in range(first_index, last_index + 1):
         with torch.enable_grad():  # the caller may iterate under no_grad
-            moved = start()
+            moved = module()
         latents = moved.detach().requires_grad_(True)
-        images, verdict = iteration.look(latents)
+        images, evaluation = passes.forward(latents)
         budget.evaluations += len(seeds)
-        if not torch.isfinite(verdict.loss).all():
+        if not torch.isfinite(evaluation.loss).all():
             raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
-        best = max(_steps(index, seeds, latents, images, verdict, budget), key=lambda step: step.rank)
-        # A gradient is worth its price only with the look after it; a draft's pictures are paid for too.
+        best = _best(index, seeds, latents, images, evaluation, budget)
+        # A gradient is worth its price only with the evaluation after it; a draft's image is paid for too.
         next_cost = COST_WITH_GRADIENT * len(seeds) + 2 * draft
         last = index == last_index or budget.evaluations_left < next_cost
         if not draft:
             yield best
         elif best.rank > highest or last or not budget.left:
             highest = max(highest, best.rank)
-            shown = _drawn_by_the_vae(best, backbone, embeds, question, budget)
+            shown = _rendered_by_the_vae(best, problem, objective, budget)
             yield shown
             if shown.confirmed:
                 return
-        # A draft that is confirmed, by the VAE or not, has no gradient left; after the last look none is needed.
+        # A draft that is confirmed, by the VAE or not, has no gradient left; after the last evaluation none is needed.
         if best.confirmed or last:
             return
         optimizer.zero_grad()
         with torch.enable_grad():
             (settings.prior_weight * settings.prior_power * latent_prior(latents)).sum().backward()
         assert latents.grad is not None
-        latents.grad += iteration.gradient()
+        latents.grad += passes.backward()
         budget.evaluations += (COST_WITH_GRADIENT - 1) * len(seeds)
         clip(latents, settings.max_grad_norm)
         moved.backward(latents.grad)
@@ -191,32 +155,28 @@ def clip(latents: Tensor, max_grad_norm: float) -> None:
     latents.grad *= (max_grad_norm / norm).clamp(max=1)[:, None, None, None]
 
 
-def _steps(
-    index: int, seeds: Sequence[int], latents: Tensor, images: Tensor, verdict: Verdict, budget: Budget
-) -> list[Step]:
-    return [
-        Step(
+def _best(
+    index: int, seeds: Sequence[int], latents: Tensor, images: Tensor, evaluation: Evaluation, budget: Budget
+) -> Step:
+    steps = [
+        step_of(
+            row,
             index=index,
             phase="refine",
-            seed=seeds[row],
-            loss=float(verdict.loss[row]),
-            soft_counts=tuple(verdict.soft_counts[row].tolist()),
-            counts=tuple(verdict.counts[row].tolist()),
-            margin=float(verdict.margin[row]),
-            image=images[row],
-            latents=latents[row].detach().clone(),
-            evaluations=budget.evaluations,
-            seconds=budget.seconds,
+            seed=seed,
+            images=images,
+            latents=latents,
+            evaluation=evaluation,
+            budget=budget,
         )
-        for row in range(len(seeds))
+        for row, seed in enumerate(seeds)
     ]
+    return max(steps, key=lambda step: step.rank)
 
 
 @torch.no_grad()
-def _drawn_by_the_vae(
-    draft: Step, backbone: Backbone, embeds: PromptEmbeds, question: Question, budget: Budget
-) -> Step:
+def _rendered_by_the_vae(draft: Step, problem: Problem, objective: Objective, budget: Budget) -> Step:
     latents = draft.latents[None]
-    images = backbone.render(latents, embeds, [draft.seed])
+    images = problem.backbone.render(latents, problem.embeds, [draft.seed])
     budget.evaluations += 1
-    return _steps(draft.index, [draft.seed], latents, images, question.ask(images), budget)[0]
+    return _best(draft.index, [draft.seed], latents, images, objective.evaluate(images), budget)

@@ -1,4 +1,4 @@
-"""What an optimiser yields, and what it may spend."""
+"""What a method yields, and what it may spend."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from critics import Evaluation
+
 COST_WITH_GRADIENT = 3
-"""A look and its gradient in units of a look, the usual accounting: the backward costs two."""
+"""Cost of a forward and backward pass in forward passes, by the usual accounting: the backward costs two."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One look at one candidate picture. Optimisers yield these; everything else reads them.
+    """One evaluated candidate image. Methods yield these; everything else reads them.
 
     Attributes:
         index: 0, 1, ... within a run.
-        phase: "search" where seeds are drawn, "refine" where gradients move the latents.
+        phase: "search" where seeds are sampled, "refine" where gradients move the latents.
         seed: of the latents the candidate started from.
-        loss: the count loss, summed over critics and targets, averaged over the views looked at.
-        soft_counts: for each target, the first critic's soft count on the picture as it is.
+        loss: the count loss, summed over critics and targets, averaged over the views that were evaluated.
+        soft_counts: for each target, the first critic's soft count on the image as it is.
         counts: for each target, its hard count from the same forward pass.
-        margin: how safely the count is right, the smallest over critics, views and targets: the distance in logits from
-            the threshold to the nearest candidate that would change the count if it crossed, divided by the
-            `Critic.margin` that critic asks for. 0 or below: some view miscounts. Above 0: every view that was
-            looked at counts right. 1 or more: confirmed. A wrong first look in a search is not asked on other views.
+        margin: as `critics.Evaluation` defines it, over the views that were evaluated: 0 or below where some count
+            is wrong, 1 or above where the count is confirmed. In a search only candidates whose first view is right
+            are evaluated on the other views.
         image: RGB float (3, H, W) in [0, 1], no gradient.
-        latents: float32 (C, h, w) that draw this picture.
-        evaluations: model evaluations spent on the run when this picture was looked at: a look is one, and one
-            that a gradient followed COST_WITH_GRADIENT; looking again on more views is part of the same one.
-        seconds: spent on the run so far, this look included.
+        latents: float32 (C, h, w), from which this image is rendered.
+        evaluations: number of model evaluations (forward passes, NFE) spent on the run when this image was evaluated;
+            a forward pass with its backward counts as COST_WITH_GRADIENT, all views together as one.
+        seconds: spent on the run so far, this evaluation included.
     """
 
     index: int
@@ -49,15 +50,52 @@ class Step:
 
     @property
     def confirmed(self) -> bool:
-        """The count is right on every view, by the margin each critic asks for."""
+        """Whether the count is right on every view by the distance that each critic asks for."""
         return self.margin >= 1
 
     @property
     def rank(self) -> float:
-        """The higher, the better the candidate: right ones by their margin, above wrong ones by their loss."""
+        """Order of candidates, higher is better: right ones by their margin, above wrong ones by their loss."""
         if not math.isfinite(self.loss):
             return -math.inf
         return self.margin if self.margin > 0 else -self.loss
+
+
+def step_of(
+    row: int,
+    *,
+    index: int,
+    phase: str,
+    seed: int,
+    images: Tensor,
+    latents: Tensor,
+    evaluation: Evaluation,
+    budget: Budget,
+    margin: Tensor | None = None,
+) -> Step:
+    """Return the step of one row of an evaluated batch; images and latents are copied, not viewed.
+
+    Args:
+        row: of the batch.
+        index, phase, seed: as `Step` has them.
+        images, latents, evaluation: of the batch.
+        budget: whose counters the step takes.
+        margin: (B,), in place of the evaluation's where more views were evaluated.
+    """
+    return Step(
+        index=index,
+        phase=phase,
+        seed=seed,
+        loss=float(evaluation.loss[row]),
+        soft_counts=tuple(evaluation.soft_counts[row].tolist()),
+        counts=tuple(evaluation.counts[row].tolist()),
+        margin=float((evaluation.margin if margin is None else margin)[row]),
+        # A view would keep the whole batch in memory.
+        image=images[row].detach().clone(),
+        latents=latents[row].detach().clone(),
+        evaluations=budget.evaluations,
+        seconds=budget.seconds,
+    )
 
 
 @dataclass
@@ -84,12 +122,12 @@ class Budget:
 
     @property
     def seconds(self) -> float:
-        """Since the budget was made."""
+        """Seconds since the budget was made."""
         return time.perf_counter() - self.started
 
     @property
     def evaluations_left(self) -> int:
-        """How many may still be made; sys.maxsize without a limit."""
+        """Number of evaluations that may still be made; sys.maxsize without a limit."""
         return sys.maxsize if self.max_evaluations is None else self.max_evaluations - self.evaluations
 
     @property

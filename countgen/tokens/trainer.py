@@ -12,7 +12,7 @@ from torch import Tensor
 
 from countgen.backbones.registry import base_model
 from countgen.errors import NonFiniteLossError
-from countgen.methods.objective import PLAIN, Verdict, examine
+from countgen.methods.objective import PLAIN_VIEW, Objective
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 from countgen.models import Models
 from countgen.prompts import Target
@@ -24,7 +24,7 @@ from countgen.tokens.distillation import Imitation, Lesson, imitate
 from countgen.tokens.file import CountToken
 from countgen.tokens.settings import TEMPLATES, LearnSettings
 from countgen.tokens.textual_inversion import encoders_of, length_of, spliced
-from critics import Critic
+from critics import Critic, Evaluation
 from critics.losses import LOSSES
 
 __all__ = ["TEMPLATES", "LearnSettings", "Learning", "Semantic", "class_confidence", "learn_token"]
@@ -192,18 +192,18 @@ class Learning:
             template = settings.templates[drawn(1, len(settings.templates))[0]]
             seeds = [FIRST_SEED + value for value in drawn(settings.seeds_per_object, FIRST_SEED)]
             latents, images = self._render(vectors, template, target, seeds)
-            verdict = examine(images, (target,), self.models.critics, PLAIN, LOSSES[settings.loss])
-            loss = verdict.loss.mean()
+            evaluation = self._objective(target).evaluate(images)
+            loss = evaluation.loss.mean()
             if self.semantic is not None and settings.semantic_weight:
                 loss = loss + settings.semantic_weight * (1 - self.semantic(images, target)).mean()
             if not torch.isfinite(loss):
                 raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
             (loss / len(objects)).backward()
             self.state.evaluations += COST_WITH_GRADIENT * len(seeds)
-            looks.append((seeds[0], latents[0], images[0].detach(), verdict, loss.item()))
-        seed, latent, image, verdict, _ = looks[0]
+            looks.append((seeds[0], latents[0], images[0].detach(), evaluation, loss.item()))
+        seed, latent, image, evaluation, _ = looks[0]
         return self._step(
-            verdict,
+            evaluation,
             phase="learn",
             index=index,
             seed=seed,
@@ -213,11 +213,14 @@ class Learning:
             latents=latent,
         )
 
-    def _step(self, verdict: Verdict, **seen: Any) -> Step:
-        """What is to be told about a batch, whose first picture the verdict is about."""
+    def _objective(self, target: Target) -> Objective:
+        return Objective(self.models.critics, (target,), PLAIN_VIEW, self.settings.loss)
+
+    def _step(self, evaluation: Evaluation, **seen: Any) -> Step:
+        """What is to be told about a batch, whose first picture the evaluation is about."""
         return Step(
-            counts=tuple(verdict.counts[0].tolist()),
-            margin=float(verdict.margin[0]),
+            counts=tuple(evaluation.counts[0].tolist()),
+            margin=float(evaluation.margin[0]),
             evaluations=self.state.evaluations,
             seconds=self.budget.seconds,
             **seen,
@@ -285,14 +288,14 @@ class Learning:
     def _imitated(self, made: Imitation) -> Step:
         first = made.lessons[0]
         image = self.models.backbone.decode(made.drawn)
-        verdict = examine(image, (first.target,), self.models.critics, PLAIN, LOSSES[self.settings.loss])
+        evaluation = self._objective(first.target).evaluate(image)
         return self._step(
-            verdict,
+            evaluation,
             phase="imitate",
             index=self.state.taught - 1,
             seed=first.seed,
             loss=made.loss,
-            soft_counts=(float(verdict.soft_counts[0, 0]),),
+            soft_counts=(float(evaluation.soft_counts[0, 0]),),
             image=image[0],
             latents=made.latents[0],
         )
@@ -344,7 +347,7 @@ class Learning:
                     continue
                 _, images = self._render(vectors, template, target, seeds)
                 for critic in self.models.critics:
-                    seen = critic.assess(images, {target.object_name: target.target_count}, LOSSES[settings.loss])
+                    seen = critic.evaluate(images, {target.object_name: target.target_count}, LOSSES[settings.loss])
                     right += (seen.counts[:, 0] == target.target_count).tolist()
                     losses += seen.loss.tolist()
                     counts += seen.counts[:, 0].tolist()
@@ -355,7 +358,7 @@ class Learning:
 
 def detecting(models: Models) -> Critic | None:
     """The first critic that finds objects and their classes; None where all only count."""
-    return next((critic for critic in models.critics if type(critic).propose is not Critic.propose), None)
+    return next((critic for critic in models.critics if critic.detects), None)
 
 
 def learn_token(

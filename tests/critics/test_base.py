@@ -110,13 +110,6 @@ def test_others_of_every_class_are_refused() -> None:
         critic.candidates(PICTURE, ["apple", "dog", "skis"], others=True)
 
 
-def test_others_of_an_open_vocabulary_are_refused() -> None:
-    critic = Fixed(torch.zeros(1, 1, 3), object_names=None)
-    critic.column = lambda name: 0  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="name the other objects"):
-        critic.candidates(PICTURE, ["apple"], others=True)
-
-
 @pytest.mark.parametrize("name", ["apple", "apples", "Apple", " APPLES ", "skis", "ski"])
 def test_plurals_and_case_do_not_matter(name: str) -> None:
     critic = Fixed(torch.full((1, 2, 3), 5.0), one_class_per_box=False)

@@ -1,0 +1,24 @@
+"""What runs of the same models share: CUDA graphs, and what was found out about the device's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from countgen.backbones.cuda_graphs import CUDAGraphs
+from countgen.backbones.memory_estimate import Footprint
+
+
+@dataclass
+class ExecutionCache:
+    """State between runs; `countgen.Models` holds one, so that the backbone holds none.
+
+    Attributes:
+        graphs: CUDA graphs of the forward and backward passes.
+        fitting: kinds of batches that were found to fit into the device's memory.
+        estimates: memory estimates by kind of batch.
+    """
+
+    graphs: CUDAGraphs = field(default_factory=CUDAGraphs)
+    fitting: set[Hashable] = field(default_factory=set)
+    estimates: dict[Hashable, Footprint] = field(default_factory=dict)

@@ -1,0 +1,101 @@
+"""Whether a batch fits into the device's memory: checked before its first evaluation, and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+import torch
+
+from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones.memory_check import drawn_at_once, free_memory, refuse_what_does_not_fit
+from countgen.backbones.memory_estimate import Footprint, footprint, kept_by, weights_of
+from countgen.errors import DoesNotFitError
+from countgen.methods.execution_cache import ExecutionCache
+from countgen.methods.objective import Objective
+
+PLENTY = 48 * 1024
+"""Bytes for a pixel and a pass that no family needs, nor a critic on three views: FLUX, which needs most, 20 600 in
+bfloat16 and twice that in float32, SDXL-Turbo 7 900, YOLO11x 14 000 (docs/memory.md, kept by pixels and passes)."""
+
+
+def check_gradient_memory(
+    backbone: Backbone,
+    embeds: PromptEmbeds,
+    batch_size: int,
+    objective: Objective,
+    cache: ExecutionCache,
+    *,
+    draft: bool = False,
+) -> None:
+    """Refuse a batch whose forward and backward pass will not fit.
+
+    The estimate takes seconds, and is left out where memory is plenty.
+
+    Raises:
+        DoesNotFitError: it will not; the message says what would.
+    """
+    # What is counted, and how many, changes nothing.
+    kind = (*_kind(backbone, batch_size, draft), objective.critics, objective.views)
+    if kind in cache.fitting:
+        return
+    # A graph of another kind of batch would be replaced by this one's; until then it counts as taken.
+    cache.graphs.release()
+    free = free_memory(backbone.device)
+    if free is not None and not _plenty(backbone, batch_size, free, objective):
+        one = kept_by_critics(backbone, objective)
+        need = _estimate(backbone, embeds, batch_size, cache, draft=draft)
+        need = replace(need, asking=batch_size * one, asking_low=one)
+        refuse_what_does_not_fit(need, free, backbone.memory, _held(backbone))
+    cache.fitting.add(kind)
+
+
+def kept_by_critics(backbone: Backbone, objective: Objective) -> int:
+    """Return the bytes that the critics keep for the backward of one image, from one forward pass that keeps none."""
+    image = torch.zeros(1, 3, backbone.height, backbone.width, device=backbone.device).requires_grad_(True)
+    return kept_by(lambda: objective.evaluate(image))
+
+
+def images_at_once(backbone: Backbone, embeds: PromptEmbeds, wanted: int, cache: ExecutionCache) -> int:
+    """Return how many images of a batch can be generated together without gradient; the rest come after them.
+
+    Raises:
+        DoesNotFitError: not even one; the message says what would.
+    """
+    free = free_memory(backbone.device, graphs=bool(cache.graphs))
+    if free is None or _plenty(backbone, wanted, free):
+        return wanted
+    need = _estimate(backbone, embeds, 1, cache, draft=False)
+    try:
+        return min(wanted, drawn_at_once(need, free, backbone.memory, _held(backbone)))
+    except DoesNotFitError:
+        # What an earlier refinement captured may stand in the way.
+        cache.graphs.release()
+        free = free_memory(backbone.device) or 0
+        return min(wanted, drawn_at_once(need, free, backbone.memory, _held(backbone)))
+
+
+def _plenty(backbone: Backbone, batch_size: int, free: int, objective: Objective | None = None) -> bool:
+    """Whether so much is free that no estimate is needed."""
+    passes = backbone.num_inference_steps * (2 if backbone.guidance_scale > 1 else 1) + 1
+    pixels = passes * backbone.height * backbone.width
+    for critic in objective.critics if objective else ():
+        pixels += max(backbone.height * backbone.width, (getattr(critic, "image_size", None) or 0) ** 2)
+    return free > pixels * batch_size * PLENTY
+
+
+def _held(backbone: Backbone) -> int:
+    return weights_of(*backbone.resident())
+
+
+def _estimate(
+    backbone: Backbone, embeds: PromptEmbeds, batch_size: int, cache: ExecutionCache, *, draft: bool
+) -> Footprint:
+    kind = _kind(backbone, batch_size, draft)
+    if kind not in cache.estimates:
+        cache.estimates[kind] = footprint(backbone, embeds, batch_size, draft=draft)
+    return cache.estimates[kind]
+
+
+def _kind(backbone: Backbone, batch_size: int, draft: bool) -> tuple[Hashable, ...]:
+    return batch_size, backbone.height, backbone.width, backbone.num_inference_steps, backbone.guidance_scale, draft

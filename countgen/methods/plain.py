@@ -1,0 +1,24 @@
+"""The pipeline as it is: one seed, nothing tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from countgen.methods.objective import CONFIRMATION_VIEWS
+from countgen.methods.problem import Problem
+from countgen.methods.seeds import evaluate_seeds
+from countgen.methods.settings import Settings
+from countgen.methods.step import Budget, Step
+
+
+@dataclass(frozen=True)
+class PlainSettings(Settings):
+    """Nothing can be set."""
+
+
+def plain(problem: Problem, seed: int, budget: Budget, settings: PlainSettings) -> Iterator[Step]:
+    """Evaluate the image of the one seed that was asked for."""
+    (step,) = evaluate_seeds(problem, [seed], budget, CONFIRMATION_VIEWS)
+    problem.accept(step)
+    yield step

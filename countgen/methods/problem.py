@@ -1,0 +1,49 @@
+"""What every method is asked to solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from countgen.backbones import Backbone, PromptEmbeds
+from countgen.methods.execution_cache import ExecutionCache
+from countgen.methods.objective import Objective, View
+from countgen.methods.step import Step
+from countgen.prompts import Target
+from critics import Critic
+
+
+def confirmed(step: Step) -> bool:
+    """Accept the first candidate whose count is right on every view, by the margin each critic asks for."""
+    return step.confirmed
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A prompt to be rendered with the right counts.
+
+    Attributes:
+        backbone: the frozen text-to-image pipeline.
+        critics: at least one; the first one's counts are reported.
+        targets: at least one.
+        embeds: of the prompt, batch of 1.
+        accept: a method calls it once for each step, before it yields the step, and ends after the one for which it
+            returns True.
+        cache: CUDA graphs and memory estimates that runs of the same models share.
+    """
+
+    backbone: Backbone
+    critics: tuple[Critic, ...]
+    targets: tuple[Target, ...]
+    embeds: PromptEmbeds
+    accept: Callable[[Step], bool] = confirmed
+    cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
+
+    def objective(self, views: Sequence[View], loss: str) -> Objective:
+        """Return the objective of this problem's critics and targets.
+
+        Args:
+            views: what is evaluated of each image, see `countgen.methods.objective`.
+            loss: a name in `critics.losses.LOSSES`.
+        """
+        return Objective(tuple(self.critics), tuple(self.targets), tuple(views), loss)

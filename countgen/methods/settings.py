@@ -1,0 +1,160 @@
+"""Settings of methods: each states its meaning, range and default once, and is checked against them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+
+@dataclass(frozen=True)
+class Range:
+    """Accepted values of a setting: numbers within bounds, or one of several words.
+
+    Attributes:
+        at_least, above, at_most, below: bounds of a number; None for none.
+        choices: the accepted words; empty for a number.
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def __contains__(self, value: object) -> bool:
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        bounds = [
+            f"{words} {bound:g}"
+            for words, bound in (
+                ("at least", self.at_least),
+                ("above", self.above),
+                ("at most", self.at_most),
+                ("below", self.below),
+            )
+            if bound is not None
+        ]
+        return " and ".join(bounds) or "any number"
+
+
+def setting(default: Any, meaning: str, **bounds: Any) -> Any:
+    """Declare a setting of a `Settings` dataclass.
+
+    Args:
+        default: an int, float, bool or str; its type is the setting's.
+        meaning: one sentence part, for help texts.
+        **bounds: as `Range` takes them.
+    """
+    return field(default=default, metadata={"meaning": meaning, "range": Range(**bounds)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of every method's settings.
+
+    Raises:
+        ValueError: a value of another type or out of its range; the message names the range.
+    """
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            accepted, value = one.metadata.get("range"), getattr(self, one.name)
+            if accepted is None or (isinstance(one.default, bool) and isinstance(value, bool)):
+                continue
+            whole = isinstance(one.default, int) and not isinstance(one.default, bool)
+            if value not in accepted or (whole and type(value) is not int):
+                kind = "a whole number, " if whole else ""
+                raise ValueError(f"{one.name} must be {kind}{accepted}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Description:
+    """A setting as a help text or a form shows it.
+
+    Attributes:
+        name: as `with_text` takes it, "refinement.learning_rate" for a setting of nested settings.
+        meaning, accepted: words.
+        default: the value itself.
+        choices: accepted words; empty for numbers and switches.
+    """
+
+    name: str
+    meaning: str
+    accepted: str
+    default: Any
+    choices: tuple[str, ...] = ()
+
+
+def describe(settings: Settings, prefix: str = "") -> Iterator[Description]:
+    """Yield every setting that can be written as text, nested ones after the others."""
+    nested = []
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        if isinstance(value, Settings):
+            nested.append((one.name, value))
+        elif "meaning" in one.metadata:
+            accepted = "true or false" if isinstance(value, bool) else str(one.metadata["range"])
+            choices = one.metadata["range"].choices
+            yield Description(prefix + one.name, one.metadata["meaning"], accepted, value, choices)
+    for name, value in nested:
+        yield from describe(value, f"{prefix}{name}.")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def with_text(settings: S, assignments: Sequence[str]) -> S:
+    """Return the settings with values that were written as "NAME=VALUE".
+
+    Raises:
+        ValueError: another form, an unknown name, or a value that the setting does not accept; the accepted ones are
+            listed.
+    """
+    known = {one.name: one for one in describe(settings)}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
+        if not equals:
+            raise ValueError(f"cannot read the setting {assignment!r}; write NAME=VALUE, for example learning_rate=0.1")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"unknown setting {name!r}.{hint} Available: {', '.join(known) or 'none'}")
+        settings = _replaced(settings, name.split("."), _value(known[name], text.strip()))
+    return settings
+
+
+def _value(description: Description, text: str) -> Any:
+    default = description.default
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return type(default)(text)
+    except (KeyError, ValueError):
+        kind = "a whole number, " if type(default) is int else ""
+        raise ValueError(f"{description.name} must be {kind}{description.accepted}, got {text!r}") from None
+
+
+def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
+    name, *rest = path
+    return replace(settings, **{name: _replaced(getattr(settings, name), rest, value) if rest else value})
+
+
+def as_dict(settings: Settings) -> Mapping[str, Any]:
+    """Return the settings that `describe` lists, by name: what a recipe or a record keeps of them."""
+    return {one.name: one.default for one in describe(settings)}
