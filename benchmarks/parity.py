@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from benchmarks.known_scenes import known_scenes
+from benchmarks.studies.critics.known_scenes import known_scenes
 from countgen import miniature
 from critics.detectors.yolo import YoloCritic
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.records import Record, RecordFile, to_line
+from benchmarks.evaluation.records import Record, RecordFile, to_line
 from countgen.images import save_png
 from countgen.prompts import Target
 

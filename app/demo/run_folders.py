@@ -9,8 +9,8 @@ from PIL import Image
 
 import benchmarks
 from app.demo.limits import RefusedError
-from benchmarks.picture_files import open_picture
-from benchmarks.records import SETTINGS, Record, RunFolderError, read_run
+from benchmarks.evaluation.image_files import open_picture
+from benchmarks.evaluation.records import SETTINGS, Record, RunFolderError, read_run
 from countgen.images import MAX_PIXELS
 
 STUDY = "The study that comes with countgen"
