@@ -1,4 +1,6 @@
-"""What a run did not reach, the furthest off first; `python -m benchmarks.failures RUN --out FOLDER` makes a run small.
+"""What a run did not reach, the furthest off first.
+
+`python -m benchmarks.evaluation.failures RUN --out FOLDER` makes a run small.
 
 It copies the settings and packs the records. Of the pictures it keeps those that the first judge does not accept, of
 the methods named, as small JPEGs; the studies that come with countgen keep those of `auto`. The records lead to them,
@@ -77,7 +79,7 @@ def _small(source: Path, goal: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.failures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation.failures", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a folder that countgen eval wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="its pictures are replaced")
     parser.add_argument("--methods", default="auto", help="of which failures are kept, by commas (%(default)s)")

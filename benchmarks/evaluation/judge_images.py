@@ -1,6 +1,6 @@
-"""Evaluate pictures that something else drew: `python -m benchmarks.judge_pictures mine.csv --out RUN`.
+"""Evaluate pictures that something else drew: `python -m benchmarks.evaluation.judge_images mine.csv --out RUN`.
 
-The list names a picture for every prompt: a CSV, JSONL or JSON prompt list as `benchmarks.suites.load` reads it with a
+The list names a picture for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
 column or tag `image`, a path relative to the list. Further ones that mean something here: `method`, `seed` (where it is
 missing, the pictures of one prompt and method are 0, 1, ...), and `seconds` that the picture took. The run folder is
 one like those of `countgen eval`: the same command goes on where it stopped, and the report, the labels and the demo
@@ -225,7 +225,7 @@ def run(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    return run_module("benchmarks.judge_pictures", __doc__, add_arguments, run, arguments)
+    return run_module("benchmarks.evaluation.judge_images", __doc__, add_arguments, run, arguments)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class RunSettings:
     """What is drawn, how it is judged, and by which code; a run folder holds results of one of these only.
 
     Attributes:
-        suite: a name or a file, as `benchmarks.suites.load` reads it.
+        suite: a name or a file, as `benchmarks.evaluation.suites.load` reads it.
         suite_sha256: of its prompts, targets and seeds.
         limit: so many of its prompts, evenly spread; None for all.
         backbones: presets.

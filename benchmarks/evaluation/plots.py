@@ -55,7 +55,7 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
 
     Args:
         records: of one run or several methods; a line per method.
-        judge: who counts; see `benchmarks.metrics`.
+        judge: who counts; see `benchmarks.evaluation.metrics`.
         title: above the plot.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Evaluate methods and backbones on a suite of prompts: `python -m benchmarks.run --suite t2icountbench-miniature`.
+"""Evaluate methods and backbones on a suite of prompts: `python -m benchmarks.evaluation.run --suite NAME`.
 
 Every method gets the same prompts, seeds and budget. Judges steer nothing. Whatever ends a run, the same command
-goes on where it stopped. `python -m benchmarks.report RUN` shows what it found.
+goes on where it stopped. `python -m benchmarks.evaluation.report RUN` shows what it found.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def evaluate(
     Args:
         settings: of the run.
         folder: where its results are kept; the same one goes on with a run that was stopped.
-        engine: from `benchmarks.engines`.
+        engine: from `benchmarks.evaluation.engines`.
         retry_failed: draw what failed earlier again.
         quiet: show no progress.
 
@@ -237,7 +237,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    return run_module("benchmarks.run", __doc__, add_arguments, run, arguments)
+    return run_module("benchmarks.evaluation.run", __doc__, add_arguments, run, arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Bytes that an optimisation step of each published backbone needs: `python -m benchmarks.speed_memory`.
+"""Bytes that an optimisation step of each published backbone needs: `python -m benchmarks.speed.memory`.
 
 Predicted from the full-size architectures on tensors without contents: no weights, no GPU, no download. On a GPU the
 peak of a step with random weights is measured beside it. `--out docs/memory.md` writes the page.
@@ -29,7 +29,7 @@ PAGE = """\
 # Memory
 
 GiB that one optimisation step needs, batch 1, in each preset's half precision; printed by
-`python -m benchmarks.speed_memory`. {kind}
+`python -m benchmarks.speed.memory`. {kind}
 The critics come on top, and 1 GiB for detectors' weights and the libraries' workspaces: `countgen` counts the former
 by one look and leaves the latter when it checks, before a run, whether it will fit.
 
@@ -130,7 +130,7 @@ def _peak(model: BuiltModel, iteration: Iteration, device: torch.device) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed_memory", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.memory", description=__doc__)
     parser.add_argument("--models", default=",".join(MODELS), help="with commas")
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

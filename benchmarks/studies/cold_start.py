@@ -1,4 +1,4 @@
-"""Seconds from nothing to a right picture on the command line: `python -m benchmarks.cold_start`.
+"""Seconds from nothing to a right picture on the command line: `python -m benchmarks.studies.cold_start`.
 
 Every run is a new process: it imports the libraries, loads the models, draws, judges and writes the PNGs.
 """
@@ -19,7 +19,7 @@ from benchmarks.studies.cases import one_kind
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.cold_start", description=__doc__)
     parser.add_argument("--pairs", type=int, default=3, help="runs per count")
     parser.add_argument("--counts", default="1-7", help="first-last")
     options = parser.parse_args(arguments)

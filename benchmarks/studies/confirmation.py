@@ -1,4 +1,4 @@
-"""What a second look is worth, and how strict it must be: `python -m benchmarks.confirmation`.
+"""What a second look is worth, and how strict it must be: `python -m benchmarks.studies.confirmation`.
 
 Candidates are pictures that the first critic counts right at first sight: plain samples, and the first such picture
 of each gradient run, which is where an optimiser has found what its critic overlooks. Every rule (which critics,
@@ -106,7 +106,7 @@ def rules(models: countgen.Models) -> list[tuple[str, tuple[int, ...], int]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.confirmation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.confirmation", description=__doc__)
     parser.add_argument("--counts", default="2-12", help="first-last")
     parser.add_argument("--pairs", type=int, default=12, help="prompt-seed pairs per count")
     parser.add_argument("--purpose", choices=("reporting", "tuning"), default="tuning")

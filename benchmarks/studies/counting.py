@@ -1,8 +1,8 @@
-"""Accuracy by count of every method at equal compute: `python -m benchmarks.counting`.
+"""Accuracy by count of every method at equal compute: `python -m benchmarks.studies.counting`.
 
 Every method gets the same prompts and seeds and the same seconds a picture. The judge is a detector of
 another architecture; it is asked once, at the end, and never steers. Seeds are apart from those that
-`benchmarks.tuning` chose the settings on.
+`benchmarks.studies.tuning` chose the settings on.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def report(records: Sequence[Record]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.counting", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.counting", description=__doc__)
     parser.add_argument("--methods", default="plain,search,noise,auto")
     parser.add_argument("--counts", default="1-15", help="first-last")
     parser.add_argument("--two-kinds", action="store_true", help="two kinds of object in each prompt")

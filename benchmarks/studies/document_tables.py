@@ -1,4 +1,4 @@
-"""Write what the studies found into the README and docs/results.md: `python -m benchmarks.study`.
+"""Write what the studies found into the README and docs/results.md: `python -m benchmarks.studies.document_tables`.
 
 Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, and
 whatever else is there is replaced. The curve of the README's goes to docs/study-by-evaluations.svg.

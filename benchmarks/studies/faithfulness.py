@@ -1,4 +1,4 @@
-"""How faithful the soft count is to the hard count along real runs: `python -m benchmarks.faithfulness`.
+"""How faithful the soft count is to the hard count along real runs: `python -m benchmarks.studies.faithfulness`.
 
 For every loss, gradient descent on the noise from the same seeds; at every step each steering critic gives its soft and
 hard count of the same forward pass. The intervals draw whole runs, whose steps are alike. Also printed: how far the two
@@ -24,7 +24,7 @@ from critics.losses import LOSSES
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.faithfulness", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.faithfulness", description=__doc__)
     parser.add_argument("--pairs", type=int, default=10, help="runs per count and loss")
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=list(LOSSES))
     parser.add_argument("--counts", default="1-15", help="first-last")

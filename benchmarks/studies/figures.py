@@ -1,4 +1,4 @@
-"""The figures of docs/how-it-works.md: `python -m benchmarks.figures`.
+"""The figures of docs/how-it-works.md: `python -m benchmarks.studies.figures`.
 
 Drawn from the functions that steer, never from formulas written a second time.
 """
@@ -121,7 +121,7 @@ def _runs(models: countgen.Models, target: countgen.Target) -> Iterator[tuple[in
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.figures", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

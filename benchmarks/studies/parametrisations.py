@@ -1,4 +1,4 @@
-"""What the optimiser should move, and how, at equal evaluations: `python -m benchmarks.parametrisations`.
+"""What the optimiser should move, and how, at equal evaluations: `python -m benchmarks.studies.parametrisations`.
 
 The latents themselves against D2D's latent modifier network, ReNO's prior against D2D's sharpened one, Adam
 against SGD with Nesterov's momentum. Each picture has one seed and the same budget of model evaluations. Each
@@ -184,7 +184,7 @@ def read(path: Path) -> list[Record]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.parametrisations", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.parametrisations", description=__doc__)
     parser.add_argument("--counts", default="1-10", help="first-last")
     parser.add_argument("--pairs", type=int, default=8, help="prompt-seed pairs per count")
     parser.add_argument("--tuning-pairs", type=int, default=1, help="the same on the tuning seeds, for every rate")

@@ -1,4 +1,4 @@
-"""The README's picture: `python -m benchmarks.picture`.
+"""The README's picture: `python -m benchmarks.studies.readme_image`.
 
 Plain images above, counted images of the same seed below, with the judge's boxes and counts.
 """
@@ -41,7 +41,7 @@ def boxed(image: torch.Tensor, targets: Sequence[countgen.Target], judge: Critic
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.picture", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.readme_image", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/before-after.png"))
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args(arguments)

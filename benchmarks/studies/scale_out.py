@@ -1,4 +1,4 @@
-"""What Ray costs, and what a second worker brings: `python -m benchmarks.scale_out`.
+"""What Ray costs, and what a second worker brings: `python -m benchmarks.studies.scale_out`.
 
 The same real run, without a pause anywhere, by the local engine and by Ray with one and two workers, each in turn.
 Rates are taken between the first and the last finished image: starting Ray and loading models are told apart. The
@@ -97,7 +97,7 @@ ENGINES: dict[str, tuple[Callable[[], Engine], int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit code 1 if the engines disagree about a result."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale_out", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.scale_out", description=__doc__)
     parser.add_argument("--cases", type=int, default=100, help="images of a run (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each engine (%(default)s)")
     options = parser.parse_args(arguments)

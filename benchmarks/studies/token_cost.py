@@ -1,4 +1,4 @@
-"""A token costs nothing when it is used: `python -m benchmarks.token_cost`.
+"""A token costs nothing when it is used: `python -m benchmarks.studies.token_cost`.
 
 The same prompts and seeds with the plain prompt, with a token, with noise optimisation, with search and refinement, and
 with a token and the last of these together, all within one budget of evaluations; the judge is asked once, at the end.
@@ -81,7 +81,7 @@ def learning_cost(models: countgen.Models, count: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.token_cost", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.token_cost", description=__doc__)
     parser.add_argument("--counts", type=span, default=range(4, 11), help="first-last (4-10)")
     parser.add_argument("--pairs", type=int, default=4, help="seeds per count")
     parser.add_argument("--evaluations", type=int, default=40, help="budget of a picture; a gradient costs three")

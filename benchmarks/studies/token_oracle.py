@@ -1,4 +1,4 @@
-"""How far any token can go on a one-step generator: `python -m benchmarks.token_oracle`.
+"""How far any token can go on a one-step generator: `python -m benchmarks.studies.token_oracle`.
 
 Two questions, on pictures of their own. Do they agree on where a token should go (the cosine between their gradients)?
 What is fitted to k of them, by Adam on the count loss with the best kept, right on those and on new ones? Fitted are
@@ -191,7 +191,7 @@ def fits(models: countgen.Models, count: int, options: argparse.Namespace) -> It
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.token_oracle", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.token_oracle", description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[4, 7, 10])
     parser.add_argument("--gradients", type=int, default=32, help="pictures per count that are asked for a direction")
     parser.add_argument("--pictures", type=int, nargs="*", default=[1, 4, 16], help="that a token is fitted to")

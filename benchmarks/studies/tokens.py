@@ -1,4 +1,4 @@
-"""What count tokens are worth: `python -m benchmarks.tokens`.
+"""What count tokens are worth: `python -m benchmarks.studies.tokens`.
 
 `--learn` learns the tokens that are shipped and writes them. `--measure` draws the same seeds with the plain prompt,
 with the number word alone ("seven apples"), with tokens of the published recipe, with ours as `countgen learn-token`
@@ -52,7 +52,7 @@ SETTINGS = LearnSettings(
     templates=("a photo of {number} {objects}",), objects_per_step=4, num_optimization_steps=0, validation_pictures=64
 )
 """Of the shipped tokens. One template, as other prompts call for other vectors; no gradient steps on the count, as
-pictures do not agree on a direction, see `benchmarks.token_oracle`."""
+pictures do not agree on a direction, see `benchmarks.studies.token_oracle`."""
 DEFAULTS = LearnSettings()
 DYNAMIC = "miniature-yolo by miniature-density"
 BY_DYNAMIC_SCALE = LearnSettings(teacher=None, initial_step=0, semantic_weight=0)
@@ -287,7 +287,7 @@ def span(text: str) -> range:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tokens", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.tokens", description=__doc__)
     parser.add_argument("--learn", action="store_true", help="learn the shipped tokens anew")
     parser.add_argument("--measure", action="store_true", help="draw, judge and write records")
     parser.add_argument("--stamp", action="store_true", help="write the measured accuracy into the shipped tokens")

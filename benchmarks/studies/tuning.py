@@ -1,4 +1,4 @@
-"""How the optimisers' settings were chosen: `python -m benchmarks.tuning [SWEEP ...]`.
+"""How the optimisers' settings were chosen: `python -m benchmarks.studies.tuning [SWEEP ...]`.
 
 One setting is changed at a time, on seeds that nothing is ever reported on. The score is the judge's: right
 pictures within the same budget of model evaluations, and what of it was spent. A busy machine changes nothing.
@@ -118,7 +118,7 @@ def score(optimiser: Optimiser, cases: Sequence[Case], models: countgen.Models, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.tuning", description=__doc__)
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help=f"of {', '.join(SWEEPS)}; all by default")
     parser.add_argument("--pairs", type=int, default=4, help="prompt-seed pairs per count")
     parser.add_argument("--counts", default="4-15", help="first-last")

@@ -1,4 +1,4 @@
-"""Report on a run: `python -m benchmarks.report RUN [--against RUN] [--out PATH]`."""
+"""Report on a run: `python -m benchmarks.evaluation.report RUN [--against RUN] [--out PATH]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.evaluation.report.command import add_arguments, run
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    return run_module("benchmarks.report", __doc__, add_arguments, run, arguments)
+    return run_module("benchmarks.evaluation.report", __doc__, add_arguments, run, arguments)
 
 
 if __name__ == "__main__":

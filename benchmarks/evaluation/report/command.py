@@ -1,4 +1,4 @@
-"""The command line of reports, shared by `python -m benchmarks.report` and `countgen report`."""
+"""The command line of reports, shared by `python -m benchmarks.evaluation.report` and `countgen report`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the shipped suites: `python -m benchmarks.suites.build`.
+"""Write the shipped suites: `python -m benchmarks.evaluation.suites.build`.
 
 Every suite is a balanced design counted out by index, without chance, so that any machine writes the same bytes.
 The sentences are ours; what is taken from the published benchmarks is which counts, objects and variations they
@@ -139,7 +139,7 @@ def lines(prompts: Sequence[Prompt]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.suites.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation.suites.build", description=__doc__)
     parser.add_argument("--out", type=Path, default=DATA, help="folder to write into (%(default)s)")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)

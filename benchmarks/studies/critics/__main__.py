@@ -1,4 +1,4 @@
-"""How faithful the critics are, on rendered scenes with known counts: `python -m benchmarks.critics [--sweep]`.
+"""How faithful the critics are, on rendered scenes with known counts: `python -m benchmarks.studies.critics [--sweep]`.
 
 Soft against hard count, hard count against the truth by count and condition, thresholds, duplicate suppression,
 cost. `--sweep` chooses threshold, NMS IoU and steepness, on scenes of other seeds than those reported.
@@ -27,7 +27,7 @@ COMMITTED = Path("docs/critics")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.critics", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.critics", description=__doc__)
     parser.add_argument(
         "--critics", nargs="+", default=list(miniature.DETECTORS), help="embedded ones, or KIND:WEIGHTS, as of generate"
     )

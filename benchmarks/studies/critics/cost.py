@@ -1,4 +1,4 @@
-"""What a look with gradient costs, for every family of critics: `python -m benchmarks.critic_cost`.
+"""What a look with gradient costs, for every family of critics: `python -m benchmarks.studies.critics.cost`.
 
 Published sizes with random weights, since nothing is downloaded and cost does not depend on them, and the embedded
 detectors. All see the same square picture, except those that say what size they stretch it to.
@@ -155,7 +155,7 @@ CRITICS: dict[str, Callable[[int], Critic]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.critic_cost", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.critics.cost", description=__doc__)
     parser.add_argument("--critics", nargs="+", default=list(CRITICS), choices=list(CRITICS))
     parser.add_argument("--size", type=int, default=640)
     parser.add_argument("--repeats", type=int, default=5)

@@ -1,4 +1,4 @@
-"""The plots of `benchmarks.critics`: small files, a PNG where there are many dots."""
+"""The plots of `benchmarks.studies.critics`: small files, a PNG where there are many dots."""
 
 from __future__ import annotations
 

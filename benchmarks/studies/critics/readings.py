@@ -1,4 +1,4 @@
-"""What critics say of scenes with known counts: the readings that `benchmarks.critics` reports."""
+"""What critics say of scenes with known counts: the readings that `benchmarks.studies.critics` reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.critics`: what the critics said of scenes, in markdown and as figures."""
+"""The tables of `benchmarks.studies.critics`: what the critics said of scenes, in markdown and as figures."""
 
 from __future__ import annotations
 

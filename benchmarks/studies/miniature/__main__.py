@@ -1,4 +1,4 @@
-"""The embedded models' own card: `python -m benchmarks.miniature --write`.
+"""The embedded models' own card: `python -m benchmarks.studies.miniature --write`.
 
 Detectors on fresh rendered scenes by count, generators by count, object and number of steps, agreement of the
 detectors on plain samples, CPU seconds, and a page of samples. Scenes, prompts and seeds are apart from those that
@@ -35,7 +35,7 @@ from countgen.miniature import checksums
 
 CARD = miniature.FOLDER / "README.md"
 PAGE = Path("docs") / "miniature-samples.jpg"
-BEGIN, END = "<!-- card: written by benchmarks.miniature -->", "<!-- end of the card -->"
+BEGIN, END = "<!-- card: written by benchmarks.studies.miniature -->", "<!-- end of the card -->"
 GENERATORS = {"SDXL-shaped": "miniature", "PixArt-shaped": "miniature-pixart"}
 STEPS = (2, 3, 4)
 
@@ -127,7 +127,8 @@ def provenance(size: Size) -> str:
         if path.endswith(".safetensors") and "text_encoder" not in path and not path.startswith("tokens/")
     )
     options = f" --quick (a look: {size.scenes * 21} scenes)" if size == QUICK else ""
-    return f"Measured by `python -m benchmarks.miniature{options}` with {libraries}.\nWeights (SHA-256): {weights}."
+    command = f"python -m benchmarks.studies.miniature{options}"
+    return f"Measured by `{command}` with {libraries}.\nWeights (SHA-256): {weights}."
 
 
 def replaced(text: str, new: str) -> str:
@@ -151,7 +152,7 @@ def say(what: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.miniature", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.miniature", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few pictures")
     parser.add_argument("--write", action="store_true", help=f"put the card into {CARD.name} of the miniature")
     parser.add_argument("--page", type=Path, default=PAGE, help="where the page of samples goes with --write")

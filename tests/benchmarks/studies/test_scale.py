@@ -34,7 +34,9 @@ def test_the_engines_are_compared_on_the_same_run() -> None:
 
 def test_core_seconds_count_this_process():
     # A process of its own: here, other tests may have left a browser running.
-    said = "import os; from benchmarks.studies.scale_out import core_seconds; print(core_seconds(), sum(os.times()[:2]))"
+    said = (
+        "import os\nfrom benchmarks.studies.scale_out import core_seconds\nprint(core_seconds(), sum(os.times()[:2]))"
+    )
     printed = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True).stdout
     found, used = map(float, printed.split())
     assert found == pytest.approx(used, abs=0.1)
