@@ -28,13 +28,8 @@ class Case:
     targets: tuple[Target, ...]
     seed: int
 
-    @property
-    def total(self) -> int:
-        """Objects asked for, of all kinds."""
-        return sum(target.target_count for target in self.targets)
 
-
-def one_kind(counts: Sequence[int], pairs: int, purpose: str) -> list[Case]:
+def one_class(counts: Sequence[int], pairs: int, purpose: str) -> list[Case]:
     """`pairs` cases per count, "a photo of seven apples", every object as often as any other."""
     cases = []
     for count in counts:
@@ -43,20 +38,6 @@ def one_kind(counts: Sequence[int], pairs: int, purpose: str) -> list[Case]:
         for k in range(pairs):
             kind = int(objects[k % len(objects)])
             cases.append(Case(f"a photo of {phrase(kind, count)}", (target(kind, count),), first + k))
-    return cases
-
-
-def two_kinds(totals: Sequence[int], pairs: int, purpose: str) -> list[Case]:
-    """`pairs` cases per total, "a photo of three apples and two dogs", kinds and split drawn at random."""
-    cases = []
-    for total in totals:
-        first = SEEDS[purpose] + 100_000 + 1000 * total
-        rng = np.random.default_rng(first)
-        for k in range(pairs):
-            a, b = (int(kind) for kind in rng.choice(len(OBJECT_NAMES), 2, replace=False))
-            share = int(rng.integers(1, total))
-            prompt = f"a photo of {phrase(a, share)} and {phrase(b, total - share)}"
-            cases.append(Case(prompt, (target(a, share), target(b, total - share)), first + k))
     return cases
 
 

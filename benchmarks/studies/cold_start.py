@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from benchmarks.studies.cases import one_kind
+from benchmarks.studies.cases import one_class
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first, last = (int(end) for end in options.counts.split("-"))
     seconds, right = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for case in one_kind(range(first, last + 1), options.pairs, "reporting"):
+        for case in one_class(range(first, last + 1), options.pairs, "reporting"):
             command = [sys.executable, "-m", "app.cli", "generate", case.prompt, "--seed", str(case.seed)]
             begun = time.perf_counter()
             done = subprocess.run([*command, "--json", "--out", folder], capture_output=True, text=True, check=False)

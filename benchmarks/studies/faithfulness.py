@@ -16,7 +16,7 @@ import torch
 
 import countgen
 from benchmarks.evaluation.statistics import cluster_bootstrap, rate
-from benchmarks.studies.cases import Case, one_kind
+from benchmarks.studies.cases import Case, one_class
 from countgen.noise import NoiseSettings, refine
 from countgen.step import Budget
 from critics.losses import LOSSES
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     first, last = (int(end) for end in options.counts.split("-"))
     models = countgen.load()
-    cases = one_kind(range(first, last + 1), options.pairs, options.purpose)
+    cases = one_class(range(first, last + 1), options.pairs, options.purpose)
     print("| loss | critic | runs | steps | mean abs(soft - hard) [95 %] | Pearson | right at the end % | differ % |")
     print("| --- " * 8 + "|")
     for loss in options.losses:

@@ -16,14 +16,16 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 import countgen
 from benchmarks.evaluation.statistics import duel, rate
+from benchmarks.evaluation.token_records import RECORDS, TokenRecord, hits, read
 from benchmarks.studies import published_token
+from benchmarks.studies.markdown import paired, table
 from countgen.backbones import PromptEmbeds
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 from countgen.models import load_critic
@@ -36,7 +38,6 @@ from countgen.token_file import save_token
 from countgen.token_library import FOLDER, available_tokens
 from critics import Critic
 
-RECORDS = Path(__file__).parents[1] / "results" / "tokens.jsonl"
 COUNTS = range(1, 11)
 UNSEEN = (*sorted(HELD_OUT_OBJECTS), "banana", "dog", "clock", "bus")
 """Kinds that no token was learned on; the first four the generator never read a number with either."""
@@ -63,27 +64,6 @@ TEACHING_SEED = 2**31
 """Of the one picture, of apples, that teaches a token of the published recipe."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """One object, count and seed, drawn with every method.
-
-    Attributes:
-        count, object_name, seed: the case.
-        group: "learned" or "unseen", of the object.
-        counted: the judge's count, by method.
-        confidence: the judge's mean class probability of what it counted, by method; 0 where it counted nothing.
-        token: SHA-256 of the vectors of the token that was measured; "" where none was.
-    """
-
-    count: int
-    object_name: str
-    seed: int
-    group: str
-    counted: dict[str, int]
-    confidence: dict[str, float]
-    token: str = ""
-
-
 def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings: LearnSettings) -> None:
     """Learn a token a count and write it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,9 +74,9 @@ def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings
             pass
         path = save_token(learning.token, folder / f"count-{count}.safetensors", overwrite=True)
         looks = ", ".join(f"{100 * found.accuracy:.0f} %" for found in learning.validations)
-        print(
-            f"{path.name}: {time.process_time() - started:.0f} s of one core, right by the critics {looks}", flush=True
-        )
+        seconds, evaluations = time.process_time() - started, learning.state.evaluations
+        cost = f"{learning.steps_made} steps, {evaluations} evaluations, {seconds:.0f} s of one core"
+        print(f"{path.name}: {cost}, right by the critics {looks}", flush=True)
 
 
 def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable[[str], PromptEmbeds]]]:
@@ -151,9 +131,9 @@ def measure(
     counts: Sequence[int],
     pairs: int,
     methods: Sequence[str],
-    done: Sequence[Record],
+    done: Sequence[TokenRecord],
     first_seed: int = FIRST_SEED,
-) -> Iterator[Record]:
+) -> Iterator[TokenRecord]:
     """Draw and judge `pairs` seeds a count and group, every object as often as any other; what is done is left out."""
     there = {(record.count, record.object_name, record.seed): record.counted for record in done}
     shipped = {token.target_count: token.sha256 for token in available_tokens(models.backbone.name).values()}
@@ -171,7 +151,7 @@ def measure(
                     embeds = [say(name) for say in ready]
                     images = torch.cat([models.backbone.render(latents, one, [seed]) for one in embeds])
                 found = dict(zip(missing, judged(models.judge, images, name), strict=True))
-                yield Record(
+                yield TokenRecord(
                     count=count,
                     object_name=name,
                     seed=seed,
@@ -182,25 +162,16 @@ def measure(
                 )
 
 
-def hits(records: Sequence[Record], method: str) -> list[bool]:
-    """Whether the judge counts what was asked, case by case."""
-    return [record.counted[method] == record.count for record in records]
-
-
-def table(records: Sequence[Record], methods: Sequence[str]) -> str:
-    """Markdown: a row per count and per group of counts, a column per method."""
-    lines = ["| objects | n | " + " | ".join(methods) + " |", "| --- " * (len(methods) + 2) + "|"]
+def by_count(records: Sequence[TokenRecord], methods: Sequence[str]) -> str:
+    """Return Markdown: a row for each count and group of counts, a column for each method."""
     present = sorted({record.count for record in records})
     rows = [(str(count), [r for r in records if r.count == count]) for count in present]
     rows += [("**4-10**", [r for r in records if 4 <= r.count <= 10]), ("**all**", list(records))]
-    for name, chosen in rows:
-        if chosen:
-            cells = " | ".join(rate(hits(chosen, method)) for method in methods)
-            lines.append(f"| {name} | {len(chosen)} | {cells} |")
-    return "\n".join(lines)
+    cells = [[name, str(len(some)), *(rate(hits(some, m)) for m in methods)] for name, some in rows if some]
+    return table(["objects", "n", *methods], cells)
 
 
-def comparison(records: Sequence[Record], baseline: str) -> str:
+def comparison(records: Sequence[TokenRecord], baseline: str) -> str:
     """Ours against another method on the same pictures: exact McNemar, error, and the judge's confidence."""
     ours, other = hits(records, "token"), hits(records, baseline)
     found = duel(ours, other)
@@ -211,13 +182,12 @@ def comparison(records: Sequence[Record], baseline: str) -> str:
     sure = [statistics.mean(record.confidence[method] for record in records) for method in ("token", baseline)]
     points = 100 * (sum(ours) - sum(other)) / len(records)
     return (
-        f"- token against {baseline}: {points:+.1f} points, {found.won} won, {found.lost} lost of {found.cases}, exact "
-        f"McNemar p = {found.p_value:.2g}; mean error {errors[0]:.2f} against {errors[1]:.2f}; the judge's "
-        f"confidence {100 * sure[0] / sure[1]:.0f} %"
+        f"- {points:+.1f} points, {paired('token', baseline, found)}; mean error {errors[0]:.2f} against "
+        f"{errors[1]:.2f}; the judge's confidence {100 * sure[0] / sure[1]:.0f} %"
     )
 
 
-def report(records: Sequence[Record]) -> str:
+def report(records: Sequence[TokenRecord]) -> str:
     """Every table and comparison, in Markdown, over all objects and for each group, of the methods all cases have."""
     methods = [method for method in METHODS if records and all(method in record.counted for record in records)]
     parts = []
@@ -225,7 +195,7 @@ def report(records: Sequence[Record]) -> str:
         chosen = [record for record in records if group in ("", record.group)]
         if not chosen or not methods:
             continue
-        parts += [f"### {title}", table(chosen, methods)]
+        parts += [f"### {title}", by_count(chosen, methods)]
         middle = [record for record in chosen if 4 <= record.count <= 10]
         for said, some in (("Counts 4 to 10", middle), ("All counts", chosen)):
             duels = [comparison(some, method) for method in methods if method != "token" and some]
@@ -234,7 +204,7 @@ def report(records: Sequence[Record]) -> str:
     return "\n\n".join(parts)
 
 
-def stamp(records: Sequence[Record], folder: Path) -> None:
+def stamp(records: Sequence[TokenRecord], folder: Path) -> None:
     """Write each token's accuracy, over both groups of objects, into its file.
 
     Raises:
@@ -252,25 +222,6 @@ def stamp(records: Sequence[Record], folder: Path) -> None:
             stamped[name] = replace(token, accuracy=accuracy)
     for name, token in stamped.items():
         save_token(token, folder / f"{name}.safetensors", overwrite=True)
-
-
-def read(path: Path) -> list[Record]:
-    """The records in a file, one a case: methods may have been measured one after the other."""
-    cases: dict[tuple[int, str, int], Record] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        record = Record(**json.loads(line))
-        case = cases.setdefault((record.count, record.object_name, record.seed), record)
-        case.counted.update(record.counted)
-        case.confidence.update(record.confidence)
-        cases[record.count, record.object_name, record.seed] = replace(case, token=case.token or record.token)
-    return list(cases.values())
-
-
-def plain_accuracy(records: Sequence[Record], count: int) -> tuple[float, bool]:
-    """The plain prompt's share of right pictures of a count, and whether the token draws none that differs from it."""
-    mine = [record for record in records if record.count == count]
-    alike = all(found["plain"] == found["token"] for r in mine for found in (r.counted, r.confidence))
-    return statistics.mean(hits(mine, "plain")), alike
 
 
 def span(text: str) -> range:

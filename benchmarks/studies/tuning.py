@@ -18,7 +18,7 @@ import torch
 
 import countgen
 from benchmarks.evaluation.statistics import rate
-from benchmarks.studies.cases import Case, one_kind
+from benchmarks.studies.cases import Case, one_class
 from countgen.auto import AutoSettings, search_and_refine
 from countgen.noise import NoiseSettings, optimize_noise
 from countgen.search import SearchSettings, search_seeds
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown sweep {', '.join(unknown)}; available: {', '.join(SWEEPS)}")
     torch.set_num_threads(options.threads)
     first, last = (int(end) for end in options.counts.split("-"))
-    cases = one_kind(range(first, last + 1), options.pairs, "tuning")
+    cases = one_class(range(first, last + 1), options.pairs, "tuning")
     models = countgen.load()
     for name in options.sweeps or SWEEPS:
         print(f"\n| {name} | right by the judge % [95 %] | evaluations |\n| --- | --- | --- |")

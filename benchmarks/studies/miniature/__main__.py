@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.studies.cases import one_kind
+from benchmarks.studies.cases import one_class
 from benchmarks.studies.critics.readings import has_candidates
 from benchmarks.studies.miniature import (
     grid as miniature_grid,
@@ -81,14 +81,14 @@ def card(size: Size, page: Path | None) -> str:
     if page is not None:
         miniature_grid.save(miniature_grid.grid(first, miniature_grid.grid_cases()), page)
     say("samples")
-    cases = one_kind(miniature_samples.COUNTS, size.samples, "reporting")
+    cases = one_class(miniature_samples.COUNTS, size.samples, "reporting")
     one_step = [f"{label}, 1 step" for label in drawers]
     samples = [
         sample
         for name, backbone in zip(one_step, drawers.values(), strict=True)
         for sample in miniature_samples.samples(name, backbone, cases, detectors)
     ]
-    fewer = one_kind(miniature_samples.COUNTS, size.more_steps, "reporting")
+    fewer = one_class(miniature_samples.COUNTS, size.more_steps, "reporting")
     label, preset = next(iter(GENERATORS.items()))
     for steps in STEPS:
         backbone = backbones.load(preset, num_inference_steps=steps)

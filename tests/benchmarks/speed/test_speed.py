@@ -12,11 +12,10 @@ from benchmarks.speed.bare_loop import bare_loop
 from benchmarks.speed.miniature import PROMPT, TARGETS, compare, operations, profile, refine_steps, threads
 from benchmarks.speed.models import MODELS, TIMED, build
 from benchmarks.speed.table import Bench
-from benchmarks.studies import parametrisations
 from countgen.backbones import presets
 from countgen.backbones.footprint import footprint
 
-CPU: dict[Any, list[str]] = {speed: ["--device", "cpu"], speed_memory: ["--device", "cpu"], parametrisations: []}
+CPU: dict[Any, list[str]] = {speed: ["--device", "cpu"], speed_memory: ["--device", "cpu"]}
 
 
 def timed(name: str, variants: list[str], out: Path) -> list[dict[str, Any]]:
@@ -121,9 +120,6 @@ def test_our_step_runs_hardly_more_operations_than_the_bare_loops(models: countg
         (speed, ["--size", "miniature", "--repeats", "1"], "--repeats must be at least 1, of the miniature 2"),
         (speed, ["--device", "cuda:99"], "no device 'cuda:99' here"),
         (speed_memory, ["--models", "nope"], "no model 'nope'"),
-        (parametrisations, ["--counts", "5"], "--counts must be first-last"),
-        (parametrisations, ["--read", "/nope"], "there is no file /nope"),
-        (parametrisations, ["--pairs", "0"], "must be at least 1"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import countgen
-from benchmarks.studies.cases import one_kind
+from benchmarks.studies.cases import one_class
 from benchmarks.studies.miniature import (
     __main__ as miniature,
 )
@@ -60,7 +60,9 @@ def test_a_critic_without_boxes_counts_by_itself() -> None:
 
 
 def test_samples_of_one_prompt_equal_their_singles(models: countgen.Models) -> None:
-    cases = [case for case in one_kind([3], 25, "reporting") if case.prompt == one_kind([3], 1, "reporting")[0].prompt]
+    cases = [
+        case for case in one_class([3], 25, "reporting") if case.prompt == one_class([3], 1, "reporting")[0].prompt
+    ]
     assert len(cases) == 2
     together = dict(miniature_samples.draw(models.backbone, cases))
     for case in cases:

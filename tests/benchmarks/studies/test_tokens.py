@@ -6,14 +6,15 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from benchmarks.studies import published_token, token_cost, token_oracle, tokens
-from benchmarks.studies.tokens import Record
+from benchmarks.evaluation.token_records import RECORDS as SHIPPED
+from benchmarks.evaluation.token_records import TokenRecord, hits, read
+from benchmarks.studies import published_token, token_oracle, tokens
 from countgen.prompts import Target
 from countgen.token_library import FOLDER, available_tokens, find_token
 
 
-def record(seed: int, count: int = 7, group: str = "learned", **counted: int) -> Record:
-    return Record(count, "apple", seed, group, counted, dict.fromkeys(counted, 0.8))
+def record(seed: int, count: int = 7, group: str = "learned", **counted: int) -> TokenRecord:
+    return TokenRecord(count, "apple", seed, group, counted, dict.fromkeys(counted, 0.8))
 
 
 RECORDS = [
@@ -34,7 +35,7 @@ def test_tables_say_what_the_records_say():
     learned, unseen = said.split("Learned on")[1].split("Never learned on")
     assert "| objects | n | plain | token |" in learned
     assert "| 7 | 3 | 33 [" in learned
-    assert "+33.3 points, 1 won, 0 lost of 3" in learned
+    assert "+33.3 points, token against plain: 1 won, 0 lost of 3" in learned
     assert "mean error 0.33 against 0.67; the judge's confidence 100 %" in learned
     assert "| 7 | 1 | 100 [" in unseen
 
@@ -43,12 +44,12 @@ def test_records_of_one_case_are_one_record(tmp_path):
     path = tmp_path / "records.jsonl"
     lines = [record(0, plain=7), record(1, plain=6), record(0, token=8)]
     path.write_text("".join(json.dumps(asdict(line)) + "\n" for line in lines))
-    merged = tokens.read(path)
+    merged = read(path)
     assert [r.counted for r in merged] == [{"plain": 7, "token": 8}, {"plain": 6}]
-    assert tokens.read(tmp_path / "absent.jsonl") == []
+    assert read(tmp_path / "absent.jsonl") == []
 
 
-def test_learn_measure_and_stamp_at_small_scale(models, tmp_path, monkeypatch):
+def test_learn_measure_and_stamp_at_small_scale(models, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "miniature"
     monkeypatch.setattr("countgen.token_library.FOLDER", tmp_path)
     tokens.learn(
@@ -57,6 +58,8 @@ def test_learn_measure_and_stamp_at_small_scale(models, tmp_path, monkeypatch):
         folder,
         replace(tokens.SETTINGS, validation_pictures=2, teacher_steps=1, objects_per_step=1, initial_tries=1),
     )
+    # One lesson of four evaluations, and two validations of two images: the word's and what was taught.
+    assert capsys.readouterr().out.startswith("count-3.safetensors: 1 steps, ")
     records = list(tokens.measure(models, [3], 1, ["plain", "token"], []))
     assert [(r.group, r.object_name) for r in records] == [
         ("learned", tokens.LEARNED[0]),
@@ -126,11 +129,11 @@ def test_every_shipped_token_is_learned_on_what_the_benchmark_calls_learned():
 
 
 def test_every_shipped_token_says_what_its_records_say():
-    records = tokens.read(tokens.RECORDS)
+    records = read(SHIPPED)
     for token in available_tokens("miniature").values():
         mine = [record for record in records if record.count == token.target_count]
         assert {record.token for record in mine} == {token.sha256}
-        assert token.accuracy == pytest.approx(sum(tokens.hits(mine, "token")) / len(mine), abs=1e-3)
+        assert token.accuracy == pytest.approx(sum(hits(mine, "token")) / len(mine), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,6 @@ def test_every_shipped_token_says_what_its_records_say():
         (tokens.main, ["--counts", "9-12"], "first-last"),
         (tokens.main, ["--methods", "magic"], "unknown method 'magic'"),
         (tokens.main, ["--pairs", "501"], "1 to 500"),
-        (token_cost.main, ["--pairs", "0"], "at least 1"),
         (token_oracle.main, ["--steps", "0"], "above 0"),
     ],
 )
@@ -151,51 +153,12 @@ def test_a_benchmark_says_what_is_wrong_with_its_command_line(capsys, run, argum
 
 
 def test_the_oracle_prints_its_rows(capsys):
-    sizes = [
-        "--gradients",
-        "2",
-        "--pictures",
-        "1",
-        "--offset",
-        "1",
-        "--alone",
-        "1",
-        "--at-least",
-        "1",
-        "--new",
-        "1",
-        "--steps",
-        "1",
-    ]
+    sizes = "--gradients 2 --pictures 1 --offset 1 --alone 1 --at-least 1 --new 1 --steps 1".split()
     assert token_oracle.main(["--counts", "1", *sizes]) == 0
     said = capsys.readouterr().out
     assert "| 1 | token | 1 | 1 |" in said
     assert "| 1 | offset | 1 | 1 |" in said
     assert "| 1 | token for one kind of object | 1 | 4 |" in said
-
-
-def test_a_token_costs_what_a_plain_picture_costs_and_nothing_is_over_the_budget(capsys):
-    assert token_cost.main(["--counts", "2-3", "--pairs", "1", "--evaluations", "5"]) == 0
-    said = capsys.readouterr().out
-    cells = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| ")]
-    evaluations = {method: float(spent) for method, _, spent, *_ in cells[2:]}
-    assert tuple(evaluations) == token_cost.METHODS
-    assert evaluations["plain"] == evaluations["token"] == 1
-    assert max(evaluations.values()) <= 5
-    assert all(int(right.split()[0]) in (0, 50, 100) for _, right, *_ in cells[2:])
-    assert "- token against plain: " in said
-    assert "lost of 2, exact McNemar" in said
-    assert "seconds to learn" not in said
-
-
-def test_what_a_token_costs_to_learn_is_printed_and_no_file_is_written(models, capsys, monkeypatch):
-    toy = replace(tokens.SETTINGS, validation_pictures=1, teacher_steps=2, objects_per_step=1, initial_tries=0)
-    monkeypatch.setattr(token_cost, "SETTINGS", toy)
-    before = {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
-    assert token_cost.main(["--counts", "3-3", "--pairs", "1", "--evaluations", "1", "--learn"]) == 0
-    # Two lessons of four evaluations, and two validations of one picture: the word's and what was taught.
-    assert "\n| 3 | 2 | 10 | " in capsys.readouterr().out
-    assert {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()} == before
 
 
 def test_the_published_recipe_learns_one_vector_of_one_encoder(models):

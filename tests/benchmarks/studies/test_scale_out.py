@@ -3,18 +3,6 @@ import sys
 
 import pytest
 
-from benchmarks import scale_plan
-
-
-def test_a_plan_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--prompts", "7200", "--gpus", "4", "--gpus-per-shard", "2", "--seconds", "1.5", "--judging", "0.5"]
-    assert scale_plan.main([*arguments, "--side", "64", "--dollars", "3"]) == 0
-    printed = capsys.readouterr().out
-    assert "= 4 GPU-hours" in printed
-    assert "/ 4 GPUs = 1.0 h" in printed
-    assert "= 12 $" in printed
-    assert "2 of 2 GPUs, 3,600 images each" in printed
-
 
 def test_the_engines_are_compared_on_the_same_run() -> None:
     # A process of its own: here, other tests may have left a browser running.
