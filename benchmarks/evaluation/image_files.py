@@ -1,4 +1,4 @@
-"""Read the pictures of a run, or those that something else drew."""
+"""Read the images of a run, or those that something else generated."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ READERS: dict[str, type[ImageFile]] = {
 installs them."""
 
 
-def open_picture(path: Path) -> ImageFile:
-    """A picture, not yet decoded, by the format that its name says.
+def open_image(path: Path) -> ImageFile:
+    """Open an image, not yet decoded, as the format that its name says.
 
     Raises:
         OSError: no such file.
@@ -28,8 +28,8 @@ def open_picture(path: Path) -> ImageFile:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f"{path} is no picture that is read; one ends in {', '.join(READERS)}")
+        raise ValueError(f"{path} is no image that is read; one ends in {', '.join(READERS)}")
     try:
         return reader(path)
     except SyntaxError as error:
-        raise ValueError(f"{path} is damaged, or no picture of the format that its name says: {error}") from error
+        raise ValueError(f"{path} is damaged, or no image of the format that its name says: {error}") from error

@@ -1,8 +1,8 @@
-"""Evaluate pictures that something else drew: `python -m benchmarks.evaluation.judge_images mine.csv --out RUN`.
+"""Evaluate images that something else generated: `python -m benchmarks.evaluation.judge_images mine.csv --out RUN`.
 
-The list names a picture for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
+The list names an image for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
 column or tag `image`, a path relative to the list. Further ones that mean something here: `method`, `seed` (where it is
-missing, the pictures of one prompt and method are 0, 1, ...), and `seconds` that the picture took. The run folder is
+missing, the images of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is
 one like those of `countgen eval`: the same command goes on where it stopped, and the report, the labels and the demo
 read it.
 """
@@ -22,7 +22,7 @@ import torch
 from PIL.ImageOps import exif_transpose
 
 from benchmarks.evaluation.as_module import run_module
-from benchmarks.evaluation.image_files import READERS, open_picture
+from benchmarks.evaluation.image_files import READERS, open_image
 from benchmarks.evaluation.judges import judge
 from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version
 from benchmarks.evaluation.progress import shown
@@ -37,8 +37,8 @@ from critics import Critic
 from critics.requests import to_batch
 
 
-class GivenPictures(RunSettings):
-    """Settings of a run whose pictures are there already: nothing steers, and any name of a backbone will do."""
+class GivenImages(RunSettings):
+    """Settings of a run whose images are there already: nothing steers, and any name of a backbone will do."""
 
     def __post_init__(self) -> None:
         if not self.judges or len(set(self.judges)) < len(self.judges):
@@ -51,11 +51,11 @@ class GivenPictures(RunSettings):
 
 @dataclass(frozen=True)
 class Given:
-    """A picture that something else drew.
+    """An image that something else generated.
 
     Attributes:
         case: what it was to show, and under which key it is kept.
-        path: of the picture.
+        path: of the image.
         seconds: it took, 0 where nobody said.
     """
 
@@ -65,28 +65,28 @@ class Given:
 
 
 def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: str) -> list[Given]:
-    """The pictures of a list.
+    """The images of a list.
 
     Raises:
-        ValueError: the list cannot be read, or a row names no picture, one that is not there, or odd seconds.
+        ValueError: the list cannot be read, or a row names no image, one that is not there, or odd seconds.
     """
     given: dict[str, Given] = {}
-    pictures: Counter[tuple[str, tuple[Target, ...], str]] = Counter()
+    numbered: Counter[tuple[str, tuple[Target, ...], str]] = Counter()
     for number, prompt in enumerate(load(path), start=1):
         image = Path(path).parent / prompt.tags.get("image", "")
         if image.suffix.lower() not in READERS or not image.is_file():
             raise ValueError(
-                f"{path}, prompt {number}: no picture {str(image)!r}; name a file that ends in {', '.join(READERS)} "
+                f"{path}, prompt {number}: no image {str(image)!r}; name a file that ends in {', '.join(READERS)} "
                 "in the column 'image', relative to the list"
             )
         drawn_by = prompt.tags.get("method", method)
         key = _key(prompt, image, judges, drawn_by, backbone)
         if key in given:
             continue
-        # Reports pair methods by prompt and seed: several pictures of a prompt need seeds of their own.
+        # Reports pair methods by prompt and seed: several images of a prompt need seeds of their own.
         asked = (prompt.prompt, prompt.targets, drawn_by)
-        case = Case(key, prompt, int(prompt.tags.get("seed", pictures[asked])), backbone, drawn_by)
-        pictures[asked] += 1
+        case = Case(key, prompt, int(prompt.tags.get("seed", numbered[asked])), backbone, drawn_by)
+        numbered[asked] += 1
         given[key] = Given(case, image, _seconds(prompt, f"{path}, prompt {number}"))
     return list(given.values())
 
@@ -110,10 +110,10 @@ def _seconds(prompt: Prompt, where: str) -> float:
 
 def settings_of(
     path: str | Path, given: Sequence[Given], judges: Sequence[str], device: str, threads: int
-) -> GivenPictures:
+) -> GivenImages:
     """Settings that make sure that a run folder holds one list, judged in one way."""
     cases = [one.case for one in given]
-    return GivenPictures(
+    return GivenImages(
         suite=str(path),
         suite_sha256=_digest([case.key for case in cases]),
         limit=None,
@@ -133,20 +133,20 @@ def settings_of(
 
 
 def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]:
-    """Judge one picture after the other; one that cannot be read or judged becomes a failed record."""
+    """Judge one image after the other; one that cannot be read or judged becomes a failed record."""
     torch.set_num_threads(settings.threads)
     judges = {name: load_critic(name, settings.device) for name in settings.judges}
     for one in given:
         try:
             yield _judged(one, settings, judges)
-        except Exception as error:  # one bad picture ends no run
+        except Exception as error:  # one bad image ends no run
             yield failed(one.case, settings, error)
 
 
 def _judged(one: Given, settings: RunSettings, judges: dict[str, Critic]) -> Outcome:
-    with open_picture(one.path) as file:
-        picture = exif_transpose(file).convert("RGB")
-    image = to_batch(picture)[0].to(settings.device)
+    with open_image(one.path) as file:
+        decoded = exif_transpose(file).convert("RGB")
+    image = to_batch(decoded)[0].to(settings.device)
     prompt, names = one.case.prompt, [target.object_name for target in one.case.prompt.targets]
     seen = {name: judge(critic, image, names) for name, critic in judges.items()}
     right = seen[settings.judges[0]].counts == tuple(target.target_count for target in prompt.targets)
@@ -177,7 +177,7 @@ def _judged(one: Given, settings: RunSettings, judges: dict[str, Critic]) -> Out
         image=path,
         before=path,
     )
-    return Outcome(record, picture, None, {"prompt": prompt.prompt, "drawn_from": one.path.name}, os.getpid())
+    return Outcome(record, decoded, None, {"prompt": prompt.prompt, "drawn_from": one.path.name}, os.getpid())
 
 
 def _digest(content: object) -> str:
@@ -186,7 +186,7 @@ def _digest(content: object) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked for on the command line."""
-    parser.add_argument("list", type=Path, metavar="LIST", help="prompts with their pictures")
+    parser.add_argument("list", type=Path, metavar="LIST", help="prompts with their images")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
     parser.add_argument(
         "--judge", action="append", metavar="NAME", help="repeatable, the first decides (the miniature's detectors)"
@@ -199,7 +199,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Judge the pictures that the command line names; 1 if one could not be read or judged.
+    """Judge the images that the command line names; 1 if one could not be read or judged.
 
     Raises:
         ValueError, OSError: bad input, or a folder that cannot be used.
@@ -216,7 +216,7 @@ def run(options: argparse.Namespace) -> int:
         for outcome in found:
             kept.keep(outcome)
         unread = sum(kept.records[one.case.key].status == "failed" for one in given)
-    print(f"{len(given) - unread} of {len(given)} pictures are judged in {options.out}")
+    print(f"{len(given) - unread} of {len(given)} images are judged in {options.out}")
     if unread:
         print(f"{unread} failed, their records say why; --retry-failed judges them again")
     print(f"results: countgen report {options.out}")

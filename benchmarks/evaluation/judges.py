@@ -1,4 +1,4 @@
-"""Ask a detector that steered nothing what it sees in a picture."""
+"""Evaluate an image by a detector that did not steer it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from critics import Critic
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge sees in one picture.
+    """The detections of a judge in one image.
 
     Attributes:
         counts: per object name.
@@ -29,7 +29,7 @@ class Judgement:
 
 @torch.no_grad()
 def judge(critic: Critic, image: Tensor, object_names: Sequence[str]) -> Judgement:
-    """Count, and show what was counted; a judge that counts without detecting shows nothing.
+    """Count, and return the boxes of what was counted; a judge without detections returns none.
 
     Args:
         critic: the judge.
@@ -50,5 +50,5 @@ def judge(critic: Critic, image: Tensor, object_names: Sequence[str]) -> Judgeme
 
 @torch.no_grad()
 def counts(critic: Critic, image: Tensor, object_names: Sequence[str]) -> tuple[int, ...]:
-    """What a judge counts in one picture, per object name."""
+    """Return the count of a judge in one image, per object name."""
     return tuple(critic.counts(image[None], object_names)[0].tolist())

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from benchmarks.evaluation.image_files import open_picture
+from benchmarks.evaluation.image_files import open_image
 from benchmarks.evaluation.metrics import grouped
 from benchmarks.evaluation.records import Record
 
@@ -83,7 +83,7 @@ def quality(records: Sequence[Record], picture: Callable[[Record], Path | None],
             continue
         pictures = []
         for path in paths:
-            with open_picture(path) as stored:
+            with open_image(path) as stored:
                 pictures.append(stored.convert("RGB"))
         similarities += clip.similarity(pictures, [prompt] * len(pictures))
         if len(pictures) > 1:

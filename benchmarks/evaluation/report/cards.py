@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.evaluation.comparison import case
-from benchmarks.evaluation.image_files import open_picture
+from benchmarks.evaluation.image_files import open_image
 from benchmarks.evaluation.metrics import asked, counts, grouped, is_right, total
 from benchmarks.evaluation.records import Record
 from benchmarks.evaluation.report.reported_run import ReportedRun
@@ -115,7 +115,7 @@ def _figure(caption: str, path: Path | None, said: str, record: Record, boxes: b
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:
     """A small JPEG as a data URI, and the size of the full picture; None where it cannot be read."""
     try:
-        with open_picture(path) as picture:
+        with open_image(path) as picture:
             width, height = picture.size
             if width * height > _MAX_PIXELS:
                 return None

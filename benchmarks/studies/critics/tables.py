@@ -13,6 +13,7 @@ from benchmarks.evaluation.statistics import duel, rate
 from benchmarks.studies.critics.cost import cost
 from benchmarks.studies.critics.known_scenes import CONDITIONS, COUNTS
 from benchmarks.studies.critics.readings import OVERLAPS, STEEPNESSES, THRESHOLDS, Readings
+from benchmarks.studies.markdown import table
 from critics import Critic
 
 GROUPS = {"0-10": range(11), "11-20": range(11, 21)}
@@ -162,8 +163,7 @@ def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    return table(head, rows) + "\n"
 
 
 def _keyed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:

@@ -18,18 +18,7 @@ import torch
 
 from benchmarks.studies.cases import one_class
 from benchmarks.studies.critics.readings import has_candidates
-from benchmarks.studies.miniature import (
-    grid as miniature_grid,
-)
-from benchmarks.studies.miniature import (
-    samples as miniature_samples,
-)
-from benchmarks.studies.miniature import (
-    scenes as miniature_scenes,
-)
-from benchmarks.studies.miniature import (
-    times as miniature_times,
-)
+from benchmarks.studies.miniature import grid, samples, scenes, times
 from countgen import backbones, miniature
 from countgen.miniature import checksums
 
@@ -74,27 +63,27 @@ def card(size: Size, page: Path | None) -> str:
     drawers = {label: backbones.load(name) for label, name in GENERATORS.items()}
     say("seconds")
     critic = next(d for d in detectors if d.name == miniature.CRITICS[0])
-    times = miniature_times.table(drawers, critic, size.repeats)
-    times += "\n\n" + miniature_times.detector_table(detectors, size.repeats)
+    timed = times.table(drawers, critic, size.repeats)
+    timed += "\n\n" + times.detector_table(detectors, size.repeats)
     say("page of samples")
     first = next(iter(drawers.values()))
     if page is not None:
-        miniature_grid.save(miniature_grid.grid(first, miniature_grid.grid_cases()), page)
+        grid.save(grid.grid(first, grid.grid_cases()), page)
     say("samples")
-    cases = one_class(miniature_samples.COUNTS, size.samples, "reporting")
+    cases = one_class(samples.COUNTS, size.samples, "reporting")
     one_step = [f"{label}, 1 step" for label in drawers]
-    samples = [
+    found = [
         sample
         for name, backbone in zip(one_step, drawers.values(), strict=True)
-        for sample in miniature_samples.samples(name, backbone, cases, detectors)
+        for sample in samples.samples(name, backbone, cases, detectors)
     ]
-    fewer = one_class(miniature_samples.COUNTS, size.more_steps, "reporting")
+    fewer = one_class(samples.COUNTS, size.more_steps, "reporting")
     label, preset = next(iter(GENERATORS.items()))
     for steps in STEPS:
         backbone = backbones.load(preset, num_inference_steps=steps)
-        samples += miniature_samples.samples(f"{label}, {steps} steps", backbone, fewer, detectors)
+        found += samples.samples(f"{label}, {steps} steps", backbone, fewer, detectors)
     say("scenes")
-    sightings = miniature_scenes.sightings(detectors, first.pipeline.vae, size.scenes)
+    seen = scenes.sightings(detectors, first.pipeline.vae, size.scenes)
     names = [d.name for d in detectors]
     thresholds = ", ".join(f"{d.name} {d.threshold}" for d in detectors if has_candidates(d))
     return "\n\n".join(
@@ -103,17 +92,17 @@ def card(size: Size, page: Path | None) -> str:
             "### Detectors: all objects of a scene counted right, %",
             f"Fresh rendered scenes, as they are and after a VAE round trip, every fifth with two kinds of object; all "
             f"24 objects must be right, zeros included. Thresholds as shipped: {thresholds}. [95 % interval]",
-            miniature_scenes.table(sightings, names),
+            scenes.table(seen, names),
             f"### Generators: plain pictures with the right count, %, by {miniature.JUDGE}",
             '"a photo of seven apples", every object equally often at every count; nothing is optimised or chosen.',
-            miniature_samples.count_table(samples, miniature.JUDGE),
+            samples.count_table(found, miniature.JUDGE),
             f"### Generators: by object, all counts, %, by {miniature.JUDGE}",
-            miniature_samples.object_table(samples, miniature.JUDGE, one_step),
+            samples.object_table(found, miniature.JUDGE, one_step),
             "### Detectors: the same count on plain pictures, %",
-            miniature_samples.agreement_table(samples, names, one_step),
+            samples.agreement_table(found, names, one_step),
             f"### CPU seconds, median, threads: {torch.get_num_threads()}",
             f"Prompt encoded once; gradient of {critic.name}'s loss at the latents.",
-            times,
+            timed,
         ]
     )
 

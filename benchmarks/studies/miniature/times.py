@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from statistics import median
-from time import perf_counter
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 
+from benchmarks.speed.clock import measure
+from benchmarks.studies.markdown import table as markdown_table
 from countgen.backbones import Backbone
 from critics import Critic
 from critics.losses import LOSSES
@@ -16,19 +17,8 @@ PROMPT = "a photo of five cats"
 TARGETS = {"cat": 5}
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median wall-clock time of a piece of work, after one run that does not count."""
-    work()
-    taken = []
-    for _ in range(repeats):
-        begun = perf_counter()
-        work()
-        taken.append(perf_counter() - begun)
-    return median(taken)
-
-
-def generator_row(name: str, backbone: Backbone, critic: Critic, repeats: int) -> str:
-    """Markdown row: the prompt, the picture, and the picture with the critic's gradient at its latents."""
+def generator_row(name: str, backbone: Backbone, critic: Critic, repeats: int) -> list[str]:
+    """Return the cells: the prompt, the image, and the image with the critic's gradient at its latents."""
     with torch.no_grad():
         embeds = backbone.encode_prompt(PROMPT)
     latents = backbone.initial_latents([0])
@@ -46,21 +36,21 @@ def generator_row(name: str, backbone: Backbone, critic: Critic, repeats: int) -
         images = backbone.render(moved, embeds, [0])
         critic.assess(images, TARGETS, LOSSES["margin"]).loss.sum().backward()
 
-    cells = [f"{seconds(work, repeats):.3f}" for work in (encode, forward, forward_and_backward)]
-    return f"| {name} | " + " | ".join(cells) + " |"
+    timed = [measure(work, backbone.device, repeats, warm_ups=1) for work in (encode, forward, forward_and_backward)]
+    return [name, *(f"{work.seconds:.3f}" for work in timed)]
 
 
 def table(backbones: dict[str, Backbone], critic: Critic, repeats: int) -> str:
-    """Markdown: a row per generator."""
+    """Return Markdown: a row for each generator."""
     rows = [generator_row(name, backbone, critic, repeats) for name, backbone in backbones.items()]
-    return "\n".join(["| generator | prompt | picture | picture, critic and gradient |", "| --- " * 4 + "|", *rows])
+    return markdown_table(["generator", "prompt", "picture", "picture, critic and gradient"], rows)
 
 
 def detector_table(detectors: Sequence[Critic], repeats: int) -> str:
-    """Markdown: a row per detector, one picture counted."""
-    picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    lines = ["| detector | one picture |", "| --- | --- |"]
+    """Return Markdown: a row for each detector, one image counted."""
+    image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    rows = []
     for detector in detectors:
-        taken = seconds(lambda counted=detector: counted.counts(picture, ["cat"]), repeats)  # type: ignore[misc]
-        lines.append(f"| {detector.name} | {taken:.3f} |")
-    return "\n".join(lines)
+        timed = measure(partial(detector.counts, image, ["cat"]), image.device, repeats, warm_ups=1)
+        rows.append([detector.name, f"{timed.seconds:.3f}"])
+    return markdown_table(["detector", "one picture"], rows)

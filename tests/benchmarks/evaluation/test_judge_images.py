@@ -119,8 +119,8 @@ def test_several_pictures_of_a_prompt_are_told_apart_by_their_seeds(listed: Path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("prompt\nthree apples\n", "prompt 1: no picture"),
-        ("prompt,image\nthree apples,pictures/9.png\n", "prompt 1: no picture"),
+        ("prompt\nthree apples\n", "prompt 1: no image"),
+        ("prompt,image\nthree apples,pictures/9.png\n", "prompt 1: no image"),
         ("prompt,image\nthree apples,mine.csv\n", "name a file that ends in .png, .jpg"),
         ("prompt,image,seconds\nthree apples,pictures/0.png,-1\n", "prompt 1: '-1' is no number of seconds"),
         ("prompt,image,seconds\nthree apples,pictures/0.png,nan\n", "prompt 1: 'nan' is no number of seconds"),
