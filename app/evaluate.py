@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from app.loading import available_device
-from benchmarks import run as evaluation
+from benchmarks.evaluation import run as evaluation
 
 
 def add_parser(commands: Any) -> None:

@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input.
     """
-    from benchmarks.label_sheet import read_sheet, write_sheet
-    from benchmarks.labels import questions, read_labels
+    from benchmarks.evaluation.label_sheet import read_sheet, write_sheet
+    from benchmarks.evaluation.labels import questions, read_labels
 
     if (options.out or options.read) and options.labeller is None:
         raise ValueError("say who counts, with --labeller NAME")

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: no such backbone, or a damaged file.
     """
-    from benchmarks.tokens import RECORDS, plain_accuracy, read
+    from benchmarks.evaluation.token_records import RECORDS, plain_accuracy, read
     from countgen.backbones.registry import find
     from countgen.tokens.library import available_tokens
 

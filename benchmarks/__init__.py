@@ -1,1 +1,1 @@
-"""Metrics, statistics and reports over `countgen` and `critics`."""
+"""The evaluator, the speed benchmark and the studies of `countgen` and `critics`."""

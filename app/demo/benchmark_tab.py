@@ -9,8 +9,8 @@ from app.demo.limits import RefusedError
 from app.demo.refusals import told
 from app.demo.run_folders import RunFolders
 from app.demo.words import hint
-from benchmarks.metrics import by_arm
-from benchmarks.records import Record
+from benchmarks.evaluation.metrics import by_arm
+from benchmarks.evaluation.records import Record
 
 NOTHING = hint("Evaluations appear here: run countgen eval, and start this page with --runs FOLDER.")
 DEFAULT_METHOD = "auto"

@@ -12,11 +12,11 @@ from statistics import mean, median
 from app.demo.run_folders import picture_of
 from app.demo.stage import jpeg_uri
 from app.demo.words import asked, fact, hint, table
-from benchmarks.failures import MOST_SHOWN
-from benchmarks.failures import failures as failures_of
-from benchmarks.metrics import by_arm, counts, scores, steered
-from benchmarks.plots import accuracy_by_compute, accuracy_by_count, to_svg
-from benchmarks.records import Record
+from benchmarks.evaluation.failures import MOST_SHOWN
+from benchmarks.evaluation.failures import failures as failures_of
+from benchmarks.evaluation.metrics import by_arm, counts, scores, steered
+from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, to_svg
+from benchmarks.evaluation.records import Record
 
 PICTURE_SIDE = 200
 

@@ -13,9 +13,9 @@ from app.demo.run_folders import STUDY, RunFolders, picture_of
 from app.demo.session import Labelling, Session
 from app.demo.stage import jpeg_uri
 from app.demo.words import hint, table
-from benchmarks.comparison import agreement
-from benchmarks.labels import MAX_COUNT, Question, questions, read_labels, save_label, unlabelled
-from benchmarks.metrics import with_labels
+from benchmarks.evaluation.comparison import agreement
+from benchmarks.evaluation.labels import MAX_COUNT, Question, questions, read_labels, save_label, unlabelled
+from benchmarks.evaluation.metrics import with_labels
 from countgen.prompts.plurals import plural
 
 PICTURE_SIDE = 640

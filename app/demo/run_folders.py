@@ -9,8 +9,8 @@ from PIL import Image
 
 import benchmarks
 from app.demo.limits import RefusedError
-from benchmarks.picture_files import open_picture
-from benchmarks.records import SETTINGS, Record, RunFolderError, read_run
+from benchmarks.evaluation.image_files import open_image
+from benchmarks.evaluation.records import SETTINGS, Record, RunFolderError, read_run
 from countgen.images import MAX_PIXELS
 
 STUDY = "The study that comes with countgen"
@@ -88,7 +88,7 @@ def picture_of(folder: Path, relative: str | None) -> Image.Image | None:
     try:
         if path.stat().st_size > MAX_PICTURE_BYTES:
             return None
-        with open_picture(path) as picture:
+        with open_image(path) as picture:
             return picture.convert("RGB") if picture.width * picture.height <= MAX_PIXELS else None
     except (OSError, SyntaxError, ValueError):
         return None

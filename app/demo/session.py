@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.labels import Question
+    from benchmarks.evaluation.labels import Question
     from countgen.tokens.file import CountToken
 
 

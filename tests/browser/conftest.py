@@ -17,7 +17,7 @@ import countgen
 from app.demo.limits import Limits
 from app.demo.page import build, launch
 from app.demo.shelf import Shelf
-from benchmarks.records import RECORDS, SCHEMA, SETTINGS, Record, to_line
+from benchmarks.evaluation.records import RECORDS, SCHEMA, SETTINGS, Record, to_line
 from countgen.prompts import Target
 
 # The patience of a wait, for machines that do other work too.

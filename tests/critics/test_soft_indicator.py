@@ -64,7 +64,9 @@ def test_the_margin_is_positive_exactly_where_the_count_is_right() -> None:
     logits = torch.randn(64, 9, generator=generator)
     found = candidates(logits, torch.rand(64, 9, generator=generator) < 0.8)
     for target_count in range(10):
-        torch.testing.assert_close(distance_to_change(found, target_count, 0.1) > 0, hard_count(found, 0.1) == target_count)
+        torch.testing.assert_close(
+            distance_to_change(found, target_count, 0.1) > 0, hard_count(found, 0.1) == target_count
+        )
 
 
 def test_softmax_logits_give_the_softmax_probabilities() -> None:

@@ -1,9 +1,9 @@
 """What the documents tell a reader to run.
 
 A fenced block of python, and every `countgen` command in a block of sh, is run, unless an HTML comment before it says
-why not: `<!-- not-run: needs a download -->`. Blocks that install something are what `.ci/run` and
-`benchmarks.first_minutes` run; benchmarks and training, `python -m ...`, take their time and have tests of their own.
-All of them, in blocks and within sentences, are parsed.
+why not: `<!-- not-run: needs a download -->`. Blocks that install something are what `.ci/run` runs; benchmarks and
+training, `python -m ...`, take their time and have tests of their own. All of them, in blocks and within sentences, are
+parsed.
 """
 
 import re

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.plan import RunSettings
-from benchmarks.records import read_records
-from benchmarks.reliability import file_size_limit, settings
-from benchmarks.run_folder import RunFolder
-from tests.benchmarks.test_run_folder import outcome
+from benchmarks.evaluation.plan import RunSettings
+from benchmarks.evaluation.records import read_records
+from benchmarks.evaluation.run_folder import RunFolder
+from benchmarks.studies.crash_consistency import file_size_limit, settings
+from tests.benchmarks.evaluation.test_run_folder import outcome
 
 
 @pytest.fixture(scope="module")

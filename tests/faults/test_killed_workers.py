@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.engines import local, ray_cluster
-from benchmarks.plan import Case, RunSettings, cases
-from benchmarks.records import read_run, table
-from benchmarks.reliability import settings
-from benchmarks.run import evaluate
-from benchmarks.worker import Outcome
+from benchmarks.evaluation.engines import local, ray_cluster
+from benchmarks.evaluation.plan import Case, RunSettings, cases
+from benchmarks.evaluation.records import read_run, table
+from benchmarks.evaluation.run import evaluate
+from benchmarks.evaluation.worker import Outcome
+from benchmarks.studies.crash_consistency import settings
 
 pytest.importorskip("ray")
 

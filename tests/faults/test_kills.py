@@ -4,7 +4,8 @@ import sys
 
 def test_kills_at_random_moments_lose_nothing() -> None:
     # In a process of its own, which forks before any library has started a thread.
-    command = [sys.executable, "-m", "benchmarks.reliability", "--cases", "6", "--kills", "3", "--records", "200"]
+    command = [sys.executable, "-m", "benchmarks.studies.crash_consistency"]
+    command += ["--cases", "6", "--kills", "3", "--records", "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 kills of a run of 6 images: 0 finished images lost, 0 recorded twice" in done.stdout

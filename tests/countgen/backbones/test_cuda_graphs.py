@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.speed_models import build
+from benchmarks.speed.models import build
 from countgen import Models
 from countgen.backbones.cuda_graphs import CapturedFunction, Captures, NotCapturedError
 from countgen.backbones.stable_diffusion_xl import StableDiffusionXL

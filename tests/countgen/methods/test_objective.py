@@ -5,8 +5,8 @@ import torch
 from countgen.methods.objective import CONFIRMING, PLAIN, View, examine, look
 from countgen.miniature.world import Scene, load_sprites, render
 from countgen.prompts import Target
-from critics.losses import LOSSES
 from critics.detections import hard_count
+from critics.losses import LOSSES
 from critics.soft_indicator import margin
 
 

@@ -1,0 +1,1 @@
+"""The evaluator that `countgen eval`, `countgen report` and `countgen label` run."""

@@ -1,0 +1,85 @@
+"""What accuracy costs: the share right against evaluations and seconds, and the time to the first right image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.evaluation.records import Record
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Share of images whose best candidate is right when stopped at a budget: a step function.
+
+    Attributes:
+        budgets: (K,) ascending, evaluations or seconds; starts at 0.
+        shares: (K,) in [0, 1], from each budget up to the next.
+        images: how many.
+    """
+
+    budgets: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    images: int
+
+    def at(self, budget: float) -> float:
+        """Share right at a budget of 0 or more."""
+        return float(self.shares[np.searchsorted(self.budgets, budget, side="right") - 1])
+
+
+@dataclass(frozen=True)
+class FirstRight:
+    """When the first judge would first have agreed with the best candidate.
+
+    Attributes:
+        images: all of them.
+        never: those it never agreed with.
+        evaluations, seconds: medians over all images; infinite where half are never right, NaN without images.
+    """
+
+    images: int
+    never: int
+    evaluations: float
+    seconds: float
+
+
+def compute_curve(records: Sequence[Record], axis: str) -> Curve:
+    """Share right against compute, by the first judge.
+
+    Args:
+        records: of one method; failed images are never right.
+        axis: "evaluations" or "seconds".
+
+    Raises:
+        ValueError: another axis.
+    """
+    if axis not in ("evaluations", "seconds"):
+        raise ValueError(f'axis must be "evaluations" or "seconds", got {axis!r}')
+    changes: list[tuple[float, int]] = [(0.0, 0)]
+    for record in records:
+        before = False
+        for evaluations, seconds, right in record.trace:
+            if right != before:
+                changes.append((evaluations if axis == "evaluations" else seconds, 1 if right else -1))
+            before = right
+    budgets, index = np.unique([budget for budget, _ in changes], return_inverse=True)
+    right_now = np.cumsum(np.bincount(index, weights=[change for _, change in changes]))
+    return Curve(budgets.astype(float), right_now / max(1, len(records)), len(records))
+
+
+def first_right(records: Sequence[Record]) -> FirstRight:
+    """When the best candidate is first right, by the first judge."""
+    firsts = [next(((e, s) for e, s, right in r.trace if right), (math.inf, math.inf)) for r in records]
+    if not firsts:
+        return FirstRight(0, 0, math.nan, math.nan)
+    return FirstRight(
+        images=len(firsts),
+        never=sum(math.isinf(evaluations) for evaluations, _ in firsts),
+        evaluations=median(evaluations for evaluations, _ in firsts),
+        seconds=median(seconds for _, seconds in firsts),
+    )

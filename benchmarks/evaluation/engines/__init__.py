@@ -1,0 +1,11 @@
+"""What draws the cases of a run: this process, or the workers of a Ray cluster."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks.evaluation.plan import Case, RunSettings
+from benchmarks.evaluation.worker import Outcome
+
+Engine = Callable[[Sequence[Case], RunSettings], Iterator[Outcome]]
+"""Takes what is left to draw and yields outcomes as they are finished, in any order."""
+
+__all__ = ["Engine"]

@@ -1,0 +1,145 @@
+"""Draw on the workers of a Ray cluster, on this machine or on many; results come back here to be written."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from benchmarks.evaluation.plan import Case, RunSettings
+from benchmarks.evaluation.worker import Outcome, Worker, failed
+
+MOST_DEATHS = 2
+"""Workers a case may cost before it is recorded as failed."""
+QUEUED = 2
+"""Cases a worker has at a time, so that it need not wait for the next one; until one dies."""
+_STORE_BYTES = 256 * 2**20
+
+
+def attempts(
+    cases: Sequence[Case], settings: RunSettings, *, workers: int, address: str | None = None
+) -> Iterator[Outcome]:
+    """Outcomes as they are finished; a case whose worker died is drawn again by the next.
+
+    Args:
+        cases: of one backbone after the other.
+        settings: of the run; every worker draws with its threads.
+        workers: processes, each with models of its own; on CUDA each has a GPU.
+        address: of a cluster whose nodes have this package installed; a local one is started by default.
+
+    Raises:
+        ValueError: no worker, no cluster at the address, or models that no worker can load.
+    """
+    if workers < 1:
+        raise ValueError(f"at least one worker is needed, got {workers}")
+    if not cases:
+        return
+    ray = _started(workers, address)
+    try:
+        for backbone, mine in groupby(cases, key=lambda case: case.backbone):
+            yield from _Pool(ray, settings, backbone, workers).attempts(list(mine))
+    finally:
+        ray.shutdown()
+
+
+def _started(workers: int, address: str | None) -> Any:
+    # Read when Ray is imported: no usage reports, and no hiding of GPUs from workers that ask for none.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("--engine ray needs Ray: pip install 'countgen[ray]'") from error
+
+    local = {} if address else {"num_cpus": workers, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    try:
+        # "local": None would be the cluster that the variable RAY_ADDRESS names.
+        ray.init(address=address or "local", logging_level="ERROR", log_to_driver=False, **local)
+    except (ConnectionError, ValueError) as error:
+        if address is None:
+            raise
+        raise ValueError(f"the Ray cluster at {address!r} (HOST:PORT) cannot be used: {error}") from error
+    return ray
+
+
+class _Pool:
+    """Workers of one backbone, and what each of them was asked."""
+
+    def __init__(self, ray: Any, settings: RunSettings, backbone: str, workers: int) -> None:
+        self.ray = ray
+        self.settings = settings
+        gpus = 1 if settings.device.startswith("cuda") else 0
+        # A worker that dies is started again, with its models; its cases are given out again here.
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)(Worker)
+        self.workers = [remote.remote(settings, backbone) for _ in range(workers)]
+        self.ready: set[int] = set()
+        self.queued = QUEUED
+        self.asked: dict[Any, tuple[int, Case | None]] = {}
+        for number in range(workers):
+            self._ask(number, None)
+
+    def _ask(self, number: int, case: Case | None) -> None:
+        """Give a worker a case, or wait for its models with None."""
+        worker = self.workers[number]
+        self.asked[worker.process.remote() if case is None else worker.attempt.remote(case)] = number, case
+
+    def _give_out(self, left: deque[Case]) -> None:
+        loads = Counter(number for number, _ in self.asked.values())
+        for most in range(1, self.queued + 1):
+            for number in sorted(self.ready):
+                if left and loads[number] < most:
+                    loads[number] += 1
+                    self._ask(number, left.popleft())
+
+    def attempts(self, cases: Sequence[Case]) -> Iterator[Outcome]:
+        left = deque(cases)
+        deaths: Counter[str] = Counter()
+        while left or any(case for _, case in self.asked.values()):
+            self._give_out(left)
+            (answer,), _ = self.ray.wait(list(self.asked), num_returns=1)
+            number, case = self.asked[answer]
+            del self.asked[answer]
+            try:
+                outcome = self.ray.get(answer)
+            except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
+                if case is None and isinstance(error, self.ray.exceptions.ActorDiedError):
+                    self._without(error)
+                    continue
+                lost = [case] if case is not None else []
+                if number in self.ready:
+                    # The first news of a death. What else it was asked is lost too: later news of it would blame the
+                    # worker that comes in its place. Which of several cases was fatal cannot be told, so from now on
+                    # workers have one at a time.
+                    self.ready.discard(number)
+                    lost += self._taken_back(number)
+                    if len(lost) == 1:
+                        deaths[lost[0].key] += 1
+                    self.queued = 1
+                if (number, None) not in self.asked.values():
+                    self._ask(number, None)
+                for given in lost:
+                    if deaths[given.key] < MOST_DEATHS:
+                        left.appendleft(given)
+                    else:
+                        yield failed(given, self.settings, error)
+                continue
+            self.ready.add(number)
+            if case is not None:
+                yield outcome
+        for worker in self.workers:
+            self.ray.kill(worker)
+
+    def _taken_back(self, number: int) -> list[Case]:
+        """The cases that a worker was asked and has not answered; its answers are no longer waited for."""
+        taken = {answer: case for answer, (owner, case) in self.asked.items() if owner == number and case is not None}
+        for answer in taken:
+            del self.asked[answer]
+        return list(taken.values())
+
+    def _without(self, error: Exception) -> None:
+        """Go on without a worker whose models cannot be loaded, while there are others."""
+        if not self.ready and not self.asked:
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(f"no worker could load its models: {reason}") from error

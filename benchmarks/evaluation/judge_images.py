@@ -1,0 +1,232 @@
+"""Evaluate images that something else generated: `python -m benchmarks.evaluation.judge_images mine.csv --out RUN`.
+
+The list names an image for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
+column or tag `image`, a path relative to the list. Further ones that mean something here: `method`, `seed` (where it is
+missing, the images of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is
+one like those of `countgen eval`: the same command goes on where it stopped, and the report, the labels and the demo
+read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL.ImageOps import exif_transpose
+
+from benchmarks.evaluation.as_module import run_module
+from benchmarks.evaluation.image_files import READERS, open_image
+from benchmarks.evaluation.judges import judge
+from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version
+from benchmarks.evaluation.progress import shown
+from benchmarks.evaluation.records import SCHEMA, Record
+from benchmarks.evaluation.run_folder import RunFolder
+from benchmarks.evaluation.suites import Prompt, load
+from benchmarks.evaluation.worker import IMAGES, Outcome, failed
+from countgen import miniature
+from countgen.models import check_detector, load_critic
+from countgen.prompts import Target
+from critics import Critic
+from critics.validation import to_batch
+
+
+class GivenImages(RunSettings):
+    """Settings of a run whose images are there already: nothing steers, and any name of a backbone will do."""
+
+    def __post_init__(self) -> None:
+        if not self.judges or len(set(self.judges)) < len(self.judges):
+            raise ValueError(f"name at least one judge, and each once; got {', '.join(self.judges) or 'none'}")
+        for name in self.judges:
+            check_detector(name)
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise ValueError(f"threads must be from 1 to {MAX_THREADS}, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image that something else generated.
+
+    Attributes:
+        case: what it was to show, and under which key it is kept.
+        path: of the image.
+        seconds: it took, 0 where nobody said.
+    """
+
+    case: Case
+    path: Path
+    seconds: float
+
+
+def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: str) -> list[Given]:
+    """The images of a list.
+
+    Raises:
+        ValueError: the list cannot be read, or a row names no image, one that is not there, or odd seconds.
+    """
+    given: dict[str, Given] = {}
+    numbered: Counter[tuple[str, tuple[Target, ...], str]] = Counter()
+    for number, prompt in enumerate(load(path), start=1):
+        image = Path(path).parent / prompt.tags.get("image", "")
+        if image.suffix.lower() not in READERS or not image.is_file():
+            raise ValueError(
+                f"{path}, prompt {number}: no image {str(image)!r}; name a file that ends in {', '.join(READERS)} "
+                "in the column 'image', relative to the list"
+            )
+        drawn_by = prompt.tags.get("method", method)
+        key = _key(prompt, image, judges, drawn_by, backbone)
+        if key in given:
+            continue
+        # Reports pair methods by prompt and seed: several images of a prompt need seeds of their own.
+        asked = (prompt.prompt, prompt.targets, drawn_by)
+        case = Case(key, prompt, int(prompt.tags.get("seed", numbered[asked])), backbone, drawn_by)
+        numbered[asked] += 1
+        given[key] = Given(case, image, _seconds(prompt, f"{path}, prompt {number}"))
+    return list(given.values())
+
+
+def _key(prompt: Prompt, image: Path, judges: Sequence[str], method: str, backbone: str) -> str:
+    counts = [asdict(target) for target in prompt.targets]
+    drawn = hashlib.sha256(image.read_bytes()).hexdigest()
+    return _digest([prompt.prompt, counts, drawn, list(judges), method, backbone, prompt.tags.get("seed")])[:32]
+
+
+def _seconds(prompt: Prompt, where: str) -> float:
+    said = prompt.tags.get("seconds", "0")
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{where}: {said!r} is no number of seconds")
+    return seconds
+
+
+def settings_of(
+    path: str | Path, given: Sequence[Given], judges: Sequence[str], device: str, threads: int
+) -> GivenImages:
+    """Settings that make sure that a run folder holds one list, judged in one way."""
+    cases = [one.case for one in given]
+    return GivenImages(
+        suite=str(path),
+        suite_sha256=_digest([case.key for case in cases]),
+        limit=None,
+        backbones=tuple(dict.fromkeys(case.backbone for case in cases)),
+        methods=tuple(dict.fromkeys(case.method for case in cases)),
+        critics=(),
+        judges=tuple(judges),
+        max_evaluations=None,
+        max_seconds=None,
+        first_seed=0,
+        seeds_per_prompt=1,
+        shard="1/1",
+        device=device,
+        threads=threads,
+        code=code_version(),
+    )
+
+
+def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]:
+    """Judge one image after the other; one that cannot be read or judged becomes a failed record."""
+    torch.set_num_threads(settings.threads)
+    judges = {name: load_critic(name, settings.device) for name in settings.judges}
+    for one in given:
+        try:
+            yield _judged(one, settings, judges)
+        except Exception as error:  # one bad image ends no run
+            yield failed(one.case, settings, error)
+
+
+def _judged(one: Given, settings: RunSettings, judges: dict[str, Critic]) -> Outcome:
+    with open_image(one.path) as file:
+        decoded = exif_transpose(file).convert("RGB")
+    image = to_batch(decoded)[0].to(settings.device)
+    prompt, names = one.case.prompt, [target.object_name for target in one.case.prompt.targets]
+    seen = {name: judge(critic, image, names) for name, critic in judges.items()}
+    right = seen[settings.judges[0]].counts == tuple(target.target_count for target in prompt.targets)
+    path = f"{IMAGES}/{one.case.key}.png"
+    record = Record(
+        schema=SCHEMA,
+        key=one.case.key,
+        suite=prompt.suite,
+        level=prompt.level,
+        prompt=prompt.prompt,
+        targets=prompt.targets,
+        seed=one.case.seed,
+        backbone=one.case.backbone,
+        method=one.case.method,
+        critics=(),
+        judges=settings.judges,
+        status="done",
+        error=None,
+        critic_counts=(),
+        judge_counts={name: found.counts for name, found in seen.items()},
+        confidence={name: found.confidence for name, found in seen.items()},
+        boxes={name: found.boxes for name, found in seen.items()},
+        confirmed=False,
+        trace=((1, one.seconds, right),),
+        evaluations=1,
+        seconds=one.seconds,
+        peak_bytes=None,
+        image=path,
+        before=path,
+    )
+    return Outcome(record, decoded, None, {"prompt": prompt.prompt, "drawn_from": one.path.name}, os.getpid())
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for on the command line."""
+    parser.add_argument("list", type=Path, metavar="LIST", help="prompts with their images")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
+    parser.add_argument(
+        "--judge", action="append", metavar="NAME", help="repeatable, the first decides (the miniature's detectors)"
+    )
+    parser.add_argument("--method", default="given", metavar="NAME", help="where the list says none (%(default)s)")
+    parser.add_argument("--backbone", default="unknown", metavar="NAME", help="what drew them (%(default)s)")
+    parser.add_argument("--retry-failed", action="store_true", help="judge again what failed earlier")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge the images that the command line names; 1 if one could not be read or judged.
+
+    Raises:
+        ValueError, OSError: bad input, or a folder that cannot be used.
+    """
+    judges = options.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
+    given = read_list(options.list, judges, options.method, options.backbone)
+    settings = settings_of(options.list, given, judges, options.device, options.threads)
+    with RunFolder(options.out, settings) as kept:
+        earlier = {key for key, record in kept.records.items() if record.status == "done" or not options.retry_failed}
+        left = [one for one in given if one.case.key not in earlier]
+        found = shown(
+            outcomes(left, settings), len(given), len(given) - len(left), lambda one: one.record.status == "failed"
+        )
+        for outcome in found:
+            kept.keep(outcome)
+        unread = sum(kept.records[one.case.key].status == "failed" for one in given)
+    print(f"{len(given) - unread} of {len(given)} images are judged in {options.out}")
+    if unread:
+        print(f"{unread} failed, their records say why; --retry-failed judges them again")
+    print(f"results: countgen report {options.out}")
+    return 1 if unread else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return run_module("benchmarks.evaluation.judge_images", __doc__, add_arguments, run, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,192 @@
+"""Human counts of a run's pictures, given blind: in shuffled order, without targets, methods or other counts.
+
+They are kept in the run folder, one JSON line per label, appended and never changed. Several people may label the same
+run at once. Whoever labels a picture again corrects themselves: their latest label counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from benchmarks.evaluation.records import RECORDS, RecordWriteError, read_run, split_torn
+
+SCHEMA = 1
+LABELS = "labels.jsonl"
+MAX_COUNT = 10_000
+_TAIL = 4096
+"""Bytes; longer than any label."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A picture and what to count in it; nothing says how many were asked for, or by which method it was made.
+
+    Attributes:
+        key: of the record.
+        image: path of the picture.
+        object_names: what to count, in the order in which the counts are given.
+    """
+
+    key: str
+    image: Path
+    object_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one person counts in one picture.
+
+    Attributes:
+        key: of the record.
+        labeller: who counted.
+        counts: per object, 0 or above.
+    """
+
+    key: str
+    labeller: str
+    counts: tuple[int, ...]
+
+
+def questions(run: str | Path, labeller: str = "", seed: int = 0) -> list[Question]:
+    """Every finished picture of a run, shuffled for one person.
+
+    The order of two pictures never changes, whatever else the run has finished in the meantime.
+
+    Raises:
+        RunFolderError: no run, or a damaged one.
+    """
+    return sorted(_pictures(run).values(), key=lambda one: _lot(f"{seed}/{labeller}/{one.key}"))
+
+
+def unlabelled(run: str | Path, labeller: str, seed: int = 0) -> list[Question]:
+    """All pictures that this person has not labelled, in their order.
+
+    Raises:
+        ValueError: no name, no run, or a damaged one.
+    """
+    name = check_labeller(labeller)
+    done = {label.key for label in read_labels(run) if label.labeller == name}
+    return [question for question in questions(run, name, seed) if question.key not in done]
+
+
+def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int]) -> Label:
+    """Append one label; it is on the disk when this returns.
+
+    Raises:
+        ValueError: no name, no such picture, or not one whole number from 0 to 10 000 for each of its objects.
+        RecordWriteError: the disk is full or the folder cannot be written; earlier labels are as they were.
+    """
+    label = check_label(run, key, labeller, counts)
+    _append(Path(run) / LABELS, json.dumps({"schema": SCHEMA, **label.__dict__}, ensure_ascii=False).encode() + b"\n")
+    return label
+
+
+def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int]) -> Label:
+    """A label that fits a picture of the run; nothing is written.
+
+    Raises:
+        ValueError: as `save_label`.
+    """
+    name = check_labeller(labeller)
+    question = _pictures(run).get(key)
+    if question is None:
+        raise ValueError(f"{run} has no finished picture {key!r}")
+    expected = len(question.object_names)
+    if len(counts) != expected or not all(type(count) is int and 0 <= count <= MAX_COUNT for count in counts):
+        raise ValueError(
+            f"expected {expected} whole numbers from 0 to {MAX_COUNT}, one for each of "
+            f"{', '.join(question.object_names)}, got {list(counts)}"
+        )
+    return Label(key, name, tuple(counts))
+
+
+def check_labeller(labeller: str) -> str:
+    """The name of a person, without blanks around it.
+
+    Raises:
+        ValueError: empty, longer than 60 characters, or with characters that do not print.
+    """
+    name = labeller.strip()
+    if not name or len(name) > 60 or not name.isprintable():
+        raise ValueError(f"the labeller's name must have 1 to 60 printable characters, got {labeller!r}")
+    return name
+
+
+def read_labels(run: str | Path) -> list[Label]:
+    """All labels of a run, the latest of each person for each picture; none where nobody has labelled.
+
+    Raises:
+        ValueError: a damaged line before the last; a last line that is still being written is left out.
+    """
+    path = Path(run) / LABELS
+    whole, _ = split_torn(path.read_bytes() if path.exists() else b"")
+    latest: dict[tuple[str, str], Label] = {}
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            document = json.loads(line)
+            if document["schema"] != SCHEMA:
+                raise ValueError(f"it has schema {document['schema']}")
+            label = Label(document["key"], document["labeller"], tuple(document["counts"]))
+            latest[label.key, label.labeller] = label
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number} is no label of schema {SCHEMA} ({error}); take that line out of the file"
+            ) from error
+    return list(latest.values())
+
+
+def _pictures(run: str | Path) -> dict[str, Question]:
+    records = Path(run) / RECORDS
+    state = records.stat() if records.exists() else None
+    return _pictures_at(Path(run), (state.st_mtime_ns, state.st_size) if state else None)
+
+
+@lru_cache(maxsize=8)
+def _pictures_at(folder: Path, _state: tuple[int, int] | None) -> dict[str, Question]:
+    """Finished pictures by key; read once for each state of the records, as a large run takes seconds to read."""
+    _, records = read_run(folder)
+    return {
+        record.key: Question(record.key, folder / record.image, tuple(target.object_name for target in record.targets))
+        for record in records
+        if record.status == "done" and record.image
+    }
+
+
+def _lot(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Write one line whole or not at all, after what others write at the same time."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)  # closing lets go of it
+        end = os.fstat(file).st_size
+        tail = os.pread(file, _TAIL, max(0, end - _TAIL))
+        whole, torn = split_torn(tail)
+        start = end - len(torn)
+        # A label that lacks only its newline gets it; what a kill left of one is written over.
+        addition = whole[len(tail) - len(torn) :] + line
+        try:
+            written = 0
+            while written < len(addition):
+                written += os.pwrite(file, addition[written:], start + written)
+            os.ftruncate(file, start + len(addition))
+            os.fsync(file)
+        except OSError as error:
+            os.ftruncate(file, start)
+            raise RecordWriteError(
+                error.errno, f"cannot write to {path}: {error.strerror}; make room and save this label again"
+            ) from error
+    finally:
+        os.close(file)

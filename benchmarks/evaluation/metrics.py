@@ -1,0 +1,171 @@
+"""What a run's records say, as pure functions of records and the name of a judge.
+
+A judge is whoever counted: a judge of the run, its first critic (never independent, see `steered`), or a person
+whose labels `with_labels` added. Failed images stay in: they are wrong, and they have no error in objects.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from benchmarks.evaluation.labels import Label
+from benchmarks.evaluation.records import Record
+from benchmarks.evaluation.statistics import wilson_interval
+from benchmarks.evaluation.suites.prompt import LEVELS
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well images match their prompts.
+
+    Attributes:
+        images: all of them.
+        failed: images that were never drawn; they count as wrong.
+        right: images with exactly the count asked for, of every object.
+        interval: 95 % Wilson interval of the share right, in [0, 1].
+        close: images with every count at most one off, the right ones among them.
+        mae, rmse, bias: mean absolute, root mean square and mean signed error in objects, over every object of every
+            image that was drawn; a bias above 0 is too many. NaN where nothing was drawn.
+    """
+
+    images: int
+    failed: int
+    right: int
+    interval: tuple[float, float]
+    close: int
+    mae: float
+    rmse: float
+    bias: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images right, in [0, 1]; NaN without images."""
+        return self.right / self.images if self.images else math.nan
+
+    @property
+    def off_by_one(self) -> float:
+        """Share of images at most one off for every object, in [0, 1]; NaN without images."""
+        return self.close / self.images if self.images else math.nan
+
+
+def counts(record: Record, judge: str) -> tuple[int, ...] | None:
+    """What a judge counts, per target; None where it counted nothing because the image failed or was not shown."""
+    if judge in record.judge_counts:
+        return record.judge_counts[judge]
+    return record.critic_counts if steered(record, judge) and record.critic_counts else None
+
+
+def steered(record: Record, judge: str) -> bool:
+    """The judge is a critic of the image: its numbers flatter and have to be marked."""
+    return judge in record.critics
+
+
+def asked(record: Record) -> tuple[int, ...]:
+    """The counts asked for, per target."""
+    return tuple(target.target_count for target in record.targets)
+
+
+def total(record: Record) -> int:
+    """Objects asked for, of all kinds."""
+    return sum(asked(record))
+
+
+def is_right(record: Record, judge: str) -> bool:
+    """The judge counts exactly what was asked; a failed image is wrong."""
+    return counts(record, judge) == asked(record)
+
+
+def absolute_error(record: Record, judge: str) -> float | None:
+    """Objects too many or too few, added over the targets; None where the judge counted nothing."""
+    found = counts(record, judge)
+    return None if found is None else float(sum(abs(a - b) for a, b in zip(found, asked(record), strict=True)))
+
+
+def confidence(record: Record, judge: str) -> float | None:
+    """Mean class confidence of what the judge counted, 0 where it counted nothing; None where it has none to give.
+
+    Half-formed objects score lower: a right image of low confidence may be an ugly one.
+    """
+    found = counts(record, judge)
+    if found is None or (any(found) and not record.boxes.get(judge)):
+        return None  # a judge that counts without detecting
+    return record.confidence.get(judge)
+
+
+def shown_to(records: Iterable[Record], judge: str) -> list[Record]:
+    """The images that a judge is answerable for: those it counted, and those that failed before it could."""
+    return [r for r in records if judge in r.judges or judge in r.critics[:1]]
+
+
+def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Record]:
+    """Records with people as further judges, "human NAME", of the images that they counted.
+
+    Raises:
+        ValueError: a label has not one count per target.
+    """
+    given = grouped(labels, lambda label: label.key)
+    added = []
+    for record in records:
+        mine = {f"human {label.labeller}": label.counts for label in given.get(record.key, ())}
+        for judge, found in mine.items():
+            if len(found) != len(record.targets):
+                raise ValueError(
+                    f"the label of {judge} for {record.key} has {len(found)} counts, expected {len(record.targets)}: "
+                    f"one for each of {', '.join(target.object_name for target in record.targets)}"
+                )
+        added.append(
+            replace(record, judges=(*record.judges, *mine), judge_counts=record.judge_counts | mine) if mine else record
+        )
+    return added
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items by what `key` says of them, in the order of first appearance."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def by_count(records: Iterable[Record]) -> dict[int, list[Record]]:
+    """Records by the number of objects asked for, ascending."""
+    return dict(sorted(grouped(records, total).items()))
+
+
+def by_level(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records by level, easy first."""
+    groups = grouped(records, lambda record: record.level)
+    return {level: groups[level] for level in (*(name for name, _ in LEVELS), "beyond") if level in groups}
+
+
+def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by method, in the order of first appearance; backbone and method where there are several backbones."""
+    several = len({record.backbone for record in records}) > 1
+    return grouped(records, lambda r: f"{r.backbone} {r.method}" if several else r.method)
+
+
+def scores(records: Iterable[Record], judge: str) -> Scores:
+    """Accuracy and errors of the images that the judge is answerable for."""
+    chosen = shown_to(records, judge)
+    found = [(counts(record, judge), asked(record)) for record in chosen]
+    errors = [[a - b for a, b in zip(mine, wanted, strict=True)] for mine, wanted in found if mine is not None]
+    right = sum(not any(image) for image in errors)
+    flat = np.array([error for image in errors for error in image], dtype=float)
+    return Scores(
+        images=len(chosen),
+        failed=sum(record.status == "failed" for record in chosen),
+        right=right,
+        interval=wilson_interval(right, len(chosen)),
+        close=sum(all(abs(error) <= 1 for error in image) for image in errors),
+        mae=float(np.abs(flat).mean()) if len(flat) else math.nan,
+        rmse=float(np.sqrt((flat**2).mean())) if len(flat) else math.nan,
+        bias=float(flat.mean()) if len(flat) else math.nan,
+    )

@@ -1,0 +1,247 @@
+"""Which images a run draws: every prompt with every method, backbone and seed, each under a key of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import countgen
+from benchmarks.evaluation.refinements import REFINEMENTS
+from benchmarks.evaluation.suites import Prompt, load
+from countgen.backbones.registry import find
+from countgen.methods import METHODS, NEEDS_TOKEN
+from countgen.methods.step import Budget
+from countgen.miniature import FOLDER as MINIATURE
+from countgen.models import check_detector, parts_of
+from countgen.tokens.file import SUFFIX
+from countgen.tokens.library import FOLDER as TOKENS
+from countgen.tokens.library import available_tokens
+
+MAX_THREADS = 1024
+"""Of a process; far more, and the libraries fail to start them."""
+
+_SELECTION = ("suite", "suite_sha256", "limit", "methods", "backbones", "first_seed", "seeds_per_prompt", "shard")
+"""Settings that say which cases there are; all others decide what each looks like, and are part of its key."""
+
+_DRAWING = ("refinements.py", "worker.py", "judges.py")
+"""Files of this folder on which results depend."""
+
+_LIBRARIES = ("torch", "diffusers", "transformers")
+"""With another version of these, the same seed may draw other bits."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What is drawn, how it is judged, and by which code; a run folder holds results of one of these only.
+
+    Attributes:
+        suite: a name or a file, as `benchmarks.evaluation.suites.load` reads it.
+        suite_sha256: of its prompts, targets and seeds.
+        limit: so many of its prompts, evenly spread; None for all.
+        backbones: presets.
+        methods: in `methods()`.
+        critics: optimised against, for every backbone.
+        judges: detectors that steer nothing; the first one decides.
+        max_evaluations, max_seconds: the budget of an image, the same for all methods; at least one is given.
+        first_seed, seeds_per_prompt: prompt i of the suite gets the seeds first_seed + i * seeds_per_prompt and on,
+            so that no two prompts share their noise; a prompt with a seed of its own (CoCoCount's) begins there.
+        shard: "1/1", or this part of a run that is split over several folders: "3/8".
+        device: "cpu", "cuda", ...
+        threads: of torch; results are bit-equal only where this is.
+        code: versions and digest of what draws and counts, from `code_version`.
+
+    Raises:
+        ValueError: an unknown name, nothing to do, or a judge that steers.
+    """
+
+    suite: str
+    suite_sha256: str
+    limit: int | None
+    backbones: tuple[str, ...]
+    methods: tuple[str, ...]
+    critics: tuple[str, ...]
+    judges: tuple[str, ...]
+    max_evaluations: int | None
+    max_seconds: float | None
+    first_seed: int
+    seeds_per_prompt: int
+    shard: str
+    device: str
+    threads: int
+    code: str
+
+    def __post_init__(self) -> None:
+        for backbone in self.backbones:
+            find(backbone)
+        if not (self.critics and self.judges):
+            raise ValueError(f"{', '.join(self.backbones)} come without detectors: name critics and judges")
+        for name in ("backbone", "method", "critic", "judge"):
+            values = getattr(self, f"{name}s")
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"a run needs at least one {name}, and each once; got {', '.join(values) or 'none'}")
+        for method in self.methods:
+            if method not in methods():
+                raise ValueError(f"unknown method {method!r}; available: {', '.join(methods())}")
+        for detector in (*self.critics, *self.judges):
+            check_detector(detector)
+        for backbone in self.backbones:
+            for method in self.methods:
+                if method in NEEDS_TOKEN and not available_tokens(backbone):
+                    raise ValueError(
+                        f"no count token is shipped for {backbone}, so the method {method!r} can draw nothing with it; "
+                        "leave one of the two out"
+                    )
+        for judge in self.judges:
+            if not steering(self.critics).isdisjoint(parts_of(judge)):
+                raise ValueError(f"{judge!r} is critic and judge; a judge must be a detector that nothing optimises")
+        if self.max_evaluations is None and self.max_seconds is None:
+            raise ValueError("give the budget of an image: max_evaluations, max_seconds or both")
+        Budget(self.max_seconds, self.max_evaluations)
+        if not (1 <= self.threads <= MAX_THREADS and self.seeds_per_prompt >= 1 and 0 <= self.first_seed < 2**32):
+            raise ValueError(
+                f"threads must be from 1 to {MAX_THREADS}, seeds_per_prompt at least 1 and first_seed from 0 to "
+                f"2**32 - 1, got {self.threads}, {self.seeds_per_prompt} and {self.first_seed}"
+            )
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be at least 1, got {self.limit}")
+        shard_of(self.shard)
+
+
+def steering(critics: Sequence[str]) -> set[str]:
+    """The detectors that critics name: both of "miniature-yolo by miniature-density"; none of them may judge."""
+    return {part for name in critics for part in parts_of(name)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image that is to be drawn.
+
+    Attributes:
+        key: digest of everything that decides what the image and its record hold.
+        prompt: what is asked; a refinement changes it later.
+        seed, backbone, method: as asked.
+    """
+
+    key: str
+    prompt: Prompt
+    seed: int
+    backbone: str
+    method: str
+
+
+def methods() -> tuple[str, ...]:
+    """Everything that can be compared: the ways to steer, and the prompt refinements."""
+    return (*METHODS, *REFINEMENTS)
+
+
+def prompts_of(suite: str, limit: int | None = None) -> list[tuple[int, Prompt]]:
+    """Prompts of a suite with their places in it, all or so many evenly spread."""
+    prompts = list(enumerate(load(suite)))
+    if limit is None or limit >= len(prompts):
+        return prompts
+    return [prompts[k * len(prompts) // limit] for k in range(limit)]
+
+
+def suite_digest(suite: str) -> str:
+    """Of what a suite asks for, wherever it lies."""
+    return _digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
+
+
+def cases(settings: RunSettings) -> list[Case]:
+    """All images of a run, or of its shard, each once, in the order in which they are drawn.
+
+    Where a method needs a count token and none is shipped for what the prompt asks, there is no case: a picture that
+    cannot be drawn says nothing about the method. `left_out` has these.
+
+    Raises:
+        ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
+    """
+    shipped = _shipped(settings)
+    return [case for case in _asked(settings) if _has_its_token(case, shipped)]
+
+
+def left_out(settings: RunSettings) -> list[Case]:
+    """What `cases` leaves out because no count token is shipped for it."""
+    shipped = _shipped(settings)
+    return [case for case in _asked(settings) if not _has_its_token(case, shipped)]
+
+
+def _shipped(settings: RunSettings) -> dict[str, frozenset[str]]:
+    return {backbone: frozenset(available_tokens(backbone)) for backbone in settings.backbones}
+
+
+def _has_its_token(case: Case, shipped: Mapping[str, frozenset[str]]) -> bool:
+    if case.method not in NEEDS_TOKEN:
+        return True
+    return len(case.prompt.targets) == 1 and token_name(case.prompt) in shipped[case.backbone]
+
+
+def _asked(settings: RunSettings) -> list[Case]:
+    if suite_digest(settings.suite) != settings.suite_sha256:
+        raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
+    determining = _digest({name: value for name, value in asdict(settings).items() if name not in _SELECTION})
+    chosen = prompts_of(settings.suite, settings.limit)
+    mine, of = shard_of(settings.shard)
+    found: dict[str, Case] = {}
+    for backbone in settings.backbones:
+        for place, prompt in chosen:
+            first = int(prompt.tags.get("seed", settings.first_seed + place * settings.seeds_per_prompt))
+            if first + settings.seeds_per_prompt > 2**32:
+                raise ValueError(f"prompt {place + 1} would get seeds from {first} on, above 2**32 - 1; begin lower")
+            for seed in range(first, first + settings.seeds_per_prompt):
+                for method in settings.methods:
+                    case = _case(prompt, seed, backbone, method, determining)
+                    found[case.key] = case
+    return [case for case in found.values() if int(case.key[:8], 16) % of == mine - 1]
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Number and count of shards from "3/8".
+
+    Raises:
+        ValueError: another form, or a number outside 1 to the count.
+    """
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"{text!r} is no shard; write 3/8 for the third of eight")
+    return int(number), int(count)
+
+
+def _case(prompt: Prompt, seed: int, backbone: str, method: str, determining: str) -> Case:
+    content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining]
+    return Case(_digest(content)[:32], prompt, seed, backbone, method)
+
+
+def token_name(prompt: Prompt) -> str:
+    """The shipped count token that draws a prompt.
+
+    Raises:
+        ValueError: several kinds of object.
+    """
+    if len(prompt.targets) != 1:
+        raise ValueError(f"a count token draws one kind of object, {prompt.prompt!r} asks for {len(prompt.targets)}")
+    return f"count-{prompt.targets[0].target_count}"
+
+
+def _counts(prompt: Prompt) -> list[list[Any]]:
+    return [[target.object_name, target.target_count] for target in prompt.targets]
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def code_version() -> str:
+    """Version, a digest of what draws and counts (code, embedded weights and shipped tokens), libraries' versions."""
+    digest = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes())
+    root = MINIATURE.parent.parent
+    files = [path for package in ("countgen", "critics") for path in (root / package).rglob("*.py")]
+    files += TOKENS.rglob(f"*{SUFFIX}")
+    for path in sorted((*files, *(root / "benchmarks" / "evaluation" / name for name in _DRAWING))):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"{countgen.__version__}+{digest.hexdigest()[:12]}, {libraries}"

@@ -1,0 +1,202 @@
+"""Accuracy by count and accuracy against compute, as matplotlib figures: `to_svg` and `save` write them.
+
+Colours are told apart by colour-blind readers, and every method has a marker of its own as well. Without pyplot:
+no global state, so the demo may draw from several threads.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.evaluation.compute import compute_curve
+from benchmarks.evaluation.metrics import by_arm, by_count, scores
+from benchmarks.evaluation.records import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A51A3", "#7F7F7F")
+"""Okabe and Ito's, the yellow darkened to be seen on white, violet and grey added."""
+
+MARKERS = "osD^vPX*"
+_LINES = ("-", "--", ":")
+_INK, _FAINT, _PAPER = "#24292f", "#8c959f", "#ffffff"
+STYLE: dict[str, Any] = {
+    "axes.edgecolor": _FAINT,
+    "axes.facecolor": _PAPER,
+    "axes.labelcolor": _INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "figure.facecolor": _PAPER,
+    "font.size": 10,
+    "grid.color": "#eaeef2",
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "countgen",  # the same figure is the same bytes
+    "text.parse_math": False,  # a "$" in a name is a "$"
+    "text.color": _INK,
+    "xtick.color": _FAINT,
+    "xtick.labelcolor": _INK,
+    "ytick.color": _FAINT,
+    "ytick.labelcolor": _INK,
+}
+_MOST_TOGETHER = 4
+"""Methods that one plot with intervals bears; more get a panel each, the others in grey behind."""
+
+
+def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") -> Figure:
+    """Share of images right over the count asked for, with 95 % Wilson intervals.
+
+    Args:
+        records: of one run or several methods; a line per method.
+        judge: who counts; see `benchmarks.evaluation.metrics`.
+        title: above the plot.
+
+    Raises:
+        ValueError: no records, or matplotlib is not installed.
+    """
+    from matplotlib import rc_context
+    from matplotlib.ticker import MaxNLocator
+
+    arms = _arms(records)
+    with rc_context(STYLE):
+        together = len(arms) <= _MOST_TOGETHER
+        columns = 1 if together else 3
+        rows = -(-len(arms) // columns)
+        figure = _figure(7.2 if together else 9.6, 4.2 if together else 2.4 * rows + 0.4)
+        panels = figure.subplots(1 if together else rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes in panels:
+            _percent(axes)
+            axes.xaxis.set_major_locator(MaxNLocator(16 if together else 6, integer=True))
+            axes.tick_params(labelbottom=True)
+        if together:
+            for index, (name, mine) in enumerate(arms.items()):
+                _by_count(panels[0], name, mine, judge, index, dodge=0.09 * (index - (len(arms) - 1) / 2))
+            _legend(figure, panels[0])
+            panels[0].set(title=title, xlabel="objects asked for", ylabel="images right, %")
+            return figure
+        for index, (axes, (name, mine)) in enumerate(zip(panels, arms.items(), strict=False)):
+            for other in arms.values():
+                groups = by_count(other)
+                axes.plot(
+                    list(groups),
+                    [100 * scores(group, judge).accuracy for group in groups.values()],
+                    color="#d8dee4",
+                    lw=1,
+                )
+            _by_count(axes, name, mine, judge, index)
+            axes.set_title(name)
+        for axes in panels[len(arms) :]:
+            axes.set_visible(False)
+        figure.suptitle(title, x=0.01, ha="left", size=12)
+        figure.supxlabel("objects asked for", size=10)
+        figure.supylabel("images right, %", size=10)
+    return figure
+
+
+def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -> Figure:
+    """Share of images whose best candidate is right, by the first judge, when stopped at each budget.
+
+    Args:
+        records: of one run or several methods; a line per method.
+        axis: "evaluations" or "seconds", drawn on a logarithmic scale.
+        title: above the plot.
+
+    Raises:
+        ValueError: no records, another axis, or matplotlib is not installed.
+    """
+    from matplotlib import rc_context
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    arms = _arms(records)
+    curves = {name: compute_curve(mine, axis) for name, mine in arms.items()}
+    several = len({curve.images for curve in curves.values()}) > 1  # a token method lacks the counts without a token
+    spent = [r.evaluations if axis == "evaluations" else r.seconds for r in records]
+    positive = [float(budget) for curve in curves.values() for budget in curve.budgets if budget > 0]
+    first, last = min(positive, default=1.0), max([*positive, *spent], default=1.0)
+    with rc_context(STYLE):
+        figure = _figure(7.2, 4.2)
+        axes = figure.subplots()
+        _percent(axes)
+        for index, (name, curve) in enumerate(curves.items()):
+            # From the first budget that any method can use to the last, so that the lines compare at every point.
+            budgets = [first / 1.15, *(float(b) for b in curve.budgets if b > 0), last]
+            shares = [100 * curve.at(budget) for budget in budgets]
+            of = f" of {curve.images}" if several else ""
+            axes.step(budgets, shares, where="post", lw=2, label=f"{name}  {shares[-1]:.0f} %{of}", **_look(index))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(title=title, xlabel=f"{axis} an image", ylabel="images right, %")
+        _legend(figure, axes)
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an SVG element, to stand in a page."""
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    with rc_context(STYLE):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the file's ending, SVG or PNG."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _arms(records: Sequence[Record]) -> Mapping[str, list[Record]]:
+    if not records:
+        raise ValueError("there is nothing to plot: the run has no records yet")
+    return by_arm(records)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _percent(axes: Axes) -> None:
+    axes.set_ylim(-3, 103)
+    axes.set_yticks(range(0, 101, 25))
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+
+
+def _look(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % len(COLOURS)], "ls": _LINES[index // len(COLOURS) % len(_LINES)]}
+
+
+def _by_count(axes: Axes, name: str, records: Sequence[Record], judge: str, index: int, dodge: float = 0.0) -> None:
+    groups = {count: scores(group, judge) for count, group in by_count(records).items()}
+    at = [count + dodge for count in groups]
+    share = [100 * mine.accuracy for mine in groups.values()]
+    low = [100 * (mine.accuracy - mine.interval[0]) for mine in groups.values()]
+    high = [100 * (mine.interval[1] - mine.accuracy) for mine in groups.values()]
+    look = _look(index)
+    axes.errorbar(at, share, [low, high], fmt="none", ecolor=look["color"], alpha=0.35, lw=1.4)
+    axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **look)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the plot, in as many columns as fit, at most four."""
+    handles, labels = axes.get_legend_handles_labels()
+    for columns in range(min(4, len(labels)), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

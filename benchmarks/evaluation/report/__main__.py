@@ -1,0 +1,17 @@
+"""Report on a run: `python -m benchmarks.evaluation.report RUN [--against RUN] [--out PATH]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.evaluation.as_module import run_module
+from benchmarks.evaluation.report.command import add_arguments, run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return run_module("benchmarks.evaluation.report", __doc__, add_arguments, run, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

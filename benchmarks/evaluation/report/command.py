@@ -1,0 +1,87 @@
+"""The command line of reports, shared by `python -m benchmarks.evaluation.report` and `countgen report`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.evaluation.report.findings import Section
+    from benchmarks.evaluation.report.reported_run import ReportedRun
+
+# Nothing heavy is imported above: `countgen report --help` reads this file.
+
+DEFAULT_PICTURES = 400
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for on the command line."""
+    parser.add_argument("folders", nargs="+", metavar="RUN", help="folder of a run, or the folders of its shards")
+    parser.add_argument("--against", type=Path, metavar="RUN", help="compare with this run on the cases of both")
+    parser.add_argument("--baseline", metavar="METHOD", help="that the others are compared with (search, else plain)")
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="write FILE.html; or a FOLDER with report.html and the plots"
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=DEFAULT_PICTURES, metavar="N", help="at most so many in the page (%(default)s)"
+    )
+    parser.add_argument("--clip", type=Path, metavar="FOLDER", help="also likeness and diversity, by this CLIP model")
+    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write the records, a row per image")
+    parser.add_argument("--json", action="store_true", help="print the findings as one JSON object, not as tables")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Report on a run; returns 0.
+
+    Raises:
+        ValueError: no run, runs that do not fit, or a library that is not installed.
+        OSError: a file cannot be written.
+    """
+    from benchmarks.evaluation.quality import load_clip
+    from benchmarks.evaluation.report.export import as_json, write_parquet
+    from benchmarks.evaluation.report.findings import findings
+    from benchmarks.evaluation.report.reported_run import read_reported_run
+    from benchmarks.evaluation.report.tables import as_text, tables
+
+    if options.pictures < 0:
+        raise ValueError(f"--pictures must be 0 or more, got {options.pictures}")
+    mine = read_reported_run(options.folders)
+    other = read_reported_run([options.against]) if options.against else None
+    clip = load_clip(options.clip) if options.clip else None
+    sections = findings(mine, other, baseline=options.baseline, clip=clip)
+    if options.parquet:
+        write_parquet(mine.records, options.parquet)
+    if options.out:
+        print(f"written: {_write(mine, sections, options.out, options.pictures)}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(as_json(sections), allow_nan=False))
+    else:
+        for section in sections:
+            print(f"{section.suite} on {section.backbone}", end="\n\n")
+            for table in tables(section):
+                print(as_text(table, shutil.get_terminal_size().columns))
+    return 0
+
+
+def _write(mine: ReportedRun, sections: list[Section], out: Path, pictures: int) -> Path:
+    """Write the page, beside it the plots where `out` is a folder; returns the page's path."""
+    if find_spec("matplotlib") is None:
+        raise ValueError("plots need matplotlib: pip install 'countgen[report]'")
+    from benchmarks.evaluation.plots import save
+    from benchmarks.evaluation.report.page import page, plots
+
+    single = out.suffix.lower() in (".html", ".htm")
+    file = out if single else out / "report.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figures = plots(mine, sections)
+    if not single:
+        for name, figure in figures.items():
+            for suffix in (".svg", ".png"):
+                save(figure, out / f"{name}{suffix}")
+    file.write_text(page(mine, sections, figures, pictures), encoding="utf-8")
+    return file

@@ -1,0 +1,90 @@
+"""A run for other programs: its findings as JSON, its records as Parquet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.evaluation.metrics import Scores, is_right, total
+from benchmarks.evaluation.records import Record
+from benchmarks.evaluation.report.findings import Section
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SCHEMA = 1
+
+
+def as_json(sections: Sequence[Section]) -> dict[str, Any]:
+    """Findings as JSON holds them; what is unknown or infinite is null, a pair of judges is "one & the other"."""
+    return {"schema": SCHEMA, "sections": [_plain(section) for section in sections]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Scores):
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return _plain(named | {"accuracy": value.accuracy, "off_by_one": value.off_by_one})
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {" & ".join(key) if isinstance(key, tuple) else str(key): _plain(mine) for key, mine in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(mine) for mine in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_parquet(records: Sequence[Record], path: Path) -> None:
+    """Write a row per record: all its fields, the total asked for, and whether the first judge found it right.
+
+    Raises:
+        ValueError: pyarrow is not installed.
+        OSError: the file cannot be written.
+    """
+    try:
+        from pyarrow import Table, parquet
+    except ImportError as error:
+        raise ValueError("Parquet needs pyarrow: pip install 'countgen[report]'") from error
+    parquet.write_table(Table.from_pylist([_row(record) for record in records], schema=_schema()), path)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return record.__dict__ | {
+        "targets": [target.__dict__ for target in record.targets],
+        "judge_counts": list(record.judge_counts.items()),
+        "confidence": list(record.confidence.items()),
+        "boxes": list(record.boxes.items()),
+        "trace": [{"evaluations": e, "seconds": s, "right": right} for e, s, right in record.trace],
+        "total": total(record),
+        "right": is_right(record, record.judges[0]),
+    }
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    text, whole, real = pa.string(), pa.int64(), pa.float64()
+    target = pa.struct([("object_name", text), ("target_count", whole)])
+    step = pa.struct([("evaluations", whole), ("seconds", real), ("right", pa.bool_())])
+    types = {
+        **dict.fromkeys(("schema", "seed", "evaluations", "peak_bytes", "total"), whole),
+        **dict.fromkeys(("critics", "judges"), pa.list_(text)),
+        **dict.fromkeys(("confirmed", "right"), pa.bool_()),
+        "targets": pa.list_(target),
+        "critic_counts": pa.list_(whole),
+        "judge_counts": pa.map_(text, pa.list_(whole)),
+        "confidence": pa.map_(text, real),
+        "boxes": pa.map_(text, pa.list_(pa.list_(whole))),
+        "trace": pa.list_(step),
+        "seconds": real,
+    }
+    names = (*(field.name for field in fields(Record)), "total", "right")
+    return pa.schema([(name, types.get(name, text)) for name in names])

@@ -1,0 +1,251 @@
+"""Everything a report says in figures, computed once; text, page and JSON show the same."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, median
+
+from benchmarks.evaluation.comparison import Agreement, Comparison, Difference, agreement, compare, difference, pairs
+from benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
+from benchmarks.evaluation.metrics import (
+    Scores,
+    by_arm,
+    by_count,
+    by_level,
+    confidence,
+    grouped,
+    is_right,
+    scores,
+    shown_to,
+    steered,
+)
+from benchmarks.evaluation.quality import Clip, Quality, quality
+from benchmarks.evaluation.records import Record
+from benchmarks.evaluation.report.reported_run import ReportedRun
+from benchmarks.evaluation.statistics import holm
+
+BASELINES = ("search", "plain")
+"""What methods are compared with by default: best-of-N where the run has it, else the plain model."""
+
+AXES = ("evaluations", "seconds")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What images cost.
+
+    Attributes:
+        evaluations, seconds: means an image.
+        median_seconds: an image.
+        seconds_per_right: all seconds over the images right by the first judge; infinite without any.
+        peak_bytes: the largest; None where unknown.
+    """
+
+    evaluations: float
+    seconds: float
+    median_seconds: float
+    seconds_per_right: float
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class MethodFindings:
+    """One method.
+
+    Attributes:
+        name: of the method.
+        scores: by judge, of all images.
+        levels, counts: by level and by number of objects, by the first judge.
+        confirmed: images that the critics confirmed on every view.
+        confirmed_wrong: of these, wrong by the first judge.
+        spent, first_right, curves: what accuracy cost; curves by axis.
+        confidence: mean of the first judge's; NaN where it has none.
+        confidence_ratio: to the plain images of the same cases; NaN without them.
+        confidence_change: the paired difference to the plain images.
+        truncated: images whose prompt a text encoder did not read to its end; None where no record says.
+        quality: by CLIP; None where no model was given.
+    """
+
+    name: str
+    scores: dict[str, Scores]
+    levels: dict[str, Scores]
+    counts: dict[int, Scores]
+    confirmed: int
+    confirmed_wrong: int
+    spent: Spent
+    first_right: FirstRight
+    curves: dict[str, Curve]
+    confidence: float
+    confidence_ratio: float
+    confidence_change: Difference
+    truncated: int | None
+    quality: Quality | None
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A method against an opponent on the same cases.
+
+    Attributes:
+        method, opponent: names.
+        comparison: what came of it.
+        adjusted_p: McNemar's, by Holm for all comparisons of the table.
+    """
+
+    method: str
+    opponent: str
+    comparison: Comparison
+    adjusted_p: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """One backbone on one suite.
+
+    Attributes:
+        suite, backbone: names.
+        judges: who counted; the first decides, the critic's first one comes last of the detectors, then people.
+        steered: those of them that steered the images.
+        methods: in the order of the run.
+        versus: every method against the baseline, by every judge that steered nothing; by the first one in any case.
+        against: every method against itself in another run, likewise; empty where there is none.
+        agreements: by two judges' names.
+        failures: how many images failed, by reason.
+    """
+
+    suite: str
+    backbone: str
+    judges: tuple[str, ...]
+    steered: tuple[str, ...]
+    methods: tuple[MethodFindings, ...]
+    versus: dict[str, tuple[Versus, ...]]
+    against: dict[str, tuple[Versus, ...]]
+    agreements: dict[tuple[str, str], Agreement]
+    failures: dict[str, int]
+
+
+def findings(
+    run: ReportedRun, other: ReportedRun | None = None, *, baseline: str | None = None, clip: Clip | None = None
+) -> list[Section]:
+    """A section for each backbone and suite of a run.
+
+    Args:
+        run: what is reported.
+        other: a run to compare it with, method by method on the same cases.
+        baseline: the method that the others are compared with; best-of-N by default.
+        clip: measures what images look like; nothing is measured without it.
+
+    Raises:
+        ValueError: a baseline that the run does not have.
+    """
+    return [
+        _section(run, records, _counterpart(records[0], other), other, baseline, clip)
+        for records in grouped(run.records, lambda record: (record.backbone, record.suite)).values()
+    ]
+
+
+def judges_of(records: Sequence[Record]) -> tuple[str, ...]:
+    """Everybody who counted: the judges, the first critic, people."""
+    names = dict.fromkeys(judge for record in records for judge in record.judges)
+    people = [name for name in names if name.startswith("human ")]
+    critics = dict.fromkeys(record.critics[0] for record in records if record.critics)
+    return tuple(dict.fromkeys((*(name for name in names if name not in people), *critics, *people)))
+
+
+def _counterpart(record: Record, other: ReportedRun | None) -> list[Record]:
+    """The other run's records of the same suite, on the same backbone or on the only one it has."""
+    theirs = [] if other is None else [one for one in other.records if one.suite == record.suite]
+    only = len({one.backbone for one in theirs}) == 1
+    return [one for one in theirs if only or one.backbone == record.backbone]
+
+
+def _section(
+    run: ReportedRun,
+    records: Sequence[Record],
+    theirs: Sequence[Record],
+    other: ReportedRun | None,
+    baseline: str | None,
+    clip: Clip | None,
+) -> Section:
+    judges = judges_of(records)
+    arms = by_arm(records)
+    chosen = baseline or next((name for name in BASELINES if name in arms), next(iter(arms)))
+    if chosen not in arms:
+        raise ValueError(f"the run has no method {chosen!r} to compare with; it has {', '.join(arms)}")
+    rivals = [(name, chosen, arms[name], arms[chosen]) for name in arms if name != chosen]
+    away = by_arm(theirs)
+    same = [
+        (name, f"{name} in {other.name}", arms[name], away[name]) for name in arms if other is not None and name in away
+    ]
+    steering = tuple(judge for judge in judges if any(steered(record, judge) for record in records))
+    independent = [judge for judge in judges if judge == judges[0] or judge not in steering]
+    return Section(
+        suite=records[0].suite,
+        backbone=records[0].backbone,
+        judges=judges,
+        steered=steering,
+        methods=tuple(_method(run, name, mine, arms.get("plain", []), judges, clip) for name, mine in arms.items()),
+        versus={judge: versus for judge in independent if (versus := _versus(rivals, judge))},
+        against={judge: versus for judge in independent if (versus := _versus(same, judge))},
+        agreements={(a, b): found for a, b in combinations(judges, 2) if (found := agreement(records, a, b)).counts},
+        failures=dict(Counter(record.error or "unknown" for record in records if record.status == "failed")),
+    )
+
+
+def _versus(rivals: Sequence[tuple[str, str, list[Record], list[Record]]], judge: str) -> tuple[Versus, ...]:
+    """Those that the judge has any case of."""
+    compared = [(name, opponent, compare(mine, other, judge)) for name, opponent, mine, other in rivals]
+    found = [one for one in compared if one[2].duel.cases]
+    adjusted = holm([comparison.duel.p_value for _, _, comparison in found])
+    return tuple(Versus(*one, p) for one, p in zip(found, adjusted, strict=True))
+
+
+def _method(
+    run: ReportedRun,
+    name: str,
+    records: Sequence[Record],
+    plain: Sequence[Record],
+    judges: Sequence[str],
+    clip: Clip | None,
+) -> MethodFindings:
+    first = judges[0]
+    confirmed = [record for record in records if record.confirmed]
+    known = [value for record in records if (value := confidence(record, first)) is not None]
+    paired = pairs(records, plain)
+    both = [
+        (a, b) for x, y in paired if (a := confidence(x, first)) is not None and (b := confidence(y, first)) is not None
+    ]
+    before = sum(b for _, b in both)
+    return MethodFindings(
+        name=name,
+        scores={judge: scores(records, judge) for judge in judges if shown_to(records, judge)},
+        levels={level: scores(group, first) for level, group in by_level(records).items()},
+        counts={count: scores(group, first) for count, group in by_count(records).items()},
+        confirmed=len(confirmed),
+        confirmed_wrong=sum(not is_right(record, first) for record in confirmed),
+        spent=_spent(records, first),
+        first_right=first_right(records),
+        curves={axis: compute_curve(records, axis) for axis in AXES},
+        confidence=fmean(known) if known else math.nan,
+        confidence_ratio=sum(a for a, _ in both) / before if before else math.nan,
+        confidence_change=difference(paired, lambda record: confidence(record, first)),
+        truncated=sum(told) if (told := [r.truncated for r in records if r.truncated is not None]) else None,
+        quality=quality(records, run.picture, clip) if clip else None,
+    )
+
+
+def _spent(records: Sequence[Record], judge: str) -> Spent:
+    drawn = [record for record in records if record.status == "done"]
+    right = sum(is_right(record, judge) for record in drawn)
+    every = sum(record.seconds for record in drawn)
+    return Spent(
+        evaluations=fmean(record.evaluations for record in drawn) if drawn else math.nan,
+        seconds=every / len(drawn) if drawn else math.nan,
+        median_seconds=median(record.seconds for record in drawn) if drawn else math.nan,
+        seconds_per_right=every / right if right else math.inf,
+        peak_bytes=max((record.peak_bytes for record in drawn if record.peak_bytes is not None), default=None),
+    )

@@ -1,0 +1,188 @@
+"""One self-contained HTML page: figures, plots, and the pictures with filters; it loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from benchmarks.evaluation.metrics import total
+from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, to_svg
+from benchmarks.evaluation.report.cards import card, chosen, statuses
+from benchmarks.evaluation.report.findings import Section
+from benchmarks.evaluation.report.reported_run import ReportedRun
+from benchmarks.evaluation.report.tables import AGAINST, COMPARED, FAILED, MARK_NOTE, Table, judge_text, percent, tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PLOTS = ("count", "evaluations", "seconds")
+_UNFOLDED = (COMPARED, AGAINST, FAILED)
+"""Tables that are shown at once, besides the first."""
+
+
+def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
+    """Figures by file name, three for each section."""
+    figures: dict[str, Figure] = {}
+    for section in sections:
+        mine = [r for r in run.records if (r.suite, r.backbone) == (section.suite, section.backbone)]
+        by = judge_text(section, section.judges[0])
+        figures[_plot_name(sections, section, "count")] = accuracy_by_count(
+            mine, section.judges[0], f"Exact count by {by}"
+        )
+        for axis in _PLOTS[1:]:
+            figures[_plot_name(sections, section, axis)] = accuracy_by_compute(
+                mine, axis, f"Exact count by {by} when stopped"
+            )
+    return figures
+
+
+def _plot_name(sections: Sequence[Section], section: Section, plot: str) -> str:
+    """File name without its ending; says backbone and suite only where there are several."""
+    several = [section.backbone] * (len({one.backbone for one in sections}) > 1)
+    several += [section.suite] * (len({one.suite for one in sections}) > 1)
+    plain = ("".join(c if c.isalnum() or c in "-." else "-" for c in name) for name in several)
+    return "-".join((*plain, "accuracy-by", plot))
+
+
+def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], pictures: int) -> str:
+    """The page.
+
+    Args:
+        run: what is reported.
+        sections: its findings.
+        figures: from `plots`.
+        pictures: how many of the run's pictures it holds at most, all methods of a case or none.
+    """
+    style = files("benchmarks.evaluation.report").joinpath("page.css").read_text("utf-8")
+    script = files("benchmarks.evaluation.report").joinpath("page.js").read_text("utf-8")
+    # Whatever a prompt or a file name might smuggle in: nothing is fetched, and no other script runs.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    body = "\n".join((*_head(run, sections), *_sections(sections, figures), *_gallery(run, pictures)))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(run.name)}: counting report</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _head(run: ReportedRun, sections: Sequence[Section]) -> Iterator[str]:
+    settings = run.settings
+    failed = sum(record.status == "failed" for record in run.records)
+    limits = [
+        f"{settings[name]:g} {unit}"
+        for name, unit in (("max_evaluations", "evaluations"), ("max_seconds", "s"))
+        if settings.get(name) is not None
+    ]
+    facts = {
+        "images": f"{len(run.records)}" + (f", {failed} failed" if failed else ""),
+        "suite": ", ".join(dict.fromkeys(section.suite for section in sections)),
+        "backbone": ", ".join(dict.fromkeys(section.backbone for section in sections)),
+        "steered by": ", ".join(dict.fromkeys(name for record in run.records for name in record.critics)),
+        "judged by": ", ".join(dict.fromkeys(name for record in run.records for name in record.judges)),
+        "budget an image": ", ".join(limits),
+        "code": str(settings.get("code", "")),
+    }
+    yield "<header><p class=eyebrow>Counting report</p>"
+    yield f"<h1>{escape(run.name)}</h1><dl class=facts>"
+    yield from (f"<div><dt>{name}</dt><dd>{escape(said)}</dd></div>" for name, said in facts.items() if said)
+    yield "</dl></header><main>"
+
+
+def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Iterator[str]:
+    for section in sections:
+        yield f"<section><h2>{escape(section.suite)} <small>on {escape(section.backbone)}</small></h2>"
+        yield from _bars(section)
+        yield "<div class=plots>"
+        for plot in _PLOTS:
+            name = _plot_name(sections, section, plot)
+            data = base64.b64encode(to_svg(figures[name]).encode()).decode()
+            said = f"Share of images right by {plot}, a line for each method; the tables below say the same"
+            yield (
+                f'<div class="plot plot-{plot}" role=region tabindex=0 aria-label="Plot by {plot}">'
+                f'<img alt="{said}" src="data:image/svg+xml;base64,{data}"></div>'
+            )
+        yield "</div>"
+        for place, table in enumerate(tables(section)):
+            yield _table(table, place == 0 or table.title.startswith(_UNFOLDED))
+        yield "</section>"
+
+
+def _bars(section: Section) -> Iterator[str]:
+    first = section.judges[0]
+    yield f"<h3>Images with exactly the count asked for, by {escape(judge_text(section, first))}</h3><ul class=bars>"
+    for method in section.methods:
+        found = method.scores[first]
+        low, high = (100 * end for end in found.interval)
+        yield (
+            f"<li><span class=name>{escape(method.name)}</span>"
+            f'<span class=track aria-hidden=true><span class=bar style="width:{100 * found.accuracy:.1f}%"></span>'
+            f'<span class=whisker style="left:{low:.1f}%;width:{high - low:.1f}%"></span></span>'
+            f"<span class=value><b>{percent(found.accuracy)} %</b> <small>{low:.0f} to {high:.0f}</small></span></li>"
+        )
+    yield "</ul>"
+    yield "<p class=note>Bars: share of images; lines: 95 % Wilson intervals, images taken as independent.</p>"
+    if first in section.steered:
+        yield f"<p class=note>{escape(MARK_NOTE)}</p>"
+
+
+def _table(table: Table, unfolded: bool) -> str:
+    head = "".join(f"<th scope=col>{escape(name)}</th>" if name else "<td></td>" for name in table.header)
+    rows = "".join(
+        f"<tr><th scope=row{' class=under' if row[0].startswith(' ') else ''}>{escape(row[0].strip())}</th>"
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in table.rows
+    )
+    note = f"<p class=note>{escape(table.note)}</p>" if table.note else ""
+    return (
+        f"<details{' open' * unfolded}><summary>{escape(table.title)}</summary>"
+        f'<div class=scroll role=region tabindex=0 aria-label="{escape(table.title)}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}</details>"
+    )
+
+
+def _gallery(run: ReportedRun, pictures: int) -> Iterator[str]:
+    shown = chosen(run.records, pictures)
+    if not shown:
+        yield "</main>"
+        return
+    yield "<section><h2>Pictures</h2>"
+    if not any(run.picture(record) for record in shown):
+        yield "<p class=note>The pictures of this run are not beside its records.</p></section></main>"
+        return
+    if len(shown) < len(run.records):
+        yield f"<p class=note>{len(shown)} of {len(run.records)}: cases of every count, with all their methods.</p>"
+    yield "<form class=filters hidden>"
+    yield _select("method", "all methods", dict.fromkeys(record.method for record in shown))
+    if len({record.backbone for record in shown}) > 1:
+        yield _select("backbone", "all backbones", dict.fromkeys(record.backbone for record in shown))
+    yield _select("count", "all counts", sorted({total(record) for record in shown}))
+    yield _select("status", "all", dict.fromkeys(status for record in shown for status in statuses(record)))
+    yield "<label class=check><input type=checkbox name=boxes> what the judge counted</label>"
+    yield "<output aria-live=polite></output></form><ul class=cards>"
+    yield from (card(run, record) for record in shown)
+    yield "</ul></section></main>"
+
+
+def _select(name: str, everything: str, values: Sequence[int] | Mapping[str, None]) -> str:
+    options = "".join(f"<option>{escape(str(value))}</option>" for value in values)
+    return f'<label>{name}<select name={name}><option value="">{everything}</option>{options}</select></label>'

@@ -1,0 +1,67 @@
+"""A run as reports read it: its folder or the folders of its shards, with people's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evaluation.labels import read_labels
+from benchmarks.evaluation.metrics import with_labels
+from benchmarks.evaluation.records import Record, differing_settings, read_run
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """Records of a run.
+
+    Attributes:
+        name: of its first folder.
+        settings: of the run.
+        records: methods in the order in which they were asked for, then by key: whatever drew first, the report is
+            the same.
+        folders: where the pictures of each record are, by key.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    records: tuple[Record, ...]
+    folders: Mapping[str, Path]
+
+    def picture(self, record: Record, before: bool = False) -> Path | None:
+        """Path of a record's picture; None where there is none, or where its name leads out of the run's folder."""
+        name = record.before if before else record.image
+        if name is None:
+            return None
+        folder = self.folders[record.key].resolve()
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+
+
+def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
+    """Read a run, or the shards of one.
+
+    Raises:
+        ValueError: no folder, one that is no run, folders of different runs, or no records in any.
+    """
+    settings: dict[str, Any] = {}
+    records: dict[str, Record] = {}
+    where: dict[str, Path] = {}
+    for folder in map(Path, folders):
+        mine, found = read_run(folder)
+        differing = [name for name in differing_settings(settings or mine, mine) if name != "shard"]
+        if differing:
+            raise ValueError(
+                f"{folders[0]} and {folder} are no shards of one run: {', '.join(differing)} differ; "
+                "compare runs with --against"
+            )
+        settings = settings or mine
+        labelled = with_labels(found, read_labels(folder))
+        records.update({record.key: record for record in labelled})
+        where.update({record.key: folder for record in labelled})
+    if not records:
+        raise ValueError(f"{', '.join(map(str, folders))}: no records yet, so there is nothing to report")
+    order = {name: place for place, name in enumerate(settings.get("methods", ()))}
+    ordered = sorted(records.values(), key=lambda r: (order.get(r.method, len(order)), r.method, r.key))
+    return ReportedRun(Path(folders[0]).resolve().name, settings, tuple(ordered), where)

@@ -1,0 +1,257 @@
+"""The tables of a report: methods side by side, a figure a row; and how a terminal shows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from textwrap import fill, wrap
+
+from benchmarks.evaluation.metrics import Scores
+from benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
+
+_SHORTEST_NAME = 20
+MARK = "†"
+COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
+"""How titles begin."""
+MARK_NOTE = f"{MARK} counted by a critic that steered the images: not independent."
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns.
+
+    Attributes:
+        title: above it.
+        header: of the columns; the first one, of the rows' names, is empty.
+        rows: as wide as the header.
+        note: below it, if not empty.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables(section: Section) -> list[Table]:
+    """All tables of one backbone and suite."""
+    return [
+        _judged(section, section.judges[0]),
+        _scores_table(section, "Right by level, %", lambda method: method.levels),
+        _scores_table(section, "Right by number of objects, %", lambda method: method.counts),
+        _cost(section),
+        *(_stopped(section, axis) for axis in AXES),
+        *(_versus(COMPARED, section, judge, versus) for judge, versus in section.versus.items()),
+        *(_versus(AGAINST, section, judge, versus) for judge, versus in section.against.items()),
+        _guard(section),
+        *(_judged(section, judge) for judge in section.judges[1:]),
+        *_agreement(section),
+        *([_failures(section)] if section.failures else []),
+    ]
+
+
+def as_text(table: Table, width: int = 80) -> str:
+    """The table for a terminal; columns that do not fit beside each other follow below.
+
+    Args:
+        table: to show.
+        width: characters a line; a single column may be wider.
+    """
+    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    # A long name of a row, an error say, goes on in the next line.
+    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - 2 - max(widths[1:], default=0)))
+    blocks: list[list[int]] = [[]]
+    for index in range(1, len(widths)):
+        taken = widths[0] + sum(2 + widths[other] for other in blocks[-1])
+        if blocks[-1] and taken + 2 + widths[index] > width:
+            blocks.append([])
+        blocks[-1].append(index)
+    lines = [table.title]
+    for block in blocks:
+        for row in (table.header, *table.rows):
+            cells = (row[index].rjust(widths[index]) for index in block)
+            name, *more = wrap(row[0], widths[0]) or [""]
+            lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
+            lines += more
+        lines.append("")
+    if table.note:
+        lines[-1] = fill(table.note, width)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """Whole percent; "-" where unknown."""
+    return "-" if math.isnan(share) else f"{100 * share:.0f}"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A figure; "-" where unknown, "never" where infinite."""
+    if math.isnan(value):
+        return "-"
+    return "never" if math.isinf(value) else f"{value:.{digits}f}"
+
+
+def p_text(p_value: float) -> str:
+    """A p-value to two digits."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+
+
+def judge_text(section: Section, judge: str) -> str:
+    """A judge's name, marked where it steered."""
+    return f"{judge} {MARK}" if judge in section.steered else judge
+
+
+def _interval(low: float, high: float, scale: float = 100, digits: int = 0) -> str:
+    return "-" if math.isnan(low) else f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def _rows(
+    methods: Sequence[MethodFindings], *rows: tuple[str, Callable[[MethodFindings], str]]
+) -> Iterator[tuple[str, ...]]:
+    for name, cell in rows:
+        yield (name, *(cell(method) for method in methods))
+
+
+def _judged(section: Section, judge: str) -> Table:
+    def mine(show: Callable[[Scores], str]) -> Callable[[MethodFindings], str]:
+        return lambda method: show(method.scores[judge]) if judge in method.scores else "-"
+
+    rows = _rows(
+        section.methods,
+        ("images", mine(lambda s: str(s.images))),
+        ("failed (wrong)", mine(lambda s: str(s.failed))),
+        ("right, %", mine(lambda s: percent(s.accuracy))),
+        ("  95 % interval", mine(lambda s: _interval(*s.interval))),
+        ("at most 1 off, %", mine(lambda s: percent(s.off_by_one))),
+        ("MAE", mine(lambda s: number(s.mae))),
+        ("RMSE", mine(lambda s: number(s.rmse))),
+        ("bias", mine(lambda s: number(s.bias))),
+    )
+    notes = [MARK_NOTE] if judge in section.steered else []
+    if len({method.scores[judge].images for method in section.methods if judge in method.scores}) > 1:
+        notes.append("Not the same images for all: compare methods by level, or in pairs below.")
+    note = " ".join(notes)
+    return Table(f"All images, judged by {judge_text(section, judge)}", _header(section), tuple(rows), note)
+
+
+def _guard(section: Section) -> Table:
+    rows = [
+        *_rows(
+            section.methods,
+            ("confirmed", lambda m: str(m.confirmed)),
+            ("  of these wrong", lambda m: str(m.confirmed_wrong)),
+            ("confidence", lambda m: number(m.confidence)),
+            ("  % of plain's", lambda m: percent(m.confidence_ratio)),
+            ("  change", lambda m: number(m.confidence_change.mean, 3)),
+            ("  95 % interval", lambda m: _interval(m.confidence_change.low, m.confidence_change.high, 1, 3)),
+        )
+    ]
+    if any(method.quality for method in section.methods):
+        rows += _rows(
+            section.methods,
+            ("CLIP similarity", lambda m: number(m.quality.similarity, 3) if m.quality else "-"),
+            ("diversity", lambda m: number(m.quality.diversity, 3) if m.quality else "-"),
+        )
+    if any(method.truncated for method in section.methods):
+        rows += _rows(section.methods, ("prompts cut", lambda m: "-" if m.truncated is None else str(m.truncated)))
+    judge = judge_text(section, section.judges[0])
+    note = (
+        f"Mean class confidence of {judge}; per cent and change are paired with the plain images of the same cases. "
+        "A text encoder reads so many tokens; prompts that are longer are cut."
+    )
+    return Table("Confirmation and quality", _header(section), tuple(rows), note)
+
+
+def _header(section: Section) -> tuple[str, ...]:
+    return ("", *(method.name for method in section.methods))
+
+
+def _scores_table(
+    section: Section, title: str, groups: Callable[[MethodFindings], dict[str, Scores] | dict[int, Scores]]
+) -> Table:
+    named = [{str(name): found for name, found in groups(method).items()} for method in section.methods]
+    names = list(dict.fromkeys(name for mine in named for name in mine))
+    if names and names[0].isdecimal():
+        names.sort(key=int)
+
+    def cell(found: Scores | None) -> str:
+        return "-" if found is None else f"{percent(found.accuracy)} {_interval(*found.interval)}"
+
+    rows = tuple((name, *(cell(mine.get(name)) for mine in named)) for name in names)
+    images = max((found.images for mine in named for found in mine.values()), default=0)
+    return Table(title, _header(section), rows, f"95 % Wilson intervals; images a cell: {images} or fewer.")
+
+
+def _cost(section: Section) -> Table:
+    rows = _rows(
+        section.methods,
+        ("evaluations", lambda m: number(m.spent.evaluations, 1)),
+        ("seconds", lambda m: number(m.spent.seconds)),
+        ("  median", lambda m: number(m.spent.median_seconds)),
+        ("  per right image", lambda m: number(m.spent.seconds_per_right)),
+        ("peak memory, MiB", lambda m: "-" if m.spent.peak_bytes is None else f"{m.spent.peak_bytes / 2**20:.0f}"),
+        ("first right after", lambda _: ""),
+        ("  evaluations", lambda m: number(m.first_right.evaluations, 0)),
+        ("  seconds", lambda m: number(m.first_right.seconds)),
+        ("  never, %", lambda m: percent(m.first_right.never / m.first_right.images)),
+    )
+    note = "First right: medians over all images; never where half of them never were."
+    return Table("Cost of an image", _header(section), tuple(rows), note)
+
+
+def _stopped(section: Section, axis: str) -> Table:
+    curves = [method.curves[axis] for method in section.methods]
+    ends = [float(budget) for curve in curves for budget in curve.budgets if budget > 0]
+    if axis == "evaluations":
+        grid = [2.0**power for power in range(20)]
+    else:
+        grid = [step * 10.0**power for power in range(-3, 5) for step in (1, 2, 5)]
+    # One budget before the first change would say 0 everywhere, one after the last says the end.
+    below = [budget for budget in grid if min(ends, default=1) <= budget < max(ends, default=1)]
+    chosen = [*below, *[budget for budget in grid if budget >= max(ends, default=1)][:1]]
+    rows = tuple((f"{budget:g}", *(percent(curve.at(budget)) for curve in curves)) for budget in chosen)
+    return Table(f"Right when stopped at so many {axis}, %", _header(section), rows)
+
+
+def _versus(title: str, section: Section, judge: str, versus: Sequence[Versus]) -> Table:
+    rows = [
+        ("against", *(one.opponent for one in versus)),
+        ("cases", *(str(one.comparison.duel.cases) for one in versus)),
+        ("  not in both", *(str(one.comparison.unpaired) for one in versus)),
+        ("won", *(str(one.comparison.duel.won) for one in versus)),
+        ("lost", *(str(one.comparison.duel.lost) for one in versus)),
+        ("right, points", *(number(100 * one.comparison.accuracy.mean, 1) for one in versus)),
+        (
+            "  95 % interval",
+            *(_interval(one.comparison.accuracy.low, one.comparison.accuracy.high, 100, 1) for one in versus),
+        ),
+        ("absolute error", *(number(one.comparison.error.mean) for one in versus)),
+        ("  95 % interval", *(_interval(one.comparison.error.low, one.comparison.error.high, 1, 2) for one in versus)),
+        ("McNemar p", *(p_text(one.comparison.duel.p_value) for one in versus)),
+        ("  by Holm", *(p_text(one.adjusted_p) for one in versus)),
+    ]
+    by = judge_text(section, judge)
+    note = f"Paired cases, judged by {by}; intervals by cluster bootstrap over prompts, p of the exact test."
+    return Table(f"{title}, judged by {by}", ("", *(one.method for one in versus)), tuple(rows), note)
+
+
+def _agreement(section: Section) -> Iterator[Table]:
+    for judge in section.judges:
+        mine = {b: found for (a, b), found in section.agreements.items() if a == judge}
+        if mine:
+            rows = (
+                ("counts", *(str(found.counts) for found in mine.values())),
+                ("equal, %", *(percent(found.equal) for found in mine.values())),
+                ("kappa", *(number(found.kappa) for found in mine.values())),
+                ("  right or wrong", *(number(found.verdict_kappa) for found in mine.values())),
+            )
+            header = ("", *(judge_text(section, name) for name in mine))
+            note = "Cohen's, unweighted: of the counts, and of the verdict on each image."
+            yield Table(f"Agreement with {judge_text(section, judge)}", header, rows, note)
+
+
+def _failures(section: Section) -> Table:
+    rows = tuple((reason, str(times)) for reason, times in section.failures.items())
+    return Table(FAILED, ("", "images"), rows)

@@ -1,0 +1,6 @@
+"""Suites of prompts with known counts: shipped ones by name, those of others by path."""
+
+from benchmarks.evaluation.suites.prompt import LEVELS, Prompt
+from benchmarks.evaluation.suites.readers import available, load
+
+__all__ = ["LEVELS", "Prompt", "available", "load"]

@@ -1,0 +1,56 @@
+"""The committed records of count tokens, which `countgen tokens` and the study of tokens read."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+RECORDS = Path(__file__).parents[1] / "results" / "tokens.jsonl"
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """One object, count and seed, generated with every method.
+
+    Attributes:
+        count, object_name, seed: the case.
+        group: "learned" or "unseen", of the object.
+        counted: the judge's count, by method.
+        confidence: the judge's mean class probability of what it counted, by method; 0 where it counted nothing.
+        token: SHA-256 of the vectors of the token that was measured; "" where none was.
+    """
+
+    count: int
+    object_name: str
+    seed: int
+    group: str
+    counted: dict[str, int]
+    confidence: dict[str, float]
+    token: str = ""
+
+
+def read(path: Path) -> list[TokenRecord]:
+    """Return the records in a file, one for each case: methods may have been measured one after the other."""
+    cases: dict[tuple[int, str, int], TokenRecord] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        record = TokenRecord(**json.loads(line))
+        case = cases.setdefault((record.count, record.object_name, record.seed), record)
+        case.counted.update(record.counted)
+        case.confidence.update(record.confidence)
+        cases[record.count, record.object_name, record.seed] = replace(case, token=case.token or record.token)
+    return list(cases.values())
+
+
+def hits(records: Sequence[TokenRecord], method: str) -> list[bool]:
+    """Return whether the judge counts what was asked, case by case."""
+    return [record.counted[method] == record.count for record in records]
+
+
+def plain_accuracy(records: Sequence[TokenRecord], count: int) -> tuple[float, bool]:
+    """Return the plain prompt's accuracy at a count, and whether the token never gives another image."""
+    mine = [record for record in records if record.count == count]
+    alike = all(found["plain"] == found["token"] for r in mine for found in (r.counted, r.confidence))
+    return statistics.mean(hits(mine, "plain")), alike

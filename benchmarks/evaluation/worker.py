@@ -1,0 +1,218 @@
+"""Draw one image of a run and have it judged; every engine runs these."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from PIL.Image import Image
+
+import countgen
+from benchmarks.evaluation.judges import counts, judge
+from benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
+from benchmarks.evaluation.plan import Case, RunSettings, token_name
+from benchmarks.evaluation.records import SCHEMA, Record
+from benchmarks.evaluation.refinements import REFINEMENTS
+from countgen.images import to_pil
+from countgen.methods import NEEDS_TOKEN
+from countgen.methods.step import Step
+from countgen.models import Models, load_critic
+from countgen.tokens.library import find_token
+
+IMAGES = "images"
+WARM_UP_EVALUATIONS = 30
+"""Spent at most on a method's first look, off the clock; enough for `auto` to come to its first gradient."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case.
+
+    Attributes:
+        record: what is kept of it.
+        image, before: the picture and the untouched one; None when it failed.
+        recipe: of the picture.
+        process: that drew it.
+    """
+
+    record: Record
+    image: Image | None
+    before: Image | None
+    recipe: dict[str, Any]
+    process: int
+
+
+class Worker:
+    """The models of one backbone, ready to draw.
+
+    Args:
+        settings: of the run.
+        backbone: one of its backbones.
+
+    Raises:
+        ValueError: a detector that cannot be loaded, or a judge of a critic's architecture.
+    """
+
+    def __init__(self, settings: RunSettings, backbone: str) -> None:
+        torch.set_num_threads(settings.threads)
+        self.settings = settings
+        self.backbone = backbone
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        self.models = countgen.load(
+            backbone, critics=settings.critics, judge=settings.judges[0], device=settings.device
+        )
+        others = tuple(load_critic(name, settings.device) for name in settings.judges[1:])
+        for critic in others:  # refuses relatives of the critics
+            Models(self.models.backbone, self.models.critics, critic)
+        self.judges = dict(zip(settings.judges, (self.models.judge, *others), strict=True))
+        self._truncations = truncations_of(self.models.backbone.pipeline)
+        self._warm: set[str] = set()
+
+    def process(self) -> int:
+        """Its id, once the models are loaded."""
+        return os.getpid()
+
+    def attempt(self, case: Case) -> Outcome:
+        """Draw and judge; whatever goes wrong with one image becomes its record."""
+        try:
+            return self._drawn(case)
+        except Exception as error:  # one bad case ends no run of a million
+            return failed(case, self.settings, error)
+
+    def _drawn(self, case: Case) -> Outcome:
+        targets = case.prompt.targets
+        for critic in self.judges.values():
+            Models(self.models.backbone, self.models.critics, critic).check(targets)
+        self._warm_up(case)
+        run = self._run(case)
+        device = torch.device(self.settings.device)
+        forget_peak(device)
+        self._truncations.seen = False
+        bests: list[Step] = []
+        for _ in run:
+            if run.best is not None and (not bests or run.best is not bests[-1]):
+                bests.append(run.best)
+        truncated = self._truncations.seen
+        peak = peak_bytes(device)
+        result = run.result()
+        wanted = tuple(target.target_count for target in targets)
+        names = [target.object_name for target in targets]
+        seen = {name: judge(critic, result.image, names) for name, critic in self.judges.items()}
+        rights = [counts(self.models.judge, best.image, names) == wanted for best in bests[:-1]]
+        # The last best is judged as it is kept: drawn alone, not in its batch, where rounding differs.
+        rights.append(result.judge_counts == wanted)
+        trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
+        untouched = result.method == "plain"
+        record = Record(
+            **_asked(case, self.settings),
+            status="done",
+            error=None,
+            critic_counts=result.counts,
+            judge_counts={name: one.counts for name, one in seen.items()},
+            confidence={name: one.confidence for name, one in seen.items()},
+            boxes={name: one.boxes for name, one in seen.items()},
+            confirmed=result.confirmed,
+            trace=tuple(trace),
+            evaluations=result.evaluations,
+            seconds=round(result.seconds, 4),
+            peak_bytes=peak,
+            image=f"{IMAGES}/{case.key}.png",
+            before=f"{IMAGES}/{case.key}.png" if untouched else f"{IMAGES}/{case.key}-before.png",
+            truncated=truncated,
+        )
+        before = None if untouched else to_pil(result.before)
+        return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
+
+    def _run(self, case: Case) -> countgen.Run:
+        refined = case.method in REFINEMENTS
+        prompt = REFINEMENTS[case.method](case.prompt) if refined else case.prompt
+        options: dict[str, Any] = {
+            "targets": case.prompt.targets,
+            "method": "plain" if refined else case.method,
+            "seed": case.seed,
+            "max_evaluations": self.settings.max_evaluations,
+            "max_seconds": self.settings.max_seconds,
+        }
+        if case.method in NEEDS_TOKEN:
+            options["token"] = find_token(token_name(case.prompt), case.backbone)
+        return countgen.Run(prompt.prompt, self.models, **options)
+
+    def _warm_up(self, case: Case) -> None:
+        """Let no method's first image pay for what libraries build on their first use."""
+        if case.method not in self._warm:
+            run = self._run(case)
+            self._warm.add(case.method)  # not earlier: a case that has no token, say, warms nothing
+            for step in run:
+                if step.phase == "refine" or step.evaluations >= WARM_UP_EVALUATIONS:
+                    break
+
+
+class Truncations(logging.Filter):
+    """Keeps a pipeline from warning of every prompt that its text encoders do not read to the end, and notes it.
+
+    Attributes:
+        seen: a prompt was cut since somebody set this to False.
+    """
+
+    seen = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message is about something else."""
+        cut = "truncated" in record.getMessage()
+        self.seen |= cut
+        return not cut
+
+
+_TRUNCATIONS = Truncations()
+
+
+def truncations_of(pipeline: Any) -> Truncations:
+    """What hears a stock pipeline's warnings from now on, its only way to say that it cut a prompt."""
+    logger = logging.getLogger(type(pipeline).__module__)
+    logger.setLevel(logging.WARNING)
+    logger.addFilter(_TRUNCATIONS)
+    return _TRUNCATIONS
+
+
+def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
+    """The record of a case that could not be drawn."""
+    record = Record(
+        **_asked(case, settings),
+        status="failed",
+        error=f"{type(error).__name__}: {error}",
+        critic_counts=(),
+        judge_counts={},
+        confidence={},
+        boxes={},
+        confirmed=False,
+        trace=(),
+        evaluations=0,
+        seconds=0.0,
+        peak_bytes=None,
+        image=None,
+        before=None,
+    )
+    return Outcome(record, None, None, {}, os.getpid())
+
+
+def _asked(case: Case, settings: RunSettings) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "key": case.key,
+        "suite": case.prompt.suite,
+        "level": case.prompt.level,
+        "prompt": case.prompt.prompt,
+        "targets": case.prompt.targets,
+        "seed": case.seed,
+        "backbone": case.backbone,
+        "method": case.method,
+        "critics": settings.critics,
+        "judges": settings.judges,
+    }

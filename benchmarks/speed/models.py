@@ -1,0 +1,162 @@
+"""Published architectures at full size with random weights, built from their configs: nothing is downloaded."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.speed.components import tiny_vae
+from benchmarks.speed.transformers import flux, pixart, sana, stable_diffusion_3
+from benchmarks.speed.unets import Built, stable_diffusion_2, stable_diffusion_xl
+from countgen import backbones
+from countgen.backbones import Backbone, PromptEmbeds
+from critics.base import Critic
+
+SIZES = ("full", "tiny")
+TIMED = ("sdxl-turbo", "sd-turbo", "pixart-dmd")
+"""The one-step models, which are timed by default."""
+
+_NOISE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "timestep_spacing": "trailing",
+    "steps_offset": 1,
+}
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A backbone with random weights.
+
+    Attributes:
+        backbone: as `countgen.backbones.load` would give it, with a tiny decoder; it has no tokenizer.
+        encode: runs its text encoders once on a fixed prompt.
+        free_encoders: drops them.
+    """
+
+    backbone: Backbone
+    encode: Callable[[], PromptEmbeds]
+    free_encoders: Callable[[], None]
+
+
+def build(name: str, size: str, device: torch.device, dtype: torch.dtype) -> BuiltModel:
+    """Build one of `MODELS` directly on a device, in the precision it runs in."""
+    if name not in MODELS or size not in SIZES:
+        raise ValueError(f"no {name!r} at size {size!r}; models: {', '.join(MODELS)}; sizes: {', '.join(SIZES)}")
+    import diffusers
+
+    make, class_name, options = MODELS[name]
+    tiny = size == "tiny"
+    # Made outside: schedulers keep their tables on the CPU, in float32.
+    scheduler = getattr(diffusers, class_name)(**options)
+    with _born(device, dtype):
+        return _finish(name, tiny, *make(tiny, device, scheduler))
+
+
+def models_of(parser: ArgumentParser, names: str) -> list[str]:
+    """Those of a list with commas; leaves with a message where one is unknown."""
+    found = names.split(",")
+    if unknown := [name for name in found if name not in MODELS]:
+        parser.error(f"no model {', '.join(map(repr, unknown))}; available: {', '.join(MODELS)}")
+    return found
+
+
+def device_of(parser: ArgumentParser, name: str) -> torch.device:
+    """A device that is there; leaves with a message where it is not."""
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        parser.error(f"no device {name!r} here: {str(error).splitlines()[0][:120]}")
+    return torch.device(name)
+
+
+def build_critic(
+    size: str, device: torch.device, image_size: int | None = None, *, letter: str | None = None
+) -> Critic:
+    """YOLO11m at 640 pixels, or YOLO11n at 64, with random weights; it knows "apple".
+
+    Args:
+        letter: of another size of network.
+    """
+    from critics.detectors.yolo import YoloCritic
+    from critics.ultralytics_files import import_ultralytics
+
+    import_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    usual, side = ("n", 64) if size == "tiny" else ("m", 640)
+    letter = letter or usual
+    names = ("apple", *(f"class {index}" for index in range(1, 80)))
+    model = DetectionModel(f"yolo11{letter}.yaml", nc=len(names), verbose=False)
+    return YoloCritic(model.float().to(device), names, name=f"yolo11{letter}", image_size=image_size or side)
+
+
+@contextmanager
+def _born(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _finish(name: str, tiny: bool, pipeline: Any, encode: Callable[[], PromptEmbeds]) -> BuiltModel:
+    family, preset = backbones.presets()[name]
+    if tiny:
+        preset = replace(preset, height=64, width=64)
+    module = __import__(f"countgen.backbones.{family}", fromlist=["BACKBONE"])
+    channels = pipeline.vae.config.latent_channels
+    draft = None if preset.tiny_vae is None else tiny_vae(tiny, channels)
+    backbone: Backbone = module.BACKBONE(pipeline, preset, name, draft)
+
+    def encode_as_asked() -> PromptEmbeds:
+        embeds = encode()
+        # What the empty prompt's embeddings hold changes no time and no size.
+        return with_negative(embeds) if backbone._guided else embeds
+
+    def free_encoders() -> None:
+        for part in list(pipeline.components):
+            if part.startswith("text_encoder"):
+                setattr(pipeline, part, None)
+
+    return BuiltModel(backbone, encode_as_asked, free_encoders)
+
+
+def with_negative(embeds: PromptEmbeds) -> PromptEmbeds:
+    """The prompt with itself as the empty prompt."""
+    return replace(
+        embeds,
+        negative_prompt_embeds=embeds.prompt_embeds,
+        negative_pooled_prompt_embeds=embeds.pooled_prompt_embeds,
+        negative_attention_mask=embeds.attention_mask,
+    )
+
+
+_EULER = ("EulerDiscreteScheduler", _NOISE)
+_FLOW: dict[str, Any] = {"shift": 3.0}
+_SOLVER = ("DPMSolverMultistepScheduler", {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"})
+MODELS: dict[str, tuple[Callable[[bool, torch.device, Any], Built], str, dict[str, Any]]] = {
+    "sdxl-turbo": (stable_diffusion_xl, "EulerAncestralDiscreteScheduler", _NOISE),
+    "hyper-sdxl": (stable_diffusion_xl, "LCMScheduler", _NOISE),
+    "sdxl-base": (stable_diffusion_xl, *_EULER),
+    "sd-turbo": (stable_diffusion_2, *_EULER),
+    "sd-2.1": (stable_diffusion_2, "DPMSolverMultistepScheduler", _NOISE),
+    "pixart-dmd": (pixart, "DDPMScheduler", {"beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}),
+    "pixart-alpha": (pixart, *_SOLVER),
+    "pixart-sigma": (partial(pixart, sigma=True), *_SOLVER),
+    "flux-schnell": (flux, "FlowMatchEulerDiscreteScheduler", {}),
+    "sd-3-medium": (stable_diffusion_3, "FlowMatchEulerDiscreteScheduler", _FLOW),
+    "sd-3.5-turbo": (partial(stable_diffusion_3, large=True), "FlowMatchEulerDiscreteScheduler", _FLOW),
+    "sana-sprint": (sana, "SCMScheduler", {}),
+    "sana-sprint-1.6b": (partial(sana, large=True), "SCMScheduler", {}),
+}
+"""What builds each, and its scheduler."""

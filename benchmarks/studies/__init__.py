@@ -1,0 +1,1 @@
+"""Experiments whose answers stand in the documents; not part of the installed package."""

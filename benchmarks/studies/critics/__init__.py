@@ -1,0 +1,1 @@
+"""How faithful the critics are, on rendered scenes with known counts."""

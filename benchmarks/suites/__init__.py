@@ -1,6 +1,0 @@
-"""Suites of prompts with known counts: shipped ones by name, those of others by path."""
-
-from benchmarks.suites.prompt import LEVELS, Prompt
-from benchmarks.suites.readers import available, load
-
-__all__ = ["LEVELS", "Prompt", "available", "load"]

@@ -1,0 +1,74 @@
+"""Records that no model made: of one case, and whole random tables."""
+
+import random
+from typing import Any
+
+from benchmarks.evaluation.records import SCHEMA, Record
+from countgen.prompts import Target
+
+LEVELS = ("easy", "medium", "hard", "beyond")
+JUDGES = ("detector", "counter")
+
+
+def record(method: str = "plain", seed: int = 0, counted: int | None = 3, asked: int = 3, **changed: Any) -> Record:
+    """One record; `counted` None makes it failed."""
+    done = counted is not None
+    found = (counted,) if done else ()
+    fields: dict[str, Any] = {
+        "schema": SCHEMA,
+        "key": f"{method}-{asked}-{seed}",
+        "suite": "made",
+        "level": LEVELS[min(3, (asked - 1) // 5)],
+        "prompt": f"a photo of {asked} apples",
+        "targets": (Target("apple", asked),),
+        "seed": seed,
+        "backbone": "miniature",
+        "method": method,
+        "critics": ("critic",),
+        "judges": JUDGES,
+        "status": "done" if done else "failed",
+        "error": None if done else "ValueError: made to fail",
+        "critic_counts": found,
+        "judge_counts": dict.fromkeys(JUDGES, found) if done else {},
+        "confidence": {"detector": 0.8, "counter": 0.0} if done else {},
+        "boxes": {"detector": ((1, 1, 5, 5),) * (counted or 0), "counter": ()} if done else {},
+        "confirmed": done,
+        "trace": ((1, 0.1, counted == asked),) if done else (),
+        "evaluations": int(done),
+        "seconds": 0.1,
+        "peak_bytes": None,
+        "image": None,
+        "before": None,
+    }
+    return Record(**fields | changed)
+
+
+def random_records(rng: random.Random, methods: tuple[str, ...] = ("plain", "auto")) -> list[Record]:
+    """A table with failed images, two kinds of object, several seeds a prompt and cases that one method lacks."""
+    records = []
+    for number in range(rng.randint(0, 12)):
+        asked = tuple(rng.randint(1, 17) for _ in range(rng.choice((1, 1, 2))))
+        for seed in range(rng.randint(1, 3)):
+            for method in methods:
+                if rng.random() < 0.1:
+                    continue
+                failed = rng.random() < 0.15
+                counted = {
+                    judge: tuple(max(0, n + rng.choice((-2, -1, 0, 0, 0, 1, 4))) for n in asked) for judge in JUDGES
+                }
+                spent = sorted(rng.randint(1, 9) for _ in range(rng.randint(1, 4)))
+                records.append(
+                    record(
+                        method,
+                        seed,
+                        None if failed else 0,
+                        sum(asked),
+                        key=f"{number}-{seed}-{method}",
+                        prompt=f"prompt {number}",
+                        targets=tuple(Target(name, n) for name, n in zip("ab", asked, strict=False)),
+                        critic_counts=() if failed else tuple(n + rng.choice((0, 0, 1)) for n in asked),
+                        judge_counts={} if failed else counted,
+                        trace=() if failed else tuple((e, e / 8, rng.random() < 0.5) for e in spent),
+                    )
+                )
+    return records

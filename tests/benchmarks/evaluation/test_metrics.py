@@ -1,0 +1,200 @@
+"""Every figure agrees with a slow loop over random tables, and with small tables counted by hand."""
+
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from benchmarks.evaluation.comparison import agreement, compare, difference, pairs
+from benchmarks.evaluation.compute import compute_curve, first_right
+from benchmarks.evaluation.labels import Label
+from benchmarks.evaluation.metrics import by_arm, by_count, by_level, confidence, scores, shown_to, with_labels
+from benchmarks.evaluation.records import Record
+from tests.benchmarks.evaluation.made_records import JUDGES, random_records, record
+
+EVERY_JUDGE = (*JUDGES, "critic")
+
+
+def found(one: Record, judge: str) -> list[int] | None:
+    """What the slow oracle reads off a record."""
+    if one.status == "failed":
+        return None
+    return list(one.critic_counts if judge == "critic" else one.judge_counts[judge])
+
+
+def right(one: Record, judge: str) -> bool:
+    counted = found(one, judge)
+    if counted is None:
+        return False
+    return all(counted[index] == target.target_count for index, target in enumerate(one.targets))
+
+
+def same(value: float, expected: float) -> bool:
+    return value == pytest.approx(expected, nan_ok=True, abs=1e-9)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_scores_agree_with_a_slow_oracle_on_random_tables(block: int) -> None:
+    rng = random.Random(block)
+    for _ in range(50):
+        records, judge = random_records(rng), rng.choice(EVERY_JUDGE)
+        check_scores(records, judge)
+        for groups in (by_count(records), by_level(records), by_arm(records)):
+            assert sum(map(len, groups.values())) == len(records)
+            for group in groups.values():
+                check_scores(group, judge)
+        check_curve(records)
+        check_comparison([r for r in records if r.method == "auto"], [r for r in records if r.method == "plain"], judge)
+
+
+def check_scores(records: Sequence[Record], judge: str) -> None:
+    errors, close = [], 0
+    for one in records:
+        counted = found(one, judge)
+        if counted is None:
+            continue
+        mine = [counted[i] - one.targets[i].target_count for i in range(len(counted))]
+        errors += mine
+        close += max(abs(error) for error in mine) <= 1
+    number = len(errors)
+    mine = scores(records, judge)
+    assert mine.images == len(records)
+    assert mine.failed == len([one for one in records if one.status == "failed"])
+    assert mine.right == len([one for one in records if right(one, judge)])
+    assert mine.close == close
+    assert same(mine.accuracy, mine.right / len(records) if records else math.nan)
+    assert same(mine.off_by_one, close / len(records) if records else math.nan)
+    assert same(mine.mae, sum(abs(e) for e in errors) / number if number else math.nan)
+    assert same(mine.rmse, math.sqrt(sum(e * e for e in errors) / number) if number else math.nan)
+    assert same(mine.bias, sum(errors) / number if number else math.nan)
+
+
+def check_curve(records: Sequence[Record]) -> None:
+    for axis, budgets in (("evaluations", (0, 1, 2.5, 5, 9, 100)), ("seconds", (0, 0.125, 0.3, 0.625, 2))):
+        curve = compute_curve(records, axis)
+        for budget in budgets:
+            share = 0
+            for one in records:
+                best = False
+                for evaluations, seconds, is_right in one.trace:
+                    if (evaluations if axis == "evaluations" else seconds) <= budget:
+                        best = is_right
+                share += best
+            assert same(curve.at(budget), share / len(records) if records else 0)
+
+
+def check_comparison(first: Sequence[Record], second: Sequence[Record], judge: str) -> None:
+    won = lost = cases = 0
+    errors = []
+    for a in first:
+        for b in second:
+            if (a.prompt, a.seed) != (b.prompt, b.seed):
+                continue
+            cases += 1
+            won += right(a, judge) and not right(b, judge)
+            lost += right(b, judge) and not right(a, judge)
+            x, y = found(a, judge), found(b, judge)
+            if x is not None and y is not None:
+                wanted = [target.target_count for target in a.targets]
+                errors.append(
+                    sum(abs(n - w) for n, w in zip(x, wanted, strict=True))
+                    - sum(abs(n - w) for n, w in zip(y, wanted, strict=True))
+                )
+    mine = compare(first, second, judge)
+    assert (mine.duel.cases, mine.duel.won, mine.duel.lost) == (cases, won, lost)
+    assert mine.unpaired == len(first) + len(second) - 2 * cases
+    assert same(mine.accuracy.mean, (won - lost) / cases if cases else math.nan)
+    assert same(mine.error.mean, sum(errors) / len(errors) if errors else math.nan)
+    assert mine.error.cases == len(errors)
+
+
+def test_a_failed_image_is_wrong_and_said_but_has_no_error() -> None:
+    mine = scores([record(counted=None), record(seed=1), record(seed=2, counted=5)], "detector")
+    assert (mine.images, mine.failed, mine.right, mine.mae, mine.bias) == (3, 1, 1, 1.0, 1.0)
+
+
+def test_every_kind_of_object_must_be_right() -> None:
+    records = random_records(random.Random(3))
+    two = [one for one in records if len(one.targets) == 2 and one.status == "done"]
+    assert two
+    half = [
+        one.__class__(**one.__dict__ | {"judge_counts": {"detector": (one.targets[0].target_count, 99)}}) for one in two
+    ]
+    assert scores(half, "detector").right == 0
+
+
+def test_labels_make_a_person_a_judge_of_the_images_they_counted_only() -> None:
+    records = [record(seed=seed, counted=3 + seed % 2) for seed in range(4)]
+    labelled = with_labels(records, [Label(one.key, "ann", (3,)) for one in records[:2]])
+    assert [r.key for r in shown_to(labelled, "human ann")] == [r.key for r in records[:2]]
+    assert scores(labelled, "human ann").right == 2
+    assert scores(labelled, "detector").images == 4
+    mine = agreement(labelled, "detector", "human ann")
+    assert (mine.counts, mine.equal) == (2, 0.5)
+
+
+def test_a_label_with_too_few_counts_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 2 counts, expected 1"):
+        with_labels([record()], [Label(record().key, "ann", (3, 1))])
+
+
+def test_agreement_is_cohens_kappa_of_counts_and_of_verdicts() -> None:
+    counted = [(3, 3)] * 20 + [(3, 4)] * 5 + [(4, 3)] * 10 + [(4, 4)] * 15
+    records = [
+        record(seed=seed, judge_counts={"detector": (a,), "counter": (b,)}) for seed, (a, b) in enumerate(counted)
+    ]
+    mine = agreement(records, "detector", "counter")
+    assert (mine.counts, mine.equal) == (50, 0.7)
+    assert mine.kappa == pytest.approx(0.4)
+    assert mine.verdict_kappa == pytest.approx(0.4)
+
+
+def test_levels_come_in_their_order() -> None:
+    assert list(by_level([record(asked=n) for n in (20, 12, 1, 6)])) == ["easy", "medium", "hard", "beyond"]
+
+
+def test_an_arm_names_its_backbone_only_where_there_are_several() -> None:
+    assert list(by_arm([record("auto"), record("plain")])) == ["auto", "plain"]
+    assert list(by_arm([record("auto"), record("auto", backbone="sdxl")])) == ["miniature auto", "sdxl auto"]
+
+
+def test_first_right_waits_for_the_judge_and_knows_what_never_came() -> None:
+    late = record(trace=((1, 0.1, False), (4, 0.5, True), (9, 1.0, False)))
+    never = record(seed=1, trace=((1, 0.1, False),))
+    mine = first_right([late, late, never])
+    assert (mine.images, mine.never, mine.evaluations, mine.seconds) == (3, 1, 4, 0.5)
+    assert first_right([late, never]).seconds == math.inf
+    assert math.isnan(first_right([]).seconds)
+
+
+def test_a_curve_falls_again_where_a_better_looking_candidate_is_wrong() -> None:
+    curve = compute_curve([record(trace=((1, 0.1, False), (4, 0.5, True), (9, 1.0, False)))], "evaluations")
+    assert [curve.at(budget) for budget in (0, 3, 4, 8, 9)] == [0, 0, 1, 1, 0]
+
+
+def test_a_curve_refuses_an_unknown_axis() -> None:
+    with pytest.raises(ValueError, match='"evaluations" or "seconds"'):
+        compute_curve([], "watts")
+
+
+def test_pairs_meet_by_case_whatever_the_order() -> None:
+    first = [record("auto", seed) for seed in range(4)]
+    second = [record("plain", seed) for seed in (3, 1, 7)]
+    assert [(a.seed, b.seed) for a, b in pairs(first, second)] == [(1, 1), (3, 3)]
+
+
+def test_confidence_is_compared_on_images_that_both_drew() -> None:
+    first = [record("auto", seed, confidence={"detector": 0.6}) for seed in range(3)]
+    second = [record("plain", 0), record("plain", 1, counted=None), record("plain", 2)]
+    mine = difference(pairs(first, second), lambda one: confidence(one, "detector"))
+    assert mine.cases == 2
+    assert mine.mean == pytest.approx(-0.2)
+
+
+def test_an_interval_of_a_difference_resamples_prompts() -> None:
+    first = [record("auto", seed, asked=n, counted=n) for n in range(1, 11) for seed in range(5)]
+    second = [record("plain", seed, asked=n, counted=n + n % 2) for n in range(1, 11) for seed in range(5)]
+    mine = compare(first, second, "detector").accuracy
+    assert mine.mean == 0.5
+    assert mine.high - mine.low > 0.5  # ten prompts, not fifty images, carry the information

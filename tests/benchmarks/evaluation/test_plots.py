@@ -1,0 +1,76 @@
+"""Plots draw what the metrics say, one line a method, the same bytes every time."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL.PngImagePlugin import PngImageFile
+
+from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, save, to_svg
+from tests.benchmarks.evaluation.made_records import record
+
+
+def run(methods: int) -> list:
+    return [
+        record(f"method {m}", seed, n if seed <= m else n + 1, n, trace=((1, 0.1, False), (5, 0.5, seed <= m)))
+        for m in range(methods)
+        for n in (1, 4, 9)
+        for seed in range(4)
+    ]
+
+
+def test_a_point_stands_at_the_share_right_of_its_count() -> None:
+    axes = accuracy_by_count(run(2), "detector").axes[0]
+    first, second = [line for line in axes.lines if line.get_label().startswith("method")]
+    assert list(first.get_ydata()) == [25, 25, 25]
+    assert list(second.get_ydata()) == [50, 50, 50]
+    assert [round(x) for x in first.get_xdata()] == [1, 4, 9]
+
+
+def test_many_methods_get_a_panel_each() -> None:
+    panels = [axes.get_title("left") for axes in accuracy_by_count(run(6), "detector").axes if axes.get_visible()]
+    assert panels == [f"method {m}" for m in range(6)]
+
+
+@pytest.mark.parametrize(("axis", "step"), [("evaluations", 5), ("seconds", 0.5)])
+def test_a_curve_steps_where_the_best_candidate_became_right(axis: str, step: float) -> None:
+    line = accuracy_by_compute(run(1), axis).axes[0].lines[0]
+    at = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert at[step] == 25
+    assert all(share == 0 for budget, share in at.items() if budget < step)
+
+
+def test_many_methods_look_different() -> None:
+    lines = accuracy_by_compute(run(16), "evaluations").axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
+
+
+@pytest.mark.parametrize("name", ["auto", "multiplicative", "a method with a name of its own and then some"])
+def test_no_legend_is_wider_than_its_plot(name: str) -> None:
+    arms = [record(f"{name} {m}", seed, 1, 1, trace=((1, 0.1, True),)) for m in range(5) for seed in range(m + 1)]
+    figure = accuracy_by_compute(arms, "seconds")
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
+
+
+def test_the_same_records_are_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (to_svg(accuracy_by_count(run(3), "detector", "Title & more")) for _ in range(2))
+    assert first == second
+    root = ElementTree.fromstring(first)
+    assert root.tag.endswith("svg")
+    assert "Title & more" in "".join(root.itertext())
+    assert not re.search(r"<(script|image)", first)
+    save(accuracy_by_count(run(3), "detector"), tmp_path / "plot.png")
+    with PngImageFile(tmp_path / "plot.png") as picture:
+        assert picture.width > 800
+
+
+def test_a_failed_run_is_drawn_too() -> None:
+    records = [record("auto", seed, None) for seed in range(3)]
+    assert list(accuracy_by_count(records, "detector").axes[0].lines[-1].get_ydata()) == [0]
+    assert set(accuracy_by_compute(records, "seconds").axes[0].lines[0].get_ydata()) == {0}
+
+
+def test_no_records_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing to plot"):
+        accuracy_by_count([], "detector")

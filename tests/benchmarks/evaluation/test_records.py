@@ -1,0 +1,162 @@
+import json
+import random
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.evaluation.records import (
+    Record,
+    RecordFile,
+    RecordWriteError,
+    RunFolderError,
+    read_records,
+    read_run,
+    split_torn,
+    table,
+    to_line,
+)
+from benchmarks.studies.crash_consistency import file_size_limit, tear, time_opening
+from countgen.prompts import Target
+
+DONE = Record(
+    schema=1,
+    key="0" * 32,
+    suite="a",
+    level="medium",
+    prompt="six äpfel and\ntwo dogs",
+    targets=(Target("apple", 6), Target("dog", 2)),
+    seed=3,
+    backbone="miniature",
+    method="auto",
+    critics=("miniature-yolo",),
+    judges=("miniature-fcos", "density"),
+    status="done",
+    error=None,
+    critic_counts=(6, 2),
+    judge_counts={"miniature-fcos": (6, 1), "density": (6, 2)},
+    confidence={"miniature-fcos": 0.75, "density": 0.0},
+    boxes={"miniature-fcos": ((1, 2, 30, 40), (5, 6, 7, 8)), "density": ()},
+    confirmed=True,
+    trace=((4, 0.5, False), (12, 1.25, True)),
+    evaluations=12,
+    seconds=1.25,
+    peak_bytes=1000,
+    image="images/a.png",
+    before="images/a-before.png",
+)
+FAILED = replace(
+    DONE, key="1" * 32, status="failed", error="ValueError: \u2028 no", judge_counts={}, boxes={}, trace=()
+)
+
+
+def written(folder: Path, *records: Record) -> Path:
+    path = folder / "records.jsonl"
+    with RecordFile(path) as file:
+        for record in records:
+            file.append(record)
+    return path
+
+
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = written(tmp_path, DONE, FAILED)
+    assert read_records(path) == [DONE, FAILED]
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_an_error_about_a_file_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    odd = replace(DONE, error="no file '\udcff.png'")
+    assert read_records(written(tmp_path, odd)) == [odd]
+
+
+def test_the_latest_record_of_a_case_counts_and_the_earlier_one_stays(tmp_path: Path) -> None:
+    path = written(tmp_path, FAILED, DONE, replace(DONE, key=FAILED.key))
+    assert read_records(path) == [replace(DONE, key=FAILED.key), DONE]
+    assert b'"failed"' in path.read_bytes()
+
+
+def test_a_last_record_torn_at_any_byte_is_repaired(tmp_path: Path) -> None:
+    good, cuts = tear([DONE, FAILED, replace(DONE, key="2" * 32)], tmp_path)
+    assert good == cuts == len(to_line(DONE)) + 1
+
+
+def test_readers_leave_out_a_record_that_is_being_written(tmp_path: Path) -> None:
+    path = written(tmp_path, DONE, FAILED)
+    content = path.read_bytes()
+    for length in range(len(to_line(DONE)), len(content) - 1):
+        whole, _ = split_torn(content[:length])
+        assert whole == to_line(DONE)
+    # It lacks its newline only: nothing is lost.
+    assert split_torn(content[:-1]) == (content, b"")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"\0\0\0\0", "line 2"),
+        (b"{}", "no field 'schema'"),
+        (b"[1]", "line 2"),
+        (to_line(DONE).strip().replace(b'"schema":1', b'"schema":9'), "it has schema 9"),
+        (to_line(DONE).strip().replace(b'"seed":3,', b""), "seed"),
+    ],
+)
+def test_a_damaged_line_is_named(line: bytes, reason: str, tmp_path: Path) -> None:
+    path = written(tmp_path, DONE)
+    path.write_bytes(to_line(DONE) + line + b"\n" + to_line(FAILED))
+    with pytest.raises(RunFolderError, match=reason):
+        read_records(path)
+
+
+def test_random_damage_is_refused_by_name_or_stays_in_one_record(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    content = to_line(DONE) + to_line(FAILED)
+    path = tmp_path / "records.jsonl"
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            records = read_records(path)
+        except RunFolderError:
+            refused += 1
+        else:
+            assert DONE in records or FAILED in records
+    assert refused > 100
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_earlier_records_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as file:
+        file.append(DONE)
+        with (
+            file_size_limit(path.stat().st_size + 100),
+            pytest.raises(RecordWriteError, match="what is finished is kept"),
+        ):
+            file.append(FAILED)
+        assert path.read_bytes() == to_line(DONE)
+        file.append(FAILED)
+    assert read_records(path) == [DONE, FAILED]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"it has no settings\.json"):
+        read_run(tmp_path)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(RunFolderError, match="damaged"):
+        read_run(tmp_path)
+    (tmp_path / "settings.json").write_text('{"suite": "a"}')
+    assert read_run(tmp_path) == ({"suite": "a"}, [])
+
+
+def test_the_table_knows_neither_the_clock_nor_the_order() -> None:
+    later = replace(DONE, seconds=99.0, peak_bytes=None, trace=((4, 50.0, False), (12, 99.0, True)))
+    assert table([DONE, FAILED]) == table([FAILED, later])
+    assert table([DONE]) != table([replace(DONE, critic_counts=(6, 3))])
+    assert json.loads(table([DONE]))["trace"] == [[4, False], [12, True]]
+
+
+def test_many_records_open(tmp_path: Path) -> None:
+    assert time_opening(DONE, 1000, tmp_path)[1] < 1

@@ -1,0 +1,347 @@
+"""A report says what the records say, whatever they hold, and keeps to itself."""
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from benchmarks.evaluation.labels import save_label
+from benchmarks.evaluation.metrics import scores
+from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
+from benchmarks.evaluation.report.__main__ import main
+from benchmarks.evaluation.report.cards import chosen, statuses
+from benchmarks.evaluation.report.findings import findings
+from benchmarks.evaluation.report.page import plots
+from benchmarks.evaluation.report.reported_run import read_reported_run
+from benchmarks.evaluation.report.tables import MARK, Table, as_text
+from countgen.images import save_png
+from tests.benchmarks.evaluation.made_records import random_records, record
+
+EVIL = '<script>alert("7")</script> & <b>bold</b> "quoted" \'apples\''
+
+
+def write_run(
+    folder: Path, records: list[Record], methods: tuple[str, ...] = ("plain", "auto"), **settings: Any
+) -> Path:
+    """A run folder with a picture for every record that was drawn."""
+    (folder / "images").mkdir(parents=True)
+    (folder / SETTINGS).write_text(
+        json.dumps({"methods": ["plain", "auto"], "max_evaluations": 9, "shard": "1/1"} | settings)
+    )
+    lines = []
+    for one in records:
+        if one.status == "done":
+            name = f"images/{one.key}.png"
+            save_png(Image.new("RGB", (32, 24), (200, 30 * one.seed % 255, 90)), folder / name)
+            one = replace(one, image=name, before=name)
+        lines.append(to_line(one))
+    (folder / RECORDS).write_bytes(b"".join(lines))
+    return folder
+
+
+def table_run(folder: Path) -> Path:
+    """Plain is right at 3 of 8, auto at 6 of 8, one image failed."""
+    records = [record("plain", seed, 3 if seed < 3 else 4) for seed in range(8)]
+    records += [record("auto", seed, 3 if seed < 6 else None if seed == 6 else 5) for seed in range(8)]
+    return write_run(folder, records)
+
+
+class Page(HTMLParser):
+    """Every start tag with its attributes, and the text between."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_tables_say_what_the_records_say(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([str(table_run(tmp_path / "run"))]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"right, % +38 +75\n", printed)
+    assert re.search(r"failed \(wrong\) +0 +1\n", printed)
+    assert re.search(r"ValueError: made to fail +1\n", printed)
+    assert re.search(r"won +3\n", printed)
+    assert f"critic {MARK}" in printed
+    assert f"{MARK} counted by a critic" in printed
+
+
+def test_forty_columns_are_kept(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    main([str(table_run(tmp_path / "run"))])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 44  # titles are whole
+
+
+def test_columns_that_do_not_fit_follow_below():
+    table = Table("Title", ("", "first", "second"), (("row", "1", "2"),), "a note")
+    assert as_text(table, 40).splitlines() == ["Title", "     first  second", "row      1       2", "a note"]
+    assert as_text(table, 12).splitlines() == [
+        "Title",
+        "     first",
+        "row      1",
+        "",
+        "     second",
+        "row       2",
+        "a note",
+    ]
+
+
+def test_a_long_reason_of_a_failure_is_broken():
+    reason = "RuntimeError: " + "something long and twisted " * 9 + "/a/path/" + "x" * 60
+    for width in (40, 80):
+        text = as_text(Table("Failed", ("", "images"), ((reason, "12"), ("short", "3"))), width)
+        assert max(map(len, text.splitlines())) <= width
+        assert re.search(r"^RuntimeError: .* 12$", text, re.MULTILINE)
+        assert re.sub(r"\s+(12)?", "", reason) in re.sub(r"\s+(12\n)?", "", text)
+
+
+def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, capsys):
+    # The first judge sees no difference, the second one does; the critic is not asked.
+    records = [record("search", seed, truncated=False) for seed in range(6)]
+    records += [
+        record("auto", seed, judge_counts={"detector": (3,), "counter": (2,)}, truncated=seed < 2) for seed in range(6)
+    ]
+    run = write_run(tmp_path / "run", records)
+    (section,) = findings(read_reported_run([run]))
+    assert {judge: (one.comparison.duel.won, one.comparison.duel.lost) for judge, (one,) in section.versus.items()} == {
+        "detector": (0, 0),
+        "counter": (0, 6),
+    }
+    main([str(run)])
+    printed = capsys.readouterr().out
+    assert "Methods compared, judged by counter" in printed
+    assert re.search(r"prompts cut +2 +0\n", printed)
+
+
+def test_the_order_of_the_lines_changes_nothing(tmp_path, capsys):
+    records = random_records(random.Random(4))
+    assert records
+    printed = []
+    for name in ("one", "two"):
+        random.Random(name).shuffle(records)
+        main([str(write_run(tmp_path / name / "run", records)), "--out", str(tmp_path / name / "report.html")])
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert (tmp_path / "one/report.html").read_bytes() == (tmp_path / "two/report.html").read_bytes()
+
+
+def test_the_page_loads_nothing_and_runs_no_script_but_its_own(tmp_path):
+    records = [record("plain", seed, 3, prompt=EVIL, suite=EVIL, judges=("detector", EVIL)) for seed in range(2)]
+    records += [record("plain", 2, None, prompt=EVIL, error=EVIL, suite=EVIL)]
+    records += [replace(record("plain", 3, None, prompt="another", suite=EVIL), seed=EVIL)]
+    run = write_run(tmp_path / "run", records)
+    assert main([str(run), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.html").read_text()
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not [tag for tag, _ in page.tags if tag in ("link", "iframe", "object", "base")]
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+    assert EVIL in page.text
+    assert "http" not in re.sub(r"data:[^\"]*", "", text).replace("http-equiv", "")
+
+
+def test_every_picture_in_the_page_has_words(tmp_path):
+    main([str(table_run(tmp_path / "run")), "--out", str(tmp_path / "report.html")])
+    page = Page((tmp_path / "report.html").read_text())
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == 3 + 15  # plots, and an image for every record that did not fail
+    assert all(attributes["alt"] for attributes in pictures)
+    assert "no picture" in page.text
+
+
+def test_a_folder_gets_the_plots_as_well(tmp_path):
+    out = tmp_path / "deep" / "out"
+    main([str(table_run(tmp_path / "run")), "--out", str(out)])
+    names = {
+        f"accuracy-by-{plot}{suffix}" for plot in ("count", "evaluations", "seconds") for suffix in (".svg", ".png")
+    }
+    assert {path.name for path in out.iterdir()} == names | {"report.html"}
+
+
+def test_pictures_outside_the_run_and_broken_ones_are_left_out(tmp_path):
+    run = table_run(tmp_path / "run")
+    save_png(Image.new("RGB", (8, 8)), tmp_path / "secret.png")
+    _, records = read_run(run)
+    (run / "images" / f"{records[1].key}.png").write_bytes(b"no picture")
+    outside = replace(records[0], image="../secret.png", before=str(tmp_path / "secret.png"))
+    (run / RECORDS).write_bytes(b"".join(map(to_line, [outside, *records[1:]])))
+    loaded = read_reported_run([run])
+    assert [loaded.picture(one) for one in loaded.records if one.key == outside.key] == [None]
+    main([str(run), "--out", str(tmp_path / "report.html")])
+    assert Page((tmp_path / "report.html").read_text()).text.count("picture missing") == 2
+
+
+def test_records_without_their_pictures_make_a_page_too(tmp_path):
+    run = table_run(tmp_path / "run")
+    shutil.rmtree(run / "images")
+    main([str(run), "--out", str(tmp_path / "report.html")])
+    page = Page((tmp_path / "report.html").read_text())
+    assert "not beside its records" in page.text
+    assert "made to fail" in page.text
+
+
+def test_json_holds_every_figure_and_no_nan(tmp_path, capsys):
+    run = table_run(tmp_path / "run")
+    main([str(run), "--json"])
+    document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    plain, auto = document["sections"][0]["methods"]
+    assert (plain["name"], auto["name"]) == ("plain", "auto")
+    assert auto["scores"]["detector"]["accuracy"] == 0.75
+    assert auto["levels"]["easy"]["failed"] == 1
+    assert document["sections"][0]["versus"]["detector"][0]["comparison"]["duel"]["won"] == 3
+    assert document["sections"][0]["agreements"]["detector & counter"]["kappa"] == 1
+
+
+def test_parquet_keeps_every_field(tmp_path):
+    run = table_run(tmp_path / "run")
+    main([str(run), "--parquet", str(tmp_path / "records.parquet")])
+    rows = {row["key"]: row for row in parquet.read_table(tmp_path / "records.parquet").to_pylist()}
+    _, records = read_run(run)
+    assert len(rows) == len(records)
+    for one in records:
+        row = rows[one.key]
+        assert (row["prompt"], row["seed"], row["status"]) == (one.prompt, one.seed, one.status)
+        assert {judge: tuple(found) for judge, found in row["judge_counts"]} == one.judge_counts
+        assert [tuple(step.values()) for step in row["trace"]] == list(one.trace)
+        assert [target["target_count"] for target in row["targets"]] == [3]
+        assert row["right"] == (one.judge_counts.get("detector") == (3,))
+
+
+def test_against_pairs_the_cases_of_both_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    here = write_run(tmp_path / "here", [record("auto", seed) for seed in range(6)])
+    there = write_run(tmp_path / "there", [record("auto", seed, 3 if seed == 2 else 1) for seed in range(2, 9)])
+    main([str(here), "--against", str(there)])
+    printed = capsys.readouterr().out
+    assert re.search(r"against +auto in there\n", printed)
+    assert re.search(r"cases +4\n", printed)
+    assert re.search(r"not in both +5\n", printed)
+    assert re.search(r"won +3\n", printed)
+    assert re.search(r"right, points +75\.0\n", printed)
+    assert re.search(r"absolute error +-1\.50\n", printed)
+
+
+def test_shards_are_one_run_and_other_runs_are_not(tmp_path, capsys):
+    records = [record("auto", seed) for seed in range(6)]
+    shards = [write_run(tmp_path / f"{k}", records[k::2], shard=f"{k + 1}/2") for k in range(2)]
+    assert len(read_reported_run(shards).records) == 6
+    with pytest.raises(SystemExit) as stopped:
+        main([str(shards[0]), str(write_run(tmp_path / "other", records, max_evaluations=10))])
+    assert stopped.value.code == 2
+    assert "max_evaluations differ" in capsys.readouterr().err
+
+
+def test_backbones_and_suites_have_sections_of_their_own(tmp_path):
+    records = [record("auto", 0), record("auto", 0, key="x", backbone="sdxl"), record("auto", 0, key="y", suite="b")]
+    run = read_reported_run([write_run(tmp_path / "run", records)])
+    assert {(one.backbone, one.suite) for one in findings(run)} == {
+        ("miniature", "made"),
+        ("sdxl", "made"),
+        ("miniature", "b"),
+    }
+    assert "sdxl-made-accuracy-by-count" in plots(run, findings(run))
+
+
+def test_people_are_judges_of_what_they_labelled(tmp_path, capsys):
+    run = table_run(tmp_path / "run")
+    for seed in range(3):
+        save_label(run, record("plain", seed).key, "ann", [3 - seed % 2])
+    main([str(run), "--json"])
+    section = json.loads(capsys.readouterr().out)["sections"][0]
+    assert section["judges"] == ["detector", "counter", "critic", "human ann"]
+    assert section["agreements"]["detector & human ann"]["counts"] == 3
+    assert section["methods"][0]["scores"]["human ann"]["right"] == 2
+    assert "human ann" not in section["methods"][1]["scores"]
+
+
+def test_a_judge_that_steered_is_marked_wherever_it_counts(tmp_path, capsys):
+    records = [record("auto", seed, critics=("critic", "counter")) for seed in range(3)]
+    main([str(write_run(tmp_path / "run", records))])
+    printed = capsys.readouterr().out
+    assert f"counter {MARK}" in printed
+    assert "judged by detector\n" in printed
+
+
+def test_random_runs_of_any_shape_are_reported(tmp_path, capsys):
+    for number in range(12):
+        records = random_records(random.Random(number))
+        if records:
+            run = write_run(tmp_path / str(number), records)
+            assert main([str(run), "--json"]) == 0
+            found = json.loads(capsys.readouterr().out)["sections"][0]["methods"]
+            right = {method["name"]: method["scores"]["detector"]["right"] for method in found}
+            expected = {name: scores([r for r in records if r.method == name], "detector").right for name in right}
+            assert right == expected
+
+
+def test_a_case_is_shown_with_all_its_methods():
+    records = [record(m, seed, asked=n, counted=n) for n in range(1, 6) for seed in range(9) for m in ("plain", "auto")]
+    shown = chosen(records, 20)
+    assert len(shown) == 20
+    assert {(r.prompt, r.seed) for r in shown if r.method == "plain"} == {
+        (r.prompt, r.seed) for r in shown if r.method == "auto"
+    }
+    assert {r.targets[0].target_count for r in shown} == {1, 2, 3, 4, 5}
+    assert {r.key for r in chosen(records[::-1], 20)} == {r.key for r in shown}
+    assert chosen(records, 0) == []
+
+
+def test_statuses_name_what_a_reader_looks_for():
+    assert statuses(record(counted=None)) == ["failed"]
+    assert statuses(record()) == ["right"]
+    assert statuses(record(counted=5)) == ["wrong", "confirmed, yet wrong"]
+    assert statuses(record(judge_counts={"detector": (3,), "counter": (4,)})) == ["right", "judges differ"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nowhere"], "is no run"),
+        (["run", "--baseline", "magic"], "no method 'magic'"),
+        (["run", "--pictures", "-1"], "0 or more"),
+        (["empty"], "no records yet"),
+        (["run", "--clip", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(tmp_path, monkeypatch, capsys, arguments, reason):
+    monkeypatch.chdir(tmp_path)
+    table_run(Path("run"))
+    write_run(Path("empty"), [])
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_help_of_the_command_loads_nothing_heavy():
+    script = (
+        "import argparse, sys\n"
+        "from app import report\n"
+        "parser = argparse.ArgumentParser()\n"
+        "report.add_parser(parser.add_subparsers())\n"
+        "try: parser.parse_args(['report', '--help'])\n"
+        "except SystemExit: print([m for m in ('torch', 'numpy', 'matplotlib', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,50 @@
+"""The page of a report in a real browser, without a network."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from benchmarks.evaluation.report.__main__ import main
+from tests.benchmarks.evaluation.test_report import table_run
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The report of a small run on a phone, with what the console said in `said`."""
+    folder = tmp_path_factory.mktemp("page")
+    main([str(table_run(folder / "run")), "--out", str(folder / "report.html")])
+    context = chromium.new_context(viewport={"width": 390, "height": 800}, offline=True)
+    shown = context.new_page()
+    shown.said = []
+    shown.on("console", lambda message: shown.said.append(message.text))
+    shown.on("pageerror", lambda error: shown.said.append(str(error)))
+    shown.goto((folder / "report.html").as_uri())
+    yield shown
+    context.close()
+
+
+def test_filters_show_what_is_asked_for(page: Page) -> None:
+    page.select_option("[name=method]", "auto")
+    page.select_option("[name=status]", "failed")
+    assert page.locator("output").inner_text() == "1 of 16 shown"
+    assert page.locator(".card:visible").count() == 1
+    assert "made to fail" in page.locator(".card:visible").inner_text()
+    page.select_option("[name=status]", "")
+    page.select_option("[name=method]", "")
+    assert page.locator(".card:visible").count() == 16
+
+
+def test_boxes_of_the_judge_can_be_shown_by_keyboard(page: Page) -> None:
+    assert page.locator("rect:visible").count() == 0
+    page.focus("[name=boxes]")
+    page.keyboard.press("Space")
+    assert page.locator("rect:visible").count() > 0
+    page.keyboard.press("Space")
+
+
+def test_a_phone_needs_no_sideways_scroll_and_nothing_is_refused(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert all(page.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth > 0)"))
+    assert page.said == []

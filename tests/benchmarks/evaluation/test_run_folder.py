@@ -1,0 +1,130 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.evaluation.plan import RunSettings
+from benchmarks.evaluation.records import PACKED, RunFolderError, read_run
+from benchmarks.evaluation.run_folder import RunFolder
+from benchmarks.evaluation.worker import Outcome
+from benchmarks.studies.crash_consistency import settings
+from countgen.images import read_recipe
+from tests.benchmarks.evaluation.test_records import DONE
+
+PICTURE = Image.effect_noise((64, 64), 80).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def asked() -> RunSettings:
+    return settings(4)
+
+
+def outcome(number: int) -> Outcome:
+    key = f"{number:032x}"
+    record = replace(DONE, key=key, image=f"images/{key}.png", before=f"images/{key}-before.png")
+    return Outcome(record, PICTURE, PICTURE.copy(), {"seed": number}, os.getpid())
+
+
+def test_pictures_lie_where_their_record_says(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path / "a" / "b", asked) as folder:
+        folder.keep(outcome(1))
+    found, (record,) = read_run(tmp_path / "a" / "b")
+    assert found["suite"] == asked.suite
+    assert read_recipe(tmp_path / "a" / "b" / str(record.image)) == {"seed": 1}
+    assert (tmp_path / "a" / "b" / str(record.before)).is_file()
+
+
+def test_nothing_is_drawn_into_a_packed_run(tmp_path: Path, asked: RunSettings) -> None:
+    (tmp_path / PACKED).touch()
+    with pytest.raises(RunFolderError, match="give another folder"), RunFolder(tmp_path, asked):
+        pass
+
+
+def test_a_picture_that_is_drawn_again_leaves_no_twin(tmp_path: Path, asked: RunSettings) -> None:
+    for _ in range(2):
+        with RunFolder(tmp_path, asked) as folder:
+            folder.keep(outcome(1))
+    assert len(os.listdir(tmp_path / "images")) == 2
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, asked: RunSettings) -> None:
+    with (
+        RunFolder(tmp_path, asked),
+        pytest.raises(RunFolderError, match=f"in use by another run, process {os.getpid()}"),
+        RunFolder(tmp_path, asked),
+    ):
+        pass
+    with RunFolder(tmp_path, asked):
+        pass
+
+
+def test_the_lock_of_a_killed_run_is_no_obstacle(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked):
+        pass
+    script = (
+        "import fcntl, os, signal, sys\n"
+        "file = open(sys.argv[1], 'a')\n"
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "lock"], check=False)
+    assert done.returncode == -9
+    with RunFolder(tmp_path, asked):
+        pass
+
+
+def test_changed_settings_are_refused_by_name(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked) as folder:
+        folder.keep(outcome(1))
+    before = {path: path.read_bytes() for path in tmp_path.glob("*") if path.is_file() and path.name != "lock"}
+    changed = replace(asked, max_evaluations=7, methods=("plain", "auto"))
+    with pytest.raises(RunFolderError) as error, RunFolder(tmp_path, changed):
+        pass
+    assert "methods (there ['plain'], now ['plain', 'auto'])" in str(error.value)
+    assert "max_evaluations (there 1, now 7)" in str(error.value)
+    assert "suite" not in str(error.value)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_suite_is_known_by_its_content_not_by_the_path_to_it(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, replace(asked, suite="prompts/mine.csv")) as folder:
+        folder.keep(outcome(1))
+    with RunFolder(tmp_path, replace(asked, suite="/home/anna/prompts/mine.csv")):
+        pass
+    with (
+        pytest.raises(RunFolderError, match=r"suite \(there 'prompts/mine.csv', now 'other.csv'\)"),
+        RunFolder(tmp_path, replace(asked, suite="other.csv")),
+    ):
+        pass
+
+
+def test_a_folder_without_results_takes_new_settings(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked):
+        pass
+    with RunFolder(tmp_path, replace(asked, max_evaluations=7)):
+        pass
+    assert read_run(tmp_path)[0]["max_evaluations"] == 7
+
+
+def test_records_without_settings_are_refused(tmp_path: Path, asked: RunSettings) -> None:
+    with RunFolder(tmp_path, asked) as folder:
+        folder.keep(outcome(1))
+    for damage in ("", "[1]", "7"):
+        (tmp_path / "settings.json").write_text(damage)
+        with pytest.raises(RunFolderError, match="cannot be read"), RunFolder(tmp_path, asked):
+            pass
+        with pytest.raises(RunFolderError, match="damaged"):
+            read_run(tmp_path)
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(RunFolderError, match="cannot be read"), RunFolder(tmp_path, asked):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path, asked: RunSettings) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot write to the folder"), RunFolder(tmp_path / "file", asked):
+        pass

@@ -1,0 +1,191 @@
+"""Suites: shipped ones are what the code builds, and the files of others are read or refused with a line number."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.evaluation.suites import Prompt, available, load
+from benchmarks.evaluation.suites.build import main, suites
+from benchmarks.evaluation.suites.readers import DATA
+from benchmarks.evaluation.suites.words import number_word
+from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES
+from countgen.prompts import Target, parse
+from critics.vocabulary import singular
+
+
+def test_shipped_suites_are_built_byte_for_byte(tmp_path: Path) -> None:
+    assert main(["--out", str(tmp_path)]) == 0
+    built = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert built == {path.name: path.read_bytes() for path in DATA.glob("*.jsonl")}
+    assert sum(map(len, built.values())) < 400_000
+
+
+def test_a_loaded_suite_equals_the_built_one() -> None:
+    built = suites()
+    assert set(built) == set(available())
+    for name in available():
+        assert list(load(name)) == built[name]
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_shipped_prompt_says_what_its_targets_say(name: str) -> None:
+    prompts = load(name)
+    names = {target.object_name for prompt in prompts for target in prompt.targets}
+    for prompt in prompts:
+        assert parse(prompt.prompt, sorted(names)) == prompt.targets
+        assert prompt.suite == name
+    assert len({prompt.prompt for prompt in prompts}) == len(prompts)
+
+
+def test_miniature_suites_ask_for_nothing_outside_the_miniatures_world() -> None:
+    for name in available():
+        if name.endswith("-miniature"):
+            for prompt in load(name):
+                assert {target.object_name for target in prompt.targets} <= set(OBJECT_NAMES)
+                assert prompt.tags["scene"] == "none" or f" {prompt.tags['scene']}" in BACKGROUNDS
+
+
+def test_designs_are_balanced() -> None:
+    def per_count(name: str) -> set[int]:
+        return set(Counter(prompt.total for prompt in load(name)).values())
+
+    assert per_count("t2icountbench-style") == {28}
+    assert per_count("t2icountbench-miniature") == {21}
+    assert per_count("d2d-small-style") == per_count("d2d-small-miniature") == {40}
+    assert len(load("d2d-small-style")) == len(load("d2d-small-miniature")) == 400
+    assert {len(prompt.targets) for prompt in load("d2d-multi-style")} == {2, 3}
+    cococount = load("cococount-style")
+    assert {prompt.total for prompt in cococount} == {2, 3, 4, 5, 7, 10}
+    assert set(Counter(prompt.targets[0].object_name for prompt in cococount).values()) == {10}
+
+
+@pytest.mark.parametrize(
+    ("count", "level"),
+    [(1, "easy"), (5, "easy"), (6, "medium"), (10, "medium"), (11, "hard"), (15, "hard"), (16, "beyond")],
+)
+def test_level_follows_the_total(count: int, level: str) -> None:
+    assert Prompt("p", (Target("apple", count),), "s").level == level
+    if count > 1:
+        assert Prompt("p", (Target("apple", count - 1), Target("dog", 1)), "s").level == level
+
+
+def test_number_words_read_back() -> None:
+    for count in (1, 13, 16, 20, 21, 300):
+        assert parse(f"{number_word(count)} apple{'s' * (count > 1)}") == (Target("apple", count),)
+
+
+def test_cococount_is_read_with_its_scene_and_seed(tmp_path: Path) -> None:
+    entry = {
+        "prompt": "A photo of seven sports balls on the grass",
+        "object": "sports ball",
+        "object_plural": "sports balls",
+        "object_id": 32,
+        "scene": "on the grass",
+        "number": "seven",
+        "int_number": 7,
+        "seed": 786295,
+    }
+    path = tmp_path / "CoCoCount.json"
+    path.write_text(json.dumps([entry]))
+    (prompt,) = load(path)
+    assert prompt.targets == (Target("sports ball", 7),)
+    assert prompt.tags == {"scene": "on the grass", "seed": "786295"}
+    assert prompt.suite == "CoCoCount"
+
+
+def test_genevals_counting_lines_are_read_and_no_others(tmp_path: Path) -> None:
+    lines = [
+        {"tag": "counting", "include": [{"class": "tv remote", "count": 3}], "prompt": "a photo of three tv remotes"},
+        {"tag": "colors", "include": [{"class": "bus", "count": 1, "color": "red"}], "prompt": "a photo of a red bus"},
+    ]
+    path = tmp_path / "evaluation_metadata.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    (prompt,) = load(path)
+    assert prompt.targets == (Target("remote", 3),)
+    path.write_text(json.dumps(lines[1]))
+    with pytest.raises(ValueError, match='1 lines have other tags than "counting"'):
+        load(path)
+
+
+def test_plain_lists_say_the_same_in_every_format(tmp_path: Path) -> None:
+    files = {
+        "a.txt": "# mine\n\nseven apples\ntwo cats and a dog\n",
+        "a.jsonl": '{"prompt": "seven apples"}\n{"prompt": "two cats and a dog", "targets": {"cat": 2, "dog": 1}}\n',
+        "a.json": '["x"]'.replace('"x"', '{"prompt": "seven apples"}, {"prompt": "two cats and a dog"}'),
+        "a.csv": 'prompt,targets\nseven apples,\ntwo cats and a dog,"cat=2,dog=1"\n,\n',
+    }
+    expected = [("seven apples", (Target("apple", 7),)), ("two cats and a dog", (Target("cat", 2), Target("dog", 1)))]
+    for name, text in files.items():
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8-sig")  # as spreadsheets write it
+        assert [(prompt.prompt, prompt.targets) for prompt in load(path)] == expected
+
+
+def test_further_columns_of_a_csv_become_tags(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text('scene,prompt,style\n"on a table, at night",seven apples,\n')
+    assert load(path)[0].tags == {"scene": "on a table, at night"}
+
+
+def test_known_names_help_to_read_prompts_without_targets(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("three teddy bears\n")
+    assert load(path, ["teddy bear"])[0].targets == (Target("teddy bear", 3),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.txt", "seven apples\nsome apples\n", "a.txt, line 2: cannot read a count"),
+        ("a.jsonl", '\n{"prompt": \n', "a.jsonl, line 2: no JSON"),
+        ("a.jsonl", "7\n", "a.jsonl, line 1: expected an object"),
+        ("a.jsonl", '{"text": "seven apples"}\n', 'a.jsonl, line 1: "prompt" must be a text'),
+        ("a.jsonl", '{"prompt": "p", "targets": {"apple": "7"}}', "line 1: an object needs a name and a whole number"),
+        ("a.jsonl", '{"prompt": "p", "targets": {"apple": true}}', "line 1: apple: the count must be a whole number"),
+        ("a.jsonl", '{"prompt": "p", "targets": [7]}', 'line 1: "targets" must be like'),
+        ("a.jsonl", '{"prompt": "p", "targets": "apple"}', "line 1: cannot read 'apple'"),
+        ("a.jsonl", '{"prompt": "two cats", "tags": "x"}', 'line 1: "tags" must be names with values'),
+        ("a.jsonl", '{"tag": "counting", "include": 3, "prompt": "p"}', 'line 1: "include" must be a list'),
+        ("a.jsonl", '{"tag": "counting", "include": [{"class": [], "count": 2}], "prompt": "p"}', "line 1: an object"),
+        ("a.jsonl", '{"tag": "counting", "include": [], "prompt": "p"}', "line 1: 'p' needs one target"),
+        ("a.json", '{"prompt": "two cats"}', "a.json must hold a JSON list"),
+        ("a.json", '[{"prompt": "two cats"}, {"prompt": "p", "object": "cat", "int_number": 0}]', "entry 2: cat: the"),
+        ("a.json", "[" * 100_000, "no JSON"),
+        ("a.csv", "text\nseven apples\n", "a.csv, line 1: the header must name a column 'prompt'"),
+        ("a.csv", "prompt\nseven apples, red\n", "a.csv, line 2: more cells than the header has"),
+        ("a.csv", 'prompt\n"seven apples\n', "a.csv, line 2: unexpected end"),
+        ("a.csv", "prompt,seed\ntwo cats,x\n", "a.csv, line 2: the seed must be a whole number"),
+        ("a.csv", "prompt,seed\ntwo cats,4294967296\n", "a.csv, line 2: the seed must be a whole number"),
+        ("a.txt", "# nothing\n", "holds no prompts"),
+        ("a.csv", "", "a.csv, line 1: the header must name"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_place(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        load(path)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"seven apples\n\xff\xfe\n")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["d2d-smal-style", "missing.jsonl", "../words.py", ""])
+def test_an_unknown_suite_is_refused_and_the_names_are_told(name: str) -> None:
+    with pytest.raises(ValueError, match="d2d-small-style"):
+        load(name)
+
+
+def test_names_of_objects_are_singular() -> None:
+    for name in available():
+        for prompt in load(name):
+            assert all(singular(target.object_name) == target.object_name for target in prompt.targets)
