@@ -213,7 +213,7 @@ def tensors_of(embeds: PromptEmbeds) -> list[Tensor]:
 
 
 def optimisation_step(iteration: Iteration, latents: Tensor) -> Callable[[], object]:
-    """One step as `countgen.methods.refinement.refine` makes it: look, read the verdict, gradient, prior, clip, Adam."""
+    """One step as `countgen.methods.refinement.refine` makes it: forward, evaluation, gradient, prior, clip, Adam."""
     latents = latents.clone().requires_grad_(True)
     optimizer = OPTIMIZERS["adam"]([latents], 0.08)
 
