@@ -7,19 +7,19 @@ from torch import Tensor
 
 from benchmarks.speed.models import build
 from countgen import Models
-from countgen.backbones.cuda_graphs import CapturedFunction, Captures, NotCapturedError
+from countgen.backbones.cuda_graphs import CapturedFunction, CUDAGraphs, NotCapturedError
 from countgen.backbones.stable_diffusion_xl import StableDiffusionXL
+from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.forward_backward import (
-    CapturedAsking,
-    CapturedDrawing,
-    EagerAsking,
-    EagerDrawing,
-    Question,
-    captured_iteration,
-    eager_iteration,
+    EagerEvaluator,
+    EagerRenderer,
+    GraphEvaluator,
+    GraphRenderer,
+    captured,
+    eager,
     prepare,
 )
-from countgen.methods.objective import CONFIRMING
+from countgen.methods.objective import CONFIRMATION_VIEWS, Objective
 from countgen.models import load_critic
 from countgen.prompts import Target
 
@@ -30,21 +30,21 @@ TARGETS = (Target("apple", 5),)
 @needs_cuda
 @pytest.mark.parametrize("name", ["sdxl-turbo", "sd-turbo", "pixart-dmd"])
 @pytest.mark.parametrize("draft", [False, True])
-def test_a_captured_iteration_equals_the_eager_one(name: str, draft: bool) -> None:
+def test_a_captured_equals_the_eager_one(name: str, draft: bool) -> None:
     device = torch.device("cuda")
     model = build(name, "tiny", device, torch.float16)
     with torch.no_grad():
         embeds = model.encode()
-    question = Question((load_critic("miniature-yolo", device),), TARGETS, CONFIRMING, "margin")
-    captured = captured_iteration(model.backbone, embeds, 2, question, draft=draft)
+    objective = Objective((load_critic("miniature-yolo", device),), TARGETS, CONFIRMATION_VIEWS, "margin")
+    graph_passes = captured(model.backbone, embeds, 2, objective, CUDAGraphs(), draft=draft)
     for seeds in ([1, 2], [3, 4]):
         latents = model.backbone.initial_latents(seeds)
-        eager = eager_iteration(model.backbone, embeds, seeds, question, draft=draft)
-        images, verdict = captured.look(latents)
-        expected_images, expected = eager.look(latents)
+        eager_passes = eager(model.backbone, embeds, seeds, objective, draft=draft)
+        images, evaluation = graph_passes.forward(latents)
+        expected_images, expected = eager_passes.forward(latents)
         torch.testing.assert_close(images, expected_images, atol=5e-3, rtol=0)
-        torch.testing.assert_close(verdict.loss, expected.loss, atol=5e-3, rtol=5e-3)
-        apart = (captured.gradient() - (gradient := eager.gradient())).norm() / gradient.norm()
+        torch.testing.assert_close(evaluation.loss, expected.loss, atol=5e-3, rtol=5e-3)
+        apart = (graph_passes.backward() - (gradient := eager_passes.backward())).norm() / gradient.norm()
         assert apart < 2e-2
 
 
@@ -75,8 +75,8 @@ def test_a_cpu_runs_eagerly_and_says_so(models: Models, caplog: pytest.LogCaptur
     backbone = models.backbone
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
-    question = Question(models.critics, TARGETS, CONFIRMING, "margin")
-    assert isinstance(prepare(backbone, embeds, [0], question).drawing, EagerDrawing)
+    objective = Objective(models.critics, TARGETS, CONFIRMATION_VIEWS, "margin")
+    assert isinstance(prepare(backbone, embeds, [0], objective, ExecutionCache()).renderer, EagerRenderer)
     assert caplog.messages == ["miniature runs without CUDA graphs: the device is cpu"]
 
 
@@ -136,11 +136,13 @@ def willing(models: Models) -> Willing:
 
 
 @pytest.mark.parametrize(
-    ("graphs", "asking"), [(OnTheCpu, CapturedAsking), (ForDrawingsOnly, EagerAsking)], ids=["both", "drawing only"]
+    ("graphs", "evaluator"),
+    [(OnTheCpu, GraphEvaluator), (ForDrawingsOnly, EagerEvaluator)],
+    ids=["both", "renderer"],
 )
-def test_halves_join_to_the_eager_iteration_whichever_of_them_is_a_graph(
+def test_halves_join_to_the_eager_whichever_of_them_is_a_graph(
     graphs: type[OnTheCpu],
-    asking: type,
+    evaluator: type,
     willing: Willing,
     models: Models,
     monkeypatch: pytest.MonkeyPatch,
@@ -149,44 +151,47 @@ def test_halves_join_to_the_eager_iteration_whichever_of_them_is_a_graph(
     monkeypatch.setattr("countgen.methods.forward_backward.CapturedFunction", graphs)
     with torch.no_grad():
         embeds = willing.encode_prompt("five apples")
-    question = Question(models.critics, TARGETS, CONFIRMING, "margin")
-    iteration = prepare(willing, embeds, [1, 2], question)
-    assert isinstance(iteration.drawing, CapturedDrawing)
-    assert isinstance(iteration.asking, asking)
-    assert ["operation not permitted" in message for message in caplog.messages] == [True] * (asking is EagerAsking)
-    eager = eager_iteration(willing, embeds, [1, 2], question)
+    objective = Objective(models.critics, TARGETS, CONFIRMATION_VIEWS, "margin")
+    passes = prepare(willing, embeds, [1, 2], objective, ExecutionCache())
+    assert isinstance(passes.renderer, GraphRenderer)
+    assert isinstance(passes.evaluator, evaluator)
+    assert ["operation not permitted" in message for message in caplog.messages] == [True] * (
+        evaluator is EagerEvaluator
+    )
+    eager_passes = eager(willing, embeds, [1, 2], objective)
     kept = []
     for seeds in ([1, 2], [3, 4]):
         latents = willing.initial_latents(seeds)
-        images, verdict = iteration.look(latents)
-        expected_images, expected = eager.look(latents)
+        images, evaluation = passes.forward(latents)
+        expected_images, expected = eager_passes.forward(latents)
         torch.testing.assert_close(images, expected_images)
-        torch.testing.assert_close(vars(verdict), vars(expected))
-        torch.testing.assert_close(iteration.gradient(), eager.gradient())
-        kept.append((images, verdict.loss))
+        torch.testing.assert_close(vars(evaluation), vars(expected))
+        torch.testing.assert_close(passes.backward(), eager_passes.backward())
+        kept.append((images, evaluation.loss))
     # What was handed out earlier is still what it was.
     images, loss = kept[0]
-    torch.testing.assert_close(images, eager.look(willing.initial_latents([1, 2]))[0])
+    torch.testing.assert_close(images, eager_passes.forward(willing.initial_latents([1, 2]))[0])
     assert not torch.equal(loss, kept[1][1])
 
 
 def test_a_capture_that_fails_leaves_no_graph_and_is_not_tried_again(willing: Willing, models: Models) -> None:
     with torch.no_grad():
         embeds = willing.encode_prompt("five apples")
-    question = Question(models.critics, TARGETS, CONFIRMING, "margin")
+    objective = Objective(models.critics, TARGETS, CONFIRMATION_VIEWS, "margin")
     half = object()
-    willing.captures.get("verdict", "an earlier batch", lambda: half)  # type: ignore[arg-type, return-value]
-    assert willing.captures
+    cache = ExecutionCache()
+    cache.graphs.get("evaluate", "an earlier batch", lambda: half)  # type: ignore[arg-type, return-value]
+    assert cache.graphs
 
-    assert isinstance(prepare(willing, embeds, [0], question).drawing, EagerDrawing)
+    assert isinstance(prepare(willing, embeds, [0], objective, cache).renderer, EagerRenderer)
 
-    assert not willing.captures
+    assert not cache.graphs
     with pytest.raises(NotCapturedError, match="needs its inputs on a GPU"):
-        willing.captures.get("render", "another batch", lambda: half)  # type: ignore[arg-type, return-value]
+        cache.graphs.get("render", "another batch", lambda: half)  # type: ignore[arg-type, return-value]
 
 
 def test_a_batch_that_memory_did_not_do_for_leaves_smaller_ones_their_graphs() -> None:
-    captures = Captures()
+    captures = CUDAGraphs()
     tried = []
 
     def capture(size: int) -> object:
@@ -210,17 +215,17 @@ def test_a_batch_that_memory_did_not_do_for_leaves_smaller_ones_their_graphs() -
 
 @pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap"])
 def test_one_picture_at_a_time_the_critics_say_the_same(name: str, models: Models) -> None:
-    question = Question((load_critic(name),), TARGETS, CONFIRMING, "margin")
+    objective = Objective((load_critic(name),), TARGETS, CONFIRMATION_VIEWS, "margin")
     with torch.no_grad():
         embeds = models.backbone.encode_prompt("five apples")
         images = models.backbone.render(models.backbone.initial_latents([1, 2, 3]), embeds)
-    together, one_by_one = EagerAsking(question), EagerAsking(question, one_by_one=True)
-    torch.testing.assert_close(vars(one_by_one.look(images)), vars(together.look(images)), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(one_by_one.gradient(), together.gradient(), atol=1e-5, rtol=1e-3)
+    together, one_by_one = EagerEvaluator(objective), EagerEvaluator(objective, one_by_one=True)
+    torch.testing.assert_close(vars(one_by_one.forward(images)), vars(together.forward(images)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one_by_one.backward(), together.backward(), atol=1e-5, rtol=1e-3)
 
 
 def test_one_graph_of_each_kind_is_kept() -> None:
-    captures = Captures()
+    captures = CUDAGraphs()
     made = []
 
     def get(kind: str, key: int) -> object:
@@ -228,6 +233,6 @@ def test_one_graph_of_each_kind_is_kept() -> None:
 
     first = get("render", 1)
     assert get("render", 1) is first
-    get("verdict", 1)
+    get("evaluate", 1)
     assert get("render", 2) is not first
-    assert made == [("render", 1), ("verdict", 1), ("render", 2)]
+    assert made == [("render", 1), ("evaluate", 1), ("render", 2)]

@@ -10,9 +10,11 @@ from torch.autograd.graph import saved_tensors_hooks
 import countgen
 from countgen import backbones
 from countgen.backbones import Backbone
-from countgen.methods.forward_backward import Question, eager_iteration
-from countgen.methods.objective import PLAIN
-from countgen.methods.refinement import NoiseSettings, optimize_noise, refine
+from countgen.methods.forward_backward import eager
+from countgen.methods.noise import NoiseSettings, noise
+from countgen.methods.objective import PLAIN_VIEW, Objective
+from countgen.methods.problem import Problem
+from countgen.methods.refinement import refine
 from countgen.methods.step import Budget
 from countgen.models import no_larger
 from countgen.prompts import Target
@@ -23,15 +25,15 @@ TARGETS = (Target("apple", 7),)
 
 @pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
 def test_low_memory_draws_the_same_picture_and_finds_the_same_gradient(name: str, models: countgen.Models) -> None:
-    question = Question(models.critics, TARGETS, PLAIN, "margin")
+    objective = Objective(models.critics, TARGETS, PLAIN_VIEW, "margin")
     found = []
     for memory in ("fast", "low"):
         backbone = backbones.load(name, memory=memory)
         with torch.no_grad():
             embeds = backbone.encode_prompt(PROMPT)
-        iteration = eager_iteration(backbone, embeds, [3, 4], question)
-        images, _ = iteration.look(backbone.initial_latents([3, 4]))
-        found.append((images, iteration.gradient()))
+        passes = eager(backbone, embeds, [3, 4], objective)
+        images, _ = passes.forward(backbone.initial_latents([3, 4]))
+        found.append((images, passes.backward()))
         assert backbone.memory == memory
     (images, gradient), (low_images, low_gradient) = found
     torch.testing.assert_close(low_images, images, atol=1e-5, rtol=0)
@@ -90,7 +92,8 @@ def test_gradients_look_through_the_draft_and_the_vae_draws_what_is_shown(
     latents = drafting.initial_latents([3])
     settings = NoiseSettings(num_optimization_steps=4)
     budget = Budget()
-    steps = list(refine(drafting, models.critics, embeds, TARGETS, latents, [3], budget, settings))
+    problem = Problem(drafting, models.critics, TARGETS, embeds)
+    steps = list(refine(problem, latents, [3], budget, settings))
 
     assert (steps[0].index, steps[-1].index) == (0, 3)
     # Four looks, three gradients, and what the VAE drew.
@@ -112,6 +115,6 @@ def test_drafts_and_their_pictures_stay_within_the_budget(
     with torch.no_grad():
         embeds = drafting.encode_prompt(PROMPT)
     budget = Budget(max_evaluations=limit)
-    forty = (Target("apple", 40),)
-    steps = list(optimize_noise(drafting, models.critics, embeds, forty, 3, budget))
+    problem = Problem(drafting, models.critics, (Target("apple", 40),), embeds)
+    steps = list(noise(problem, 3, budget, NoiseSettings()))
     assert steps[-1].evaluations == budget.evaluations == limit

@@ -14,22 +14,21 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from countgen import Models
-from countgen.backbones import Backbone, Preset, memory_check
+from countgen.backbones import Backbone, Preset
 from countgen.backbones.memory_check import (
     GIB,
     WORKSPACE,
-    check,
     check_weights,
     drawn_at_once,
     free_memory,
-    kept_by_critics,
-    pictures_at_once,
     refuse_what_does_not_fit,
 )
 from countgen.backbones.memory_estimate import ALIVE, Footprint, footprint
 from countgen.errors import DoesNotFitError, StoppedError
-from countgen.methods.forward_backward import Question
-from countgen.methods.objective import CONFIRMING, PLAIN
+from countgen.methods import memory
+from countgen.methods.execution_cache import ExecutionCache
+from countgen.methods.memory import check_gradient_memory, images_at_once, kept_by_critics
+from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.prompts import Target
 
 NEED = Footprint(weights=5 * GIB, text_encoders=2 * GIB, kept=8 * GIB, kept_low=2 * GIB, drawn=GIB)
@@ -162,13 +161,13 @@ def test_weights_alone_are_checked_before_they_are_moved(backbone: Backbone) -> 
 
 
 def test_what_critics_keep_is_counted_without_keeping_it(backbone: Backbone, models: Models) -> None:
-    question = Question(models.critics, (Target("apple", 5),), CONFIRMING, "margin")
+    objective = Objective(models.critics, (Target("apple", 5),), CONFIRMATION_VIEWS, "margin")
     picture = torch.zeros(1, 3, 64, 64, requires_grad=True)
     networks = [value for critic in models.critics for value in vars(critic).values() if isinstance(value, nn.Module)]
-    really = kept_by(lambda: question.ask(picture), *networks)
-    assert kept_by_critics(backbone, question) == pytest.approx(really, rel=0.02)
-    plain = kept_by_critics(backbone, replace(question, views=PLAIN))
-    assert 2.5 * plain < kept_by_critics(backbone, question) < 4 * plain
+    really = kept_by(lambda: objective.evaluate(picture), *networks)
+    assert kept_by_critics(backbone, objective) == pytest.approx(really, rel=0.02)
+    plain = kept_by_critics(backbone, replace(objective, views=PLAIN_VIEW))
+    assert 2.5 * plain < kept_by_critics(backbone, objective) < 4 * plain
 
 
 def test_a_critic_that_does_not_fit_is_refused_unless_it_may_look_at_one_picture_at_a_time() -> None:
@@ -181,27 +180,27 @@ def test_a_critic_that_does_not_fit_is_refused_unless_it_may_look_at_one_picture
 def test_a_small_device_refuses_a_batch_and_draws_what_fits_at_once(
     backbone: Backbone, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    question = Question(models.critics, (Target("apple", 5),), CONFIRMING, "margin")
+    objective = Objective(models.critics, (Target("apple", 5),), CONFIRMATION_VIEWS, "margin")
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
     need = footprint(backbone, embeds, 1)
     one = need.drawn
-    monkeypatch.setattr(memory_check, "free_memory", lambda device, *, graphs=False: WORKSPACE + 3 * one)
-    assert pictures_at_once(backbone, embeds, 8) == 3
-    monkeypatch.setattr(memory_check, "free_memory", lambda device, *, graphs=False: WORKSPACE + one - 1)
+    monkeypatch.setattr(memory, "free_memory", lambda device, *, graphs=False: WORKSPACE + 3 * one)
+    assert images_at_once(backbone, embeds, 8, ExecutionCache()) == 3
+    monkeypatch.setattr(memory, "free_memory", lambda device, *, graphs=False: WORKSPACE + one - 1)
     with pytest.raises(DoesNotFitError, match="drawing one picture needs"):
-        pictures_at_once(backbone, embeds, 8)
+        images_at_once(backbone, embeds, 8, ExecutionCache())
     with pytest.raises(DoesNotFitError, match="that will not fit"):
-        check(backbone, embeds, 8, question)
-    asking = kept_by_critics(backbone, question)
-    monkeypatch.setattr(memory_check, "free_memory", lambda device, *, graphs=False: WORKSPACE + need.kept + asking)
-    check(backbone, embeds, 1, question)
+        check_gradient_memory(backbone, embeds, 8, objective, ExecutionCache())
+    asking = kept_by_critics(backbone, objective)
+    monkeypatch.setattr(memory, "free_memory", lambda device, *, graphs=False: WORKSPACE + need.kept + asking)
+    check_gradient_memory(backbone, embeds, 1, objective, ExecutionCache())
 
 
 def test_a_cpu_is_not_asked(backbone: Backbone, models: Models) -> None:
-    question = Question(models.critics, (Target("apple", 5),), CONFIRMING, "margin")
+    objective = Objective(models.critics, (Target("apple", 5),), CONFIRMATION_VIEWS, "margin")
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
     assert free_memory(torch.device("cpu")) is None
-    check(backbone, embeds, 10**6, question)
-    assert pictures_at_once(backbone, embeds, 10**6) == 10**6
+    check_gradient_memory(backbone, embeds, 10**6, objective, ExecutionCache())
+    assert images_at_once(backbone, embeds, 10**6, ExecutionCache()) == 10**6

@@ -1,18 +1,22 @@
+from functools import partial
+
 import pytest
 import torch
 
-from countgen.methods.latent_modifier import PARAMETRISATIONS, LatentModifier
-from countgen.methods.refinement import NoiseSettings, refine
+from countgen.methods.latent_modifier import DirectLatents, LatentModifier
+from countgen.methods.lmn import LMNSettings
+from countgen.methods.problem import Problem
+from countgen.methods.refinement import refine
 from countgen.methods.step import Budget
 from countgen.prompts import Target
 
 NOISE = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", PARAMETRISATIONS)
-def test_every_parametrisation_starts_at_the_noise_and_leaves_it_alone(name):
+@pytest.mark.parametrize("module", [DirectLatents, LatentModifier])
+def test_every_module_starts_at_the_noise_and_leaves_it_alone(module):
     noise = NOISE.clone()
-    start = PARAMETRISATIONS[name](noise, 0.2)
+    start = module(noise)
     assert torch.equal(start(), noise)
     start().sum().backward()
     torch.optim.SGD(start.parameters(), lr=1.0).step()
@@ -55,42 +59,30 @@ def test_gradient_reaches_all_three_layers_after_the_first_step():
     assert all(parameter.grad.abs().max() > 0 for parameter in start.parameters())
 
 
-def test_refine_with_the_network_lowers_the_loss(models):
+def network_steps(models, target_count, **changes):
     with torch.no_grad():
         embeds = models.backbone.encode_prompt("a photo of eleven apples")
-    settings = NoiseSettings(num_optimization_steps=5, parametrisation="lmn", learning_rate=3e-4, prior_power=10)
+    settings = LMNSettings(**changes)
+    problem = Problem(models.backbone, models.critics, (Target("apple", target_count),), embeds)
     latents = models.backbone.initial_latents([11])
-    steps = list(
-        refine(models.backbone, models.critics, embeds, (Target("apple", 11),), latents, [11], Budget(), settings)
-    )
+    start = partial(LatentModifier, original_share=settings.original_share)
+    return latents, list(refine(problem, latents, [11], Budget(), settings, start))
+
+
+def test_refine_with_the_network_lowers_the_loss(models):
+    _, steps = network_steps(models, 11, num_optimization_steps=5, learning_rate=3e-4)
     assert steps[-1].confirmed or min(step.loss for step in steps[1:]) < steps[0].loss
 
 
 def test_a_run_takes_the_share_of_the_original_noise_from_its_settings(models):
-    with torch.no_grad():
-        embeds = models.backbone.encode_prompt("a photo of eleven apples")
-
     def moved(original_share):
-        settings = NoiseSettings(
-            num_optimization_steps=2, parametrisation="lmn", learning_rate=1e-3, original_share=original_share
-        )
-        latents = models.backbone.initial_latents([11])
-        steps = refine(
-            models.backbone, models.critics, embeds, (Target("apple", 15),), latents, [11], Budget(), settings
-        )
-        return (list(steps)[-1].latents - latents[0]).norm()
+        latents, steps = network_steps(models, 15, num_optimization_steps=2, original_share=original_share)
+        return (steps[-1].latents - latents[0]).norm()
 
     assert moved(0.9) < moved(0.0) / 2
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"parametrisation": "mlp"}, "available: latents, lmn"),
-        ({"prior_power": -1.0}, "prior_power at least 0"),
-        ({"original_share": 1.0}, "below 1"),
-    ],
-)
-def test_settings_refuse_what_cannot_work(changes, message):
-    with pytest.raises(ValueError, match=message):
-        NoiseSettings(**changes)
+@pytest.mark.parametrize("share", [1.0, -0.1, "0.2"])
+def test_a_share_outside_its_range_is_refused(share):
+    with pytest.raises(ValueError, match="original_share must be at least 0 and below 1"):
+        LMNSettings(original_share=share)

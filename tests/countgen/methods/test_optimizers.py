@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from countgen.errors import NonFiniteLossError
-from countgen.methods.auto import AutoSettings, search_and_refine
-from countgen.methods.refinement import NoiseSettings, clip, latent_prior, optimize_noise, refine
-from countgen.methods.search import SEED_STRIDE, SearchSettings, draw, search_seeds
+from countgen.methods.auto import AutoSettings, auto
+from countgen.methods.noise import NoiseSettings, noise
+from countgen.methods.objective import CONFIRMATION_VIEWS
+from countgen.methods.problem import Problem, confirmed
+from countgen.methods.refinement import RefinementSettings, clip, latent_prior, refine
+from countgen.methods.search import search
+from countgen.methods.seeds import SEED_STRIDE, SearchSettings, evaluate_seeds
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 from countgen.prompts import Target
 from countgen.run import Run
 from critics import Critic
-
-APPLES = (Target("apple", 7),)
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,16 @@ def embeds(models):
 
 def never(step: Step) -> bool:
     return False
+
+
+@pytest.fixture(scope="module")
+def problem(models, embeds):
+    """A problem of so many apples, for the prompt that asks for seven."""
+
+    def of(target_count, accept=never):
+        return Problem(models.backbone, models.critics, (Target("apple", target_count),), embeds, accept)
+
+    return of
 
 
 def test_latent_prior_is_smallest_at_the_typical_norm():
@@ -60,19 +72,19 @@ def test_clip_scales_each_latent_on_its_own():
     torch.testing.assert_close(norms, torch.tensor([1.0, 0.04, 0.0]))
 
 
-def test_draw_gives_each_seed_its_own_stock_picture(models, embeds):
+def test_each_seed_is_evaluated_on_its_own_stock_image(models, problem, embeds):
     seeds = [3, 4]
-    steps = draw(models.backbone, models.critics, embeds, APPLES, seeds, Budget(), SearchSettings())
+    steps = evaluate_seeds(problem(7), seeds, Budget(), CONFIRMATION_VIEWS)
     assert [step.seed for step in steps] == seeds
     with torch.no_grad():
         alone = models.backbone.render(models.backbone.initial_latents([4]), embeds)
     torch.testing.assert_close(steps[1].image, alone[0], atol=1e-4, rtol=0)
 
 
-def test_search_never_draws_a_seed_twice_and_counts_its_evaluations(models, embeds):
+def test_search_never_draws_a_seed_twice_and_counts_its_evaluations(models, problem):
     budget = Budget(max_evaluations=9)
     settings = SearchSettings(batch_size=3, first_batch_size=2)
-    steps = list(search_seeds(models.backbone, models.critics, embeds, APPLES, 5, budget, settings, accept=never))
+    steps = list(search(problem(7), 5, budget, settings))
     assert {step.index: step.evaluations for step in steps} == {0: 2, 1: 5, 2: 8, 3: 9}
     assert all(step.confirmed for step, before in zip(steps[1:], steps, strict=False) if step.index == before.index)
     assert all((step.seed - 5) % SEED_STRIDE == 0 for step in steps)
@@ -81,71 +93,60 @@ def test_search_never_draws_a_seed_twice_and_counts_its_evaluations(models, embe
     assert len(set(seeds)) == len(seeds) == 8
 
 
-def test_search_stops_at_the_first_confirmed_candidate(models, embeds):
-    steps = list(search_seeds(models.backbone, models.critics, embeds, APPLES, 0, Budget(max_evaluations=200)))
+def test_search_stops_at_the_first_confirmed_candidate(models, problem):
+    steps = list(search(problem(7, confirmed), 0, Budget(max_evaluations=200), SearchSettings()))
     assert steps[-1].confirmed
     assert steps[-1].counts == (7,)
     assert not any(step.confirmed for step in steps[:-1])
 
 
-def test_refine_lowers_the_loss_and_leaves_its_input_alone(models, embeds):
+def test_refine_lowers_the_loss_and_leaves_its_input_alone(models, problem):
     seeds = [11, 12]
     latents = models.backbone.initial_latents(seeds)
     original = latents.clone()
     settings = NoiseSettings(num_optimization_steps=5)
-    steps = list(
-        refine(models.backbone, models.critics, embeds, (Target("apple", 11),), latents, seeds, Budget(), settings)
-    )
+    steps = list(refine(problem(11), latents, seeds, Budget(), settings))
     assert torch.equal(latents, original)
     assert steps[-1].confirmed or min(step.loss for step in steps[1:]) < steps[0].loss
     assert [step.index for step in steps] == list(range(len(steps)))
     assert steps[0].evaluations == len(seeds)
 
 
-def test_a_gradient_is_charged_only_where_it_is_taken(models, embeds):
+def test_a_gradient_is_charged_only_where_it_is_taken(models, problem):
     settings = NoiseSettings(num_optimization_steps=3)
     budget = Budget()
     latents = models.backbone.initial_latents([1])
-    target = (Target("apple", 15),)
-    steps = list(refine(models.backbone, models.critics, embeds, target, latents, [1], budget, settings))
+    steps = list(refine(problem(15), latents, [1], budget, settings))
     assert [step.evaluations for step in steps] == [1, 1 + COST_WITH_GRADIENT, 1 + 2 * COST_WITH_GRADIENT]
     assert budget.evaluations == steps[-1].evaluations
 
 
-def test_refine_moves_a_batch_as_it_moves_singles(models, embeds):
+def test_refine_moves_a_batch_as_it_moves_singles(models, problem):
     seeds = [21, 22]
     latents = models.backbone.initial_latents(seeds)
     settings = NoiseSettings(num_optimization_steps=3)
-    target = (Target("apple", 15),)
-    together = list(refine(models.backbone, models.critics, embeds, target, latents, seeds, Budget(), settings))
-    alone = [
-        list(
-            refine(models.backbone, models.critics, embeds, target, latents[k : k + 1], [seeds[k]], Budget(), settings)
-        )
-        for k in range(2)
-    ]
+    together = list(refine(problem(15), latents, seeds, Budget(), settings))
+    alone = [list(refine(problem(15), latents[k : k + 1], [seeds[k]], Budget(), settings)) for k in range(2)]
     for step in together:
         same = alone[seeds.index(step.seed)][step.index]
         assert step.loss == pytest.approx(same.loss, rel=1e-2, abs=1e-2)
 
 
-def test_noise_restarts_from_the_next_seed(models, embeds):
+def test_noise_restarts_from_the_next_seed(models, problem):
     settings = NoiseSettings(num_optimization_steps=2)
-    run = optimize_noise(models.backbone, models.critics, embeds, (Target("apple", 15),), 1, Budget(), settings, never)
-    steps = list(islice(run, 5))
+    steps = list(islice(noise(problem(15), 1, Budget(), settings), 5))
     seeds = list(dict.fromkeys(step.seed for step in steps))
     assert seeds[:2] == [1, 1 + SEED_STRIDE]
     assert [step.index for step in steps] == list(range(5))
 
 
-def test_auto_searches_first_and_refines_the_nearest(models, embeds):
-    run = search_and_refine(models.backbone, models.critics, embeds, (Target("apple", 15),), 0, Budget(), accept=never)
-    phases = [step.phase for step in islice(run, 4)]
+def test_auto_searches_first_and_refines_the_nearest(models, problem):
+    phases = [step.phase for step in islice(auto(problem(15), 0, Budget(), AutoSettings()), 4)]
     assert phases[0] == "search"
     assert "refine" in phases
 
 
-def test_auto_refines_no_candidate_whose_loss_is_not_finite(models, embeds, monkeypatch):
+def test_auto_refines_no_candidate_whose_loss_is_not_finite(models, problem, monkeypatch):
     intact = models.backbone.initial_latents
 
     def damaged(seeds):
@@ -154,17 +155,16 @@ def test_auto_refines_no_candidate_whose_loss_is_not_finite(models, embeds, monk
         return latents
 
     monkeypatch.setattr(models.backbone, "initial_latents", damaged)
-    settings = AutoSettings(SearchSettings(first_batch_size=2), num_searches=1)
-    target = (Target("apple", 15),)
-    run = search_and_refine(models.backbone, models.critics, embeds, target, 0, Budget(), settings, accept=never)
+    settings = AutoSettings(num_searches=1, search=SearchSettings(first_batch_size=2))
+    run = auto(problem(15), 0, Budget(), settings)
     assert [(step.phase, step.seed) for step in islice(run, 2)] == [("search", SEED_STRIDE), ("refine", SEED_STRIDE)]
 
 
-def test_a_loss_that_is_not_finite_names_the_step(models, embeds):
+def test_a_loss_that_is_not_finite_names_the_step(models, problem):
     latents = models.backbone.initial_latents([0])
     latents[0, 0, 0, 0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="step 4"):
-        list(refine(models.backbone, models.critics, embeds, APPLES, latents, [0], Budget(), NoiseSettings(), 4))
+        list(refine(problem(7), latents, [0], Budget(), RefinementSettings(), first_index=4))
 
 
 class Greedy(Critic):
@@ -175,7 +175,7 @@ class Greedy(Critic):
         self.name = "greedy"
         self.object_names = critic.object_names
 
-    def assess(self, images, *arguments, **options):
+    def evaluate(self, images, *arguments, **options):
         if images.requires_grad:
             raise torch.OutOfMemoryError("out of memory: a gradient needs more")
         return self.critic.evaluate(images, *arguments, **options)
@@ -196,9 +196,11 @@ def test_a_run_that_is_out_of_memory_keeps_what_its_search_found(models):
     ("changes", "message"),
     [
         ({"num_optimization_steps": 0}, "num_optimization_steps"),
-        ({"optimizer": "lion"}, "available: adam, sgd"),
-        ({"loss": "l3"}, "available: l1, d2d, margin"),
-        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"optimizer": "lion"}, "one of adam, sgd"),
+        ({"loss": "l3"}, "one of l1, d2d, margin"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": math.nan}, "learning_rate must be above 0"),
+        ({"prior_power": -1.0}, "prior_power must be at least 0"),
     ],
 )
 def test_settings_refuse_what_cannot_work(changes, message):
