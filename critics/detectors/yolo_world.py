@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from critics.detectors.yolo import YoloCritic
 from critics.ultralytics_files import read
 
+CLIP = "openai/clip-vit-base-patch32"
+PRESETS = {CLIP: f"{CLIP}@c237dc49a33fc61debc9276459120b7eac67e7ef"}
+"""Read at a commit with safetensors; the main branch holds a pickle only."""
+
 
 def load(
     *,
@@ -71,9 +75,7 @@ def load(
     )
 
 
-def clip_embeddings(
-    object_names: Sequence[str], encoder: str = "openai/clip-vit-base-patch32", revision: str | None = None
-) -> dict[str, Tensor]:
+def clip_embeddings(object_names: Sequence[str], encoder: str = CLIP, revision: str | None = None) -> dict[str, Tensor]:
     """Text embeddings (512,) as YOLO-World was trained on: CLIP ViT-B/32's of the bare names, normalised.
 
     Raises:
@@ -83,8 +85,8 @@ def clip_embeddings(
 
     from critics import pretrained
 
-    model = pretrained.read(CLIPTextModelWithProjection, encoder, {}, revision, use_safetensors=True).eval()
-    tokens = pretrained.read(AutoTokenizer, encoder, {}, revision)(
+    model = pretrained.read(CLIPTextModelWithProjection, encoder, PRESETS, revision, use_safetensors=True).eval()
+    tokens = pretrained.read(AutoTokenizer, encoder, PRESETS, revision)(
         list(object_names), padding=True, return_tensors="pt"
     )
     with torch.no_grad():
