@@ -27,6 +27,7 @@ def load(
     embeddings: Mapping[str, Tensor] | str | Path | None = None,
     config: str | Path | None = None,
     revision: str | None = None,
+    trust_checkpoint: bool = False,
     image_size: int | None = None,
     threshold: float | None = None,
     nms_iou: float = 0.7,
@@ -36,13 +37,15 @@ def load(
     """Load a YOLO-World or YOLOE critic.
 
     Args:
-        weights: an Ultralytics `.pt`, which is a pickle: load only files you trust; or `.safetensors`,
-            which is not. A path, OWNER/REPOSITORY/FILE on the hub.
+        weights: an Ultralytics `.pt`, of which the description and the tensors are read and no code runs, or
+            `.safetensors`. A path, OWNER/REPOSITORY/FILE on the hub.
         embeddings: text embedding (512,) of each object name, or a safetensors file that holds them: CLIP
             ViT-B/32's for YOLO-World, see `clip_embeddings`; for YOLOE its own text encoder's. By default the
             classes that were saved into the checkpoint.
         config: for safetensors weights, the architecture's yaml with a `names` list.
         revision: a branch, tag or commit of the repository.
+        trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For
+            checkpoints that cannot be read as data, a fused one among them.
         image_size: longer side the picture is letterboxed to; the training size by default.
         threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
             `predict`'s.
@@ -54,7 +57,7 @@ def load(
         FileNotFoundError: a file does not exist.
         ValueError: no YOLO-World or YOLOE, or embeddings of another shape.
     """
-    checkpoint = read("yolo_world", weights, config, revision)
+    checkpoint = read("yolo_world", weights, config, revision, trust_checkpoint=trust_checkpoint)
     model = checkpoint.model
     if embeddings is None:
         embeddings = _saved_embeddings(model, checkpoint.object_names)
