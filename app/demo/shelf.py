@@ -30,8 +30,8 @@ class Shelf:
 
     Args:
         loaded: models that are there already, by backbone.
-        critics, judge, trust_checkpoint: of all other models, as `countgen.load` takes them; the backbone's own detectors
-            by default.
+        critics, judge, trust_checkpoint: of all other models, as `countgen.load` takes them; by default the
+            backbone's own detectors.
     """
 
     def __init__(
