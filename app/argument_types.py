@@ -20,6 +20,15 @@ MAX_NUMBER = 1_000_000
 """Of anything that is counted."""
 
 
+def add_trust_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the option of every command that loads the detectors which the user names."""
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="let code in the .pt files of --critic and --judge run, with your rights (they are read as data)",
+    )
+
+
 def seeds_in(text: str) -> list[int]:
     """Seeds from "7" or "0-3", both ends included.
 

@@ -11,7 +11,16 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import MAX_SEED, MAX_SEEDS, positive, sampler_steps, seconds, seeds_in, size
+from app.argument_types import (
+    MAX_SEED,
+    MAX_SEEDS,
+    add_trust_checkpoint,
+    positive,
+    sampler_steps,
+    seconds,
+    seeds_in,
+    size,
+)
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
@@ -69,6 +78,7 @@ def add_parser(commands: Any) -> None:
         "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
     )
     parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
+    add_trust_checkpoint(parser)
     parser.add_argument(
         "--seed", action="extend", type=seeds_in, metavar="N|A-B", help="a seed or a range; repeatable (0)"
     )
@@ -167,6 +177,7 @@ def run(options: argparse.Namespace) -> int:
         device=device,
         memory=options.memory,
         draft=options.draft,
+        trust_checkpoint=options.trust_checkpoint,
         **_changes(options),
     )
     text = not options.json and not options.quiet

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import not_negative, one_seed, positive, rate, weight
+from app.argument_types import add_trust_checkpoint, not_negative, one_seed, positive, rate, weight
 from app.exit_codes import INTERRUPTED, OK
 from app.loading import available_device, hide_loading_bars
 from app.terminal import fitted
@@ -69,6 +69,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--judge", metavar="NAME", help="a detector that only tests the finished token (the backbone's own)"
     )
+    add_trust_checkpoint(parser)
     parser.add_argument(
         "--loss",
         choices=LOSSES,
@@ -116,7 +117,13 @@ def run(options: argparse.Namespace) -> int:
     if options.quiet or options.json or not sys.stderr.isatty():
         hide_loading_bars()
     critics = tuple(options.critic) if options.critic else None
-    models = countgen.load(options.backbone, critics=critics, judge=options.judge, device=device)
+    models = countgen.load(
+        options.backbone,
+        critics=critics,
+        judge=options.judge,
+        device=device,
+        trust_checkpoint=options.trust_checkpoint,
+    )
     if options.num_vectors is None:
         settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)

@@ -17,6 +17,7 @@ from countgen.prompts import Target
 from critics import Critic, registry
 from critics.detectors.density import DensityCritic
 from critics.dynamic_scale import DynamicScaleCritic
+from critics.ultralytics_files import KINDS
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def load(
     dtype: torch.dtype | None = None,
     memory: str = "fast",
     draft: bool = False,
+    trust_checkpoint: bool = False,
     **changes: Any,
 ) -> Models:
     """Load a backbone with its critics and its judge.
@@ -92,6 +94,7 @@ def load(
         memory: "fast", or "low" for small devices: slower steps of the same pictures, and critics that see them
             no larger than they are.
         draft: let gradients look through the preset's tiny decoder; the VAE draws what is shown and judged.
+        trust_checkpoint: let the code in `.pt` files of `critics` and `judge` run; see `load_critic`.
         **changes: as `countgen.backbones.load` takes them: `repository=`, `revision=`, `num_inference_steps=`,
             `guidance_scale=`, `height=`, `width=` and other fields of the preset.
 
@@ -115,10 +118,10 @@ def load(
     if judge in critics:
         raise ValueError(f"the judge {judge!r} is also a critic; a judge must be a detector that nothing optimises")
     drawing = backbones.load(backbone, device=device, dtype=dtype, memory=memory, draft=draft, **changes)
-    loaded = tuple(load_critic(name, device) for name in critics)
+    loaded = tuple(load_critic(name, device, trust_checkpoint=trust_checkpoint) for name in critics)
     if memory == "low":
         loaded = tuple(no_larger(critic, max(drawing.height, drawing.width)) for critic in loaded)
-    return Models(drawing, loaded, load_critic(judge, device))
+    return Models(drawing, loaded, load_critic(judge, device, trust_checkpoint=trust_checkpoint))
 
 
 def no_larger(critic: Critic, side: int) -> Critic:
@@ -160,15 +163,16 @@ def _kind_of(name: str) -> str | None:
     return kind if colon else None
 
 
-def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
+def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoint: bool = False) -> Critic:
     """Load a detector by its short name.
 
     Args:
         name: an embedded one ("miniature-yolo"), or KIND:WEIGHTS with a kind from `critics.available()`, for
             example "yolo:weights/yolo11x.pt" or "detr:rtdetr-r50"; weights of a repository may end in @REVISION.
-            A `.pt` is a pickle: name only files you trust. "DETECTOR by DENSITY" counts as the first does, with the
+            A `.pt` is read as data. "DETECTOR by DENSITY" counts as the first does, with the
             gradient of the second, see `critics.dynamic_scale`.
         device: where it runs.
+        trust_checkpoint: let Ultralytics load a `.pt`, a pickle: whatever code its author put into it runs.
 
     Raises:
         ValueError: no such name or kind, weights that are damaged or of another kind, or no density counter
@@ -177,14 +181,16 @@ def load_critic(name: str, device: str | torch.device = "cpu") -> Critic:
     """
     check_detector(name)
     if len(parts := parts_of(name)) == 2:
-        detector, density = (load_critic(one, device) for one in parts)
+        detector, density = (load_critic(one, device, trust_checkpoint=trust_checkpoint) for one in parts)
         assert isinstance(density, DensityCritic)
         return DynamicScaleCritic(detector, density)
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)
     kind, _, weights = name.partition(":")
-    options = {"weights": weights}
+    options: dict[str, Any] = {"weights": weights}
     place, at, revision = weights.rpartition("@")
     if at and not Path(weights).exists():
         options = {"weights": place, "revision": revision}
+    if trust_checkpoint and kind in KINDS:
+        options["trust_checkpoint"] = True
     return critic_files.load(kind, **options, device=device)

@@ -5,8 +5,10 @@ Ultralytics is licensed under AGPL-3.0.
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
+from critics import ultralytics_checkpoint, ultralytics_yaml
 from critics.weights import recorded_as
 
 TRAINED_SIZE = 640
@@ -23,6 +26,16 @@ TRAINED_SIZE = 640
 
 PREDICT_THRESHOLD = 0.25
 """Of Ultralytics' `predict`."""
+
+MAX_PARAMETERS = 500_000_000
+"""Ultralytics' largest detector has 73 million."""
+
+KINDS = ("ultralytics_rtdetr", "yolo", "yolo_world")
+"""Critics that are read from these files."""
+
+SUFFIXES = (".pt", ".safetensors")
+TEXT_HEADS = ("WorldDetect", "YOLOEDetect")
+"""Heads whose classes are embeddings, so that there may be more or fewer of them than when they were built."""
 
 PRESETS = {
     f"{model}{size}": f"Ultralytics/{repository}/{model}{size}.pt"
@@ -67,27 +80,75 @@ def build(config: Path) -> tuple[nn.Module, tuple[str, ...]]:
     """The architecture of an Ultralytics yaml, randomly initialised, with its class names.
 
     Raises:
-        ValueError: the yaml has no `names`.
+        ValueError: the yaml has no `names`, or holds what `critics.ultralytics_yaml` does not allow.
+    """
+    described = ultralytics_yaml.read(config)
+    return assembled(described, len(described["names"]), str(config)), described["names"]
+
+
+def assembled(
+    described: Mapping[str, Any], classes: int, source: str, tensors: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """The model of a description.
+
+    Args:
+        described: as `critics.ultralytics_yaml` checked it.
+        classes: of the head.
+        source: what messages call it.
+        tensors: its weights; random ones by default.
+
+    Raises:
+        ValueError: nothing can be built from it, it is too large, or the weights are of another architecture.
     """
     import_ultralytics()
-    import yaml
     from ultralytics.nn import tasks
+    from ultralytics.nn.modules import Conv
 
-    architecture: dict[str, Any] = yaml.safe_load(config.read_text())
-    names = architecture.get("names")
-    if not names:
-        raise ValueError(f"{config} does not name its classes; add a list `names` to it")
-    names = _ordered(names) if isinstance(names, dict) else tuple(names)
+    layers = copy.deepcopy({key: value for key, value in described.items() if key != "names"}) | {"nc": classes}
     family = {
         "RTDETRDecoder": tasks.RTDETRDetectionModel,
         "WorldDetect": tasks.WorldModel,
         "YOLOEDetect": tasks.YOLOEModel,
-    }.get(architecture["head"][-1][2], tasks.DetectionModel)
-    return family(architecture, nc=len(names), verbose=False), names
+    }.get(layers["head"][-1][2], tasks.DetectionModel)
+    usual = Conv.default_act  # one of the process, which Ultralytics leaves changed where building fails
+    try:
+        with torch.device("meta"):  # shapes alone, so that no file can ask for more memory than it fills
+            shapes = {
+                f"model.{name}": value.shape
+                for name, value in tasks.parse_model(copy.deepcopy(layers), ch=3, verbose=False)[0].state_dict().items()
+            }
+        _check_shapes(shapes, tensors, source)
+        model: nn.Module = family(layers, nc=classes, verbose=False)
+    except WeightsError:
+        raise
+    except Exception as error:  # of whatever kind: Ultralytics checks nothing
+        raise ValueError(
+            f"no model can be built from {source}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        ) from error
+    finally:
+        Conv.default_act = usual
+    if tensors is not None:
+        model.load_state_dict(tensors)
+    return model
 
 
-def _ordered(names: dict[int, str]) -> tuple[str, ...]:
-    return tuple(names[index] for index in sorted(names))
+class WeightsError(ValueError):
+    """Weights that do not fit the model, or a model that is too large."""
+
+
+def _check_shapes(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor] | None, source: str) -> None:
+    parameters = sum(shape.numel() for shape in shapes.values())
+    if parameters > MAX_PARAMETERS:
+        raise WeightsError(f"{source} describes {parameters} parameters; detectors have at most {MAX_PARAMETERS}")
+    if tensors is None:
+        return
+    wrong = [name for name, shape in shapes.items() if name not in tensors or tensors[name].shape != shape]
+    wrong += [name for name in tensors if name not in shapes]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise WeightsError(
+            f"{', '.join(name[:80] for name in wrong[:3])}{more} are missing, unknown or of another shape"
+        )
 
 
 def find(weights: str | Path, revision: str | None = None) -> Path:
@@ -121,40 +182,94 @@ def find(weights: str | Path, revision: str | None = None) -> Path:
         ) from error
 
 
-def read(kind: str, weights: str | Path, config: str | Path | None, revision: str | None = None) -> Checkpoint:
-    """Read a detector.
+def read(
+    kind: str,
+    weights: str | Path,
+    config: str | Path | None,
+    revision: str | None = None,
+    *,
+    trust_checkpoint: bool = False,
+) -> Checkpoint:
+    """Read a detector; no code in its files runs, unless a checkpoint is trusted.
 
     Args:
         kind: the critic's file in `critics/detectors`.
-        weights: as of `find`: a `.pt`, which is a pickle: read only files you trust; or `.safetensors`, which is not.
+        weights: as of `find`: a `.pt`, read as data, or `.safetensors`.
         config: for safetensors, the architecture's yaml with a `names` list.
         revision: of the repository on the hub.
+        trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs whatever code its author put into it.
 
     Raises:
         FileNotFoundError: the weights or the config do not exist.
-        ValueError: safetensors without a config, weights of another architecture, or a repository that cannot be read.
+        ValueError: another kind of file, safetensors without a config, weights of another architecture, a checkpoint
+            that cannot be read as data, or a repository that cannot be read.
     """
     path = find(weights, revision)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path} is neither {' nor '.join(SUFFIXES)}, which are read here; give one of these")
     if not Path(config or path).is_file():
         raise FileNotFoundError(f"no such file: {config}; give the path of the architecture's yaml")
     name = recorded_as(kind, path)
-    if path.suffix != ".safetensors":
-        import_ultralytics()
-        from ultralytics import YOLO
-
-        stock = YOLO(str(path), task="detect")
-        size = int(stock.overrides.get("imgsz", TRAINED_SIZE))
-        return Checkpoint(stock.model.float(), _ordered(stock.names), name, size)
+    if path.suffix == ".pt":
+        return _trusted(path, name) if trust_checkpoint else _as_data(kind, path, name)
     if config is None:
         raise ValueError(f"{path.name} holds weights only: give config= the architecture's yaml")
-    model, names = build(Path(config))
+    described = ultralytics_yaml.read(Path(config))
     try:
-        model.load_state_dict(load_file(path))
-    except RuntimeError as error:
+        model = assembled(described, len(described["names"]), str(config), load_file(path))
+    except WeightsError as error:
         raise ValueError(f"{path} does not hold the weights of {config}: {error}") from error
     with safe_open(path, "pt") as file:
         threshold = float((file.metadata() or {}).get("threshold", PREDICT_THRESHOLD))
-    return Checkpoint(model, names, name, threshold=threshold)
+    return Checkpoint(model, described["names"], name, threshold=threshold)
+
+
+def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
+    """The detector in a checkpoint, built anew.
+
+    Raises:
+        ValueError: it cannot be; the message says what trusting the file would mean.
+    """
+    try:
+        contents = ultralytics_checkpoint.read(path)
+        names = contents.described["names"]
+        classes = contents.described.get("nc", len(names))
+        if classes != len(names) and contents.described["head"][-1][2] not in TEXT_HEADS:
+            raise ValueError(f"it names {len(names)} classes and scores {classes}")
+        model = assembled(contents.described, classes, "its description", contents.tensors)
+    except ValueError as error:
+        raise ValueError(
+            f"no {kind} can be read from {path} without running code from it: {error}. If it is whole and you trust "
+            "its author, give trust_checkpoint=True, on the command line --trust-checkpoint: then it may do whatever "
+            "you may do on this machine"
+        ) from error
+    for attribute, embeddings in contents.text.items():
+        setattr(model, attribute, embeddings)
+    return Checkpoint(model, names, name, contents.image_size or TRAINED_SIZE)
+
+
+def _trusted(path: Path, name: str) -> Checkpoint:
+    """The detector in a checkpoint as Ultralytics loads it, with the code in it.
+
+    Raises:
+        ValueError: there is none; the message says that code of the file may have run.
+    """
+    import_ultralytics()
+    from ultralytics import YOLO
+
+    try:
+        stock = YOLO(str(path), task="detect")
+        size = int(stock.overrides.get("imgsz", TRAINED_SIZE))
+        return Checkpoint(stock.model.float(), _ordered(stock.names), name, size)
+    except Exception as error:
+        raise ValueError(
+            f"{path} was trusted and gave no detector, but code in it may have run: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
+
+
+def _ordered(names: Mapping[int, str]) -> tuple[str, ...]:
+    return tuple(names[index] for index in sorted(names))
 
 
 def forget_unusable_anchors(head: nn.Module, key: str, dtype: torch.dtype) -> None:

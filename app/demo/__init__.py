@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from app.argument_types import add_trust_checkpoint
 from app.exit_codes import OK
 
 LOOPBACK = "127.0.0.1"
@@ -41,6 +42,7 @@ def add_parser(commands: Any) -> None:
         "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
     )
     parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
+    add_trust_checkpoint(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,7 +76,11 @@ def run(options: argparse.Namespace) -> int:
         from app.demo.shelf import Shelf
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
-    shelf = Shelf(critics=tuple(options.critic) if options.critic else None, judge=options.judge)
+    shelf = Shelf(
+        critics=tuple(options.critic) if options.critic else None,
+        judge=options.judge,
+        trust_checkpoint=options.trust_checkpoint,
+    )
     hide_loading_bars()
     if detectors:  # weights that are not there are found before anybody opens the page
         shelf.load(limits.backbones[0])

@@ -30,7 +30,8 @@ class Shelf:
 
     Args:
         loaded: models that are there already, by backbone.
-        critics, judge: of all other models, as `countgen.load` reads them; the backbone's own by default.
+        critics, judge, trust_checkpoint: of all other models, as `countgen.load` takes them; by default the
+            backbone's own detectors.
     """
 
     def __init__(
@@ -39,15 +40,18 @@ class Shelf:
         *,
         critics: tuple[str, ...] | None = None,
         judge: str | None = None,
+        trust_checkpoint: bool = False,
     ) -> None:
         self._loaded = dict(loaded or {})
-        self._critics, self._judge = critics, judge
+        self._critics, self._judge, self._trust_checkpoint = critics, judge, trust_checkpoint
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
 
     def get(self, backbone: str) -> countgen.Models:
         """The models of a backbone; call it from a job that `alone` runs."""
         if backbone not in self._loaded:
-            self._loaded[backbone] = countgen.load(backbone, critics=self._critics, judge=self._judge)
+            self._loaded[backbone] = countgen.load(
+                backbone, critics=self._critics, judge=self._judge, trust_checkpoint=self._trust_checkpoint
+            )
         return self._loaded[backbone]
 
     def load(self, backbone: str) -> None:

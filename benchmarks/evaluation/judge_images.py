@@ -109,7 +109,13 @@ def _seconds(prompt: Prompt, where: str) -> float:
 
 
 def settings_of(
-    path: str | Path, given: Sequence[Given], judges: Sequence[str], device: str, threads: int
+    path: str | Path,
+    given: Sequence[Given],
+    judges: Sequence[str],
+    device: str,
+    threads: int,
+    *,
+    trust_checkpoint: bool = False,
 ) -> GivenImages:
     """Settings that make sure that a run folder holds one list, judged in one way."""
     cases = [one.case for one in given]
@@ -129,13 +135,16 @@ def settings_of(
         device=device,
         threads=threads,
         code=code_version(),
+        trust_checkpoint=trust_checkpoint,
     )
 
 
 def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]:
     """Judge one image after the other; one that cannot be read or judged becomes a failed record."""
     torch.set_num_threads(settings.threads)
-    judges = {name: load_critic(name, settings.device) for name in settings.judges}
+    judges = {
+        name: load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint) for name in settings.judges
+    }
     for one in given:
         try:
             yield _judged(one, settings, judges)
@@ -191,6 +200,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge", action="append", metavar="NAME", help="repeatable, the first decides (the miniature's detectors)"
     )
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="let code in the .pt files of --judge run, with your rights"
+    )
     parser.add_argument("--method", default="given", metavar="NAME", help="where the list says none (%(default)s)")
     parser.add_argument("--backbone", default="unknown", metavar="NAME", help="what drew them (%(default)s)")
     parser.add_argument("--retry-failed", action="store_true", help="judge again what failed earlier")
@@ -206,7 +218,9 @@ def run(options: argparse.Namespace) -> int:
     """
     judges = options.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
     given = read_list(options.list, judges, options.method, options.backbone)
-    settings = settings_of(options.list, given, judges, options.device, options.threads)
+    settings = settings_of(
+        options.list, given, judges, options.device, options.threads, trust_checkpoint=options.trust_checkpoint
+    )
     with RunFolder(options.out, settings) as kept:
         earlier = {key for key, record in kept.records.items() if record.status == "done" or not options.retry_failed}
         left = [one for one in given if one.case.key not in earlier]

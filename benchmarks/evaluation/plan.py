@@ -53,6 +53,7 @@ class RunSettings:
         device: "cpu", "cuda", ...
         threads: of torch; results are bit-equal only where this is.
         code: versions and digest of what draws and counts, from `code_version`.
+        trust_checkpoint: as of `countgen.load`; a permission that each command gives anew and no run folder keeps.
 
     Raises:
         ValueError: an unknown name, nothing to do, or a judge that steers.
@@ -73,6 +74,7 @@ class RunSettings:
     device: str
     threads: int
     code: str
+    trust_checkpoint: bool = False
 
     def __post_init__(self) -> None:
         for backbone in self.backbones:
@@ -114,6 +116,11 @@ class RunSettings:
 def steering(critics: Sequence[str]) -> set[str]:
     """The detectors that critics name: both of "miniature-yolo by miniature-density"; none of them may judge."""
     return {part for name in critics for part in parts_of(name)}
+
+
+def recorded(settings: RunSettings) -> dict[str, Any]:
+    """What a run folder keeps of its settings."""
+    return {name: value for name, value in asdict(settings).items() if name != "trust_checkpoint"}
 
 
 @dataclass(frozen=True)
@@ -183,7 +190,7 @@ def _has_its_token(case: Case, shipped: Mapping[str, frozenset[str]]) -> bool:
 def _asked(settings: RunSettings) -> list[Case]:
     if suite_digest(settings.suite) != settings.suite_sha256:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
-    determining = _digest({name: value for name, value in asdict(settings).items() if name not in _SELECTION})
+    determining = _digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
     chosen = prompts_of(settings.suite, settings.limit)
     mine, of = shard_of(settings.shard)
     found: dict[str, Case] = {}

@@ -135,6 +135,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge", action="append", metavar="NAME", help="only counts; repeatable, the first decides (all others)"
     )
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="let code in the .pt files of --critic and --judge run, with your rights",
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="images per prompt and method (%(default)s)")
     parser.add_argument(
         "--first-seed", type=int, default=700_000, metavar="N", help="of the first prompt (%(default)s)"
@@ -184,6 +189,7 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         threads=options.threads,
         code=code_version(),
+        trust_checkpoint=options.trust_checkpoint,
     )
 
 

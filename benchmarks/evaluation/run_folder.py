@@ -7,11 +7,10 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.plan import RunSettings
+from benchmarks.evaluation.plan import RunSettings, recorded
 from benchmarks.evaluation.records import (
     PACKED,
     RECORDS,
@@ -81,7 +80,7 @@ class RunFolder:
 
     def _check_settings(self) -> None:
         path = self.path / SETTINGS
-        mine = json.loads(json.dumps(asdict(self._settings)))
+        mine = json.loads(json.dumps(recorded(self._settings)))
         if self.records:
             theirs = _read_settings(path)
             differing = [

@@ -66,9 +66,16 @@ class Worker:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         self.models = countgen.load(
-            backbone, critics=settings.critics, judge=settings.judges[0], device=settings.device
+            backbone,
+            critics=settings.critics,
+            judge=settings.judges[0],
+            device=settings.device,
+            trust_checkpoint=settings.trust_checkpoint,
         )
-        others = tuple(load_critic(name, settings.device) for name in settings.judges[1:])
+        others = tuple(
+            load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
+            for name in settings.judges[1:]
+        )
         for critic in others:  # refuses relatives of the critics
             Models(self.models.backbone, self.models.critics, critic)
         self.judges = dict(zip(settings.judges, (self.models.judge, *others), strict=True))

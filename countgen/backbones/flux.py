@@ -20,7 +20,7 @@ PRESETS = {
         licence="Apache-2.0",
         dtype=torch.bfloat16,
         max_sequence_length=256,
-        tiny_vae="madebyollin/taef1",
+        tiny_vae="madebyollin/taef1@b1b2d00e9e440cfbf3dedb34266864da86016ceb",
     ),
 }
 PIPELINE = "FluxPipeline"

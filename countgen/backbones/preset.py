@@ -8,6 +8,10 @@ from typing import Any
 
 import torch
 
+TAESD = "madebyollin/taesd@614f76814bbe30edbe2e627ace1c2234c81a2c0e"
+TAESDXL = "madebyollin/taesdxl@b20258aaef75ef61e659c1e0f14f251cf0ad153e"
+"""Tiny decoders for the latents of SD 1 and 2 and of SDXL, which other families share."""
+
 
 @dataclass(frozen=True)
 class Preset:

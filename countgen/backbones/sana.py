@@ -13,6 +13,7 @@ from countgen.backbones import Backbone, Preset, PromptEmbeds
 PRESETS = {
     "sana-sprint": Preset(
         repository="Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
+        revision="a7d9fc31dd5c3f5e22dbfd78360777ceed56ae97",
         num_inference_steps=2,
         guidance_scale=4.5,
         height=1024,

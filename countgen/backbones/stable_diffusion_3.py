@@ -8,25 +8,29 @@ from torch import Tensor
 from countgen.backbones import Backbone, Preset, PromptEmbeds
 from countgen.backbones.flow_matching import shift
 
+TAESD3 = "madebyollin/taesd3@d58dcaccd2b36fcb7a6b9e93c1cc507acab5a778"
+
 PRESETS = {
     "sd-3.5-turbo": Preset(
         repository="stabilityai/stable-diffusion-3.5-large-turbo",
+        revision="ec07796fc06b096cc56de9762974a28f4c632eda",
         num_inference_steps=4,
         guidance_scale=0.0,
         height=1024,
         width=1024,
         licence="Stability AI Community License",
         dtype=torch.bfloat16,
-        tiny_vae="madebyollin/taesd3",
+        tiny_vae=TAESD3,
     ),
     "sd-3-medium": Preset(
         repository="stabilityai/stable-diffusion-3-medium-diffusers",
+        revision="ea42f8cef0f178587cf766dc8129abd379c90671",
         num_inference_steps=28,
         guidance_scale=7.0,
         height=1024,
         width=1024,
         licence="Stability AI Community License",
-        tiny_vae="madebyollin/taesd3",
+        tiny_vae=TAESD3,
     ),
 }
 PIPELINE = "StableDiffusion3Pipeline"

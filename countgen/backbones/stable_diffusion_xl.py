@@ -6,6 +6,7 @@ from torch import Tensor
 
 from countgen import miniature
 from countgen.backbones import Backbone, Preset, PromptEmbeds
+from countgen.backbones.preset import TAESDXL
 
 BASE_REVISION = "462165984030d82259a11f4367a4eed129e94a7b"
 FP16_VAE = "madebyollin/sdxl-vae-fp16-fix@207b116dae70ace3637169f1ddd2434b91b3a8cd"
@@ -28,12 +29,12 @@ PRESETS = {
         revision="71153311d3dbb46851df1931d3ca6e939de83304",
         variant="fp16",
         vae=FP16_VAE,
-        tiny_vae="madebyollin/taesdxl",
+        tiny_vae=TAESDXL,
     ),
     "hyper-sdxl": Preset(
         repository="stabilityai/stable-diffusion-xl-base-1.0",
         revision=BASE_REVISION,
-        denoiser="ByteDance/Hyper-SD/Hyper-SDXL-1step-Unet.safetensors",
+        denoiser="ByteDance/Hyper-SD/Hyper-SDXL-1step-Unet.safetensors@bc08d970a87c74c71209491d64e3525845698863",
         num_inference_steps=1,
         guidance_scale=0.0,
         height=1024,
@@ -41,7 +42,7 @@ PRESETS = {
         licence="CreativeML Open RAIL++-M",
         variant="fp16",
         vae=FP16_VAE,
-        tiny_vae="madebyollin/taesdxl",
+        tiny_vae=TAESDXL,
         timesteps=(800,),
         scheduler="LCMScheduler",
     ),
@@ -55,7 +56,7 @@ PRESETS = {
         licence="CreativeML Open RAIL++-M",
         variant="fp16",
         vae=FP16_VAE,
-        tiny_vae="madebyollin/taesdxl",
+        tiny_vae=TAESDXL,
     ),
 }
 PIPELINE = "StableDiffusionXLPipeline"

@@ -16,11 +16,11 @@ from critics.vocabulary import UNUSED_LABELS
 
 PRESETS = {
     "detr-resnet-50": "facebook/detr-resnet-50@no_timm",
-    "rtdetr-r18": "PekingU/rtdetr_r18vd",
-    "rtdetr-r50": "PekingU/rtdetr_r50vd",
-    "rtdetr-v2-r18": "PekingU/rtdetr_v2_r18vd",
-    "dfine-small": "ustc-community/dfine-small-coco",
-    "dfine-large": "ustc-community/dfine-large-coco",
+    "rtdetr-r18": "PekingU/rtdetr_r18vd@ac77a11ff0170a41b771c03264987f8ce2b0d753",
+    "rtdetr-r50": "PekingU/rtdetr_r50vd@df939e661d8c52e80608d1ec566561aabd25a4e7",
+    "rtdetr-v2-r18": "PekingU/rtdetr_v2_r18vd@5650961749fa93567c0d46fc7f43ea4f9e914107",
+    "dfine-small": "ustc-community/dfine-small-coco@f79e65b5fbb33ceb9d3ebba042955d7410c608f8",
+    "dfine-large": "ustc-community/dfine-large-coco@aa8f8211545e4cff5adf52ea512f9ac74a9824ec",
 }
 _SOFTMAX_FAMILIES = ("detr", "table-transformer", "yolos")
 _FAMILIES = {"rt_detr": "rt-detr", "rt_detr_v2": "rt-detr", "d_fine": "rt-detr", "yolos": "yolos"}

@@ -13,7 +13,10 @@ from critics.base import Critic
 from critics.candidates import Proposals
 from critics.vocabulary import singular
 
-PRESETS = {"tiny": "IDEA-Research/grounding-dino-tiny", "base": "IDEA-Research/grounding-dino-base"}
+PRESETS = {
+    "tiny": "IDEA-Research/grounding-dino-tiny@a2bb814dd30d776dcf7e30523b00659f4f141c71",
+    "base": "IDEA-Research/grounding-dino-base@12bdfa3120f3e7ec7b434d90674b3396eccf88eb",
+}
 
 
 def load(

@@ -14,9 +14,9 @@ from critics.candidates import Proposals
 from critics.vocabulary import singular
 
 PRESETS = {
-    "owlv2-base": "google/owlv2-base-patch16-ensemble",
+    "owlv2-base": "google/owlv2-base-patch16-ensemble@cfd3195ba4ea9592eec887ded089f4c08eff231d",
     "owlv2-large": "google/owlv2-large-patch14-ensemble",
-    "owlvit-base": "google/owlvit-base-patch32",
+    "owlvit-base": "google/owlvit-base-patch32@cbc355fb364588351c5d51c7f74465e8e7ec6f72",
     "owlvit-large": "google/owlvit-large-patch14",
 }
 TEMPLATE = "a photo of a {}"

@@ -27,6 +27,7 @@ def load(
     weights: str | Path,
     config: str | Path | None = None,
     revision: str | None = None,
+    trust_checkpoint: bool = False,
     image_size: int | None = None,
     threshold: float | None = None,
     steepness: float = 4.0,
@@ -35,10 +36,12 @@ def load(
     """Load an RT-DETR critic.
 
     Args:
-        weights: an Ultralytics `.pt`, which is a pickle: load only files you trust; or `.safetensors`,
-            which is not. A path, OWNER/REPOSITORY/FILE on the hub.
+        weights: an Ultralytics `.pt`, of which the description and the tensors are read and no code runs, or
+            `.safetensors`. A path, OWNER/REPOSITORY/FILE on the hub.
         config: for safetensors, the architecture's yaml with a `names` list.
         revision: a branch, tag or commit of the repository.
+        trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For
+            checkpoints that cannot be read as data, a fused one among them.
         image_size: side of the square the picture is stretched to; the training size by default.
         threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
             `predict`'s.
@@ -49,7 +52,7 @@ def load(
         FileNotFoundError: the weights or the config do not exist.
         ValueError: safetensors without a config, or a model that is not an RT-DETR.
     """
-    checkpoint = read("ultralytics_rtdetr", weights, config, revision)
+    checkpoint = read("ultralytics_rtdetr", weights, config, revision, trust_checkpoint=trust_checkpoint)
     return RTDETRCritic(
         checkpoint.model.to(device),
         checkpoint.object_names,

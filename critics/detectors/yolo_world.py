@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from critics.detectors.yolo import YoloCritic
 from critics.ultralytics_files import read
 
+CLIP = "openai/clip-vit-base-patch32"
+PRESETS = {CLIP: f"{CLIP}@c237dc49a33fc61debc9276459120b7eac67e7ef"}
+"""Read at a commit with safetensors; the main branch holds a pickle only."""
+
 
 def load(
     *,
@@ -23,6 +27,7 @@ def load(
     embeddings: Mapping[str, Tensor] | str | Path | None = None,
     config: str | Path | None = None,
     revision: str | None = None,
+    trust_checkpoint: bool = False,
     image_size: int | None = None,
     threshold: float | None = None,
     nms_iou: float = 0.7,
@@ -32,13 +37,15 @@ def load(
     """Load a YOLO-World or YOLOE critic.
 
     Args:
-        weights: an Ultralytics `.pt`, which is a pickle: load only files you trust; or `.safetensors`,
-            which is not. A path, OWNER/REPOSITORY/FILE on the hub.
+        weights: an Ultralytics `.pt`, of which the description and the tensors are read and no code runs, or
+            `.safetensors`. A path, OWNER/REPOSITORY/FILE on the hub.
         embeddings: text embedding (512,) of each object name, or a safetensors file that holds them: CLIP
             ViT-B/32's for YOLO-World, see `clip_embeddings`; for YOLOE its own text encoder's. By default the
             classes that were saved into the checkpoint.
         config: for safetensors weights, the architecture's yaml with a `names` list.
         revision: a branch, tag or commit of the repository.
+        trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For
+            checkpoints that cannot be read as data, a fused one among them.
         image_size: longer side the picture is letterboxed to; the training size by default.
         threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
             `predict`'s.
@@ -50,7 +57,7 @@ def load(
         FileNotFoundError: a file does not exist.
         ValueError: no YOLO-World or YOLOE, or embeddings of another shape.
     """
-    checkpoint = read("yolo_world", weights, config, revision)
+    checkpoint = read("yolo_world", weights, config, revision, trust_checkpoint=trust_checkpoint)
     model = checkpoint.model
     if embeddings is None:
         embeddings = _saved_embeddings(model, checkpoint.object_names)
@@ -71,9 +78,7 @@ def load(
     )
 
 
-def clip_embeddings(
-    object_names: Sequence[str], encoder: str = "openai/clip-vit-base-patch32", revision: str | None = None
-) -> dict[str, Tensor]:
+def clip_embeddings(object_names: Sequence[str], encoder: str = CLIP, revision: str | None = None) -> dict[str, Tensor]:
     """Text embeddings (512,) as YOLO-World was trained on: CLIP ViT-B/32's of the bare names, normalised.
 
     Raises:
@@ -83,8 +88,8 @@ def clip_embeddings(
 
     from critics import pretrained
 
-    model = pretrained.read(CLIPTextModelWithProjection, encoder, {}, revision, use_safetensors=True).eval()
-    tokens = pretrained.read(AutoTokenizer, encoder, {}, revision)(
+    model = pretrained.read(CLIPTextModelWithProjection, encoder, PRESETS, revision, use_safetensors=True).eval()
+    tokens = pretrained.read(AutoTokenizer, encoder, PRESETS, revision)(
         list(object_names), padding=True, return_tensors="pt"
     )
     with torch.no_grad():

@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--critics", nargs="+", default=list(miniature.DETECTORS), help="embedded ones, or KIND:WEIGHTS, as of generate"
     )
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="let code in the .pt files of --critics run, with your rights"
+    )
     parser.add_argument("--scenes", type=int, help=f"each under four conditions; {REPORTED}, or {SWEPT} of a sweep")
     parser.add_argument("--sweep", action="store_true", help="choose the settings instead of reporting")
     parser.add_argument("--out", type=Path, default=COMMITTED, help="folder for tables, figures, plots")
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     per_count = max(1, round(scenes / len(COUNTS)))
     try:
-        critics = [load_critic(name) for name in options.critics]
+        critics = [load_critic(name, trust_checkpoint=options.trust_checkpoint) for name in options.critics]
     except (ValueError, OSError) as error:
         parser.error(str(error))
     readings = read(critics, per_count, "tuning" if options.sweep else "reporting")

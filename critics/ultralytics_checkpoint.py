@@ -1,0 +1,218 @@
+"""Read an Ultralytics `.pt` as data: a pickle of modules, from which nothing is called but what makes tensors.
+
+Every class that the file names becomes a part without behaviour. So no code of the file's author runs, and no
+constructor is called with arguments of their choice, as Ultralytics' own safe loading (`ULTRALYTICS_SAFE_LOAD`) does:
+one of its layers downloads weights. The model is built anew from the description and the tensors in the file.
+Ultralytics is licensed under AGPL-3.0.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from critics import ultralytics_yaml
+
+MAX_PICKLE_BYTES = 64 * 1024 * 1024
+"""Of the objects, without their tensors; the largest of Ultralytics' detectors take less than 1 MiB."""
+MAX_PARTS = 100_000
+MAX_EMBEDDING = 4096
+MAX_IMAGE_SIZE = 8192
+
+_DTYPES = {
+    **{"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16},
+    **{"BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32},
+    **{"ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool},
+}
+_INERT = ("torch", "torchvision", "ultralytics", "numpy", "pathlib", "_codecs", "copyreg", "copy_reg", "models")
+"""Packages whose classes a checkpoint names; each becomes a `Part`."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint holds.
+
+    Attributes:
+        described: the model's description, checked.
+        tensors: its parameters and buffers by name.
+        text: embeddings of its classes, where it was saved with some, by the attribute's name: (1, K, D).
+        image_size: that it was trained at; None where it does not say.
+    """
+
+    described: dict[str, Any]
+    tensors: dict[str, Tensor]
+    text: dict[str, Tensor]
+    image_size: int | None
+
+
+class Part:
+    """An object of the file: its attributes, and nothing that it could do."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Take whatever the file would construct it with, and keep nothing of it."""
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update({name: value for name, value in state.items() if isinstance(name, str)})
+
+
+class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C reserves what memory a file asks for
+    """Makes tensors, containers and parts.
+
+    Args:
+        objects: the pickle.
+        storage: the bytes of a storage by its key.
+    """
+
+    def __init__(self, objects: bytes, storage: Callable[[str], bytes]) -> None:
+        super().__init__(io.BytesIO(objects))
+        self._storage = storage
+        self._storages: dict[str, tuple[bytearray, torch.dtype]] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands for a class or function that the file names; nothing is imported.
+
+        Raises:
+            ValueError: no detector needs it.
+        """
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module in ("builtins", "__builtin__") and name == "set":
+            return set
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
+            # A function of their own for each mention, since a pickle can set attributes of what it names.
+            return (lambda *given: _tensor(*given)) if name == "_rebuild_tensor_v2" else (lambda data, *_: data)
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        if module == "torch" and name == "Size":
+            return lambda values: tuple(values)
+        if module.partition(".")[0] not in _INERT and (module.lstrip("_"), name) not in _NAMED:
+            raise ValueError(
+                f"it asks for {f'{module}.{name}'[:80]!r}, which no detector needs; loading it would run that"
+            )
+        return type("Part", (Part,), {})
+
+    def persistent_load(self, saved: Any) -> tuple[bytearray, torch.dtype]:
+        """The bytes of a storage, each read once, and what they are."""
+        _, dtype, key, _, count = saved
+        if not isinstance(dtype, torch.dtype) or not isinstance(key, str) or not isinstance(count, int):
+            raise ValueError("it holds a storage of no known kind")
+        if key not in self._storages:
+            self._storages[key] = bytearray(self._storage(key)), dtype
+        return self._storages[key]
+
+
+_NAMED = {("builtins", name) for name in ("getattr", "object", "slice")} | {("builtin__", "getattr")}
+
+
+def _tensor(
+    storage: tuple[bytearray, torch.dtype], offset: int, size: Sequence[int], stride: Sequence[int], *_: Any
+) -> Tensor:
+    """A tensor in the bytes of a storage, copied out of it; torch refuses places outside them."""
+    content, dtype = storage
+    if 0 in size:
+        return torch.empty(tuple(size), dtype=dtype)
+    needed = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
+    elements = 1
+    for length in size:
+        elements *= length
+    if min(offset, *size, *stride, 0) < 0 or not max(needed, elements) * dtype.itemsize <= len(content):
+        raise ValueError(f"it holds a tensor {tuple(size)} in {len(content)} bytes")
+    return torch.frombuffer(content, dtype=dtype).as_strided(tuple(size), tuple(stride), offset)
+
+
+def read(path: Path) -> Contents:
+    """The description and the tensors in a checkpoint.
+
+    Raises:
+        ValueError: it is no checkpoint, is damaged, or holds something that is not read here.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            saved = _unpickled(archive)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a damaged or hostile pickle makes the unpickler trip over
+        said = str(error).split("\n", 1)[0][:200]
+        raise ValueError(f"it is damaged or something else: {type(error).__name__}: {said}") from error
+    model = (saved.get("ema") or saved.get("model")) if isinstance(saved, dict) else None
+    described = vars(model).get("yaml") if isinstance(model, Part) else None
+    if not isinstance(described, Mapping):
+        raise ValueError("it holds no model with a description; a checkpoint of Ultralytics has both")
+    attributes = vars(model)
+    names = attributes.get("names") or described.get("names")
+    described = ultralytics_yaml.checked({**described, "names": names}, "its description")
+    text = {name: attributes.get(name) for name in ("pe", "txt_feats")}
+    arguments = saved.get("train_args")
+    return Contents(
+        described=described,
+        tensors=_state(model),
+        text={name: value.float() for name, value in text.items() if _is_text(value, len(described["names"]))},
+        image_size=_image_size(arguments.get("imgsz") if isinstance(arguments, Mapping) else None),
+    )
+
+
+def _unpickled(archive: zipfile.ZipFile) -> Any:
+    folders = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("data.pkl")]
+    if len(folders) != 1:
+        raise ValueError("it is damaged or something else than a checkpoint")
+    folder = folders[0]
+    if f"{folder}constants.pkl" in archive.namelist():
+        raise ValueError("it is TorchScript, a program; give the checkpoint that it was exported from")
+    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        raise ValueError("it was written on a machine of another byte order")
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError("it is compressed, which no checkpoint is")
+    if archive.getinfo(f"{folder}data.pkl").file_size > MAX_PICKLE_BYTES:
+        raise ValueError(f"its objects take more than {MAX_PICKLE_BYTES} bytes")
+    objects = archive.read(f"{folder}data.pkl")
+    return _Unpickler(objects, lambda key: archive.read(f"{folder}data/{key}")).load()
+
+
+def _state(model: Part) -> dict[str, Tensor]:
+    """Parameters and buffers, as `state_dict` names them."""
+    found: dict[str, Tensor] = {}
+    left = [("", model)]
+    for seen, (prefix, part) in enumerate(left):
+        if seen > MAX_PARTS:
+            raise ValueError(f"it holds more than {MAX_PARTS} modules")
+        unsaved = _held(part, "_non_persistent_buffers_set", set)
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _held(part, kind, dict).items():
+                if isinstance(value, Tensor) and name not in unsaved:
+                    found[f"{prefix}{name}"] = value
+        for name, module in _held(part, "_modules", dict).items():
+            if isinstance(module, Part) and len(prefix) < 1000:
+                left.append((f"{prefix}{name}.", module))
+    return found
+
+
+def _held(part: Part, name: str, kind: type) -> Any:
+    value = vars(part).get(name)
+    return value if isinstance(value, kind) else kind()
+
+
+def _is_text(value: Any, classes: int) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.ndim == 3
+        and value.shape[:2] == (1, classes)
+        and (value.shape[2] <= MAX_EMBEDDING)
+    )
+
+
+def _image_size(said: Any) -> int | None:
+    sizes = said if isinstance(said, list | tuple) else [said]
+    if sizes and all(isinstance(one, int) and 1 <= one <= MAX_IMAGE_SIZE for one in sizes):
+        return max(sizes)
+    return None

@@ -1,0 +1,309 @@
+"""Ultralytics' files are data: honest ones give the same detector, and nothing in any of them runs or is fetched."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from app.cli import main
+from countgen import miniature
+from countgen.models import load_critic
+from critics import load, ultralytics_files
+from critics.detectors.yolo import YoloCritic
+
+OPTIONS = miniature.DETECTORS["miniature-yolo"].options
+FAMILIES = {
+    "v8/yolov8.yaml": "DetectionModel",
+    "v9/yolov9t.yaml": "DetectionModel",
+    "v10/yolov10n.yaml": "DetectionModel",
+    "11/yolo11.yaml": "DetectionModel",
+    "12/yolo12.yaml": "DetectionModel",
+    "26/yolo26.yaml": "DetectionModel",
+    "rt-detr/rtdetr-l.yaml": "RTDETRDetectionModel",
+    "rt-detr/rtdetr-resnet50.yaml": "RTDETRDetectionModel",
+    "v8/yolov8-worldv2.yaml": "WorldModel",
+    "11/yoloe-11.yaml": "YOLOEModel",
+    "26/yoloe-26.yaml": "YOLOEModel",
+}
+
+
+def described(config: str) -> dict[str, Any]:
+    """One of Ultralytics' own descriptions, narrow where it has scales."""
+    ultralytics_files.import_ultralytics()
+    import ultralytics
+
+    read: dict[str, Any] = yaml.safe_load((Path(ultralytics.__file__).parent / "cfg/models" / config).read_text())
+    if "scales" in read:
+        read |= {"scales": {"n": [0.33, 0.25, 1024]}, "scale": "n"}
+    return read
+
+
+def checkpoint(path: Path, config: str, **changes: Any) -> nn.Module:
+    """A checkpoint as Ultralytics' trainer leaves it: the whole module, in half precision."""
+    ultralytics_files.import_ultralytics()
+    from ultralytics.nn import tasks
+
+    torch.manual_seed(0)
+    model = getattr(tasks, FAMILIES[config])(described(config), nc=4, verbose=False)
+    model.names = dict(enumerate(("apple", "cat", "dog", "car")))
+    for module in model.modules():  # statistics that training would have left
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+    for name, value in changes.items():
+        setattr(model, name, value)
+    whole = {"epoch": -1, "model": model.half(), "ema": None, "train_args": {"imgsz": 320}, "date": "2026-01-01"}
+    torch.save(whole, path)
+    return model
+
+
+@pytest.mark.parametrize("config", FAMILIES)
+def test_an_honest_checkpoint_of_every_family_is_read_as_data(config: str, tmp_path: Path) -> None:
+    """Bit-equal to what Ultralytics makes of it by running it."""
+    path = tmp_path / "best.pt"
+    text = {"pe": torch.randn(1, 4, 512)} if "yoloe" in config else {}
+    checkpoint(path, config, **text)
+    known = torch.serialization.get_safe_globals()
+    data = ultralytics_files.read("yolo", path, None)
+    assert torch.serialization.get_safe_globals() == known
+    trusted = ultralytics_files.read("yolo", path, None, trust_checkpoint=True)
+    assert (data.object_names, data.image_size, data.name) == (trusted.object_names, trusted.image_size, trusted.name)
+    assert data.image_size == 320
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    for attribute in ("pe", "txt_feats"):
+        if hasattr(trusted.model, attribute):
+            assert torch.equal(getattr(data.model, attribute), getattr(trusted.model, attribute))
+    with torch.no_grad():
+        assert torch.equal(data.model.eval()(images)[0], trusted.model.eval()(images)[0])
+
+
+def test_critics_read_checkpoints_of_their_kind_as_data(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "eleven.pt", "11/yolo11.yaml")
+    checkpoint(tmp_path / "world.pt", "v8/yolov8-worldv2.yaml", txt_feats=torch.randn(1, 4, 512))
+    checkpoint(tmp_path / "rtdetr.pt", "rt-detr/rtdetr-l.yaml")
+    for kind, name in (("yolo", "eleven"), ("yolo_world", "world"), ("ultralytics_rtdetr", "rtdetr")):
+        critic = load(kind, weights=tmp_path / f"{name}.pt", image_size=64)
+        assert critic.object_names == ("apple", "cat", "dog", "car")
+        assert critic.counts(torch.rand(1, 3, 64, 64), ["cat"]).shape == (1, 1)
+
+
+class Call:
+    """Pickled, it is a call."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.call
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    return tmp_path / "ran"
+
+
+@pytest.mark.parametrize("kind", ["yolo", "yolo_world", "ultralytics_rtdetr"])
+def test_code_in_a_checkpoint_never_runs_and_is_named(kind: str, tmp_path: Path, mark: Path) -> None:
+    path = tmp_path / "evil.pt"
+    torch.save({"model": Call(os.mkdir, str(mark))}, path)
+    with pytest.raises(ValueError, match=r"evil\.pt without running code.*posix\.mkdir.*--trust-checkpoint") as refusal:
+        load(kind, weights=path)
+    assert "damaged" not in str(refusal.value)
+    assert not mark.exists()
+
+
+def test_a_trusted_checkpoint_that_ran_says_so(tmp_path: Path, mark: Path) -> None:
+    path = tmp_path / "evil.pt"
+    torch.save({"model": Call(os.mkdir, str(mark))}, path)
+    with pytest.raises(ValueError, match=r"evil\.pt was trusted and gave no detector, but code in it may have run"):
+        load("yolo", weights=path, trust_checkpoint=True)
+    assert mark.exists()
+
+
+def test_no_constructor_is_called_with_the_arguments_of_a_file(tmp_path: Path, mark: Path) -> None:
+    """Ultralytics' safe loading calls them: TorchVision downloads weights, a model fetches its description."""
+    ultralytics_files.import_ultralytics()
+    from ultralytics.nn import tasks
+    from ultralytics.nn.modules import TorchVision
+
+    hub = Path(torch.hub.get_dir())
+    before = set(hub.rglob("*"))
+    with listener() as (url, calls):
+        for call in (
+            Call(TorchVision, 512, "resnet18", "DEFAULT"),
+            Call(tasks.DetectionModel, f"{url}/evil.yaml"),
+            Call(
+                tasks.DetectionModel,
+                described("11/yolo11.yaml") | {"activation": f"__import__('os').mkdir({str(mark)!r})"},
+            ),
+        ):
+            torch.save({"model": call}, tmp_path / "evil.pt")
+            with pytest.raises(ValueError, match="holds no model with a description"):
+                load("yolo", weights=tmp_path / "evil.pt")
+    assert calls == []
+    assert set(hub.rglob("*")) == before
+    assert not mark.exists()
+
+
+def test_the_description_in_a_checkpoint_is_checked_too(tmp_path: Path, mark: Path) -> None:
+    model = checkpoint(tmp_path / "honest.pt", "11/yolo11.yaml")
+    model.yaml["activation"] = f"__import__('os').mkdir({str(mark)!r})"
+    torch.save({"model": model}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match=r"its description, activation: .* is not what the description"):
+        load("yolo", weights=tmp_path / "evil.pt")
+    assert not mark.exists()
+
+
+def test_a_fused_checkpoint_needs_trust_and_says_so(tmp_path: Path) -> None:
+    from ultralytics.nn import tasks
+
+    model = tasks.DetectionModel(described("11/yolo11.yaml"), nc=4, verbose=False)
+    torch.save({"model": model.eval().fuse(verbose=False)}, tmp_path / "fused.pt")
+    with pytest.raises(ValueError, match=r"missing, unknown or of another shape.*trust_checkpoint=True"):
+        load("yolo", weights=tmp_path / "fused.pt")
+
+
+def test_a_tensor_outside_its_bytes_is_refused(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "best.pt", "11/yolo11.yaml")
+    with zipfile.ZipFile(tmp_path / "best.pt") as whole, zipfile.ZipFile(tmp_path / "cut.pt", "w") as cut:
+        for entry in whole.infolist():
+            content = whole.read(entry)
+            cut.writestr(entry.filename, content[: len(content) // 2] if "/data/" in entry.filename else content)
+    with pytest.raises(ValueError, match=r"cut\.pt .*it holds a tensor .* in \d+ bytes"):
+        load("yolo", weights=tmp_path / "cut.pt")
+
+
+EVIL = "__import__('os').mkdir('MARK')"
+CHANGES: dict[str, Any] = {
+    "activation": EVIL,
+    "activation with a call inside": "nn.LeakyReLU(__import__('os').mkdir('MARK'))",
+    "an activation of another name": "nn.Module()",
+    "scales": {EVIL: [0.5, 0.25, 1024]},
+    "nc": 10**9,
+    "reg_max": 10**6,
+    "depth_multiple": 1e9,
+    "module": [-1, 1, "nn.Sequential", []],
+    "a function": [-1, 1, "torchvision.ops.nms", []],
+    "what downloads": [-1, 1, "TorchVision", [768, "resnet18", "DEFAULT", True, 2]],
+    "a private name": [-1, 1, "_SafeLoad", []],
+    "a name of the parser": [-1, 1, "Conv", ["d", 3, 2]],
+    "channels": [-1, 1, "Conv", [10**9, 3, 2]],
+    "a kernel": [-1, 1, "Conv", [4096, 4096, 1]],
+    "repeats": [-1, 10**9, "Conv", [64, 3, 2]],
+    "upsampling": [-1, 1, "nn.Upsample", [None, 4096, "nearest"]],
+    "nesting": [-1, 1, "Conv", [[[[1]]]]],
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_description_that_no_detector_has_is_refused_before_it_is_built(
+    what: str, tmp_path: Path, mark: Path
+) -> None:
+    read = yaml.safe_load(OPTIONS["config"].read_text())
+    change = yaml.safe_load(yaml.safe_dump(CHANGES[what]).replace("MARK", str(mark)))
+    if isinstance(change, list):
+        read["backbone"][0] = change
+    else:
+        read[what.split()[-1] if what in read else "activation" if "activation" in what else what] = change
+    config = tmp_path / "evil.yaml"
+    config.write_text(yaml.safe_dump(read))
+    with pytest.raises(ValueError, match=r"evil\.yaml") as refusal:
+        load("yolo", weights=OPTIONS["weights"], config=config)
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 600
+    assert not mark.exists()
+
+
+def test_a_yaml_is_no_detector_on_the_command_line(
+    tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "evil.yaml"
+    config.write_text(OPTIONS["config"].read_text() + f"activation: __import__('os').mkdir({str(mark)!r})\n")
+    for name in (config, tmp_path / "x.weights"):
+        name.touch()
+        assert main(["generate", "two cats", "--out", str(tmp_path), "--critic", f"yolo:{name}"]) == 2
+        assert "is neither .pt nor .safetensors, which are read here" in capsys.readouterr().err
+    assert not mark.exists()
+
+
+def test_trust_is_asked_for_on_the_command_line(tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "evil.pt"
+    torch.save({"model": Call(os.mkdir, str(mark))}, path)
+    command = ["generate", "two cats", "--out", str(tmp_path), "--critic", f"yolo:{path}"]
+    assert main(command) == 2
+    assert "--trust-checkpoint" in capsys.readouterr().err
+    assert not mark.exists()
+    assert main([*command, "--trust-checkpoint"]) == 2
+    assert "code in it may have run" in capsys.readouterr().err
+    assert mark.exists()
+
+
+def test_trust_reaches_a_checkpoint_through_every_loader(tmp_path: Path) -> None:
+    from ultralytics.nn import tasks
+
+    model = tasks.DetectionModel(described("11/yolo11.yaml"), nc=4, verbose=False)
+    model.extra = nn.Linear(1, 1)  # of no description: not read as data
+    torch.save({"model": model}, tmp_path / "own.pt")
+    name = f"yolo:{tmp_path / 'own.pt'}"
+    with pytest.raises(ValueError, match="trust_checkpoint=True"):
+        load_critic(name)
+    assert isinstance(load_critic(name, trust_checkpoint=True), YoloCritic)
+    assert isinstance(load_critic("miniature-fcos", trust_checkpoint=True), nn.Module) is False
+
+
+def test_a_description_that_cannot_be_built_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    ultralytics_files.import_ultralytics()
+    from ultralytics.nn.modules import Conv
+
+    read = yaml.safe_load(OPTIONS["config"].read_text()) | {"activation": "nn.ReLU()"}
+    read["head"][0] = [77, 1, "Conv", [64, 3, 2]]
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump(read))
+    usual = Conv.default_act
+    with pytest.raises(ValueError, match=r"no model can be built from .*odd\.yaml"):
+        load("yolo", weights=OPTIONS["weights"], config=tmp_path / "odd.yaml")
+    assert Conv.default_act is usual
+
+
+def test_checking_a_description_draws_no_random_numbers() -> None:
+    torch.manual_seed(7)
+    model, _ = ultralytics_files.build(OPTIONS["config"])
+    torch.manual_seed(7)
+    from ultralytics.nn import tasks
+
+    read = yaml.safe_load(OPTIONS["config"].read_text())
+    stock = tasks.DetectionModel(read, nc=24, verbose=False)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(model.parameters(), stock.parameters(), strict=True))
+
+
+class listener:
+    """A server of this machine that notes who calls."""
+
+    def __enter__(self) -> tuple[str, list[bytes]]:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._calls: list[bytes] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+        return f"http://127.0.0.1:{self._server.getsockname()[1]}", self._calls
+
+    def _serve(self) -> None:
+        try:
+            while True:
+                caller, _ = self._server.accept()
+                self._calls.append(caller.recv(100))
+                caller.close()
+        except OSError:
+            return
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
