@@ -56,8 +56,8 @@ _ARITHMETIC = frozenset("minus less fewer more point percent divided multiplied 
 """Behind a number and before "than", "by" or another one: "seven minus two apples", "two fewer than seven apples"."""
 _POWERS = frozenset(("squared", "cubed", "percent"))
 _PARTS = frozenset(
-    "half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths "
-    "ninth ninths tenth tenths hundredth hundredths".split()
+    "half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth "
+    "eighths ninth ninths tenth tenths hundredth hundredths".split()
 )
 _INNER_GROUPS = frozenset("dozen dozens hundred hundreds thousand thousands million couple couples pair pairs".split())
 """Inside a noun phrase they count: "a whole dozen eggs"."""

@@ -21,7 +21,7 @@ from countgen.backbones.base import MEMORY
 from countgen.backbones.registry import configured, find, presets, public_name
 from countgen.errors import RecipeError
 from countgen.models import Models
-from countgen.prompts import Target
+from countgen.prompts import Target, check_prompt
 from countgen.spliced import encode_prompt
 from countgen.step import Step
 from countgen.token_file import CountToken
@@ -177,9 +177,11 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
     Raises:
         RecipeError: a field is missing or not possible, or the token is not the one the picture was drawn with.
     """
+    prompt = _field(recipe, "prompt", str)
+    check_prompt(prompt)
     _check_token(recipe.get("token"), token)
     seed = _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
-    embeds = encode_prompt(backbone, _field(recipe, "prompt", str), token)
+    embeds = encode_prompt(backbone, prompt, token)
     stored = recipe.get("latents")
     latents = backbone.initial_latents([seed]) if stored is None else _latents(stored, backbone)
     return backbone.render(latents, embeds, [seed])[0]
