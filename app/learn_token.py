@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from countgen.images import check_writable
     from countgen.number_words import number_word
+    from countgen.printable import printable
     from countgen.spliced import length_of
     from countgen.token import Learning, LearnSettings
     from countgen.token_file import SUFFIX, save_token
@@ -146,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
     elif not options.quiet:
         said = "not validated" if validated is None else f"the critics find {100 * validated:.0f} % right"
         print(fitted(f"{token.placeholder_token} after {learning.steps_made} steps, {said}"))
-        print(f"  {out}")
+        print(f"  {printable(out)}")
         if plain is not None and token.accuracy is not None:
             tried = f"{100 * token.accuracy:.0f} % right on new seeds, {100 * plain:.0f} % without it"
             print(fitted(f"  the judge finds {tried}", hang=4))
