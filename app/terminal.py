@@ -15,7 +15,8 @@ def fitted(text: str, hang: int = 2) -> str:
     """One line, broken between words where the terminal is narrower; COLUMNS in the environment says how wide it is.
 
     Args:
-        text: one line, of which whatever a terminal would obey is escaped; words that are longer than a line, such as paths, stay whole.
+        text: one line; words that are longer than a line, such as paths, stay whole. Whatever a terminal would obey is
+            escaped.
         hang: by which the further lines are indented; less where they would have no room.
     """
     text = printable(text)

@@ -85,5 +85,6 @@ def _write(mine: ReportedRun, sections: list[Section], out: Path, pictures: int)
         for name, figure in figures.items():
             for suffix in (".svg", ".png"):
                 save(figure, out / f"{name}{suffix}")
-    file.write_text(page(mine, sections, figures, pictures), encoding="utf-8")
+    # A file name in an error may be no text: half a surrogate pair has no UTF-8.
+    file.write_text(page(mine, sections, figures, pictures), encoding="utf-8", errors="replace")
     return file

@@ -12,7 +12,6 @@ from benchmarks.report.findings import AXES, MethodFindings, Section, Versus
 from countgen.printable import printable
 
 _SHORTEST_NAME = 20
-_LONGEST_CELL = 300
 MARK = "†"
 COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
 """How titles begin."""
@@ -56,13 +55,13 @@ def tables(section: Section) -> list[Table]:
 def as_text(table: Table, width: int = 80) -> str:
     """The table for a terminal; columns that do not fit beside each other follow below.
 
-    Names in it come from a run's records: what a terminal would obey is escaped, and each is at most 300 characters.
+    Names in it come from a run's records: what a terminal would obey is escaped, and each is shortened to 1000 characters.
 
     Args:
         table: to show.
         width: characters a line; a single column may be wider.
     """
-    header, *rows = (tuple(printable(cell, _LONGEST_CELL) for cell in row) for row in (table.header, *table.rows))
+    header, *rows = (tuple(printable(cell) for cell in row) for row in (table.header, *table.rows))
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     # A long name of a row, an error say, goes on in the next line.
     widths[0] = min(widths[0], max(_SHORTEST_NAME, width - 2 - max(widths[1:], default=0)))
