@@ -55,7 +55,7 @@ def tables(section: Section) -> list[Table]:
 def as_text(table: Table, width: int = 80) -> str:
     """The table for a terminal; columns that do not fit beside each other follow below.
 
-    Names in it come from a run's records: what a terminal would obey is escaped, and each is shortened to 1000 characters.
+    Names in it come from a run's records: what a terminal would obey is escaped, and each is shortened.
 
     Args:
         table: to show.

@@ -175,8 +175,10 @@ def test_a_damaged_line_is_told_with_its_number(run: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"key": 7}, {"key": ["a"]}, {"labeller": None}, {"labeller": "\x1b[2J"}, {"counts": "7"}, {"counts": [1.5]}]
-    + [{"counts": [-1]}, {"counts": [10**400]}, {"counts": {"apple": 7}}, {"schema": [1]}],
+    [
+        *({"key": 7}, {"key": ["a"]}, {"labeller": None}, {"labeller": "\x1b[2J"}, {"counts": "7"}, {"counts": [1.5]}),
+        *({"counts": [-1]}, {"counts": [10**400]}, {"counts": {"apple": 7}}, {"schema": [1]}),
+    ],
 )
 def test_a_label_of_another_type_is_told_with_its_line(run: Path, wrong: dict[str, object]) -> None:
     label = {"schema": 1, "key": "a", "labeller": "anna", "counts": [7]}

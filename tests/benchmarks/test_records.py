@@ -160,7 +160,7 @@ def test_json_that_no_record_holds_is_one_clear_line(line: bytes, tmp_path: Path
 )
 def test_settings_of_another_type_are_one_clear_line(settings: object, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(settings))
-    with pytest.raises(RunFolderError, match="settings.json is damaged: it"):
+    with pytest.raises(RunFolderError, match=r"settings\.json is damaged: it"):
         read_run(tmp_path)
 
 
