@@ -21,6 +21,7 @@ from app import completion, demo, doctor, evaluate, generate, label, learn_token
 from app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
 from countgen import __version__
 from countgen.errors import CountGenError
+from countgen.printable import printable
 
 _COMMANDS = (generate, learn_token, tokens, reproduce, evaluate, label, report, demo, doctor, completion)
 _EXIT_CODES = """\
@@ -62,7 +63,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Lines, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CountGenError, ValueError, OSError) as error:
         if options.traceback:
             raise
-        print(f"countgen: error: {' '.join(_message(error).split())}", file=sys.stderr)
+        print(f"countgen: error: {printable(' '.join(_message(error).split()))}", file=sys.stderr)
         return BAD_INPUT
 
 

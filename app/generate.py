@@ -289,6 +289,8 @@ def _free_paths(folder: Path, stem: str) -> tuple[Path, Path]:
 
 
 def _report(record: dict[str, Any]) -> None:
+    from countgen.printable import printable
+
     verdict = "right" if record["verified"] else "NOT what was asked"
     said = (
         f"seed {record['seed']}: critic counts {_joined(record['counts'])}, judge counts "
@@ -298,7 +300,7 @@ def _report(record: dict[str, Any]) -> None:
     print(fitted(said))
     if record["stopped"]:
         print(fitted(f"  stopped early: {record['stopped']}", hang=4))
-    print(f"  {record['before']}\n  {record['after']}")
+    print(f"  {printable(record['before'])}\n  {printable(record['after'])}")
 
 
 def _joined(counts: list[int]) -> str:

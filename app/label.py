@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from benchmarks.evaluation.label_sheet import read_sheet, write_sheet
     from benchmarks.evaluation.labels import questions, read_labels
+    from countgen.printable import printable
 
     if (options.out or options.read) and options.labeller is None:
         raise ValueError("say who counts, with --labeller NAME")
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         text = [
             fitted(f"{options.out}: {number} pictures, their paths are relative to {options.folder}"),
             "fill in the column 'count', then:",
-            shlex.join(back),  # whole, to be copied
+            printable(shlex.join(back)),  # unbroken, to be copied
         ]
     elif options.read:
         record = {"saved": len(read_sheet(options.folder, options.read, options.labeller))}
@@ -62,6 +63,6 @@ def run(options: argparse.Namespace) -> int:
         labelled = Counter(label.labeller for label in read_labels(options.folder) if label.key in finished)
         record = {"finished": len(finished), "labelled": dict(sorted(labelled.items()))}
         text = [f"{len(finished)} finished pictures"]
-        text += [f"  {name}: {number} labelled" for name, number in record["labelled"].items()]
+        text += [f"  {printable(name, 60)}: {number} labelled" for name, number in record["labelled"].items()]
     print(json.dumps(record) if options.json else "\n".join(text))
     return OK

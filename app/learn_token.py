@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
     """
     from countgen.images import check_writable
+    from countgen.printable import printable
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import SUFFIX, save_token
     from countgen.tokens.textual_inversion import length_of
@@ -153,7 +154,7 @@ def run(options: argparse.Namespace) -> int:
     elif not options.quiet:
         said = "not validated" if validated is None else f"the critics find {100 * validated:.0f} % right"
         print(fitted(f"{token.placeholder_token} after {learning.steps_made} steps, {said}"))
-        print(f"  {out}")
+        print(f"  {printable(out)}")
         if plain is not None and token.accuracy is not None:
             tried = f"{100 * token.accuracy:.0f} % right on new seeds, {100 * plain:.0f} % without it"
             print(fitted(f"  the judge finds {tried}", hang=4))

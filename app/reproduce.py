@@ -115,6 +115,8 @@ def difference(first: Image.Image, second: Image.Image) -> dict[str, int]:
 
 
 def _report(record: dict[str, Any]) -> None:
+    from countgen.printable import printable
+
     said = (
         f"largest pixel difference: {record['largest_difference']} of 255 "
         f"({record['different_pixels']} of {record['pixels']} pixels differ)"
@@ -122,6 +124,6 @@ def _report(record: dict[str, Any]) -> None:
     print(fitted(said))
     if record["largest_difference"]:
         for name, (then, here) in record["versions"].items():
-            print(fitted(f"  drawn with {name} {then or '(not said)'}, here is {here}", hang=4))
+            print(fitted(f"  drawn with {name} {printable(then or '(not said)', 60)}, here is {here}", hang=4))
     if record["drawn"]:
-        print(f"  {record['drawn']}")
+        print(f"  {printable(record['drawn'])}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import textwrap
 
+from countgen.printable import printable
+
 UNLIMITED = 10**6
 """Columns where there is no terminal: a pipe gets whole lines, which programs can read."""
 
@@ -13,9 +15,11 @@ def fitted(text: str, hang: int = 2) -> str:
     """One line, broken between words where the terminal is narrower; COLUMNS in the environment says how wide it is.
 
     Args:
-        text: one line; words that are longer than a line, such as paths, stay whole.
+        text: one line; words that are longer than a line, such as paths, stay whole. Whatever a terminal would obey is
+            escaped.
         hang: by which the further lines are indented; less where they would have no room.
     """
+    text = printable(text)
     columns = shutil.get_terminal_size((UNLIMITED, 24)).columns
     if len(text) <= columns:
         return text

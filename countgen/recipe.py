@@ -23,7 +23,7 @@ from countgen.errors import RecipeError
 from countgen.methods.settings import Settings, as_dict
 from countgen.methods.step import Step
 from countgen.models import Models
-from countgen.prompts import Target
+from countgen.prompts import Target, check_prompt
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import encode_prompt
 
@@ -180,9 +180,11 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
     Raises:
         RecipeError: a field is missing or not possible, or the token is not the one the picture was drawn with.
     """
+    prompt = _field(recipe, "prompt", str)
+    check_prompt(prompt)
     _check_token(recipe.get("token"), token)
     seed = _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
-    embeds = encode_prompt(backbone, _field(recipe, "prompt", str), token)
+    embeds = encode_prompt(backbone, prompt, token)
     stored = recipe.get("latents")
     latents = backbone.initial_latents([seed]) if stored is None else _latents(stored, backbone)
     return backbone.render(latents, embeds, [seed])[0]

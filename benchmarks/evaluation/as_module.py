@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
+from countgen.printable import printable
+
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -32,6 +34,6 @@ def run_module(
     try:
         return run(options)
     except (ValueError, OSError) as error:
-        parser.exit(BAD_INPUT, f"{parser.prog}: error: {error}\n")
+        parser.exit(BAD_INPUT, f"{parser.prog}: error: {printable(error)}\n")
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f"{parser.prog}: interrupted; the same command goes on\n")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from benchmarks.evaluation.records import RECORDS, RecordWriteError, read_run, split_torn
 
@@ -99,7 +100,7 @@ def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int])
     if question is None:
         raise ValueError(f"{run} has no finished picture {key!r}")
     expected = len(question.object_names)
-    if len(counts) != expected or not all(type(count) is int and 0 <= count <= MAX_COUNT for count in counts):
+    if len(counts) != expected or not all(map(_is_count, counts)):
         raise ValueError(
             f"expected {expected} whole numbers from 0 to {MAX_COUNT}, one for each of "
             f"{', '.join(question.object_names)}, got {list(counts)}"
@@ -133,13 +134,26 @@ def read_labels(run: str | Path) -> list[Label]:
             document = json.loads(line)
             if document["schema"] != SCHEMA:
                 raise ValueError(f"it has schema {document['schema']}")
-            label = Label(document["key"], document["labeller"], tuple(document["counts"]))
+            label = _label(document)
             latest[label.key, label.labeller] = label
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path}, line {number} is no label of schema {SCHEMA} ({error}); take that line out of the file"
             ) from error
     return list(latest.values())
+
+
+def _label(document: dict[str, Any]) -> Label:
+    key, labeller, counts = document["key"], document["labeller"], document["counts"]
+    if not (isinstance(key, str) and isinstance(labeller, str) and isinstance(counts, list)):
+        raise TypeError("key and labeller must be texts, counts a list")
+    if not all(map(_is_count, counts)):
+        raise ValueError(f"counts must be whole numbers from 0 to {MAX_COUNT}")
+    return Label(key, check_labeller(labeller), tuple(counts))
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
 
 
 def _pictures(run: str | Path) -> dict[str, Question]:

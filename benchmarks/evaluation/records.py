@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from benchmarks.record_types import check_record, check_settings
 from countgen.errors import CountGenError
 from countgen.prompts import Target
 
@@ -101,15 +103,16 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """
     path = Path(folder) / SETTINGS
     try:
-        settings = json.loads(path.read_text("utf-8"))
+        settings = _document(path.read_bytes())
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no JSON object")
+        check_settings(settings)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunFolderError(
             f"{folder} is no run: it has no {SETTINGS}; give a folder that an evaluation wrote"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from error
-    if not isinstance(settings, dict):
-        raise RunFolderError(f"{path} is damaged: it holds no JSON object")
     packed = Path(folder) / PACKED
     return settings, read_records(packed if packed.exists() else Path(folder) / RECORDS)
 
@@ -144,7 +147,7 @@ def read_records(path: Path) -> list[Record]:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 record = from_document(_document(line))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
                 raise _damaged(path, number, error) from error
             latest[record.key] = record
     finally:
@@ -163,7 +166,7 @@ def split_torn(content: bytes) -> tuple[bytes, bytes]:
     try:
         if isinstance(json.loads(tail), dict):
             return content + b"\n", b""
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return content[:end], tail
 
@@ -180,7 +183,21 @@ def _document(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
-        return json.loads(line)  # slower, but reads half a surrogate pair, and says where a damaged line is damaged
+        # Slower, but reads half a surrogate pair, and says where a damaged line is damaged.
+        return json.loads(line, parse_constant=_refuse_number, parse_int=_int_of_64_bits, parse_float=_finite)
+
+
+def _refuse_number(text: str) -> Any:
+    raise ValueError(f"{text[:40]} is no number that a record holds")
+
+
+def _int_of_64_bits(text: str) -> int:
+    return int(text) if len(text) < 19 else _refuse_number(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(text)
 
 
 def to_line(record: Record) -> bytes:
@@ -209,6 +226,7 @@ def from_document(document: dict[str, Any]) -> Record:
     document.setdefault("truncated", None)
     if document.keys() != _FIELDS:
         raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")
+    check_record(document)
     document["targets"] = _targets(tuple(document["targets"].items()))
     for name in ("critics", "judges", "critic_counts"):
         document[name] = tuple(document[name])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.evaluation.as_module import run_module
 from countgen.errors import CountGenError
+from countgen.printable import printable
 
 if TYPE_CHECKING:
     from benchmarks.evaluation.engines import Engine
@@ -210,7 +211,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"run": str(options.out), **asdict(summary)}))
         return 1 if summary.failed else 0
-    print(f"{summary.done} of {summary.total} images are in {options.out}")
+    print(f"{summary.done} of {summary.total} images are in {printable(options.out)}")
     if summary.earlier:
         print(f"{summary.earlier} were there before")
     if summary.left_out:
@@ -218,8 +219,8 @@ def run(options: argparse.Namespace) -> int:
     if summary.failed:
         print(f"{summary.failed} failed, their records say why; --retry-failed draws them again")
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:
-            print(f"  {times} x {reason}")
-    print(f"results: countgen report {options.out}")
+            print(f"  {times} x {printable(reason, 300)}")
+    print(f"results: countgen report {printable(options.out)}")
     return 1 if summary.failed else 0
 
 

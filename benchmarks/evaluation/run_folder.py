@@ -99,7 +99,7 @@ class RunFolder:
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise RunFolderError(f"there are records, but {path} cannot be read: {error}; choose another folder") from error
 
 

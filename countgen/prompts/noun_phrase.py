@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from countgen.prompts.number_words import read_number
 from critics.vocabulary import can_be_plural, singular
 
-SEPARATORS = frozenset(("and", "&", "+", "plus", ",", ";", ":", ".", "!", "?", "(", ")"))
+SEPARATORS = frozenset(("and", "&", "+", "plus", "vs", "versus", ",", ";", ":", ".", "!", "?", "(", ")", "–", "—"))
 PREPOSITIONS = frozenset(
     "above across against along alongside amid among around as at behind below beneath beside besides between beyond "
     "by during for from in inside into near of off on onto outside over through to toward towards under underneath "
@@ -45,8 +45,9 @@ def read_noun_phrase(words: Sequence[str], start: int, count: int, known: Mappin
     end = start
     while end < len(words) and not _ends_before(words, start, end, count):
         end += 1
-    phrase = [word for word in words[start:end] if word not in SEPARATORS]
-    if not phrase:
+    phrase = [word for word in words[start:end] if word not in SEPARATORS and any(map(str.isalnum, word))]
+    # Neither a sign ("seven -"), a bare article nor a size ("seven 4k") is an object.
+    if not phrase or not phrase[-1][0].isalpha() or phrase[-1] in _DETERMINERS:
         return "", end
     for first in range(len(phrase)):
         spelling = singular(" ".join(phrase[first:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 _UNITS = (
@@ -12,22 +13,32 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _VALUES = {word: value for value, word in enumerate(_UNITS)} | {
     word: 10 * value for value, word in enumerate(_TENS, start=2)
 }
+_DIGITS = re.compile(r"\d{1,500}|\d{1,3}(?:,\d{3}){1,100}")
 _POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-GROUPS = {"dozen": 12, "dozens": 12, "couple": 2, "couples": 2, "pair": 2, "pairs": 2, "score": 20, **_POWERS}
+SMALL_GROUPS = {"couple": 2, "couples": 2, "pair": 2, "pairs": 2, "duo": 2, "trio": 3, "quartet": 4, "score": 20}
+"""Words that are also objects of their own ("a couple dancing"); they count only what stands in the plural."""
+GROUPS = {"dozen": 12, "dozens": 12, **SMALL_GROUPS, **_POWERS}
+_DOZENS = {
+    "half a dozen": 6,
+    "half dozen": 6,
+    "half-dozen": 6,
+    "half-a-dozen": 6,
+    "baker's dozen": 13,
+    "bakers dozen": 13,
+    "bakers' dozen": 13,
+}
+"""What is less or more than a dozen, with or without "a" before it."""
 
 
 def value_of(word: str) -> int | None:
     """The value of one word: "7", "1,000", "seven", "twenty-one"; None for anything else."""
-    if word.isdecimal():
-        return int(word)
+    if _DIGITS.fullmatch(word):
+        return int(word.replace(",", ""))
     if word in _VALUES:
         return _VALUES[word]
     tens, hyphen, unit = word.partition("-")
     if hyphen and tens in _TENS and unit in _UNITS[1:10]:
         return _VALUES[tens] + _VALUES[unit]
-    thousands, comma, rest = word.partition(",")
-    if comma and thousands.isdecimal() and len(thousands) <= 3 and rest.isdecimal() and len(rest) == 3:
-        return int(thousands + rest)
     return None
 
 
@@ -45,11 +56,14 @@ def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | Non
 
     Returns:
         (value, index after the number, whether the last word was "pair"), or None where no number begins.
-        "a" counts only as part of a number ("a dozen", "half a dozen", "a hundred and five").
+        "a" counts only as part of a number ("a dozen", "a baker's dozen", "half a dozen", "a hundred and five").
     """
     at = start
-    if words[at : at + 3] == ["half", "a", "dozen"]:
-        return 6, _after_of(words, at + 3), False
+    for first in (at + 1, at) if words[at] == "a" else (at,):
+        for length in (3, 2, 1):
+            value = _DOZENS.get(" ".join(words[first : first + length]).replace("’", "'"))
+            if value is not None:
+                return value, _after_of(words, first + length), False
     article = words[at] in ("a", "an") and at + 1 < len(words) and words[at + 1] in GROUPS
     value = 1 if article else value_of(words[at])
     if value is None:

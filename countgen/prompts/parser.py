@@ -9,8 +9,8 @@ The rules, in the order they are applied:
   scenery; only a number stands out there ("three cats on two chairs").
 - The object is the longest ending of the phrase that the critic knows, under its own name or a synonym of it,
   otherwise its last word.
-- Whatever has no reading or more than one ("a few apples", "2 or 3 apples", "not seven apples", "twice two apples")
-  is an error that says how to put it.
+- Whatever has no reading or more than one ("a few apples", "2 or 3 apples", "not seven apples", "twice two apples",
+  "2² apples", "half of seven apples") is an error that says how to put it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from dataclasses import dataclass
 
 from countgen.errors import PromptError
 from countgen.prompts.noun_phrase import MEDIUMS, PREPOSITIONS, SEPARATORS, read_noun_phrase
-from countgen.prompts.number_words import GROUPS, read_number
+from countgen.prompts.number_words import GROUPS, SMALL_GROUPS, read_number
 from countgen.prompts.placeholders import spelled_out
+from countgen.prompts.words import ODD_NUMBER, unreadable, words_of
 from critics.vocabulary import PLURAL_ONLY, can_be_plural, singular, spellings
 
 MAX_PROMPT_LENGTH = 500
@@ -42,16 +43,30 @@ _VAGUE = frozenset(
     "handful".split()
 )
 _HEDGES = frozenset("about around approximately roughly nearly almost over under between from".split())
-_HEDGE_PAIRS = frozenset(("at least", "at most", "up to", "more than", "less than", "fewer than"))
-_NEGATIONS = frozenset("not never don't don’t without except excluding instead rather".split())
+_ALWAYS_HEDGES = frozenset("approximately approx roughly nearly almost circa barely".split())
+"""Whatever stands before them: "over" and "from" also say where something is."""
+_HEDGE_PAIRS = frozenset(
+    ("at least", "at most", "up to", "more than", "less than", "fewer than", "all but", "well over")
+)
+_NEGATIONS = frozenset("not never neither nor don't don’t without except excluding instead rather".split())
 _BEHIND_NEGATIONS = _SKIPPED | frozenset("more less fewer than at least most up to of for".split())
 """What may stand between a negation and the number it denies: "not more than seven apples"."""
-_MULTIPLIERS = frozenset(("twice", "thrice", "double", "triple"))
+_MULTIPLIERS = frozenset(("twice", "thrice", "double", "triple", "half"))
+_ARITHMETIC = frozenset("minus less fewer more point percent divided multiplied times x".split())
+"""Behind a number and before "than", "by" or another one: "seven minus two apples", "two fewer than seven apples"."""
+_POWERS = frozenset(("squared", "cubed", "percent"))
+_PARTS = frozenset(
+    "half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth "
+    "eighths ninth ninths tenth tenths hundredth hundredths".split()
+)
+_INNER_GROUPS = frozenset("dozen dozens hundred hundreds thousand thousands million couple couples pair pairs".split())
+"""Inside a noun phrase they count: "a whole dozen eggs"."""
+_GRID = re.compile(r"\d+x\d*")
+"""Before a plural ("2x4 dogs") a count in some notation; elsewhere a size ("1920x1080")."""
 _COLLECTIVES = frozenset(
     "group bunch row set collection pile stack line flock herd pack crowd total number circle".split()
 )
-_WORD = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|[-+−]?\d[\w./⁄+–~-]*|[^\W\d][\w'’-]*|[,;:&+.!?()/–—~-]")
-_ODD_NUMBER = re.compile(r"[-+−]?\d+([-./⁄+–~]\d*)+|[-+−]\d+")
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 OVERRIDE = 'say it with targets_from("apple=7"), on the command line --count apple=7'
 """The way around a prompt that says no number."""
 
@@ -107,12 +122,17 @@ def check_prompt(prompt: str) -> None:
     """Refuse what no text encoder can read, whether or not the targets come from the prompt.
 
     Raises:
-        PromptError: empty, no text, or more than 500 characters.
+        PromptError: empty, no text, more than 500 characters, or characters that are half a surrogate pair or turn the
+            direction of reading.
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise PromptError(f"the prompt is empty ({prompt!r}); say what to draw, for example 'seven apples'")
     if len(prompt) > MAX_PROMPT_LENGTH:
         raise PromptError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_LENGTH} are read, shorten it")
+    for at, character in enumerate(prompt, start=1):
+        # The one has no UTF-8; with the other, "12" shows as "21".
+        if unicodedata.category(character) == "Cs" or character in _TURNING:
+            raise PromptError(f"character {at} of the prompt is {character!r}, which is no text; leave it out")
 
 
 def targets_from(text: str) -> tuple[Target, ...]:
@@ -142,9 +162,7 @@ class _Reader:
     def __init__(self, prompt: str, known_names: Sequence[str] | None) -> None:
         self.prompt = prompt
         self.known = None if known_names is None else spellings(known_names)
-        # Typographic forms ("½", full-width digits) become the plain ones.
-        text = unicodedata.normalize("NFKC", prompt).lower()
-        self.words = _without_lead([w.rstrip(".") or w for w in _WORD.findall(text)])
+        self.words = words_of(prompt)
         self.counts: dict[str, int] = {}
         self.scenery = False
 
@@ -161,6 +179,8 @@ class _Reader:
                 continue
             if opening and not self.scenery and not tag:
                 self._refuse_vague(at)
+            if word == "or" and not self.scenery:
+                self._fail("'or' leaves several readings; give every object one number")
             self._refuse_arithmetic(at)
             number = read_number(self.words, at)
             if word == "another" and number is None and not (following and read_number(self.words, at + 1)):
@@ -176,11 +196,12 @@ class _Reader:
             elif opening and (word in _SKIPPED or word == "another"):
                 at += 1
             else:
-                if _ODD_NUMBER.fullmatch(word):
+                if ODD_NUMBER.fullmatch(word) or (_GRID.fullmatch(word) and following and can_be_plural(following)):
                     self._fail(f"{word!r} is not one whole number above zero")
                 if opening and not self.scenery and not tag and word not in PREPOSITIONS:
-                    name, _ = read_noun_phrase(self.words, at, 2, self.known)
-                    uncounted = uncounted or (name if can_be_plural(word) else "")
+                    name, end = read_noun_phrase(self.words, at, 2, self.known)
+                    plural = self.words[end - 1] if separator in ("and", "&") else word
+                    uncounted = uncounted or (name if can_be_plural(plural) else "")
                 self.scenery = self.scenery or word in PREPOSITIONS
                 at, opening = at + 1, False
         if not self.counts:
@@ -196,7 +217,9 @@ class _Reader:
         said = " ".join(self.words[start:at])
         if following[0] == "or" or (following[0] in ("to", "-", "–", "—", "~", "/") and read_number(following, 1)):
             self._fail(f"{said!r} has several readings; give one number")
-        if following[0] in GROUPS or (following[0] in ("times", "x") and following[1] and read_number(following, 1)):
+        sum_follows = following[1] in ("than", "by") or (following[1] and read_number(following, 1))
+        part = following[0] in _PARTS and (following[0] == "half" or following[1] == "of")
+        if following[0] in GROUPS or following[0] in _POWERS or part or (following[0] in _ARITHMETIC and sum_follows):
             self._fail(f"'{said} {following[0]}' is arithmetic; give the number it comes to")
         if following[0] and not article and read_number(following, 0):
             self._fail(f"two numbers stand together: {said!r} and {following[0]!r}")
@@ -205,6 +228,9 @@ class _Reader:
             self._fail(f"{said!r} counts nothing: no noun follows it")
         if article and name in MEDIUMS:
             return end
+        if article and name in _COLLECTIVES and self.words[end : end + 1] == ["of"]:  # "a large group of five cats"
+            return end + 1
+        self._refuse_inner_number(said, at, end, name)
         is_known = self.known is not None and singular(name) in self.known
         one_more = said == "another" and name in self.counts
         if self.scenery and not (is_known or one_more) and (article or self.known is not None):
@@ -216,12 +242,25 @@ class _Reader:
         self.counts[name] = self.counts.get(name, 0) + count
         return end
 
+    def _refuse_inner_number(self, said: str, at: int, end: int, name: str) -> None:
+        """Refuse a noun phrase that counts or measures on its own: "a whole dozen eggs", "a good few apples"."""
+        phrase = self.words[at:end]
+        for word in phrase:
+            if word in _VAGUE:
+                self._fail(f"{word!r} is not a number; give one")
+            if word in _INNER_GROUPS or ODD_NUMBER.fullmatch(word) or word.endswith("-odd"):
+                self._fail(f"'{said} {' '.join(phrase)}' says no one number; give the number it comes to")
+        if name == "gross" and self.words[end : end + 1] == ["of"]:
+            self._fail(f"'{said} gross' is arithmetic; give the number it comes to")
+        if said.split()[-1] in SMALL_GROUPS and not can_be_plural(phrase[-1]):
+            self._fail(f"{said!r} counts nothing: no plural follows it")
+
     def _refuse_vague(self, at: int) -> None:
         first, second, third = [*self.words[at : at + 3], "", ""][:3]
         word = second if first in _ARTICLES else first
         if word in _VAGUE or (first == "some" and can_be_plural(second)):
             self._fail(f"{word!r} is not a number; give one")
-        if f"{first} {second}" in _HEDGE_PAIRS or (first in _HEDGES and second and read_number([second], 0)):
+        if f"{first} {second}" in _HEDGE_PAIRS or (first in _HEDGES and second and read_number(self.words, at + 1)):
             self._fail(f"'{' '.join((first, second, third)).strip()}' has several readings; give one number")
         if first in ("minus", "negative") and second and read_number([second], 0):
             self._fail(f"'{first} {second}' is below zero; the smallest target is 1")
@@ -229,27 +268,16 @@ class _Reader:
             self._fail(f"'no {second}' is a count of zero; the smallest target is 1")
 
     def _refuse_arithmetic(self, at: int) -> None:
-        """Numbers that are denied or multiplied: "not seven apples", "twice seven apples"."""
+        """Refuse numbers that are denied, multiplied or rough: "not seven apples", "half of seven apples"."""
         word, behind = self.words[at], at + 1
-        if word in _NEGATIONS:
-            while behind < len(self.words) and self.words[behind] in _BEHIND_NEGATIONS:
+        if word in _NEGATIONS or (word in _MULTIPLIERS and not read_number(self.words, at)):
+            skipped = _BEHIND_NEGATIONS if word in _NEGATIONS else ("of", "the")
+            while behind < len(self.words) and self.words[behind] in skipped:
                 behind += 1
-        elif word not in _MULTIPLIERS:
+        elif word not in _ALWAYS_HEDGES:
             return
         if behind < len(self.words) and read_number(self.words, behind):
             self._fail(f"'{' '.join(self.words[at : behind + 1])}' says no one number; say how many there shall be")
 
     def _fail(self, reason: str) -> None:
-        raise PromptError(f"cannot read a count from {self.prompt!r}: {reason}")
-
-
-def _without_lead(words: list[str]) -> list[str]:
-    """Drop "a photo of", "an oil painting showing" and the like; "three pictures of cats" stays."""
-    for at, word in enumerate(words[:6]):
-        if at and (word in SEPARATORS or read_number(words, at)):
-            break
-        if word in MEDIUMS and words[at + 1 : at + 2] and words[at + 1] in ("of", "showing", "depicting", "with"):
-            return words[at + 2 :]
-        if at == 0 and word not in _ARTICLES and word != "one" and read_number(words, 0):
-            break
-    return words
+        raise unreadable(self.prompt, reason)

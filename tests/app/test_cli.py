@@ -77,6 +77,8 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--critic", "yolo:{damaged}.pt"], "no yolo can be read from"),
         (["generate", "seven apples", "--critic", "centernet:{damaged}.safetensors"], "no centernet can be read from"),
         (["generate", "zero apples"], "the smallest target is 1"),
+        (["generate", "seven \udcff apples"], r"character 7 of the prompt is '\udcff', which is no text"),
+        (["generate", "a cat", "--count", "cat=2", "--backbone", "\udcff"], r"unknown backbone '\udcff'"),
         (["generate", "-2 apples"], "not one whole number above zero"),
         (["generate", "300 apples"], "at most"),
         (["generate", "1001 apples"], "from 1 to 1000"),

@@ -119,6 +119,8 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"guidance_scale": "high"}, "expected a number"),
         ({"memory": "none"}, "known: fast, low"),
         ({"prompt": None}, "prompt is None"),
+        ({"prompt": "two \ud800 cats"}, r"character 5 of the prompt is '\ud800', which is no text"),
+        ({"prompt": "two cats " * 60}, "at most 500 are read"),
         ({"candidate_seed": -1}, "candidate_seed is -1"),
         ({"latents": {"shape": [1], "float32": "AAAA"}}, "latents"),
         ({"latents": {"shape": [4, 16, 16], "float32": "no base64!"}}, "latents"),

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from countgen.printable import printable
+
 if TYPE_CHECKING:
     from benchmarks.evaluation.report.findings import Section
     from benchmarks.evaluation.report.reported_run import ReportedRun
@@ -57,12 +59,12 @@ def run(options: argparse.Namespace) -> int:
     if options.parquet:
         write_parquet(mine.records, options.parquet)
     if options.out:
-        print(f"written: {_write(mine, sections, options.out, options.pictures)}", file=sys.stderr)
+        print(f"written: {printable(_write(mine, sections, options.out, options.pictures))}", file=sys.stderr)
     if options.json:
         print(json.dumps(as_json(sections), allow_nan=False))
     else:
         for section in sections:
-            print(f"{section.suite} on {section.backbone}", end="\n\n")
+            print(printable(f"{section.suite} on {section.backbone}"), end="\n\n")
             for table in tables(section):
                 print(as_text(table, shutil.get_terminal_size().columns))
     return 0
@@ -83,5 +85,6 @@ def _write(mine: ReportedRun, sections: list[Section], out: Path, pictures: int)
         for name, figure in figures.items():
             for suffix in (".svg", ".png"):
                 save(figure, out / f"{name}{suffix}")
-    file.write_text(page(mine, sections, figures, pictures), encoding="utf-8")
+    # A file name in an error may be no text: half a surrogate pair has no UTF-8.
+    file.write_text(page(mine, sections, figures, pictures), encoding="utf-8", errors="replace")
     return file

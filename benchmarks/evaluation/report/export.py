@@ -53,7 +53,11 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
         from pyarrow import Table, parquet
     except ImportError as error:
         raise ValueError("Parquet needs pyarrow: pip install 'countgen[report]'") from error
-    parquet.write_table(Table.from_pylist([_row(record) for record in records], schema=_schema()), path)
+    try:
+        table = Table.from_pylist([_row(record) for record in records], schema=_schema())
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise ValueError(f"Parquet cannot hold these records: {error}") from error
+    parquet.write_table(table, path)
 
 
 def _row(record: Record) -> dict[str, Any]:

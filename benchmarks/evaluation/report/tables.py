@@ -9,6 +9,7 @@ from textwrap import fill, wrap
 
 from benchmarks.evaluation.metrics import Scores
 from benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
+from countgen.printable import printable
 
 _SHORTEST_NAME = 20
 MARK = "†"
@@ -54,11 +55,14 @@ def tables(section: Section) -> list[Table]:
 def as_text(table: Table, width: int = 80) -> str:
     """The table for a terminal; columns that do not fit beside each other follow below.
 
+    Names in it come from a run's records: what a terminal would obey is escaped, and each is shortened.
+
     Args:
         table: to show.
         width: characters a line; a single column may be wider.
     """
-    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    header, *rows = (tuple(printable(cell) for cell in row) for row in (table.header, *table.rows))
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     # A long name of a row, an error say, goes on in the next line.
     widths[0] = min(widths[0], max(_SHORTEST_NAME, width - 2 - max(widths[1:], default=0)))
     blocks: list[list[int]] = [[]]
@@ -67,16 +71,16 @@ def as_text(table: Table, width: int = 80) -> str:
         if blocks[-1] and taken + 2 + widths[index] > width:
             blocks.append([])
         blocks[-1].append(index)
-    lines = [table.title]
+    lines = [printable(table.title)]
     for block in blocks:
-        for row in (table.header, *table.rows):
+        for row in (header, *rows):
             cells = (row[index].rjust(widths[index]) for index in block)
             name, *more = wrap(row[0], widths[0]) or [""]
             lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
             lines += more
         lines.append("")
     if table.note:
-        lines[-1] = fill(table.note, width)
+        lines[-1] = fill(printable(table.note), width)
         lines.append("")
     return "\n".join(lines)
 

@@ -181,6 +181,20 @@ def test_a_damaged_line_is_told_with_its_number(run: Path) -> None:
         read_labels(run)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"key": 7}, {"key": ["a"]}, {"labeller": None}, {"labeller": "\x1b[2J"}, {"counts": "7"}, {"counts": [1.5]}),
+        *({"counts": [-1]}, {"counts": [10**400]}, {"counts": {"apple": 7}}, {"schema": [1]}),
+    ],
+)
+def test_a_label_of_another_type_is_told_with_its_line(run: Path, wrong: dict[str, object]) -> None:
+    label = {"schema": 1, "key": "a", "labeller": "anna", "counts": [7]}
+    (run / "labels.jsonl").write_text(json.dumps(label) + "\n" + json.dumps(label | wrong) + "\n" + "[" * 10**5)
+    with pytest.raises(ValueError, match=r"labels.jsonl, line 2 is no label of schema 1"):
+        read_labels(run)
+
+
 def _label_all(run: Path, labeller: str) -> None:
     for question in unlabelled(run, labeller):
         save_label(run, question.key, labeller, [1] * len(question.object_names))

@@ -108,6 +108,62 @@ def test_a_damaged_line_is_named(line: bytes, reason: str, tmp_path: Path) -> No
         read_records(path)
 
 
+WRONG_TYPES: dict[str, tuple[object, ...]] = {
+    **dict.fromkeys(("key", "suite", "level", "prompt", "backbone", "method", "status"), (7, None, ["a"])),
+    **dict.fromkeys(("error", "image", "before"), (7, ["a"], {})),
+    **dict.fromkeys(("critics", "judges"), ("abc", [7], [["a"]], [], None)),
+    **dict.fromkeys(("seed", "evaluations", "peak_bytes"), ("7", 1.5, True, 10**400, [1])),
+    "targets": ({}, [], {"apple": "7", "dog": 1}, {"apple": [7]}, {"apple": 1.5}, None),
+    "critic_counts": ("62", [6, "2"], [6], [6, 2, 1], [True, 2], None),
+    "judge_counts": ([], {"density": "62"}, {"density": [6]}, {"density": [6, None]}, {"density": []}),
+    "confidence": ([], {"density": "high"}, {"density": [1]}),
+    "boxes": ([], {"density": 7}, {"density": [[1, 2, 3]]}, {"density": [[1, 2, 3, "4"]]}, {"density": ["abcd"]}),
+    "confirmed": (1, "true", None),
+    "trace": ("abc", [1], [[1, 2]], [["1", 2.0, True]], [[1, 2.0, 1]], {}),
+    "seconds": ("1", None, [1.0]),
+    "truncated": (0, "no"),
+    "schema": (None, [1], "1"),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(name, one) for name, all_ in WRONG_TYPES.items() for one in all_])
+def test_a_field_of_another_type_is_one_clear_line(field: str, value: object, tmp_path: Path) -> None:
+    document = json.loads(to_line(DONE)) | {field: value}
+    (tmp_path / "records.jsonl").write_text(json.dumps(document) + "\n" + "{}")
+    with pytest.raises(RunFolderError, match=r"records\.jsonl, line 1 is no record of schema 1: ") as error:
+        read_records(tmp_path / "records.jsonl")
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 500 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("line", [b"[" * 200_000, b'{"schema":' * 100_000, b"NaN", b"1e999"])
+def test_json_that_no_record_holds_is_one_clear_line(line: bytes, tmp_path: Path) -> None:
+    path = written(tmp_path, DONE)
+    path.write_bytes(to_line(DONE) + line + b"\n" + to_line(FAILED))
+    with pytest.raises(RunFolderError, match="line 2 is no record"):
+        read_records(path)
+    path.write_bytes(to_line(DONE) + line)  # as if it were still being written
+    assert read_records(path) == [DONE]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"methods": 7},
+        {"methods": [["a"]]},
+        {"max_evaluations": "many"},
+        {"max_seconds": [1]},
+        {"backbones": "a"},
+        [],
+        7,
+    ],
+)
+def test_settings_of_another_type_are_one_clear_line(settings: object, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(RunFolderError, match=r"settings\.json is damaged: it"):
+        read_run(tmp_path)
+
+
 def test_random_damage_is_refused_by_name_or_stays_in_one_record(tmp_path: Path) -> None:
     rng = random.Random(0)
     content = to_line(DONE) + to_line(FAILED)

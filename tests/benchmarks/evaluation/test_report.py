@@ -146,7 +146,7 @@ def test_the_order_of_the_lines_changes_nothing(tmp_path, capsys):
 def test_the_page_loads_nothing_and_runs_no_script_but_its_own(tmp_path):
     records = [record("plain", seed, 3, prompt=EVIL, suite=EVIL, judges=("detector", EVIL)) for seed in range(2)]
     records += [record("plain", 2, None, prompt=EVIL, error=EVIL, suite=EVIL)]
-    records += [replace(record("plain", 3, None, prompt="another", suite=EVIL), seed=EVIL)]
+    records += [record("plain", 3, None, prompt="another", suite=EVIL, level=EVIL)]
     run = write_run(tmp_path / "run", records)
     assert main([str(run), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "report.html").read_text()

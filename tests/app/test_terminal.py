@@ -1,0 +1,129 @@
+"""What a file says reaches the terminal escaped and shortened, whatever wrote it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks.reliability import settings
+from safetensors.torch import save_file
+from tests.benchmarks.test_records import DONE, FAILED
+
+import countgen
+from app.cli import main
+from app.terminal import fitted
+from benchmarks.evaluation.plan import RunSettings
+from benchmarks.evaluation.records import RecordFile
+from benchmarks.evaluation.run_folder import RunFolder
+from countgen.images import save_png
+from countgen.printable import MAX_LINE, printable
+from countgen.tokens.file import METADATA_KEY
+
+EVIL = "\x1b]0;owned\x07\x9b2J\u202eegami\r\n" + "long " * 5000
+"""Sets a terminal's title, clears it, turns the direction of reading, writes over the line, and never ends."""
+
+
+@pytest.fixture(scope="module")
+def asked() -> RunSettings:
+    return settings(1)
+
+
+def assert_harmless(text: str) -> None:
+    """No line that a terminal obeys, and none that floods it."""
+    assert text
+    assert all(line.isprintable() for line in text.split("\n")), text[:2000]
+    assert max(map(len, text.split("\n"))) <= MAX_LINE + 50
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("äpfel 🍎 – fine", "äpfel 🍎 – fine"),
+        ("a\x1b[31mred", r"a\x1b[31mred"),
+        ("a\nb\tc\\", "a\\nb\\tc\\"),
+        ("\u202e\u2028\udcff", r"\u202e\u2028\udcff"),
+        (7, "7"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(given: object, shown: str) -> None:
+    assert printable(given) == shown
+
+
+def test_a_long_text_is_cut_in_its_middle() -> None:
+    assert printable("0123456789" * 10**6, 11) == "01234…56789"
+    assert len(printable("\x00" * 10**6)) <= MAX_LINE + 1
+
+
+def test_a_line_of_a_command_is_escaped() -> None:
+    assert_harmless(fitted(f"count: {EVIL}"))
+
+
+@pytest.mark.parametrize("arguments", [["report", EVIL], ["generate", "two cats", EVIL], [EVIL], ["label", EVIL]])
+def test_an_argument_is_shown_escaped(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as code:
+        raise SystemExit(main(arguments))
+    assert code.value.code == 2
+    assert_harmless(capsys.readouterr().err)
+
+
+def test_a_recipe_is_shown_escaped(models: countgen.Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = countgen.generate("two cats", models, method="plain")
+    changed = result.recipe | {"versions": {"torch": EVIL}, "candidate_seed": 99}
+    path = save_png(result.image, tmp_path / "a.png", changed)
+    assert main(["reproduce", str(path)]) == 1
+    shown = capsys.readouterr().out
+    assert "drawn with torch" in shown
+    assert_harmless(shown)
+    assert max(map(len, shown.splitlines())) < 200
+    for field in ("backbone", "repository", "dtype", "prompt", "changed_parts", "token"):
+        path = save_png(result.image, tmp_path / "b.png", result.recipe | {field: EVIL}, overwrite=True)
+        assert main(["reproduce", str(path)]) == 2
+        assert_harmless(capsys.readouterr().err)
+
+
+def test_the_metadata_of_a_token_is_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"schema": 1, "placeholder_token": EVIL, EVIL: EVIL}
+    for document in (said, {"schema": EVIL}, said | {"target_count": EVIL}):
+        save_file({"clip_l": torch.zeros(1, 4)}, tmp_path / "a.safetensors", {METADATA_KEY: json.dumps(document)})
+        assert main(["generate", "two cats", "--token", str(tmp_path / "a.safetensors"), "--out", str(tmp_path)]) == 2
+        assert_harmless(capsys.readouterr().err)
+
+
+def test_a_run_folder_is_shown_escaped(tmp_path: Path, asked: RunSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunFolder(tmp_path, asked):
+        pass
+    names = {"suite": EVIL, "backbone": EVIL, "method": EVIL, "judges": (EVIL,), "critics": (EVIL,), "prompt": EVIL}
+    done = replace(DONE, **names, judge_counts={EVIL: (6, 1)}, boxes={}, confidence={})
+    with RecordFile(tmp_path / "records.jsonl") as file:
+        file.append(done)
+        file.append(replace(FAILED, **names, error=EVIL))
+    assert main(["report", str(tmp_path)]) == 0
+    assert_harmless(capsys.readouterr().out)
+    assert main(["report", str(tmp_path), "--baseline", "none"]) == 2
+    assert_harmless(capsys.readouterr().err)
+
+
+def test_a_suite_is_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[object] = [
+        {"prompt": EVIL},
+        {"prompt": "two cats", "targets": {EVIL: 0}},
+        EVIL,
+        {"prompt": "a", EVIL: 1},
+    ]
+    for row in rows:
+        (tmp_path / "a.jsonl").write_text(json.dumps(row))
+        assert main(["eval", "--suite", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "run")]) == 2
+        assert_harmless(capsys.readouterr().err)
+
+
+def test_labels_are_shown_escaped(tmp_path: Path, asked: RunSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunFolder(tmp_path, asked) as folder, RecordFile(folder.path / "records.jsonl") as file:
+        file.append(DONE)
+    label = {"schema": 1, "key": DONE.key, "labeller": EVIL, "counts": [6, 2]}
+    (tmp_path / "labels.jsonl").write_text(json.dumps(label) + "\n")
+    main(["label", str(tmp_path)])
+    assert_harmless("".join(capsys.readouterr()))
+    (tmp_path / "a.csv").write_text(f"image,object,count\n{DONE.image},\x1b[2Jcat,\x9b7\n")
+    assert main(["label", str(tmp_path), "--read", str(tmp_path / "a.csv"), "--labeller", "anna"]) == 2
+    assert_harmless(capsys.readouterr().err)
