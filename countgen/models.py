@@ -81,7 +81,12 @@ def load(
     memory: str = "fast",
     draft: bool = False,
     trust_checkpoint: bool = False,
-    **changes: Any,
+    repository: str | None = None,
+    revision: str | None = None,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
 ) -> Models:
     """Load a backbone with its critics and its judge.
 
@@ -95,8 +100,10 @@ def load(
             no larger than they are.
         draft: let gradients look through the preset's tiny decoder; the VAE draws what is shown and judged.
         trust_checkpoint: let the code in `.pt` files of `critics` and `judge` run; see `load_critic`.
-        **changes: as `countgen.backbones.load` takes them: `repository=`, `revision=`, `num_inference_steps=`,
-            `guidance_scale=`, `height=`, `width=` and other fields of the preset.
+        repository: hub id, local folder or `.safetensors` file of the same family, in place of the preset's.
+        revision: branch, tag or commit of the repository.
+        num_inference_steps, guidance_scale, height, width: as in diffusers; the preset's by default. Every other
+            field of a preset can be changed with `countgen.backbones.load`, whose result goes into `Models`.
 
     Raises:
         ValueError: an unknown name, a judge that is also a critic, a preset without detectors of its own where none
@@ -117,7 +124,17 @@ def load(
         )
     if judge in critics:
         raise ValueError(f"the judge {judge!r} is also a critic; a judge must be a detector that nothing optimises")
-    drawing = backbones.load(backbone, device=device, dtype=dtype, memory=memory, draft=draft, **changes)
+    given = {
+        "revision": revision,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "height": height,
+        "width": width,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    drawing = backbones.load(
+        backbone, repository=repository, device=device, dtype=dtype, memory=memory, draft=draft, **changes
+    )
     loaded = tuple(load_critic(name, device, trust_checkpoint=trust_checkpoint) for name in critics)
     if memory == "low":
         loaded = tuple(no_larger(critic, max(drawing.height, drawing.width)) for critic in loaded)

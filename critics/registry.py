@@ -6,11 +6,12 @@ import difflib
 import importlib
 import inspect
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from critics.base import Critic
 
@@ -34,19 +35,59 @@ def check(name: str) -> None:
         raise ValueError(f"unknown critic {name!r}.{hint} Available: {', '.join(available())}")
 
 
-def load(name: str, **options: Any) -> Critic:
+def load(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    config: str | Path | None = None,
+    revision: str | None = None,
+    embeddings: Mapping[str, Tensor] | str | Path | None = None,
+    tokenizer: str | None = None,
+    image_size: int | None = None,
+    threshold: float | None = None,
+    nms_iou: float | None = None,
+    steepness: float | None = None,
+    trust_checkpoint: bool | None = None,
+    device: str | torch.device = "cpu",
+) -> Critic:
     """Build a critic.
+
+    What is None is left to the critic's own default; each kind takes some of these, see `load` in its file.
 
     Args:
         name: one of `available()`. It is checked before anything is imported, so a name from a
             configuration file can never load another module.
-        **options: what that file's `load` takes, for example `weights=` and `device=`.
+        weights: a file, a folder, a repository on the hub or the name of a preset.
+        config: the architecture's yaml, for Ultralytics models in safetensors.
+        revision: a branch, tag or commit of the repository.
+        embeddings: of the texts that YOLO-World detects.
+        tokenizer: of a text-conditional counter.
+        image_size: longer side of the detector's input in pixels.
+        threshold: class probability in (0, 1) above which a candidate is a detection.
+        nms_iou: intersection over union in (0, 1] above which two candidates are one object.
+        steepness: slope of the soft indicator per logit, above 0.
+        trust_checkpoint: let Ultralytics load a `.pt`, a pickle that runs its author's code.
+        device: where it runs.
 
     Raises:
         ValueError: no such critic; the near and the available names are listed. Options it does not take, settings
             out of their range, or weights that are damaged or of another kind.
         FileNotFoundError: no such weights.
     """
+    given = {
+        "weights": weights,
+        "config": config,
+        "revision": revision,
+        "embeddings": embeddings,
+        "tokenizer": tokenizer,
+        "image_size": image_size,
+        "threshold": threshold,
+        "nms_iou": nms_iou,
+        "steepness": steepness,
+        "trust_checkpoint": trust_checkpoint,
+        "device": device,
+    }
+    options = {option: value for option, value in given.items() if value is not None}
     check(name)
     module = importlib.import_module(f"critics.detectors.{name}")
     taken = inspect.signature(module.load)
