@@ -1,12 +1,13 @@
 """Write what the studies found into the README and docs/results.md: `python -m benchmarks.studies.document_tables`.
 
-Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, and
-whatever else is there is replaced. The curve of the README's goes to docs/study-by-evaluations.svg.
+Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, of all
+methods or of those named after the folder, and whatever else is there is replaced. The curve of the README's goes to docs/study-by-evaluations.svg.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.evaluation.metrics import Scores, by_level
@@ -19,11 +20,11 @@ from benchmarks.evaluation.report.tables import percent
 DOCUMENTS = (Path("README.md"), Path("docs/results.md"))
 CURVE = Path("docs/study-by-evaluations.svg")
 _LEVELS = {"easy": "1-5", "medium": "6-10", "hard": "11-15"}
-_MARKED = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- study: (\S+)(?: (\S+))? -->\n).*?(<!-- end of study -->)", re.DOTALL)
 
 
-def table(run: ReportedRun, section: Section) -> str:
-    """A line for each method in Markdown: right counts in % by level, in all, and in all by each other judge.
+def table(run: ReportedRun, section: Section, names: Sequence[str] = ()) -> str:
+    """Return a line for each method, or for those named, in Markdown: right counts in % by level, in all, and in all by each other judge.
 
     95 % Wilson intervals; a cell of fewer images than the column's says so.
     """
@@ -37,6 +38,8 @@ def table(run: ReportedRun, section: Section) -> str:
     header = [f"{name} (n = {images})" for name, images in zip(columns, most, strict=True)]
     lines = [["method", *header], ["---"] * (1 + len(columns))]
     for place, method in enumerate(section.methods):
+        if names and method.name not in names:
+            continue
         cells = [_cell(column[place], images) for column, images in zip(columns.values(), most, strict=True)]
         lines.append([method.name, *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -56,7 +59,12 @@ def with_tables(text: str) -> str:
     Raises:
         ValueError: a marked folder is no run.
     """
-    return _MARKED.sub(lambda found: found[1] + table(*_first_section(found[2])) + found[3], text)
+
+    def written(found: re.Match[str]) -> str:
+        names = found[3].split(",") if found[3] else ()
+        return found[1] + table(*_first_section(found[2]), names) + found[4]
+
+    return _MARKED.sub(written, text)
 
 
 def _first_section(folder: str) -> tuple[ReportedRun, Section]:
