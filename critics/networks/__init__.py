@@ -1,0 +1,1 @@
+"""Network architectures that a critic needs and no installed library has."""
