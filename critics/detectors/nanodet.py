@@ -26,7 +26,7 @@ def load(
     weights: str | Path | None = None,
     threshold: float | None = None,
     steepness: float = 4.0,
-    nms_iou: float = 0.5,
+    nms_iou: float = 0.4,
     image_size: int = IMAGE_SIZE,
     device: torch.device | str = "cpu",
 ) -> NanoDetCritic:
@@ -66,6 +66,7 @@ class NanoDetCritic(Critic):
 
     family = "nanodet"
     threshold = 0.35
+    nms_iou = 0.4
     one_class_per_box = False
 
     def __init__(self, network: NanoDet, object_names: Sequence[str]) -> None:

@@ -52,7 +52,9 @@ def convolution_tensors(graph: dict[str, Any]) -> list[tuple[str, str]]:
     """Names of kernel and bias of each convolution of the graph, in the order of the convolutions' numbers."""
     nodes = graph["modelTopology"]["node"]
     biases = {node["input"][0]: node["input"][1] for node in nodes if node["op"] == "Add"}
-    named = [(_number(node["name"]), node["input"][1], biases[node["name"]]) for node in nodes if node["op"] == "Conv2D"]
+    named = [
+        (_number(node["name"]), node["input"][1], biases[node["name"]]) for node in nodes if node["op"] == "Conv2D"
+    ]
     return [(kernel, bias) for _, kernel, bias in sorted(named)]
 
 

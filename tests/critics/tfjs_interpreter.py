@@ -13,8 +13,15 @@ from torch.nn.functional import conv2d, interpolate, leaky_relu, max_pool2d, pad
 
 def run(graph: dict[str, Any], constants: dict[str, np.ndarray], image: Tensor, wanted: list[str]) -> list[Tensor]:
     """Values of the nodes named `wanted`, "name" or "name:output", for one input, in the input's dtype."""
+    nodes = graph["modelTopology"]["node"]
+    needed = {name.partition(":")[0] for name in wanted}
+    for node in reversed(nodes):
+        if node["name"] in needed:
+            needed |= {name.partition(":")[0] for name in node.get("input", [])}
     values: dict[str, list[Tensor]] = {}
-    for node in graph["modelTopology"]["node"]:
+    for node in nodes:
+        if node["name"] not in needed:
+            continue
         inputs = []
         for name in node.get("input", []):
             source, _, output = name.partition(":")
