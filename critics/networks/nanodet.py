@@ -23,6 +23,9 @@ _STD = (57.375, 57.12, 58.395)
 class NanoDet(nn.Module):
     """Class logits and box distances on three grids, of strides 8, 16 and 32."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
