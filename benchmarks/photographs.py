@@ -132,7 +132,7 @@ def print_counts() -> None:
     scenes += [("zidane", zidane, "person", target, False) for target in (0, 1, 4)]
     scenes += [("zidane, optimised with its mirror image", zidane, "person", target, True) for target in (0, 1, 4)]
     scenes += [("bus with oranges", with_oranges(bus), "orange", target, False) for target in (0, 2, 5, 8)]
-    print("| image | object | target | NanoDet | NanoDet on the mirror image | miniature-fcos |")
+    print("| image | class | target | NanoDet | NanoDet on the mirror image | miniature-fcos |")
     print("| --- | --- | --- | --- | --- | --- |")
     for label, image, name, target, mirror in scenes:
         after = optimised(image, critic, {name: target}, mirror=mirror)
