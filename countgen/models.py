@@ -177,7 +177,7 @@ def _kind_of(name: str) -> str | None:
     if name in miniature.DETECTORS:
         return miniature.DETECTORS[name].kind
     kind, colon, _ = name.partition(":")
-    return kind if colon else None
+    return kind if colon or kind in critic_files.available() else None
 
 
 def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoint: bool = False) -> Critic:
@@ -203,8 +203,8 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
         return DynamicScaleCritic(detector, density)
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)
-    kind, _, weights = name.partition(":")
-    options: dict[str, Any] = {"weights": weights}
+    kind, colon, weights = name.partition(":")
+    options: dict[str, Any] = {"weights": weights} if colon else {}  # "nanodet" has weights of its own
     place, at, revision = weights.rpartition("@")
     if at and not Path(weights).exists():
         options = {"weights": place, "revision": revision}

@@ -1,9 +1,22 @@
 """Object detectors as differentiable critics: `load` one by name, ask it to `count` or `detect`."""
 
+from typing import TYPE_CHECKING, Any
+
 from critics.base import Critic
 from critics.candidates import Candidates, Proposals
 from critics.detections import Detections
 from critics.evaluation import Evaluation
 from critics.registry import available, load
 
-__all__ = ["Candidates", "Critic", "Detections", "Evaluation", "Proposals", "available", "load"]
+if TYPE_CHECKING:
+    from critics.module_critic import from_module
+
+__all__ = ["Candidates", "Critic", "Detections", "Evaluation", "Proposals", "available", "from_module", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "from_module":
+        from critics.module_critic import from_module
+
+        return from_module
+    raise AttributeError(f"module 'critics' has no attribute {name!r}")

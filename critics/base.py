@@ -25,6 +25,8 @@ MAX_CANDIDATES = 1024
 """Candidates a critic returns per image and object name; those that non-maximum suppression keeps come first."""
 MAX_PROPOSALS = 4096
 """Proposals it looks for them among, best first: thirteen for each of the 300 objects a critic promises to count."""
+ABSENT = -60.0
+"""Logit of a place that holds no proposal; no float32 probability is lower."""
 
 
 class Critic:

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 UNUSED_LABELS = ("n/a", "__background__")
 """What published label lists say where there is no class; COCO's have holes."""
+COCO_CLASSES = tuple(
+    (
+        "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,"
+        "parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,"
+        "suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,"
+        "tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,"
+        "hot dog,pizza,donut,cake,chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,"
+        "cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+    ).split(",")
+)
+"""The 80 object classes of COCO (Lin et al. 2014), in the order of the detectors trained on it."""
 PLURAL_ONLY = frozenset(
     "binoculars chopsticks eyeglasses goggles headphones jeans leggings overalls pajamas pants pliers pyjamas scissors "
     "shears shorts sunglasses tights tongs trousers tweezers".split()

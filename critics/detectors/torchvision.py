@@ -9,13 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critics.base import Critic, columns, scale_boxes
+from critics.base import ABSENT, Critic, columns, scale_boxes
 from critics.candidates import Proposals
 from critics.soft_indicator import geometric_mean_logits, softmax_logits
 from critics.vocabulary import UNUSED_LABELS
-
-_ABSENT = -60.0
-"""Logit of a place that holds no proposal; no float32 probability is lower."""
 
 
 def load(
@@ -123,7 +120,7 @@ class TorchvisionCritic(Critic):
         all_logits = columns(softmax_logits(class_logits), labels, 1)
         sizes = [len(part) for part in regions]
         boxes = all_boxes.new_zeros(len(sizes), len(labels), max(sizes), 4)
-        logits = all_logits.new_full((len(sizes), len(labels), max(sizes), len(labels)), _ABSENT)
+        logits = all_logits.new_full((len(sizes), len(labels), max(sizes), len(labels)), ABSENT)
         for row, (part, scores) in enumerate(zip(all_boxes.split(sizes), all_logits.split(sizes), strict=True)):
             for block in range(len(labels)):
                 boxes[row, block, : sizes[row]] = part[:, block].detach()

@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor, nn
 
 from countgen import miniature
-from critics import Critic
+from critics import Critic, load
 from tests.contract import tiny_counters, tiny_detectors
 from tests.contract.pictures import networks_in, only_apples, rendered
 
@@ -35,6 +35,8 @@ BUILDERS: dict[str, Callable[[Path], Critic]] = {
     "retinanet": lambda _: tiny_detectors.torchvision_detector("RetinaNet"),
     "fcos": lambda _: tiny_detectors.torchvision_detector("FCOS"),
     "ssd": lambda _: tiny_detectors.torchvision_detector("SSD"),
+    # Its own weights, at the size of the contract's images.
+    "nanodet": lambda _: load("nanodet", image_size=128),
     "centernet": lambda _: tiny_counters.centernet(),
     "density": lambda _: tiny_counters.density(),
     "clip-count": lambda _: tiny_counters.clip_count(),

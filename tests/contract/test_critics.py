@@ -48,7 +48,12 @@ def test_the_gradient_equals_finite_differences(
 ) -> None:
     critic = in_double(whole_critic, networks)
     images = pictures(4).double()
-    along = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    along = torch.randn(images.shape, generator=generator, dtype=torch.float64)
+    if critic.family == "nanodet":
+        # Its maximum pooling follows the first convolution: in an area of one colour neighbours tie, and a maximum
+        # has no derivative there.
+        images += 1e-3 * torch.randn(images.shape, generator=generator, dtype=torch.float64)
     probe = images.clone().requires_grad_(True)
     loss = loss_of(critic, probe, loss=name)
     loss.sum().backward()
@@ -56,7 +61,7 @@ def test_the_gradient_equals_finite_differences(
     slopes = (probe.grad * along).flatten(1).sum(1)
     # Some compute in single precision whatever they are given, and need a longer step, which may cross a kink.
     single = loss.dtype == torch.float32 or hasattr(critic, "image_processor")
-    lengths, tolerance = ((1e-3, 1e-5, 1e-6), 5e-2) if single else ((1e-8,), 1e-3)
+    lengths, tolerance = ((1e-3, 1e-5, 1e-6), 5e-2) if single else ((1e-8, 1e-9), 1e-3)
     errors = []
     for length in lengths:
         with torch.no_grad():
