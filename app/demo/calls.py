@@ -17,7 +17,7 @@ from app.demo.words import sentence
 _LOG = logging.getLogger(__name__)
 
 
-class CheckedBlocks(gr.Blocks):
+class CheckedBlocks(gr.Blocks):  # type: ignore[misc, unused-ignore]
     """A page whose functions take plain values, and whose refusals are one line each in the log."""
 
     async def preprocess_data(
@@ -31,7 +31,7 @@ class CheckedBlocks(gr.Blocks):
         try:
             # By whatever route they came: what follows fetches addresses and opens paths.
             check_inputs(inputs)
-            return await super().preprocess_data(block_fn, inputs, state, explicit_call)  # type: ignore[no-any-return]
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except RefusedError as error:
             raise gr.Error(sentence(error), print_exception=False) from None
         except gr.Error as error:
@@ -42,7 +42,7 @@ class CheckedBlocks(gr.Blocks):
     async def process_api(self, block_fn: Any, *inputs: Any, **options: Any) -> dict[str, Any]:
         """Run a function once, or its next step."""
         try:
-            return await super().process_api(block_fn, *inputs, **options)  # type: ignore[no-any-return]
+            return await super().process_api(block_fn, *inputs, **options)
         except gr.Error as error:
             _LOG.warning("refused %s: %s", block_fn.api_name, line(error.message))
             request = getattr(options.get("request"), "request", None)
@@ -51,7 +51,7 @@ class CheckedBlocks(gr.Blocks):
             raise
 
 
-class ClosedApp(App):
+class ClosedApp(App):  # type: ignore[misc, unused-ignore]
     """Gradio's web application behind the demo's checks, its own layer for other origins included.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from app.demo.answers import REFUSALS, Answer, Message, Receive, Send, again, line, read, refuse, say
 from app.demo.limits import RefusedError
 from app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
+from app.demo.shelf import give_memory_back
 
 _EXACT = frozenset(
     "/ /config /theme.css /favicon.ico /robots.txt /manifest.json /login /logout /gradio_api/theme.css "
@@ -24,6 +26,9 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 """Of a request: the largest token file in base64, and room to spare."""
 MAX_LOGIN_BYTES = 8 * 1024
 """Of a form with a user's name and a password; what is larger would be kept on the disk."""
+
+MAX_REMEMBERED_BYTES = 32 * 1024 * 1024
+"""Of bodies that may wait for Python's garbage collection, which takes half a second."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,6 +55,7 @@ class Doors:
         hosts: frozenset[str] | None = None,
     ) -> None:
         self.app, self.page, self.hosts = app, page, hosts
+        self._read = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer with a status of 400 or above, or pass the request on."""
@@ -83,6 +89,15 @@ class Doors:
             fault = line(f"{type(error).__name__}: {error}")
             _LOG.warning("failed %s %s: %s", scope["method"], line(scope["path"]), fault)
             await answer.end()
+        if scope["method"] == "POST":
+            await self._forget(len(body))
+
+    async def _forget(self, size: int) -> None:
+        """Give back what large bodies took: Python collects what failed calls leave, bodies in it, far too late."""
+        self._read += size
+        if self._read > MAX_REMEMBERED_BYTES:
+            self._read = 0
+            await asyncio.to_thread(give_memory_back)
 
     def _refusal(self, scope: Message) -> int:
         """The status that refuses a request for what its head says; 0 where nothing does."""
