@@ -8,12 +8,15 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import add_trust_checkpoint
+from app.argument_types import add_trust_checkpoint, shown
 from app.exit_codes import OK
 
-LOOPBACK = "127.0.0.1"
+LOOPBACKS = ("127.0.0.1", "localhost", "::1")
+"""The addresses that this machine alone reaches."""
+
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """A command line is read by every user of the machine; an environment is not."""
+_PASSWORD = f"give a password in {AUTH_VARIABLE}, or --auth USER:PASSWORD"
 
 
 def add_parser(commands: Any) -> None:
@@ -22,10 +25,15 @@ def add_parser(commands: Any) -> None:
         "demo",
         help="open the page in a browser",
         description="Serve a page that draws counted pictures, learns count tokens, shows benchmark runs and lets "
-        "people count. Only this machine can reach it unless --host says otherwise.",
+        "people count. Only this machine can reach it unless --host says otherwise, which needs a password.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--host", default=LOOPBACK, metavar="ADDRESS", help="the address to listen on (%(default)s)")
+    parser.add_argument(
+        "--host",
+        default=LOOPBACKS[0],
+        metavar="ADDRESS",
+        help="the address to listen on (%(default)s); others need --auth",
+    )
     parser.add_argument("--port", type=_port, metavar="N", help="the port (the first free one from 7860)")
     parser.add_argument(
         "--auth",
@@ -49,11 +57,14 @@ def run(options: argparse.Namespace) -> int:
     """Serve the page until interrupted.
 
     Raises:
-        ValueError: bad options, an unknown backbone or detector, an address that cannot be used, or no Gradio.
+        ValueError: bad options, no password where others reach the page, an unknown backbone or detector,
+            an address that cannot be used, or no Gradio.
     """
     auth = options.auth or _auth_from_environment()
     if options.share and not auth:
-        raise ValueError("--share opens the page to the world: give --auth USER:PASSWORD with it")
+        raise ValueError(f"--share opens the page to the world: {_PASSWORD}")
+    if options.host not in LOOPBACKS and not auth:
+        raise ValueError(f"--host {shown(options.host)} opens the page to other machines: {_PASSWORD}")
     if options.runs is not None and not options.runs.is_dir():
         raise ValueError(f"--runs: no folder {options.runs}")
     check_address(options.host, options.port)

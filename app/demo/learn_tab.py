@@ -16,7 +16,7 @@ from app.demo import learn_view, stage
 from app.demo.generate_tab import AT_ONCE, GenerateTab
 from app.demo.limits import Limits, RefusedError
 from app.demo.refusals import sent, told
-from app.demo.session import Session
+from app.demo.session import HandedIn, Session
 from app.demo.shelf import Shelf
 from app.demo.words import hint
 from countgen.miniature.world import OBJECT_NAMES
@@ -56,6 +56,7 @@ class LearnTab:
 
     def __init__(self, limits: Limits, shelf: Shelf, session: gr.State, drawing: GenerateTab, tabs: gr.Tabs) -> None:
         self.limits, self.shelf, self.drawing = limits, shelf, drawing
+        self.handed_in = HandedIn(limits.max_handed_bytes)
         with gr.Row(elem_classes="workbench"):
             with gr.Column(scale=4, min_width=280, elem_classes="controls"):
                 names = gr.Dropdown(
@@ -188,9 +189,11 @@ class LearnTab:
     def hand_in(self, session: Session, event: gr.EventData) -> tuple[str, object]:
         """Take a token file, which arrives as base64 and never touches the disk."""
         with told():
-            token = decoded(self._bytes(sent(event, "data")), "This file")
+            content = self._bytes(sent(event, "data"))
+            token = decoded(content, "This file")
             self.limits.check_count(token.target_count)
         name = session.keep_token("from a file", token, self.limits.max_tokens)
+        self.handed_in.keep(session, name, len(content))
         return hint(f"Ready in Generate: {name}."), self.drawing.token_choices(session, name)
 
     def _bytes(self, data: object) -> bytes:

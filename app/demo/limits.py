@@ -26,6 +26,7 @@ class Limits:
         max_count: objects of one kind.
         max_object_names: that one token is learned on.
         max_token_bytes: of a token file handed in.
+        max_handed_bytes: of all visitors' token files together; the oldest go first.
         max_pictures: kept for one visitor; the oldest go first.
         max_tokens: likewise.
         max_waiting: jobs in the queue, of all visitors.
@@ -40,6 +41,7 @@ class Limits:
     max_count: int = 50
     max_object_names: int = 8
     max_token_bytes: int = 1024 * 1024
+    max_handed_bytes: int = 16 * 1024 * 1024
     max_pictures: int = 12
     max_tokens: int = 8
     max_waiting: int = 20

@@ -10,10 +10,10 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
-from starlette.middleware import Middleware
 
+from app.demo import LOOPBACKS
 from app.demo.benchmark_tab import BenchmarkTab
-from app.demo.doors import Doors
+from app.demo.calls import CheckedBlocks, ClosedApp
 from app.demo.generate_tab import GenerateTab
 from app.demo.label_tab import LabelTab
 from app.demo.learn_tab import LearnTab
@@ -30,11 +30,9 @@ HEADER = """
 </header>
 """
 _FONTS = ("Inter", "system-ui", "Segoe UI", "Roboto", "sans-serif")
-LOOPBACKS = ("127.0.0.1", "localhost", "::1")
 _LOOPBACK_HOSTS = frozenset((*LOOPBACKS, "[::1]"))
 """As requests name them."""
 
-_NO_DOCS = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 SECONDS_KEPT = 3600
 """A visitor's pictures and tokens on the server, after the page's last use of them."""
 
@@ -48,7 +46,7 @@ def build(limits: Limits, runs: Path | None = None, shelf: Shelf | None = None) 
         shelf: loaded models to use.
     """
     shelf, folders = shelf or Shelf(), RunFolders(runs)
-    with gr.Blocks(title="countgen", analytics_enabled=False, fill_width=True) as page:
+    with CheckedBlocks(title="countgen", analytics_enabled=False, fill_width=True) as page:
         session = gr.State(Session(), time_to_live=SECONDS_KEPT)
         gr.HTML(HEADER)
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -77,11 +75,11 @@ def launch(
     """Serve a page in the background and return its address.
 
     Raises:
-        ValueError: a public link without a password.
+        ValueError: others would reach the page without a password.
         OSError: the port is taken.
     """
-    if share and not auth:
-        raise ValueError("a public link needs a user and a password")
+    if not auth and (share or host not in LOOPBACKS):
+        raise ValueError("a public link and an address that others reach need a user and a password")
     hosts = _LOOPBACK_HOSTS if host in LOOPBACKS and not share else None
     _, url, _ = page.launch(
         server_name=host,
@@ -92,12 +90,13 @@ def launch(
         theme=theme(),
         css_paths=_HERE / "style.css",
         js=(_HERE / "page.js").read_text(),
-        app_kwargs={"middleware": [Middleware(Doors, hosts=hosts, queue=page._queue)], **_NO_DOCS},
+        _app=ClosedApp(page, hosts),
         max_file_size=1,
         allowed_paths=[],
         state_session_capacity=100,
         show_error=False,
         enable_monitoring=False,
+        num_workers=0,  # Gradio's own, where its variable asks for any, would serve and take files past the checks
         footer_links=[],
         run_history=False,
         mcp_server=False,
@@ -158,7 +157,5 @@ def serve(
     page = build(limits, runs, shelf)
     url = launch(page, host=host, port=port, auth=auth, share=share, quiet=True)
     print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
-    if host not in LOOPBACKS and not auth:
-        print("anyone who reaches this machine can use it; --auth USER:PASSWORD asks them to log in", flush=True)
     shelf.warm_up(limits.backbones[0])
     page.block_thread()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import ref
 
 if TYPE_CHECKING:
     from benchmarks.evaluation.labels import Question
@@ -85,3 +88,31 @@ class Session:
         for oldest in list(self.tokens)[:-most]:
             del self.tokens[oldest]
         return name
+
+
+class HandedIn:
+    """All visitors' token files together: where they are too large, the oldest leave their visitor's list.
+
+    A session lives on for an hour after its page, and a program opens as many as it likes.
+
+    Args:
+        most: bytes of files that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+        self._files: deque[tuple[ref[Session], str, ref[CountToken], int]] = deque()
+        self._lock = Lock()
+
+    def keep(self, session: Session, name: str, size: int) -> None:
+        """Count the file of a token that a visitor was just offered under a name."""
+        with self._lock:
+            self._files.append((ref(session), name, ref(session.tokens[name]), size))
+            self.held += size
+            while self.held > self.most:
+                visitor, name, token, size = self._files.popleft()
+                self.held -= size
+                theirs = visitor()
+                # The name may stand for a later token by now.
+                if theirs is not None and theirs.tokens.get(name) is token() is not None:
+                    del theirs.tokens[name]

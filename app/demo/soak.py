@@ -1,17 +1,20 @@
-"""Many jobs through the demo's API: `python -m app.demo.soak --jobs 300`. Prints memory, times, and Cancel's.
+"""Many jobs and uploads through the demo's API: `python -m app.demo.soak --jobs 300`. Prints memory and times.
 
-Exit code 1 where memory grew by more than 5 %, or the worker was not free within two seconds of a cancel.
+Exit code 1 where either let memory grow by more than 5 %, or the worker was not free within two seconds of a cancel.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import logging
 import os
+import random
 import statistics
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from app.argument_types import positive
@@ -21,8 +24,11 @@ LONG = "a photo of fifteen strawberries"
 VISITORS = 20
 """Jobs of one visitor before the next one comes, as pages are opened and closed."""
 
+UPLOADS_OF_ONE = 5
+"""Token files of one visitor."""
+
 SETTLED = 20
-"""Jobs before memory is measured: the first ones fill caches that never grow again."""
+"""Jobs, or uploads, before memory is measured: the first ones fill caches that never grow again."""
 
 MOST_GROWTH = 0.05
 MOST_SECONDS = 2.0
@@ -34,17 +40,48 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def upload_tokens(url: str, number: int) -> tuple[float, float]:
+    """Hand in token files as large as they may be, in turn a valid one and random bytes, as ever new visitors.
+
+    Returns:
+        MiB after the first `SETTLED` of them, and after `number` more.
+    """
+    import httpx
+    import torch
+    from countgen.token_file import MAX_FILE_BYTES, MAX_VECTORS, encoded
+
+    import countgen
+
+    width = (MAX_FILE_BYTES - 4096) // MAX_VECTORS // 4
+    token = replace(countgen.find_token("count-5", "miniature"), vectors={"clip_l": torch.ones(MAX_VECTORS, width)})
+    files = [base64.b64encode(data).decode() for data in (encoded(token), random.Random(0).randbytes(MAX_FILE_BYTES))]
+    settled = resident_mib()
+    for k in range(SETTLED + number):
+        if k == SETTLED:
+            settled = resident_mib()
+        answer = httpx.post(
+            url + "gradio_api/run/hand_in_token",
+            json={"data": [None], "session_hash": f"soak{k // UPLOADS_OF_ONE}", "event_data": {"data": files[k % 2]}},
+            timeout=60,
+        )
+        if answer.status_code != (200, 422)[k % 2]:
+            raise RuntimeError(f"upload {k} was answered with {answer.status_code}")
+    return settled, resident_mib()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m app.demo.soak", description=__doc__)
     parser.add_argument("--jobs", type=positive, default=300)
     parser.add_argument("--cancels", type=positive, default=5, help="long jobs that are cancelled (%(default)s)")
+    parser.add_argument("--uploads", type=positive, default=500, help="token files that are handed in (%(default)s)")
     options = parser.parse_args(arguments)
     if options.jobs <= SETTLED:
         parser.error(f"--jobs must be above {SETTLED}, after which memory is measured; got {options.jobs}")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # Gradio's client, not its server, would report its use
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("app.demo").setLevel(logging.ERROR)  # every second upload is refused, in one line
 
     from app.demo.page import build, launch
 
@@ -92,6 +129,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"to the verdict: median {statistics.median(whole):.2f} s"
     )
 
+    before, after = upload_tokens(url, options.uploads)
+    print(
+        f"{options.uploads} token uploads, {-(-options.uploads // UPLOADS_OF_ONE)} visitors: memory {before:.0f} MiB "
+        f"after the first {SETTLED}, {after:.0f} MiB after all, {100 * (after / before - 1):+.1f} %",
+        flush=True,
+    )
+
     freed = []
     for _ in range(options.cancels):
         leaving = Client(url, verbose=False)
@@ -111,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     client.close()
     page.close(verbose=False)
-    return int(ended > settled * (1 + MOST_GROWTH) or max(freed) > MOST_SECONDS)
+    grew = max(ended / settled, after / before) > 1 + MOST_GROWTH
+    return int(grew or max(freed) > MOST_SECONDS)
 
 
 if __name__ == "__main__":

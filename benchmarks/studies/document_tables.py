@@ -1,7 +1,8 @@
 """Write what the studies found into the README and docs/results.md: `python -m benchmarks.studies.document_tables`.
 
-Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, of all
-methods or of those named after the folder, and whatever else is there is replaced. The curve of the README's goes to docs/study-by-evaluations.svg.
+Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, of
+all methods or of those named after the folder, and whatever else is there is replaced. The curve of the README's goes to
+docs/study-by-evaluations.svg.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MARKED = re.compile(r"(<!-- study: (\S+)(?: (\S+))? -->\n).*?(<!-- end of study
 
 
 def table(run: ReportedRun, section: Section, names: Sequence[str] = ()) -> str:
-    """Return a line for each method, or for those named, in Markdown: right counts in % by level, in all, and in all by each other judge.
+    """Return a Markdown line for each method, or for those named: right counts in % by level, in all, by each judge.
 
     95 % Wilson intervals; a cell of fewer images than the column's says so.
     """

@@ -1,7 +1,7 @@
 """What the embedded NanoDet counts in real photographs, and what an optimisation of their pixels does to it.
 
-`python -m benchmarks.studies.photographs` prints the tables of docs/why-an-independent-judge.md. The photographs are the two
-that the ultralytics package ships; the objects in them were counted by eye.
+`python -m benchmarks.studies.photographs` prints the tables of docs/why-an-independent-judge.md. The photographs are the
+two that the ultralytics package ships; the objects in them were counted by eye.
 """
 
 from __future__ import annotations
