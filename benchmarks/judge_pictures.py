@@ -26,10 +26,10 @@ from benchmarks.judging import judge
 from benchmarks.picture_files import READERS, open_picture
 from benchmarks.plan import MAX_THREADS, Case, RunSettings, code_version
 from benchmarks.progress import shown
-from benchmarks.records import SCHEMA, Record
+from benchmarks.records import IMAGES, SCHEMA, Record
 from benchmarks.run_folder import RunFolder
 from benchmarks.suites import Prompt, load
-from benchmarks.worker import IMAGES, Outcome, failed
+from benchmarks.worker import Outcome, failed
 from countgen import miniature
 from countgen.models import check_detector, load_critic
 from countgen.prompts import Target

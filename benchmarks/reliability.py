@@ -23,9 +23,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.plan import Case, RunSettings, code_version, suite_digest
-from benchmarks.records import RECORDS, SETTINGS, Record, RecordFile, read_records, read_run, split_torn, table, to_line
+from benchmarks.records import (
+    IMAGES,
+    RECORDS,
+    SETTINGS,
+    Record,
+    RecordFile,
+    read_records,
+    read_run,
+    split_torn,
+    table,
+    to_line,
+)
 from benchmarks.run import evaluate
-from benchmarks.worker import IMAGES, Outcome, Worker
+from benchmarks.worker import Outcome, Worker
 from countgen import miniature
 from countgen.errors import CountGenError
 

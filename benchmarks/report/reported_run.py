@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.labels import read_labels
 from benchmarks.metrics import with_labels
-from benchmarks.records import Record, differing_settings, read_run
+from benchmarks.picture_files import lost_pictures
+from benchmarks.records import IMAGES, PACKED, Record, differing_settings, read_run
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,19 @@ class ReportedRun:
         folder = self.folders[record.key].resolve()
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder) and path.is_file() else None
+
+    def lost(self) -> dict[Path, list[str]]:
+        """Pictures that are missing or cut short, by folder; none for a folder that came without its pictures.
+
+        A packed run is passed on with some of its pictures, or with none.
+        """
+        found: dict[Path, list[str]] = {}
+        for folder in dict.fromkeys(self.folders.values()):
+            if (folder / IMAGES).is_dir() and not (folder / PACKED).exists():
+                mine = [record for record in self.records if self.folders[record.key] == folder]
+                names = [name for lost in lost_pictures(folder, mine).values() for name in lost]
+                found.update({folder: names} if names else {})
+        return found
 
 
 def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
