@@ -83,4 +83,5 @@ def said_of_lost(folder: Path, names: Sequence[str]) -> str:
     shown = ", ".join(printable(name, 100) for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     number = "1 picture" if len(names) == 1 else f"{len(names)} pictures"
-    return f"{number} of {printable(folder, 300)} missing or cut short: {shown}{more}"
+    are = "is" if len(names) == 1 else "are"
+    return f"{number} of {printable(folder, 300)} {are} missing or cut short: {shown}{more}"
