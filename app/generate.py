@@ -260,7 +260,11 @@ def _written(result: Result, folder: Path, prompt: str) -> dict[str, Any]:
 
     before_path, after_path = _free_paths(folder, f"{slug(prompt)}-{result.seed}")
     before = save_png(result.before, before_path, plain(result.recipe))
-    after = save_png(result.image, after_path, result.recipe)
+    try:
+        after = save_png(result.image, after_path, result.recipe)
+    except BaseException:  # both pictures or none, on a full disk too
+        before.unlink(missing_ok=True)
+        raise
     return {
         "seed": result.seed,
         "before": str(before),

@@ -48,9 +48,9 @@ def upload_tokens(url: str, number: int) -> tuple[float, float]:
     """
     import httpx
     import torch
-    from countgen.token_file import MAX_FILE_BYTES, MAX_VECTORS, encoded
 
     import countgen
+    from countgen.tokens.file import MAX_FILE_BYTES, MAX_VECTORS, encoded
 
     width = (MAX_FILE_BYTES - 4096) // MAX_VECTORS // 4
     token = replace(countgen.find_token("count-5", "miniature"), vectors={"clip_l": torch.ones(MAX_VECTORS, width)})

@@ -26,10 +26,10 @@ from benchmarks.evaluation.image_files import READERS, open_image
 from benchmarks.evaluation.judges import judge
 from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version
 from benchmarks.evaluation.progress import shown
-from benchmarks.evaluation.records import SCHEMA, Record
+from benchmarks.evaluation.records import IMAGES, SCHEMA, Record
 from benchmarks.evaluation.run_folder import RunFolder
 from benchmarks.evaluation.suites import Prompt, load
-from benchmarks.evaluation.worker import IMAGES, Outcome, failed
+from benchmarks.evaluation.worker import Outcome, failed
 from countgen import miniature
 from countgen.models import check_detector, load_critic
 from countgen.prompts import Target

@@ -26,6 +26,8 @@ RECORDS = "records.jsonl"
 PACKED = "records.jsonl.gz"
 """The records of a finished run that is passed on; nothing is appended to them."""
 SETTINGS = "settings.json"
+IMAGES = "images"
+"""The folder of a run's pictures."""
 _TIMED = ("seconds", "peak_bytes")
 
 Box = tuple[int, int, int, int]

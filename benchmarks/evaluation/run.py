@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -45,6 +46,7 @@ class Summary:
         total: images of the run.
         done, failed: of these.
         earlier: were there before.
+        lost: pictures that were missing or cut short when it began; their cases were generated again.
         left_out: that no count token is shipped for; they are no images of the run.
         reasons: how many failed of each, the commonest first.
     """
@@ -53,6 +55,7 @@ class Summary:
     done: int
     failed: int
     earlier: int
+    lost: tuple[str, ...]
     left_out: int
     reasons: dict[str, int]
 
@@ -60,7 +63,7 @@ class Summary:
 def evaluate(
     settings: RunSettings, folder: str | Path, engine: Engine, *, retry_failed: bool = False, quiet: bool = False
 ) -> Summary:
-    """Draw every image of a run that its folder does not hold yet.
+    """Draw every image of a run that its folder does not hold yet, and those of which it holds no whole picture.
 
     Args:
         settings: of the run.
@@ -74,6 +77,7 @@ def evaluate(
         EverythingFailsError: image after image failed for one reason.
         OSError: it cannot be written; what is finished is kept.
     """
+    from benchmarks.evaluation.image_files import said_of_lost
     from benchmarks.evaluation.plan import cases, left_out
     from benchmarks.evaluation.progress import shown
     from benchmarks.evaluation.run_folder import RunFolder
@@ -81,7 +85,10 @@ def evaluate(
     everything = cases(settings)
     with RunFolder(folder, settings) as kept:
         earlier = {key for key, record in kept.records.items() if record.status == "done" or not retry_failed}
-        left = [case for case in everything if case.key not in earlier]
+        left = [case for case in everything if case.key not in earlier or case.key in kept.lost]
+        lost = tuple(name for case in left for name in kept.lost.get(case.key, ()))
+        if lost and not quiet:
+            print(f"{said_of_lost(kept.path, lost)}; generated again", file=sys.stderr)
         outcomes = engine(left, settings)
         if not quiet:
             outcomes = shown(outcomes, len(everything), len(everything) - len(left), _has_failed)
@@ -96,6 +103,7 @@ def evaluate(
         done=len(records) - reasons.total(),
         failed=reasons.total(),
         earlier=len(everything) - len(left),
+        lost=lost,
         left_out=len(left_out(settings)),
         reasons=dict(reasons.most_common()),
     )
@@ -200,6 +208,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, or a folder that cannot be used.
     """
+    from benchmarks.evaluation.image_files import said_of_lost
+
     settings = settings_from(options)
     summary = evaluate(
         settings,
@@ -214,6 +224,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"{summary.done} of {summary.total} images are in {printable(options.out)}")
     if summary.earlier:
         print(f"{summary.earlier} were there before")
+    if summary.lost:
+        print(f"{said_of_lost(options.out, summary.lost)}; they were generated again")
     if summary.left_out:
         print(f"{summary.left_out} more are no part of the run: no count token is shipped for what they ask")
     if summary.failed:

@@ -10,8 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evaluation.image_files import lost_pictures
 from benchmarks.evaluation.plan import RunSettings, recorded
 from benchmarks.evaluation.records import (
+    IMAGES,
     PACKED,
     RECORDS,
     SETTINGS,
@@ -21,7 +23,7 @@ from benchmarks.evaluation.records import (
     differing_settings,
     read_records,
 )
-from benchmarks.evaluation.worker import IMAGES, Outcome
+from benchmarks.evaluation.worker import Outcome
 from countgen.images import check_writable, save_png
 
 LOCK = "lock"
@@ -36,6 +38,7 @@ class RunFolder:
     Attributes:
         path: the folder, made if it is not there.
         records: by key, what is finished.
+        lost: by key, the pictures of finished records that are missing or cut short.
 
     Raises:
         RunFolderError: another run writes into it, or it holds results of other settings.
@@ -56,6 +59,7 @@ class RunFolder:
                 unfinished.unlink()  # of a picture that a kill cut short
             self.records = {record.key: record for record in read_records(self.path / RECORDS)}
             self._check_settings()
+            self.lost = lost_pictures(self.path, self.records.values())
             self._file = stack.enter_context(RecordFile(self.path / RECORDS))
             self._stack = stack.pop_all()
         return self

@@ -16,7 +16,7 @@ import countgen
 from benchmarks.evaluation.judges import counts, judge
 from benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
 from benchmarks.evaluation.plan import Case, RunSettings, token_name
-from benchmarks.evaluation.records import SCHEMA, Record
+from benchmarks.evaluation.records import IMAGES, SCHEMA, Record
 from benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.images import to_pil
 from countgen.methods import NEEDS_TOKEN
@@ -24,7 +24,6 @@ from countgen.methods.step import Step
 from countgen.models import Models, load_critic
 from countgen.tokens.library import find_token
 
-IMAGES = "images"
 WARM_UP_EVALUATIONS = 30
 """Spent at most on a method's first look, off the clock; enough for `auto` to come to its first gradient."""
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks.evaluation.plan import Case, RunSettings, code_version, suite_digest
 from benchmarks.evaluation.records import (
+    IMAGES,
     RECORDS,
     SETTINGS,
     Record,
@@ -35,7 +36,7 @@ from benchmarks.evaluation.records import (
     to_line,
 )
 from benchmarks.evaluation.run import evaluate
-from benchmarks.evaluation.worker import IMAGES, Outcome, Worker
+from benchmarks.evaluation.worker import Outcome, Worker
 from countgen import miniature
 from countgen.errors import CountGenError
 

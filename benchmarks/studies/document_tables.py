@@ -1,8 +1,8 @@
 """Write what the studies found into the README and docs/results.md: `python -m benchmarks.studies.document_tables`.
 
 Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, of
-all methods or of those named after the folder, and whatever else is there is replaced. The curve of the README's goes to
-docs/study-by-evaluations.svg.
+all methods or of those named after the folder, and whatever else is there is replaced. The curve of the README's goes
+to docs/study-by-evaluations.svg.
 """
 
 from __future__ import annotations

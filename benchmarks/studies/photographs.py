@@ -1,7 +1,7 @@
 """What the embedded NanoDet counts in real photographs, and what an optimisation of their pixels does to it.
 
-`python -m benchmarks.studies.photographs` prints the tables of docs/why-an-independent-judge.md. The photographs are the
-two that the ultralytics package ships; the objects in them were counted by eye.
+`python -m benchmarks.studies.photographs` prints the tables of docs/why-an-independent-judge.md. The photographs are
+the two that the ultralytics package ships; the objects in them were counted by eye.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def optimised(image: Tensor, critic: Critic, target: dict[str, int], steps: int 
     for _ in range(steps):
         moved = moved.detach().requires_grad_()
         seen = torch.cat([moved, moved.flip(3)]) if mirror else moved
-        found = critic.assess(seen, target, LOSSES["margin"])
+        found = critic.evaluate(seen, target, LOSSES["margin"])
         if (found.margin >= 1).all():
             break
         (gradient,) = torch.autograd.grad(found.loss.sum(), moved)

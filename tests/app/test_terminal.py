@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.reliability import settings
 from safetensors.torch import save_file
-from tests.benchmarks.test_records import DONE, FAILED
 
 import countgen
 from app.cli import main
@@ -16,9 +14,11 @@ from app.terminal import fitted
 from benchmarks.evaluation.plan import RunSettings
 from benchmarks.evaluation.records import RecordFile
 from benchmarks.evaluation.run_folder import RunFolder
+from benchmarks.studies.crash_consistency import settings
 from countgen.images import save_png
 from countgen.printable import MAX_LINE, printable
 from countgen.tokens.file import METADATA_KEY
+from tests.benchmarks.evaluation.test_records import DONE, FAILED
 
 EVIL = "\x1b]0;owned\x07\x9b2J\u202eegami\r\n" + "long " * 5000
 """Sets a terminal's title, clears it, turns the direction of reading, writes over the line, and never ends."""

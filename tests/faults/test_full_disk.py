@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli import main
 from benchmarks.evaluation.plan import RunSettings
 from benchmarks.evaluation.records import read_records
 from benchmarks.evaluation.run_folder import RunFolder
@@ -26,6 +27,31 @@ def test_a_disk_that_fills_up_under_a_picture_costs_that_picture_only(tmp_path: 
             folder.keep(outcome(2))
     assert (tmp_path / "records.jsonl").read_bytes() == earlier
     assert len(os.listdir(tmp_path / "images")) == 2
+
+
+def test_generate_leaves_both_pictures_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", "two cats", "--method", "plain", "--out"]
+    main([*arguments, str(tmp_path / "whole")])
+    before, after = ((tmp_path / "whole" / f"two-cats-0-{when}.png").stat().st_size for when in ("before", "after"))
+    assert before < after  # its recipe says more, so that there is room for the first alone
+    with file_size_limit(before):
+        assert main([*arguments, str(tmp_path / "full")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "full") == []
+
+
+def test_generate_on_a_full_file_system_leaves_both_pictures_or_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["generate", "two cats", "--method", "plain", "--out"]
+    main([*arguments, str(tmp_path / "whole")])
+    pages = -(-max(path.stat().st_size for path in (tmp_path / "whole").iterdir()) // 4096)
+    for size in (pages - 1, pages + 1, 2 * pages - 1, 2 * pages + 4):
+        with mounted(tmp_path / f"small-{size}", f"size={4 * size}k") as small:
+            code = main([*arguments, str(small)])
+            assert len(os.listdir(small)) == (2 if code < 2 else 0)
+            assert (code < 2) == (size > 2 * pages)
+            assert ("No space left" in capsys.readouterr().err) == (code == 2)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """The same run by every engine, and on Ray with a worker that is killed."""
 
+import ipaddress
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,8 @@ from benchmarks.evaluation.worker import Outcome
 from benchmarks.studies.crash_consistency import settings
 
 pytest.importorskip("ray")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves the pipes of its processes to the collector
@@ -132,6 +136,47 @@ def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: p
         finally:
             cluster.terminate()
             cluster.communicate()  # or it would wait for somebody to listen
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_local_cluster_listens_on_the_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "Worker", light_worker(lambda case: (case.key, "drawn")))
+    earlier = listening_sockets()
+    outcomes = ray_cluster.attempts(light_cases(2), LIGHT_SETTINGS, workers=1)  # type: ignore[arg-type]
+    next(outcomes)
+    opened = {inode: address for inode, address in listening_sockets().items() if inode not in earlier}
+    assert len(list(outcomes)) == 1
+    assert len(opened) >= 3  # the control service, the node's and a worker's at least
+    assert {address for address in opened.values() if not address.is_loopback} == set()
+
+
+def listening_sockets() -> dict[str, Address]:
+    """The addresses on which this process and those that it started listen, by the socket's inode."""
+    mine, found = {str(os.getpid())}, {}
+    parents = {path.parent.name: path.read_text().rpartition(")")[2].split()[1] for path in stats()}
+    while more := {child for child, parent in parents.items() if parent in mine} - mine:
+        mine |= more
+    held = set()
+    for process in mine:
+        with suppress(FileNotFoundError):
+            for name in os.listdir(f"/proc/{process}/fd"):
+                with suppress(FileNotFoundError):
+                    held.add(os.readlink(f"/proc/{process}/fd/{name}").removeprefix("socket:[").rstrip("]"))
+    for protocol in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and inode in held:
+                words = bytes.fromhex(local.partition(":")[0])  # of 32 bits each, in a PC's order
+                address = ipaddress.ip_address(b"".join(words[k : k + 4][::-1] for k in range(0, len(words), 4)))
+                found[inode] = getattr(address, "ipv4_mapped", None) or address
+    return found
+
+
+def stats() -> Iterator[Path]:
+    """What the system says of each process that is still there."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        if path.exists():
+            yield path
 
 
 def ports_of(outcomes: Iterator[Any]) -> list[str]:

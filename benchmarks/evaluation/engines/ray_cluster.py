@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +16,7 @@ MOST_DEATHS = 2
 """Workers a case may cost before it is recorded as failed."""
 QUEUED = 2
 """Cases a worker has at a time, so that it need not wait for the next one; until one dies."""
+_LOOPBACK = "127.0.0.1"
 _STORE_BYTES = 256 * 2**20
 
 
@@ -53,15 +55,46 @@ def _started(workers: int, address: str | None) -> Any:
     except ImportError as error:
         raise ValueError("--engine ray needs Ray: pip install 'countgen[ray]'") from error
 
-    local = {} if address else {"num_cpus": workers, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address is None:
+        with _on_loopback():
+            # "local": None would be the cluster that the variable RAY_ADDRESS names.
+            local = {"num_cpus": workers, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+            ray.init(address="local", **quiet, **local)
+        where = {node["NodeManagerAddress"] for node in ray.nodes()}
+        if where != {_LOOPBACK}:
+            ray.shutdown()
+            raise ValueError(
+                f"this Ray, {ray.__version__}, listens on {where} and not on {_LOOPBACK}; use another version"
+            )
+        return ray
     try:
-        # "local": None would be the cluster that the variable RAY_ADDRESS names.
-        ray.init(address=address or "local", logging_level="ERROR", log_to_driver=False, **local)
+        ray.init(address=address, **quiet)
     except (ConnectionError, ValueError) as error:
-        if address is None:
-            raise
         raise ValueError(f"the Ray cluster at {address!r} (HOST:PORT) cannot be used: {error}") from error
     return ray
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Within, Ray's processes are started for this machine alone, as Ray does by itself on macOS and Windows.
+
+    Otherwise they listen on every interface, and whoever reaches them runs code. An address given to `ray.init` does
+    not help: it replaces 127.0.0.1 by the machine's own. The variable is for the processes that are started; this
+    process may have read it before.
+    """
+    from ray._private import ray_constants
+
+    name, enabled = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    said = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
+        del os.environ[name]
+        if said is not None:
+            os.environ[name] = said
 
 
 class _Pool:

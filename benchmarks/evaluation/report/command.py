@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
         ValueError: no run, runs that do not fit, or a library that is not installed.
         OSError: a file cannot be written.
     """
+    from benchmarks.evaluation.image_files import said_of_lost
     from benchmarks.evaluation.quality import load_clip
     from benchmarks.evaluation.report.export import as_json, write_parquet
     from benchmarks.evaluation.report.findings import findings
@@ -54,6 +55,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--pictures must be 0 or more, got {options.pictures}")
     mine = read_reported_run(options.folders)
     other = read_reported_run([options.against]) if options.against else None
+    for folder, names in mine.lost().items():
+        again = "the countgen eval that wrote it generates them again when it is given once more"
+        print(f"{said_of_lost(folder, names)}; {again}", file=sys.stderr)
     clip = load_clip(options.clip) if options.clip else None
     sections = findings(mine, other, baseline=options.baseline, clip=clip)
     if options.parquet:

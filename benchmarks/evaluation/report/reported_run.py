@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evaluation.image_files import lost_pictures
 from benchmarks.evaluation.labels import read_labels
 from benchmarks.evaluation.metrics import with_labels
-from benchmarks.evaluation.records import Record, differing_settings, read_run
+from benchmarks.evaluation.records import IMAGES, PACKED, Record, differing_settings, read_run
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,19 @@ class ReportedRun:
         folder = self.folders[record.key].resolve()
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder) and path.is_file() else None
+
+    def lost(self) -> dict[Path, list[str]]:
+        """Pictures that are missing or cut short, by folder; none for a folder that came without its pictures.
+
+        A packed run is passed on with some of its pictures, or with none.
+        """
+        found: dict[Path, list[str]] = {}
+        for folder in dict.fromkeys(self.folders.values()):
+            if (folder / IMAGES).is_dir() and not (folder / PACKED).exists():
+                mine = [record for record in self.records if self.folders[record.key] == folder]
+                names = [name for lost in lost_pictures(folder, mine).values() for name in lost]
+                found.update({folder: names} if names else {})
+        return found
 
 
 def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
