@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run_folder import RunFolder
-from benchmarks.worker import Outcome
+from benchmarks.evaluation.worker import Outcome
 from PIL import Image
 
 from app.cli import main as countgen
