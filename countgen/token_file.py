@@ -138,6 +138,8 @@ def load_token(path: str | Path) -> CountToken:
     path = Path(path)
     if path.suffix in _PICKLES:
         raise TokenFileError(f"{path} is named like a pickle, which can run code; only {SUFFIX} files are read")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise TokenFileError(f"{path} is no file; give a {SUFFIX} file that holds a token")
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     return decoded(data, str(path))
