@@ -37,6 +37,8 @@ MAX_INFERENCE_STEPS = 1000
 USUAL_STEPS = 100
 """That are taken without a question, or four times those of the preset, where that is more."""
 MAX_SIDE = 4096
+LONGEST_NAME = 60
+"""Of a preset."""
 _PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
 _NOT_OF_THE_PLAIN = ("token", "latents", "counts", "judge_counts", "confirmed", "evaluations")
@@ -182,6 +184,8 @@ def check(
     if recipe.get("schema") not in range(1, SCHEMA + 1):
         raise RecipeError(f"the recipe has the schema {_shown(recipe.get('schema'))}, this version draws 1 to {SCHEMA}")
     name = _text(recipe, "backbone")
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise RecipeError(f"the recipe's backbone is {_shown(name)}; known: {', '.join(sorted(presets()))}")
     preset = find(name)[1]
     named = recipe.get("repository")
     if repository is None and named is not None and named != public_name(preset.repository):
