@@ -15,6 +15,8 @@ from app.terminal import fitted
 if TYPE_CHECKING:
     from PIL import Image
 
+    from countgen.backbones import Backbone
+    from countgen.recipe import Checked
     from countgen.tokens.file import CountToken
 
 
@@ -34,6 +36,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--token", metavar="NAME|FILE", help="the count token, where the recipe's is not shipped")
     parser.add_argument("--repository", metavar="NAME", help="the weights it was drawn with, if not the backbone's own")
+    parser.add_argument("--revision", metavar="NAME", help="of the repository, where the recipe's is no commit")
+    parser.add_argument(
+        "--yes", action="store_true", help="download what is not in the hub's cache, and take more steps than is usual"
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -58,8 +64,16 @@ def run(options: argparse.Namespace) -> int:
     from countgen import recipe as recipes
 
     token = _token(options.token, recipe)
+    checked = recipes.check(
+        recipe,
+        token=token,
+        size=picture.size,
+        repository=options.repository,
+        revision=options.revision,
+        many_steps=options.yes,
+    )
     hide_loading_bars()
-    backbone = recipes.load_backbone(recipe, device=device, repository=options.repository)
+    backbone = _loaded(checked, device, options)
     drawn = to_pil(recipes.redraw(recipe, backbone, token))
     record: dict[str, Any] = {
         "image": str(options.image),
@@ -73,6 +87,30 @@ def run(options: argparse.Namespace) -> int:
     else:
         _report(record)
     return OK if record["same"] else NOT_REACHED
+
+
+def _loaded(checked: Checked, device: str, options: argparse.Namespace) -> Backbone:
+    """The backbone, from the cache; from the hub with --yes.
+
+    Raises:
+        RecipeError: the cache does not hold it; what would be downloaded is named.
+    """
+    from countgen.errors import RecipeError
+
+    try:
+        return checked.load(device, download=False)
+    except OSError as error:
+        if not checked.sources:
+            raise
+        missing = " and ".join(checked.sources)
+        if not options.yes:
+            raise RecipeError(
+                f"the hub's cache does not hold all of {missing}, which the recipe was drawn with; give --yes to "
+                "download what is missing"
+            ) from error
+    if not options.json:
+        print(fitted(f"downloading what the cache does not hold of {missing}"))
+    return checked.load(device)
 
 
 def _token(given: str | None, recipe: dict[str, Any]) -> CountToken | None:

@@ -149,6 +149,8 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: no such file.
         RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
     """
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+        raise RecipeError(f"{path} is no file; give a picture that countgen saved")
     try:
         # Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and installs them.
         with PngImageFile(path) as picture:

@@ -6,8 +6,9 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import countgen
 from countgen import backbones
 from countgen.backbones import Backbone
 from countgen.backbones.base import MEMORY
+from countgen.backbones.loading import hub_sources, is_commit
+from countgen.backbones.preset import MAX_GUIDANCE, Preset
 from countgen.backbones.registry import configured, find, presets, public_name
 from countgen.errors import RecipeError
 from countgen.methods.settings import Settings, as_dict
@@ -32,7 +35,11 @@ SCHEMA = 2
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MAX_INFERENCE_STEPS = 1000
+USUAL_STEPS = 100
+"""That are taken without a question, or four times those of the preset, where that is more."""
 MAX_SIDE = 4096
+LONGEST_NAME = 60
+"""Of a preset."""
 _PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
 _NOT_OF_THE_PLAIN = ("settings", "token", "latents", "counts", "judge_counts", "confirmed", "evaluations")
@@ -122,12 +129,135 @@ def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"method": "plain", "candidate_seed": recipe["seed"]}
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What a recipe asks to be loaded, where nothing speaks against it.
+
+    Attributes:
+        name, repository: of the backbone, as `countgen.backbones.load` takes them.
+        preset: that the two and the recipe give.
+        options: `dtype`, `memory` and fields of the preset, as `countgen.backbones.load` takes them.
+    """
+
+    name: str
+    repository: str | None
+    preset: Preset
+    options: dict[str, Any]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What would come from the hub, where its cache does not hold it, with revisions."""
+        return hub_sources(self.preset, self.options["dtype"])
+
+    def load(self, device: str | torch.device, *, download: bool = True) -> Backbone:
+        """Load the backbone.
+
+        Raises:
+            OSError: the cache does not hold it, and nothing is downloaded or the hub does not give it.
+        """
+        return backbones.load(self.name, repository=self.repository, device=device, download=download, **self.options)
+
+
+def check(
+    recipe: Mapping[str, Any],
+    *,
+    token: CountToken | None = None,
+    size: tuple[int, int] | None = None,
+    repository: str | None = None,
+    revision: str | None = None,
+    many_steps: bool = False,
+) -> Checked:
+    """Refuse a recipe that cannot be drawn or should not be, before anything is loaded or downloaded.
+
+    A recipe comes from a file, which anyone may have written: it can name a preset, never a repository or a path, and
+    of its repository only a commit, not a branch that anyone can push to.
+
+    Args:
+        recipe: as `write` writes it.
+        token: the one that the recipe names, if it names one.
+        size: width and height of the image that it came with, which it must draw.
+        repository: what the image was drawn with, where that was not the preset's own.
+        revision: of the repository, instead of the recipe's.
+        many_steps: let it take as many sampler steps as it says, up to 1000.
+
+    Raises:
+        RecipeError: a field is missing or not possible, or the image was drawn with another repository, parts or token.
+        ValueError: no such preset.
+    """
+    if recipe.get("schema") not in range(1, SCHEMA + 1):
+        raise RecipeError(f"the recipe has the schema {_shown(recipe.get('schema'))}, this version draws 1 to {SCHEMA}")
+    name = _text(recipe, "backbone")
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise RecipeError(f"the recipe's backbone is {_shown(name)}; known: {', '.join(sorted(presets()))}")
+    preset = find(name)[1]
+    named = recipe.get("repository")
+    if repository is None and named is not None and named != public_name(preset.repository):
+        raise RecipeError(
+            f"the picture was drawn with {_shown(named)} and {name} is {public_name(preset.repository)!r}: give "
+            "repository=, on the command line --repository, the one it was drawn with"
+        )
+    if recipe.get("changed_parts"):
+        raise RecipeError(
+            f"the picture was drawn with another {_shown(recipe['changed_parts'])} than {name} has: load the backbone "
+            "as it was loaded then, and give it to countgen.recipe.redraw"
+        )
+    dtype = _choice(recipe, "dtype", DTYPES)
+    changes: dict[str, Any] = {
+        "num_inference_steps": _whole(recipe, "num_inference_steps", MAX_INFERENCE_STEPS),
+        "guidance_scale": _guidance(recipe),
+        "height": _whole(recipe, "height", MAX_SIDE),
+        "width": _whole(recipe, "width", MAX_SIDE),
+    }
+    _check_steps(changes["num_inference_steps"], preset, name, many_steps)
+    drawn = changes["width"], changes["height"]
+    if size is not None and size != drawn:
+        raise RecipeError(
+            f"the picture is {size[0]} x {size[1]} and its recipe draws {drawn[0]} x {drawn[1]}: it was resized or "
+            "cropped since"
+        )
+    if (wanted := revision or _revision(recipe, preset, repository)) is not None:
+        changes["revision"] = wanted
+    check_prompt(_text(recipe, "prompt"))
+    _seed(recipe)
+    _check_token(recipe.get("token"), token)
+    if recipe.get("latents") is not None:
+        _numbers(recipe["latents"])
+    memory = _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast"
+    return Checked(
+        name,
+        repository,
+        configured(name, repository=repository, **changes),
+        {"dtype": DTYPES[dtype], "memory": memory, **changes},
+    )
+
+
+def _check_steps(steps: int, preset: Preset, name: str, many_steps: bool) -> None:
+    usual = max(USUAL_STEPS, 4 * preset.num_inference_steps)
+    if steps > usual and not many_steps:
+        raise RecipeError(
+            f"the recipe asks for {steps} sampler steps, and {name} is made for {preset.num_inference_steps}: more "
+            f"than {usual} are only taken on request, many_steps=True, on the command line --yes"
+        )
+
+
+def _revision(recipe: Mapping[str, Any], preset: Preset, repository: str | None) -> str | None:
+    """The commit that a recipe names; None for the preset's own, and for what lies on the disk and has none."""
+    wanted = recipe.get("revision")
+    if wanted is None or Path(repository or preset.repository).exists():
+        return None
+    if not isinstance(wanted, str) or not (is_commit(wanted) or (repository is None and wanted == preset.revision)):
+        raise RecipeError(
+            f"the recipe's revision is {_shown(wanted)}, expected the 40 hexadecimal digits of a commit: what a branch "
+            "holds can change, and others may push to it; where you trust it, give revision=, on the command line "
+            "--revision"
+        )
+    return wanted
+
+
 def load_backbone(
     recipe: Mapping[str, Any], *, device: str | torch.device = "cpu", repository: str | None = None
 ) -> Backbone:
-    """The backbone that drew a picture, as it was set then.
-
-    A recipe comes from a file, which anyone may have written: it can name a preset, never a repository or a path.
+    """The backbone that drew a picture, as it was set then; `check` has more options.
 
     Args:
         recipe: as `write` writes it.
@@ -135,35 +265,11 @@ def load_backbone(
         repository: what the picture was drawn with, where that was not the preset's own.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the picture was drawn with another repository or parts.
-        ValueError: no such preset.
+        RecipeError, ValueError: as `check`.
+        OSError: it is neither in the hub's cache nor reachable.
     """
-    if recipe.get("schema") not in range(1, SCHEMA + 1):
-        raise RecipeError(f"the recipe has the schema {recipe.get('schema')!r}, this version draws 1 to {SCHEMA}")
-    name = _field(recipe, "backbone", str)
-    preset = find(name)[1]
-    named = recipe.get("repository")
-    if repository is None and named is not None and named != public_name(preset.repository):
-        raise RecipeError(
-            f"the picture was drawn with {named!r} and {name} is {public_name(preset.repository)!r}: give repository=, "
-            "on the command line --repository, the one it was drawn with"
-        )
-    if recipe.get("changed_parts"):
-        raise RecipeError(
-            f"the picture was drawn with another {recipe['changed_parts']!r} than {name} has: load the backbone as it "
-            "was loaded then, and give it to countgen.recipe.redraw"
-        )
-    dtype = _choice(recipe, "dtype", DTYPES)
-    memory = _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast"
-    changes: dict[str, Any] = {
-        "num_inference_steps": _whole(recipe, "num_inference_steps", MAX_INFERENCE_STEPS),
-        "guidance_scale": _finite(recipe, "guidance_scale"),
-        "height": _whole(recipe, "height", MAX_SIDE),
-        "width": _whole(recipe, "width", MAX_SIDE),
-    }
-    if recipe.get("revision") is not None:
-        changes["revision"] = _field(recipe, "revision", str)
-    return backbones.load(name, repository=repository, device=device, dtype=DTYPES[dtype], memory=memory, **changes)
+    # `redraw` checks the token, which is not at hand here.
+    return check({**recipe, "token": None}, repository=repository).load(device)
 
 
 @torch.no_grad()
@@ -180,10 +286,10 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
     Raises:
         RecipeError: a field is missing or not possible, or the token is not the one the picture was drawn with.
     """
-    prompt = _field(recipe, "prompt", str)
+    prompt = _text(recipe, "prompt")
     check_prompt(prompt)
     _check_token(recipe.get("token"), token)
-    seed = _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
+    seed = _seed(recipe)
     embeds = encode_prompt(backbone, prompt, token)
     stored = recipe.get("latents")
     latents = backbone.initial_latents([seed]) if stored is None else _latents(stored, backbone)
@@ -192,7 +298,7 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
 
 def _check_token(named: Any, token: CountToken | None) -> None:
     """Refuse a token that the recipe does not name, by its vectors."""
-    wanted = None if named is None else _field(named if isinstance(named, dict) else {}, "sha256", str)
+    wanted = None if named is None else _text(named if isinstance(named, dict) else {}, "sha256")
     given = None if token is None else token.sha256
     if wanted != given:
         raise RecipeError(
@@ -201,45 +307,73 @@ def _check_token(named: Any, token: CountToken | None) -> None:
 
 
 def _said(sha256: str | None) -> str:
-    return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {sha256[:12]}..."
+    return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {_shown(sha256[:12])}..."
 
 
 def _latents(stored: Any, backbone: Backbone) -> Tensor:
     """Stored latents as float32 (1, C, h, w)."""
-    shape = backbone.latent_shape
-    try:
-        raw = base64.b64decode(stored["float32"], validate=True)
-        values = np.frombuffer(raw, "<f4")
-    except (TypeError, KeyError, ValueError, binascii.Error) as error:
-        raise RecipeError(f"the recipe's latents are not base64 of float32: {error}") from error
-    if stored.get("shape") != list(shape) or values.size != math.prod(shape) or not np.isfinite(values).all():
+    shape, values = backbone.latent_shape, _numbers(stored)
+    if stored.get("shape") != list(shape) or values.size != math.prod(shape):
         raise RecipeError(f"the recipe's latents are not the {list(shape)} finite numbers that {backbone.name} needs")
     return torch.from_numpy(values.reshape(1, *shape).astype(np.float32)).to(backbone.device)
+
+
+def _numbers(stored: Any) -> np.ndarray[Any, Any]:
+    """The numbers of stored latents."""
+    try:
+        values = np.frombuffer(base64.b64decode(stored["float32"], validate=True), "<f4")
+    except (TypeError, KeyError, ValueError, binascii.Error) as error:
+        raise RecipeError(f"the recipe's latents are not base64 of float32: {_shown(str(error))}") from error
+    if not np.isfinite(values).all():
+        raise RecipeError("the recipe's latents are not finite numbers")
+    return values
+
+
+def _seed(recipe: Mapping[str, Any]) -> int:
+    return _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
+
+
+def _shown(value: Any) -> str:
+    """A value of the file as messages quote it: escaped and short."""
+    try:
+        text = ascii(value)
+    except RecursionError:
+        return "too deeply nested"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _field(recipe: Mapping[str, Any], name: str, kind: type) -> Any:
     value = recipe.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise RecipeError(f"the recipe's {name} is {value!r}, expected {kind.__name__}; nothing can be drawn from it")
+        raise RecipeError(
+            f"the recipe's {name} is {_shown(value)}, expected {kind.__name__}; nothing can be drawn from it"
+        )
+    return value
+
+
+def _text(recipe: Mapping[str, Any], name: str) -> str:
+    value: str = _field(recipe, name, str)
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise RecipeError(f"the recipe's {name} is {_shown(value)}, which is no text: it holds half a character")
     return value
 
 
 def _choice(recipe: Mapping[str, Any], name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    value: str = _field(recipe, name, str)
+    value = _text(recipe, name)
     if value not in known:
-        raise RecipeError(f"the recipe's {name} is {value!r}; known: {', '.join(known)}")
+        raise RecipeError(f"the recipe's {name} is {_shown(value)}; known: {', '.join(known)}")
     return value
 
 
 def _whole(recipe: Mapping[str, Any], name: str, largest: int, *, smallest: int = 1) -> int:
     value: int = _field(recipe, name, int)
     if not smallest <= value <= largest:
-        raise RecipeError(f"the recipe's {name} is {value}, expected {smallest} to {largest}")
+        raise RecipeError(f"the recipe's {name} is {_shown(value)}, expected {smallest} to {largest}")
     return value
 
 
-def _finite(recipe: Mapping[str, Any], name: str) -> float:
-    value = recipe.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RecipeError(f"the recipe's {name} is {value!r}, expected a number")
+def _guidance(recipe: Mapping[str, Any]) -> float:
+    value = recipe.get("guidance_scale")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_GUIDANCE:
+        raise RecipeError(f"the recipe's guidance_scale is {_shown(value)}, expected a number from 0 to {MAX_GUIDANCE}")
     return float(value)

@@ -146,17 +146,17 @@ def read(path: Path) -> Contents:
         raise ValueError(f"it is damaged or something else: {type(error).__name__}: {said}") from error
     model = (saved.get("ema") or saved.get("model")) if isinstance(saved, dict) else None
     described = vars(model).get("yaml") if isinstance(model, Part) else None
-    if not isinstance(described, Mapping):
+    if not isinstance(model, Part) or not isinstance(described, Mapping):
         raise ValueError("it holds no model with a description; a checkpoint of Ultralytics has both")
     attributes = vars(model)
     names = attributes.get("names") or described.get("names")
     described = ultralytics_yaml.checked({**described, "names": names}, "its description")
-    text = {name: attributes.get(name) for name in ("pe", "txt_feats")}
+    text = {name: _text(attributes.get(name), len(described["names"])) for name in ("pe", "txt_feats")}
     arguments = saved.get("train_args")
     return Contents(
         described=described,
         tensors=_state(model),
-        text={name: value.float() for name, value in text.items() if _is_text(value, len(described["names"]))},
+        text={name: value for name, value in text.items() if value is not None},
         image_size=_image_size(arguments.get("imgsz") if isinstance(arguments, Mapping) else None),
     )
 
@@ -202,13 +202,11 @@ def _held(part: Part, name: str, kind: type) -> Any:
     return value if isinstance(value, kind) else kind()
 
 
-def _is_text(value: Any, classes: int) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.ndim == 3
-        and value.shape[:2] == (1, classes)
-        and (value.shape[2] <= MAX_EMBEDDING)
-    )
+def _text(value: Any, classes: int) -> Tensor | None:
+    """Embeddings of all classes in float32, where it holds these."""
+    if not isinstance(value, Tensor) or value.ndim != 3 or value.shape[2] > MAX_EMBEDDING:
+        return None
+    return value.float() if value.shape[:2] == (1, classes) else None
 
 
 def _image_size(said: Any) -> int | None:

@@ -147,7 +147,7 @@ def _check_shapes(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise WeightsError(
-            f"{', '.join(name[:80] for name in wrong[:3])}{more} are missing, unknown or of another shape"
+            f"{', '.join(ascii(name[:80]) for name in wrong[:3])}{more} are missing, unknown or of another shape"
         )
 
 

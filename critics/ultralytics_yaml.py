@@ -94,6 +94,8 @@ def checked(described: Any, source: str) -> dict[str, Any]:
             if not allowed(described[key]):
                 raise _refusal(source, key, described[key])
             kept[key] = described[key]
+    if "scales" in kept:
+        kept.setdefault("scale", next(iter(kept["scales"])))  # as Ultralytics chooses, with a warning
     if "scale" in kept and "scales" in kept and kept["scale"] not in kept["scales"]:
         raise _refusal(source, "scale", kept["scale"])
     for part in ("backbone", "head"):

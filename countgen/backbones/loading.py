@@ -16,8 +16,14 @@ SINGLE_FILE = ".safetensors"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
-def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
+def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, download: bool = True) -> Any:
     """The stock diffusers pipeline of a preset, with the parts replaced that the preset replaces.
+
+    Args:
+        class_name: of diffusers.
+        preset: what to load.
+        dtype: of all its parts.
+        download: fetch from the hub what its cache does not hold.
 
     Raises:
         ValueError: the repository is nothing that holds a pipeline, or a single file, and diffusers reads none of this
@@ -26,7 +32,7 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
     """
     _check_repository(preset.repository)
     try:
-        return _assembled(class_name, preset, dtype)
+        return _assembled(class_name, preset, dtype, download)
     except SafetensorError as error:
         raise ValueError(f"the weights in {preset.repository} are damaged or cut short: {error}") from error
     except OSError as error:
@@ -61,7 +67,7 @@ def _check_repository(name: str) -> None:
     )
 
 
-def _assembled(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
+def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bool) -> Any:
     import diffusers
 
     pipeline_class = getattr(diffusers, class_name)
@@ -69,17 +75,19 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
     if preset.vae is not None and dtype == torch.float16:
         repository, revision = at_revision(preset.vae)
         parts["vae"] = diffusers.AutoencoderKL.from_pretrained(
-            repository, revision=revision, dtype=dtype, use_safetensors=True
+            repository, revision=revision, dtype=dtype, use_safetensors=True, local_files_only=not download
         )
     if preset.denoiser is not None:
-        parts |= _load_denoiser(pipeline_class, preset, dtype)
+        parts |= _load_denoiser(pipeline_class, preset, dtype, download)
     if preset.repository.endswith(SINGLE_FILE):
         if not hasattr(pipeline_class, "from_single_file"):
             raise ValueError(
                 f"{class_name} is not read from a single file such as {preset.repository}; give a repository or a "
                 "folder, or the transformer alone as denoiser="
             )
-        pipeline = pipeline_class.from_single_file(preset.repository, config=preset.config, dtype=dtype, **parts)
+        pipeline = pipeline_class.from_single_file(
+            preset.repository, config=preset.config, dtype=dtype, local_files_only=not download, **parts
+        )
     else:
         pipeline = pipeline_class.from_pretrained(
             preset.repository,
@@ -87,6 +95,7 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
             variant=preset.variant,
             dtype=dtype,
             use_safetensors=True,
+            local_files_only=not download,
             **parts,
         )
     if preset.scheduler is not None:
@@ -94,6 +103,27 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def hub_sources(preset: Preset, dtype: torch.dtype) -> tuple[str, ...]:
+    """What of the hub `load_pipeline` reads, each with its revision; nothing that is on the disk by its own path."""
+    sources = [(preset.repository, preset.revision)]
+    if preset.repository.endswith(SINGLE_FILE) and preset.config:
+        sources.append((preset.config, None))
+    if preset.vae is not None and dtype == torch.float16:
+        sources.append(at_revision(preset.vae))
+    if preset.denoiser is not None:
+        sources.append(at_revision(preset.denoiser))
+    return tuple(
+        f"{name} at {'commit' if is_commit(revision) else 'the branch'} {revision or 'main'}"
+        for name, revision in sources
+        if not Path(name).exists()
+    )
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision names one state of a repository for ever."""
+    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def check_scheduler(name: str) -> None:
@@ -110,7 +140,7 @@ def check_scheduler(name: str) -> None:
         raise ValueError(f"diffusers has no scheduler {name!r}; near names: {', '.join(near) or 'none'}")
 
 
-def load_tiny_vae(preset: Preset, dtype: torch.dtype) -> torch.nn.Module:
+def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) -> torch.nn.Module:
     """The decoder for drafts.
 
     Raises:
@@ -124,7 +154,7 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype) -> torch.nn.Module:
         )
     repository, revision = at_revision(preset.tiny_vae)
     tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
-        repository, revision=revision, dtype=dtype, use_safetensors=True
+        repository, revision=revision, dtype=dtype, use_safetensors=True, local_files_only=not download
     )
     return tiny_vae
 
@@ -137,7 +167,9 @@ def at_revision(name: str) -> tuple[str, str | None]:
     return repository, revision
 
 
-def _load_denoiser(pipeline_class: Any, preset: Preset, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
+def _load_denoiser(
+    pipeline_class: Any, preset: Preset, dtype: torch.dtype, download: bool
+) -> dict[str, torch.nn.Module]:
     """The replacement, under the name that the pipeline has for it.
 
     Raises:
@@ -151,7 +183,12 @@ def _load_denoiser(pipeline_class: Any, preset: Preset, dtype: torch.dtype) -> d
     if not name.endswith(SINGLE_FILE):
         try:
             denoiser = denoiser_class.from_pretrained(
-                name, subfolder=part, revision=revision, dtype=dtype, use_safetensors=True
+                name,
+                subfolder=part,
+                revision=revision,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=not download,
             )
         except OSError as error:
             raise OSError(
@@ -163,17 +200,19 @@ def _load_denoiser(pipeline_class: Any, preset: Preset, dtype: torch.dtype) -> d
 
     single = preset.repository.endswith(SINGLE_FILE)
     source = preset.config or preset.repository if single else preset.repository
-    config = denoiser_class.load_config(source, subfolder=part, revision=None if single else preset.revision)
+    config = denoiser_class.load_config(
+        source, subfolder=part, revision=None if single else preset.revision, local_files_only=not download
+    )
     denoiser = denoiser_class.from_config(config).to(dtype)
-    denoiser.load_state_dict(load_file(_local(name, revision)))
+    denoiser.load_state_dict(load_file(_local(name, revision, download)))
     return {part: denoiser}
 
 
-def _local(file: str, revision: str | None) -> Path:
+def _local(file: str, revision: str | None, download: bool) -> Path:
     """A local file as it is; otherwise OWNER/NAME/FILE from the hub's cache or the hub."""
     if Path(file).exists() or file.count("/") < 2:
         return Path(file)
     from huggingface_hub import hf_hub_download
 
     owner, name, inside = file.split("/", 2)
-    return Path(hf_hub_download(f"{owner}/{name}", inside, revision=revision))
+    return Path(hf_hub_download(f"{owner}/{name}", inside, revision=revision, local_files_only=not download))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+MAX_GUIDANCE = 1000
 
 TAESD = "madebyollin/taesd@614f76814bbe30edbe2e627ace1c2234c81a2c0e"
 TAESDXL = "madebyollin/taesdxl@b20258aaef75ef61e659c1e0f14f251cf0ad153e"
@@ -64,8 +65,11 @@ class Preset:
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
         guidance = self.guidance_scale
-        if not isinstance(guidance, int | float) or not math.isfinite(guidance) or guidance < 0:
-            raise ValueError(f"guidance_scale must be a number from 0 on (0 or 1: no guidance), got {guidance!r}")
+        if not isinstance(guidance, int | float) or not 0 <= guidance <= MAX_GUIDANCE:
+            raise ValueError(
+                f"guidance_scale must be a number from 0 (0 or 1: no guidance) to {MAX_GUIDANCE}, got "
+                f"{repr(guidance)[:40]}"
+            )
         if self.timesteps is not None and len(self.timesteps) != self.num_inference_steps:
             raise ValueError(
                 f"{len(self.timesteps)} timesteps were given for {self.num_inference_steps} steps; give as many, or "

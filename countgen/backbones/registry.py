@@ -116,6 +116,7 @@ def load(
     dtype: torch.dtype | None = None,
     draft: bool = False,
     memory: str = "fast",
+    download: bool = True,
     **changes: Any,
 ) -> Backbone:
     """Load a backbone from the hub's cache, the hub, a local folder or a single file, safetensors only.
@@ -129,6 +130,7 @@ def load(
         draft: also load the preset's tiny decoder, for fast looks while optimising.
         memory: "fast" or "low"; "low" computes activations twice, so that they need not be kept, and leaves the
             text encoders on the CPU while they are not used.
+        download: fetch from the hub what its cache does not hold; otherwise that is an OSError.
         **changes: fields of `Preset` to replace, for example `num_inference_steps=4` or `revision=`.
 
     Raises:
@@ -142,8 +144,8 @@ def load(
     module = importlib.import_module(f"countgen.backbones.{find(name)[0]}")
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else preset.dtype)
-    pipeline = load_pipeline(module.PIPELINE, preset, dtype)
-    tiny_vae = load_tiny_vae(preset, dtype) if draft else None
+    pipeline = load_pipeline(module.PIPELINE, preset, dtype, download=download)
+    tiny_vae = load_tiny_vae(preset, dtype, download=download) if draft else None
     backbone: Backbone = module.BACKBONE(pipeline, preset, name, tiny_vae)
     if memory == "low":
         backbone.save_memory()

@@ -138,6 +138,8 @@ def load_token(path: str | Path) -> CountToken:
     path = Path(path)
     if path.suffix in _PICKLES:
         raise TokenFileError(f"{path} is named like a pickle, which can run code; only {SUFFIX} files are read")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise TokenFileError(f"{path} is no file; give a {SUFFIX} file that holds a token")
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     return decoded(data, str(path))
@@ -182,21 +184,27 @@ def decoded(data: bytes, source: str) -> CountToken:
     try:
         entries = dict(deserialize(data))
     except SafetensorError as error:
-        raise TokenFileError(f"{source} is no safetensors file, or damaged: {error}") from error
+        raise TokenFileError(f"{source} is no safetensors file, or damaged: {_short(error)}") from error
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     try:
         said = json.loads((header.get("__metadata__") or {}).get(METADATA_KEY, "{}"))
         schema = said.get("schema")
         if schema != SCHEMA:
-            raise TokenFileError(f"{source} has the schema {schema!r}, this version reads {SCHEMA}")
+            raise TokenFileError(f"{source} has the schema {_short(schema)}, this version reads {SCHEMA}")
         token = _token(said, {key: _tensor(entry) for key, entry in entries.items()})
     except TokenFileError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise TokenFileError(f"{source} holds no valid count token: {error}") from error
+        raise TokenFileError(f"{source} holds no valid count token: {_short(error)}") from error
     if said.get("digest") != _digest(_said(token), token):
         raise TokenFileError(f"{source} is damaged: its digest does not fit what it holds")
     return token
+
+
+def _short(said: object) -> str:
+    """What the file or a library says, escaped and short."""
+    text = ascii(str(said))[1:-1]
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _said(token: CountToken) -> dict[str, Any]:

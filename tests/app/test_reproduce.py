@@ -1,7 +1,10 @@
 """A picture can be drawn again from what is inside it, and from nothing else."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,12 @@ import torch
 import countgen
 from app.cli import main
 from countgen import miniature
-from countgen.errors import RecipeError
+from countgen.errors import RecipeError, TokenFileError
 from countgen.images import read_png, read_recipe, save_png
-from countgen.recipe import load_backbone, plain
-from countgen.tokens.file import CountToken, save_token
+from countgen.recipe import check, load_backbone, plain
+from countgen.tokens.file import CountToken, load_token, save_token
 from countgen.tokens.textual_inversion import encoders_of
+from tests.faults.listener import Listener
 
 Written = dict[str, Path]
 
@@ -110,11 +114,12 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"backbone": "minature"}, "Did you mean miniature"),
         ({"backbone": "../../etc"}, "unknown backbone"),
         ({"backbone": None}, "backbone is None"),
+        ({"backbone": "x" * 5000}, "known: flux-schnell, hyper-sdxl, miniature"),
         ({"repository": "owner/another"}, "drawn with 'owner/another'"),
         ({"dtype": "int8"}, "dtype is 'int8'; known: float32"),
         ({"num_inference_steps": 10**9}, "expected 1 to 1000"),
         ({"height": 1 << 40}, "height"),
-        ({"height": 101}, "multiples of"),
+        ({"height": 101}, "128 x 128 and its recipe draws 128 x 101: it was resized or cropped"),
         ({"width": True}, "width is True"),
         ({"guidance_scale": "high"}, "expected a number"),
         ({"memory": "none"}, "known: fast, low"),
@@ -128,6 +133,17 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"token": {"placeholder_token": "/etc/passwd", "sha256": "0"}}, "expected one like <count-7>"),
         ({"token": "<count-9999>"}, "no token '<count-9999>'"),
         ({"height": 64, "width": 64}, "resized or cropped"),
+        ({"height": 4096, "width": 4096}, "128 x 128 and its recipe draws 4096 x 4096"),
+        ({"num_inference_steps": 1000}, "more than 100 are only taken on request"),
+        ({"num_inference_steps": 10**400}, "expected 1 to 1000"),
+        ({"guidance_scale": 10**400}, "expected a number from 0 to 1000"),
+        ({"guidance_scale": -1}, "expected a number from 0 to 1000"),
+        ({"prompt": "seven apples " * 100}, "at most 500 are read"),
+        ({"prompt": "seven \ud800 apples"}, "is no text"),
+        ({"prompt": " "}, "the prompt is empty"),
+        ({"changed_parts": "\x1b[2J" * 1000}, r"'\x1b[2J"),
+        ({"latents": {"shape": [4, 16, 16], "float32": "AADAfw=="}}, "not finite"),
+        ({"token": {"placeholder_token": "<count-7>", "sha256": "\ud800"}}, "is no text"),
     ],
 )
 def test_a_recipe_that_cannot_be_drawn_is_one_line_and_exit_code_2(
@@ -141,6 +157,84 @@ def test_a_recipe_that_cannot_be_drawn_is_one_line_and_exit_code_2(
     errors = capsys.readouterr().err
     assert reason in errors
     assert len(errors.splitlines()) == 1
+    assert len(errors) < 700
+
+
+BEFORE = """
+import json, sys
+import diffusers
+from app.cli import main
+def never(*_, **__): raise AssertionError("a model was read")
+for owner in (diffusers.DiffusionPipeline, diffusers.ModelMixin): owner.from_pretrained = classmethod(never)
+print(*(main(["reproduce", path]) for path in sys.argv[1:]))
+"""
+
+
+def test_what_a_recipe_may_not_ask_for_is_refused_before_a_model_is_read(written: Written, tmp_path: Path) -> None:
+    asked: tuple[dict[str, object], ...] = (
+        {"height": 4096, "width": 4096},
+        {"num_inference_steps": 1000},
+        {"prompt": "x" * 501},
+        {"guidance_scale": 10**400},
+        {"token": {"placeholder_token": "<count-7>", "sha256": "0"}},
+        {"latents": {"shape": [4, 16, 16], "float32": "no base64!"}},
+    )
+    paths = []
+    for number, fields in enumerate(asked):
+        paths.append(str(changed(written["plain"], tmp_path, **fields).rename(tmp_path / f"{number}.png")))
+    done = subprocess.run([sys.executable, "-c", BEFORE, *paths], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2"] * len(asked), done.stderr
+
+
+@pytest.mark.parametrize("revision", ["refs/pr/1", "main", "../../etc", "b261bac6", "B" * 40, 7, "\ud800"])
+def test_a_recipe_names_a_commit_or_nothing(revision: object, written: Written) -> None:
+    recipe = read_recipe(written["plain"]) | {"backbone": "sd-turbo", "repository": "stabilityai/sd-turbo"}
+    with pytest.raises(RecipeError, match=r"expected the 40 hexadecimal digits of a commit.*--revision"):
+        check(recipe | {"revision": revision})
+    assert check(recipe | {"revision": revision}, revision="refs/pr/1").preset.revision == "refs/pr/1"
+    pinned = check(recipe | {"revision": None}).preset.revision
+    assert pinned == "b261bac6fd2cf515557d5d0707481eafa0485ec2"
+    for commit in (pinned, "a" * 40):
+        assert check(recipe | {"revision": commit}).sources == (f"stabilityai/sd-turbo at commit {commit}",)
+
+
+def test_nothing_is_downloaded_for_a_recipe_without_a_yes(written: Written, tmp_path: Path) -> None:
+    recipe = {"backbone": "sd-turbo", "repository": "stabilityai/sd-turbo", "revision": "a" * 40}
+    path = changed(written["plain"], tmp_path, **recipe)
+    with Listener() as (url, calls):
+        hub = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
+        asked = [sys.executable, "-m", "app.cli", "reproduce", str(path)]
+        refused = subprocess.run(asked, env=os.environ | hub, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert f"stabilityai/sd-turbo at commit {'a' * 40}" in refused.stderr
+        assert "--yes" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        assert calls == []
+        agreed = subprocess.run([*asked, "--yes"], env=os.environ | hub, capture_output=True, text=True, check=False)
+        assert "downloading what the cache does not hold of stabilityai/sd-turbo" in agreed.stdout
+        assert calls
+
+
+def test_many_steps_are_taken_on_request(written: Written, tmp_path: Path) -> None:
+    path = changed(written["plain"], tmp_path, num_inference_steps=101)
+    assert main(["reproduce", str(path)]) == 2
+    assert check(read_recipe(path), many_steps=True).preset.num_inference_steps == 101
+
+
+def test_a_pipe_is_no_picture_and_no_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "a.safetensors"
+    os.mkfifo(pipe)
+    with pytest.raises(TokenFileError, match="is no file"):
+        load_token(pipe)
+    assert main(["reproduce", str(pipe)]) == 2
+    assert "is no file; give a picture" in capsys.readouterr().err
+    assert main(["generate", "seven apples", "--token", str(pipe), "--out", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_guidance_beyond_all_numbers_is_one_line() -> None:
+    with pytest.raises(ValueError, match=r"guidance_scale must be a number from 0 .* to 1000, got 1000+$"):
+        countgen.backbones.load("miniature", guidance_scale=10**400)
 
 
 def test_a_picture_that_is_not_ours_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from countgen import miniature
 from countgen.models import load_critic
 from critics import load, ultralytics_files
 from critics.detectors.yolo import YoloCritic
+from tests.faults.listener import Listener
 
 OPTIONS = miniature.DETECTORS["miniature-yolo"].options
 FAMILIES = {
@@ -140,7 +139,7 @@ def test_no_constructor_is_called_with_the_arguments_of_a_file(tmp_path: Path, m
 
     hub = Path(torch.hub.get_dir())
     before = set(hub.rglob("*"))
-    with listener() as (url, calls):
+    with Listener() as (url, calls):
         for call in (
             Call(TorchVision, 512, "resnet18", "DEFAULT"),
             Call(tasks.DetectionModel, f"{url}/evil.yaml"),
@@ -285,25 +284,3 @@ def test_checking_a_description_draws_no_random_numbers() -> None:
     read = yaml.safe_load(OPTIONS["config"].read_text())
     stock = tasks.DetectionModel(read, nc=24, verbose=False)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(model.parameters(), stock.parameters(), strict=True))
-
-
-class listener:
-    """A server of this machine that notes who calls."""
-
-    def __enter__(self) -> tuple[str, list[bytes]]:
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._calls: list[bytes] = []
-        threading.Thread(target=self._serve, daemon=True).start()
-        return f"http://127.0.0.1:{self._server.getsockname()[1]}", self._calls
-
-    def _serve(self) -> None:
-        try:
-            while True:
-                caller, _ = self._server.accept()
-                self._calls.append(caller.recv(100))
-                caller.close()
-        except OSError:
-            return
-
-    def __exit__(self, *_: object) -> None:
-        self._server.close()

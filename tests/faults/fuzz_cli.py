@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run_folder import RunFolder
-from benchmarks.evaluation.worker import Outcome
 from PIL import Image
 
 from app.cli import main as countgen
+from benchmarks.evaluation.worker import Outcome
 from benchmarks.studies.crash_consistency import settings
 from countgen.prompts import parse
 from tests.benchmarks.evaluation.test_records import DONE, FAILED

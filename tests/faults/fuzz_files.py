@@ -1,0 +1,307 @@
+"""Damage recipes, token files and detector files at random: `python -m tests.faults.fuzz_files --tries 1200 --seed 0`.
+
+Every try must end in what the file honestly holds or in one line that says what is wrong, in seconds, and must run no
+code, open no connection and start no process. The seed and the number of a try give the same file again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from countgen import miniature
+from countgen.errors import TokenFileError
+from countgen.images import read_png, save_png
+from countgen.recipe import SCHEMA, check
+from countgen.tokens.file import METADATA_KEY, decoded, encoded
+from countgen.tokens.library import available_tokens
+from critics import load
+
+LONGEST_MESSAGE = 1000
+SECONDS = 20.0
+"""Of a try; a detector is built in one or two on a busy machine."""
+
+_FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.",
+    "socket.connect",
+    "socket.getaddrinfo",
+)
+_EVIL = "__import__('os').mkdir('MARK')"
+_ODD: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1, 7, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308, float("inf"), float("nan")),
+    *(
+        "",
+        " ",
+        "nc",
+        "None",
+        "\ud800",
+        "\x1b[2J\n",
+        "../../etc/passwd",
+        "http://127.0.0.1:9/x",
+        "refs/pr/1",
+        "x" * 5000,
+    ),
+    *([], {}, [[]], [1, [2, [3]]], {"a": {"b": 1}}, [None] * 50, _EVIL, "d", "m", "torch", "nn.Module", "TorchVision"),
+)
+
+
+class Call:
+    """Pickled, it is a call."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.call
+
+
+def damaged(value: Any, chance: random.Random, mark: str) -> Any:
+    """A copy of what JSON can hold with one place of it changed, taken away, doubled or exchanged."""
+    value = copy.deepcopy(value)
+    places: list[tuple[Any, Any]] = []
+    left = [value]
+    while left:
+        one = left.pop()
+        keys = list(one) if isinstance(one, dict) else range(len(one))
+        places += [(one, key) for key in keys]
+        left += [one[key] for key in keys if isinstance(one[key], dict | list)]
+    holder, key = chance.choice(places)
+    match chance.randrange(5):
+        case 0:
+            del holder[key]
+        case 1 if isinstance(holder, list):
+            holder.insert(key, holder[key])
+        case 2:
+            other, its = chance.choice(places)
+            holder[key] = (
+                copy.deepcopy(other[its]) if its in (other if isinstance(other, dict) else range(len(other))) else None
+            )
+        case _:
+            odd = copy.deepcopy(chance.choice(_ODD))
+            holder[key] = odd.replace("MARK", mark) if isinstance(odd, str) else odd
+    return value
+
+
+def flipped(data: bytes, chance: random.Random) -> bytes:
+    """Bytes changed, cut off or put in."""
+    content = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        place = chance.randrange(max(len(content), 1))
+        match chance.randrange(4):
+            case 0:
+                del content[place:]
+            case 1:
+                content[place:place] = chance.randbytes(chance.choice((1, 8, 64)))
+            case _ if content:
+                content[min(place, len(content) - 1)] = chance.randrange(256)
+    return bytes(content)
+
+
+def recipe(chance: random.Random, folder: Path, mark: str) -> None:
+    """An image whose recipe is damaged, as `countgen reproduce` reads it before it loads a model."""
+    honest = {
+        **{"schema": SCHEMA, "prompt": "seven apples", "method": "plain", "seed": 0, "candidate_seed": 0},
+        **{"backbone": chance.choice(("miniature", "sd-turbo", "pixart-dmd")), "repository": "mini-sdxl-turbo"},
+        **{"revision": "a" * 40, "num_inference_steps": 1, "guidance_scale": 0.0, "height": 64, "width": 64},
+        **{"dtype": "float32", "memory": "fast", "token": {"placeholder_token": "<count-7>", "sha256": "0" * 64}},
+        "latents": {"shape": [4, 8, 8], "float32": "AAAAAA=="},
+        "versions": {"torch": "2"},
+    }
+    text = json.dumps(damaged(damaged(honest, chance, mark), chance, mark))
+    path = save_png(torch.zeros(3, 64, 64), folder / "image.png", {"x": 0}, overwrite=True)
+    content = path.read_bytes()
+    if chance.random() < 0.2:
+        path.write_bytes(flipped(content, chance))
+    else:
+        _write_png(path, text)
+    image, read = read_png(path)
+    read = read if chance.random() < 0.5 else read | {"token": None}
+    check(read, size=image.size)
+
+
+def _write_png(path: Path, text: str) -> None:
+    """An image with any text as its recipe, also such as `save_png` refuses."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("countgen", text)
+    Image.new("RGB", (64, 64)).save(path, pnginfo=info)
+
+
+def token(chance: random.Random, folder: Path, mark: str) -> None:
+    """A shipped token with damage in its bytes or in what its header says."""
+    honest = encoded(next(iter(available_tokens("miniature").values())))
+    if chance.random() < 0.5:
+        decoded(flipped(honest, chance), "the token")
+        return
+    length = int.from_bytes(honest[:8], "little")
+    header = json.loads(honest[8 : 8 + length])
+    if chance.random() < 0.7:
+        said = damaged(json.loads(header["__metadata__"][METADATA_KEY]), chance, mark)
+        header["__metadata__"][METADATA_KEY] = json.dumps(said)
+    else:
+        header = damaged(header, chance, mark)
+    changed = json.dumps(header).encode()
+    decoded(len(changed).to_bytes(8, "little") + changed + honest[8 + length :], "the token")
+
+
+def detector(chance: random.Random, folder: Path, mark: str) -> None:
+    """A description, weights or a checkpoint with damage in it, or with calls."""
+    options = miniature.DETECTORS["miniature-yolo"].options
+    described = yaml.safe_load(options["config"].read_text())
+    kind = chance.choice(("yolo", "yolo", "yolo_world", "ultralytics_rtdetr"))
+    match chance.randrange(5):
+        case 0 | 1:
+            config = folder / "described.yaml"
+            text = yaml.safe_dump(damaged(described, chance, mark))
+            config.write_bytes(flipped(text.encode(), chance) if chance.random() < 0.3 else text.encode())
+            load(kind, weights=options["weights"], config=config)
+        case 2:
+            weights = folder / "weights.safetensors"
+            weights.write_bytes(flipped(options["weights"].read_bytes(), chance))
+            load(kind, weights=weights, config=options["config"])
+        case 3:
+            path = folder / "checkpoint.pt"
+            torch.save({"model": _evil(chance, described, mark), "train_args": {"imgsz": chance.choice(_ODD)}}, path)
+            load(kind, weights=path)
+        case _:
+            path = folder / "checkpoint.pt"
+            path.write_bytes(flipped(_checkpoint(described), chance))
+            load(kind, weights=path)
+
+
+def _evil(chance: random.Random, described: dict[str, Any], mark: str) -> Any:
+    from ultralytics.nn import tasks
+    from ultralytics.nn.modules import TorchVision
+
+    model = tasks.DetectionModel(copy.deepcopy(described), nc=24, verbose=False)
+    model.names = dict(enumerate(described["names"]))
+    call = chance.choice(
+        (
+            Call(os.mkdir, mark),
+            Call(os.system, "true"),
+            Call(eval, _EVIL.replace("MARK", mark)),
+            Call(TorchVision, 512, "resnet18", "DEFAULT"),
+            Call(tasks.DetectionModel, {**described, "activation": _EVIL.replace("MARK", mark)}),
+            Call(getattr, "text", "join"),
+        )
+    )
+    match chance.randrange(4):
+        case 0:
+            return call
+        case 1:
+            model.yaml = damaged({**described, "nc": 24}, chance, mark)
+        case 2:
+            model.extra = call
+        case _:
+            model.names = chance.choice(_ODD)
+    return model
+
+
+_KEPT: dict[str, bytes] = {}
+
+
+def _checkpoint(described: dict[str, Any]) -> bytes:
+    if not _KEPT:
+        from ultralytics.nn import tasks
+
+        model = tasks.DetectionModel(copy.deepcopy(described), nc=24, verbose=False)
+        model.names = dict(enumerate(described["names"]))
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save({"model": model.half()}, path := Path(folder) / "honest.pt")
+            _KEPT["checkpoint"] = path.read_bytes()
+    return _KEPT["checkpoint"]
+
+
+TARGETS = (recipe, token, detector)
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """What is done meanwhile that no file may cause. An audit hook stays for the process: this one falls silent."""
+    seen: list[str] = []
+    watching = [True]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching[0] and event.startswith(_FORBIDDEN):
+            seen.append(f"{event} {ascii(arguments)[:80]}")
+
+    sys.addaudithook(hook)
+    try:
+        yield seen
+    finally:
+        watching[0] = False
+
+
+def fuzz(tries: int, seed: int) -> tuple[Counter[str], list[str]]:
+    """Tries of each target that were accepted and refused, and what failed."""
+    counted: Counter[str] = Counter()
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as name, watched() as seen:
+        folder, mark = Path(name), Path(name) / "ran"
+        for number in range(tries):
+            target = TARGETS[number % len(TARGETS)]
+            place = f"{target.__name__}, seed {seed}, try {number}"
+            begun, outcome = time.monotonic(), "accepted"
+            try:
+                target(random.Random(f"{seed} {number}"), folder, str(mark))
+            except (ValueError, OSError) as error:
+                outcome = "refused"
+                said = str(error)
+                if (
+                    "\n" in said
+                    or len(said) > LONGEST_MESSAGE
+                    or isinstance(error, UnicodeError | json.JSONDecodeError)
+                ):
+                    failures.append(f"{place}: {type(error).__name__}: {ascii(said)[:300]}")
+                if target is token and not isinstance(error, TokenFileError):
+                    failures.append(f"{place}: {type(error).__name__} instead of TokenFileError: {ascii(said)[:200]}")
+            except Exception as error:
+                outcome = "broken"
+                failures.append(f"{place}: {type(error).__name__}: {ascii(str(error))[:300]}")
+            counted[f"{target.__name__} {outcome}"] += 1
+            if (seconds := time.monotonic() - begun) > SECONDS:
+                failures.append(f"{place}: {seconds:.0f} s")
+            if seen or mark.exists():
+                failures.append(f"{place}: ran something: {seen or mark}")
+                seen.clear()
+                if mark.exists():
+                    mark.rmdir()
+    return counted, failures
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz_files", description=__doc__)
+    parser.add_argument("--tries", type=int, default=1200, metavar="N", help="a third for each kind (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all files (%(default)s)")
+    options = parser.parse_args()
+    counted, failures = fuzz(options.tries, options.seed)
+    for line in failures:
+        print(line)
+    outcomes = ", ".join(f"{number} x {outcome}" for outcome, number in sorted(counted.items()))
+    print(f"{counted.total()} tries, {len(failures)} failures: {outcomes}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
