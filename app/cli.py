@@ -23,7 +23,7 @@ from countgen import __version__
 from countgen.errors import CountGenError
 from countgen.printable import printable
 
-_COMMANDS = (generate, learn_token, tokens, reproduce, evaluate, label, report, demo, doctor, completion)
+_COMMANDS = (generate, learn_token, tokens, reproduce, evaluate, label, report, demo, doctor)
 _EXIT_CODES = """\
 exit codes:
   0    done, and the judge agrees with every count
@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for module in _COMMANDS:
         module.add_parser(commands)
+    completion.add_parser(commands, parser)
     return parser
 
 

@@ -16,15 +16,20 @@ for example:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the sub-parsers."""
+def add_parser(commands: Any, root: argparse.ArgumentParser) -> None:
+    """Add the command to the sub-parsers.
+
+    Args:
+        commands: the sub-parsers.
+        root: the parser of all commands, which is completed.
+    """
     parser = commands.add_parser(
         "completion",
         help="print a shell's completion",
         description="Print the script that completes this command in a shell.",
         epilog=_EPILOG,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, root=root)
     parser.add_argument("shell", choices=SHELLS, help="the shell")
 
 
@@ -32,7 +37,5 @@ def run(options: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
-    from app.cli import build_parser
-
-    print(shtab.complete(build_parser(), shell=options.shell))
+    print(shtab.complete(options.root, shell=options.shell))
     return OK

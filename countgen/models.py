@@ -131,7 +131,7 @@ def load(
         "height": height,
         "width": width,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     drawing = backbones.load(
         backbone, repository=repository, device=device, dtype=dtype, memory=memory, draft=draft, **changes
     )

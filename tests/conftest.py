@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before any library reads them.
 _CONFIG_FOLDER = tempfile.mkdtemp(prefix="countgen-tests-")
@@ -27,9 +29,11 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 import pytest  # noqa: E402
-from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
-import countgen  # noqa: E402
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    import countgen
 
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox --headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -44,20 +48,36 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+MARKED_FOLDERS = {"browser": "browser", "faults": "faults", "miniature": "train", "docs": "docs"}
+"""Folder of tests -> the marker that all its tests have."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of whole folders; single slow tests are marked where they stand."""
+    for item in items:
+        folder = Path(item.path).relative_to(Path(__file__).parent).parts[0]
+        if folder in MARKED_FOLDERS:
+            item.add_marker(MARKED_FOLDERS[folder])
+
+
 @pytest.fixture(scope="session")
-def models() -> countgen.Models:
+def models() -> "countgen.Models":
     """The embedded backbone, critics and judge; loaded once, changed by no test."""
+    import countgen
+
     return countgen.load("miniature", device="cpu")
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+def chromium() -> Iterator["Browser"]:
     """One for the demo's tests and the report's: Playwright starts only once in a process."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         if os.environ.get("CI") == "true":
             pytest.fail("no Chromium here: install it, the browser tests belong to the suite")
         pytest.skip("no chromium on the PATH: install Debian's package chromium to run the browser tests")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
         yield browser
