@@ -231,9 +231,17 @@ def test_a_tokens_prompt_says_its_count(count: int, prompt: str) -> None:
     assert prompt_for(countgen.find_token(f"count-{count}", "miniature"), "apple") == prompt
 
 
-def test_a_public_link_needs_a_password(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--share"]) == 2
-    assert "--auth USER:PASSWORD" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "opened", [["--share"], ["--host", "0.0.0.0"], ["--host", "::"], ["--host", "192.0.2.1"], ["--host", ""]], ids=str
+)
+def test_whoever_lets_others_in_gives_a_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, opened: list[str]
+) -> None:
+    monkeypatch.delenv("COUNTGEN_DEMO_AUTH", raising=False)
+    assert main(["demo", *opened]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert "give a password in COUNTGEN_DEMO_AUTH, or --auth USER:PASSWORD" in said
 
 
 @pytest.mark.parametrize(

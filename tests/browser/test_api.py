@@ -260,5 +260,5 @@ def test_with_a_password_nothing_is_served_to_strangers(models: countgen.Models)
 
 
 def test_a_public_link_without_a_password_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs a user and a password"):
+    with pytest.raises(ValueError, match="need a user and a password"):
         launch(build(LIMITS), share=True)

@@ -1,0 +1,93 @@
+"""A web server on this machine that nobody may call, and the dictionaries that make Gradio call it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import gradio.processing_utils
+
+
+class Listener(ThreadingHTTPServer):
+    """Keeps the path of every request; `/again` leads to another of its paths."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Keeper)
+        self.called: list[str] = []
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Keeper(BaseHTTPRequestHandler):
+    server: Listener
+
+    def do_GET(self) -> None:
+        self.server.called.append(self.path)
+        self.send_response(302 if self.path == "/again" else 200)
+        self.send_header("Location", "/followed")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def listening() -> Iterator[Listener]:
+    """A listener that counts as public: Gradio refuses the loopback's addresses otherwise, and only these."""
+    public = gradio.processing_utils.PUBLIC_HOSTNAME_WHITELIST
+    added = ["127.0.0.1", "localhost", "::1"]
+    public.extend(added)
+    listener = Listener()
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    try:
+        yield listener
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        del public[-len(added) :]
+
+
+def files(address: str, somewhere: str) -> list[object]:
+    """Values with a file in them, at many depths and in many spellings, by address and by path."""
+    port = address.rpartition(":")[2]
+    meta = {"_type": "gradio.FileData"}
+    addresses = [
+        f"{address}/a.png",
+        f"{address}/again",
+        f"http://localhost:{port}/b",
+        f"http://[::1]:{port}/c",
+        f"http://user:word@127.0.0.1:{port}/d",
+        f"HTTP://127.0.0.1:{port}/e",
+        "file:///etc/passwd",
+        "data:image/png;base64,AAAA",
+        "/etc/passwd",
+        somewhere,
+    ]
+    found: list[object] = []
+    for one in addresses:
+        marked = {"path": one, "meta": meta}
+        found += [
+            marked,
+            {"path": "x", "url": one, "meta": meta},
+            {"path": one, "url": one, "orig_name": "a.png", "mime_type": "image/png", "size": 1, "meta": meta},
+            {"path": one},
+            {"path": one, "url": one},
+            {"url": one},
+            {"path": one, "meta": {"_type": "gradio.filedata"}},
+            {"path": one, "meta": None},
+            {"path": one, "meta": "gradio.FileData"},
+            {"path": one, "is_stream": True, "meta": meta},
+            [marked],
+            [[marked]],
+            {"value": marked},
+            [{"image": marked, "caption": None}],
+            {"composite": marked, "layers": [marked], "background": None},
+            {"video": marked, "subtitles": None},
+            {"text": "one apple", "files": [marked]},
+            {"a": [{"b": [{"c": [marked]}]}]},
+            ["one apple", [marked]],
+            {"__type__": "update", "value": marked},
+        ]
+    return found

@@ -1,0 +1,198 @@
+"""No request makes the demo fetch an address or open a path, and no page of another origin gets an answer."""
+
+import gc
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import pytest
+import torch
+
+from app.demo.calls import CheckedBlocks
+from app.demo.page import build, launch
+from countgen.token_file import CountToken, encoded
+from tests.browser.conftest import LIMITS
+from tests.browser.listener import Listener, files, listening
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+FIELDS = (gr.Textbox, gr.Slider, gr.Image, gr.Gallery, gr.File, gr.JSON, gr.HTML, gr.State, gr.Dropdown, gr.Button)
+TOO_WIDE = 8000
+"""No model's text encoder is that wide; 32 such vectors are a token file of 1 MiB."""
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[Listener]:
+    with listening() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def web(demo: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=demo, timeout=30) as client:
+        yield client
+
+
+def fields(blocks: type[gr.Blocks]) -> gr.Blocks:
+    """A page with one function of each component."""
+    with blocks(analytics_enabled=False) as page:
+        for kind in FIELDS:
+            field = kind()
+            gr.Button().click(lambda value: value, field, gr.JSON(), queue=False, api_name=kind.__name__.lower())
+    return page
+
+
+def test_the_listener_hears_an_unguarded_page(listener: Listener) -> None:
+    page = fields(gr.Blocks)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False)
+    body = {"data": [{"path": f"{listener.address}/heard", "meta": {"_type": "gradio.FileData"}}]}
+    httpx.post(f"{url}gradio_api/run/textbox", json=body, timeout=30)
+    page.close(verbose=False)
+    assert listener.called == ["/heard"]
+    listener.called.clear()
+
+
+def test_no_component_fetches_an_address(listener: Listener, tmp_path: Path) -> None:
+    """By the page's own check alone, whatever layers lie before it."""
+    page = fields(CheckedBlocks)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False)
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for kind in FIELDS:
+            for value in files(listener.address, str(tmp_path))[::7]:
+                answer = client.post(f"/gradio_api/run/{kind.__name__.lower()}", json={"data": [value]})
+                assert answer.status_code == 500, (kind, value)
+                assert "no file, address" in answer.json()["error"] or kind is gr.State, (kind, value)
+    page.close(verbose=False)
+    assert listener.called == []
+
+
+def test_no_function_of_the_demo_fetches_an_address(
+    web: httpx.Client, listener: Listener, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    values = files(listener.address, str(tmp_path))
+    for number, function in enumerate(web.get("/config").json()["dependencies"]):
+        for value in values[number % 7 :: 7]:
+            data = [value] * max(1, len(function["inputs"]))
+            body = {"data": data, "fn_index": function["id"], "session_hash": "files"}
+            name = function["api_name"]
+            for route in ("queue/join", f"run/{name}", f"call/{name}", f"call/v2/{name}", f"api/{name}"):
+                answer = web.post(f"/gradio_api/{route}", json=body)
+                assert answer.status_code == (400 if route.startswith(("queue", "run")) else 404), (route, value)
+            body = body | {"data": [None] * len(data), "event_data": {"data": value}}
+            assert web.post("/gradio_api/queue/join", json=body).status_code == 400, value
+    assert listener.called == []
+
+
+@pytest.mark.parametrize("path", ["upload", "upload?upload_id=a", "component_server", "stream/a", "process_recording"])
+def test_no_road_takes_an_upload(web: httpx.Client, path: str) -> None:
+    assert web.post(f"/gradio_api/{path}", files={"files": b"x"}).status_code == 404
+    for open_one in ("queue/join", "run/parse", "cancel"):
+        assert web.post(f"/gradio_api/{open_one}", files={"files": b"x"}).status_code == 415
+    assert web.post("/config", files={"files": b"x"}).status_code == 405
+    assert web.post("/login", files={"username": b"x" * 9000}).status_code == 413
+
+
+FOREIGN = (
+    "https://evil.example",
+    "http://127.0.0.1:1",
+    "http://localhost",
+    "http://127.0.0.1.evil.example",
+    "null",
+    "x",
+)
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_another_origin_gets_no_answer(web: httpx.Client, origin: str) -> None:
+    body = {"data": ["one apple", "miniature"]}
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    for answer in (
+        web.post("/gradio_api/run/parse", json=body, headers={"Origin": origin}),
+        web.post("/login", data={"username": "a", "password": "b"}, headers={"Origin": origin}),
+        web.get("/config", headers={"Origin": origin}),
+        web.options("/gradio_api/run/parse", headers=asked),
+    ):
+        assert answer.status_code == 403
+        assert not any(name.startswith("access-control-") for name in answer.headers)
+
+
+def test_its_own_origin_is_answered_without_leave_for_any_other(web: httpx.Client, demo: str) -> None:
+    for headers in ({}, {"Origin": demo}):
+        answer = web.post("/gradio_api/run/parse", json={"data": ["one apple", "miniature"]}, headers=headers)
+        assert answer.status_code == 200
+        assert not any(name.startswith("access-control-") for name in answer.headers)
+
+
+def test_json_by_another_name_is_refused(web: httpx.Client) -> None:
+    """Browsers ask before they send JSON to another origin, and not before they send text."""
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "", "application/json-x"):
+        answer = web.post("/gradio_api/run/parse", content=b'{"data": []}', headers={"Content-Type": kind})
+        assert answer.status_code == 415, kind
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("queue/join", {"data": [], "fn_index": 999, "session_hash": "bad"}, 404),
+        ("queue/join", {"data": [], "fn_index": -1, "session_hash": "bad"}, 400),
+        ("run/nothing", {"data": []}, 404),
+        ("run/parse", {"data": [], "fn_index": 10**9}, 404),
+        ("run/parse", {"data": ["one apple"]}, 422),
+        ("run/parse", {"data": ["one apple", "no such model"]}, 422),
+        ("run/hand_in_token", {"data": [None], "event_data": {"data": "no token"}}, 422),
+    ],
+)
+def test_a_bad_call_is_the_callers_fault_in_one_line_of_the_log(
+    web: httpx.Client,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    path: str,
+    body: dict,
+    status: int,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    assert web.post(f"/gradio_api/{path}", json=body).status_code == status
+    assert len(caplog.records) == 1
+    assert "\n" not in caplog.records[0].getMessage()
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_bad_call_through_the_queue_leaves_no_traceback(
+    web: httpx.Client, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.WARNING)
+    function = next(one["id"] for one in web.get("/config").json()["dependencies"] if one["api_name"] == "generate")
+    web.post("/gradio_api/queue/join", json={"data": [1], "fn_index": function, "session_hash": "bad"})
+    with web.stream("GET", "/gradio_api/queue/data", params={"session_hash": "bad"}) as stream:
+        assert any("do not fit this function" in text for text in stream.iter_lines())
+    with web.stream("GET", "/gradio_api/queue/data", params={"session_hash": "nobody"}) as stream:
+        assert "session_not_found" in stream.read().decode()
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["refused", "failed"]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_many_visitors_token_files_stay_within_a_bound(web: httpx.Client) -> None:
+    import base64
+
+    token = CountToken(
+        "<count-5>", 5, {"clip_l": torch.ones(32, TOO_WIDE)}, "miniature", None, ("apple",), "x", "x", None, "MIT"
+    )
+    data = base64.b64encode(encoded(token)).decode()
+    for visitor in range(30):
+        body = {"data": [None], "session_hash": f"uploads{visitor}", "event_data": {"data": data}}
+        assert web.post("/gradio_api/run/hand_in_token", json=body).status_code == 200
+    del token
+    gc.collect()
+    kept = [one for one in gc.get_objects() if type(one) is CountToken and one.encoder_dims.get("clip_l") == TOO_WIDE]
+    assert 0 < len(kept) <= LIMITS.max_handed_bytes // 2**20 + 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.2", ""])
+def test_others_reach_no_page_without_a_password(host: str) -> None:
+    with pytest.raises(ValueError, match="need a user and a password"):
+        launch(build(LIMITS), host=host)
