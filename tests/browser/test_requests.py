@@ -12,7 +12,7 @@ import torch
 
 from app.demo.calls import CheckedBlocks
 from app.demo.page import build, launch
-from countgen.token_file import CountToken, encoded
+from countgen.tokens.file import CountToken, encoded
 from tests.browser.conftest import LIMITS
 from tests.browser.listener import Listener, files, listening
 
