@@ -10,11 +10,11 @@ class PromptError(CountGenError, ValueError):
 
 
 class RecipeError(CountGenError, ValueError):
-    """A picture without a readable recipe, or a recipe that JSON cannot hold."""
+    """A image without a readable recipe, or a recipe that JSON cannot hold."""
 
 
 class ImageWriteError(CountGenError, OSError):
-    """A picture could not be written; nothing half-written is left behind."""
+    """A image could not be written; nothing half-written is left behind."""
 
 
 class StoppedError(CountGenError):

@@ -1,4 +1,4 @@
-"""Pictures at the edges: tensors to PIL, PNG files that carry their own recipe, drawings for people."""
+"""Images at the edges: tensors to PIL, PNG files that carry their own recipe, drawings for people."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RECIPE_KEY = "countgen"
 """Keyword of the PNG text chunk."""
 
 MAX_RECIPE_BYTES = 4 * 1024 * 1024
-"""Of JSON, both when written and when read. Tuned latents of 16 x 128 x 128 take 1.4 MiB of it."""
+"""Largest recipe in bytes of JSON, both when written and when read. Tuned latents of 16 x 128 x 128 take 1.4 MiB."""
 
 
 MAX_PIXELS = 4096 * 4096
-"""Of a picture that is read back."""
+"""Largest number of pixels of an image that is read back."""
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links answer, FAT and some network mounts among them."""
@@ -37,9 +37,9 @@ os.umask(_UMASK)
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """An 8-bit RGB picture from float (3, H, W), rounded as diffusers does; values outside [0, 1] are clipped."""
+    """An 8-bit RGB image from float (3, H, W), rounded as diffusers does; values outside [0, 1] are clipped."""
     if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-        raise ValueError(f"expected one RGB float picture (3, H, W), got {image.dtype} {tuple(image.shape)}")
+        raise ValueError(f"expected one RGB float image (3, H, W), got {image.dtype} {tuple(image.shape)}")
     pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
@@ -67,7 +67,7 @@ def save_png(
     """Write a PNG whole or not at all, with its recipe inside.
 
     Args:
-        image: RGB float (3, H, W) in [0, 1], or a picture.
+        image: RGB float (3, H, W) in [0, 1], or a PIL image.
         path: where; its folder exists. A name that is taken is kept and "-2", "-3", ... appended to this one's.
         recipe: what JSON can hold, at most 4 MiB of it; stored as the text chunk `countgen`.
         overwrite: replace a file of that name.
@@ -80,7 +80,7 @@ def save_png(
         ImageWriteError: the disk is full, or the folder is missing or not writable.
     """
     path = Path(path)
-    picture = to_pil(image) if isinstance(image, Tensor) else image
+    image = to_pil(image) if isinstance(image, Tensor) else image
     text = None if recipe is None else _encoded(recipe)
     temporary = None
     try:
@@ -89,10 +89,10 @@ def save_png(
             info = PngInfo()
             if text is not None:
                 info.add_text(RECIPE_KEY, text)
-            picture.save(file, format="PNG", pnginfo=info)
+            image.save(file, format="PNG", pnginfo=info)
             file.flush()
             os.fsync(file.fileno())
-        # A temporary file is private to its owner; a picture is an ordinary file.
+        # A temporary file is private to its owner; an image is an ordinary file.
         temporary.chmod(0o666 & ~_UMASK)
         return _publish(temporary, path, overwrite)
     except OSError as error:
@@ -143,25 +143,25 @@ def _encoded(recipe: Mapping[str, Any]) -> str:
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The recipe inside a PNG that `save_png` wrote; the pixels are not decoded.
+    """Return the recipe inside a PNG that `save_png` wrote; the pixels are not decoded.
 
     Raises:
         FileNotFoundError: no such file.
         RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
     """
     if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
-        raise RecipeError(f"{path} is no file; give a picture that countgen saved")
+        raise RecipeError(f"{path} is no file; give an image that countgen saved")
     try:
         # Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and installs them.
-        with PngImageFile(path) as picture:
-            text = picture.info.get(RECIPE_KEY)
+        with PngImageFile(path) as image:
+            text = image.info.get(RECIPE_KEY)
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise RecipeError(f"{path} is no readable PNG: {reason}") from error
     if not isinstance(text, str):
-        raise RecipeError(f"{path} holds no recipe; only pictures saved by countgen carry one, and editors drop it")
+        raise RecipeError(f"{path} holds no recipe; only images saved by countgen carry one, and editors drop it")
     if len(text) > MAX_RECIPE_BYTES:
         raise RecipeError(f"the recipe in {path} has {len(text)} characters, at most {MAX_RECIPE_BYTES} are read")
     try:
@@ -174,7 +174,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 def read_png(path: str | Path) -> tuple[Image.Image, dict[str, Any]]:
-    """The RGB picture and the recipe inside a PNG that `save_png` wrote.
+    """Return the RGB image and the recipe inside a PNG that `save_png` wrote.
 
     Raises:
         FileNotFoundError: no such file.
@@ -182,12 +182,12 @@ def read_png(path: str | Path) -> tuple[Image.Image, dict[str, Any]]:
     """
     recipe = read_recipe(path)
     try:
-        with PngImageFile(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
+        with PngImageFile(path) as image:
+            if image.width * image.height > MAX_PIXELS:
                 raise RecipeError(
-                    f"{path} has {picture.width} x {picture.height} pixels, at most {MAX_PIXELS} are read"
+                    f"{path} has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read"
                 )
-            return picture.convert("RGB"), recipe
+            return image.convert("RGB"), recipe
     except (OSError, SyntaxError) as error:
         raise RecipeError(f"the pixels of {path} cannot be read: {error}") from error
 
@@ -200,26 +200,26 @@ def draw_boxes(
     colour: str = "#e6194b",
     enlarge: int = 1,
 ) -> Image.Image:
-    """The picture with a frame around every counted object, and a label in the corner.
+    """Return the image with a frame around every counted object, and a label in the corner.
 
     Args:
-        image: RGB float (3, H, W) in [0, 1], or a picture.
-        boxes: (K, 4) absolute-pixel xyxy in that picture.
+        image: RGB float (3, H, W) in [0, 1], or a PIL image.
+        boxes: (K, 4) absolute-pixel xyxy in that image.
         label: for example "7 apples".
         colour: of the frames, as PIL names colours.
-        enlarge: whole factor by which the picture grows first, so that small ones stay legible.
+        enlarge: whole factor by which the image grows first, so that small ones stay legible.
     """
-    picture = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")
+    image = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")
     if enlarge > 1:
-        picture = picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
+        image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)
     else:
-        picture = picture.copy()
-    canvas = ImageDraw.Draw(picture)
-    line = max(1, picture.width // 200)
+        image = image.copy()
+    canvas = ImageDraw.Draw(image)
+    line = max(1, image.width // 200)
     for x1, y1, x2, y2 in boxes.tolist() if isinstance(boxes, Tensor) else boxes:
         canvas.rectangle([v * enlarge for v in (x1, y1, x2, y2)], outline=colour, width=line)
-    font = ImageFont.load_default(size=max(10, picture.width // 18))
+    font = ImageFont.load_default(size=max(10, image.width // 18))
     box = canvas.textbbox((3, 1), label, font=font)
     canvas.rectangle((0, 0, box[2] + 3, box[3] + 3), fill=colour)
     canvas.text((3, 1), label, fill="white", font=font)
-    return picture
+    return image

@@ -7,7 +7,7 @@ MAX_LINE = 1000
 
 
 def printable(text: object, longest: int = MAX_LINE) -> str:
-    r"""The text with whatever a terminal would obey or could not show as an escape, shortened in its middle.
+    r"""Return the text with whatever a terminal would obey or could not show as an escape, shortened in its middle.
 
     Escaped are control characters, line breaks, marks that turn the direction of reading, and half surrogate pairs.
 

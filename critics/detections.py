@@ -1,4 +1,4 @@
-"""Which candidates count as detections; soft counts aside, every count and every box that is shown comes from here."""
+"""Decide which candidates are detections: every hard count and every box that is shown comes from here."""
 
 from __future__ import annotations
 

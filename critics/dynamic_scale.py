@@ -20,7 +20,7 @@ class DynamicScaleCritic(Critic):
     value is 0 all the same and the gradient that of the plain map.
 
     Args:
-        detector: counts; it runs without gradient, on a detached picture.
+        detector: counts; it runs without gradient, on a detached image.
         density: points the way.
 
     Source: Zafar et al. 2024 (count token, arXiv 2408.11721).
@@ -34,7 +34,7 @@ class DynamicScaleCritic(Critic):
         self.max_count = detector.max_count
 
     def column(self, object_name: str) -> int:
-        """Index among the objects both know; both are asked, since each has its own words."""
+        """Return the index among the objects both know; both are asked, since each has its own words."""
         for critic in (self.density, self.detector):
             if critic.object_names is not None:
                 critic.column(object_name)

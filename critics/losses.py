@@ -29,7 +29,7 @@ class CountLoss(Protocol):
 
 
 def _ranked(candidates: Candidates, threshold_logit: float) -> tuple[Tensor, Tensor]:
-    """Logits and kept flags, best first, with every kept candidate before every suppressed one.
+    """Return the logits and kept flags, best first, with every kept candidate before every suppressed one.
 
     So that an image with fewer than N kept candidates still has proposals to pull up. Suppressed ones above
     the threshold come last: a higher score would not make them count.

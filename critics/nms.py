@@ -1,4 +1,4 @@
-"""Duplicate suppression of a batch: torch alone, and in a form that a CUDA graph can hold."""
+"""Non-maximum suppression (NMS) of a batch: torch alone, and in a form that a CUDA graph can hold."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ BLOCK = 1024
 FEW_BOXES = 512
 """Up to here all pairs at once are as fast on a CPU as one box after the other."""
 CAPTURED_PASSES = 32
-"""Of duplicate suppression inside a CUDA graph, for a block of boxes. A graph cannot ask whether they have converged;
-the embedded detectors' pictures need 6 to 14, untrained detectors 20."""
+"""Passes of NMS inside a CUDA graph, for a block of boxes. A graph cannot test whether they have converged;
+the embedded detectors' images need 6 to 14, untrained detectors 20."""
 
 
 def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
@@ -41,14 +41,14 @@ def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
 
 
 def _covers(better: Tensor, boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Whether box i of the better ones overlaps box j by more than the threshold: float (B, I, J) of 0 and 1."""
+    """Return whether box i of the better ones overlaps box j by more than the threshold: float (B, I, J) of 0 and 1."""
     x1, y1, x2, y2 = (side[:, :, None] for side in better.unbind(-1))
     left, top, right, bottom = (side[:, None] for side in boxes.unbind(-1))
     width = torch.minimum(x2, right) - torch.maximum(x1, left)
     height = torch.minimum(y2, bottom) - torch.maximum(y1, top)
     shared = width.clamp(min=0) * height.clamp(min=0)
     union = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - shared
-    # A box turned inside out, which some untrained heads draw, has a negative area and covers nothing.
+    # A box turned inside out, which some untrained heads predict, has a negative area and covers nothing.
     return ((shared > iou_threshold * union) & (union > 0)).float()
 
 
@@ -66,7 +66,7 @@ def _passed(boxes: Tensor, iou_threshold: float, free: Tensor | None) -> Tensor:
 
 
 def _passes(covers: Tensor, start: Tensor, number: int) -> Tensor:
-    """The same after a fixed number of passes, which a CUDA graph can hold."""
+    """Return the same after a fixed number of passes, which a CUDA graph can hold."""
     kept = start
     for _ in range(number):
         kept = (torch.einsum("bi,bij->bj", kept, covers) == 0) * start

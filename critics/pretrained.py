@@ -1,4 +1,4 @@
-"""What the critics built on transformers share: reading a checkpoint, and pictures through its image processor."""
+"""What the critics built on transformers share: reading a checkpoint, and images through its image processor."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_zero_shot(weights: str, presets: Mapping[str, str], revision: str | Non
 
 
 def recorded_as(kind: str, weights: str, revision: str | None) -> str:
-    """What records call a critic of a repository or a folder: by its last part, and the revision asked for."""
+    """Return what records call a critic of a repository or a folder: by its last part, and the revision asked for."""
     place = str(weights).rstrip("/").rsplit("/", 1)[-1]
     return f"{kind}:{place}@{revision}" if revision else f"{kind}:{place}"
 
@@ -80,7 +80,7 @@ def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor
 
 
 def corners(boxes: Tensor, height: float, width: float) -> Tensor:
-    """Absolute xyxy of relative (centre x, centre y, width, height) boxes (..., 4)."""
+    """Return absolute xyxy of relative (centre x, centre y, width, height) boxes (..., 4)."""
     x, y, box_width, box_height = boxes.unbind(-1)
     relative = torch.stack([x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], -1)
     return scale_boxes(relative, width, height)

@@ -19,7 +19,7 @@ _FOLDER = Path(__file__).parent / "detectors"
 
 
 def available() -> tuple[str, ...]:
-    """The critics there are, sorted; nothing is imported."""
+    """Return the critics there are, sorted; nothing is imported."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from critics import ultralytics_yaml
 
 MAX_PICKLE_BYTES = 64 * 1024 * 1024
-"""Of the objects, without their tensors; the largest of Ultralytics' detectors take less than 1 MiB."""
+"""Largest size of the objects without their tensors; the largest of Ultralytics' detectors take less than 1 MiB."""
 MAX_PARTS = 100_000
 MAX_EMBEDDING = 4096
 MAX_IMAGE_SIZE = 8192
@@ -79,7 +79,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C reserves
         self._storages: dict[str, tuple[bytearray, torch.dtype]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a class or function that the file names; nothing is imported.
+        """Return what stands for a class or function that the file names; nothing is imported.
 
         Raises:
             ValueError: no detector needs it.
@@ -102,7 +102,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C reserves
         return type("Part", (Part,), {})
 
     def persistent_load(self, saved: Any) -> tuple[bytearray, torch.dtype]:
-        """The bytes of a storage, each read once, and what they are."""
+        """Return the bytes of a storage, each read once, and what they are."""
         _, dtype, key, _, count = saved
         if not isinstance(dtype, torch.dtype) or not isinstance(key, str) or not isinstance(count, int):
             raise ValueError("it holds a storage of no known kind")
@@ -117,7 +117,7 @@ _NAMED = {("builtins", name) for name in ("getattr", "object", "slice")} | {("bu
 def _tensor(
     storage: tuple[bytearray, torch.dtype], offset: int, size: Sequence[int], stride: Sequence[int], *_: Any
 ) -> Tensor:
-    """A tensor in the bytes of a storage, copied out of it; torch refuses places outside them."""
+    """Return a tensor in the bytes of a storage, copied out of it; torch refuses places outside them."""
     content, dtype = storage
     if 0 in size:
         return torch.empty(tuple(size), dtype=dtype)
@@ -131,7 +131,7 @@ def _tensor(
 
 
 def read(path: Path) -> Contents:
-    """The description and the tensors in a checkpoint.
+    """Return the description and the tensors in a checkpoint.
 
     Raises:
         ValueError: it is no checkpoint, is damaged, or holds something that is not read here.
@@ -180,7 +180,7 @@ def _unpickled(archive: zipfile.ZipFile) -> Any:
 
 
 def _state(model: Part) -> dict[str, Tensor]:
-    """Parameters and buffers, as `state_dict` names them."""
+    """Return the parameters and buffers, as `state_dict` names them."""
     found: dict[str, Tensor] = {}
     left = [("", model)]
     for seen, (prefix, part) in enumerate(left):
@@ -203,7 +203,7 @@ def _held(part: Part, name: str, kind: type) -> Any:
 
 
 def _text(value: Any, classes: int) -> Tensor | None:
-    """Embeddings of all classes in float32, where it holds these."""
+    """Return the embeddings of all classes in float32, where it holds these."""
     if not isinstance(value, Tensor) or value.ndim != 3 or value.shape[2] > MAX_EMBEDDING:
         return None
     return value.float() if value.shape[:2] == (1, classes) else None

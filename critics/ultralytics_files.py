@@ -25,7 +25,7 @@ TRAINED_SIZE = 640
 """Image size of nearly every Ultralytics checkpoint, where the file does not say."""
 
 PREDICT_THRESHOLD = 0.25
-"""Of Ultralytics' `predict`."""
+"""Default threshold of Ultralytics' `predict`."""
 
 MAX_PARAMETERS = 500_000_000
 """Ultralytics' largest detector has 73 million."""
@@ -77,7 +77,7 @@ def import_ultralytics() -> None:
 
 
 def build(config: Path) -> tuple[nn.Module, tuple[str, ...]]:
-    """The architecture of an Ultralytics yaml, randomly initialised, with its class names.
+    """Return the architecture of an Ultralytics yaml, randomly initialised, with its class names.
 
     Raises:
         ValueError: the yaml has no `names`, or holds what `critics.ultralytics_yaml` does not allow.
@@ -89,7 +89,7 @@ def build(config: Path) -> tuple[nn.Module, tuple[str, ...]]:
 def assembled(
     described: Mapping[str, Any], classes: int, source: str, tensors: Mapping[str, Tensor] | None = None
 ) -> nn.Module:
-    """The model of a description.
+    """Return the model of a description.
 
     Args:
         described: as `critics.ultralytics_yaml` checked it.
@@ -152,7 +152,7 @@ def _check_shapes(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor
 
 
 def find(weights: str | Path, revision: str | None = None) -> Path:
-    """A file: one that is there, or one of a repository on the hub, downloaded once.
+    """Return a file: one that is there, or one of a repository on the hub, downloaded once.
 
     Args:
         weights: a path, one of `PRESETS`, or OWNER/REPOSITORY/FILE.
@@ -225,7 +225,7 @@ def read(
 
 
 def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
-    """The detector in a checkpoint, built anew.
+    """Return the detector in a checkpoint, built anew.
 
     Raises:
         ValueError: it cannot be; the message says what trusting the file would mean.
@@ -249,7 +249,7 @@ def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
 
 
 def _trusted(path: Path, name: str) -> Checkpoint:
-    """The detector in a checkpoint as Ultralytics loads it, with the code in it.
+    """Return the detector in a checkpoint as Ultralytics loads it, with the code in it.
 
     Raises:
         ValueError: there is none; the message says that code of the file may have run.

@@ -18,7 +18,7 @@ MAX_BYTES = 1024 * 1024
 MAX_LAYERS = 200
 MAX_REPEATS = 100
 MAX_NUMBER = 4096
-"""Of channels and every other argument of a layer."""
+"""Largest number of channels, and of every other argument of a layer."""
 MAX_CLASSES = 10_000
 MAX_NAME_LENGTH = 200
 
@@ -57,7 +57,7 @@ _KEYS = {
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The description in a file, checked.
+    """Return the description in a file, checked.
 
     Raises:
         ValueError: it is no yaml, too large, or holds what no detector needs; the message names the file and the place.
@@ -110,7 +110,7 @@ def checked(described: Any, source: str) -> dict[str, Any]:
 
 
 def class_names(names: Any, source: str) -> tuple[str, ...]:
-    """The names of the classes, in their order, from a list or a mapping of numbers.
+    """Return the names of the classes, in their order, from a list or a mapping of numbers.
 
     Raises:
         ValueError: they are too many, not in order, or no text.
@@ -128,7 +128,7 @@ def class_names(names: Any, source: str) -> tuple[str, ...]:
 
 
 def _layer(layer: Any, place: str, source: str) -> list[Any]:
-    """One row, [from, repeats, module, arguments]."""
+    """Return one row, [from, repeats, module, arguments]."""
     if not isinstance(layer, list | tuple) or len(layer) != 4:
         raise _refusal(source, place, layer)
     origin, repeats, module, arguments = layer

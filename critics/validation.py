@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DARKEST, BRIGHTEST = -0.5, 1.5
-"""Values beyond which a tensor is no picture in [0, 1] for `Critic.counts`."""
+"""Values beyond which a tensor is no image in [0, 1] for `Critic.counts`."""
 
 
 def to_batch(image: Image | Tensor) -> Tensor:
-    """RGB float (B, 3, H, W) in [0, 1] from a PIL picture, a (3, H, W) or a (B, 3, H, W) tensor.
+    """RGB float (B, 3, H, W) in [0, 1] from a PIL image, a (3, H, W) or a (B, 3, H, W) tensor.
 
-    Values are not looked at, which would make a GPU wait; `Critic.counts` does.
+    Values are not checked, which would make a GPU wait; `Critic.counts` does.
 
     Raises:
-        ValueError: something else, a tensor of another shape or of integers, or no picture at all.
+        ValueError: something else, a tensor of another shape or of integers, or no image at all.
     """
     if not isinstance(image, Tensor):
         if not hasattr(image, "convert"):
             raise ValueError(
-                f"expected a PIL picture or a float tensor, got {type(image).__name__}; open a file with "
-                "PIL.Image.open, turn an array into a picture with PIL.Image.fromarray"
+                f"expected a PIL image or a float tensor, got {type(image).__name__}; open a file with "
+                "PIL.Image.open, turn an array into an image with PIL.Image.fromarray"
             )
         pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
         return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
@@ -38,12 +38,12 @@ def to_batch(image: Image | Tensor) -> Tensor:
             f"{tuple(image.shape)}; divide 8-bit images by 255"
         )
     if batch.numel() == 0:
-        raise ValueError(f"expected at least one picture with pixels, got {tuple(image.shape)}")
+        raise ValueError(f"expected at least one image with pixels, got {tuple(image.shape)}")
     return batch
 
 
 def checked_images(image: Image | Tensor) -> Tensor:
-    """As `to_batch`, and refuse values that no picture has; those of a generator may leave [0, 1] a little.
+    """Return the batch as `to_batch` does, and refuse values that no image has; generators leave [0, 1] a little.
 
     Raises:
         ValueError: as `to_batch`, or values that are not finite or far outside [0, 1].
@@ -59,7 +59,7 @@ def checked_images(image: Image | Tensor) -> Tensor:
 
 
 def check_names(object_names: Sequence[str]) -> None:
-    """Refuse object names that ask nothing.
+    """Refuse object names that name nothing.
 
     Raises:
         ValueError: one name instead of several, none at all, or an empty one.
@@ -69,7 +69,7 @@ def check_names(object_names: Sequence[str]) -> None:
 
 
 def check_targets(target_counts: Mapping[str, int], loss: object) -> None:
-    """Refuse counts that no picture can have, and what is no loss.
+    """Refuse counts that no image can have, and what is no loss.
 
     Raises:
         ValueError: a count that is no whole number from 0 on, or a loss that cannot be called.

@@ -125,7 +125,7 @@ def _singular_word(word: str) -> str:
 
 
 def singular(noun: str) -> str:
-    """The singular of an English noun phrase, in lower case; one already singular comes back as it is.
+    """Return the singular of an English noun phrase, in lower case; one already singular comes back as it is.
 
     The word before "of" changes in a phrase that has one, otherwise the last word.
 
@@ -141,12 +141,12 @@ def singular(noun: str) -> str:
 
 
 def can_be_plural(word: str) -> bool:
-    """Whether one word may stand after a number above one: "cups", "mice", and also "sheep" and "scissors"."""
+    """Return whether one word may stand after a number above one: "cups", "mice", and also "sheep" and "scissors"."""
     return _singular_word(word) != word or word in PLURAL_ONLY or bool(english().singular_noun(word) == word)
 
 
 def spellings(names: Sequence[str]) -> dict[str, str]:
-    """Every word `resolve` finds a class by, in the singular, and the class it finds.
+    """Return every word `resolve` finds a class by, in the singular, and the class it finds.
 
     >>> spellings(["cat"])
     {'cat': 'cat', 'kitten': 'cat', 'kitty': 'cat'}
@@ -160,7 +160,7 @@ def spellings(names: Sequence[str]) -> dict[str, str]:
 
 
 def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
-    """Index of an object name among the classes of a detector.
+    """Return the index of an object name among the classes of a detector.
 
     Args:
         object_name: singular or plural, any case, or a synonym; a class of that very name comes first.

@@ -43,7 +43,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | 
 
 
 def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network, tuple[str, ...], float | None]:
-    """The network of a file on the CPU, its object names, and its threshold where one is noted.
+    """Return the network of a file on the CPU, its object names, and its threshold where one is noted.
 
     Args:
         path: written by `write`.
@@ -68,7 +68,7 @@ def restore(
     make: Callable[[Network, Sequence[str]], AnyCritic],
     device: torch.device | str,
 ) -> AnyCritic:
-    """The critic of a file: named after it, with the threshold that the file notes.
+    """Return the critic of a file: named after it, with the threshold that the file notes.
 
     Args:
         kind: the critic's file in `critics/detectors`.
@@ -88,7 +88,7 @@ def restore(
 
 
 def recorded_as(kind: str, path: str | Path) -> str:
-    """What records call a critic of a weights file, "yolo:best-1a2b3c4d": many files are called "best".
+    """Return what records call a critic of a weights file, "yolo:best-1a2b3c4d": many files are called "best".
 
     The file's stem, or its folder's name where that is "model", and the first digits of its SHA-256.
     """

@@ -26,7 +26,7 @@ OPTIMIZERS = {
 }
 
 Start = Callable[[Tensor], DirectLatents | LatentModifier]
-"""From noise, float32 (B, C, h, w), to the module whose weights are optimised and whose output are the latents."""
+"""Function from noise, float32 (B, C, h, w), to the module whose weights are optimised and that returns latents."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ PREPOSITIONS = frozenset(
     "upon via with within without next that which who whose where while are is was were each together has have".split()
 )
 MEDIUMS = frozenset(
-    "photo photograph picture image painting drawing illustration sketch render rendering shot snapshot cartoon "
+    "photo photograph image image painting drawing illustration sketch render rendering shot snapshot cartoon "
     "watercolor watercolour poster scene view close-up closeup artwork masterpiece style background".split()
 )
 
@@ -31,7 +31,7 @@ _NOT_PARTICIPLES = frozenset(
 
 
 def read_noun_phrase(words: Sequence[str], start: int, count: int, known: Mapping[str, str] | None) -> tuple[str, int]:
-    """The object that the noun phrase beginning at words[start] names, and the index behind the phrase.
+    """Return the object that the noun phrase beginning at words[start] names, and the index behind the phrase.
 
     Args:
         words: lower-case words and punctuation.
@@ -57,7 +57,7 @@ def read_noun_phrase(words: Sequence[str], start: int, count: int, known: Mappin
 
 
 def _ends_before(words: Sequence[str], start: int, at: int, count: int) -> bool:
-    """Whether the phrase that began at words[start] ends before words[at]."""
+    """Return whether the phrase that began at words[start] ends before words[at]."""
     word = words[at]
     before = words[at - 1] if at > start else ""
     following = words[at + 1] if at + 1 < len(words) else ""
@@ -76,7 +76,7 @@ def _ends_before(words: Sequence[str], start: int, at: int, count: int) -> bool:
 
 
 def _joins_adjectives(words: Sequence[str], at: int, before: str, count: int) -> bool:
-    """Whether "and" stands between two adjectives ("two black and white cats"), not between two objects."""
+    """Return whether "and" stands between two adjectives ("two black and white cats"), not between two objects."""
     following = words[at + 1] if at + 1 < len(words) else ""
     if not following or following in _DETERMINERS or following in PREPOSITIONS or following in SEPARATORS:
         return False

@@ -31,7 +31,7 @@ _DOZENS = {
 
 
 def value_of(word: str) -> int | None:
-    """The value of one word: "7", "1,000", "seven", "twenty-one"; None for anything else."""
+    """Return the value of one word: "7", "1,000", "seven", "twenty-one"; None for anything else."""
     if _DIGITS.fullmatch(word):
         return int(word.replace(",", ""))
     if word in _VALUES:
@@ -43,7 +43,7 @@ def value_of(word: str) -> int | None:
 
 
 def number_word(value: int) -> str:
-    """A whole number as prompts write it: in words up to a hundred, then in digits."""
+    """Return a whole number as prompts write it: in words up to a hundred, then in digits."""
     for word, known in _VALUES.items():
         if known == value:
             return word

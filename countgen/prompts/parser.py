@@ -44,7 +44,7 @@ _VAGUE = frozenset(
 )
 _HEDGES = frozenset("about around approximately roughly nearly almost over under between from".split())
 _ALWAYS_HEDGES = frozenset("approximately approx roughly nearly almost circa barely".split())
-"""Whatever stands before them: "over" and "from" also say where something is."""
+"""Words that hedge whatever stands before them: "over" and "from" also say where something is."""
 _HEDGE_PAIRS = frozenset(
     ("at least", "at most", "up to", "more than", "less than", "fewer than", "all but", "well over")
 )
@@ -53,16 +53,16 @@ _BEHIND_NEGATIONS = _SKIPPED | frozenset("more less fewer than at least most up 
 """What may stand between a negation and the number it denies: "not more than seven apples"."""
 _MULTIPLIERS = frozenset(("twice", "thrice", "double", "triple", "half"))
 _ARITHMETIC = frozenset("minus less fewer more point percent divided multiplied times x".split())
-"""Behind a number and before "than", "by" or another one: "seven minus two apples", "two fewer than seven apples"."""
+"""Words of arithmetic before "than", "by" or another number: "seven minus two apples", "two fewer than seven apples"."""
 _POWERS = frozenset(("squared", "cubed", "percent"))
 _PARTS = frozenset(
     "half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth "
     "eighths ninth ninths tenth tenths hundredth hundredths".split()
 )
 _INNER_GROUPS = frozenset("dozen dozens hundred hundreds thousand thousands million couple couples pair pairs".split())
-"""Inside a noun phrase they count: "a whole dozen eggs"."""
+"""Words that count inside a noun phrase: "a whole dozen eggs"."""
 _GRID = re.compile(r"\d+x\d*")
-"""Before a plural ("2x4 dogs") a count in some notation; elsewhere a size ("1920x1080")."""
+"""Notation that is a count before a plural ("2x4 dogs") and a size elsewhere ("1920x1080")."""
 _COLLECTIVES = frozenset(
     "group bunch row set collection pile stack line flock herd pack crowd total number circle".split()
 )
@@ -136,7 +136,7 @@ def check_prompt(prompt: str) -> None:
 
 
 def targets_from(text: str) -> tuple[Target, ...]:
-    """Targets written out, for prompts that `parse` cannot read.
+    """Return targets written out, for prompts that `parse` cannot read.
 
     Args:
         text: "apple=7" or "apple=7,wine glass=2"; names in the singular or plural.

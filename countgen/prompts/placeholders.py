@@ -12,12 +12,12 @@ _WORD = re.compile(r"\d{1,3}(?:,\d{3})+|\d+|[^\W\d_][\w'’-]*")
 
 
 def placeholder_of(target_count: int) -> str:
-    """How prompts name the token of a count: "<count-7>"."""
+    """Return how prompts name the token of a count: "<count-7>"."""
     return f"<count-{target_count}>"
 
 
 def spelled_out(prompt: str) -> str:
-    """The prompt with number words in the places of placeholders.
+    """Return the prompt with number words in the places of placeholders.
 
     >>> spelled_out("a photo of <count-7> apples")
     'a photo of seven apples'
@@ -26,7 +26,7 @@ def spelled_out(prompt: str) -> str:
 
 
 def with_placeholder(prompt: str, target_count: int) -> str:
-    """The prompt with a placeholder wherever a number of that value stands.
+    """Return the prompt with a placeholder wherever a number of that value stands.
 
     >>> with_placeholder("a photo of seven apples and 2 dogs", 7)
     'a photo of <count-7> apples and 2 dogs'

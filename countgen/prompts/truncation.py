@@ -42,7 +42,7 @@ def check_is_read(prompt: str, targets: Sequence[Target], pipeline: Any, known_n
 
 
 def _read_by(tokenizer: Any, text: str) -> str:
-    """The longest beginning of a text, in whole words, that fits a tokenizer's limit."""
+    """Return the longest beginning of a text, in whole words, that fits a tokenizer's limit."""
     words = text.split(" ")
     # `verbose`: the tokenizer itself would warn of every length that is tried.
     while len(tokenizer(" ".join(words), verbose=False).input_ids) > tokenizer.model_max_length and len(words) > 1:

@@ -16,19 +16,19 @@ _WORD = re.compile(
     r"\d{1,3}(?:,\d{3})+(?!\d)|[-+−]?\d[\w./⁄+–~-]*|[^\W\d][\w'’-]*|[<>=≤≥≈≃≅≠±√∛%‰°$€£¥₹#]|[,;:&+.!?()/–—~-]"
 )
 _SIGNS = frozenset("<>=≤≥≈≃≅≠±√∛%‰°$€£¥₹#~")
-"""Beside a number they change it: "≥ 3 cats", "7% apples", "$7 apples"; elsewhere they say nothing."""
+"""Signs that change a number beside them: "≥ 3 cats", "7% apples", "$7 apples"; ignored elsewhere."""
 _LEADING_DASH = re.compile(r"(?<!\w)[–—](?=\d)")
 _QUOTED = re.compile(r"(?<!\w)['‘]([^'’]*)['’](?!\w)")
 _STRUCK = re.compile(r"\d[\u0300-\u036f]")
 
 
 def unreadable(prompt: str, reason: str) -> PromptError:
-    """The error for a prompt that does not say one count for each object."""
+    """Return the error for a prompt that does not say one count for each object."""
     return PromptError(f"cannot read a count from {prompt!r}: {reason}")
 
 
 def words_of(prompt: str) -> list[str]:
-    """The words and punctuation marks of a prompt, in lower case, without a lead such as "a photo of".
+    """Return the words and punctuation marks of a prompt, in lower case, without a lead such as "a photo of".
 
     Raises:
         PromptError: a number that is not written in words or plain digits ("2²", "½", "⑦", "1٣"), or one beside a sign
@@ -67,12 +67,12 @@ def _refuse_odd_digits(prompt: str) -> None:
 
 
 def _stripped(word: str) -> str:
-    """A word without the full stop or hyphen behind it; a number keeps its hyphen, which says it is a range."""
+    """Return a word without the full stop or hyphen behind it; a number keeps its hyphen, which says it is a range."""
     return word.rstrip("." if word[0].isdecimal() else ".-") or word
 
 
 def _without_lead(words: list[str]) -> list[str]:
-    """Drop "a photo of", "an oil painting showing" and the like; "three pictures of cats" stays."""
+    """Drop "a photo of", "an oil painting showing" and the like; "three images of cats" stays."""
     for at, word in enumerate(words[:6]):
         if at and (word in SEPARATORS or read_number(words, at)):
             break

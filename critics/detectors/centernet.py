@@ -31,7 +31,7 @@ def load(*, weights: str | Path, device: torch.device | str = "cpu") -> CenterNe
 
 
 def build(num_classes: int) -> CenterNet:
-    """The network with fresh weights, 0.8 M parameters."""
+    """Return the network with fresh weights, 0.8 M parameters."""
     return CenterNet(num_classes)
 
 
@@ -104,7 +104,7 @@ class CenterNetCritic(Critic):
 
 
 def decode(log_size: Tensor, offset: Tensor) -> Tensor:
-    """Boxes (B, H * W, 4), pixel xyxy, of the size and offset maps (B, 2, H, W) each."""
+    """Return the boxes (B, H * W, 4), pixel xyxy, of the size and offset maps (B, 2, H, W) each."""
     rows, columns = log_size.shape[-2:]
     across = torch.arange(columns, device=log_size.device) + 0.5
     down = torch.arange(rows, device=log_size.device) + 0.5

@@ -58,8 +58,8 @@ def load(
 class ClipCountCritic(DensityCritic):
     """Counts by a density map of any object name; the text is embedded once.
 
-    A picture is stretched to the square the network sees. The published test protocol slides such squares over
-    wide pictures instead.
+    A image is stretched to the square the network sees. The published test protocol slides such squares over
+    wide images instead.
     """
 
     family = "clip-count"

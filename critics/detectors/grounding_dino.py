@@ -87,7 +87,7 @@ class GroundingDinoCritic(Critic):
         self.max_count = model.config.num_queries
 
     def prompt(self, object_names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
-        """The text for several objects, and the span of characters of each."""
+        """Return the text for several objects, and the span of characters of each."""
         text, spans = "", []
         for name in object_names:
             word = singular(name)

@@ -87,7 +87,7 @@ class OwlCritic(Critic):
         self.threshold = threshold
         self.nms_iou = nms_iou
         self.steepness = steepness
-        # OWLv2 pads the picture to a square before it resizes it, OWL-ViT stretches it.
+        # OWLv2 pads the image to a square before it resizes it, OWL-ViT stretches it.
         self._pads_to_square = family == "owlv2"
         self._queries: dict[str, Tensor] = {}
 

@@ -46,7 +46,7 @@ def load(
         revision: a branch, tag or commit of the repository.
         trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For
             checkpoints that cannot be read as data, a fused one among them.
-        image_size: longer side the picture is letterboxed to; the training size by default.
+        image_size: longer side the image is letterboxed to; the training size by default.
         threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
             `predict`'s.
         nms_iou: as `iou` of `predict`, whose default this is.

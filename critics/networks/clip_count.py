@@ -66,7 +66,7 @@ class ClipCount(nn.Module):
 
 
 def own_tensors(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint's tensors without the prefix that training frameworks add."""
+    """Return a checkpoint's tensors without the prefix that training frameworks add."""
     return {key.removeprefix("model."): value for key, value in checkpoint.items()}
 
 

@@ -12,7 +12,7 @@ __all__ = ["STRIDE", "DensityCounter", "build"]
 
 
 def build(num_classes: int) -> DensityCounter:
-    """The network with fresh weights, 0.5 M parameters."""
+    """Return the network with fresh weights, 0.5 M parameters."""
     return DensityCounter(num_classes)
 
 
@@ -24,13 +24,13 @@ class DensityCounter(nn.Module):
         self.features = HourGlass(WIDTHS)
         self.head = nn.Conv2d(WIDTHS[1], num_classes, 1)
         nn.init.normal_(self.head.weight, std=0.01)
-        # exp(-8) in each of 1024 cells: a nearly empty picture at the start.
+        # exp(-8) in each of 1024 cells: a nearly empty image at the start.
         self.head.bias = nn.Parameter(torch.full((num_classes,), -8.0))
 
     def forward(self, images: Tensor) -> Tensor:
         """Density maps (B, C, H/4, W/4), at least 0, of RGB (B, 3, H, W) in [0, 1], sides divisible by 16.
 
-        The sum of a map over the picture is the count of that object.
+        The sum of a map over the image is the count of that object.
         """
         return self.log_density(images).exp()
 

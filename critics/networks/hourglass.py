@@ -14,7 +14,7 @@ _COARSEST_STRIDE = 16
 
 
 def seen_size(height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
-    """The size a picture is seen at: the nearest the network can take, or `TRAINED_SIZE` for large ones."""
+    """Return the size an image is seen at: the nearest the network can take, or `TRAINED_SIZE` for large ones."""
     if max(height, width) > LARGEST_SIZE:
         height, width = TRAINED_SIZE, TRAINED_SIZE
 

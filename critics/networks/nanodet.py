@@ -42,7 +42,7 @@ class NanoDet(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1) / 255, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and boxes of every cell.
+        """Return class logits and boxes of every cell.
 
         Args:
             images: RGB (B, 3, H, W) in [0, 1], sides divisible by 32.
@@ -108,7 +108,7 @@ class Convolution(nn.Sequential):
 
 
 def decode(distances: Tensor, stride: int) -> Tensor:
-    """Boxes of a grid's distance distributions, without clipping.
+    """Return the boxes of a grid's distance distributions, without clipping.
 
     Each distance is the expectation of a softmax over `BINS` values, as in Generalized Focal Loss (Li et al. 2020).
 

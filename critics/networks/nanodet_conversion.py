@@ -28,7 +28,7 @@ THRESHOLD = 0.35
 
 
 def tensors_of(graph: dict[str, Any], weights: bytes) -> dict[str, np.ndarray]:
-    """Tensors of a TensorFlow.js graph model by name, as stored: float16 or int32.
+    """Return the tensors of a TensorFlow.js graph model by name, as stored: float16 or int32.
 
     Raises:
         ValueError: the weights are longer or shorter than the graph says.
@@ -59,7 +59,7 @@ def convolution_tensors(graph: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def state_dict(graph: dict[str, Any], weights: bytes) -> dict[str, Tensor]:
-    """State dict of `NanoDet`, float16.
+    """Return the state dict of `NanoDet`, float16.
 
     Raises:
         ValueError: the graph is not NanoDet's, or the weights are not the graph's.
@@ -99,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _number(name: str) -> int:
-    """The number in "PartitionedCall/convolution_12"; the first convolution has none."""
+    """Return the number in "PartitionedCall/convolution_12"; the first convolution has none."""
     return int(name.rpartition("_")[2]) if "_" in name else 0
 
 
