@@ -53,7 +53,7 @@ _BEHIND_NEGATIONS = _SKIPPED | frozenset("more less fewer than at least most up 
 """What may stand between a negation and the number it denies: "not more than seven apples"."""
 _MULTIPLIERS = frozenset(("twice", "thrice", "double", "triple", "half"))
 _ARITHMETIC = frozenset("minus less fewer more point percent divided multiplied times x".split())
-"""Words of arithmetic before "than", "by" or another number: "seven minus two apples", "two fewer than seven apples"."""
+"""Arithmetic before "than", "by" or another number: "seven minus two apples", "two fewer than seven apples"."""
 _POWERS = frozenset(("squared", "cubed", "percent"))
 _PARTS = frozenset(
     "half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth "

@@ -54,7 +54,7 @@ def test_values_outside_the_range_are_clipped() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (4, 4), (4, 4, 3)])
 def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"one RGB float picture \(3, H, W\)"):
+    with pytest.raises(ValueError, match=r"one RGB float image \(3, H, W\)"):
         to_pil(torch.zeros(shape))
 
 
