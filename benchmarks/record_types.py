@@ -53,9 +53,10 @@ def check_record(document: Mapping[str, Any]) -> None:
     if document["status"] not in ("done", "failed"):
         raise _refused("status", document["status"], "done or failed")
     objects = len(document["targets"])
-    for judge, counts in (("the critic", document["critic_counts"]), *document["judge_counts"].items()):
-        # A failed image may have none.
-        if len(counts) != objects and (counts or document["status"] == "done"):
+    if len(document["critic_counts"]) not in (0, objects):
+        raise ValueError(f"the critic has {len(document['critic_counts'])} counts for {objects} objects")
+    for judge, counts in document["judge_counts"].items():
+        if len(counts) != objects:
             raise ValueError(f"{judge} has {len(counts)} counts for {objects} objects")
 
 
@@ -68,9 +69,10 @@ def _first_wrong(types: tuple[type, ...]) -> str | None:
 
 def _first_wrong_inside(document: Mapping[str, Any]) -> str | None:
     """The first field whose elements are wrong; sets of types, since a loop over elements would take twice the time."""
-    for name in ("critics", "judges"):
-        if set(map(type, document[name])) != _TEXT:
-            return name
+    if not set(map(type, document["critics"])) <= _TEXT:  # none for pictures that something else drew
+        return "critics"
+    if set(map(type, document["judges"])) != _TEXT:
+        return "judges"
     if set(map(type, document["targets"].values())) != _INTEGER:
         return "targets"
     if not set(map(type, document["critic_counts"])) <= _INTEGER:

@@ -223,7 +223,7 @@ def run(options: argparse.Namespace) -> int:
     )
     with RunFolder(options.out, settings) as kept:
         earlier = {key for key, record in kept.records.items() if record.status == "done" or not options.retry_failed}
-        left = [one for one in given if one.case.key not in earlier]
+        left = [one for one in given if one.case.key not in earlier or one.case.key in kept.lost]
         found = shown(
             outcomes(left, settings), len(given), len(given) - len(left), lambda one: one.record.status == "failed"
         )

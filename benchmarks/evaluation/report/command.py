@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     mine = read_reported_run(options.folders)
     other = read_reported_run([options.against]) if options.against else None
     for folder, names in mine.lost().items():
-        again = "the countgen eval that wrote it generates them again when it is given once more"
+        again = "the command that wrote them does so again when it is given once more"
         print(f"{said_of_lost(folder, names)}; {again}", file=sys.stderr)
     clip = load_clip(options.clip) if options.clip else None
     sections = findings(mine, other, baseline=options.baseline, clip=clip)

@@ -111,7 +111,7 @@ def test_a_damaged_line_is_named(line: bytes, reason: str, tmp_path: Path) -> No
 WRONG_TYPES: dict[str, tuple[object, ...]] = {
     **dict.fromkeys(("key", "suite", "level", "prompt", "backbone", "method", "status"), (7, None, ["a"])),
     **dict.fromkeys(("error", "image", "before"), (7, ["a"], {})),
-    **dict.fromkeys(("critics", "judges"), ("abc", [7], [["a"]], [], None)),
+    **dict.fromkeys(("critics", "judges"), ("abc", [7], [["a"]], {}, None)),
     **dict.fromkeys(("seed", "evaluations", "peak_bytes"), ("7", 1.5, True, 10**400, [1])),
     "targets": ({}, [], {"apple": "7", "dog": 1}, {"apple": [7]}, {"apple": 1.5}, None),
     "critic_counts": ("62", [6, "2"], [6], [6, 2, 1], [True, 2], None),
