@@ -1,25 +1,25 @@
-"""Evaluate an image by a detector that did not steer it."""
+"""What a record keeps of a judge's detections in one image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from benchmarks.evaluation.records import Box
 from critics import Critic
+from critics.detections import mean_score
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The detections of a judge in one image.
+    """The counts and detections of a judge in one image.
 
     Attributes:
         counts: per object name.
-        confidence: mean class probability of what it counted, 0 where it counted nothing.
-        boxes: of what it counted, absolute-pixel xyxy.
+        confidence: mean class probability of the detections, 0 where there are none.
+        boxes: of the detections, absolute-pixel xyxy, rounded.
     """
 
     counts: tuple[int, ...]
@@ -27,28 +27,16 @@ class Judgement:
     boxes: tuple[Box, ...]
 
 
-@torch.no_grad()
-def judge(critic: Critic, image: Tensor, object_names: Sequence[str]) -> Judgement:
-    """Count, and return the boxes of what was counted; a judge without detections returns none.
+def judged(judge: Critic, image: Tensor, object_names: Sequence[str]) -> Judgement:
+    """Return what a judge detects; a judge that counts without detecting has counts alone.
 
     Args:
-        critic: the judge.
+        judge: a detector that did not steer the image.
         image: RGB float (3, H, W) in [0, 1].
         object_names: to count.
     """
-    judged = counts(critic, image, object_names)
-    try:
-        found = critic.candidates(image[None], object_names)
-    except TypeError:  # a critic's promise, where it has no boxes
-        return Judgement(judged, 0.0, ())
-    counted = [one.kept[0] & (one.logits[0] > critic.threshold_logit) for one in found]
-    boxes = torch.cat([one.boxes[0, mask] for one, mask in zip(found, counted, strict=True)])
-    logits = torch.cat([one.logits[0, mask] for one, mask in zip(found, counted, strict=True)])
-    confidence = round(float(logits.sigmoid().mean()), 4) if len(logits) else 0.0
-    return Judgement(judged, confidence, tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.round().int().tolist()))
-
-
-@torch.no_grad()
-def counts(critic: Critic, image: Tensor, object_names: Sequence[str]) -> tuple[int, ...]:
-    """Return the count of a judge in one image, per object name."""
-    return tuple(critic.counts(image[None], object_names)[0].tolist())
+    if not judge.detects:
+        return Judgement(tuple(judge.counts(image[None], object_names)[0].tolist()), 0.0, ())
+    (detections,) = judge.detect(image[None], object_names)
+    boxes = [(x1, y1, x2, y2) for one in detections for x1, y1, x2, y2 in one.boxes.round().int().tolist()]
+    return Judgement(tuple(map(len, detections)), round(mean_score(detections), 4), tuple(boxes))
