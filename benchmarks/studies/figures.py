@@ -87,7 +87,7 @@ def ranked_logits(critic: Critic, image: Tensor, object_name: str) -> Tensor:
 
 
 def one_run(models: countgen.Models) -> Figure:
-    """Return the ranked logits of a real run's first and last candidate: of the first seed that begins wrong and is mended."""
+    """Return the ranked logits of the first and last candidate of a run that begins wrong and ends right."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def cost(critic: Critic, image_size: int, device: str, repeats: int) -> float:
-    """Return the median seconds of a loss and its gradient on one image; on a CPU of processor time, which others do not use."""
+    """Return the median seconds of a loss and its gradient on one image; of processor time on a CPU."""
     for part in vars(critic).values():
         if isinstance(part, nn.Module):
             part.to(device)
