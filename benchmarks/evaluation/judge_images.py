@@ -23,7 +23,7 @@ from PIL.ImageOps import exif_transpose
 
 from benchmarks.evaluation.as_module import run_module
 from benchmarks.evaluation.image_files import READERS, open_image
-from benchmarks.evaluation.judges import judged
+from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import SCHEMA, Record
@@ -54,9 +54,9 @@ class Given:
     """An image that something else generated.
 
     Attributes:
-        case: what it was to show, and under which key it is kept.
+        case: its prompt, and the key under which it is kept.
         path: of the image.
-        seconds: it took, 0 where nobody said.
+        seconds: that its generation took, 0 where the list does not say.
     """
 
     case: Case
@@ -149,7 +149,7 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
     image = to_batch(decoded)[0].to(settings.device)
     prompt, names = given.case.prompt, [target.object_name for target in given.case.prompt.targets]
     found = {name: judged(judge, image, names) for name, judge in judges.items()}
-    right = found[settings.judges[0]].counts == tuple(target.target_count for target in prompt.targets)
+    right = found[settings.judges[0]][0] == tuple(target.target_count for target in prompt.targets)
     path = f"{IMAGES}/{given.case.key}.png"
     record = Record(
         schema=SCHEMA,
@@ -166,9 +166,7 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
         status="done",
         error=None,
         critic_counts=(),
-        judge_counts={name: one.counts for name, one in found.items()},
-        confidence={name: one.confidence for name, one in found.items()},
-        boxes={name: one.boxes for name, one in found.items()},
+        **record_fields(found),
         confirmed=False,
         trace=((1, given.seconds, right),),
         evaluations=1,

@@ -1,34 +1,22 @@
-"""What a record keeps of a judge's detections in one image."""
+"""The counts and detections of judges, and what a record keeps of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from benchmarks.evaluation.records import Box
-from critics import Critic
+from critics import Critic, Detections
 from critics.detections import mean_score
 
-
-@dataclass(frozen=True)
-class Judgement:
-    """The counts and detections of a judge in one image.
-
-    Attributes:
-        counts: per object name.
-        confidence: mean class probability of the detections, 0 where there are none.
-        boxes: of the detections, absolute-pixel xyxy, rounded.
-    """
-
-    counts: tuple[int, ...]
-    confidence: float
-    boxes: tuple[Box, ...]
+Judged = tuple[tuple[int, ...], tuple[Detections, ...]]
+"""Counts and detections per object name; no detections from a judge that counts without detecting."""
 
 
-def judged(judge: Critic, image: Tensor, object_names: Sequence[str]) -> Judgement:
-    """Return what a judge detects; a judge that counts without detecting has counts alone.
+def judged(judge: Critic, image: Tensor, object_names: Sequence[str]) -> Judged:
+    """Return what a judge counts and detects in an image.
 
     Args:
         judge: a detector that did not steer the image.
@@ -36,7 +24,20 @@ def judged(judge: Critic, image: Tensor, object_names: Sequence[str]) -> Judgeme
         object_names: to count.
     """
     if not judge.detects:
-        return Judgement(tuple(judge.counts(image[None], object_names)[0].tolist()), 0.0, ())
+        return tuple(judge.counts(image[None], object_names)[0].tolist()), ()
     (detections,) = judge.detect(image[None], object_names)
-    boxes = [(x1, y1, x2, y2) for one in detections for x1, y1, x2, y2 in one.boxes.round().int().tolist()]
-    return Judgement(tuple(map(len, detections)), round(mean_score(detections), 4), tuple(boxes))
+    return tuple(map(len, detections)), detections
+
+
+def record_fields(found: Mapping[str, Judged]) -> dict[str, Any]:
+    """Return the fields of a `Record` that hold what each judge counted, by the judge's name."""
+    return {
+        "judge_counts": {name: counts for name, (counts, _) in found.items()},
+        "confidence": {name: round(mean_score(detections), 4) for name, (_, detections) in found.items()},
+        "boxes": {name: _boxes(detections) for name, (_, detections) in found.items()},
+    }
+
+
+def _boxes(detections: Sequence[Detections]) -> tuple[Box, ...]:
+    corners = (box for one in detections for box in one.boxes.round().int().tolist())
+    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in corners)

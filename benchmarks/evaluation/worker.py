@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 import countgen
 from benchmarks.evaluation import arms
-from benchmarks.evaluation.judges import judged
+from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
 from benchmarks.evaluation.plan import Case, RunSettings, token_name
 from benchmarks.evaluation.records import SCHEMA, Record
@@ -104,8 +104,9 @@ class Worker:
         result = run.result()
         wanted = tuple(target.target_count for target in targets)
         names = [target.object_name for target in targets]
-        found = {name: judged(critic, result.image, names) for name, critic in self.judges.items()}
         judge = self.models.judge
+        found = {self.settings.judges[0]: (result.judge_counts, result.detections)}
+        found |= {name: judged(one, result.image, names) for name, one in self.judges.items() if one is not judge}
         rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
         # The last best is judged as it is kept: rendered alone, not in its batch, where rounding differs.
         rights.append(result.verified)
@@ -117,9 +118,7 @@ class Worker:
             status="done",
             error=None,
             critic_counts=result.counts,
-            judge_counts={name: one.counts for name, one in found.items()},
-            confidence={name: one.confidence for name, one in found.items()},
-            boxes={name: one.boxes for name, one in found.items()},
+            **record_fields(found),
             confirmed=result.confirmed,
             trace=tuple(trace),
             evaluations=result.evaluations,

@@ -15,7 +15,7 @@ import torch
 from app.cli import main
 from benchmarks.evaluation import arms
 from benchmarks.evaluation import run as command
-from benchmarks.evaluation.judges import judged
+from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.plan import Case, RunSettings, cases, left_out, suite_digest
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import read_run, table
@@ -370,17 +370,22 @@ def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
     image = models.backbone.render(
         models.backbone.initial_latents([3]), models.backbone.encode_prompt("a photo of four apples"), [3]
     )[0]
-    seen = judged(models.judge, image.detach(), ["apple", "cat"])
-    assert seen.counts == tuple(models.judge.counts(image[None], ["apple", "cat"])[0].tolist())
-    assert len(seen.boxes) == sum(seen.counts)
+    counts, detections = found = judged(models.judge, image.detach(), ["apple", "cat"])
+    assert counts == tuple(models.judge.counts(image[None], ["apple", "cat"])[0].tolist())
+    fields = record_fields({"judge": found})
+    assert fields["judge_counts"] == {"judge": counts}
+    assert len(fields["boxes"]["judge"]) == sum(counts)
+    scores = torch.cat([one.scores for one in detections])
+    assert fields["confidence"]["judge"] == pytest.approx(float(scores.mean()), abs=1e-4)
 
 
 def test_a_judge_that_counts_without_detecting_shows_no_boxes() -> None:
     counter = DensityCritic(build(2), ["apple", "cat"])
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    seen = judged(counter, image, ["cat"])
-    assert seen.counts == tuple(counter.counts(image[None], ["cat"])[0].tolist())
-    assert (seen.boxes, seen.confidence) == ((), 0.0)
+    counts, detections = judged(counter, image, ["cat"])
+    assert counts == tuple(counter.counts(image[None], ["cat"])[0].tolist())
+    fields = record_fields({"counter": (counts, detections)})
+    assert (fields["boxes"], fields["confidence"]) == ({"counter": ()}, {"counter": 0.0})
 
 
 def test_every_method_and_refinement_can_be_asked_for() -> None:
