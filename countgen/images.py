@@ -184,9 +184,7 @@ def read_png(path: str | Path) -> tuple[Image.Image, dict[str, Any]]:
     try:
         with PngImageFile(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise RecipeError(
-                    f"{path} has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read"
-                )
+                raise RecipeError(f"{path} has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
             return image.convert("RGB"), recipe
     except (OSError, SyntaxError) as error:
         raise RecipeError(f"the pixels of {path} cannot be read: {error}") from error

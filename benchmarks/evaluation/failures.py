@@ -2,9 +2,9 @@
 
 `python -m benchmarks.evaluation.failures RUN --out FOLDER` makes a run small.
 
-It copies the settings and packs the records. Of the pictures it keeps those that the first judge does not accept, of
+It copies the settings and packs the records. Of the images it keeps those that the first judge does not accept, of
 the methods named, as small JPEGs; the studies that come with countgen keep those of `auto`. The records lead to them,
-and every other record says that it has no picture.
+and every other record says that it has no image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _QUALITY = 78
 
 
 def failures(records: Sequence[Record], judge: str) -> list[Record]:
-    """The records that a judge does not accept: those that were never drawn, then the furthest off."""
+    """Return the records that a judge does not accept: those that failed, then the furthest off."""
     return sorted((one for one in records if not is_right(one, judge)), key=lambda one: -_distance(one, judge))
 
 
@@ -43,11 +43,11 @@ def _distance(record: Record, judge: str) -> float:
 
 
 def ship(run: Path, out: Path, methods: Sequence[str]) -> int:
-    """Write settings, records and small failing pictures into a folder; returns the pictures' bytes.
+    """Write settings, records and small failing images into a folder; return the images' bytes.
 
     Raises:
         ValueError: no run, or a method that it does not have.
-        OSError: a picture is missing, or the folder cannot be written.
+        OSError: an image is missing, or the folder cannot be written.
     """
     _, records = read_run(run)
     arms = by_arm(records)
@@ -70,8 +70,8 @@ def ship(run: Path, out: Path, methods: Sequence[str]) -> int:
 
 
 def _small(source: Path, goal: Path) -> int:
-    with Image.open(source) as picture:
-        small = picture.convert("RGB")
+    with Image.open(source) as image:
+        small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     small.save(goal, "JPEG", quality=_QUALITY, optimize=True)
     return goal.stat().st_size
@@ -81,16 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation.failures", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a folder that countgen eval wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="its pictures are replaced")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="its images are replaced")
     parser.add_argument("--methods", default="auto", help="of which failures are kept, by commas (%(default)s)")
     options = parser.parse_args(arguments)
     if options.out.resolve() == options.run.resolve():
-        parser.error("--out is the run itself; its pictures would be lost, give another folder")
+        parser.error("--out is the run itself; its images would be lost, give another folder")
     try:
         size = ship(options.run, options.out, options.methods.split(","))
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    print(f"{options.out}: {len(list((options.out / IMAGES).iterdir()))} pictures, {size / 1000:.0f} kB")
+    print(f"{options.out}: {len(list((options.out / IMAGES).iterdir()))} images, {size / 1000:.0f} kB")
     return 0
 
 

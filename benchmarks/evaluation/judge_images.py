@@ -23,7 +23,7 @@ from PIL.ImageOps import exif_transpose
 
 from benchmarks.evaluation.as_module import run_module
 from benchmarks.evaluation.image_files import READERS, open_image
-from benchmarks.evaluation.judges import judge
+from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import IMAGES, SCHEMA, Record
@@ -54,9 +54,9 @@ class Given:
     """An image that something else generated.
 
     Attributes:
-        case: what it was to show, and under which key it is kept.
+        case: its prompt, and the key under which it is kept.
         path: of the image.
-        seconds: it took, 0 where nobody said.
+        seconds: that its generation took, 0 where the list does not say.
     """
 
     case: Case
@@ -65,7 +65,7 @@ class Given:
 
 
 def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: str) -> list[Given]:
-    """The images of a list.
+    """Return the images of a list.
 
     Raises:
         ValueError: the list cannot be read, or a row names no image, one that is not there, or odd seconds.
@@ -79,13 +79,13 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
                 f"{path}, prompt {number}: no image {str(image)!r}; name a file that ends in {', '.join(READERS)} "
                 "in the column 'image', relative to the list"
             )
-        drawn_by = prompt.tags.get("method", method)
-        key = _key(prompt, image, judges, drawn_by, backbone)
+        method_name = prompt.tags.get("method", method)
+        key = _key(prompt, image, judges, method_name, backbone)
         if key in given:
             continue
         # Reports pair methods by prompt and seed: several images of a prompt need seeds of their own.
-        asked = (prompt.prompt, prompt.targets, drawn_by)
-        case = Case(key, prompt, int(prompt.tags.get("seed", numbered[asked])), backbone, drawn_by)
+        asked = (prompt.prompt, prompt.targets, method_name)
+        case = Case(key, prompt, int(prompt.tags.get("seed", numbered[asked])), backbone, method_name)
         numbered[asked] += 1
         given[key] = Given(case, image, _seconds(prompt, f"{path}, prompt {number}"))
     return list(given.values())
@@ -93,8 +93,8 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
 
 def _key(prompt: Prompt, image: Path, judges: Sequence[str], method: str, backbone: str) -> str:
     counts = [asdict(target) for target in prompt.targets]
-    drawn = hashlib.sha256(image.read_bytes()).hexdigest()
-    return _digest([prompt.prompt, counts, drawn, list(judges), method, backbone, prompt.tags.get("seed")])[:32]
+    content = hashlib.sha256(image.read_bytes()).hexdigest()
+    return _digest([prompt.prompt, counts, content, list(judges), method, backbone, prompt.tags.get("seed")])[:32]
 
 
 def _seconds(prompt: Prompt, where: str) -> float:
@@ -117,7 +117,7 @@ def settings_of(
     *,
     trust_checkpoint: bool = False,
 ) -> GivenImages:
-    """Settings that make sure that a run folder holds one list, judged in one way."""
+    """Return settings that make sure that a run folder holds one list, judged in one way."""
     cases = [one.case for one in given]
     return GivenImages(
         suite=str(path),
@@ -140,53 +140,51 @@ def settings_of(
 
 
 def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]:
-    """Judge one image after the other; one that cannot be read or judged becomes a failed record."""
+    """Yield the outcome of one image after the other; one that cannot be read or judged becomes a failed record."""
     torch.set_num_threads(settings.threads)
     judges = {
         name: load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint) for name in settings.judges
     }
     for one in given:
         try:
-            yield _judged(one, settings, judges)
+            yield _evaluated(one, settings, judges)
         except Exception as error:  # one bad image ends no run
             yield failed(one.case, settings, error)
 
 
-def _judged(one: Given, settings: RunSettings, judges: dict[str, Critic]) -> Outcome:
-    with open_image(one.path) as file:
+def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -> Outcome:
+    with open_image(given.path) as file:
         decoded = exif_transpose(file).convert("RGB")
     image = to_batch(decoded)[0].to(settings.device)
-    prompt, names = one.case.prompt, [target.object_name for target in one.case.prompt.targets]
-    seen = {name: judge(critic, image, names) for name, critic in judges.items()}
-    right = seen[settings.judges[0]].counts == tuple(target.target_count for target in prompt.targets)
-    path = f"{IMAGES}/{one.case.key}.png"
+    prompt, names = given.case.prompt, [target.object_name for target in given.case.prompt.targets]
+    found = {name: judged(judge, image, names) for name, judge in judges.items()}
+    right = found[settings.judges[0]][0] == tuple(target.target_count for target in prompt.targets)
+    path = f"{IMAGES}/{given.case.key}.png"
     record = Record(
         schema=SCHEMA,
-        key=one.case.key,
+        key=given.case.key,
         suite=prompt.suite,
         level=prompt.level,
         prompt=prompt.prompt,
         targets=prompt.targets,
-        seed=one.case.seed,
-        backbone=one.case.backbone,
-        method=one.case.method,
+        seed=given.case.seed,
+        backbone=given.case.backbone,
+        method=given.case.method,
         critics=(),
         judges=settings.judges,
         status="done",
         error=None,
         critic_counts=(),
-        judge_counts={name: found.counts for name, found in seen.items()},
-        confidence={name: found.confidence for name, found in seen.items()},
-        boxes={name: found.boxes for name, found in seen.items()},
+        **record_fields(found),
         confirmed=False,
-        trace=((1, one.seconds, right),),
+        trace=((1, given.seconds, right),),
         evaluations=1,
-        seconds=one.seconds,
+        seconds=given.seconds,
         peak_bytes=None,
         image=path,
         before=path,
     )
-    return Outcome(record, decoded, None, {"prompt": prompt.prompt, "drawn_from": one.path.name}, os.getpid())
+    return Outcome(record, decoded, None, {"prompt": prompt.prompt, "drawn_from": given.path.name}, os.getpid())
 
 
 def _digest(content: object) -> str:
@@ -194,7 +192,7 @@ def _digest(content: object) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be asked for on the command line."""
+    """Add the options of the command line."""
     parser.add_argument("list", type=Path, metavar="LIST", help="prompts with their images")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
     parser.add_argument(
@@ -204,7 +202,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-checkpoint", action="store_true", help="let code in the .pt files of --judge run, with your rights"
     )
     parser.add_argument("--method", default="given", metavar="NAME", help="where the list says none (%(default)s)")
-    parser.add_argument("--backbone", default="unknown", metavar="NAME", help="what drew them (%(default)s)")
+    parser.add_argument("--backbone", default="unknown", metavar="NAME", help="what generated them (%(default)s)")
     parser.add_argument("--retry-failed", action="store_true", help="judge again what failed earlier")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (%(default)s)")

@@ -1,54 +1,43 @@
-"""Evaluate an image by a detector that did not steer it."""
+"""The counts and detections of judges, and what a record keeps of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks.evaluation.records import Box
-from critics import Critic
+from critics import Critic, Detections
+from critics.detections import mean_score
+
+Judged = tuple[tuple[int, ...], tuple[Detections, ...]]
+"""Counts and detections per object name; no detections from a judge that counts without detecting."""
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """The detections of a judge in one image.
-
-    Attributes:
-        counts: per object name.
-        confidence: mean class probability of what it counted, 0 where it counted nothing.
-        boxes: of what it counted, absolute-pixel xyxy.
-    """
-
-    counts: tuple[int, ...]
-    confidence: float
-    boxes: tuple[Box, ...]
-
-
-@torch.no_grad()
-def judge(critic: Critic, image: Tensor, object_names: Sequence[str]) -> Judgement:
-    """Count, and return the boxes of what was counted; a judge without detections returns none.
+def judged(judge: Critic, image: Tensor, object_names: Sequence[str]) -> Judged:
+    """Return what a judge counts and detects in an image.
 
     Args:
-        critic: the judge.
+        judge: a detector that did not steer the image.
         image: RGB float (3, H, W) in [0, 1].
         object_names: to count.
     """
-    judged = counts(critic, image, object_names)
-    try:
-        found = critic.candidates(image[None], object_names)
-    except TypeError:  # a critic's promise, where it has no boxes
-        return Judgement(judged, 0.0, ())
-    counted = [one.kept[0] & (one.logits[0] > critic.threshold_logit) for one in found]
-    boxes = torch.cat([one.boxes[0, mask] for one, mask in zip(found, counted, strict=True)])
-    logits = torch.cat([one.logits[0, mask] for one, mask in zip(found, counted, strict=True)])
-    confidence = round(float(logits.sigmoid().mean()), 4) if len(logits) else 0.0
-    return Judgement(judged, confidence, tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.round().int().tolist()))
+    if not judge.detects:
+        return tuple(judge.counts(image[None], object_names)[0].tolist()), ()
+    (detections,) = judge.detect(image[None], object_names)
+    return tuple(map(len, detections)), detections
 
 
-@torch.no_grad()
-def counts(critic: Critic, image: Tensor, object_names: Sequence[str]) -> tuple[int, ...]:
-    """Return the count of a judge in one image, per object name."""
-    return tuple(critic.counts(image[None], object_names)[0].tolist())
+def record_fields(found: Mapping[str, Judged]) -> dict[str, Any]:
+    """Return the fields of a `Record` that hold what each judge counted, by the judge's name."""
+    return {
+        "judge_counts": {name: counts for name, (counts, _) in found.items()},
+        "confidence": {name: round(mean_score(detections), 4) for name, (_, detections) in found.items()},
+        "boxes": {name: _boxes(detections) for name, (_, detections) in found.items()},
+    }
+
+
+def _boxes(detections: Sequence[Detections]) -> tuple[Box, ...]:
+    corners = (box for one in detections for box in one.boxes.round().int().tolist())
+    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in corners)

@@ -1,19 +1,20 @@
-"""Which images a run draws: every prompt with every method, backbone and seed, each under a key of its content."""
+"""The images of a run: every prompt with every method, backbone and seed, each under a key of its content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import countgen
-from benchmarks.evaluation.refinements import REFINEMENTS
+from benchmarks.evaluation import arms
 from benchmarks.evaluation.suites import Prompt, load
 from countgen.backbones.registry import find
-from countgen.methods import METHODS, NEEDS_TOKEN
+from countgen.methods.settings import as_dict
 from countgen.methods.step import Budget
 from countgen.miniature import FOLDER as MINIATURE
 from countgen.models import check_detector, parts_of
@@ -22,28 +23,32 @@ from countgen.tokens.library import FOLDER as TOKENS
 from countgen.tokens.library import available_tokens
 
 MAX_THREADS = 1024
-"""Of a process; far more, and the libraries fail to start them."""
+"""Most threads of a process; with far more, the libraries fail to start them."""
 
-_SELECTION = ("suite", "suite_sha256", "limit", "methods", "backbones", "first_seed", "seeds_per_prompt", "shard")
-"""Settings that say which cases there are; all others decide what each looks like, and are part of its key."""
+_SELECTION = (
+    *("suite", "suite_sha256", "limit", "methods", "method_settings", "backbones"),
+    *("first_seed", "seeds_per_prompt", "shard"),
+)
+"""Run settings that say which cases there are; all others are part of the key of each. Of the method settings, a key
+holds those of its own arm."""
 
-_DRAWING = ("refinements.py", "worker.py", "judges.py")
-"""Files of this folder on which results depend."""
+_RESULTS_DEPEND_ON = ("arms.py", "refinements.py", "worker.py", "judges.py")
+"""Files of this folder on which results depend, besides the packages countgen and critics."""
 
 _LIBRARIES = ("torch", "diffusers", "transformers")
-"""With another version of these, the same seed may draw other bits."""
+"""With another version of these, the same seed may give another image."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What is drawn, how it is judged, and by which code; a run folder holds results of one of these only.
+    """What is generated, how it is judged, and by which code; a run folder holds results of one of these only.
 
     Attributes:
         suite: a name or a file, as `benchmarks.evaluation.suites.load` reads it.
         suite_sha256: of its prompts, targets and seeds.
         limit: so many of its prompts, evenly spread; None for all.
         backbones: presets.
-        methods: in `methods()`.
+        methods: arms, see `benchmarks.evaluation.arms`: methods, methods with a token, prompt refinements.
         critics: optimised against, for every backbone.
         judges: detectors that steer nothing; the first one decides.
         max_evaluations, max_seconds: the budget of an image, the same for all methods; at least one is given.
@@ -52,11 +57,12 @@ class RunSettings:
         shard: "1/1", or this part of a run that is split over several folders: "3/8".
         device: "cpu", "cuda", ...
         threads: of torch; results are bit-equal only where this is.
-        code: versions and digest of what draws and counts, from `code_version`.
+        code: versions and digest of what generates and counts, from `code_version`.
         trust_checkpoint: as of `countgen.load`; a permission that each command gives anew and no run folder keeps.
+        method_settings: those that differ from the defaults, as `arms.canonical` writes them.
 
     Raises:
-        ValueError: an unknown name, nothing to do, or a judge that steers.
+        ValueError: an unknown name, nothing to do, a judge that steers, or a method setting that cannot be.
     """
 
     suite: str
@@ -75,6 +81,7 @@ class RunSettings:
     threads: int
     code: str
     trust_checkpoint: bool = False
+    method_settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for backbone in self.backbones:
@@ -85,16 +92,16 @@ class RunSettings:
             values = getattr(self, f"{name}s")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"a run needs at least one {name}, and each once; got {', '.join(values) or 'none'}")
-        for method in self.methods:
-            if method not in methods():
-                raise ValueError(f"unknown method {method!r}; available: {', '.join(methods())}")
+        mine = [arms.find(name) for name in self.methods]
+        if (expected := arms.canonical(self.methods, self.method_settings)) != self.method_settings:
+            raise ValueError(f"method_settings must be {expected}, as arms.canonical writes them")
         for detector in (*self.critics, *self.judges):
             check_detector(detector)
         for backbone in self.backbones:
-            for method in self.methods:
-                if method in NEEDS_TOKEN and not available_tokens(backbone):
+            for arm in mine:
+                if arm.with_token and not available_tokens(backbone):
                     raise ValueError(
-                        f"no count token is shipped for {backbone}, so the method {method!r} can draw nothing with it; "
+                        f"no count token is shipped for {backbone}, so {arm.name!r} can generate nothing with it; "
                         "leave one of the two out"
                     )
         for judge in self.judges:
@@ -114,7 +121,7 @@ class RunSettings:
 
 
 def steering(critics: Sequence[str]) -> set[str]:
-    """The detectors that critics name: both of "miniature-yolo by miniature-density"; none of them may judge."""
+    """Return the detectors that critics name: both of "miniature-yolo by miniature-density"; none of them may judge."""
     return {part for name in critics for part in parts_of(name)}
 
 
@@ -125,12 +132,13 @@ def recorded(settings: RunSettings) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """One image that is to be drawn.
+    """One image that is to be generated.
 
     Attributes:
         key: digest of everything that decides what the image and its record hold.
         prompt: what is asked; a refinement changes it later.
-        seed, backbone, method: as asked.
+        seed, backbone: as asked.
+        method: name of an arm, see `benchmarks.evaluation.arms`.
     """
 
     key: str
@@ -140,13 +148,8 @@ class Case:
     method: str
 
 
-def methods() -> tuple[str, ...]:
-    """Everything that can be compared: the ways to steer, and the prompt refinements."""
-    return (*METHODS, *REFINEMENTS)
-
-
 def prompts_of(suite: str, limit: int | None = None) -> list[tuple[int, Prompt]]:
-    """Prompts of a suite with their places in it, all or so many evenly spread."""
+    """Return prompts of a suite with their places in it, all or so many evenly spread."""
     prompts = list(enumerate(load(suite)))
     if limit is None or limit >= len(prompts):
         return prompts
@@ -154,43 +157,43 @@ def prompts_of(suite: str, limit: int | None = None) -> list[tuple[int, Prompt]]
 
 
 def suite_digest(suite: str) -> str:
-    """Of what a suite asks for, wherever it lies."""
+    """Return the digest of what a suite asks for, wherever it lies."""
     return _digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
 
 
 def cases(settings: RunSettings) -> list[Case]:
-    """All images of a run, or of its shard, each once, in the order in which they are drawn.
+    """Return all images of a run, or of its shard, each once, in the order in which they are generated.
 
-    Where a method needs a count token and none is shipped for what the prompt asks, there is no case: a picture that
-    cannot be drawn says nothing about the method. `left_out` has these.
+    Where an arm needs a count token and none is shipped for what the prompt asks, there is no case: an image that
+    cannot be generated says nothing about the method. `left_out` has these.
 
     Raises:
         ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
     """
-    shipped = _shipped(settings)
-    return [case for case in _asked(settings) if _has_its_token(case, shipped)]
+    return [case for case in _asked(settings) if _has_its_token(case)]
 
 
 def left_out(settings: RunSettings) -> list[Case]:
-    """What `cases` leaves out because no count token is shipped for it."""
-    shipped = _shipped(settings)
-    return [case for case in _asked(settings) if not _has_its_token(case, shipped)]
+    """Return what `cases` leaves out because no count token is shipped for it."""
+    return [case for case in _asked(settings) if not _has_its_token(case)]
 
 
-def _shipped(settings: RunSettings) -> dict[str, frozenset[str]]:
-    return {backbone: frozenset(available_tokens(backbone)) for backbone in settings.backbones}
-
-
-def _has_its_token(case: Case, shipped: Mapping[str, frozenset[str]]) -> bool:
-    if case.method not in NEEDS_TOKEN:
+def _has_its_token(case: Case) -> bool:
+    if not arms.find(case.method).with_token:
         return True
-    return len(case.prompt.targets) == 1 and token_name(case.prompt) in shipped[case.backbone]
+    return len(case.prompt.targets) == 1 and token_name(case.prompt) in _shipped(case.backbone)
+
+
+@cache
+def _shipped(backbone: str) -> frozenset[str]:
+    return frozenset(available_tokens(backbone))
 
 
 def _asked(settings: RunSettings) -> list[Case]:
     if suite_digest(settings.suite) != settings.suite_sha256:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
     determining = _digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
+    own_settings = {name: _own_settings(name, settings) for name in settings.methods}
     chosen = prompts_of(settings.suite, settings.limit)
     mine, of = shard_of(settings.shard)
     found: dict[str, Case] = {}
@@ -200,14 +203,14 @@ def _asked(settings: RunSettings) -> list[Case]:
             if first + settings.seeds_per_prompt > 2**32:
                 raise ValueError(f"prompt {place + 1} would get seeds from {first} on, above 2**32 - 1; begin lower")
             for seed in range(first, first + settings.seeds_per_prompt):
-                for method in settings.methods:
-                    case = _case(prompt, seed, backbone, method, determining)
+                for method, own in own_settings.items():
+                    case = _case(prompt, seed, backbone, method, determining + own)
                     found[case.key] = case
     return [case for case in found.values() if int(case.key[:8], 16) % of == mine - 1]
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """Number and count of shards from "3/8".
+    """Return the number and the count of shards from "3/8".
 
     Raises:
         ValueError: another form, or a number outside 1 to the count.
@@ -218,19 +221,26 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def _own_settings(name: str, settings: RunSettings) -> str:
+    """Return the digest of an arm's settings; "" at the defaults, so that their keys do not depend on their number."""
+    arm = arms.find(name)
+    mine, defaults = as_dict(arm.settings(settings.method_settings)), as_dict(arm.settings(()))
+    return _digest(mine) if mine != defaults else ""
+
+
 def _case(prompt: Prompt, seed: int, backbone: str, method: str, determining: str) -> Case:
     content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining]
     return Case(_digest(content)[:32], prompt, seed, backbone, method)
 
 
 def token_name(prompt: Prompt) -> str:
-    """The shipped count token that draws a prompt.
+    """Return the name of the shipped count token for a prompt.
 
     Raises:
-        ValueError: several kinds of object.
+        ValueError: several object classes.
     """
     if len(prompt.targets) != 1:
-        raise ValueError(f"a count token draws one kind of object, {prompt.prompt!r} asks for {len(prompt.targets)}")
+        raise ValueError(f"a count token is for one object class, {prompt.prompt!r} asks for {len(prompt.targets)}")
     return f"count-{prompt.targets[0].target_count}"
 
 
@@ -243,12 +253,12 @@ def _digest(content: Any) -> str:
 
 
 def code_version() -> str:
-    """Version, a digest of what draws and counts (code, embedded weights and shipped tokens), libraries' versions."""
+    """Return the version, a digest of what generates and counts (code, weights, tokens), and libraries' versions."""
     digest = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes())
     root = MINIATURE.parent.parent
     files = [path for package in ("countgen", "critics") for path in (root / package).rglob("*.py")]
     files += TOKENS.rglob(f"*{SUFFIX}")
-    for path in sorted((*files, *(root / "benchmarks" / "evaluation" / name for name in _DRAWING))):
+    for path in sorted((*files, *(root / "benchmarks" / "evaluation" / name for name in _RESULTS_DEPEND_ON))):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     return f"{countgen.__version__}+{digest.hexdigest()[:12]}, {libraries}"

@@ -1,4 +1,4 @@
-"""What an evaluation writes down: one JSON line per image, appended, never changed."""
+"""The records of an evaluation: one JSON line per image, appended, never changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import Any
 
 import orjson
 
-from benchmarks.record_types import check_record, check_settings
+from benchmarks.evaluation.arms import current_name
+from benchmarks.evaluation.record_types import check_record, check_settings
 from countgen.errors import CountGenError
 from countgen.prompts import Target
 
@@ -49,22 +50,22 @@ class Record:
         schema: of this line, `SCHEMA`.
         key: names the case by its content: the same case has the same key in every run.
         suite, level: where the prompt comes from, and "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond".
-        prompt, targets, seed: what was asked; a refined prompt is in the picture's recipe.
-        backbone, method, critics: what drew and steered.
-        judges: what counted, and steered nothing; the first one decides.
+        prompt, targets, seed: what was asked; a refined prompt is in the image's recipe.
+        backbone, method, critics: what generated and steered; the method is an arm, see `benchmarks.evaluation.arms`.
+        judges: detectors that counted, and steered nothing; the first one decides.
         status: "done" or "failed".
         error: why it failed; None when done.
         critic_counts: of the first critic, per target; empty when failed, as all that follows.
         judge_counts: by judge, per target.
-        confidence: by judge, the mean class probability of the boxes it counted, 0 where it counted none.
-        boxes: by judge, what it counted, absolute-pixel xyxy; empty for judges that count without detecting.
+        confidence: by judge, the mean class probability of its detections, 0 where there are none.
+        boxes: by judge, of its detections, absolute-pixel xyxy; empty for judges that count without detecting.
         confirmed: the critics agree on every view.
         trace: (evaluations, seconds, right by the first judge) whenever the best candidate changed; judged afterwards.
         evaluations, seconds: spent on the image, without loading and judging.
-        peak_bytes: of memory while it was drawn: the device's on CUDA, otherwise the process's; None if unknown.
-        image, before: paths of the picture and of the untouched one, relative to the run folder; None when failed.
+        peak_bytes: of memory while it was generated: the device's on CUDA, otherwise the process's; None if unknown.
+        image, before: paths of the image and of the plain one, relative to the run folder; None when failed.
         truncated: a text encoder did not read the prompt to its end, as the pipeline says; None where nothing was
-            drawn here, and in records that are older than this field.
+            generated here, and in records that are older than this field.
     """
 
     schema: int
@@ -98,7 +99,7 @@ _FIELDS = frozenset(field.name for field in fields(Record))
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
-    """Settings and records of a run, finished or not; one record per case, the latest.
+    """Return settings and records of a run, finished or not; one record per case, the latest.
 
     Raises:
         RunFolderError: no run, or a damaged line; a last line that is still being written is left out.
@@ -109,6 +110,8 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
         if not isinstance(settings, dict):
             raise ValueError("it holds no JSON object")
         check_settings(settings)
+        if settings.get("critics"):
+            settings["methods"] = [current_name(name) for name in settings.get("methods", [])]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunFolderError(
             f"{folder} is no run: it has no {SETTINGS}; give a folder that an evaluation wrote"
@@ -120,7 +123,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
 
 
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names of the settings that two runs do not share.
+    """Return the names of the settings that two runs do not share.
 
     A suite is what its digest says; it may be called by another path, from another working directory say.
     """
@@ -130,7 +133,7 @@ def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list
 
 
 def read_records(path: Path) -> list[Record]:
-    """Records of a file, in its order; of several of one case the latest. None where there is no file.
+    """Return the records of a file, in its order; of several of one case the latest. None where there is no file.
 
     Raises:
         RunFolderError: a damaged line before the last.
@@ -162,7 +165,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def split_torn(content: bytes) -> tuple[bytes, bytes]:
-    """Whole lines, and what a kill or a power cut left of the last one: nothing where it lacks its newline only."""
+    """Return whole lines, and what a kill or a power cut left of the last one: nothing where only its newline lacks."""
     end = content.rfind(b"\n") + 1
     tail = content[end:]
     try:
@@ -203,7 +206,7 @@ def _finite(text: str) -> float:
 
 
 def to_line(record: Record) -> bytes:
-    """A record as one line of JSON, with its newline."""
+    """Return a record as one line of JSON, with its newline."""
     return _line(_to_document(record))
 
 
@@ -218,7 +221,7 @@ def _to_document(record: Record) -> dict[str, Any]:
 
 
 def from_document(document: dict[str, Any]) -> Record:
-    """A record from what JSON holds of it, which becomes the record's own.
+    """Return a record from what JSON holds of it, which becomes the record's own.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: something else.
@@ -229,6 +232,8 @@ def from_document(document: dict[str, Any]) -> Record:
     if document.keys() != _FIELDS:
         raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")
     check_record(document)
+    if document["critics"]:  # images that something else generated keep the name they came with
+        document["method"] = current_name(document["method"])
     document["targets"] = _targets(tuple(document["targets"].items()))
     for name in ("critics", "judges", "critic_counts"):
         document[name] = tuple(document[name])
@@ -247,7 +252,7 @@ def _targets(counts: tuple[tuple[str, int], ...]) -> tuple[Target, ...]:
 
 
 def table(records: Iterable[Record]) -> bytes:
-    """What a run found, without what the clock said: byte-equal for equal runs.
+    """Return the results of a run without its times: byte-equal for equal runs.
 
     Returns:
         JSON lines, ordered by key.

@@ -40,14 +40,14 @@ class EverythingFailsError(CountGenError, ValueError):
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run folder holds when a run ends.
+    """The content of a run folder when a run ends.
 
     Attributes:
         total: images of the run.
         done, failed: of these.
         earlier: were there before.
-        lost: pictures that were missing or cut short when it began; their cases were generated again.
-        left_out: that no count token is shipped for; they are no images of the run.
+        lost: images that were missing or cut short when it began; their cases were generated again.
+        left_out: images that no count token is shipped for; they are no part of the run.
         reasons: how many failed of each, the commonest first.
     """
 
@@ -63,13 +63,13 @@ class Summary:
 def evaluate(
     settings: RunSettings, folder: str | Path, engine: Engine, *, retry_failed: bool = False, quiet: bool = False
 ) -> Summary:
-    """Draw every image of a run that its folder does not hold yet, and those of which it holds no whole picture.
+    """Generate every image of a run that its folder does not hold yet, and those of which it holds no whole image.
 
     Args:
         settings: of the run.
         folder: where its results are kept; the same one goes on with a run that was stopped.
         engine: from `benchmarks.evaluation.engines`.
-        retry_failed: draw what failed earlier again.
+        retry_failed: generate what failed earlier again.
         quiet: show no progress.
 
     Raises:
@@ -133,12 +133,24 @@ def _has_failed(outcome: Outcome) -> bool:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be asked for on the command line."""
+    """Add the options of the command line."""
     names: dict[str, Any] = {"type": _names, "metavar": "NAMES"}
     parser.add_argument("--suite", required=True, metavar="NAME|FILE", help="prompts with known counts")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
     parser.add_argument("--limit", type=int, metavar="N", help="so many prompts of the suite, evenly spread (all)")
-    parser.add_argument("--methods", default=DEFAULT_METHODS, help="to compare, with commas (%(default)s)", **names)
+    parser.add_argument(
+        "--methods",
+        default=DEFAULT_METHODS,
+        help="to compare, with commas; METHOD+token says the number by a count token (%(default)s)",
+        **names,
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="METHOD.NAME=VALUE",
+        help="a setting of a method, such as noise.learning_rate=0.1; repeatable",
+    )
     parser.add_argument("--backbones", default="miniature", help="presets, with commas (%(default)s)", **names)
     parser.add_argument("--critic", action="append", metavar="NAME", help="steers; repeatable (the backbone's own)")
     parser.add_argument(
@@ -155,9 +167,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-evaluations", type=int, metavar="N", help=f"for an image ({DEFAULT_MAX_EVALUATIONS})")
     parser.add_argument("--max-seconds", type=float, metavar="S", help="for an image; its results depend on the clock")
-    parser.add_argument("--retry-failed", action="store_true", help="draw what failed earlier again")
+    parser.add_argument("--retry-failed", action="store_true", help="generate what failed earlier again")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="this part of the run only, in its own folder")
-    parser.add_argument("--engine", choices=ENGINES, default="local", help="what draws (%(default)s)")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="what generates (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="of --engine ray (%(default)s)")
     parser.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; a local one by default")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (CUDA where there is one)")
@@ -167,13 +179,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_from(options: argparse.Namespace) -> RunSettings:
-    """Settings of a run as the command line asks for it.
+    """Return the settings of a run as the command line asks for it.
 
     Raises:
-        ValueError: an unknown name, nothing to do, or a judge that steers.
+        ValueError: an unknown name, nothing to do, a judge that steers, or a method setting that cannot be.
     """
     import torch
 
+    from benchmarks.evaluation import arms
     from benchmarks.evaluation.plan import RunSettings, code_version, steering, suite_digest
     from countgen import miniature
 
@@ -199,11 +212,12 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         threads=options.threads,
         code=code_version(),
         trust_checkpoint=options.trust_checkpoint,
+        method_settings=arms.canonical(options.methods, options.set),
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate as the command line asks; 0 if every image was drawn, 1 if some failed.
+    """Evaluate as the command line asks; return 0 if every image was generated, 1 if some failed.
 
     Raises:
         ValueError, OSError: bad input, or a folder that cannot be used.
@@ -229,7 +243,7 @@ def run(options: argparse.Namespace) -> int:
     if summary.left_out:
         print(f"{summary.left_out} more are no part of the run: no count token is shipped for what they ask")
     if summary.failed:
-        print(f"{summary.failed} failed, their records say why; --retry-failed draws them again")
+        print(f"{summary.failed} failed, their records say why; --retry-failed generates them again")
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:
             print(f"  {times} x {printable(reason, 300)}")
     print(f"results: countgen report {printable(options.out)}")
@@ -237,7 +251,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def engine_from(options: argparse.Namespace) -> Engine:
-    """The engine that is asked for; Ray is imported only if it is."""
+    """Return the engine that is asked for; Ray is imported only if it is."""
     if options.engine == "local":
         from benchmarks.evaluation.engines import local
 

@@ -1,4 +1,4 @@
-"""The folder of a run: its settings, its records, its pictures, and the lock that keeps a second run out."""
+"""The folder of a run: its settings, its records, its images, and the lock that keeps a second run out."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ LOCK = "lock"
 
 
 class RunFolder:
-    """Where the results of one `RunSettings` are kept. Use it as a context manager.
+    """The results of one `RunSettings` on the disk. Use it as a context manager.
 
-    Pictures are written before the record that names them, each whole or not at all, so that a kill at any moment
+    Images are written before the record that names them, each whole or not at all, so that a kill at any moment
     costs at most the image in work.
 
     Attributes:
@@ -56,7 +56,7 @@ class RunFolder:
             check_writable(self.path / IMAGES)
             stack.enter_context(_locked(self.path))
             for unfinished in (self.path / IMAGES).glob(".countgen-*.part"):
-                unfinished.unlink()  # of a picture that a kill cut short
+                unfinished.unlink()  # of an image that a kill cut short
             self.records = {record.key: record for record in read_records(self.path / RECORDS)}
             self._check_settings()
             self.lost = lost_pictures(self.path, self.records.values())
@@ -68,17 +68,17 @@ class RunFolder:
         self._stack.close()
 
     def keep(self, outcome: Outcome) -> None:
-        """Write an outcome: its pictures, then its record.
+        """Write an outcome: its images, then its record.
 
         Raises:
             OSError: the disk is full or failed; everything earlier is as it was.
         """
         record = outcome.record
-        # A picture whose record a kill prevented is drawn again, into the same file.
-        for name, picture in ((record.before, outcome.before), (record.image, outcome.image)):
-            if name and picture:
-                recipe = outcome.recipe if picture is outcome.image else None
-                save_png(picture, self.path / name, recipe, overwrite=True)
+        # An image whose record a kill prevented is generated again, into the same file.
+        for name, image in ((record.before, outcome.before), (record.image, outcome.image)):
+            if name and image:
+                recipe = outcome.recipe if image is outcome.image else None
+                save_png(image, self.path / name, recipe, overwrite=True)
         self._file.append(record)
         self.records[record.key] = record
 

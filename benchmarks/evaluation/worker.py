@@ -1,4 +1,4 @@
-"""Draw one image of a run and have it judged; every engine runs these."""
+"""Generate one image of a run and judge it; every engine runs these workers."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import transformers
 from PIL.Image import Image
 
 import countgen
-from benchmarks.evaluation.judges import counts, judge
+from benchmarks.evaluation import arms
+from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
 from benchmarks.evaluation.plan import Case, RunSettings, token_name
 from benchmarks.evaluation.records import IMAGES, SCHEMA, Record
 from benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.images import to_pil
-from countgen.methods import NEEDS_TOKEN
 from countgen.methods.step import Step
 from countgen.models import Models, load_critic
 from countgen.tokens.library import find_token
 
 WARM_UP_EVALUATIONS = 30
-"""Spent at most on a method's first look, off the clock; enough for `auto` to come to its first gradient."""
+"""Most evaluations of a method's warm-up, off the clock; enough for `auto` to come to its first gradient."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case.
+    """The outcome of a case.
 
     Attributes:
         record: what is kept of it.
-        image, before: the picture and the untouched one; None when it failed.
-        recipe: of the picture.
-        process: that drew it.
+        image, before: the image and the plain one; None when it failed.
+        recipe: of the image.
+        process: that generated it.
     """
 
     record: Record
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Worker:
-    """The models of one backbone, ready to draw.
+    """The models of one backbone, ready to generate.
 
     Args:
         settings: of the run.
@@ -82,17 +82,17 @@ class Worker:
         self._warm: set[str] = set()
 
     def process(self) -> int:
-        """Its id, once the models are loaded."""
+        """Return the process id, once the models are loaded."""
         return os.getpid()
 
     def attempt(self, case: Case) -> Outcome:
-        """Draw and judge; whatever goes wrong with one image becomes its record."""
+        """Generate and judge an image; whatever goes wrong with it becomes its record."""
         try:
-            return self._drawn(case)
+            return self._generated(case)
         except Exception as error:  # one bad case ends no run of a million
             return failed(case, self.settings, error)
 
-    def _drawn(self, case: Case) -> Outcome:
+    def _generated(self, case: Case) -> Outcome:
         targets = case.prompt.targets
         for critic in self.judges.values():
             Models(self.models.backbone, self.models.critics, critic).check(targets)
@@ -110,48 +110,50 @@ class Worker:
         result = run.result()
         wanted = tuple(target.target_count for target in targets)
         names = [target.object_name for target in targets]
-        seen = {name: judge(critic, result.image, names) for name, critic in self.judges.items()}
-        rights = [counts(self.models.judge, best.image, names) == wanted for best in bests[:-1]]
-        # The last best is judged as it is kept: drawn alone, not in its batch, where rounding differs.
-        rights.append(result.judge_counts == wanted)
+        judge = self.models.judge
+        found = {self.settings.judges[0]: (result.judge_counts, result.detections)}
+        found |= {name: judged(one, result.image, names) for name, one in self.judges.items() if one is not judge}
+        rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
+        # The last best is judged as it is kept: rendered alone, not in its batch, where rounding differs.
+        rights.append(result.verified)
         trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
-        untouched = result.method == "plain"
+        # The plain image of this prompt and seed is the image itself.
+        is_plain = result.method == "plain" and "token" not in result.recipe
         record = Record(
             **_asked(case, self.settings),
             status="done",
             error=None,
             critic_counts=result.counts,
-            judge_counts={name: one.counts for name, one in seen.items()},
-            confidence={name: one.confidence for name, one in seen.items()},
-            boxes={name: one.boxes for name, one in seen.items()},
+            **record_fields(found),
             confirmed=result.confirmed,
             trace=tuple(trace),
             evaluations=result.evaluations,
             seconds=round(result.seconds, 4),
             peak_bytes=peak,
             image=f"{IMAGES}/{case.key}.png",
-            before=f"{IMAGES}/{case.key}.png" if untouched else f"{IMAGES}/{case.key}-before.png",
+            before=f"{IMAGES}/{case.key}.png" if is_plain else f"{IMAGES}/{case.key}-before.png",
             truncated=truncated,
         )
-        before = None if untouched else to_pil(result.before)
+        before = None if is_plain else to_pil(result.before)
         return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
 
     def _run(self, case: Case) -> countgen.Run:
-        refined = case.method in REFINEMENTS
-        prompt = REFINEMENTS[case.method](case.prompt) if refined else case.prompt
-        options: dict[str, Any] = {
-            "targets": case.prompt.targets,
-            "method": "plain" if refined else case.method,
-            "seed": case.seed,
-            "max_evaluations": self.settings.max_evaluations,
-            "max_seconds": self.settings.max_seconds,
-        }
-        if case.method in NEEDS_TOKEN:
-            options["token"] = find_token(token_name(case.prompt), case.backbone)
-        return countgen.Run(prompt.prompt, self.models, **options)
+        arm = arms.find(case.method)
+        prompt = REFINEMENTS[arm.refinement](case.prompt) if arm.refinement else case.prompt
+        return countgen.Run(
+            prompt.prompt,
+            self.models,
+            targets=case.prompt.targets,
+            method=arm.method,
+            settings=arm.settings(self.settings.method_settings),
+            seed=case.seed,
+            max_seconds=self.settings.max_seconds,
+            max_evaluations=self.settings.max_evaluations,
+            token=find_token(token_name(case.prompt), case.backbone) if arm.with_token else None,
+        )
 
     def _warm_up(self, case: Case) -> None:
-        """Let no method's first image pay for what libraries build on their first use."""
+        """Run a method once before its first image, which would pay for what libraries build on their first use."""
         if case.method not in self._warm:
             run = self._run(case)
             self._warm.add(case.method)  # not earlier: a case that has no token, say, warms nothing
@@ -170,7 +172,7 @@ class Truncations(logging.Filter):
     seen = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the message is about something else."""
+        """Return whether the message is about something else."""
         cut = "truncated" in record.getMessage()
         self.seen |= cut
         return not cut
@@ -180,7 +182,7 @@ _TRUNCATIONS = Truncations()
 
 
 def truncations_of(pipeline: Any) -> Truncations:
-    """What hears a stock pipeline's warnings from now on, its only way to say that it cut a prompt."""
+    """Return the filter of a stock pipeline's warnings, its only way to say that it cut a prompt."""
     logger = logging.getLogger(type(pipeline).__module__)
     logger.setLevel(logging.WARNING)
     logger.addFilter(_TRUNCATIONS)
@@ -188,7 +190,7 @@ def truncations_of(pipeline: Any) -> Truncations:
 
 
 def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
-    """The record of a case that could not be drawn."""
+    """Return the record of a case that could not be generated."""
     record = Record(
         **_asked(case, settings),
         status="failed",

@@ -26,9 +26,10 @@ from benchmarks.speed.reno import plain_again, reno_step
 from benchmarks.speed.table import Bench, Prepared, Row
 from countgen.backbones import PromptEmbeds
 from countgen.backbones.cuda_graphs import CapturedFunction
-from countgen.methods.forward_backward import Iteration, Question, captured_iteration, eager_iteration
-from countgen.methods.objective import CONFIRMING, PLAIN
-from countgen.methods.refinement import OPTIMIZERS, NoiseSettings, clip, latent_prior, refine
+from countgen.methods.forward_backward import ForwardBackward, captured, eager
+from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
+from countgen.methods.problem import Problem
+from countgen.methods.refinement import OPTIMIZERS, RefinementSettings, clip, latent_prior, refine
 from countgen.methods.step import Budget
 from countgen.prompts import Target
 from critics.base import Critic
@@ -37,7 +38,7 @@ TARGETS = (Target("apple", 5),)
 STEPS = 20
 LAYOUTS_OF = "sdxl-turbo"
 """The model on which memory layouts are compared."""
-VIEWS = {"one view": PLAIN, "three views": CONFIRMING}
+VIEWS = {"one view": PLAIN_VIEW, "three views": CONFIRMATION_VIEWS}
 
 
 class ModelBench(Bench):
@@ -48,7 +49,7 @@ class ModelBench(Bench):
         self._flops: dict[tuple[bool, str], int] = {}
 
     def model(self, name: str) -> None:
-        """Every variant of one model."""
+        """Time every variant of one model."""
         started = time.perf_counter()
         model = build(name, self.size, self.device, self.dtype)
         critic = build_critic(self.size, self.device)
@@ -61,9 +62,9 @@ class ModelBench(Bench):
         self.rate = matmul_rate(self.device, self.dtype)
         self.add(Row(name, "matrix product", note=f"{self.rate / 1e12:.1f} TFLOP/s {self.dtype}; {note}"))
 
-        def question(views: str, size: int | None = None) -> Question:
-            asked = critic if size is None else build_critic(self.size, self.device, size)
-            return Question((asked,), TARGETS, VIEWS[views], "margin")
+        def objective_on(views: str, size: int | None = None) -> Objective:
+            sized = critic if size is None else build_critic(self.size, self.device, size)
+            return Objective((sized,), TARGETS, VIEWS[views])
 
         self.reno = None
         reno = self.run(model, "ReNO's loop", partial(self._reno_call, model, critic))
@@ -78,34 +79,36 @@ class ModelBench(Bench):
                 what = f"{'tiny' if draft else 'full'} decoder, {views}"
                 if not any(self.wanted(f"{how}, {what}") for how in ("eager", "graph")):
                     continue
-                asked = question(views)
-                floor = self._count(model, embeds, asked, draft, views)
-                self.run(model, f"eager, {what}", partial(self._eager, model, embeds, 1, asked, draft), floor=floor)
-                self.run(model, f"graph, {what}", partial(self._graph, model, embeds, 1, asked, draft), floor=floor)
-        asked = question("one view")
+                objective = objective_on(views)
+                floor = self._count(model, embeds, objective, draft, views)
+                self.run(model, f"eager, {what}", partial(self._eager, model, embeds, 1, objective, draft), floor=floor)
+                self.run(model, f"graph, {what}", partial(self._graph, model, embeds, 1, objective, draft), floor=floor)
+        objective = objective_on("one view")
         for size in (4, 8):
             for draft in drafts:
                 what = f"graph, {'tiny' if draft else 'full'} decoder, one view"
                 floor = self._flops.get((draft, "one view"))
-                self.run(model, what, partial(self._graph, model, embeds, size, asked, draft), size, floor=floor)
+                self.run(model, what, partial(self._graph, model, embeds, size, objective, draft), size, floor=floor)
         for size in (1, 4, 8):
             for draft in drafts:
                 what = f"forward only, {'tiny' if draft else 'full'} decoder, one view"
-                self.run(model, f"{what}, eager", partial(self._forward, model, embeds, size, asked, draft), size)
-                self.run(model, f"{what}, graph", partial(self._drawn, model, embeds, size, asked, draft), size)
+                self.run(model, f"{what}, eager", partial(self._forward, model, embeds, size, objective, draft), size)
+                self.run(
+                    model, f"{what}, graph", partial(self._forward_graph, model, embeds, size, objective, draft), size
+                )
         for draft in drafts:
             whole = f"refine, {STEPS} steps, {'tiny' if draft else 'full'} decoder, three views"
             self.run(model, whole, partial(self._refine, model, embeds, critic, draft))
         if name == LAYOUTS_OF:
-            self._layouts(model, embeds, asked)
+            self._layouts(model, embeds, objective)
         model.backbone.save_memory()
         for views in reversed(VIEWS):
-            # The library's critics then see pictures no larger than they are.
-            low = question(views, 32 if self.size == "tiny" else 512)
+            # The library's critics then see images no larger than they are.
+            low = objective_on(views, 32 if self.size == "tiny" else 512)
             self.run(model, f'memory="low", smaller {views}', partial(self._eager, model, embeds, 1, low, False))
 
-    def _layouts(self, model: BuiltModel, embeds: PromptEmbeds, asked: Question) -> None:
-        """The graph with other memory layouts and with cuDNN's own search."""
+    def _layouts(self, model: BuiltModel, embeds: PromptEmbeds, objective: Objective) -> None:
+        """Time the graph with other memory layouts and with cuDNN's own search."""
         if self.device.type != "cuda":
             return
         vae, denoiser = model.backbone.pipeline.vae, model.backbone.denoiser
@@ -115,48 +118,51 @@ class ModelBench(Bench):
             self.run(
                 model,
                 f"graph, {what} channels_last",
-                partial(self._graph, model, embeds, 1, asked, False),
+                partial(self._graph, model, embeds, 1, objective, False),
                 floor=self._flops.get((False, "one view")),
             )
         torch.backends.cudnn.benchmark = True
         for draft in (False, True):
             what = f"graph, both channels_last, cuDNN's search, {'tiny' if draft else 'full'} decoder"
             floor = self._flops.get((draft, "one view"))
-            self.run(model, what, partial(self._graph, model, embeds, 1, asked, draft), floor=floor)
+            self.run(model, what, partial(self._graph, model, embeds, 1, objective, draft), floor=floor)
         for module in (vae, denoiser):
             module.to(memory_format=torch.contiguous_format)
         what, floor = "graph, cuDNN's search, full decoder", self._flops.get((False, "one view"))
-        self.run(model, what, partial(self._graph, model, embeds, 1, asked, False), floor=floor)
+        self.run(model, what, partial(self._graph, model, embeds, 1, objective, False), floor=floor)
         torch.backends.cudnn.benchmark = False
 
     def _refine(self, model: BuiltModel, embeds: PromptEmbeds, critic: Critic, draft: bool) -> Prepared:
-        """A whole run of the library, as it runs itself; it drafts wherever there is a tiny decoder."""
+        """Return a whole refinement of the library; it drafts wherever there is a tiny decoder."""
         backbone = model.backbone.shadow()
         if not draft:
             backbone.tiny_vae = None
         latents = backbone.initial_latents([0])
-        settings = NoiseSettings(num_optimization_steps=STEPS)
+        settings = RefinementSettings(num_optimization_steps=STEPS)
+        problem = Problem(backbone, (critic,), TARGETS, embeds)
 
         def run() -> None:
-            for _ in refine(backbone, [critic], embeds, TARGETS, latents, [0], Budget(), settings):
+            for _ in refine(problem, latents, [0], Budget(), settings):
                 pass
 
         return run, ""
 
     def _reno_call(self, model: BuiltModel, critic: Critic) -> Prepared:
         latents = model.backbone.initial_latents([0]).requires_grad_(True)
-        asked = Question((critic,), TARGETS, PLAIN, "margin")
-        return reno_step(model, latents, lambda images: asked.ask(images).loss), ""
+        objective = Objective((critic,), TARGETS, PLAIN_VIEW)
+        return reno_step(model, latents, lambda images: objective.evaluate(images).loss), ""
 
-    def _count(self, model: BuiltModel, embeds: PromptEmbeds, asked: Question, draft: bool, views: str) -> int | None:
-        """FLOPs of one iteration, in a row of their own; None where they cannot be counted."""
-        iteration = eager_iteration(model.backbone, embeds, [0], asked, draft=draft)
+    def _count(
+        self, model: BuiltModel, embeds: PromptEmbeds, objective: Objective, draft: bool, views: str
+    ) -> int | None:
+        """Return the FLOPs of one iteration, and add them as a row of their own; None where they cannot be counted."""
+        passes = eager(model.backbone, embeds, [0], objective, draft=draft)
         latents = model.backbone.initial_latents([0])
         what = f"counted, {'tiny' if draft else 'full'} decoder, {views}"
 
         def once() -> None:
-            iteration.look(latents)
-            iteration.gradient()
+            passes.forward(latents)
+            passes.backward()
 
         try:
             flops = count_flops(once)
@@ -168,81 +174,83 @@ class ModelBench(Bench):
         self.add(Row(model.backbone.name, what, note=note))
         return flops
 
-    def _eager(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
-        iteration = eager_iteration(model.backbone, embeds, list(range(size)), asked, draft=draft)
-        return optimisation_step(iteration, model.backbone.initial_latents(range(size))), ""
+    def _eager(self, model: BuiltModel, embeds: PromptEmbeds, size: int, objective: Objective, draft: bool) -> Prepared:
+        passes = eager(model.backbone, embeds, list(range(size)), objective, draft=draft)
+        return optimisation_step(passes, model.backbone.initial_latents(range(size))), ""
 
-    def _graph(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
+    def _graph(self, model: BuiltModel, embeds: PromptEmbeds, size: int, objective: Objective, draft: bool) -> Prepared:
         started = time.perf_counter()
-        iteration = captured_iteration(model.backbone, embeds, size, asked, draft=draft)
+        passes = captured(model.backbone, embeds, size, objective, self.graphs, draft=draft)
         note = f"captured in {time.perf_counter() - started:.1f} s"
         latents = model.backbone.initial_latents(range(size))
         if self.device.type == "cuda":
             note += f", peak {torch.cuda.max_memory_reserved() / GIB:.2f} GiB"
         if size == 1:
-            eager = eager_iteration(model.backbone, embeds, [0], asked, draft=draft)
-            note += "; " + agreement(eager, iteration, latents)
-            del eager
+            note += "; " + agreement(eager(model.backbone, embeds, [0], objective, draft=draft), passes, latents)
             # What the comparison held is not the graph's.
             forget(self.device)
-        return optimisation_step(iteration, latents), note
+        return optimisation_step(passes, latents), note
 
-    def _forward(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
+    def _forward(
+        self, model: BuiltModel, embeds: PromptEmbeds, size: int, objective: Objective, draft: bool
+    ) -> Prepared:
         latents = model.backbone.initial_latents(range(size))
 
         @torch.no_grad()
-        def draw() -> None:
-            asked.ask(model.backbone.render(latents, embeds, draft=draft)).margin.tolist()
+        def evaluate() -> None:
+            objective.evaluate(model.backbone.render(latents, embeds, draft=draft)).margin.tolist()
 
-        return draw, ""
+        return evaluate, ""
 
-    def _drawn(self, model: BuiltModel, embeds: PromptEmbeds, size: int, asked: Question, draft: bool) -> Prepared:
+    def _forward_graph(
+        self, model: BuiltModel, embeds: PromptEmbeds, size: int, objective: Objective, draft: bool
+    ) -> Prepared:
         latents = model.backbone.initial_latents(range(size))
 
-        def look(noise: Tensor) -> tuple[Tensor, ...]:
-            verdict = asked.ask(model.backbone.render(noise, embeds, draft=draft))
-            return verdict.loss, verdict.margin
+        def evaluate(noise: Tensor) -> tuple[Tensor, ...]:
+            evaluation = objective.evaluate(model.backbone.render(noise, embeds, draft=draft))
+            return evaluation.loss, evaluation.margin
 
-        graph = CapturedFunction(look, (latents,), with_gradient=False)
+        graph = CapturedFunction(evaluate, (latents,), with_gradient=False)
         return lambda: graph.forward(latents)[1].tolist(), ""
 
 
 def tensors_of(embeds: PromptEmbeds) -> list[Tensor]:
-    """Those that are there."""
+    """Return the tensors that are there."""
     return [tensor for tensor in vars(embeds).values() if tensor is not None]
 
 
-def optimisation_step(iteration: Iteration, latents: Tensor) -> Callable[[], object]:
-    """One step as `countgen.methods.refinement.refine` makes it: forward, evaluation, gradient, prior, clip, Adam."""
+def optimisation_step(passes: ForwardBackward, latents: Tensor) -> Callable[[], object]:
+    """Return one step as `countgen.methods.refinement.refine` makes it: evaluation, gradient, prior, clip, Adam."""
     latents = latents.clone().requires_grad_(True)
     optimizer = OPTIMIZERS["adam"]([latents], 0.08)
 
     def step() -> None:
-        _, verdict = iteration.look(latents)
-        torch.stack([verdict.loss, verdict.margin, verdict.counts[:, 0]]).tolist()
+        _, evaluation = passes.forward(latents)
+        torch.stack([evaluation.loss, evaluation.margin, evaluation.counts[:, 0]]).tolist()
         optimizer.zero_grad()
         (0.01 * latent_prior(latents)).sum().backward()
         assert latents.grad is not None
-        latents.grad += iteration.gradient()
+        latents.grad += passes.backward()
         clip(latents, 10.0)
         optimizer.step()
 
     return step
 
 
-def agreement(eager: Iteration, other: Iteration, latents: Tensor) -> str:
-    """How far two iterations are apart on the same latents."""
-    images, verdict = eager.look(latents)
-    gradient = eager.gradient().flatten()
-    other_images, other_verdict = other.look(latents)
-    other_gradient = other.gradient().flatten()
+def agreement(reference: ForwardBackward, other: ForwardBackward, latents: Tensor) -> str:
+    """Return how far two ways of the same passes are apart on the same latents."""
+    images, evaluation = reference.forward(latents)
+    gradient = reference.backward().flatten()
+    other_images, other_evaluation = other.forward(latents)
+    other_gradient = other.backward().flatten()
     finite = bool(torch.isfinite(gradient).all() and torch.isfinite(other_gradient).all())
     # Untrained detectors give gradients of 1e-10, and in float32 anything below 1e-8 would be taken for zero.
     cosine = float(cosine_similarity(gradient.double(), other_gradient.double(), dim=0, eps=1e-30))
-    picture = float((images - other_images).abs().max())
-    loss = float((verdict.loss - other_verdict.loss).abs().max())
+    difference = float((images - other_images).abs().max())
+    loss = float((evaluation.loss - other_evaluation.loss).abs().max())
     return (
-        f"against eager: picture {picture:.1e}, loss {loss:.1e} of {float(verdict.loss[0]):.3g}, gradient cosine "
+        f"against eager: image {difference:.1e}, loss {loss:.1e} of {float(evaluation.loss[0]):.3g}, gradient cosine "
         f"{cosine:.6f}, norm {float(gradient.norm()):.2e}, {'finite' if finite else 'NOT FINITE'}"
     )
 

@@ -25,11 +25,11 @@ PEAK = 20.0
 
 
 def bare_loop(models: Models, prompt: str, target: Target) -> Callable[[], float]:
-    """One step at each call; returns the loss.
+    """Return a function that makes one step at each call and returns the loss.
 
     Args:
         models: only the stock pipeline and the detectors' networks are taken from it.
-        prompt: what to draw.
+        prompt: of the image.
         target: what to count.
     """
     pipeline = models.backbone.pipeline
@@ -49,7 +49,7 @@ def bare_loop(models: Models, prompt: str, target: Target) -> Callable[[], float
     latents = torch.randn(1, 4, side // 4, side // 4, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     optimizer = torch.optim.Adam([latents], lr=0.08)
 
-    def draw() -> Tensor:
+    def render() -> Tensor:
         noisy = latents * start
         v = pipeline.unet(
             noisy / (sigma**2 + 1) ** 0.5,
@@ -79,7 +79,7 @@ def bare_loop(models: Models, prompt: str, target: Target) -> Callable[[], float
         return _hinges(boxes, logits, column[1], target.target_count, heat_critic)
 
     def step() -> float:
-        image = draw()
+        image = render()
         pair = torch.cat([image, image.flip(-1)])
         larger = interpolate(image, (160, 160), mode="bilinear", antialias=False)
         slightly_larger = interpolate(image, (144, 144), mode="bilinear", align_corners=False)
@@ -97,7 +97,7 @@ def bare_loop(models: Models, prompt: str, target: Target) -> Callable[[], float
 
 
 def _hinges(boxes: Tensor, logits: Tensor, column: int, count: int, critic: Any) -> Tensor:
-    """The hinge of each picture, float32 (B,)."""
+    """Return the hinge of each image, float32 (B,)."""
     threshold = math.log(critic.threshold / (1 - critic.threshold))
     losses = []
     for box, logit in zip(boxes.detach(), logits, strict=True):

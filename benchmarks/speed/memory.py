@@ -17,12 +17,12 @@ from benchmarks.speed.clock import GIB, forget, measure
 from benchmarks.speed.models import MODELS, SIZES, BuiltModel, build, build_critic, device_of, models_of
 from countgen.backbones import presets
 from countgen.backbones.memory_estimate import Footprint, footprint, kept_by
-from countgen.methods.forward_backward import Iteration, Question, eager_iteration
-from countgen.methods.objective import CONFIRMING, PLAIN
+from countgen.methods.forward_backward import ForwardBackward, eager
+from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.prompts import Target
 
 HEADER = (
-    "| model | pixels | steps | decoder | weights | text encoders | kept, fast | kept, low | drawing one | "
+    "| model | pixels | steps | decoder | weights | text encoders | kept, fast | kept, low | generating one | "
     "total, fast | total, low |"
 )
 PAGE = """\
@@ -31,24 +31,24 @@ PAGE = """\
 GiB that one optimisation step needs, batch 1, in each preset's half precision; printed by
 `python -m benchmarks.speed.memory`. {kind}
 The critics come on top, and 1 GiB for detectors' weights and the libraries' workspaces: `countgen` counts the former
-by one look and leaves the latter when it checks, before a run, whether it will fit.
+by one evaluation and leaves the latter when it checks, before a run, whether it will fit.
 
 - **kept**: activations that wait for the backward. **fast** keeps all; **low** (`memory="low"`, `--memory low`) keeps
   each block's input and computes the rest again, at most as listed. Several steps multiply it: that is why one-step
   models are the ones to tune.
-- **drawing one**: activations of one picture without gradient (search, `plain`), about.
+- **generating one**: activations of one image without gradient (search, `plain`), about.
 - **total, fast** = weights + text encoders + kept; **total, low** = weights + kept, since the text encoders wait on
   the CPU.
-- **critics** keep for a step on three views, counted by a look at one picture of 512x512: {critics}. Several
-  pictures at once multiply it, except with `memory="low"`, which asks about one after the other.
-- decoder **tiny**: gradients look through the preset's draft decoder (`--draft`); the full VAE draws what is shown.
+- **critics** keep for a step on three views, counted by an evaluation of one image of 512x512: {critics}. Several
+  images at once multiply it, except with `memory="low"`, which evaluates one after the other.
+- decoder **tiny**: gradients pass the preset's draft decoder (`--draft`); the full VAE renders what is shown.
 
 {table}
 """
 
 
 def lines(names: Sequence[str], size: str, device: torch.device) -> list[str]:
-    """The table's lines: the header, then one per model and decoder; on a GPU with the measured peaks."""
+    """Return the table's lines: the header, then one per model and decoder; on a GPU with the measured peaks."""
     measured = device.type == "cuda"
     header = HEADER + (" measured, fast | measured, low |" if measured else "")
     return [
@@ -84,42 +84,42 @@ def _numbers(need: Footprint) -> tuple[int, ...]:
 def _measured(
     name: str, size: str, device: torch.device, dtype: torch.dtype, drafts: Sequence[bool]
 ) -> dict[tuple[bool, str], str]:
-    """Torch's peaks of an eager step with a critic; the text encoders, which need not be there, are not."""
+    """Return torch's peaks of an eager step with a critic; the text encoders, which need not be there, are not."""
     model = build(name, size, device, dtype)
     model.free_encoders()
     # Nothing is read of it, so embeddings of the right shape do.
     counted = build(name, size, torch.device("meta"), dtype)
     with torch.no_grad():
         embeds = counted.encode().map(lambda tensor: torch.ones(tensor.shape, dtype=tensor.dtype, device=device))
-    question = Question((build_critic(size, device),), (Target("apple", 5),), PLAIN, "margin")
+    objective = Objective((build_critic(size, device),), (Target("apple", 5),), PLAIN_VIEW)
     peaks = {}
     for memory in ("fast", "low"):
         if memory == "low":
             model.backbone.save_memory()
         for draft in drafts:
-            iteration = eager_iteration(model.backbone, embeds, [0], question, draft=draft)
-            peaks[draft, memory] = _peak(model, iteration, device)
+            passes = eager(model.backbone, embeds, [0], objective, draft=draft)
+            peaks[draft, memory] = _peak(model, passes, device)
     return peaks
 
 
 def kept_by_critics(size: str) -> list[tuple[str, float]]:
-    """GiB that each of some detectors keeps for the backward of one look at one picture on three views."""
+    """Return the GiB that some detectors keep for the backward of one evaluation of one image on three views."""
     found = []
     for letter in "n" if size == "tiny" else "mx":
         critic = build_critic(size, torch.device("cpu"), letter=letter)
-        question = Question((critic,), (Target("apple", 5),), CONFIRMING, "margin")
-        picture = torch.zeros(1, 3, 512, 512).requires_grad_(True)
-        found.append((f"YOLO11{letter}", kept_by(partial(question.ask, picture)) / GIB))
+        objective = Objective((critic,), (Target("apple", 5),), CONFIRMATION_VIEWS)
+        image = torch.zeros(1, 3, 512, 512).requires_grad_(True)
+        found.append((f"YOLO11{letter}", kept_by(partial(objective.evaluate, image)) / GIB))
     return found
 
 
-def _peak(model: BuiltModel, iteration: Iteration, device: torch.device) -> str:
-    """In GiB; above what was reached where the device has no more."""
+def _peak(model: BuiltModel, passes: ForwardBackward, device: torch.device) -> str:
+    """Return the peak in GiB; above what was reached where the device has no more."""
     latents = model.backbone.initial_latents([0])
 
     def step() -> None:
-        iteration.look(latents)
-        iteration.gradient()
+        passes.forward(latents)
+        passes.backward()
 
     forget(device)
     try:

@@ -15,15 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import countgen
 from benchmarks.speed.bare_loop import bare_loop
 from benchmarks.speed.table import Bench, Row
-from countgen.methods.forward_backward import Question, eager_iteration
-from countgen.methods.refinement import NoiseSettings, refine
+from countgen.methods.forward_backward import eager
+from countgen.methods.problem import Problem
+from countgen.methods.refinement import RefinementSettings, refine
 from countgen.methods.step import Budget, Step
 from countgen.models import Models
 from countgen.prompts import Target
 
 PROMPT = "a photo of apples"
 TARGETS = (Target("apple", 100),)
-"""More than the picture can hold, so that no step ends the run."""
+"""More than the image can hold, so that no step ends the run."""
 OPERATIONS = 15
 """Rows of the profile."""
 
@@ -125,12 +126,15 @@ def profile(device: torch.device, steps: int = 5) -> str:
 
 
 def refine_steps(models: Models) -> Iterator[Step]:
-    """Endless steps of the library's loop."""
+    """Return endless steps of the library's loop."""
+    settings = RefinementSettings(num_optimization_steps=10**6)
+    return refine(_problem(models), models.backbone.initial_latents([0]), [0], Budget(), settings)
+
+
+def _problem(models: Models) -> Problem:
     with torch.no_grad():
         embeds = models.backbone.encode_prompt(PROMPT)
-    settings = NoiseSettings(num_optimization_steps=10**6)
-    latents = models.backbone.initial_latents([0])
-    return refine(models.backbone, models.critics, embeds, TARGETS, latents, [0], Budget(), settings)
+    return Problem(models.backbone, models.critics, TARGETS, embeds)
 
 
 def _in_turns(
@@ -181,12 +185,10 @@ def _compile(models: Models) -> None:
 
 
 def _parts(models: Models, steps: int) -> dict[str, float]:
-    """Seconds of a step, by part."""
+    """Return the seconds of a step, by part."""
     clock = _clock()
-    with torch.no_grad():
-        embeds = models.backbone.encode_prompt(PROMPT)
-    question = Question(models.critics, TARGETS, NoiseSettings().views, "margin")
-    iteration = eager_iteration(models.backbone, embeds, [0], question)
+    problem, settings = _problem(models), RefinementSettings()
+    passes = eager(models.backbone, problem.embeds, [0], problem.objective(settings.views, settings.loss))
     latents: Tensor = models.backbone.initial_latents([0])
     spent: dict[str, float] = {}
     handles = []
@@ -201,25 +203,25 @@ def _parts(models: Models, steps: int) -> dict[str, float]:
 
         handles += [network.register_forward_pre_hook(before), network.register_forward_hook(after)]
     ours = refine_steps(models)
-    iteration.look(latents)
+    passes.forward(latents)
     next(ours)
     spent.clear()
-    looks = gradients = whole = 0.0
+    forwards = backwards = whole = 0.0
     for _ in range(steps):
         # In turns with the library's own steps, since machines slow down and recover.
         times = [clock()]
-        for call in (lambda: iteration.look(latents), iteration.gradient, lambda: next(ours)):
+        for call in (lambda: passes.forward(latents), passes.backward, lambda: next(ours)):
             call()
             times.append(clock())
-        looked, asked, stepped = (after - before for before, after in pairwise(times))
-        looks, gradients, whole = looks + looked, gradients + asked, whole + stepped
+        forward, backward, stepped = (after - before for before, after in pairwise(times))
+        forwards, backwards, whole = forwards + forward, backwards + backward, whole + stepped
     for handle in handles:
         handle.remove()
     networks = {name: seconds / 2 for name, seconds in spent.items()}  # each has run in both
     rest = {
-        "candidates, losses, scheduler": looks - sum(networks.values()),
-        "backward": gradients,
-        # Of other steps than the looks and gradients: below 0 it is their noise.
-        "prior, clip, Adam, records": whole - looks - gradients,
+        "candidates, losses, scheduler": forwards - sum(networks.values()),
+        "backward": backwards,
+        # Timed on other steps than the passes: below 0 it is their noise.
+        "prior, clip, Adam, records": whole - forwards - backwards,
     }
     return {part: seconds / steps for part, seconds in {**networks, **rest}.items()}

@@ -18,7 +18,7 @@ def reno_step(model: BuiltModel, latents: Tensor, loss_of: Callable[[Tensor], Te
     Args:
         model: with its text encoders.
         latents: float32 (1, C, h, w) leaf.
-        loss_of: the reward of a batch of pictures, float32 (1,); ours here, so that the loops differ in nothing else.
+        loss_of: the reward of a batch of images, float32 (1,); ours here, so that the loops differ in nothing else.
 
     Source: Eyring et al. 2024 (ReNO): SGD lr 5, Nesterov 0.9, gradient norm clipped at 0.1, 0.01 times the prior.
     """

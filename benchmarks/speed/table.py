@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.speed.clock import GIB, Measured, forget, measure
 from benchmarks.speed.models import BuiltModel
-from countgen.backbones.cuda_graphs import root_cause
+from countgen.backbones.cuda_graphs import CUDAGraphs, root_cause
 from countgen.errors import CountGenError
 
 Prepared = tuple[Callable[[], object], str]
@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         milliseconds: of one iteration of the whole batch, median.
-        to_reno: how many times as fast per picture as ReNO's loop.
+        to_reno: how many times as fast per image as ReNO's loop.
         to_floor: how many times as long as the counted FLOPs would take at the matrix product's rate.
         allocated_gib, reserved_gib: peaks, weights included; a graph's activations are reserved and never show as
             allocated, so that cell is empty and targets are read from what is reserved.
@@ -63,6 +63,7 @@ class Bench:
         rows: so far.
         reno: seconds of ReNO's loop for the model at hand.
         rate: FLOP/s of a matrix product, for the floor.
+        graphs: of the variant at hand, released after it.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Bench:
         self.reno: float | None = None
         self.rate = float("nan")
         self.rows: list[Row] = []
+        self.graphs = CUDAGraphs()
         self.machine: dict[str, object] = {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
             "torch": torch.__version__,
@@ -114,11 +116,11 @@ class Bench:
         """Time one variant.
 
         Args:
-            model: whose graphs are freed afterwards.
+            model: that is timed.
             what: the row's name.
             prepare: builds what is called, and a note for the row.
-            batch_size: pictures per call.
-            floor: FLOPs of one picture, for the ratio.
+            batch_size: images per call.
+            floor: FLOPs of one image, for the ratio.
         """
         if not self.wanted(what):
             return None
@@ -134,7 +136,7 @@ class Bench:
             self.add(replace(row, note=f"failed: {root_cause(error)}"))
             return None
         finally:
-            model.backbone.captures.clear()
+            self.graphs.clear()
         each = measured.seconds / batch_size
         self.add(
             replace(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ import torch
 import countgen
 from benchmarks.evaluation.statistics import cluster_bootstrap, rate
 from benchmarks.studies.cases import Case, one_class
-from countgen.methods.refinement import NoiseSettings, refine
+from countgen.methods.problem import Problem
+from countgen.methods.refinement import RefinementSettings, refine
 from countgen.methods.step import Budget
 from critics.losses import LOSSES
 
@@ -70,19 +71,17 @@ class Followed:
 
 
 def transposed(runs: Sequence[dict[str, Followed]]) -> dict[str, list[Followed]]:
-    """Every run by each critic."""
+    """Return every run by each critic."""
     return {name: [run[name] for run in runs] for name in runs[0]}
 
 
 def followed(case: Case, models: countgen.Models, loss: str) -> dict[str, Followed]:
-    """Descend from a case's noise, and note what each critic says at every step."""
+    """Descend from a case's noise, and return what each critic counts at every step."""
     with torch.no_grad():
         embeds = models.backbone.encode_prompt(case.prompt)
+    problem = Problem(models.backbone, models.critics, case.targets, embeds)
     latents = models.backbone.initial_latents([case.seed])
-    settings = replace(NoiseSettings(), loss=loss)
-    steps = list(
-        refine(models.backbone, models.critics, embeds, case.targets, latents, [case.seed], Budget(), settings)
-    )
+    steps = list(refine(problem, latents, [case.seed], Budget(), RefinementSettings(loss=loss)))
     best = max(steps, key=lambda step: step.rank)
     (target,) = case.targets
     judged = int(models.judge.counts(best.image[None], [target.object_name])[0, 0])
@@ -90,9 +89,9 @@ def followed(case: Case, models: countgen.Models, loss: str) -> dict[str, Follow
     for critic in models.critics:
         with torch.no_grad():
             asked = {target.object_name: target.target_count}
-            seen = [critic.assess(step.image[None], asked, LOSSES[loss]) for step in (*steps, best)]
-        soft = [float(one.soft_counts) for one in seen]
-        *hard, end = (int(one.counts) for one in seen)
+            evaluations = [critic.evaluate(step.image[None], asked, LOSSES[loss]) for step in (*steps, best)]
+        soft = [float(one.soft_counts) for one in evaluations]
+        *hard, end = (int(one.counts) for one in evaluations)
         found[critic.name] = Followed(soft[:-1], hard, end == target.target_count, end != judged)
     return found
 

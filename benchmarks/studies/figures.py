@@ -16,9 +16,10 @@ from torch import Tensor
 
 import countgen
 from benchmarks.evaluation.plots import COLOURS, STYLE, save
-from countgen.methods.refinement import NoiseSettings, refine
+from countgen.methods.problem import Problem
+from countgen.methods.refinement import RefinementSettings, refine
 from countgen.methods.step import Budget, Step
-from critics.base import Candidates, Critic
+from critics import Candidates, Critic
 from critics.losses import LOSSES
 from critics.soft_indicator import soft_indicator
 
@@ -31,7 +32,7 @@ SHOWN = 14
 
 
 def soft_indicators(steepnesses: Sequence[float] = (1, 4, 12)) -> Figure:
-    """Soft indicators of several steepnesses over the distance from the threshold, and the hard one."""
+    """Return soft indicators of several steepnesses over the distance from the threshold, and the hard one."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -51,7 +52,7 @@ def soft_indicators(steepnesses: Sequence[float] = (1, 4, 12)) -> Figure:
 
 
 def losses_of_a_missing_object() -> Figure:
-    """Every loss, and its gradient, while the third of three objects rises from nowhere to certain."""
+    """Return every loss, and its gradient, while the third of three objects rises from nowhere to certain."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -78,7 +79,7 @@ def losses_of_a_missing_object() -> Figure:
 
 
 def ranked_logits(critic: Critic, image: Tensor, object_name: str) -> Tensor:
-    """Logits of the kept candidates above the threshold's, best first, float32 (SHOWN,)."""
+    """Return logits of the kept candidates above the threshold's, best first, float32 (SHOWN,)."""
     with torch.no_grad():
         (found,) = critic.candidates(image[None], [object_name])
     logits = found.logits[0].masked_fill(~found.kept[0], float("-inf")) - critic.threshold_logit
@@ -86,7 +87,7 @@ def ranked_logits(critic: Critic, image: Tensor, object_name: str) -> Tensor:
 
 
 def one_run(models: countgen.Models) -> Figure:
-    """The ranked logits of a real run's first and last candidate: of the first seed that begins wrong and is mended."""
+    """Return the ranked logits of the first and last candidate of a run that begins wrong and ends right."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -109,13 +110,12 @@ def one_run(models: countgen.Models) -> Figure:
 
 
 def _runs(models: countgen.Models, target: countgen.Target) -> Iterator[tuple[int, Step, Step]]:
-    """Seed, first and last step of gradient descent from one seed after the other."""
+    """Yield seed, first and last step of gradient descent from one seed after the other."""
     with torch.no_grad():
-        embeds = models.backbone.encode_prompt(PROMPT)
+        problem = Problem(models.backbone, models.critics, (target,), models.backbone.encode_prompt(PROMPT))
     for seed in count():
         latents = models.backbone.initial_latents([seed])
-        arguments = (models.backbone, models.critics, embeds, (target,), latents, [seed])
-        steps = list(refine(*arguments, Budget(), NoiseSettings()))
+        steps = list(refine(problem, latents, [seed], Budget(), RefinementSettings()))
         yield seed, steps[0], steps[-1]
 
 

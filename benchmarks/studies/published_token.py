@@ -49,8 +49,8 @@ def learn(models: Models, target: Target, seed: int, *, dynamic: bool, max_steps
     best, lowest, waited = learned.detach().clone(), math.inf, 0
     for _ in range(max_steps):
         images = backbone.render(latents, encode(backbone, target, vectors), [seed])
-        counted = critic.assess(images, {target.object_name: target.target_count}, LOSSES["l1"])
-        loss = counted.loss.sum() + SEMANTIC_WEIGHT * (1 - semantic(images, target)).sum()
+        evaluation = critic.evaluate(images, {target.object_name: target.target_count}, LOSSES["l1"])
+        loss = evaluation.loss.sum() + SEMANTIC_WEIGHT * (1 - semantic(images, target)).sum()
         if loss.item() < lowest:
             best, lowest, waited = learned.detach().clone(), loss.item(), 0
         else:

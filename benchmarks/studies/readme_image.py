@@ -1,4 +1,4 @@
-"""The README's picture: `python -m benchmarks.studies.readme_image`.
+"""The README's image: `python -m benchmarks.studies.readme_image`.
 
 Plain images above, counted images of the same seed below, with the judge's boxes and counts.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 
 import countgen
 from countgen.images import draw_boxes, save_png
-from critics import Critic
+from critics import Detections
 
 PROMPTS = (
     "a photo of seven apples",
@@ -27,16 +27,11 @@ SEED = 1
 GAP = 8
 
 
-def boxed(image: torch.Tensor, targets: Sequence[countgen.Target], judge: Critic) -> Image.Image:
-    """The picture with the judge's boxes and its counts."""
-    boxes, labels = [], []
-    with torch.no_grad():
-        found = judge.candidates(image[None], [target.object_name for target in targets])
-    for target, candidates in zip(targets, found, strict=True):
-        counted = candidates.kept[0] & (candidates.logits[0] > judge.threshold_logit)
-        boxes.append(candidates.boxes[0, counted])
-        labels.append(f"{int(counted.sum())} of {target.target_count}")
-    return draw_boxes(image, torch.cat(boxes), " + ".join(labels), enlarge=2)
+def boxed(image: torch.Tensor, targets: Sequence[countgen.Target], detections: Sequence[Detections]) -> Image.Image:
+    """Return the image with the judge's boxes and its counts."""
+    pairs = zip(detections, targets, strict=True)
+    label = " + ".join(f"{len(found)} of {target.target_count}" for found, target in pairs)
+    return draw_boxes(image, torch.cat([found.boxes for found in detections]), label, enlarge=2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,13 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     columns = []
     for prompt in PROMPTS:
         result = countgen.generate(prompt, models, seed=options.seed)
-        columns.append([boxed(image, result.targets, models.judge) for image in (result.before, result.image)])
+        pair = ((result.before, result.before_detections), (result.image, result.detections))
+        columns.append([boxed(image, result.targets, detections) for image, detections in pair])
         print(f"{prompt}: critic {result.counts}, judge {result.judge_counts}, {result.seconds:.2f} s")
     width, height = columns[0][0].size
     sheet = Image.new("RGB", ((width + GAP) * len(columns) - GAP, 2 * height + GAP), "white")
     for x, column in enumerate(columns):
-        for y, picture in enumerate(column):
-            sheet.paste(picture, (x * (width + GAP), y * (height + GAP)))
+        for y, image in enumerate(column):
+            sheet.paste(image, (x * (width + GAP), y * (height + GAP)))
     # 256 colours are enough to see it, in a third of the bytes.
     save_png(
         sheet.quantize(256, Image.Quantize.MEDIANCUT, kmeans=4, dither=Image.Dither.NONE), options.out, overwrite=True

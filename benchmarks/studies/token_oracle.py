@@ -20,13 +20,12 @@ import countgen
 from benchmarks.evaluation.statistics import rate
 from benchmarks.studies.tokens import LEARNED
 from countgen.backbones import PromptEmbeds
-from countgen.methods.objective import PLAIN, examine
+from countgen.methods.objective import PLAIN_VIEW, Objective
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
 from countgen.tokens.textual_inversion import encoders_of, spliced
-from critics.losses import LOSSES
 
 ALONE = ("apple", "cat", "car", "flower")
 """Kinds of object that a token is fitted to, each for itself."""
@@ -52,12 +51,17 @@ def embeds_of(models: countgen.Models, target: Target, vectors: Vectors) -> Prom
         return encode(f"a photo of {placeholder} {counted(target.object_name, target.target_count)}")
 
 
+def count_loss(models: countgen.Models, target: Target, images: Tensor) -> Tensor:
+    """Return the summed l1 loss of the critics on the images as they are, with gradient."""
+    return Objective(models.critics, (target,), PLAIN_VIEW, "l1").evaluate(images).loss.sum()
+
+
 def gradient(models: countgen.Models, target: Target, seed: int) -> Tensor:
     """Direction in which one picture's count loss falls fastest, one vector of norm 1 (0 where the loss is flat)."""
     vectors = word_vectors(models, target.target_count)
     backbone = models.backbone
     images = backbone.render(backbone.initial_latents([seed]), embeds_of(models, target, vectors), [seed])
-    loss = examine(images, (target,), models.critics, PLAIN, LOSSES["l1"]).loss.sum()
+    loss = count_loss(models, target, images)
     flat = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(vectors.values()))])
     return torch.nn.functional.normalize(flat, dim=0)
 
@@ -125,7 +129,7 @@ def fit(models: countgen.Models, fitted: Fitted, cases: Sequence[Case], steps: i
         total = 0.0
         for target, seed in cases:
             images = backbone.render(backbone.initial_latents([seed]), fitted.embeds(target), [seed])
-            loss = examine(images, (target,), models.critics, PLAIN, LOSSES["l1"]).loss.sum() / len(cases)
+            loss = count_loss(models, target, images) / len(cases)
             loss.backward()
             total += loss.item()
         if total < lowest:

@@ -37,6 +37,7 @@ from countgen.tokens.library import FOLDER, available_tokens
 from countgen.tokens.textual_inversion import encode_prompt
 from countgen.tokens.trainer import LearnSettings, learn_token
 from critics import Critic
+from critics.detections import mean_score
 
 COUNTS = range(1, 11)
 UNSEEN = (*sorted(HELD_OUT_OBJECTS), "banana", "dog", "clock", "bus")
@@ -116,14 +117,9 @@ def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable
     return {method: functools.cache(make) for method, make in made.items()}
 
 
-@torch.no_grad()
 def judged(judge: Critic, images: torch.Tensor, object_name: str) -> list[tuple[int, float]]:
-    """Count and mean class probability of what is counted, for each picture."""
-    (found,) = judge.candidates(images, [object_name])
-    counted = found.kept & (found.logits > judge.threshold_logit)
-    numbers = counted.sum(1)
-    confidence = (found.logits.sigmoid() * counted).sum(1) / numbers.clamp(min=1)
-    return list(zip(numbers.tolist(), confidence.tolist(), strict=True))
+    """Return the number and the mean class probability of the detections, for each image."""
+    return [(len(one[0]), mean_score(one)) for one in judge.detect(images, [object_name])]
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""Draw in this process, one image after the other."""
+"""Generate in this process, one image after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw on the workers of a Ray cluster, on this machine or on many; results come back here to be written."""
+"""Generate on the workers of a Ray cluster, on this machine or on many; results come back here to be written."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _STORE_BYTES = 256 * 2**20
 def attempts(
     cases: Sequence[Case], settings: RunSettings, *, workers: int, address: str | None = None
 ) -> Iterator[Outcome]:
-    """Outcomes as they are finished; a case whose worker died is drawn again by the next.
+    """Outcomes as they are finished; a case whose worker died is generated again by the next.
 
     Args:
         cases: of one backbone after the other.
-        settings: of the run; every worker draws with its threads.
+        settings: of the run; every worker uses its threads.
         workers: processes, each with models of its own; on CUDA each has a GPU.
         address: of a cluster whose nodes have this package installed; a local one is started by default.
 

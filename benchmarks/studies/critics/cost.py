@@ -1,7 +1,7 @@
-"""What a look with gradient costs, for every family of critics: `python -m benchmarks.studies.critics.cost`.
+"""The cost of an evaluation with gradient, for every family of critics: `python -m benchmarks.studies.critics.cost`.
 
 Published sizes with random weights, since nothing is downloaded and cost does not depend on them, and the embedded
-detectors. All see the same square picture, except those that say what size they stretch it to.
+detectors. All see the same square image, except those that say what size they stretch it to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from critics.losses import LOSSES
 LABELS = {"id2label": dict(enumerate(map(str, range(80)))), "label2id": {str(n): n for n in range(80)}}
 NAMES = tuple(map(str, range(80)))
 OBJECT_NAME = "apple"
-"""Asked of critics of any name."""
+"""Object class of critics that know any name."""
 
 
 def _yolo(config: str, image_size: int) -> Critic:
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def cost(critic: Critic, image_size: int, device: str, repeats: int) -> float:
-    """Median seconds of a loss and its gradient on one picture; on a CPU of processor time, which others do not use."""
+    """Return the median seconds of a loss and its gradient on one image; of processor time on a CPU."""
     for part in vars(critic).values():
         if isinstance(part, nn.Module):
             part.to(device)
@@ -185,7 +185,7 @@ def cost(critic: Critic, image_size: int, device: str, repeats: int) -> float:
     times = []
     for _ in range(repeats + 1):
         start = clock()
-        critic.assess(image, {object_name: 5}, LOSSES["margin"]).loss.sum().backward()
+        critic.evaluate(image, {object_name: 5}, LOSSES["margin"]).loss.sum().backward()
         if image.is_cuda:
             torch.cuda.synchronize()
         times.append(clock() - start)

@@ -1,4 +1,4 @@
-"""What critics say of scenes with known counts: the readings that `benchmarks.studies.critics` reports."""
+"""The counts of critics on scenes with known counts: the readings that `benchmarks.studies.critics` reports."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from benchmarks.studies.critics.known_scenes import COUNTS, KnownScenes, known_scenes
 from critics import Critic, Proposals
+from critics.detections import hard_count
 from critics.losses import LOSSES
-from critics.soft_indicator import hard_count, soft_count
+from critics.soft_indicator import soft_count
 
 THRESHOLDS = tuple(round(0.1 + 0.05 * step, 2) for step in range(15))
 STEEPNESSES = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -23,7 +24,7 @@ OVERLAPS = (0.3, 0.4, 0.45, 0.5, 0.6, 0.7)
 
 @dataclass
 class Readings:
-    """What one critic said of scenes; every list has one entry per scene.
+    """The counts of one critic; every list has one entry per scene.
 
     Attributes:
         threshold, nms_iou, steepness: as the critic ships; None for a critic without candidates.
@@ -46,40 +47,38 @@ class Readings:
     by_steepness: list[list[float]] = field(default_factory=list)
 
     def rows(self, condition: str | None = None, counts: Sequence[int] = COUNTS) -> NDArray[np.bool_]:
-        """Which scenes are of a condition and of certain counts."""
+        """Return which scenes are of a condition and of certain counts."""
         chosen = np.isin(self.truth, list(counts))
         return chosen if condition is None else chosen & (np.array(self.condition) == condition)
 
 
 def read(critics: Sequence[Critic], per_count: int, purpose: str) -> dict[str, Readings]:
-    """Show every critic the same scenes."""
+    """Return the readings of every critic on the same scenes."""
     found = {
-        critic.name: Readings(critic.threshold, critic.nms_iou, critic.steepness)
-        if has_candidates(critic)
-        else Readings()
+        critic.name: Readings(critic.threshold, critic.nms_iou, critic.steepness) if critic.detects else Readings()
         for critic in critics
     }
     for scenes in known_scenes(per_count, purpose):
         for critic in critics:
-            look(critic, scenes, found[critic.name])
+            add_counts(critic, scenes, found[critic.name])
     return found
 
 
 @torch.no_grad()
-def look(critic: Critic, scenes: KnownScenes, readings: Readings) -> None:
+def add_counts(critic: Critic, scenes: KnownScenes, readings: Readings) -> None:
     """Add a critic's counts of some scenes, those of one object together."""
     for object_name in dict.fromkeys(scenes.object_names):
         images = scenes.images[[name == object_name for name in scenes.object_names]]
         readings.condition += [scenes.condition] * len(images)
         readings.truth += [scenes.count] * len(images)
-        _look_for(object_name, critic, images, scenes.count, readings)
+        _add_counts_of(object_name, critic, images, scenes.count, readings)
 
 
-def _look_for(object_name: str, critic: Critic, images: Tensor, count: int, readings: Readings) -> None:
-    if not has_candidates(critic):
-        seen = critic.assess(images, {object_name: count}, LOSSES["l1"])
-        readings.hard += seen.counts[:, 0].tolist()
-        readings.soft += seen.soft_counts[:, 0].tolist()
+def _add_counts_of(object_name: str, critic: Critic, images: Tensor, count: int, readings: Readings) -> None:
+    if not critic.detects:
+        evaluation = critic.evaluate(images, {object_name: count}, LOSSES["l1"])
+        readings.hard += evaluation.counts[:, 0].tolist()
+        readings.soft += evaluation.soft_counts[:, 0].tolist()
         return
     proposals = critic.propose(images, [object_name])
     (candidates,) = critic.select(proposals)
@@ -95,7 +94,7 @@ def _look_for(object_name: str, critic: Critic, images: Tensor, count: int, read
 
 
 def by_threshold(critic: Critic, proposals: Proposals, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
-    """Hard counts int64 (B, len(thresholds)) of the same proposals.
+    """Return hard counts int64 (B, len(thresholds)) of the same proposals.
 
     Selected once, at the lowest threshold: a better box is never suppressed by a worse one, so what lies above a
     higher threshold stays as it is.
@@ -108,7 +107,7 @@ def by_threshold(critic: Critic, proposals: Proposals, thresholds: Sequence[floa
 
 
 def with_overlap(critic: Critic, proposals: Proposals, nms_iou: float) -> Tensor:
-    """Hard counts int64 (B,) of the same proposals at another NMS IoU."""
+    """Return hard counts int64 (B,) of the same proposals at another NMS IoU."""
     other = copy.copy(critic)
     other.nms_iou = nms_iou
     above = _above(critic.threshold_logit, proposals)
@@ -116,15 +115,10 @@ def with_overlap(critic: Critic, proposals: Proposals, nms_iou: float) -> Tensor
 
 
 def _above(threshold_logit: float, proposals: Proposals) -> Proposals:
-    """As many of the best proposals as lie above a threshold in any picture; worse ones suppress nothing counted."""
+    """Return as many of the best proposals as lie above a threshold in any image; worse ones suppress no detection."""
     (column,) = proposals.columns
     scores = proposals.logits[..., column]
     number = max(1, int((scores > threshold_logit).sum(1).max()))
     rows = scores.topk(number, dim=1).indices[..., None]
     logits = proposals.logits.gather(1, rows.expand(-1, -1, proposals.logits.shape[2]))
     return Proposals(proposals.boxes.gather(1, rows.expand(-1, -1, 4)), logits, proposals.columns)
-
-
-def has_candidates(critic: Critic) -> bool:
-    """Whether it finds boxes."""
-    return type(critic).propose is not Critic.propose

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from benchmarks.studies.cases import one_class
-from benchmarks.studies.critics.readings import has_candidates
 from benchmarks.studies.miniature import grid, samples, scenes, times
 from countgen import backbones, miniature
 from countgen.miniature import checksums
@@ -85,7 +84,7 @@ def card(size: Size, page: Path | None) -> str:
     say("scenes")
     seen = scenes.sightings(detectors, first.pipeline.vae, size.scenes)
     names = [d.name for d in detectors]
-    thresholds = ", ".join(f"{d.name} {d.threshold}" for d in detectors if has_candidates(d))
+    thresholds = ", ".join(f"{d.name} {d.threshold}" for d in detectors if d.detects)
     return "\n\n".join(
         [
             provenance(size),

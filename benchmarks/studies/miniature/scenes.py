@@ -12,7 +12,6 @@ from torch import Tensor
 
 from benchmarks.evaluation.statistics import rate
 from benchmarks.studies.cases import SEEDS
-from benchmarks.studies.critics.readings import has_candidates
 from benchmarks.studies.miniature.samples import share
 from countgen.miniature.training.detector_accuracy import Counter, detector_counter
 from countgen.miniature.training.generator import decode, encode_images
@@ -61,7 +60,7 @@ def fresh_scenes(total: int, number: int) -> list[Scene]:
 
 def counter_of(critic: Critic) -> Counter:
     """Counts all 24 objects of pictures, as the critic itself does."""
-    if has_candidates(critic):
+    if critic.detects:
         return detector_counter(critic)
 
     def count(images: Tensor, thresholds: Sequence[float]) -> Tensor:

@@ -1,4 +1,4 @@
-"""CPU seconds of the embedded models, one picture at a time."""
+"""CPU seconds of the embedded models, one image at a time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def generator_row(name: str, backbone: Backbone, critic: Critic, repeats: int) -
     def forward_and_backward() -> None:
         moved = latents.clone().requires_grad_()
         images = backbone.render(moved, embeds, [0])
-        critic.assess(images, TARGETS, LOSSES["margin"]).loss.sum().backward()
+        critic.evaluate(images, TARGETS, LOSSES["margin"]).loss.sum().backward()
 
     timed = [measure(work, backbone.device, repeats, warm_ups=1) for work in (encode, forward, forward_and_backward)]
     return [name, *(f"{work.seconds:.3f}" for work in timed)]
@@ -43,7 +43,7 @@ def generator_row(name: str, backbone: Backbone, critic: Critic, repeats: int) -
 def table(backbones: dict[str, Backbone], critic: Critic, repeats: int) -> str:
     """Return Markdown: a row for each generator."""
     rows = [generator_row(name, backbone, critic, repeats) for name, backbone in backbones.items()]
-    return markdown_table(["generator", "prompt", "picture", "picture, critic and gradient"], rows)
+    return markdown_table(["generator", "prompt", "image", "image, critic and gradient"], rows)
 
 
 def detector_table(detectors: Sequence[Critic], repeats: int) -> str:
@@ -53,4 +53,4 @@ def detector_table(detectors: Sequence[Critic], repeats: int) -> str:
     for detector in detectors:
         timed = measure(partial(detector.counts, image, ["cat"]), image.device, repeats, warm_ups=1)
         rows.append([detector.name, f"{timed.seconds:.3f}"])
-    return markdown_table(["detector", "one picture"], rows)
+    return markdown_table(["detector", "one image"], rows)

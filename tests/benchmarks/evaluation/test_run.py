@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from app.cli import main
+from benchmarks.evaluation import arms
 from benchmarks.evaluation import run as command
-from benchmarks.evaluation.judges import judge
-from benchmarks.evaluation.plan import Case, RunSettings, cases, left_out, methods, suite_digest
+from benchmarks.evaluation.judges import judged, record_fields
+from benchmarks.evaluation.plan import Case, RunSettings, cases, left_out, suite_digest
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import read_run, table
 from benchmarks.evaluation.run import add_arguments, evaluate, settings_from
@@ -153,11 +154,11 @@ def test_failed_cases_are_retried_on_request_only(asked: RunSettings, worker: Wo
     assert len(read_run(tmp_path)[1]) == 3
 
 
-def test_token_methods_draw_with_the_shipped_tokens(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    settings = replace(asked, methods=("token", "token+noise"), limit=1)
+def test_arms_with_a_token_generate_with_the_shipped_tokens(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
+    settings = replace(asked, methods=("plain+token", "auto+token"), limit=1)
     assert evaluate(settings, tmp_path, Engine(worker), quiet=True).done == 2
     plain, refined = read_run(tmp_path)[1]
-    assert (plain.method, plain.evaluations) == ("token", 1)
+    assert (plain.method, plain.evaluations) == ("plain+token", 1)
     assert 1 < refined.evaluations <= 6
     for record in (plain, refined):
         assert read_recipe(tmp_path / str(record.image))["token"]["placeholder_token"] == "<count-2>"
@@ -167,9 +168,9 @@ def test_token_methods_draw_with_the_shipped_tokens(asked: RunSettings, worker: 
 def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: Path) -> None:
     path = tmp_path / "many.txt"
     path.write_text("two apples\nthree cats and two dogs\ntwelve apples\n")
-    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain", "token"))
-    assert [(case.method, case.prompt.prompt) for case in cases(mine) if case.method == "token"] == [
-        ("token", "two apples")
+    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain", "plain+token"))
+    assert [(case.method, case.prompt.prompt) for case in cases(mine) if case.method != "plain"] == [
+        ("plain+token", "two apples")
     ]
     assert [case.prompt.prompt for case in left_out(mine)] == ["three cats and two dogs", "twelve apples"]
     parts = [replace(mine, shard=f"{k}/2") for k in (1, 2)]
@@ -233,6 +234,52 @@ def test_keys_name_what_decides_the_result(asked: RunSettings) -> None:
         assert not keys(**changes) & everything
 
 
+def test_settings_of_a_method_change_its_own_keys_only(asked: RunSettings) -> None:
+    changed = replace(asked, method_settings=arms.canonical(asked.methods, ["noise.learning_rate=0.1"]))
+    before, after = ({(case.key, case.method) for case in cases(settings)} for settings in (asked, changed))
+    assert {method for _, method in before - after} == {"noise"}
+    assert {method for _, method in after - before} == {"noise"}
+
+
+def test_settings_of_methods_are_kept_in_one_way_of_writing() -> None:
+    names = ("noise", "auto", "auto+token")
+    said = ["auto.refinement.learning_rate=1e-1", "noise.learning_rate=0.2", "noise.learning_rate=0.10"]
+    said += ["noise.prior_weight=0.01", "auto+token.num_searches=3"]
+    assert arms.canonical(names, said) == (
+        *("noise.learning_rate=0.1", "auto.refinement.learning_rate=0.1", "auto+token.num_searches=3"),
+    )
+    assert arms.canonical(names, arms.canonical(names, said)) == arms.canonical(names, said)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("learning_rate=0.1", "the run has no method 'learning_rate=0'; it has noise, grid; write METHOD.NAME=VALUE"),
+        ("auto.num_searches=3", "the run has no method 'auto'; it has noise, grid"),
+        ("noise.learning_rat=1", "noise: unknown setting 'learning_rat'. Did you mean learning_rate"),
+        ("noise.learning_rate", "noise: cannot read the setting 'learning_rate'; write NAME=VALUE"),
+        ("noise.learning_rate=-1", "noise: learning_rate must be above 0, got -1"),
+        ("grid.learning_rate=1", "grid: unknown setting 'learning_rate'. Available: none"),
+    ],
+)
+def test_settings_that_no_method_of_the_run_has_are_refused(said: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        arms.canonical(("noise", "grid"), [said])
+
+
+def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
+    settings = replace(
+        asked,
+        methods=("noise", "search"),
+        limit=1,
+        method_settings=arms.canonical(("noise", "search"), ["noise.num_optimization_steps=1"]),
+    )
+    evaluate(settings, tmp_path, lambda cases, own: map(Worker(own, "miniature").attempt, cases), quiet=True)
+    noise, search = (read_recipe(tmp_path / str(record.image)) for record in read_run(tmp_path)[1])
+    assert noise["settings"]["num_optimization_steps"] == 1
+    assert search["settings"]["batch_size"] == 8
+
+
 def test_a_prompt_that_is_listed_twice_with_one_seed_is_drawn_once(asked: RunSettings, tmp_path: Path) -> None:
     path = tmp_path / "twice.csv"
     path.write_text("prompt,seed\ntwo apples,7\ntwo apples,7\ntwo apples,8\n")
@@ -280,7 +327,11 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"methods": ("magic",)}, "unknown method 'magic'; available: plain"),
+        ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, lmn, noise, plain, search, auto.token"),
+        ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
+        ({"methods": ("token+noise",)}, "did you mean auto.token"),
+        ({"methods": ("grid+token",)}, "unknown method"),
+        ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
         ({"methods": ()}, "at least one method"),
         ({"methods": ("plain", "plain")}, "each once"),
         ({"backbones": ("minature",)}, "Did you mean miniature"),
@@ -290,7 +341,7 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
         ({"judges": ("miniature-yolo",)}, "critic and judge"),
         ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
         ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
-        ({"methods": ("plain", "token"), "backbones": ("miniature-pixart",)}, "no count token is shipped"),
+        ({"methods": ("plain", "plain+token"), "backbones": ("miniature-pixart",)}, "no count token is shipped"),
         ({"max_evaluations": None}, "budget"),
         ({"max_evaluations": 0}, "max_evaluations must be above 0"),
         ({"limit": 0}, "limit must be at least 1"),
@@ -320,21 +371,26 @@ def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
     image = models.backbone.render(
         models.backbone.initial_latents([3]), models.backbone.encode_prompt("a photo of four apples"), [3]
     )[0]
-    seen = judge(models.judge, image.detach(), ["apple", "cat"])
-    assert seen.counts == tuple(models.judge.counts(image[None], ["apple", "cat"])[0].tolist())
-    assert len(seen.boxes) == sum(seen.counts)
+    counts, detections = found = judged(models.judge, image.detach(), ["apple", "cat"])
+    assert counts == tuple(models.judge.counts(image[None], ["apple", "cat"])[0].tolist())
+    fields = record_fields({"judge": found})
+    assert fields["judge_counts"] == {"judge": counts}
+    assert len(fields["boxes"]["judge"]) == sum(counts)
+    scores = torch.cat([one.scores for one in detections])
+    assert fields["confidence"]["judge"] == pytest.approx(float(scores.mean()), abs=1e-4)
 
 
 def test_a_judge_that_counts_without_detecting_shows_no_boxes() -> None:
     counter = DensityCritic(build(2), ["apple", "cat"])
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    seen = judge(counter, image, ["cat"])
-    assert seen.counts == tuple(counter.counts(image[None], ["cat"])[0].tolist())
-    assert (seen.boxes, seen.confidence) == ((), 0.0)
+    counts, detections = judged(counter, image, ["cat"])
+    assert counts == tuple(counter.counts(image[None], ["cat"])[0].tolist())
+    fields = record_fields({"counter": (counts, detections)})
+    assert (fields["boxes"], fields["confidence"]) == ({"counter": ()}, {"counter": 0.0})
 
 
 def test_every_method_and_refinement_can_be_asked_for() -> None:
-    assert {"plain", "search", "noise", "lmn", "auto", "token", "token+noise", "grid", "position"} <= set(methods())
+    assert {"plain", "search", "noise", "lmn", "auto", "plain+token", "auto+token", "grid"} <= set(arms.available())
 
 
 def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
@@ -368,6 +424,10 @@ def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "2 were there before" in capsys.readouterr().out
     assert main([*arguments, "--max-evaluations", "3"]) == 2
     assert "max_evaluations (there 100, now 3)" in capsys.readouterr().err
+    assert main([*arguments, "--methods", "noise", "--set", "noise.learning_rate=0.1"]) == 2
+    assert "method_settings (there [], now ['noise.learning_rate=0.1'])" in capsys.readouterr().err
+    assert main([*arguments, "--set", "noise.learning_rate=0.1"]) == 2
+    assert "the run has no method 'noise'; it has plain, position" in capsys.readouterr().err
     assert main([*arguments, "--device", "toaster"]) == 2
     assert "no device 'toaster' here" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "new"), "--judge", "nosuch"]) == 2
@@ -407,7 +467,7 @@ def test_pictures_that_were_lost_are_named_and_generated_again(
 def test_eval_says_why_images_failed_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "odd.txt"
     prompts.write_text("two apples\nfour unicorns\nthirteen cats\n")
-    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,token", "--out", str(tmp_path / "run")]
+    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,plain+token", "--out", str(tmp_path / "run")]
     assert main([*arguments, "--max-evaluations", "2", "--quiet", "--device", "cpu"]) == 1
     said = capsys.readouterr().out
     assert "3 of 5 images" in said

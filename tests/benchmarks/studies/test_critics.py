@@ -14,8 +14,8 @@ from benchmarks.studies.critics.readings import (
     STEEPNESSES,
     THRESHOLDS,
     Readings,
+    add_counts,
     by_threshold,
-    look,
     with_overlap,
 )
 from benchmarks.studies.critics.tables import FAITHFUL, sweep
@@ -62,10 +62,10 @@ def test_known_scenes_are_drawn_anew_for_tuning_and_for_reporting_and_the_same_e
     assert not torch.equal(first.images, other.images)
 
 
-def test_a_look_reads_what_the_critic_counts() -> None:
+def test_readings_are_what_the_critic_counts() -> None:
     critic, readings = miniature.load_detector("miniature-yolo"), Readings()
     scenes = next(known_scenes(6, "tuning"))
-    look(critic, scenes, readings)
+    add_counts(critic, scenes, readings)
     assert len(set(scenes.object_names)) > 1
     first_seen = list(dict.fromkeys(scenes.object_names))
     rows = sorted(range(6), key=lambda row: first_seen.index(scenes.object_names[row]))

@@ -33,8 +33,8 @@ def test_the_curve_ends_where_the_records_say(monkeypatch):
 
 def test_a_method_without_cases_has_empty_cells(tmp_path):
     records = [record("plain", seed, asked, asked) for seed in range(2) for asked in (3, 12)]
-    records += [record("token", seed, 4, 3) for seed in range(2)]
-    run = read_reported_run([write_run(tmp_path / "run", records, methods=["plain", "token"])])
+    records += [record("plain+token", seed, 4, 3) for seed in range(2)]
+    run = read_reported_run([write_run(tmp_path / "run", records, methods=["plain", "plain+token"])])
     lines = table(run, findings(run)[0]).splitlines()
     assert lines[0].startswith("| method | 1-5 (n = 2) | 11-15 (n = 2) | all, by detector (n = 4)")
-    assert lines[3] == "| token | 0 [0, 66] | - | 0 [0, 66], n = 2 | 0 [0, 66], n = 2 |"
+    assert lines[3] == "| plain+token | 0 [0, 66] | - | 0 [0, 66], n = 2 | 0 [0, 66], n = 2 |"

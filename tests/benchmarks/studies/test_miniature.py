@@ -14,8 +14,8 @@ from benchmarks.studies.miniature import __main__ as miniature
 from benchmarks.studies.miniature import grid, samples, scenes, times
 from benchmarks.studies.miniature.samples import Sample
 from countgen.miniature.world import OBJECT_NAMES
-from critics import density
 from critics.detectors.density import DensityCritic
+from critics.networks import density
 
 
 def test_fresh_scenes_have_the_count_asked_for_and_are_always_the_same() -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from benchmarks.studies import parametrisations
 from benchmarks.studies.parametrisations import PAIRS, chosen_arm, chosen_rate, read, report
-from countgen.methods.refinement import NoiseSettings
-from countgen.run import LATENT_MODIFIER
+from countgen.methods.lmn import LMNSettings
 
 
 def record(
@@ -28,13 +27,10 @@ def test_the_rate_with_most_right_images_is_chosen_and_the_cheaper_of_equal_ones
 def test_the_method_lmn_has_the_setting_that_the_committed_tuning_records_choose() -> None:
     committed = read()
     best = chosen_arm(committed, sorted({r["way"] for r in committed if r["way"].startswith("lmn")}))
-    parametrisation, optimizer, prior = best.split(", ")
+    _, optimizer, prior = best.split(", ")
     power = {"ReNO prior": 1.0, "sharpened prior": 10.0}[prior]
     rate = chosen_rate(committed, best)
-    settings = NoiseSettings(
-        parametrisation=parametrisation, optimizer=optimizer, prior_power=power, learning_rate=rate
-    )
-    assert settings == LATENT_MODIFIER
+    assert LMNSettings(optimizer=optimizer, prior_power=power, learning_rate=rate) == LMNSettings()
 
 
 def test_the_report_counts_reporting_seeds_only_and_pairs_the_same_cases() -> None:

@@ -1,0 +1,101 @@
+"""The arms of an evaluation: a method, a method with a count token, or a prompt refinement of the plain model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.evaluation.refinements import REFINEMENTS
+from countgen import methods
+from countgen.methods.settings import Settings, as_dict, with_text
+
+_TOKEN = "+token"
+_RENAMED = {"token": "plain+token", "token+noise": "auto+token"}
+"""Names of arms in records and settings from before a count token was an option of every method."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the ways to generate an image that an evaluation compares.
+
+    Attributes:
+        name: as it is asked for and recorded, for example "auto+token".
+        method: of `countgen.methods.available()`.
+        with_token: whether the shipped token of the prompt's count says the number.
+        refinement: of `REFINEMENTS`; None where the prompt stays as it is.
+    """
+
+    name: str
+    method: str
+    with_token: bool = False
+    refinement: str | None = None
+
+    def settings(self, assignments: Sequence[str]) -> Settings:
+        """Return the method's settings with those "ARM.NAME=VALUE" that name this arm.
+
+        Raises:
+            ValueError: an unknown setting, or a value that it does not accept.
+        """
+        mine = [text for name, text in map(_split, assignments) if name == self.name]
+        try:
+            return with_text(methods.load(self.method).settings_class(), mine)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of all arms: the methods, the methods with a token, and the prompt refinements."""
+    names = methods.available()
+    return (*names, *(name + _TOKEN for name in names), *REFINEMENTS)
+
+
+def find(name: str) -> Arm:
+    """Return an arm by its name.
+
+    Raises:
+        ValueError: no such arm; the near and the available names are listed.
+    """
+    if name not in available():
+        near = [_RENAMED[name]] if name in _RENAMED else difflib.get_close_matches(name, available(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"unknown method {name!r}; {hint}available: {', '.join(available())}")
+    if name in REFINEMENTS:
+        return Arm(name, "plain", refinement=name)
+    return Arm(name, name.removesuffix(_TOKEN), with_token=name.endswith(_TOKEN))
+
+
+def current_name(name: str) -> str:
+    """Return today's name of an arm that an older record or run may name otherwise."""
+    return _RENAMED.get(name, name)
+
+
+def canonical(names: Sequence[str], assignments: Sequence[str]) -> tuple[str, ...]:
+    """Return the settings that differ from the defaults as "ARM.NAME=VALUE", one way of writing for each value.
+
+    Args:
+        names: arms of the run.
+        assignments: "ARM.NAME=VALUE"; of several for one setting the last holds.
+
+    Raises:
+        ValueError: another form, an arm that is not in the run, an unknown setting, or a value that it does not accept.
+    """
+    for assignment in assignments:
+        named, _ = _split(assignment)
+        if named not in names:
+            raise ValueError(
+                f"cannot set {assignment!r}: the run has no method {named!r}; it has {', '.join(names)}; write "
+                "METHOD.NAME=VALUE, for example noise.learning_rate=0.1"
+            )
+    found = []
+    for arm in map(find, names):
+        defaults = as_dict(arm.settings(()))
+        values = as_dict(arm.settings(assignments))
+        found += [f"{arm.name}.{name}={value}" for name, value in values.items() if value != defaults[name]]
+    return tuple(found)
+
+
+def _split(assignment: str) -> tuple[str, str]:
+    """Return the arm's name and "NAME=VALUE" of "ARM.NAME=VALUE"."""
+    arm, _, text = assignment.partition(".")
+    return arm.strip(), text
