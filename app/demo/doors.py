@@ -123,9 +123,9 @@ class Doors:
         if path in _CANCELS:
             check_cancel(body)
         elif path != _LOGIN:
-            functions = self.page.fns
-            names = [function.api_name for function in functions.values()]
-            check_call(body, [*functions, *names], path.removeprefix(_RUN) if path.startswith(_RUN) else None)
+            # Those without code of their own only make the browser cancel a job.
+            coded = {number: function.api_name for number, function in self.page.fns.items() if function.fn}
+            check_call(body, [*coded, *coded.values()], path.removeprefix(_RUN) if path.startswith(_RUN) else None)
 
 
 def is_foreign(headers: Mapping[bytes, bytes]) -> bool:

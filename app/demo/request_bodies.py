@@ -43,12 +43,10 @@ def check_call(content: bytes, functions: Collection[int | str], named: str | No
     """
     call = _object(content, _CALL)
     check_inputs(call.get("data"))
+    # A field's own value, or what the page's scripts send beside it; Gradio hands it to the demo as it is.
     event = call.get("event_data")
-    if event is not None and not (isinstance(event, dict) and len(event) <= MAX_FIELDS):
-        raise RefusedError("event_data must be an object of plain values or null.")
-    # An event is read by the demo alone, never by Gradio: its values are as plain as those of the inputs.
-    for value in (event or {}).values():
-        _check_plain(value, "event_data")
+    for value in event.values() if isinstance(event, dict) else [event]:
+        _check_input(value, "event_data")
     number = call.get("fn_index")
     if (named if number is None else number) not in functions:
         raise UnknownFunctionError("There is no such function here.")
@@ -72,11 +70,13 @@ def check_inputs(inputs: object) -> None:
     if not isinstance(inputs, list | tuple) or len(inputs) > MAX_FIELDS:
         raise RefusedError(f"data must be a list of at most {MAX_FIELDS} inputs.")
     for value in inputs:
-        if isinstance(value, list) and len(value) <= MAX_CHOICES:
-            for entry in value:
-                _check_plain(entry, "data")
-        else:
-            _check_plain(value, "data")
+        _check_input(value, "data")
+
+
+def _check_input(value: object, where: str) -> None:
+    """Refuse what is neither a plain value nor a list of them."""
+    for entry in value if isinstance(value, list) and len(value) <= MAX_CHOICES else [value]:
+        _check_plain(entry, where)
 
 
 def _check_plain(value: object, where: str) -> None:

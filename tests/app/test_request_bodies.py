@@ -24,6 +24,8 @@ def body(**changed: object) -> bytes:
         body(),
         body(trigger_id=31, session_hash="k3-a_9", event_id="0" * 32, event_data={"index": 2}),
         body(event_data={"data": "QUJD" * 1000}),
+        body(event_data="a photo of seven apples"),
+        body(event_data=["apple", "cat"]),
         body(data=["größer 🍎"]),
     ],
 )
@@ -61,7 +63,8 @@ def test_a_name_in_the_path_will_do() -> None:
         body(data=[["a"] * 65]),
         body(data=[1] * 17),
         body(data=[2**53 + 1]),
-        body(event_data=["a"]),
+        body(event_data=[["a"]]),
+        body(event_data=[{"path": "x"}]),
         body(event_data={"data": {"path": "x"}}),
         body(fn_index="1"),
         body(fn_index=True),
