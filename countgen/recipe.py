@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import countgen
 from countgen import backbones
 from countgen.backbones import Backbone
 from countgen.backbones.base import MEMORY
@@ -113,7 +112,7 @@ def versions() -> dict[str, str]:
     """Of what decides about pixels."""
     stock = {name: version(name) for name in ("diffusers", "transformers")}
     # Torch's own word names its build as well, "2.14.1+cu130".
-    return {"countgen": countgen.__version__, "torch": str(torch.__version__), **stock}
+    return {"countgen": version("countgen"), "torch": str(torch.__version__), **stock}
 
 
 def changed_versions(recipe: Mapping[str, Any]) -> dict[str, tuple[str | None, str]]:

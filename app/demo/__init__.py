@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from app.argument_types import add_trust_checkpoint, shown
+from app.demo.loopback import LOOPBACKS
 from app.exit_codes import OK
-
-LOOPBACKS = ("127.0.0.1", "localhost", "::1")
-"""The addresses that this machine alone reaches."""
 
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """A command line is read by every user of the machine; an environment is not."""

@@ -11,13 +11,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from app.demo import LOOPBACKS
 from app.demo.benchmark_tab import BenchmarkTab
 from app.demo.calls import CheckedBlocks, ClosedApp
 from app.demo.generate_tab import GenerateTab
 from app.demo.label_tab import LabelTab
 from app.demo.learn_tab import LearnTab
 from app.demo.limits import Limits
+from app.demo.loopback import LOOPBACKS
 from app.demo.run_folders import RunFolders
 from app.demo.session import Session
 from app.demo.shelf import Shelf
