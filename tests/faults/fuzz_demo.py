@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     failures = fuzz_demo_routes(random.Random(options.seed), options.tries)
-    print("\n".join(failures + [f"{options.tries} tries, {len(failures)} failures, seed {options.seed}"]))
+    print("\n".join([*failures, f"{options.tries} tries, {len(failures)} failures, seed {options.seed}"]))
     return int(bool(failures))
 
 
