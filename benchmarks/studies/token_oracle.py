@@ -57,7 +57,7 @@ def count_loss(models: countgen.Models, target: Target, images: Tensor) -> Tenso
 
 
 def gradient(models: countgen.Models, target: Target, seed: int) -> Tensor:
-    """Return the direction in which one image's count loss falls fastest, one vector of norm 1 (0 where the loss is flat)."""
+    """Return the direction in which one image's count loss falls fastest, of norm 1 (0 where the loss is flat)."""
     vectors = word_vectors(models, target.target_count)
     backbone = models.backbone
     images = backbone.render(backbone.initial_latents([seed]), embeds_of(models, target, vectors), [seed])

@@ -184,7 +184,7 @@ def comparison(records: Sequence[TokenRecord], baseline: str) -> str:
 
 
 def report(records: Sequence[TokenRecord]) -> str:
-    """Return every table and comparison, in Markdown, over all objects and for each group, of the methods all cases have."""
+    """Return every table and comparison, in Markdown, for all objects and each group, of the methods all cases have."""
     methods = [method for method in METHODS if records and all(method in record.counted for record in records)]
     parts = []
     for title, group in (("All objects", ""), ("Learned on, new seeds", "learned"), ("Never learned on", "unseen")):

@@ -81,7 +81,7 @@ def true_counts(scenes: Sequence[Scene]) -> Tensor:
 
 @torch.no_grad()
 def sightings(detectors: Sequence[Critic], vae: Any, per_count: int) -> list[Sighting]:
-    """Return the sightings of every detector on the same scenes, 0 to 20 objects, as rendered and after a VAE round trip.
+    """Return the sightings of every detector on the same scenes, 0 to 20 objects, rendered and after a VAE round trip.
 
     Args:
         detectors: at the thresholds they have.
