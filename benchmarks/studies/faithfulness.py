@@ -1,8 +1,8 @@
 """How faithful the soft count is to the hard count along real runs: `python -m benchmarks.studies.faithfulness`.
 
 For every loss, gradient descent on the noise from the same seeds; at every step each steering critic gives its soft and
-hard count of the same forward pass. The intervals draw whole runs, whose steps are alike. Also printed: how far the two
-move together (Pearson), where the runs end, and how often critic and judge differ on the count there.
+hard count of the same forward pass. The intervals resample whole runs, whose steps are alike. Also printed: how far the
+two move together (Pearson), where the runs end, and how often critic and judge differ on the count there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The published recipe of a count token, as its authors run it: one token, one text encoder, one object, one picture.
+"""The published recipe of a count token, as its authors run it: one token, one text encoder, one object, one image.
 
 Source: Zafar et al. 2024 (arXiv 2408.11721): "a photo of some seven apples", where the vector of "some" is learned by
 AdamW at 0.01 for at most 50 iterations with a patience of 15, the best kept. The loss is |sum of density / scale - N| +
-5 (1 - similarity of picture and prompt). The scale is that of a calibrated map ("static"), or such that the value is a
+5 (1 - similarity of image and prompt). The scale is that of a calibrated map ("static"), or such that the value is a
 detector's count ("dynamic"). Two things differ: the real word stays as it is, which the authors overwrite, and a
 detector's class confidence stands in for CLIP's similarity, which knows nothing of 128 pixels.
 """
@@ -36,7 +36,7 @@ Vectors = dict[str, Tensor]
 
 
 def learn(models: Models, target: Target, seed: int, *, dynamic: bool, max_steps: int = MAX_STEPS) -> Vectors:
-    """The vectors of one token, taught by one picture; the detector is the first critic."""
+    """Return the vectors of one token, trained on one image; the detector is the first critic."""
     backbone, detector = models.backbone, models.critics[0]
     counter = load_critic("miniature-density", backbone.device)
     assert isinstance(counter, DensityCritic)
@@ -64,7 +64,7 @@ def learn(models: Models, target: Target, seed: int, *, dynamic: bool, max_steps
 
 
 def encode(backbone: Backbone, target: Target, vectors: Vectors) -> PromptEmbeds:
-    """The recipe's prompt, with its token."""
+    """Return the embeddings of the recipe's prompt, with its token."""
     objects = counted(target.object_name, target.target_count)
     with spliced(backbone, {PLACEHOLDER: vectors}) as read:
         return read(f"a photo of {PLACEHOLDER} {number_word(target.target_count)} {objects}")

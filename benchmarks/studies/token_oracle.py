@@ -1,9 +1,9 @@
 """How far any token can go on a one-step generator: `python -m benchmarks.studies.token_oracle`.
 
-Two questions, on pictures of their own. Do they agree on where a token should go (the cosine between their gradients)?
+Two questions, on images of their own. Do they agree on where a token should go (the cosine between their gradients)?
 What is fitted to k of them, by Adam on the count loss with the best kept, right on those and on new ones? Fitted are
 the vectors of a token, and once also one offset to everything that the denoiser reads of any prompt: no word, however
-long, can do more than that for all objects alike. Last, the token may serve one kind of object alone.
+long, can do more than that for all objects alike. Last, the token may serve one object class alone.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from countgen.prompts.plurals import counted
 from countgen.tokens.textual_inversion import encoders_of, spliced
 
 ALONE = ("apple", "cat", "car", "flower")
-"""Kinds of object that a token is fitted to, each for itself."""
+"""Object classes that a token is fitted to, each for itself."""
 FIRST_SEED = 940_000
 """A count has 1000 seeds: the first to fit, those from 500 on to judge what was fitted."""
 
 Vectors = dict[str, Tensor]
 Case = tuple[Target, int]
-"""What to draw, and its seed."""
+"""A target and a seed."""
 
 
 def word_vectors(models: countgen.Models, count: int) -> Vectors:
-    """The number's word as a token, with gradient."""
+    """Return the number's word as a token, with gradient."""
     text = number_word(count)
     encoders = encoders_of(models.backbone)
     return {key: e.vectors_of(text, 1, models.backbone).requires_grad_(True) for key, e in encoders.items()}
 
 
 def embeds_of(models: countgen.Models, target: Target, vectors: Vectors) -> PromptEmbeds:
-    """The plain prompt, its number said by the vectors."""
+    """Return the embeddings of the plain prompt, its number replaced by the vectors."""
     placeholder = placeholder_of(target.target_count)
     with spliced(models.backbone, {placeholder: vectors}) as encode:
         return encode(f"a photo of {placeholder} {counted(target.object_name, target.target_count)}")
@@ -57,7 +57,7 @@ def count_loss(models: countgen.Models, target: Target, images: Tensor) -> Tenso
 
 
 def gradient(models: countgen.Models, target: Target, seed: int) -> Tensor:
-    """Direction in which one picture's count loss falls fastest, one vector of norm 1 (0 where the loss is flat)."""
+    """Return the direction in which one image's count loss falls fastest, of norm 1 (0 where the loss is flat)."""
     vectors = word_vectors(models, target.target_count)
     backbone = models.backbone
     images = backbone.render(backbone.initial_latents([seed]), embeds_of(models, target, vectors), [seed])
@@ -67,7 +67,7 @@ def gradient(models: countgen.Models, target: Target, seed: int) -> Tensor:
 
 
 def agreement(gradients: Tensor) -> tuple[float, float]:
-    """Mean cosine between different rows, and its standard deviation if they were random directions.
+    """Return the mean cosine between different rows, and its standard deviation if they were random directions.
 
     Args:
         gradients: (n, D), rows of norm 1.
@@ -80,11 +80,11 @@ def agreement(gradients: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Something learned that says a number in a prompt.
+    """Something trained that stands for a number in a prompt.
 
     Attributes:
-        parameters: that learn.
-        embeds: how a target is said with them, with gradient.
+        parameters: that are trained.
+        embeds: the embeddings of a target with them, with gradient.
     """
 
     parameters: Sequence[Tensor]
@@ -92,13 +92,13 @@ class Fitted:
 
 
 def token_of(models: countgen.Models, count: int) -> Fitted:
-    """The number's word as a token."""
+    """Return the number's word as a token to fit."""
     vectors = word_vectors(models, count)
     return Fitted(list(vectors.values()), lambda target: embeds_of(models, target, vectors))
 
 
 def offset_of(models: countgen.Models, count: int) -> Fitted:
-    """One offset, at first 0, to the embeddings of any plain prompt."""
+    """Return one offset to fit, at first 0, to the embeddings of any plain prompt."""
     vectors = word_vectors(models, count)
     with torch.no_grad():
         shape = embeds_of(models, Target(LEARNED[0], count), vectors)
@@ -120,7 +120,7 @@ def offset_of(models: countgen.Models, count: int) -> Fitted:
 
 
 def fit(models: countgen.Models, fitted: Fitted, cases: Sequence[Case], steps: int, learning_rate: float) -> None:
-    """Descend on the count loss of these pictures; the parameters of the lowest loss are kept."""
+    """Descend on the count loss of these images; the parameters of the lowest loss are kept."""
     backbone = models.backbone
     optimizer = torch.optim.Adam(fitted.parameters, lr=learning_rate)
     lowest, best = math.inf, [parameter.detach().clone() for parameter in fitted.parameters]
@@ -142,23 +142,23 @@ def fit(models: countgen.Models, fitted: Fitted, cases: Sequence[Case], steps: i
 
 @torch.no_grad()
 def hits(models: countgen.Models, fitted: Fitted, cases: Sequence[Case]) -> list[bool]:
-    """Whether the judge counts N, picture by picture."""
+    """Return whether the judge counts N, image by image."""
     return [right(models, target, drawn(models, fitted.embeds(target), [seed]))[0] for target, seed in cases]
 
 
 def right(models: countgen.Models, target: Target, images: Tensor) -> list[bool]:
-    """Whether the judge counts N, for each picture."""
+    """Return whether the judge counts N, for each image."""
     return (models.judge.counts(images, [target.object_name])[:, 0] == target.target_count).tolist()
 
 
 @torch.no_grad()
 def drawn(models: countgen.Models, embeds: PromptEmbeds, seeds: Sequence[int]) -> Tensor:
-    """Pictures of some seeds."""
+    """Return the images of some seeds."""
     return models.backbone.render(models.backbone.initial_latents(seeds), embeds, seeds)
 
 
 def mixed(count: int, k: int, options: argparse.Namespace) -> Iterator[tuple[list[Case], list[Case]]]:
-    """Groups of k pictures, all kinds of object in turn; the first with new ones that its fit is judged on."""
+    """Yield groups of k images, all object classes in turn; the first with new ones that its fit is judged on."""
     targets, first = [Target(name, count) for name in LEARNED], FIRST_SEED + 1000 * count
     new = [(targets[at % len(targets)], first + 500 + at) for at in range(options.new)]
     for group in range(max(1, options.at_least // k)):
@@ -167,7 +167,7 @@ def mixed(count: int, k: int, options: argparse.Namespace) -> Iterator[tuple[lis
 
 
 def alone(count: int, k: int, options: argparse.Namespace) -> Iterator[tuple[list[Case], list[Case]]]:
-    """A group of k pictures for each of a few kinds of object, with new pictures of that kind."""
+    """Yield a group of k images for each of a few object classes, with new images of that class."""
     first, new = FIRST_SEED + 1000 * count, -(-options.new // len(ALONE))
     for place, target in enumerate(Target(name, count) for name in ALONE):
         cases = [(target, first + place * k + at) for at in range(k)]
@@ -175,7 +175,7 @@ def alone(count: int, k: int, options: argparse.Namespace) -> Iterator[tuple[lis
 
 
 def fits(models: countgen.Models, count: int, options: argparse.Namespace) -> Iterator[str]:
-    """A row a fit; every group of pictures is fitted alone."""
+    """Yield a row for each fit; every group of images is fitted alone."""
     plain = token_of(models, count)
     kinds = [("token", k, token_of, mixed) for k in options.pictures]
     kinds += [("offset", k, offset_of, mixed) for k in options.offset]
@@ -197,14 +197,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.token_oracle", description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[4, 7, 10])
-    parser.add_argument("--gradients", type=int, default=32, help="pictures per count that are asked for a direction")
+    parser.add_argument("--gradients", type=int, default=32, help="images per count whose gradients are compared")
     parser.add_argument("--pictures", type=int, nargs="*", default=[1, 4, 16], help="that a token is fitted to")
-    parser.add_argument("--offset", type=int, nargs="*", default=[16], help="pictures that an offset is fitted to")
+    parser.add_argument("--offset", type=int, nargs="*", default=[16], help="images that an offset is fitted to")
     parser.add_argument(
-        "--alone", type=int, nargs="*", default=[16], help=f"pictures of one kind: {', '.join(ALONE)}, each for itself"
+        "--alone",
+        type=int,
+        nargs="*",
+        default=[16],
+        help=f"images of one object class: {', '.join(ALONE)}, each for itself",
     )
-    parser.add_argument("--at-least", type=int, default=8, help="pictures a row, in groups that are fitted alone")
-    parser.add_argument("--new", type=int, default=48, help="pictures that a fit is judged on besides, about")
+    parser.add_argument("--at-least", type=int, default=8, help="images a row, in groups that are fitted alone")
+    parser.add_argument("--new", type=int, default=48, help="images that a fit is judged on besides, about")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--threads", type=int, default=1)
@@ -212,12 +216,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = [options.gradients - 1, options.at_least, options.new, options.steps]
     sizes += [*options.pictures, *options.offset, *options.alone]
     if min(*sizes, *options.counts) < 1 or not options.learning_rate > 0:
-        parser.error("counts, pictures, steps and rate must be above 0, gradients above 1")
+        parser.error("counts, images, steps and rate must be above 0, gradients above 1")
     if max(*sizes, len(ALONE) * max(options.alone, default=0)) > 500:
-        parser.error(f"a count has 500 pictures to fit to; {len(ALONE)} kinds share them with --alone")
+        parser.error(f"a count has 500 images to fit to; {len(ALONE)} object classes share them with --alone")
     torch.set_num_threads(options.threads)
     models = countgen.load("miniature")
-    print("| count | n | cosine between pictures' gradients | if random |")
+    print("| count | n | cosine between images' gradients | if random |")
     print("| --- | --- | --- | --- |")
     for count in options.counts:
         targets = [Target(name, count) for name in LEARNED]
@@ -227,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mean, spread = agreement(torch.stack(steep)) if len(steep) > 1 else (math.nan, math.nan)
         print(f"| {count} | {len(steep)} | {mean:+.3f} | +-{spread:.3f} |", flush=True)
     print(
-        "\n| count | fitted | k | n | those pictures: word % | fitted % | new pictures: word % | fitted % |\n"
+        "\n| count | fitted | k | n | those images: word % | fitted % | new images: word % | fitted % |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- |"
     )
     for count in options.counts:

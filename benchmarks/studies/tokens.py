@@ -54,7 +54,7 @@ SETTINGS = LearnSettings(
     templates=("a photo of {number} {objects}",), objects_per_step=4, num_optimization_steps=0, validation_pictures=64
 )
 """Of the shipped tokens. One template, as other prompts call for other vectors; no gradient steps on the count, as
-pictures do not agree on a direction, see `benchmarks.studies.token_oracle`."""
+images do not agree on a direction, see `benchmarks.studies.token_oracle`."""
 DEFAULTS = LearnSettings()
 DYNAMIC = "miniature-yolo by miniature-density"
 BY_DYNAMIC_SCALE = LearnSettings(teacher=None, initial_step=0, semantic_weight=0)
@@ -62,7 +62,7 @@ BY_DYNAMIC_SCALE = LearnSettings(teacher=None, initial_step=0, semantic_weight=0
 FIRST_SEED = 920_000
 """Of measuring; no design was chosen on them. Tokens learn on seeds from 2**30."""
 TEACHING_SEED = 2**31
-"""Of the one picture, of apples, that teaches a token of the published recipe."""
+"""Seed of the one image, of apples, that a token of the published recipe is trained on."""
 
 
 def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings: LearnSettings) -> None:
@@ -74,10 +74,10 @@ def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings
         for _ in learning:
             pass
         path = save_token(learning.token, folder / f"count-{count}.safetensors", overwrite=True)
-        looks = ", ".join(f"{100 * found.accuracy:.0f} %" for found in learning.validations)
+        validated = ", ".join(f"{100 * found.accuracy:.0f} %" for found in learning.validations)
         seconds, evaluations = time.process_time() - started, learning.state.evaluations
         cost = f"{learning.steps_made} steps, {evaluations} evaluations, {seconds:.0f} s of one core"
-        print(f"{path.name}: {cost}, right by the critics {looks}", flush=True)
+        print(f"{path.name}: {cost}, right by the critics {validated}", flush=True)
 
 
 def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable[[str], PromptEmbeds]]]:
@@ -168,7 +168,7 @@ def by_count(records: Sequence[TokenRecord], methods: Sequence[str]) -> str:
 
 
 def comparison(records: Sequence[TokenRecord], baseline: str) -> str:
-    """Ours against another method on the same pictures: exact McNemar, error, and the judge's confidence."""
+    """Return ours against another method on the same images: exact McNemar, error, and the judge's confidence."""
     ours, other = hits(records, "token"), hits(records, baseline)
     found = duel(ours, other)
     errors = [
@@ -184,7 +184,7 @@ def comparison(records: Sequence[TokenRecord], baseline: str) -> str:
 
 
 def report(records: Sequence[TokenRecord]) -> str:
-    """Every table and comparison, in Markdown, over all objects and for each group, of the methods all cases have."""
+    """Return every table and comparison, in Markdown, for all objects and each group, of the methods all cases have."""
     methods = [method for method in METHODS if records and all(method in record.counted for record in records)]
     parts = []
     for title, group in (("All objects", ""), ("Learned on, new seeds", "learned"), ("Never learned on", "unseen")):
@@ -236,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.tokens", description=__doc__)
     parser.add_argument("--learn", action="store_true", help="learn the shipped tokens anew")
-    parser.add_argument("--measure", action="store_true", help="draw, judge and write records")
+    parser.add_argument("--measure", action="store_true", help="generate, judge and write records")
     parser.add_argument("--stamp", action="store_true", help="write the measured accuracy into the shipped tokens")
     parser.add_argument("--counts", type=span, default=COUNTS, help="first-last (1-10)")
     parser.add_argument("--pairs", type=int, default=96, help="seeds per count and group of objects")

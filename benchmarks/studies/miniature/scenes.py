@@ -59,7 +59,7 @@ def fresh_scenes(total: int, number: int) -> list[Scene]:
 
 
 def counter_of(critic: Critic) -> Counter:
-    """Counts all 24 objects of pictures, as the critic itself does."""
+    """Return a function that counts all 24 objects of images, as the critic itself does."""
     if critic.detects:
         return detector_counter(critic)
 
@@ -81,7 +81,7 @@ def true_counts(scenes: Sequence[Scene]) -> Tensor:
 
 @torch.no_grad()
 def sightings(detectors: Sequence[Critic], vae: Any, per_count: int) -> list[Sighting]:
-    """Show every detector the same scenes, 0 to 20 objects, as rendered and after a VAE round trip.
+    """Return the sightings of every detector on the same scenes, 0 to 20 objects, rendered and after a VAE round trip.
 
     Args:
         detectors: at the thresholds they have.
@@ -90,7 +90,7 @@ def sightings(detectors: Sequence[Critic], vae: Any, per_count: int) -> list[Sig
     """
     sprites, found = load_sprites(), []
     counters = [(critic, counter_of(critic)) for critic in detectors]
-    # Scenes of one count together: rendering costs as much per picture as the fullest one of its chunk.
+    # Scenes of one count together: rendering costs as much per image as the fullest one of its chunk.
     for total in COUNTS:
         generator = torch.Generator().manual_seed(SEEDS["reporting"] + total)
         scenes = fresh_scenes(total, per_count)
