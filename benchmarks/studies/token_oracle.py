@@ -179,7 +179,7 @@ def fits(models: countgen.Models, count: int, options: argparse.Namespace) -> It
     plain = token_of(models, count)
     kinds = [("token", k, token_of, mixed) for k in options.pictures]
     kinds += [("offset", k, offset_of, mixed) for k in options.offset]
-    kinds += [("token for one kind of object", k, token_of, alone) for k in options.alone]
+    kinds += [("token for one object class", k, token_of, alone) for k in options.alone]
     for kind, k, made, groups in kinds:
         before, after, seen, others = [], [], [], []
         for cases, new in groups(count, k, options):
