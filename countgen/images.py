@@ -149,7 +149,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: no such file.
         RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
     """
-    if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+    if Path(path).is_fifo() or Path(path).is_char_device():  # which would be waited for
         raise RecipeError(f"{path} is no file; give an image that countgen saved")
     try:
         # Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and installs them.

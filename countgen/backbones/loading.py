@@ -168,7 +168,7 @@ def at_revision(name: str) -> tuple[str, str | None]:
 
 
 def _load_denoiser(
-    pipeline_class: Any, preset: Preset, dtype: torch.dtype, download: bool
+    pipeline_class: Any, preset: Preset, dtype: torch.dtype, download: bool = True
 ) -> dict[str, torch.nn.Module]:
     """The replacement, under the name that the pipeline has for it.
 

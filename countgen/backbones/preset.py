@@ -67,7 +67,7 @@ class Preset:
         guidance = self.guidance_scale
         if not isinstance(guidance, int | float) or not 0 <= guidance <= MAX_GUIDANCE:
             raise ValueError(
-                f"guidance_scale must be a number from 0 (0 or 1: no guidance) to {MAX_GUIDANCE}, got "
+                f"guidance_scale must be a number from 0 on (0 or 1: no guidance) and at most {MAX_GUIDANCE}, got "
                 f"{repr(guidance)[:40]}"
             )
         if self.timesteps is not None and len(self.timesteps) != self.num_inference_steps:

@@ -233,7 +233,7 @@ def test_a_pipe_is_no_picture_and_no_token(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_guidance_beyond_all_numbers_is_one_line() -> None:
-    with pytest.raises(ValueError, match=r"guidance_scale must be a number from 0 .* to 1000, got 1000+$"):
+    with pytest.raises(ValueError, match=r"guidance_scale must be a number from 0 .* at most 1000, got 1000+$"):
         countgen.backbones.load("miniature", guidance_scale=10**400)
 
 

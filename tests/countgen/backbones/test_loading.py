@@ -120,7 +120,7 @@ def test_options_that_mean_nothing_are_refused_before_anything_is_read(changes: 
 
 def test_published_denoisers_are_kept_apart_from_the_rest_of_their_pipelines() -> None:
     known = {name: preset for name, (_, preset) in backbones.presets().items()}
-    assert known["pixart-dmd"].denoiser == "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512"
+    assert at_revision(known["pixart-dmd"].denoiser or "")[0] == "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512"
     assert known["pixart-dmd"].repository == "PixArt-alpha/PixArt-XL-2-512x512"
     assert known["hyper-sdxl"].denoiser is not None
     assert known["hyper-sdxl"].denoiser.startswith("ByteDance/Hyper-SD/")
