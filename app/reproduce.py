@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
     from countgen import recipe as recipes
 
-    token = _token(options.token, recipe)
+    token = token_of(options.token, recipe)
     hide_loading_bars()
     backbone = recipes.load_backbone(recipe, device=device, repository=options.repository)
     drawn = to_pil(recipes.redraw(recipe, backbone, token))
@@ -75,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
     return OK if record["same"] else NOT_REACHED
 
 
-def _token(given: str | None, recipe: dict[str, Any]) -> CountToken | None:
-    """The token given, or the shipped one that the recipe names."""
+def token_of(given: str | None, recipe: dict[str, Any]) -> CountToken | None:
+    """Return the token given, or the shipped one that the recipe names."""
     from countgen.errors import RecipeError
     from countgen.prompts.placeholders import PLACEHOLDER
     from countgen.tokens.library import find_token

@@ -84,7 +84,7 @@ def write(
         recipe["changed_parts"] = changed
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
-    if best.phase == "refine":
+    if best.phase != "search":
         # Latents that gradients moved follow from no seed: they are kept, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
@@ -127,15 +127,29 @@ def load_backbone(
 ) -> Backbone:
     """The backbone that drew a picture, as it was set then.
 
-    A recipe comes from a file, which anyone may have written: it can name a preset, never a repository or a path.
-
     Args:
         recipe: as `write` writes it.
         device: where to draw.
         repository: what the picture was drawn with, where that was not the preset's own.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the picture was drawn with another repository or parts.
+        RecipeError, ValueError: as `backbone_options`.
+    """
+    name, options = backbone_options(recipe, repository=repository)
+    return backbones.load(name, device=device, **options)
+
+
+def backbone_options(recipe: Mapping[str, Any], *, repository: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Return the name and options with which `countgen.load` loads the backbone of a recipe.
+
+    A recipe comes from a file, which anyone may have written: it can name a preset, never a repository or a path.
+
+    Args:
+        recipe: as `write` writes it.
+        repository: what the image was generated with, where that was not the preset's own.
+
+    Raises:
+        RecipeError: a field is missing or not possible, or the image was generated with another repository or parts.
         ValueError: no such preset.
     """
     if recipe.get("schema") not in range(1, SCHEMA + 1):
@@ -155,15 +169,18 @@ def load_backbone(
         )
     dtype = _choice(recipe, "dtype", DTYPES)
     memory = _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast"
-    changes: dict[str, Any] = {
+    options: dict[str, Any] = {
+        "repository": repository,
+        "dtype": DTYPES[dtype],
+        "memory": memory,
         "num_inference_steps": _whole(recipe, "num_inference_steps", MAX_INFERENCE_STEPS),
         "guidance_scale": _finite(recipe, "guidance_scale"),
         "height": _whole(recipe, "height", MAX_SIDE),
         "width": _whole(recipe, "width", MAX_SIDE),
     }
     if recipe.get("revision") is not None:
-        changes["revision"] = _field(recipe, "revision", str)
-    return backbones.load(name, repository=repository, device=device, dtype=DTYPES[dtype], memory=memory, **changes)
+        options["revision"] = _field(recipe, "revision", str)
+    return name, options
 
 
 @torch.no_grad()
@@ -181,11 +198,30 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
         RecipeError: a field is missing or not possible, or the token is not the one the picture was drawn with.
     """
     _check_token(recipe.get("token"), token)
-    seed = _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
+    seed = candidate_seed(recipe)
     embeds = encode_prompt(backbone, _field(recipe, "prompt", str), token)
+    return backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
+
+
+def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:
+    """Return the latents that a recipe stores, otherwise those of its seed: float32 (1, C, h, w).
+
+    Raises:
+        RecipeError: they are damaged or of another shape than the backbone's, or the seed is missing.
+    """
     stored = recipe.get("latents")
-    latents = backbone.initial_latents([seed]) if stored is None else _latents(stored, backbone)
-    return backbone.render(latents, embeds, [seed])[0]
+    if stored is not None:
+        return _latents(stored, backbone)
+    return backbone.initial_latents([candidate_seed(recipe)])
+
+
+def candidate_seed(recipe: Mapping[str, Any]) -> int:
+    """Return the seed of the image itself, which a search may have found far from the seed that was asked for.
+
+    Raises:
+        RecipeError: it is missing or not possible.
+    """
+    return _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
 
 
 def _check_token(named: Any, token: CountToken | None) -> None:

@@ -1,0 +1,1 @@
+"""Small studies that chose settings; each prints what its comments and documents cite."""
