@@ -238,6 +238,6 @@ _DOING = {
     "search": "Drawing seeds",
     "refine": "Refining the nearest by gradient",
     "edit": "Editing near undecided objects",
+    "edit, low frequencies too": "Editing, low frequencies too",
     "edit, mask widened": "Editing, mask widened",
-    "edit, mask removed": "Editing, mask removed",
 }

@@ -16,7 +16,7 @@ import torch
 
 import countgen
 from countgen.methods.edit import EditSettings
-from countgen.methods.settings import Settings, with_text
+from countgen.methods.settings import with_text
 from countgen.miniature.world import NUMBER_WORDS, OBJECT_NAMES, PLURALS
 
 FIRST_SEEDS = {"tuning": 41_000_000, "report": 57_000_000}

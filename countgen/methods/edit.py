@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,8 +13,8 @@ from countgen.methods.refinement import RefinementSettings, refine
 from countgen.methods.settings import setting
 from countgen.methods.step import Budget, Step
 
-PHASES = ("edit", "edit, mask widened", "edit, mask removed")
-"""Phases of steps, by how far the constraints were loosened."""
+PHASES = ("edit", "edit, low frequencies too", "edit, mask widened")
+"""Phases of steps, by how far the constraints were loosened; each says what is allowed besides what came before."""
 
 UNDECIDED_RANKS = 3
 """Candidates on each side of the target count, in order of their scores, that may have to appear or to go."""
@@ -25,7 +25,7 @@ class EditSettings(RefinementSettings):
     """What an edit may change. The defaults were chosen on tuning seeds, see benchmarks/studies/edit_settings.py."""
 
     num_optimization_steps: int = setting(20, "gradient steps from the one start", at_least=1)
-    learning_rate: float = setting(0.08, "of the optimizer, on latents of unit variance", above=0)
+    learning_rate: float = setting(0.05, "of the optimizer, on latents of unit variance", above=0)
     frequency_cutoff: int = setting(
         4, "the displacement has no frequencies up to this one, in periods per image; -1 for no limit", at_least=-1
     )
@@ -37,12 +37,12 @@ class EditSettings(RefinementSettings):
         3.0, "a candidate further than this below the threshold, in safe distances, is no place for an object", above=0
     )
     enough_margin: float = setting(
-        1.0, "the edit ends above this margin, over all views; 1 is a count that is confirmed", at_least=0
+        0.25, "the edit ends above this margin, over all views; 1 is a count that is confirmed", at_least=0
     )
-    protect: bool = setting(False, "boxes of safe objects stay out of the mask")
-    blend: bool = setting(False, "the original latents outside every mask so far")
     steps_confined: int = setting(
-        10, "gradient steps after which the mask is widened, and as many later removed", at_least=1
+        7,
+        "gradient steps after which the cut-off is halved; after as many more, again, and the mask widened",
+        at_least=1,
     )
 
 
@@ -81,49 +81,39 @@ class ConfinedLatents(nn.Module):
         self._noise = noise.detach().float()
         self._settings = settings
         self._num_steps = 0
-        self._union: Tensor | None = None
         self.displacement = nn.Parameter(torch.zeros_like(self._noise))
 
     @property
     def level(self) -> int:
         """How far the constraints are loosened, 0 to 2."""
-        return min((self._num_steps - 1) // self._settings.steps_confined, len(PHASES) - 1) if self._num_steps else 0
+        return min(max(self._num_steps - 1, 0) // self._settings.steps_confined, len(PHASES) - 1)
 
     @property
     def phase(self) -> str:
         """What the latest step is called."""
         return PHASES[self.level]
 
-    def forward(self) -> Tensor:
-        """Return the latents (1, C, h, w)."""
-        allowed = high_pass(self.displacement.detach(), self.cutoff)
-        if self._settings.blend and self._union is not None:
-            allowed = allowed * self._union
-        # The gradient passes as it is: Adam would make full steps of what a projection leaves of it outside the mask.
-        return self._noise + allowed + (self.displacement - self.displacement.detach())
-
     @property
     def cutoff(self) -> int:
         """The highest frequency that the displacement does not have."""
-        return (
-            self._settings.frequency_cutoff // (1, 2, 4)[self.level] if self.level else self._settings.frequency_cutoff
-        )
+        cutoff = self._settings.frequency_cutoff
+        return cutoff if cutoff < 0 else cutoff >> self.level
+
+    def forward(self) -> Tensor:
+        """Return the latents (1, C, h, w)."""
+        # Projected here, not in the graph: Adam would make full steps of what a projected gradient has outside the mask.
+        with torch.no_grad():
+            self.displacement.copy_(high_pass(self.displacement, self.cutoff))
+        return self._noise + self.displacement
 
     def local(self, gradient: Tensor, images: Tensor) -> Tensor:
-        """Return the gradient where the count of the images is undecided, and 0 elsewhere."""
-        self._num_steps += 1
-        if self.level == len(PHASES) - 1:
-            self._union = None
-            return gradient
-        mask = self.mask(images)
-        if mask.any():
-            self._union = mask if self._union is None else self._union.maximum(mask)
-        return gradient * mask if mask.any() else gradient
+        """Return the gradient where the count of the images is undecided, and 0 elsewhere.
 
-    def mask(self, images: Tensor) -> Tensor:
-        """Return 1 where an undecided object is or could be, else 0: float (h, w)."""
-        widened = 1 + self.level
-        return undecided_mask(
+        Where nothing is near the decision, so that objects may appear anywhere, it is returned as it is.
+        """
+        self._num_steps += 1
+        widened = 2 if self.level == len(PHASES) - 1 else 1
+        mask = undecided_mask(
             self._problem,
             images,
             self._noise.shape[-2:],
@@ -131,21 +121,20 @@ class ConfinedLatents(nn.Module):
             dilation=self._settings.dilation * widened,
             safe=self._settings.safe_distance * widened,
             least=self._settings.least_distance * widened,
-            protect=self._settings.protect,
         )
+        return gradient * mask if mask.any() else gradient
 
 
 @torch.no_grad()
 def undecided_mask(
     problem: Problem,
     images: Tensor,
-    size: tuple[int, int],
+    size: Sequence[int],
     *,
     ranks: int,
     dilation: int,
     safe: float,
     least: float,
-    protect: bool = False,
 ) -> Tensor:
     """Return a mask of the latents around candidates whose presence decides about the count.
 
@@ -164,7 +153,6 @@ def undecided_mask(
     height, width = size
     scale_y, scale_x = height / images.shape[-2], width / images.shape[-1]
     mask = torch.zeros(height, width, device=images.device)
-    spared = torch.zeros(height, width, device=images.device)
     names = [target.object_name for target in problem.targets]
     for critic in problem.critics:
         if not critic.detects:
@@ -173,14 +161,6 @@ def undecided_mask(
             distance = (candidates.logits[0] - critic.threshold_logit) / critic.safe_distance
             there = candidates.kept[0] & (distance > -least)
             boxes, distance = candidates.boxes[0][there], distance[there]
-            if protect:
-                for rank in range(min(len(boxes), target.target_count)):
-                    if distance[rank] > safe:
-                        left, top, right, bottom = boxes[rank].tolist()
-                        spared[
-                            round(top * scale_y) : round(bottom * scale_y),
-                            round(left * scale_x) : round(right * scale_x),
-                        ] = 1
             first = max(0, target.target_count - ranks)
             for rank in range(first, min(len(boxes), target.target_count + ranks)):
                 wanted = rank < target.target_count
@@ -190,7 +170,7 @@ def undecided_mask(
                 rows = slice(max(0, round(top * scale_y) - dilation), max(0, round(bottom * scale_y) + dilation + 1))
                 columns = slice(max(0, round(left * scale_x) - dilation), max(0, round(right * scale_x) + dilation + 1))
                 mask[rows, columns] = 1
-    return mask * (1 - spared)
+    return mask
 
 
 def high_pass(latents: Tensor, cutoff: int) -> Tensor:

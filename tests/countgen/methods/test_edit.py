@@ -94,10 +94,24 @@ def test_latents_have_only_the_frequencies_that_are_allowed_and_pass_the_whole_g
     assert confined().equal(noise)
     with torch.no_grad():
         confined.displacement += torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    displaced = confined.displacement.detach().clone()
     latents = confined()
-    torch.testing.assert_close(latents - noise, high_pass(confined.displacement.detach(), 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(latents - noise, high_pass(displaced, 2), atol=1e-5, rtol=0)
     latents.sum().backward()
     assert confined.displacement.grad.equal(torch.ones(1, 4, 32, 32))
+
+
+def test_what_was_forbidden_before_loosening_does_not_come_back_with_it(models: countgen.Models):
+    noise = torch.zeros(1, 4, 32, 32)
+    settings = EditSettings(steps_confined=1, frequency_cutoff=4)
+    confined = ConfinedLatents(problem_of(models, Fixed((0, 0, 0.5)), 1), noise, settings)
+    with torch.no_grad():
+        confined.displacement += torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    before = confined().detach().clone()
+    for _ in range(3):
+        confined.local(noise, torch.zeros(1, 3, 128, 128))
+    assert (confined.level, confined.cutoff) == (2, 1)
+    torch.testing.assert_close(confined().detach(), before, atol=1e-5, rtol=0)
 
 
 def test_constraints_are_loosened_step_by_step_and_steps_say_so(models: countgen.Models):
