@@ -198,14 +198,14 @@ def run(options: argparse.Namespace) -> int:
         )
         if text and not records:
             print(fitted(f"asked for: {_asked(drawing.targets)}"))
-        interrupted = _draw(drawing, options, f"seed {seed}")
+        interrupted = draw(drawing, options, f"seed {seed}")
         if drawing.best is None:  # interrupted before the first candidate
             break
         with held_interrupts() as interrupt:
             records.append(_written(drawing.result(), folder, options.prompt))
         interrupted |= interrupt.asked
         if text:
-            _report(records[-1])
+            report(records[-1])
         if interrupted:
             break
     right = sum(record["verified"] for record in records)
@@ -231,7 +231,7 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def _draw(drawing: Run, options: argparse.Namespace, label: str) -> bool:
+def draw(drawing: Run, options: argparse.Namespace, label: str) -> bool:
     """Work until the run ends; True where the user interrupted it."""
     from tqdm import tqdm
 
@@ -262,9 +262,14 @@ def _written(result: Result, folder: Path, prompt: str) -> dict[str, Any]:
     before = save_png(result.before, before_path, plain(result.recipe))
     try:
         after = save_png(result.image, after_path, result.recipe)
-    except BaseException:  # both pictures or none, on a full disk too
+    except BaseException:  # both images or none, on a full disk too
         before.unlink(missing_ok=True)
         raise
+    return record_of(result, before, after)
+
+
+def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
+    """Return the record of a result, for JSON, with the files of its two images."""
     return {
         "seed": result.seed,
         "before": str(before),
@@ -272,14 +277,22 @@ def _written(result: Result, folder: Path, prompt: str) -> dict[str, Any]:
         "targets": {target.object_name: target.target_count for target in result.targets},
         "counts": list(result.counts),
         "judge_counts": list(result.judge_counts),
+        "objects_kept": _rounded(result.objects_kept),
+        "background_change": _rounded(result.background_change),
+        "structural_similarity": _rounded(result.structural_similarity),
         "confirmed": result.confirmed,
         "verified": result.verified,
         "method": result.method,
+        "phase": result.phase,
         "steps": result.steps,
         "evaluations": result.evaluations,
         "seconds": round(result.seconds, 3),
         "stopped": result.stopped,
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _free_paths(folder: Path, stem: str) -> tuple[Path, Path]:
@@ -292,7 +305,8 @@ def _free_paths(folder: Path, stem: str) -> tuple[Path, Path]:
     raise AssertionError("numbers do not end")
 
 
-def _report(record: dict[str, Any]) -> None:
+def report(record: dict[str, Any]) -> None:
+    """Print a record as text."""
     from countgen.printable import printable
 
     verdict = "right" if record["verified"] else "NOT what was asked"
@@ -302,6 +316,11 @@ def _report(record: dict[str, Any]) -> None:
         f"{record['evaluations']} evaluations, {record['seconds']:.1f} s)"
     )
     print(fitted(said))
+    if record["method"] == "edit" and record["objects_kept"] is not None:
+        kept = (
+            f"{record['objects_kept']:.0%} of the objects kept, background changed by {record['background_change']:.3f}"
+        )
+        print(fitted(f"  {kept} ({record['phase']})", hang=4))
     if record["stopped"]:
         print(fitted(f"  stopped early: {record['stopped']}", hang=4))
     print(f"  {printable(record['before'])}\n  {printable(record['after'])}")

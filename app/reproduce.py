@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
 
     from countgen import recipe as recipes
 
-    token = _token(options.token, recipe)
+    token = token_of(options.token, recipe)
     checked = recipes.check(
         recipe,
         token=token,
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         many_steps=options.yes,
     )
     hide_loading_bars()
-    backbone = _loaded(checked, device, options)
+    backbone = loaded(checked, device, options)
     drawn = to_pil(recipes.redraw(recipe, backbone, token))
     record: dict[str, Any] = {
         "image": str(options.image),
@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> int:
     return OK if record["same"] else NOT_REACHED
 
 
-def _loaded(checked: Checked, device: str, options: argparse.Namespace) -> Backbone:
-    """The backbone, from the cache; from the hub with --yes.
+def loaded(checked: Checked, device: str, options: argparse.Namespace) -> Backbone:
+    """Return the backbone, from the cache; from the hub with --yes.
 
     Raises:
         RecipeError: the cache does not hold it; what would be downloaded is named.
@@ -113,8 +113,8 @@ def _loaded(checked: Checked, device: str, options: argparse.Namespace) -> Backb
     return checked.load(device)
 
 
-def _token(given: str | None, recipe: dict[str, Any]) -> CountToken | None:
-    """The token given, or the shipped one that the recipe names."""
+def token_of(given: str | None, recipe: dict[str, Any]) -> CountToken | None:
+    """Return the token given, or the shipped one that the recipe names."""
     from countgen.errors import RecipeError
     from countgen.prompts.placeholders import PLACEHOLDER
     from countgen.tokens.library import find_token

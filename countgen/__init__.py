@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from countgen import backbones, methods, prompts, tokens
+    from countgen.editing import edit
     from countgen.errors import CountGenError
     from countgen.methods.step import Budget, Step
     from countgen.models import Models, load
@@ -26,6 +27,7 @@ __all__ = [
     "Target",
     "available_tokens",
     "backbones",
+    "edit",
     "find_token",
     "generate",
     "load",
@@ -40,6 +42,7 @@ __all__ = [
 _MODULES = {
     "errors": ("CountGenError",),
     "run": ("Result", "Run", "generate"),
+    "editing": ("edit",),
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),
     "methods.step": ("Budget", "Step"),

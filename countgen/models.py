@@ -109,9 +109,50 @@ def load(
         ValueError: an unknown name, a judge that is also a critic, a preset without detectors of its own where none
             were given or without a tiny decoder for drafts, or a device whose memory will not do.
     """
+    critics, judge = detectors_of(backbone, critics, judge)
+    given = {
+        "revision": revision,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "height": height,
+        "width": width,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded = backbones.load(
+        backbone, repository=repository, device=device, dtype=dtype, memory=memory, draft=draft, **changes
+    )
+    return with_detectors(loaded, critics=critics, judge=judge, trust_checkpoint=trust_checkpoint)
+
+
+def with_detectors(
+    backbone: Backbone,
+    *,
+    critics: tuple[str, ...] | None = None,
+    judge: str | None = None,
+    trust_checkpoint: bool = False,
+) -> Models:
+    """Load the critics and the judge of a backbone that is loaded already; arguments as of `load`.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    device = backbone.device
+    critics, judge = detectors_of(backbone.name, critics, judge)
+    loaded = tuple(load_critic(name, device, trust_checkpoint=trust_checkpoint) for name in critics)
+    if backbone.memory == "low":
+        loaded = tuple(no_larger(critic, max(backbone.height, backbone.width)) for critic in loaded)
+    return Models(backbone, loaded, load_critic(judge, device, trust_checkpoint=trust_checkpoint))
+
+
+def detectors_of(backbone: str, critics: tuple[str, ...] | None, judge: str | None) -> tuple[tuple[str, ...], str]:
+    """Return the names of the critics and the judge: those given, otherwise the embedded ones of a miniature.
+
+    Raises:
+        ValueError: no such backbone, a judge that is also a critic, or none for a backbone without its own.
+    """
     if isinstance(critics, str):
         raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     find(backbone)
     if backbone.startswith("miniature"):
         critics = critics or miniature.CRITICS
@@ -124,21 +165,7 @@ def load(
         )
     if judge in critics:
         raise ValueError(f"the judge {judge!r} is also a critic; a judge must be a detector that nothing optimises")
-    given = {
-        "revision": revision,
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "height": height,
-        "width": width,
-    }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    drawing = backbones.load(
-        backbone, repository=repository, device=device, dtype=dtype, memory=memory, draft=draft, **changes
-    )
-    loaded = tuple(load_critic(name, device, trust_checkpoint=trust_checkpoint) for name in critics)
-    if memory == "low":
-        loaded = tuple(no_larger(critic, max(drawing.height, drawing.width)) for critic in loaded)
-    return Models(drawing, loaded, load_critic(judge, device, trust_checkpoint=trust_checkpoint))
+    return critics, judge
 
 
 def no_larger(critic: Critic, side: int) -> Critic:

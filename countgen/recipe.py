@@ -90,7 +90,7 @@ def write(
         recipe["changed_parts"] = changed
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
-    if best.phase == "refine":
+    if best.phase != "search":
         # Latents that gradients moved follow from no seed: they are kept, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
@@ -217,7 +217,7 @@ def check(
     if (wanted := revision or _revision(recipe, preset, repository)) is not None:
         changes["revision"] = wanted
     check_prompt(_text(recipe, "prompt"))
-    _seed(recipe)
+    candidate_seed(recipe)
     _check_token(recipe.get("token"), token)
     if recipe.get("latents") is not None:
         _numbers(recipe["latents"])
@@ -256,7 +256,7 @@ def _revision(recipe: Mapping[str, Any], preset: Preset, repository: str | None)
 def load_backbone(
     recipe: Mapping[str, Any], *, device: str | torch.device = "cpu", repository: str | None = None
 ) -> Backbone:
-    """The backbone that drew a picture, as it was set then; `check` has more options.
+    """Return the backbone that made an image, as it was set then; `check` has more options.
 
     Args:
         recipe: as `write` writes it.
@@ -288,11 +288,21 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
     prompt = _text(recipe, "prompt")
     check_prompt(prompt)
     _check_token(recipe.get("token"), token)
-    seed = _seed(recipe)
+    seed = candidate_seed(recipe)
     embeds = encode_prompt(backbone, prompt, token)
+    return backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
+
+
+def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:
+    """Return the latents that a recipe stores, otherwise those of its seed: float32 (1, C, h, w).
+
+    Raises:
+        RecipeError: they are damaged or of another shape than the backbone's, or the seed is missing.
+    """
     stored = recipe.get("latents")
-    latents = backbone.initial_latents([seed]) if stored is None else _latents(stored, backbone)
-    return backbone.render(latents, embeds, [seed])[0]
+    if stored is not None:
+        return _latents(stored, backbone)
+    return backbone.initial_latents([candidate_seed(recipe)])
 
 
 def _check_token(named: Any, token: CountToken | None) -> None:
@@ -328,7 +338,12 @@ def _numbers(stored: Any) -> np.ndarray[Any, Any]:
     return values
 
 
-def _seed(recipe: Mapping[str, Any]) -> int:
+def candidate_seed(recipe: Mapping[str, Any]) -> int:
+    """Return the seed of the image itself, which a search may have found far from the seed that was asked for.
+
+    Raises:
+        RecipeError: it is missing or not possible.
+    """
     return _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
 
 

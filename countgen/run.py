@@ -11,6 +11,7 @@ from torch import Tensor
 
 from countgen import methods, recipe
 from countgen.errors import StoppedError
+from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.methods.problem import Problem
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget, Step
@@ -27,19 +28,35 @@ DEFAULT_MAX_EVALUATIONS = 400
 
 
 @dataclass(frozen=True)
+class Original:
+    """An image that an edit starts from, in place of a seed's own.
+
+    Attributes:
+        latents: float (1, C, h, w).
+        image: RGB float (3, H, W) in [0, 1], rendered from them with the prompt of its time.
+    """
+
+    latents: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True)
 class Result:
     """A finished image and what is known about it.
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the seed that was asked for, rendered without a token.
+        before: the plain image of the seed that was asked for, rendered without a token; of an edit, the original.
         targets: what was asked.
         counts: what the first critic counts, per target.
         judge_counts: what the judge counts, per target.
         detections, before_detections: what the judge detects in `image` and in `before`, per target; empty where the
             judge counts without detecting.
+        objects_kept, background_change, structural_similarity: of `image` against `before`, by the judge's boxes, as
+            `countgen.image_preservation` defines them; None where the judge counts without detecting.
         confirmed: the critics agree on every view.
         method, seed: as asked.
+        phase: of the step that is shown, as `Step` has it.
         steps: candidates that were evaluated, batches counted once.
         evaluations, seconds: spent, without loading; judging counts where it steers.
         stopped: why it ended early: a loss that is not finite, or memory that ran out; otherwise None.
@@ -53,9 +70,13 @@ class Result:
     judge_counts: tuple[int, ...]
     detections: tuple[Detections, ...]
     before_detections: tuple[Detections, ...]
+    objects_kept: float | None
+    background_change: float | None
+    structural_similarity: float | None
     confirmed: bool
     method: str
     seed: int
+    phase: str
     steps: int
     evaluations: int
     seconds: float
@@ -84,6 +105,7 @@ class Run:
         until: "critic" stops when the critics confirm the count. "judge" also asks the judge and goes on
             until it agrees; the judge is then not independent, and the recipe says so.
         token: a learned token that replaces the number it was trained for.
+        original: an image that the method "edit" starts from; by default it starts from the seed's own.
 
     Raises:
         PromptError: the prompt has no clear count, or says it behind what the backbone's text encoder reads.
@@ -104,6 +126,7 @@ class Run:
         max_evaluations: int | None = None,
         until: str = "critic",
         token: CountToken | None = None,
+        original: Original | None = None,
     ) -> None:
         self._method = methods.load(method)
         if settings is not None and type(settings) is not self._method.settings_class:
@@ -112,7 +135,10 @@ class Run:
             )
         if until not in UNTIL:
             raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {until!r}")
-        if type(seed) is not int or not 0 <= seed < 2**32:
+        if original is not None and method != "edit":
+            raise ValueError(f"only the method 'edit' starts from an image, got {method!r}")
+        # The seed of an image that a search found may lie far behind the seed that was asked for.
+        if type(seed) is not int or not 0 <= seed < (2**32 if original is None else 2**63):
             raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
         if max_seconds is None and max_evaluations is None:
             max_evaluations = DEFAULT_MAX_EVALUATIONS
@@ -130,6 +156,7 @@ class Run:
             raise ValueError(f"the prompt names {placeholder[0]}: give that token too, or write the number as a word")
         self.prompt = prompt
         self.token = token
+        self.original = original
         self.models = models
         self.method = method
         self.settings = settings or self._method.settings_class()
@@ -150,7 +177,8 @@ class Run:
         models = self.models
         with torch.no_grad():
             embeds = encode_prompt(models.backbone, self.prompt, self.token)
-        problem = Problem(models.backbone, models.critics, self.targets, embeds, self._accept, models.cache)
+        latents = None if self.original is None else self.original.latents
+        problem = Problem(models.backbone, models.critics, self.targets, embeds, self._accept, latents, models.cache)
         try:
             for step in self._method.function(problem, self.seed, budget, self.settings):
                 self.last = step
@@ -194,23 +222,33 @@ class Run:
             raise RuntimeError("nothing was generated yet: iterate over the run first")
         backbone = self.models.backbone
         with torch.no_grad():
-            plain = encode_prompt(backbone, self.prompt, None)
-            before = backbone.render(backbone.initial_latents([self.seed]), plain, [self.seed])[0]
+            if self.original is None:
+                plain = encode_prompt(backbone, self.prompt, None)
+                before = backbone.render(backbone.initial_latents([self.seed]), plain, [self.seed])[0]
+            else:
+                before = self.original.image
             # Rendered alone, as its recipe will render it: within a batch, rounding differs.
             embeds = encode_prompt(backbone, self.prompt, self.token)
             image = backbone.render(self.best.latents[None], embeds, [self.best.seed])[0]
         judge_counts = self._judge(image)
+        detections, before_detections = self._detect(image), self._detect(before)
+        boxes = torch.cat([one.boxes for one in (*detections, *before_detections)]) if detections else None
+        kept = None if boxes is None else objects_kept(before_detections, detections, self._target_counts)
         return Result(
             image=image,
             before=before,
             targets=self.targets,
             counts=self.best.counts,
             judge_counts=judge_counts,
-            detections=self._detect(image),
-            before_detections=self._detect(before),
+            detections=detections,
+            before_detections=before_detections,
+            objects_kept=kept,
+            background_change=None if boxes is None else background_change(before, image, boxes),
+            structural_similarity=None if boxes is None else structural_similarity(before, image, boxes),
             confirmed=self.best.confirmed,
             method=self.method,
             seed=self.seed,
+            phase=self.best.phase,
             steps=self.last.index + 1,
             evaluations=self.last.evaluations,
             seconds=self.last.seconds,

@@ -234,4 +234,10 @@ def chosen_token(choice: str, targets: tuple[Target, ...], backbone: str, sessio
     return shipped[name]
 
 
-_DOING = {"search": "Drawing seeds", "refine": "Refining the nearest by gradient"}
+_DOING = {
+    "search": "Drawing seeds",
+    "refine": "Refining the nearest by gradient",
+    "edit": "Editing near undecided objects",
+    "edit, low frequencies too": "Editing, low frequencies too",
+    "edit, mask widened": "Editing, mask widened",
+}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.objective import Objective, View
@@ -29,6 +31,7 @@ class Problem:
         embeds: of the prompt, batch of 1.
         accept: a method calls it once for each step, before it yields the step, and ends after the one for which it
             returns True.
+        latents: float (1, C, h, w) of the image that a method for one image starts from; None for the seed's own.
         cache: CUDA graphs and memory estimates that runs of the same models share.
     """
 
@@ -37,6 +40,7 @@ class Problem:
     targets: tuple[Target, ...]
     embeds: PromptEmbeds
     accept: Callable[[Step], bool] = confirmed
+    latents: Tensor | None = None
     cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
 
     def objective(self, views: Sequence[View], loss: str) -> Objective:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from countgen.errors import NonFiniteLossError
 from countgen.methods.forward_backward import prepare
-from countgen.methods.latent_modifier import DirectLatents, LatentModifier
+from countgen.methods.latent_modifier import DirectLatents
 from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import SearchSettings
@@ -25,8 +25,11 @@ OPTIMIZERS = {
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True),
 }
 
-Start = Callable[[Tensor], DirectLatents | LatentModifier]
+Start = Callable[[Tensor], nn.Module]
 """Function from noise, float32 (B, C, h, w), to the module whose weights are optimised and that returns latents."""
+
+Transform = Callable[[Tensor, Tensor], Tensor]
+"""From the latents' gradient (B, C, h, w) and their images (B, 3, H, W) to the gradient that is followed."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def refine(
     settings: RefinementSettings,
     start: Start = DirectLatents,
     first_index: int = 0,
+    transform: Transform | None = None,
 ) -> Iterator[Step]:
     """Move a batch of latents down the gradient, until one of them is confirmed or the steps are used.
 
@@ -100,6 +104,7 @@ def refine(
         settings: of the descent.
         start: makes the module whose weights are optimised.
         first_index: of the first `Step`.
+        transform: of the gradient, before it is clipped; none by default.
 
     Yields:
         The best `Step` of the batch, once per gradient step. Where the backbone has a tiny decoder, gradients pass
@@ -142,6 +147,8 @@ def refine(
             (settings.prior_weight * settings.prior_power * latent_prior(latents)).sum().backward()
         assert latents.grad is not None
         latents.grad += passes.backward()
+        if transform is not None:
+            latents.grad = transform(latents.grad, images)
         budget.evaluations += (COST_WITH_GRADIENT - 1) * len(seeds)
         clip(latents, settings.max_grad_norm)
         moved.backward(latents.grad)

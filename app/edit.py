@@ -1,0 +1,121 @@
+"""`countgen edit`: the same image with another count."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from app.argument_types import positive, seconds
+from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
+from app.generate import SettingsHelp, draw, record_of, report
+from app.interrupts import held_interrupts
+from app.loading import available_device, hide_loading_bars
+from app.reproduce import loaded, token_of
+from app.terminal import fitted
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "edit",
+        help="change the count of an image",
+        description="Change how many objects an image of ours shows, and keep the rest: the other objects and the "
+        "background. Everything but the counts comes from the recipe inside the image.",
+    )
+    parser.set_defaults(run=run, method="edit")
+    parser.add_argument("image", type=Path, metavar="IMAGE.png", help="an image that countgen wrote")
+    parser.add_argument(
+        "counts", metavar="NAME=N[,NAME=N]", help="how many are wanted, such as apple=7; other objects keep their count"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the method, such as learning_rate=0.1; repeatable",
+    )
+    parser.add_argument("--help-settings", action=SettingsHelp, help="list the settings and exit")
+    parser.add_argument(
+        "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
+    )
+    parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
+    parser.add_argument(
+        "--token", metavar="NAME|FILE", help="the count token the image was made with, where it is not a shipped one"
+    )
+    parser.add_argument("--repository", metavar="NAME", help="the weights it was made with, if not the backbone's own")
+    parser.add_argument(
+        "--until",
+        choices=("critic", "judge"),
+        default="critic",
+        help="who must agree before the work ends (%(default)s)",
+    )
+    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="time limit (none)")
+    parser.add_argument("--max-steps", type=positive, metavar="N", help="limit of steps (none)")
+    parser.add_argument("--max-evaluations", type=positive, metavar="N", help="limit of model evaluations (none)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.png", help="of the result, under a free name (IMAGE-edited.png)"
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
+    parser.add_argument("--yes", action="store_true", help="download what is missing, take as many steps as it says")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Edit, write, report, and return the exit code.
+
+    Raises:
+        RecipeError: no readable image of ours, or a recipe that cannot be rendered.
+        ValueError, OSError: other bad input, found before a model is loaded wherever that is possible.
+    """
+    from countgen import recipe as recipes
+    from countgen.images import check_writable, read_png, save_png
+    from countgen.methods.edit import EditSettings
+    from countgen.methods.settings import with_text
+    from countgen.prompts import targets_from
+
+    image, recipe = read_png(options.image)
+    counts = {target.object_name: target.target_count for target in targets_from(options.counts)}
+    settings = with_text(EditSettings(), options.set)
+    out = options.out or options.image.with_stem(f"{options.image.stem}-edited")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out} must end in .png: the recipe travels inside a PNG")
+    check_writable(out.parent)
+    token = token_of(options.token, recipe)
+    checked = recipes.check(recipe, token=token, size=image.size, repository=options.repository, many_steps=options.yes)
+    device = available_device(options.device)
+
+    from countgen.editing import edit_run
+    from countgen.models import with_detectors
+
+    hide_loading_bars()
+    critics = tuple(options.critic) if options.critic else None
+    models = with_detectors(loaded(checked, device, options), critics=critics, judge=options.judge)
+    drawing = edit_run(
+        recipe,
+        models,
+        counts=counts,
+        settings=settings,
+        max_seconds=options.max_seconds,
+        max_evaluations=options.max_evaluations,
+        until=options.until,
+        token=token,
+    )
+    interrupted = draw(drawing, options, f"edit {options.image.name}")
+    if drawing.best is None:  # interrupted before the first candidate
+        return INTERRUPTED
+    with held_interrupts() as interrupt:
+        result = drawing.result()
+        record = record_of(result, options.image, save_png(result.image, out, result.recipe))
+    interrupted |= interrupt.asked
+    record["prompt"] = drawing.prompt
+    if options.json:
+        print(json.dumps(record | {"interrupted": interrupted}))
+    elif not options.quiet:
+        print(fitted(f"asked for: {drawing.prompt}"))
+        report(record)
+    if interrupted:
+        return INTERRUPTED
+    return OK if result.verified else NOT_REACHED

@@ -1,0 +1,143 @@
+"""From an image of ours to the same image with another count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from countgen.errors import RecipeError
+from countgen.methods.settings import Settings
+from countgen.models import Models
+from countgen.prompts import Target
+from countgen.prompts.recount import recounted
+from countgen.recipe import candidate_seed, latents_of, redraw
+from countgen.run import Original, Result, Run
+from countgen.tokens.file import CountToken
+
+
+def edit(
+    original: Result | Mapping[str, Any],
+    models: Models,
+    *,
+    counts: Mapping[str, int],
+    settings: Settings | None = None,
+    max_seconds: float | None = None,
+    max_evaluations: int | None = None,
+    until: str = "critic",
+    token: CountToken | None = None,
+) -> Result:
+    """Change the count of an image, and keep the rest of the image.
+
+    Args:
+        original: a result, or the recipe inside a PNG.
+        models: with the backbone that generated it, set as it was then.
+        counts: how many are wanted, by object; objects that are not named keep their count.
+        settings: `countgen.methods.edit.EditSettings`; the defaults where None.
+        max_seconds, max_evaluations, until: as `Run` takes them.
+        token: the one that the original was generated with, if it was; the edit is generated without.
+
+    Returns:
+        A result whose `before` is the original.
+
+    Raises:
+        RecipeError: a recipe that this backbone cannot render.
+        PromptError: a count outside 1 to 1000, or a prompt in which no number can be replaced.
+        ValueError: an object that the image has no count of, or a count that a detector cannot return.
+    """
+    run = edit_run(
+        original,
+        models,
+        counts=counts,
+        settings=settings,
+        max_seconds=max_seconds,
+        max_evaluations=max_evaluations,
+        until=until,
+        token=token,
+    )
+    for _ in run:
+        pass
+    return run.result()
+
+
+def edit_run(
+    original: Result | Mapping[str, Any],
+    models: Models,
+    *,
+    counts: Mapping[str, int],
+    settings: Settings | None = None,
+    max_seconds: float | None = None,
+    max_evaluations: int | None = None,
+    until: str = "critic",
+    token: CountToken | None = None,
+) -> Run:
+    """Return the `Run` of an edit, for callers that show its steps; arguments and errors are those of `edit`."""
+    recipe = original.recipe if isinstance(original, Result) else original
+    old = targets_of(recipe)
+    targets = changed_targets(old, counts, models)
+    models.check(targets)
+    check_backbone(recipe, models)
+    image = redraw(recipe, models.backbone, token)
+    prompt, known_names = str(recipe["prompt"]), models.critics[0].object_names
+    return Run(
+        recounted(prompt, targets, known_names),
+        models,
+        targets=targets,
+        method="edit",
+        settings=settings,
+        seed=candidate_seed(recipe),
+        max_seconds=max_seconds,
+        max_evaluations=max_evaluations,
+        until=until,
+        original=Original(latents_of(recipe, models.backbone), image),
+    )
+
+
+def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:
+    """Return the targets that a recipe holds.
+
+    Raises:
+        RecipeError: there are none, or they are damaged.
+    """
+    try:
+        targets = tuple(Target(one["object_name"], one["target_count"]) for one in recipe["targets"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RecipeError(f"the recipe's targets cannot be read ({error!r}); give an image of countgen") from error
+    if not targets:
+        raise RecipeError("the recipe names no targets; give an image of countgen")
+    return targets
+
+
+def changed_targets(targets: tuple[Target, ...], counts: Mapping[str, int], models: Models) -> tuple[Target, ...]:
+    """Return an image's targets with other counts.
+
+    Raises:
+        ValueError: no count, or an object that the image has no count of.
+    """
+    critic = models.critics[0]
+
+    def same(name: str) -> int | str:
+        return name if critic.object_names is None else critic.column(name)
+
+    wanted = {same(name): (name, count) for name, count in counts.items()}
+    changed = []
+    for target in targets:
+        _, count = wanted.pop(same(target.object_name), ("", target.target_count))
+        changed.append(Target(target.object_name, count))
+    if wanted or not counts:
+        has = ", ".join(f"{target.object_name}={target.target_count}" for target in targets)
+        asked = ", ".join(repr(name) for name, _ in wanted.values()) or "no count"
+        raise ValueError(f"the image was generated with {has}, got {asked}; give a count of these objects alone")
+    return tuple(changed)
+
+
+def check_backbone(recipe: Mapping[str, Any], models: Models) -> None:
+    """Refuse a backbone that is not the one of a recipe, or is set otherwise.
+
+    Raises:
+        RecipeError: the first difference is named.
+    """
+    for name in ("name", "num_inference_steps", "guidance_scale", "height", "width"):
+        then, here = recipe.get("backbone" if name == "name" else name), getattr(models.backbone, name)
+        if then != here:
+            what = "backbone" if name == "name" else name
+            raise RecipeError(f"the image was generated with {what} {then!r}, here it is {here!r}; load it as it was")

@@ -1,0 +1,129 @@
+"""How much of an image is left in a changed one: its objects, its background, the structure of its background."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from critics import Detections
+
+SAME_OBJECT_IOU = 0.5
+"""Intersection over union above which a detection before and one after are the same object."""
+
+_WINDOW, _SIGMA = 11, 1.5
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+def objects_kept(before: Sequence[Detections], after: Sequence[Detections], target_counts: Sequence[int]) -> float:
+    """Return the fraction of an image's objects that are still in a changed image.
+
+    Objects are matched one to one, as many as possible. Where fewer are wanted than there were, those that had to
+    go are not counted: the fraction is of min(number before, target count).
+
+    Args:
+        before, after: detections of the two images, one entry for each target.
+        target_counts: how many of each object class are wanted.
+
+    Returns:
+        0 to 1 over all targets together; 1 where there was nothing to keep.
+    """
+    kept = possible = 0
+    for old, new, target_count in zip(before, after, target_counts, strict=True):
+        most = min(len(old), target_count)
+        kept += min(_matched(old.boxes, new.boxes), most)
+        possible += most
+    return kept / possible if possible else 1.0
+
+
+def background_change(before: Tensor, image: Tensor, boxes: Tensor) -> float:
+    """Return the mean absolute difference of two images' pixels outside all boxes.
+
+    Args:
+        before, image: RGB float (3, H, W) in [0, 1].
+        boxes: (K, 4) absolute-pixel xyxy, of the objects of both images.
+
+    Returns:
+        0 to 1; 0 where no pixel is outside.
+    """
+    outside = ~inside_boxes(boxes, *image.shape[-2:])
+    return float((image - before).abs().mean(0)[outside].mean()) if outside.any() else 0.0
+
+
+def structural_similarity(before: Tensor, image: Tensor, boxes: Tensor) -> float:
+    """Return the structural similarity (SSIM) of two images outside all boxes, averaged over the channels.
+
+    Inside the boxes the two are taken as equal, so that a window at a box's edge compares nothing within it.
+
+    Args:
+        before, image: RGB float (3, H, W) in [0, 1], at least 11 pixels on each side.
+        boxes: (K, 4) absolute-pixel xyxy, of the objects of both images.
+
+    Returns:
+        -1 to 1, 1 for equal images; 1 where no whole window is centred outside.
+
+    Source: Wang et al. 2004: Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, no padding.
+    """
+    inside = inside_boxes(boxes, *image.shape[-2:])
+    first = before.double()
+    second = torch.where(inside, first, image.double())
+    mean_1, mean_2 = _blurred(first), _blurred(second)
+    variance_1 = _blurred(first.square()) - mean_1.square()
+    variance_2 = _blurred(second.square()) - mean_2.square()
+    covariance = _blurred(first * second) - mean_1 * mean_2
+    luminance = (2 * mean_1 * mean_2 + _C1) / (mean_1.square() + mean_2.square() + _C1)
+    structure = (2 * covariance + _C2) / (variance_1 + variance_2 + _C2)
+    edge = _WINDOW // 2
+    outside = ~inside[edge:-edge, edge:-edge]
+    return float((luminance * structure).mean(0)[outside].mean()) if outside.any() else 1.0
+
+
+def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return which pixels lie in some box, wholly or in part: bool (height, width).
+
+    Args:
+        boxes: (K, 4) absolute-pixel xyxy; they may reach over the edge.
+        height, width: of the image.
+    """
+    inside = torch.zeros(height, width, dtype=torch.bool, device=boxes.device)
+    for left, top, right, bottom in boxes.tolist():
+        rows = slice(max(0, math.floor(top)), max(0, math.ceil(bottom)))
+        columns = slice(max(0, math.floor(left)), max(0, math.ceil(right)))
+        inside[rows, columns] = True
+    return inside
+
+
+def _matched(before: Tensor, after: Tensor) -> int:
+    """Return the size of the largest one-to-one matching of boxes that are the same object (Kuhn's algorithm)."""
+    same = [[column for column, iou in enumerate(row) if iou > SAME_OBJECT_IOU] for row in _iou(before, after)]
+    partner: dict[int, int] = {}
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column in same[row]:
+            if column not in tried:
+                tried.add(column)
+                if column not in partner or place(partner[column], tried):
+                    partner[column] = row
+                    return True
+        return False
+
+    return sum(place(row, set()) for row in range(len(same)))
+
+
+def _iou(first: Tensor, second: Tensor) -> list[list[float]]:
+    # Imported here: it takes a second to load.
+    from torchvision.ops import box_iou
+
+    return box_iou(first.double(), second.double()).tolist()
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """Return the image under the Gaussian window, each channel for itself: (3, H - 10, W - 10)."""
+    offset = torch.arange(_WINDOW, dtype=image.dtype, device=image.device) - _WINDOW // 2
+    weights = (-offset.square() / (2 * _SIGMA**2)).exp()
+    weights = weights / weights.sum()
+    rows = conv2d(image[:, None], weights.view(1, 1, 1, -1))
+    return conv2d(rows, weights.view(1, 1, -1, 1))[:, 0]

@@ -1,0 +1,72 @@
+"""Say another number in a prompt: "seven apples and two dogs" with five apples is "five apples and two dogs"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from countgen.errors import PromptError
+from countgen.prompts.number_words import number_word, read_number
+from countgen.prompts.parser import Target, parse
+from countgen.prompts.placeholders import spelled_out
+from countgen.prompts.plurals import counted
+
+_WORD = re.compile(r"\d{1,3}(?:,\d{3})+|\d+|[^\W\d_][\w'’-]*")
+
+
+def recounted(prompt: str, targets: Sequence[Target], known_names: Sequence[str] | None = None) -> str:
+    """Return the prompt with its numbers, and the nouns behind them, as targets say them.
+
+    >>> recounted("a photo of seven apples and 2 dogs", (Target("apple", 5), Target("dog", 1)))
+    'a photo of five apples and one dog'
+
+    Args:
+        prompt: that `parse` reads; placeholders of count tokens are spelled out.
+        targets: one for each object of the prompt, in its order.
+        known_names: as `parse` takes them.
+
+    Raises:
+        PromptError: the prompt has other objects, or no number that can be replaced.
+    """
+    text = spelled_out(prompt)
+    for position, target in enumerate(targets):
+        said = parse(text, known_names)
+        if [one.object_name for one in said] != [one.object_name for one in targets]:
+            break
+        if said[position] == target:
+            continue
+        wanted = (*said[:position], target, *said[position + 1 :])
+        # The parser says which of the numbers is this object's.
+        fitting = (new for new in _replaced(text, said[position], target) if _says(new, wanted, known_names))
+        found = next(fitting, None)
+        if found is None:
+            break
+        text = found
+    else:
+        return text
+    asked = ", ".join(f"{target.object_name}={target.target_count}" for target in targets)
+    raise PromptError(f"cannot write {asked} into {prompt!r}: no number of it can be replaced; generate a new image")
+
+
+def _replaced(text: str, old: Target, new: Target) -> Iterator[str]:
+    """Yield the text with each number that has the old value replaced, the last one first."""
+    found = list(_WORD.finditer(text))
+    words = [match[0].lower() for match in found]
+    places = []
+    at = 0
+    while at < len(words):
+        value, end, _ = read_number(words, at) or (1 if words[at] in ("a", "an") else None, at + 1, False)
+        if value == old.target_count:
+            places.append((found[at].start(), found[end - 1].end()))
+        at = end
+    noun_before, noun = (counted(new.object_name, one.target_count) for one in (old, new))
+    for start, end in reversed(places):
+        rest = re.sub(rf"\b{re.escape(noun_before)}\b", noun, text[end:], count=1, flags=re.IGNORECASE)
+        yield f"{text[:start]}{number_word(new.target_count)}{rest}"
+
+
+def _says(text: str, targets: Sequence[Target], known_names: Sequence[str] | None) -> bool:
+    try:
+        return parse(text, known_names) == tuple(targets)
+    except PromptError:
+        return False

@@ -1,0 +1,184 @@
+"""An edit moves latents only where the count is undecided, loosens step by step, and says so."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+import countgen
+import countgen.run
+from countgen.editing import edit_run
+from countgen.errors import RecipeError
+from countgen.methods.edit import PHASES, ConfinedLatents, EditSettings, high_pass, undecided_mask
+from countgen.methods.problem import Problem
+from countgen.prompts import Target
+from critics import Critic, Proposals
+
+
+class Fixed(Critic):
+    """A detector that always sees the same boxes, 16 pixels wide, at the threshold plus some safe distances."""
+
+    name = "fixed"
+    object_names = ("cat",)
+    nms_iou = None
+
+    def __init__(self, *objects: tuple[float, float, float]) -> None:
+        self.boxes = torch.tensor([[x, y, x + 16, y + 16] for x, y, _ in objects]).reshape(1, -1, 4)
+        self.logits = torch.tensor([distance * self.safe_distance for _, _, distance in objects]).reshape(1, -1, 1)
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        return Proposals(self.boxes, self.logits + 0 * images.mean(), (0,) * len(object_names))
+
+
+def problem_of(models: countgen.Models, critic: Critic, target_count: int) -> Problem:
+    with torch.no_grad():
+        embeds = models.backbone.encode_prompt("a photo of cats")
+    return Problem(models.backbone, (critic,), (Target("cat", target_count),), embeds)
+
+
+def mask_of(models: countgen.Models, critic: Critic, target_count: int, dilation: int = 0) -> Tensor:
+    problem = problem_of(models, critic, target_count)
+    images = torch.zeros(1, 3, 128, 128)
+    return undecided_mask(problem, images, (32, 32), ranks=3, dilation=dilation, safe=2, least=3)
+
+
+def test_high_pass_removes_low_frequencies_and_leaves_the_others_as_they_are():
+    at = torch.arange(32) * 2 * math.pi / 32
+    slow, fast = torch.cos(2 * at).expand(1, 4, 32, 32), torch.cos(3 * at)[:, None].expand(1, 4, 32, 32)
+    torch.testing.assert_close(high_pass(1 + slow + fast, 2), fast, atol=1e-5, rtol=0)
+    torch.testing.assert_close(high_pass(fast, 3), torch.zeros(1, 4, 32, 32), atol=1e-5, rtol=0)
+    assert high_pass(slow, -1) is slow
+
+
+def test_high_pass_of_a_rectangle_is_a_projection():
+    latents = torch.randn(2, 4, 12, 20, generator=torch.Generator().manual_seed(0))
+    once = high_pass(latents, 2)
+    assert once.shape == latents.shape
+    torch.testing.assert_close(high_pass(once, 2), once, atol=1e-5, rtol=0)
+
+
+def test_the_mask_holds_undecided_candidates_and_no_others(models: countgen.Models):
+    # Three are wanted: two are safe, one weak; of the others one is near the threshold, one far below it.
+    critic = Fixed((0, 0, 9), (32, 0, 5), (64, 0, 0.5), (0, 64, -1), (64, 64, -2.5))
+    expected = torch.zeros(32, 32)
+    expected[0:5, 16:21] = 1
+    expected[16:21, 0:5] = 1
+    assert mask_of(models, critic, 3).equal(expected)
+
+
+def test_an_object_too_many_is_undecided_however_clear_it_is(models: countgen.Models):
+    mask = mask_of(models, Fixed((0, 0, 30), (64, 64, 20)), 1)
+    assert mask[16:21, 16:21].all()
+    assert mask.sum() == 25
+
+
+def test_boxes_are_enlarged_by_latent_cells_and_cut_at_the_edge(models: countgen.Models):
+    mask = mask_of(models, Fixed((0, 0, 0.5)), 1, dilation=2)
+    assert mask[:7, :7].all()
+    assert mask.sum() == 49
+
+
+def test_gradient_passes_only_inside_the_mask_and_everywhere_where_there_is_none(models: countgen.Models):
+    noise, gradient, images = torch.zeros(1, 4, 32, 32), torch.ones(1, 4, 32, 32), torch.zeros(1, 3, 128, 128)
+    confined = ConfinedLatents(problem_of(models, Fixed((0, 0, 0.5)), 1), noise, EditSettings())
+    assert confined.local(gradient, images).sum() == 4 * 49
+    nothing_there = ConfinedLatents(problem_of(models, Fixed((0, 0, -9)), 1), noise, EditSettings())
+    assert nothing_there.local(gradient, images).equal(gradient)
+
+
+def test_latents_have_only_the_frequencies_that_are_allowed_and_pass_the_whole_gradient(models: countgen.Models):
+    noise = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    confined = ConfinedLatents(problem_of(models, Fixed(), 1), noise, EditSettings(frequency_cutoff=2))
+    assert confined().equal(noise)
+    with torch.no_grad():
+        confined.displacement += torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    displaced = confined.displacement.detach().clone()
+    latents = confined()
+    torch.testing.assert_close(latents - noise, high_pass(displaced, 2), atol=1e-5, rtol=0)
+    latents.sum().backward()
+    assert confined.displacement.grad.equal(torch.ones(1, 4, 32, 32))
+
+
+def test_what_was_forbidden_before_loosening_does_not_come_back_with_it(models: countgen.Models):
+    noise = torch.zeros(1, 4, 32, 32)
+    settings = EditSettings(steps_confined=1, frequency_cutoff=4)
+    confined = ConfinedLatents(problem_of(models, Fixed((0, 0, 0.5)), 1), noise, settings)
+    with torch.no_grad():
+        confined.displacement += torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    before = confined().detach().clone()
+    for _ in range(3):
+        confined.local(noise, torch.zeros(1, 3, 128, 128))
+    assert (confined.level, confined.cutoff) == (2, 1)
+    torch.testing.assert_close(confined().detach(), before, atol=1e-5, rtol=0)
+
+
+def test_constraints_are_loosened_step_by_step_and_steps_say_so(models: countgen.Models):
+    settings = EditSettings(steps_confined=1, num_optimization_steps=4)
+    run = countgen.Run("a photo of fifteen cats", models, method="edit", settings=settings, seed=1)
+    steps = list(run)
+    assert [step.phase for step in steps] == [PHASES[0], *PHASES]
+    assert {step.seed for step in steps} == {1}
+    assert [step.evaluations for step in steps] == [1, 4, 7, 10]
+    result = run.result()
+    assert result.phase in PHASES
+    assert 0 <= result.objects_kept <= 1
+    assert -1 <= result.structural_similarity <= 1
+    assert 0 < result.background_change < 1 or result.image.equal(result.before)
+    assert result.recipe["latents"]["shape"] == [4, 32, 32]
+
+
+def test_an_image_that_is_right_on_every_view_is_left_alone(models: countgen.Models):
+    seed = next(s for s in range(20) if next(iter(plain_run(models, s))).margin > 0)
+    result = countgen.generate("a photo of three cats", models, method="edit", seed=seed)
+    assert (result.steps, result.evaluations) == (1, 1)
+    assert result.image.equal(result.before)
+    assert (result.objects_kept, result.background_change, result.structural_similarity) == (1, 0, 1)
+
+
+def plain_run(models: countgen.Models, seed: int) -> countgen.Run:
+    return countgen.Run("a photo of three cats", models, method="plain", seed=seed)
+
+
+def test_the_budget_is_never_exceeded(models: countgen.Models):
+    result = countgen.generate("a photo of fifteen cats", models, method="edit", seed=1, max_evaluations=6)
+    assert result.evaluations == 4
+
+
+def test_an_edit_starts_from_the_latents_of_its_original_and_follows_the_new_prompt(models: countgen.Models):
+    original = countgen.generate("a photo of fifteen cats", models, method="edit", seed=1, max_evaluations=4)
+    run = edit_run(original, models, counts={"cats": 14}, max_evaluations=1)
+    (step,) = run
+    assert run.prompt == "a photo of fourteen cats"
+    assert step.latents.equal(run.original.latents[0])
+    assert run.result().before.equal(original.image)
+    assert run.result().seed == original.recipe["candidate_seed"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ({"dog": 2}, "generated with cat=5, got 'dog'"),
+        ({}, "got no count"),
+        ({"unicorn": 2}, "has no class for 'unicorn'"),
+        ({"cat": 301}, "returns at most 300 objects"),
+        ({"cat": 0}, "from 1 to 1000"),
+    ],
+)
+def test_a_count_that_cannot_be_had_is_refused(models: countgen.Models, counts: dict[str, int], reason: str):
+    original = {"targets": [{"object_name": "cat", "target_count": 5}], "prompt": "five cats"}
+    with pytest.raises(ValueError, match=reason):
+        countgen.edit(original, models, counts=counts)
+
+
+def test_another_backbone_than_the_originals_is_refused(models: countgen.Models):
+    original = countgen.generate("two cats", models, method="plain").recipe | {"height": 256}
+    with pytest.raises(RecipeError, match="generated with height 256, here it is 128"):
+        countgen.edit(original, models, counts={"cat": 3})
+
+
+def test_only_an_edit_starts_from_an_image(models: countgen.Models):
+    original = countgen.run.Original(torch.zeros(1, 4, 32, 32), torch.zeros(3, 128, 128))
+    with pytest.raises(ValueError, match="only the method 'edit'"):
+        countgen.Run("two cats", models, method="noise", original=original)
