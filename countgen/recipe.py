@@ -23,9 +23,10 @@ from countgen.errors import RecipeError
 from countgen.methods.settings import Settings, as_dict
 from countgen.methods.step import Step
 from countgen.models import Models
+from countgen.number_slider import NumberShift, encode_shifted
+from countgen.number_slider.shifts import stored_shifts
 from countgen.prompts import Target
 from countgen.tokens.file import CountToken
-from countgen.tokens.textual_inversion import encode_prompt
 
 SCHEMA = 2
 """Of what `write` writes; `redraw` reads 1 as well, which knew nothing of repositories, memory and versions."""
@@ -35,7 +36,16 @@ MAX_INFERENCE_STEPS = 1000
 MAX_SIDE = 4096
 _PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
-_NOT_OF_THE_PLAIN = ("settings", "token", "latents", "counts", "judge_counts", "confirmed", "evaluations")
+_NOT_OF_THE_PLAIN = (
+    "settings",
+    "token",
+    "number_shifts",
+    "latents",
+    "counts",
+    "judge_counts",
+    "confirmed",
+    "evaluations",
+)
 
 
 def write(
@@ -50,6 +60,7 @@ def write(
     best: Step,
     judge_counts: Sequence[int],
     token: CountToken | None = None,
+    shifts: Sequence[NumberShift] = (),
 ) -> dict[str, Any]:
     """Everything that is needed to draw `best` again, and what was found out about it; JSON-able."""
     backbone = models.backbone
@@ -84,6 +95,8 @@ def write(
         recipe["changed_parts"] = changed
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
+    if shifts:
+        recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
     if best.phase == "refine":
         # Latents that gradients moved follow from no seed: they are kept, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
@@ -182,7 +195,8 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
     """
     _check_token(recipe.get("token"), token)
     seed = _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
-    embeds = encode_prompt(backbone, _field(recipe, "prompt", str), token)
+    prompt = _field(recipe, "prompt", str)
+    embeds = encode_shifted(backbone, prompt, token, stored_shifts(recipe.get("number_shifts", ()), prompt))
     stored = recipe.get("latents")
     latents = backbone.initial_latents([seed]) if stored is None else _latents(stored, backbone)
     return backbone.render(latents, embeds, [seed])[0]
