@@ -38,7 +38,8 @@ class Result:
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the seed that was asked for, rendered without a token.
+        before: the plain image of the seed that was asked for, rendered without a token and with the numbers
+            as they are written.
         targets: what was asked.
         counts: what the first critic counts, per target.
         judge_counts: what the judge counts, per target.
@@ -91,8 +92,9 @@ class Run:
             until it agrees; the judge is then not independent, and the recipe says so.
         token: a learned token that replaces the number it was trained for.
         number_offset: objects by which the prompt embeddings are moved along the number axis, one number for every
-            object class or a mapping by its name; 0 for the prompt as it is written. Where None, "search" and "auto"
-            without a token move counts beyond the model's number words as its calibration says; see `shifts`.
+            object class or a mapping by its name, 0 for one that it lacks; 0 is the prompt as written. Where None,
+            "search" and "auto" without a token move counts beyond the model's number words as its calibration says,
+            see `shifts`.
         calibration: of the number axis, from `countgen.number_slider.load_calibration`; the shipped one where None.
 
     Attributes:
@@ -102,8 +104,8 @@ class Run:
         PromptError: the prompt has no clear count, or says it behind what the backbone's text encoder reads, or has
             no number for the offset to move.
         TokenFileError: a token of another backbone.
-        ValueError: an unknown method, settings of another method, an object that a detector does not know, or a number
-            offset beyond the calibrated range.
+        ValueError: an unknown method, settings of another method, an object that a detector does not know, a number
+            offset beyond the calibrated range, or a token and a number offset.
     """
 
     def __init__(
@@ -146,6 +148,8 @@ class Run:
         elif placeholder:
             raise ValueError(f"the prompt names {placeholder[0]}: give that token too, or write the number as a word")
         calibration = self._checked(calibration, models)
+        if number_offset and token is not None:
+            raise ValueError("a token says its number in its own way: give a token or a number offset, not both")
         if number_offset is not None:
             self.shifts = asked_shifts(prompt, self.targets, known_names, calibration, number_offset)
         elif calibration is not None and token is None and method in CALIBRATED_METHODS:

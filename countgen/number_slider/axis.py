@@ -58,18 +58,21 @@ def encode_shifted(
     Args:
         backbone: encodes once for each class and end of its axis, and once for the start.
         prompt: as it was given.
-        token: says its number at the start; the axis is between plain number words.
+        token: a learned one, for a prompt without shifts.
         shifts: none for the prompt as it is written; spans that do not overlap.
 
     Returns:
         Batch of 1, without gradient.
+
+    Raises:
+        ValueError: a token and shifts.
     """
     if not shifts:
         return encode_prompt(backbone, prompt, token)
+    if token is not None:
+        raise ValueError(f"a prompt takes a token or a number offset, got {token.placeholder_token} and an offset")
     said = {shift: shift.number for shift in shifts}
-    # A token stands where its number is written: that text is encoded as it is.
-    start = encode_prompt(backbone, prompt if token else _written(prompt, said), token)
-    moved = start
+    moved = backbone.encode_prompt(_written(prompt, said))
     for shift in shifts:
         low, high = (backbone.encode_prompt(_written(prompt, said | {shift: end})) for end in (shift.lo, shift.hi))
         moved = moved_along(moved, low, high, shift.offset / (shift.hi - shift.lo))

@@ -15,6 +15,7 @@ from countgen.number_slider.shifts import asked_shifts, number_offset_from, stor
 from countgen.prompts import Target, parse
 from countgen.prompts.number_spans import number_span
 from countgen.recipe import plain, redraw
+from countgen.tokens.library import find_token
 from countgen.tokens.textual_inversion import encode_prompt
 
 PROMPT = "a photo of fourteen cats"
@@ -120,6 +121,8 @@ def test_an_offset_without_calibration_or_with_a_wrong_one_is_refused(
     ):
         with pytest.raises(ValueError, match=reason):
             countgen.Run("three cats", models, calibration=wrong)
+    with pytest.raises(ValueError, match="not both"):
+        countgen.Run("seven cats", models, token=find_token("count-7", "miniature"), number_offset=1)
 
 
 def test_number_offsets_are_read_as_text() -> None:
