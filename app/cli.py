@@ -17,13 +17,26 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from app import completion, demo, doctor, edit, evaluate, generate, label, learn_token, report, reproduce, tokens
+from app import (
+    calibrate,
+    completion,
+    demo,
+    doctor,
+    edit,
+    evaluate,
+    generate,
+    label,
+    learn_token,
+    report,
+    reproduce,
+    tokens,
+)
 from app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
 from countgen import __version__
 from countgen.errors import CountGenError
 from countgen.printable import printable
 
-_COMMANDS = (generate, edit, learn_token, tokens, reproduce, evaluate, label, report, demo, doctor)
+_COMMANDS = (generate, edit, learn_token, tokens, calibrate, reproduce, evaluate, label, report, demo, doctor)
 _EXIT_CODES = """\
 exit codes:
   0    done, and the judge agrees with every count

@@ -62,6 +62,17 @@ def add_parser(commands: Any) -> None:
         metavar="NAME|FILE",
         help="a count token to say the number: one that countgen tokens lists, or a file",
     )
+    parser.add_argument(
+        "--number-offset",
+        action="append",
+        default=[],
+        metavar="X|NAME=X",
+        help="objects to add to what the prompt says, for every object class or one (repeatable); 0 for the prompt as "
+        "written (search and auto: the calibrated one where no number word reaches the count)",
+    )
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="of the number offset: one that countgen calibrate wrote"
+    )
     parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
     parser.add_argument("--repository", metavar="NAME", help="other weights of that kind: hub id, folder or file")
     parser.add_argument("--revision", metavar="NAME", help="branch or commit of the repository")
@@ -150,7 +161,10 @@ def run(options: argparse.Namespace) -> int:
     """
     from countgen.images import check_writable
     from countgen.methods.settings import with_text
+    from countgen.number_slider import load_calibration
+    from countgen.number_slider.shifts import number_offset_from
     from countgen.prompts import check_prompt, parse, targets_from
+    from countgen.prompts.number_words import number_word
 
     seeds = _seeds(options)
     folder = check_writable(options.out)
@@ -164,6 +178,8 @@ def run(options: argparse.Namespace) -> int:
         from countgen.tokens.library import find_token
 
         token = find_token(options.token, options.backbone)
+    number_offset = number_offset_from(options.number_offset)
+    calibration = load_calibration(options.calibration) if options.calibration else None
     device = available_device(options.device)
 
     import countgen
@@ -195,9 +211,14 @@ def run(options: argparse.Namespace) -> int:
             max_evaluations=options.max_evaluations,
             until=options.until,
             token=token,
+            number_offset=number_offset,
+            calibration=calibration,
         )
         if text and not records:
             print(fitted(f"asked for: {_asked(drawing.targets)}"))
+            for shift in drawing.shifts:
+                said = f"the prompt embeddings of {number_word(shift.number)}, moved by {shift.offset:+g} objects"
+                print(fitted(f"  {shift.object_name}: {said}; --number-offset 0 for the prompt as written", hang=4))
         interrupted = draw(drawing, options, f"seed {seed}")
         if drawing.best is None:  # interrupted before the first candidate
             break

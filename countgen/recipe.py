@@ -25,9 +25,10 @@ from countgen.errors import RecipeError
 from countgen.methods.settings import Settings, as_dict
 from countgen.methods.step import Step
 from countgen.models import Models
+from countgen.number_slider import NumberShift, encode_shifted
+from countgen.number_slider.shifts import stored_shifts
 from countgen.prompts import Target, check_prompt
 from countgen.tokens.file import CountToken
-from countgen.tokens.textual_inversion import encode_prompt
 
 SCHEMA = 2
 """Of what `write` writes; `redraw` reads 1 as well, which knew nothing of repositories, memory and versions."""
@@ -41,7 +42,16 @@ LONGEST_NAME = 60
 """Of a preset."""
 _PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
-_NOT_OF_THE_PLAIN = ("settings", "token", "latents", "counts", "judge_counts", "confirmed", "evaluations")
+_NOT_OF_THE_PLAIN = (
+    "settings",
+    "token",
+    "number_shifts",
+    "latents",
+    "counts",
+    "judge_counts",
+    "confirmed",
+    "evaluations",
+)
 
 
 def write(
@@ -56,6 +66,7 @@ def write(
     best: Step,
     judge_counts: Sequence[int],
     token: CountToken | None = None,
+    shifts: Sequence[NumberShift] = (),
 ) -> dict[str, Any]:
     """Everything that is needed to draw `best` again, and what was found out about it; JSON-able."""
     backbone = models.backbone
@@ -90,6 +101,8 @@ def write(
         recipe["changed_parts"] = changed
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
+    if shifts:
+        recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
     if best.phase != "search":
         # Latents that gradients moved follow from no seed: they are kept, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
@@ -289,7 +302,7 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
     check_prompt(prompt)
     _check_token(recipe.get("token"), token)
     seed = candidate_seed(recipe)
-    embeds = encode_prompt(backbone, prompt, token)
+    embeds = encode_shifted(backbone, prompt, token, stored_shifts(recipe.get("number_shifts", ()), prompt))
     return backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
 
 

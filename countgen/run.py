@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from countgen import methods, recipe
+from countgen.backbones import PromptEmbeds
 from countgen.errors import StoppedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.methods.problem import Problem
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget, Step
 from countgen.models import Models
+from countgen.number_slider import Calibration, encode_shifted, find_calibration
+from countgen.number_slider.shifts import NumberOffset, asked_shifts, calibrated_shifts
 from countgen.prompts import Target, check_prompt, parse
 from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts.truncation import check_is_read
@@ -25,6 +29,8 @@ from critics import Detections
 
 UNTIL = ("critic", "judge")
 DEFAULT_MAX_EVALUATIONS = 400
+CALIBRATED_METHODS = ("search", "auto", "edit")
+"""They ask for a count that no number word reaches as the model's calibration says; the others take the prompt."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Result:
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the seed that was asked for, rendered without a token; of an edit, the original.
+        before: the plain image of the seed that was asked for, rendered without a token and with the numbers
+            as they are written; of an edit, the original.
         targets: what was asked.
         counts: what the first critic counts, per target.
         judge_counts: what the judge counts, per target.
@@ -106,11 +113,21 @@ class Run:
             until it agrees; the judge is then not independent, and the recipe says so.
         token: a learned token that replaces the number it was trained for.
         original: an image that the method "edit" starts from; by default it starts from the seed's own.
+        number_offset: objects by which the prompt embeddings are moved along the number axis, one number for every
+            object class or a mapping by its name, 0 for one that it lacks; 0 is the prompt as written. Where None,
+            "search", "auto" and "edit" without a token move counts beyond the model's number words as its calibration says,
+            see `shifts`.
+        calibration: of the number axis, from `countgen.number_slider.load_calibration`; the shipped one where None.
+
+    Attributes:
+        shifts: what the prompt embeddings say in place of numbers in the prompt; often nothing.
 
     Raises:
-        PromptError: the prompt has no clear count, or says it behind what the backbone's text encoder reads.
+        PromptError: the prompt has no clear count, or says it behind what the backbone's text encoder reads, or has
+            no number for the offset to move.
         TokenFileError: a token of another backbone.
-        ValueError: an unknown method, settings of another method, or an object that a detector does not know.
+        ValueError: an unknown method, settings of another method, an object that a detector does not know, a number
+            offset beyond the calibrated range, or a token and a number offset.
     """
 
     def __init__(
@@ -127,6 +144,8 @@ class Run:
         until: str = "critic",
         token: CountToken | None = None,
         original: Original | None = None,
+        number_offset: NumberOffset | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self._method = methods.load(method)
         if settings is not None and type(settings) is not self._method.settings_class:
@@ -154,6 +173,15 @@ class Run:
             with_placeholder(prompt, token.target_count)
         elif placeholder:
             raise ValueError(f"the prompt names {placeholder[0]}: give that token too, or write the number as a word")
+        calibration = self._checked(calibration, models)
+        if number_offset and token is not None:
+            raise ValueError("a token says its number in its own way: give a token or a number offset, not both")
+        if number_offset is not None:
+            self.shifts = asked_shifts(prompt, self.targets, known_names, calibration, number_offset)
+        elif calibration is not None and token is None and method in CALIBRATED_METHODS:
+            self.shifts = calibrated_shifts(prompt, self.targets, known_names, calibration)
+        else:
+            self.shifts = ()
         self.prompt = prompt
         self.token = token
         self.original = original
@@ -175,10 +203,10 @@ class Run:
         self._begun = True
         budget = Budget(*self.limits)
         models = self.models
-        with torch.no_grad():
-            embeds = encode_prompt(models.backbone, self.prompt, self.token)
         latents = None if self.original is None else self.original.latents
-        problem = Problem(models.backbone, models.critics, self.targets, embeds, self._accept, latents, models.cache)
+        problem = Problem(
+            models.backbone, models.critics, self.targets, self._embeds, self._accept, latents, models.cache
+        )
         try:
             for step in self._method.function(problem, self.seed, budget, self.settings):
                 self.last = step
@@ -190,6 +218,19 @@ class Run:
             if self.best is None:
                 raise
             self.stopped = str(error)
+
+    @staticmethod
+    def _checked(calibration: Calibration | None, models: Models) -> Calibration | None:
+        """Return the calibration to use: the one given, if it is complete and of this model, or the shipped one."""
+        if calibration is None:
+            return find_calibration(models.backbone)
+        calibration.check(models.backbone)
+        return calibration
+
+    @cached_property
+    def _embeds(self) -> PromptEmbeds:
+        with torch.no_grad():
+            return encode_shifted(self.models.backbone, self.prompt, self.token, self.shifts)
 
     def _accept(self, step: Step) -> bool:
         if not step.confirmed or (self.until == "judge" and self._judge(step.image) != self._target_counts):
@@ -228,8 +269,7 @@ class Run:
             else:
                 before = self.original.image
             # Rendered alone, as its recipe will render it: within a batch, rounding differs.
-            embeds = encode_prompt(backbone, self.prompt, self.token)
-            image = backbone.render(self.best.latents[None], embeds, [self.best.seed])[0]
+            image = backbone.render(self.best.latents[None], self._embeds, [self.best.seed])[0]
         judge_counts = self._judge(image)
         detections, before_detections = self._detect(image), self._detect(before)
         boxes = torch.cat([one.boxes for one in (*detections, *before_detections)]) if detections else None
@@ -264,6 +304,7 @@ class Run:
                 best=self.best,
                 judge_counts=judge_counts,
                 token=self.token,
+                shifts=self.shifts,
             ),
         )
 
@@ -280,13 +321,16 @@ def generate(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
+    number_offset: NumberOffset | None = None,
+    calibration: Calibration | None = None,
 ) -> Result:
     """Generate one image with the right count, or the best there is within the budget.
 
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        targets, method, settings, seed, max_seconds, max_evaluations, until, token: as `Run` takes them.
+        targets, method, settings, seed, max_seconds, max_evaluations, until, token, number_offset, calibration:
+            as `Run` takes them.
 
     Raises:
         PromptError, TokenFileError, ValueError: as `Run`.
@@ -302,6 +346,8 @@ def generate(
         max_evaluations=max_evaluations,
         until=until,
         token=token,
+        number_offset=number_offset,
+        calibration=calibration,
     )
     for _ in run:
         pass

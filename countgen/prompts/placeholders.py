@@ -34,19 +34,31 @@ def with_placeholder(prompt: str, target_count: int) -> str:
     Raises:
         PromptError: there is no such number.
     """
-    text = spelled_out(prompt)
-    found = list(_WORD.finditer(text))
-    words = [match[0].lower() for match in found]
-    written, done, at = [], 0, 0
-    while at < len(words):
-        value, end, _ = read_number(words, at) or (None, at + 1, False)
-        if value == target_count:
-            written += [text[done : found[at].start()], placeholder_of(target_count)]
-            done = found[end - 1].end()
-        at = end
-    if not written:
+    numbers = numbers_in(prompt)
+    if all(value != target_count for _, _, value in numbers):
         raise PromptError(
             f"the token {placeholder_of(target_count)} has no place in {prompt!r}: write "
             f"{number_word(target_count)!r} or the placeholder where the number belongs"
         )
-    return "".join([*written, text[done:]])
+    text = spelled_out(prompt)
+    for start, end, value in reversed(numbers):
+        if value == target_count:
+            text = text[:start] + placeholder_of(target_count) + text[end:]
+    return text
+
+
+def numbers_in(prompt: str) -> list[tuple[int, int, int]]:
+    """Return start, end and value of every number in a prompt, placeholders spelled out.
+
+    >>> numbers_in("a photo of seven apples and 2 dogs")
+    [(11, 16, 7), (28, 29, 2)]
+    """
+    found = list(_WORD.finditer(spelled_out(prompt)))
+    words = [match[0].lower() for match in found]
+    numbers, at = [], 0
+    while at < len(words):
+        value, end, _ = read_number(words, at) or (None, at + 1, False)
+        if value is not None:
+            numbers.append((found[at].start(), found[end - 1].end(), value))
+        at = end
+    return numbers

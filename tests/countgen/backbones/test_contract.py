@@ -14,6 +14,7 @@ from torch import Tensor
 
 from countgen import backbones
 from countgen.backbones import Backbone, Preset, PromptEmbeds
+from countgen.number_slider import NumberShift, encode_shifted
 
 PROMPT = "a photo of three cats"
 HEIGHT, WIDTH = 32, 64
@@ -208,3 +209,24 @@ def test_guidance_without_the_empty_prompt_says_what_is_missing(tiny_pipeline: C
     backbone.guidance_scale = 5.0
     with pytest.raises(ValueError, match="empty prompt"):
         backbone.render(backbone.initial_latents([0]), embeds)
+
+
+def test_the_number_axis_leads_from_one_number_word_to_another_of_another_length(case: Backbone) -> None:
+    def shifted(offset: float) -> PromptEmbeds:
+        return encode_shifted(case, PROMPT, None, [NumberShift("cat", 11, 16, number=3, offset=offset, lo=3, hi=16)])
+
+    with torch.no_grad():
+        low, high = (case.encode_prompt(f"a photo of {word} cats") for word in ("three", "sixteen"))
+    for field, value in vars(shifted(13.0)).items():
+        wanted = getattr(low if field.startswith("negative") else high, field)
+        if wanted is None:
+            assert value is None
+        else:
+            torch.testing.assert_close(value, wanted, msg=field)
+    assert torch.equal(shifted(0.0).prompt_embeds, low.prompt_embeds)
+    beyond = shifted(20.0)
+    with torch.no_grad():
+        latents = case.initial_latents([3])
+        pictures = [case.render(latents, embeds, [3]) for embeds in (high, beyond)]
+    assert torch.isfinite(pictures[1]).all()
+    assert not torch.equal(*pictures)

@@ -1,0 +1,184 @@
+"""`countgen calibrate`: measure what a model generates by number word and offset, for the number slider."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.argument_types import one_seed, positive, sampler_steps, size
+from app.exit_codes import INTERRUPTED, OK
+from app.interrupts import held_interrupts
+from app.loading import available_device, hide_loading_bars
+from app.terminal import fitted
+
+if TYPE_CHECKING:
+    from countgen.models import Models
+    from countgen.number_slider import Calibration
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="measure a model's number axis",
+        description=(
+            "Generate images for each number word and for offsets along the number axis, and count them with the first "
+            "critic: the judge chooses nothing. generate --number-offset needs the file. Every measured point is "
+            "saved; interrupt it whenever you like, and the same command goes on."
+        ),
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model (%(default)s)")
+    parser.add_argument("--repository", metavar="NAME", help="other weights of that kind: hub id, folder or file")
+    parser.add_argument("--revision", metavar="NAME", help="branch or commit of the repository")
+    parser.add_argument("--steps", type=sampler_steps, metavar="N", help="sampler steps (the backbone's own)")
+    parser.add_argument("--size", type=size, metavar="N|WxH", help="pixels, width x height (the backbone's own)")
+    parser.add_argument("--critic", metavar="NAME", help="the detector that counts (the backbone's own)")
+    parser.add_argument(
+        "--judge", metavar="NAME", help="a detector that the model is loaded with and that is not used here"
+    )
+    parser.add_argument("--images", type=positive, default=200, metavar="N", help="images for each point (%(default)s)")
+    parser.add_argument(
+        "--max-number", type=positive, default=16, metavar="N", help="highest number word to measure (%(default)s)"
+    )
+    parser.add_argument(
+        "--object", action="append", metavar="NAME", help="an object class, such as apple; repeatable (twelve common)"
+    )
+    parser.add_argument("--seed", type=one_seed, metavar="N", help="first seed of each point (90000)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to save it (calibration-BACKBONE.json)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
+    parser.add_argument(
+        "--memory", choices=("fast", "low"), default="fast", help="low: for devices with little memory (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, save and report; returns the exit code.
+
+    Raises:
+        ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
+    """
+    from countgen.images import check_writable
+    from countgen.number_slider import load_calibration
+
+    out = options.out or Path(f"calibration-{options.backbone}.json")
+    if out.suffix != ".json":
+        raise ValueError(f"a calibration is a .json file, got --out {out}")
+    check_writable(out.parent)
+    begun = load_calibration(out) if out.exists() else None
+    device = available_device(options.device)
+
+    import countgen
+
+    hide_loading_bars()
+    width, height = options.size or (None, None)
+    changes = {
+        "repository": options.repository,
+        "revision": options.revision,
+        "num_inference_steps": options.steps,
+        "width": width,
+        "height": height,
+    }
+    models = countgen.load(
+        options.backbone,
+        critics=(options.critic,) if options.critic else None,
+        judge=options.judge,
+        device=device,
+        memory=options.memory,
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    calibration, interrupted = _measured(models, options, begun, out)
+    summary = _summary(calibration)
+    if options.json:
+        print(json.dumps({"calibration": str(out), **summary, "interrupted": interrupted}))
+    elif not options.quiet:
+        _report(calibration, summary, out)
+    return INTERRUPTED if interrupted else OK
+
+
+def _measured(
+    models: Models, options: argparse.Namespace, begun: Calibration | None, out: Path
+) -> tuple[Calibration, bool]:
+    """Return the calibration, each point saved when it was measured, and whether the user interrupted it."""
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from countgen.number_slider.measurement import FIRST_SEED, OBJECTS, measure, new_calibration
+
+    wanted = new_calibration(
+        models,
+        object_names=options.object or OBJECTS,
+        images_per_point=options.images,
+        max_number=options.max_number,
+        first_seed=FIRST_SEED if options.seed is None else options.seed,
+    )
+    if begun is not None and replace(begun, points=()) != wanted:
+        raise ValueError(f"{out} is a calibration with other settings; give another --out, or remove it")
+    calibration = begun or wanted
+    silent = options.quiet or options.json or not sys.stderr.isatty()
+    points = measure(models, calibration)
+    try:
+        with tqdm(desc=f"{len(calibration.points)} points", unit="point", disable=silent, leave=False) as bar:
+            while calibration.left:
+                measured = next(points)
+                with held_interrupts() as interrupt:
+                    measured.save(out)
+                    calibration = measured
+                bar.update()
+                if interrupt.asked:
+                    raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        return calibration, True
+    return calibration, False
+
+
+def _summary(calibration: Calibration) -> dict[str, Any]:
+    """Return what follows from the points; only their number where some are missing."""
+    summary: dict[str, Any] = {"points": len(calibration.points), "complete": not calibration.left}
+    if calibration.left:
+        return summary
+    low, high = calibration.offset_range
+    asks = {}
+    for count in range(1, max(calibration.max_number, calibration.max_count) + 1):
+        best = calibration.best_for(count)
+        asks[count] = {
+            "number": best.number,
+            "offset": best.offset,
+            "share": round(best.share(count), 3),
+            "as_written": calibration.as_written(count),
+            "used": calibration.ask_for(count) is not None,
+        }
+    return summary | {
+        "lo": calibration.lo,
+        "hi": calibration.hi,
+        "offsets": [low, high],
+        "max_count": calibration.max_count,
+        "asks": asks,
+    }
+
+
+def _report(calibration: Calibration, summary: dict[str, Any], out: Path) -> None:
+    if calibration.left:
+        print(fitted(f"{len(calibration.points)} points measured, more are left: the same command goes on"))
+    else:
+        low, high = summary["offsets"]
+        print(
+            fitted(
+                f"{calibration.backbone}, {calibration.images_per_point} images for each point counted by "
+                f"{calibration.critic}: axis from {calibration.lo} to {calibration.hi}, offsets {low:g} to {high:g}, "
+                f"counts 1 to {calibration.max_count}"
+            )
+        )
+        for count, ask in summary["asks"].items():
+            written = ask["as_written"]
+            said = f"{ask['number']}{ask['offset']:+g}" if ask["offset"] else str(ask["number"])
+            as_written = "not measured" if written is None else f"{100 * written:.0f} %"
+            used = ", used" if ask["used"] else ""
+            print(fitted(f"  {count}: ask for {said}, {100 * ask['share']:.0f} % (as written {as_written}){used}", 4))
+    print(f"  {out}")

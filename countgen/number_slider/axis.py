@@ -1,0 +1,113 @@
+"""The number slider: move a prompt's embeddings along the direction that its number words span.
+
+With E(n) the embeddings of a prompt that says the number n, u = (E(hi) - E(lo)) / (hi - lo) is a step of one object.
+It is taken from the output of the text encoders, pooled vector included; moving the number word's input vector does
+nothing. E(hi) + k u generates more objects than hi, which is the way to counts that no number word reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from countgen.backbones import Backbone, PromptEmbeds
+from countgen.prompts.number_spans import with_number
+from countgen.prompts.placeholders import spelled_out
+from countgen.tokens.file import CountToken
+from countgen.tokens.textual_inversion import encode_prompt
+
+
+@dataclass(frozen=True)
+class NumberShift:
+    """What the prompt embeddings say about one object class, in place of the number in the prompt.
+
+    Attributes:
+        object_name: the class, as its target names it.
+        start, end: characters of the number in the prompt, placeholders spelled out.
+        number: the number word that is encoded.
+        offset: distance from it along the axis, in objects.
+        lo, hi: the number words that span the axis.
+    """
+
+    object_name: str
+    start: int
+    end: int
+    number: int
+    offset: float
+    lo: int
+    hi: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the shift as a recipe holds it."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def encode_shifted(
+    backbone: Backbone, prompt: str, token: CountToken | None, shifts: Sequence[NumberShift]
+) -> PromptEmbeds:
+    """Embed a prompt and move the embeddings along the number axis of each shifted class.
+
+    The axis of a class comes from two encodings of the prompt that differ in its number alone. Embeddings of the
+    empty prompt stay as they are.
+
+    Args:
+        backbone: encodes once for each class and end of its axis, and once for the start.
+        prompt: as it was given.
+        token: a learned one, for a prompt without shifts.
+        shifts: none for the prompt as it is written; spans that do not overlap.
+
+    Returns:
+        Batch of 1, without gradient.
+
+    Raises:
+        ValueError: a token and shifts.
+    """
+    if not shifts:
+        return encode_prompt(backbone, prompt, token)
+    if token is not None:
+        raise ValueError(f"a prompt takes a token or a number offset, got {token.placeholder_token} and an offset")
+    said = {shift: shift.number for shift in shifts}
+    moved = backbone.encode_prompt(_written(prompt, said))
+    for shift in shifts:
+        low, high = (backbone.encode_prompt(_written(prompt, said | {shift: end})) for end in (shift.lo, shift.hi))
+        moved = moved_along(moved, low, high, shift.offset / (shift.hi - shift.lo))
+    return moved
+
+
+def moved_along(start: PromptEmbeds, low: PromptEmbeds, high: PromptEmbeds, weight: float) -> PromptEmbeds:
+    """Return start + weight (high - low); embeddings of the empty prompt are those of the start.
+
+    A token position is read where any of the three prompts has a token: from low with a weight of 1 the result is
+    high, mask included, whichever is longer.
+    """
+    if weight == 0:
+        return start
+    pooled, mask = start.pooled_prompt_embeds, start.attention_mask
+    if pooled is not None:
+        assert low.pooled_prompt_embeds is not None
+        assert high.pooled_prompt_embeds is not None
+        pooled = _sum(pooled, low.pooled_prompt_embeds, high.pooled_prompt_embeds, weight)
+    if mask is not None:
+        assert low.attention_mask is not None
+        assert high.attention_mask is not None
+        mask = mask.maximum(low.attention_mask).maximum(high.attention_mask)
+    embeds = _sum(start.prompt_embeds, low.prompt_embeds, high.prompt_embeds, weight)
+    return replace(start, prompt_embeds=embeds, pooled_prompt_embeds=pooled, attention_mask=mask)
+
+
+def _sum(start: Tensor, low: Tensor, high: Tensor, weight: float) -> Tensor:
+    # In float32: the difference of two half-precision embeddings is small beside them.
+    return (start.float() + weight * (high.float() - low.float())).to(start.dtype)
+
+
+def _written(prompt: str, numbers: Mapping[NumberShift, int]) -> str:
+    """Return the prompt with a number in the place of each shift's span."""
+    text = spelled_out(prompt)
+    for shift in sorted(numbers, key=lambda shift: shift.start, reverse=True):
+        text = with_number(text, shift.start, shift.end, numbers[shift])
+    return text

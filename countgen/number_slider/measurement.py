@@ -1,0 +1,104 @@
+"""Measure a calibration: generate images by number word and offset, and count them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from countgen.backbones.registry import base_model
+from countgen.methods.memory import images_at_once
+from countgen.models import Models
+from countgen.number_slider.axis import NumberShift, encode_shifted
+from countgen.number_slider.calibration import Calibration
+from countgen.prompts import Target
+from countgen.prompts.number_words import number_word
+from countgen.prompts.plurals import plural
+
+OBJECTS = ("apple", "orange", "banana", "donut", "carrot", "cat", "dog", "bird", "car", "bus", "cup", "clock")
+"""Classes that every detector of everyday objects knows."""
+
+FIRST_SEED = 90_000
+"""Of the tuning seeds; nothing is reported on them."""
+
+_BATCH_SIZE = 8
+_BEFORE = "a photo of "
+
+
+def new_calibration(
+    models: Models,
+    *,
+    object_names: Sequence[str] = OBJECTS,
+    images_per_point: int = 200,
+    max_number: int = 16,
+    first_seed: int = FIRST_SEED,
+) -> Calibration:
+    """Return a calibration without points.
+
+    Raises:
+        ValueError: too few images or number words, no class, or a class that the first critic does not know.
+    """
+    if images_per_point < 1 or max_number < 2 or not object_names:
+        raise ValueError(
+            "a calibration needs an object class, an image for each point and two number words, got "
+            f"{len(object_names)} classes, {images_per_point} images and {max_number} words"
+        )
+    models.check(tuple(Target(name, max_number) for name in object_names))
+    backbone = models.backbone
+    return Calibration(
+        backbone=base_model(backbone),
+        num_inference_steps=backbone.num_inference_steps,
+        guidance_scale=backbone.guidance_scale,
+        height=backbone.height,
+        width=backbone.width,
+        critic=models.critics[0].name,
+        object_names=tuple(object_names),
+        images_per_point=images_per_point,
+        first_seed=first_seed,
+        max_number=max_number,
+    )
+
+
+def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
+    """Measure the points that a calibration lacks, one after the other.
+
+    Yields:
+        The calibration with one more point; the last one is complete.
+
+    Raises:
+        ValueError: no number word generates more objects than "one".
+    """
+    while calibration.left:
+        number, offset = calibration.left[0]
+        if offset and calibration.hi < 2:
+            raise ValueError(
+                f"{calibration.backbone} generates most objects for the word 'one', so it has no number axis; more "
+                "--images may find one"
+            )
+        calibration = calibration.with_point(number, offset, _counts(models, calibration, number, offset))
+        yield calibration
+
+
+@torch.no_grad()
+def _counts(models: Models, calibration: Calibration, number: int, offset: float) -> Counter[int]:
+    """Return the number of images by their count."""
+    backbone, critic, counts = models.backbone, models.critics[0], Counter[int]()
+    names = calibration.object_names
+    seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)
+    for at, name in enumerate(names):
+        own = seeds[at :: len(names)]
+        if not own:
+            continue
+        word = number_word(number)
+        prompt = f"{_BEFORE}{word} {name if number == 1 else plural(name)}"
+        span = (len(_BEFORE), len(_BEFORE) + len(word))
+        ends = (calibration.lo, calibration.hi) if offset else (1, 2)
+        shift = NumberShift(name, *span, number=number, offset=offset, lo=ends[0], hi=ends[1])
+        embeds = encode_shifted(backbone, prompt, None, [shift] if offset else [])
+        size = images_at_once(backbone, embeds, min(_BATCH_SIZE, len(own)), models.cache)
+        for start in range(0, len(own), size):
+            part = own[start : start + size]
+            images = backbone.render(backbone.initial_latents(part), embeds, part)
+            counts.update(critic.counts(images, [name])[:, 0].tolist())
+    return counts

@@ -1,0 +1,191 @@
+"""The number slider: which prompt embeddings stand in place of a number, and what chooses them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import countgen
+from countgen.errors import PromptError, RecipeError
+from countgen.images import to_pil
+from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
+from countgen.number_slider.shifts import asked_shifts, number_offset_from, stored_shifts
+from countgen.prompts import Target, parse
+from countgen.prompts.number_spans import number_span
+from countgen.recipe import plain, redraw
+from countgen.tokens.library import find_token
+from countgen.tokens.textual_inversion import encode_prompt
+
+PROMPT = "a photo of fourteen cats"
+
+
+@pytest.fixture
+def calibration() -> Calibration:
+    """Of a model that knows four number words and draws two objects for higher ones."""
+    made = Calibration("miniature", 1, 0.0, 128, 128, "miniature-yolo", ("cat",), 20, 0, 6)
+    for number in range(1, 7):
+        made = made.with_point(number, 0.0, {number if number < 5 else 2: 19, 4: 1})
+    for offset, count in ((1, 4), (2, 5), (3, 6), (4, 6), (-2, 2)):
+        made = made.with_point(4, float(offset), {count: 18, 9: 2})
+    return made
+
+
+def test_the_axis_is_the_range_of_words_and_offsets_that_change_the_count(calibration: Calibration) -> None:
+    assert calibration.left == ()
+    assert (calibration.hi, calibration.lo) == (4, 2)
+    assert calibration.offset_range == (-2.0, 3.0)
+    assert calibration.max_count == 6
+
+
+def test_another_number_is_asked_for_beyond_the_vocabulary_only(calibration: Calibration) -> None:
+    asks = {count: calibration.ask_for(count) for count in (2, 4, 5, 6, 9, 30)}
+    found = {count: (point.number, point.offset) for count, point in asks.items() if point}
+    assert found == {5: (4, 2.0), 6: (4, 3.0), 9: (4, 3.0)}
+
+
+def test_a_calibration_is_read_as_it_was_saved(calibration: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for some in (calibration, replace(calibration, points=calibration.points[:2])):
+        some.save(path)
+        assert load_calibration(path) == some
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema": 9}, {"points": [{"number": 1, "offset": 0.0, "images": {}}]}, {"points": 3}, {"height": None, "x": 1}],
+)
+def test_a_damaged_calibration_is_refused(calibration: Calibration, tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "a.json"
+    calibration.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match="holds no calibration"):
+        load_calibration(path)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "spans"),
+    [
+        ("four cats and 4 dogs", {"cat": "four", "dog": "4"}),
+        ("a dozen cats on two chairs", {"cat": "a dozen", "chair": "two"}),
+        ("a dog and <count-7> cats", {"dog": None, "cat": "seven"}),
+        ("two red apples and two green apples", {"apple": None}),
+    ],
+)
+def test_the_number_of_each_class_is_found(prompt: str, spans: dict[str, str | None]) -> None:
+    targets = parse(prompt)
+    text = prompt.replace("<count-7>", "seven")
+    for target in targets:
+        if spans[target.object_name] is None:
+            with pytest.raises(PromptError, match="number slider"):
+                number_span(prompt, target, targets, None)
+        else:
+            start, end = number_span(prompt, target, targets, None)
+            assert text[start:end] == spans[target.object_name]
+
+
+def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Calibration) -> None:
+    for number, offset, wanted in ((3, -1.5, (3, -1.5)), (5, 1.0, (4, 2.0)), (6, -1.0, (4, 1.0))):
+        (shift,) = asked_shifts(f"{number} cats", (Target("cat", number),), None, calibration, offset)
+        assert (shift.number, shift.offset, shift.lo, shift.hi) == (*wanted, 2, 4)
+    two = "3 cats and 3 dogs"
+    (shift,) = asked_shifts(two, parse(two), None, calibration, {"dogs": 1.0})
+    assert (shift.object_name, two[shift.start : shift.end], shift.start) == ("dog", "3", 11)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "offset", "reason"),
+    [
+        ("three cats", 3.5, r"3 x cat must be from -2 to 3, as miniature was calibrated, got 3.5"),
+        ("six cats", 2.0, r"6 x cat must be from -4 to 1,"),
+        ("a cat", 1.0, "no number says"),
+        ("three cats", {"dog": 1.0}, "names 'dog', the prompt asks for cat"),
+        ("three cats", float("nan"), "finite"),
+        ("three cats", True, "finite"),
+    ],
+)
+def test_a_bad_offset_is_refused(calibration: Calibration, prompt: str, offset: float, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        asked_shifts(prompt, parse(prompt), None, calibration, offset)
+
+
+def test_an_offset_without_calibration_or_with_a_wrong_one_is_refused(
+    models: countgen.Models, calibration: Calibration
+) -> None:
+    with pytest.raises(ValueError, match="countgen calibrate"):
+        asked_shifts("three cats", parse("three cats"), None, None, 1.0)
+    for wrong, reason in (
+        (replace(calibration, backbone="sdxl-turbo"), "is of sdxl-turbo"),
+        (replace(calibration, points=calibration.points[:-1]), "lacks 1 points"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            countgen.Run("three cats", models, calibration=wrong)
+    with pytest.raises(ValueError, match="not both"):
+        countgen.Run("seven cats", models, token=find_token("count-7", "miniature"), number_offset=1)
+
+
+def test_number_offsets_are_read_as_text() -> None:
+    assert number_offset_from([]) is None
+    assert number_offset_from(["-2.5"]) == -2.5
+    assert number_offset_from(["cat=1,dog=-2", "wine glass=0"]) == {"cat": 1.0, "dog": -2.0, "wine glass": 0.0}
+    for text in ("two", "nan", "cat=", "=3", "1,2", "1,cat=2", "cat=1,cat=2", ""):
+        with pytest.raises(ValueError, match="number offset"):
+            number_offset_from([text])
+
+
+def test_every_class_has_an_axis_of_its_own(models: countgen.Models) -> None:
+    backbone, text = models.backbone, "{} cats and {} dogs"
+    prompt = text.format("fourteen", "three")
+    shifts = [NumberShift("cat", 0, 8, 12, 2.0, 6, 12), NumberShift("dog", 18, 23, 3, -1.0, 2, 4)]
+    with torch.no_grad():
+
+        def of(*words: str) -> torch.Tensor:
+            return backbone.encode_prompt(text.format(*words)).prompt_embeds
+
+        wanted = of("twelve", "three") + 2 / 6 * (of("twelve", "three") - of("six", "three"))
+        wanted = wanted - 1 / 2 * (of("twelve", "four") - of("twelve", "two"))
+    torch.testing.assert_close(encode_shifted(backbone, prompt, None, shifts).prompt_embeds, wanted)
+
+
+def test_a_count_that_no_word_reaches_is_asked_for_as_calibrated(models: countgen.Models) -> None:
+    options = {"method": "search", "seed": 3, "max_evaluations": 12}
+    slid = countgen.generate(PROMPT, models, **options)
+    written = countgen.generate(PROMPT, models, **options, number_offset=0)
+    (shift,) = slid.recipe["number_shifts"]
+    calibration = find_calibration(models.backbone)
+    assert calibration is not None
+    point = calibration.ask_for(14)
+    assert point is not None
+    assert (shift["number"], shift["offset"]) == (point.number, point.offset)
+    assert "number_shifts" not in written.recipe
+    assert slid.counts[0] > written.counts[0]
+    assert torch.equal(slid.before, written.before)
+    stored = json.loads(json.dumps(slid.recipe))
+    assert to_pil(redraw(stored, models.backbone)).tobytes() == to_pil(slid.image).tobytes()
+    assert to_pil(redraw(plain(stored), models.backbone)).tobytes() == to_pil(slid.before).tobytes()
+
+
+def test_nothing_is_shifted_where_the_words_do_or_the_prompt_is_another(models: countgen.Models) -> None:
+    fourteen = (Target("cat", 14),)
+    for prompt, options in (
+        ("a photo of twelve cats", {}),
+        (PROMPT, {"method": "plain"}),
+        (PROMPT, {"number_offset": 0}),
+        ("a photo of many cats", {"targets": fourteen}),
+        ("a photo of twelve cats", {"targets": fourteen}),
+    ):
+        run = countgen.Run(prompt, models, **options)
+        assert run.shifts == ()
+        with torch.no_grad():
+            embeds = encode_prompt(models.backbone, prompt, None)
+        assert torch.equal(run._embeds.prompt_embeds, embeds.prompt_embeds)
+
+
+def test_a_recipe_with_impossible_shifts_is_refused() -> None:
+    good = NumberShift("cat", 11, 19, 12, 4.0, 6, 12).as_dict()
+    assert stored_shifts([good], PROMPT) == (NumberShift(**good),)
+    changes = ({"start": 10}, {"number": 10**9}, {"lo": 12}, {"offset": float("inf")}, {"offset": "1"}, {"x": 1})
+    for stored in (7, [7], [good, good], *([good | change] for change in changes)):
+        with pytest.raises(RecipeError, match="number_shifts"):
+            stored_shifts(stored, PROMPT)
