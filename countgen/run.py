@@ -115,7 +115,7 @@ class Run:
         original: an image that the method "edit" starts from; by default it starts from the seed's own.
         number_offset: objects by which the prompt embeddings are moved along the number axis, one number for every
             object class or a mapping by its name, 0 for one that it lacks; 0 is the prompt as written. Where None,
-            "search", "auto" and "edit" without a token move counts beyond the model's number words as its calibration says,
+            `CALIBRATED_METHODS` without a token move counts beyond the model's number words as its calibration says,
             see `shifts`.
         calibration: of the number axis, from `countgen.number_slider.load_calibration`; the shipped one where None.
 
