@@ -52,6 +52,7 @@ def test_a_name_in_the_path_will_do() -> None:
         b'{"data": ' + b"[" * 5000 + b"]" * 5000 + b', "fn_index": 1}',
         b'{"data": [' + b"1" * 5000 + b'], "fn_index": 1}',
         b'{"data": [1e400], "fn_index": 1}',
+        b'{"data": [1' + b"0" * 400 + b'], "fn_index": 1}',
         b'{"data": [NaN], "fn_index": 1}',
         b'{"data": ["\\ud800"], "fn_index": 1}',
         json.dumps(PLAIN).encode("utf-16"),

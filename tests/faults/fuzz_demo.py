@@ -160,12 +160,13 @@ def _wrong(web: httpx.Client, method: str, path: str, headers: dict[str, str], b
         request = web.build_request(method, path, headers=headers, content=body)
     except (httpx.InvalidURL, UnicodeEncodeError):
         return None
-    answer = web.send(request, stream=True)
     try:
+        answer = web.send(request, stream=True)
         ended = "content-length" in answer.headers or answer.status_code >= 400
         text = answer.read().decode("utf-8", "replace") if ended and method != "HEAD" else ""
-    finally:
         answer.close()
+    except httpx.TransportError as error:
+        return f"no answer: {error!r}"
     if answer.status_code >= 500:
         return f"{answer.status_code} {text[:200]}"
     if any(name.startswith("access-control-") for name in answer.headers):
@@ -185,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     failures = fuzz_demo_routes(random.Random(options.seed), options.tries)
-    print("\n".join([*failures, f"{options.tries} tries, {len(failures)} failures, seed {options.seed}"]))
+    print(*failures, f"{options.tries} tries, {len(failures)} failures, seed {options.seed}", sep="\n")
     return int(bool(failures))
 
 
