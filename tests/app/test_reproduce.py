@@ -172,7 +172,7 @@ def test_another_repository_is_used_on_request_and_damage_in_it_is_one_line(
     weights.write_bytes(weights.read_bytes()[:5000])
     assert main(["reproduce", path, "--repository", str(fine_tune)]) == 2
     errors = capsys.readouterr().err
-    assert "damaged or cut short" in errors
+    assert "damaged or incomplete" in errors
     assert len(errors.splitlines()) == 1
 
 
