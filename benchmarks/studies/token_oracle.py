@@ -25,7 +25,7 @@ from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
-from countgen.tokens.textual_inversion import encoders_of, spliced
+from countgen.tokens.textual_inversion import encoders_of, injected
 from critics.losses import LOSSES
 
 ALONE = ("apple", "cat", "car", "flower")
@@ -48,7 +48,7 @@ def word_vectors(models: countgen.Models, count: int) -> Vectors:
 def embeds_of(models: countgen.Models, target: Target, vectors: Vectors) -> PromptEmbeds:
     """The plain prompt, its number said by the vectors."""
     placeholder = placeholder_of(target.target_count)
-    with spliced(models.backbone, {placeholder: vectors}) as encode:
+    with injected(models.backbone, {placeholder: vectors}) as encode:
         return encode(f"a photo of {placeholder} {counted(target.object_name, target.target_count)}")
 
 
