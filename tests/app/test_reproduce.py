@@ -57,7 +57,7 @@ def test_a_picture_with_a_token_needs_that_token(
     tokens = {name: new_token(models, seed) for seed, name in enumerate(("right", "wrong"))}
     for name, token in tokens.items():
         save_token(token, tmp_path / f"{name}.safetensors")
-    result = countgen.generate("seven apples", models, method="token", token=tokens["right"])
+    result = countgen.generate("seven apples", models, method="plain", token=tokens["right"])
     path = str(save_png(result.image, tmp_path / "a.png", result.recipe))
     assert main(["reproduce", path, "--token", str(tmp_path / "right.safetensors")]) == 0
     assert capsys.readouterr().out.startswith("largest pixel difference: 0 of 255")
