@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(data: bytes, path: Path) -> None:
-    """Write a file in one step, replacing one of that name; whoever reads it sees the old one or the new one.
+def write_atomically(data: bytes, path: Path) -> None:
+    """Write a file atomically, replacing one of that name: a reader sees either the old or the new content.
 
     Raises:
-        OSError: the disk is full, or the folder is missing or not writable; nothing half-written is left behind.
+        OSError: the disk is full, or the folder is missing or not writable; no partial file is left behind.
     """
     temporary = None
     try:
@@ -20,7 +20,7 @@ def write_whole(data: bytes, path: Path) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # A temporary file is private to its owner.
+        # Temporary files are created with mode 0600, readable by their owner only.
         temporary.chmod(0o644)
         os.replace(temporary, path)
     finally:

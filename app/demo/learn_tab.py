@@ -234,7 +234,7 @@ def trial(models: Models, token: CountToken, object_name: str, seed: int) -> lea
     """Draw one picture with a token and one with the number word alone, and ask the judge about both."""
     targets = (Target(object_name, token.target_count),)
     prompt = prompt_for(token, object_name)
-    run = countgen.Run(prompt, models, targets=targets, method="token", token=token, seed=seed)
+    run = countgen.Run(prompt, models, targets=targets, method="plain", token=token, seed=seed)
     for _ in run:
         pass
     result = run.result()

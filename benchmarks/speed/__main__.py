@@ -134,7 +134,7 @@ class ModelBench(Bench):
 
     def _refine(self, model: BuiltModel, embeds: PromptEmbeds, critic: Critic, draft: bool) -> Prepared:
         """Return a whole refinement of the library; it drafts wherever there is a tiny decoder."""
-        backbone = model.backbone.shadow()
+        backbone = model.backbone.uncached_copy()
         if not draft:
             backbone.tiny_vae = None
         latents = backbone.initial_latents([0])

@@ -16,7 +16,7 @@ import torch
 from benchmarks.speed.clock import GIB, forget, measure
 from benchmarks.speed.models import MODELS, SIZES, BuiltModel, build, build_critic, device_of, models_of
 from countgen.backbones import presets
-from countgen.backbones.memory_estimate import Footprint, footprint, kept_by
+from countgen.backbones.memory_estimate import MemoryEstimate, estimate_memory, kept_by
 from countgen.methods.forward_backward import ForwardBackward, eager
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.prompts import Target
@@ -68,7 +68,7 @@ def _lines_of(name: str, size: str, device: torch.device | None) -> list[str]:
     drafts = (False,) if backbone.tiny_vae is None else (False, True)
     peaks = {} if device is None else _measured(name, size, device, preset.dtype, drafts)
     for draft in drafts:
-        need = footprint(backbone, embeds, draft=draft)
+        need = estimate_memory(backbone, embeds, draft=draft)
         cells = [f"{number / GIB:.2f}" for number in _numbers(need)]
         cells += [peaks[draft, memory] for memory in ("fast", "low") if peaks]
         what = f"{backbone.height}x{backbone.width} | {backbone.num_inference_steps} | {'tiny' if draft else 'full'}"
@@ -76,8 +76,8 @@ def _lines_of(name: str, size: str, device: torch.device | None) -> list[str]:
     return found
 
 
-def _numbers(need: Footprint) -> tuple[int, ...]:
-    sizes = (need.weights, need.text_encoders, need.kept, need.kept_low, need.drawn)
+def _numbers(need: MemoryEstimate) -> tuple[int, ...]:
+    sizes = (need.weights, need.text_encoders, need.kept, need.kept_low, need.rendered)
     return *sizes, need.total("fast"), need.total("low")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import countgen
-from countgen.atomic_write import write_whole
+from countgen.atomic_write import write_atomically
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             }
             records.append(record)
             lines = ",\n".join(json.dumps(one) for one in records)
-            write_whole(f"[\n{lines}\n]\n".encode(), options.out)
+            write_atomically(f"[\n{lines}\n]\n".encode(), options.out)
             print(arm, prompt, record["judge_counts"], record["evaluations"], flush=True)
     return records
 

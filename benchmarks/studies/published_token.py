@@ -19,7 +19,7 @@ from countgen.models import Models, load_critic
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
-from countgen.tokens.textual_inversion import encoders_of, spliced
+from countgen.tokens.textual_inversion import encoders_of, injected
 from countgen.tokens.trainer import class_confidence
 from critics.detectors.density import DensityCritic
 from critics.dynamic_scale import DynamicScaleCritic
@@ -66,5 +66,5 @@ def learn(models: Models, target: Target, seed: int, *, dynamic: bool, max_steps
 def encode(backbone: Backbone, target: Target, vectors: Vectors) -> PromptEmbeds:
     """Return the embeddings of the recipe's prompt, with its token."""
     objects = counted(target.object_name, target.target_count)
-    with spliced(backbone, {PLACEHOLDER: vectors}) as read:
+    with injected(backbone, {PLACEHOLDER: vectors}) as read:
         return read(f"a photo of {PLACEHOLDER} {number_word(target.target_count)} {objects}")

@@ -25,7 +25,7 @@ from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
-from countgen.tokens.textual_inversion import encoders_of, spliced
+from countgen.tokens.textual_inversion import encoders_of, injected
 
 ALONE = ("apple", "cat", "car", "flower")
 """Object classes that a token is fitted to, each for itself."""
@@ -47,7 +47,7 @@ def word_vectors(models: countgen.Models, count: int) -> Vectors:
 def embeds_of(models: countgen.Models, target: Target, vectors: Vectors) -> PromptEmbeds:
     """Return the embeddings of the plain prompt, its number replaced by the vectors."""
     placeholder = placeholder_of(target.target_count)
-    with spliced(models.backbone, {placeholder: vectors}) as encode:
+    with injected(models.backbone, {placeholder: vectors}) as encode:
         return encode(f"a photo of {placeholder} {counted(target.object_name, target.target_count)}")
 
 

@@ -1,4 +1,4 @@
-"""Frozen text-to-image pipelines, sampled with gradient; one file per family."""
+"""Frozen text-to-image pipelines that are sampled with gradient; one file per model family."""
 
 from countgen.backbones.base import Backbone
 from countgen.backbones.preset import Preset

@@ -1,4 +1,4 @@
-"""What a backbone promises: prompt and latents in, a picture with gradient out."""
+"""The base class of all backbones: from a prompt and latents to images, with gradient."""
 
 from __future__ import annotations
 
@@ -31,26 +31,28 @@ DETERMINISTIC = {
     "PNDMScheduler",
     "UniPCMultistepScheduler",
 }
-"""Schedulers that add no noise between their steps, as they are called here; all others are taken to. A last step adds
-none."""
+"""Class names of the schedulers that add no noise between their steps; all others are assumed to add some.
+
+The last step never adds noise.
+"""
 
 
 class Backbone(ABC):
-    """A frozen text-to-image pipeline, sampled with gradient.
+    """A frozen text-to-image pipeline that is sampled with gradient.
 
-    Subclasses implement `embed` and `predict`; where the family samples by another rule than its
-    scheduler's, also `sample` or the steps it is made of.
+    Subclasses implement `embed` and `predict`. A family whose sampling loop differs from its scheduler's also overrides
+    `sample`, or the methods that `sample` calls.
 
     Attributes:
-        name: what records call this backbone.
+        name: name of this backbone in records and recipes.
         pipeline: the stock diffusers pipeline.
-        denoiser: its U-Net or transformer.
+        denoiser: the pipeline's U-Net or transformer.
         tiny_vae: the decoder of drafts, if it was loaded.
-        num_inference_steps, guidance_scale, height, width: how it is sampled.
+        num_inference_steps, guidance_scale, height, width: sampling settings.
         memory: "fast", or "low" after `save_memory`.
 
     Raises:
-        ValueError: a height or width that the latents cannot have.
+        ValueError: the height or width is not a multiple of `size_step`.
     """
 
     def __init__(self, pipeline: Any, preset: Preset, name: str, tiny_vae: torch.nn.Module | None = None) -> None:
@@ -69,33 +71,33 @@ class Backbone(ABC):
             if isinstance(component, torch.nn.Module):
                 component.eval().requires_grad_(False)
         if preset.timesteps is not None:
-            # Where they are not its usual ones, the scheduler would warn of them at every picture.
+            # Otherwise the scheduler warns about unusual timesteps at every image.
             logging.getLogger(type(pipeline.scheduler).__module__).setLevel(logging.ERROR)
         if self.height % self.size_step or self.width % self.size_step:
             raise ValueError(
-                f"{name} draws pictures whose height and width are multiples of {self.size_step}, "
+                f"{name} generates images whose height and width are multiples of {self.size_step}, "
                 f"got {self.height} x {self.width}"
             )
 
     @property
     def size_step(self) -> int:
-        """Pixels by which height and width can change."""
+        """The number of pixels that height and width must be multiples of."""
         denoiser: Any = self.denoiser
         return int(self.pipeline.vae_scale_factor * (denoiser.config.get("patch_size") or 1))
 
     @property
     def device(self) -> torch.device:
-        """Where the denoiser is."""
+        """The device of the denoiser."""
         return next(self.denoiser.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The denoiser's."""
+        """The dtype of the denoiser's parameters."""
         return next(self.denoiser.parameters()).dtype
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one latent."""
+        """The channels, height and width of one latent."""
         factor: int = self.pipeline.vae_scale_factor
         denoiser: Any = self.denoiser
         return int(denoiser.config.in_channels), self.height // factor, self.width // factor
@@ -106,17 +108,17 @@ class Backbone(ABC):
 
     @abstractmethod
     def embed(self, prompt: str) -> PromptEmbeds:
-        """Run the text encoders on one prompt, and on the empty one where guidance is used."""
+        """Run the text encoders on one prompt, and on the empty prompt if guidance is used."""
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
-        """The denoiser's raw output for scaled latents (B, C, h, w) and one prompt each, without guidance."""
+        """Return the denoiser's raw output without guidance, for scaled latents (B, C, h, w) and one prompt each."""
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        """Embed one prompt, batch of 1, with gradient where the caller's grad mode allows.
+        """Embed one prompt as a batch of 1, with gradient if grad mode is enabled.
 
-        With `memory` "low" the text encoders wait on the CPU, and come to the device for this only; they stay
-        where a gradient will pass through them.
+        With `memory` "low" the text encoders are kept on the CPU and moved to the device for this call only. With grad
+        mode enabled they stay on the device, because the backward pass needs them.
         """
         if self.memory != "low":
             return self.embed(prompt)
@@ -127,12 +129,12 @@ class Backbone(ABC):
         return embeds
 
     def denoise(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
-        """The denoiser's raw output for scaled latents (B, C, h, w), guidance applied."""
+        """Return the denoiser's raw output for scaled latents (B, C, h, w), with guidance applied."""
         output = self.predict(latents, timestep, embeds)
         if not self._guided:
             return output
-        plain = self.predict(latents, timestep, embeds.negative)
-        return plain + self.guidance_scale * (output - plain)
+        unconditional = self.predict(latents, timestep, embeds.negative)
+        return unconditional + self.guidance_scale * (output - unconditional)
 
     @property
     def _sequence_length(self) -> dict[str, int]:
@@ -140,10 +142,10 @@ class Backbone(ABC):
         return {} if length is None else {"max_sequence_length": length}
 
     def initial_latents(self, seeds: Sequence[int]) -> Tensor:
-        """Standard normal latents, float32 (len(seeds), C, h, w).
+        """Return standard normal latents, float32 (len(seeds), C, h, w), one per seed.
 
-        Each seed has a generator of its own on the CPU, as `generator=[...]` of the stock pipelines, so a
-        batch equals its singles and every device starts from the same noise.
+        Each seed has its own generator on the CPU, like `generator=[...]` of the stock pipelines. A latent therefore
+        depends neither on the batch it is in nor on the device.
         """
         return torch.cat([self._latent_of(torch.Generator().manual_seed(seed)) for seed in seeds]).to(self.device)
 
@@ -153,44 +155,44 @@ class Backbone(ABC):
     def render(
         self, latents: Tensor, embeds: PromptEmbeds, seeds: Sequence[int] | None = None, *, draft: bool = False
     ) -> Tensor:
-        """Sample pictures from latents, with gradient to latents and embeds.
+        """Sample images from latents, with gradient to latents and embeds.
 
         Args:
-            latents: standard normal, float (B, C, h, w), as `initial_latents` gives.
-            embeds: of one prompt (batch 1), or one per latent.
-            seeds: those of the latents; samplers that add noise between steps draw it as the stock pipeline
-                would with these seeds. Needed for such samplers at more than one step.
+            latents: standard normal, float (B, C, h, w), as `initial_latents` returns them.
+            embeds: embeddings of one prompt (batch 1), or of one prompt per latent.
+            seeds: the seeds of the latents. A sampler that adds noise between its steps samples that noise as the
+                stock pipeline does with these seeds, and needs them at more than one step.
             draft: decode with the tiny VAE, if there is one.
 
         Raises:
-            ValueError: seeds of another number than the latents, or none where the sampler needs them.
+            ValueError: the number of seeds differs from that of the latents, or the sampler needs seeds and got none.
 
         Returns:
-            RGB float32 (B, 3, H, W) in [0, 1], equal to the stock pipeline's `output_type="pt"`. The clamp
-            to [0, 1] passes gradient, so an over-exposed pixel can come back.
+            RGB float32 (B, 3, H, W) in [0, 1], equal to the stock pipeline's `output_type="pt"`. The gradient ignores
+            the clamp to [0, 1], so that saturated pixels can still change.
         """
         if seeds is not None and len(seeds) != len(latents):
             raise ValueError(f"expected a seed for each latent, got {len(seeds)} seeds for {len(latents)} latents")
-        if seeds is None and self._draws_noise:
+        if seeds is None and self._is_stochastic:
             raise ValueError(
-                f"{type(self.pipeline.scheduler).__name__} draws noise between its {self.num_inference_steps} steps: "
-                "give seeds=, those of the latents"
+                f"{type(self.pipeline.scheduler).__name__} adds noise between its {self.num_inference_steps} steps: "
+                "give seeds=, the seeds of the latents"
             )
         scale = GradientScale() if self.dtype == torch.float16 and torch.is_grad_enabled() else None
         embeds = embeds.expand(len(latents))
         if scale is not None:
-            latents = scale.leave(latents)
-            embeds = embeds.map(lambda tensor: scale.leave(tensor).to(tensor.dtype) if tensor.requires_grad else tensor)
+            latents = scale.unscale_gradient(latents)
+            embeds = scale.unscale_embeds(embeds)
         sample = self.sample(latents, embeds, seeds)
         images = self.decode(sample, draft=draft)
-        return images if scale is None else scale.enter(images)
+        return images if scale is None else scale.scale_gradient(images)
 
     def sample(self, latents: Tensor, embeds: PromptEmbeds, seeds: Sequence[int] | None) -> Tensor:
-        """Clean latents (B, C, h, w) from noise, by the pipeline's scheduler."""
+        """Return clean latents (B, C, h, w), sampled from noise with the pipeline's scheduler."""
         scheduler = self.pipeline.scheduler
         timesteps, moved = self._timesteps(latents.device)
         options = self._step_options(self._generators(seeds) if len(timesteps) > 1 else None)
-        # Flow-matching schedulers scale neither the noise nor what the denoiser reads.
+        # Flow-matching schedulers scale neither the noise nor the denoiser's input.
         scale = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
         sample = (latents * getattr(scheduler, "init_noise_sigma", 1.0)).to(self.dtype)
         for timestep, on_device in zip(timesteps, moved, strict=True):
@@ -199,9 +201,10 @@ class Backbone(ABC):
         return sample
 
     def _timesteps(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Restart the scheduler; its timesteps on the CPU, where its tables are, and where the denoiser is.
+        """Restart the scheduler and return its timesteps on the CPU and on the denoiser's device.
 
-        A scheduler whose timesteps are on the GPU looks each one up there and waits for the answer.
+        The scheduler gets those on the CPU, where its tables are: with timesteps on the GPU, every table lookup would
+        synchronise with the GPU.
         """
         scheduler = self.pipeline.scheduler
         self._set_timesteps()
@@ -211,17 +214,17 @@ class Backbone(ABC):
         return timesteps, self._constant(timesteps.tolist(), timesteps.dtype, device)
 
     def _constant(self, values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A small tensor, copied to the GPU once: a CUDA graph cannot hold a copy from the CPU."""
+        """Return a small tensor that is copied to the GPU only once: a CUDA graph cannot hold a copy from the CPU."""
         key = (*values, dtype, device)
         if key not in self._constants:
             self._constants[key] = torch.tensor(values, dtype=dtype, device=device)
         return self._constants[key]
 
-    def shadow(self) -> Backbone:
-        """The same weights with nothing kept from earlier runs."""
-        shadow = copy.copy(self)
-        shadow._constants = {}
-        return shadow
+    def uncached_copy(self) -> Backbone:
+        """Return a backbone that shares the weights, without the constants cached by earlier runs."""
+        uncached = copy.copy(self)
+        uncached._constants = {}
+        return uncached
 
     def _set_timesteps(self) -> None:
         if self.preset.timesteps is not None:
@@ -234,7 +237,7 @@ class Backbone(ABC):
         return stepped
 
     def _generators(self, seeds: Sequence[int] | None) -> list[torch.Generator] | None:
-        """Each seed's generator as it stands after its latent was drawn."""
+        """Return each seed's generator in its state after the initial latent was sampled."""
         if seeds is None:
             return None
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -243,7 +246,7 @@ class Backbone(ABC):
         return generators
 
     @property
-    def _draws_noise(self) -> bool:
+    def _is_stochastic(self) -> bool:
         """Whether the sampler adds noise between its steps."""
         scheduler = self.pipeline.scheduler
         stochastic = (
@@ -260,21 +263,21 @@ class Backbone(ABC):
     def _step_options(self, generators: list[torch.Generator] | None) -> dict[str, Any]:
         return {"generator": generators} if self._takes_generator and generators is not None else {}
 
-    def not_captured_because(self) -> str | None:
-        """Why `render` cannot be held by a CUDA graph; None where it can."""
+    def cuda_graph_obstacle(self) -> str | None:
+        """Return why `render` cannot be captured in a CUDA graph, or None if it can."""
         if self.device.type != "cuda":
             return f"the device is {self.device.type}"
         if self.memory == "low":
             return 'memory="low" recomputes activations, which a CUDA graph would keep'
-        if self._draws_noise:
-            return f"{type(self.pipeline.scheduler).__name__} draws noise on the CPU between steps"
+        if self._is_stochastic:
+            return f"{type(self.pipeline.scheduler).__name__} samples noise on the CPU between steps"
         return None
 
     def save_memory(self) -> None:
-        """Hold less at a time: `memory` becomes "low", and pictures stay the same.
+        """Set `memory` to "low": reduce peak memory at the cost of time, with the same images.
 
-        Activations are computed again in the backward instead of being kept, batches are decoded one by one, and
-        the text encoders wait on the CPU. The VAE is not tiled: its seams would change the picture.
+        Activations are recomputed in the backward pass instead of being kept, batches are decoded one image at a time,
+        and the text encoders are kept on the CPU. The VAE is not tiled, because tiling changes the image.
         """
         self.memory = "low"
         for module in (self.denoiser, self.pipeline.vae):
@@ -285,12 +288,12 @@ class Backbone(ABC):
         self.move_text_encoders("cpu")
 
     def move_to(self, device: str | torch.device) -> None:
-        """Put everything on a device, except text encoders that `memory` "low" keeps on the CPU."""
+        """Move the backbone to a device, except for text encoders that `memory` "low" keeps on the CPU."""
         for module in self.resident():
             module.to(device)
 
     def resident(self) -> list[torch.nn.Module]:
-        """What is on the device all the time."""
+        """Return the modules that stay on the device."""
         parts = {**self.pipeline.components, "tiny_vae": self.tiny_vae}
         return [
             part
@@ -299,17 +302,17 @@ class Backbone(ABC):
         ]
 
     def move_text_encoders(self, device: str | torch.device) -> None:
-        """Put the text encoders elsewhere, for example once the prompts are encoded."""
+        """Move the text encoders to a device, for example to the CPU once the prompts are encoded."""
         for name, component in self.pipeline.components.items():
             if name.startswith("text_encoder") and component is not None:
                 component.to(device)
 
     def decode(self, latents: Tensor, *, draft: bool = False) -> Tensor:
-        """Pictures from clean latents: RGB float32 (B, 3, H, W) in [0, 1], with gradient through the clamp."""
+        """Decode clean latents into images, RGB float32 (B, 3, H, W) in [0, 1], whose gradient ignores the clamp."""
         vae: Any = self.tiny_vae if draft and self.tiny_vae is not None else self.pipeline.vae
         latents = latents / vae.config.scaling_factor
         if getattr(vae.config, "shift_factor", None):
             latents = latents + vae.config.shift_factor
-        picture = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-        picture = picture.float() / 2 + 0.5
-        return picture + (picture.clamp(0, 1) - picture).detach()
+        images: Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        images = images.float() / 2 + 0.5
+        return images + (images.clamp(0, 1) - images).detach()

@@ -1,4 +1,4 @@
-"""A function of tensors, with its gradient, as two CUDA graphs that are replayed."""
+"""CUDA graphs of a function of tensors: one for its forward and one for its backward pass."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 WARM_UPS = 2
-"""Eager passes before a capture: lazy initialisation and the choice of kernels cannot be captured."""
+"""Number of eager passes before a capture: lazy initialisation and the choice of kernels cannot be captured."""
 
 
 class CapturedFunction:
-    """Replays a function, and its backward where it was captured with gradient, without launching kernels one by one.
+    """A function captured in CUDA graphs, whose replay launches all kernels at once.
 
     Args:
-        function: tensors in, a tuple of tensors out. Everything else it reads is frozen at the capture; it must
-            not wait for the GPU, nor copy from the CPU.
-        inputs: examples on the GPU, whose shapes, dtypes and `requires_grad` every later call has.
-        with_gradient: capture the backward too.
+        function: takes tensors and returns a tuple of tensors. Everything else that it reads is frozen at the capture;
+            it must not wait for the GPU, nor copy from the CPU.
+        inputs: examples on the GPU, with the shapes, dtypes and `requires_grad` of every later call.
+        with_gradient: capture the backward pass too.
 
     Raises:
         RuntimeError: the function did something that a graph cannot hold (from torch), or there is no GPU.
@@ -39,10 +39,10 @@ class CapturedFunction:
         stream = _side_stream(device)
         caller = torch.cuda.current_stream(device)
         stream.wait_stream(caller)
-        # Around the captures too: one that fails leaves its stream current, and this puts the caller's back.
+        # The block includes the captures: a failed one leaves its stream current, and the block restores the caller's.
         with torch.cuda.stream(stream), torch.set_grad_enabled(with_gradient):
             _warm_up(function, self._inputs, moved)
-            # Its own pool: what the forward keeps for the backward is safe from every other graph.
+            # A pool of its own, so that no other graph overwrites the activations between forward and backward.
             pool = torch.cuda.graph_pool_handle()
             self._forward_graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._forward_graph, pool=pool, stream=stream):
@@ -57,7 +57,7 @@ class CapturedFunction:
         self.outputs = tuple(tensor.detach() for tensor in outputs)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The outputs, detached; the next call overwrites them."""
+        """Replay the forward pass and return its outputs, detached; the next call overwrites them."""
         for static, given in zip(self._inputs, inputs, strict=True):
             if static.data_ptr() != given.data_ptr():
                 static.detach().copy_(given.detach())
@@ -65,10 +65,10 @@ class CapturedFunction:
         return self.outputs
 
     def backward(self, *gradients: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of the inputs that require them, for the last `forward`; the next call overwrites them.
+        """Return the last `forward`'s gradients of the inputs that require them; the next call overwrites them.
 
         Args:
-            *gradients: one per output with gradient; none for an output that is a loss, whose gradient is one.
+            *gradients: one per output with gradient; leave them out for a single loss, whose gradient is one.
         """
         assert self._backward_graph is not None
         if gradients:
@@ -79,33 +79,33 @@ class CapturedFunction:
 
 
 def root_cause(error: BaseException) -> str:
-    """The first line of what went wrong first: a failed capture ends in an error that says only that it failed."""
+    """Return the first line of the innermost error; the outer ones say only that the capture failed."""
     while error.__context__ is not None:
         error = error.__context__
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
 
 
 class NotCapturedError(RuntimeError):
-    """A capture failed, now or earlier; the message says why."""
+    """Raised when a capture failed, now or earlier; the message says why."""
 
 
 class CUDAGraphs:
-    """CUDA graphs by kind: one of each, since each keeps gigabytes of activations."""
+    """A cache of CUDA graphs that holds one graph per kind, because each keeps gigabytes of activations."""
 
     def __init__(self) -> None:
         self._refused: dict[tuple[str, Hashable], str] = {}
         self._kept: dict[str, tuple[Hashable, CapturedFunction]] = {}
 
     def __bool__(self) -> bool:
-        """Whether any graph is held."""
+        """Return whether any graph is held."""
         return bool(self._kept)
 
     def get(self, kind: str, key: Hashable, capture: Callable[[], CapturedFunction]) -> CapturedFunction:
-        """The graph of this kind, captured anew unless it was captured for the same key.
+        """Return the graph of this kind, captured anew unless it was captured for the same key.
 
         Raises:
-            NotCapturedError: it cannot be captured. What failed is not tried again: for any key, unless it was the
-                memory that did not do, which it may for another.
+            NotCapturedError: the capture failed, now or earlier. A capture that ran out of memory is not tried again
+                for the same key, any other failed capture for no key of the kind.
         """
         refused = self._refused.get((kind, None)) or self._refused.get((kind, key))
         if refused is not None:
@@ -125,13 +125,13 @@ class CUDAGraphs:
         self._kept.clear()
 
     def clear(self) -> None:
-        """Free every graph, and forget what was refused."""
+        """Free every graph and forget the failed captures."""
         self.release()
         self._refused.clear()
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether that is where it began: a failed capture ends in another error."""
+    """Return whether the error was caused by too little memory, which a failed capture reports as another error."""
     chain = [error]
     while chain[-1].__context__ is not None:
         chain.append(chain[-1].__context__)
@@ -140,7 +140,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 @cache
 def _side_stream(device: int) -> torch.cuda.Stream:
-    """The one that all captures of a GPU share: libraries give every stream a workspace, and never take it back."""
+    """Return the stream that all captures of a GPU share, because libraries never free a stream's workspace."""
     return torch.cuda.Stream(device)
 
 

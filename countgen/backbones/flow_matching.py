@@ -1,4 +1,4 @@
-"""What the flow-matching families' stock pipelines compute before they set their scheduler's timesteps."""
+"""Noise levels and timestep shift of the flow-matching families, as their stock pipelines compute them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def linear_sigmas(num_inference_steps: int) -> list[float]:
-    """Evenly spaced noise levels from 1 down to 1 / steps."""
+    """Return evenly spaced noise levels from 1 down to 1 / steps."""
     return [1 - step / num_inference_steps for step in range(num_inference_steps)]
 
 
 def shift(config: Mapping[str, Any], num_tokens: int, largest: float) -> float | None:
-    """By how much larger pictures get more noise: linear in the number of tokens.
+    """Return the timestep shift `mu`, linear in the number of image tokens: larger images get more noise.
 
     Args:
-        config: of the scheduler; None comes back unless it shifts dynamically.
-        num_tokens: image tokens of the transformer.
-        largest: the shift at the most tokens, where the config does not say it.
+        config: configuration of the scheduler; the result is None unless it shifts dynamically.
+        num_tokens: number of image tokens of the transformer.
+        largest: shift at the largest number of tokens, if the config does not state it.
 
     Source: Esser et al. 2024 (Stable Diffusion 3), as in diffusers' `calculate_shift`.
     """

@@ -1,4 +1,4 @@
-"""FLUX.1, sampled with gradient."""
+"""Backbone for FLUX.1."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PIPELINE = "FluxPipeline"
 
 
 class Flux(Backbone):
-    """`FluxPipeline` with gradient: CLIP's pooled vector, T5's tokens, and latents in packs of 2x2.
+    """`FluxPipeline` with gradient: a pooled CLIP vector, T5 tokens, and latents in packs of 2x2.
 
-    Latents are (B, 16, h, w) here and packed for the transformer only. Where a checkpoint was distilled with guidance
-    (FLUX.1-dev), `guidance_scale` is one of its inputs; schnell has none.
+    Latents are (B, 16, h, w) here and are packed for the transformer only. `guidance_scale` is an input of a
+    checkpoint that was distilled with guidance (FLUX.1-dev); schnell has no such input.
     """
 
     @property
@@ -79,7 +79,7 @@ class Flux(Backbone):
 
 
 def _image_positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Row and column of each pack of a picture, (height * width, 3), the first column unused."""
+    """Return the row and column of each pack of an image, (height * width, 3); the first of the 3 is unused."""
     rows = torch.arange(height, dtype=dtype, device=device)[:, None].expand(-1, width)
     columns = torch.arange(width, dtype=dtype, device=device).expand(height, -1)
     return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Keep a float16 backward pass in range."""
+"""Gradient scaling that keeps a float16 backward pass in range."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from countgen.backbones.prompt_embeds import PromptEmbeds
+
 LARGEST_POWER = 64
-"""A picture's gradient is multiplied by at most 2 to this power, so that one of zero stays zero."""
+"""The largest power of two that a gradient is multiplied by, so that a gradient of zero stays zero."""
 
 
 class GradientScale:
-    """Brings each picture's gradient to about one where it enters a half-precision model, and back where it leaves.
+    """A scale per image that is applied to the gradient at a half-precision model's output and removed at its input.
 
-    A count loss gives a pixel a gradient near 1e-6, which float16 rounds away in the decoder's backward. The
-    scale is a power of two, one per picture, chosen in the backward itself: nothing is tuned, nothing is
+    A count loss gives a pixel a gradient near 1e-6, which float16 rounds to zero in the decoder's backward pass. The
+    scale is a power of two, computed for each image in the backward pass itself: it has no setting, nothing is
     copied to the CPU, and a CUDA graph can hold it.
     """
 
     def __init__(self) -> None:
         self.factor: Tensor | None = None
 
-    def enter(self, images: Tensor) -> Tensor:
-        """Float32 (B, ...) as it is; its gradient is scaled to a largest absolute value in (0.5, 1]."""
-        return _Enter.apply(images, self)
+    def scale_gradient(self, images: Tensor) -> Tensor:
+        """Return float32 images (B, ...) unchanged; scale their gradient to a largest absolute value in (0.5, 1]."""
+        return _Scale.apply(images, self)
 
-    def leave(self, tensor: Tensor) -> Tensor:
-        """(B, ...) as it is; its gradient, in float32, is scaled back."""
-        return _Leave.apply(tensor.float(), self)
+    def unscale_gradient(self, tensor: Tensor) -> Tensor:
+        """Return a tensor (B, ...) in float32, otherwise unchanged; divide its gradient by the scale."""
+        return _Unscale.apply(tensor.float(), self)
+
+    def unscale_embeds(self, embeds: PromptEmbeds) -> PromptEmbeds:
+        """Return prompt embeddings unchanged; divide the gradients of those that require one by the scale."""
+        return embeds.map(lambda one: self.unscale_gradient(one).to(one.dtype) if one.requires_grad else one)
 
 
-class _Enter(Function):
+class _Scale(Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, scale: GradientScale) -> Tensor:
         ctx.scale = scale
@@ -42,10 +48,10 @@ class _Enter(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         peak = gradient.abs().flatten(1).amax(1).clamp(min=2.0**-LARGEST_POWER)
         ctx.scale.factor = torch.exp2(-peak.log2().ceil())
-        return gradient * _wide(ctx.scale.factor, gradient), None
+        return gradient * _broadcastable(ctx.scale.factor, gradient), None
 
 
-class _Leave(Function):
+class _Unscale(Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, scale: GradientScale) -> Tensor:
         ctx.scale = scale
@@ -53,8 +59,8 @@ class _Leave(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient / _wide(ctx.scale.factor, gradient), None
+        return gradient / _broadcastable(ctx.scale.factor, gradient), None
 
 
-def _wide(factor: Tensor, like: Tensor) -> Tensor:
+def _broadcastable(factor: Tensor, like: Tensor) -> Tensor:
     return factor.view(-1, *[1] * (like.ndim - 1))

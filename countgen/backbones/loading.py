@@ -1,4 +1,4 @@
-"""Read published weights, safetensors only, from the hub's cache, the hub, a folder or a single file."""
+"""Loading of published weights, safetensors only, from the hub's cache, the hub, a folder or a single file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, download: bool = True) -> Any:
-    """The stock diffusers pipeline of a preset, with the parts replaced that the preset replaces.
+    """Load the stock diffusers pipeline of a preset, with the components that the preset replaces.
 
     Args:
         class_name: of diffusers.
@@ -26,29 +26,29 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
         download: fetch from the hub what its cache does not hold.
 
     Raises:
-        ValueError: the repository is nothing that holds a pipeline, or a single file, and diffusers reads none of this
-            family; or its weights are damaged.
-        OSError: the hub is out of reach, or has no such repository.
+        ValueError: the repository holds no pipeline, its weights are damaged, or it is a single file of a family whose
+            single files diffusers does not read.
+        OSError: the hub cannot be reached, or has no such repository.
     """
     _check_repository(preset.repository)
     try:
         return _assembled(class_name, preset, dtype, download)
     except SafetensorError as error:
-        raise ValueError(f"the weights in {preset.repository} are damaged or cut short: {error}") from error
+        raise ValueError(f"the weights in {preset.repository} are damaged or incomplete: {error}") from error
     except OSError as error:
         if "stacktrace above" not in str(error):
             raise
         raise OSError(
-            f"{preset.repository} is not whole in the hub's cache, and the hub does not give it; check the name, the "
+            f"{preset.repository} is not complete in the hub's cache and could not be downloaded; check the name, the "
             "network and the variable HF_HUB_OFFLINE, or give a folder as the repository"
         ) from error
 
 
 def _check_repository(name: str) -> None:
-    """Refuse what is there and no pipeline, and what can be nowhere.
+    """Check that a repository is a pipeline folder, a single file, or has the form of a hub id.
 
     Raises:
-        ValueError: it says what a repository is.
+        ValueError: it is none of these; the message says what a repository can be.
     """
     path = Path(name)
     if (name.endswith(SINGLE_FILE) and (path.is_file() or "://" in name)) or (path / "model_index.json").is_file():
@@ -56,9 +56,9 @@ def _check_repository(name: str) -> None:
     if path.is_dir():
         wrong = "is a folder without a model_index.json"
     elif path.exists():
-        wrong = f"is no {SINGLE_FILE} file"
+        wrong = f"is not a {SINGLE_FILE} file"
     elif name.endswith(SINGLE_FILE) or not _HUB_ID.fullmatch(name):
-        wrong = "is not there"
+        wrong = "does not exist"
     else:
         return
     raise ValueError(
@@ -82,8 +82,8 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bo
     if preset.repository.endswith(SINGLE_FILE):
         if not hasattr(pipeline_class, "from_single_file"):
             raise ValueError(
-                f"{class_name} is not read from a single file such as {preset.repository}; give a repository or a "
-                "folder, or the transformer alone as denoiser="
+                f"{class_name} cannot be loaded from a single file such as {preset.repository}; give a repository or a "
+                "folder, or only the transformer as denoiser="
             )
         pipeline = pipeline_class.from_single_file(
             preset.repository, config=preset.config, dtype=dtype, local_files_only=not download, **parts
@@ -127,21 +127,21 @@ def is_commit(revision: str | None) -> bool:
 
 
 def check_scheduler(name: str) -> None:
-    """Refuse what is no scheduler of diffusers.
+    """Check that diffusers has a scheduler of this name.
 
     Raises:
-        ValueError: near names are listed.
+        ValueError: it has none; the message lists similar names.
     """
     import diffusers
 
     known = [word for word in dir(diffusers) if word.endswith("Scheduler")]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        raise ValueError(f"diffusers has no scheduler {name!r}; near names: {', '.join(near) or 'none'}")
+        raise ValueError(f"diffusers has no scheduler {name!r}; similar names: {', '.join(near) or 'none'}")
 
 
 def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) -> torch.nn.Module:
-    """The decoder for drafts.
+    """Load the tiny decoder for drafts.
 
     Raises:
         ValueError: the preset names none.
@@ -150,7 +150,8 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
 
     if preset.tiny_vae is None:
         raise ValueError(
-            f"{preset.repository} has no tiny decoder; give tiny_vae= an AutoencoderTiny, or leave draft out"
+            f"{preset.repository} has no tiny decoder; give the repository of an AutoencoderTiny as tiny_vae=, or "
+            "leave draft out"
         )
     repository, revision = at_revision(preset.tiny_vae)
     tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
@@ -160,7 +161,7 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
 
 
 def at_revision(name: str) -> tuple[str, str | None]:
-    """A hub id, or a file in it, and the revision after its @; a path that is there is left as it is."""
+    """Split a hub id, or a file in it, from the revision after its @; an existing path is returned unchanged."""
     if "@" not in name or Path(name).exists():
         return name, None
     repository, _, revision = name.rpartition("@")
@@ -170,10 +171,10 @@ def at_revision(name: str) -> tuple[str, str | None]:
 def _load_denoiser(
     pipeline_class: Any, preset: Preset, dtype: torch.dtype, download: bool = True
 ) -> dict[str, torch.nn.Module]:
-    """The replacement, under the name that the pipeline has for it.
+    """Load the replacement of the denoiser, under the name of the pipeline's component.
 
     Raises:
-        OSError: it is nowhere, or not published as safetensors.
+        OSError: it was not found, or is not published as safetensors.
     """
     assert preset.denoiser is not None
     parts: dict[str, Any] = pipeline_class.__init__.__annotations__
@@ -192,7 +193,7 @@ def _load_denoiser(
             )
         except OSError as error:
             raise OSError(
-                f"no safetensors weights of {name} could be read ({error}); where its authors published a pickle only, "
+                f"no safetensors weights of {name} could be read ({error}); if its authors published only a pickle, "
                 f"convert it once and give the folder as denoiser=, see docs/add-a-backbone.md"
             ) from error
         return {part: denoiser}
@@ -209,7 +210,7 @@ def _load_denoiser(
 
 
 def _local(file: str, revision: str | None, download: bool) -> Path:
-    """A local file as it is; otherwise OWNER/NAME/FILE from the hub's cache or the hub."""
+    """Return the path of a local file, or of OWNER/NAME/FILE in the hub's cache, downloaded if necessary."""
     if Path(file).exists() or file.count("/") < 2:
         return Path(file)
     from huggingface_hub import hf_hub_download

@@ -1,4 +1,4 @@
-"""How many bytes an optimisation iteration needs, counted before it runs."""
+"""Memory estimate of an optimisation step, computed before the step runs."""
 
 from __future__ import annotations
 
@@ -21,70 +21,76 @@ from countgen.backbones.base import Backbone
 from countgen.backbones.prompt_embeds import PromptEmbeds
 
 ALIVE = 4
-"""Tensors of the widest size that a pass without gradient holds at once: a block's input, two within, its output."""
+"""Number of tensors of the largest size held at once by a pass without gradient: a block's input, two inside the
+block, and its output."""
 
 
 @dataclass(frozen=True)
-class Footprint:
-    """Bytes of one batch's forward and backward pass.
+class MemoryEstimate:
+    """Bytes that the forward and backward pass of one batch needs.
 
     Attributes:
-        weights: of the denoiser and the VAE, tiny decoder included.
-        text_encoders: their weights, which need not be there while the latents move.
-        kept: activations that the forward keeps for the backward.
-        kept_low: the same with memory="low", at most: every block's input, and one block's activations.
-        drawn: activations of a pass without gradient, about: every block's input, and a few of the widest tensors.
-        asking: activations that the critics' forward keeps for the backward.
-        asking_low: the same with memory="low", which asks about one picture at a time.
+        weights: weights of the denoiser and the VAE, tiny decoder included.
+        text_encoders: weights of the text encoders, which are not needed once the prompt is encoded.
+        kept: activations that the forward pass keeps for the backward pass.
+        kept_low: upper bound of the same with memory="low": every block's input, and one block's activations.
+        rendered: approximate activations of a pass without gradient: every block's input, and `ALIVE` tensors of the
+            largest size.
+        critics: activations that the critics' forward pass keeps for the backward pass.
+        critics_low: the same with memory="low", where critics evaluate one image at a time.
     """
 
     weights: int
     text_encoders: int
     kept: int
     kept_low: int
-    drawn: int
-    asking: int = 0
-    asking_low: int = 0
+    rendered: int
+    critics: int = 0
+    critics_low: int = 0
 
     def total(self, memory: str) -> int:
-        """All of it, for memory "fast" or "low"."""
+        """Return the sum of what a step with gradient needs, for memory "fast" or "low"."""
         if memory == "low":
-            return self.weights + self.kept_low + self.asking_low
-        return self.weights + self.text_encoders + self.kept + self.asking
+            return self.weights + self.kept_low + self.critics_low
+        return self.weights + self.text_encoders + self.kept + self.critics
 
 
-def footprint(backbone: Backbone, embeds: PromptEmbeds, batch_size: int = 1, *, draft: bool = False) -> Footprint:
-    """Count on tensors without contents: nothing is computed, and no memory is used.
+def estimate_memory(
+    backbone: Backbone, embeds: PromptEmbeds, batch_size: int = 1, *, draft: bool = False
+) -> MemoryEstimate:
+    """Estimate the memory of one batch on fake tensors: nothing is computed, and no memory is allocated.
 
-    A backbone that saves memory is counted as if it did not: what checkpointing recomputes shows to nobody.
+    Gradient checkpointing and slicing are switched off meanwhile, because they hide the activations that are kept.
     """
-    shadow = backbone.shadow()
-    steps = shadow.num_inference_steps
-    vae = shadow.tiny_vae if draft and shadow.tiny_vae is not None else shadow.pipeline.vae
+    backbone = backbone.uncached_copy()
+    steps = backbone.num_inference_steps
+    vae = backbone.tiny_vae if draft and backbone.tiny_vae is not None else backbone.pipeline.vae
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake, torch.enable_grad(), _FusedAttention(), _saving_nothing(shadow.denoiser, vae):
+    with fake, torch.enable_grad(), _FusedAttention(), _without_memory_saving(backbone.denoiser, vae):
         embeds = embeds.map(torch.empty_like).expand(batch_size)
-        latents = torch.empty((batch_size, *shadow.latent_shape), device=shadow.device, requires_grad=True)
-        timestep = torch.ones((), device=shadow.device)
-        denoised = _Kept(shadow.denoiser).count(lambda: shadow.denoise(latents.to(shadow.dtype), timestep, embeds))
-        decoded = _Kept(vae).count(lambda: shadow.decode(latents, draft=draft))
-    return Footprint(
-        weights=weights_of(shadow.denoiser, shadow.pipeline.vae, shadow.tiny_vae),
-        text_encoders=weights_of(*text_encoders(shadow)),
+        latents = torch.empty((batch_size, *backbone.latent_shape), device=backbone.device, requires_grad=True)
+        timestep = torch.ones((), device=backbone.device)
+        denoised = _Kept(backbone.denoiser).count(
+            lambda: backbone.denoise(latents.to(backbone.dtype), timestep, embeds)
+        )
+        decoded = _Kept(vae).count(lambda: backbone.decode(latents, draft=draft))
+    return MemoryEstimate(
+        weights=weights_of(backbone.denoiser, backbone.pipeline.vae, backbone.tiny_vae),
+        text_encoders=weights_of(*text_encoders(backbone)),
         kept=steps * denoised.total + decoded.total,
         kept_low=steps * denoised.inputs + decoded.inputs + max(denoised.largest, decoded.largest),
-        drawn=max(part.inputs + ALIVE * part.widest for part in (denoised, decoded)),
+        rendered=max(part.inputs + ALIVE * part.widest for part in (denoised, decoded)),
     )
 
 
 def kept_by(call: Callable[[], object]) -> int:
-    """Bytes that autograd would keep for the backward of a call, which runs without keeping them."""
+    """Return the bytes that autograd would keep for the backward pass of a call; the call runs without keeping them."""
     return _Kept(nn.Identity()).count(call).total
 
 
 @contextmanager
-def _saving_nothing(*modules: nn.Module) -> Iterator[None]:
-    """Gradient checkpointing and slicing off, and on again where they were on."""
+def _without_memory_saving(*modules: nn.Module) -> Iterator[None]:
+    """Switch gradient checkpointing and slicing off, and afterwards on again for the modules that had them on."""
     saving = [
         (part, switch)
         for module in modules
@@ -102,7 +108,7 @@ def _saving_nothing(*modules: nn.Module) -> Iterator[None]:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention that keeps what fused kernels keep; without contents torch would count whole score matrices."""
+    """Replacement of attention that keeps only what fused kernels keep, since fake tensors use no fused kernel."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -114,7 +120,7 @@ class _FusedAttention(TorchFunctionMode):
 
 
 def _query_key_value(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> None:
-    """The arguments of attention that are kept."""
+    """The signature of attention; its first three arguments are kept."""
 
 
 class _Attention(Function):
@@ -126,7 +132,7 @@ class _Attention(Function):
 
 
 class _Kept:
-    """Bytes that autograd keeps while a module runs, by its blocks."""
+    """Bytes that autograd keeps during a call, by blocks of a module."""
 
     def __init__(self, module: nn.Module) -> None:
         self._blocks = _blocks(module)
@@ -165,9 +171,9 @@ class _Kept:
         return enter
 
     def _keep(self, tensor: Tensor) -> None:
-        # Weak references, so that nothing is kept and yet no address comes back.
+        # Weak references free the memory, and yet prevent that an address is used again and mistaken for the same.
         storage = StorageWeakRef(tensor.untyped_storage())
-        # Parameters are saved too, a linear layer's as a transposed view, but are there anyway.
+        # Parameters are saved too (a linear layer's as a transposed view), but take no additional memory.
         weight = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
         if not weight and storage.cdata not in self._seen:
             self._seen[storage.cdata] = storage
@@ -176,7 +182,7 @@ class _Kept:
 
 
 def _blocks(module: nn.Module) -> Sequence[nn.Module]:
-    """The large parts that are recomputed one after the other."""
+    """Return the blocks that gradient checkpointing recomputes one after the other."""
     return [
         block
         for part in (module, *(child for name, child in module.named_children() if name == "decoder"))
@@ -187,12 +193,12 @@ def _blocks(module: nn.Module) -> Sequence[nn.Module]:
 
 
 def text_encoders(backbone: Backbone) -> list[Any]:
-    """Those of the pipeline."""
+    """Return the text encoders of the pipeline."""
     return [part for name, part in backbone.pipeline.components.items() if name.startswith("text_encoder")]
 
 
 def weights_of(*parts: Any) -> int:
-    """Bytes of the parameters of modules; what is no module, or is not there, has none."""
+    """Return the bytes of the parameters of modules; anything that is not a module counts as 0."""
     return sum(_nbytes(parameter) for part in parts if isinstance(part, nn.Module) for parameter in part.parameters())
 
 

@@ -1,4 +1,4 @@
-"""PixArt-alpha and PixArt-Sigma, and their one-step student PixArt-DMD, sampled with gradient."""
+"""Backbone for PixArt-alpha, PixArt-Sigma and the distilled one-step model PixArt-DMD."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ PRESETS = {
     ),
 }
 PIPELINE = "PixArtAlphaPipeline"
-"""Reads PixArt-Sigma's folders too: the transformer's config holds what differs."""
+"""The pipeline class, which also reads PixArt-Sigma's folders: the models differ only in the transformer's config."""
 
 
 class PixArt(Backbone):
-    """`PixArtAlphaPipeline` with gradient: a transformer, a T5 encoder and its attention mask."""
+    """`PixArtAlphaPipeline` with gradient: a transformer, and a T5 encoder with its attention mask."""
 
     def embed(self, prompt: str) -> PromptEmbeds:
         embeds, mask, negative, negative_mask = self.pipeline.encode_prompt(
@@ -87,11 +87,11 @@ class PixArt(Backbone):
             added_cond_kwargs=self._size_conditions(len(latents), latents.dtype, latents.device),
             return_dict=False,
         )[0]
-        # Where the transformer also predicts a variance, the sampler has no use for it.
+        # Some transformers also predict a variance, which the sampler does not use.
         return output[:, : latents.shape[1]]
 
     def _size_conditions(self, batch_size: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor | None]:
-        """Resolution and aspect ratio, for the 1024-pixel models that were trained with them."""
+        """Return resolution and aspect ratio for the 1024-pixel models, which were trained with them."""
         if self.pipeline.transformer.config.sample_size != 128:
             return {"resolution": None, "aspect_ratio": None}
         resolution = self._constant((self.height, self.width), dtype, device)
@@ -100,7 +100,7 @@ class PixArt(Backbone):
 
     def _step(self, output: Tensor, timestep: Tensor, sample: Tensor, options: dict[str, Any]) -> Tensor:
         stepped = self.pipeline.scheduler.step(output, timestep, sample, **options, return_dict=False)
-        # A one-step student's answer is the clean picture itself, not the previous step's noisy one.
+        # The output of a one-step model is the predicted clean sample, not the previous noisy sample.
         clean: Tensor = stepped[-1 if self.num_inference_steps == 1 else 0]
         return clean
 

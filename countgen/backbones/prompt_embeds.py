@@ -1,4 +1,4 @@
-"""A prompt as a denoiser reads it."""
+"""The text embeddings of a prompt."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PromptEmbeds:
-    """A prompt as the denoiser reads it. Every tensor has the batch first, and may carry gradient.
+    """The text embeddings of a prompt that condition the denoiser.
+
+    The first dimension of every tensor is the batch, and every tensor may carry gradient.
 
     Attributes:
         prompt_embeds: (B, L, D).
         pooled_prompt_embeds: (B, P), for models that condition on a pooled vector.
         attention_mask: (B, L), for models that mask padding.
         negative_prompt_embeds, negative_pooled_prompt_embeds, negative_attention_mask: the same for
-            the empty prompt; present where guidance is used.
+            the empty prompt; present if guidance is used.
     """
 
     prompt_embeds: Tensor
@@ -29,7 +31,7 @@ class PromptEmbeds:
 
     @property
     def negative(self) -> PromptEmbeds:
-        """The empty prompt's embeddings, as a prompt of their own.
+        """The embeddings of the empty prompt, as a prompt of their own.
 
         Raises:
             ValueError: there are none, because the prompt was encoded without guidance.
@@ -41,11 +43,11 @@ class PromptEmbeds:
         )
 
     def expand(self, batch_size: int) -> PromptEmbeds:
-        """The same prompt for every latent of a batch; no memory is copied."""
+        """Return the same prompt for every latent of a batch, without copying memory."""
         return self.map(lambda tensor: tensor.expand(batch_size, *tensor.shape[1:]))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PromptEmbeds:
-        """The same prompt with every tensor changed."""
+        """Return the same prompt with a function applied to every tensor."""
         changed = {
             field.name: function(value) for field in fields(self) if (value := getattr(self, field.name)) is not None
         }

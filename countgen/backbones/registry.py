@@ -1,4 +1,4 @@
-"""Find a backbone by the name of a preset, or of its family's file in `countgen/backbones/`."""
+"""Registry of backbones: presets by name, and model families by their file in `countgen/backbones/`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FOLDER = Path(__file__).parent
 
 
 def families() -> tuple[str, ...]:
-    """The files of the folder that hold a family, sorted; nothing is imported."""
+    """Return the sorted file names (without suffix) of the model families; nothing is imported."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if "\nBACKBONE = " in path.read_text("utf-8")))
 
 
 def presets() -> dict[str, tuple[str, Preset]]:
-    """Every preset's name with its family and what it holds."""
+    """Return the family and the preset of every preset name."""
     found: dict[str, tuple[str, Preset]] = {}
     for family in families():
         module = importlib.import_module(f"countgen.backbones.{family}")
@@ -35,10 +35,10 @@ def presets() -> dict[str, tuple[str, Preset]]:
 
 
 def find(name: str) -> tuple[str, Preset]:
-    """Family and preset of a name.
+    """Return the family and the preset of a name.
 
     Raises:
-        ValueError: no such preset; near and available names are listed.
+        ValueError: there is no such preset; the message lists similar and available names.
     """
     known = presets()
     _check_name("backbone", name, known)
@@ -46,20 +46,20 @@ def find(name: str) -> tuple[str, Preset]:
 
 
 def configured(name: str, *, repository: str | None = None, **changes: Any) -> Preset:
-    """The preset as `load` makes it of a name, another repository and changed fields.
+    """Return the preset that `load` uses for a name, another repository and changed fields.
 
-    Another repository is a checkpoint of its own: variant and revision are not the preset's, and a local folder, which
-    is whole, brings its own VAE. Explicit timesteps are those of the preset's own number of steps.
+    Another repository does not inherit the preset's variant and revision, and a local folder uses its own VAE. Explicit
+    timesteps are kept only with the preset's own number of steps.
 
     Raises:
-        ValueError: no such preset, field or scheduler, or a value that no picture can have.
+        ValueError: there is no such preset, field or scheduler, or a value is not possible.
     """
     preset = find(name)[1]
     for field in changes:
         _check_name("option", field, {field.name for field in fields(Preset)})
     if repository is not None:
         if not repository:
-            raise ValueError("the repository's name is empty; leave repository out for the preset's own")
+            raise ValueError("the repository is empty; give a repository, or leave it out to use the preset's")
         changes = {"config": preset.repository, "variant": None, "revision": None, **changes}
         if Path(repository).is_dir():
             changes.setdefault("vae", None)
@@ -72,21 +72,21 @@ def configured(name: str, *, repository: str | None = None, **changes: Any) -> P
 
 
 def base_model(backbone: Backbone) -> str:
-    """What a token is learned on: the backbone's name, and PRESET:REPOSITORY where another was loaded in its place.
+    """Return the name of the model that a token is trained on: PRESET, or PRESET:REPOSITORY for another repository.
 
-    A local folder or file goes by its name and the first digits of a SHA-256 of its weights, without the path to it.
+    A local folder or file is named by its name and the first digits of a SHA-256 of its weights, without its path.
     """
     known, repository = presets(), backbone.preset.repository
     own = known[backbone.name][1].repository if backbone.name in known else repository
     path = Path(repository)
-    if path.resolve() == Path(own).resolve():  # a hub's OWNER/NAME compares like a path that is not there
+    if path.resolve() == Path(own).resolve():  # OWNER/NAME on the hub compares like a path that does not exist
         return backbone.name
     digits = f"-{_digest(path)[:8]}" if path.exists() else ""
     return f"{backbone.name}:{public_name(repository)}{digits}"
 
 
 def _digest(path: Path) -> str:
-    """Of the beginning and the size of every file of weights: all of it would take seconds."""
+    """Return a SHA-256 of the size and the beginning of every weight file; hashing whole files would take seconds."""
     found = hashlib.sha256()
     for file in sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]:
         found.update(str(file.stat().st_size).encode())
@@ -96,12 +96,12 @@ def _digest(path: Path) -> str:
 
 
 def public_name(repository: str) -> str:
-    """A repository's name without the user's folders."""
+    """Return a repository's name without the path of a local folder or file."""
     return Path(repository).resolve().name if Path(repository).exists() else repository
 
 
 def _check_name(what: str, name: str, known: Collection[str]) -> None:
-    """Refuse a name that is not known, with the nearest ones."""
+    """Raise a ValueError that lists similar and available names, if a name is unknown."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -119,23 +119,23 @@ def load(
     download: bool = True,
     **changes: Any,
 ) -> Backbone:
-    """Load a backbone from the hub's cache, the hub, a local folder or a single file, safetensors only.
+    """Load a backbone, safetensors only, from the hub's cache, the hub, a local folder or a single file.
 
     Args:
         name: a preset, for example "miniature" or "sdxl-turbo".
         repository: another hub id, local folder or `.safetensors` file of the same family, for example a fine-tune;
             its variant and revision are the default ones unless they are given.
-        device: where it runs.
-        dtype: float32 on a CPU, the preset's elsewhere by default.
-        draft: also load the preset's tiny decoder, for fast looks while optimising.
-        memory: "fast" or "low"; "low" computes activations twice, so that they need not be kept, and leaves the
-            text encoders on the CPU while they are not used.
-        download: fetch from the hub what its cache does not hold; otherwise that is an OSError.
+        device: device of the backbone.
+        dtype: dtype of the weights; by default float32 on a CPU, and the preset's on other devices.
+        draft: also load the preset's tiny decoder, for fast drafts during optimisation.
+        memory: "fast" or "low"; "low" recomputes activations in the backward pass instead of keeping them, and keeps
+            the text encoders on the CPU while they are not used.
+        download: fetch from the hub what its cache does not hold; otherwise a missing file is an OSError.
         **changes: fields of `Preset` to replace, for example `num_inference_steps=4` or `revision=`.
 
     Raises:
-        ValueError: no such preset, field, scheduler or `memory`, steps or a size that no picture can have, or a single
-            file of a family that has none; near and available names are listed.
+        ValueError: there is no such preset, field, scheduler or `memory`, the steps or the size are not possible, or
+            the repository is a single file of a family that diffusers does not read from one.
         OSError: the repository is neither in the cache nor reachable (from diffusers).
     """
     if memory not in MEMORY:

@@ -1,4 +1,4 @@
-"""SANA-Sprint, sampled with gradient."""
+"""Backbone for SANA-Sprint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PIPELINE = "SanaSprintPipeline"
 
 
 class SanaSprint(Backbone):
-    """`SanaSprintPipeline` with gradient: Gemma's tokens, a 32x VAE, consistency steps; guidance is an input."""
+    """`SanaSprintPipeline` with gradient: Gemma tokens, a 32x VAE, consistency steps, and guidance as an input."""
 
     @property
     def _guided(self) -> bool:
@@ -53,7 +53,7 @@ class SanaSprint(Backbone):
         return PromptEmbeds(prompt_embeds=embeds.to(self.dtype), attention_mask=mask)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
-        """The velocity of TrigFlow from a transformer that was trained as a flow, for latents of unit variance.
+        """Return TrigFlow's velocity for latents of unit variance, from a transformer trained with flow matching.
 
         Args:
             timestep: an angle in [0, pi / 2].
@@ -80,7 +80,7 @@ class SanaSprint(Backbone):
         timesteps, moved = self._timesteps(latents.device)
         options = self._step_options(self._generators(seeds) if self.num_inference_steps > 1 else None)
         sample = clean = latents.float() * spread
-        # The last timestep is where the last step ends.
+        # The last timestep is the end of the last step.
         for timestep, on_device in zip(timesteps[:-1], moved[:-1], strict=True):
             velocity = self.predict(sample / spread, on_device, embeds).float() * spread
             sample, clean = scheduler.step(velocity, timestep, sample, **options, return_dict=False)

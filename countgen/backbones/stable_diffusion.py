@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and 2 and their one-step students, sampled with gradient."""
+"""Backbone for Stable Diffusion 1 and 2 and the one-step models distilled from them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PIPELINE = "StableDiffusionPipeline"
 
 
 class StableDiffusion(Backbone):
-    """`StableDiffusionPipeline` with gradient: one text encoder, no pooled vector."""
+    """`StableDiffusionPipeline` with gradient: one text encoder and no pooled vector."""
 
     def embed(self, prompt: str) -> PromptEmbeds:
         embeds, negative = self.pipeline.encode_prompt(

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5 and their few-step students, sampled with gradient."""
+"""Backbone for Stable Diffusion 3 and 3.5 and the few-step models distilled from them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PIPELINE = "StableDiffusion3Pipeline"
 
 
 class StableDiffusion3(Backbone):
-    """`StableDiffusion3Pipeline` with gradient: two CLIP encoders and a T5, whose tokens are joined."""
+    """`StableDiffusion3Pipeline` with gradient: two CLIP encoders and a T5 encoder, whose tokens are concatenated."""
 
     def embed(self, prompt: str) -> PromptEmbeds:
         embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(

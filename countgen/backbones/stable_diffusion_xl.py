@@ -1,4 +1,4 @@
-"""Stable Diffusion XL and its one-step students, sampled with gradient."""
+"""Backbone for Stable Diffusion XL and the one-step models distilled from it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class StableDiffusionXL(Backbone):
         )
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
-        # Original size, crop and target size, as the stock pipeline fills them in.
+        # Original size, crop and target size, with the stock pipeline's defaults.
         sizes = (self.height, self.width, 0, 0, self.height, self.width)
         time_ids = self._constant(sizes, embeds.prompt_embeds.dtype, latents.device).expand(len(latents), -1)
         output: Tensor = self.denoiser(

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from countgen.backbones.cuda_graphs import CUDAGraphs
-from countgen.backbones.memory_estimate import Footprint
+from countgen.backbones.memory_estimate import MemoryEstimate
 
 
 @dataclass
@@ -21,4 +21,4 @@ class ExecutionCache:
 
     graphs: CUDAGraphs = field(default_factory=CUDAGraphs)
     fitting: set[Hashable] = field(default_factory=set)
-    estimates: dict[Hashable, Footprint] = field(default_factory=dict)
+    estimates: dict[Hashable, MemoryEstimate] = field(default_factory=dict)

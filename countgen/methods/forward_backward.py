@@ -212,7 +212,7 @@ def prepare(
     """
     check_gradient_memory(backbone, embeds, len(seeds), objective, cache, draft=draft)
     fallback = eager(backbone, embeds, seeds, objective, draft=draft)
-    if reason := backbone.not_captured_because():
+    if reason := backbone.cuda_graph_obstacle():
         logger.debug("%s runs without CUDA graphs: %s", backbone.name, reason)
         return fallback
     try:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from countgen.backbones import Backbone, PromptEmbeds
-from countgen.backbones.memory_check import drawn_at_once, free_memory, refuse_what_does_not_fit
-from countgen.backbones.memory_estimate import Footprint, footprint, kept_by, weights_of
+from countgen.backbones.memory_check import check_memory, free_memory, largest_batch
+from countgen.backbones.memory_estimate import MemoryEstimate, estimate_memory, kept_by, weights_of
 from countgen.errors import DoesNotFitError
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.objective import Objective
@@ -45,8 +45,8 @@ def check_gradient_memory(
     if free is not None and not _plenty(backbone, batch_size, free, objective):
         one = kept_by_critics(backbone, objective)
         need = _estimate(backbone, embeds, batch_size, cache, draft=draft)
-        need = replace(need, asking=batch_size * one, asking_low=one)
-        refuse_what_does_not_fit(need, free, backbone.memory, _held(backbone))
+        need = replace(need, critics=batch_size * one, critics_low=one)
+        check_memory(need, free, backbone.memory, _held(backbone))
     cache.fitting.add(kind)
 
 
@@ -67,12 +67,12 @@ def images_at_once(backbone: Backbone, embeds: PromptEmbeds, wanted: int, cache:
         return wanted
     need = _estimate(backbone, embeds, 1, cache, draft=False)
     try:
-        return min(wanted, drawn_at_once(need, free, backbone.memory, _held(backbone)))
+        return min(wanted, largest_batch(need, free, backbone.memory, _held(backbone)))
     except DoesNotFitError:
         # What an earlier refinement captured may stand in the way.
         cache.graphs.release()
         free = free_memory(backbone.device) or 0
-        return min(wanted, drawn_at_once(need, free, backbone.memory, _held(backbone)))
+        return min(wanted, largest_batch(need, free, backbone.memory, _held(backbone)))
 
 
 def _plenty(backbone: Backbone, batch_size: int, free: int, objective: Objective | None = None) -> bool:
@@ -90,10 +90,10 @@ def _held(backbone: Backbone) -> int:
 
 def _estimate(
     backbone: Backbone, embeds: PromptEmbeds, batch_size: int, cache: ExecutionCache, *, draft: bool
-) -> Footprint:
+) -> MemoryEstimate:
     kind = _kind(backbone, batch_size, draft)
     if kind not in cache.estimates:
-        cache.estimates[kind] = footprint(backbone, embeds, batch_size, draft=draft)
+        cache.estimates[kind] = estimate_memory(backbone, embeds, batch_size, draft=draft)
     return cache.estimates[kind]
 
 

@@ -1,4 +1,4 @@
-"""The embedded default: small trained models, and the rendered world they were trained on."""
+"""The miniature: small trained models that are part of the package, and the rendered world they were trained on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from critics import Critic
 
 FOLDER = Path(__file__).parent
-"""Holds a stock pipeline folder per generator, and a folder per detector."""
+"""The folder of the embedded models: a stock pipeline folder per generator, and a folder per detector."""
 
 
 @dataclass(frozen=True)
 class Detector:
-    """One of the embedded detectors; its threshold, if it has one, is noted in the metadata of its weights.
+    """An embedded detector; its threshold, if it has one, is in the metadata of its weights.
 
     Attributes:
-        kind: the critic's file.
-        options: what that file's `load` takes.
+        kind: name of the critic's file in `critics/detectors/`.
+        options: arguments of that file's `load`.
         safe_distance: see `critics.Critic`.
     """
 
@@ -31,7 +31,7 @@ class Detector:
 
 
 def yolo_options(folder: Path) -> dict[str, Any]:
-    """What `critics.load("yolo", ...)` takes to read a critic from the folder its training wrote."""
+    """Return the arguments of `critics.load("yolo", ...)` for a folder that the stage `critic` wrote."""
     weights, config = folder / "model.safetensors", folder / "yolo11n.yaml"
     return {"weights": weights, "config": config, "image_size": 128, "nms_iou": 0.5}
 
@@ -42,10 +42,10 @@ DETECTORS = {
     "miniature-fcos": Detector("fcos", {"weights": FOLDER / "judge" / "model.safetensors"}, 0.85),
     "miniature-density": Detector("density", {"weights": FOLDER / "density" / "model.safetensors"}, 0.3),
 }
-"""By short name.
+"""The embedded detectors by short name.
 
 The heat map's logits lie close to the threshold, so its safe distance is small. Safe distances were chosen with
-`benchmarks.confirmation` and `benchmarks.tuning margins`.
+`python -m benchmarks.studies.tuning margins`.
 """
 
 CRITICS = ("miniature-yolo", "miniature-heatmap")
@@ -53,7 +53,7 @@ JUDGE = "miniature-fcos"
 
 
 def load_detector(name: str, device: str | torch.device = "cpu") -> Critic:
-    """Load one of `DETECTORS`; in records it goes by its short name."""
+    """Load one of `DETECTORS`, which has its short name in records."""
     from critics import load
 
     found = DETECTORS[name]

@@ -1,6 +1,6 @@
-"""Checksums of the embedded data, so that a damaged or half-copied installation says so.
+"""Checksums of the embedded data, by which a damaged or incomplete installation is found.
 
-`python -m countgen.miniature.checksums` writes them anew after the weights were trained again.
+`python -m countgen.miniature.checksums` writes them again after data files changed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 FILE = FOLDER / "SHA256SUMS"
-"""One "hash  path" a line, as `sha256sum --check` reads it."""
+"""The file of the checksums, with one "hash  path" per line, as `sha256sum --check` reads it."""
 
 _SUFFIXES = {".json", ".md", ".png", ".safetensors", ".txt", ".yaml"}
 
 
 def measured(folder: Path = FOLDER) -> dict[str, str]:
-    """SHA-256 of every data file below a folder, by its path with forward slashes."""
+    """Return the SHA-256 of every data file below a folder, by its path with forward slashes."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix in _SUFFIXES and path.is_file():
@@ -26,17 +26,17 @@ def measured(folder: Path = FOLDER) -> dict[str, str]:
 
 
 def recorded(folder: Path = FOLDER) -> dict[str, str]:
-    """What `SHA256SUMS` says.
+    """Return the checksums in `SHA256SUMS` by path.
 
     Raises:
-        FileNotFoundError: the file is not there.
+        FileNotFoundError: the file does not exist.
     """
     lines = (folder / FILE.name).read_text(encoding="ascii").splitlines()
     return {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
 
 
 def problems(folder: Path = FOLDER) -> list[str]:
-    """What differs from `SHA256SUMS`, one line a file; empty where all is well."""
+    """Return one line for each file that differs from `SHA256SUMS`; an empty list means that all files are intact."""
     try:
         right = recorded(folder)
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def problems(folder: Path = FOLDER) -> list[str]:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Write `SHA256SUMS` from what is there."""
+    """Write `SHA256SUMS` from the present files."""
     lines = [f"{digest}  {path}\n" for path, digest in measured(folder).items()]
     (folder / FILE.name).write_text("".join(lines), encoding="ascii")
 

@@ -1,4 +1,4 @@
-"""The miniature's two tokenizers, built from captions of its own world.
+"""The miniature's two tokenizers, built from captions of its world.
 
 `python -m countgen.miniature.tokenizers FOLDER` builds both, into `FOLDER/clip` and `FOLDER/t5`.
 """
@@ -17,9 +17,9 @@ import numpy as np
 from countgen.miniature.world import NUMBER_WORDS, OBJECT_NAMES, PLURALS, caption, sample_scenes
 
 MAX_LENGTH = 32
-"""Tokens of a caption, padding included."""
+"""The number of tokens of a caption, padding included."""
 
-# OpenAI's pattern: digits one by one, words and signs apart.
+# OpenAI's pattern, which separates digits, words and punctuation.
 _CLIP_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 _SINGLE_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,-'!?"
@@ -28,9 +28,9 @@ _RARE = -14.0
 
 
 def corpus(number: int = 6000, seed: int = 0) -> list[str]:
-    """Captions to learn a vocabulary from: sampled ones, then every object with every number."""
+    """Return the captions that the vocabulary is trained on: sampled ones, then every object with every number."""
     rng = np.random.default_rng(seed)
-    # All scenes first, then their captions: the order of the draws is part of the shipped vocabulary.
+    # All scenes are sampled before the captions: the shipped vocabulary depends on the order of the random numbers.
     scenes = sample_scenes(number, rng, max_count=12)
     texts = [caption(scene, rng) for scene in scenes]
     texts += [f"a photo of {word} {plural}" for word in NUMBER_WORDS for plural in PLURALS]
@@ -39,10 +39,10 @@ def corpus(number: int = 6000, seed: int = 0) -> list[str]:
 
 
 def build_clip_tokenizer(folder: Path, texts: list[str]) -> None:
-    """Train a byte-level BPE tokenizer as CLIP has and save it as transformers' `CLIPTokenizer`.
+    """Train a byte-level BPE tokenizer like CLIP's and save it as transformers' `CLIPTokenizer`.
 
-    Merges are the same each time; the library numbers about thirty single characters anew, so a model needs the
-    tokenizer it was trained with.
+    The merges are reproducible, but the library numbers about thirty single characters differently each time. A model
+    therefore needs the tokenizer that it was trained with.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
@@ -66,7 +66,7 @@ def build_clip_tokenizer(folder: Path, texts: list[str]) -> None:
     tokenizer.train_from_iterator(texts, trainer)
     learned = json.loads(tokenizer.to_str())["model"]
     vocabulary: dict[str, int] = dict(learned["vocab"])
-    # Every byte can also end a word, so that nothing is unknown.
+    # Every byte can also end a word, so that no text has unknown tokens.
     for token in (*(letter + "</w>" for letter in alphabet), *_CLIP_SPECIAL):
         vocabulary.setdefault(token, len(vocabulary))
     merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in learned["merges"]]
@@ -89,7 +89,7 @@ def build_clip_tokenizer(folder: Path, texts: list[str]) -> None:
 
 
 def build_t5_tokenizer(folder: Path, texts: list[str]) -> None:
-    """Build a unigram tokenizer over whole words as T5 has (pad 0, end 1, unknown 2) and save it as `T5Tokenizer`."""
+    """Build a unigram tokenizer over whole words like T5's (pad 0, end 1, unknown 2) and save it as `T5Tokenizer`."""
     from transformers import T5Tokenizer
 
     words = Counter(word for text in texts for word in text.split())
@@ -104,9 +104,9 @@ def build_t5_tokenizer(folder: Path, texts: list[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build both; usage errors exit with status 2 and one line."""
+    """Build both tokenizers; usage errors exit with status 2 and one line."""
     parser = argparse.ArgumentParser(prog="python -m countgen.miniature.tokenizers", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where to build them; files there are replaced")
+    parser.add_argument("folder", type=Path, help="folder for the tokenizers; existing files are replaced")
     folder = parser.parse_args(arguments).folder
     texts = corpus()
     try:

@@ -1,4 +1,4 @@
-"""The miniature world: 128x128 pictures of counted everyday objects, rendered in torch, with captions."""
+"""The miniature world: 128x128 images of counted everyday objects, rendered in torch, with captions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 IMAGE_SIZE = 128
-"""Height and width of every picture, in pixels."""
+"""The height and width of every image, in pixels."""
 
 OBJECTS_FOLDER = Path(__file__).parent / "objects"
 
@@ -58,25 +58,25 @@ BACKGROUNDS: tuple[str, ...] = (
     " on a blue background",
     " on the sand",
 )
-"""How a caption names each background; the first, a plain gradient, has no name."""
+"""The words for each background in captions; the first background, a plain gradient, has none."""
 
 HELD_OUT_OBJECTS: frozenset[str] = frozenset({"lemon", "mushroom", "duck", "cup"})
-"""Objects that never occur in a caption with a number."""
+"""The objects that never occur in a caption with a number."""
 HELD_OUT_PAIRS: frozenset[tuple[str, int]] = frozenset({("apple", 5), ("dog", 4), ("car", 7), ("flower", 8)})
-"""Objects with a count that no caption names."""
+"""The pairs of object and count that no caption states."""
 
 _DRAWINGS = ("fluent", "noto")
 _CAPTION_STARTS = ("a photo of ", "a photo of ", "a picture of ", "", "an image of ", "there are ")
-_DARTS = 48
+_CANDIDATES = 48
 _OUTSIDE = -999.0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in a picture, before chance decides where.
+    """The content of an image; positions, sizes and drawings are sampled when it is rendered.
 
     Attributes:
-        groups: (index into OBJECT_NAMES, count) for each kind of object.
+        groups: (index into OBJECT_NAMES, count) for each object class.
         background: index into BACKGROUNDS.
     """
 
@@ -87,24 +87,24 @@ class Scene:
         if not self.groups or any(not 0 <= kind < len(OBJECT_NAMES) or count < 0 for kind, count in self.groups):
             raise ValueError(
                 f"groups must hold (object index 0..{len(OBJECT_NAMES) - 1}, count >= 0) pairs, got {self.groups}; "
-                "look the index up with OBJECT_NAMES.index(name)"
+                "OBJECT_NAMES.index(name) gives the index"
             )
         if not 0 <= self.background < len(BACKGROUNDS):
             raise ValueError(f"background must be 0..{len(BACKGROUNDS) - 1}, got {self.background}")
 
     @property
     def total(self) -> int:
-        """Number of objects of all kinds."""
+        """The number of objects of all classes."""
         return sum(count for _, count in self.groups)
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Pictures and where their objects are.
+    """Rendered images with labelled boxes.
 
     Attributes:
         images: (B, 3, 128, 128) RGB in [0, 1].
-        boxes: (B, N, 4) pixel xyxy of each whole object, hidden parts included; meaningless where not `present`.
+        boxes: (B, N, 4) pixel xyxy of each whole object, hidden parts included; undefined where not `present`.
         labels: int64 (B, N) index into OBJECT_NAMES.
         present: bool (B, N); scenes with fewer objects than N are padded.
     """
@@ -116,11 +116,11 @@ class Rendered:
 
 
 def load_sprites(device: torch.device | str = "cpu") -> Tensor:
-    """The drawings as textures for `render`.
+    """Load the drawings as textures for `render`.
 
     Returns:
-        float32 (48, 2, 5, 64, 64): drawing (two of each object in turn), sharp or softened for small sizes,
-        channels RGB premultiplied by alpha, alpha, and a blurred alpha for the shadow.
+        float32 (48, 2, 5, 64, 64): drawing (two of each object in turn); sharp, or softened for small sizes; channels
+        RGB premultiplied by alpha, alpha, and a blurred alpha for the shadow.
     """
     paths = [OBJECTS_FOLDER / f"{name}_{drawing}.png" for name in OBJECT_NAMES for drawing in _DRAWINGS]
     pixels = np.stack([np.asarray(Image.open(path).convert("RGBA")) for path in paths])
@@ -142,18 +142,18 @@ def sample_scenes(
     uniform: bool = False,
     empty_up_to: int | None = None,
 ) -> list[Scene]:
-    """Draw scenes; small counts are more frequent, p(n) ~ 1 / (n + 2).
+    """Sample scenes; small counts are more frequent, p(n) ~ 1 / (n + 2).
 
     Args:
-        number: how many scenes.
-        rng: source of chance.
-        max_count: most objects in a scene.
-        two_kinds: share of the scenes with two or more objects that hold two kinds of object.
-        uniform: draw every count from 1 to `max_count` equally often instead.
-        empty_up_to: if given, 12 % of the scenes draw their count evenly from 0 to this.
+        number: number of scenes.
+        rng: random number generator.
+        max_count: largest number of objects in a scene.
+        two_kinds: fraction of the scenes with two or more objects that have two object classes.
+        uniform: sample the count uniformly from 1 to `max_count` instead.
+        empty_up_to: if given, 12 % of the scenes have a count sampled uniformly from 0 to this.
 
     Raises:
-        ValueError: `max_count` below 1 or `two_kinds` outside [0, 1].
+        ValueError: `max_count` is below 1, or `two_kinds` is outside [0, 1].
     """
     if max_count < 1 or not 0 <= two_kinds <= 1:
         raise ValueError(f"need max_count >= 1 and two_kinds in [0, 1], got {max_count} and {two_kinds}")
@@ -179,9 +179,9 @@ def sample_scenes(
 
 
 def caption(scene: Scene, rng: np.random.Generator, counted_probability: float = 0.75) -> str:
-    """Describe a scene, with its numbers in `counted_probability` of the cases.
+    """Return a sampled caption of a scene, which states the counts with probability `counted_probability`.
 
-    Objects and pairs that are held out, and counts beyond fifteen, are always described without a number.
+    Counts of held-out objects and pairs, and counts above fifteen, are never stated.
     """
     counted = rng.random() < counted_probability
     phrases = []
@@ -223,17 +223,17 @@ def render(
     distractors: bool = False,
     crowding: float = 1.0,
 ) -> Rendered:
-    """Paint scenes: objects of one size class thrown so that they hardly overlap, with shadows.
+    """Render scenes: objects of similar size, with shadows, placed with little overlap.
 
     Args:
-        scenes: what to paint; each up to about 20 objects before they have to overlap.
-        sprites: `load_sprites()`; pictures are made on their device.
-        generator: source of chance, on the same device; the same seed gives the same pictures.
-        distractors: add soft blobs and flat scraps that are no objects.
+        scenes: scenes to render; more than about 20 objects overlap.
+        sprites: textures from `load_sprites`; images are rendered on their device.
+        generator: random number generator on the same device; the same seed gives the same images.
+        distractors: add blurred spots and flat rectangles that are not objects.
         crowding: factor on the size of the objects; above 1 they overlap more.
 
     Raises:
-        ValueError: no scenes, or sprites of another shape.
+        ValueError: there are no scenes, or the sprites have another shape.
     """
     if not scenes:
         raise ValueError("render needs at least one scene, got none")
@@ -248,7 +248,7 @@ def render(
 
     centres, sizes, present = _layout(totals, generator, crowding)
     places = labels.shape[1]
-    # Seven pictures in ten keep to one drawing of each object.
+    # Seven images in ten have the same drawing of each object throughout.
     same = chance(number, 1) < 0.7
     shared = (chance(number, 1) < 0.5).long().expand(number, places)
     drawing = torch.where(same, shared, (chance(number, places) < 0.5).long())
@@ -276,7 +276,7 @@ def render(
 
 
 def _tensors(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor]:
-    """Totals (B,), padded object indices (B, N) with N >= 1, backgrounds (B,)."""
+    """Return totals (B,), padded object indices (B, N) with N >= 1, and backgrounds (B,)."""
     places = max(1, max(scene.total for scene in scenes))
     labels = torch.zeros(len(scenes), places, dtype=torch.int64)
     for row, scene in enumerate(scenes):
@@ -287,10 +287,10 @@ def _tensors(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _layout(totals: Tensor, generator: torch.Generator | None, crowding: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres (B, N, 2) and sizes (B, N) in pixels, and which are present (B, N).
+    """Sample centres (B, N, 2) and sizes (B, N) in pixels, and return them with the mask of present objects (B, N).
 
-    Objects are placed one after the other: of 48 darts the first that touches nothing is taken, or else the
-    one with the most room.
+    Objects are placed one after the other: of 48 candidate centres the first without overlap is chosen, or else the one
+    with the largest distance to other objects.
     """
     device, number = totals.device, len(totals)
     places = max(1, int(totals.max()))
@@ -303,19 +303,19 @@ def _layout(totals: Tensor, generator: torch.Generator | None, crowding: float) 
     rows = torch.arange(number, device=device)
     for place in range(places):
         size = sizes[:, place, None, None]
-        darts = torch.rand(number, _DARTS, 2, device=device, generator=generator)
-        darts = size * 0.5 + 1 + darts * (IMAGE_SIZE - size - 2)
+        candidates = torch.rand(number, _CANDIDATES, 2, device=device, generator=generator)
+        candidates = size * 0.5 + 1 + candidates * (IMAGE_SIZE - size - 2)
         chosen = torch.zeros(number, dtype=torch.int64, device=device)
         if place:
-            distance = (darts[:, :, None] - centres[:, None, :place]).norm(dim=-1)
+            distance = (candidates[:, :, None] - centres[:, None, :place]).norm(dim=-1)
             room = (distance - 0.98 * 0.5 * (size + sizes[:, None, :place])).amin(-1)
             chosen = torch.where(room.amax(1) >= 0, (room >= 0).float().argmax(1), room.argmax(1))
-        centres[:, place] = torch.where(present[:, place, None], darts[rows, chosen], centres[:, place])
+        centres[:, place] = torch.where(present[:, place, None], candidates[rows, chosen], centres[:, place])
     return centres, sizes, present
 
 
 def _sampling_grid(centres: Tensor, sizes: Tensor, angles: Tensor, mirrored: Tensor) -> Tensor:
-    """`grid_sample` grid (B * N, 128, 128, 2) that puts a texture at its place, size and angle."""
+    """Return the `grid_sample` grid (B * N, 128, 128, 2) that places textures at their centres, sizes and angles."""
     scale = IMAGE_SIZE / sizes
     cos, sin = angles.cos() * scale, angles.sin() * scale
     turn = torch.stack([torch.stack([cos * mirrored, sin * mirrored], -1), torch.stack([-sin, cos], -1)], -2)
@@ -325,7 +325,7 @@ def _sampling_grid(centres: Tensor, sizes: Tensor, angles: Tensor, mirrored: Ten
 
 
 def _boxes(covered: Tensor) -> Tensor:
-    """(B, N, 4) xyxy around the covered pixels of bool (B, N, 128, 128)."""
+    """Return boxes (B, N, 4) xyxy around the covered pixels of bool (B, N, 128, 128)."""
     pixels = torch.arange(IMAGE_SIZE, device=covered.device).float()
     columns, rows = covered.any(-2), covered.any(-1)
     first = [torch.where(line, pixels, 999.0).amin(-1) for line in (columns, rows)]
@@ -339,7 +339,7 @@ def _smooth_noise(number: int, channels: int, cells: int, like: Tensor, generato
 
 
 def _background(kinds: Tensor, generator: torch.Generator | None) -> Tensor:
-    """(B, 3, 128, 128) in [0, 1]; every kind is painted for every picture, then one is picked."""
+    """Render backgrounds (B, 3, 128, 128) in [0, 1]; every image computes all six and selects its own."""
     device, number = kinds.device, len(kinds)
 
     def chance(channels: int) -> Tensor:
@@ -372,7 +372,7 @@ def _background(kinds: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def _distract(images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Soft blobs over some pictures and flat scraps of 4-13 pixels in others."""
+    """Add blurred spots to some images and flat rectangles of 4 to 13 pixels to others."""
     device, number = images.device, len(images)
 
     def chance(*shape: int) -> Tensor:
@@ -383,8 +383,8 @@ def _distract(images: Tensor, generator: torch.Generator | None) -> Tensor:
     extent = 4 + 9 * chance(3, 2)
     pixels = torch.arange(IMAGE_SIZE, device=device).float()
     inside = ((pixels - corner[..., None]).abs() < extent[..., None] / 2).float()
-    scraps = inside[:, :, 0, :, None] * inside[:, :, 1, None, :] * (chance(3, 1, 1) < 0.25)
-    scraps = F.avg_pool2d(scraps, 5, 1, 2)
-    for scrap in scraps.split(1, dim=1):
-        images = images * (1 - scrap) + scrap * chance(3, 1, 1)
+    rectangles = inside[:, :, 0, :, None] * inside[:, :, 1, None, :] * (chance(3, 1, 1) < 0.25)
+    rectangles = F.avg_pool2d(rectangles, 5, 1, 2)
+    for rectangle in rectangles.split(1, dim=1):
+        images = images * (1 - rectangle) + rectangle * chance(3, 1, 1)
     return images

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from countgen import miniature
-from countgen.atomic_write import write_whole
+from countgen.atomic_write import write_atomically
 from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
 
@@ -168,7 +168,7 @@ class Calibration:
         lines = [json.dumps(asdict(point)) for point in self.points]
         head = json.dumps({"schema": SCHEMA, **{k: v for k, v in asdict(self).items() if k != "points"}}, indent=1)
         points = ",\n  ".join(lines)
-        write_whole(f'{head[:-2]},\n "points": [\n  {points}\n ]\n}}\n'.encode(), path)
+        write_atomically(f'{head[:-2]},\n "points": [\n  {points}\n ]\n}}\n'.encode(), path)
 
 
 def load_calibration(path: str | Path) -> Calibration:

@@ -1,4 +1,4 @@
-"""Count tokens: learned vectors that say a number in a prompt, as small safetensors files."""
+"""Count tokens: trained vectors that stand for a number in a prompt, stored as small safetensors files."""
 
 from countgen.tokens.file import CountToken, load_token, save_token
 from countgen.tokens.library import available_tokens, find_token

@@ -1,4 +1,4 @@
-"""Where a token's learning stands, kept on disk so that a killed run goes on as if nothing had happened."""
+"""Checkpoints of token training, from which a killed run resumes with the same result."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from countgen.atomic_write import write_whole
+from countgen.atomic_write import write_atomically
 from countgen.errors import TokenFileError
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_NUMBERS = ("stage", "taught", "step", "waited", "evaluations")
+_FILE_FIELDS = {
+    "stage": "stage",
+    "taught": "distillation_steps",
+    "step": "step",
+    "waited": "validations_since_best",
+    "evaluations": "evaluations",
+}
+"""The checkpoint's attributes by their names in the file, which stay the same so that older checkpoints can be read."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What the vectors are worth on pictures that are never learned on.
+    """Metrics of the vectors on images of seeds that are not trained on.
 
     Attributes:
-        step: after how many.
-        accuracy: share of right counts, over pictures and critics.
-        loss: the count loss, averaged.
-        count: the hard count, averaged; the soft one is lower where candidates lie near the threshold.
+        step: number of steps on the count loss before the validation.
+        accuracy: fraction of right counts, over images and critics.
+        loss: mean count loss.
+        count: mean hard count; the soft count is lower if candidates lie near the threshold.
     """
 
     step: int
@@ -35,41 +42,42 @@ class Validation:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The higher, the better; the loss decides between equal accuracies."""
+        """The sort key by which validations are compared, higher is better; the loss decides at equal accuracy."""
         return self.accuracy, -self.loss
 
 
 @dataclass
 class Checkpoint:
-    """The state of a learning.
+    """The state of a training run.
 
     Attributes:
-        vectors: as they are now, float32 (V, D) by text encoder.
-        best: those of the best validation; the initial ones at first.
-        moments: Adam's, by its own name for them and the encoder; empty before the first step of a stage.
-        stage: what comes next: "word", "imitate" and "walk" choose where to start, then comes "learn".
-        taught: steps made by imitating.
-        step: steps made on the count.
-        waited: validations since the best one.
-        evaluations: spent.
-        validations: all so far.
+        vectors: current vectors, float32 (V, D) by text encoder.
+        best: vectors of the best validation; the initial vectors before the first.
+        moments: Adam's moments by their name in torch and the encoder; empty before the first step of a stage.
+        stage: the stage to run next: "word" (validate the initial vectors), "imitate" (distillation), "walk" (line
+            search) or "learn" (steps on the count loss).
+        distillation_steps: completed steps of the distillation.
+        step: completed steps on the count loss.
+        validations_since_best: number of validations since the best one.
+        evaluations: number of evaluations used.
+        validations: all validations, in order.
     """
 
     vectors: dict[str, Tensor]
     best: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
     stage: str = "word"
-    taught: int = 0
+    distillation_steps: int = 0
     step: int = 0
-    waited: int = 0
+    validations_since_best: int = 0
     evaluations: int = 0
     validations: list[Validation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.best = self.best or dict(self.vectors)
 
-    def keep(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-        """Take over where an optimizer has come to."""
+    def update(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Copy the current vectors, and their moments from the optimizer."""
         self.vectors = {key: value.detach().clone() for key, value in vectors.items()}
         for key, value in vectors.items():
             for name in _MOMENTS:
@@ -77,7 +85,7 @@ class Checkpoint:
                     self.moments[f"{name}.{key}"] = optimizer.state[value][name].clone()
 
     def restore(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, steps: int) -> None:
-        """Give an optimizer of these vectors its memory of as many steps back."""
+        """Restore the state of an optimizer of these vectors after a number of steps."""
         for key, value in vectors.items():
             moments = {
                 name: self.moments[f"{name}.{key}"].clone() for name in _MOMENTS if f"{name}.{key}" in self.moments
@@ -87,30 +95,30 @@ class Checkpoint:
 
     @property
     def best_validation(self) -> Validation:
-        """Of the vectors that are the best so far.
+        """The best validation so far.
 
         Raises:
             ValueError: nothing has been validated yet.
         """
-        return max(self.validations, key=lambda found: found.rank)
+        return max(self.validations, key=lambda validation: validation.rank)
 
-    def judge(self, vectors: Mapping[str, Tensor], found: Validation) -> bool:
-        """Keep vectors as the best if they are, and remember what they were worth."""
-        better = not self.validations or found.rank > self.best_validation.rank
-        self.validations.append(found)
+    def record(self, vectors: Mapping[str, Tensor], validation: Validation) -> bool:
+        """Record the validation of vectors, keep the vectors if it is the best so far, and return whether it is."""
+        better = not self.validations or validation.rank > self.best_validation.rank
+        self.validations.append(validation)
         if better:
             self.best = dict(vectors)
-        self.waited = 0 if better else self.waited + 1
+        self.validations_since_best = 0 if better else self.validations_since_best + 1
         return better
 
 
 def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
-        state: where the learning stands.
-        path: replaced where it is there.
-        identity: of the learning, which alone can go on from here.
+        state: state of the training run.
+        path: file of the checkpoint, replaced if it exists.
+        identity: identity of the training run; only a run of the same identity can resume from the checkpoint.
     """
     from safetensors.torch import save
 
@@ -119,21 +127,21 @@ def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
         **{f"best.{key}": value for key, value in state.best.items()},
         **{f"moments.{key}": value for key, value in state.moments.items()},
     }
-    numbers = {name: getattr(state, name) for name in _NUMBERS}
-    numbers["validations"] = [asdict(found) for found in state.validations]
-    # Copies: safetensors refuses tensors that share memory, as now and best may.
+    numbers = {name: getattr(state, attribute) for name, attribute in _FILE_FIELDS.items()}
+    numbers["validations"] = [asdict(validation) for validation in state.validations]
+    # Copies, because safetensors refuses tensors that share memory, as `vectors` and `best` may.
     data = save(
         {key: value.detach().cpu().clone() for key, value in tensors.items()},
         {"identity": identity, "numbers": json.dumps(numbers)},
     )
-    write_whole(data, path)
+    write_atomically(data, path)
 
 
 def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
-    """The state in a checkpoint; None where there is none yet.
+    """Read the state from a checkpoint, or return None if there is no such file.
 
     Raises:
-        TokenFileError: it is damaged, or of another learning.
+        TokenFileError: the checkpoint is damaged, or belongs to another training run.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -143,19 +151,19 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118  # the file is no dictionary
+            for name in file.keys():  # noqa: SIM118  # the file is not a dictionary
                 group, _, key = name.partition(".")
                 groups[group][key] = file.get_tensor(name)
         numbers = json.loads(metadata["numbers"])
-        validations = [Validation(**found) for found in numbers["validations"]]
+        validations = [Validation(**fields) for fields in numbers["validations"]]
         saved = Checkpoint(groups["vectors"], groups["best"], groups["moments"], validations=validations)
-        for name in _NUMBERS:
-            setattr(saved, name, numbers[name])
+        for name, attribute in _FILE_FIELDS.items():
+            setattr(saved, attribute, numbers[name])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise TokenFileError(f"the checkpoint {path} is damaged: {error}; delete it to begin anew") from error
+        raise TokenFileError(f"the checkpoint {path} is damaged: {error}; delete it to start again") from error
     if metadata.get("identity") != identity:
         raise TokenFileError(
-            f"the checkpoint {path} is of another learning ({metadata.get('identity')}), this one is {identity}; "
-            "delete it, or give another file"
+            f"the checkpoint {path} belongs to another training run ({metadata.get('identity')}), this one is "
+            f"{identity}; delete it, or give another file"
         )
     return saved

@@ -1,4 +1,4 @@
-"""Teach a token by a prompt that counts better: pictures of the same seeds are made alike."""
+"""Distillation of a prompt into a token: the token's prompt shall give the images of a prompt that counts better."""
 
 from __future__ import annotations
 
@@ -11,93 +11,93 @@ from torch import Tensor
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.gradient_scaling import GradientScale
 from countgen.prompts import Target
-from countgen.tokens.textual_inversion import spliced
+from countgen.tokens.textual_inversion import injected
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One picture to imitate.
+class Example:
+    """One training example of the distillation.
 
     Attributes:
-        prompt: with the placeholder.
-        teacher: the prompt whose picture is the model.
-        target: what both draw.
-        seed: of both.
+        prompt: prompt with the placeholder.
+        teacher_prompt: prompt whose sample is the regression target.
+        target: object and count of both prompts.
+        seed: seed of both samples.
     """
 
     prompt: str
-    teacher: str
+    teacher_prompt: str
     target: Target
     seed: int
 
 
 @dataclass(frozen=True)
-class Imitation:
-    """What one step of imitating came to.
+class DistillationStep:
+    """The result of one distillation step.
 
     Attributes:
-        lessons: of the step.
-        loss: their mean.
-        latents: noise of the first lesson, (1, C, h, w).
-        drawn: what the token made of it before the step, clean latents without gradient.
+        examples: examples of the step.
+        loss: mean loss of the examples.
+        latents: initial noise of the first example, (1, C, h, w).
+        sample: clean latents of the first example before the update, without gradient.
     """
 
-    lessons: Sequence[Lesson]
+    examples: Sequence[Example]
     loss: float
     latents: Tensor
-    drawn: Tensor
+    sample: Tensor
 
 
-def imitate(
+def distill(
     backbone: Backbone,
     placeholder: str,
     vectors: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    lessons: Sequence[Lesson],
+    examples: Sequence[Example],
     *,
-    lessons_per_step: int,
-    done: int = 0,
-) -> Iterator[Imitation]:
-    """Move vectors until prompts with them draw what other prompts draw, seed by seed; yields after each step.
+    examples_per_step: int,
+    completed_steps: int = 0,
+) -> Iterator[DistillationStep]:
+    """Train vectors until prompts with them give the samples of the teacher prompts; yield after each step.
 
-    The loss is the mean squared difference of the clean latents. Unlike a count, pictures agree on it, so that few
-    steps do; the rate falls to 0 in the course of them.
+    The loss is the mean squared difference of the clean latents. Its gradients agree across images, unlike those of a
+    count loss, so that few steps are enough. The learning rate falls linearly to 0.
 
     Args:
         backbone: stays frozen.
-        placeholder: of the token.
+        placeholder: placeholder of the token.
         vectors: float32 (V, D) by text encoder; changed in place.
-        optimizer: of those that learn; its rate is that of the first step.
-        lessons: all of them, the steps done before included.
-        lessons_per_step: lessons that make up one step.
-        done: steps made before, which are not made again.
+        optimizer: optimizer of the vectors that are trained; its learning rate is that of the first step.
+        examples: all examples, including those of the completed steps.
+        examples_per_step: number of examples in a step.
+        completed_steps: steps of an earlier run, which are skipped.
     """
     rate = optimizer.defaults["lr"]
-    for first in range(done * lessons_per_step, len(lessons), lessons_per_step):
-        optimizer.param_groups[0]["lr"] = rate * (1 - first / len(lessons))
+    for first in range(completed_steps * examples_per_step, len(examples), examples_per_step):
+        optimizer.param_groups[0]["lr"] = rate * (1 - first / len(examples))
         optimizer.zero_grad()
-        batch = lessons[first : first + lessons_per_step]
-        losses, shown = [], []
-        for lesson in batch:
-            latents = backbone.initial_latents([lesson.seed])
+        batch = examples[first : first + examples_per_step]
+        losses, samples = [], []
+        for example in batch:
+            latents = backbone.initial_latents([example.seed])
             with torch.no_grad():
-                wanted = backbone.sample(latents, backbone.encode_prompt(lesson.teacher), [lesson.seed])
+                expected = backbone.sample(latents, backbone.encode_prompt(example.teacher_prompt), [example.seed])
             with torch.enable_grad():
-                with spliced(backbone, {placeholder: vectors}) as encode:
-                    embeds = encode(lesson.prompt)
-                drawn = _sample(backbone, latents, embeds, lesson.seed)
-                loss = (drawn - wanted.float()).square().mean()
+                with injected(backbone, {placeholder: vectors}) as encode:
+                    embeds = encode(example.prompt)
+                sample = _sample(backbone, latents, embeds, example.seed)
+                loss = (sample - expected.float()).square().mean()
                 loss.backward()
             losses.append(loss.item())
-            shown.append((latents, drawn.detach()))
+            samples.append((latents, sample.detach()))
         optimizer.step()
-        yield Imitation(batch, sum(losses) / len(losses), *shown[0])
+        yield DistillationStep(batch, sum(losses) / len(losses), *samples[0])
 
 
 def _sample(backbone: Backbone, latents: Tensor, embeds: PromptEmbeds, seed: int) -> Tensor:
-    """As `backbone.sample`, in float32; a float16 model's gradient to the embeds is kept in range, as in `render`."""
+    """Return `backbone.sample` in float32, with gradient scaling for float16 models as in `render`."""
     if backbone.dtype != torch.float16:
         return backbone.sample(latents, embeds, [seed]).float()
     scale = GradientScale()
-    embeds = embeds.map(lambda tensor: scale.leave(tensor).to(tensor.dtype) if tensor.requires_grad else tensor)
-    return scale.enter(backbone.sample(latents, embeds, [seed]).float())
+    embeds = scale.unscale_embeds(embeds)
+    return scale.scale_gradient(backbone.sample(latents, embeds, [seed]).float())

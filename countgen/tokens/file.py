@@ -1,7 +1,7 @@
-"""A learned count token, and the safetensors file that other programs read as a textual inversion.
+"""A count token, and the safetensors file that other programs read as a textual inversion.
 
-Tensor keys are those that diffusers, A1111/Forge and ComfyUI know: the placeholder for a model with one CLIP encoder,
-otherwise "clip_l", "clip_g" and "t5". Everything else about the token is in the file's metadata.
+Tensor keys are those of diffusers, A1111/Forge and ComfyUI: the placeholder for a model with one CLIP encoder,
+otherwise "clip_l", "clip_g" and "t5". All other fields of the token are in the file's metadata.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from countgen.atomic_write import write_whole
+from countgen.atomic_write import write_atomically
 from countgen.errors import TokenFileError
 from countgen.prompts.placeholders import PLACEHOLDER, placeholder_of
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "countgen"
-"""Of the one metadata entry, JSON; the format keeps no order of several, and equal tokens shall give equal files."""
+"""The key of the only metadata entry, JSON: safetensors does not keep the order of several, and equal tokens must give
+equal files."""
 SCHEMA = 1
 MAX_FILE_BYTES = 1024 * 1024
 MAX_VECTORS = 32
@@ -32,23 +33,23 @@ _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 @dataclass(frozen=True)
 class CountToken:
-    """Vectors that stand for a number word, and where they come from.
+    """Trained vectors that stand for a number word, and how they were trained.
 
     Attributes:
-        placeholder_token: how prompts name it, "<count-7>".
-        target_count: how many objects it was learned to draw.
-        vectors: by text encoder ("clip_l", "clip_g", "t5"): float32 (V, D), V words long in each.
-        base_model: the preset it was learned on and works with; PRESET:REPOSITORY where it was another checkpoint.
-        revision: of the base model, where one was pinned.
-        object_names: it was learned on, at least one.
-        critic: what counted while it was learned.
-        config_hash: of the settings it was learned with.
-        accuracy: share of right pictures by a judge that it was not learned on, in [0, 1]; None if not measured.
-        licence: of the vectors.
+        placeholder_token: name of the token in prompts, "<count-7>".
+        target_count: number of objects that the token stands for.
+        vectors: float32 (V, D) by text encoder ("clip_l", "clip_g", "t5"), with the same V in each.
+        base_model: preset that the token was trained on; PRESET:REPOSITORY for another checkpoint.
+        revision: pinned revision of the base model, or None.
+        object_names: names of the objects that the token was trained on, at least one.
+        critic: names of the critics that the token was trained with.
+        config_hash: hash of the training settings.
+        accuracy: fraction of right counts by a judge that was not used in training, in [0, 1]; None if not measured.
+        licence: licence of the vectors.
 
     Raises:
-        ValueError: a placeholder that does not say the count, vectors of another shape or that are not finite, no
-            object names, or an accuracy that is no share.
+        ValueError: the placeholder does not match the count, vectors have another shape or are not finite, object
+            names are missing, or the accuracy is outside [0, 1].
     """
 
     placeholder_token: str
@@ -83,9 +84,9 @@ class CountToken:
             if not torch.isfinite(vectors).all():
                 raise ValueError(f"{key} holds values that are not finite")
         if not self.object_names:
-            raise ValueError("a token is learned on at least one kind of object; its object_names are empty")
+            raise ValueError("a token is trained on at least one object; its object_names are empty")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
-            raise ValueError(f"accuracy must be a share from 0 to 1, got {self.accuracy}")
+            raise ValueError(f"accuracy must be a fraction from 0 to 1, got {self.accuracy}")
 
     @property
     def name(self) -> str:
@@ -94,12 +95,12 @@ class CountToken:
 
     @property
     def encoder_dims(self) -> dict[str, int]:
-        """The width of each encoder's vectors."""
+        """The dimension of the vectors by text encoder."""
         return {key: vectors.shape[1] for key, vectors in self.vectors.items()}
 
     @property
     def sha256(self) -> str:
-        """Of the vectors, by which a recipe names them."""
+        """The SHA-256 of the vectors, which recipes record."""
         digest = hashlib.sha256()
         for key in sorted(self.vectors):
             digest.update(f"{key} {tuple(self.vectors[key].shape)}".encode())
@@ -108,32 +109,32 @@ class CountToken:
 
 
 def save_token(token: CountToken, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a token whole or not at all.
+    """Write a token's file atomically and return its path.
 
     Args:
-        token: at most 1 MiB of it.
-        path: ends with ".safetensors".
-        overwrite: replace a file of that name.
+        token: token of at most 1 MiB.
+        path: path that ends with ".safetensors".
+        overwrite: replace an existing file.
 
     Raises:
-        TokenFileError: another suffix, a name that is taken, or a token that is too large.
+        TokenFileError: the suffix is another one, the file exists, or the token is too large.
         OSError: the folder is missing or cannot be written to.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
         raise TokenFileError(f"a token file ends with {SUFFIX}, got {path.name}")
     if path.exists() and not overwrite:
-        raise TokenFileError(f"{path} is there already; give another name, or say overwrite")
-    write_whole(encoded(token), path)
+        raise TokenFileError(f"{path} exists already; give another name, or overwrite=True")
+    write_atomically(encoded(token), path)
     return path
 
 
 def load_token(path: str | Path) -> CountToken:
-    """Read a token; nothing in the file is ever executed.
+    """Read a token's file; nothing in the file is ever executed.
 
     Raises:
-        FileNotFoundError: no such file.
-        TokenFileError: a pickle, a damaged file, one over 1 MiB, of an unknown schema, or one that is no count token.
+        FileNotFoundError: there is no such file.
+        TokenFileError: the file is a pickle, damaged, over 1 MiB, of an unknown schema, or not a count token.
     """
     path = Path(path)
     if path.suffix in _PICKLES:
@@ -146,34 +147,34 @@ def load_token(path: str | Path) -> CountToken:
 
 
 def encoded(token: CountToken) -> bytes:
-    """The bytes of the token's file; equal tokens give equal bytes.
+    """Return the bytes of a token's file; equal tokens give equal bytes.
 
     Raises:
-        TokenFileError: over 1 MiB.
+        TokenFileError: the file would be over 1 MiB.
     """
     from safetensors.torch import save
 
     tensors = {key: vectors.detach().cpu().contiguous() for key, vectors in sorted(token.vectors.items())}
     if list(tensors) == ["clip_l"]:
         tensors = {token.placeholder_token: tensors["clip_l"]}
-    said = _said(token)
-    data = save(tensors, {METADATA_KEY: json.dumps({**said, "digest": _digest(said, token)}, sort_keys=True)})
+    metadata = _metadata(token)
+    data = save(tensors, {METADATA_KEY: json.dumps({**metadata, "digest": _digest(metadata, token)}, sort_keys=True)})
     if len(data) > MAX_FILE_BYTES:
         raise TokenFileError(
-            f"the token takes {len(data)} bytes, at most {MAX_FILE_BYTES} are written; use fewer vectors"
+            f"the token takes {len(data)} bytes, at most {MAX_FILE_BYTES} are allowed; use fewer vectors"
         )
     return data
 
 
 def decoded(data: bytes, source: str) -> CountToken:
-    """The token in a file's bytes.
+    """Return the token in the bytes of a file.
 
     Args:
-        data: of the file.
-        source: what messages call it.
+        data: content of the file.
+        source: name of the file in error messages.
 
     Raises:
-        TokenFileError: as `load_token`.
+        TokenFileError: as for `load_token`.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -184,31 +185,31 @@ def decoded(data: bytes, source: str) -> CountToken:
     try:
         entries = dict(deserialize(data))
     except SafetensorError as error:
-        raise TokenFileError(f"{source} is no safetensors file, or damaged: {_short(error)}") from error
+        raise TokenFileError(f"{source} is not a safetensors file, or is damaged: {_short(error)}") from error
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     try:
-        said = json.loads((header.get("__metadata__") or {}).get(METADATA_KEY, "{}"))
-        schema = said.get("schema")
+        metadata = json.loads((header.get("__metadata__") or {}).get(METADATA_KEY, "{}"))
+        schema = metadata.get("schema")
         if schema != SCHEMA:
             raise TokenFileError(f"{source} has the schema {_short(schema)}, this version reads {SCHEMA}")
-        token = _token(said, {key: _tensor(entry) for key, entry in entries.items()})
+        token = _token(metadata, {key: _tensor(entry) for key, entry in entries.items()})
     except TokenFileError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise TokenFileError(f"{source} holds no valid count token: {_short(error)}") from error
-    if said.get("digest") != _digest(_said(token), token):
-        raise TokenFileError(f"{source} is damaged: its digest does not fit what it holds")
+    if metadata.get("digest") != _digest(_metadata(token), token):
+        raise TokenFileError(f"{source} is damaged: its digest does not match its content")
     return token
 
 
-def _short(said: object) -> str:
-    """What the file or a library says, escaped and short."""
-    text = ascii(str(said))[1:-1]
-    return text if len(text) <= 200 else f"{text[:197]}..."
+def _short(text: object) -> str:
+    """Return what the file or a library says, escaped and short."""
+    said = ascii(str(text))[1:-1]
+    return said if len(said) <= 200 else f"{said[:197]}..."
 
 
-def _said(token: CountToken) -> dict[str, Any]:
-    """What the metadata says about the token, as JSON has it."""
+def _metadata(token: CountToken) -> dict[str, Any]:
+    """Return the metadata of a token as JSON values, without the digest."""
     fields = {key: value for key, value in vars(token).items() if key != "vectors"}
     return {
         "schema": SCHEMA,
@@ -218,34 +219,34 @@ def _said(token: CountToken) -> dict[str, Any]:
     }
 
 
-def _token(said: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToken:
-    placeholder = said["placeholder_token"]
+def _token(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToken:
+    placeholder = metadata["placeholder_token"]
     if {placeholder, "clip_l"} <= tensors.keys():
-        raise ValueError(f"it holds both {placeholder} and clip_l, which are one encoder's")
+        raise ValueError(f"it holds both {placeholder} and clip_l, which belong to the same encoder")
     token = CountToken(
         placeholder_token=placeholder,
-        target_count=_of_kind(said, "target_count", int),
+        target_count=_field(metadata, "target_count", int),
         vectors={"clip_l" if key == placeholder else key: tensor for key, tensor in tensors.items()},
-        base_model=_of_kind(said, "base_model", str),
-        revision=_of_kind(said, "revision", str | None),
-        object_names=tuple(str(name) for name in _of_kind(said, "object_names", list)),
-        critic=_of_kind(said, "critic", str),
-        config_hash=_of_kind(said, "config_hash", str),
-        accuracy=_of_kind(said, "accuracy", float | int | None),
-        licence=_of_kind(said, "licence", str),
+        base_model=_field(metadata, "base_model", str),
+        revision=_field(metadata, "revision", str | None),
+        object_names=tuple(str(name) for name in _field(metadata, "object_names", list)),
+        critic=_field(metadata, "critic", str),
+        config_hash=_field(metadata, "config_hash", str),
+        accuracy=_field(metadata, "accuracy", float | int | None),
+        licence=_field(metadata, "licence", str),
     )
-    if said["encoder_dims"] != token.encoder_dims:
-        raise ValueError(f"it says encoder dims {said['encoder_dims']}, its vectors have {token.encoder_dims}")
-    unknown = said.keys() - {*_said(token), "digest"}
+    if metadata["encoder_dims"] != token.encoder_dims:
+        raise ValueError(f"its metadata has encoder dims {metadata['encoder_dims']}, its vectors {token.encoder_dims}")
+    unknown = metadata.keys() - {*_metadata(token), "digest"}
     if unknown:
         raise ValueError(f"its metadata has unknown fields: {', '.join(sorted(unknown))}")
     return token
 
 
-def _of_kind(said: Mapping[str, Any], name: str, kind: Any) -> Any:
-    if not isinstance(said[name], kind):
-        raise ValueError(f"its {name} is {said[name]!r}")
-    return said[name]
+def _field(metadata: Mapping[str, Any], name: str, expected_type: Any) -> Any:
+    if not isinstance(metadata[name], expected_type):
+        raise ValueError(f"its {name} is {metadata[name]!r}")
+    return metadata[name]
 
 
 def _tensor(entry: Mapping[str, Any]) -> Tensor:
@@ -256,8 +257,8 @@ def _tensor(entry: Mapping[str, Any]) -> Tensor:
     return torch.frombuffer(bytearray(entry["data"]), dtype=torch.float32).view(entry["shape"]).clone()
 
 
-def _digest(said: Mapping[str, Any], token: CountToken) -> str:
-    return hashlib.sha256((json.dumps(dict(said), sort_keys=True) + token.sha256).encode()).hexdigest()
+def _digest(metadata: Mapping[str, Any], token: CountToken) -> str:
+    return hashlib.sha256((json.dumps(dict(metadata), sort_keys=True) + token.sha256).encode()).hexdigest()
 
 
 def _bytes_of(vectors: Tensor) -> bytes:

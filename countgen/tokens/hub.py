@@ -1,4 +1,4 @@
-"""Share a count token on the hub: one repository a token, with a model card."""
+"""Count tokens on the hub: one repository per token, with a model card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from countgen.prompts.plurals import counted
 from countgen.tokens.file import CountToken, load_token, save_token
 
 FILE_NAME = "learned_embeds.safetensors"
-"""What diffusers looks for in a repository of a textual inversion."""
+"""The name of the file that diffusers loads from a repository of a textual inversion."""
 
 _CARD = """\
 ---
@@ -21,11 +21,11 @@ tags: [textual-inversion, counting]
 
 # {placeholder}
 
-A count token: it stands in a prompt where the number **{count}** would, and was learned so that {base} draws that many.
+A count token: it replaces the number **{count}** in a prompt, and was trained so that {base} generates that many.
 
-- learned on: {objects}
-- taught by: {critic}
-- right counts by a judge that did not teach it: {accuracy}
+- objects it was trained on: {objects}
+- critics it was trained with: {critic}
+- right counts by a judge that it was not trained with: {accuracy}
 - {vectors} vector(s) for each of: {encoders}
 - settings {config}, vectors {sha}
 
@@ -41,19 +41,19 @@ token = from_pretrained({repository!r})
 with torch.no_grad():
     embeds = encode_prompt(backbone, {prompt!r}, token)
     image = backbone.render(backbone.initial_latents([0]), embeds, [0])[0]
-to_pil(image).save("picture.png")
+to_pil(image).save("image.png")
 ```
 
-`{file}` is a textual inversion that diffusers, A1111/Forge and ComfyUI read as well.
+`{file}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read.
 """
 
 
 def model_card(token: CountToken, repository: str) -> str:
-    """The README of a token's repository, Markdown with the hub's front matter.
+    """Return the README of a token's repository, Markdown with the hub's front matter.
 
     Args:
-        token: in it.
-        repository: that the card's example reads, OWNER/NAME or a folder.
+        token: token in the repository.
+        repository: repository that the card's example reads, OWNER/NAME or a folder.
     """
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
     preset, colon, checkpoint = token.base_model.partition(":")
@@ -78,12 +78,12 @@ def model_card(token: CountToken, repository: str) -> str:
 
 
 def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | None = None) -> Path:
-    """Write what a repository holds, the token and its card, into a folder, which is made if it is not there.
+    """Write a token and its model card into a folder, which is created if it does not exist.
 
     Args:
-        token: to write.
-        folder: where.
-        repository: OWNER/NAME where it is going; the card's example reads the folder by default.
+        token: token to write.
+        folder: folder to write to.
+        repository: OWNER/NAME of the repository for the card's example, which reads the folder by default.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,10 +93,10 @@ def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | 
 
 
 def push_to_hub(token: CountToken, repository: str, *, private: bool = False) -> str:
-    """Upload a token and its card to OWNER/NAME, which is made if it is not there; returns the commit's address.
+    """Upload a token and its card to OWNER/NAME, which is created if it does not exist, and return the commit's URL.
 
     Raises:
-        huggingface_hub.errors.HfHubHTTPError: not logged in, or not allowed to.
+        huggingface_hub.errors.HfHubHTTPError: the user is not logged in, or has no permission.
     """
     from huggingface_hub import HfApi
 
@@ -113,11 +113,11 @@ def from_pretrained(repository: str | Path, *, revision: str | None = None) -> C
 
     Args:
         repository: a folder that `save_pretrained` wrote, or OWNER/NAME.
-        revision: branch, tag or commit; pin a commit where the owner is not you.
+        revision: branch, tag or commit; pin a commit of repositories that are not yours.
 
     Raises:
-        TokenFileError: it holds no valid token.
-        OSError: it is neither a folder nor in the cache nor reachable (from huggingface_hub).
+        TokenFileError: the repository holds no valid token.
+        OSError: it is neither a folder nor in the cache, and could not be downloaded (from huggingface_hub).
     """
     folder = Path(repository)
     if folder.is_dir():

@@ -1,4 +1,4 @@
-"""The count tokens that are shipped, and any other by its file."""
+"""Lookup of count tokens: shipped ones by name, others by their file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from countgen import miniature
 from countgen.tokens.file import SUFFIX, CountToken, load_token
 
 FOLDER = miniature.FOLDER / "tokens"
-"""Holds a folder per backbone, in it a file per count: "miniature/count-7.safetensors"."""
+"""The folder of the shipped tokens: a folder per backbone, a file per count, as in "miniature/count-7.safetensors"."""
 
 
 def available_tokens(backbone_name: str) -> dict[str, CountToken]:
-    """The shipped tokens of a backbone by name ("count-7"), fewest objects first; empty where there are none.
+    """Return the shipped tokens of a backbone by name ("count-7"), in the order of their counts.
 
     Raises:
         TokenFileError: a shipped file is damaged.
@@ -22,11 +22,11 @@ def available_tokens(backbone_name: str) -> dict[str, CountToken]:
 
 
 def find_token(name_or_path: str, backbone_name: str) -> CountToken:
-    """A shipped token by its name, with or without brackets, otherwise the one in a file.
+    """Return the shipped token of a name, with or without brackets, or the token in a file.
 
     Raises:
         TokenFileError: the file holds no valid token.
-        ValueError: neither a shipped name nor a file.
+        ValueError: it is neither the name of a shipped token nor a file.
     """
     shipped = _files(backbone_name)
     name = name_or_path.strip("<>")
@@ -36,12 +36,12 @@ def find_token(name_or_path: str, backbone_name: str) -> CountToken:
         return load_token(name_or_path)
     raise ValueError(
         f"no token {name_or_path!r}: no such file, and the tokens shipped for {backbone_name} are "
-        f"{', '.join(available_tokens(backbone_name)) or 'none'}; learn one with `countgen learn-token`"
+        f"{', '.join(available_tokens(backbone_name)) or 'none'}; train one with `countgen learn-token`"
     )
 
 
 def _files(backbone_name: str) -> dict[str, Path]:
-    # Only folders that are there: a name from a prompt or a form can lead nowhere else.
+    # The name is compared with existing folders, so that a name from a form cannot refer to any other path.
     folders = {path.name: path for path in FOLDER.glob("*") if path.is_dir()}
     if backbone_name not in folders:
         return {}

@@ -1,4 +1,4 @@
-"""How a count token is learned."""
+"""Settings of token training."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ TEMPLATES = (
 
 @dataclass(frozen=True)
 class LearnSettings:
-    """How a token is learned; what the shipped ones were learned with is in `benchmarks.tokens`.
+    """Settings of token training; those of the shipped tokens are in `benchmarks.studies.tokens`.
 
     Attributes:
-        num_vectors: how many words long the token is, in every text encoder.
-        initial_text: whose embedding it starts from, its last vector repeated; the number as a word by default.
-        teacher: a template, of prompts that may count better than those of `templates`; None for none. The token
-            first learns to draw their pictures, and keeps that where it validates better.
-        teacher_steps, teacher_rate: of Adam, for that.
-        initial_step: of a walk from there along the line through the number words; 0 for none.
-        initial_tries: points that it looks at, on the way to where the counts are right, while they validate better.
-        templates: of prompts, with {number} and {objects}; drawn at random.
-        encoders: that learn, those of `countgen.tokens.file.ENCODER_KEYS` that the backbone has; the others keep the
+        num_vectors: number of vectors of the token in every text encoder.
+        initial_text: text whose embedding is the initial value, its last vector repeated; the number as a word by
+            default.
+        teacher: template of prompts that may count better than those of `templates`, None for no distillation. The
+            token is first distilled from these prompts; the result is kept if it validates better.
+        teacher_steps, teacher_rate: number of steps and learning rate of Adam in the distillation.
+        initial_step: step size of the line search that follows, relative to the difference between the embeddings of
+            the neighbouring number word and of the own one; 0 for no line search.
+        initial_tries: largest number of points of the line search, which ends at the first that validates no better.
+        templates: templates of training prompts, with {number} and {objects}; sampled at random.
+        encoders: text encoders whose vectors are trained, from `countgen.tokens.file.ENCODER_KEYS`; the others keep the
             vectors of the initial text.
-        objects_per_step, seeds_per_object: of each step, drawn at random; all new each time.
-        num_optimization_steps, learning_rate: of AdamW, without decay, from there on; 0 steps for none. A step moves
-            every number by about the rate; those of a word are near 0.02.
+        objects_per_step, seeds_per_object: batch of each step on the count loss, sampled at random.
+        num_optimization_steps, learning_rate: steps on the count loss, with AdamW without weight decay; 0 steps for
+            none. A step changes every component by about the learning rate; those of a word are near 0.02.
         loss: a name in `critics.losses.LOSSES`.
-        semantic_weight: of 1 - how recognisable the object is.
-        validate_every: steps.
-        validation_pictures: of seeds that are never learned on, the same each time.
-        patience: validations without a better one before it ends.
-        seed: of the draws.
+        semantic_weight: weight of the semantic loss, 1 - the probability of the object.
+        validate_every: number of steps between validations.
+        validation_pictures: number of validation images, of fixed seeds that are not trained on.
+        patience: number of validations without improvement after which training stops.
+        seed: seed of all random choices.
     """
 
     num_vectors: int = 1
@@ -72,7 +74,7 @@ class LearnSettings:
                 raise ValueError(f"a template needs {{number}} and {{objects}}, got {template!r}")
         unknown = [key for key in self.encoders if key not in ENCODER_KEYS]
         if unknown or not self.encoders:
-            raise ValueError(f"encoders are of {', '.join(ENCODER_KEYS)}; got {', '.join(self.encoders) or 'none'}")
+            raise ValueError(f"encoders must be of {', '.join(ENCODER_KEYS)}; got {', '.join(self.encoders) or 'none'}")
         names = ("objects_per_step", "seeds_per_object", "validate_every", "patience")
         if min(getattr(self, name) for name in (*names, "validation_pictures")) < 1 or not self.templates:
             raise ValueError(f"{', '.join(names)} and validation_pictures must be at least 1; templates not empty")
@@ -83,5 +85,5 @@ class LearnSettings:
 
     @property
     def config_hash(self) -> str:
-        """Of every setting."""
+        """A hash of all settings, 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]

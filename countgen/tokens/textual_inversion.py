@@ -1,4 +1,4 @@
-"""Learned tokens spliced into a frozen pipeline's text encoders, for as long as they are used."""
+"""Textual inversion: trained vectors are injected into a frozen pipeline's text encoders while they are used."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from countgen.errors import TokenFileError
 from countgen.prompts.placeholders import spelled_out, with_placeholder
 from countgen.tokens.file import CountToken
 
-STAND_IN = 0
-"""Id of the ordinary word that an encoder is shown in a placeholder's place. Encoders whose config says
-`eos_token_id` 2, SDXL's second among them, pool where the highest id is: a new id above the end's would move that."""
+SUBSTITUTE_ID = 0
+"""The id of the ordinary token that an encoder gets in place of a placeholder.
+
+Encoders whose config has `eos_token_id` 2, such as SDXL's second one, pool at the position of the highest id: a new id
+above that of the end token would change the position.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Encoder:
     """One text encoder of a pipeline.
 
     Attributes:
-        tokenizer: the name of its tokenizer in the pipeline.
+        tokenizer: name of the encoder's tokenizer in the pipeline.
         module: the encoder.
     """
 
@@ -36,20 +39,20 @@ class Encoder:
 
     @property
     def table(self) -> torch.nn.Embedding:
-        """Its input embedding; T5's encoder looks up in a module of its own, which shares the weights."""
+        """The input embedding; that of T5's encoder is a module of its own, which shares its weights with the model."""
         owner = self.module.encoder if _is_t5(self.module) else self.module
         return owner.get_input_embeddings()
 
     @property
     def dim(self) -> int:
-        """Of its input vectors."""
+        """The dimension of the input embedding."""
         return int(self.table.weight.shape[1])
 
     def ids_of(self, text: str, backbone: Backbone) -> list[int]:
-        """The tokens of a text, at least one.
+        """Return the token ids of a text, at least one.
 
         Raises:
-            ValueError: it has none.
+            ValueError: the text has no tokens.
         """
         ids: list[int] = getattr(backbone.pipeline, self.tokenizer)(text, add_special_tokens=False).input_ids
         if not ids:
@@ -57,10 +60,10 @@ class Encoder:
         return ids
 
     def vectors_of(self, text: str, number: int, backbone: Backbone) -> Tensor:
-        """The vectors of a text, float32 (number, D); a shorter one's last vector is repeated.
+        """Return the input embeddings of a text, float32 (number, D); the last one is repeated for a shorter text.
 
         Raises:
-            ValueError: the text has no tokens, or more than that: a part of a word says nothing.
+            ValueError: the text has no tokens, or more than `number`.
         """
         ids = self.ids_of(text, backbone)
         if len(ids) > number:
@@ -72,13 +75,14 @@ class Encoder:
         return self.table.weight[rows].detach().float().cpu().clone()
 
     def check(self, placeholder: str, vectors: Mapping[str, Tensor], key: str, backbone: Backbone) -> None:
-        """Refuse vectors that do not fit.
+        """Check that a token's vectors can be injected into this encoder.
 
         Raises:
-            TokenFileError: other dims than the encoder's, none for it, or a placeholder that is a word already.
+            TokenFileError: the vectors have another dimension than the encoder's or are missing, or the tokenizer
+                already knows the placeholder.
         """
         if placeholder in getattr(backbone.pipeline, self.tokenizer).get_vocab():
-            raise TokenFileError(f"{placeholder} is in the vocabulary of {backbone.name}'s {self.tokenizer} already")
+            raise TokenFileError(f"{placeholder} is already in the vocabulary of {backbone.name}'s {self.tokenizer}")
         if key not in vectors:
             raise TokenFileError(f"{placeholder} has vectors for {', '.join(vectors)}; {backbone.name} needs {key} too")
         shape = tuple(vectors[key].shape)
@@ -87,26 +91,26 @@ class Encoder:
 
 
 def encoders_of(backbone: Backbone) -> dict[str, Encoder]:
-    """The text encoders by the key that token files have for them: "clip_l", "clip_g", "t5".
+    """Return the text encoders by their key in token files: "clip_l", "clip_g", "t5".
 
     Raises:
-        ValueError: an encoder of another kind; no file layout is known for its tokens.
+        ValueError: an encoder is neither CLIP nor T5; token files have no key for it.
     """
     clips = iter(("clip_l", "clip_g"))
     found = {}
     for name, module in backbone.pipeline.components.items():
         if not name.startswith("text_encoder") or module is None:
             continue
-        kind = type(module).__name__
-        if not kind.startswith("CLIPText") and not _is_t5(module):
-            raise ValueError(f"count tokens live in CLIP and T5 text encoders; {backbone.name} reads with {kind}")
+        class_name = type(module).__name__
+        if not class_name.startswith("CLIPText") and not _is_t5(module):
+            raise ValueError(f"count tokens work with CLIP and T5 text encoders; {backbone.name} has a {class_name}")
         key = "t5" if _is_t5(module) else next(clips)
         found[key] = Encoder(name.replace("text_encoder", "tokenizer"), module)
     return found
 
 
 def length_of(text: str, backbone: Backbone) -> int:
-    """How many vectors a text takes, in the encoder that needs most."""
+    """Return the number of tokens of a text, the largest over the text encoders."""
     return max(len(encoder.ids_of(text, backbone)) for encoder in encoders_of(backbone).values())
 
 
@@ -115,54 +119,56 @@ def _is_t5(module: Any) -> bool:
 
 
 def encode_prompt(backbone: Backbone, prompt: str, token: CountToken | None) -> PromptEmbeds:
-    """Embed a prompt, with a token in the place of the number it stands for; other placeholders are spelled out.
+    """Embed a prompt in which a token replaces its number; other placeholders are replaced by number words.
 
     Raises:
-        PromptError: the prompt does not say the token's number.
-        TokenFileError: as `check_token`.
+        PromptError: the prompt does not contain the token's number.
+        TokenFileError: as for `check_token`.
     """
     if token is None:
         return backbone.encode_prompt(spelled_out(prompt))
     check_token(token, backbone)
-    with spliced(backbone, {token.placeholder_token: token.vectors}) as encode:
+    with injected(backbone, {token.placeholder_token: token.vectors}) as encode:
         return encode(with_placeholder(prompt, token.target_count))
 
 
 def check_token(token: CountToken, backbone: Backbone) -> None:
-    """Refuse a token that a backbone cannot read.
+    """Check that a token can be used with a backbone.
 
-    A preset's tokens are taken by what is loaded in its place too, since most fine-tunes leave the text encoders as
-    they are; a token that was learned on a fine-tune is for that one alone.
+    A preset's tokens are also accepted by other checkpoints loaded with that preset, because most fine-tunes do not
+    change the text encoders. A token that was trained on a fine-tune is accepted by that one only.
 
     Raises:
-        TokenFileError: of another base model, for other encoders, or in a tokenizer's vocabulary already.
+        TokenFileError: the token was trained on another base model or for other encoders, or a tokenizer already knows
+            its placeholder.
     """
-    here = base_model(backbone)
-    if token.base_model not in (backbone.name, here):
+    loaded = base_model(backbone)
+    if token.base_model not in (backbone.name, loaded):
         raise TokenFileError(
-            f"{token.placeholder_token} was learned on {token.base_model!r} and means nothing to {here!r}; load what "
-            "it was learned on (PRESET:REPOSITORY is --backbone PRESET --repository REPOSITORY), or learn one here"
+            f"{token.placeholder_token} was trained on {token.base_model!r} and does not work with {loaded!r}; load "
+            "the model it was trained on (PRESET:REPOSITORY is --backbone PRESET --repository REPOSITORY), or train a "
+            "token on this one"
         )
     for key, encoder in encoders_of(backbone).items():
         encoder.check(token.placeholder_token, token.vectors, key, backbone)
 
 
 @contextmanager
-def spliced(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Callable[[str], PromptEmbeds]]:
-    """Let a backbone read placeholder tokens; afterwards it is as it was.
+def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Callable[[str], PromptEmbeds]]:
+    """Inject embeddings of placeholder tokens into a backbone's text encoders, and restore the backbone afterwards.
 
-    No row of an embedding table is added or changed: the encoder reads an ordinary word at the placeholder's place,
-    and the word's vector is replaced behind the table.
+    No row of an embedding table is added or changed: the encoder gets an ordinary token in place of a placeholder, and
+    the output of the embedding table is replaced by the token's vector.
 
     Args:
-        backbone: its text encoders stay frozen.
-        tokens: placeholder to vectors, float (V, D) for each of `encoders_of`; gradient flows back to them.
+        backbone: a backbone whose text encoders stay frozen.
+        tokens: placeholder to vectors, float (V, D) for each of `encoders_of`; they receive gradient.
 
     Yields:
-        What `backbone.encode_prompt` is, for prompts that may hold the placeholders.
+        A function like `backbone.encode_prompt`, for prompts that may contain the placeholders.
 
     Raises:
-        TokenFileError: a placeholder that a tokenizer knows already, or vectors that do not fit the encoders.
+        TokenFileError: a tokenizer already knows a placeholder, or vectors do not fit the encoders.
     """
     names = {placeholder: _names(placeholder, vectors) for placeholder, vectors in tokens.items()}
     pipeline = backbone.pipeline
@@ -191,25 +197,25 @@ def spliced(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> I
 
 
 def _names(placeholder: str, vectors: Mapping[str, Tensor]) -> list[str]:
-    """One word per vector. Not "<x>_1", which diffusers would look for and expand once more."""
+    """Return one token name per vector; diffusers would expand names like "<x>_1" once more."""
     number = len(next(iter(vectors.values())))
     return [f"{placeholder[:-1]}.{row}>" for row in range(number)]
 
 
 def _hook(encoder: Encoder, rows: list[tuple[int, Tensor, int]], undo: ExitStack) -> None:
-    places: list[Tensor] = []
+    positions: list[Tensor] = []
 
-    def hide(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def substitute(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         ids = args[0] if args else kwargs["input_ids"]
-        places[:] = [ids == number for number, _, _ in rows]
-        shown = ids.masked_fill(torch.stack(places).any(0), STAND_IN)
-        return ((shown, *args[1:]), kwargs) if args else (args, {**kwargs, "input_ids": shown})
+        positions[:] = [ids == number for number, _, _ in rows]
+        ids = ids.masked_fill(torch.stack(positions).any(0), SUBSTITUTE_ID)
+        return ((ids, *args[1:]), kwargs) if args else (args, {**kwargs, "input_ids": ids})
 
     def replace(_: Any, __: Any, embedded: Tensor) -> Tensor:
-        for place, (_, vectors, row) in zip(places, rows, strict=True):
+        for position, (_, vectors, row) in zip(positions, rows, strict=True):
             vector = vectors[row].to(embedded.device, embedded.dtype)
-            embedded = torch.where(place.to(embedded.device)[..., None], vector, embedded)
+            embedded = torch.where(position.to(embedded.device)[..., None], vector, embedded)
         return embedded
 
-    undo.callback(encoder.module.register_forward_pre_hook(hide, with_kwargs=True).remove)
+    undo.callback(encoder.module.register_forward_pre_hook(substitute, with_kwargs=True).remove)
     undo.callback(encoder.table.register_forward_hook(replace).remove)

@@ -61,7 +61,7 @@ def test_a_picture_with_a_token_needs_that_token(
     tokens = {name: new_token(models, seed) for seed, name in enumerate(("right", "wrong"))}
     for name, token in tokens.items():
         save_token(token, tmp_path / f"{name}.safetensors")
-    result = countgen.generate("seven apples", models, method="token", token=tokens["right"])
+    result = countgen.generate("seven apples", models, method="plain", token=tokens["right"])
     path = str(save_png(result.image, tmp_path / "a.png", result.recipe))
     assert main(["reproduce", path, "--token", str(tmp_path / "right.safetensors")]) == 0
     assert capsys.readouterr().out.startswith("largest pixel difference: 0 of 255")
@@ -266,7 +266,7 @@ def test_another_repository_is_used_on_request_and_damage_in_it_is_one_line(
     weights.write_bytes(weights.read_bytes()[:5000])
     assert main(["reproduce", path, "--repository", str(fine_tune)]) == 2
     errors = capsys.readouterr().err
-    assert "damaged or cut short" in errors
+    assert "damaged or incomplete" in errors
     assert len(errors.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""What is shipped stays small."""
+"""The size of the repository and of the miniature is limited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("folder", "most"), [(ROOT, 56_000_000), (FOLDER, 51_300_000)], ids=["repository", "miniature"]
 )
-def test_what_git_tracks_stays_within_its_bytes(folder: Path, most: int) -> None:
+def test_tracked_files_stay_within_their_size_limit(folder: Path, most: int) -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: nothing says which files are tracked")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=folder, check=True, capture_output=True, text=True).stdout

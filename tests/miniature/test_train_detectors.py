@@ -1,4 +1,4 @@
-"""Training of the detectors at toy length: data, losses, stages, resume, export."""
+"""Training of the detectors, with few steps: data, losses, stages, resume, export."""
 
 from __future__ import annotations
 
@@ -43,40 +43,40 @@ def settings(out: Path, iterations: int) -> StageSettings:
     return StageSettings(out=out, iterations=iterations, batch_size=4, number=4)
 
 
-def test_pictures_come_with_their_labels(batch: Batch) -> None:
+def test_images_have_labels(batch: Batch) -> None:
     assert batch.images.shape == (6, 3, 128, 128)
     assert batch.boxes.shape == (6, MOST_OBJECTS, 4)
     assert torch.equal(batch.counts(24).sum(1), batch.present.sum(1))
 
 
 @pytest.mark.parametrize("kind", ["rendered", "round trip", "styled"])
-def test_a_judge_that_never_saw_them_still_finds_every_object(
-    generator: tuple[Generator, nn.Module], kind: str
-) -> None:
-    source = SceneSource(generator[1], generator[0], 0, "cpu")  # its own: the same pictures in any order of tests
+def test_an_independent_judge_counts_the_labelled_objects(generator: tuple[Generator, nn.Module], kind: str) -> None:
+    source = SceneSource(
+        generator[1], generator[0], 0, "cpu"
+    )  # a new source, so that images do not depend on the order of tests
     judge = fcos.load(weights=FOLDER / "judge" / "model.safetensors")
-    pictures = source.make(12, counts=(1, 8), kind=kind)
-    assert float(exact(detector_counter(judge), pictures, [0.5])[0]) >= 0.7
+    images = source.make(12, counts=(1, 8), kind=kind)
+    assert float(exact(detector_counter(judge), images, [0.5])[0]) >= 0.7
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_counting_every_object_at_once_equals_the_critic(source: SceneSource, name: str) -> None:
+def test_counting_all_objects_together_equals_the_critic(source: SceneSource, name: str) -> None:
     critic = load_detector(name)
     counter = density_counter(critic.counter) if isinstance(critic, density.DensityCritic) else detector_counter(critic)
     images = source.make(6, counts=(2, 9), kind="round trip").images
-    # Pictures laid over one another are full of doubtful boxes.
+    # Blended images have many boxes with scores near the threshold.
     images = torch.cat([images, (images + images.roll(1, 0)) / 2])
     with torch.no_grad():
         found = counter(images, [0.2, critic.threshold])[1]
     assert torch.equal(found, critic.counts(images, OBJECT_NAMES))
 
 
-def test_asking_for_counts_gives_those_counts(source: SceneSource) -> None:
+def test_a_range_of_counts_is_kept(source: SceneSource) -> None:
     totals = source.make(6, counts=(11, 13), kind="rendered").present.sum(1)
     assert ((totals >= 11) & (totals <= 13)).all()
 
 
-def test_a_pool_is_replaced_bit_by_bit(source: SceneSource) -> None:
+def test_a_pool_is_refreshed(source: SceneSource) -> None:
     pool = Pool(source, 2)
     before = pool.parts[0].clone()
     pool.refresh()
@@ -84,7 +84,7 @@ def test_a_pool_is_replaced_bit_by_bit(source: SceneSource) -> None:
     assert pool.draw(3).images.shape == (3, 3, 128, 128)
 
 
-def test_degraded_pictures_keep_boxes_on_their_objects(batch: Batch) -> None:
+def test_augmented_images_keep_boxes_on_their_objects(batch: Batch) -> None:
     torch.manual_seed(0)
     marked = torch.zeros(6, 3, 128, 128)
     boxes = torch.tensor([[[16.0, 32.0, 48.0, 64.0]]]).expand(6, 1, 4)
@@ -96,7 +96,7 @@ def test_degraded_pictures_keep_boxes_on_their_objects(batch: Batch) -> None:
             assert float(image[:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].mean()) > 0.6 > float(image.mean()) + 0.2
 
 
-def test_an_attack_raises_the_loss_and_moves_the_picture_only_a_little(
+def test_an_attack_increases_the_loss_and_changes_the_image_little(
     batch: Batch, generator: tuple[Generator, nn.Module]
 ) -> None:
     network = yolo.load(
@@ -117,7 +117,7 @@ def test_an_attack_raises_the_loss_and_moves_the_picture_only_a_little(
     assert float((attacked.images - plain.images).abs().mean()) < 0.05
 
 
-def test_the_heat_map_is_one_at_each_centre_and_falls_off(batch: Batch) -> None:
+def test_the_heat_map_is_one_only_at_the_centres(batch: Batch) -> None:
     heat, centre, index = centre_map(batch, 24, 32, 32)
     present = batch.present
     row = present.nonzero()[:, 0]
@@ -141,7 +141,7 @@ def test_heatmap_stage_trains_resumes_and_exports_a_critic(tmp_path: Path) -> No
     detectors.heatmap(settings(tmp_path, 1))
     first_scenes = (tmp_path / "pool.png").read_bytes()
     detectors.heatmap(settings(tmp_path, 2))
-    assert (tmp_path / "pool.png").read_bytes() != first_scenes, "a resumed stage repeats its scenes"
+    assert (tmp_path / "pool.png").read_bytes() != first_scenes, "a resumed stage should not repeat its scenes"
     iterations = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert iterations[0] == 1
     critic = centernet.load(weights=tmp_path / "model.safetensors")
@@ -178,7 +178,7 @@ def test_judge_stage_trains_and_exports_a_critic(tmp_path: Path) -> None:
     assert fcos.load(weights=tmp_path / "model.safetensors").object_names == OBJECT_NAMES
 
 
-def test_calibration_makes_the_map_of_every_object_sum_to_its_count() -> None:
+def test_after_calibration_the_map_of_every_object_sums_to_its_count() -> None:
     counter = density.load(weights=FOLDER / "density" / "model.safetensors").counter
     shipped = counter.head.bias.clone()
     assert float((density_calibration.calibrate(counter, 12) - 1).abs().max()) < 0.1

@@ -1,4 +1,4 @@
-"""The generators' training stages at toy length, on a CPU."""
+"""Training stages of the generators, with few steps, on a CPU."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from countgen.miniature.training.initial_weights import fresh_generator
 from countgen.miniature.training.loop import RANDOM, StageSettings, adamw, learning_rate_factor, train
 from countgen.miniature.training.ode import integrate
 from countgen.miniature.training.pairs import pairs, pixart_pairs, read_pairs, right_counts, shards, write_shard
-from countgen.miniature.training.scenes import UNASKED, sample_captioned
-from countgen.miniature.training.score import questions, score
+from countgen.miniature.training.scenes import UNSPECIFIED, sample_captioned
+from countgen.miniature.training.score import evaluation_prompts, score
 from countgen.miniature.training.student import pixart_student, student
 from countgen.miniature.training.teacher import pixart_teacher, teacher
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
@@ -40,7 +40,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def line_fit(out: Path, iterations: int, seed: int = 0) -> tuple[int, nn.Linear, list[int]]:
-    """A loop over the smallest problem there is; answers where it ended, the weights and the iterations run."""
+    """Fit a line with the training loop, and return the last iteration, the model and the iterations of this run."""
     torch.manual_seed(seed)
     model = nn.Linear(1, 1)
     optimizer = adamw([(model, 0.05)])
@@ -75,13 +75,13 @@ def test_same_seed_gives_the_same_losses_and_another_seed_does_not(tmp_path: Pat
     assert a == b != c
 
 
-def test_a_folder_begun_with_something_else_is_not_continued(tmp_path: Path) -> None:
+def test_a_folder_started_with_another_seed_is_not_resumed(tmp_path: Path) -> None:
     line_fit(tmp_path, 2, seed=1)
-    with pytest.raises(ValueError, match=r"was begun with seed 1, now seed 2 is asked for; .* another --out"):
+    with pytest.raises(ValueError, match=r"was started with seed 1, got seed 2; .* another --out"):
         line_fit(tmp_path, 4, seed=2)
 
 
-def test_an_interrupted_run_goes_on_where_it_was_and_logs_nothing_twice(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_and_logs_nothing_twice(tmp_path: Path) -> None:
     settings = StageSettings(out=tmp_path, iterations=4)
     model = nn.Linear(1, 1)
 
@@ -93,14 +93,14 @@ def test_an_interrupted_run_goes_on_where_it_was_and_logs_nothing_twice(tmp_path
     with pytest.raises(KeyboardInterrupt):
         train(settings, {"model": model}, [], interrupted)
     with (tmp_path / "metrics.jsonl").open("a") as log:
-        log.write('{"iteration": 4, "seconds": 1.0}\n{"itera')  # what a killed run logged behind its checkpoint
+        log.write('{"iteration": 4, "seconds": 1.0}\n{"itera')  # log entries of a killed run after its checkpoint
     seen: list[int] = []
     train(settings, {"model": model}, [], lambda iteration, progress: seen.append(iteration) or {})  # type: ignore[func-returns-value]
     assert seen == [3]
     assert [record["iteration"] for record in metrics(tmp_path)] == [1, 4]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"checkpoint.safetensors is damaged"):
         line_fit(tmp_path, 2)
@@ -127,7 +127,7 @@ def test_settings_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, Any]
         StageSettings(out=tmp_path, **wrong)
 
 
-def test_learning_rate_warms_up_then_falls_to_its_floor() -> None:
+def test_learning_rate_warms_up_and_then_decays_to_its_floor() -> None:
     assert learning_rate_factor(0.0, 0) == pytest.approx(0.01)
     assert learning_rate_factor(0.0, 100) == 1.0
     assert learning_rate_factor(1.0, 1000) == pytest.approx(0.02)
@@ -149,13 +149,13 @@ def test_one_step_equals_the_stock_pipeline_loaded_from_an_export(family, tmp_pa
         if unet
         else {"guidance_scale": 1.0, "timesteps": [400], "use_resolution_binning": False, "clean_caption": False}
     )
-    wanted = pipeline(
+    expected = pipeline(
         PROMPTS, latents=noise, num_inference_steps=1, height=128, width=128, output_type="pt", **options
     ).images
     with torch.no_grad():
         latents = generator.eval().one_step(noise, generator.encode(generator.tokenize(PROMPTS)))
         images = decode(autoencoder, latents).clamp(0, 1)
-    torch.testing.assert_close(images, wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -171,7 +171,7 @@ def test_discriminator_features_carry_gradient_to_the_latents(family) -> None:  
     assert gradient.abs().amax((1, 2, 3)).min() > 0
 
 
-def test_solver_reaches_a_clean_image_of_the_noise_it_was_given() -> None:
+def test_the_solver_is_deterministic_and_finite() -> None:
     family = FAMILIES["pixart"]
     generator, _ = read_generator(family, family.folder)
     noise = torch.randn(2, 4, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -182,7 +182,7 @@ def test_solver_reaches_a_clean_image_of_the_noise_it_was_given() -> None:
     assert torch.equal(latents, again)
 
 
-def test_latents_of_images_decode_to_the_images() -> None:
+def test_encoded_images_decode_to_the_images() -> None:
     from countgen.miniature.world import load_sprites, render
 
     _, autoencoder = read_generator(FAMILIES["unet"], FAMILIES["unet"].folder)
@@ -193,20 +193,20 @@ def test_latents_of_images_decode_to_the_images() -> None:
     assert (restored - images).square().mean() < 10**-2.6
 
 
-def test_counts_asked_for_are_those_the_caption_says() -> None:
-    scenes, captions, asked = sample_captioned(300, np.random.default_rng(0))
-    for scene, text, row in zip(scenes, captions, asked, strict=True):
+def test_target_counts_are_those_that_the_caption_states() -> None:
+    scenes, captions, targets = sample_captioned(300, np.random.default_rng(0))
+    for scene, text, row in zip(scenes, captions, targets, strict=True):
         held_out = [OBJECT_NAMES.index(name) for name in HELD_OUT_OBJECTS]
         assert (row[held_out] <= 0).all()
-        assert all(row[kind] in (count, UNASKED) for kind, count in scene.groups)
+        assert all(row[kind] in (count, UNSPECIFIED) for kind, count in scene.groups)
         if any(character.isdigit() for character in text):
             assert (row > 0).any()
 
 
-def test_pairs_with_wrong_or_stray_objects_are_rejected() -> None:
-    asked = torch.tensor([[2, 0, UNASKED]] * 4)
+def test_pairs_with_wrong_or_additional_objects_are_rejected() -> None:
+    targets = torch.tensor([[2, 0, UNSPECIFIED]] * 4)
     counts = torch.tensor([[2, 0, 7], [1, 0, 7], [2, 1, 0], [2, 0, 0]])
-    assert right_counts(asked, counts).tolist() == [True, False, False, True]
+    assert right_counts(targets, counts).tolist() == [True, False, False, True]
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def unet_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pairs_are_written_with_their_teacher_and_not_made_twice(unet_pairs: Path) -> None:
+def test_pairs_are_written_with_their_teacher_and_a_finished_run_adds_none(unet_pairs: Path) -> None:
     before = [path.read_bytes() for path in shards(unet_pairs)]
     pairs(StageSettings(out=unet_pairs, number=2, batch_size=4))
     assert [path.read_bytes() for path in shards(unet_pairs)] == before
@@ -228,36 +228,38 @@ def test_pairs_are_written_with_their_teacher_and_not_made_twice(unet_pairs: Pat
     assert metrics(unet_pairs)[-1]["pairs"] == len(noise)
 
 
-def test_pairs_need_a_teacher_at_first_and_take_no_other_later(unet_pairs: Path, tmp_path: Path) -> None:
+def test_the_first_run_of_pairs_needs_a_teacher_and_later_runs_accept_no_other(
+    unet_pairs: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="give --init"):
         pairs(StageSettings(out=tmp_path, number=2))
-    with pytest.raises(ValueError, match=r"was begun with init .*mini-sdxl-turbo, now init .* is asked for"):
+    with pytest.raises(ValueError, match=r"was started with init .*mini-sdxl-turbo, got init "):
         pairs(StageSettings(out=unet_pairs, init=tmp_path, number=9))
 
 
-def test_a_budget_of_time_or_batches_bounds_all_runs_of_pairs(
+def test_a_budget_of_time_or_batches_limits_the_sum_over_runs_of_pairs(
     unet_pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begun = metrics(unet_pairs)
-    pairs(StageSettings(out=unet_pairs, number=1000, seconds=begun[-1]["seconds"]))
+    earlier = metrics(unet_pairs)
+    pairs(StageSettings(out=unet_pairs, number=1000, seconds=earlier[-1]["seconds"]))
     assert "is finished" in capsys.readouterr().out
-    more = StageSettings(out=unet_pairs, number=1000, iterations=len(begun) + 1, batch_size=4)
+    more = StageSettings(out=unet_pairs, number=1000, iterations=len(earlier) + 1, batch_size=4)
     pairs(more)
-    assert len(metrics(unet_pairs)) == len(begun) + 1
+    assert len(metrics(unet_pairs)) == len(earlier) + 1
     pairs(more)
-    assert f"{len(begun) + 1} batches" in capsys.readouterr().out
-    assert len(metrics(unet_pairs)) == len(begun) + 1
+    assert f"{len(earlier) + 1} batches" in capsys.readouterr().out
+    assert len(metrics(unet_pairs)) == len(earlier) + 1
 
 
-def test_pixart_pairs_come_with_the_mask_of_its_one_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unasked(number: int, rng: np.random.Generator) -> tuple[Any, list[str], np.ndarray]:
-        scenes, captions, asked = sample_captioned(number, rng)
-        return scenes, captions, np.full_like(asked, UNASKED)
+def test_pixart_pairs_have_the_mask_of_their_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_targets(number: int, rng: np.random.Generator) -> tuple[Any, list[str], np.ndarray]:
+        scenes, captions, targets = sample_captioned(number, rng)
+        return scenes, captions, np.full_like(targets, UNSPECIFIED)
 
-    # A one-step student makes a bad teacher: nothing is asked of its pictures, and few steps do.
+    # The one-step student is no good teacher, so that its images are not filtered by count.
     family = dataclasses.replace(FAMILIES["pixart"], ode_steps=2)
     monkeypatch.setitem(FAMILIES, "pixart", family)
-    monkeypatch.setattr("countgen.miniature.training.pairs.sample_captioned", unasked)
+    monkeypatch.setattr("countgen.miniature.training.pairs.sample_captioned", without_targets)
     pixart_pairs(StageSettings(out=tmp_path, init=family.folder, number=2, batch_size=2))
     generator, _ = read_generator(family, tmp_path / "teacher")
     noise, latents, tokens = read_pairs(tmp_path, generator, "cpu")
@@ -266,7 +268,7 @@ def test_pixart_pairs_come_with_the_mask_of_its_one_encoder(tmp_path: Path, monk
     assert set(tokens[:, 1].unique().tolist()) == {0, 1}
 
 
-def test_student_stage_runs_all_its_losses_and_exports_a_pipeline(unet_pairs: Path, tmp_path: Path) -> None:
+def test_student_stage_computes_all_losses_and_exports_a_pipeline(unet_pairs: Path, tmp_path: Path) -> None:
     student(StageSettings(out=tmp_path, data=unet_pairs, iterations=5, batch_size=2, number=4))
     assert {"latents", "pixels", "features", "discriminator", "fooled"} <= set(metrics(tmp_path)[-1])
     generator, _ = read_generator(FAMILIES["unet"], tmp_path / "pipeline")
@@ -283,8 +285,8 @@ def test_pixart_student_stage_starts_from_given_weights(tmp_path: Path) -> None:
     out = tmp_path / "run"
     pixart_student(StageSettings(out=out, data=data, init=family.folder, iterations=3, batch_size=2, number=4))
     trained, _ = read_generator(family, out / "pipeline")
-    moved = [(a - b).abs().max() for a, b in zip(trained.parameters(), generator.parameters(), strict=True)]
-    assert 0 < max(float(value.detach()) for value in moved) < 0.05
+    changes = [(a - b).abs().max() for a, b in zip(trained.parameters(), generator.parameters(), strict=True)]
+    assert 0 < max(float(value.detach()) for value in changes) < 0.05
 
 
 def test_teacher_stage_resumes_and_exports(tmp_path: Path) -> None:
@@ -305,29 +307,29 @@ def test_a_teacher_starts_from_random_weights_and_another_vae(
     out = tmp_path / "run"
     stage(StageSettings(out=out, init=RANDOM, data=tmp_path / "vae", iterations=1, batch_size=1, number=1))
     trained, its_vae = read_generator(family, out / "pipeline")
-    drawn = [(a - b).std() for a, b in zip(trained.parameters(), shipped.parameters(), strict=True) if a.ndim > 1]
-    assert min(float(value.detach()) for value in drawn) > 0.005
+    spreads = [(a - b).std() for a, b in zip(trained.parameters(), shipped.parameters(), strict=True) if a.ndim > 1]
+    assert min(float(value.detach()) for value in spreads) > 0.005
     assert its_vae.config.scaling_factor == 0.5
 
 
-def test_fresh_pixart_predicts_nothing_and_is_drawn_by_the_seed() -> None:
-    drawn = []
+def test_initial_pixart_predicts_zero_and_depends_on_the_seed() -> None:
+    generators = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         generator, _ = fresh_generator(FAMILIES["pixart"])
-        drawn.append(generator)
-    once, again, other = (generator.denoiser.transformer_blocks[0].attn1.to_q.weight for generator in drawn)
+        generators.append(generator)
+    once, again, other = (generator.denoiser.transformer_blocks[0].attn1.to_q.weight for generator in generators)
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
     # Xavier's uniform bound, sqrt(6 / (inputs + outputs)).
     assert float(once.detach().abs().max()) == pytest.approx((6 / sum(once.shape)) ** 0.5, rel=1e-3)
     with torch.no_grad():
-        conditioning = drawn[0].encode(drawn[0].tokenize(PROMPTS))
-        predicted = drawn[0].predict(torch.randn(2, 4, 32, 32), torch.tensor([100, 500]), conditioning)
+        conditioning = generators[0].encode(generators[0].tokenize(PROMPTS))
+        predicted = generators[0].predict(torch.randn(2, 4, 32, 32), torch.tensor([100, 500]), conditioning)
     assert not predicted.any()
 
 
-def test_an_export_keeps_no_path_and_writes_through_no_link(tmp_path: Path) -> None:
+def test_an_export_has_no_local_path_and_replaces_links(tmp_path: Path) -> None:
     family = FAMILIES["pixart"]
     generator, autoencoder = read_generator(family, family.folder)
     export_vae(autoencoder, 0.5, tmp_path / "vae")
@@ -342,7 +344,7 @@ def test_an_export_keeps_no_path_and_writes_through_no_link(tmp_path: Path) -> N
         assert "_name_or_path" not in config.read_text()
 
 
-def test_vae_stage_trains_by_command_and_begins_no_second_time(
+def test_vae_stage_trains_by_command_and_a_finished_run_is_not_repeated(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     command = ["vae", "--device", "cpu", "--iterations", "2", "--batch-size", "2", "--number", "8"]
@@ -352,21 +354,21 @@ def test_vae_stage_trains_by_command_and_begins_no_second_time(
     assert "is finished: 2 iterations" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*command, "--seed", "1"])
-    assert "was begun with seed 0" in capsys.readouterr().err
+    assert "was started with seed 0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*command, "--out", str(tmp_path / "other"), "--init", str(tmp_path / "nowhere")])
-    assert "no autoencoder's folder" in capsys.readouterr().err
+    assert "not the folder of an autoencoder" in capsys.readouterr().err
     scaling = json.loads((tmp_path / "vae" / "config.json").read_text())["scaling_factor"]
     assert scaling > 0
     assert metrics(tmp_path)[-1]["iteration"] == 2
 
 
-def test_score_asks_every_count_equally_and_repeats_itself() -> None:
+def test_score_has_all_counts_and_is_reproducible() -> None:
     from countgen.miniature import FOLDER
     from critics.detectors import fcos
 
-    asked = questions(60, seed=1)
-    assert sorted({count for _, _, count in asked}) == list(range(1, 16))
+    rows = evaluation_prompts(60, seed=1)
+    assert sorted({count for _, _, count in rows}) == list(range(1, 16))
     judge = fcos.load(weights=FOLDER / "judge" / "model.safetensors")
     once = score(FAMILIES["unet"].folder, judge, prompts=15, seed=0)
     assert once == score(FAMILIES["unet"].folder, judge, prompts=15, seed=0)
@@ -384,7 +386,7 @@ def test_command_line_names_its_stages_and_refuses_in_one_line(
 
 
 @pytest.mark.parametrize(("block", "seconds"), [(0, 1230), (1, 2760)])
-def test_the_documented_training_takes_as_long_as_it_says(block: int, seconds: int) -> None:
+def test_the_documented_training_times_add_up(block: int, seconds: int) -> None:
     text = (MINIATURE / "README.md").read_text(encoding="utf-8").partition("## Training everything again")[2]
     commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[block]
     lines = [line.split()[1:] for line in commands.splitlines() if line.startswith("$T")]

@@ -1,4 +1,4 @@
-"""The rendered world: drawings, known counts, labels, captions."""
+"""The rendered world: drawings, counts, labels and captions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_object_has_two_drawings_in_the_order_of_the_names(sprites: Tensor
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 15, 20])
-def test_a_scene_shows_as_many_objects_as_it_says(count: int, sprites: Tensor) -> None:
+def test_a_rendered_scene_has_as_many_objects_as_specified(count: int, sprites: Tensor) -> None:
     rendered = render([Scene(((10, count),), 0), Scene(((3, 1), (4, 2)), 1)], sprites, seeded(count))
     assert rendered.images.shape == (2, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert float(rendered.images.min()) >= 0
@@ -69,7 +69,7 @@ def test_boxes_lie_inside_the_image_and_close_around_their_object(sprites: Tenso
     assert (boxes <= IMAGE_SIZE).all()
     assert ((boxes[:, 2:] - boxes[:, :2]) >= 10).all()
     for image, plain, (x1, y1, x2, y2) in zip(rendered.images, empty.images, boxes.int().tolist(), strict=True):
-        # An object stands out inside its box; one shade of blue lies around it, but for its shadow.
+        # The box contains the object's contrast; around it is a uniform blue background, except for the shadow.
         inside = image[:, y1:y2, x1:x2].std((1, 2)).mean()
         assert inside > 2 * plain.std((1, 2)).mean()
         outside = image.clone()
@@ -83,11 +83,11 @@ def test_twenty_objects_are_all_visible(sprites: Tensor) -> None:
     sides = rendered.boxes[..., 2:] - rendered.boxes[..., :2]
     assert (sides >= 9).all()
     centres = (rendered.boxes[..., 2:] + rendered.boxes[..., :2]) / 2
-    apart = torch.cdist(centres, centres) + 1000 * torch.eye(20)
-    assert float(apart.min()) > 6
+    distances = torch.cdist(centres, centres) + 1000 * torch.eye(20)
+    assert float(distances.min()) > 6
 
 
-def test_the_same_seed_gives_the_same_picture_and_another_seed_another(sprites: Tensor) -> None:
+def test_the_same_seed_gives_the_same_image_and_another_seed_another(sprites: Tensor) -> None:
     scenes = sample_scenes(4, np.random.default_rng(0))
     first, again, other = (render(scenes, sprites, seeded(seed), distractors=True) for seed in (5, 5, 6))
     assert torch.equal(first.images, again.images)
@@ -101,7 +101,7 @@ def test_distractors_change_the_background_and_no_label(sprites: Tensor) -> None
     assert float(rendered.images.std((2, 3)).mean(1).max()) > 0.03
 
 
-def test_sampled_scenes_keep_to_the_largest_count_and_prefer_few_objects() -> None:
+def test_sampled_scenes_respect_the_largest_count_and_prefer_few_objects() -> None:
     rng = np.random.default_rng(0)
     totals = [scene.total for scene in sample_scenes(600, rng, max_count=9)]
     assert min(totals) == 1
@@ -113,7 +113,7 @@ def test_sampled_scenes_keep_to_the_largest_count_and_prefer_few_objects() -> No
     assert all(len(scene.groups) == 1 for scene in sample_scenes(50, rng, two_kinds=0.0))
 
 
-def test_captions_never_count_what_is_held_out() -> None:
+def test_captions_never_state_held_out_counts() -> None:
     rng = np.random.default_rng(0)
     numbers = {*NUMBER_WORDS, *map(str, range(21))}
     cases = [(name, count) for name in sorted(HELD_OUT_OBJECTS) for count in (1, 3, 12)]
@@ -124,18 +124,18 @@ def test_captions_never_count_what_is_held_out() -> None:
             assert not words & numbers, f"{count} {name}: {words}"
 
 
-def test_captions_say_the_count_the_name_and_the_place() -> None:
+def test_captions_state_the_count_the_name_and_the_background() -> None:
     rng = np.random.default_rng(0)
-    said = {caption(Scene(((10, 3), (3, 1)), 2), rng, 1.0) for _ in range(200)}
-    assert "a photo of three cats and one strawberry on the grass" in said
-    assert "there are 3 cats and 1 strawberry" in said
+    captions = {caption(Scene(((10, 3), (3, 1)), 2), rng, 1.0) for _ in range(200)}
+    assert "a photo of three cats and one strawberry on the grass" in captions
+    assert "there are 3 cats and 1 strawberry" in captions
     uncounted = {caption(Scene(((10, 3),), 0), rng, 0.0) for _ in range(100)}
     assert "a photo of a few cats" in uncounted
     assert not any("three" in text or "3" in text for text in uncounted)
     assert caption(Scene(((0, 0),), 0), rng, 0.0).endswith("no apples")
 
 
-def test_words_are_complete_and_unique() -> None:
+def test_object_names_and_number_words_are_complete_and_unique() -> None:
     assert len(OBJECT_NAMES) == len(PLURALS) == len(set(OBJECT_NAMES)) == 24
     assert NUMBER_WORDS[0] == "zero"
     assert NUMBER_WORDS[15] == "fifteen"
@@ -159,7 +159,7 @@ def test_bad_arguments_are_refused(sprites: Tensor) -> None:
         sample_scenes(1, np.random.default_rng(0), max_count=0)
 
 
-def test_tokenizers_are_built_as_shipped_and_know_every_word_of_the_world(tmp_path: Path) -> None:
+def test_built_tokenizers_equal_the_shipped_ones_and_know_every_word_of_the_world(tmp_path: Path) -> None:
     from transformers import CLIPTokenizer, T5Tokenizer
 
     tokenizers.main([str(tmp_path)])

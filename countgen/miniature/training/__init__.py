@@ -1,1 +1,1 @@
-"""How the weights of the miniature were trained, stage by stage: `python -m countgen.miniature.training STAGE`."""
+"""Training of the miniature's weights, stage by stage: `python -m countgen.miniature.training STAGE`."""

@@ -1,4 +1,4 @@
-"""`python -m countgen.miniature.training STAGE`: train one part of the miniature."""
+"""Train one part of the miniature: `python -m countgen.miniature.training STAGE`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ STAGES = {
     "heatmap": ("detectors", "heatmap"),
     "density": ("detectors", "density"),
 }
-"""Stage -> file in this folder and function in it; the file is imported when its stage is chosen."""
+"""The file in this folder and the function in it by stage; a file is imported when its stage is chosen."""
 
 
 def stage_function(name: str) -> Callable[[StageSettings], None]:
-    """The function of a stage.
+    """Return the function of a stage.
 
     Raises:
-        ValueError: no such stage.
+        ValueError: there is no such stage.
     """
     if name not in STAGES:
         raise ValueError(f"unknown stage {name!r}; choose one of {', '.join(STAGES)}")
@@ -49,14 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, help="time budget")
     parser.add_argument(
-        "--iterations", type=int, help="iteration budget; the nearer of the two rules; of pairs, batches"
+        "--iterations",
+        type=int,
+        help="iteration budget (for pairs, batches); training ends at the first budget used up",
     )
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--init", type=Path, help="weights to start from; the word random for fresh ones")
-    parser.add_argument("--data", type=Path, help="folder of what an earlier stage made")
+    parser.add_argument("--init", type=Path, help="weights to start from; the word random for random weights")
+    parser.add_argument("--data", type=Path, help="folder with the output of an earlier stage")
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--number", type=int, help="samples to make: scenes of the pool, or pairs")
+    parser.add_argument("--number", type=int, help="number of samples: scenes of the pool, or pairs")
     parser.add_argument("--compile", action="store_true", help="run the denoiser through torch.compile")
     parser.add_argument("--folder", type=Path, help="score: a one-step pipeline folder")
     parser.add_argument("--prompts", type=int, default=480, help="score: number of images")
@@ -96,9 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         stage_function(options.stage)(settings)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on where it was")
+        sys.exit("stopped; the same command resumes the training")
     except torch.OutOfMemoryError as error:
-        parser.error(f"the device's memory will not do, give a smaller --batch-size or --number: {error}")
+        parser.error(f"the device is out of memory, give a smaller --batch-size or --number: {error}")
     except (ValueError, OSError) as error:
         parser.error(str(error))
 

@@ -1,4 +1,4 @@
-"""A run's folder between two sessions: its checkpoint, what it was begun with, its log up to there."""
+"""Checkpoints of a training run: weights, optimizer state, the settings of the run, and its log up to there."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def save_checkpoint(
     ema: Mapping[str, nn.Module],
     iteration: int,
     seconds: float,
-    asked: Mapping[str, str],
+    identity: Mapping[str, str],
 ) -> None:
-    """Write weights, averages and optimiser moments in one safetensors file, whole or not at all."""
+    """Write weights, averages and optimizer moments atomically to one safetensors file."""
     tensors: dict[str, Tensor] = {}
     for kind, group in (("module", modules), ("ema", ema)):
         for name, module in group.items():
@@ -47,15 +47,15 @@ def save_checkpoint(
     # Clones, because safetensors refuses tensors that share memory (tied embeddings).
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     partial = folder / f"{CHECKPOINT}.partial"
-    save_file(tensors, partial, metadata={"iteration": str(iteration), "seconds": f"{seconds:.3f}", **asked})
+    save_file(tensors, partial, metadata={"iteration": str(iteration), "seconds": f"{seconds:.3f}", **identity})
     os.replace(partial, folder / CHECKPOINT)
 
 
 def read_weights(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file whose names start with `prefix`, without it.
+    """Read the tensors of a safetensors file whose names start with `prefix`; the prefix is removed from the names.
 
     Raises:
-        ValueError: no such file, or no such tensors in it.
+        ValueError: there is no such file, or it has no such tensors.
     """
     if not path.is_file():
         raise ValueError(f"no weights at {path}; run the stage that writes them, or give another --init")
@@ -68,7 +68,7 @@ def read_weights(path: Path, prefix: str) -> dict[str, Tensor]:
 
 
 def checkpoint_notes(folder: Path) -> dict[str, str]:
-    """What a folder's checkpoint says of itself; nothing where there is none.
+    """Return the metadata of a folder's checkpoint, or an empty dictionary if there is none.
 
     Raises:
         ValueError: the file is damaged.
@@ -80,34 +80,32 @@ def checkpoint_notes(folder: Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return dict(file.metadata())
     except (SafetensorError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it to begin anew, or give another --out") from error
+        raise ValueError(f"{path} is damaged ({error}); remove it to start again, or give another --out") from error
 
 
 def progress_of(folder: Path) -> tuple[int, float]:
-    """Iteration and seconds used of a folder's checkpoint; (0, 0.0) where there is none."""
+    """Return iteration and seconds used of a folder's checkpoint, or (0, 0.0) if there is none."""
     notes = checkpoint_notes(folder)
     return int(notes.get("iteration", 0)), float(notes.get("seconds", 0.0))
 
 
-def refuse_other(asked: Mapping[str, str], begun_with: Mapping[str, str], folder: Path) -> None:
-    """Refuse to continue what was begun with something else: it would be continued as it was begun.
+def check_identity(identity: Mapping[str, str], metadata: Mapping[str, str], folder: Path) -> None:
+    """Check that a run to resume was started with the same settings.
 
     Raises:
-        ValueError: the two differ.
+        ValueError: the settings differ.
     """
-    differing = [name for name in asked if begun_with.get(name) != asked[name]]
+    differing = [name for name in identity if metadata.get(name) != identity[name]]
     if differing:
-        was = ", ".join(f"{name} {begun_with.get(name)}" for name in differing)
-        now = ", ".join(f"{name} {asked[name]}" for name in differing)
-        raise ValueError(
-            f"{folder} was begun with {was}, now {now} is asked for; ask for the same, or give another --out"
-        )
+        was = ", ".join(f"{name} {metadata.get(name)}" for name in differing)
+        now = ", ".join(f"{name} {identity[name]}" for name in differing)
+        raise ValueError(f"{folder} was started with {was}, got {now}; give the same settings, or another --out")
 
 
 def load_checkpoint(
     folder: Path, modules: Mapping[str, nn.Module], optimizers: Sequence[Optimizer], ema: Mapping[str, nn.Module]
 ) -> tuple[int, float]:
-    """Continue from a folder's checkpoint; answers (iteration, seconds already used), (0, 0.0) where there is none."""
+    """Restore a folder's checkpoint and return iteration and seconds used, or (0, 0.0) if there is none."""
     path = folder / CHECKPOINT
     iteration, seconds = progress_of(folder)
     if not iteration:
@@ -124,14 +122,14 @@ def load_checkpoint(
             _, owner, number, name = key.split(".", 3)
             if int(owner) == index:
                 parameter = parameters[int(number)]
-                # Step counts stay on the CPU; moments take the parameter's place and memory format.
+                # Step counts stay on the CPU; moments need the parameter's device and memory format.
                 state = value if name == "step" else torch.empty_like(parameter).copy_(value)
                 optimizer.state[parameter][name] = state.detach()
     return iteration, seconds
 
 
 def cut_metrics(path: Path, iteration: int) -> None:
-    """Drop what was logged behind the checkpoint that is continued: it will be logged again."""
+    """Remove the log entries after the iteration of the checkpoint, which will be logged again."""
     if path.is_file():
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(line for line in lines if _iteration_of(line) <= iteration))
@@ -140,5 +138,5 @@ def cut_metrics(path: Path, iteration: int) -> None:
 def _iteration_of(line: str) -> float:
     try:
         return float(json.loads(line)["iteration"])
-    except (ValueError, KeyError, TypeError):  # half a line, of a run that was killed
+    except (ValueError, KeyError, TypeError):  # an incomplete line of a killed run
         return math.inf

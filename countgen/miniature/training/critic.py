@@ -1,4 +1,4 @@
-"""The YOLO critic as the generator stages use it: features for a distance, a network to count with."""
+"""The YOLO critic in the stages of the generators: a feature distance, and a network that counts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FEATURE_LAYERS = (2, 4, 6, 10)
 
 
 def read_critic(folder: Path, device: str) -> yolo.YoloCritic:
-    """A YOLO critic from its folder, at the threshold it was found to count best at."""
+    """Load a YOLO critic from its folder, with the threshold in its metadata."""
     return yolo.load(**yolo_options(folder), device=device)
 
 
 def backbone_features(network: Any, images: Tensor) -> list[Tensor]:
-    """Four feature maps of the detector's backbone, strides 4 to 32, of images (B, 3, 128, 128) in [0, 1]."""
+    """Return four feature maps of the detector's backbone, strides 4 to 32, of images (B, 3, 128, 128) in [0, 1]."""
     found = []
     for number, layer in enumerate(network.model[: FEATURE_LAYERS[-1] + 1]):
         images = layer(images)
@@ -29,10 +29,10 @@ def backbone_features(network: Any, images: Tensor) -> list[Tensor]:
     return found
 
 
-def feature_distance(network: nn.Module, images: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of backbone features relative to their size; gradient to `images` only."""
+def feature_distance(network: nn.Module, images: Tensor, expected: Tensor) -> Tensor:
+    """Return the mean absolute difference of backbone features relative to their mean, with gradient to `images`."""
     with torch.no_grad():
-        targets = backbone_features(network, wanted)
+        targets = backbone_features(network, expected)
     found = backbone_features(network, images)
     parts = [(a - b).abs().mean() / b.abs().mean() for a, b in zip(found, targets, strict=True)]
     return torch.stack(parts).float().mean()

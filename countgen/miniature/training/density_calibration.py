@@ -1,8 +1,8 @@
-"""The last step of the density stage: scale each object's map so that its sum is its count.
+"""Calibration of the density counter: scale each object's map so that its sum is its count.
 
-What the network errs in most is a constant factor of each kind of object. It is measured on rendered scenes of it,
-and goes into the bias of the last layer as a logarithm. This command does so to trained weights, in their place:
-`python -m countgen.miniature.training.density_calibration FILE`.
+The largest part of the network's error is a constant factor per object class. The factor is measured on rendered scenes
+of that class, and its logarithm is added to the bias of the last layer. The density stage ends with it; for trained
+weights, this command changes a file in place: `python -m countgen.miniature.training.density_calibration FILE`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from critics.networks import density
 from critics.weights import rebuild, write
 
 MOST = 12
-"""Objects in a scene; beyond, they hide one another and the factor would make up for that."""
+"""The largest count of a scene; with more objects, the factor would also correct for hidden ones."""
 SCENES = 120
-"""Of each kind."""
+"""The number of scenes per object class."""
 SEED = 90_001
 _AT_ONCE = 60
 
@@ -32,7 +32,7 @@ def calibrate(counter: density.DensityCounter, scenes: int = SCENES) -> Tensor:
     """Scale the maps of a counter in eval mode, in place.
 
     Returns:
-        The factor of each object's map, (C,): objects there are over the sum of the map.
+        The factor of each object's map, (C,): the true count divided by the sum of the map.
     """
     bias = counter.head.bias
     assert bias is not None
@@ -42,8 +42,8 @@ def calibrate(counter: density.DensityCounter, scenes: int = SCENES) -> Tensor:
     counts = [1 + index % MOST for index in range(scenes)]
     factors = []
     for kind in range(len(OBJECT_NAMES)):
-        shown = [Scene(((kind, count),), int(rng.integers(len(BACKGROUNDS)))) for count in counts]
-        images = render(shown, sprites, generator).images.split(_AT_ONCE)
+        rows = [Scene(((kind, count),), int(rng.integers(len(BACKGROUNDS)))) for count in counts]
+        images = render(rows, sprites, generator).images.split(_AT_ONCE)
         found = sum(float(counter(part)[:, kind].sum()) for part in images)
         factors.append(sum(counts) / max(found, 1.0))
     scale = torch.tensor(factors, device=device)
@@ -52,11 +52,11 @@ def calibrate(counter: density.DensityCounter, scenes: int = SCENES) -> Tensor:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
+    """Calibrate the weights in a file and print the factors."""
     parser = argparse.ArgumentParser(
         prog="python -m countgen.miniature.training.density_calibration", description=__doc__
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="the weights")
+    parser.add_argument("file", type=Path, metavar="FILE", help="weights of a density counter, changed in place")
     file = parser.parse_args(arguments).file
     trained, object_names, noted = rebuild(file, density.build)
     scale = calibrate(trained.eval())

@@ -1,4 +1,4 @@
-"""How often a detector counts every object of a fresh scene exactly right."""
+"""Accuracy of a detector: how often it counts all objects of a new scene exactly right."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SUFFICIENT = 400
 _AT_ONCE = 32
 
 Counter = Callable[[Tensor, Sequence[float]], Tensor]
-"""Images (B, 3, H, W) and T thresholds to counts (T, B, 24)."""
+"""A function from images (B, 3, H, W) and T thresholds to counts (T, B, 24)."""
 
 
 def detector_counter(critic: Critic) -> Counter:
-    """Counts of every object at once, equal to `Critic.counts`, by one duplicate suppression for all classes.
+    """Return a function that counts all objects with one NMS for all classes, with the counts of `Critic.counts`.
 
-    Suppression does not depend on the threshold, because a worse box never removes a better one.
+    NMS does not depend on the threshold, because a box never suppresses one with a higher score.
     """
 
     def count(images: Tensor, thresholds: Sequence[float]) -> Tensor:
@@ -40,7 +40,7 @@ def detector_counter(critic: Critic) -> Counter:
             scores, order = scores.flatten(1).topk(min(_SUFFICIENT, scores[0].numel()), dim=1)
             labels, rows = order % classes, order // classes
         boxes = proposals.boxes.float().gather(1, rows[..., None].expand(-1, -1, 4))
-        # Boxes of different classes are moved apart so that they never suppress one another.
+        # The offset separates boxes of different classes, so that they never suppress one another.
         kept = unsuppressed(boxes + 1000.0 * labels[..., None], critic.nms_iou or 1.0)
         found = torch.stack([kept & (scores > threshold) for threshold in thresholds]).long()
         counts = torch.zeros(*found.shape[:2], len(OBJECT_NAMES), dtype=torch.int64, device=images.device)
@@ -50,7 +50,7 @@ def detector_counter(critic: Critic) -> Counter:
 
 
 def density_counter(network: Callable[[Tensor], Tensor]) -> Counter:
-    """Rounded sums of density maps; thresholds play no part."""
+    """Return a function that counts by rounded sums of density maps, whatever the thresholds."""
 
     def count(images: Tensor, thresholds: Sequence[float]) -> Tensor:
         sums = network(images).sum((2, 3)).round().long()
@@ -61,28 +61,28 @@ def density_counter(network: Callable[[Tensor], Tensor]) -> Counter:
 
 @torch.no_grad()
 def exact(counter: Counter, batch: Batch, thresholds: Sequence[float]) -> Tensor:
-    """Share of pictures in which the count of all 24 objects is right, (T,)."""
+    """Return the fraction of images in which the counts of all 24 objects are right, (T,)."""
     right = []
     for begin in range(0, len(batch.images), _AT_ONCE):
-        found = counter(batch.images[begin : begin + _AT_ONCE], thresholds)
-        wanted = batch.counts(len(OBJECT_NAMES))[begin : begin + _AT_ONCE]
-        right.append((found == wanted).all(-1).float())
+        counts = counter(batch.images[begin : begin + _AT_ONCE], thresholds)
+        expected = batch.counts(len(OBJECT_NAMES))[begin : begin + _AT_ONCE]
+        right.append((counts == expected).all(-1).float())
     return torch.cat(right, 1).mean(1)
 
 
 def measure(
     counter: Counter, source: SceneSource, number: int, thresholds: Sequence[float] = THRESHOLDS
 ) -> dict[str, float]:
-    """Pick the threshold on some scenes, then measure on others.
+    """Choose the threshold on some scenes, and measure the accuracy on others.
 
     Args:
-        counter: the detector.
-        source: makes the scenes; without a generator, styled ones are left out.
-        number: scenes of each kind and range of counts.
-        thresholds: to choose from.
+        counter: counter of the detector.
+        source: source of the scenes; without a generator, styled ones are left out.
+        number: number of scenes of each kind and range of counts.
+        thresholds: thresholds to choose from.
 
     Returns:
-        "threshold", and the exact-count accuracy for "<kind> <least>-<most>".
+        The accuracy by "<kind> <least>-<most>", and the chosen "threshold".
     """
     kinds = KINDS if source.generator is not None else KINDS[:2]
     chosen = torch.stack(
@@ -92,7 +92,7 @@ def measure(
             for counts in COUNT_RANGES[:2]
         ]
     ).mean(0)
-    # The middle of the best stretch, not its edge.
+    # The median of the best thresholds is less sensitive to noise than the first of them.
     best = (chosen >= chosen.max() - 0.002).nonzero()[:, 0]
     threshold = thresholds[int(best[len(best) // 2])]
     result = {"threshold": threshold}

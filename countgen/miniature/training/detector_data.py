@@ -1,4 +1,4 @@
-"""Labelled pictures for the detectors: rendered, through the VAE, and in the generator's own style."""
+"""Labelled training images for the detectors: rendered, after a VAE round trip, and in the generator's style."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from countgen.miniature.world import IMAGE_SIZE, Rendered, Scene, caption, load_
 
 MOST_OBJECTS = 20
 CHUNK = {"cuda": 256, "cpu": 3}
-"""Pictures made at once. Rendering costs as much per picture as the fullest of its chunk: a CPU takes few."""
+"""The number of images rendered together, by device type.
+
+Rendering costs as much per image as the image with most objects in its chunk, so that small chunks are faster on a CPU.
+"""
 STYLED_TIMESTEPS = (250, 650)
-"""A scene noised up to here and denoised again keeps its layout (looked at by eye; at 750 objects come and go)."""
+"""The range of timesteps from which a noised scene keeps its layout (inspected by eye; at 750, objects change)."""
 OBJECT_CHANGE = 0.13
 PLACE_CHANGE = 0.27
 LATENT_NOISE = 0.25
@@ -28,12 +31,12 @@ ATTACK_LIMIT = 0.6
 
 @dataclass(frozen=True)
 class Batch:
-    """Labelled pictures.
+    """A batch of labelled images.
 
     Attributes:
         images: (B, 3, H, W) in [0, 1].
         boxes, labels, present: as in `world.Rendered`, padded to 20 objects.
-        latents: (B, 4, 32, 32) scaled VAE latents of about this picture, before it was degraded.
+        latents: (B, 4, 32, 32) scaled VAE latents of approximately these images, before augmentation.
     """
 
     images: Tensor
@@ -43,23 +46,23 @@ class Batch:
     latents: Tensor
 
     def counts(self, num_classes: int) -> Tensor:
-        """int64 (B, num_classes): true count of every object."""
+        """Return the true count of every object, int64 (B, num_classes)."""
         counts = torch.zeros(len(self.labels), num_classes, dtype=torch.int64, device=self.labels.device)
         return counts.scatter_add_(1, self.labels, self.present.long())
 
 
 class SceneSource:
-    """Makes labelled pictures.
+    """A source of labelled images.
 
-    The third in the generator's style are scenes whose latents are noised to an intermediate timestep and
-    denoised in one step with the scene's caption. Their layout survives, so the scene's labels stay true, while
-    smears, merges and ghosts of the generator appear. Where the picture changed so much that a label is doubtful,
-    the VAE round trip of the scene takes its place; no detector is asked.
+    Images in the generator's style are scenes whose latents are noised to an intermediate timestep and denoised in one
+    step with the scene's caption. They keep their layout, so that the scene's labels stay valid, and show typical
+    artefacts of the generator, such as merged or half-formed objects. If an image changed so much that a label is
+    doubtful, the VAE round trip of the scene replaces it; this is decided without a detector.
 
     Args:
-        vae: the generator's.
-        generator: None leaves out the third in its style.
-        seed: of scenes and noise.
+        vae: VAE of the generator.
+        generator: generator whose style is used; None leaves out the third of the images in that style.
+        seed: seed of scenes and noise.
     """
 
     def __init__(self, vae: nn.Module, generator: Generator | None, seed: int, device: str) -> None:
@@ -75,22 +78,22 @@ class SceneSource:
 
     @torch.no_grad()
     def make(self, number: int, *, counts: tuple[int, int] | None = None, kind: str = "mixed") -> Batch:
-        """Make pictures.
+        """Make a batch of labelled images.
 
         Args:
-            number: how many.
-            counts: least and most objects in a picture; None draws as for training, 0 to 20 with an emphasis on few.
+            number: number of images.
+            counts: smallest and largest count; None samples as for training, 0 to 20 with an emphasis on few objects.
             kind: "rendered", "round trip", "styled", or "mixed" with a third of each.
         """
         scenes: list[Scene] = []
         while len(scenes) < number:
             if counts is None:
                 even = bool(self.rng.random() < 0.5)
-                drawn = sample_scenes(16, self.rng, max_count=16, uniform=even, empty_up_to=MOST_OBJECTS)
+                sampled = sample_scenes(16, self.rng, max_count=16, uniform=even, empty_up_to=MOST_OBJECTS)
             else:
-                drawn = sample_scenes(16, self.rng, max_count=max(counts[1], 1), uniform=True, empty_up_to=counts[1])
-                drawn = [scene for scene in drawn if counts[0] <= scene.total <= counts[1]]
-            scenes += drawn
+                sampled = sample_scenes(16, self.rng, max_count=max(counts[1], 1), uniform=True, empty_up_to=counts[1])
+                sampled = [scene for scene in sampled if counts[0] <= scene.total <= counts[1]]
+            scenes += sampled
         scenes = scenes[:number]
         captions = [caption(scene, self.rng) for scene in scenes]
         crowding = 1.0 if counts or self.rng.random() < 0.6 else float(self.rng.uniform(0.85, 1.2))
@@ -120,7 +123,7 @@ class SceneSource:
     def _styled(self, latents: Tensor, captions: list[str]) -> tuple[Tensor, Tensor]:
         generator = self.generator
         if generator is None:
-            raise ValueError("pictures in the generator's style need a generator; give one to SceneSource")
+            raise ValueError("images in the generator's style need a generator; give one to SceneSource")
         alphas: Tensor = generator.get_buffer("alphas_cumprod")
         low, high = STYLED_TIMESTEPS
         timesteps = torch.randint(low, high, (len(latents),), device=self.device, generator=self.noise)
@@ -134,7 +137,7 @@ class SceneSource:
 
 
 def _same_layout(styled: Tensor, original: Tensor, rendered: Rendered) -> Tensor:
-    """bool (B,): every object still looks much like before, and nothing new appeared anywhere."""
+    """Return whether every object and the rest of the image changed by less than the limits, bool (B,)."""
     change = F.avg_pool2d((styled - original).abs().mean(1, keepdim=True), 5, 1, 2)[:, 0].float()
     pixels = torch.arange(IMAGE_SIZE, device=change.device) + 0.5
     x1, y1, x2, y2 = (edge[..., None] for edge in rendered.boxes.unbind(-1))
@@ -146,7 +149,7 @@ def _same_layout(styled: Tensor, original: Tensor, rendered: Rendered) -> Tensor
 
 
 class Pool:
-    """Many pictures on the device, drawn from at random and replaced bit by bit, so that data never runs out."""
+    """A pool of images on the device, from which batches are sampled and whose chunks are replaced in turn."""
 
     def __init__(self, source: SceneSource, size: int) -> None:
         self.source = source
@@ -167,14 +170,14 @@ class Pool:
         self.next = (self.next + self.chunk) % len(self.parts[0])
 
     def draw(self, number: int) -> Batch:
-        """Random pictures, not degraded yet."""
+        """Return a batch of images sampled from the pool, without augmentation."""
         rows = torch.randint(len(self.parts[0]), (number,), device=self.parts[0].device)
         images, boxes, labels, present, latents = (part[rows] for part in self.parts)
         return Batch(images.float() / 255, boxes, labels, present, latents.float())
 
 
 def degrade(batch: Batch, sizes: tuple[int, ...] = ()) -> Batch:
-    """Mirror half of the pictures; blur, recolour and roughen some; now and then show all at another size."""
+    """Augment a batch: mirror half of the images, change colours, blur some, add noise to some, at times resize all."""
     images, boxes = batch.images, batch.boxes
 
     def chance(*shape: int) -> Tensor:
@@ -201,10 +204,11 @@ def degrade(batch: Batch, sizes: tuple[int, ...] = ()) -> Batch:
 
 
 def attack(batch: Batch, vae: nn.Module, loss: Callable[[Batch], Tensor]) -> Batch:
-    """Move the latents a little where the detector's loss rises most: what an optimiser of pictures will do.
+    """Attack a batch: change the latents along the gradient that increases the detector's loss.
 
-    The move is bounded in every element and in its mean square, so that no object appears or disappears and the
-    labels stay true. One step along the normalised gradient, strength drawn per picture.
+    Optimisation against a critic finds such images. The change is one step along the normalised gradient, of a strength
+    sampled per image. It is limited in every element and in its mean square, so that no object appears or disappears
+    and the labels stay valid.
     """
     start = batch.latents + 0.02 * torch.randn_like(batch.latents)
     latents = start.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""What each detector is trained to minimise on a batch of labelled pictures."""
+"""Training losses of the detectors on a batch of labelled images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Loss = Callable[[Batch], Tensor]
 
 
 def yolo_loss(network: Any) -> Loss:
-    """Ultralytics' own v8 loss (boxes, classes, distribution focal) with its default weights."""
+    """Return Ultralytics' own v8 loss (boxes, classes, distribution focal) with its default weights."""
     from ultralytics.utils.loss import v8DetectionLoss
 
     network.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
@@ -44,7 +44,7 @@ def yolo_loss(network: Any) -> Loss:
 
 
 def fcos_loss(network: nn.Module) -> Loss:
-    """torchvision's own losses: focal for classes, GIoU for boxes, cross entropy for centreness."""
+    """Return torchvision's own loss: focal for classes, GIoU for boxes, cross entropy for centreness."""
 
     def loss(batch: Batch) -> Tensor:
         targets = [
@@ -58,9 +58,10 @@ def fcos_loss(network: nn.Module) -> Loss:
 
 
 def centre_map(batch: Batch, num_classes: int, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Target heat map (B, C, rows, columns), each object's centre in cells (B, N, 2) and the index of its cell (B, N).
+    """Return the target heat map (B, C, rows, columns), centres in cells (B, N, 2) and indices of their cells (B, N).
 
-    A bell around the cell of each centre, exactly 1 there; its radius grows with the object, as in CenterNet.
+    The heat map has a Gaussian around the cell of each centre, exactly 1 there, whose radius grows with the object, as
+    in CenterNet.
     """
     centre = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2 / STRIDE
     limit = torch.tensor([columns - 1, rows - 1], device=centre.device)
@@ -79,7 +80,10 @@ def centre_map(batch: Batch, num_classes: int, rows: int, columns: int) -> tuple
 
 
 def heatmap_loss(network: nn.Module, device: str) -> Loss:
-    """Penalty-reduced focal loss on centres, L1 on log size and offset (Zhou et al. 2019, equations 1 to 3)."""
+    """Return the loss of CenterNet: penalty-reduced focal loss on centres, L1 on log size and offset.
+
+    Source: Zhou et al. 2019, equations 1 to 3.
+    """
 
     def loss(batch: Batch) -> Tensor:
         with autocast(device):
@@ -93,37 +97,37 @@ def heatmap_loss(network: nn.Module, device: str) -> Loss:
         columns = logits.shape[-1]
         cell = torch.stack([index % columns, index // columns], -1) + 0.5
         total = (missed + false).sum()
-        for maps, wanted, weight in ((log_size, encode_size(batch.boxes), 1.0), (offset, centre - cell, 1.0)):
-            found = maps.flatten(2).gather(2, index[:, None].expand(-1, 2, -1)).transpose(1, 2)
-            total = total + weight * ((found - wanted).abs() * batch.present[..., None]).sum()
+        for maps, expected, weight in ((log_size, encode_size(batch.boxes), 1.0), (offset, centre - cell, 1.0)):
+            predicted = maps.flatten(2).gather(2, index[:, None].expand(-1, 2, -1)).transpose(1, 2)
+            total = total + weight * ((predicted - expected).abs() * batch.present[..., None]).sum()
         return total / number
 
     return loss
 
 
 def density_loss(network: DensityCounter, num_classes: int, device: str) -> Loss:
-    """Poisson likelihood of the density maps plus absolute error of the counts, per picture.
+    """Return the loss of the density counter: Poisson likelihood of the maps plus absolute error of the counts.
 
-    The likelihood's gradient in the logarithm of the density is found minus wanted: it never vanishes, as the one
-    of a squared error does where the map is nearly empty.
+    The gradient of the likelihood with respect to the log density is predicted minus expected density. It does not
+    vanish in nearly empty maps, unlike that of a squared error.
     """
 
     def loss(batch: Batch) -> Tensor:
         with autocast(device):
             logarithm = network.log_density(batch.images)
-        found = logarithm.exp()
-        rows, columns = found.shape[-2:]
+        predicted = logarithm.exp()
+        rows, columns = predicted.shape[-2:]
         centre = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2 / STRIDE
         across = torch.arange(columns, device=centre.device) + 0.5 - centre[..., :1]
         down = torch.arange(rows, device=centre.device) + 0.5 - centre[..., 1:]
         bells = torch.exp(-(across[:, :, None, :].square() + down[:, :, :, None].square()) / 2)
-        # Every object weighs exactly 1, also at the border.
+        # Every object has a mass of exactly 1, also at the border.
         bells = bells / bells.sum((2, 3), keepdim=True).clamp(min=1e-6) * batch.present[..., None, None]
-        wanted = torch.zeros_like(found).flatten(2)
+        expected = torch.zeros_like(predicted).flatten(2)
         owner = batch.labels[..., None].expand(-1, -1, rows * columns)
-        wanted.scatter_add_(1, owner, bells.flatten(2))
-        of_maps = (found.flatten(2) - wanted * logarithm.flatten(2)).sum((1, 2)).mean()
-        of_counts = (found.sum((2, 3)) - batch.counts(num_classes)).abs().sum(1).mean()
-        return of_maps + 0.2 * of_counts
+        expected.scatter_add_(1, owner, bells.flatten(2))
+        map_loss = (predicted.flatten(2) - expected * logarithm.flatten(2)).sum((1, 2)).mean()
+        count_loss = (predicted.sum((2, 3)) - batch.counts(num_classes)).abs().sum(1).mean()
+        return map_loss + 0.2 * count_loss
 
     return loss

@@ -1,4 +1,4 @@
-"""The training stages of the miniature's detectors: critic (YOLO), judge (FCOS), heatmap (CenterNet) and density."""
+"""Training stages of the miniature's detectors: critic (YOLO), judge (FCOS), heatmap (CenterNet) and density."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ WEIGHTS = "model.safetensors"
 ACCURACY = "accuracy.json"
 POOL_SIZE = 32768
 ATTACKED_SHARE = 4
-SHOWN_BETWEEN = {"cuda": 1280, "cpu": 80}
-"""Pictures a network sees between the replacements of one chunk of the pool."""
+"""One image in so many of a batch is attacked."""
+IMAGES_PER_REFRESH = {"cuda": 1280, "cpu": 80}
+"""The number of training images between the replacements of one chunk of the pool, by device type."""
 ATTACK_FROM = 0.6
-"""Progress from which pictures are attacked: before that the detector has little worth attacking."""
+"""The progress from which images are attacked; attacks on a hardly trained detector are of no use."""
 MAX_GRAD_NORM = 10.0
-FRESH = 500_009
+TEST_SEED_OFFSET = 500_009
 """Added to the seed for the scenes a trained detector is measured on; no training reaches this iteration."""
 
 
 def critic(settings: StageSettings) -> None:
-    """Fine-tune the YOLO critic, hardened against the generator's pictures and against optimised ones.
+    """Train the YOLO critic with images in the generator's style and with attacked images.
 
-    `init` is a folder or file of weights, or `RANDOM`; without it the shipped critic's are.
+    `init` is a folder or file of weights, or `RANDOM`; the shipped critic's weights are the default.
     """
     torch.manual_seed(settings.seed)
     config = MINIATURE / "critic" / "yolo11n.yaml"
@@ -49,7 +50,7 @@ def critic(settings: StageSettings) -> None:
     else:
         network = yolo.load(weights=_weights_of(settings.init or MINIATURE / "critic"), config=config).model
     network.requires_grad_(True)
-    # The fixed expectation over box-edge bins is no weight.
+    # This convolution is a fixed expectation over bins, not a weight to train.
     network.model[-1].dfl.requires_grad_(False)
 
     def counter(average: Any) -> Counter:
@@ -61,7 +62,7 @@ def critic(settings: StageSettings) -> None:
 
 
 def judge(settings: StageSettings) -> None:
-    """Train the FCOS judge; it never sees the generator, so that it stays independent of it."""
+    """Train the FCOS judge without images of the generator, so that it is independent of the generator."""
     network = _start(settings, fcos.build)
 
     def counter(average: Any) -> Counter:
@@ -71,7 +72,7 @@ def judge(settings: StageSettings) -> None:
 
 
 def heatmap(settings: StageSettings) -> None:
-    """Train the CenterNet-style detector, hardened as the critic is."""
+    """Train the CenterNet-style detector with styled and attacked images, like the critic."""
     network = _start(settings, centernet.build)
 
     def counter(average: Any) -> Counter:
@@ -84,7 +85,7 @@ def heatmap(settings: StageSettings) -> None:
 
 
 def density(settings: StageSettings) -> None:
-    """Train the density counter on the generator's style, and on no attack: it judges too; then calibrate it."""
+    """Train and calibrate the density counter, without attacked images, because it is also used as a judge."""
     network = _start(settings, density_model.build)
 
     def loss(net: density_model.DensityCounter) -> Loss:
@@ -97,7 +98,7 @@ def density(settings: StageSettings) -> None:
 
 
 def _start(settings: StageSettings, build: Callable[[int], Network]) -> Network:
-    """The network with the weights that `init` names, a folder or a file, or fresh ones."""
+    """Return the network with the weights in `init`, a folder or a file, or with random weights."""
     torch.manual_seed(settings.seed)
     if settings.init is None or settings.fresh:
         return build(len(OBJECT_NAMES))
@@ -124,16 +125,16 @@ def _fit(
     """Train, measure and export one detector.
 
     Args:
-        settings: of the stage; `data` is the folder of the generator, `number` the size of the pool.
-        network: on the CPU, with its starting weights.
-        make_loss: from the network on its device.
-        counter: from the trained average.
-        rate: initial learning rate.
-        batch_size: pictures a step.
-        sizes: other heights and widths the pictures are sometimes shown at.
-        styled: whether a third of the pictures is in the generator's style.
+        settings: settings of the stage; `data` is the folder of the generator, `number` the size of the pool.
+        network: network on the CPU, with its initial weights.
+        make_loss: makes the loss of a network on its device.
+        counter: makes the counter of the trained average.
+        rate: default learning rate.
+        batch_size: default number of images per step.
+        sizes: other heights and widths that images are sometimes resized to.
+        styled: whether a third of the images is in the generator's style.
         attacked: whether, late in training, a quarter of every batch is attacked along the detector's gradient.
-        finish: done to the trained average before it is measured and exported.
+        finish: called with the trained average before it is measured and exported.
     """
     device = settings.device
     if is_finished(settings, settings.out / ACCURACY):
@@ -141,30 +142,30 @@ def _fit(
     folder = settings.data or FAMILIES["unet"].folder
     generator, vae = read_generator(FAMILIES["unet"], folder)
     generator, vae = generator.eval().requires_grad_(False).to(device), vae.to(device)
-    # Channels last: twice as fast on a CPU.
+    # Channels-last memory format is twice as fast on a CPU.
     network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
     style = generator if styled else None
     source = SceneSource(vae, style, data_seed(settings), device)
     pool = Pool(source, settings.number or POOL_SIZE)
-    _picture(pool, settings.out)
+    _save_sample(pool, settings.out)
     loss = make_loss(network)
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate or rate, weight_decay=0.01)
     number = settings.batch_size or batch_size
-    refresh_every = max(1, SHOWN_BETWEEN[torch.device(device).type] // number)
-    worsened = number // ATTACKED_SHARE if attacked else 0
+    refresh_every = max(1, IMAGES_PER_REFRESH[torch.device(device).type] // number)
+    num_attacked = number // ATTACKED_SHARE if attacked else 0
 
     def step(iteration: int, progress: float) -> dict[str, Any]:
         if iteration % refresh_every == refresh_every - 1:
             pool.refresh()
         batch = pool.draw(number)
-        if worsened and progress >= ATTACK_FROM:
-            # Running statistics, as when the detector is used; and they must not learn from the attack.
+        if num_attacked and progress >= ATTACK_FROM:
+            # Evaluation mode uses running statistics, as in inference, and does not update them with attacked images.
             network.eval()
-            worse = attack(_rows(batch, worsened), vae, loss)
+            attacked_rows = attack(_rows(batch, num_attacked), vae, loss)
             network.train()
-            batch = _replace(batch, worse)
+            batch = _replace(batch, attacked_rows)
         value = loss(degrade(batch, sizes))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -177,9 +178,9 @@ def _fit(
     settings.out.mkdir(parents=True, exist_ok=True)
     if finish is not None:
         finish(average)
-    fresh = SceneSource(vae, style, settings.seed * 1_000_003 + FRESH, device)
+    test_source = SceneSource(vae, style, settings.seed * 1_000_003 + TEST_SEED_OFFSET, device)
     per_kind = min(480, max(1, (settings.number or POOL_SIZE) // 64))
-    accuracy = measure(counter(average), fresh, per_kind)
+    accuracy = measure(counter(average), test_source, per_kind)
     write(settings.out / WEIGHTS, average.state_dict(), OBJECT_NAMES, accuracy["threshold"])
     (settings.out / ACCURACY).write_text(json.dumps(accuracy, indent=2) + "\n")
     print(json.dumps(accuracy), flush=True)
@@ -191,13 +192,13 @@ def _rows(batch: Batch, number: int) -> Batch:
 
 
 def _replace(batch: Batch, first: Batch) -> Batch:
-    """The batch with its first rows replaced by the attacked ones; their labels are the same."""
+    """Return the batch with the images of its first rows replaced; their labels are the same."""
     images = torch.cat([first.images, batch.images[len(first.images) :]])
     return Batch(images, batch.boxes, batch.labels, batch.present, batch.latents)
 
 
-def _picture(pool: Pool, out: Path) -> None:
-    """Save some of the training pictures, for the eye."""
+def _save_sample(pool: Pool, out: Path) -> None:
+    """Save some of the training images for inspection."""
     from torchvision.utils import save_image
 
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Small heads on a frozen teacher's features: the adversary of a one-step student."""
+"""Discriminator of the student's adversarial training: small heads on a frozen teacher's features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from countgen.miniature.training.generator import LATENT_SHAPE, Generator
 
 WIDTH = 64
 NOISE_LEVELS = (20, 600)
-"""Timesteps to which images are noised before the teacher looks: details at the low end, layout at the high end."""
+"""The range of timesteps to which latents are noised; low ones leave details in the features, high ones only layout."""
 
 
 def _head(channels: int) -> nn.Sequential:
@@ -27,7 +27,9 @@ def _head(channels: int) -> nn.Sequential:
 
 
 class Discriminator(nn.Module):
-    """One head per feature map; every position votes. The caption acts through the teacher's cross-attention.
+    """A discriminator with one head per feature map, and one logit per position.
+
+    It is conditioned on the caption through the teacher's cross-attention.
 
     Source: Sauer et al. 2024 (latent adversarial diffusion distillation).
     """
@@ -41,7 +43,7 @@ class Discriminator(nn.Module):
         self.heads = nn.ModuleList([_head(feature.shape[1]) for feature in found])
 
     def features(self, teacher: Generator, latents: Tensor, tokens: Tensor) -> list[Tensor]:
-        """The teacher's features of latents noised to a random level, with gradient to the latents."""
+        """Return the teacher's features of latents noised to random timesteps, with gradient to the latents."""
         with torch.no_grad():
             conditioning = teacher.encode(tokens)
         timesteps = torch.randint(*NOISE_LEVELS, (len(latents),), device=latents.device)
@@ -49,12 +51,12 @@ class Discriminator(nn.Module):
         return teacher.features(noised, timesteps, conditioning)
 
     def score(self, features: Sequence[Tensor]) -> Tensor:
-        """Mean vote, a scalar; above 0 means real."""
-        votes = [head(feature).float().mean() for head, feature in zip(self.heads, features, strict=True)]
-        return torch.stack(votes).mean()
+        """Return the mean logit, a scalar; a positive one means real."""
+        logits = [head(feature).float().mean() for head, feature in zip(self.heads, features, strict=True)]
+        return torch.stack(logits).mean()
 
     def hinge(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Hinge loss of the discriminator (Lim and Ye 2017), a scalar."""
+        """Return the hinge loss of the discriminator (Lim and Ye 2017), a scalar."""
         losses = [
             (1 - head(a).float()).relu().mean() + (1 + head(b).float()).relu().mean()
             for head, a, b in zip(self.heads, real, fake, strict=True)

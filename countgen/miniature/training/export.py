@@ -1,4 +1,4 @@
-"""Write what was trained as a stock diffusers pipeline folder, fp16 safetensors."""
+"""Export of trained weights as a stock diffusers pipeline folder with float16 safetensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from countgen.miniature.training.ode import solver
 
 
 def _half(module: nn.Module) -> nn.Module:
-    """A contiguous float16 copy on the CPU: safetensors refuses other memory formats."""
+    """Return a contiguous float16 copy on the CPU, because safetensors refuses other memory formats."""
     copied = copy.deepcopy(module).cpu().half().eval()
     for tensor in (*copied.parameters(), *copied.buffers()):
         tensor.data = tensor.data.contiguous()
@@ -26,10 +26,10 @@ def export(generator: Generator, vae: nn.Module, folder: Path, *, one_step: bool
     """Write a folder that the family's stock pipeline class loads with `use_safetensors=True`.
 
     Args:
-        generator: the weights, usually the moving average.
-        vae: the autoencoder that belongs to its latents.
-        folder: created or overwritten.
-        one_step: a student keeps the template's one-step scheduler, a teacher gets DPM-Solver++.
+        generator: generator with the weights, usually the moving average.
+        vae: autoencoder of the generator's latents.
+        folder: folder to create or overwrite.
+        one_step: keep the template's one-step scheduler, for a student; otherwise, for a teacher, use DPM-Solver++.
     """
     pipeline: Any = read_pipeline(generator.family.folder)
     components = dict(pipeline.components)
@@ -44,14 +44,14 @@ def export(generator: Generator, vae: nn.Module, folder: Path, *, one_step: bool
         components["force_zeros_for_empty_prompt"] = False
     vae_folder = folder / "vae"
     for path in (vae_folder, *vae_folder.glob("*")):
-        if path.is_symlink():  # as in the shipped PixArt folder: what it links to belongs to another pipeline
+        if path.is_symlink():  # the shipped PixArt folder links to the VAE of another pipeline
             path.unlink()
     type(pipeline)(**components).save_pretrained(folder, safe_serialization=True)
     _forget_origin(folder)
 
 
 def _forget_origin(folder: Path) -> None:
-    """Drop the paths that the libraries note of where a part was read."""
+    """Remove the paths of the loaded components that the libraries write into their configs."""
     for path in folder.rglob("*.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
@@ -67,7 +67,7 @@ def export_vae(vae: Any, scaling_factor: float, folder: Path) -> None:
 
 
 def place(module: nn.Module, device: str) -> nn.Module:
-    """Move a network to its device; convolutions run in channels-last order on CUDA, where that is faster."""
+    """Move a network to its device, on CUDA in channels-last memory format, which is faster for convolutions."""
     if device.startswith("cuda"):
         module = module.to(memory_format=torch.channels_last)
     return module.to(device)

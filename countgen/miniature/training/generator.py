@@ -1,4 +1,4 @@
-"""A text-to-image generator as the training stages see it: captions in, v-predictions out, stock folders on disk."""
+"""The text-to-image generator of the training stages: text encoders and denoiser, read from stock pipeline folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MINIATURE = Path(__file__).parent.parent
 
 
 class Conditioning(NamedTuple):
-    """What a denoiser reads of a caption.
+    """The text conditioning of a denoiser.
 
     Attributes:
         prompt_embeds: (B, L, D).
@@ -28,14 +28,14 @@ class Conditioning(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between the two text-to-image families.
+    """The differences between the two text-to-image families.
 
     Attributes:
         folder: the shipped one-step pipeline, template of classes, configs and tokenizers.
-        one_step_timestep: where the one-step student is called.
-        denoising_timesteps: where the student also learns plain denoising, so that more steps work.
-        ode_steps, guidance_scale: how the teacher makes its pairs.
-        focus: timesteps that 40 % of the teacher's training draws; there the layout is decided.
+        one_step_timestep: timestep of the one-step student.
+        denoising_timesteps: timesteps at which the student is also trained to denoise, so that more steps work.
+        ode_steps, guidance_scale: sampling settings of the teacher for its pairs.
+        focus: range of 40 % of the timesteps in the teacher's training, those that determine the layout.
     """
 
     name: str
@@ -54,9 +54,9 @@ FAMILIES = {
 
 
 class Generator(nn.Module):
-    """Denoiser and text encoders of one family, trained together; the VAE stays outside, see `vae`.
+    """The denoiser and the text encoders of one family, which are trained together.
 
-    Read from a stock pipeline folder with `read_generator`.
+    `read_generator` reads it, and separately its VAE, from a stock pipeline folder.
 
     Raises:
         ValueError: the pipeline's scheduler is not for v-prediction.
@@ -74,7 +74,7 @@ class Generator(nn.Module):
         config = pipeline.scheduler.config
         if config.prediction_type != "v_prediction":
             raise ValueError(
-                f"the scheduler predicts {config.prediction_type!r}; training here is in v_prediction: set "
+                f"the scheduler has the prediction type {config.prediction_type!r}, the stages train v_prediction: set "
                 "prediction_type in the folder's scheduler_config.json and train the teacher for it"
             )
         spread = 0.5 if config.beta_schedule == "scaled_linear" else 1.0
@@ -83,7 +83,7 @@ class Generator(nn.Module):
         self.scheduler_config = dict(config)
 
     def tokenize(self, captions: Sequence[str]) -> Tensor:
-        """int16 (B, 2, 32): token ids of both encoders (U-Net), or token ids and their mask (PixArt)."""
+        """Return int16 (B, 2, 32): token ids of both encoders (U-Net), or token ids and their mask (PixArt)."""
         rows = [
             tokenizer(list(captions), padding="max_length", max_length=32, truncation=True, return_tensors="pt")
             for tokenizer in self._tokenizers
@@ -92,7 +92,7 @@ class Generator(nn.Module):
         return torch.stack([rows[0].input_ids, second], 1).to(torch.int16)
 
     def encode(self, tokens: Tensor) -> Conditioning:
-        """Text embeddings of `tokenize`'s rows, as the stock pipelines form them, with gradient to the encoders."""
+        """Return text embeddings of `tokenize`'s rows, equal to the stock pipelines', with gradient to the encoders."""
         first, second = tokens.long().unbind(1)
         if self.family.name == "unet":
             one = self.text_encoders[0](first, output_hidden_states=True)
@@ -108,7 +108,7 @@ class Generator(nn.Module):
         return {"resolution": None, "aspect_ratio": None}
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """float32 v-prediction (B, 4, 32, 32) at int64 timesteps (B,)."""
+        """Return the v-prediction, float32 (B, 4, 32, 32), at int64 timesteps (B,)."""
         arguments: dict[str, Any] = {"added_cond_kwargs": self._added(conditioning), "return_dict": False}
         if self.family.name == "pixart":
             arguments["encoder_attention_mask"] = conditioning.extra
@@ -117,7 +117,7 @@ class Generator(nn.Module):
         return predicted.float()
 
     def features(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> list[Tensor]:
-        """Feature maps (B, C, h, w) of the denoiser's first part: what a discriminator looks at."""
+        """Return feature maps (B, C, h, w) of the denoiser's first part, the input of the discriminator."""
         net: Any = self.denoiser
         embeds, extra = conditioning
         if self.family.name == "unet":
@@ -146,57 +146,60 @@ class Generator(nn.Module):
         return found
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Noised latents sqrt(a) x + sqrt(1-a) e and the v target sqrt(a) e - sqrt(1-a) x (Salimans and Ho 2022)."""
+        """Return noised latents sqrt(a) x + sqrt(1-a) e and the v target sqrt(a) e - sqrt(1-a) x.
+
+        Source: Salimans and Ho 2022.
+        """
         alpha = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise, alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
 
     def one_step(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
-        """Image latents from standard normal noise in one step, equal to what the stock pipeline computes."""
+        """Return clean latents from standard normal noise in one step, equal to the stock pipeline's."""
         timesteps = torch.full((len(noise),), self.family.one_step_timestep, device=noise.device)
         alpha = self.alphas_cumprod[self.family.one_step_timestep]
-        # Euler's sigma-scaled start is sqrt(1 - a) noise for the U-Net; PixArt-DMD gives it the noise as it is.
+        # Euler's scaled initial latents are sqrt(1 - a) noise for the U-Net; PixArt-DMD uses the noise unscaled.
         latents = noise * (1 - alpha).sqrt() if self.family.name == "unet" else noise
         return alpha.sqrt() * latents - (1 - alpha).sqrt() * self.predict(latents, timesteps, conditioning)
 
 
 def read_pipeline(folder: Path) -> Any:
-    """A stock diffusers pipeline from a folder, float32.
+    """Read a stock diffusers pipeline from a folder, float32.
 
     Raises:
-        ValueError: no pipeline there.
+        ValueError: the folder holds no pipeline.
     """
     from diffusers import DiffusionPipeline
 
     if not (folder / "model_index.json").is_file():
-        raise ValueError(f"{folder} is no pipeline folder (it has no model_index.json); run the stage that writes it")
+        raise ValueError(f"{folder} is not a pipeline folder (no model_index.json); run the stage that writes it")
     return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
 
 
 def read_generator(family: Family, folder: Path) -> tuple[Generator, nn.Module]:
-    """Generator and frozen VAE from a stock pipeline folder, float32 on the CPU."""
+    """Read a generator and its frozen VAE from a stock pipeline folder, float32 on the CPU."""
     pipeline = read_pipeline(folder)
     return Generator(family, pipeline), pipeline.vae.eval().requires_grad_(False)
 
 
 def read_vae(folder: Path) -> nn.Module:
-    """A frozen autoencoder from a diffusers component folder, float32 on the CPU.
+    """Read a frozen autoencoder from a diffusers component folder, float32 on the CPU.
 
     Raises:
-        ValueError: none there.
+        ValueError: the folder holds no autoencoder.
     """
     from diffusers import AutoencoderKL
 
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} is no autoencoder's folder (it has no config.json); the stage vae writes one")
+        raise ValueError(f"{folder} is not the folder of an autoencoder (no config.json); the stage vae writes one")
     vae: nn.Module = AutoencoderKL.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     return vae.eval().requires_grad_(False)
 
 
 def decode(vae: Any, latents: Tensor) -> Tensor:
-    """RGB float32 (B, 3, 128, 128), around [0, 1] and not clamped, with gradient to the latents."""
+    """Decode scaled latents into RGB float32 (B, 3, 128, 128), near [0, 1] but not clamped, with gradient."""
     return (vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0].float() + 1) / 2
 
 
 def encode_images(vae: Any, images: Tensor) -> Tensor:
-    """Scaled latents (B, 4, 32, 32) of RGB images in [0, 1], the mean of the posterior."""
+    """Encode RGB images in [0, 1] into scaled latents (B, 4, 32, 32), the mean of the posterior."""
     return vae.encode(images * 2 - 1).latent_dist.mean.float() * vae.config.scaling_factor

@@ -1,4 +1,4 @@
-"""Fresh weights for a family's generator, so that a teacher can be trained from nothing."""
+"""Random initial weights of a family's generator, from which a teacher is trained without shipped weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _EMBEDDER_STD = 0.02
 
 
 def fresh_generator(family: Family) -> tuple[Generator, nn.Module]:
-    """A generator with random weights, and the frozen VAE that its latents belong to.
+    """Return a generator with random weights, and the frozen VAE of its latents.
 
-    Sizes, tokenizers, scheduler and VAE are the shipped pipeline's; the weights are drawn from torch's global
-    generator, by the libraries' own rules for the U-Net and the text encoders and by PixArt's for its transformer.
+    Sizes, tokenizers, scheduler and VAE are the shipped pipeline's. The weights are sampled from torch's global
+    generator, with the libraries' own initialisation for the U-Net and the text encoders and PixArt's for its
+    transformer.
     """
     pipeline = read_pipeline(family.folder)
     encoders = ("text_encoder", "text_encoder_2") if family.name == "unet" else ("text_encoder",)
@@ -33,7 +34,7 @@ def fresh_generator(family: Family) -> tuple[Generator, nn.Module]:
 
 @torch.no_grad()
 def initialise_pixart(transformer: Any) -> None:
-    """Draw a PixArt transformer's weights as its authors do; diffusers leaves torch's defaults, which train worse.
+    """Initialise a PixArt transformer like its authors; with diffusers' default, torch's own, it trains worse.
 
     Linear layers are Xavier-uniform without bias, embedders N(0, 0.02). The output of every cross-attention and the
     last layer are zero: at the start the text changes nothing and the prediction is zero.
@@ -46,7 +47,7 @@ def initialise_pixart(transformer: Any) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     patches = transformer.pos_embed.proj
-    # A patch is flattened and mapped linearly, so its convolution is drawn as the linear layer that it is.
+    # The convolution of the patch embedding is a linear layer of a flattened patch, and is initialised like one.
     nn.init.xavier_uniform_(patches.weight.flatten(1))
     nn.init.zeros_(patches.bias)
     time, text = transformer.adaln_single, transformer.caption_projection

@@ -1,4 +1,4 @@
-"""The one training loop that every stage shares: budgets, learning rate, log, samples, resume."""
+"""The training loop of all stages, with budgets, learning rate schedule, log, samples and resume."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch.optim import Optimizer
 
 from countgen.miniature.training.checkpoint import (
     CHECKPOINT,
+    check_identity,
     checkpoint_notes,
     cut_metrics,
     load_checkpoint,
     progress_of,
-    refuse_other,
     save_checkpoint,
 )
 
@@ -28,26 +28,26 @@ METRICS = "metrics.jsonl"
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SECONDS_BETWEEN_LOGS = 5.0
 RANDOM = Path("random")
-"""As a stage's `init`: fresh weights."""
+"""The value of a stage's `init` that stands for random weights."""
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """What every stage takes.
+    """The settings of a stage; None stands for the stage's own default.
 
     Attributes:
-        out: folder of the run; created, or continued where it holds a checkpoint.
-        stage: which one; a folder belongs to one stage, one seed, one start and one set of data.
+        out: folder of the run; it is created, or resumed if it holds a checkpoint.
+        stage: name of the stage; a folder belongs to one stage, `seed`, `init` and `data`.
         device: "cuda" or "cpu".
         seconds: wall-clock budget of the training steps over all runs in this folder, or None.
-        iterations: budget in iterations, or None. At least one budget is set; the nearer one rules.
-        batch_size: images a step; None takes the stage's own.
-        seed: of weights, data and noise.
-        init: file or folder with the weights to start from, or `RANDOM`; None takes the stage's own.
-        data: folder of what an earlier stage made (pairs, a generator); None takes the stage's own.
-        learning_rate: None takes the stage's own.
-        number: how many samples to make, for the stages that make samples; None takes the stage's own.
-        compile: whether to run networks through torch.compile (CUDA only; minutes to start).
+        iterations: budget in iterations, or None. At least one budget is needed; training ends at the first used up.
+        batch_size: number of images per step.
+        seed: seed of weights, data and noise.
+        init: file or folder with the initial weights, or `RANDOM`.
+        data: folder with the output of an earlier stage (pairs, a generator).
+        learning_rate: initial learning rate.
+        number: number of samples, in the stages that make samples.
+        compile: whether to compile networks with torch.compile (CUDA only; takes minutes at the start).
     """
 
     out: Path
@@ -64,13 +64,13 @@ class StageSettings:
     stage: str = ""
 
     @property
-    def asked(self) -> dict[str, str]:
-        """What a run's folder was begun with; a checkpoint of anything else is not continued."""
+    def identity(self) -> dict[str, str]:
+        """The settings that must be the same to resume a run."""
         return {"stage": self.stage, "seed": str(self.seed), "init": str(self.init), "data": str(self.data)}
 
     @property
     def fresh(self) -> bool:
-        """Whether random weights were asked for."""
+        """Whether training starts from random weights."""
         return self.init == RANDOM
 
     def __post_init__(self) -> None:
@@ -89,28 +89,28 @@ class StageSettings:
         except RuntimeError as error:
             raise ValueError(f"no device {self.device!r}; give cpu or cuda") from error
         if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"device {self.device!r} was asked for and there is no CUDA GPU; use cpu")
+            raise ValueError(f"device {self.device!r} was given, but there is no CUDA GPU; use cpu")
 
 
 def learning_rate_factor(progress: float, iteration: int, *, warmup: int = 100, floor: float = 0.02) -> float:
-    """Linear warm-up over the first iterations, then half a cosine down to `floor`, by progress in [0, 1]."""
+    """Return a linear warm-up over the first iterations times half a cosine down to `floor`, by progress in [0, 1]."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
     return min(1.0, (iteration + 1) / warmup) * (floor + (1 - floor) * cosine)
 
 
 def adamw(groups: Sequence[tuple[nn.Module, float]], betas: tuple[float, float] = (0.9, 0.99)) -> Optimizer:
-    """AdamW over modules, each with its learning rate."""
+    """Return AdamW for modules, each with its own learning rate."""
     parameters = [{"params": list(module.parameters()), "lr": rate} for module, rate in groups]
     return torch.optim.AdamW(parameters, betas=betas, weight_decay=0.01)
 
 
 def autocast(device: str) -> AbstractContextManager[object]:
-    """bfloat16 autocast on CUDA; on a CPU, full precision."""
+    """Return bfloat16 autocast on CUDA, and full precision on a CPU."""
     return torch.autocast("cuda" if device.startswith("cuda") else "cpu", torch.bfloat16, device.startswith("cuda"))
 
 
 def update_average(average: nn.Module, module: nn.Module, iteration: int, decay: float = 0.999) -> None:
-    """Move an exponential moving average one step; young averages move faster, (1 + i) / (10 + i) at iteration i."""
+    """Update an exponential moving average; its decay at iteration i is at most (1 + i) / (10 + i)."""
     decay = min(decay, (1 + iteration) / (10 + iteration))
     with torch.no_grad():
         floats = [(a, b) for a, b in zip(average.parameters(), module.parameters(), strict=True)]
@@ -120,22 +120,23 @@ def update_average(average: nn.Module, module: nn.Module, iteration: int, decay:
 
 
 def is_finished(settings: StageSettings, product: Path) -> bool:
-    """Whether nothing is left to do: the budget is used up and the product is there. To be asked before any work.
+    """Return whether the budget is used up and the product exists; stages check it before any work.
 
     Raises:
-        ValueError: no budget is set, or the folder was begun with something else.
+        ValueError: no budget is set, or the folder was started with other settings.
     """
     if settings.seconds is None and settings.iterations is None:
         raise ValueError("a stage needs a budget: give --seconds, --iterations or both")
     notes = checkpoint_notes(settings.out)
     if not notes:
         return False
-    refuse_other(settings.asked, notes, settings.out)
+    check_identity(settings.identity, notes, settings.out)
     iteration, used = progress_of(settings.out)
     finished = _progress(settings, iteration, used) >= 1 and product.exists()
     if finished:
         print(
-            f"{settings.out} is finished: {iteration} iterations in {used:.0f} s; a larger budget goes on", flush=True
+            f"{settings.out} is finished: {iteration} iterations in {used:.0f} s; a larger budget resumes it",
+            flush=True,
         )
     return finished
 
@@ -148,7 +149,7 @@ def _progress(settings: StageSettings, iteration: int, used: float) -> float:
 
 
 def data_seed(settings: StageSettings) -> int:
-    """A seed of what comes next in this run's folder: a resumed run does not repeat the data it has seen."""
+    """Return a seed that depends on the iterations so far, so that a resumed run does not repeat its data."""
     return settings.seed * 1_000_003 + progress_of(settings.out)[0]
 
 
@@ -171,28 +172,28 @@ def train(
     seconds_between_samples: float = 60.0,
     ema: Mapping[str, nn.Module] | None = None,
 ) -> int:
-    """Call `step(iteration, progress)` until the budget is used up; log, checkpoint and resume on the way.
+    """Resume from the checkpoint, if any, and call `step(iteration, progress)` until the budget is used up.
 
-    `step` runs forward, backward and optimizer.step itself, and answers the metrics to log: floats,
-    or 0-dimensional tensors, which are read only when they are logged so that the GPU is not made to
-    wait. Learning rates are set here, from each group's initial value. Randomness is seeded from the
-    seed and the iteration it starts at, so a resumed run does not repeat the data it has seen.
+    `step` runs forward, backward and optimizer.step itself and returns the metrics to log: floats, or 0-dimensional
+    tensors, which are read only when they are logged, to avoid synchronising with the GPU. Learning rates are set
+    here, from each group's initial value. Randomness is seeded from the seed and the first iteration of the run, so
+    that a resumed run does not repeat its data.
 
     Args:
-        settings: budgets, folder, seed.
-        modules: what is trained, by name; loaded from the folder's checkpoint where there is one.
-        optimizers: over the modules' parameters; their moments are resumed too.
-        step: one iteration; progress is in [0, 1).
-        sample: writes a picture to the path given, every so often and at the end.
-        seconds_between_samples: for `sample`.
-        ema: averages to keep in the checkpoint; `step` moves them, see `update_average`.
+        settings: budgets, folder and seed.
+        modules: trained modules by name; loaded from the folder's checkpoint if there is one.
+        optimizers: optimizers of the modules' parameters; their moments are restored too.
+        step: function that runs one iteration; progress is in [0, 1).
+        sample: function that writes sample images to a path, called at intervals and at the end.
+        seconds_between_samples: interval of `sample`.
+        ema: moving averages to keep in the checkpoint; `step` updates them, see `update_average`.
 
     Returns:
-        The iteration reached.
+        The number of completed iterations.
 
     Raises:
-        ValueError: no budget is set, or the folder was begun with something else.
-        KeyboardInterrupt: after a checkpoint was written.
+        ValueError: no budget is set, or the folder was started with other settings.
+        KeyboardInterrupt: training was interrupted; a checkpoint was written before.
     """
     is_finished(settings, settings.out / CHECKPOINT)
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -208,7 +209,7 @@ def train(
 
     def save() -> None:
         seconds = used + time.monotonic() - begun
-        save_checkpoint(settings.out, modules, optimizers, ema, iteration, seconds, settings.asked)
+        save_checkpoint(settings.out, modules, optimizers, ema, iteration, seconds, settings.identity)
 
     with (settings.out / METRICS).open("a") as log, _saved_on_interrupt(save):
         while True:

@@ -1,4 +1,4 @@
-"""A teacher's own way from noise to image: the probability-flow ODE with guidance."""
+"""Sampling of a teacher: the probability-flow ODE with classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from countgen.miniature.training.generator import Conditioning, Generator
 
 
 def solver(generator: Generator) -> object:
-    """diffusers' DPM-Solver++ 2M over the betas the generator was trained with."""
+    """Return diffusers' DPM-Solver++ 2M with the betas that the generator was trained with."""
     from diffusers import DPMSolverMultistepScheduler
 
     config = generator.scheduler_config
@@ -24,14 +24,14 @@ def solver(generator: Generator) -> object:
 
 @torch.no_grad()
 def integrate(generator: Generator, noise: Tensor, tokens: Tensor, *, steps: int, guidance_scale: float) -> Tensor:
-    """Latents (B, 4, 32, 32), float32, that the ODE makes of noise under captions.
+    """Sample latents, float32 (B, 4, 32, 32), by solving the ODE from noise with captions.
 
     Args:
-        generator: a multi-step teacher.
+        generator: multi-step teacher.
         noise: standard normal (B, 4, 32, 32).
         tokens: int16 (B, 2, 32), see `Generator.tokenize`.
-        steps: solver steps, one guided evaluation each.
-        guidance_scale: classifier-free guidance against the empty caption.
+        steps: number of solver steps, with one guided evaluation each.
+        guidance_scale: scale of classifier-free guidance, against the empty caption.
     """
     scheduler = solver(generator)
     scheduler.set_timesteps(steps, device=noise.device)  # type: ignore[attr-defined]
@@ -41,7 +41,7 @@ def integrate(generator: Generator, noise: Tensor, tokens: Tensor, *, steps: int
     latents = noise.float()
     for timestep in scheduler.timesteps:  # type: ignore[attr-defined]
         both = torch.cat([latents, latents])
-        guided, plain = generator.predict(both, timestep.expand(len(both)), conditioning).chunk(2)
-        predicted = plain + guidance_scale * (guided - plain)
+        conditional, unconditional = generator.predict(both, timestep.expand(len(both)), conditioning).chunk(2)
+        predicted = unconditional + guidance_scale * (conditional - unconditional)
         latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]  # type: ignore[attr-defined]
     return latents

@@ -1,4 +1,4 @@
-"""Captioned scenes for training, rendered and encoded once into a pool of latents."""
+"""Captioned scenes for the training of generators, rendered and encoded once into a pool of latents."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from countgen.miniature.world import (
 )
 
 UNIFORM_SHARE = 0.35
-"""Share of scenes whose count is drawn evenly from 1 to 15, so that high counts are learned too."""
+"""The fraction of scenes whose count is sampled uniformly from 1 to 15, so that high counts are frequent enough."""
 COUNTED_SHARE = 0.8
-"""Share of captions that say the number."""
+"""The fraction of captions that state the count."""
 RENDERED_AT_ONCE = 256
-UNASKED = -1
+UNSPECIFIED = -1
+"""The target count of an object in the scene whose count the caption does not state."""
 
 
 @dataclass(frozen=True)
 class ScenePool:
-    """Scenes as the denoisers see them.
+    """Scenes encoded for the denoisers.
 
     Attributes:
         latents: float16 (N, 4, 32, 32), scaled.
@@ -45,35 +46,35 @@ class ScenePool:
     tokens: Tensor
 
     def draw(self, number: int) -> tuple[Tensor, Tensor]:
-        """Random float32 latents and their tokens."""
+        """Return random float32 latents and their tokens."""
         rows = torch.randint(len(self.latents), (number,), device=self.latents.device)
         return self.latents[rows].float(), self.tokens[rows]
 
 
 def sample_captioned(number: int, rng: np.random.Generator) -> tuple[list[Scene], list[str], np.ndarray]:
-    """Scenes, their captions, and the counts that each caption asks for.
+    """Sample scenes and their captions, and return them with the counts that the captions specify.
 
     Returns:
-        scenes, captions, and int64 (number, 24): the count of each object, `UNASKED` where the scene
-        holds objects of which the caption does not say how many.
+        scenes, captions, and target counts, int64 (number, 24), with `UNSPECIFIED` for objects in the scene whose count
+        the caption does not state.
     """
     even = round(number * UNIFORM_SHARE)
     scenes = [*sample_scenes(number - even, rng), *sample_scenes(even, rng, uniform=True)]
     rng.shuffle(scenes)
-    captions, asked = [], np.zeros((number, len(OBJECT_NAMES)), np.int64)
+    captions, targets = [], np.zeros((number, len(OBJECT_NAMES)), np.int64)
     for row, scene in enumerate(scenes):
         counted = bool(rng.random() < COUNTED_SHARE)
         captions.append(caption(scene, rng, float(counted)))
         for kind, count in scene.groups:
             name = OBJECT_NAMES[kind]
-            said = counted and name not in HELD_OUT_OBJECTS and (name, count) not in HELD_OUT_PAIRS
-            asked[row, kind] = count if said else UNASKED
-    return scenes, captions, asked
+            stated = counted and name not in HELD_OUT_OBJECTS and (name, count) not in HELD_OUT_PAIRS
+            targets[row, kind] = count if stated else UNSPECIFIED
+    return scenes, captions, targets
 
 
 @torch.no_grad()
 def scene_pool(generator: Generator, vae: nn.Module, number: int, seed: int, device: str) -> ScenePool:
-    """Render, encode and tokenise `number` scenes on the device; 8 KiB each."""
+    """Render, encode and tokenise `number` scenes on the device, 8 KiB each."""
     rng = np.random.default_rng(seed)
     noise = torch.Generator(device).manual_seed(seed)
     sprites = load_sprites(device)
@@ -88,7 +89,7 @@ def scene_pool(generator: Generator, vae: nn.Module, number: int, seed: int, dev
 
 
 def sample_prompts(number: int) -> list[str]:
-    """A fixed set of prompts for sample pictures, counts 1 to 15 in turn over all objects."""
+    """Return fixed prompts for sample images, with counts 1 to 15 in turn over all objects."""
     from countgen.miniature.world import NUMBER_WORDS, PLURALS
 
     prompts = []

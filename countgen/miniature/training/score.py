@@ -1,4 +1,4 @@
-"""How often a generator's plain one-step images hold the right number, by the independent judge."""
+"""Counting accuracy of a generator's one-step images without optimisation, by the independent judge."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ COUNTS = range(1, 16)
 BATCH_SIZE = 32
 
 
-def questions(number: int, seed: int) -> list[tuple[str, str, int]]:
-    """(prompt, object name, count): counts 1 to 15 in equal shares, objects in turn from a shuffled list."""
+def evaluation_prompts(number: int, seed: int) -> list[tuple[str, str, int]]:
+    """Return (prompt, object name, count) with counts 1 to 15 in turn, and objects in turn from a shuffled list."""
     rng = np.random.default_rng(seed)
     kinds = np.concatenate([rng.permutation(len(OBJECT_NAMES)) for _ in range(number // len(OBJECT_NAMES) + 1)])
     rows = []
@@ -35,27 +35,27 @@ def questions(number: int, seed: int) -> list[tuple[str, str, int]]:
 def score(
     folder: Path, judge: Critic, *, prompts: int = 480, seed: int = 0, device: str = "cpu", family: str | None = None
 ) -> dict[str, object]:
-    """Exact accuracy of one-step images in float32, by count and in all.
+    """Return the exact-count accuracy of one-step images in float32, overall and by count.
 
     Args:
-        folder: a stock one-step pipeline of either family.
-        judge: counts the images; it must have had no part in the training.
-        prompts: how many images, one for each prompt; the noise of each depends on the seed only, so
-            two generators are compared on equal terms.
-        seed: of prompts and noise.
-        device: where it runs.
+        folder: stock one-step pipeline of either family.
+        judge: critic that counts the images; it must not have been used in training.
+        prompts: number of prompts with one image each; their noise depends only on the seed, so that generators are
+            compared on the same noise.
+        seed: seed of prompts and noise.
+        device: device of the generator.
         family: "unet" or "pixart"; None reads it from the folder.
     """
     family = family or ("unet" if (folder / "unet").is_dir() else "pixart")
     generator, vae = read_generator(FAMILIES[family], folder)
     place(generator.eval(), device)
     place(vae, device)
-    asked = questions(prompts, seed)
+    rows = evaluation_prompts(prompts, seed)
     noise = torch.randn(prompts, *LATENT_SHAPE, generator=torch.Generator().manual_seed(seed))
     right: dict[int, list[bool]] = defaultdict(list)
     errors = []
     for begin in range(0, prompts, BATCH_SIZE):
-        part = asked[begin : begin + BATCH_SIZE]
+        part = rows[begin : begin + BATCH_SIZE]
         conditioning = generator.encode(generator.tokenize([prompt for prompt, _, _ in part]).to(device))
         images = decode(vae, generator.one_step(noise[begin : begin + BATCH_SIZE].to(device), conditioning))
         for image, (_, name, count) in zip(images.clamp(0, 1), part, strict=True):
@@ -73,7 +73,7 @@ def score(
 
 
 def print_score(folder: Path, *, prompts: int, seed: int, device: str) -> None:
-    """Print one line of JSON with the accuracy by the shipped FCOS judge."""
+    """Print the accuracy by the shipped FCOS judge as one line of JSON."""
     from critics.detectors import fcos
 
     judge = fcos.load(weights=FOLDER / "judge" / "model.safetensors", device=device)

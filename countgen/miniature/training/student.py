@@ -25,10 +25,10 @@ DISCRIMINATOR_LEARNING_RATE = 5e-4
 BATCH_SIZE = 256
 SCENES = 40_000
 DECODED_SHARE = 0.5
-"""Share of a batch that is decoded for the losses on pixels and features, which cost more than the denoiser."""
+"""The fraction of a batch that is decoded for the losses on pixels and features, which cost more than the denoiser."""
 FEATURE_WEIGHT = 2.0
 GAN_SHARE = 0.7
-"""Norm of the adversarial gradient at the latents, relative to the regression's."""
+"""The norm of the adversarial gradient at the latents, relative to that of the regression loss."""
 DISCRIMINATOR_FROM, GAN_FROM = 0.3, 0.35
 DENOISING_EVERY = 4
 AVERAGE_DECAY = 0.998
@@ -37,14 +37,14 @@ AVERAGE_DECAY = 0.998
 def _student(family: Family, settings: StageSettings) -> None:
     device = settings.device
     if settings.data is None:
-        raise ValueError("a student learns from pairs: give --data, the folder that the stage for pairs wrote")
+        raise ValueError("a student is trained on pairs: give --data, the folder that the stage for pairs wrote")
     if is_finished(settings, settings.out / "pipeline"):
         return
     torch.manual_seed(settings.seed)
     teacher, vae = read_generator(family, settings.data / TEACHER)
     student = copy.deepcopy(teacher)
     if settings.init:
-        # The text encoders stay the teacher's: they know the counts it was trained on last.
+        # The text encoders stay those of the teacher, which were trained last.
         student.denoiser = read_generator(family, settings.init)[0].denoiser
     place(student, device).train()
     place(teacher.eval().requires_grad_(False), device)
@@ -67,19 +67,19 @@ def _student(family: Family, settings: StageSettings) -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    def regression(latents: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        close = F.l1_loss(latents, wanted)
+    def regression(latents: Tensor, expected: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        distance = F.l1_loss(latents, expected)
         with autocast(device):
             image = decode(vae, latents[:decoded])
             with torch.no_grad():
-                wanted_image = decode(vae, wanted[:decoded])
-            features = feature_distance(network, image, wanted_image)
-        pixels = F.l1_loss(image, wanted_image)
-        loss = close + 0.5 * F.mse_loss(latents, wanted) + pixels + FEATURE_WEIGHT * features
-        return loss, {"latents": close.detach(), "pixels": pixels.detach(), "features": features.detach()}
+                expected_image = decode(vae, expected[:decoded])
+            features = feature_distance(network, image, expected_image)
+        pixels = F.l1_loss(image, expected_image)
+        loss = distance + 0.5 * F.mse_loss(latents, expected) + pixels + FEATURE_WEIGHT * features
+        return loss, {"latents": distance.detach(), "pixels": pixels.detach(), "features": features.detach()}
 
     def adversarial(latents: Tensor, tokens: Tensor, progress: float) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Train the discriminator on one batch; the gradient at the latents once the GAN has begun."""
+        """Train the discriminator on one batch, and return the adversarial gradient at the latents after `GAN_FROM`."""
         with torch.no_grad(), autocast(device):
             real, real_tokens = pool.draw(batch_size)
             real_features = discriminator.features(teacher, real, real_tokens)
@@ -93,8 +93,9 @@ def _student(family: Family, settings: StageSettings) -> None:
         if progress < GAN_FROM:
             return None, {"discriminator": loss.detach()}
         with autocast(device):
-            fooled = -discriminator.score(fake_features)
-        return torch.autograd.grad(fooled, latents)[0], {"discriminator": loss.detach(), "fooled": fooled.detach()}
+            generator_loss = -discriminator.score(fake_features)
+        gradient = torch.autograd.grad(generator_loss, latents)[0]
+        return gradient, {"discriminator": loss.detach(), "fooled": generator_loss.detach()}
 
     def step(iteration: int, progress: float) -> dict[str, Tensor]:
         if family.denoising_timesteps and iteration % DENOISING_EVERY == DENOISING_EVERY - 1:
@@ -110,16 +111,17 @@ def _student(family: Family, settings: StageSettings) -> None:
         rows = torch.randint(len(all_noise), (batch_size,), device=device)
         tokens = all_tokens[rows]
         with autocast(device):
-            made = student.one_step(all_noise[rows].float(), student.encode(tokens))
-        latents = made.detach().requires_grad_()
+            sample = student.one_step(all_noise[rows].float(), student.encode(tokens))
+        latents = sample.detach().requires_grad_()
         loss, metrics = regression(latents, all_latents[rows].float())
         gradient = torch.autograd.grad(loss, latents)[0]
         if progress >= DISCRIMINATOR_FROM:
-            push, more = adversarial(latents, tokens, progress)
+            adversarial_gradient, more = adversarial(latents, tokens, progress)
             metrics |= more
-            if push is not None:
-                gradient = gradient + push * (GAN_SHARE * gradient.norm() / push.norm().clamp(min=1e-12))
-        made.backward(gradient)
+            if adversarial_gradient is not None:
+                share = GAN_SHARE * gradient.norm() / adversarial_gradient.norm().clamp(min=1e-12)
+                gradient = gradient + adversarial_gradient * share
+        sample.backward(gradient)
         update()
         update_average(average, student, iteration, AVERAGE_DECAY)
         return {"loss": loss.detach(), **metrics}
@@ -128,7 +130,7 @@ def _student(family: Family, settings: StageSettings) -> None:
     noise = torch.randn(shown, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
     prompts = student.tokenize(sample_prompts(shown)).to(device)
 
-    def sample(path: Path) -> None:
+    def save_sample(path: Path) -> None:
         with torch.no_grad(), autocast(device):
             latents = average.one_step(noise, average.encode(prompts))
         save_grid(vae, latents, path)
@@ -138,7 +140,7 @@ def _student(family: Family, settings: StageSettings) -> None:
         {"generator": student, "discriminator": discriminator},
         [optimizer, adversary],
         step,
-        sample=sample,
+        sample=save_sample,
         ema={"generator": average},
     )
     export(average, vae, settings.out / "pipeline", one_step=True)

@@ -26,14 +26,14 @@ MAX_GRAD_NORM = 1.0
 
 
 def draw_timesteps(family: Family, number: int, device: torch.device) -> Tensor:
-    """int64 (number,): most of them even over 0..999, the rest where the layout is decided."""
-    even = torch.randint(1000, (number,), device=device)
+    """Sample timesteps, int64 (number,), uniformly from 0 to 999, except for `FOCUS_SHARE` from `family.focus`."""
+    uniform = torch.randint(1000, (number,), device=device)
     focused = torch.randint(*family.focus, (number,), device=device)
-    return torch.where(torch.rand(number, device=device) < FOCUS_SHARE, focused, even)
+    return torch.where(torch.rand(number, device=device) < FOCUS_SHARE, focused, uniform)
 
 
 def denoising_loss(generator: Generator, latents: Tensor, tokens: Tensor, timesteps: Tensor) -> Tensor:
-    """Mean squared error of the v-prediction at given timesteps, a scalar with gradient."""
+    """Return the mean squared error of the v-prediction at given timesteps, a scalar with gradient."""
     noised, target = generator.add_noise(latents, torch.randn_like(latents), timesteps)
     with autocast(latents.device.type):
         predicted = generator.predict(noised, timesteps, generator.encode(tokens))
@@ -100,12 +100,12 @@ def _teacher(family: Family, settings: StageSettings) -> None:
 def teacher(settings: StageSettings) -> None:
     """Train the U-Net teacher; the product is the stock folder `pipeline` in the run's folder.
 
-    `init` is the pipeline folder to start from, or `RANDOM`; without it the shipped one-step student's weights are.
-    `data` is the component folder of another VAE than that pipeline's, which the export then holds.
+    `init` is the pipeline folder with the initial weights, or `RANDOM`; the shipped one-step student is the default.
+    `data` is the component folder of a VAE that replaces that pipeline's, also in the export.
     """
     _teacher(FAMILIES["unet"], settings)
 
 
 def pixart_teacher(settings: StageSettings) -> None:
-    """Train the PixArt teacher; as `teacher`, for the other family."""
+    """Train the PixArt teacher, with the settings of `teacher`."""
     _teacher(FAMILIES["pixart"], settings)

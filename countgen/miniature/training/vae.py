@@ -1,4 +1,4 @@
-"""Train the autoencoder that all generators share."""
+"""Training of the autoencoder that all generators share."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
     return images.diff(dim=-1), images.diff(dim=-2)
 
 
-def reconstruction_loss(images: Tensor, wanted: Tensor) -> Tensor:
-    """L1, L1 of the edges, L1 after pooling by four, and half the squared error; a scalar."""
+def reconstruction_loss(images: Tensor, expected: Tensor) -> Tensor:
+    """Return the sum of L1, L1 of edges, L1 after pooling by four, and half the mean squared error, a scalar."""
     edges = sum(
-        (F.l1_loss(a, b) for a, b in zip(_edges(images), _edges(wanted), strict=True)),
+        (F.l1_loss(a, b) for a, b in zip(_edges(images), _edges(expected), strict=True)),
         torch.zeros((), device=images.device),
     )
-    pooled = F.l1_loss(F.avg_pool2d(images, 4), F.avg_pool2d(wanted, 4))
-    return F.l1_loss(images, wanted) + edges + pooled + 0.5 * F.mse_loss(images, wanted)
+    pooled = F.l1_loss(F.avg_pool2d(images, 4), F.avg_pool2d(expected, 4))
+    return F.l1_loss(images, expected) + edges + pooled + 0.5 * F.mse_loss(images, expected)
 
 
 @torch.no_grad()
-def _pictures(number: int, seed: int, device: str) -> Tensor:
-    """uint8 (number, 3, 128, 128), on the device."""
+def _training_images(number: int, seed: int, device: str) -> Tensor:
+    """Render training images, uint8 (number, 3, 128, 128), on the device."""
     import numpy as np
 
     rng, noise = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
@@ -50,7 +50,7 @@ def _pictures(number: int, seed: int, device: str) -> Tensor:
 
 
 def vae(settings: StageSettings) -> None:
-    """Train the autoencoder from `init`, a component folder, or from the start; the product is the folder `vae`."""
+    """Train the autoencoder from `init`, a component folder, or random weights; the product is the folder `vae`."""
     from diffusers import AutoencoderKL
 
     device = settings.device
@@ -64,12 +64,12 @@ def vae(settings: StageSettings) -> None:
         model = AutoencoderKL.from_config(config)
     place(model, device).train()
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    pictures = _pictures(settings.number or SCENES, settings.seed, device)
+    pool = _training_images(settings.number or SCENES, settings.seed, device)
     optimizer = adamw([(model, settings.learning_rate or LEARNING_RATE)])
     batch_size = settings.batch_size or BATCH_SIZE
 
     def step(iteration: int, progress: float) -> dict[str, Tensor]:
-        images = pictures[torch.randint(len(pictures), (batch_size,), device=device)].float() / 255
+        images = pool[torch.randint(len(pool), (batch_size,), device=device)].float() / 255
         with autocast(device):
             posterior = model.encode(images * 2 - 1).latent_dist
             restored = (model.decode(posterior.sample()).sample.float() + 1) / 2
@@ -87,12 +87,12 @@ def vae(settings: StageSettings) -> None:
         from torchvision.utils import save_image
 
         with torch.no_grad():
-            images = pictures[:8].float() / 255
+            images = pool[:8].float() / 255
             restored = (average.decode(average.encode(images * 2 - 1).latent_dist.mean).sample + 1) / 2
         save_image(torch.cat([images, restored]).clamp(0, 1).cpu(), path, nrow=8)
 
     train(settings, {"vae": model}, [optimizer], step, sample=sample, ema={"vae": average})
     with torch.no_grad():
-        images = pictures[:256].float() / 255
+        images = pool[:256].float() / 255
         spread = torch.cat([average.encode(part * 2 - 1).latent_dist.mean for part in images.split(32)]).std()
     export_vae(average, round(1 / float(spread), 6), settings.out / "vae")

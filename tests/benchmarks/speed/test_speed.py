@@ -13,7 +13,7 @@ from benchmarks.speed.miniature import PROMPT, TARGETS, compare, operations, pro
 from benchmarks.speed.models import MODELS, TIMED, build
 from benchmarks.speed.table import Bench
 from countgen.backbones import presets
-from countgen.backbones.memory_estimate import footprint
+from countgen.backbones.memory_estimate import estimate_memory
 
 CPU: dict[Any, list[str]] = {speed: ["--device", "cpu"], speed_memory: ["--device", "cpu"]}
 
@@ -87,7 +87,7 @@ def test_an_architecture_draws_and_its_bytes_are_counted_without_contents(name: 
     assert torch.isfinite(images).all()
     without = build(name, "tiny", torch.device("meta"), torch.float32)
     with torch.no_grad():
-        assert footprint(without.backbone, without.encode()) == footprint(model.backbone, embeds)
+        assert estimate_memory(without.backbone, without.encode()) == estimate_memory(model.backbone, embeds)
 
 
 def test_the_bare_loop_walks_the_librarys_way(models: countgen.Models) -> None:

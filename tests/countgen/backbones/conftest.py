@@ -1,4 +1,4 @@
-"""Every family's stock pipeline at toy size: real diffusers classes with random weights, built from configs."""
+"""Tiny stock pipelines of every family: real diffusers classes with random weights, built from configs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOISE = {
 
 @cache
 def tiny(name: str) -> Any:
-    """The same weights whenever it is asked for, whatever was built before."""
+    """Return a tiny pipeline whose weights do not depend on what was built before."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pipeline = BUILDERS[name]()
@@ -278,10 +278,10 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "stable_diffusion_3": _stable_diffusion_3,
     "sana": _sana,
 }
-"""By the family's file, and what is special about it."""
+"""Builders of tiny pipelines by name: the family's file, and the variant."""
 
 
 @pytest.fixture(scope="session")
 def tiny_pipeline() -> Callable[[str], Any]:
-    """Builds a family's tiny pipeline, once."""
+    """Return a function that builds a family's tiny pipeline once."""
     return tiny

@@ -1,4 +1,4 @@
-"""What every family promises, on tiny random pipelines: the stock pipeline's picture, with gradient."""
+"""The contract of every family on tiny random pipelines: the stock pipeline's image, with gradient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from countgen.number_slider import NumberShift, encode_shifted
 
 PROMPT = "a photo of three cats"
 HEIGHT, WIDTH = 32, 64
-"""Not square, so that no family can mix them up."""
+"""Height and width in pixels; not square, so that a test fails if a family swaps them."""
 
 # Pipeline, steps, guidance, explicit timesteps.
 CASES = {
@@ -60,7 +60,7 @@ def family(name: str) -> Any:
     return importlib.import_module(f"countgen.backbones.{name.split()[0]}")
 
 
-def stock_pictures(backbone: Backbone, seeds: list[int]) -> Tensor:
+def stock_images(backbone: Backbone, seeds: list[int]) -> Tensor:
     name = backbone.name.split()[0]
     options = dict(STOCK_OPTIONS.get(name, {}))
     if backbone.preset.timesteps is not None:
@@ -82,10 +82,10 @@ def stock_pictures(backbone: Backbone, seeds: list[int]) -> Tensor:
 def test_render_equals_the_stock_pipeline(case: Backbone) -> None:
     seeds = [3, 4]
     with torch.no_grad():
-        pictures = case.render(case.initial_latents(seeds), case.encode_prompt(PROMPT), seeds)
-    assert pictures.shape == (2, 3, HEIGHT, WIDTH)
-    assert (pictures[0] - pictures[1]).abs().mean() > 1e-3, "the seed does not show"
-    torch.testing.assert_close(pictures, stock_pictures(case, seeds), atol=1e-4, rtol=0)
+        images = case.render(case.initial_latents(seeds), case.encode_prompt(PROMPT), seeds)
+    assert images.shape == (2, 3, HEIGHT, WIDTH)
+    assert (images[0] - images[1]).abs().mean() > 1e-3, "the seed has no effect"
+    torch.testing.assert_close(images, stock_images(case, seeds), atol=1e-4, rtol=0)
 
 
 def test_gradient_reaches_latents_and_prompt_embeddings_and_no_weight(case: Backbone) -> None:
@@ -94,8 +94,8 @@ def test_gradient_reaches_latents_and_prompt_embeddings_and_no_weight(case: Back
     latents = case.initial_latents([5]).requires_grad_(True)
     given = {**vars(embeds), "prompt_embeds": prompt_embeds}
 
-    pictures = case.render(latents, PromptEmbeds(**given), [5])
-    (pictures * torch.linspace(0, 1, WIDTH)).sum().backward()
+    images = case.render(latents, PromptEmbeds(**given), [5])
+    (images * torch.linspace(0, 1, WIDTH)).sum().backward()
 
     for tensor in (latents, prompt_embeds):
         assert tensor.grad is not None
@@ -104,7 +104,7 @@ def test_gradient_reaches_latents_and_prompt_embeddings_and_no_weight(case: Back
     assert all(parameter.grad is None for parameter in case.denoiser.parameters())
 
 
-def test_a_batch_equals_its_singles(case: Backbone) -> None:
+def test_a_batch_equals_images_rendered_one_by_one(case: Backbone) -> None:
     with torch.no_grad():
         embeds = case.encode_prompt(PROMPT)
         together = case.render(case.initial_latents([6, 7]), embeds, [6, 7])
@@ -113,27 +113,27 @@ def test_a_batch_equals_its_singles(case: Backbone) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
-def test_in_half_precision_picture_and_gradient_are_near_those_of_float32(case: Backbone, dtype: torch.dtype) -> None:
+def test_image_and_gradient_in_half_precision_are_close_to_float32(case: Backbone, dtype: torch.dtype) -> None:
     found = []
     for backbone in (case, in_precision(case, dtype)):
         with torch.no_grad():
             embeds = backbone.encode_prompt(PROMPT)
         latents = backbone.initial_latents([5]).requires_grad_(True)
-        picture = backbone.render(latents, embeds, [5])
-        # As small as a count loss makes it, which float16 alone would round to zero.
-        (picture * torch.linspace(0, 1e-7, WIDTH)).sum().backward()
+        image = backbone.render(latents, embeds, [5])
+        # The gradient of a count loss is this small; float16 without scaling would round it to zero.
+        (image * torch.linspace(0, 1e-7, WIDTH)).sum().backward()
         assert latents.grad is not None
-        found.append((picture.detach(), latents.grad.double().flatten()))
-    (picture, gradient), (half, half_gradient) = found
+        found.append((image.detach(), latents.grad.double().flatten()))
+    (image, gradient), (half, half_gradient) = found
     assert (half.dtype, half_gradient.isfinite().all()) == (torch.float32, True)
     off, least = {torch.float16: (0.01, 0.999), torch.bfloat16: (0.1, 0.98)}[dtype]
-    assert (half - picture).abs().max() < off
+    assert (half - image).abs().max() < off
     assert torch.cosine_similarity(gradient, half_gradient, 0) > least
     assert float(half_gradient.norm()) == pytest.approx(float(gradient.norm()), rel=0.05)
 
 
 def in_precision(backbone: Backbone, dtype: torch.dtype) -> Backbone:
-    """A copy with its weights rounded."""
+    """Return a copy of a backbone with its weights in another dtype."""
     pipeline = copy.copy(backbone.pipeline)
     for name, component in backbone.pipeline.components.items():
         if isinstance(component, torch.nn.Module):
@@ -152,37 +152,37 @@ def test_every_family_has_a_tiny_pipeline_presets_and_a_backbone() -> None:
             assert preset.num_inference_steps >= 1
 
 
-def test_seeds_are_asked_for_where_noise_is_drawn_between_steps_and_match_the_latents(case: Backbone) -> None:
-    drawn = case.num_inference_steps > 1 and type(case.pipeline.scheduler).__name__ in NOISY
+def test_stochastic_samplers_require_seeds_and_their_number_must_match_the_latents(case: Backbone) -> None:
+    stochastic = case.num_inference_steps > 1 and type(case.pipeline.scheduler).__name__ in NOISY
     with torch.no_grad():
         embeds, latents = case.encode_prompt(PROMPT), case.initial_latents([3, 4])
         with pytest.raises(ValueError, match="1 seeds for 2 latents"):
             case.render(latents, embeds, [3])
-        if drawn:
-            with pytest.raises(ValueError, match="draws noise between its"):
+        if stochastic:
+            with pytest.raises(ValueError, match="adds noise between its"):
                 case.render(latents, embeds)
         else:
             assert torch.equal(case.render(latents, embeds), case.render(latents, embeds, [3, 4]))
 
 
 @pytest.mark.parametrize(("algorithm", "noisy"), [("dpmsolver++", False), ("sde-dpmsolver++", True)])
-def test_a_solver_of_a_stochastic_equation_draws_noise(
+def test_a_solver_of_a_stochastic_equation_counts_as_stochastic(
     algorithm: str, noisy: bool, tiny_pipeline: Callable[[str], Any]
 ) -> None:
     pipeline = copy.copy(tiny_pipeline("pixart"))
     pipeline.scheduler = type(pipeline.scheduler)(algorithm_type=algorithm)
     backbone = family("pixart").BACKBONE(pipeline, Preset("tiny", 4, 1.0, HEIGHT, WIDTH, "none"), "tiny")
-    assert backbone._draws_noise == noisy
+    assert backbone._is_stochastic == noisy
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "pixart", "flux"])
-def test_a_size_that_latents_cannot_have_is_refused(name: str, tiny_pipeline: Callable[[str], Any]) -> None:
+def test_a_size_that_is_no_multiple_of_the_size_step_is_refused(name: str, tiny_pipeline: Callable[[str], Any]) -> None:
     preset = Preset("tiny", 1, 0.0, HEIGHT, WIDTH + 1, "none")
     with pytest.raises(ValueError, match=r"multiples of \d+, got 32 x 65"):
         family(name).BACKBONE(tiny_pipeline(name), preset, name)
 
 
-def test_timesteps_that_the_preset_gives_are_not_warned_of(
+def test_explicit_timesteps_of_a_preset_cause_no_warning(
     tiny_pipeline: Callable[[str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     pipeline = tiny_pipeline("stable_diffusion_xl lcm")
@@ -191,7 +191,7 @@ def test_timesteps_that_the_preset_gives_are_not_warned_of(
     logger.addHandler(caplog.handler)
     try:
         pipeline.scheduler.set_timesteps(timesteps=[800])
-        assert caplog.records, "the scheduler by itself warns"
+        assert caplog.records, "the scheduler alone should warn"
         caplog.clear()
         preset = Preset("tiny", 1, 0.0, HEIGHT, WIDTH, "none", timesteps=(800,))
         backbone = family("stable_diffusion_xl").BACKBONE(pipeline, preset, "tiny")
@@ -202,7 +202,7 @@ def test_timesteps_that_the_preset_gives_are_not_warned_of(
         logger.removeHandler(caplog.handler)
 
 
-def test_guidance_without_the_empty_prompt_says_what_is_missing(tiny_pipeline: Callable[[str], Any]) -> None:
+def test_guidance_without_the_empty_prompts_embeddings_is_refused(tiny_pipeline: Callable[[str], Any]) -> None:
     preset = Preset("tiny", 1, 0.0, HEIGHT, WIDTH, "none")
     backbone = family("stable_diffusion").BACKBONE(tiny_pipeline("stable_diffusion"), preset, "tiny")
     embeds = backbone.encode_prompt(PROMPT)

@@ -30,7 +30,7 @@ TARGETS = (Target("apple", 5),)
 @needs_cuda
 @pytest.mark.parametrize("name", ["sdxl-turbo", "sd-turbo", "pixart-dmd"])
 @pytest.mark.parametrize("draft", [False, True])
-def test_a_captured_equals_the_eager_one(name: str, draft: bool) -> None:
+def test_captured_passes_equal_eager_passes(name: str, draft: bool) -> None:
     device = torch.device("cuda")
     model = build(name, "tiny", device, torch.float16)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_a_captured_equals_the_eager_one(name: str, draft: bool) -> None:
 
 
 @needs_cuda
-def test_a_captured_function_keeps_what_its_backward_needs_between_replays() -> None:
+def test_backward_of_a_captured_function_uses_the_last_replay() -> None:
     graph = CapturedFunction(
         lambda x: (x.sin() * x,), (torch.zeros(4, device="cuda", requires_grad=True),), with_gradient=True
     )
@@ -61,7 +61,7 @@ def test_a_captured_function_keeps_what_its_backward_needs_between_replays() -> 
 
 
 @needs_cuda
-def test_a_function_that_copies_from_the_cpu_is_refused_and_leaves_the_callers_stream() -> None:
+def test_a_capture_that_copies_from_the_cpu_fails_and_restores_the_callers_stream() -> None:
     before = torch.cuda.current_stream()
     x = torch.linspace(-1, 1, 3, device="cuda")
     with pytest.raises(RuntimeError):
@@ -70,7 +70,7 @@ def test_a_function_that_copies_from_the_cpu_is_refused_and_leaves_the_callers_s
     torch.testing.assert_close(torch.randn(3, device="cuda") * 0 + x, x)
 
 
-def test_a_cpu_runs_eagerly_and_says_so(models: Models, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cpu_runs_without_cuda_graphs_and_logs_it(models: Models, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "countgen.methods.forward_backward")
     backbone = models.backbone
     with torch.no_grad():
@@ -80,15 +80,15 @@ def test_a_cpu_runs_eagerly_and_says_so(models: Models, caplog: pytest.LogCaptur
     assert caplog.messages == ["miniature runs without CUDA graphs: the device is cpu"]
 
 
-class Willing(StableDiffusionXL):
-    """Says that its iterations can be captured."""
+class Capturable(StableDiffusionXL):
+    """A backbone that reports no obstacle to a CUDA graph."""
 
-    def not_captured_because(self) -> str | None:
+    def cuda_graph_obstacle(self) -> str | None:
         return None
 
 
-class OnTheCpu(CapturedFunction):
-    """Behaves as a pair of graphs does, and computes eagerly: inputs are copied in, outputs are overwritten."""
+class EagerGraph(CapturedFunction):
+    """A pair of graphs that computes eagerly: inputs are copied in, and outputs are overwritten at each call."""
 
     def __init__(
         self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], *, with_gradient: bool
@@ -116,8 +116,8 @@ class OnTheCpu(CapturedFunction):
         return tuple(self._gradient)
 
 
-class ForDrawingsOnly(OnTheCpu):
-    """Has no more memory, or cannot hold what critics do: fails where pictures come in."""
+class RendererOnlyGraph(EagerGraph):
+    """A graph whose capture fails for critics, that is, for inputs that are images."""
 
     error: Exception = RuntimeError("operation not permitted when stream is capturing")
 
@@ -130,67 +130,67 @@ class ForDrawingsOnly(OnTheCpu):
 
 
 @pytest.fixture
-def willing(models: Models) -> Willing:
+def capturable(models: Models) -> Capturable:
     stock = models.backbone
-    return Willing(stock.pipeline, stock.preset, "willing")
+    return Capturable(stock.pipeline, stock.preset, "capturable")
 
 
 @pytest.mark.parametrize(
     ("graphs", "evaluator"),
-    [(OnTheCpu, GraphEvaluator), (ForDrawingsOnly, EagerEvaluator)],
+    [(EagerGraph, GraphEvaluator), (RendererOnlyGraph, EagerEvaluator)],
     ids=["both", "renderer"],
 )
-def test_halves_join_to_the_eager_whichever_of_them_is_a_graph(
-    graphs: type[OnTheCpu],
+def test_passes_with_one_or_two_graphs_equal_eager_passes(
+    graphs: type[EagerGraph],
     evaluator: type,
-    willing: Willing,
+    capturable: Capturable,
     models: Models,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("countgen.methods.forward_backward.CapturedFunction", graphs)
     with torch.no_grad():
-        embeds = willing.encode_prompt("five apples")
+        embeds = capturable.encode_prompt("five apples")
     objective = Objective(models.critics, TARGETS, CONFIRMATION_VIEWS, "margin")
-    passes = prepare(willing, embeds, [1, 2], objective, ExecutionCache())
+    passes = prepare(capturable, embeds, [1, 2], objective, ExecutionCache())
     assert isinstance(passes.renderer, GraphRenderer)
     assert isinstance(passes.evaluator, evaluator)
     assert ["operation not permitted" in message for message in caplog.messages] == [True] * (
         evaluator is EagerEvaluator
     )
-    eager_passes = eager(willing, embeds, [1, 2], objective)
+    eager_passes = eager(capturable, embeds, [1, 2], objective)
     kept = []
     for seeds in ([1, 2], [3, 4]):
-        latents = willing.initial_latents(seeds)
+        latents = capturable.initial_latents(seeds)
         images, evaluation = passes.forward(latents)
         expected_images, expected = eager_passes.forward(latents)
         torch.testing.assert_close(images, expected_images)
         torch.testing.assert_close(vars(evaluation), vars(expected))
         torch.testing.assert_close(passes.backward(), eager_passes.backward())
         kept.append((images, evaluation.loss))
-    # What was handed out earlier is still what it was.
+    # Later calls do not overwrite tensors that were returned earlier.
     images, loss = kept[0]
-    torch.testing.assert_close(images, eager_passes.forward(willing.initial_latents([1, 2]))[0])
+    torch.testing.assert_close(images, eager_passes.forward(capturable.initial_latents([1, 2]))[0])
     assert not torch.equal(loss, kept[1][1])
 
 
-def test_a_capture_that_fails_leaves_no_graph_and_is_not_tried_again(willing: Willing, models: Models) -> None:
+def test_a_capture_that_fails_leaves_no_graph_and_is_not_tried_again(capturable: Capturable, models: Models) -> None:
     with torch.no_grad():
-        embeds = willing.encode_prompt("five apples")
+        embeds = capturable.encode_prompt("five apples")
     objective = Objective(models.critics, TARGETS, CONFIRMATION_VIEWS, "margin")
     half = object()
     cache = ExecutionCache()
     cache.graphs.get("evaluate", "an earlier batch", lambda: half)  # type: ignore[arg-type, return-value]
     assert cache.graphs
 
-    assert isinstance(prepare(willing, embeds, [0], objective, cache).renderer, EagerRenderer)
+    assert isinstance(prepare(capturable, embeds, [0], objective, cache).renderer, EagerRenderer)
 
     assert not cache.graphs
     with pytest.raises(NotCapturedError, match="needs its inputs on a GPU"):
         cache.graphs.get("render", "another batch", lambda: half)  # type: ignore[arg-type, return-value]
 
 
-def test_a_batch_that_memory_did_not_do_for_leaves_smaller_ones_their_graphs() -> None:
+def test_a_capture_that_runs_out_of_memory_is_still_tried_for_a_smaller_batch() -> None:
     captures = CUDAGraphs()
     tried = []
 
@@ -214,7 +214,7 @@ def test_a_batch_that_memory_did_not_do_for_leaves_smaller_ones_their_graphs() -
 
 
 @pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap"])
-def test_one_picture_at_a_time_the_critics_say_the_same(name: str, models: Models) -> None:
+def test_critics_give_the_same_loss_and_gradient_one_image_at_a_time(name: str, models: Models) -> None:
     objective = Objective((load_critic(name),), TARGETS, CONFIRMATION_VIEWS, "margin")
     with torch.no_grad():
         embeds = models.backbone.encode_prompt("five apples")
@@ -224,7 +224,7 @@ def test_one_picture_at_a_time_the_critics_say_the_same(name: str, models: Model
     torch.testing.assert_close(one_by_one.backward(), together.backward(), atol=1e-5, rtol=1e-3)
 
 
-def test_one_graph_of_each_kind_is_kept() -> None:
+def test_only_the_latest_graph_of_each_kind_is_kept() -> None:
     captures = CUDAGraphs()
     made = []
 

@@ -3,11 +3,11 @@ import torch
 from countgen.backbones.gradient_scaling import GradientScale
 
 
-def test_a_gradient_that_float16_cannot_hold_survives_a_half_precision_model() -> None:
+def test_a_gradient_below_the_range_of_float16_passes_a_half_precision_model() -> None:
     weight = torch.linspace(0.5, 2, 6).half()
     latents = torch.ones(2, 6, requires_grad=True)
     scale = GradientScale()
-    images = scale.enter((scale.leave(latents).half() * weight).float())
+    images = scale.scale_gradient((scale.unscale_gradient(latents).half() * weight).float())
     upstream = torch.tensor([1e-15, 3e-4])[:, None].expand(2, 6)
 
     (images * upstream).sum().backward()
@@ -19,7 +19,7 @@ def test_a_gradient_that_float16_cannot_hold_survives_a_half_precision_model() -
 def test_values_pass_unchanged_and_a_zero_gradient_stays_zero() -> None:
     latents = torch.randn(2, 3, requires_grad=True)
     scale = GradientScale()
-    images = scale.enter(scale.leave(latents))
+    images = scale.scale_gradient(scale.unscale_gradient(latents))
     assert torch.equal(images, latents)
 
     (images * 0).sum().backward()

@@ -1,4 +1,4 @@
-"""Low memory and drafts change what a step costs, not what is drawn."""
+"""Low memory and drafts: the same images at another cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TARGETS = (Target("apple", 7),)
 
 
 @pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
-def test_low_memory_draws_the_same_picture_and_finds_the_same_gradient(name: str, models: countgen.Models) -> None:
+def test_low_memory_gives_the_same_images_and_gradients(name: str, models: countgen.Models) -> None:
     objective = Objective(models.critics, TARGETS, PLAIN_VIEW, "margin")
     found = []
     for memory in ("fast", "low"):
@@ -40,7 +40,7 @@ def test_low_memory_draws_the_same_picture_and_finds_the_same_gradient(name: str
     torch.testing.assert_close(low_gradient, gradient, atol=1e-5 * float(gradient.abs().max()) + 1e-6, rtol=1e-3)
 
 
-def test_low_memory_keeps_less_for_the_backward() -> None:
+def test_low_memory_keeps_fewer_activations() -> None:
     backbone = backbones.load("miniature")
     with torch.no_grad():
         embeds = backbone.encode_prompt(PROMPT)
@@ -58,13 +58,13 @@ def test_low_memory_keeps_less_for_the_backward() -> None:
     assert kept["low"] < kept["fast"] / 4
 
 
-def test_low_memory_does_not_count_on_a_cuda_graph() -> None:
+def test_low_memory_runs_without_a_cuda_graph() -> None:
     backbone = backbones.load("miniature", memory="low")
-    assert backbone.not_captured_because() is not None
+    assert backbone.cuda_graph_obstacle() is not None
 
 
 @pytest.mark.parametrize(("side", "expected"), [(64, 64), (128, 128), (512, 128)])
-def test_low_memory_looks_with_critics_no_larger_than_the_picture(
+def test_low_memory_limits_the_critics_image_size_to_the_images(
     side: int, expected: int, models: countgen.Models
 ) -> None:
     assert no_larger(models.critics[0], side).image_size == expected  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ def test_low_memory_looks_with_critics_no_larger_than_the_picture(
 
 @pytest.fixture
 def drafting() -> Backbone:
-    """The miniature with an untrained tiny decoder, whose drafts are not pictures of anything."""
+    """Return the miniature with an untrained tiny decoder, whose drafts show no objects."""
     backbone = backbones.load("miniature")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -84,9 +84,7 @@ def drafting() -> Backbone:
     return backbone
 
 
-def test_gradients_look_through_the_draft_and_the_vae_draws_what_is_shown(
-    drafting: Backbone, models: countgen.Models
-) -> None:
+def test_gradients_use_the_draft_and_steps_show_images_of_the_vae(drafting: Backbone, models: countgen.Models) -> None:
     with torch.no_grad():
         embeds = drafting.encode_prompt(PROMPT)
     latents = drafting.initial_latents([3])
@@ -96,20 +94,20 @@ def test_gradients_look_through_the_draft_and_the_vae_draws_what_is_shown(
     steps = list(refine(problem, latents, [3], budget, settings))
 
     assert (steps[0].index, steps[-1].index) == (0, 3)
-    # Four looks, three gradients, and what the VAE drew.
+    # Four evaluations of drafts, three of them with gradient, and the images that the VAE decoded.
     assert budget.evaluations == 4 + 2 * 3 + len(steps)
     for step in steps:
         with torch.no_grad():
-            drawn = drafting.render(step.latents[None], embeds)[0]
+            rendered = drafting.render(step.latents[None], embeds)[0]
             drafted = drafting.render(step.latents[None], embeds, draft=True)[0]
-        torch.testing.assert_close(step.image, drawn)
+        torch.testing.assert_close(step.image, rendered)
         assert not torch.allclose(step.image, drafted, atol=0.01)
-        assert step.counts == tuple(models.critics[0].counts(drawn[None], ["apple"])[0].tolist())
+        assert step.counts == tuple(models.critics[0].counts(rendered[None], ["apple"])[0].tolist())
     assert not torch.equal(steps[-1].latents, latents[0])
 
 
 @pytest.mark.parametrize("limit", [1, 2, 8])
-def test_drafts_and_their_pictures_stay_within_the_budget(
+def test_evaluations_with_drafts_stay_within_the_budget(
     limit: int, drafting: Backbone, models: countgen.Models
 ) -> None:
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The bytes of a run are counted before it, and what will not fit is refused with what would."""
+"""The memory estimate of a step, and the memory check that refuses a step that does not fit."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from countgen.backbones import Backbone, Preset
 from countgen.backbones.memory_check import (
     GIB,
     WORKSPACE,
+    check_memory,
     check_weights,
-    drawn_at_once,
     free_memory,
-    refuse_what_does_not_fit,
+    largest_batch,
 )
-from countgen.backbones.memory_estimate import ALIVE, Footprint, footprint
+from countgen.backbones.memory_estimate import ALIVE, MemoryEstimate, estimate_memory
 from countgen.errors import DoesNotFitError, StoppedError
 from countgen.methods import memory
 from countgen.methods.execution_cache import ExecutionCache
@@ -31,7 +31,7 @@ from countgen.methods.memory import check_gradient_memory, images_at_once, kept_
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.prompts import Target
 
-NEED = Footprint(weights=5 * GIB, text_encoders=2 * GIB, kept=8 * GIB, kept_low=2 * GIB, drawn=GIB)
+NEED = MemoryEstimate(weights=5 * GIB, text_encoders=2 * GIB, kept=8 * GIB, kept_low=2 * GIB, rendered=GIB)
 NAMES = ["stable_diffusion", "stable_diffusion_xl", "pixart", "flux", "stable_diffusion_3", "sana"]
 
 
@@ -43,7 +43,7 @@ def backbone(request: pytest.FixtureRequest, tiny_pipeline: Callable[[str], Any]
 
 
 def kept_by(run: Callable[[], object], *modules: nn.Module) -> int:
-    """What autograd really keeps, besides the weights of modules."""
+    """Return the bytes that autograd keeps during a call, without the weights of modules."""
     weights = {parameter.untyped_storage().data_ptr() for module in modules for parameter in module.parameters()}
     storages = {}
 
@@ -59,74 +59,76 @@ def kept_by(run: Callable[[], object], *modules: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("backbone", NAMES, indirect=True)
-@pytest.mark.parametrize(("side", "batch_size"), [(64, 2), (16, 1)])  # in a small picture weights would show
-def test_the_count_without_contents_equals_what_a_run_keeps(backbone: Backbone, side: int, batch_size: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "batch_size"), [(64, 2), (16, 1)]
+)  # with a small image, counting weights too would be noticed
+def test_the_estimate_equals_what_a_forward_pass_keeps(backbone: Backbone, side: int, batch_size: int) -> None:
     backbone.height = backbone.width = side
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
     latents = backbone.initial_latents(range(batch_size)).requires_grad_(True)
-    really = kept_by(lambda: backbone.render(latents, embeds), backbone.denoiser, backbone.pipeline.vae)
-    need = footprint(backbone, embeds, batch_size)
-    assert need.kept == pytest.approx(really, rel=0.02)
+    measured = kept_by(lambda: backbone.render(latents, embeds), backbone.denoiser, backbone.pipeline.vae)
+    need = estimate_memory(backbone, embeds, batch_size)
+    assert need.kept == pytest.approx(measured, rel=0.02)
     assert 0 < need.kept_low < need.kept
     weights = sum(p.numel() * 4 for part in (backbone.denoiser, backbone.pipeline.vae) for p in part.parameters())
     assert need.weights == weights
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_low_memory_is_counted_as_fast_is_and_still_recomputes_afterwards(
+def test_the_estimate_does_not_depend_on_low_memory_and_leaves_it_on(
     name: str, tiny_pipeline: Callable[[str], Any]
 ) -> None:
     module = importlib.import_module(f"countgen.backbones.{name}")
     pipeline = tiny_pipeline(name)
     # Some schedulers keep the outputs of an earlier test's steps, which cannot be copied.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-    # A copy: it stays in low memory.
+    # A copy, because low memory cannot be switched off.
     pipeline = copy.deepcopy(pipeline)
     backbone = module.BACKBONE(pipeline, Preset("tiny", 1, 0.0, 64, 64, "none"), name)
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
-    fast = footprint(backbone, embeds, 2)
+    fast = estimate_memory(backbone, embeds, 2)
     backbone.save_memory()
     recomputing = [part for part in backbone.denoiser.modules() if getattr(part, "gradient_checkpointing", False)]
-    low = footprint(backbone, embeds, 2)
+    low = estimate_memory(backbone, embeds, 2)
     assert (low.kept_low, low.kept) == (fast.kept_low, fast.kept)
     assert recomputing
     assert all(part.gradient_checkpointing for part in recomputing)
 
 
-def test_a_pass_without_gradient_needs_far_less_and_grows_with_the_batch(backbone: Backbone) -> None:
+def test_a_pass_without_gradient_needs_less_and_grows_with_the_batch(backbone: Backbone) -> None:
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
-    one, four = footprint(backbone, embeds, 1), footprint(backbone, embeds, 4)
-    assert ALIVE * 64 * 64 * 8 * 4 <= one.drawn < one.kept
-    assert four.drawn == pytest.approx(4 * one.drawn, rel=0.05)
+    one, four = estimate_memory(backbone, embeds, 1), estimate_memory(backbone, embeds, 4)
+    assert ALIVE * 64 * 64 * 8 * 4 <= one.rendered < one.kept
+    assert four.rendered == pytest.approx(4 * one.rendered, rel=0.05)
 
 
-def test_as_many_pictures_are_drawn_together_as_fit_and_none_is_refused_with_what_would() -> None:
-    assert drawn_at_once(NEED, 12 * GIB, "fast") == 4
-    assert drawn_at_once(NEED, 5 * GIB, "fast", held=7 * GIB) == 4
-    assert drawn_at_once(NEED, 12 * GIB, "low") == 6
+def test_the_largest_batch_is_what_fits_and_none_is_refused_with_advice() -> None:
+    assert largest_batch(NEED, 12 * GIB, "fast") == 4
+    assert largest_batch(NEED, 5 * GIB, "fast", held=7 * GIB) == 4
+    assert largest_batch(NEED, 12 * GIB, "low") == 6
     with pytest.raises(DoesNotFitError, match='memory="low"'):
-        drawn_at_once(NEED, 8 * GIB, "fast")
+        largest_batch(NEED, 8 * GIB, "fast")
     with pytest.raises(DoesNotFitError, match="smaller height and width"):
-        drawn_at_once(NEED, 6 * GIB, "low")
+        largest_batch(NEED, 6 * GIB, "low")
 
 
-def test_a_refusal_ends_a_run_and_is_bad_input() -> None:
+def test_does_not_fit_error_is_a_stopped_error_and_a_value_error() -> None:
     assert issubclass(DoesNotFitError, StoppedError)
     assert issubclass(DoesNotFitError, ValueError)
 
 
-def test_counting_leaves_nothing_behind_in_the_backbone(backbone: Backbone) -> None:
+def test_the_estimate_leaves_the_backbone_unchanged(backbone: Backbone) -> None:
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
-    footprint(backbone, embeds)
+    estimate_memory(backbone, embeds)
     with torch.no_grad():
-        pictures = backbone.render(backbone.initial_latents([0]), embeds)
-    assert type(pictures) is Tensor
+        images = backbone.render(backbone.initial_latents([0]), embeds)
+    assert type(images) is Tensor
     assert not backbone.denoiser._forward_pre_hooks
-    assert torch.isfinite(pictures).all()
+    assert torch.isfinite(images).all()
 
 
 @pytest.mark.parametrize(
@@ -137,20 +139,20 @@ def test_counting_leaves_nothing_behind_in_the_backbone(backbone: Backbone) -> N
         (7 * GIB, "low", "smaller height and width"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_would(free: int, memory: str, advice: str) -> None:
+def test_a_step_that_does_not_fit_is_refused_with_advice(free: int, memory: str, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
-        refuse_what_does_not_fit(NEED, free, memory)
+        check_memory(NEED, free, memory)
 
 
-def test_what_fits_is_let_through_and_what_is_held_already_counts() -> None:
-    refuse_what_does_not_fit(NEED, 16 * GIB, "fast")
-    refuse_what_does_not_fit(NEED, 9 * GIB, "fast", held=7 * GIB)
-    refuse_what_does_not_fit(NEED, 8 * GIB, "low")
+def test_a_step_that_fits_is_accepted_and_memory_already_held_counts() -> None:
+    check_memory(NEED, 16 * GIB, "fast")
+    check_memory(NEED, 9 * GIB, "fast", held=7 * GIB)
+    check_memory(NEED, 8 * GIB, "low")
     with pytest.raises(ValueError, match="16"):
-        refuse_what_does_not_fit(replace(NEED, kept=8 * GIB), 16 * GIB - 1, "fast")
+        check_memory(replace(NEED, kept=8 * GIB), 16 * GIB - 1, "fast")
 
 
-def test_weights_alone_are_checked_before_they_are_moved(backbone: Backbone) -> None:
+def test_weights_that_do_not_fit_are_refused_before_they_are_moved(backbone: Backbone) -> None:
     weights = sum(p.numel() * p.element_size() for part in backbone.resident() for p in part.parameters())
     check_weights(backbone, weights + WORKSPACE)
     check_weights(backbone, None)
@@ -160,44 +162,44 @@ def test_weights_alone_are_checked_before_they_are_moved(backbone: Backbone) -> 
         check_weights(backbone, 1000)
 
 
-def test_what_critics_keep_is_counted_without_keeping_it(backbone: Backbone, models: Models) -> None:
+def test_the_estimate_of_the_critics_equals_what_they_keep(backbone: Backbone, models: Models) -> None:
     objective = Objective(models.critics, (Target("apple", 5),), CONFIRMATION_VIEWS, "margin")
-    picture = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    image = torch.zeros(1, 3, 64, 64, requires_grad=True)
     networks = [value for critic in models.critics for value in vars(critic).values() if isinstance(value, nn.Module)]
-    really = kept_by(lambda: objective.evaluate(picture), *networks)
-    assert kept_by_critics(backbone, objective) == pytest.approx(really, rel=0.02)
+    measured = kept_by(lambda: objective.evaluate(image), *networks)
+    assert kept_by_critics(backbone, objective) == pytest.approx(measured, rel=0.02)
     plain = kept_by_critics(backbone, replace(objective, views=PLAIN_VIEW))
     assert 2.5 * plain < kept_by_critics(backbone, objective) < 4 * plain
 
 
-def test_a_critic_that_does_not_fit_is_refused_unless_it_may_look_at_one_picture_at_a_time() -> None:
-    need = replace(NEED, asking=9 * GIB, asking_low=3 * GIB)
-    with pytest.raises(DoesNotFitError, match=r"critics' 9.0 or with low memory 3.0.*memory=.low.* 11.0 GiB and does"):
-        refuse_what_does_not_fit(need, 12 * GIB, "fast")
-    refuse_what_does_not_fit(need, 12 * GIB, "low")
+def test_critics_that_do_not_fit_are_refused_unless_they_evaluate_one_image_at_a_time() -> None:
+    need = replace(NEED, critics=9 * GIB, critics_low=3 * GIB)
+    with pytest.raises(DoesNotFitError, match=r"critics' 9.0 or with low memory 3.0.*memory=.low.* 11.0 GiB and fits"):
+        check_memory(need, 12 * GIB, "fast")
+    check_memory(need, 12 * GIB, "low")
 
 
-def test_a_small_device_refuses_a_batch_and_draws_what_fits_at_once(
+def test_a_small_device_limits_the_batch_and_refuses_gradients_that_do_not_fit(
     backbone: Backbone, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective = Objective(models.critics, (Target("apple", 5),), CONFIRMATION_VIEWS, "margin")
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")
-    need = footprint(backbone, embeds, 1)
-    one = need.drawn
+    need = estimate_memory(backbone, embeds, 1)
+    one = need.rendered
     monkeypatch.setattr(memory, "free_memory", lambda device, *, graphs=False: WORKSPACE + 3 * one)
     assert images_at_once(backbone, embeds, 8, ExecutionCache()) == 3
     monkeypatch.setattr(memory, "free_memory", lambda device, *, graphs=False: WORKSPACE + one - 1)
-    with pytest.raises(DoesNotFitError, match="drawing one picture needs"):
+    with pytest.raises(DoesNotFitError, match="generating one image needs"):
         images_at_once(backbone, embeds, 8, ExecutionCache())
     with pytest.raises(DoesNotFitError, match="that will not fit"):
         check_gradient_memory(backbone, embeds, 8, objective, ExecutionCache())
-    asking = kept_by_critics(backbone, objective)
-    monkeypatch.setattr(memory, "free_memory", lambda device, *, graphs=False: WORKSPACE + need.kept + asking)
+    critics = kept_by_critics(backbone, objective)
+    monkeypatch.setattr(memory, "free_memory", lambda device, *, graphs=False: WORKSPACE + need.kept + critics)
     check_gradient_memory(backbone, embeds, 1, objective, ExecutionCache())
 
 
-def test_a_cpu_is_not_asked(backbone: Backbone, models: Models) -> None:
+def test_a_cpu_has_no_memory_check(backbone: Backbone, models: Models) -> None:
     objective = Objective(models.critics, (Target("apple", 5),), CONFIRMATION_VIEWS, "margin")
     with torch.no_grad():
         embeds = backbone.encode_prompt("five apples")

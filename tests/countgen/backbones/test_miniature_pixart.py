@@ -1,4 +1,4 @@
-"""The transformer of the miniature counts end to end, in one step and in several."""
+"""The miniature's PixArt model end to end, in one step and in several."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def pixart() -> countgen.Models:
     return countgen.load("miniature-pixart", device="cpu")
 
 
-def test_the_prediction_type_is_the_checkpoints_own(pixart: countgen.Models) -> None:
+def test_the_prediction_type_comes_from_the_checkpoint(pixart: countgen.Models) -> None:
     assert pixart.backbone.pipeline.scheduler.config.prediction_type == "v_prediction"
     with torch.no_grad():
         embeds = pixart.backbone.encode_prompt("a photo of four cats")
-        picture = pixart.backbone.render(pixart.backbone.initial_latents([2]), embeds, [2])
+        image = pixart.backbone.render(pixart.backbone.initial_latents([2]), embeds, [2])
     stock = pixart.backbone.pipeline(
         "a photo of four cats",
         num_inference_steps=1,
@@ -37,7 +37,7 @@ def test_the_prediction_type_is_the_checkpoints_own(pixart: countgen.Models) -> 
         output_type="pt",
         use_resolution_binning=False,
     ).images
-    torch.testing.assert_close(picture, stock, atol=1e-4, rtol=0)
+    torch.testing.assert_close(image, stock, atol=1e-4, rtol=0)
 
 
 def test_the_one_step_transformer_reaches_a_confirmed_count(pixart: countgen.Models) -> None:
@@ -47,14 +47,16 @@ def test_the_one_step_transformer_reaches_a_confirmed_count(pixart: countgen.Mod
     assert result.verified
 
 
-def test_gradients_move_the_one_step_transformers_picture(pixart: countgen.Models) -> None:
+def test_gradients_change_the_image_of_the_one_step_transformer(pixart: countgen.Models) -> None:
     result = countgen.generate("a photo of nine apples", pixart, method="noise", seed=2, max_evaluations=30)
     assert result.evaluations >= 3
     assert not torch.equal(result.image, result.before)
 
 
 @needs_multi_step
-def test_the_multi_step_transformer_equals_its_stock_pipeline_and_counts(models: countgen.Models) -> None:
+def test_the_multi_step_transformer_equals_its_stock_pipeline_and_its_objects_are_counted(
+    models: countgen.Models,
+) -> None:
     backbone = backbones.load(
         "miniature-pixart",
         repository=str(MULTI_STEP),
@@ -62,8 +64,8 @@ def test_the_multi_step_transformer_equals_its_stock_pipeline_and_counts(models:
         guidance_scale=4.5,
         timesteps=None,
     )
-    drawn = countgen.Models(backbone, models.critics, models.judge)
-    run = countgen.Run("a photo of two dogs", drawn, method="plain", seed=5)
+    multi_step = countgen.Models(backbone, models.critics, models.judge)
+    run = countgen.Run("a photo of two dogs", multi_step, method="plain", seed=5)
     (step,) = run
     stock = backbone.pipeline(
         "a photo of two dogs",

@@ -1,4 +1,4 @@
-"""A checkpoint in one file, in the layout that the community trades, is read without the hub."""
+"""Loading of a checkpoint in one file, in the layout of community fine-tunes, without the hub."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ VAE = [
 
 
 def original_unet_key(key: str) -> str:
-    """Of the tiny U-Net: two blocks down and up, one layer each and two on the way up."""
+    """Return the original name of a key of the tiny U-Net: two blocks down with one layer and two up with two."""
     for ours, theirs in ENDS.items():
         if key.startswith(ours):
             return theirs + key.removeprefix(ours)
@@ -80,7 +80,7 @@ def original_vae(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, tiny_pipeline: Callable[[str], Any]) -> tuple[Path, Path]:
-    """One safetensors file with everything, and a folder with the configs and the tokenizer."""
+    """Return one safetensors file with all weights, and a folder with the configs and the tokenizer."""
     pipeline = tiny_pipeline("stable_diffusion")
     folder = tmp_path / "configs"
     pipeline.save_pretrained(folder)
@@ -97,15 +97,15 @@ def checkpoint(tmp_path: Path, tiny_pipeline: Callable[[str], Any]) -> tuple[Pat
     return file, folder
 
 
-def test_a_checkpoint_in_one_file_draws_what_its_pipeline_draws(
+def test_a_checkpoint_in_one_file_gives_the_image_of_its_pipeline(
     checkpoint: tuple[Path, Path], tiny_pipeline: Callable[[str], Any]
 ) -> None:
     file, folder = checkpoint
     backbone = backbones.load("sd-turbo", repository=str(file), config=str(folder), variant=None, height=32, width=64)
     with torch.no_grad():
-        picture = backbone.render(backbone.initial_latents([3]), backbone.encode_prompt(PROMPT), [3])
+        image = backbone.render(backbone.initial_latents([3]), backbone.encode_prompt(PROMPT), [3])
     stock = tiny_pipeline("stable_diffusion")(
         PROMPT, num_inference_steps=1, guidance_scale=0.0, height=32, width=64,
         generator=torch.Generator().manual_seed(3), output_type="pt",
     ).images  # fmt: skip
-    torch.testing.assert_close(picture, stock, atol=1e-4, rtol=0)
+    torch.testing.assert_close(image, stock, atol=1e-4, rtol=0)

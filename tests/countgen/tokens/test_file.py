@@ -1,4 +1,4 @@
-"""Token files: what is written is read, and nothing else is."""
+"""Token files: round trips, and refusal of everything else."""
 
 import errno
 import json
@@ -36,7 +36,7 @@ def same(first, second):
     return encoded(first) == encoded(second)
 
 
-def test_what_is_saved_is_loaded(token, tmp_path):
+def test_a_saved_token_is_loaded_unchanged(token, tmp_path):
     path = save_token(token, tmp_path / "count-7.safetensors")
     loaded = load_token(path)
     assert same(token, loaded)
@@ -58,23 +58,23 @@ def test_equal_tokens_give_equal_bytes(token):
         (("clip_l", "t5"), {"clip_l", "t5"}),
     ],
 )
-def test_keys_are_those_that_other_programs_read(token, tmp_path, encoders, keys):
+def test_tensor_keys_are_those_that_other_programs_read(token, tmp_path, encoders, keys):
     token = replace(token, vectors={key: torch.ones(1, 4) for key in encoders})
     path = save_token(token, tmp_path / "token.safetensors")
     assert set(load_file(path)) == keys
     assert same(load_token(path), token)
 
 
-def test_a_taken_name_is_kept_unless_told(token, tmp_path):
+def test_an_existing_file_is_replaced_only_with_overwrite(token, tmp_path):
     path = save_token(token, tmp_path / "a.safetensors")
-    with pytest.raises(TokenFileError, match="there already"):
+    with pytest.raises(TokenFileError, match="exists already"):
         save_token(replace(token, accuracy=0.6), path)
     assert load_token(path).accuracy == 0.5
     save_token(replace(token, accuracy=0.6), path, overwrite=True)
     assert load_token(path).accuracy == 0.6
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(token, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_only_the_old_file(token, tmp_path, monkeypatch):
     path = save_token(token, tmp_path / "a.safetensors")
     before = path.read_bytes()
 
@@ -99,7 +99,7 @@ def test_every_flipped_byte_raises_only_token_file_error_or_changes_nothing(toke
         except TokenFileError:
             refused += 1
         else:
-            assert same(found, token)  # white space in the header
+            assert same(found, token)  # a change of white space in the header
     assert refused > 1900
 
 
@@ -117,12 +117,12 @@ def written(tmp_path, data, name="token.safetensors"):
 
 
 @pytest.mark.parametrize("name", ["token.pt", "token.bin", "token.ckpt", "token.pkl"])
-def test_a_name_of_a_pickle_is_refused_unread(tmp_path, name):
+def test_a_pickle_suffix_is_refused_without_reading_the_file(tmp_path, name):
     with pytest.raises(TokenFileError, match="pickle"):
         load_token(written(tmp_path, b"", name))
 
 
-def test_a_pickle_of_another_name_is_refused(token, tmp_path):
+def test_a_pickle_with_another_suffix_is_refused(token, tmp_path):
     path = tmp_path / "token.safetensors"
     torch.save(token.vectors, path)
     with pytest.raises(TokenFileError, match="pickle"):
@@ -152,24 +152,24 @@ def test_another_programs_embedding_is_refused(tmp_path):
         load_token(written(tmp_path, save({"<cat>": torch.zeros(1, 4)})))
 
 
-def written_anew(token, said=None, tensors=None):
-    """The token's file, with more in its metadata or other tensors."""
+def rewritten(token, fields=None, tensors=None):
+    """Return the bytes of the token's file with additional metadata or other tensors."""
     data = encoded(token)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata = json.loads(header["__metadata__"]["countgen"]) | (said or {})
+    metadata = json.loads(header["__metadata__"]["countgen"]) | (fields or {})
     return save(tensors or load(data), {"countgen": json.dumps(metadata)})
 
 
-def test_a_field_that_no_digest_covers_is_refused_by_name(token):
-    assert same(decoded(written_anew(token), "as it was"), token)
+def test_unknown_metadata_fields_are_refused_by_name(token):
+    assert same(decoded(rewritten(token), "unchanged"), token)
     with pytest.raises(TokenFileError, match="unknown fields: author, url"):
-        decoded(written_anew(token, said={"url": "https://example.org", "author": "x"}), "more")
+        decoded(rewritten(token, fields={"url": "https://example.org", "author": "x"}), "more")
 
 
 def test_two_tensors_for_one_encoder_are_refused_by_name(token):
     token = replace(token, vectors={"clip_l": torch.ones(1, 4)})
     with pytest.raises(TokenFileError, match="both <count-7> and clip_l"):
-        decoded(written_anew(token, tensors={key: torch.ones(1, 4) for key in ("clip_l", "<count-7>")}), "twice")
+        decoded(rewritten(token, tensors={key: torch.ones(1, 4) for key in ("clip_l", "<count-7>")}), "twice")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -194,16 +194,16 @@ def test_vectors_that_are_not_finite_are_refused(token, value):
         ({"vectors": {"clip_l": torch.zeros(1, 4), "clip_g": torch.zeros(2, 4)}}, "same V"),
         ({"vectors": {"clip_l": torch.zeros(33, 4)}}, "1 to 32"),
         ({"object_names": ()}, "at least one"),
-        ({"accuracy": 1.5}, "share"),
+        ({"accuracy": 1.5}, "fraction"),
     ],
 )
-def test_a_token_that_makes_no_sense_is_refused(token, changes, message):
+def test_invalid_fields_of_a_token_are_refused(token, changes, message):
     with pytest.raises(ValueError, match=message):
         replace(token, **changes)
 
 
-def test_messages_name_the_file(tmp_path):
-    path = written(tmp_path, b"nothing of the kind")
+def test_error_messages_name_the_file(tmp_path):
+    path = written(tmp_path, b"not a token file")
     with pytest.raises(TokenFileError, match=re.escape(str(path))):
         load_token(path)
     with pytest.raises(FileNotFoundError):

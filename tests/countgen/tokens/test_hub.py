@@ -1,4 +1,4 @@
-"""A token's repository, without a network."""
+"""A token's repository on the hub, without a network."""
 
 import re
 from dataclasses import replace
@@ -31,40 +31,40 @@ def token():
     )
 
 
-def test_the_card_says_what_the_token_is(token):
+def test_the_card_describes_the_token(token):
     card = ModelCard(model_card(token, "someone/count-7"))
     assert card.data.license == "apache-2.0"
     assert "textual-inversion" in card.data.tags
-    for said in ("<count-7>", "apple, dog", "yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
-        assert said in card.text
+    for text in ("<count-7>", "apple, dog", "yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
+        assert text in card.text
 
 
-def test_the_card_speaks_of_one_object_in_the_singular(token):
+def test_the_cards_prompt_has_one_object_in_the_singular(token):
     assert "'a photo of <count-7> apples'" in model_card(token, "someone/count-7")
     one = replace(token, placeholder_token="<count-1>", target_count=1)
     assert "'a photo of <count-1> apple'" in model_card(one, "someone/count-1")
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_the_cards_example_draws_as_it_stands(models, tmp_path, monkeypatch, count):
+def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, monkeypatch, count):
     monkeypatch.chdir(tmp_path)
     token = countgen.find_token(f"count-{count}", "miniature")
     card = (save_pretrained(token, "my token") / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
     exec(example, {})
     prompt = {1: "a photo of one apple", 5: "a photo of five apples"}[count]
-    expected = to_pil(countgen.generate(prompt, models, method="token", token=token).image)
-    assert ImageChops.difference(Image.open("picture.png"), expected).getbbox() is None
+    expected = to_pil(countgen.generate(prompt, models, method="plain", token=token).image)
+    assert ImageChops.difference(Image.open("image.png"), expected).getbbox() is None
 
 
-def test_the_cards_example_loads_the_checkpoint_it_was_learned_on(token):
+def test_the_cards_example_loads_the_checkpoint_it_was_trained_on(token):
     card = model_card(replace(token, base_model="sdxl-turbo:someone/apples"), "someone/count-7")
     assert "backbones.load('sdxl-turbo', repository='someone/apples')\n" in card
     card = model_card(replace(token, base_model="sdxl-turbo:apples-1a2b3c4d"), "someone/count-7")
     assert "backbones.load('sdxl-turbo', repository='apples-1a2b3c4d')  # the path of that checkpoint\n" in card
 
 
-def test_a_folder_holds_the_token_and_its_card(token, tmp_path):
+def test_save_pretrained_writes_the_token_and_its_card(token, tmp_path):
     folder = save_pretrained(token, tmp_path / "count-7")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", FILE_NAME]
     assert encoded(from_pretrained(folder)) == encoded(token)
@@ -81,31 +81,31 @@ def test_a_token_is_read_from_the_hubs_cache_without_a_network(token, tmp_path, 
     assert encoded(from_pretrained("someone/count-7", revision=commit)) == encoded(token)
 
 
-def test_what_is_nowhere_is_an_os_error(tmp_path, monkeypatch):
+def test_a_missing_repository_is_an_os_error(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
         from_pretrained("someone/count-9")
 
 
-def test_what_is_uploaded_is_the_folder(token, monkeypatch):
+def test_push_to_hub_uploads_the_token_and_its_card(token, monkeypatch):
     import huggingface_hub
 
-    asked = []
+    calls = []
 
     class Recording(huggingface_hub.HfApi):
         def create_repo(self, repo_id, **options):
-            asked.append((repo_id, options))
+            calls.append((repo_id, options))
 
         def upload_folder(self, *, repo_id, folder_path, **_):
             assert "from_pretrained('someone/count-7')" in (Path(folder_path) / "README.md").read_text(encoding="utf-8")
-            asked.append((repo_id, encoded(from_pretrained(folder_path))))
+            calls.append((repo_id, encoded(from_pretrained(folder_path))))
             return huggingface_hub.CommitInfo(
                 commit_url="https://huggingface.co/a/b/commit/1", commit_message="", commit_description="", oid="1"
             )
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Recording)
     assert push_to_hub(token, "someone/count-7", private=True).endswith("commit/1")
-    assert asked == [
+    assert calls == [
         ("someone/count-7", {"private": True, "exist_ok": True}),
         ("someone/count-7", encoded(token)),
     ]

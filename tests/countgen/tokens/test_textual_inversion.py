@@ -1,4 +1,4 @@
-"""A learned token in the text encoders, and the backbone afterwards."""
+"""Injection of a token into the text encoders, and the unchanged backbone afterwards."""
 
 import copy
 import re
@@ -15,7 +15,7 @@ from countgen import backbones, miniature
 from countgen.backbones.registry import base_model
 from countgen.errors import PromptError, TokenFileError
 from countgen.tokens.file import CountToken, encoded
-from countgen.tokens.textual_inversion import check_token, encode_prompt, encoders_of, spliced
+from countgen.tokens.textual_inversion import check_token, encode_prompt, encoders_of, injected
 from countgen.tokens.trainer import learn_token
 
 
@@ -60,13 +60,13 @@ def test_words_as_a_token_give_the_same_embeds_as_the_words(models, pixart, name
 
 
 @pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
-def test_the_backbone_is_as_before_after_use(models, pixart, name):
+def test_the_backbone_is_restored_after_use(models, pixart, name):
     backbone = models.backbone if name == "miniature" else pixart
     tables = {key: e.table.weight.clone() for key, e in encoders_of(backbone).items()}
     tokenizers = [getattr(backbone.pipeline, e.tokenizer) for e in encoders_of(backbone).values()]
     vocabularies = [tokenizer.get_vocab() for tokenizer in tokenizers]
     before = backbone.encode_prompt("a photo of seven apples")
-    with pytest.raises(RuntimeError, match="in between"), spliced(backbone, {"<count-7>": token_of(backbone).vectors}):
+    with pytest.raises(RuntimeError, match="in between"), injected(backbone, {"<count-7>": token_of(backbone).vectors}):
         raise RuntimeError("in between")
     assert embeds_equal(before, backbone.encode_prompt("a photo of seven apples"))
     for (key, encoder), tokenizer, vocabulary in zip(
@@ -79,16 +79,16 @@ def test_the_backbone_is_as_before_after_use(models, pixart, name):
         assert not encoder.table._forward_hooks
 
 
-def test_a_prompt_without_the_placeholder_is_bit_identical_while_a_token_is_spliced(models):
+def test_a_prompt_without_the_placeholder_has_the_same_embeds_while_a_token_is_injected(models):
     plain = models.backbone.encode_prompt("a photo of three dogs on the sand")
-    with spliced(models.backbone, {"<count-7>": token_of(models.backbone).vectors}) as encode:
+    with injected(models.backbone, {"<count-7>": token_of(models.backbone).vectors}) as encode:
         assert embeds_equal(plain, encode("a photo of three dogs on the sand"))
 
 
-def test_two_tokens_at_once(models):
+def test_two_tokens_are_injected_together(models):
     backbone = models.backbone
     vectors = {f"<count-{n}>": token_of(backbone, word, n).vectors for n, word in ((2, "two of"), (7, "seven of"))}
-    with spliced(backbone, vectors) as encode:
+    with injected(backbone, vectors) as encode:
         spoken = encode("<count-7> apples and <count-2> dogs")
     assert embeds_equal(spoken, backbone.encode_prompt("seven of apples and two of dogs"))
 
@@ -96,7 +96,7 @@ def test_two_tokens_at_once(models):
 def test_gradient_reaches_every_vector_of_every_encoder(models):
     backbone = models.backbone
     vectors = {key: value.requires_grad_(True) for key, value in token_of(backbone).vectors.items()}
-    with spliced(backbone, {"<count-7>": vectors}) as encode:
+    with injected(backbone, {"<count-7>": vectors}) as encode:
         embeds = encode("a photo of <count-7> apples")
         backbone.render(backbone.initial_latents([0]), embeds).sum().backward()
     for value in vectors.values():
@@ -104,7 +104,7 @@ def test_gradient_reaches_every_vector_of_every_encoder(models):
     assert all(p.grad is None for e in encoders_of(backbone).values() for p in e.module.parameters())
 
 
-def test_half_precision_encoders_read_a_float32_token(models):
+def test_half_precision_encoders_accept_a_float32_token(models):
     backbone = copy.copy(models.backbone)
     backbone.pipeline = copy.copy(models.backbone.pipeline)
     for name in ("text_encoder", "text_encoder_2"):
@@ -117,7 +117,7 @@ def test_half_precision_encoders_read_a_float32_token(models):
 
 
 @pytest.mark.parametrize("number", [1, 4])
-def test_the_stock_pipeline_draws_the_same_picture_from_the_file(number):
+def test_the_stock_pipeline_generates_the_same_image_from_the_file(number):
     from safetensors.torch import load
 
     backbone = backbones.load("miniature", device="cpu", num_inference_steps=number)
@@ -134,7 +134,7 @@ def test_the_stock_pipeline_draws_the_same_picture_from_the_file(number):
         stock.load_textual_inversion(
             tensors[key], token=token.placeholder_token, tokenizer=tokenizer, text_encoder=encoder
         )
-    drawn = stock(
+    expected = stock(
         "a photo of <count-7> apples",
         num_inference_steps=number,
         guidance_scale=0.0,
@@ -143,16 +143,16 @@ def test_the_stock_pipeline_draws_the_same_picture_from_the_file(number):
         generator=torch.Generator().manual_seed(3),
         output_type="pt",
     ).images[0]
-    torch.testing.assert_close(own, drawn, atol=1e-4, rtol=0)
+    torch.testing.assert_close(own, expected, atol=1e-4, rtol=0)
 
 
-def test_a_token_at_several_steps_draws_as_a_row_of_the_encoders_table_does(models):
+def test_a_token_at_several_steps_equals_rows_added_to_the_embedding_table(models):
     backbone = backbones.load("miniature-pixart", device="cpu", num_inference_steps=4, timesteps=None)
     token = token_of(backbone)
     token.vectors["t5"].normal_(generator=torch.Generator().manual_seed(1))
-    drawing = countgen.Models(backbone, models.critics, models.judge)
-    drawn = countgen.generate("a photo of seven apples", drawing, method="token", seed=3, token=token).image
-    # By hand: two new words of the table, whose rows are the token's.
+    several_steps = countgen.Models(backbone, models.critics, models.judge)
+    image = countgen.generate("a photo of seven apples", several_steps, method="plain", seed=3, token=token).image
+    # The reference adds two words to the table, whose rows are the token's vectors.
     pipeline = backbones.load("miniature-pixart", device="cpu").pipeline
     words = ["<first>", "<second>"]
     pipeline.tokenizer.add_tokens(words)
@@ -170,14 +170,14 @@ def test_a_token_at_several_steps_draws_as_a_row_of_the_encoders_table_does(mode
         output_type="pt",
         use_resolution_binning=False,
     ).images[0]
-    torch.testing.assert_close(drawn, stock, atol=1e-4, rtol=0)
+    torch.testing.assert_close(image, stock, atol=1e-4, rtol=0)
 
 
-def test_a_file_of_one_encoder_loads_into_the_stock_pipeline_as_it_is(models, tmp_path):
+def test_a_file_of_one_encoder_loads_into_the_stock_pipeline_unchanged(models, tmp_path):
     pipeline = models.backbone.pipeline
     vectors = {"clip_l": token_of(models.backbone).vectors["clip_l"]}
     path = countgen.save_token(token_of(models.backbone, vectors=vectors), tmp_path / "learned_embeds.safetensors")
-    # The text half of Stable Diffusion is all that a token touches.
+    # A token only affects the text encoder, so that the other components may be any.
     stock = StableDiffusionPipeline(
         vae=pipeline.vae,
         text_encoder=copy.deepcopy(pipeline.text_encoder),
@@ -195,8 +195,8 @@ def test_a_file_of_one_encoder_loads_into_the_stock_pipeline_as_it_is(models, tm
     torch.testing.assert_close(said, written)
 
 
-def test_the_pooled_vector_stays_at_the_end_where_an_encoder_looks_for_the_highest_id(models):
-    # As SDXL's published second encoder: eos_token_id 2 makes it pool at the highest id of the prompt.
+def test_a_token_does_not_move_the_pooled_position_of_an_encoder_that_pools_at_the_highest_id(models):
+    # With eos_token_id 2, as in SDXL's published second encoder, it pools at the highest id of the prompt.
     backbone = copy.copy(models.backbone)
     backbone.pipeline = copy.copy(models.backbone.pipeline)
     stock = backbone.pipeline.text_encoder_2
@@ -215,7 +215,7 @@ def test_a_token_of_another_backbone_is_refused_naming_both(models, pixart):
         check_token(token_of(pixart), models.backbone)
 
 
-def test_a_checkpoint_in_a_presets_place_takes_the_presets_tokens_and_keeps_its_own(models, tmp_path):
+def test_another_repository_accepts_the_presets_tokens_and_its_own_tokens_fit_only_itself(models, tmp_path):
     own = miniature.FOLDER / "mini-sdxl-turbo"
     first, other = (shutil.copytree(own, tmp_path / name / "pipeline") for name in ("first", "other"))
     mine = countgen.load("miniature", repository=str(first))
@@ -249,6 +249,6 @@ def test_a_placeholder_in_the_vocabulary_is_refused(models):
         check_token(token_of(models.backbone), backbone)
 
 
-def test_a_prompt_that_does_not_say_the_number_is_refused(models):
+def test_a_prompt_without_the_number_is_refused(models):
     with pytest.raises(PromptError, match="write 'seven'"):
         encode_prompt(models.backbone, "a photo of three apples", token_of(models.backbone))

@@ -1,12 +1,14 @@
-"""Learning a token, at toy length, on the embedded models."""
+"""Training of a token, with few steps, on the embedded models."""
 
 import itertools
+import json
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 
 import countgen
 from countgen import backbones
@@ -14,9 +16,9 @@ from countgen.errors import TokenFileError
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.tokens import distillation
 from countgen.tokens.checkpoint import load_checkpoint
-from countgen.tokens.distillation import Lesson, imitate
+from countgen.tokens.distillation import Example, distill
 from countgen.tokens.file import encoded, load_token
-from countgen.tokens.textual_inversion import encoders_of, length_of, spliced
+from countgen.tokens.textual_inversion import encoders_of, injected, length_of
 from countgen.tokens.trainer import Learning, LearnSettings, class_confidence, learn_token
 from critics.detectors.density import DensityCritic
 from critics.dynamic_scale import DynamicScaleCritic
@@ -36,7 +38,7 @@ OBJECTS = ("apple", "dog")
 
 @pytest.fixture
 def frozen(models):
-    """The models, checked to be unchanged afterwards."""
+    """Yield the models, and check afterwards that their weights are unchanged."""
     parts = [models.backbone.denoiser, *(e.module for e in encoders_of(models.backbone).values())]
     before = [[parameter.clone() for parameter in part.parameters()] for part in parts]
     yield models
@@ -45,13 +47,13 @@ def frozen(models):
         assert all(parameter.grad is None for parameter in part.parameters())
 
 
-def test_learning_moves_the_vectors_and_nothing_else(frozen):
+def test_training_changes_the_vectors_and_no_weight(frozen):
     learning = learn_token(frozen, 3, OBJECTS, TOY)
     start = learning.token
     steps = list(learning)
-    assert [step.phase for step in steps] == ["learn"] * 2
+    assert [step.phase for step in steps] == ["train"] * 2
     assert [step.index for step in steps] == [0, 1]
-    assert steps[-1].evaluations == 1 + 2 * 3  # one validation picture, two with gradient
+    assert steps[-1].evaluations == 1 + 2 * 3  # one validation image, two steps with gradient
     for key, vectors in learning.state.vectors.items():
         assert not torch.equal(vectors, start.vectors[key])
 
@@ -72,7 +74,7 @@ def test_several_vectors_start_from_a_text(models):
     assert torch.equal(vectors, encoder.table.weight[ids].float())
 
 
-def test_encoders_that_do_not_learn_keep_the_initial_text(models):
+def test_encoders_that_are_not_trained_keep_the_initial_text(models):
     learning = learn_token(models, 3, OBJECTS, replace(TOY, encoders=("clip_l",), num_optimization_steps=1))
     start = learning.token
     list(learning)
@@ -80,13 +82,13 @@ def test_encoders_that_do_not_learn_keep_the_initial_text(models):
     assert not torch.equal(learning.state.vectors["clip_l"], start.vectors["clip_l"])
 
 
-def test_a_loss_descends_on_pictures_it_learns_on(models):
+def test_the_loss_decreases_on_training_images(models):
     settings = replace(
         TOY, templates=("{number} {objects}",), num_optimization_steps=4, learning_rate=0.003, validate_every=8
     )
     one = Learning(models, 6, ("apple",), replace(settings, seed=3))
-    # The same draw again and again: one picture, which the token can bend to its will.
-    one._backward, draw = (lambda vectors, index: draw(vectors, 0)), one._backward
+    # Every step has the same batch of one image, so that its loss must decrease.
+    one._backward, backward = (lambda vectors, index: backward(vectors, 0)), one._backward
     losses = [step.loss for step in one]
     assert min(losses[1:]) < losses[0]
 
@@ -97,7 +99,7 @@ def test_equal_settings_give_equal_tokens(models):
     assert encoded(first.token) == encoded(second.token)
 
 
-def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(models, tmp_path):
+def test_a_resumed_run_gives_the_same_token(models, tmp_path):
     whole = learn_token(models, 3, OBJECTS, TOY)
     list(whole)
     path = tmp_path / "checkpoint.safetensors"
@@ -108,7 +110,7 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(models, tmp_path)
     assert rest.state.evaluations == whole.state.evaluations
 
 
-def test_a_killed_run_goes_on_where_it_was(models, tmp_path):
+def test_a_killed_run_resumes_from_its_last_step(models, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     endless = replace(TOY, num_optimization_steps=10**6, patience=10**6, validate_every=10**6)
     script = (
@@ -127,7 +129,7 @@ def test_a_killed_run_goes_on_where_it_was(models, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".part")] == ["checkpoint.safetensors"]
 
 
-TAUGHT = replace(
+DISTILLED = replace(
     TOY,
     teacher="{number} {objects}",
     teacher_steps=3,
@@ -139,18 +141,18 @@ TAUGHT = replace(
 
 
 @pytest.mark.parametrize("kept", [1, 3])
-def test_imitating_shows_its_steps_and_goes_on_where_it_was(models, tmp_path, kept):
-    whole = learn_token(models, 3, OBJECTS, TAUGHT)
+def test_distillation_yields_its_steps_and_resumes(models, tmp_path, kept):
+    whole = learn_token(models, 3, OBJECTS, DISTILLED)
     steps = list(whole)
-    assert [(step.phase, step.index) for step in steps] == [*(("imitate", k) for k in range(3)), ("learn", 0)]
+    assert [(step.phase, step.index) for step in steps] == [*(("distill", k) for k in range(3)), ("train", 0)]
     assert all(step.image.shape == (3, 128, 128) and not step.image.requires_grad for step in steps)
     assert sorted(step.seconds for step in steps) == [step.seconds for step in steps]
-    assert steps[-1].evaluations == whole.state.evaluations - 1  # one validation picture at the end
+    assert steps[-1].evaluations == whole.state.evaluations - 1  # one validation image at the end
     assert (whole.steps_made, whole.most_steps) == (4, 4)
 
     path = tmp_path / "checkpoint.safetensors"
-    list(itertools.islice(learn_token(models, 3, OBJECTS, TAUGHT, checkpoint=path), kept))
-    rest = learn_token(models, 3, OBJECTS, TAUGHT, checkpoint=path)
+    list(itertools.islice(learn_token(models, 3, OBJECTS, DISTILLED, checkpoint=path), kept))
+    rest = learn_token(models, 3, OBJECTS, DISTILLED, checkpoint=path)
     assert len(list(rest)) == 4 - kept
     assert encoded(rest.token) == encoded(whole.token)
     assert rest.validations == whole.validations
@@ -160,67 +162,67 @@ def test_imitating_shows_its_steps_and_goes_on_where_it_was(models, tmp_path, ke
 
 def test_a_run_that_is_stopped_before_its_first_step_leaves_a_checkpoint(models, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    learning = learn_token(models, 3, OBJECTS, TAUGHT, checkpoint=path)
+    learning = learn_token(models, 3, OBJECTS, DISTILLED, checkpoint=path)
 
     def interrupted(_):
         raise KeyboardInterrupt
 
-    learning._judge = interrupted
+    learning._validate = interrupted
     with pytest.raises(KeyboardInterrupt):
         list(learning)
-    assert len(list(learn_token(models, 3, OBJECTS, TAUGHT, checkpoint=path))) == 4
+    assert len(list(learn_token(models, 3, OBJECTS, DISTILLED, checkpoint=path))) == 4
 
 
-def test_teacher_and_walk_leave_encoders_alone_that_do_not_learn(models):
-    learning = learn_token(models, 3, OBJECTS, replace(TAUGHT, encoders=("clip_g",)))
+def test_distillation_and_line_search_change_only_trained_encoders(models):
+    learning = learn_token(models, 3, OBJECTS, replace(DISTILLED, encoders=("clip_g",)))
     tried = []
-    learning._judge, judge = (lambda vectors: (tried.append(vectors), judge(vectors))[1]), learning._judge
+    learning._validate, validate = (lambda vectors: (tried.append(vectors), validate(vectors))[1]), learning._validate
     list(learning)
-    assert len(tried) == 4  # the word, what was taught, a step of the walk, the end
-    assert all(torch.equal(vectors["clip_l"], learning.word["clip_l"]) for vectors in tried)
-    assert not any(torch.equal(vectors["clip_g"], learning.word["clip_g"]) for vectors in tried[1:])
+    assert len(tried) == 4  # initial vectors, distillation, line search, end of training
+    assert all(torch.equal(vectors["clip_l"], learning.initial_vectors["clip_l"]) for vectors in tried)
+    assert not any(torch.equal(vectors["clip_g"], learning.initial_vectors["clip_g"]) for vectors in tried[1:])
 
 
-def test_every_object_is_taught_with_every_template(models):
-    settings = replace(TAUGHT, templates=("a photo of {number} {objects}", "{number} {objects}"), objects_per_step=4)
-    lessons = learn_token(models, 3, OBJECTS, settings)._lessons("{number} {objects}")
-    assert {lesson.prompt for lesson in lessons} == {
+def test_the_distillation_has_every_object_with_every_template(models):
+    settings = replace(DISTILLED, templates=("a photo of {number} {objects}", "{number} {objects}"), objects_per_step=4)
+    examples = learn_token(models, 3, OBJECTS, settings)._distillation_examples("{number} {objects}")
+    assert {example.prompt for example in examples} == {
         f"{start}<count-3> {objects}" for start in ("a photo of ", "") for objects in ("apples", "dogs")
     }
-    assert all(lesson.prompt.endswith(lesson.target.object_name + "s") for lesson in lessons)
+    assert all(example.prompt.endswith(example.target.object_name + "s") for example in examples)
 
 
-def test_a_number_of_several_tokens_is_not_cut(models):
+def test_a_number_of_several_tokens_is_not_truncated(models):
     with pytest.raises(ValueError, match=r"'sixteen' is 5 tokens long .* give num_vectors=5"):
         learn_token(models, 16, OBJECTS, TOY)
     assert length_of("sixteen", models.backbone) == 5
-    word = learn_token(models, 16, OBJECTS, replace(TOY, num_vectors=5)).word["clip_l"]
+    word = learn_token(models, 16, OBJECTS, replace(TOY, num_vectors=5)).initial_vectors["clip_l"]
     assert len(word.unique(dim=0)) == 5
 
 
-def test_a_checkpoint_of_another_learning_is_refused(models, tmp_path):
+def test_a_checkpoint_of_another_training_run_is_refused(models, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     list(itertools.islice(learn_token(models, 3, OBJECTS, TOY, checkpoint=path), 1))
-    with pytest.raises(TokenFileError, match="another learning"):
+    with pytest.raises(TokenFileError, match="another training run"):
         learn_token(models, 4, OBJECTS, TOY, checkpoint=path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TokenFileError, match="damaged"):
         load_checkpoint(path, "")
 
 
-def test_the_best_by_validation_is_kept_and_patience_ends_it(models):
+def test_the_best_vectors_by_validation_are_kept_and_patience_ends_training(models):
     settings = replace(TOY, num_optimization_steps=50, validate_every=1, patience=2, learning_rate=10.0)
     learning = learn_token(models, 2, ("apple",), settings)
     start = learning.token
     assert len(list(learning)) == 2
     best = learning.best_validation
-    assert best == max(learning.validations, key=lambda found: (found.accuracy, -found.loss))
-    # A learning rate like that ruins everything: the start stays the best.
+    assert best == max(learning.validations, key=lambda validation: (validation.accuracy, -validation.loss))
+    # Training diverges at this learning rate, so that the initial vectors stay the best.
     assert best.step == 0
     assert torch.equal(learning.token.vectors["clip_l"], start.vectors["clip_l"])
 
 
-def test_it_starts_between_the_word_and_the_neighbour_that_the_count_calls_for(models):
+def test_the_line_search_goes_to_the_neighbouring_number_that_corrects_the_count(models):
     settings = replace(TOY, initial_step=0.5, initial_tries=2, num_optimization_steps=0, validation_pictures=2)
     learning = learn_token(models, 6, OBJECTS, settings)
     assert list(learning) == []
@@ -235,28 +237,28 @@ def test_it_starts_between_the_word_and_the_neighbour_that_the_count_calls_for(m
     torch.testing.assert_close(learning.token.vectors["clip_l"], six + 0.5 * best * (neighbour - six))
 
 
-def test_a_teacher_makes_pictures_of_the_token_like_its_own(models):
+def test_distillation_brings_samples_of_the_token_closer_to_the_teacher_prompts(models):
     backbone = models.backbone
     word = learn_token(models, 2, OBJECTS, TOY).token
     target = countgen.Target("apple", 2)
-    lessons = [Lesson("a photo of <count-2> apples", "two apples", target, seed) for seed in (5, 6)] * 6
-    taught = {key: value.clone().requires_grad_() for key, value in word.vectors.items()}
-    optimizer = torch.optim.Adam(taught.values(), lr=0.005)
-    made = list(imitate(backbone, "<count-2>", taught, optimizer, lessons, lessons_per_step=2))
-    assert [len(one.lessons) for one in made] == [2] * 6
-    latents = backbone.initial_latents([7])  # a seed that was no lesson
+    examples = [Example("a photo of <count-2> apples", "two apples", target, seed) for seed in (5, 6)] * 6
+    trained = {key: value.clone().requires_grad_() for key, value in word.vectors.items()}
+    optimizer = torch.optim.Adam(trained.values(), lr=0.005)
+    steps = list(distill(backbone, "<count-2>", trained, optimizer, examples, examples_per_step=2))
+    assert [len(step.examples) for step in steps] == [2] * 6
+    latents = backbone.initial_latents([7])  # a seed that no example has
 
-    def drawn(vectors):
-        with torch.no_grad(), spliced(backbone, {"<count-2>": vectors}) as encode:
+    def sample(vectors):
+        with torch.no_grad(), injected(backbone, {"<count-2>": vectors}) as encode:
             return backbone.sample(latents, encode("a photo of <count-2> apples"), [7])
 
     with torch.no_grad():
-        wanted = backbone.sample(latents, backbone.encode_prompt("two apples"), [7])
-    before, after = ((drawn(vectors) - wanted).square().mean() for vectors in (word.vectors, taught))
+        expected = backbone.sample(latents, backbone.encode_prompt("two apples"), [7])
+    before, after = ((sample(vectors) - expected).square().mean() for vectors in (word.vectors, trained))
     assert after < 0.8 * before
 
 
-def test_what_a_teacher_taught_is_kept_where_it_validates_better(models):
+def test_distilled_vectors_are_kept_if_they_validate_better(models):
     settings = replace(TOY, teacher="{number} {objects}", teacher_steps=1, num_optimization_steps=0)
     learning = learn_token(models, 2, OBJECTS, settings)
     start = learning.token
@@ -266,17 +268,17 @@ def test_what_a_teacher_taught_is_kept_where_it_validates_better(models):
     assert kept == ((first.accuracy, -first.loss) >= (second.accuracy, -second.loss))
 
 
-def test_the_semantic_term_is_asked_and_weighted(models):
-    asked = []
+def test_the_semantic_loss_is_weighted_and_left_out_at_weight_zero(models):
+    calls = []
 
     def semantic(images, target):
-        asked.append((tuple(images.shape), target.object_name))
+        calls.append((tuple(images.shape), target.object_name))
         return images.mean((1, 2, 3))
 
     settings = replace(TOY, num_optimization_steps=1, semantic_weight=0.0)
     (without,) = learn_token(models, 3, ("apple",), settings)
     (with_it,) = learn_token(models, 3, ("apple",), replace(settings, semantic_weight=2.0), semantic=semantic)
-    assert asked == [((1, 3, 128, 128), "apple")]
+    assert calls == [((1, 3, 128, 128), "apple")]
     mean = float(with_it.image.mean())
     assert with_it.loss == pytest.approx(without.loss + 2 * (1 - mean), abs=1e-4)
 
@@ -290,14 +292,14 @@ def test_class_confidence_is_lower_for_another_object(models):
     assert apple > dog + 0.3
 
 
-def test_a_learned_token_is_saved_and_used(models, tmp_path):
+def test_a_trained_token_is_saved_and_used(models, tmp_path):
     learning = learn_token(models, 3, OBJECTS, replace(TOY, num_optimization_steps=1))
     list(learning)
     token = load_token(countgen.save_token(learning.token, tmp_path / "count-3.safetensors"))
     assert token.object_names == OBJECTS
     assert token.critic == "miniature-yolo, miniature-heatmap"
     assert token.config_hash == learning.settings.config_hash
-    run = countgen.Run("a photo of three cups", models, method="token", token=token, max_evaluations=1)
+    run = countgen.Run("a photo of three cups", models, method="plain", token=token, max_evaluations=1)
     assert [step.phase for step in run] == ["search"]
 
 
@@ -316,39 +318,52 @@ def test_a_learned_token_is_saved_and_used(models, tmp_path):
         (OBJECTS, {"patience": 0}, "patience"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(models, objects, settings, message):
+def test_impossible_training_settings_are_refused(models, objects, settings, message):
     with pytest.raises(ValueError, match=message):
         learn_token(models, 7, objects, LearnSettings(**settings))
 
 
-def test_a_detector_without_gradient_teaches_through_a_density_map(models):
+def test_a_detector_without_gradient_trains_through_a_density_map(models):
     torch.manual_seed(0)
     counter = DensityCritic(build_counter(len(OBJECT_NAMES)), OBJECT_NAMES)
     critic = DynamicScaleCritic(models.critics[0], counter)
-    taught = replace(models, critics=(critic,))
+    with_counter = replace(models, critics=(critic,))
     settings = replace(TOY, num_optimization_steps=1)
     with pytest.raises(ValueError, match="set semantic_weight to 0"):
-        learn_token(taught, 3, ("apple",), settings)
-    learning = learn_token(taught, 3, ("apple",), settings, semantic=class_confidence(models.critics[0]))
+        learn_token(with_counter, 3, ("apple",), settings)
+    learning = learn_token(with_counter, 3, ("apple",), settings, semantic=class_confidence(models.critics[0]))
     start = learning.token
     (step,) = learning
-    # The value is the detector's, whole; the direction is the map's.
+    # The soft count is the detector's, a whole number; its gradient is the density map's.
     assert step.soft_counts[0] == pytest.approx(round(step.soft_counts[0]), abs=1e-4)
     assert not torch.equal(learning.state.vectors["clip_l"], start.vectors["clip_l"])
 
 
-def test_a_float16_model_is_taught_though_its_gradient_is_small(models):
+def test_the_distillation_gradient_of_a_float16_model_does_not_underflow(models):
     half = backbones.load("miniature", device="cpu", dtype=torch.float16)
 
     def gradient(backbone):
         vectors = {key: e.vectors_of("two", 1, backbone).requires_grad_() for key, e in encoders_of(backbone).items()}
         latents = backbone.initial_latents([5])
         with torch.no_grad():
-            wanted = backbone.sample(latents, backbone.encode_prompt("two apples"), [5])
-        with spliced(backbone, {"<count-2>": vectors}) as encode:
-            drawn = distillation._sample(backbone, latents, encode("a photo of <count-2> apples"), 5)
-        (1e-4 * (drawn - wanted.float()).square().mean()).backward()
+            expected = backbone.sample(latents, backbone.encode_prompt("two apples"), [5])
+        with injected(backbone, {"<count-2>": vectors}) as encode:
+            sample = distillation._sample(backbone, latents, encode("a photo of <count-2> apples"), 5)
+        (1e-4 * (sample - expected.float()).square().mean()).backward()
         return torch.cat([value.grad.flatten() for value in vectors.values()])
 
-    # Without the scale float16 rounds all of it to zero.
+    # Without gradient scaling float16 rounds the whole gradient to zero.
     assert torch.cosine_similarity(gradient(models.backbone), gradient(half), dim=0) > 0.9
+
+
+def test_checkpoints_keep_their_field_names_in_the_file(models, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    list(itertools.islice(learn_token(models, 3, OBJECTS, DISTILLED, checkpoint=path), 1))
+    with safe_open(path, "pt") as file:
+        numbers = json.loads(file.metadata()["numbers"])
+    assert {name: numbers[name] for name in ("stage", "taught", "step", "waited")} == {
+        "stage": "imitate",
+        "taught": 1,
+        "step": 0,
+        "waited": 0,
+    }
