@@ -101,7 +101,7 @@ class ConfinedLatents(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the latents (1, C, h, w)."""
-        # Projected here, not in the graph: Adam would make full steps of what a projected gradient leaves outside.
+        # Not in the graph: Adam would make full steps of what a projected gradient has outside the mask.
         with torch.no_grad():
             self.displacement.copy_(high_pass(self.displacement, self.cutoff))
         return self._noise + self.displacement
