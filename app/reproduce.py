@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from app.argument_types import grey_levels
 from app.exit_codes import NOT_REACHED, OK
 from app.loading import available_device, hide_loading_bars
+from app.model_arguments import METAVAR, add_loras, add_renamed
 from app.terminal import fitted
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ def add_parser(commands: Any) -> None:
         "--tolerance", type=grey_levels, default=0, metavar="N", help="largest difference allowed, 0-255 (%(default)s)"
     )
     parser.add_argument("--token", metavar="NAME|FILE", help="the count token, where the recipe's is not shipped")
-    parser.add_argument("--repository", metavar="NAME", help="the weights it was drawn with, if not the backbone's own")
+    parser.add_argument(
+        "--model", metavar=METAVAR, help="what it was drawn with, where that was no preset's own weights"
+    )
+    add_loras(parser)
+    add_renamed(parser, repository="--model HUB-ID|FOLDER|FILE")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -56,10 +61,13 @@ def run(options: argparse.Namespace) -> int:
     device = available_device(options.device)
 
     from countgen import recipe as recipes
+    from countgen.backbones import lora
 
     token = _token(options.token, recipe)
     hide_loading_bars()
-    backbone = recipes.load_backbone(recipe, device=device, repository=options.repository)
+    backbone = recipes.load_backbone(
+        recipe, device=device, model=options.model, loras=[lora.parse(one) for one in options.lora]
+    )
     drawn = to_pil(recipes.redraw(recipe, backbone, token))
     record: dict[str, Any] = {
         "image": str(options.image),

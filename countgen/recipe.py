@@ -6,7 +6,7 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -16,8 +16,10 @@ from torch import Tensor
 
 import countgen
 from countgen import backbones
-from countgen.backbones import Backbone
+from countgen.backbones import Backbone, Preset
 from countgen.backbones.base import MEMORY
+from countgen.backbones.loading import at_revision
+from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets, public_name
 from countgen.errors import RecipeError
 from countgen.methods.settings import Settings, as_dict
@@ -33,7 +35,7 @@ SCHEMA = 2
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MAX_INFERENCE_STEPS = 1000
 MAX_SIDE = 4096
-_PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
+_PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
 _NOT_OF_THE_PLAIN = ("settings", "token", "latents", "counts", "judge_counts", "confirmed", "evaluations")
 
@@ -50,6 +52,7 @@ def write(
     best: Step,
     judge_counts: Sequence[int],
     token: CountToken | None = None,
+    negative_prompt: str | None = None,
 ) -> dict[str, Any]:
     """Everything that is needed to draw `best` again, and what was found out about it; JSON-able."""
     backbone = models.backbone
@@ -80,8 +83,18 @@ def write(
         "evaluations": best.evaluations,
         "versions": versions(),
     }
+    if backbone.name not in presets():
+        recipe["family"] = backbone.family
+    if backbone.preset.scheduler != _usual(backbone).scheduler:
+        recipe["scheduler"] = backbone.preset.scheduler
+    if backbone.loras:
+        recipe["loras"] = [lora.recorded for lora in backbone.loras]
+    if models.because:
+        recipe["detectors_chosen"] = models.because
     if changed := _changed_parts(backbone):
         recipe["changed_parts"] = changed
+    if negative_prompt is not None:
+        recipe["negative_prompt"] = negative_prompt
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if best.phase == "refine":
@@ -92,14 +105,21 @@ def write(
 
 
 def _changed_parts(backbone: Backbone) -> list[str]:
-    """Parts that are not those its preset has at this number of steps."""
+    """Parts that no name can load again."""
+    if backbone.given:
+        return ["pipeline"]
+    usual = _usual(backbone)
+    return [part for part in _PARTS if getattr(backbone.preset, part) != getattr(usual, part)]
+
+
+def _usual(backbone: Backbone) -> Preset:
+    """The preset as its name gives it at this number of steps; that of a model without a name has nothing replaced."""
     preset = backbone.preset
     if backbone.name not in presets():
-        return []
+        return replace(preset, scheduler=None, denoiser=None, vae=None, scheduler_options=())
     own = find(backbone.name)[1].repository
     repository = None if preset.repository == own else preset.repository
-    usual = configured(backbone.name, repository=repository, num_inference_steps=preset.num_inference_steps)
-    return [part for part in _PARTS if getattr(preset, part) != getattr(usual, part)]
+    return configured(backbone.name, repository=repository, num_inference_steps=preset.num_inference_steps)
 
 
 def versions() -> dict[str, str]:
@@ -123,7 +143,11 @@ def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_backbone(
-    recipe: Mapping[str, Any], *, device: str | torch.device = "cpu", repository: str | None = None
+    recipe: Mapping[str, Any],
+    *,
+    device: str | torch.device = "cpu",
+    model: str | None = None,
+    loras: Sequence[Lora] = (),
 ) -> Backbone:
     """The backbone that drew a picture, as it was set then.
 
@@ -131,27 +155,37 @@ def load_backbone(
 
     Args:
         recipe: as `write` writes it.
-        device: where to draw.
-        repository: what the picture was drawn with, where that was not the preset's own.
+        device: where to generate.
+        model: what the image was generated with, where that was no preset, or another repository in its place.
+        loras: those it was generated with.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the picture was drawn with another repository or parts.
-        ValueError: no such preset.
+        RecipeError: a field is missing or not possible, or the image was generated with another repository, other parts
+            or other adapters.
+        ValueError: no such preset or model.
     """
     if recipe.get("schema") not in range(1, SCHEMA + 1):
         raise RecipeError(f"the recipe has the schema {recipe.get('schema')!r}, this version draws 1 to {SCHEMA}")
     name = _field(recipe, "backbone", str)
-    preset = find(name)[1]
+    family = recipe.get("family")
+    if name not in presets() and family not in backbones.families():
+        find(name)  # refuses it, with near names
     named = recipe.get("repository")
-    if repository is None and named is not None and named != public_name(preset.repository):
-        raise RecipeError(
-            f"the picture was drawn with {named!r} and {name} is {public_name(preset.repository)!r}: give repository=, "
-            "on the command line --repository, the one it was drawn with"
-        )
+    own = public_name(presets()[name][1].repository) if name in presets() else None
     if recipe.get("changed_parts"):
         raise RecipeError(
             f"the picture was drawn with another {recipe['changed_parts']!r} than {name} has: load the backbone as it "
             "was loaded then, and give it to countgen.recipe.redraw"
+        )
+    if model is None and (own is None or named not in (None, own)):
+        raise RecipeError(
+            f"the picture was drawn with {named or name!r}, which a recipe may not name by itself: give model=, on the "
+            "command line --model, what it was drawn with"
+        )
+    if recipe.get("loras", []) != [lora.recorded for lora in loras]:
+        raise RecipeError(
+            f"the picture was drawn with the adapters {recipe.get('loras', [])!r}, got "
+            f"{[lora.recorded for lora in loras]!r}: give loras=, on the command line --lora, the same in that order"
         )
     dtype = _choice(recipe, "dtype", DTYPES)
     memory = _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast"
@@ -161,9 +195,15 @@ def load_backbone(
         "height": _whole(recipe, "height", MAX_SIDE),
         "width": _whole(recipe, "width", MAX_SIDE),
     }
-    if recipe.get("revision") is not None:
-        changes["revision"] = _field(recipe, "revision", str)
-    return backbones.load(name, repository=repository, device=device, dtype=DTYPES[dtype], memory=memory, **changes)
+    for field in ("revision", "scheduler"):
+        if recipe.get(field) is not None:
+            changes[field] = _field(recipe, field, str)
+    if own is not None:
+        repository, revision = (None, None) if model is None else at_revision(str(model))
+        changes |= {"repository": repository} | ({} if revision is None else {"revision": revision})
+        model = name
+    assert model is not None
+    return backbones.load(model, device=device, dtype=DTYPES[dtype], memory=memory, loras=loras, **changes)
 
 
 @torch.no_grad()
@@ -184,7 +224,10 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
     check_prompt(prompt)
     _check_token(recipe.get("token"), token)
     seed = _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
-    embeds = encode_prompt(backbone, prompt, token)
+    negative_prompt = _field(recipe, "negative_prompt", str) if "negative_prompt" in recipe else None
+    if negative_prompt:
+        check_prompt(negative_prompt)
+    embeds = encode_prompt(backbone, prompt, token, negative_prompt)
     stored = recipe.get("latents")
     latents = backbone.initial_latents([seed]) if stored is None else _latents(stored, backbone)
     return backbone.render(latents, embeds, [seed])[0]

@@ -84,6 +84,7 @@ class Run:
         until: "critic" stops when the critics confirm the count. "judge" also asks the judge and goes on
             until it agrees; the judge is then not independent, and the recipe says so.
         token: a learned token that replaces the number it was trained for.
+        negative_prompt: what the image shall not show, as in diffusers; for models that use guidance.
 
     Raises:
         PromptError: the prompt has no clear count, or says it behind what the backbone's text encoder reads.
@@ -104,6 +105,7 @@ class Run:
         max_evaluations: int | None = None,
         until: str = "critic",
         token: CountToken | None = None,
+        negative_prompt: str | None = None,
     ) -> None:
         self._method = methods.load(method)
         if settings is not None and type(settings) is not self._method.settings_class:
@@ -128,7 +130,12 @@ class Run:
             with_placeholder(prompt, token.target_count)
         elif placeholder:
             raise ValueError(f"the prompt names {placeholder[0]}: give that token too, or write the number as a word")
+        if negative_prompt:
+            check_prompt(negative_prompt)
+        if negative_prompt is not None:
+            models.backbone.check_negative_prompt(negative_prompt)
         self.prompt = prompt
+        self.negative_prompt = negative_prompt
         self.token = token
         self.models = models
         self.method = method
@@ -149,7 +156,7 @@ class Run:
         budget = Budget(*self.limits)
         models = self.models
         with torch.no_grad():
-            embeds = encode_prompt(models.backbone, self.prompt, self.token)
+            embeds = encode_prompt(models.backbone, self.prompt, self.token, self.negative_prompt)
         problem = Problem(models.backbone, models.critics, self.targets, embeds, self._accept, models.cache)
         try:
             for step in self._method.function(problem, self.seed, budget, self.settings):
@@ -194,10 +201,10 @@ class Run:
             raise RuntimeError("nothing was generated yet: iterate over the run first")
         backbone = self.models.backbone
         with torch.no_grad():
-            plain = encode_prompt(backbone, self.prompt, None)
+            plain = encode_prompt(backbone, self.prompt, None, self.negative_prompt)
             before = backbone.render(backbone.initial_latents([self.seed]), plain, [self.seed])[0]
             # Rendered alone, as its recipe will render it: within a batch, rounding differs.
-            embeds = encode_prompt(backbone, self.prompt, self.token)
+            embeds = encode_prompt(backbone, self.prompt, self.token, self.negative_prompt)
             image = backbone.render(self.best.latents[None], embeds, [self.best.seed])[0]
         judge_counts = self._judge(image)
         return Result(
@@ -226,6 +233,7 @@ class Run:
                 best=self.best,
                 judge_counts=judge_counts,
                 token=self.token,
+                negative_prompt=self.negative_prompt,
             ),
         )
 
@@ -242,13 +250,15 @@ def generate(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
+    negative_prompt: str | None = None,
 ) -> Result:
     """Generate one image with the right count, or the best there is within the budget.
 
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        targets, method, settings, seed, max_seconds, max_evaluations, until, token: as `Run` takes them.
+        targets, method, settings, seed, max_seconds, max_evaluations, until, token, negative_prompt: as `Run` takes
+            them.
 
     Raises:
         PromptError, TokenFileError, ValueError: as `Run`.
@@ -264,6 +274,7 @@ def generate(
         max_evaluations=max_evaluations,
         until=until,
         token=token,
+        negative_prompt=negative_prompt,
     )
     for _ in run:
         pass

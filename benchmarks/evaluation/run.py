@@ -132,6 +132,14 @@ def _has_failed(outcome: Outcome) -> bool:
     return outcome.record.status == "failed"
 
 
+class _Renamed(argparse.Action):
+    """The option of earlier versions."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Refuse it, and say what to write."""
+        parser.error("--backbones is now --model NAMES")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked for on the command line."""
     names: dict[str, Any] = {"type": _names, "metavar": "NAMES"}
@@ -139,7 +147,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
     parser.add_argument("--limit", type=int, metavar="N", help="so many prompts of the suite, evenly spread (all)")
     parser.add_argument("--methods", default=DEFAULT_METHODS, help="to compare, with commas (%(default)s)", **names)
-    parser.add_argument("--backbones", default="miniature", help="presets, with commas (%(default)s)", **names)
+    parser.add_argument(
+        "--model", dest="backbones", default="miniature", help="presets, with commas (%(default)s)", **names
+    )
+    parser.add_argument("--backbones", action=_Renamed, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--critic", action="append", metavar="NAME", help="steers; repeatable (the backbone's own)")
     parser.add_argument(
         "--judge", action="append", metavar="NAME", help="only counts; repeatable, the first decides (all others)"

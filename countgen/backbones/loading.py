@@ -38,6 +38,11 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype) -> Any:
         ) from error
 
 
+def is_hub_id(name: str) -> bool:
+    """Return whether a name has the form OWNER/NAME."""
+    return _HUB_ID.fullmatch(name) is not None and not name.endswith(SINGLE_FILE)
+
+
 def _check_repository(name: str) -> None:
     """Refuse what is there and no pipeline, and what can be nowhere.
 
@@ -51,7 +56,7 @@ def _check_repository(name: str) -> None:
         wrong = "is a folder without a model_index.json"
     elif path.exists():
         wrong = f"is no {SINGLE_FILE} file"
-    elif name.endswith(SINGLE_FILE) or not _HUB_ID.fullmatch(name):
+    elif not is_hub_id(name):
         wrong = "is not there"
     else:
         return

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
-from countgen.backbones.registry import base_model
+from countgen.backbones.registry import base_model, presets
 from countgen.errors import TokenFileError
 from countgen.prompts.placeholders import spelled_out, with_placeholder
 from countgen.tokens.file import CountToken
@@ -114,7 +114,9 @@ def _is_t5(module: Any) -> bool:
     return "T5" in type(module).__name__
 
 
-def encode_prompt(backbone: Backbone, prompt: str, token: CountToken | None) -> PromptEmbeds:
+def encode_prompt(
+    backbone: Backbone, prompt: str, token: CountToken | None, negative_prompt: str | None = None
+) -> PromptEmbeds:
     """Embed a prompt, with a token in the place of the number it stands for; other placeholders are spelled out.
 
     Raises:
@@ -122,33 +124,36 @@ def encode_prompt(backbone: Backbone, prompt: str, token: CountToken | None) -> 
         TokenFileError: as `check_token`.
     """
     if token is None:
-        return backbone.encode_prompt(spelled_out(prompt))
+        return backbone.encode_prompt(spelled_out(prompt), negative_prompt)
     check_token(token, backbone)
     with spliced(backbone, {token.placeholder_token: token.vectors}) as encode:
-        return encode(with_placeholder(prompt, token.target_count))
+        return encode(with_placeholder(prompt, token.target_count), negative_prompt)
 
 
 def check_token(token: CountToken, backbone: Backbone) -> None:
     """Refuse a token that a backbone cannot read.
 
-    A preset's tokens are taken by what is loaded in its place too, since most fine-tunes leave the text encoders as
+    A preset's tokens are taken by other models of its family too, since most fine-tunes leave the text encoders as
     they are; a token that was learned on a fine-tune is for that one alone.
 
     Raises:
         TokenFileError: of another base model, for other encoders, or in a tokenizer's vocabulary already.
     """
     here = base_model(backbone)
-    if token.base_model not in (backbone.name, here):
+    _, _, repository = token.base_model.partition(":")
+    known = presets()
+    in_place_of_a_preset = backbone.name not in known and known.get(token.base_model, ("",))[0] == backbone.family
+    if token.base_model not in (backbone.name, here) and repository != here and not in_place_of_a_preset:
         raise TokenFileError(
             f"{token.placeholder_token} was learned on {token.base_model!r} and means nothing to {here!r}; load what "
-            "it was learned on (PRESET:REPOSITORY is --backbone PRESET --repository REPOSITORY), or learn one here"
+            "it was learned on (PRESET:REPOSITORY is --model REPOSITORY), or learn one here"
         )
     for key, encoder in encoders_of(backbone).items():
         encoder.check(token.placeholder_token, token.vectors, key, backbone)
 
 
 @contextmanager
-def spliced(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Callable[[str], PromptEmbeds]]:
+def spliced(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Callable[..., PromptEmbeds]]:
     """Let a backbone read placeholder tokens; afterwards it is as it was.
 
     No row of an embedding table is added or changed: the encoder reads an ordinary word at the placeholder's place,
@@ -182,10 +187,10 @@ def spliced(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> I
             ]
             _hook(encoder, rows, undo)
 
-        def encode(prompt: str) -> PromptEmbeds:
+        def encode(prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
             for placeholder, parts in names.items():
                 prompt = prompt.replace(placeholder, " ".join(parts))
-            return backbone.encode_prompt(prompt)
+            return backbone.encode_prompt(prompt, negative_prompt)
 
         yield encode
 
