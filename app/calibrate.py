@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import one_seed, positive, sampler_steps, size
+from app.argument_types import one_seed, positive
 from app.exit_codes import INTERRUPTED, OK
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
+from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
 from app.terminal import fitted
 
 if TYPE_CHECKING:
@@ -31,12 +32,10 @@ def add_parser(commands: Any) -> None:
         ),
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model (%(default)s)")
-    parser.add_argument("--repository", metavar="NAME", help="other weights of that kind: hub id, folder or file")
-    parser.add_argument("--revision", metavar="NAME", help="branch or commit of the repository")
-    parser.add_argument("--steps", type=sampler_steps, metavar="N", help="sampler steps (the backbone's own)")
-    parser.add_argument("--size", type=size, metavar="N|WxH", help="pixels, width x height (the backbone's own)")
-    parser.add_argument("--critic", metavar="NAME", help="the detector that counts (the backbone's own)")
+    add_model(parser)
+    add_loading(parser)
+    add_sampling(parser)
+    parser.add_argument("--critic", metavar="NAME", help="the detector that counts (chosen by what is counted)")
     parser.add_argument(
         "--judge", metavar="NAME", help="a detector that the model is loaded with and that is not used here"
     )
@@ -48,7 +47,7 @@ def add_parser(commands: Any) -> None:
         "--object", action="append", metavar="NAME", help="an object class, such as apple; repeatable (twelve common)"
     )
     parser.add_argument("--seed", type=one_seed, metavar="N", help="first seed of each point (90000)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to save it (calibration-BACKBONE.json)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to save it (calibration-MODEL.json)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument(
         "--memory", choices=("fast", "low"), default="fast", help="low: for devices with little memory (%(default)s)"
@@ -63,10 +62,13 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
     """
+    from countgen.backbones.sources import find_source
     from countgen.images import check_writable
     from countgen.number_slider import load_calibration
+    from countgen.number_slider.measurement import OBJECTS
 
-    out = options.out or Path(f"calibration-{options.backbone}.json")
+    name = find_source(options.model).name
+    out = options.out or Path(f"calibration-{name.replace('/', '-')}.json")
     if out.suffix != ".json":
         raise ValueError(f"a calibration is a .json file, got --out {out}")
     check_writable(out.parent)
@@ -76,21 +78,14 @@ def run(options: argparse.Namespace) -> int:
     import countgen
 
     hide_loading_bars()
-    width, height = options.size or (None, None)
-    changes = {
-        "repository": options.repository,
-        "revision": options.revision,
-        "num_inference_steps": options.steps,
-        "width": width,
-        "height": height,
-    }
     models = countgen.load(
-        options.backbone,
+        options.model,
+        objects=options.object or OBJECTS,
         critics=(options.critic,) if options.critic else None,
         judge=options.judge,
         device=device,
         memory=options.memory,
-        **{name: value for name, value in changes.items() if value is not None},
+        **asked_of_load(options),
     )
     calibration, interrupted = _measured(models, options, begun, out)
     summary = _summary(calibration)

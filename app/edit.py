@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from app.argument_types import positive, seconds
+from app.detector_arguments import chosen_detectors
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.generate import SettingsHelp, draw, record_of, report
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
-from app.reproduce import loaded, token_of
+from app.reproduce import add_origin, checked_recipe, loaded, token_of
 from app.terminal import fitted
 
 
@@ -38,13 +39,18 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--help-settings", action=SettingsHelp, help="list the settings and exit")
     parser.add_argument(
-        "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
+        "--critic",
+        action="append",
+        metavar="NAME",
+        help="a detector that steers; repeatable (chosen by what is counted)",
     )
-    parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
+    parser.add_argument(
+        "--judge", metavar="NAME", help="a detector that only counts at the end (chosen by what is counted)"
+    )
     parser.add_argument(
         "--token", metavar="NAME|FILE", help="the count token the image was made with, where it is not a shipped one"
     )
-    parser.add_argument("--repository", metavar="NAME", help="the weights it was made with, if not the backbone's own")
+    add_origin(parser)
     parser.add_argument(
         "--until",
         choices=("critic", "judge"),
@@ -58,7 +64,6 @@ def add_parser(commands: Any) -> None:
         "--out", type=Path, metavar="FILE.png", help="of the result, under a free name (IMAGE-edited.png)"
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
-    parser.add_argument("--yes", action="store_true", help="download what is missing, take as many steps as it says")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -70,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         RecipeError: no readable image of ours, or a recipe that cannot be rendered.
         ValueError, OSError: other bad input, found before a model is loaded wherever that is possible.
     """
-    from countgen import recipe as recipes
+    from countgen.editing import targets_of
     from countgen.images import check_writable, read_png, save_png
     from countgen.methods.edit import EditSettings
     from countgen.methods.settings import with_text
@@ -84,15 +89,19 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--out {out} must end in .png: the recipe travels inside a PNG")
     check_writable(out.parent)
     token = token_of(options.token, recipe)
-    checked = recipes.check(recipe, token=token, size=image.size, repository=options.repository, many_steps=options.yes)
+    checked = checked_recipe(recipe, options, token, image.size)
+    objects = [target.object_name for target in targets_of(recipe)]
     device = available_device(options.device)
 
     from countgen.editing import edit_run
     from countgen.models import with_detectors
 
     hide_loading_bars()
-    critics = tuple(options.critic) if options.critic else None
-    models = with_detectors(loaded(checked, device, options), critics=critics, judge=options.judge)
+    text = not options.json and not options.quiet
+    choice = chosen_detectors(options, objects, text=text, model_name=checked.name, download=options.yes)
+    models = with_detectors(
+        loaded(checked, device, options), critics=choice.critics, judge=choice.judge, because=choice.because
+    )
     drawing = edit_run(
         recipe,
         models,
@@ -113,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
     record["prompt"] = drawing.prompt
     if options.json:
         print(json.dumps(record | {"interrupted": interrupted}))
-    elif not options.quiet:
+    elif text:
         print(fitted(f"asked for: {drawing.prompt}"))
         report(record)
     if interrupted:

@@ -16,14 +16,14 @@ from app.argument_types import (
     MAX_SEEDS,
     add_trust_checkpoint,
     positive,
-    sampler_steps,
     seconds,
     seeds_in,
-    size,
 )
+from app.detector_arguments import chosen_detectors
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
+from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
 from app.terminal import fitted
 from countgen import methods
 
@@ -73,22 +73,21 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="of the number offset: one that countgen calibrate wrote"
     )
-    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
-    parser.add_argument("--repository", metavar="NAME", help="other weights of that kind: hub id, folder or file")
-    parser.add_argument("--revision", metavar="NAME", help="branch or commit of the repository")
+    add_model(parser)
+    add_loading(parser)
+    add_sampling(parser)
     parser.add_argument(
-        "--steps", type=sampler_steps, metavar="N", help="sampler steps of each drawing (the backbone's own)"
+        "--negative-prompt", metavar="TEXT", help="what the image shall not show; for models that use guidance"
     )
     parser.add_argument(
-        "--size",
-        type=size,
-        metavar="N|WxH",
-        help="pixels, width x height; one number for a square (the backbone's own)",
+        "--critic",
+        action="append",
+        metavar="NAME",
+        help="a detector that steers; repeatable (chosen by what is counted)",
     )
     parser.add_argument(
-        "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
+        "--judge", metavar="NAME", help="a detector that only counts at the end (chosen by what is counted)"
     )
-    parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
     add_trust_checkpoint(parser)
     parser.add_argument(
         "--seed", action="extend", type=seeds_in, metavar="N|A-B", help="a seed or a range; repeatable (0)"
@@ -163,6 +162,7 @@ def run(options: argparse.Namespace) -> int:
     from countgen.methods.settings import with_text
     from countgen.number_slider import load_calibration
     from countgen.number_slider.shifts import number_offset_from
+    from countgen.printable import printable
     from countgen.prompts import check_prompt, parse, targets_from
     from countgen.prompts.number_words import number_word
 
@@ -170,33 +170,39 @@ def run(options: argparse.Namespace) -> int:
     folder = check_writable(options.out)
     check_prompt(options.prompt)
     targets = targets_from(",".join(options.count)) if options.count else None
-    if targets is None:
-        parse(options.prompt)  # an unreadable prompt is refused before the models are loaded
+    # An unreadable prompt is refused before the models are loaded.
+    objects = [target.object_name for target in targets or parse(options.prompt)]
     settings = with_text(methods.load(options.method).settings_class(), options.set)
     token = None
     if options.token is not None:
         from countgen.tokens.library import find_token
 
-        token = find_token(options.token, options.backbone)
+        token = find_token(options.token, options.model)
     number_offset = number_offset_from(options.number_offset)
     calibration = load_calibration(options.calibration) if options.calibration else None
     device = available_device(options.device)
 
     import countgen
 
-    critics = tuple(options.critic) if options.critic else None
     hide_loading_bars()
+    text = not options.json and not options.quiet
+    choice = chosen_detectors(options, objects, text=text)
     models = countgen.load(
-        options.backbone,
-        critics=critics,
-        judge=options.judge,
+        options.model,
+        objects=objects,
+        critics=choice.critics,
+        judge=choice.judge,
+        because=choice.because,
         device=device,
         memory=options.memory,
         draft=options.draft,
         trust_checkpoint=options.trust_checkpoint,
-        **_changes(options),
+        **asked_of_load(options),
     )
-    text = not options.json and not options.quiet
+    if text and not options.model.startswith("miniature"):
+        backbone = models.backbone
+        sampled = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
+        print(fitted(f"{printable(backbone.name)}: {sampled}, {backbone.chosen}; {backbone.preset.licence}"))
     records: list[dict[str, Any]] = []
     interrupted = False
     for seed in seeds:
@@ -213,6 +219,7 @@ def run(options: argparse.Namespace) -> int:
             token=token,
             number_offset=number_offset,
             calibration=calibration,
+            negative_prompt=options.negative_prompt,
         )
         if text and not records:
             print(fitted(f"asked for: {_asked(drawing.targets)}"))
@@ -237,19 +244,6 @@ def run(options: argparse.Namespace) -> int:
     if interrupted:
         return INTERRUPTED
     return OK if right == len(seeds) else NOT_REACHED
-
-
-def _changes(options: argparse.Namespace) -> dict[str, Any]:
-    """What was asked of the backbone that its preset says otherwise."""
-    width, height = options.size or (None, None)
-    asked = {
-        "repository": options.repository,
-        "revision": options.revision,
-        "num_inference_steps": options.steps,
-        "width": width,
-        "height": height,
-    }
-    return {name: value for name, value in asked.items() if value is not None}
 
 
 def draw(drawing: Run, options: argparse.Namespace, label: str) -> bool:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.argument_types import add_trust_checkpoint, not_negative, one_seed, positive, rate, weight
+from app.detector_arguments import chosen_detectors
 from app.exit_codes import INTERRUPTED, OK
 from app.loading import available_device, hide_loading_bars
+from app.model_arguments import add_loading, add_model, asked_of_load
 from app.terminal import fitted
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ def add_parser(commands: Any) -> None:
         "--out", type=Path, metavar="FILE", help="where to save it, a .safetensors file (count-N.safetensors)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a finished token of that name")
-    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
+    add_model(parser)
+    add_loading(parser)
     parser.add_argument(
         "--critic",
         action="append",
@@ -117,13 +120,15 @@ def run(options: argparse.Namespace) -> int:
 
     if options.quiet or options.json or not sys.stderr.isatty():
         hide_loading_bars()
-    critics = tuple(options.critic) if options.critic else None
+    choice = chosen_detectors(options, options.object, text=not options.quiet and not options.json)
     models = countgen.load(
-        options.backbone,
-        critics=critics,
-        judge=options.judge,
+        options.model,
+        critics=choice.critics,
+        judge=choice.judge,
+        because=choice.because,
         device=device,
         trust_checkpoint=options.trust_checkpoint,
+        **asked_of_load(options),
     )
     if options.num_vectors is None:
         settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from app.argument_types import grey_levels
 from app.exit_codes import NOT_REACHED, OK
 from app.loading import available_device, hide_loading_bars
+from app.model_arguments import METAVAR, add_loras, add_renamed
 from app.terminal import fitted
 
 if TYPE_CHECKING:
@@ -35,13 +36,39 @@ def add_parser(commands: Any) -> None:
         "--tolerance", type=grey_levels, default=0, metavar="N", help="largest difference allowed, 0-255 (%(default)s)"
     )
     parser.add_argument("--token", metavar="NAME|FILE", help="the count token, where the recipe's is not shipped")
-    parser.add_argument("--repository", metavar="NAME", help="the weights it was drawn with, if not the backbone's own")
-    parser.add_argument("--revision", metavar="NAME", help="of the repository, where the recipe's is no commit")
+    add_origin(parser)
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def add_origin(parser: argparse.ArgumentParser) -> None:
+    """Add what a recipe may not say by itself, which is the user's to give."""
+    parser.add_argument(
+        "--model",
+        metavar=METAVAR,
+        help="what it was made with, where that was no preset's own weights; @REVISION where the recipe's is no commit",
+    )
+    add_loras(parser)
+    add_renamed(parser, repository="--model HUB-ID|FOLDER|FILE", revision="a part of --model: NAME@REVISION")
     parser.add_argument(
         "--yes", action="store_true", help="download what is not in the hub's cache, and take more steps than is usual"
     )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def checked_recipe(
+    recipe: dict[str, Any], options: argparse.Namespace, token: CountToken | None, size: tuple[int, int]
+) -> Checked:
+    """Refuse the recipe of an image of that size where the options of `add_origin` do not allow it.
+
+    Raises:
+        RecipeError, ValueError: as `countgen.recipe.check`.
+    """
+    from countgen import recipe as recipes
+    from countgen.backbones import lora
+
+    loras = [lora.parse(one) for one in options.lora]
+    lora.check_installed(loras)
+    return recipes.check(recipe, token=token, size=size, model=options.model, loras=loras, many_steps=options.yes)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,14 +91,7 @@ def run(options: argparse.Namespace) -> int:
     from countgen import recipe as recipes
 
     token = token_of(options.token, recipe)
-    checked = recipes.check(
-        recipe,
-        token=token,
-        size=picture.size,
-        repository=options.repository,
-        revision=options.revision,
-        many_steps=options.yes,
-    )
+    checked = checked_recipe(recipe, options, token, picture.size)
     hide_loading_bars()
     backbone = loaded(checked, device, options)
     drawn = to_pil(recipes.redraw(recipe, backbone, token))
@@ -100,15 +120,15 @@ def loaded(checked: Checked, device: str, options: argparse.Namespace) -> Backbo
     try:
         return checked.load(device, download=False)
     except OSError as error:
-        if not checked.sources:
-            raise
         missing = " and ".join(checked.sources)
         if not options.yes:
+            if not missing:
+                raise
             raise RecipeError(
                 f"the hub's cache does not hold all of {missing}, which the recipe was drawn with; give --yes to "
                 "download what is missing"
             ) from error
-    if not options.json:
+    if missing and not options.json:
         print(fitted(f"downloading what the cache does not hold of {missing}"))
     return checked.load(device)
 

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from app.exit_codes import OK
+from app.model_arguments import add_renamed
 from app.terminal import fitted
 
 
@@ -18,7 +19,8 @@ def add_parser(commands: Any) -> None:
         description="List the count tokens that are shipped for a backbone, and their measured accuracy.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model they are for (%(default)s)")
+    parser.add_argument("--model", default="miniature", metavar="NAME", help="the preset they are for (%(default)s)")
+    add_renamed(parser, backbone="--model NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
@@ -32,14 +34,14 @@ def run(options: argparse.Namespace) -> int:
     from countgen.backbones.registry import find
     from countgen.tokens.library import available_tokens
 
-    find(options.backbone)
-    tokens = available_tokens(options.backbone)
+    find(options.model)
+    tokens = available_tokens(options.model)
     if options.json:
-        print(json.dumps({"backbone": options.backbone, "tokens": [_record(t) for t in tokens.values()]}))
+        print(json.dumps({"backbone": options.model, "tokens": [_record(t) for t in tokens.values()]}))
     elif not tokens:
-        print(fitted(f"no token is shipped for {options.backbone}; learn one with countgen learn-token"))
+        print(fitted(f"no token is shipped for {options.model}; learn one with countgen learn-token"))
     else:
-        measured = read(RECORDS) if options.backbone == "miniature" else []
+        measured = read(RECORDS) if options.model == "miniature" else []
         for name, token in tokens.items():
             vectors = len(next(iter(token.vectors.values())))
             accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % right"

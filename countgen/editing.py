@@ -10,7 +10,7 @@ from countgen.methods.settings import Settings
 from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.recount import recounted
-from countgen.recipe import candidate_seed, latents_of, redraw
+from countgen.recipe import candidate_seed, latents_of, negative_prompt_of, redraw
 from countgen.run import Original, Result, Run
 from countgen.tokens.file import CountToken
 
@@ -88,6 +88,7 @@ def edit_run(
         max_seconds=max_seconds,
         max_evaluations=max_evaluations,
         until=until,
+        negative_prompt=negative_prompt_of(recipe),
         original=Original(latents_of(recipe, models.backbone), image),
     )
 

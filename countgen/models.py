@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,14 @@ from typing import Any
 import torch
 
 import critics as critic_files
-from countgen import backbones, miniature
-from countgen.backbones import Backbone
-from countgen.backbones.registry import find
+from countgen import miniature
+from countgen.backbones import Backbone, lora
+from countgen.backbones.assembly import check_memory, from_pipeline, load_source
+from countgen.backbones.loading import load_tiny_vae
+from countgen.backbones.lora import Lora
+from countgen.backbones.sources import find_source
+from countgen.detector_choice import choose
+from countgen.detector_files import Missing, missing_files, refuse_if_offline
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.prompts import Target
 from critics import Critic, registry
@@ -29,6 +36,7 @@ class Models:
         critics: optimised against; the first one's counts are reported.
         judge: a detector of another family, which nothing optimises.
         cache: CUDA graphs and memory estimates that runs share.
+        because: why these detectors, where the user named none.
 
     Raises:
         ValueError: the judge is of a critic's family.
@@ -38,6 +46,7 @@ class Models:
     critics: tuple[Critic, ...]
     judge: Critic
     cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
+    because: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for critic in self.critics:
@@ -72,10 +81,11 @@ class Models:
 
 
 def load(
-    backbone: str = "miniature",
+    model: str | os.PathLike[str] | Any = "miniature",
     *,
-    critics: tuple[str, ...] | None = None,
-    judge: str | None = None,
+    objects: Sequence[str] = (),
+    critics: Sequence[str | Critic] | None = None,
+    judge: str | Critic | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     memory: str = "fast",
@@ -83,89 +93,169 @@ def load(
     trust_checkpoint: bool = False,
     repository: str | None = None,
     revision: str | None = None,
+    scheduler: str | None = None,
+    loras: Sequence[Lora | str] = (),
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     height: int | None = None,
     width: int | None = None,
+    because: str = "",
 ) -> Models:
-    """Load a backbone with its critics and its judge.
+    """Load a model with its critics and its judge.
 
     Args:
-        backbone: a preset's name, see `countgen.backbones.presets`.
-        critics: detectors to optimise against, as `load_critic` reads them; the backbone's own by default.
+        model: a diffusers pipeline that is loaded already, which is taken on its device and in its dtype and whose
+            modules are shared, see `countgen.backbones.assembly.from_pipeline`; or what to load: a preset's name, see
+            `countgen.backbones.presets`, OWNER/NAME on the hub, a folder, or a `.safetensors` file.
+        objects: what will be counted; decides about the detectors where none are named, see
+            `countgen.detector_choice.choose`.
+        critics: detectors to optimise against: names, as `load_critic` reads them, or critics.
         judge: likewise; must not be one of the critics.
         device: CUDA where there is one, otherwise the CPU.
         dtype: of the backbone; float32 on a CPU and the preset's elsewhere by default.
-        memory: "fast", or "low" for small devices: slower steps of the same pictures, and critics that see them
+        memory: "fast", or "low" for small devices: slower steps of the same images, and critics that see them
             no larger than they are.
-        draft: let gradients look through the preset's tiny decoder; the VAE draws what is shown and judged.
+        draft: let gradients pass through the preset's tiny decoder; the VAE decodes what is shown and judged.
         trust_checkpoint: let the code in `.pt` files of `critics` and `judge` run; see `load_critic`.
-        repository: hub id, local folder or `.safetensors` file of the same family, in place of the preset's.
+        repository: with a preset: hub id, local folder or `.safetensors` file to load in its place and to sample as
+            the preset is sampled.
         revision: branch, tag or commit of the repository.
+        scheduler: class name of a diffusers scheduler that replaces the model's.
+        loras: adapters, each a `countgen.backbones.lora.Lora` or "FILE:WEIGHT".
         num_inference_steps, guidance_scale, height, width: as in diffusers; the preset's by default. Every other
             field of a preset can be changed with `countgen.backbones.load`, whose result goes into `Models`.
+        because: why these detectors, for the recipe, where they were chosen before.
 
     Raises:
-        ValueError: an unknown name, a judge that is also a critic, a preset without detectors of its own where none
-            were given or without a tiny decoder for drafts, or a device whose memory will not do.
+        ValueError: an unknown name, a pipeline that gradients cannot pass, a judge that is also a critic, a preset
+            without a tiny decoder for drafts, or a device whose memory will not do.
+        OSError: files are missing, and cannot be downloaded.
     """
-    critics, judge = detectors_of(backbone, critics, judge)
+    if isinstance(critics, str):
+        raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
     given = {
         "revision": revision,
+        "scheduler": scheduler,
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
         "height": height,
         "width": width,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    adapters = tuple(lora.parse(one) if isinstance(one, str) else one for one in loras)
+    if not isinstance(model, str | os.PathLike):
+        _refuse_for_pipelines(model, device=device, dtype=dtype, repository=repository, loras=adapters or None)
+        backbone = from_pipeline(model, draft=draft, memory=memory, **changes)
+        return with_detectors(
+            backbone, objects=objects, critics=critics, judge=judge, trust_checkpoint=trust_checkpoint, because=because
+        )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    loaded = backbones.load(
-        backbone, repository=repository, device=device, dtype=dtype, memory=memory, draft=draft, **changes
-    )
-    return with_detectors(loaded, critics=critics, judge=judge, trust_checkpoint=trust_checkpoint)
+    check_memory(memory)
+    lora.check_installed(adapters)
+    source = find_source(model, repository=repository, **changes)
+    if draft and source.preset.tiny_vae is None:
+        load_tiny_vae(source.preset, torch.float32)  # refuses it, before anything is read
+    detectors = _load_detectors(source.name, objects, critics, judge, device, trust_checkpoint)
+    backbone = load_source(source, device=device, dtype=dtype, memory=memory, draft=draft, loras=adapters)
+    return _assembled(backbone, *detectors, because)
 
 
 def with_detectors(
     backbone: Backbone,
     *,
-    critics: tuple[str, ...] | None = None,
-    judge: str | None = None,
+    objects: Sequence[str] = (),
+    critics: Sequence[str | Critic] | None = None,
+    judge: str | Critic | None = None,
     trust_checkpoint: bool = False,
+    because: str = "",
 ) -> Models:
     """Load the critics and the judge of a backbone that is loaded already; arguments as of `load`.
 
     Raises:
-        ValueError: as `load`.
-    """
-    device = backbone.device
-    critics, judge = detectors_of(backbone.name, critics, judge)
-    loaded = tuple(load_critic(name, device, trust_checkpoint=trust_checkpoint) for name in critics)
-    if backbone.memory == "low":
-        loaded = tuple(no_larger(critic, max(backbone.height, backbone.width)) for critic in loaded)
-    return Models(backbone, loaded, load_critic(judge, device, trust_checkpoint=trust_checkpoint))
-
-
-def detectors_of(backbone: str, critics: tuple[str, ...] | None, judge: str | None) -> tuple[tuple[str, ...], str]:
-    """Return the names of the critics and the judge: those given, otherwise the embedded ones of a miniature.
-
-    Raises:
-        ValueError: no such backbone, a judge that is also a critic, or none for a backbone without its own.
+        ValueError, OSError: as `load`.
     """
     if isinstance(critics, str):
         raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
-    find(backbone)
-    if backbone.startswith("miniature"):
-        critics = critics or miniature.CRITICS
-        judge = judge or miniature.JUDGE
-    if not critics or not judge:
+    detectors = _load_detectors(backbone.name, objects, critics, judge, backbone.device, trust_checkpoint)
+    return _assembled(backbone, *detectors, because)
+
+
+def _refuse_for_pipelines(pipeline: Any, **given: Any) -> None:
+    """Refuse what cannot be asked of a pipeline that is loaded already."""
+    if not hasattr(pipeline, "components"):
         raise ValueError(
-            f"{backbone} comes without detectors: name a critic and a judge of different architectures, "
-            "for example critics=('yolo:yolo11x.pt',), judge='torchvision:fasterrcnn_resnet50_fpn_v2'; on the command "
-            "line --critic yolo:yolo11x.pt --judge torchvision:fasterrcnn_resnet50_fpn_v2"
+            f"a model is a name, a path or a diffusers pipeline, got {type(pipeline).__name__}; a Backbone goes into "
+            "countgen.models.with_detectors, or into countgen.Models(backbone, critics, judge)"
         )
-    if judge in critics:
-        raise ValueError(f"the judge {judge!r} is also a critic; a judge must be a detector that nothing optimises")
-    return critics, judge
+    advice = {
+        "device": "move it with pipe.to(device)",
+        "dtype": "change it with pipe.to(dtype)",
+        "repository": "load that repository instead",
+        "loras": "call pipe.load_lora_weights first",
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"a loaded pipeline is taken as it is, without {name}=: {advice[name]}")
+
+
+def _assembled(
+    backbone: Backbone, critics: tuple[Critic, ...], judge: Critic, chosen_because: str, because: str
+) -> Models:
+    if backbone.memory == "low":
+        critics = tuple(no_larger(critic, max(backbone.height, backbone.width)) for critic in critics)
+    return Models(backbone, critics, judge, because=because or chosen_because)
+
+
+def _load_detectors(
+    model_name: str,
+    objects: Sequence[str],
+    critics: Sequence[str | Critic] | None,
+    judge: str | Critic | None,
+    device: torch.device,
+    trust_checkpoint: bool,
+) -> tuple[tuple[Critic, ...], Critic, str]:
+    """Load critics and judge, all names and files checked before; the third value says why these, if they were chosen.
+
+    Raises:
+        ValueError, OSError: as `load_critic`, or files are missing where nothing may be downloaded.
+    """
+    names = [one if isinstance(one, str) else one.name for one in critics or ()]
+    judge_name = judge if judge is None or isinstance(judge, str) else judge.name
+    choice = choose(model_name, objects, names or None, judge_name)
+    objects_given = {one.name: one for one in (*(critics or ()), judge) if isinstance(one, Critic)}
+    wanted = [name for name in (*choice.critics, choice.judge) if name not in objects_given]
+    check_detectors(wanted)
+    loaded = {name: load_critic(name, device, trust_checkpoint=trust_checkpoint) for name in dict.fromkeys(wanted)}
+    loaded |= objects_given
+    return tuple(loaded[name] for name in choice.critics), loaded[choice.judge], choice.because
+
+
+def check_detectors(names: Sequence[str]) -> tuple[Missing, ...]:
+    """Refuse names that `load_critic` would refuse, and files that are not here and cannot be downloaded.
+
+    Returns:
+        What will be downloaded.
+
+    Raises:
+        ValueError: as `check_detector`.
+        FileNotFoundError: HF_HUB_OFFLINE is set and files are missing; it says which, and where to put them.
+    """
+    for name in names:
+        check_detector(name)
+    parts = [part for name in names for part in parts_of(name) if part not in miniature.DETECTORS]
+    found = [missing_files(*_asked(part), part) for part in dict.fromkeys(parts)]
+    missing = tuple(one for one in found if one is not None)
+    refuse_if_offline(missing)
+    return missing
+
+
+def _asked(name: str) -> tuple[str, str, str | None]:
+    """Return kind, weights and revision that a name asks for; empty weights where the kind has its own."""
+    kind, _, weights = name.partition(":")
+    place, at, revision = weights.rpartition("@")
+    if at and not Path(weights).exists():
+        return kind, place, revision
+    return kind, weights, None
 
 
 def no_larger(critic: Critic, side: int) -> Critic:
@@ -230,11 +320,10 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
         return DynamicScaleCritic(detector, density)
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)
-    kind, colon, weights = name.partition(":")
-    options: dict[str, Any] = {"weights": weights} if colon else {}  # "nanodet" has weights of its own
-    place, at, revision = weights.rpartition("@")
-    if at and not Path(weights).exists():
-        options = {"weights": place, "revision": revision}
+    kind, weights, revision = _asked(name)
+    options: dict[str, Any] = {"weights": weights} if ":" in name else {}  # "nanodet" has weights of its own
+    if revision is not None:
+        options["revision"] = revision
     if trust_checkpoint and kind in KINDS:
         options["trust_checkpoint"] = True
     return critic_files.load(kind, **options, device=device)

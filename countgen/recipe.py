@@ -6,7 +6,7 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from countgen import backbones
-from countgen.backbones import Backbone
+from countgen.backbones import Backbone, Preset
 from countgen.backbones.base import MEMORY
-from countgen.backbones.loading import hub_sources, is_commit
-from countgen.backbones.preset import MAX_GUIDANCE, Preset
-from countgen.backbones.registry import configured, find, presets, public_name
+from countgen.backbones.loading import at_revision, hub_sources, is_commit, public_name
+from countgen.backbones.lora import Lora
+from countgen.backbones.preset import MAX_GUIDANCE
+from countgen.backbones.registry import configured, find, presets
+from countgen.backbones.sources import find_source, generic_preset
 from countgen.errors import RecipeError
 from countgen.methods.settings import Settings, as_dict
 from countgen.methods.step import Step
@@ -39,8 +41,8 @@ USUAL_STEPS = 100
 """That are taken without a question, or four times those of the preset, where that is more."""
 MAX_SIDE = 4096
 LONGEST_NAME = 60
-"""Of a preset."""
-_PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
+"""Of a preset or a scheduler."""
+_PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
 _NOT_OF_THE_PLAIN = (
     "settings",
@@ -67,6 +69,7 @@ def write(
     judge_counts: Sequence[int],
     token: CountToken | None = None,
     shifts: Sequence[NumberShift] = (),
+    negative_prompt: str | None = None,
 ) -> dict[str, Any]:
     """Everything that is needed to draw `best` again, and what was found out about it; JSON-able."""
     backbone = models.backbone
@@ -97,8 +100,18 @@ def write(
         "evaluations": best.evaluations,
         "versions": versions(),
     }
+    if backbone.name not in presets():
+        recipe["family"] = backbone.family
+    if backbone.preset.scheduler not in (None, _usual(backbone).scheduler):
+        recipe["scheduler"] = backbone.preset.scheduler
+    if backbone.loras:
+        recipe["loras"] = [lora.recorded for lora in backbone.loras]
+    if models.because:
+        recipe["detectors_chosen"] = models.because
     if changed := _changed_parts(backbone):
         recipe["changed_parts"] = changed
+    if negative_prompt is not None:
+        recipe["negative_prompt"] = negative_prompt
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:
@@ -111,14 +124,24 @@ def write(
 
 
 def _changed_parts(backbone: Backbone) -> list[str]:
-    """Parts that are not those its preset has at this number of steps."""
+    """Parts that no name can load again."""
+    if backbone.given:
+        return ["pipeline"]
+    usual = _usual(backbone)
+    parts = [part for part in _PARTS if getattr(backbone.preset, part) != getattr(usual, part)]
+    if backbone.preset.scheduler is None and usual.scheduler is not None:
+        parts.append("scheduler")  # a recipe says which one, not that there is none
+    return parts
+
+
+def _usual(backbone: Backbone) -> Preset:
+    """The preset as its name gives it at this number of steps; that of a model without a name has nothing replaced."""
     preset = backbone.preset
     if backbone.name not in presets():
-        return []
+        return replace(preset, scheduler=None, denoiser=None, vae=None, scheduler_options=())
     own = find(backbone.name)[1].repository
     repository = None if preset.repository == own else preset.repository
-    usual = configured(backbone.name, repository=repository, num_inference_steps=preset.num_inference_steps)
-    return [part for part in _PARTS if getattr(preset, part) != getattr(usual, part)]
+    return configured(backbone.name, repository=repository, num_inference_steps=preset.num_inference_steps)
 
 
 def versions() -> dict[str, str]:
@@ -146,20 +169,24 @@ class Checked:
     """What a recipe asks to be loaded, where nothing speaks against it.
 
     Attributes:
-        name, repository: of the backbone, as `countgen.backbones.load` takes them.
-        preset: that the two and the recipe give.
+        model, repository, loras: as `countgen.backbones.load` takes them; of the recipe only a preset's name.
+        name: of the backbone, as records call it.
+        preset: that these and the recipe give; of a model that the cache does not hold, only what the recipe says.
         options: `dtype`, `memory` and fields of the preset, as `countgen.backbones.load` takes them.
     """
 
-    name: str
+    model: str
     repository: str | None
+    loras: tuple[Lora, ...]
+    name: str
     preset: Preset
     options: dict[str, Any]
 
     @property
     def sources(self) -> tuple[str, ...]:
         """What would come from the hub, where its cache does not hold it, with revisions."""
-        return hub_sources(self.preset, self.options["dtype"])
+        adapters = [f"the LoRA {lora.source}" for lora in self.loras if not Path(lora.source).exists()]
+        return (*hub_sources(self.preset, self.options["dtype"]), *adapters)
 
     def load(self, device: str | torch.device, *, download: bool = True) -> Backbone:
         """Load the backbone.
@@ -167,7 +194,14 @@ class Checked:
         Raises:
             OSError: the cache does not hold it, and nothing is downloaded or the hub does not give it.
         """
-        return backbones.load(self.name, repository=self.repository, device=device, download=download, **self.options)
+        return backbones.load(
+            self.model,
+            repository=self.repository,
+            loras=self.loras,
+            device=device,
+            download=download,
+            **self.options,
+        )
 
 
 def check(
@@ -175,43 +209,52 @@ def check(
     *,
     token: CountToken | None = None,
     size: tuple[int, int] | None = None,
-    repository: str | None = None,
-    revision: str | None = None,
+    model: str | None = None,
+    loras: Sequence[Lora] = (),
     many_steps: bool = False,
 ) -> Checked:
     """Refuse a recipe that cannot be drawn or should not be, before anything is loaded or downloaded.
 
-    A recipe comes from a file, which anyone may have written: it can name a preset, never a repository or a path, and
-    of its repository only a commit, not a branch that anyone can push to.
+    A recipe comes from a file, which anyone may have written: it can name a preset, never a repository, a path or an
+    adapter, of its repository only a commit, not a branch that anyone can push to, and of diffusers only a scheduler.
 
     Args:
         recipe: as `write` writes it.
         token: the one that the recipe names, if it names one.
         size: width and height of the image that it came with, which it must draw.
-        repository: what the image was drawn with, where that was not the preset's own.
-        revision: of the repository, instead of the recipe's.
+        model: what the image was drawn with, where that was no preset or not the preset's own repository; with the
+            preset or its repository as NAME@REVISION, the revision that is used instead of the recipe's.
+        loras: those that it was drawn with.
         many_steps: let it take as many sampler steps as it says, up to 1000.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the image was drawn with another repository, parts or token.
-        ValueError: no such preset.
+        RecipeError: a field is missing or not possible, or the image was drawn with another repository, parts, adapters
+            or token.
+        ValueError: no such preset, model or scheduler.
     """
     if recipe.get("schema") not in range(1, SCHEMA + 1):
         raise RecipeError(f"the recipe has the schema {_shown(recipe.get('schema'))}, this version draws 1 to {SCHEMA}")
-    name = _text(recipe, "backbone")
-    if len(name) > LONGEST_NAME or not name.isprintable():
-        raise RecipeError(f"the recipe's backbone is {_shown(name)}; known: {', '.join(sorted(presets()))}")
-    preset = find(name)[1]
+    name, known = _text(recipe, "backbone"), presets()
+    preset = known[name][1] if name in known else None
+    if preset is None and recipe.get("family") not in backbones.families():
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise RecipeError(f"the recipe's backbone is {_shown(name)}; known: {', '.join(sorted(known))}")
+        find(name)  # refuses it, with near names
     named = recipe.get("repository")
-    if repository is None and named is not None and named != public_name(preset.repository):
+    if model is None and (preset is None or named not in (None, public_name(preset.repository))):
         raise RecipeError(
-            f"the picture was drawn with {_shown(named)} and {name} is {public_name(preset.repository)!r}: give "
-            "repository=, on the command line --repository, the one it was drawn with"
+            f"the picture was drawn with {_shown(named or name)}, which a recipe may not name by itself: give model=, "
+            "on the command line --model, what it was drawn with"
         )
     if recipe.get("changed_parts"):
         raise RecipeError(
-            f"the picture was drawn with another {_shown(recipe['changed_parts'])} than {name} has: load the backbone "
-            "as it was loaded then, and give it to countgen.recipe.redraw"
+            f"the picture was drawn with another {_shown(recipe['changed_parts'])} than {_shown(name)} has: load the "
+            "backbone as it was loaded then, and give it to countgen.recipe.redraw"
+        )
+    if recipe.get("loras", []) != (given := [lora.recorded for lora in loras]):
+        raise RecipeError(
+            f"the picture was drawn with the adapters {_shown(recipe.get('loras', []))}, got {_shown(given)}: give "
+            "loras=, on the command line --lora, the same in that order"
         )
     dtype = _choice(recipe, "dtype", DTYPES)
     changes: dict[str, Any] = {
@@ -227,61 +270,85 @@ def check(
             f"the picture is {size[0]} x {size[1]} and its recipe draws {drawn[0]} x {drawn[1]}: it was resized or "
             "cropped since"
         )
+    if recipe.get("scheduler") is not None:
+        changes["scheduler"] = _text(recipe, "scheduler")
+        if len(changes["scheduler"]) > LONGEST_NAME:
+            raise RecipeError(f"the recipe's scheduler is {_shown(changes['scheduler'])}, expected one of diffusers")
+    repository, revision = at_revision(model) if model is not None else (None, None)
+    if preset is not None and repository in (name, preset.repository):
+        repository = None
     if (wanted := revision or _revision(recipe, preset, repository)) is not None:
         changes["revision"] = wanted
     check_prompt(_text(recipe, "prompt"))
+    negative_prompt_of(recipe)
     candidate_seed(recipe)
     _check_token(recipe.get("token"), token)
     if recipe.get("latents") is not None:
         _numbers(recipe["latents"])
-    memory = _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast"
-    return Checked(
-        name,
-        repository,
-        configured(name, repository=repository, **changes),
-        {"dtype": DTYPES[dtype], "memory": memory, **changes},
-    )
+    options = {
+        "dtype": DTYPES[dtype],
+        "memory": _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast",
+        **changes,
+    }
+    if preset is not None:
+        preset = configured(name, repository=repository, **changes)
+        return Checked(name, repository, tuple(loras), name, preset, options)
+    assert repository is not None
+    try:
+        source = find_source(repository, download=False, **changes)
+    except OSError:  # its configs are not in the cache, where loading looks again
+        unread = generic_preset(str(recipe["family"]), "", repository, changes)
+        return Checked(repository, None, tuple(loras), repository, unread, options)
+    return Checked(repository, None, tuple(loras), source.name, source.preset, options)
 
 
-def _check_steps(steps: int, preset: Preset, name: str, many_steps: bool) -> None:
-    usual = max(USUAL_STEPS, 4 * preset.num_inference_steps)
+def _check_steps(steps: int, preset: Preset | None, name: str, many_steps: bool) -> None:
+    usual = USUAL_STEPS if preset is None else max(USUAL_STEPS, 4 * preset.num_inference_steps)
     if steps > usual and not many_steps:
+        made_for = "" if preset is None else f", and {name} is made for {preset.num_inference_steps}"
         raise RecipeError(
-            f"the recipe asks for {steps} sampler steps, and {name} is made for {preset.num_inference_steps}: more "
-            f"than {usual} are only taken on request, many_steps=True, on the command line --yes"
+            f"the recipe asks for {steps} sampler steps{made_for}: more than {usual} are only taken on request, "
+            "many_steps=True, on the command line --yes"
         )
 
 
-def _revision(recipe: Mapping[str, Any], preset: Preset, repository: str | None) -> str | None:
+def _revision(recipe: Mapping[str, Any], preset: Preset | None, repository: str | None) -> str | None:
     """The commit that a recipe names; None for the preset's own, and for what lies on the disk and has none."""
     wanted = recipe.get("revision")
-    if wanted is None or Path(repository or preset.repository).exists():
+    own = preset if repository is None else None
+    place = repository if own is None else own.repository
+    if wanted is None or (place is not None and Path(place).exists()):
         return None
-    if not isinstance(wanted, str) or not (is_commit(wanted) or (repository is None and wanted == preset.revision)):
+    if not isinstance(wanted, str) or not (is_commit(wanted) or (own is not None and wanted == own.revision)):
         raise RecipeError(
             f"the recipe's revision is {_shown(wanted)}, expected the 40 hexadecimal digits of a commit: what a branch "
-            "holds can change, and others may push to it; where you trust it, give revision=, on the command line "
-            "--revision"
+            "holds can change, and others may push to it; where you trust it, give model=NAME@REVISION, on the command "
+            "line --model NAME@REVISION"
         )
     return wanted
 
 
 def load_backbone(
-    recipe: Mapping[str, Any], *, device: str | torch.device = "cpu", repository: str | None = None
+    recipe: Mapping[str, Any],
+    *,
+    device: str | torch.device = "cpu",
+    model: str | None = None,
+    loras: Sequence[Lora] = (),
 ) -> Backbone:
     """Return the backbone that made an image, as it was set then; `check` has more options.
 
     Args:
         recipe: as `write` writes it.
-        device: where to draw.
-        repository: what the picture was drawn with, where that was not the preset's own.
+        device: where to generate.
+        model: what the image was generated with, where that was no preset, or another repository in its place.
+        loras: those it was generated with.
 
     Raises:
         RecipeError, ValueError: as `check`.
         OSError: it is neither in the hub's cache nor reachable.
     """
     # `redraw` checks the token, which is not at hand here.
-    return check({**recipe, "token": None}, repository=repository).load(device)
+    return check({**recipe, "token": None}, model=model, loras=loras).load(device)
 
 
 @torch.no_grad()
@@ -302,8 +369,23 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
     check_prompt(prompt)
     _check_token(recipe.get("token"), token)
     seed = candidate_seed(recipe)
-    embeds = encode_shifted(backbone, prompt, token, stored_shifts(recipe.get("number_shifts", ()), prompt))
+    shifts = stored_shifts(recipe.get("number_shifts", ()), prompt)
+    embeds = encode_shifted(backbone, prompt, token, shifts, negative_prompt_of(recipe))
     return backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
+
+
+def negative_prompt_of(recipe: Mapping[str, Any]) -> str | None:
+    """Return the negative prompt of a recipe; None where it has none.
+
+    Raises:
+        RecipeError, PromptError: it is no text, or too long.
+    """
+    if recipe.get("negative_prompt") is None:
+        return None
+    text = _text(recipe, "negative_prompt")
+    if text:
+        check_prompt(text)
+    return text
 
 
 def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:

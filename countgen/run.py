@@ -118,6 +118,7 @@ class Run:
             `CALIBRATED_METHODS` without a token move counts beyond the model's number words as its calibration says,
             see `shifts`.
         calibration: of the number axis, from `countgen.number_slider.load_calibration`; the shipped one where None.
+        negative_prompt: what the image shall not show, as in diffusers; for models that use guidance.
 
     Attributes:
         shifts: what the prompt embeddings say in place of numbers in the prompt; often nothing.
@@ -146,6 +147,7 @@ class Run:
         original: Original | None = None,
         number_offset: NumberOffset | None = None,
         calibration: Calibration | None = None,
+        negative_prompt: str | None = None,
     ) -> None:
         self._method = methods.load(method)
         if settings is not None and type(settings) is not self._method.settings_class:
@@ -182,7 +184,12 @@ class Run:
             self.shifts = calibrated_shifts(prompt, self.targets, known_names, calibration)
         else:
             self.shifts = ()
+        if negative_prompt:
+            check_prompt(negative_prompt)
+        if negative_prompt is not None:
+            models.backbone.check_negative_prompt(negative_prompt)
         self.prompt = prompt
+        self.negative_prompt = negative_prompt
         self.token = token
         self.original = original
         self.models = models
@@ -230,7 +237,7 @@ class Run:
     @cached_property
     def _embeds(self) -> PromptEmbeds:
         with torch.no_grad():
-            return encode_shifted(self.models.backbone, self.prompt, self.token, self.shifts)
+            return encode_shifted(self.models.backbone, self.prompt, self.token, self.shifts, self.negative_prompt)
 
     def _accept(self, step: Step) -> bool:
         if not step.confirmed or (self.until == "judge" and self._judge(step.image) != self._target_counts):
@@ -264,7 +271,7 @@ class Run:
         backbone = self.models.backbone
         with torch.no_grad():
             if self.original is None:
-                plain = encode_prompt(backbone, self.prompt, None)
+                plain = encode_prompt(backbone, self.prompt, None, self.negative_prompt)
                 before = backbone.render(backbone.initial_latents([self.seed]), plain, [self.seed])[0]
             else:
                 before = self.original.image
@@ -305,6 +312,7 @@ class Run:
                 judge_counts=judge_counts,
                 token=self.token,
                 shifts=self.shifts,
+                negative_prompt=self.negative_prompt,
             ),
         )
 
@@ -323,14 +331,15 @@ def generate(
     token: CountToken | None = None,
     number_offset: NumberOffset | None = None,
     calibration: Calibration | None = None,
+    negative_prompt: str | None = None,
 ) -> Result:
     """Generate one image with the right count, or the best there is within the budget.
 
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        targets, method, settings, seed, max_seconds, max_evaluations, until, token, number_offset, calibration:
-            as `Run` takes them.
+        targets, method, settings, seed, max_seconds, max_evaluations, until, token, number_offset, calibration,
+        negative_prompt: as `Run` takes them.
 
     Raises:
         PromptError, TokenFileError, ValueError: as `Run`.
@@ -348,6 +357,7 @@ def generate(
         token=token,
         number_offset=number_offset,
         calibration=calibration,
+        negative_prompt=negative_prompt,
     )
     for _ in run:
         pass

@@ -11,6 +11,7 @@ from typing import Any
 from app.argument_types import add_trust_checkpoint, shown
 from app.demo.loopback import LOOPBACKS
 from app.exit_codes import OK
+from app.model_arguments import add_model
 
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """A command line is read by every user of the machine; an environment is not."""
@@ -41,13 +42,16 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers; needs --auth")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a folder of benchmark runs to show and to label")
+    add_model(parser, several=True)
     parser.add_argument(
-        "--backbone", action="append", metavar="NAME", help="a model to offer; repeatable (the embedded ones)"
+        "--critic",
+        action="append",
+        metavar="NAME",
+        help="a detector that steers; repeatable (the model's own, or COCO's)",
     )
     parser.add_argument(
-        "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
+        "--judge", metavar="NAME", help="a detector that only counts at the end (the model's own, or COCO's)"
     )
-    parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
     add_trust_checkpoint(parser)
 
 
@@ -69,17 +73,14 @@ def run(options: argparse.Namespace) -> int:
 
     from app.demo.limits import Limits
     from app.loading import hide_loading_bars
-    from countgen.backbones.registry import find
-    from countgen.models import check_detector
+    from countgen.backbones.sources import find_source
+    from countgen.models import check_detectors
 
-    for name in options.backbone or ():
-        find(name)
-        if not name.startswith("miniature") and not (options.critic and options.judge):
-            raise ValueError(f"{name} comes without detectors: give --critic and --judge, of different architectures")
+    for name in options.model or ():
+        find_source(name)
     detectors = [*(options.critic or ()), *([options.judge] if options.judge else [])]
-    for name in detectors:
-        check_detector(name)
-    limits = Limits(backbones=tuple(options.backbone)) if options.backbone else Limits()
+    check_detectors(detectors)
+    limits = Limits(backbones=tuple(options.model)) if options.model else Limits()
     try:
         from app.demo.page import serve
         from app.demo.shelf import Shelf

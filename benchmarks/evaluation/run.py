@@ -132,6 +132,14 @@ def _has_failed(outcome: Outcome) -> bool:
     return outcome.record.status == "failed"
 
 
+class _Renamed(argparse.Action):
+    """The option of earlier versions."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Refuse it, and say what to write."""
+        parser.error("--backbones is now --model NAMES")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command line."""
     names: dict[str, Any] = {"type": _names, "metavar": "NAMES"}
@@ -151,7 +159,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METHOD.NAME=VALUE",
         help="a setting of a method, such as noise.learning_rate=0.1; repeatable",
     )
-    parser.add_argument("--backbones", default="miniature", help="presets, with commas (%(default)s)", **names)
+    parser.add_argument(
+        "--model", dest="backbones", default="miniature", help="presets, with commas (%(default)s)", **names
+    )
+    parser.add_argument("--backbones", action=_Renamed, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--critic", action="append", metavar="NAME", help="steers; repeatable (the backbone's own)")
     parser.add_argument(
         "--judge", action="append", metavar="NAME", help="only counts; repeatable, the first decides (all others)"

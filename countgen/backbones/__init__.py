@@ -3,6 +3,8 @@
 from countgen.backbones.base import Backbone
 from countgen.backbones.preset import Preset
 from countgen.backbones.prompt_embeds import PromptEmbeds
-from countgen.backbones.registry import families, load, presets
+from countgen.backbones.registry import families, presets
 
 __all__ = ["Backbone", "Preset", "PromptEmbeds", "families", "load", "presets"]
+
+from countgen.backbones.assembly import load

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones.gradient_scaling import GradientScale
+from countgen.backbones.lora import Lora
 from countgen.backbones.preset import Preset
 from countgen.backbones.prompt_embeds import PromptEmbeds
 
@@ -50,6 +51,9 @@ class Backbone(ABC):
         tiny_vae: the decoder of drafts, if it was loaded.
         num_inference_steps, guidance_scale, height, width: sampling settings.
         memory: "fast", or "low" after `save_memory`.
+        given: whether the user loaded the pipeline, and no name can load it again.
+        chosen: where steps and guidance come from.
+        loras: adapters that were loaded with it.
 
     Raises:
         ValueError: the height or width is not a multiple of `size_step`.
@@ -66,6 +70,9 @@ class Backbone(ABC):
         self.height = preset.height
         self.width = preset.width
         self.memory = "fast"
+        self.given = False
+        self.chosen = ""
+        self.loras: tuple[Lora, ...] = ()
         self._constants: dict[tuple[Any, ...], Tensor] = {}
         for component in (*pipeline.components.values(), tiny_vae):
             if isinstance(component, torch.nn.Module):
@@ -78,6 +85,11 @@ class Backbone(ABC):
                 f"{name} generates images whose height and width are multiples of {self.size_step}, "
                 f"got {self.height} x {self.width}"
             )
+
+    @property
+    def family(self) -> str:
+        """Name of its file in `countgen/backbones/`."""
+        return type(self).__module__.rpartition(".")[2]
 
     @property
     def size_step(self) -> int:
@@ -107,23 +119,40 @@ class Backbone(ABC):
         return self.guidance_scale > 1
 
     @abstractmethod
-    def embed(self, prompt: str) -> PromptEmbeds:
-        """Run the text encoders on one prompt, and on the empty prompt if guidance is used."""
+    def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
+        """Run the text encoders on one prompt, and on the negative one, by default empty, if guidance is used."""
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
         """Return the denoiser's raw output without guidance, for scaled latents (B, C, h, w) and one prompt each."""
 
-    def encode_prompt(self, prompt: str) -> PromptEmbeds:
+    def check_negative_prompt(self, negative_prompt: str | None) -> None:
+        """Refuse a negative prompt that would change nothing.
+
+        Raises:
+            ValueError: this model samples without guidance, or takes its guidance as a number.
+        """
+        if negative_prompt is not None and not self._guided:
+            raise ValueError(
+                f"a negative prompt needs guidance, and {self.name} samples without it (guidance_scale "
+                f"{self.guidance_scale:g}): leave negative_prompt out, or give a guidance_scale above 1 to a model of "
+                "a family that uses it: stable_diffusion, stable_diffusion_xl, stable_diffusion_3 or pixart"
+            )
+
+    def encode_prompt(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         """Embed one prompt as a batch of 1, with gradient if grad mode is enabled.
 
         With `memory` "low" the text encoders are kept on the CPU and moved to the device for this call only. With grad
         mode enabled they stay on the device, because the backward pass needs them.
+
+        Raises:
+            ValueError: as `check_negative_prompt`.
         """
+        self.check_negative_prompt(negative_prompt)
         if self.memory != "low":
-            return self.embed(prompt)
+            return self.embed(prompt, negative_prompt)
         self.move_text_encoders(self.device)
-        embeds = self.embed(prompt)
+        embeds = self.embed(prompt, negative_prompt)
         if not torch.is_grad_enabled():
             self.move_text_encoders("cpu")
         return embeds
@@ -269,6 +298,8 @@ class Backbone(ABC):
             return f"the device is {self.device.type}"
         if self.memory == "low":
             return 'memory="low" recomputes activations, which a CUDA graph would keep'
+        if any(getattr(part, "_compiled_call_impl", None) is not None for part in self.denoiser.modules()):
+            return "its denoiser is compiled"
         if self._is_stochastic:
             return f"{type(self.pipeline.scheduler).__name__} samples noise on the CPU between steps"
         return None

@@ -46,7 +46,7 @@ class Flux(Backbone):
     def _guided(self) -> bool:
         return False
 
-    def embed(self, prompt: str) -> PromptEmbeds:
+    def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         embeds, pooled, _ = self.pipeline.encode_prompt(
             prompt, None, device=self.device, num_images_per_prompt=1, **self._sequence_length
         )

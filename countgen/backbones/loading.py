@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
         ) from error
 
 
+def is_hub_id(name: str) -> bool:
+    """Return whether a name has the form OWNER/NAME."""
+    return _HUB_ID.fullmatch(name) is not None and not name.endswith(SINGLE_FILE)
+
+
 def _check_repository(name: str) -> None:
     """Check that a repository is a pipeline folder, a single file, or has the form of a hub id.
 
@@ -57,7 +63,7 @@ def _check_repository(name: str) -> None:
         wrong = "is a folder without a model_index.json"
     elif path.exists():
         wrong = f"is not a {SINGLE_FILE} file"
-    elif name.endswith(SINGLE_FILE) or not _HUB_ID.fullmatch(name):
+    elif not is_hub_id(name):
         wrong = "does not exist"
     else:
         return
@@ -166,6 +172,21 @@ def at_revision(name: str) -> tuple[str, str | None]:
         return name, None
     repository, _, revision = name.rpartition("@")
     return repository, revision
+
+
+def digest(path: Path) -> str:
+    """Return a SHA-256 of the size and the beginning of every weight file; hashing whole files would take seconds."""
+    found = hashlib.sha256()
+    for file in sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]:
+        found.update(str(file.stat().st_size).encode())
+        with file.open("rb") as opened:
+            found.update(opened.read(2**20))
+    return found.hexdigest()
+
+
+def public_name(repository: str) -> str:
+    """Return a repository's name without the path of a local folder or file."""
+    return Path(repository).resolve().name if Path(repository).exists() else repository
 
 
 def _load_denoiser(

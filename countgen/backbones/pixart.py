@@ -67,9 +67,14 @@ PIPELINE = "PixArtAlphaPipeline"
 class PixArt(Backbone):
     """`PixArtAlphaPipeline` with gradient: a transformer, and a T5 encoder with its attention mask."""
 
-    def embed(self, prompt: str) -> PromptEmbeds:
+    def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         embeds, mask, negative, negative_mask = self.pipeline.encode_prompt(
-            prompt, self._guided, num_images_per_prompt=1, device=self.device, **self._sequence_length
+            prompt,
+            self._guided,
+            negative_prompt=negative_prompt or "",
+            num_images_per_prompt=1,
+            device=self.device,
+            **self._sequence_length,
         )
         return PromptEmbeds(
             prompt_embeds=embeds,

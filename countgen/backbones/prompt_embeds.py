@@ -19,7 +19,7 @@ class PromptEmbeds:
         pooled_prompt_embeds: (B, P), for models that condition on a pooled vector.
         attention_mask: (B, L), for models that mask padding.
         negative_prompt_embeds, negative_pooled_prompt_embeds, negative_attention_mask: the same for
-            the empty prompt; present if guidance is used.
+            the negative prompt, by default the empty one; present if guidance is used.
     """
 
     prompt_embeds: Tensor
@@ -31,13 +31,13 @@ class PromptEmbeds:
 
     @property
     def negative(self) -> PromptEmbeds:
-        """The embeddings of the empty prompt, as a prompt of their own.
+        """The embeddings of the negative prompt, as a prompt of their own.
 
         Raises:
             ValueError: there are none, because the prompt was encoded without guidance.
         """
         if self.negative_prompt_embeds is None:
-            raise ValueError("guidance needs the empty prompt's embeddings too: set guidance_scale before encoding")
+            raise ValueError("guidance needs the negative prompt's embeddings too: set guidance_scale before encoding")
         return PromptEmbeds(
             self.negative_prompt_embeds, self.negative_pooled_prompt_embeds, self.negative_attention_mask
         )

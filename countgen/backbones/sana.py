@@ -41,7 +41,7 @@ class SanaSprint(Backbone):
     def _guided(self) -> bool:
         return False
 
-    def embed(self, prompt: str) -> PromptEmbeds:
+    def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         stock = inspect.signature(type(self.pipeline).__call__).parameters
         embeds, mask = self.pipeline.encode_prompt(
             prompt,

@@ -39,7 +39,7 @@ PIPELINE = "StableDiffusion3Pipeline"
 class StableDiffusion3(Backbone):
     """`StableDiffusion3Pipeline` with gradient: two CLIP encoders and a T5 encoder, whose tokens are concatenated."""
 
-    def embed(self, prompt: str) -> PromptEmbeds:
+    def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
             prompt,
             None,
@@ -47,6 +47,7 @@ class StableDiffusion3(Backbone):
             device=self.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=self._guided,
+            negative_prompt=negative_prompt,
             **self._sequence_length,
         )
         return PromptEmbeds(

@@ -65,9 +65,13 @@ PIPELINE = "StableDiffusionXLPipeline"
 class StableDiffusionXL(Backbone):
     """`StableDiffusionXLPipeline` with gradient: two text encoders, a pooled vector and size conditioning."""
 
-    def embed(self, prompt: str) -> PromptEmbeds:
+    def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompt, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=self._guided
+            prompt,
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=self._guided,
+            negative_prompt=negative_prompt,
         )
         return PromptEmbeds(
             prompt_embeds=embeds,

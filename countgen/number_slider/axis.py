@@ -48,18 +48,23 @@ class NumberShift:
 
 @torch.no_grad()
 def encode_shifted(
-    backbone: Backbone, prompt: str, token: CountToken | None, shifts: Sequence[NumberShift]
+    backbone: Backbone,
+    prompt: str,
+    token: CountToken | None,
+    shifts: Sequence[NumberShift],
+    negative_prompt: str | None = None,
 ) -> PromptEmbeds:
     """Embed a prompt and move the embeddings along the number axis of each shifted class.
 
     The axis of a class comes from two encodings of the prompt that differ in its number alone. Embeddings of the
-    empty prompt stay as they are.
+    negative prompt stay as they are.
 
     Args:
         backbone: encodes once for each class and end of its axis, and once for the start.
         prompt: as it was given.
         token: a learned one, for a prompt without shifts.
         shifts: none for the prompt as it is written; spans that do not overlap.
+        negative_prompt: as `Backbone.encode_prompt` takes it.
 
     Returns:
         Batch of 1, without gradient.
@@ -68,11 +73,11 @@ def encode_shifted(
         ValueError: a token and shifts.
     """
     if not shifts:
-        return encode_prompt(backbone, prompt, token)
+        return encode_prompt(backbone, prompt, token, negative_prompt)
     if token is not None:
         raise ValueError(f"a prompt takes a token or a number offset, got {token.placeholder_token} and an offset")
     said = {shift: shift.number for shift in shifts}
-    moved = backbone.encode_prompt(_written(prompt, said))
+    moved = backbone.encode_prompt(_written(prompt, said), negative_prompt)
     for shift in shifts:
         low, high = (backbone.encode_prompt(_written(prompt, said | {shift: end})) for end in (shift.lo, shift.hi))
         moved = moved_along(moved, low, high, shift.offset / (shift.hi - shift.lo))
@@ -80,7 +85,7 @@ def encode_shifted(
 
 
 def moved_along(start: PromptEmbeds, low: PromptEmbeds, high: PromptEmbeds, weight: float) -> PromptEmbeds:
-    """Return start + weight (high - low); embeddings of the empty prompt are those of the start.
+    """Return start + weight (high - low); embeddings of the negative prompt are those of the start.
 
     A token position is read where any of the three prompts has a token: from low with a weight of 1 the result is
     high, mask included, whichever is longer.

@@ -45,7 +45,7 @@ def asked_shifts(
     moved = {target: offset for target, offset in offsets.items() if offset}
     if moved and calibration is None:
         raise ValueError(
-            "the number offset needs a calibration of this model: make one with `countgen calibrate --backbone NAME "
+            "the number offset needs a calibration of this model: make one with `countgen calibrate --model NAME "
             "--out FILE` and give it with calibration=, on the command line --calibration FILE"
         )
     shifts = []

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
-from countgen.backbones.registry import base_model
+from countgen.backbones.registry import base_model, presets
 from countgen.errors import TokenFileError
 from countgen.prompts.placeholders import spelled_out, with_placeholder
 from countgen.tokens.file import CountToken
@@ -118,7 +118,9 @@ def _is_t5(module: Any) -> bool:
     return "T5" in type(module).__name__
 
 
-def encode_prompt(backbone: Backbone, prompt: str, token: CountToken | None) -> PromptEmbeds:
+def encode_prompt(
+    backbone: Backbone, prompt: str, token: CountToken | None, negative_prompt: str | None = None
+) -> PromptEmbeds:
     """Embed a prompt in which a token replaces its number; other placeholders are replaced by number words.
 
     Raises:
@@ -126,35 +128,37 @@ def encode_prompt(backbone: Backbone, prompt: str, token: CountToken | None) -> 
         TokenFileError: as for `check_token`.
     """
     if token is None:
-        return backbone.encode_prompt(spelled_out(prompt))
+        return backbone.encode_prompt(spelled_out(prompt), negative_prompt)
     check_token(token, backbone)
     with injected(backbone, {token.placeholder_token: token.vectors}) as encode:
-        return encode(with_placeholder(prompt, token.target_count))
+        return encode(with_placeholder(prompt, token.target_count), negative_prompt)
 
 
 def check_token(token: CountToken, backbone: Backbone) -> None:
     """Check that a token can be used with a backbone.
 
-    A preset's tokens are also accepted by other checkpoints loaded with that preset, because most fine-tunes do not
-    change the text encoders. A token that was trained on a fine-tune is accepted by that one only.
+    A preset's tokens are also accepted by other models of its family, because most fine-tunes do not change the text
+    encoders. A token that was trained on a fine-tune is accepted by that one only.
 
     Raises:
         TokenFileError: the token was trained on another base model or for other encoders, or a tokenizer already knows
             its placeholder.
     """
     loaded = base_model(backbone)
-    if token.base_model not in (backbone.name, loaded):
+    _, _, repository = token.base_model.partition(":")
+    known = presets()
+    in_place_of_a_preset = backbone.name not in known and known.get(token.base_model, ("",))[0] == backbone.family
+    if token.base_model not in (backbone.name, loaded) and repository != loaded and not in_place_of_a_preset:
         raise TokenFileError(
             f"{token.placeholder_token} was trained on {token.base_model!r} and does not work with {loaded!r}; load "
-            "the model it was trained on (PRESET:REPOSITORY is --backbone PRESET --repository REPOSITORY), or train a "
-            "token on this one"
+            "the model it was trained on (PRESET:REPOSITORY is --model REPOSITORY), or train a token on this one"
         )
     for key, encoder in encoders_of(backbone).items():
         encoder.check(token.placeholder_token, token.vectors, key, backbone)
 
 
 @contextmanager
-def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Callable[[str], PromptEmbeds]]:
+def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Callable[..., PromptEmbeds]]:
     """Inject embeddings of placeholder tokens into a backbone's text encoders, and restore the backbone afterwards.
 
     No row of an embedding table is added or changed: the encoder gets an ordinary token in place of a placeholder, and
@@ -188,10 +192,10 @@ def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> 
             ]
             _hook(encoder, rows, undo)
 
-        def encode(prompt: str) -> PromptEmbeds:
+        def encode(prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
             for placeholder, parts in names.items():
                 prompt = prompt.replace(placeholder, " ".join(parts))
-            return backbone.encode_prompt(prompt)
+            return backbone.encode_prompt(prompt, negative_prompt)
 
         yield encode
 

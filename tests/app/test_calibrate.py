@@ -82,7 +82,7 @@ def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
         (["--object", "unicorn"], "unicorn"),
         (["--out", "a.txt"], ".json"),
         (["--images", "0"], "--images"),
-        (["--backbone", "minature"], "Did you mean miniature"),
+        (["--model", "minature"], "did you mean miniature"),
     ],
 )
 def test_bad_input_is_one_line(

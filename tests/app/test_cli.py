@@ -66,9 +66,26 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "", "--count", "apple=7"], "the prompt is empty"),
         (["generate", "seven apples", "--device", "cuda:99"], "no device 'cuda:99' here"),
         (["generate", "seven apples", "--device", "toaster"], "no device 'toaster' here"),
-        (["generate", "seven apples", "--backbone", "minature"], "Did you mean miniature"),
+        (["generate", "seven apples", "--model", "minature"], "id you mean miniature"),
         (["generate", "seven apples", "--judge", "miniature-yolo"], "judge"),
-        (["generate", "seven apples", "--backbone", "sdxl-turbo"], "--critic yolo:yolo11x.pt --judge torchvision:"),
+        (
+            ["generate", "seven apples", "--model", "sdxl-turbo"],
+            "HF_HUB_OFFLINE is set and files are missing: yolo:yolo",
+        ),
+        (["generate", "seven apples", "--model", "sdxl-turbo", "--judge", "torch:x"], "unknown critic 'torch'"),
+        (["generate", "seven apples", "--backbone", "miniature"], "--backbone is now --model NAME"),
+        (["generate", "seven apples", "--repository=x"], "--repository is now --model HUB-ID|FOLDER|FILE"),
+        (["generate", "seven apples", "--revision", "main"], "--revision is now a part of --model: NAME@REVISION"),
+        (["generate", "seven apples", "--steps", "2"], "--steps is now --num-inference-steps"),
+        (["generate", "seven apples", "--negative-prompt", "blurry"], "a negative prompt needs guidance"),
+        (["generate", "seven apples", "--scheduler", "EulerScheduler"], "diffusers has no scheduler 'EulerScheduler'"),
+        (["generate", "seven apples", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["generate", "seven apples", "--lora", "none.safetensors"], "no LoRA 'none.safetensors'"),
+        (
+            ["generate", "seven apples", "--model", "owner/none"],
+            "model_index.json of owner/none is not in the hub's cache",
+        ),
+        (["eval", "--suite", "x", "--out", "run", "--backbones", "miniature"], "--backbones is now --model NAMES"),
         (["generate", "seven unicorns"], "no class for 'unicorn'"),
         (["generate", "seven apples", "--seed", "9999999999"], "a seed must be from 0 to 4294967295"),
         (["generate", "seven apples", "--seed", "4294967295", "--images", "2"], "got 4294967296; begin lower"),
@@ -78,7 +95,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--critic", "centernet:{damaged}.safetensors"], "no centernet can be read from"),
         (["generate", "zero apples"], "the smallest target is 1"),
         (["generate", "seven \udcff apples"], r"character 7 of the prompt is '\udcff', which is no text"),
-        (["generate", "a cat", "--count", "cat=2", "--backbone", "\udcff"], r"unknown backbone '\udcff'"),
+        (["generate", "a cat", "--count", "cat=2", "--model", "\udcff"], r"the model '\udcff' is not there"),
         (["generate", "-2 apples"], "not one whole number above zero"),
         (["generate", "300 apples"], "at most"),
         (["generate", "1001 apples"], "from 1 to 1000"),
@@ -87,7 +104,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--images", "10001"], "--images must be at most 10000"),
         (["generate", "seven apples", "--images", "9" * 99], "'" + "9" * 59 + "…' is no whole number"),
         (["generate", "seven apples", "--size", "99999"], "from 1 to 4096 pixels"),
-        (["generate", "seven apples", "--steps", "1001"], "no whole number from 1 to 1000"),
+        (["generate", "seven apples", "--num-inference-steps", "1001"], "no whole number from 1 to 1000"),
         (["generate", "seven apples", "--size", "127"], "multiples of 4"),
         (["generate", "seven apples", "--size", "0"], "from 1 to 4096 pixels"),
         (["generate", "seven apples", "--critic", "yolo:none.pt"], "none.pt"),
@@ -96,16 +113,20 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--token", "{damaged}.pt"], "damaged.pt"),
         (["generate", "seven apples", "--token", "{damaged}.safetensors"], "not a safetensors file, or is damaged"),
         (["generate", "seven apples", "--out", "{damaged}.pt"], "it is a file; give another one"),
-        (["generate", "seven apples", "--repository", "none"], "the repository none does not exist"),
-        (["generate", "seven apples", "--repository", "./none"], "the repository ./none does not exist"),
-        (["generate", "seven apples", "--repository", "none.safetensors"], "none.safetensors does not exist"),
-        (["generate", "seven apples", "--repository", ""], "the repository's name is empty"),
-        (["generate", "seven apples", "--repository", "."], ". is a folder without a model_index.json"),
-        (["generate", "seven apples", "--repository", "{damaged}.pt"], "damaged.pt is not a .safetensors file"),
+        (["generate", "seven apples", "--model", "none"], "the model 'none' is not there"),
+        (["generate", "seven apples", "--model", "./none"], "the model './none' is not there"),
+        (["generate", "seven apples", "--model", "none.safetensors"], "the model 'none.safetensors' is not there"),
+        (["generate", "seven apples", "--model", ""], "the model '' is not there"),
+        (["generate", "seven apples", "--model", "."], ". is a folder without a model_index.json"),
+        (["generate", "seven apples", "--model", "{damaged}.pt"], "damaged.pt is not a .safetensors file"),
+        (
+            ["generate", "seven apples", "--model", "{damaged}.safetensors"],
+            "damaged.safetensors are damaged or cut short",
+        ),
         (["reproduce", "none.png"], "none.png: No such file"),
         (["reproduce", "."], ". is no readable PNG: Is a directory"),
         (["reproduce", "{damaged}.pt"], "damaged.pt is no readable PNG: not a PNG file"),
-        (["tokens", "--backbone", "minature"], "Did you mean miniature"),
+        (["tokens", "--model", "minature"], "id you mean miniature"),
         (["learn-token", "0", "--object", "apple"], "no whole number from 1"),
         (["learn-token", "3", "--object", "apple", "--num-vectors", "0"], "no whole number from 1"),
         (["learn-token", "300", "--object", "apple"], "at most"),
@@ -142,12 +163,12 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 def test_folder_is_checked_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert main(["generate", "apples", "--backbone", "none", "--out", str(tmp_path / "file" / "b")]) == 2
+    assert main(["generate", "apples", "--model", "none", "--out", str(tmp_path / "file" / "b")]) == 2
     assert "cannot write to the folder" in capsys.readouterr().err
 
 
 def test_prompt_is_checked_before_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", "2 or 3 apples", "--backbone", "none", "--out", str(tmp_path)]) == 2
+    assert main(["generate", "2 or 3 apples", "--model", "none", "--out", str(tmp_path)]) == 2
     assert "several readings" in capsys.readouterr().err
 
 

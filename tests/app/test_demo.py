@@ -255,8 +255,8 @@ def test_bad_options_are_refused_by_the_parser(wrong: list[str]) -> None:
 
 def test_folders_and_backbones_are_checked_before_anything_is_served(tmp_path: Path) -> None:
     assert main(["demo", "--runs", str(tmp_path / "none")]) == 2
-    assert main(["demo", "--backbone", "no-such-model"]) == 2
-    assert main(["demo", "--backbone", "sdxl-turbo"]) == 2  # it would draw nothing without detectors
+    assert main(["demo", "--model", "no-such-model"]) == 2
+    assert main(["demo", "--model", "sdxl-turbo"]) == 2  # it would draw nothing without detectors
 
 
 def test_the_demo_listens_to_this_machine_alone_by_default() -> None:

@@ -189,9 +189,11 @@ def test_what_a_recipe_may_not_ask_for_is_refused_before_a_model_is_read(written
 @pytest.mark.parametrize("revision", ["refs/pr/1", "main", "../../etc", "b261bac6", "B" * 40, 7, "\ud800"])
 def test_a_recipe_names_a_commit_or_nothing(revision: object, written: Written) -> None:
     recipe = read_recipe(written["plain"]) | {"backbone": "sd-turbo", "repository": "stabilityai/sd-turbo"}
-    with pytest.raises(RecipeError, match=r"expected the 40 hexadecimal digits of a commit.*--revision"):
+    with pytest.raises(RecipeError, match=r"expected the 40 hexadecimal digits of a commit.*--model NAME@REVISION"):
         check(recipe | {"revision": revision})
-    assert check(recipe | {"revision": revision}, revision="refs/pr/1").preset.revision == "refs/pr/1"
+    for model in ("sd-turbo@refs/pr/1", "stabilityai/sd-turbo@refs/pr/1"):
+        asked = check(recipe | {"revision": revision}, model=model)
+        assert (asked.preset.revision, asked.repository) == ("refs/pr/1", None)
     pinned = check(recipe | {"revision": None}).preset.revision
     assert pinned == "b261bac6fd2cf515557d5d0707481eafa0485ec2"
     for commit in (pinned, "a" * 40):
@@ -260,11 +262,11 @@ def test_another_repository_is_used_on_request_and_damage_in_it_is_one_line(
     path = str(changed(written["plain"], tmp_path, repository="fine-tune"))
     assert main(["reproduce", path]) == 2
     assert "drawn with 'fine-tune'" in capsys.readouterr().err
-    assert main(["reproduce", path, "--repository", str(fine_tune)]) == 0
+    assert main(["reproduce", path, "--model", str(fine_tune)]) == 0
     capsys.readouterr()
     weights = fine_tune / "text_encoder" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    assert main(["reproduce", path, "--repository", str(fine_tune)]) == 2
+    assert main(["reproduce", path, "--model", str(fine_tune)]) == 2
     errors = capsys.readouterr().err
     assert "damaged or incomplete" in errors
     assert len(errors.splitlines()) == 1
@@ -272,21 +274,28 @@ def test_another_repository_is_used_on_request_and_damage_in_it_is_one_line(
 
 def test_a_picture_of_other_steps_and_size_is_drawn_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fine_tune = shutil.copytree(miniature.FOLDER / "mini-sdxl-turbo", tmp_path / "fine-tune")
-    options = ["--repository", str(fine_tune), "--revision", "main", "--steps", "2", "--size", "96x64"]
+    options = ["--model", str(fine_tune), "--num-inference-steps", "2", "--guidance-scale", "3", "--size", "96x64"]
+    options += ["--negative-prompt", "blurry", "--scheduler", "EulerDiscreteScheduler"]
+    options += ["--critic", "miniature-yolo", "--judge", "miniature-fcos"]
     main(["generate", "two cats", "--method", "plain", "--out", str(tmp_path), "--json", *options])
     (written,) = json.loads(capsys.readouterr().out)["images"]
     recipe = read_recipe(Path(written["after"]))
-    assert (recipe["repository"], recipe["revision"], recipe["num_inference_steps"]) == ("fine-tune", "main", 2)
+    assert (recipe["repository"], recipe["family"], recipe["num_inference_steps"]) == (
+        "fine-tune",
+        "stable_diffusion_xl",
+        2,
+    )
+    assert (recipe["negative_prompt"], recipe["scheduler"]) == ("blurry", "EulerDiscreteScheduler")
     assert (recipe["width"], recipe["height"]) == (96, 64)
-    assert main(["reproduce", written["after"], "--repository", str(fine_tune)]) == 0
+    assert main(["reproduce", written["after"], "--model", str(fine_tune)]) == 0
 
 
 def test_a_recipe_names_the_parts_that_no_command_can_draw_it_with(models: countgen.Models) -> None:
-    backbone = countgen.backbones.load("miniature", scheduler="EulerDiscreteScheduler")
+    backbone = countgen.backbones.load("miniature", timesteps=(500,))
     other = countgen.Models(backbone, models.critics, models.judge)
     recipe = countgen.generate("two cats", other, method="plain").recipe
-    assert recipe["changed_parts"] == ["scheduler"]
-    with pytest.raises(RecipeError, match=r"another \['scheduler'\] than miniature has"):
+    assert recipe["changed_parts"] == ["timesteps"]
+    with pytest.raises(RecipeError, match=r"another \['timesteps'\] than miniature has"):
         load_backbone(recipe)
 
 

@@ -65,7 +65,7 @@ def test_a_detectors_count_teaches_by_the_gradient_of_a_density_map(tmp_path, ca
         (["learn-token", "3", "--object", "apple", "--out", "token.pt"], ".safetensors"),
         (["learn-token", "3", "--object", "apple", "--num-vectors", "33"], "num_vectors must be from 1 to 32"),
         (["learn-token", "3", "--object", "aeroplane"], "no class"),
-        (["tokens", "--backbone", "magic"], "unknown backbone"),
+        (["tokens", "--model", "magic"], "unknown backbone"),
     ],
 )
 def test_bad_input_says_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, message):
@@ -121,5 +121,5 @@ def test_tokens_lists_what_is_shipped_with_its_accuracy(capsys):
 
 
 def test_tokens_of_a_backbone_without_any_says_so(capsys):
-    assert main(["tokens", "--backbone", "sdxl-turbo"]) == OK
+    assert main(["tokens", "--model", "sdxl-turbo"]) == OK
     assert "no token is shipped for sdxl-turbo" in capsys.readouterr().out

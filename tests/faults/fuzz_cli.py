@@ -74,9 +74,9 @@ _VALUES: tuple[Any, ...] = (
     *({"miniature-fcos": [6, 2]}, {"a": [[1, 2, 3, 4]]}, {"apple": -1}, {"a": float("inf")}, {"a\nb": 1}),
 )
 _OPTIONS = (
-    "--seed --images --count --until --max-seconds --max-steps --max-evaluations --size --steps --method --token "
-    "--judge --critic --device --memory --json --quiet --draft --limit --seeds --shard --threads --workers --engine "
-    "--baseline --pictures --labeller --number --tolerance --object --loss --learning-rate --num-vectors --patience --"
+    "--seed --images --count --until --max-seconds --max-steps --max-evaluations --size --num-inference-steps --method "
+    "--token --judge --critic --device --memory --json --quiet --draft --limit --seeds --shard --threads --workers "
+    "--engine --baseline --pictures --labeller --number --tolerance --object --loss --learning-rate --num-vectors --patience --"
 ).split()
 
 
@@ -90,20 +90,20 @@ def words(rng: random.Random) -> str:
 def prompt_alone(rng: random.Random, folder: Path) -> list[str]:
     """A prompt, or a count, for a backbone that does not exist: it is read, and nothing is loaded."""
     count = ["--count", f"{words(rng)}={rng.choice(_WORDS)}"] if rng.random() < 0.3 else []
-    return ["generate", *count, "--backbone", "none", "--out", str(folder / "out"), "--", words(rng)]
+    return ["generate", *count, "--model", "none", "--out", str(folder / "out"), "--", words(rng)]
 
 
 def any_arguments(rng: random.Random, folder: Path) -> list[str]:
     """Options with odd values for a command that cannot get as far as a model."""
     base = rng.choice(
         (
-            ["generate", words(rng), "--backbone", "none"],
-            ["learn-token", rng.choice(_WORDS), "--object", words(rng), "--backbone", "none"],
-            ["eval", "--suite", words(rng), "--out", str(folder / "out"), "--backbones", "none"],
+            ["generate", words(rng), "--model", "none"],
+            ["learn-token", rng.choice(_WORDS), "--object", words(rng), "--model", "none"],
+            ["eval", "--suite", words(rng), "--out", str(folder / "out"), "--model", "none"],
             ["report", words(rng)],
             ["label", words(rng)],
             ["reproduce", words(rng)],
-            ["tokens", "--backbone", words(rng)],
+            ["tokens", "--model", words(rng)],
             [words(rng)],
         )
     )
@@ -155,7 +155,7 @@ def suite_file(rng: random.Random, folder: Path) -> list[str]:
     content = json.dumps([row] if suffix == ".json" else rng.choice((row, rng.choice(_VALUES))))
     path = folder / f"suite{suffix}"
     path.write_bytes(damaged(rng, content.encode()))
-    return ["eval", "--suite", str(path), "--out", str(folder / "out"), "--backbones", "none"]
+    return ["eval", "--suite", str(path), "--out", str(folder / "out"), "--model", "none"]
 
 
 def damaged(rng: random.Random, content: bytes) -> bytes:

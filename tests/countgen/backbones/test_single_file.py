@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from countgen import backbones
+from countgen.backbones.sources import find_source
 
 PROMPT = "a photo of three cats"
 RESNET = {
@@ -109,3 +110,17 @@ def test_a_checkpoint_in_one_file_gives_the_image_of_its_pipeline(
         generator=torch.Generator().manual_seed(3), output_type="pt",
     ).images  # fmt: skip
     torch.testing.assert_close(image, stock, atol=1e-4, rtol=0)
+
+
+def test_a_checkpoint_in_one_file_is_recognised(checkpoint: tuple[Path, Path]) -> None:
+    file, folder = checkpoint
+    source = find_source(file, config=str(folder))
+    assert (source.family, source.name, source.preset.num_inference_steps) == (
+        "stable_diffusion",
+        "fine-tune.safetensors",
+        4,
+    )
+    assert "has trailing timesteps" in source.chosen
+    backbone = backbones.load(file, config=str(folder), num_inference_steps=1, height=32, width=64)
+    named = backbones.load("sd-turbo", repository=str(file), config=str(folder), variant=None, height=32, width=64)
+    assert torch.equal(backbone.denoiser.conv_in.weight, named.denoiser.conv_in.weight)

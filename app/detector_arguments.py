@@ -1,0 +1,50 @@
+"""Detectors as a command's options name them, or as they are chosen by what is counted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from app.terminal import fitted
+
+if TYPE_CHECKING:
+    from countgen.detector_choice import Choice
+
+
+def chosen_detectors(
+    options: argparse.Namespace,
+    objects: Sequence[str],
+    *,
+    text: bool,
+    model_name: str | None = None,
+    download: bool = True,
+) -> Choice:
+    """Choose and check the detectors before anything is loaded, and say which they are.
+
+    Args:
+        options: with `critic`, `judge` and, where `model_name` is not given, `model`.
+        objects: what is counted.
+        text: print the choice, and what will be downloaded.
+        model_name: of the backbone, where it is known already.
+        download: otherwise missing files are refused.
+
+    Raises:
+        ValueError: an unknown detector, a judge that is also a critic, or files are missing and `download` is off.
+        FileNotFoundError: files are missing and may not be downloaded.
+    """
+    from countgen.backbones.sources import find_source
+    from countgen.detector_choice import choose
+    from countgen.models import check_detectors
+    from countgen.printable import printable
+
+    choice = choose(model_name or find_source(options.model).name, objects, options.critic, options.judge)
+    missing = check_detectors((*choice.critics, choice.judge))
+    if missing and not download:
+        raise ValueError(f"{'; '.join(map(str, missing))} is not here; give --yes to download it")
+    if text and choice.because:
+        print(fitted(f"detectors: {printable(choice.described, 400)}"))
+    if text:
+        for one in missing:
+            print(fitted(f"will be downloaded: {printable(str(one), 400)}"))
+    return choice

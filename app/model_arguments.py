@@ -1,0 +1,103 @@
+"""Options of every command that loads a model, and what they ask of `countgen.load`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from app.argument_types import sampler_steps, size, weight
+
+MODEL_HELP = (
+    "the model that draws: a preset's name, OWNER/NAME on the hub, the folder of a diffusers pipeline or a "
+    ".safetensors file; @REVISION may follow the first two"
+)
+METAVAR = "NAME|HUB-ID|FOLDER|FILE[@REVISION]"
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+class Renamed(argparse.Action):
+    """An option of earlier versions: it says what to write instead."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, instead: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options)
+        self.instead = instead
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        """Refuse it."""
+        parser.error(f"{option} is now {self.instead}")
+
+
+def add_renamed(parser: argparse.ArgumentParser, **instead: str) -> None:
+    """Add options of earlier versions, each with what to write now."""
+    for name, new in instead.items():
+        parser.add_argument(f"--{name}", action=Renamed, instead=new)
+
+
+def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add `--model`; the embedded miniature by default, or a list of models for a command that takes several."""
+    if several:
+        parser.add_argument(
+            "--model", action="append", metavar=METAVAR, help=f"{MODEL_HELP}; repeatable (the embedded ones)"
+        )
+    else:
+        parser.add_argument("--model", default="miniature", metavar=METAVAR, help=f"{MODEL_HELP} (%(default)s)")
+    add_renamed(
+        parser,
+        backbone="--model NAME",
+        repository="--model HUB-ID|FOLDER|FILE",
+        revision="a part of --model: NAME@REVISION",
+    )
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """Add what is loaded with a model: adapters and the number format."""
+    add_loras(parser)
+    parser.add_argument("--scheduler", metavar="CLASS", help="a scheduler of diffusers in place of the model's own")
+    parser.add_argument("--dtype", choices=DTYPES, help="number format of the model (float32 on a CPU, else its own)")
+
+
+def add_loras(parser: argparse.ArgumentParser) -> None:
+    """Add `--lora`."""
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE|ID[:WEIGHT]",
+        help="a LoRA adapter and how much of it (1); repeatable; needs peft",
+    )
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Add how each image is sampled."""
+    parser.add_argument(
+        "--num-inference-steps", type=sampler_steps, metavar="N", help="sampler steps of each image (the model's own)"
+    )
+    parser.add_argument("--guidance-scale", type=weight, metavar="X", help="0 or 1 for no guidance (the model's own)")
+    parser.add_argument(
+        "--size",
+        type=size,
+        metavar="N|WxH",
+        help="pixels, width x height; one number for a square (the model's own)",
+    )
+    add_renamed(parser, steps="--num-inference-steps")
+
+
+def asked_of_load(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options ask of `countgen.load`, without what they leave to the model."""
+    import torch
+
+    width, height = getattr(options, "size", None) or (None, None)
+    dtype = getattr(options, "dtype", None)
+    asked = {
+        "num_inference_steps": getattr(options, "num_inference_steps", None),
+        "guidance_scale": getattr(options, "guidance_scale", None),
+        "width": width,
+        "height": height,
+        "scheduler": getattr(options, "scheduler", None),
+        "loras": tuple(options.lora) if getattr(options, "lora", None) else None,
+        "dtype": getattr(torch, dtype) if dtype else None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}

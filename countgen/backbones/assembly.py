@@ -1,0 +1,169 @@
+"""Load a backbone, or take the pipeline that the user loaded."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from countgen.backbones.base import MEMORY, Backbone
+from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name
+from countgen.backbones.lora import Lora, add_loras
+from countgen.backbones.memory_check import check_weights, free_memory
+from countgen.backbones.pipeline_features import refuse_features, unwrapped
+from countgen.backbones.registry import check_name, presets
+from countgen.backbones.sampling import PARTS, sampling
+from countgen.backbones.sources import Source, family_of, find_source, generic_preset
+
+OF_A_PIPELINE = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler", "timesteps", "tiny_vae")
+"""Fields of a preset that can be given with a pipeline that is loaded already."""
+
+
+def load(
+    model: str | os.PathLike[str],
+    *,
+    repository: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    draft: bool = False,
+    memory: str = "fast",
+    loras: Sequence[Lora] = (),
+    download: bool = True,
+    **changes: Any,
+) -> Backbone:
+    """Load a backbone, safetensors only, from the hub's cache, the hub, a local folder or a single file.
+
+    Args:
+        model: a preset, for example "miniature" or "sdxl-turbo", OWNER/NAME on the hub, the folder of a diffusers
+            pipeline or a `.safetensors` file.
+        repository: with a preset: what to load in its place and sample as it is sampled, for example a fine-tune; its
+            variant and revision are the default ones unless they are given.
+        device: device of the backbone.
+        dtype: dtype of the weights; by default float32 on a CPU, and the preset's on other devices.
+        draft: also load the preset's tiny decoder, for fast drafts during optimisation.
+        memory: "fast" or "low"; "low" recomputes activations in the backward pass instead of keeping them, and keeps
+            the text encoders on the CPU while they are not used.
+        loras: adapters to load, with their weights.
+        download: fetch from the hub what its cache does not hold; otherwise a missing file is an OSError.
+        **changes: fields of `Preset` to replace, for example `num_inference_steps=4` or `revision=`.
+
+    Raises:
+        ValueError: there is no such preset, field, scheduler or `memory`, the steps or the size are not possible, the
+            family is not read here, or the repository is a single file of a family that diffusers does not read from
+            one.
+        OSError: the repository is neither in the cache nor reachable (from diffusers).
+    """
+    check_memory(memory)
+    source = find_source(model, repository=repository, download=download, **changes)
+    return load_source(source, device=device, dtype=dtype, draft=draft, memory=memory, loras=loras, download=download)
+
+
+def check_memory(memory: str) -> None:
+    """Refuse what `memory` cannot be.
+
+    Raises:
+        ValueError: the names that there are.
+    """
+    if memory not in MEMORY:
+        raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
+
+
+def load_source(
+    source: Source,
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype | None = None,
+    draft: bool = False,
+    memory: str = "fast",
+    loras: Sequence[Lora] = (),
+    download: bool = True,
+) -> Backbone:
+    """Load what `find_source` found; arguments and errors as of `load`."""
+    module = importlib.import_module(f"countgen.backbones.{source.family}")
+    device = torch.device(device)
+    dtype = dtype or (torch.float32 if device.type == "cpu" else source.preset.dtype)
+    pipeline = load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
+    add_loras(pipeline, loras, download=download)
+    known = presets()
+    if source.name not in known or known[source.name][1].repository != source.preset.repository:
+        _widen_vae(pipeline)  # a preset's own VAE was chosen for its dtype
+    tiny_vae = load_tiny_vae(source.preset, dtype, download=download) if draft else None
+    backbone: Backbone = module.BACKBONE(pipeline, source.preset, source.name, tiny_vae)
+    backbone.loras = tuple(loras)
+    backbone.chosen = source.chosen
+    if memory == "low":
+        backbone.save_memory()
+    check_weights(backbone, free_memory(device))
+    backbone.move_to(device)
+    return backbone
+
+
+def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", **changes: Any) -> Backbone:
+    """Return a backbone of a diffusers pipeline that is loaded already, on its device and in its dtype.
+
+    Its modules are shared, and set to `eval()` and `requires_grad_(False)`; the pipeline object, its scheduler and its
+    tokenizers stay as they are. `memory` "low" moves the shared text encoders to the CPU and turns gradient
+    checkpointing and VAE slicing on.
+
+    Args:
+        pipeline: of a class that a family reads.
+        draft, memory: as of `load`.
+        **changes: of `OF_A_PIPELINE`; steps and guidance are chosen as `countgen.backbones.sampling` says.
+
+    Raises:
+        ValueError: another class, or a feature that gradients cannot pass, by name.
+    """
+    check_memory(memory)
+    for field in changes:
+        check_name("option of a loaded pipeline", field, OF_A_PIPELINE)
+    family = family_of(type(pipeline).__name__)
+    refuse_features(pipeline)
+    own = copy.copy(pipeline)
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and unwrapped(part) is not part:
+            setattr(own, name, unwrapped(part))
+    own.scheduler = copy.deepcopy(pipeline.scheduler)
+    _widen_vae(own)
+    denoiser = own.unet if hasattr(own, "unet") else own.transformer
+    repository = str(own.config.get("_name_or_path") or type(pipeline).__name__)
+    configs = {"denoiser": denoiser.config, "vae": own.vae.config, "scheduler": _with_class(own.scheduler)}
+    assert set(configs) == set(PARTS)
+    of_family = {name: preset for name, (of, preset) in presets().items() if of == family}
+    usual = sampling(type(pipeline).__name__, configs, (repository, public_name(repository)), of_family)
+    scheduler = changes.get("scheduler")
+    preset = generic_preset(family, type(pipeline).__name__, repository, usual.values | changes)
+    if scheduler is not None:
+        import diffusers
+
+        check_scheduler(scheduler)
+        own.scheduler = getattr(diffusers, scheduler).from_config(own.scheduler.config)
+    tiny_vae = load_tiny_vae(preset, denoiser.dtype).to(denoiser.device) if draft else None
+    module = importlib.import_module(f"countgen.backbones.{family}")
+    backbone: Backbone = module.BACKBONE(own, preset, public_name(repository), tiny_vae)
+    backbone.given = True
+    backbone.chosen = usual.chosen
+    if memory == "low":
+        backbone.save_memory()
+    return backbone
+
+
+def _with_class(scheduler: Any) -> dict[str, Any]:
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
+def _widen_vae(pipeline: Any) -> None:
+    """Decode SDXL's latents in float32 where its VAE overflows in float16, as the stock pipeline does.
+
+    The stock pipeline widens the weights for the decoding and rounds them again; with a gradient they must stay.
+    """
+    vae = pipeline.vae
+    if (
+        type(pipeline).__name__ == "StableDiffusionXLPipeline"
+        and vae.dtype == torch.float16
+        and vae.config.force_upcast
+    ):
+        pipeline.vae = copy.deepcopy(vae).float()

@@ -1,0 +1,103 @@
+"""LoRA adapters in a pipeline that is loaded by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from countgen.backbones.loading import digest, is_hub_id, public_name
+
+
+@dataclass(frozen=True)
+class Lora:
+    """An adapter and how much of it is added.
+
+    Attributes:
+        source: a `.safetensors` file, a folder, or OWNER/NAME on the hub.
+        weight: 1 for as it was trained.
+
+    Raises:
+        ValueError: it is none of these, or the weight is not finite.
+    """
+
+    source: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not Path(self.source).exists() and not is_hub_id(self.source):
+            raise ValueError(
+                f"no LoRA {self.source!r}: no such file or folder, and no OWNER/NAME on the hub; a weight follows a "
+                "colon, as in style.safetensors:0.8"
+            )
+        if not math.isfinite(self.weight):
+            raise ValueError(f"the weight of a LoRA must be a number, got {self.weight}")
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What a recipe says of it: its name without the user's folders, a digest of a local file, the weight."""
+        path = Path(self.source)
+        named = {"name": public_name(self.source), "weight": self.weight}
+        return {**named, "sha256": digest(path)[:16]} if path.exists() else named
+
+
+def parse(text: str) -> Lora:
+    """Read FILE|ID[:WEIGHT].
+
+    Raises:
+        ValueError: as `Lora`.
+    """
+    source, colon, weight = text.rpartition(":")
+    if colon and not Path(text).exists():
+        try:
+            return Lora(source, float(weight))
+        except ValueError:
+            if Path(source).exists() or is_hub_id(source):
+                raise ValueError(f"the weight of a LoRA must be a number, got {weight!r}") from None
+    return Lora(text)
+
+
+def check_installed(loras: Sequence[Lora]) -> None:
+    """Refuse adapters where the library that diffusers reads them with is missing.
+
+    Raises:
+        ValueError: what to install.
+    """
+    if loras and find_spec("peft") is None:
+        raise ValueError('a LoRA needs peft, which is not installed: pip install "countgen[lora]"')
+
+
+def add_loras(pipeline: Any, loras: Sequence[Lora], *, download: bool = True) -> None:
+    """Load adapters into a pipeline, as diffusers does.
+
+    Args:
+        pipeline: of diffusers.
+        loras: added in this order.
+        download: read adapters of the hub.
+
+    Raises:
+        ValueError: peft is missing, or an adapter cannot be read or is of another model.
+        OSError: an adapter is on the hub, and nothing is downloaded.
+    """
+    check_installed(loras)
+    names = [f"lora_{number}" for number in range(len(loras))]
+    for name, lora in zip(names, loras, strict=True):
+        path = Path(lora.source)
+        place: Any = lora.source
+        file = {}
+        if not download and not path.exists():  # diffusers asks the hub for the file's name, whatever its cache holds
+            raise OSError(f"the LoRA {lora.source} is on the hub, from which nothing may be read here")
+        if path.is_file():  # diffusers reads a file by its folder and name
+            place, file = str(path.resolve().parent), {"weight_name": path.name}
+        try:
+            pipeline.load_lora_weights(place, adapter_name=name, use_safetensors=True, **file)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"the LoRA {lora.source} cannot be read into a {type(pipeline).__name__}: {reason}"
+            ) from error
+    if loras:
+        pipeline.set_adapters(names, [lora.weight for lora in loras])

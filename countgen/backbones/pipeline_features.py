@@ -1,0 +1,101 @@
+"""What a loaded pipeline may carry that gradients cannot pass; docs/models.md has the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+_WHOLE = "call pipe.remove_all_hooks() and pipe.to(device)"
+_LOW = f"{_WHOLE}, and give memory='low' where that does not fit"
+
+
+def refuse_features(pipeline: Any) -> None:
+    """Refuse a pipeline that is offloaded, quantised, spread over devices, or asks for more than a prompt.
+
+    Raises:
+        ValueError: the part, the feature, and the call that takes it away.
+    """
+    for reason in _reasons(pipeline):
+        raise ValueError(f"the pipeline {reason}")
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module that `torch.compile` wrapped, or itself."""
+    inner = getattr(module, "_orig_mod", module)
+    return inner if isinstance(inner, nn.Module) else module
+
+
+def _reasons(pipeline: Any) -> Iterator[str]:
+    if getattr(pipeline, "hf_device_map", None):
+        yield "is spread over devices (device_map): call pipe.reset_device_map() and pipe.to(device)"
+    modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    if not any(name.startswith("text_encoder") for name in modules):
+        yield "has no text encoder: load it with one, prompts are read here"
+    for name, module in modules.items():
+        yield from _of_module(name, unwrapped(module))
+    denoiser = unwrapped(modules["unet"] if "unet" in modules else modules["transformer"])
+    config: Any = denoiser.config
+    if getattr(denoiser, "encoder_hid_proj", None) is not None:
+        yield "has an IP-adapter, which needs an image with each prompt: call pipe.unload_ip_adapter()"
+    if config.get("time_cond_proj_dim") is not None:
+        yield "has a U-Net that takes its guidance as an input (time_cond_proj_dim), which is not given here"
+    packing = 4 if type(pipeline).__name__ == "FluxPipeline" else 1
+    vae: Any = modules["vae"]
+    latent_channels = vae.config.get("latent_channels")
+    if config.in_channels != packing * latent_channels:
+        yield (
+            f"has a denoiser of {config.in_channels} input channels for latents of {latent_channels}: one for "
+            "inpainting or editing, which needs an image"
+        )
+    devices = {str(next(modules[name].parameters()).device) for name in modules}
+    if len(devices) > 1:
+        yield f"is on several devices ({', '.join(sorted(devices))}): call pipe.to(device)"
+
+
+def _of_module(name: str, module: nn.Module) -> Iterator[str]:
+    if getattr(module, "hf_device_map", None):
+        yield f"has its {name} spread over devices (device_map): load it without device_map and call pipe.to(device)"
+    for inside in module.modules():
+        hook = getattr(inside, "_hf_hook", None)
+        if hook is not None and _offloads(hook):
+            one = type(hook).__name__ == "CpuOffload"
+            kind = "model CPU offload" if one else "sequential CPU offload"
+            yield f"has its {name} under {kind}, which takes weights away before the backward pass: {_LOW}"
+        registered = getattr(getattr(inside, "_diffusers_hook", None), "hooks", {})
+        if registered:
+            kind = ", ".join(key.replace("_", " ") for key in registered)
+            yield (
+                f"has hooks of diffusers on its {name} ({kind}), which change or move weights and activations while it "
+                "runs: load it without"
+            )
+    how = _quantised(module)
+    if how is not None:
+        yield (
+            f"has a quantised {name} ({how}), which gradients do not pass here: load it in float16, bfloat16 or float32"
+        )
+    if any(parameter.is_meta for parameter in module.parameters()):
+        yield f"has a {name} without weights (device meta): load them, {_WHOLE}"
+
+
+def _offloads(hook: Any) -> bool:
+    inner = getattr(hook, "hooks", (hook,))  # a sequential hook holds several
+    return any(type(one).__name__ == "CpuOffload" or getattr(one, "offload", False) for one in inner)
+
+
+def _quantised(module: nn.Module) -> str | None:
+    """Return how a module is quantised, None where it is not."""
+    quantizer = getattr(module, "hf_quantizer", None)
+    if quantizer is not None:
+        return type(quantizer).__name__
+    for inside in module.modules():
+        if "quantized" in type(inside).__module__:
+            return type(inside).__name__
+    for parameter in module.parameters():
+        if type(parameter) not in (nn.Parameter, torch.Tensor) and "quant" in type(parameter).__module__.lower():
+            return type(parameter).__name__
+        if not parameter.is_floating_point() or parameter.itemsize < 2:
+            return str(parameter.dtype).removeprefix("torch.")
+    return None

@@ -1,0 +1,107 @@
+"""Which detectors steer and judge where the user names none: by what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from countgen import miniature
+from critics.vocabulary import COCO_CLASSES, resolve
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a user wants to know of a detector before it is downloaded.
+
+    Attributes:
+        licence: of the weights.
+        megabytes: that are downloaded once.
+    """
+
+    licence: str
+    megabytes: int
+
+
+COCO = (("yolo:yolo11m",), "torchvision:fasterrcnn_resnet50_fpn_v2")
+OPEN_VOCABULARY = (("owl:owlv2-base",), "grounding_dino:tiny")
+FACTS = {
+    "yolo:yolo11m": Facts("AGPL-3.0", 41),
+    "torchvision:fasterrcnn_resnet50_fpn_v2": Facts("BSD-3-Clause", 175),
+    "owl:owlv2-base": Facts("Apache-2.0", 620),
+    "grounding_dino:tiny": Facts("Apache-2.0", 690),
+}
+"""Of the chosen detectors."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Detectors by name.
+
+    Attributes:
+        critics: that steer.
+        judge: that only counts.
+        because: why these, for the user; empty where he named all of them.
+    """
+
+    critics: tuple[str, ...]
+    judge: str
+    because: str = ""
+
+    @property
+    def described(self) -> str:
+        """One line for the user: names, licences and sizes."""
+        return f"critic {', '.join(map(_with_facts, self.critics))}; judge {_with_facts(self.judge)}" + (
+            f" ({self.because})" if self.because else ""
+        )
+
+
+def choose(
+    model_name: str, object_names: Sequence[str], critics: Sequence[str] | None = None, judge: str | None = None
+) -> Choice:
+    """Choose detectors for a model and what is counted.
+
+    An embedded model has its own. Otherwise objects that are all COCO classes get detectors that were trained on them,
+    any other noun gets detectors that read it.
+
+    Args:
+        model_name: of a preset; others are like published ones.
+        object_names: none means objects of COCO.
+        critics, judge: named by the user, and kept.
+
+    Raises:
+        ValueError: the judge is also a critic.
+    """
+    if critics and judge:
+        choice = Choice(tuple(critics), judge)
+    else:
+        usual, because = _usual(model_name, object_names)
+        choice = Choice(tuple(critics or usual[0]), judge or usual[1], because)
+    if choice.judge in choice.critics:
+        raise ValueError(
+            f"the judge {choice.judge!r} is also a critic; a judge must be a detector that nothing optimises"
+        )
+    return choice
+
+
+def _usual(model_name: str, object_names: Sequence[str]) -> tuple[tuple[tuple[str, ...], str], str]:
+    if model_name.startswith("miniature"):
+        return (miniature.CRITICS, miniature.JUDGE), ""
+    others = [name for name in object_names if not _in_coco(name)]
+    if others:
+        return OPEN_VOCABULARY, f"{others[0]!r} is no class of COCO"
+    if object_names:
+        return COCO, "for classes of COCO"
+    return COCO, "for classes of COCO, since no objects were named"
+
+
+def _in_coco(object_name: str) -> bool:
+    try:
+        resolve(object_name, COCO_CLASSES, "COCO")
+    except ValueError:
+        return False
+    return True
+
+
+def _with_facts(name: str) -> str:
+    facts = FACTS.get(name)
+    return f"{name} [{facts.licence}, {facts.megabytes} MB]" if facts else name

@@ -1,0 +1,107 @@
+"""Whether a detector's files are here, before a large model is loaded; nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from countgen.detector_choice import FACTS
+from critics.ultralytics_files import KINDS, PRESETS
+
+FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+_HUB_KINDS = ("detr", "grounding_dino", "owl")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Files of a detector that are not here.
+
+    Attributes:
+        detector: its name.
+        files: theirs.
+        source: where they are published.
+        folder: where they are looked for.
+        instead: what to write for files that are elsewhere.
+    """
+
+    detector: str
+    files: tuple[str, ...]
+    source: str
+    folder: str
+    instead: str
+
+    def __str__(self) -> str:
+        facts = FACTS.get(self.detector)
+        size = f" ({facts.megabytes} MB)" if facts else ""
+        return f"{self.detector}{size}: {', '.join(self.files)} of {self.source}"
+
+
+def missing_files(kind: str, weights: str, revision: str | None, detector: str) -> Missing | None:
+    """Return what is missing of a detector; None where all is here, or where it is read from the user's own file.
+
+    Args:
+        kind: the critic's file in `critics/detectors`.
+        weights, revision: as its `load` takes them.
+        detector: its name, for the message.
+    """
+    if Path(weights).exists() or not weights:
+        return None
+    if kind == "torchvision":
+        return _of_torchvision(weights, revision, detector)
+    if kind in KINDS:
+        owner, _, file = PRESETS.get(weights, weights).rpartition("/")
+        if owner.count("/") != 1:
+            return None  # a path, which the critic refuses itself
+        return _of_hub(owner, (file,), revision, detector, f"{kind}:FILE.pt")
+    if kind in _HUB_KINDS:
+        preset, _, own = (
+            importlib.import_module(f"critics.detectors.{kind}").PRESETS.get(weights, weights).partition("@")
+        )
+        return _of_hub(preset, FILES, revision or own or None, detector, f"{kind}:FOLDER") if "/" in preset else None
+    return None
+
+
+def _of_hub(
+    repository: str, files: tuple[str, ...], revision: str | None, detector: str, instead: str
+) -> Missing | None:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    lost = tuple(
+        file for file in files if not isinstance(try_to_load_from_cache(repository, file, revision=revision), str)
+    )
+    source = f"{repository}@{revision}" if revision else repository
+    return Missing(detector, lost, source, constants.HF_HUB_CACHE, instead) if lost else None
+
+
+def _of_torchvision(weights: str, revision: str | None, detector: str) -> Missing | None:
+    import torch
+    from torchvision.models import detection, get_model_weights, list_models
+
+    if weights not in list_models(detection) or (revision is not None and Path(revision).suffix):
+        return None
+    choices = get_model_weights(weights).__members__
+    if (revision or "DEFAULT") not in choices:
+        return None
+    url = choices[revision or "DEFAULT"].url
+    folder, file = Path(torch.hub.get_dir()) / "checkpoints", url.rsplit("/", 1)[-1]
+    instead = f"torchvision:{weights}@FILE"
+    return None if (folder / file).is_file() else Missing(detector, (file,), url, str(folder), instead)
+
+
+def refuse_if_offline(missing: Iterable[Missing]) -> None:
+    """Refuse what would have to be downloaded where HF_HUB_OFFLINE is set.
+
+    Raises:
+        FileNotFoundError: which files to bring, and where.
+    """
+    from huggingface_hub import constants
+
+    lost = list(missing)
+    if lost and constants.HF_HUB_OFFLINE:
+        folders = dict.fromkeys(f"{one.folder} (or write {one.instead})" for one in lost)
+        raise FileNotFoundError(
+            f"HF_HUB_OFFLINE is set and files are missing: {'; '.join(map(str, lost))}. Bring them from a machine with "
+            f"a network into {', '.join(folders)}"
+        )

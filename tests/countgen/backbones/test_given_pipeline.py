@@ -1,0 +1,233 @@
+"""A pipeline that the user loaded is taken as it is; what gradients cannot pass is refused by name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import pytest
+import torch
+from diffusers import StableDiffusionXLImg2ImgPipeline
+from torch import Tensor, nn
+
+import countgen
+from countgen.backbones import Backbone
+from countgen.backbones.assembly import from_pipeline
+from countgen.errors import RecipeError
+from countgen.recipe import load_backbone, redraw
+from tests.countgen.backbones.conftest import BUILDERS
+
+PROMPT = "a photo of three cats"
+DETECTORS: dict[str, Any] = {"critics": ("miniature-yolo",), "judge": "miniature-fcos"}
+
+
+def fresh(name: str = "stable_diffusion_xl") -> Any:
+    """A tiny pipeline of the test's own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = BUILDERS[name]()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stock_image(pipeline: Any, backbone: Backbone) -> Tensor:
+    images: Tensor = pipeline(
+        PROMPT,
+        num_inference_steps=backbone.num_inference_steps,
+        guidance_scale=backbone.guidance_scale,
+        height=backbone.height,
+        width=backbone.width,
+        generator=torch.Generator().manual_seed(1),
+        output_type="pt",
+    ).images
+    return images
+
+
+def check(pipeline: Any, tolerance: float = 1e-4) -> Backbone:
+    """The stock pipeline's image comes out, with a gradient to the latents."""
+    backbone = from_pipeline(pipeline, num_inference_steps=1, guidance_scale=0.0)
+    with torch.no_grad():
+        embeds = backbone.encode_prompt(PROMPT)
+    latents = backbone.initial_latents([1]).requires_grad_(True)
+    images = backbone.render(latents, embeds, [1])
+    (images * torch.linspace(0, 1, images.shape[-1])).sum().backward()
+    assert latents.grad is not None
+    assert latents.grad.isfinite().all()
+    assert latents.grad.abs().max() > 0
+    torch.testing.assert_close(images.detach(), stock_image(pipeline, backbone).float(), atol=tolerance, rtol=0)
+    return backbone
+
+
+def _compiled(pipeline: Any) -> None:
+    pipeline.unet = torch.compile(pipeline.unet, backend="eager")
+
+
+def _adapted(pipeline: Any) -> None:
+    from peft import LoraConfig
+
+    modules = ["to_k", "to_q", "to_v", "to_out.0"]
+    pipeline.unet.add_adapter(LoraConfig(r=2, lora_alpha=4, init_lora_weights=False, target_modules=modules))
+
+
+WORKS: dict[str, Callable[[Any], Any]] = {
+    "another scheduler": lambda p: setattr(p, "scheduler", fresh("stable_diffusion").scheduler),
+    "attention slicing": lambda p: p.enable_attention_slicing(),
+    "attention backend": lambda p: p.unet.set_attention_backend("native"),
+    "VAE slicing and tiling": lambda p: (p.vae.enable_slicing(), p.vae.enable_tiling()),
+    "FreeU": lambda p: p.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4),
+    "fused projections": lambda p: p.fuse_qkv_projections(),
+    "channels last": lambda p: p.unet.to(memory_format=torch.channels_last),
+    "gradient checkpointing": lambda p: p.unet.enable_gradient_checkpointing(),
+    "torch.compile": _compiled,
+    "compiled in place": lambda p: p.unet.compile(backend="eager"),
+    "LoRA": _adapted,
+}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile's own
+@pytest.mark.parametrize("feature", WORKS)
+def test_a_feature_works(feature: str) -> None:
+    if feature == "LoRA" and find_spec("peft") is None:
+        pytest.skip("needs peft, the extra countgen[lora]")
+    pipeline = fresh()
+    plain = stock_image(pipeline, from_pipeline(pipeline, num_inference_steps=1, guidance_scale=0.0))
+    WORKS[feature](pipeline)
+    backbone = check(pipeline)
+    if feature in ("FreeU", "LoRA"):
+        assert (stock_image(pipeline, backbone) - plain).abs().max() > 1e-4, "the feature does not show"
+
+
+@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated")  # the stock pipeline's own
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.03), (torch.float16, 0.01)])
+def test_its_dtype_is_kept(dtype: torch.dtype, tolerance: float) -> None:
+    pipeline = fresh().to(dtype)
+    backbone = check(pipeline, tolerance)
+    assert backbone.dtype == dtype
+    assert (pipeline.vae.dtype, backbone.pipeline.vae.dtype) == (
+        dtype,
+        torch.float32 if dtype == torch.float16 else dtype,
+    )
+
+
+def _with_ip_adapter(pipeline: Any) -> None:
+    unet = pipeline.unet
+    keys = {}
+    crossing = [name for name in unet.attn_processors if not name.endswith("attn1.processor")]
+    for number, name in enumerate(crossing):
+        width = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
+        keys |= {f"{2 * number + 1}.to_{kind}_ip.weight": torch.zeros(width, 32) for kind in "kv"}
+    projection = {
+        "proj.weight": torch.zeros(128, 16),
+        "proj.bias": torch.zeros(128),
+        "norm.weight": torch.ones(32),
+        "norm.bias": torch.zeros(32),
+    }
+    unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": keys}])
+
+
+def _quantised(pipeline: Any) -> None:
+    linear = pipeline.unet.time_embedding.linear_1
+    linear.weight = nn.Parameter(torch.zeros_like(linear.weight, dtype=torch.int8), requires_grad=False)
+
+
+REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "model offload": (lambda p: p.enable_model_cpu_offload(device="cpu"), "model CPU offload.*remove_all_hooks"),
+    "offload of one part": (lambda p: accelerate.cpu_offload_with_hook(p.unet, "cpu"), "unet under model CPU offload"),
+    "sequential offload": (lambda p: p.enable_sequential_cpu_offload(device="cpu"), "sequential CPU offload"),
+    "group offload": (
+        lambda p: p.unet.enable_group_offload(torch.device("cpu"), offload_type="leaf_level"),
+        r"unet \(group offloading\)",
+    ),
+    "layerwise casting": (
+        lambda p: p.unet.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32),
+        r"unet \(layerwise casting\)",
+    ),
+    "quantised weights": (_quantised, r"a quantised unet \(int8\)"),
+    "IP-adapter": (_with_ip_adapter, "IP-adapter.*unload_ip_adapter"),
+    "meta device": (lambda p: p.vae.to("meta"), "a vae without weights"),
+    "no text encoder": (lambda p: [setattr(p, f"text_encoder{n}", None) for n in ("", "_2")], "no text encoder"),
+    "guidance as an input": (lambda p: p.unet.register_to_config(time_cond_proj_dim=8), "time_cond_proj_dim"),
+    "inpainting": (lambda p: p.unet.register_to_config(in_channels=9), "9 input channels for latents of 4"),
+}
+
+
+@pytest.mark.parametrize("feature", REFUSED)
+def test_a_feature_is_refused_by_name(feature: str) -> None:
+    pipeline = fresh()
+    turn_on, message = REFUSED[feature]
+    turn_on(pipeline)
+    with pytest.raises(ValueError, match=message):
+        from_pipeline(pipeline)
+
+
+def test_another_pipeline_class_says_how_to_make_one_that_is_read() -> None:
+    pipeline = StableDiffusionXLImg2ImgPipeline(**fresh().components, add_watermarker=False)
+    with pytest.raises(ValueError, match=r"StableDiffusionXLPipeline.from_pipe\(pipe\)"):
+        from_pipeline(pipeline)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_family_is_taken_with_its_own_steps_and_size(name: str) -> None:
+    pipeline = fresh(name)
+    backbone = from_pipeline(pipeline)
+    assert backbone.family == name.split()[0]
+    assert backbone.chosen
+    steps = {"stable_diffusion": 4, "stable_diffusion_xl": 4, "flux": 4, "sana": 2, "stable_diffusion_3": 28}
+    expected = 28 if name == "flux guided" else steps.get(backbone.family, 20)
+    assert backbone.num_inference_steps == expected
+    sized = getattr(pipeline, "default_sample_size", None) or backbone.denoiser.config.sample_size  # type: ignore[union-attr]
+    assert (backbone.height, backbone.width) == (sized * pipeline.vae_scale_factor,) * 2
+
+
+def test_the_users_pipeline_stays_as_it_is() -> None:
+    pipeline = fresh()
+    config, scheduler, timesteps = (
+        dict(pipeline.config),
+        pipeline.scheduler,
+        copy.deepcopy(pipeline.scheduler.timesteps),
+    )
+    unet, tokenizer = pipeline.unet, pipeline.tokenizer
+    backbone = from_pipeline(pipeline, num_inference_steps=2, guidance_scale=3.0, scheduler="DDIMScheduler")
+    with torch.no_grad():
+        backbone.render(backbone.initial_latents([0]), backbone.encode_prompt(PROMPT), [0])
+    assert dict(pipeline.config) == config
+    assert pipeline.scheduler is scheduler
+    assert torch.equal(pipeline.scheduler.timesteps, timesteps)
+    assert (pipeline.unet, pipeline.tokenizer) == (unet, tokenizer)
+    assert backbone.denoiser is unet
+    assert not unet.training
+    assert not any(parameter.requires_grad for parameter in unet.parameters())
+
+
+def test_a_pipeline_goes_into_a_run_and_its_recipe_needs_it_again(tmp_path: Path) -> None:
+    backbone = countgen.backbones.load("miniature")
+    models = countgen.load(backbone.pipeline, num_inference_steps=1, guidance_scale=0.0, **DETECTORS)
+    result = countgen.generate("two cats", models, method="plain", seed=3)
+    usual = countgen.generate("two cats", countgen.load("miniature", device="cpu"), method="plain", seed=3)
+    assert result.recipe["changed_parts"] == ["pipeline"]
+    assert torch.equal(redraw(result.recipe, models.backbone), result.image)
+    assert (result.image - usual.image).abs().max() < 0.2, "its timesteps are the scheduler's own"
+    with pytest.raises(RecipeError, match=r"countgen\.recipe\.redraw"):
+        load_backbone(result.recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"device": "cpu"}, r"pipe.to\(device"),
+        ({"dtype": torch.float16}, r"pipe.to\(dtype"),
+        ({"revision": "x"}, "unknown option"),
+    ],
+)
+def test_what_a_loaded_pipeline_cannot_be_asked_is_refused(options: dict[str, Any], advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        countgen.load(fresh(), **DETECTORS, **options)
+
+
+def test_what_is_no_pipeline_is_refused() -> None:
+    with pytest.raises(ValueError, match="a name, a path or a diffusers pipeline, got dict"):
+        countgen.load({})

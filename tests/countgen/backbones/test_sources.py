@@ -1,0 +1,145 @@
+"""A model is found by a preset, OWNER/NAME, a folder or a file, and sampled as its configs say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from countgen import backbones, miniature
+from countgen.backbones.lora import Lora, parse
+from countgen.backbones.sources import find_source
+
+SDXL = miniature.FOLDER / "mini-sdxl-turbo"
+PIXART = miniature.FOLDER / "mini-pixart-dmd"
+
+
+def test_a_presets_own_repository_is_the_preset() -> None:
+    for name in ("sdxl-turbo", "stabilityai/sdxl-turbo", "stabilityai/sdxl-turbo@abc"):
+        source = find_source(name)
+        assert (source.name, source.preset.num_inference_steps) == ("sdxl-turbo", 1)
+        assert (source.preset.revision == "abc") == name.endswith("abc")
+    assert find_source(SDXL).name == "miniature"
+
+
+def test_a_folder_says_its_family_and_how_it_is_sampled(tmp_path: Path) -> None:
+    folder = shutil.copytree(PIXART, tmp_path / "mine")
+    source = find_source(folder)
+    assert (source.family, source.name) == ("pixart", "mine")
+    assert (source.preset.num_inference_steps, source.preset.guidance_scale) == (20, 4.5)
+    assert source.chosen == "the defaults of PixArtAlphaPipeline"
+    assert (source.preset.height, source.preset.width) == (128, 128)
+    backbone = backbones.load(folder, num_inference_steps=1, guidance_scale=1.0)
+    assert (backbone.name, backbone.chosen) == ("mine", source.chosen)
+
+
+def test_a_few_step_scheduler_is_seen(tmp_path: Path) -> None:
+    folder = shutil.copytree(SDXL, tmp_path / "mine")
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "_class_name": "LCMScheduler"}))
+    source = find_source(folder)
+    assert (source.preset.num_inference_steps, source.preset.guidance_scale) == (4, 0.0)
+    assert "its scheduler is LCMScheduler" in source.chosen
+
+
+def test_a_name_says_that_a_model_is_made_for_few_steps(tmp_path: Path) -> None:
+    assert find_source(shutil.copytree(PIXART, tmp_path / "mine-dmd")).preset.num_inference_steps == 4
+
+
+def test_another_pipeline_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "KandinskyPipeline"}')
+    with pytest.raises(ValueError, match="a KandinskyPipeline is not read here, FluxPipeline"):
+        find_source(tmp_path)
+
+
+def test_a_file_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    save_file({"a.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="no whole model of a family that is read from one file"):
+        find_source(tmp_path / "a.safetensors")
+
+
+def test_only_half_precision_weights_are_read_by_their_variant(tmp_path: Path) -> None:
+    folder = shutil.copytree(SDXL, tmp_path / "mine")
+    for file in folder.rglob("*.safetensors"):
+        file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
+    assert find_source(folder).preset.variant == "fp16"
+    assert backbones.load(folder, num_inference_steps=1).denoiser.config.in_channels == 4
+
+
+LOAD = """
+import json
+from countgen import backbones
+
+one = backbones.load("owner/fine-tune@v2", num_inference_steps=1)
+print(json.dumps([one.name, one.family, one.preset.revision, one.chosen]))
+try:
+    backbones.load("owner/fine-tune@v3")
+except OSError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_a_repository_is_read_from_the_hubs_cache_at_its_revision(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--owner--fine-tune"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "v2").write_text("1" * 40)
+    shutil.copytree(SDXL, repository / "snapshots" / ("1" * 40))
+    # The hub's cache is chosen when the library is imported.
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([sys.executable, "-c", LOAD], env=environment, capture_output=True, text=True, check=True)
+    found, refused = map(json.loads, ran.stdout.splitlines()[-2:])
+    assert found[:3] == ["owner/fine-tune", "stable_diffusion_xl", "v2"]
+    assert "model_index.json of owner/fine-tune@v3 is not in the hub's cache" in refused
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("owner/style", Lora("owner/style")),
+        ("owner/style:0.5", Lora("owner/style", 0.5)),
+    ],
+)
+def test_a_lora_is_read_with_its_weight(text: str, expected: Lora) -> None:
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize(("text", "message"), [("none.safetensors", "no LoRA"), ("owner/style:x", "must be a number")])
+def test_a_lora_that_is_nowhere_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_a_lora_changes_the_image_by_its_weight(tmp_path: Path) -> None:
+    if find_spec("peft") is None:
+        with pytest.raises(ValueError, match=r"pip install \"countgen\[lora\]\""):
+            backbones.load("miniature", loras=[Lora("owner/style")])
+        pytest.skip("the rest needs peft, the extra countgen[lora]")
+    from diffusers import StableDiffusionXLPipeline
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    trained = backbones.load("miniature").pipeline.unet
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trained.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_k", "to_v"]))
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path, unet_lora_layers=get_peft_model_state_dict(trained))
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+
+    def image(weight: float) -> torch.Tensor:
+        backbone = backbones.load("miniature", loras=[parse(f"{file}:{weight}")])
+        with torch.no_grad():
+            return backbone.render(backbone.initial_latents([0]), backbone.encode_prompt("two cats"), [0])
+
+    none, half, whole, without = image(0), image(0.5), image(1), backbones.load("miniature")
+    with torch.no_grad():
+        plain = without.render(without.initial_latents([0]), without.encode_prompt("two cats"), [0])
+    torch.testing.assert_close(none, plain, atol=1e-4, rtol=0)
+    assert 1e-3 < (half - plain).abs().mean() < (whole - plain).abs().mean()
