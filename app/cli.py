@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from app import completion, demo, doctor, evaluate, generate, label, learn_token, report, reproduce, tokens
+from app import completion, count, demo, doctor, evaluate, generate, label, learn_token, report, reproduce, tokens
 from app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
 from countgen import __version__
 from countgen.errors import CountGenError
 from countgen.printable import printable
 
-_COMMANDS = (generate, learn_token, tokens, reproduce, evaluate, label, report, demo, doctor, completion)
+_COMMANDS = (generate, count, learn_token, tokens, reproduce, evaluate, label, report, demo, doctor, completion)
 _EXIT_CODES = """\
 exit codes:
   0    done, and the judge agrees with every count

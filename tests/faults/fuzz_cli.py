@@ -74,9 +74,10 @@ _VALUES: tuple[Any, ...] = (
     *({"miniature-fcos": [6, 2]}, {"a": [[1, 2, 3, 4]]}, {"apple": -1}, {"a": float("inf")}, {"a\nb": 1}),
 )
 _OPTIONS = (
-    "--seed --images --count --until --max-seconds --max-steps --max-evaluations --size --num-inference-steps --method --token "
-    "--judge --critic --device --memory --json --quiet --draft --limit --seeds --shard --threads --workers --engine "
-    "--baseline --pictures --labeller --number --tolerance --object --loss --learning-rate --num-vectors --patience --"
+    "--seed --images --count --until --max-seconds --max-steps --max-evaluations --size --num-inference-steps --method "
+    "--token --judge --critic --device --memory --json --quiet --draft --limit --seeds --shard --threads --workers "
+    "--engine --baseline --pictures --labeller --number --tolerance --object --loss --learning-rate "
+    "--num-vectors --patience --"
 ).split()
 
 

@@ -211,14 +211,18 @@ def test_a_pipeline_goes_into_a_run_and_its_recipe_needs_it_again(tmp_path: Path
     assert result.recipe["changed_parts"] == ["pipeline"]
     assert torch.equal(redraw(result.recipe, models.backbone), result.image)
     assert (result.image - usual.image).abs().max() < 0.2, "its timesteps are the scheduler's own"
-    with pytest.raises(RecipeError, match="countgen.recipe.redraw"):
+    with pytest.raises(RecipeError, match=r"countgen\.recipe\.redraw"):
         load_backbone(result.recipe)
 
 
 @pytest.mark.parametrize(
     ("options", "advice"),
-    [({"device": "cpu"}, r"pipe.to\(device"), ({"dtype": torch.float16}, r"pipe.to\(dtype"), ({"revision": "x"}, "unknown option")],
-)  # fmt: skip
+    [
+        ({"device": "cpu"}, r"pipe.to\(device"),
+        ({"dtype": torch.float16}, r"pipe.to\(dtype"),
+        ({"revision": "x"}, "unknown option"),
+    ],
+)
 def test_what_a_loaded_pipeline_cannot_be_asked_is_refused(options: dict[str, Any], advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
         countgen.load(fresh(), **DETECTORS, **options)
