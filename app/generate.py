@@ -175,9 +175,10 @@ def run(options: argparse.Namespace) -> int:
     settings = with_text(methods.load(options.method).settings_class(), options.set)
     token = None
     if options.token is not None:
+        from countgen.backbones.sources import find_source
         from countgen.tokens.library import find_token
 
-        token = find_token(options.token, options.model)
+        token = find_token(options.token, find_source(options.model).name)
     number_offset = number_offset_from(options.number_offset)
     calibration = load_calibration(options.calibration) if options.calibration else None
     device = available_device(options.device)

@@ -86,7 +86,7 @@ def choose(
 def _usual(model_name: str, object_names: Sequence[str]) -> tuple[tuple[tuple[str, ...], str], str]:
     if model_name.startswith("miniature"):
         return (miniature.CRITICS, miniature.JUDGE), ""
-    others = [name for name in object_names if not _in_coco(name)]
+    others = [name for name in object_names if not in_coco(name)]
     if others:
         return OPEN_VOCABULARY, f"{others[0]!r} is no class of COCO"
     if object_names:
@@ -94,7 +94,8 @@ def _usual(model_name: str, object_names: Sequence[str]) -> tuple[tuple[tuple[st
     return COCO, "for classes of COCO, since no objects were named"
 
 
-def _in_coco(object_name: str) -> bool:
+def in_coco(object_name: str) -> bool:
+    """Return whether an object is one of COCO's classes, plural or synonym."""
     try:
         resolve(object_name, COCO_CLASSES, "COCO")
     except ValueError:

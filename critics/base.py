@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,11 +14,8 @@ from critics.evaluation import Evaluation
 from critics.losses import CountLoss
 from critics.nms import unsuppressed
 from critics.soft_indicator import distance_to_change, soft_count
-from critics.validation import check_names, check_targets, checked_images, to_batch
+from critics.validation import AnyImage, check_names, check_targets, checked_images, to_batch
 from critics.vocabulary import resolve
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MAX_CANDIDATES = 1024
 """Candidates a critic returns per image and object name; those that non-maximum suppression keeps come first."""
@@ -155,11 +151,11 @@ class Critic:
         return Candidates(boxes, scores, kept)
 
     @torch.no_grad()
-    def detect(self, images: Image | Tensor, object_names: Sequence[str]) -> list[tuple[Detections, ...]]:
+    def detect(self, images: AnyImage, object_names: Sequence[str]) -> list[tuple[Detections, ...]]:
         """Detect objects, without gradient.
 
         Args:
-            images: a PIL image, or RGB float (3, H, W) or (B, 3, H, W) in [0, 1].
+            images: a path, a PIL image, a numpy array (H, W, 3), or RGB float (3, H, W) or (B, 3, H, W) in [0, 1].
             object_names: one or several.
 
         Returns:
@@ -212,8 +208,8 @@ class Critic:
             torch.stack(margins, 1).amin(1),
         )
 
-    def count(self, image: Image | Tensor, object_name: str) -> int:
-        """Return how many of an object are in one image.
+    def count(self, image: AnyImage, object_name: str) -> int:
+        """Return how many of an object are in one image, given as to `detect`.
 
         Example:
             >>> load("yolo", weights="yolo11n.pt").count(image, "apple")  # doctest: +SKIP

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+AnyImage: TypeAlias = Union["Image", Tensor, NDArray[Any], str, os.PathLike[str]]
+"""What is read as an image."""
+
 DARKEST, BRIGHTEST = -0.5, 1.5
 """Values beyond which a tensor is no image in [0, 1] for `Critic.counts`."""
 
 
-def to_batch(image: Image | Tensor) -> Tensor:
-    """RGB float (B, 3, H, W) in [0, 1] from a PIL image, a (3, H, W) or a (B, 3, H, W) tensor.
+def to_batch(image: AnyImage) -> Tensor:
+    """RGB float (B, 3, H, W) in [0, 1] from a file, a PIL image, an array or a tensor.
+
+    Args:
+        image: a path; a PIL image; a numpy array (H, W, 3), RGB, of 8-bit integers or of floats in [0, 1]; or a float
+            tensor (3, H, W) or (B, 3, H, W) in [0, 1].
 
     Values are not checked, which would make a GPU wait; `Critic.counts` does.
 
     Raises:
         ValueError: something else, a tensor of another shape or of integers, or no image at all.
+        OSError: no such file, or none that PIL reads.
     """
+    if isinstance(image, str | os.PathLike):
+        return _of_file(image)
+    if isinstance(image, np.ndarray):
+        return _of_array(image)
     if not isinstance(image, Tensor):
         if not hasattr(image, "convert"):
             raise ValueError(
-                f"expected a PIL image or a float tensor, got {type(image).__name__}; open a file with "
-                "PIL.Image.open, turn an array into an image with PIL.Image.fromarray"
+                f"expected a path, a PIL image, a numpy array (H, W, 3) or a float tensor, got {type(image).__name__}"
             )
         pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
         return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
@@ -42,7 +56,28 @@ def to_batch(image: Image | Tensor) -> Tensor:
     return batch
 
 
-def checked_images(image: Image | Tensor) -> Tensor:
+def _of_file(path: str | os.PathLike[str]) -> Tensor:
+    """Read a file upright, as its EXIF orientation says."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            return to_batch(ImageOps.exif_transpose(opened).convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ModuleNotFoundError) as error:
+        # Ultralytics puts its own function in the place of PIL's, which asks for a library it does not find.
+        raise ValueError(f"{os.fspath(path)} is no image that can be read: {error}") from error
+
+
+def _of_array(array: NDArray[Any]) -> Tensor:
+    if array.ndim != 3 or array.shape[2] != 3 or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+        raise ValueError(
+            f"expected an RGB array (H, W, 3) of 8-bit integers or of floats in [0, 1], got {array.dtype} {array.shape}"
+        )
+    pixels = torch.tensor(np.ascontiguousarray(array)).permute(2, 0, 1)
+    return to_batch(pixels.float() / 255 if array.dtype == np.uint8 else pixels.float())
+
+
+def checked_images(image: AnyImage) -> Tensor:
     """Return the batch as `to_batch` does, and refuse values that no image has; generators leave [0, 1] a little.
 
     Raises:

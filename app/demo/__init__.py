@@ -74,10 +74,12 @@ def run(options: argparse.Namespace) -> int:
     from app.demo.limits import Limits
     from app.loading import hide_loading_bars
     from countgen.backbones.sources import find_source
+    from countgen.detector_choice import choose
     from countgen.models import check_detectors
 
     for name in options.model or ():
-        find_source(name)
+        choice = choose(find_source(name).name, (), options.critic, options.judge)
+        check_detectors((*choice.critics, choice.judge))
     detectors = [*(options.critic or ()), *([options.judge] if options.judge else [])]
     check_detectors(detectors)
     limits = Limits(backbones=tuple(options.model)) if options.model else Limits()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from critics.base import ABSENT, Critic, columns, scale_boxes
 from critics.candidates import Proposals
 from critics.soft_indicator import geometric_mean_logits, softmax_logits
 from critics.vocabulary import UNUSED_LABELS
+from critics.weights import recorded_as
+
+SUFFIXES = (".pth", ".safetensors")
+"""Of the user's own weights."""
 
 
 def load(
@@ -23,12 +30,12 @@ def load(
     steepness: float = 4.0,
     device: str | torch.device = "cpu",
 ) -> TorchvisionCritic:
-    """Load a critic with torchvision's published COCO weights.
+    """Load a critic with torchvision's published COCO weights, or the user's own.
 
     Args:
         weights: a model of `torchvision.models.list_models(torchvision.models.detection)`.
-        revision: a name of its weights, for example "COCO_V1"; their files are checked against the hash in
-            their names.
+        revision: a name of its weights, for example "COCO_V1", whose files are checked against the hash in their
+            names; or a file of the user's, see `_own`.
         threshold: probability above which a box counts.
         steepness: slope of the soft indicator.
         device: where it runs.
@@ -42,6 +49,19 @@ def load(
     if weights not in known:
         raise ValueError(f"torchvision has no detector {weights!r}; available: {', '.join(known)}")
     choices = get_model_weights(weights).__members__
+    path = Path(revision)
+    if path.suffix in SUFFIXES:
+        published = choices["DEFAULT"].meta["categories"]
+        tensors, categories = _own(path, published)
+        model = get_model(weights, weights=None, weights_backbone=None, num_classes=len(categories))
+        model.load_state_dict(tensors)
+        return TorchvisionCritic(
+            model.to(device),
+            categories,
+            name=recorded_as("torchvision", path),
+            threshold=threshold,
+            steepness=steepness,
+        )
     if revision not in choices:
         raise ValueError(f"{weights} has no weights {revision!r}; available: {', '.join(choices)}")
     chosen = choices[revision]
@@ -54,6 +74,32 @@ def load(
         threshold=threshold,
         steepness=steepness,
     )
+
+
+def _own(path: Path, published: Sequence[str]) -> tuple[dict[str, Tensor], Sequence[str]]:
+    """Read a state dict and its classes, label 0 first; no code in the file runs.
+
+    A `.safetensors` holds the classes as a JSON list "object_names" in its metadata; a `.pth` has them beside it, one a
+    line in a file of its name with the suffix `.txt`, or, without that file, has torchvision's published ones.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no state dict, or does not say its classes.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}; give the state dict of a detector of torchvision")
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            names = json.loads((file.metadata() or {}).get("object_names", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        if not isinstance(names, list):
+            raise ValueError(f'{path} does not say its classes: write a JSON list "object_names" into its metadata')
+        return tensors, [str(name) for name in names]
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"{path} is no state dict; save model.state_dict(), not the model or a training's checkpoint")
+    listed = path.with_suffix(".txt")
+    return tensors, listed.read_text("utf-8").splitlines() if listed.is_file() else published
 
 
 class TorchvisionCritic(Critic):

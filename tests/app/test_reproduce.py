@@ -291,11 +291,11 @@ def test_a_picture_of_other_steps_and_size_is_drawn_again(tmp_path: Path, capsys
 
 
 def test_a_recipe_names_the_parts_that_no_command_can_draw_it_with(models: countgen.Models) -> None:
-    backbone = countgen.backbones.load("miniature", timesteps=(500,))
+    backbone = countgen.backbones.load("miniature", max_sequence_length=64)
     other = countgen.Models(backbone, models.critics, models.judge)
     recipe = countgen.generate("two cats", other, method="plain").recipe
-    assert recipe["changed_parts"] == ["timesteps"]
-    with pytest.raises(RecipeError, match=r"another \['timesteps'\] than miniature has"):
+    assert recipe["changed_parts"] == ["max_sequence_length"]
+    with pytest.raises(RecipeError, match=r"another \['max_sequence_length'\] than miniature has"):
         load_backbone(recipe)
 
 

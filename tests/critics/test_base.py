@@ -138,10 +138,10 @@ def test_count_takes_one_picture() -> None:
         (torch.full((3, 8, 8), float("nan")), "got nan to nan"),
         (torch.zeros(0, 3, 8, 8), "at least one image"),
         (torch.zeros(3, 0, 8), "at least one image"),
-        (np.zeros((8, 8, 3), np.uint8), r"got ndarray.*Image\.fromarray"),
-        ("apple.png", r"got str; open a file with PIL\.Image\.open"),
+        (np.zeros((8, 8), np.uint8), r"expected an RGB array \(H, W, 3\)"),
+        (["apple.png"], "expected a path, a PIL image, a numpy array .* got list"),
     ],
-    ids=["8 bit as float", "from -1 to 1", "nan", "no picture", "no pixels", "array", "path"],
+    ids=["8 bit as float", "from -1 to 1", "nan", "no picture", "no pixels", "array", "list"],
 )
 def test_what_is_no_picture_is_not_counted(image: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):

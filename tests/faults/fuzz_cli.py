@@ -76,7 +76,8 @@ _VALUES: tuple[Any, ...] = (
 _OPTIONS = (
     "--seed --images --count --until --max-seconds --max-steps --max-evaluations --size --num-inference-steps --method "
     "--token --judge --critic --device --memory --json --quiet --draft --limit --seeds --shard --threads --workers "
-    "--engine --baseline --pictures --labeller --number --tolerance --object --loss --learning-rate --num-vectors --patience --"
+    "--engine --baseline --pictures --labeller --number --tolerance --object --loss --learning-rate "
+    "--num-vectors --patience --"
 ).split()
 
 

@@ -1,0 +1,194 @@
+"""`countgen count`: how many objects are in images."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.exit_codes import NOT_REACHED, OK
+from app.loading import available_device, hide_loading_bars
+from app.terminal import fitted
+
+if TYPE_CHECKING:
+    from critics import Critic, Detections
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Of the images in a folder."""
+COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers."""
+    parser = commands.add_parser(
+        "count",
+        help="count objects in images",
+        description="Count objects in images, such as 'countgen count photo.jpg person,bus'. Exit code 1: an image "
+        "could not be read; the others are counted.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file, or a folder of images")
+    parser.add_argument("objects", metavar="OBJECT", help="what to count; several with commas")
+    parser.add_argument(
+        "--critic", metavar="NAME", help="the detector (nanodet for COCO's classes, otherwise owl:owlv2-base)"
+    )
+    parser.add_argument(
+        "--boxes", type=Path, metavar="OUT", help="draw the boxes: a .png for one image, a folder for several"
+    )
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="let code in a .pt of --critic run, with your rights"
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object, boxes and scores included")
+    form.add_argument("--csv", action="store_true", help="print a table with commas: image, object, count")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Count, report and return the exit code: 1 where an image could not be read.
+
+    Raises:
+        ValueError, OSError: bad input, found before the detector is loaded wherever that is possible.
+    """
+    names = [name.strip() for name in options.objects.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"no object is named in {options.objects!r}; write 'apple', or 'apple,dog' for several")
+    files = list(dict.fromkeys(_files(options.images)))
+    several = len(files) > 1
+    if options.boxes and not several and options.boxes.suffix.lower() != ".png":
+        raise ValueError(f"--boxes {options.boxes} must end in .png for one image")
+    critic = _critic(options, names)
+    if options.boxes and not critic.detects:
+        raise ValueError(f"{critic.name} counts without boxes; leave --boxes out, or give another --critic")
+    records, unread = [], 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if options.csv:
+        writer.writerow(("image", "object", "count"))
+    for file in files:
+        try:
+            record = _counted(critic, file, names, options.boxes, several=several)
+        except (OSError, ValueError) as error:
+            unread += 1
+            record = {"image": str(file), "error": " ".join(str(error).split())}
+        records.append(record)
+        if options.csv:
+            writer.writerows((record["image"], *row) for row in record.get("counts", {}).items())
+        if not options.json and not options.csv:
+            _report(record)
+        elif "error" in record:
+            print(f"countgen: {_shown(record['image'])}: {_shown(record['error'])}", file=sys.stderr)
+    total = {name: sum(record["counts"][name] for record in records if "counts" in record) for name in names}
+    if options.json:
+        print(json.dumps({"critic": critic.name, "images": records, "total": total, "unread": unread}))
+    elif several and not options.csv:
+        print(fitted(f"together: {_said(total)} in {len(files) - unread} images, by {critic.name}"))
+    return NOT_REACHED if unread else OK
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files that are named, and the images of the folders that are named, by name.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: a folder without images.
+    """
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"no such file or folder: {path}")
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not found:
+            raise ValueError(f"the folder {path} holds no image ({', '.join(SUFFIXES)})")
+        yield from found
+
+
+def _critic(options: argparse.Namespace, names: Sequence[str]) -> Critic:
+    """Load the detector that is named, or the default for what is counted.
+
+    Raises:
+        ValueError, OSError: an unknown detector, missing files, or an object that it does not know.
+    """
+    from countgen.detector_choice import OPEN_VOCABULARY, in_coco
+    from countgen.models import check_detectors, load_critic
+
+    name = options.critic or ("nanodet" if all(map(in_coco, names)) else OPEN_VOCABULARY[0][0])
+    device = available_device(options.device)
+    missing = check_detectors([name])
+    if not options.json and not options.csv:
+        for one in missing:
+            print(fitted(f"will be downloaded: {_shown(str(one))}"))
+    hide_loading_bars()
+    critic = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
+    if critic.object_names is not None:
+        columns = [critic.column(one) for one in names]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"two of {', '.join(names)} are one class of {critic.name}; name it once")
+    return critic
+
+
+def _counted(critic: Critic, file: Path, names: Sequence[str], boxes: Path | None, *, several: bool) -> dict[str, Any]:
+    """Return the record of one image, its boxes drawn where that is asked for."""
+    from critics.validation import to_batch
+
+    batch = to_batch(file).to(next(_parameters(critic)))
+    if not critic.detects:
+        counts = critic.counts(batch, names)[0].tolist()
+        return {"image": str(file), "counts": dict(zip(names, counts, strict=True))}
+    (found,) = critic.detect(batch, names)
+    record: dict[str, Any] = {
+        "image": str(file),
+        "counts": {one.object_name: len(one) for one in found},
+        "detections": {
+            one.object_name: [
+                {"box": [round(value, 1) for value in box], "score": round(score, 4)}
+                for box, score in zip(one.boxes.tolist(), one.scores.tolist(), strict=True)
+            ]
+            for one in found
+        },
+    }
+    if boxes is not None:
+        place = boxes / f"{file.stem}-boxes.png" if several else boxes
+        record["boxes"] = str(_drawn(batch[0].cpu(), found, record["counts"], place))
+    return record
+
+
+def _drawn(image: Any, found: Sequence[Detections], counts: dict[str, int], place: Path) -> Path:
+    from countgen.images import check_writable, draw_boxes, save_png
+
+    check_writable(place.parent)
+    for number, one in enumerate(found):
+        image = draw_boxes(image, one.boxes.cpu(), _said(counts), colour=COLOURS[number % len(COLOURS)])
+    return save_png(image, place)
+
+
+def _parameters(critic: Critic) -> Iterator[Any]:
+    """Yield the weights of a critic's network, or a tensor on the CPU where it has none."""
+    import torch
+
+    for part in vars(critic).values():
+        if isinstance(part, torch.nn.Module):
+            yield from part.parameters()
+    yield torch.zeros(1)
+
+
+def _report(record: dict[str, Any]) -> None:
+    said = _said(record["counts"]) if "counts" in record else f"NOT READ: {_shown(record['error'])}"
+    print(fitted(f"{_shown(record['image'])}: {said}"))
+    if "boxes" in record:
+        print(f"  {_shown(record['boxes'])}")
+
+
+def _said(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} x {name}" for name, count in counts.items())
+
+
+def _shown(text: str) -> str:
+    from countgen.printable import printable
+
+    return printable(text, 300)

@@ -1,0 +1,113 @@
+"""`countgen count` counts in photographs and says what it could not read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import ultralytics
+from PIL import Image
+
+import critics
+from app.cli import main
+from critics.validation import to_batch
+
+ASSETS = Path(ultralytics.__file__).parent / "assets"
+BUS = str(ASSETS / "bus.jpg")
+
+
+def pixels(path: str | Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def test_persons_and_buses_on_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    out = tmp_path / "boxes"
+    assert main(["count", str(ASSETS), str(tmp_path / "broken.jpg"), "people,bus", "--boxes", str(out), "--json"]) == 1
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert {Path(one["image"]).stem: one.get("counts") for one in answer["images"]} == {
+        "bus": {"people": 4, "bus": 1},
+        "zidane": {"people": 2, "bus": 0},
+        "broken": None,
+    }
+    assert (answer["total"], answer["unread"]) == ({"people": 6, "bus": 1}, 1)
+    assert "broken.jpg is no image that can be read" in said.err
+    assert len(answer["images"][0]["detections"]["people"]) == 4
+    photo, drawn = pixels(BUS), pixels(out / "bus-boxes.png")
+    assert drawn.shape == photo.shape
+    assert (drawn != photo).any(axis=2).mean() > 0.005
+
+
+def test_a_table_and_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["count", BUS, "person", "--csv", "--boxes", str(tmp_path / "a.png")]) == 0
+    assert capsys.readouterr().out == f"image,object,count\n{BUS},person,4\n"
+    assert pixels(tmp_path / "a.png").shape == pixels(BUS).shape
+    assert main(["count", BUS, "apple", "--critic", "miniature-density", "--json"]) == 0
+    assert "detections" not in json.loads(capsys.readouterr().out)["images"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.jpg", "person"], "no such file or folder: none.jpg"),
+        ([".", "person"], "the folder . holds no image"),
+        ([BUS, ","], "no object is named"),
+        ([BUS, "person", "--boxes", "a.jpg"], "must end in .png"),
+        ([BUS, "person,people"], "are one class of nanodet"),
+        ([BUS, "unicorn"], "HF_HUB_OFFLINE is set and files are missing: owl:owlv2-base (620 MB)"),
+        ([BUS, "unicorn", "--critic", "nanodet"], "has no class for 'unicorn'"),
+        ([BUS, "apple", "--critic", "miniature-density", "--boxes", "a.png"], "counts without boxes"),
+        ([BUS, "person", "--critic", "magic"], "unknown detector 'magic'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["count", *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_path_a_pil_image_an_array_and_a_tensor_are_one_image() -> None:
+    critic = critics.load("nanodet")
+    array = pixels(BUS)
+    photo = Image.fromarray(array)
+    ways = (BUS, Path(BUS), photo, array, array.astype(np.float32) / 255, torch.tensor(array).permute(2, 0, 1) / 255)
+    for image in ways:
+        assert critic.count(image, "person") == 4
+        assert torch.equal(to_batch(image), to_batch(photo))
+    (found,) = critic.detect(BUS, ["person"])[0]
+    assert len(found) == 4
+
+
+def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 2), "red")
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert to_batch(tmp_path / "a.jpg").shape == (1, 3, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), "expected an RGB array"),
+        (np.zeros((8, 8, 3), np.int64), "expected an RGB array"),
+        (7, "expected a path, a PIL image, a numpy array"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_batch(image)  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+"""Detectors are chosen by what is counted, and their files are looked for before a large model is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import get_model
+
+import countgen
+from countgen.detector_choice import COCO, FACTS, OPEN_VOCABULARY, choose
+from countgen.detector_files import FILES
+from countgen.models import check_detectors, load_critic
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        (["apple"], COCO),
+        (["kitten", "dogs"], COCO),
+        (["hair dryer"], COCO),
+        (["unicorn"], OPEN_VOCABULARY),
+        (["dog", "unicorn"], OPEN_VOCABULARY),
+        ([], COCO),
+    ],
+)
+def test_objects_decide(objects: list[str], expected: tuple[tuple[str, ...], str]) -> None:
+    choice = choose("sdxl-turbo", objects)
+    assert (choice.critics, choice.judge) == expected
+    assert choice.because
+    for name in (*choice.critics, choice.judge):
+        assert f"{name} [{FACTS[name].licence}, {FACTS[name].megabytes} MB]" in choice.described
+
+
+def test_what_the_user_names_is_kept() -> None:
+    assert choose("sdxl-turbo", ["apple"], ["nanodet"]).critics == ("nanodet",)
+    assert choose("sdxl-turbo", ["apple"], judge="nanodet").judge == "nanodet"
+    assert choose("sdxl-turbo", ["apple"], ["nanodet"], "detr:rtdetr-r50").because == ""
+    assert choose("miniature", ["apple"]).judge == "miniature-fcos"
+    with pytest.raises(ValueError, match="is also a critic"):
+        choose("sdxl-turbo", ["apple"], judge="yolo:yolo11m")
+
+
+def test_sizes_are_those_of_the_architectures() -> None:
+    from torchvision.models import get_model_weights
+    from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, Owlv2Config, Owlv2ForObjectDetection
+
+    for name, model_class, config in (
+        ("owl:owlv2-base", Owlv2ForObjectDetection, Owlv2Config()),
+        ("grounding_dino:tiny", GroundingDinoForObjectDetection, GroundingDinoConfig()),
+    ):
+        with torch.device("meta"):
+            numbers = sum(parameter.numel() for parameter in model_class(config).parameters())
+        assert FACTS[name].megabytes == pytest.approx(4 * numbers / 1e6, rel=0.02)
+    published = get_model_weights("fasterrcnn_resnet50_fpn_v2").__members__["DEFAULT"].meta["_file_size"]
+    assert FACTS[COCO[1]].megabytes == pytest.approx(published * 1.048576, rel=0.02)  # torchvision counts in MiB
+
+
+def test_a_wrong_name_and_missing_files_are_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_early(*_: object, **__: object) -> None:
+        raise AssertionError("the large model was loaded")
+
+    monkeypatch.setattr("countgen.models.load_source", too_early)
+    with pytest.raises(ValueError, match="unknown critic 'torch'"):
+        countgen.load("sdxl-turbo", judge="torch:fasterrcnn")
+    with pytest.raises(FileNotFoundError) as refused:
+        countgen.load("sdxl-turbo", objects=["unicorn"])
+    message = str(refused.value)
+    assert (
+        "owl:owlv2-base (620 MB): config.json, preprocessor_config.json, model.safetensors of google/owlv2" in message
+    )
+    assert "grounding_dino:tiny (690 MB)" in message
+    assert "(or write owl:FOLDER)" in message
+    with pytest.raises(FileNotFoundError, match=r"yolo11m\.pt of Ultralytics/YOLO11.*fasterrcnn.*\.pth.*FILE"):
+        countgen.load("sdxl-turbo", objects=["apple"])
+
+
+CHECK = """
+import json
+from countgen.detector_files import FILES
+from countgen.models import check_detectors
+print(json.dumps([str(one) for one in check_detectors(["owl:owlv2-base", "yolo:yolo11m"])]))
+"""
+
+
+def test_what_is_in_the_hubs_cache_is_found(tmp_path: Path) -> None:
+    for repository, commit, files in (
+        ("google--owlv2-base-patch16-ensemble", "cfd3195ba4ea9592eec887ded089f4c08eff231d", FILES),
+        ("Ultralytics--YOLO11", "1" * 40, ("yolo11m.pt",)),
+    ):
+        folder = tmp_path / "hub" / f"models--{repository}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(commit)
+        (folder / "snapshots" / commit).mkdir(parents=True)
+        for file in files:
+            (folder / "snapshots" / commit / file).touch()
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout.splitlines()[-1]) == []
+
+
+def test_files_of_the_users_own_are_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "mine.pt").touch()
+    assert check_detectors([f"yolo:{tmp_path / 'mine.pt'}", f"owl:{tmp_path}", "nanodet", "miniature-yolo"]) == ()
+
+
+NAMES = ["__background__", "apple", "dog"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_torchvision_detector_is_read_from_a_file_with_its_classes(suffix: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    stock = get_model("ssdlite320_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=len(NAMES))
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".pth":
+        torch.save(stock.state_dict(), path)
+        path.with_suffix(".txt").write_text("\n".join(NAMES))
+    else:
+        save_file(stock.state_dict(), path, metadata={"object_names": json.dumps(NAMES)})
+    critic = load_critic(f"torchvision:ssdlite320_mobilenet_v3_large@{path}")
+    assert critic.object_names == ("apple", "dog")
+    assert critic.name.startswith("torchvision:mine-")
+    loaded = critic.model.state_dict()  # type: ignore[attr-defined]
+    assert all(torch.equal(loaded[key], value) for key, value in stock.state_dict().items())
+    assert critic.counts(torch.rand(1, 3, 64, 64), ["apple", "dog"]).shape == (1, 2)
+
+
+def test_a_torchvision_file_that_says_no_classes_or_is_no_state_dict_is_refused(tmp_path: Path) -> None:
+    name = f"torchvision:ssdlite320_mobilenet_v3_large@{tmp_path}"
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="does not say its classes"):
+        load_critic(f"{name}/a.safetensors")
+    torch.save([1, 2], tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="is no state dict"):
+        load_critic(f"{name}/a.pth")
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.pth"):
+        load_critic(f"{name}/none.pth")
