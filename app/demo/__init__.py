@@ -81,19 +81,19 @@ def run(options: argparse.Namespace) -> int:
         check_detector(name)
     limits = Limits(backbones=tuple(options.backbone)) if options.backbone else Limits()
     try:
+        from app.demo.model_cache import ModelCache
         from app.demo.page import serve
-        from app.demo.shelf import Shelf
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
-    shelf = Shelf(
+    model_cache = ModelCache(
         critics=tuple(options.critic) if options.critic else None,
         judge=options.judge,
         trust_checkpoint=options.trust_checkpoint,
     )
     hide_loading_bars()
     if detectors:  # weights that are not there are found before anybody opens the page
-        shelf.load(limits.backbones[0])
-    serve(limits, options.runs, shelf, host=options.host, port=options.port, auth=auth, share=options.share)
+        model_cache.load(limits.backbones[0])
+    serve(limits, options.runs, model_cache, host=options.host, port=options.port, auth=auth, share=options.share)
     return OK
 
 

@@ -43,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import countgen
     from app.demo.limits import Limits
+    from app.demo.model_cache import ModelCache
     from app.demo.page import build, launch
-    from app.demo.shelf import Shelf
 
-    page = build(Limits(), options.runs, Shelf({"miniature": countgen.load("miniature")}))
+    page = build(Limits(), options.runs, ModelCache({"miniature": countgen.load("miniature")}))
     url = launch(page, quiet=True)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     wrong = 0

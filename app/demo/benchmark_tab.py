@@ -5,10 +5,10 @@ from __future__ import annotations
 import gradio as gr
 
 from app.demo import benchmark_view
+from app.demo.html import hint
 from app.demo.limits import RefusedError
 from app.demo.refusals import told
 from app.demo.run_folders import RunFolders
-from app.demo.words import hint
 from benchmarks.evaluation.metrics import by_arm
 from benchmarks.evaluation.records import Record
 

@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 from statistics import mean, median
 
+from app.demo.html import asked, fact, hint, table
+from app.demo.result_view import jpeg_uri
 from app.demo.run_folders import picture_of
-from app.demo.stage import jpeg_uri
-from app.demo.words import asked, fact, hint, table
 from benchmarks.evaluation.failures import MOST_SHOWN
 from benchmarks.evaluation.failures import failures as failures_of
 from benchmarks.evaluation.metrics import by_arm, counts, scores, steered

@@ -9,12 +9,12 @@ from collections.abc import Generator, Iterator
 import gradio as gr
 
 import countgen
-from app.demo import stage
+from app.demo import result_view
+from app.demo.html import asked, chips, sentence
 from app.demo.limits import Limits, RefusedError
+from app.demo.model_cache import ModelCache
 from app.demo.refusals import sent, told
 from app.demo.session import Picture, Session
-from app.demo.shelf import Shelf
-from app.demo.words import asked, chips, sentence
 from countgen.errors import PromptError
 from countgen.prompts import Target
 from countgen.tokens.file import CountToken
@@ -35,8 +35,8 @@ _PICK = (
 class GenerateTab:
     """Widgets of the tab, and the functions behind them."""
 
-    def __init__(self, limits: Limits, shelf: Shelf, session: gr.State) -> None:
-        self.limits, self.shelf = limits, shelf
+    def __init__(self, limits: Limits, model_cache: ModelCache, session: gr.State) -> None:
+        self.limits, self.model_cache = limits, model_cache
         self._lay_out(session)
 
     def _lay_out(self, session: gr.State) -> None:
@@ -85,7 +85,7 @@ class GenerateTab:
                     )
                 self.backbone = backbone
             with gr.Column(scale=6, min_width=300):
-                shown = gr.HTML(stage.EMPTY, elem_id="stage")
+                shown = gr.HTML(result_view.EMPTY, elem_id="stage")
         pictures = gr.HTML("", elem_id="pictures", js_on_load=_PICK)
 
         reading = {"fn": self.read, "inputs": [self.prompt, backbone], "outputs": parsed, "queue": False}
@@ -125,8 +125,8 @@ class GenerateTab:
         """What the prompt asks for, as the visitor types; says what to do where it cannot be read."""
         try:
             text = self.limits.check_prompt(prompt)
-            targets = countgen.parse(text, self.shelf.object_names(self.limits.check_backbone(backbone)))
-            self.shelf.check(backbone, self.limits.check_targets(targets))
+            targets = countgen.parse(text, self.model_cache.object_names(self.limits.check_backbone(backbone)))
+            self.model_cache.check(backbone, self.limits.check_targets(targets))
             return chips(targets)
         except (PromptError, ValueError) as error:
             return f"<p class='hint'>{sentence(error)}</p>"
@@ -135,16 +135,16 @@ class GenerateTab:
         """Refuse what cannot be drawn before it waits in the queue, and listen to Stop from now on."""
         with told():
             text = self.limits.check_prompt(prompt)
-            names = self.shelf.object_names(self.limits.check_backbone(backbone))
-            self.shelf.check(backbone, self.limits.check_targets(countgen.parse(text, names)))
+            names = self.model_cache.object_names(self.limits.check_backbone(backbone))
+            self.model_cache.check(backbone, self.limits.check_targets(countgen.parse(text, names)))
         session.begin()
-        return stage.QUEUED
+        return result_view.QUEUED
 
     def generate(
         self, prompt: str, backbone: str, method: str, token: str, seed: float, seconds: int, session: Session
     ) -> Iterator[tuple[str, str]]:
         """Draw one picture and show it growing; ends with the judged result, also where the visitor stops it."""
-        yield from self.shelf.alone(self._drawn(prompt, backbone, method, token, seed, seconds, session))
+        yield from self.model_cache.alone(self._drawn(prompt, backbone, method, token, seed, seconds, session))
 
     def _drawn(
         self, prompt: str, backbone: str, method: str, token: str, seed: float, seconds: int, session: Session
@@ -152,15 +152,15 @@ class GenerateTab:
         stopped = session.busy and session.stopping
         if stopped:
             session.end()
-            yield stage.EMPTY, stage.gallery(session.pictures)
+            yield result_view.EMPTY, result_view.gallery(session.pictures)
             return
         session.begin()
         try:
             limits = self.limits
             with told():
                 text, name = limits.check_prompt(prompt), limits.check_backbone(backbone)
-            yield stage.WAITING, stage.gallery(session.pictures)
-            models = self.shelf.get(name)
+            yield result_view.WAITING, result_view.gallery(session.pictures)
+            models = self.model_cache.get(name)
             with told():
                 targets = limits.check_targets(countgen.parse(text, models.critics[0].object_names))
                 run = countgen.Run(
@@ -172,24 +172,27 @@ class GenerateTab:
                     seed=limits.check_seed(seed),
                     max_seconds=limits.check_seconds(seconds),
                 )
-            looks: list[stage.Look] = []
+            looks: list[result_view.Look] = []
             shown = -math.inf
             for step in run:
                 if math.isfinite(step.loss):
-                    looks.append(stage.Look(step.counts, step.loss))
+                    looks.append(result_view.Look(step.counts, step.loss))
                 if session.stopping:
                     break
-                if looks and time.monotonic() - shown > stage.SECONDS_BETWEEN_PREVIEWS:
-                    boxes = stage.counted_boxes(models.critics[0], step.image, run.targets)
+                if looks and time.monotonic() - shown > result_view.SECONDS_BETWEEN_PREVIEWS:
+                    boxes = result_view.counted_boxes(models.critics[0], step.image, run.targets)
                     note = f"{_DOING[step.phase]} · {step.evaluations} evaluations · {step.seconds:.1f} s"
-                    yield stage.live(step.image, boxes, run.targets, looks, note), stage.gallery(session.pictures)
+                    yield (
+                        result_view.live(step.image, boxes, run.targets, looks, note),
+                        result_view.gallery(session.pictures),
+                    )
                     shown = time.monotonic()
             result = run.result()
-            finished = stage.finished(result, models.judge, looks, session.stopping)
-            thumbnail = stage.jpeg_uri(result.image, stage.THUMBNAIL_SIDE)
+            finished = result_view.finished(result, models.judge, looks, session.stopping)
+            thumbnail = result_view.jpeg_uri(result.image, result_view.THUMBNAIL_SIDE)
             session.pictures.insert(0, Picture(asked(result.targets), result.verified, thumbnail, finished))
             del session.pictures[limits.max_pictures :]
-            yield finished, stage.gallery(session.pictures)
+            yield finished, result_view.gallery(session.pictures)
         finally:
             session.end()
 
@@ -201,14 +204,14 @@ class GenerateTab:
         """A picture of the gallery, back on the stage."""
         index = sent(event, "index")
         if not isinstance(index, int) or not 0 <= index < len(session.pictures):
-            return stage.EMPTY
+            return result_view.EMPTY
         return session.pictures[index].stage
 
 
 def leave_queue(session: Session) -> str:
     """The stage of a visitor whose job never begins, or failed."""
     session.end()
-    return stage.EMPTY
+    return result_view.EMPTY
 
 
 def chosen_token(choice: str, targets: tuple[Target, ...], backbone: str, session: Session) -> CountToken | None:

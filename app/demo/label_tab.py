@@ -7,12 +7,12 @@ from html import escape
 import gradio as gr
 
 from app.demo.benchmark_view import judges_of
+from app.demo.html import hint, table
 from app.demo.limits import Limits, RefusedError, whole
 from app.demo.refusals import told
+from app.demo.result_view import jpeg_uri
 from app.demo.run_folders import STUDY, RunFolders, picture_of
 from app.demo.session import Labelling, Session
-from app.demo.stage import jpeg_uri
-from app.demo.words import hint, table
 from benchmarks.evaluation.comparison import agreement
 from benchmarks.evaluation.labels import MAX_COUNT, Question, questions, read_labels, save_label, unlabelled
 from benchmarks.evaluation.metrics import with_labels

@@ -12,13 +12,13 @@ from dataclasses import replace
 import gradio as gr
 
 import countgen
-from app.demo import learn_view, stage
+from app.demo import learn_view, result_view
 from app.demo.generate_tab import AT_ONCE, GenerateTab
+from app.demo.html import hint
 from app.demo.limits import Limits, RefusedError
+from app.demo.model_cache import ModelCache
 from app.demo.refusals import sent, told
 from app.demo.session import HandedIn, Session
-from app.demo.shelf import Shelf
-from app.demo.words import hint
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import Models
 from countgen.prompts import Target
@@ -54,8 +54,10 @@ _FILE = "<label class='file'>Use a token file <input type='file' accept='.safete
 class LearnTab:
     """Widgets of the tab, and the functions behind them."""
 
-    def __init__(self, limits: Limits, shelf: Shelf, session: gr.State, drawing: GenerateTab, tabs: gr.Tabs) -> None:
-        self.limits, self.shelf, self.drawing = limits, shelf, drawing
+    def __init__(
+        self, limits: Limits, model_cache: ModelCache, session: gr.State, drawing: GenerateTab, tabs: gr.Tabs
+    ) -> None:
+        self.limits, self.model_cache, self.drawing = limits, model_cache, drawing
         self.handed_in = HandedIn(limits.max_handed_bytes)
         with gr.Row(elem_classes="workbench"):
             with gr.Column(scale=4, min_width=280, elem_classes="controls"):
@@ -136,15 +138,15 @@ class LearnTab:
         with told():
             object_names, goal = self.check(names, count, seconds, backbone)
             for name in object_names:
-                self.shelf.check(backbone, (Target(name, goal),))
+                self.model_cache.check(backbone, (Target(name, goal),))
         session.begin()
-        return stage.QUEUED
+        return result_view.QUEUED
 
     def learn(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session
     ) -> Iterator[tuple[object, object]]:
         """Learn one token and show it growing; ends with what it does on new seeds."""
-        yield from self.shelf.alone(self._learned(names, count, seconds, backbone, session))
+        yield from self.model_cache.alone(self._learned(names, count, seconds, backbone, session))
 
     def _learned(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session
@@ -157,8 +159,8 @@ class LearnTab:
         try:
             with told():
                 object_names, goal = self.check(names, count, seconds, backbone)
-            yield stage.WAITING, gr.skip()
-            models = self.shelf.get(backbone)
+            yield result_view.WAITING, gr.skip()
+            models = self.model_cache.get(backbone)
             with told():
                 settings = SETTINGS if detecting(models) else replace(SETTINGS, semantic_weight=0)
                 learning = learn_token(models, goal, object_names, settings)
@@ -169,9 +171,9 @@ class LearnTab:
                 losses.append(step.loss)
                 counts.append(step.soft_counts[0])
                 spent = time.monotonic() - begun
-                if time.monotonic() - shown > stage.SECONDS_BETWEEN_PREVIEWS:
+                if time.monotonic() - shown > result_view.SECONDS_BETWEEN_PREVIEWS:
                     # A step does not say which of the objects its picture shows: the one that is found.
-                    found = stage.counted_boxes(models.critics[0], step.image, learning.targets)
+                    found = result_view.counted_boxes(models.critics[0], step.image, learning.targets)
                     yield learn_view.learning(step, [max(found, key=len)], goal, losses, counts), gr.skip()
                     shown = time.monotonic()
                 if session.stopping or spent >= seconds:
@@ -238,6 +240,6 @@ def trial(models: Models, token: CountToken, object_name: str, seed: int) -> lea
     for _ in run:
         pass
     result = run.result()
-    boxes = stage.counted_boxes(models.judge, result.image, targets)
+    boxes = result_view.counted_boxes(models.judge, result.image, targets)
     found_before = int(models.judge.counts(result.before[None], [object_name])[0, 0])
     return learn_view.Trial(result.image, boxes, object_name, result.judge_counts[0], found_before)

@@ -10,8 +10,8 @@ from html import escape
 from torch import Tensor
 
 from app.demo.curves import curve
-from app.demo.stage import Boxes, jpeg_uri, overlay
-from app.demo.words import fact, hint
+from app.demo.html import fact, hint
+from app.demo.result_view import Boxes, jpeg_uri, overlay
 from countgen.methods.step import Step
 from countgen.tokens.file import CountToken, encoded
 

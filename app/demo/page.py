@@ -12,15 +12,15 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from app.demo.benchmark_tab import BenchmarkTab
-from app.demo.calls import CheckedBlocks, ClosedApp
+from app.demo.checked_app import CheckedBlocks, ClosedApp
 from app.demo.generate_tab import GenerateTab
 from app.demo.label_tab import LabelTab
 from app.demo.learn_tab import LearnTab
 from app.demo.limits import Limits
 from app.demo.loopback import LOOPBACKS
+from app.demo.model_cache import ModelCache
 from app.demo.run_folders import RunFolders
 from app.demo.session import Session
-from app.demo.shelf import Shelf
 
 _HERE = Path(__file__).parent
 HEADER = """
@@ -37,23 +37,23 @@ SECONDS_KEPT = 3600
 """A visitor's pictures and tokens on the server, after the page's last use of them."""
 
 
-def build(limits: Limits, runs: Path | None = None, shelf: Shelf | None = None) -> gr.Blocks:
+def build(limits: Limits, runs: Path | None = None, model_cache: ModelCache | None = None) -> gr.Blocks:
     """The page, not yet served.
 
     Args:
         limits: what visitors may ask for.
         runs: a folder of run folders to show and label; none by default.
-        shelf: loaded models to use.
+        model_cache: loaded models to use.
     """
-    shelf, folders = shelf or Shelf(), RunFolders(runs)
+    model_cache, folders = model_cache or ModelCache(), RunFolders(runs)
     with CheckedBlocks(title="countgen", analytics_enabled=False, fill_width=True) as page:
         session = gr.State(Session(), time_to_live=SECONDS_KEPT)
         gr.HTML(HEADER)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
-                drawing = GenerateTab(limits, shelf, session)
+                drawing = GenerateTab(limits, model_cache, session)
             with gr.Tab("Learn a token", id="learn"):
-                LearnTab(limits, shelf, session, drawing, tabs)
+                LearnTab(limits, model_cache, session, drawing, tabs)
             with gr.Tab("Benchmark", id="benchmark") as opened:
                 BenchmarkTab(folders, opened)
             with gr.Tab("Label", id="label") as opened:
@@ -146,7 +146,7 @@ def theme() -> Any:
 def serve(
     limits: Limits,
     runs: Path | None,
-    shelf: Shelf,
+    model_cache: ModelCache,
     *,
     host: str,
     port: int | None,
@@ -154,8 +154,8 @@ def serve(
     share: bool,
 ) -> None:
     """Serve the page until interrupted."""
-    page = build(limits, runs, shelf)
+    page = build(limits, runs, model_cache)
     url = launch(page, host=host, port=port, auth=auth, share=share, quiet=True)
     print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
-    shelf.warm_up(limits.backbones[0])
+    model_cache.warm_up(limits.backbones[0])
     page.block_thread()

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.demo.words import sentence
+from app.demo.html import sentence
 from countgen.errors import CountGenError
 
 

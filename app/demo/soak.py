@@ -90,10 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import countgen
     from app.demo.limits import Limits
-    from app.demo.shelf import Shelf
+    from app.demo.model_cache import ModelCache
 
-    shelf = Shelf({"miniature": countgen.load("miniature")})
-    page = build(Limits(), shelf=shelf)
+    model_cache = ModelCache({"miniature": countgen.load("miniature")})
+    page = build(Limits(), model_cache=model_cache)
     url = launch(page, quiet=True)
     print(f"loaded and served after {time.perf_counter() - started:.1f} s")
 

@@ -16,16 +16,16 @@ from PIL import Image
 
 import countgen
 from app.cli import build_parser, main
-from app.demo import _user_and_password, doors, stage
+from app.demo import _user_and_password, result_view, route_allow_list
 from app.demo.curves import curve
 from app.demo.generate_tab import GenerateTab
+from app.demo.html import verdict
 from app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
 from app.demo.limits import Limits, RefusedError, whole
+from app.demo.model_cache import ModelCache, give_memory_back
 from app.demo.run_folders import RunFolders, picture_of
 from app.demo.session import Session
-from app.demo.shelf import Shelf, give_memory_back
 from app.demo.soak import resident_mib
-from app.demo.words import verdict
 from countgen.images import read_recipe
 from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.models import load_critic
@@ -76,7 +76,7 @@ def test_numbers_are_read_as_browsers_send_them() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/config", "/assets/index.js", "/gradio_api/queue/join", "/gradio_api/run/stop"])
 def test_the_doors_that_the_page_needs_are_open(path: str) -> None:
-    assert doors.is_open(path)
+    assert route_allow_list.is_open(path)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_doors_that_the_page_needs_are_open(path: str) -> None:
     ],
 )
 def test_every_other_door_is_closed(path: str) -> None:
-    assert not doors.is_open(path)
+    assert not route_allow_list.is_open(path)
 
 
 def test_only_runs_below_the_root_have_names(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_verdict_is_plain_and_a_failure_is_a_failure(targets: list[Target], 
 
 def test_the_result_holds_the_png_with_its_recipe(models: countgen.Models, tmp_path: Path) -> None:
     result = countgen.generate("one apple", models, method="plain")
-    html = stage.finished(result, models.judge, [], stopped=False)
+    html = result_view.finished(result, models.judge, [], stopped=False)
     link = re.search(r"download='([^']+)' href='data:image/png;base64,([^']+)'", html)
     assert link is not None
     (tmp_path / link[1]).write_bytes(base64.b64decode(link[2]))
@@ -170,7 +170,9 @@ def test_the_result_holds_the_png_with_its_recipe(models: countgen.Models, tmp_p
 def test_prompts_and_names_cannot_become_markup() -> None:
     evil = "<script>alert(1)</script>' onerror='x"
     picture = torch.zeros(3, 8, 8)
-    html = stage.live(picture, [[]], [Target(evil, 1)], [stage.Look((0,), 1.0)] * 2, evil) + curve(evil, [1.0])
+    html = result_view.live(picture, [[]], [Target(evil, 1)], [result_view.Look((0,), 1.0)] * 2, evil) + curve(
+        evil, [1.0]
+    )
     assert "<script" not in html
     assert "onerror='x" not in html
 
@@ -204,13 +206,13 @@ def test_critics_that_only_count_teach_without_the_semantic_term(models: countge
     counting = replace(models, critics=(load_critic("miniature-yolo by miniature-density"),))
     with pytest.raises(ValueError, match="--semantic-weight 0"):
         learn_token(counting, 3, ["apple"], SETTINGS)
-    session, shelf = Session(), Shelf({"miniature": counting})
+    session, model_cache = Session(), ModelCache({"miniature": counting})
     with gr.Blocks():
         state, tabs = gr.State(session), gr.Tabs()
-        tab = LearnTab(LIMITS, shelf, state, GenerateTab(LIMITS, shelf, state), tabs)
+        tab = LearnTab(LIMITS, model_cache, state, GenerateTab(LIMITS, model_cache, state), tabs)
     session.begin()
     shown = tab.learn(["apple"], 3, 30, "miniature", session)
-    assert next(shown)[0] == stage.WAITING
+    assert next(shown)[0] == result_view.WAITING
     assert "Picture of this step" in next(shown)[0]
     session.stop()
     list(shown)

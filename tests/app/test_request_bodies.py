@@ -5,9 +5,9 @@ import json
 import pytest
 
 import countgen
-from app.demo.doors import is_foreign
 from app.demo.limits import RefusedError
 from app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
+from app.demo.route_allow_list import is_foreign
 from app.demo.session import HandedIn, Session
 
 FUNCTIONS = [0, 1, 2, "parse", "generate"]

@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 
 import countgen
 from app.demo.limits import Limits
+from app.demo.model_cache import ModelCache
 from app.demo.page import build, launch
-from app.demo.shelf import Shelf
 from benchmarks.evaluation.records import RECORDS, SCHEMA, SETTINGS, Record, to_line
 from countgen.prompts import Target
 
@@ -94,7 +94,7 @@ def served(models: countgen.Models, runs: Path | None = None, auth: tuple[str, s
     """The address of a demo; what Gradio leaves open is collected here, not in the middle of somebody else's test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        page = build(LIMITS, runs, Shelf({"miniature": models}))
+        page = build(LIMITS, runs, ModelCache({"miniature": models}))
         url = launch(page, auth=auth, quiet=True).rstrip("/")
     yield url
     with warnings.catch_warnings():

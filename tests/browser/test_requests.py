@@ -10,7 +10,7 @@ import httpx
 import pytest
 import torch
 
-from app.demo.calls import CheckedBlocks
+from app.demo.checked_app import CheckedBlocks
 from app.demo.page import build, launch
 from countgen.tokens.file import CountToken, encoded
 from tests.browser.conftest import LIMITS

@@ -63,15 +63,15 @@ ODD = (
 def fuzz_demo_routes(rng: random.Random, tries: int) -> list[str]:
     """Send random requests to a demo of its own; one line for each that was answered as none may be."""
     from app.demo.limits import Limits
+    from app.demo.model_cache import ModelCache
     from app.demo.page import build, launch
-    from app.demo.shelf import Shelf
 
     said = io.StringIO()
     logging.getLogger("app.demo").addHandler(kept := logging.StreamHandler(said))
     with tempfile.TemporaryDirectory() as folder, listening() as listener, contextlib.redirect_stderr(said):
         secret = Path(folder) / "secret.txt"
         secret.write_text("countgen-secret")
-        page = build(Limits(), shelf=Shelf())
+        page = build(Limits(), model_cache=ModelCache())
         url = launch(page, quiet=True).rstrip("/")
         failures = []
         with httpx.Client(base_url=url, timeout=30) as web:

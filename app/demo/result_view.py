@@ -17,7 +17,7 @@ from torch import Tensor
 
 import countgen
 from app.demo.curves import curve
-from app.demo.words import asked, fact, hint, verdict
+from app.demo.html import asked, fact, hint, verdict
 from app.generate import slug
 from countgen.images import save_png, to_pil
 from countgen.prompts import Target

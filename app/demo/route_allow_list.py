@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.demo.answers import REFUSALS, Answer, Message, Receive, Send, again, line, read, refuse, say
 from app.demo.limits import RefusedError
+from app.demo.model_cache import give_memory_back
 from app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
-from app.demo.shelf import give_memory_back
+from app.demo.responses import REFUSALS, Answer, Message, Receive, Send, again, line, read, refuse, say
 
 _EXACT = frozenset(
     "/ /config /theme.css /favicon.ico /robots.txt /manifest.json /login /logout /gradio_api/theme.css "
@@ -33,7 +33,7 @@ MAX_REMEMBERED_BYTES = 32 * 1024 * 1024
 _LOG = logging.getLogger(__name__)
 
 
-class Doors:
+class RouteAllowList:
     """An ASGI layer that lets through what the page needs, and nothing else.
 
     Pictures and files travel inside the page's own data, so Gradio's routes that read and write files on this machine

@@ -22,7 +22,7 @@ class _End:
 _END = _End()
 
 
-class Shelf:
+class ModelCache:
     """Loads a backbone when it is first asked for, and keeps it.
 
     Which names are allowed is checked before, by `Limits.check_backbone`. Gradio hands every step of a job to another

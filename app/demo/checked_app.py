@@ -8,11 +8,11 @@ from typing import Any
 import gradio as gr
 from gradio.routes import App
 
-from app.demo.answers import REFUSALS, line
-from app.demo.doors import Doors
+from app.demo.html import sentence
 from app.demo.limits import RefusedError
 from app.demo.request_bodies import check_inputs
-from app.demo.words import sentence
+from app.demo.responses import REFUSALS, line
+from app.demo.route_allow_list import RouteAllowList
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class ClosedApp(App):  # type: ignore[misc, unused-ignore]
 
     Args:
         page: the page to serve.
-        hosts: as `Doors` takes them.
+        hosts: as `RouteAllowList` takes them.
     """
 
     def __init__(self, page: gr.Blocks, hosts: frozenset[str] | None) -> None:
@@ -65,4 +65,4 @@ class ClosedApp(App):  # type: ignore[misc, unused-ignore]
 
     def build_middleware_stack(self) -> Any:
         """The layers that a request goes through; middleware that Gradio is given would lie inside its own."""
-        return Doors(super().build_middleware_stack(), self._page, self._hosts)
+        return RouteAllowList(super().build_middleware_stack(), self._page, self._hosts)
