@@ -1,4 +1,4 @@
-"""The models of a demo, each loaded once, shared by all visitors and touched by one thread alone."""
+"""The models of a demo: each is loaded once, shared by all visitors, and used by one thread only."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import countgen
+from app.demo.limits import RefusedError
 from countgen.prompts import Target
+from countgen.prompts.plurals import plural
 
 Item = TypeVar("Item")
 
+MAX_NAMES_LISTED = 30
+"""Object classes that a message lists; COCO has 80, other vocabularies thousands."""
+
 
 class _End:
-    """What `next` gives for a job that has ended."""
+    """The type of the value that `next` returns for a job that has ended."""
 
 
 _END = _End()
 
 
 class ModelCache:
-    """Loads a backbone when it is first asked for, and keeps it.
+    """Load a backbone on first use, and keep it.
 
-    Which names are allowed is checked before, by `Limits.check_backbone`. Gradio hands every step of a job to another
-    of its forty threads; libraries below torch keep buffers for each thread, and memory would grow with all of them.
+    `Limits.check_backbone` checks beforehand which names are allowed. All models run in one worker thread: Gradio
+    would run every step of a job in another of its forty threads, and libraries below torch keep buffers per thread.
 
     Args:
-        loaded: models that are there already, by backbone.
-        critics, judge, trust_checkpoint: of all other models, as `countgen.load` takes them; by default the
+        loaded: models that are loaded already, by backbone.
+        critics, judge, trust_checkpoint: for all other models, as `countgen.load` takes them; by default the
             backbone's own detectors.
     """
 
@@ -47,7 +52,7 @@ class ModelCache:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
 
     def get(self, backbone: str) -> countgen.Models:
-        """The models of a backbone; call it from a job that `alone` runs."""
+        """Return the models of a backbone; only jobs of `run_in_worker` may call this."""
         if backbone not in self._loaded:
             self._loaded[backbone] = countgen.load(
                 backbone, critics=self._critics, judge=self._judge, trust_checkpoint=self._trust_checkpoint
@@ -62,43 +67,58 @@ class ModelCache:
         """
         self._worker.submit(self.get, backbone).result()
 
-    def alone(self, job: Generator[Item, None, None]) -> Iterator[Item]:
-        """The items of a job, each computed by the one thread that touches models; closes the job at the end."""
+    def run_in_worker(self, job: Generator[Item, None, None]) -> Iterator[Item]:
+        """Yield the items of a job, each computed in the worker thread; close the job at the end."""
         try:
             while not isinstance(item := self._worker.submit(next, job, _END).result(), _End):
                 yield item
         finally:
             self._worker.submit(job.close).result()
-            self._worker.submit(give_memory_back).result()
+            self._worker.submit(release_memory).result()
 
     def object_names(self, backbone: str) -> tuple[str, ...] | None:
-        """What the first critic knows, None while nothing is loaded or for an open vocabulary; never waits."""
+        """Return the classes of the first critic, None for an open vocabulary or an unloaded model; never wait."""
         models = self._loaded.get(backbone)
         return models.critics[0].object_names if models else None
 
     def check(self, backbone: str, targets: tuple[Target, ...]) -> None:
-        """Refuse what the detectors of a loaded backbone cannot count; never waits.
+        """Refuse targets that the detectors of a loaded backbone cannot count, without waiting.
 
         Raises:
-            ValueError: an object that one of them does not know, or more than it returns.
+            RefusedError: one of the detectors has no class for an object; the message lists the classes.
+            ValueError: two targets are one class, or a count is more than a detector returns.
         """
-        if backbone in self._loaded:
-            self._loaded[backbone].check(targets)
+        if backbone not in self._loaded:
+            return
+        models = self._loaded[backbone]
+        for critic in (*models.critics, models.judge):
+            for target in targets if critic.object_names is not None else ():
+                try:
+                    critic.column(target.object_name)
+                except ValueError as error:
+                    raise RefusedError(_known_classes(target.object_name, critic.object_names or ())) from error
+        models.check(targets)
 
     def warm_up(self, backbone: str) -> None:
-        """Load a backbone in the background and draw one picture, so that the first visitor does not wait."""
+        """Load a backbone in the background and generate one image, so that the first visitor does not wait."""
 
-        def draw_once() -> None:
+        def generate_once() -> None:
             models = self.get(backbone)
             names = models.critics[0].object_names
             countgen.generate("one " + (names[0] if names else "apple"), models, method="plain")
 
         # A failure goes to the server's log: nobody else waits for this result.
-        self._worker.submit(draw_once).add_done_callback(lambda drawn: drawn.result())
+        self._worker.submit(generate_once).add_done_callback(lambda generated: generated.result())
 
 
-def give_memory_back() -> None:
-    """Hand what Python and torch have freed back to the system, which glibc does not do with pieces between others."""
+def _known_classes(object_name: str, names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - MAX_NAMES_LISTED} more" if len(names) > MAX_NAMES_LISTED else ""
+    listed = ", ".join(names[:MAX_NAMES_LISTED])
+    return f"This model cannot count {plural(object_name)}. This model can count: {listed}{more}."
+
+
+def release_memory() -> None:
+    """Return freed memory to the operating system; glibc keeps free blocks that lie between used ones."""
     gc.collect()
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)

@@ -80,7 +80,7 @@ def fuzz_demo_routes(rng: random.Random, tries: int) -> list[str]:
                 method, path, headers, body = calls.draw()
                 wrong = _wrong(web, method, path, headers, body)
                 if number % EVERY == 0 and web.post("/gradio_api/run/parse", json=HONEST).status_code != 200:
-                    wrong = "an honest call is refused afterwards"
+                    wrong = "a valid call is refused afterwards"
                 if listener.called:
                     wrong = f"called {listener.called}"
                     listener.called.clear()
