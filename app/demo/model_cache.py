@@ -107,7 +107,7 @@ class ModelCache:
             names = models.critics[0].object_names
             countgen.generate("one " + (names[0] if names else "apple"), models, method="plain")
 
-        # A failure goes to the server's log: nobody else waits for this result.
+        # The callback writes a failure to the server's log.
         self._worker.submit(generate_once).add_done_callback(lambda generated: generated.result())
 
 
