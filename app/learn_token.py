@@ -155,8 +155,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(record))
     elif not options.quiet:
-        accuracy = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
-        print(fitted(f"{token.placeholder_token} after {learning.steps_made} steps, {accuracy}"))
+        validation = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
+        print(fitted(f"{token.placeholder_token} after {learning.steps_made} steps, {validation}"))
         print(f"  {printable(out)}")
         if plain is not None and token.accuracy is not None:
             judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
