@@ -1,14 +1,14 @@
-"""What the demo's request bodies may hold, and whose requests are foreign."""
+"""Checks of request bodies and of the Origin header."""
 
 import json
 
 import pytest
 
 import countgen
-from app.demo.doors import is_foreign
 from app.demo.limits import RefusedError
 from app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
-from app.demo.session import HandedIn, Session
+from app.demo.route_allow_list import is_foreign
+from app.demo.session import Session, UploadedTokens
 
 FUNCTIONS = [0, 1, 2, "parse", "generate"]
 PLAIN = {"data": ["seven apples", "miniature", None, True, 7, 2.5, ["apple", "cat"]], "fn_index": 1}
@@ -29,11 +29,11 @@ def body(**changed: object) -> bytes:
         body(data=["größer 🍎"]),
     ],
 )
-def test_what_the_page_sends_passes(content: bytes) -> None:
+def test_requests_of_the_page_pass(content: bytes) -> None:
     check_call(content, FUNCTIONS, None)
 
 
-def test_a_name_in_the_path_will_do() -> None:
+def test_the_function_may_be_named_in_the_path() -> None:
     check_call(b'{"data": []}', FUNCTIONS, "parse")
     for named in ("other", None):
         with pytest.raises(UnknownFunctionError):
@@ -83,12 +83,12 @@ def test_a_name_in_the_path_will_do() -> None:
     ],
     ids=lambda content: repr(content[:40]),
 )
-def test_anything_else_is_refused(content: bytes) -> None:
+def test_other_requests_are_refused(content: bytes) -> None:
     with pytest.raises(RefusedError):
         check_call(content, FUNCTIONS, None)
 
 
-def test_a_cancel_names_its_job_alone() -> None:
+def test_a_cancel_request_holds_identifiers_only() -> None:
     check_cancel(b'{"session_hash": "a", "fn_index": 2, "event_id": "b"}')
     for wrong in (b'{"session_hash": {}}', b'{"data": []}', b"x"):
         with pytest.raises(RefusedError):
@@ -112,12 +112,12 @@ def test_a_cancel_names_its_job_alone() -> None:
         ({b"host": b"demo.example", b"origin": b"https://demo.example@evil.example"}, True),
     ],
 )
-def test_only_pages_of_this_host_speak_to_it(headers: dict[bytes, bytes], foreign: bool) -> None:
+def test_only_pages_of_this_host_are_not_foreign(headers: dict[bytes, bytes], foreign: bool) -> None:
     assert is_foreign(headers) is foreign
 
 
-def test_of_all_visitors_files_the_oldest_go() -> None:
-    files, token = HandedIn(most=250), countgen.find_token("count-5", "miniature")
+def test_the_oldest_uploads_of_all_visitors_are_dropped() -> None:
+    files, token = UploadedTokens(max_bytes=250), countgen.find_token("count-5", "miniature")
     visitors = [Session() for _ in range(4)]
     for visitor in visitors[:3]:
         files.keep(visitor, visitor.keep_token("from a file", token, 8), 100)
