@@ -1,6 +1,7 @@
 """`countgen edit` takes everything but the counts from the recipe inside the image."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import countgen
 from app.cli import main
+from countgen import miniature
 from countgen.images import read_recipe, save_png
 
 
@@ -60,6 +62,23 @@ def test_bad_input_is_one_line_and_exit_code_2(
     errors = capsys.readouterr().err
     assert reason in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_an_image_of_another_model_is_edited_as_it_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fine_tune = shutil.copytree(miniature.FOLDER / "mini-sdxl-turbo", tmp_path / "fine-tune")
+    detectors = ["--critic", "miniature-yolo", "--judge", "miniature-fcos"]
+    made_with = ["--model", str(fine_tune), *detectors]
+    options = ["--num-inference-steps", "2", "--guidance-scale", "3", "--negative-prompt", "blurry"]
+    main(["generate", "two cats", "--method", "plain", "--out", str(tmp_path), "--json", *made_with, *options])
+    (written,) = json.loads(capsys.readouterr().out)["images"]
+    edit = ["edit", written["after"], "cat=3", "--max-evaluations", "2", "--json"]
+    assert main([*edit, *detectors]) == 2
+    assert "on the command line --model" in capsys.readouterr().err
+    assert main([*edit, *made_with]) in (0, 1)
+    edited = Path(json.loads(capsys.readouterr().out)["after"])
+    recipe = read_recipe(edited)
+    assert (recipe["prompt"], recipe["negative_prompt"]) == ("three cats", "blurry")
+    assert main(["reproduce", str(edited), "--model", str(fine_tune)]) == 0
 
 
 def test_an_image_without_a_recipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,7 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"guidance_scale": "high"}, "expected a number"),
         ({"memory": "none"}, "known: fast, low"),
         ({"prompt": None}, "prompt is None"),
-        ({"prompt": "two \ud800 cats"}, r"character 5 of the prompt is '\ud800', which is no text"),
+        ({"prompt": "two \ud800 cats"}, r"the recipe's prompt is 'two \ud800 cats', which is no text"),
         ({"prompt": "two cats " * 60}, "at most 500 are read"),
         ({"candidate_seed": -1}, "candidate_seed is -1"),
         ({"latents": {"shape": [1], "float32": "AAAA"}}, "latents"),
@@ -144,6 +144,15 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"changed_parts": "\x1b[2J" * 1000}, r"'\x1b[2J"),
         ({"latents": {"shape": [4, 16, 16], "float32": "AADAfw=="}}, "not finite"),
         ({"token": {"placeholder_token": "<count-7>", "sha256": "\ud800"}}, "is no text"),
+        ({"backbone": "/etc", "family": "stable_diffusion_xl"}, "which a recipe may not name by itself"),
+        ({"backbone": "owner/evil", "family": "../evil"}, "unknown backbone 'owner/evil'"),
+        ({"scheduler": "DiffusionPipeline"}, "diffusers has no scheduler 'DiffusionPipeline'"),
+        ({"scheduler": "x" * 5000}, "expected one of diffusers"),
+        ({"scheduler": 7}, "scheduler is 7, expected str"),
+        ({"loras": [{"name": "owner/evil", "weight": 1}]}, "on the command line --lora"),
+        ({"loras": "\x1b[2J" * 1000}, r"'\x1b[2J"),
+        ({"negative_prompt": "x" * 501}, "at most 500 are read"),
+        ({"negative_prompt": 7}, "negative_prompt is 7, expected str"),
     ],
 )
 def test_a_recipe_that_cannot_be_drawn_is_one_line_and_exit_code_2(
@@ -178,6 +187,10 @@ def test_what_a_recipe_may_not_ask_for_is_refused_before_a_model_is_read(written
         {"guidance_scale": 10**400},
         {"token": {"placeholder_token": "<count-7>", "sha256": "0"}},
         {"latents": {"shape": [4, 16, 16], "float32": "no base64!"}},
+        {"backbone": "owner/evil", "family": "stable_diffusion_xl", "repository": "owner/evil"},
+        {"scheduler": "DiffusionPipeline"},
+        {"loras": [{"name": "owner/evil", "weight": 1}]},
+        {"negative_prompt": "x" * 501},
     )
     paths = []
     for number, fields in enumerate(asked):
@@ -200,20 +213,33 @@ def test_a_recipe_names_a_commit_or_nothing(revision: object, written: Written) 
         assert check(recipe | {"revision": commit}).sources == (f"stabilityai/sd-turbo at commit {commit}",)
 
 
-def test_nothing_is_downloaded_for_a_recipe_without_a_yes(written: Written, tmp_path: Path) -> None:
-    recipe = {"backbone": "sd-turbo", "repository": "stabilityai/sd-turbo", "revision": "a" * 40}
+@pytest.mark.parametrize(
+    ("repository", "fields", "options"),
+    [
+        ("stabilityai/sd-turbo", {"backbone": "sd-turbo"}, []),
+        (
+            "owner/fine-tune",
+            {"backbone": "owner/fine-tune", "family": "stable_diffusion_xl"},
+            ["--model", "owner/fine-tune"],
+        ),
+    ],
+)
+def test_nothing_is_downloaded_for_a_recipe_without_a_yes(
+    repository: str, fields: dict[str, str], options: list[str], written: Written, tmp_path: Path
+) -> None:
+    recipe = {**fields, "repository": repository, "revision": "a" * 40}
     path = changed(written["plain"], tmp_path, **recipe)
     with Listener() as (url, calls):
         hub = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
-        asked = [sys.executable, "-m", "app.cli", "reproduce", str(path)]
+        asked = [sys.executable, "-m", "app.cli", "reproduce", str(path), *options]
         refused = subprocess.run(asked, env=os.environ | hub, capture_output=True, text=True, check=False)
         assert refused.returncode == 2
-        assert f"stabilityai/sd-turbo at commit {'a' * 40}" in refused.stderr
+        assert f"{repository} at commit {'a' * 40}" in refused.stderr
         assert "--yes" in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
         assert calls == []
         agreed = subprocess.run([*asked, "--yes"], env=os.environ | hub, capture_output=True, text=True, check=False)
-        assert "downloading what the cache does not hold of stabilityai/sd-turbo" in agreed.stdout
+        assert f"downloading what the cache does not hold of {repository}" in agreed.stdout
         assert calls
 
 
@@ -229,13 +255,13 @@ def test_a_pipe_is_no_picture_and_no_token(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(TokenFileError, match="is no file"):
         load_token(pipe)
     assert main(["reproduce", str(pipe)]) == 2
-    assert "is no file; give a picture" in capsys.readouterr().err
+    assert "is no file; give an image" in capsys.readouterr().err
     assert main(["generate", "seven apples", "--token", str(pipe), "--out", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_guidance_beyond_all_numbers_is_one_line() -> None:
-    with pytest.raises(ValueError, match=r"guidance_scale must be a number from 0 .* at most 1000, got 1000+$"):
+    with pytest.raises(ValueError, match=r"guidance_scale must be a number of at least 0 .* at most 1000, got 1000+$"):
         countgen.backbones.load("miniature", guidance_scale=10**400)
 
 
@@ -295,7 +321,7 @@ def test_a_recipe_names_the_parts_that_no_command_can_draw_it_with(models: count
     other = countgen.Models(backbone, models.critics, models.judge)
     recipe = countgen.generate("two cats", other, method="plain").recipe
     assert recipe["changed_parts"] == ["max_sequence_length"]
-    with pytest.raises(RecipeError, match=r"another \['max_sequence_length'\] than miniature has"):
+    with pytest.raises(RecipeError, match=r"another \['max_sequence_length'\] than 'miniature' has"):
         load_backbone(recipe)
 
 

@@ -149,6 +149,19 @@ def test_every_class_has_an_axis_of_its_own(models: countgen.Models) -> None:
     torch.testing.assert_close(encode_shifted(backbone, prompt, None, shifts).prompt_embeds, wanted)
 
 
+def test_a_negative_prompt_stays_as_it_is() -> None:
+    backbone = countgen.backbones.load("miniature", guidance_scale=3.0)
+    shift = NumberShift("cat", 0, 8, 12, 2.0, 6, 12)
+    with torch.no_grad():
+        moved = encode_shifted(backbone, "fourteen cats", None, [shift], "blurry")
+        written, empty = (backbone.encode_prompt("fourteen cats", negative) for negative in ("blurry", None))
+    assert moved.negative_prompt_embeds is not None
+    assert written.negative_prompt_embeds is not None
+    assert empty.negative_prompt_embeds is not None
+    assert torch.equal(moved.negative_prompt_embeds, written.negative_prompt_embeds)
+    assert not torch.equal(moved.negative_prompt_embeds, empty.negative_prompt_embeds)
+
+
 def test_a_count_that_no_word_reaches_is_asked_for_as_calibrated(models: countgen.Models) -> None:
     options = {"method": "search", "seed": 3, "max_evaluations": 12}
     slid = countgen.generate(PROMPT, models, **options)
