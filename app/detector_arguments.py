@@ -30,9 +30,9 @@ def chosen_detectors(options: argparse.Namespace, objects: Sequence[str], *, tex
     from countgen.printable import printable
 
     choice = choose(find_source(options.model).name, objects, options.critic, options.judge)
-    missing = check_detectors((*choice.critics, choice.judge))
     if text and choice.because:
-        print(fitted(f"detectors: {printable(choice.described, 400)}"))
+        print(fitted(f"detectors: {printable(choice.described, 400)}"), flush=True)
+    missing = check_detectors((*choice.critics, choice.judge))
     if text:
         for one in missing:
             print(fitted(f"will be downloaded: {printable(str(one), 400)}"))
