@@ -39,11 +39,11 @@ def chosen_detectors(
     from countgen.printable import printable
 
     choice = choose(model_name or find_source(options.model).name, objects, options.critic, options.judge)
+    if text and choice.because:
+        print(fitted(f"detectors: {printable(choice.described, 400)}"), flush=True)
     missing = check_detectors((*choice.critics, choice.judge))
     if missing and not download:
         raise ValueError(f"{'; '.join(map(str, missing))} is not here; give --yes to download it")
-    if text and choice.because:
-        print(fitted(f"detectors: {printable(choice.described, 400)}"))
     if text:
         for one in missing:
             print(fitted(f"will be downloaded: {printable(str(one), 400)}"))

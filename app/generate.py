@@ -203,7 +203,7 @@ def run(options: argparse.Namespace) -> int:
     if text and not options.model.startswith("miniature"):
         backbone = models.backbone
         sampled = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
-        print(fitted(f"{printable(backbone.name)}: {sampled}, {backbone.chosen}; {backbone.preset.licence}"))
+        print(fitted(f"{printable(backbone.name)}: {sampled}, {backbone.chosen}; licence: {backbone.preset.licence}"))
     records: list[dict[str, Any]] = []
     interrupted = False
     for seed in seeds:

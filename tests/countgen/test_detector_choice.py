@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 
 import countgen
+from countgen import miniature
 from countgen.detector_choice import COCO, FACTS, OPEN_VOCABULARY, choose
 from countgen.detector_files import FILES
 from countgen.models import check_detectors, load_critic
+from tests.contract import tiny_detectors
 
 
 @pytest.mark.parametrize(
@@ -91,18 +94,61 @@ print(json.dumps([str(one) for one in check_detectors(["owl:owlv2-base", "yolo:y
 
 def test_what_is_in_the_hubs_cache_is_found(tmp_path: Path) -> None:
     for repository, commit, files in (
-        ("google--owlv2-base-patch16-ensemble", "cfd3195ba4ea9592eec887ded089f4c08eff231d", FILES),
-        ("Ultralytics--YOLO11", "1" * 40, ("yolo11m.pt",)),
+        ("google/owlv2-base-patch16-ensemble", "cfd3195ba4ea9592eec887ded089f4c08eff231d", FILES),
+        ("Ultralytics/YOLO11", "1" * 40, ("yolo11m.pt",)),
     ):
-        folder = tmp_path / "hub" / f"models--{repository}"
-        (folder / "refs").mkdir(parents=True)
-        (folder / "refs" / "main").write_text(commit)
-        (folder / "snapshots" / commit).mkdir(parents=True)
+        folder = _snapshot(tmp_path, repository, commit, "main")
         for file in files:
-            (folder / "snapshots" / commit / file).touch()
+            (folder / file).touch()
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     ran = subprocess.run([sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True, check=True)
     assert json.loads(ran.stdout.splitlines()[-1]) == []
+
+
+RUN = """
+import json
+import countgen
+models = countgen.load("owner/fine-tune", objects=["unicorn"], num_inference_steps=1)
+result = countgen.generate("two unicorns", models, method="plain")
+names = [models.critics[0].name, models.judge.name]
+print(json.dumps([*names, result.recipe["detectors_chosen"], len(result.judge_counts)]))
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_noun_that_is_no_class_runs_offline_with_what_the_cache_holds(tmp_path: Path) -> None:
+    from critics.detectors.grounding_dino import PRESETS as GROUNDING_DINO
+    from critics.detectors.owl import PRESETS as OWL
+
+    (tmp_path / "bert").mkdir()
+    for preset, critic in (
+        (OWL["owlv2-base"], tiny_detectors.owl("owlv2")),
+        (GROUNDING_DINO["tiny"], tiny_detectors.grounding_dino(tmp_path / "bert")),
+    ):
+        folder = _snapshot(tmp_path, *preset.split("@"))
+        for part in ("model", "image_processor", "tokenizer"):
+            getattr(critic, part).save_pretrained(folder)
+    fine_tune = _snapshot(tmp_path, "owner/fine-tune", "1" * 40, "main")
+    shutil.copytree(miniature.FOLDER / "mini-sdxl-turbo", fine_tune, dirs_exist_ok=True)
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", RUN], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert json.loads(ran.stdout.splitlines()[-1]) == [
+        "owl:owlv2-base",
+        "grounding_dino:tiny",
+        "'unicorn' is no class of COCO",
+        1,
+    ]
+
+
+def _snapshot(home: Path, repository: str, commit: str, reference: str | None = None) -> Path:
+    """Where the hub's cache keeps a commit of a repository."""
+    folder = home / "hub" / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    if reference is not None:
+        (folder / "refs" / reference).write_text(commit)
+    (folder / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
+    return folder / "snapshots" / commit
 
 
 def test_files_of_the_users_own_are_not_looked_for_on_the_hub(tmp_path: Path) -> None:
