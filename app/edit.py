@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import positive, seconds
+from app.argument_types import add_trust_checkpoint, positive, seconds
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.generate import SettingsHelp, draw, record_of, report
 from app.interrupts import held_interrupts
@@ -41,10 +41,12 @@ def add_parser(commands: Any) -> None:
         "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
     )
     parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
+    add_trust_checkpoint(parser)
     parser.add_argument(
         "--token", metavar="NAME|FILE", help="the count token the image was made with, where it is not a shipped one"
     )
     parser.add_argument("--repository", metavar="NAME", help="the weights it was made with, if not the backbone's own")
+    parser.add_argument("--revision", metavar="NAME", help="of the repository, where the recipe's is no commit")
     parser.add_argument(
         "--until",
         choices=("critic", "judge"),
@@ -71,9 +73,11 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: other bad input, found before a model is loaded wherever that is possible.
     """
     from countgen import recipe as recipes
+    from countgen.editing import targets_of
     from countgen.images import check_writable, read_png, save_png
     from countgen.methods.edit import EditSettings
     from countgen.methods.settings import with_text
+    from countgen.models import check_detector, detectors_of
     from countgen.prompts import targets_from
 
     image, recipe = read_png(options.image)
@@ -84,15 +88,27 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--out {out} must end in .png: the recipe travels inside a PNG")
     check_writable(out.parent)
     token = token_of(options.token, recipe)
-    checked = recipes.check(recipe, token=token, size=image.size, repository=options.repository, many_steps=options.yes)
+    checked = recipes.check(
+        recipe,
+        token=token,
+        size=image.size,
+        repository=options.repository,
+        revision=options.revision,
+        many_steps=options.yes,
+    )
+    targets_of(recipe)
+    critics, judge = detectors_of(checked.name, tuple(options.critic) if options.critic else None, options.judge)
+    for name in (*critics, judge):
+        check_detector(name)
     device = available_device(options.device)
 
     from countgen.editing import edit_run
     from countgen.models import with_detectors
 
     hide_loading_bars()
-    critics = tuple(options.critic) if options.critic else None
-    models = with_detectors(loaded(checked, device, options), critics=critics, judge=options.judge)
+    models = with_detectors(
+        loaded(checked, device, options), critics=critics, judge=judge, trust_checkpoint=options.trust_checkpoint
+    )
     drawing = edit_run(
         recipe,
         models,
