@@ -82,10 +82,10 @@ def picture_of(folder: Path, relative: str | None) -> Image.Image | None:
     """A picture of a run as RGB; None where it is missing, too large, no picture, or outside the run's folder."""
     if relative is None:
         return None
-    path = (folder / relative).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        return None
     try:
+        path = (folder / relative).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            return None
         if path.stat().st_size > MAX_PICTURE_BYTES:
             return None
         with open_image(path) as picture:

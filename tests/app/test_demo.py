@@ -4,6 +4,7 @@ import argparse
 import base64
 import itertools
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -139,9 +140,10 @@ def test_pictures_outside_the_run_or_too_large_are_not_opened(tmp_path: Path) ->
     Image.new("1", (4097, 4096)).save(run / "wide.png")
     with (run / "long.png").open("wb") as file:
         file.truncate(10 * 1024 * 1024 + 1)
+    os.mkfifo(run / "pipe.png")
     assert picture_of(run, "inside.png") is not None
     outside = ("../outside.png", str(tmp_path / "outside.png"), "link.png")
-    for name in (*outside, "text.png", "none.png", "text.txt", "wide.png", "long.png", None):
+    for name in (*outside, "text.png", "none.png", "text.txt", "wide.png", "long.png", "pipe.png", "a\0.png", None):
         assert picture_of(run, name) is None, name
 
 
