@@ -13,6 +13,7 @@ from countgen import miniature
 from countgen.atomic_write import write_atomically
 from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
+from countgen.printable import printable
 from countgen.prompts import MAX_TARGET_COUNT
 from countgen.regular_file import check_regular
 
@@ -197,7 +198,7 @@ def load_calibration(path: str | Path) -> Calibration:
         _check(found)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{path} holds no calibration of the number axis: {error}; `countgen calibrate` makes one"
+            f"{path} holds no calibration of the number axis: {printable(error, 200)}; `countgen calibrate` makes one"
         ) from error
     return found
 

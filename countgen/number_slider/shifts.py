@@ -9,6 +9,7 @@ from typing import Any
 from countgen.errors import PromptError, RecipeError
 from countgen.number_slider.axis import NumberShift
 from countgen.number_slider.calibration import Calibration
+from countgen.printable import printable
 from countgen.prompts import MAX_TARGET_COUNT, Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.placeholders import numbers_in
@@ -96,7 +97,7 @@ def stored_shifts(stored: Any, prompt: str) -> tuple[NumberShift, ...]:
     try:
         shifts = tuple(NumberShift(**one) for one in stored)
     except TypeError as error:
-        raise RecipeError(f"the recipe's number_shifts cannot be read: {error}") from error
+        raise RecipeError(f"the recipe's number_shifts cannot be read: {printable(error, 200)}") from error
     for position, shift in enumerate(shifts, start=1):
         whole = (shift.start, shift.end, shift.number, shift.lo, shift.hi)
         possible = (
