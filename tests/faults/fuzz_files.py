@@ -203,6 +203,7 @@ def detector(chance: random.Random, folder: Path, mark: str) -> None:
 
 
 def _evil(chance: random.Random, described: dict[str, Any], mark: str) -> Any:
+    import_ultralytics()  # without its look-ups, as the critics import it
     from ultralytics.nn import tasks
     from ultralytics.nn.modules import TorchVision
 
