@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import one_seed, positive
+from app.argument_types import add_trust_checkpoint, one_seed, positive
 from app.exit_codes import INTERRUPTED, OK
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
@@ -39,6 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--judge", metavar="NAME", help="a detector that the model is loaded with and that is not used here"
     )
+    add_trust_checkpoint(parser)
     parser.add_argument("--images", type=positive, default=200, metavar="N", help="images for each point (%(default)s)")
     parser.add_argument(
         "--max-number", type=positive, default=16, metavar="N", help="highest number word to measure (%(default)s)"
@@ -85,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
         judge=options.judge,
         device=device,
         memory=options.memory,
+        trust_checkpoint=options.trust_checkpoint,
         **asked_of_load(options),
     )
     calibration, interrupted = _measured(models, options, begun, out)

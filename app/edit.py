@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import positive, seconds
+from app.argument_types import add_trust_checkpoint, positive, seconds
 from app.detector_arguments import chosen_detectors
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.generate import SettingsHelp, draw, record_of, report
@@ -47,6 +47,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--judge", metavar="NAME", help="a detector that only counts at the end (chosen by what is counted)"
     )
+    add_trust_checkpoint(parser)
     parser.add_argument(
         "--token", metavar="NAME|FILE", help="the count token the image was made with, where it is not a shipped one"
     )
@@ -100,7 +101,11 @@ def run(options: argparse.Namespace) -> int:
     text = not options.json and not options.quiet
     choice = chosen_detectors(options, objects, text=text, model_name=checked.name, download=options.yes)
     models = with_detectors(
-        loaded(checked, device, options), critics=choice.critics, judge=choice.judge, because=choice.because
+        loaded(checked, device, options),
+        critics=choice.critics,
+        judge=choice.judge,
+        because=choice.because,
+        trust_checkpoint=options.trust_checkpoint,
     )
     drawing = edit_run(
         recipe,

@@ -101,7 +101,7 @@ def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:
     """
     try:
         targets = tuple(Target(one["object_name"], one["target_count"]) for one in recipe["targets"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise RecipeError(f"the recipe's targets cannot be read ({error!r}); give an image of countgen") from error
     if not targets:
         raise RecipeError("the recipe names no targets; give an image of countgen")

@@ -279,7 +279,10 @@ def check(
         repository = None
     if (wanted := revision or _revision(recipe, preset, repository)) is not None:
         changes["revision"] = wanted
-    check_prompt(_text(recipe, "prompt"))
+    prompt = _text(recipe, "prompt")
+    check_prompt(prompt)
+    if stored_shifts(recipe.get("number_shifts", ()), prompt) and recipe.get("token") is not None:
+        raise RecipeError("the recipe names a token and number_shifts; an image is made with one of them")
     negative_prompt_of(recipe)
     candidate_seed(recipe)
     _check_token(recipe.get("token"), token)

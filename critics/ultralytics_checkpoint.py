@@ -73,6 +73,11 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C reserves
         storage: the bytes of a storage by its key.
     """
 
+    # Without the one that reserves as many bytes as the file says; no checkpoint holds a bytearray.
+    dispatch = {  # noqa: RUF012 - as its base class has it
+        code: read for code, read in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
+    }
+
     def __init__(self, objects: bytes, storage: Callable[[str], bytes]) -> None:
         super().__init__(io.BytesIO(objects))
         self._storage = storage
@@ -144,12 +149,14 @@ def read(path: Path) -> Contents:
     except Exception as error:  # whatever a damaged or hostile pickle makes the unpickler trip over
         said = str(error).split("\n", 1)[0][:200]
         raise ValueError(f"it is damaged or something else: {type(error).__name__}: {said}") from error
-    model = (saved.get("ema") or saved.get("model")) if isinstance(saved, dict) else None
-    described = vars(model).get("yaml") if isinstance(model, Part) else None
-    if not isinstance(model, Part) or not isinstance(described, Mapping):
+    models = (saved.get("ema"), saved.get("model")) if isinstance(saved, dict) else ()
+    model = next((one for one in models if isinstance(one, Part)), None)
+    described = None if model is None else vars(model).get("yaml")
+    if model is None or not isinstance(described, Mapping):
         raise ValueError("it holds no model with a description; a checkpoint of Ultralytics has both")
     attributes = vars(model)
-    names = attributes.get("names") or described.get("names")
+    named = (attributes.get("names"), described.get("names"))
+    names = next((one for one in named if isinstance(one, Mapping | list | tuple) and len(one)), None)
     described = ultralytics_yaml.checked({**described, "names": names}, "its description")
     text = {name: _text(attributes.get(name), len(described["names"])) for name in ("pe", "txt_feats")}
     arguments = saved.get("train_args")
@@ -184,15 +191,15 @@ def _state(model: Part) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     left = [("", model)]
     for seen, (prefix, part) in enumerate(left):
-        if seen > MAX_PARTS:
+        if max(seen, len(left)) > MAX_PARTS:
             raise ValueError(f"it holds more than {MAX_PARTS} modules")
         unsaved = _held(part, "_non_persistent_buffers_set", set)
         for kind in ("_parameters", "_buffers"):
             for name, value in _held(part, kind, dict).items():
-                if isinstance(value, Tensor) and name not in unsaved:
+                if isinstance(value, Tensor) and isinstance(name, str) and name not in unsaved:
                     found[f"{prefix}{name}"] = value
         for name, module in _held(part, "_modules", dict).items():
-            if isinstance(module, Part) and len(prefix) < 1000:
+            if isinstance(module, Part) and isinstance(name, str) and len(prefix) < 1000:
                 left.append((f"{prefix}{name}.", module))
     return found
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from critics import ultralytics_checkpoint, ultralytics_yaml
-from critics.weights import recorded_as
+from critics.weights import recorded_as, threshold_of
 
 TRAINED_SIZE = 640
 """Image size of nearly every Ultralytics checkpoint, where the file does not say."""
@@ -220,8 +220,8 @@ def read(
     except WeightsError as error:
         raise ValueError(f"{path} does not hold the weights of {config}: {error}") from error
     with safe_open(path, "pt") as file:
-        threshold = float((file.metadata() or {}).get("threshold", PREDICT_THRESHOLD))
-    return Checkpoint(model, described["names"], name, threshold=threshold)
+        threshold = threshold_of(file.metadata() or {}, path)
+    return Checkpoint(model, described["names"], name, threshold=threshold or PREDICT_THRESHOLD)
 
 
 def _as_data(kind: str, path: Path, name: str) -> Checkpoint:

@@ -33,6 +33,7 @@ MODULES = frozenset(
         *("SPP", "SPPELAN", "SPPF", "Silence", *HEADS),
     )
 )
+_SCALARS = (str, int, float, type(None))
 _WORDS = frozenset(("nc", "None", "True", "False", "nearest", "bilinear"))
 _ACTIVATION = re.compile(
     r"(torch\.)?nn\.(CELU|ELU|GELU|Hardswish|Identity|LeakyReLU|Mish|ReLU6?|SELU|SiLU|Softplus|Tanh)"
@@ -56,6 +57,20 @@ _KEYS = {
 """What each key may hold; `backbone`, `head` and `names` are checked below."""
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc, unused-ignore]
+    """Reads plain yaml; refused is what lets a short file name lists of lists without end, or numbers without end."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias (*) is not read; write the part out", None)
+        return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: Any) -> Any:
+        if node.tag != "tag:yaml.org,2002:str" and len(node.value) > MAX_NAME_LENGTH:
+            raise yaml.constructor.ConstructorError(None, None, f"a number has {len(node.value)} characters", None)
+        return super().construct_scalar(node)
+
+
 def read(path: Path) -> dict[str, Any]:
     """Return the description in a file, checked.
 
@@ -67,7 +82,7 @@ def read(path: Path) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise ValueError(f"{path} is larger than {MAX_BYTES} bytes, which no model description is")
     try:
-        described = yaml.safe_load(data)
+        described = yaml.load(data, _Loader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no readable yaml: {' '.join(str(error).split())[:200]}") from error
     return checked(described, str(path))
@@ -185,7 +200,10 @@ def _is_scale(scale: Any) -> bool:
 
 
 def _refusal(source: str, place: str, value: Any) -> ValueError:
-    shown = repr(value)
+    # Lists inside of lists are not shown: a pickle nests them without end in a few bytes.
+    parts = value[:8] if isinstance(value, list | tuple) else [value]
+    shown = ", ".join(repr(one) if isinstance(one, _SCALARS) else f"a {type(one).__name__}" for one in parts)
+    shown = f"[{shown}]" if isinstance(value, list | tuple) else shown
     shown = shown if len(shown) <= 60 else shown[:59] + "…"
     return ValueError(
         f"{source}, {place}: {shown} is not what the description of a detector holds here, and is not built; see "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -38,8 +39,34 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | 
             'which puts a JSON list "object_names" into its metadata'
         )
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    threshold = float(metadata["threshold"]) if "threshold" in metadata else None
-    return tensors, tuple(json.loads(metadata["object_names"])), threshold
+    return tensors, _object_names(metadata["object_names"], path), threshold_of(metadata, path)
+
+
+def _object_names(text: str, path: Path) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: its object_names are no JSON: {error}") from error
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(f"{path} is damaged: its object_names are no list of names")
+    return tuple(names)
+
+
+def threshold_of(metadata: Mapping[str, str], path: Path) -> float | None:
+    """Return the threshold in a file's metadata; None where there is none.
+
+    Raises:
+        ValueError: it is no number between 0 and 1.
+    """
+    if "threshold" not in metadata:
+        return None
+    try:
+        value = float(metadata["threshold"])
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise ValueError(f"{path} is damaged: its threshold is {metadata['threshold'][:60]!r}, expected 0 to 1")
+    return value
 
 
 def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network, tuple[str, ...], float | None]:

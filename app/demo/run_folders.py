@@ -82,10 +82,10 @@ def read_image(folder: Path, relative: str | None) -> Image.Image | None:
     """Return an image of a run as RGB; None if it is missing, too large, unreadable or outside the run's folder."""
     if relative is None:
         return None
-    path = (folder / relative).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        return None
     try:
+        path = (folder / relative).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            return None
         if path.stat().st_size > MAX_IMAGE_BYTES:
             return None
         with open_image(path) as image:

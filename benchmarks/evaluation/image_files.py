@@ -13,6 +13,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from benchmarks.evaluation.records import Record
 from countgen.printable import printable
+from countgen.regular_file import check_regular
 
 READERS: dict[str, type[ImageFile]] = {
     ".png": PngImageFile,
@@ -38,13 +39,15 @@ def open_image(path: Path) -> ImageFile:
     if reader is None:
         raise ValueError(f"{path} is no image that is read; one ends in {', '.join(READERS)}")
     try:
-        return reader(path)
+        return reader(check_regular(path))
     except SyntaxError as error:
         raise ValueError(f"{path} is damaged, or no image of the format that its name says: {error}") from error
 
 
 def is_whole(path: Path) -> bool:
     """Whether a picture is there and not cut short, by how its format begins and ends; it is not decoded."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(12)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evaluation.records import RECORDS, RecordWriteError, read_run, split_torn
+from countgen.regular_file import check_regular
 
 SCHEMA = 1
 LABELS = "labels.jsonl"
@@ -127,7 +128,7 @@ def read_labels(run: str | Path) -> list[Label]:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
     """
     path = Path(run) / LABELS
-    whole, _ = split_torn(path.read_bytes() if path.exists() else b"")
+    whole, _ = split_torn(check_regular(path).read_bytes() if path.exists() else b"")
     latest: dict[tuple[str, str], Label] = {}
     for number, line in enumerate(whole.splitlines(), start=1):
         try:

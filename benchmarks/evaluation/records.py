@@ -21,11 +21,14 @@ from benchmarks.evaluation.arms import current_name
 from benchmarks.evaluation.record_types import check_record, check_settings
 from countgen.errors import CountGenError
 from countgen.prompts import Target
+from countgen.regular_file import check_regular
 
 SCHEMA = 1
 RECORDS = "records.jsonl"
 PACKED = "records.jsonl.gz"
 """The records of a finished run that is passed on; nothing is appended to them."""
+MAX_UNPACKED_BYTES = 512 * 2**20
+"""Largest size of packed records once they are unpacked."""
 SETTINGS = "settings.json"
 IMAGES = "images"
 """The folder of a run's pictures."""
@@ -106,7 +109,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """
     path = Path(folder) / SETTINGS
     try:
-        settings = _document(path.read_bytes())
+        settings = _document(check_regular(path).read_bytes())
         if not isinstance(settings, dict):
             raise ValueError("it holds no JSON object")
         check_settings(settings)
@@ -138,12 +141,10 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         RunFolderError: a damaged line before the last.
     """
-    content = path.read_bytes() if path.exists() else b""
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise RunFolderError(f"{path} is damaged: {error}") from error
+    try:
+        content = _content(check_regular(path)) if path.exists() else b""
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}") from error
     whole, _ = split_torn(content)
     latest: dict[str, Record] = {}
     collecting = gc.isenabled()
@@ -162,6 +163,16 @@ def read_records(path: Path) -> list[Record]:
                 gc.unfreeze()  # now they are old, and the next collection leaves them alone
             gc.enable()
     return list(latest.values())
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    with gzip.open(path) as file:
+        content: bytes = file.read(MAX_UNPACKED_BYTES + 1)
+    if len(content) > MAX_UNPACKED_BYTES:
+        raise ValueError(f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    return content
 
 
 def split_torn(content: bytes) -> tuple[bytes, bytes]:

@@ -25,6 +25,7 @@ from benchmarks.evaluation.records import (
 )
 from benchmarks.evaluation.worker import Outcome
 from countgen.images import check_writable, save_png
+from countgen.regular_file import check_regular
 
 LOCK = "lock"
 
@@ -102,7 +103,7 @@ class RunFolder:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        return dict(json.loads(check_regular(path).read_text("utf-8")))
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise RunFolderError(f"there are records, but {path} cannot be read: {error}; choose another folder") from error
 

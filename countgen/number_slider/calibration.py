@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -14,11 +13,17 @@ from countgen import miniature
 from countgen.atomic_write import write_atomically
 from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
+from countgen.printable import printable
+from countgen.prompts import MAX_TARGET_COUNT
+from countgen.regular_file import check_regular
 
 FOLDER = miniature.FOLDER / "calibrations"
 """Holds a file for each model that has one, by what `base_model` calls it: "miniature.json"."""
 
 SCHEMA = 1
+MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_NUMBER = 1_000_000
+"""Largest count of an image, and largest number of images, that a file may hold."""
 USABLE_SHARE = 0.05
 """A count that one image in twenty has is found within 60 images in 95 % of the searches; a rarer one is hopeless."""
 
@@ -183,22 +188,51 @@ def load_calibration(path: str | Path) -> Calibration:
         ValueError: no file of ours, or a damaged one.
         OSError: the file cannot be read.
     """
+    path = check_regular(Path(path))
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes, which no calibration is")
     try:
-        stored: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+        stored: dict[str, Any] = json.loads(data.decode())
         schema, points = stored.pop("schema"), stored.pop("points")
         if schema != SCHEMA:
             raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
         found = Calibration(**{**stored, "object_names": tuple(stored["object_names"])})
-        for point in points:
-            images = {int(count): int(number) for count, number in point["images"].items()}
-            if not (sum(images.values()) > 0 <= min(images.values()) and math.isfinite(point["offset"])):
-                raise ValueError(f"a point has the images {point['images']!r} and the offset {point['offset']!r}")
-            found = found.with_point(int(point["number"]), float(point["offset"]), images)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        found = replace(found, points=tuple(_point(point) for point in points))
+        _check(found)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{path} holds no calibration of the number axis: {error}; `countgen calibrate` makes one"
+            f"{path} holds no calibration of the number axis: {printable(error, 200)}; `countgen calibrate` makes one"
         ) from error
     return found
+
+
+def _point(stored: Any) -> Point:
+    """Return a point of a file; numbers beyond what any model generates are refused."""
+    images = {int(count): number for count, number in stored["images"].items()}
+    number, offset = stored["number"], stored["offset"]
+    whole = (number, *images, *images.values())
+    if not (
+        all(type(value) is int and 0 <= value <= MAX_NUMBER for value in whole)
+        and any(images.values())
+        and type(offset) in (int, float)
+        and abs(offset) <= MAX_TARGET_COUNT
+    ):
+        raise ValueError("a point has impossible images or an impossible number or offset")
+    return Point(number, float(offset), dict(sorted(images.items())))
+
+
+def _check(calibration: Calibration) -> None:
+    """Refuse what `countgen calibrate` does not write: another order of number words, offsets from another word."""
+    if type(calibration.max_number) is not int or not 2 <= calibration.max_number <= MAX_TARGET_COUNT:
+        raise ValueError(f"its max_number is no whole number from 2 to {MAX_TARGET_COUNT}")
+    words = [point.number for point in calibration.words]
+    if words != list(range(1, len(words) + 1)) or len(words) > calibration.max_number:
+        raise ValueError("its number words are not 1, 2, 3, ...")
+    moved = {point.number for point in calibration.points if point.offset}
+    if moved and (moved != {calibration.hi} or calibration.hi < 2):
+        raise ValueError("its offsets do not start at the number word with most objects")
 
 
 @cache

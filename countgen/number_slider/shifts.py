@@ -9,6 +9,7 @@ from typing import Any
 from countgen.errors import PromptError, RecipeError
 from countgen.number_slider.axis import NumberShift
 from countgen.number_slider.calibration import Calibration
+from countgen.printable import printable
 from countgen.prompts import MAX_TARGET_COUNT, Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.placeholders import numbers_in
@@ -96,20 +97,24 @@ def stored_shifts(stored: Any, prompt: str) -> tuple[NumberShift, ...]:
     spans = {(start, end) for start, end, _ in numbers_in(prompt)}
     try:
         shifts = tuple(NumberShift(**one) for one in stored)
-        for shift in shifts:
-            whole = (shift.start, shift.end, shift.number, shift.lo, shift.hi)
-            possible = (
-                all(type(value) is int for value in whole)
-                and (shift.start, shift.end) in spans
-                and 1 <= shift.number <= MAX_TARGET_COUNT
-                and 1 <= shift.lo < shift.hi <= MAX_TARGET_COUNT
-                and math.isfinite(shift.offset)
+    except TypeError as error:
+        raise RecipeError(f"the recipe's number_shifts cannot be read: {printable(error, 200)}") from error
+    for position, shift in enumerate(shifts, start=1):
+        whole = (shift.start, shift.end, shift.number, shift.lo, shift.hi)
+        possible = (
+            type(shift.object_name) is str
+            and all(type(value) is int for value in whole)
+            and (shift.start, shift.end) in spans
+            and 1 <= shift.number <= MAX_TARGET_COUNT
+            and 1 <= shift.lo < shift.hi <= MAX_TARGET_COUNT
+            and type(shift.offset) in (int, float)
+            and abs(shift.offset) <= MAX_TARGET_COUNT
+        )
+        if not possible:
+            raise RecipeError(
+                f"the recipe's number_shifts cannot be used: number {position} is not possible for its prompt"
             )
-            spans.discard((shift.start, shift.end))
-            if not possible:
-                raise ValueError(f"{shift.as_dict()} is not possible for this prompt")
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"the recipe's number_shifts cannot be read: {error}") from error
+        spans.discard((shift.start, shift.end))
     return shifts
 
 

@@ -4,6 +4,7 @@ import argparse
 import base64
 import itertools
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -146,9 +147,10 @@ def test_images_outside_the_run_or_too_large_are_not_opened(tmp_path: Path) -> N
     Image.new("1", (4097, 4096)).save(run / "wide.png")
     with (run / "long.png").open("wb") as file:
         file.truncate(10 * 1024 * 1024 + 1)
+    os.mkfifo(run / "pipe.png")
     assert read_image(run, "inside.png") is not None
     outside = ("../outside.png", str(tmp_path / "outside.png"), "link.png")
-    for name in (*outside, "text.png", "none.png", "text.txt", "wide.png", "long.png", None):
+    for name in (*outside, "text.png", "none.png", "text.txt", "wide.png", "long.png", "pipe.png", "a\0.png", None):
         assert read_image(run, name) is None, name
 
 

@@ -10,7 +10,8 @@ import torch
 import countgen
 from app.cli import main
 from countgen import miniature
-from countgen.images import read_recipe, save_png
+from countgen.images import read_png, read_recipe, save_png
+from countgen.number_slider import NumberShift
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,62 @@ def test_an_image_of_another_model_is_edited_as_it_was_made(tmp_path: Path, caps
     recipe = read_recipe(edited)
     assert (recipe["prompt"], recipe["negative_prompt"]) == ("three cats", "blurry")
     assert main(["reproduce", str(edited), "--model", str(fine_tune)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"number_shifts": [{"offset": 10**400}]}, "number_shifts cannot be read"),
+        ({"number_shifts": [NumberShift("cat", 11, 15, 5, 1e30, 2, 5).as_dict()]}, "number_shifts cannot be used"),
+        ({"targets": 3}, "targets cannot be read"),
+        ({"num_inference_steps": 1000}, "sampler steps"),
+    ],
+)
+def test_a_recipe_is_checked_before_a_model_is_loaded(
+    change: dict[str, object],
+    reason: str,
+    original: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def loading(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("countgen.backbones.load", loading)
+    image, recipe = read_png(original)
+    changed = save_png(image, tmp_path / "changed.png", recipe | change)
+    for command in (["edit", str(changed), "cat=4"], ["reproduce", str(changed)])[: 1 if "targets" in change else 2]:
+        assert main(command) == 2
+        errors = capsys.readouterr().err
+        assert reason in errors
+        assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--critic", "unicorn:best.pt"], ["--critic", "miniature-yolo", "--judge", "miniature-yolo"]]
+)
+def test_detectors_are_checked_before_a_model_is_loaded(
+    arguments: list[str], original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loading(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("countgen.backbones.load", loading)
+    assert main(["edit", str(original), "cat=4", *arguments]) == 2
+
+
+def test_trust_can_be_given_as_the_refusal_says(
+    original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "other.pt"
+    torch.save({"model": 3}, checkpoint)
+    calibrate = ["calibrate", "--out", str(tmp_path / "a.json")]
+    for command in (["edit", str(original), "cat=4"], calibrate):
+        assert main([*command, "--critic", f"yolo:{checkpoint}"]) == 2
+        assert "--trust-checkpoint" in capsys.readouterr().err
+        assert main([*command, "--critic", f"yolo:{checkpoint}", "--trust-checkpoint"]) == 2
+        assert "was trusted and gave no detector" in capsys.readouterr().err
 
 
 def test_an_image_without_a_recipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

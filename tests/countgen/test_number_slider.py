@@ -1,6 +1,8 @@
 """The number slider: which prompt embeddings stand in place of a number, and what chooses them."""
 
 import json
+import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,9 +54,30 @@ def test_a_calibration_is_read_as_it_was_saved(calibration: Calibration, tmp_pat
         assert load_calibration(path) == some
 
 
+def test_what_is_no_file_of_a_calibrations_size_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    (tmp_path / "long.json").write_bytes(b" " * 5_000_000)
+    for name, reason in (("pipe", "is no file"), ("deep", "holds no calibration"), ("long", "is larger than")):
+        with pytest.raises(ValueError, match=rf"{name}\.json {reason}"):
+            load_calibration(tmp_path / f"{name}.json")
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"schema": 9}, {"points": [{"number": 1, "offset": 0.0, "images": {}}]}, {"points": 3}, {"height": None, "x": 1}],
+    [
+        {"schema": 9},
+        {"points": [{"number": 1, "offset": 0.0, "images": {}}]},
+        {"points": 3},
+        {"height": None, "x": 1},
+        {"max_number": 10**8},
+        {"max_number": "six"},
+        {"points": [{"number": 2, "offset": 0.0, "images": {"1": 1}}]},
+        {"points": [{"number": 1, "offset": 1.0, "images": {"1": 1}}]},
+        {"points": [{"number": 1, "offset": 10**400, "images": {"1": 1}}]},
+        {"points": [{"number": 1, "offset": 0.0, "images": {"1" + "0" * 400: 1}}]},
+        {"points": [{"number": math.inf, "offset": 0.0, "images": {"1": 1}}]},
+    ],
 )
 def test_a_damaged_calibration_is_refused(calibration: Calibration, tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "a.json"
@@ -199,7 +222,16 @@ def test_nothing_is_shifted_where_the_words_do_or_the_prompt_is_another(models: 
 def test_a_recipe_with_impossible_shifts_is_refused() -> None:
     good = NumberShift("cat", 11, 19, 12, 4.0, 6, 12).as_dict()
     assert stored_shifts([good], PROMPT) == (NumberShift(**good),)
-    changes = ({"start": 10}, {"number": 10**9}, {"lo": 12}, {"offset": float("inf")}, {"offset": "1"}, {"x": 1})
+    changes: tuple[dict[str, object], ...] = (
+        {"start": 10},
+        {"number": 10**9},
+        {"lo": 12},
+        {"offset": float("inf")},
+        {"offset": "1"},
+        {"x": 1},
+    )
+    changes += ({"offset": 10**400}, {"offset": 1e30}, {"offset": True}, {"object_name": ["cat"]})
+    changes += ({"object_name": json.loads("[" * 900 + "]" * 900)},)
     for stored in (7, [7], [good, good], *([good | change] for change in changes)):
         with pytest.raises(RecipeError, match="number_shifts"):
             stored_shifts(stored, PROMPT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +174,63 @@ def test_a_fused_checkpoint_needs_trust_and_says_so(tmp_path: Path) -> None:
     torch.save({"model": model.eval().fuse(verbose=False)}, tmp_path / "fused.pt")
     with pytest.raises(ValueError, match=r"missing, unknown or of another shape.*trust_checkpoint=True"):
         load("yolo", weights=tmp_path / "fused.pt")
+
+
+def nested(levels: int, of: Callable[[list[Any]], Any]) -> Any:
+    """A value that takes a few bytes where its parts are shared, and 9 ** levels where they are written out."""
+    value: Any = "x"
+    for _ in range(levels):
+        value = of([value] * 9)
+    return value
+
+
+def test_a_checkpoint_asks_for_no_more_memory_than_it_fills(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "honest.pt", "11/yolo11.yaml")
+    model.yaml["activation"] = nested(8, list)
+    torch.save({"model": model}, tmp_path / "shared.pt")
+    model.yaml["activation"] = nested(8, lambda parts: {"x": parts})
+    torch.save({"model": model}, tmp_path / "mapped.pt")
+    model.yaml.pop("activation")
+    for number in range(3000):  # each of them holds all of them
+        model._modules[f"inner{number}"] = model
+    torch.save({"model": model}, tmp_path / "cycle.pt")
+    with zipfile.ZipFile(tmp_path / "bytes.pt", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x05" + pickle.BYTEARRAY8 + struct.pack("<Q", 2**40) + b".")
+    for name in ("shared.pt", "mapped.pt", "cycle.pt", "bytes.pt"):
+        with pytest.raises(ValueError, match=name) as refusal:
+            load("yolo", weights=tmp_path / name)
+        assert "MemoryError" not in str(refusal.value)
+        assert len(str(refusal.value)) < 900
+
+
+@pytest.mark.parametrize("saved", [{"ema": torch.zeros(2)}, {"model": torch.zeros(2)}, {"ema": [1]}, torch.zeros(2)])
+def test_a_checkpoint_of_something_else_is_one_line(saved: object, tmp_path: Path) -> None:
+    torch.save(saved, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="holds no model with a description"):
+        load("yolo", weights=tmp_path / "other.pt")
+
+
+def test_tensors_in_the_place_of_names_are_refused(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "honest.pt", "11/yolo11.yaml")
+    model.names = torch.zeros(4)
+    torch.save({"model": model}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="does not name its classes"):
+        load("yolo", weights=tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+        f"nc: {':'.join(['1'] * 500_000)}\n",
+    ],
+    ids=["aliases", "base 60"],
+)
+def test_a_short_yaml_asks_for_no_long_work(text: str, tmp_path: Path) -> None:
+    config = tmp_path / "evil.yaml"
+    config.write_text(text + ("names: [cat]\nactivation: *a8\n" if "&a8" in text else ""))
+    with pytest.raises(ValueError, match=r"evil\.yaml is no readable yaml: (an alias|a number)"):
+        load("yolo", weights=OPTIONS["weights"], config=config)
 
 
 def test_a_tensor_outside_its_bytes_is_refused(tmp_path: Path) -> None:

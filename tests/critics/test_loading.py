@@ -46,7 +46,6 @@ def test_a_damaged_file_is_a_value_error_that_names_it(kind: str, tmp_path: Path
     ("options", "message"),
     [
         ({}, r"yolo: missing a required argument: 'weights'; it takes weights, config"),
-        ({"weight": "x"}, "yolo: missing"),
         (YOLO | {"threshold": 0.0}, "threshold must be a probability above 0 and below 1, got 0"),
         (YOLO | {"threshold": 25}, "threshold .* got 25"),
         (YOLO | {"nms_iou": 0.0}, "nms_iou must be above 0"),
@@ -87,6 +86,24 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     save_file({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="does not hold the weights"):
         load("yolo", weights=tmp_path / "other.safetensors", config=YOLO["config"])
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        {"object_names": "[" * 100_000},
+        {"object_names": "3"},
+        {"object_names": "[[1]]"},
+        {"object_names": '"abc"'},
+        {"object_names": '["a"]', "threshold": "nan"},
+        {"object_names": '["a"]', "threshold": "7"},
+    ],
+    ids=["deep", "number", "lists", "text", "no threshold", "a high threshold"],
+)
+def test_metadata_of_another_form_is_a_value_error_that_names_the_file(noted: dict[str, str], tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata=noted)
+    with pytest.raises(ValueError, match=r"odd\.safetensors is damaged: its (object_names|threshold)"):
+        load("fcos", weights=tmp_path / "odd.safetensors")
 
 
 def test_a_yolo_takes_the_threshold_that_its_training_noted(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Damage recipes, token files and detector files at random: `python -m tests.faults.fuzz_files --tries 1200 --seed 0`.
+"""Damage recipes, token files, detector files and calibrations at random.
+
+`python -m tests.faults.fuzz_files --tries 1200 --seed 0` prints what was accepted and refused, and every failure.
 
 Every try must end in what the file honestly holds or in one line that says what is wrong, in seconds, and must run no
 code, open no connection and start no process. The seed and the number of a try give the same file again.
@@ -24,12 +26,15 @@ import torch
 import yaml
 
 from countgen import miniature
+from countgen.editing import targets_of
 from countgen.errors import TokenFileError
 from countgen.images import read_png, save_png
+from countgen.number_slider import Calibration, NumberShift, load_calibration
 from countgen.recipe import SCHEMA, check
 from countgen.tokens.file import METADATA_KEY, decoded, encoded
 from countgen.tokens.library import available_tokens
 from critics import load
+from critics.ultralytics_files import import_ultralytics
 
 LONGEST_MESSAGE = 1000
 SECONDS = 20.0
@@ -119,12 +124,19 @@ def recipe(chance: random.Random, folder: Path, mark: str) -> None:
     """An image whose recipe is damaged, as `countgen reproduce` reads it before it loads a model."""
     honest = {
         **{"schema": SCHEMA, "prompt": "seven apples", "method": "plain", "seed": 0, "candidate_seed": 0},
-        **{"backbone": chance.choice(("miniature", "sd-turbo", "pixart-dmd")), "repository": "mini-sdxl-turbo"},
+        **{
+            "backbone": chance.choice(("miniature", "miniature", "miniature", "sd-turbo")),
+            "repository": "mini-sdxl-turbo",
+        },
         **{"revision": "a" * 40, "num_inference_steps": 1, "guidance_scale": 0.0, "height": 64, "width": 64},
         **{"dtype": "float32", "memory": "fast", "token": {"placeholder_token": "<count-7>", "sha256": "0" * 64}},
         "latents": {"shape": [4, 8, 8], "float32": "AAAAAA=="},
         "versions": {"torch": "2"},
+        "targets": [{"object_name": "apple", "target_count": 7}],
+        "number_shifts": [NumberShift("apple", 0, 5, 7, 2.0, 3, 7).as_dict()],
     }
+    if chance.random() < 0.7:  # an image has a token or number shifts
+        honest["number_shifts" if chance.random() < 0.5 else "token"] = []
     text = json.dumps(damaged(damaged(honest, chance, mark), chance, mark))
     path = save_png(torch.zeros(3, 64, 64), folder / "image.png", {"x": 0}, overwrite=True)
     content = path.read_bytes()
@@ -135,6 +147,7 @@ def recipe(chance: random.Random, folder: Path, mark: str) -> None:
     image, read = read_png(path)
     read = read if chance.random() < 0.5 else read | {"token": None}
     check(read, size=image.size)
+    targets_of(read)
 
 
 def _write_png(path: Path, text: str) -> None:
@@ -190,6 +203,7 @@ def detector(chance: random.Random, folder: Path, mark: str) -> None:
 
 
 def _evil(chance: random.Random, described: dict[str, Any], mark: str) -> Any:
+    import_ultralytics()  # without its look-ups, as the critics import it
     from ultralytics.nn import tasks
     from ultralytics.nn.modules import TorchVision
 
@@ -222,6 +236,7 @@ _KEPT: dict[str, bytes] = {}
 
 def _checkpoint(described: dict[str, Any]) -> bytes:
     if not _KEPT:
+        import_ultralytics()
         from ultralytics.nn import tasks
 
         model = tasks.DetectionModel(copy.deepcopy(described), nc=24, verbose=False)
@@ -232,7 +247,26 @@ def _checkpoint(described: dict[str, Any]) -> bytes:
     return _KEPT["checkpoint"]
 
 
-TARGETS = (recipe, token, detector)
+def calibration(chance: random.Random, folder: Path, mark: str) -> None:
+    """A calibration, complete and of the right model where it is not damaged, and all that follows from it."""
+    path = folder / "calibration.json"
+    made = Calibration("miniature", 1, 0.0, 128, 128, "miniature-yolo", ("cat",), 20, 0, 4)
+    for number in range(1, 5):
+        made = made.with_point(number, 0.0, {number: 19, 4: 1})
+    for offset in (1, 2, 3, 4, -2):
+        made = made.with_point(4, float(offset), {4 + offset: 18, 9: 2})
+    made.save(path)
+    if chance.random() < 0.2:
+        path.write_bytes(flipped(path.read_bytes(), chance))
+    else:
+        path.write_text(json.dumps(damaged(json.loads(path.read_text()), chance, mark)))
+    read = load_calibration(path)
+    if read.words and not read.left:
+        assert read.max_count >= 0
+        assert [read.ask_for(count) for count in (1, 14, 1000)]
+
+
+TARGETS = (recipe, token, detector, calibration)
 
 
 @contextmanager
@@ -292,7 +326,7 @@ def fuzz(tries: int, seed: int) -> tuple[Counter[str], list[str]]:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz_files", description=__doc__)
-    parser.add_argument("--tries", type=int, default=1200, metavar="N", help="a third for each kind (%(default)s)")
+    parser.add_argument("--tries", type=int, default=1200, metavar="N", help="a quarter for each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all files (%(default)s)")
     options = parser.parse_args()
     counted, failures = fuzz(options.tries, options.seed)

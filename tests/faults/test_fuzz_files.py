@@ -5,7 +5,7 @@ from tests.faults.fuzz_files import fuzz
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_damaged_files_run_nothing_and_are_refused_in_one_line(seed: int) -> None:
-    counted, failures = fuzz(45, seed)
+    counted, failures = fuzz(60, seed)
     assert failures == []
-    assert counted.total() == 45
-    assert all(counted[f"{kind} refused"] for kind in ("recipe", "token", "detector"))
+    assert counted.total() == 60
+    assert all(counted[f"{kind} refused"] for kind in ("recipe", "token", "detector", "calibration"))

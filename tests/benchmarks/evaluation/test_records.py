@@ -1,4 +1,6 @@
+import gzip
 import json
+import os
 import random
 import resource
 from dataclasses import replace
@@ -6,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.evaluation.image_files import is_whole
+from benchmarks.evaluation.labels import read_labels
 from benchmarks.evaluation.records import (
     Record,
     RecordFile,
@@ -195,6 +199,29 @@ def test_a_full_disk_is_a_clear_error_and_leaves_earlier_records_as_they_were(tm
         file.append(FAILED)
     assert read_records(path) == [DONE, FAILED]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+
+def test_pipes_in_a_run_folder_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "settings.json")
+    with pytest.raises(RunFolderError, match=r"settings\.json is no file"):
+        read_run(tmp_path)
+    (tmp_path / "settings.json").unlink()
+    (tmp_path / "settings.json").write_text("{}")
+    os.mkfifo(tmp_path / "records.jsonl")
+    with pytest.raises(RunFolderError, match=r"records\.jsonl is no file"):
+        read_run(tmp_path)
+    os.mkfifo(tmp_path / "labels.jsonl")
+    with pytest.raises(ValueError, match=r"labels\.jsonl is no file"):
+        read_labels(tmp_path)
+    os.mkfifo(tmp_path / "a.png")
+    assert not is_whole(tmp_path / "a.png")
+
+
+def test_packed_records_unpack_to_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.evaluation.records.MAX_UNPACKED_BYTES", 1_000_000)
+    (tmp_path / "records.jsonl.gz").write_bytes(gzip.compress(bytes(2_000_000)))
+    with pytest.raises(RunFolderError, match="unpacks to more than 1000000 bytes"):
+        read_records(tmp_path / "records.jsonl.gz")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
