@@ -152,7 +152,7 @@ def _summary(calibration: Calibration) -> dict[str, Any]:
             "offset": best.offset,
             "share": round(best.share(count), 3),
             "as_written": calibration.as_written(count),
-            "used": calibration.ask_for(count) is not None,
+            "used": calibration.replacement_for(count) is not None,
         }
     return summary | {
         "lo": calibration.lo,

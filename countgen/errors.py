@@ -1,4 +1,4 @@
-"""The few exceptions that are this project's own, all under `CountGenError`."""
+"""Exceptions of this project, all under `CountGenError`."""
 
 
 class CountGenError(Exception):
@@ -6,19 +6,19 @@ class CountGenError(Exception):
 
 
 class PromptError(CountGenError, ValueError):
-    """A prompt that does not say exactly how many of what."""
+    """A prompt that does not give one number for each object class."""
 
 
 class RecipeError(CountGenError, ValueError):
-    """A image without a readable recipe, or a recipe that JSON cannot hold."""
+    """An image without a readable recipe, or a recipe that JSON cannot hold."""
 
 
 class ImageWriteError(CountGenError, OSError):
-    """A image could not be written; nothing half-written is left behind."""
+    """An image could not be written; no partly written file remains."""
 
 
 class StoppedError(CountGenError):
-    """A run cannot go on; what it found before is kept."""
+    """A run cannot continue; the best candidate so far is kept."""
 
 
 class NonFiniteLossError(StoppedError, ArithmeticError):
@@ -26,7 +26,7 @@ class NonFiniteLossError(StoppedError, ArithmeticError):
 
 
 class DoesNotFitError(StoppedError, ValueError):
-    """The device's memory will not do; the message says which option would."""
+    """The device's memory is too small; the message names an option that needs less."""
 
 
 class TokenFileError(CountGenError, ValueError):

@@ -1,4 +1,4 @@
-"""The recipe of a picture: all that is needed to draw it again, as JSON, and the drawing itself."""
+"""Write the recipe of an image, check one that comes from a file, and regenerate the image from it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from countgen.prompts import Target, check_prompt
 from countgen.tokens.file import CountToken
 
 SCHEMA = 2
-"""Of what `write` writes; `redraw` reads 1 as well, which knew nothing of repositories, memory and versions."""
+"""Version of what `write` writes. `regenerate` also reads version 1, without repository, memory and versions."""
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MAX_INFERENCE_STEPS = 1000
 USUAL_STEPS = 100
-"""That are taken without a question, or four times those of the preset, where that is more."""
+"""Sampler steps accepted without `many_steps`, or four times those of the preset, where that is more."""
 MAX_SIDE = 4096
 LONGEST_NAME = 60
-"""Of a preset."""
+"""Characters of a preset's name."""
 _PARTS = ("denoiser", "vae", "scheduler", "scheduler_options", "timesteps", "max_sequence_length")
-"""Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
-_NOT_OF_THE_PLAIN = (
+"""Fields of a preset that determine pixels and that no recipe may set, since some name files."""
+_DROPPED_BY_PLAIN = (
     "settings",
     "token",
     "number_shifts",
@@ -68,7 +68,7 @@ def write(
     token: CountToken | None = None,
     shifts: Sequence[NumberShift] = (),
 ) -> dict[str, Any]:
-    """Everything that is needed to draw `best` again, and what was found out about it; JSON-able."""
+    """Return what is needed to generate `best` again, with its counts, as a dict that JSON can hold."""
     backbone = models.backbone
     recipe: dict[str, Any] = {
         "schema": SCHEMA,
@@ -104,14 +104,14 @@ def write(
     if shifts:
         recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
     if best.phase != "search":
-        # Latents that gradients moved follow from no seed: they are kept, little-endian float32.
+        # Latents that gradients moved cannot be computed from a seed: they are stored, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
     return recipe
 
 
 def _changed_parts(backbone: Backbone) -> list[str]:
-    """Parts that are not those its preset has at this number of steps."""
+    """Return the names of parts that differ from those of the preset at this number of steps."""
     preset = backbone.preset
     if backbone.name not in presets():
         return []
@@ -122,32 +122,32 @@ def _changed_parts(backbone: Backbone) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of what decides about pixels."""
+    """Return the versions of the libraries that determine pixels."""
     stock = {name: version(name) for name in ("diffusers", "transformers")}
-    # Torch's own word names its build as well, "2.14.1+cu130".
+    # Torch's own version names its build as well, "2.14.1+cu130".
     return {"countgen": version("countgen"), "torch": str(torch.__version__), **stock}
 
 
 def changed_versions(recipe: Mapping[str, Any]) -> dict[str, tuple[str | None, str]]:
-    """What a recipe was drawn with, and what is here, by library, where the two differ."""
+    """Return a recipe's version and the installed one, by library, where the two differ."""
     then = recipe.get("versions")
     then = then if isinstance(then, dict) else {}
     return {name: (then.get(name), here) for name, here in versions().items() if then.get(name) != here}
 
 
 def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe of the picture "before": the same prompt and seed, no token, nothing tuned."""
-    kept = {key: value for key, value in recipe.items() if key not in _NOT_OF_THE_PLAIN}
+    """Return the recipe of the image `before`: the same prompt and seed, no token, latents not optimised."""
+    kept = {key: value for key, value in recipe.items() if key not in _DROPPED_BY_PLAIN}
     return kept | {"method": "plain", "candidate_seed": recipe["seed"]}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a recipe asks to be loaded, where nothing speaks against it.
+    """The backbone that a checked recipe needs, not loaded yet.
 
     Attributes:
         name, repository: of the backbone, as `countgen.backbones.load` takes them.
-        preset: that the two and the recipe give.
+        preset: the one of that name, with the repository and the recipe's options.
         options: `dtype`, `memory` and fields of the preset, as `countgen.backbones.load` takes them.
     """
 
@@ -158,14 +158,14 @@ class Checked:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What would come from the hub, where its cache does not hold it, with revisions."""
+        """Repositories that are downloaded from the hub unless its cache holds them, with revisions."""
         return hub_sources(self.preset, self.options["dtype"])
 
     def load(self, device: str | torch.device, *, download: bool = True) -> Backbone:
         """Load the backbone.
 
         Raises:
-            OSError: the cache does not hold it, and nothing is downloaded or the hub does not give it.
+            OSError: the cache does not hold it, and `download` is False or the download fails.
         """
         return backbones.load(self.name, repository=self.repository, device=device, download=download, **self.options)
 
@@ -179,7 +179,7 @@ def check(
     revision: str | None = None,
     many_steps: bool = False,
 ) -> Checked:
-    """Refuse a recipe that cannot be drawn or should not be, before anything is loaded or downloaded.
+    """Refuse a recipe that cannot or must not be rendered, before anything is loaded or downloaded.
 
     A recipe comes from a file, which anyone may have written: it can name a preset, never a repository or a path, and
     of its repository only a commit, not a branch that anyone can push to.
@@ -187,17 +187,17 @@ def check(
     Args:
         recipe: as `write` writes it.
         token: the one that the recipe names, if it names one.
-        size: width and height of the image that it came with, which it must draw.
-        repository: what the image was drawn with, where that was not the preset's own.
+        size: width and height of the image that holds the recipe, which the recipe must give too.
+        repository: what the image was generated with, where that was not the preset's own.
         revision: of the repository, instead of the recipe's.
-        many_steps: let it take as many sampler steps as it says, up to 1000.
+        many_steps: accept as many sampler steps as the recipe gives, up to 1000.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the image was drawn with another repository, parts or token.
+        RecipeError: a field is missing or not possible, or the image was generated with another repository, parts or token.
         ValueError: no such preset.
     """
     if recipe.get("schema") not in range(1, SCHEMA + 1):
-        raise RecipeError(f"the recipe has the schema {_shown(recipe.get('schema'))}, this version draws 1 to {SCHEMA}")
+        raise RecipeError(f"the recipe has the schema {_shown(recipe.get('schema'))}, this version reads 1 to {SCHEMA}")
     name = _text(recipe, "backbone")
     if len(name) > LONGEST_NAME or not name.isprintable():
         raise RecipeError(f"the recipe's backbone is {_shown(name)}; known: {', '.join(sorted(presets()))}")
@@ -205,13 +205,13 @@ def check(
     named = recipe.get("repository")
     if repository is None and named is not None and named != public_name(preset.repository):
         raise RecipeError(
-            f"the picture was drawn with {_shown(named)} and {name} is {public_name(preset.repository)!r}: give "
-            "repository=, on the command line --repository, the one it was drawn with"
+            f"the image was generated with {_shown(named)} and {name} is {public_name(preset.repository)!r}: give "
+            "repository=, on the command line --repository, the one it was generated with"
         )
     if recipe.get("changed_parts"):
         raise RecipeError(
-            f"the picture was drawn with another {_shown(recipe['changed_parts'])} than {name} has: load the backbone "
-            "as it was loaded then, and give it to countgen.recipe.redraw"
+            f"the image was generated with another {_shown(recipe['changed_parts'])} than {name} has: load the backbone "
+            "as it was loaded then, and give it to countgen.recipe.regenerate"
         )
     dtype = _choice(recipe, "dtype", DTYPES)
     changes: dict[str, Any] = {
@@ -221,10 +221,10 @@ def check(
         "width": _whole(recipe, "width", MAX_SIDE),
     }
     _check_steps(changes["num_inference_steps"], preset, name, many_steps)
-    drawn = changes["width"], changes["height"]
-    if size is not None and size != drawn:
+    rendered = changes["width"], changes["height"]
+    if size is not None and size != rendered:
         raise RecipeError(
-            f"the picture is {size[0]} x {size[1]} and its recipe draws {drawn[0]} x {drawn[1]}: it was resized or "
+            f"the image is {size[0]} x {size[1]} and its recipe gives {rendered[0]} x {rendered[1]}: it was resized or "
             "cropped since"
         )
     if (wanted := revision or _revision(recipe, preset, repository)) is not None:
@@ -247,20 +247,20 @@ def _check_steps(steps: int, preset: Preset, name: str, many_steps: bool) -> Non
     usual = max(USUAL_STEPS, 4 * preset.num_inference_steps)
     if steps > usual and not many_steps:
         raise RecipeError(
-            f"the recipe asks for {steps} sampler steps, and {name} is made for {preset.num_inference_steps}: more "
-            f"than {usual} are only taken on request, many_steps=True, on the command line --yes"
+            f"the recipe has {steps} sampler steps, and {name} is made for {preset.num_inference_steps}: more "
+            f"than {usual} are accepted on request only, many_steps=True, on the command line --yes"
         )
 
 
 def _revision(recipe: Mapping[str, Any], preset: Preset, repository: str | None) -> str | None:
-    """The commit that a recipe names; None for the preset's own, and for what lies on the disk and has none."""
+    """Return the commit that a recipe names; None for the preset's own, and for a local repository, which has none."""
     wanted = recipe.get("revision")
     if wanted is None or Path(repository or preset.repository).exists():
         return None
     if not isinstance(wanted, str) or not (is_commit(wanted) or (repository is None and wanted == preset.revision)):
         raise RecipeError(
-            f"the recipe's revision is {_shown(wanted)}, expected the 40 hexadecimal digits of a commit: what a branch "
-            "holds can change, and others may push to it; where you trust it, give revision=, on the command line "
+            f"the recipe's revision is {_shown(wanted)}, expected the 40 hexadecimal digits of a commit: the content "
+            "of a branch can change, and others may push to it; if you trust it, give revision=, on the command line "
             "--revision"
         )
     return wanted
@@ -269,24 +269,24 @@ def _revision(recipe: Mapping[str, Any], preset: Preset, repository: str | None)
 def load_backbone(
     recipe: Mapping[str, Any], *, device: str | torch.device = "cpu", repository: str | None = None
 ) -> Backbone:
-    """Return the backbone that made an image, as it was set then; `check` has more options.
+    """Return the backbone that generated an image, with the settings of its recipe; `check` has more options.
 
     Args:
         recipe: as `write` writes it.
-        device: where to draw.
-        repository: what the picture was drawn with, where that was not the preset's own.
+        device: where to render.
+        repository: what the image was generated with, where that was not the preset's own.
 
     Raises:
         RecipeError, ValueError: as `check`.
-        OSError: it is neither in the hub's cache nor reachable.
+        OSError: the repository is not in the hub's cache and cannot be downloaded.
     """
-    # `redraw` checks the token, which is not at hand here.
+    # `regenerate` checks the token, which is not given here.
     return check({**recipe, "token": None}, repository=repository).load(device)
 
 
 @torch.no_grad()
-def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | None = None) -> Tensor:
-    """Draw the picture of a recipe again: RGB float32 (3, H, W) in [0, 1].
+def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | None = None) -> Tensor:
+    """Return the image of a recipe, generated again: RGB float32 (3, H, W) in [0, 1].
 
     Bit-equal after rounding to 8 bits on the same machine, libraries and dtype; elsewhere, rounding differs.
 
@@ -296,7 +296,7 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
         token: the one that the recipe names, if it names one.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the token is not the one the picture was drawn with.
+        RecipeError: a field is missing or not possible, or the token is not the one that the image was generated with.
     """
     prompt = _text(recipe, "prompt")
     check_prompt(prompt)
@@ -307,7 +307,7 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
 
 
 def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:
-    """Return the latents that a recipe stores, otherwise those of its seed: float32 (1, C, h, w).
+    """Return the latents that a recipe holds, otherwise those of its seed: float32 (1, C, h, w).
 
     Raises:
         RecipeError: they are damaged or of another shape than the backbone's, or the seed is missing.
@@ -319,21 +319,21 @@ def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:
 
 
 def _check_token(named: Any, token: CountToken | None) -> None:
-    """Refuse a token that the recipe does not name, by its vectors."""
+    """Refuse a token whose vectors are not those that the recipe names."""
     wanted = None if named is None else _text(named if isinstance(named, dict) else {}, "sha256")
     given = None if token is None else token.sha256
     if wanted != given:
         raise RecipeError(
-            f"the picture was drawn with {_said(wanted)}, got {_said(given)}; give the token's file or shipped name"
+            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's file or shipped name"
         )
 
 
-def _said(sha256: str | None) -> str:
+def _described(sha256: str | None) -> str:
     return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {_shown(sha256[:12])}..."
 
 
 def _latents(stored: Any, backbone: Backbone) -> Tensor:
-    """Stored latents as float32 (1, C, h, w)."""
+    """Return stored latents as float32 (1, C, h, w)."""
     shape, values = backbone.latent_shape, _numbers(stored)
     if stored.get("shape") != list(shape) or values.size != math.prod(shape):
         raise RecipeError(f"the recipe's latents are not the {list(shape)} finite numbers that {backbone.name} needs")
@@ -341,7 +341,7 @@ def _latents(stored: Any, backbone: Backbone) -> Tensor:
 
 
 def _numbers(stored: Any) -> np.ndarray[Any, Any]:
-    """The numbers of stored latents."""
+    """Return the numbers of stored latents."""
     try:
         values = np.frombuffer(base64.b64decode(stored["float32"], validate=True), "<f4")
     except (TypeError, KeyError, ValueError, binascii.Error) as error:
@@ -352,7 +352,7 @@ def _numbers(stored: Any) -> np.ndarray[Any, Any]:
 
 
 def candidate_seed(recipe: Mapping[str, Any]) -> int:
-    """Return the seed of the image itself, which a search may have found far from the seed that was asked for.
+    """Return the seed of the image itself, which a search may have found far from the seed that was given.
 
     Raises:
         RecipeError: it is missing or not possible.
@@ -361,7 +361,7 @@ def candidate_seed(recipe: Mapping[str, Any]) -> int:
 
 
 def _shown(value: Any) -> str:
-    """A value of the file as messages quote it: escaped and short."""
+    """Return a value of the file as messages quote it: escaped and short."""
     try:
         text = ascii(value)
     except RecursionError:
@@ -373,7 +373,7 @@ def _field(recipe: Mapping[str, Any], name: str, kind: type) -> Any:
     value = recipe.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise RecipeError(
-            f"the recipe's {name} is {_shown(value)}, expected {kind.__name__}; nothing can be drawn from it"
+            f"the recipe's {name} is {_shown(value)}, expected {kind.__name__}; no image can be generated from it"
         )
     return value
 
@@ -381,7 +381,7 @@ def _field(recipe: Mapping[str, Any], name: str, kind: type) -> Any:
 def _text(recipe: Mapping[str, Any], name: str) -> str:
     value: str = _field(recipe, name, str)
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecipeError(f"the recipe's {name} is {_shown(value)}, which is no text: it holds half a character")
+        raise RecipeError(f"the recipe's {name} is {_shown(value)}, which is no text: it holds half a surrogate pair")
     return value
 
 
