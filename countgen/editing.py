@@ -70,7 +70,7 @@ def edit_run(
     until: str = "critic",
     token: CountToken | None = None,
 ) -> Run:
-    """Return the `Run` of an edit, for callers that iterate over its steps; arguments and errors are those of `edit`."""
+    """Return the `Run` of an edit, for callers that iterate over its steps; arguments and errors as of `edit`."""
     recipe = original.recipe if isinstance(original, Result) else original
     old = targets_of(recipe)
     targets = changed_targets(old, counts, models)

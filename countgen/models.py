@@ -52,8 +52,8 @@ class Models:
         """Refuse targets that a detector cannot count.
 
         Raises:
-            ValueError: an object that is no class of a detector, two objects of one class, or more objects than a detector
-                returns.
+            ValueError: an object that is no class of a detector, two objects of one class, or more objects than a
+                detector returns.
         """
         for critic in (*self.critics, self.judge):
             classes: dict[int | str, str] = {}
@@ -99,7 +99,7 @@ def load(
         dtype: of the backbone; float32 on a CPU and the preset's elsewhere by default.
         memory: "fast", or "low" for small devices: the same images in slower steps, and critics whose input is not
             larger than the image.
-        draft: compute gradients through the preset's tiny decoder; the VAE decodes the images that are returned and judged.
+        draft: compute gradients through the preset's tiny decoder; the VAE decodes the images that are returned.
         trust_checkpoint: let the code in `.pt` files of `critics` and `judge` run; see `load_critic`.
         repository: hub id, local folder or `.safetensors` file of the same family, in place of the preset's.
         revision: branch, tag or commit of the repository.
@@ -214,8 +214,8 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
     Args:
         name: an embedded one ("miniature-yolo"), or KIND:WEIGHTS with a kind from `critics.available()`, for
             example "yolo:weights/yolo11x.pt" or "detr:rtdetr-r50"; weights of a repository may end in @REVISION.
-            A `.pt` is read as data. "DETECTOR by DENSITY" has the counts of the first and the gradient of the second, see
-            `critics.dynamic_scale`.
+            A `.pt` is read as data. "DETECTOR by DENSITY" has the counts of the first and the gradient of the second,
+            see `critics.dynamic_scale`.
         device: where it runs.
         trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs any code that its author put into it.
 

@@ -193,7 +193,7 @@ def check(
         many_steps: accept as many sampler steps as the recipe gives, up to 1000.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the image was generated with another repository, parts or token.
+        RecipeError: a field is missing or not possible, or the image is of another repository, parts or token.
         ValueError: no such preset.
     """
     if recipe.get("schema") not in range(1, SCHEMA + 1):
@@ -210,8 +210,8 @@ def check(
         )
     if recipe.get("changed_parts"):
         raise RecipeError(
-            f"the image was generated with another {_shown(recipe['changed_parts'])} than {name} has: load the backbone "
-            "as it was loaded then, and give it to countgen.recipe.regenerate"
+            f"the image was generated with another {_shown(recipe['changed_parts'])} than {name} has: load the "
+            "backbone as it was loaded then, and give it to countgen.recipe.regenerate"
         )
     dtype = _choice(recipe, "dtype", DTYPES)
     changes: dict[str, Any] = {
@@ -324,7 +324,8 @@ def _check_token(named: Any, token: CountToken | None) -> None:
     given = None if token is None else token.sha256
     if wanted != given:
         raise RecipeError(
-            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's file or shipped name"
+            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's "
+            "file or shipped name"
         )
 
 

@@ -57,8 +57,8 @@ class Result:
         judge_counts: the judge's counts, per target.
         detections, before_detections: the judge's detections in `image` and in `before`, per target; empty where the
             judge counts without detecting.
-        objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes, as
-            `countgen.image_preservation` defines them; None where the judge counts without detecting.
+        objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,
+            as `countgen.image_preservation` defines them; None where the judge counts without detecting.
         confirmed: the critics agree on every view.
         method, seed: as given.
         phase: of the best candidate, as `Step` defines it.

@@ -1,4 +1,4 @@
-"""Object detectors as differentiable critics: `load` one by name, ask it to `count` or `detect`."""
+"""Object detectors as differentiable critics: `load` one by name, then call its `count` or `detect`."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Checks of what comes into a critic: images, object names and counts."""
+"""Check the input of a critic: images, object names and counts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DARKEST, BRIGHTEST = -0.5, 1.5
-"""Values beyond which a tensor is no image in [0, 1] for `Critic.counts`."""
+"""Limits outside which `Critic.counts` refuses a tensor as an image in [0, 1]."""
 
 
 def to_batch(image: Image | Tensor) -> Tensor:
-    """RGB float (B, 3, H, W) in [0, 1] from a PIL image, a (3, H, W) or a (B, 3, H, W) tensor.
+    """Return RGB float (B, 3, H, W) in [0, 1] from a PIL image, a (3, H, W) or a (B, 3, H, W) tensor.
 
-    Values are not checked, which would make a GPU wait; `Critic.counts` does.
+    Values are not checked, since that would synchronise a GPU; `Critic.counts` checks them.
 
     Raises:
-        ValueError: something else, a tensor of another shape or of integers, or no image at all.
+        ValueError: another type, a tensor of another shape or of integers, or no pixels.
     """
     if not isinstance(image, Tensor):
         if not hasattr(image, "convert"):
@@ -43,7 +43,7 @@ def to_batch(image: Image | Tensor) -> Tensor:
 
 
 def checked_images(image: Image | Tensor) -> Tensor:
-    """Return the batch as `to_batch` does, and refuse values that no image has; generators leave [0, 1] a little.
+    """Return the batch of `to_batch` after a check of its values; a little outside [0, 1] is accepted.
 
     Raises:
         ValueError: as `to_batch`, or values that are not finite or far outside [0, 1].
@@ -59,7 +59,7 @@ def checked_images(image: Image | Tensor) -> Tensor:
 
 
 def check_names(object_names: Sequence[str]) -> None:
-    """Refuse object names that name nothing.
+    """Refuse object names that are missing or empty.
 
     Raises:
         ValueError: one name instead of several, none at all, or an empty one.
@@ -69,10 +69,10 @@ def check_names(object_names: Sequence[str]) -> None:
 
 
 def check_targets(target_counts: Mapping[str, int], loss: object) -> None:
-    """Refuse counts that no image can have, and what is no loss.
+    """Refuse impossible counts, and a loss that is not callable.
 
     Raises:
-        ValueError: a count that is no whole number from 0 on, or a loss that cannot be called.
+        ValueError: a count that is not a whole number of at least 0, or a loss that is not callable.
     """
     for name, target_count in target_counts.items():
         if not isinstance(target_count, int) or target_count < 0:

@@ -27,7 +27,7 @@ UNDECIDED_RANKS = 3
 
 @dataclass(frozen=True)
 class EditSettings(RefinementSettings):
-    """Settings of what an edit may change. The defaults were chosen on tuning seeds, see benchmarks/studies/edit_settings.py."""
+    """Settings of an edit. The defaults were chosen on tuning seeds, see benchmarks/studies/edit_settings.py."""
 
     num_optimization_steps: int = setting(20, "gradient steps", at_least=1)
     learning_rate: float = setting(0.05, "of the optimizer, on latents of unit variance", above=0)
@@ -106,7 +106,7 @@ class ConfinedLatents(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the latents (1, C, h, w)."""
-        # Projected here, not in the graph: Adam normalises, and would turn what a projected gradient leaves into full steps.
+        # Projected here, not in the graph: Adam would make full steps of the remainder of a projected gradient.
         with torch.no_grad():
             self.displacement.copy_(high_pass(self.displacement, self.cutoff))
         return self._noise + self.displacement

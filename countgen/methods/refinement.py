@@ -156,7 +156,7 @@ def refine(
 
 
 def clip(latents: Tensor, max_grad_norm: float) -> None:
-    """Scale each latent's gradient down to a norm of its own, so that a batch gives what its latents give one by one."""
+    """Scale each latent's gradient down to a norm separately, so that a batch gives what its latents give alone."""
     assert latents.grad is not None
     norm = latents.grad.flatten(1).norm(dim=1).clamp(min=math.ulp(1.0))
     latents.grad *= (max_grad_norm / norm).clamp(max=1)[:, None, None, None]

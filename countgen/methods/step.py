@@ -21,7 +21,8 @@ class Step:
 
     Attributes:
         index: 0, 1, ... within a run.
-        phase: "search" where seeds are sampled, "refine" where gradients move the latents, and the phases of `countgen.methods.edit`.
+        phase: "search" where seeds are sampled, "refine" where gradients move the latents, or a phase of
+            `countgen.methods.edit`.
         seed: of the latents that the candidate started from.
         loss: the count loss, summed over critics and targets, averaged over the views that were evaluated.
         soft_counts: for each target, the first critic's soft count on the untransformed image.
@@ -103,7 +104,7 @@ class Budget:
     """The limits of a run, and the evaluations spent; the run ends when either limit is reached.
 
     Attributes:
-        max_seconds: wall clock from the creation of the budget; None for no limit. An evaluation that has begun is finished.
+        max_seconds: wall clock from the creation on; None for no limit. An evaluation in progress is finished.
         max_evaluations: model evaluations, never exceeded; None for no limit.
     """
 

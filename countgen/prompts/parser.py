@@ -9,8 +9,8 @@ The rules, in the order they are applied:
   scenery, in which only numbers start a target ("three cats on two chairs").
 - The object is the longest ending of the phrase that the critic knows, under its own name or a synonym of it,
   otherwise its last word.
-- A prompt without a reading or with more than one ("a few apples", "2 or 3 apples", "not seven apples", "twice two apples",
-  "2² apples", "half of seven apples") is an error that shows how to write it.
+- A prompt without a reading or with more than one ("a few apples", "2 or 3 apples", "not seven apples", "twice two
+  apples", "2² apples", "half of seven apples") is an error that shows how to write it.
 """
 
 from __future__ import annotations

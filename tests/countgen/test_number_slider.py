@@ -11,7 +11,7 @@ import countgen
 from countgen.errors import PromptError, RecipeError
 from countgen.images import to_pil
 from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
-from countgen.number_slider.shifts import offset_shifts, number_offset_from, stored_shifts
+from countgen.number_slider.shifts import number_offset_from, offset_shifts, stored_shifts
 from countgen.prompts import Target, parse
 from countgen.prompts.number_spans import number_span
 from countgen.recipe import plain, regenerate
