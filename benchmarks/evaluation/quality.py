@@ -1,6 +1,6 @@
-"""Whether right images are also good ones: likeness to the prompt and diversity between seeds, by a CLIP model.
+"""Measure image quality with a CLIP model: similarity to the prompt and diversity between seeds.
 
-No weights are embedded for this: name a local CLIP folder. Without one, the judge's confidence is the only guard.
+No weights are embedded for this: give a local CLIP folder. Without one, the judge's confidence is the only measure.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clip:
-    """What a CLIP model measures; any two functions of these shapes will do.
+    """Two functions of a CLIP model.
 
     Attributes:
-        similarity: cosine of each picture and its prompt, (N,) in [-1, 1].
-        features: per picture, its features at several layers, each (positions, channels), any float dtype.
+        similarity: cosine of each image and its prompt, (N,) in [-1, 1].
+        features: per image, its features at several layers, each (positions, channels), any float dtype.
     """
 
     similarity: Callable[[Sequence[Image], Sequence[str]], list[float]]
@@ -37,11 +37,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Quality:
-    """What the pictures of a method look like.
+    """The quality of the images of a method.
 
     Attributes:
-        images: looked at.
-        similarity: mean CLIP cosine to the prompt; NaN without pictures.
+        images: number of evaluated images.
+        similarity: mean CLIP cosine to the prompt; NaN without images.
         diversity: mean perceptual distance between seeds of one prompt; NaN where every prompt has one seed.
     """
 
@@ -51,7 +51,7 @@ class Quality:
 
 
 def perceptual_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
-    """Distance of two pictures by their features, 0 for equal ones, at most 4.
+    """Return the distance of two images by their features, 0 for equal ones, at most 4.
 
     At each layer, features are normalised at every position, and squared differences are added over channels and
     averaged over positions; layers are averaged. The layers are not weighted by a fit to human judgements.
@@ -68,11 +68,11 @@ def perceptual_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> fl
 
 
 def quality(records: Sequence[Record], picture: Callable[[Record], Path | None], clip: Clip) -> Quality:
-    """Likeness and diversity of the pictures that are there.
+    """Return similarity and diversity of the images that exist.
 
     Args:
         records: of one method.
-        picture: where a record's picture is; None where it has none.
+        picture: function from a record to the path of its image, or None.
         clip: from `load_clip`.
     """
     similarities: list[float] = []
@@ -96,13 +96,13 @@ def quality(records: Sequence[Record], picture: Callable[[Record], Path | None],
 
 
 def load_clip(folder: str | Path) -> Clip:
-    """A CLIP model and its processor from a local folder in transformers' format; on the CPU.
+    """Load a CLIP model and its processor from a local folder in transformers' format, on the CPU.
 
     Raises:
         ValueError: no such folder.
         OSError: the folder holds no such model.
     """
-    if not (Path(folder) / "config.json").is_file():  # transformers would look for it on the hub
+    if not (Path(folder) / "config.json").is_file():  # transformers would search for it on the hub
         raise ValueError(f"{folder} holds no CLIP model; give a local folder with config.json and safetensors weights")
     import torch
     from transformers import CLIPModel, CLIPProcessor

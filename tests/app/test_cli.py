@@ -99,7 +99,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["generate", "seven apples", "--repository", "none"], "the repository none does not exist"),
         (["generate", "seven apples", "--repository", "./none"], "the repository ./none does not exist"),
         (["generate", "seven apples", "--repository", "none.safetensors"], "none.safetensors does not exist"),
-        (["generate", "seven apples", "--repository", ""], "the repository's name is empty"),
+        (["generate", "seven apples", "--repository", ""], "the repository is empty"),
         (["generate", "seven apples", "--repository", "."], ". is a folder without a model_index.json"),
         (["generate", "seven apples", "--repository", "{damaged}.pt"], "damaged.pt is not a .safetensors file"),
         (["reproduce", "none.png"], "none.png: No such file"),

@@ -100,7 +100,7 @@ def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Cal
         ("three cats", 3.5, r"3 x cat must be from -2 to 3, as miniature was calibrated, got 3.5"),
         ("six cats", 2.0, r"6 x cat must be from -4 to 1,"),
         ("a cat", 1.0, "no number says"),
-        ("three cats", {"dog": 1.0}, "names 'dog', the prompt asks for cat"),
+        ("three cats", {"dog": 1.0}, "names 'dog', the prompt's objects are cat"),
         ("three cats", float("nan"), "finite"),
         ("three cats", True, "finite"),
     ],
@@ -121,7 +121,7 @@ def test_an_offset_without_calibration_or_with_a_wrong_one_is_refused(
     ):
         with pytest.raises(ValueError, match=reason):
             countgen.Run("three cats", models, calibration=wrong)
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="exclude each other"):
         countgen.Run("seven cats", models, token=find_token("count-7", "miniature"), number_offset=1)
 
 

@@ -1,4 +1,4 @@
-"""A run's pictures as small cards: before and after, what was asked, what the judge counts."""
+"""Cards of a run's images: before and after, target counts, the judge's counts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from PIL import Image
 
 from benchmarks.evaluation.comparison import case
 from benchmarks.evaluation.image_files import open_image
-from benchmarks.evaluation.metrics import asked, counts, grouped, is_right, total
+from benchmarks.evaluation.metrics import counts, grouped, is_right, target_counts, total
 from benchmarks.evaluation.records import Record
 from benchmarks.evaluation.report.reported_run import ReportedRun
 
 THUMBNAIL = 160
-"""Pixels of the longer side."""
+"""Longer side of a thumbnail in pixels."""
 
 _MAX_PIXELS = 64_000_000
 _QUALITY = 75
 
 
 def chosen(records: Sequence[Record], limit: int) -> list[Record]:
-    """About `limit` records at most, by count and case; evenly over backbones and counts, always the same ones.
+    """Return about `limit` records at most, by count and case, evenly over backbones and counts; deterministic.
 
     A case is shown with all its methods, beside each other, or not at all.
     """
@@ -42,7 +42,7 @@ def chosen(records: Sequence[Record], limit: int) -> list[Record]:
 
 
 def statuses(record: Record) -> list[str]:
-    """What the filters of the page ask for."""
+    """Return the statuses of a record by which the page filters."""
     if record.status == "failed":
         return ["failed"]
     right = is_right(record, record.judges[0])
@@ -55,7 +55,7 @@ def statuses(record: Record) -> list[str]:
 
 
 def card(run: ReportedRun, record: Record) -> str:
-    """One image as a list item."""
+    """Return the list item of one image."""
     words = statuses(record)
     data = {"method": record.method, "backbone": record.backbone, "count": total(record), "status": "|".join(words)}
     attributes = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in data.items())
@@ -88,10 +88,8 @@ def _pictures(run: ReportedRun, record: Record) -> str:
         return "<div class=pair><p class=missing>no picture</p></div>"
     after, before = run.picture(record), run.picture(record, before=True)
     seen = " and ".join(str(count) for count in counts(record, record.judges[0]) or ())
-    wanted = " and ".join(map(str, asked(record)))
-    shown = (
-        "" if before is None or before == after else _figure("before", before, "the untouched picture", record, False)
-    )
+    wanted = " and ".join(map(str, target_counts(record)))
+    shown = "" if before is None or before == after else _figure("before", before, "the plain image", record, False)
     shown += _figure(
         "after" if shown else "picture", after, f"the judge counts {seen}, asked were {wanted}", record, True
     )
@@ -113,7 +111,7 @@ def _figure(caption: str, path: Path | None, said: str, record: Record, boxes: b
 
 
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:
-    """A small JPEG as a data URI, and the size of the full picture; None where it cannot be read."""
+    """Return a small JPEG as a data URI and the size of the full image; None where it cannot be read."""
     try:
         with open_image(path) as picture:
             width, height = picture.size

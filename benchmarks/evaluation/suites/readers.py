@@ -1,4 +1,4 @@
-"""Read suites: the shipped ones by name, and prompt lists of others by path."""
+"""Read suites: shipped ones by name, other prompt lists by path."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from countgen.prompts import Target, parse, targets_from
 DATA = Path(__file__).parent / "data"
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
-# GenEval's own spelling of three classes of COCO.
+# GenEval's spelling of three classes of COCO.
 _GENEVAL_NAMES = {"computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard"}
 
 Row = tuple[str, dict[str, Any]]
-"""Where it stands, for messages, and what it says."""
+"""Position in the file, for messages, and content."""
 
 
 def available() -> tuple[str, ...]:
-    """Names of the shipped suites."""
+    """Return the names of the shipped suites."""
     return tuple(sorted(path.stem for path in DATA.glob("*.jsonl")))
 
 
 def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> tuple[Prompt, ...]:
-    """The prompts of a shipped suite, or of a file.
+    """Return the prompts of a shipped suite, or of a file.
 
     Files, by their ending; `targets` are read from the prompt where they are missing:
 
@@ -95,7 +95,7 @@ def _prompt(row: dict[str, Any], suite: str, known_names: Sequence[str] | None) 
 
 
 def _targets(said: object) -> tuple[Target, ...]:
-    """Targets as a row says them: {"apple": 7}, "apple=7" or nothing."""
+    """Return the targets of a row: {"apple": 7}, "apple=7" or nothing."""
     if not said:
         return ()
     if isinstance(said, str):
@@ -119,7 +119,7 @@ def _geneval_targets(include: object) -> tuple[Target, ...]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """Every row of a file with the words for where it stands."""
+    """Return every row of a file with its position for messages."""
     try:
         if path.suffix.lower() == ".json":
             entries = _json(path.read_text(encoding="utf-8-sig"), f"{path}")
