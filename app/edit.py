@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(record | {"interrupted": interrupted}))
     elif not options.quiet:
         print(fitted(f"asked for: {drawing.prompt}"))
-        report(record)
+        report(record, preservation=True)
     if interrupted:
         return INTERRUPTED
     return OK if result.verified else NOT_REACHED

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,10 +31,6 @@ MAX_PIXELS = 4096 * 4096
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Errors of file systems without hard links, such as FAT and some network mounts."""
-
-_UMASK = os.umask(0o077)
-os.umask(_UMASK)
-"""Read once: it can only be read by setting it, and meanwhile another thread's new files would be everybody's."""
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -84,16 +81,16 @@ def save_png(
     text = None if recipe is None else _encoded(recipe)
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".countgen-", suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
+        # Not tempfile, whose files are private to their owner: an image is created as an ordinary file.
+        unfinished = path.parent / f".countgen-{secrets.token_hex(8)}.part"
+        with unfinished.open("xb") as file:
+            temporary = unfinished
             info = PngInfo()
             if text is not None:
                 info.add_text(RECIPE_KEY, text)
             image.save(file, format="PNG", pnginfo=info)
             file.flush()
             os.fsync(file.fileno())
-        # A temporary file is private to its owner; an image is an ordinary file.
-        temporary.chmod(0o666 & ~_UMASK)
         return _publish(temporary, path, overwrite)
     except OSError as error:
         raise ImageWriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error

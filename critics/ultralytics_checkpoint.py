@@ -97,7 +97,7 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C allocates any am
             return lambda values: tuple(values)
         if module.partition(".")[0] not in _INERT and (module.lstrip("_"), name) not in _NAMED:
             raise ValueError(
-                f"it asks for {f'{module}.{name}'[:80]!r}, which no detector needs; loading it would run that"
+                f"it names {f'{module}.{name}'[:80]!r}, which no detector needs; loading it would run that"
             )
         return type("Part", (Part,), {})
 
@@ -183,8 +183,8 @@ def _state(model: Part) -> dict[str, Tensor]:
     """Return the parameters and buffers, as `state_dict` names them."""
     found: dict[str, Tensor] = {}
     left = [("", model)]
-    for seen, (prefix, part) in enumerate(left):
-        if seen > MAX_PARTS:
+    for visited, (prefix, part) in enumerate(left):
+        if visited > MAX_PARTS:
             raise ValueError(f"it holds more than {MAX_PARTS} modules")
         unsaved = _held(part, "_non_persistent_buffers_set", set)
         for kind in ("_parameters", "_buffers"):

@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 def import_ultralytics() -> None:
-    """Import Ultralytics without its look-ups, downloads and usage events, unless the user set them."""
+    """Import Ultralytics without its network requests, downloads and usage events, unless the user set them."""
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")

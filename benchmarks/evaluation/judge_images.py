@@ -97,13 +97,13 @@ def _key(prompt: Prompt, image: Path, judges: Sequence[str], method: str, backbo
 
 
 def _seconds(prompt: Prompt, where: str) -> float:
-    said = prompt.tags.get("seconds", "0")
+    text = prompt.tags.get("seconds", "0")
     try:
-        seconds = float(said)
+        seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{where}: {said!r} is no number of seconds")
+        raise ValueError(f"{where}: {text!r} is no number of seconds")
     return seconds
 
 
@@ -200,7 +200,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="let code in the .pt files of --judge run, with your rights"
     )
-    parser.add_argument("--method", default="given", metavar="NAME", help="where the list says none (%(default)s)")
+    parser.add_argument("--method", default="given", metavar="NAME", help="where the list has none (%(default)s)")
     parser.add_argument("--backbone", default="unknown", metavar="NAME", help="name of their generator (%(default)s)")
     parser.add_argument("--retry-failed", action="store_true", help="judge again what failed earlier")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME")
@@ -229,7 +229,7 @@ def run(options: argparse.Namespace) -> int:
         unread = sum(kept.records[one.case.key].status == "failed" for one in given)
     print(f"{len(given) - unread} of {len(given)} images are judged in {options.out}")
     if unread:
-        print(f"{unread} failed, their records say why; --retry-failed judges them again")
+        print(f"{unread} failed, the reasons are in their records; --retry-failed judges them again")
     print(f"results: countgen report {options.out}")
     return 1 if unread else 0
 

@@ -55,20 +55,20 @@ def read_sheet(run: str | Path, path: str | Path, labeller: str) -> list[Label]:
     images = {question.image.relative_to(run).as_posix(): question for question in questions(run)}
     counts: dict[str, dict[str, int]] = {}
     faults: list[str] = []
-    for line, image, name, said in _rows(Path(path)):
+    for line, image, name, cell in _rows(Path(path)):
         question = images.get(image)
         if question is None:
             faults.append(f"line {line}: {run} has no finished image {image!r}; leave the column 'image' unchanged")
         elif name not in question.object_names:
             faults.append(f"line {line}: {image} has the objects {', '.join(question.object_names)}, not {name!r}")
-        elif said and not (said.isascii() and said.isdecimal()):
+        elif cell and not (cell.isascii() and cell.isdecimal()):
             faults.append(
-                f"line {line}: {said!r} is no whole number; write a number such as 7, or leave the cell empty"
+                f"line {line}: {cell!r} is no whole number; write a number such as 7, or leave the cell empty"
             )
-        elif said and name in counts.setdefault(question.key, {}):
+        elif cell and name in counts.setdefault(question.key, {}):
             faults.append(f"line {line}: {image} has two rows for {name!r}; keep one")
-        elif said:
-            counts[question.key][name] = int(said)
+        elif cell:
+            counts[question.key][name] = int(cell)
     labels = []
     for question in images.values():
         mine = counts.get(question.key, {})

@@ -240,7 +240,7 @@ def token_name(prompt: Prompt) -> str:
         ValueError: several object classes.
     """
     if len(prompt.targets) != 1:
-        raise ValueError(f"a count token is for one object class, {prompt.prompt!r} asks for {len(prompt.targets)}")
+        raise ValueError(f"a count token is for one object class, {prompt.prompt!r} has {len(prompt.targets)}")
     return f"count-{prompt.targets[0].target_count}"
 
 

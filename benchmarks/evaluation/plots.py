@@ -129,7 +129,7 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
             budgets = [first / 1.15, *(float(b) for b in curve.budgets if b > 0), last]
             shares = [100 * curve.at(budget) for budget in budgets]
             of = f" of {curve.images}" if several else ""
-            axes.step(budgets, shares, where="post", lw=2, label=f"{name}  {shares[-1]:.0f} %{of}", **_look(index))
+            axes.step(budgets, shares, where="post", lw=2, label=f"{name}  {shares[-1]:.0f} %{of}", **_style(index))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -177,7 +177,7 @@ def _percent(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _look(index: int) -> dict[str, Any]:
+def _style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "ls": _LINES[index // len(COLOURS) % len(_LINES)]}
 
 
@@ -187,9 +187,9 @@ def _by_count(axes: Axes, name: str, records: Sequence[Record], judge: str, inde
     share = [100 * mine.accuracy for mine in groups.values()]
     low = [100 * (mine.accuracy - mine.interval[0]) for mine in groups.values()]
     high = [100 * (mine.interval[1] - mine.accuracy) for mine in groups.values()]
-    look = _look(index)
-    axes.errorbar(at, share, [low, high], fmt="none", ecolor=look["color"], alpha=0.35, lw=1.4)
-    axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **look)
+    style = _style(index)
+    axes.errorbar(at, share, [low, high], fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
+    axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -67,27 +67,27 @@ def perceptual_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> fl
     return fmean(layers)
 
 
-def quality(records: Sequence[Record], picture: Callable[[Record], Path | None], clip: Clip) -> Quality:
+def quality(records: Sequence[Record], image_path: Callable[[Record], Path | None], clip: Clip) -> Quality:
     """Return similarity and diversity of the images that exist.
 
     Args:
         records: of one method.
-        picture: function from a record to the path of its image, or None.
+        image_path: function from a record to the path of its image, or None.
         clip: from `load_clip`.
     """
     similarities: list[float] = []
     distances: list[float] = []
     for prompt, mine in grouped(records, lambda record: record.prompt).items():
-        paths = [path for record in mine if (path := picture(record))]
+        paths = [path for record in mine if (path := image_path(record))]
         if not paths:
             continue
-        pictures = []
+        images = []
         for path in paths:
             with open_image(path) as stored:
-                pictures.append(stored.convert("RGB"))
-        similarities += clip.similarity(pictures, [prompt] * len(pictures))
-        if len(pictures) > 1:
-            distances += [perceptual_distance(a, b) for a, b in combinations(clip.features(pictures), 2)]
+                images.append(stored.convert("RGB"))
+        similarities += clip.similarity(images, [prompt] * len(images))
+        if len(images) > 1:
+            distances += [perceptual_distance(a, b) for a, b in combinations(clip.features(images), 2)]
     return Quality(
         images=len(similarities),
         similarity=fmean(similarities) if similarities else math.nan,
@@ -111,17 +111,15 @@ def load_clip(folder: str | Path) -> Clip:
     processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
 
     @torch.no_grad()
-    def similarity(pictures: Sequence[Image], prompts: Sequence[str]) -> list[float]:
-        inputs = processor(
-            text=list(prompts), images=list(pictures), return_tensors="pt", padding=True, truncation=True
-        )
+    def similarity(images: Sequence[Image], prompts: Sequence[str]) -> list[float]:
+        inputs = processor(text=list(prompts), images=list(images), return_tensors="pt", padding=True, truncation=True)
         found = model(**inputs)
         return torch.cosine_similarity(found.image_embeds, found.text_embeds).tolist()
 
     @torch.no_grad()
-    def features(pictures: Sequence[Image]) -> list[list[Tensor]]:
-        inputs = processor(images=list(pictures), return_tensors="pt")
+    def features(images: Sequence[Image]) -> list[list[Tensor]]:
+        inputs = processor(images=list(images), return_tensors="pt")
         layers = model.vision_model(**inputs, output_hidden_states=True).hidden_states[1:]
-        return [[layer[index] for layer in layers] for index in range(len(pictures))]
+        return [[layer[index] for layer in layers] for index in range(len(images))]
 
     return Clip(similarity, features)

@@ -63,7 +63,7 @@ def check_record(document: Mapping[str, Any]) -> None:
 @lru_cache(maxsize=64)  # of the few combinations that occur
 def _first_wrong(types: tuple[type, ...]) -> str | None:
     return next(
-        (name for kind, (name, (allowed, _)) in zip(types, _RECORD.items(), strict=True) if kind not in allowed), None
+        (name for found, (name, (allowed, _)) in zip(types, _RECORD.items(), strict=True) if found not in allowed), None
     )
 
 
@@ -110,5 +110,5 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def _refused(name: str, value: Any, expected: str) -> ValueError:
-    said = repr(value)
-    return ValueError(f"its {name} is {said[:_SHOWN]}{'…' * (len(said) > _SHOWN)}, expected {expected}")
+    text = repr(value)
+    return ValueError(f"its {name} is {text[:_SHOWN]}{'…' * (len(text) > _SHOWN)}, expected {expected}")

@@ -104,5 +104,5 @@ REFINEMENTS: dict[str, Callable[[Prompt], Prompt]] = {
 
 
 def _with(prompt: Prompt, refinement: str, phrases: Iterable[str]) -> Prompt:
-    said = ", ".join((prompt.prompt.rstrip(" .,;"), *phrases))
-    return replace(prompt, prompt=said, tags={**prompt.tags, "refinement": refinement})
+    text = ", ".join((prompt.prompt.rstrip(" .,;"), *phrases))
+    return replace(prompt, prompt=text, tags={**prompt.tags, "refinement": refinement})

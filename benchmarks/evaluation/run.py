@@ -141,7 +141,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default=DEFAULT_METHODS,
-        help="to compare, with commas; METHOD+token says the number by a count token (%(default)s)",
+        help="to compare, with commas; METHOD+token uses a count token for the number (%(default)s)",
         **names,
     )
     parser.add_argument(
@@ -243,7 +243,7 @@ def run(options: argparse.Namespace) -> int:
     if summary.left_out:
         print(f"{summary.left_out} more are no part of the run: no count token is shipped for their targets")
     if summary.failed:
-        print(f"{summary.failed} failed, their records say why; --retry-failed generates them again")
+        print(f"{summary.failed} failed, the reasons are in their records; --retry-failed generates them again")
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:
             print(f"  {times} x {printable(reason, 300)}")
     print(f"results: countgen report {printable(options.out)}")

@@ -174,8 +174,8 @@ def cluster_bootstrap(
     block = max(1, 4_000_000 // len(shares))
     means = []
     for start in range(0, num_resamples, block):
-        draws = min(block, num_resamples - start)
-        times = generator.multinomial(number, shares, size=draws)
+        resamples = min(block, num_resamples - start)
+        times = generator.multinomial(number, shares, size=resamples)
         means.append((times @ sums) / (times @ sizes))
     low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
     return float(low), float(high)

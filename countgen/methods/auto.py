@@ -16,7 +16,7 @@ from countgen.methods.settings import Settings, setting
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 
 CALIBRATED = True
-"""Counts beyond the model's number words are encoded as its calibration says, see `countgen.methods.registry`."""
+"""Counts beyond the model's number words are encoded by its calibration, see `countgen.methods.registry`."""
 
 MOST_WAITING = 24
 """Largest number of candidates kept for a later refinement."""

@@ -14,7 +14,7 @@ from countgen.methods.settings import setting
 from countgen.methods.step import Budget, Step
 
 CALIBRATED = True
-"""Counts beyond the model's number words are encoded as its calibration says, see `countgen.methods.registry`."""
+"""Counts beyond the model's number words are encoded by its calibration, see `countgen.methods.registry`."""
 
 STARTS_FROM_IMAGE = True
 

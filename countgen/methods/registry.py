@@ -26,9 +26,9 @@ class Method:
         function: generator function `(problem, seed, budget, settings) -> Iterator[Step]`.
         settings_class: frozen dataclass of its settings; without arguments it gives the defaults.
         summary: first sentence of the function's docstring.
-        calibrated: whether the file says `CALIBRATED = True`: counts that no number word of the model reaches are then
-            moved along the number axis as the model's calibration says; other methods encode the prompt as written.
-        starts_from_image: whether the file says `STARTS_FROM_IMAGE = True`: `Problem.latents` may then be given.
+        calibrated: whether the file sets `CALIBRATED = True`: counts that no number word of the model reaches are then
+            moved along the number axis by the model's calibration; other methods encode the prompt as written.
+        starts_from_image: whether the file sets `STARTS_FROM_IMAGE = True`: `Problem.latents` may then be given.
     """
 
     name: str

@@ -9,7 +9,7 @@ from countgen.methods.seeds import SearchSettings, best_and_confirmed, evaluate_
 from countgen.methods.step import Budget, Step
 
 CALIBRATED = True
-"""Counts beyond the model's number words are encoded as its calibration says, see `countgen.methods.registry`."""
+"""Counts beyond the model's number words are encoded by its calibration, see `countgen.methods.registry`."""
 
 
 def search(problem: Problem, seed: int, budget: Budget, settings: SearchSettings) -> Iterator[Step]:

@@ -52,15 +52,25 @@ class Range:
         return " and ".join(bounds) or "any number"
 
 
-def setting(default: Any, meaning: str, **bounds: Any) -> Any:
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
     """Declare a setting of a `Settings` dataclass.
 
     Args:
         default: an int, float, bool or str; its type is the setting's.
         meaning: a phrase for help texts.
-        **bounds: as `Range` takes them.
+        at_least, above, at_most, below, choices: as `Range` takes them.
     """
-    return field(default=default, metadata={"meaning": meaning, "range": Range(**bounds)})
+    accepted = Range(at_least, above, at_most, below, choices)
+    return field(default=default, metadata={"meaning": meaning, "range": accepted})
 
 
 @dataclass(frozen=True)

@@ -214,25 +214,25 @@ class _Reader:
         """Record the target whose number was read at `start`, and return the index after its noun phrase."""
         count, at, pairs = number
         following = [*self.words[at : at + 2], "", ""]
-        said = " ".join(self.words[start:at])
+        written = " ".join(self.words[start:at])
         if following[0] == "or" or (following[0] in ("to", "-", "–", "—", "~", "/") and read_number(following, 1)):
-            self._fail(f"{said!r} has several readings; give one number")
+            self._fail(f"{written!r} has several readings; give one number")
         sum_follows = following[1] in ("than", "by") or (following[1] and read_number(following, 1))
         part = following[0] in _PARTS and (following[0] == "half" or following[1] == "of")
         if following[0] in GROUPS or following[0] in _POWERS or part or (following[0] in _ARITHMETIC and sum_follows):
-            self._fail(f"'{said} {following[0]}' is arithmetic; give the number it comes to")
+            self._fail(f"'{written} {following[0]}' is arithmetic; give the number it comes to")
         if following[0] and not article and read_number(following, 0):
-            self._fail(f"two numbers stand together: {said!r} and {following[0]!r}")
+            self._fail(f"two numbers stand together: {written!r} and {following[0]!r}")
         name, end = read_noun_phrase(self.words, at, count, self.known)
         if not name:
-            self._fail(f"{said!r} counts nothing: no noun follows it")
+            self._fail(f"{written!r} counts nothing: no noun follows it")
         if article and name in MEDIUMS:
             return end
         if article and name in _COLLECTIVES and self.words[end : end + 1] == ["of"]:  # "a large group of five cats"
             return end + 1
-        self._refuse_inner_number(said, at, end, name)
+        self._refuse_inner_number(written, at, end, name)
         is_known = self.known is not None and singular(name) in self.known
-        one_more = said == "another" and name in self.counts
+        one_more = written == "another" and name in self.counts
         if self.scenery and not (is_known or one_more) and (article or self.known is not None):
             return end
         if count == 0:
@@ -242,18 +242,18 @@ class _Reader:
         self.counts[name] = self.counts.get(name, 0) + count
         return end
 
-    def _refuse_inner_number(self, said: str, at: int, end: int, name: str) -> None:
+    def _refuse_inner_number(self, written: str, at: int, end: int, name: str) -> None:
         """Refuse a noun phrase that contains a number: "a whole dozen eggs", "a good few apples"."""
         phrase = self.words[at:end]
         for word in phrase:
             if word in _VAGUE:
                 self._fail(f"{word!r} is not a number; give one")
             if word in _INNER_GROUPS or ODD_NUMBER.fullmatch(word) or word.endswith("-odd"):
-                self._fail(f"'{said} {' '.join(phrase)}' says no one number; give the number it comes to")
+                self._fail(f"'{written} {' '.join(phrase)}' says no one number; give the number it comes to")
         if name == "gross" and self.words[end : end + 1] == ["of"]:
-            self._fail(f"'{said} gross' is arithmetic; give the number it comes to")
-        if said.split()[-1] in SMALL_GROUPS and not can_be_plural(phrase[-1]):
-            self._fail(f"{said!r} counts nothing: no plural follows it")
+            self._fail(f"'{written} gross' is arithmetic; give the number it comes to")
+        if written.split()[-1] in SMALL_GROUPS and not can_be_plural(phrase[-1]):
+            self._fail(f"{written!r} counts nothing: no plural follows it")
 
     def _refuse_vague(self, at: int) -> None:
         first, second, third = [*self.words[at : at + 3], "", ""][:3]

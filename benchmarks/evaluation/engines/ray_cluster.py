@@ -47,7 +47,7 @@ def attempts(
 
 
 def _started(workers: int, address: str | None) -> Any:
-    # Read when Ray is imported: no usage reports, and no hiding of GPUs from workers that ask for none.
+    # Read when Ray is imported: no usage reports, and no hiding of GPUs from workers that request none.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -86,15 +86,15 @@ def _on_loopback() -> Iterator[None]:
     from ray._private import ray_constants
 
     name, enabled = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    said = os.environ.get(name)
+    previous = os.environ.get(name)
     os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = enabled
         del os.environ[name]
-        if said is not None:
-            os.environ[name] = said
+        if previous is not None:
+            os.environ[name] = previous
 
 
 class _Pool:
@@ -131,11 +131,11 @@ class _Pool:
         deaths: Counter[str] = Counter()
         while left or any(case for _, case in self.pending.values()):
             self._give_out(left)
-            (answer,), _ = self.ray.wait(list(self.pending), num_returns=1)
-            number, case = self.pending[answer]
-            del self.pending[answer]
+            (reference,), _ = self.ray.wait(list(self.pending), num_returns=1)
+            number, case = self.pending[reference]
+            del self.pending[reference]
             try:
-                outcome = self.ray.get(answer)
+                outcome = self.ray.get(reference)
             except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
                 if case is None and isinstance(error, self.ray.exceptions.ActorDiedError):
                     self._without(error)
@@ -166,9 +166,11 @@ class _Pool:
 
     def _taken_back(self, number: int) -> list[Case]:
         """Remove the pending cases of a worker, and return them."""
-        taken = {answer: case for answer, (owner, case) in self.pending.items() if owner == number and case is not None}
-        for answer in taken:
-            del self.pending[answer]
+        taken = {
+            reference: case for reference, (owner, case) in self.pending.items() if owner == number and case is not None
+        }
+        for reference in taken:
+            del self.pending[reference]
         return list(taken.values())
 
     def _without(self, error: Exception) -> None:

@@ -59,11 +59,11 @@ def card(run: ReportedRun, record: Record) -> str:
     words = statuses(record)
     data = {"method": record.method, "backbone": record.backbone, "count": total(record), "status": "|".join(words)}
     attributes = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in data.items())
-    verdict = "".join(f"<p class=verdict>{line}</p>" for line in _verdict(record))
-    spent = _spent(record) if record.status == "done" else "not drawn"
+    results = "".join(f"<p class=verdict>{line}</p>" for line in _result_lines(record))
+    spent = _spent(record) if record.status == "done" else "not generated"
     confirmed = " · confirmed" if record.confirmed else ""
     return (
-        f'<li class="card {words[0]}" {attributes}>{_pictures(run, record)}{verdict}'
+        f'<li class="card {words[0]}" {attributes}>{_images(run, record)}{results}'
         f"<p class=prompt>{escape(record.prompt)}</p>"
         f"<p class=meta>{escape(f'{record.method} · seed {record.seed} · {spent}{confirmed}')}</p></li>"
     )
@@ -73,7 +73,7 @@ def _spent(record: Record) -> str:
     return f"{record.evaluations} evaluation{'s' * (record.evaluations != 1)} · {record.seconds:.2f} s"
 
 
-def _verdict(record: Record) -> list[str]:
+def _result_lines(record: Record) -> list[str]:
     if record.status == "failed":
         return [f"failed: {escape(record.error or 'unknown')}"]
     found = counts(record, record.judges[0]) or ()
@@ -83,41 +83,39 @@ def _verdict(record: Record) -> list[str]:
     ]
 
 
-def _pictures(run: ReportedRun, record: Record) -> str:
+def _images(run: ReportedRun, record: Record) -> str:
     if record.status == "failed":
-        return "<div class=pair><p class=missing>no picture</p></div>"
-    after, before = run.picture(record), run.picture(record, before=True)
+        return "<div class=pair><p class=missing>no image</p></div>"
+    after, before = run.image_path(record), run.image_path(record, before=True)
     seen = " and ".join(str(count) for count in counts(record, record.judges[0]) or ())
     wanted = " and ".join(map(str, target_counts(record)))
     shown = "" if before is None or before == after else _figure("before", before, "the plain image", record, False)
-    shown += _figure(
-        "after" if shown else "picture", after, f"the judge counts {seen}, asked were {wanted}", record, True
-    )
+    shown += _figure("after" if shown else "image", after, f"the judge counts {seen}, target {wanted}", record, True)
     return f"<div class=pair>{shown}</div>"
 
 
-def _figure(caption: str, path: Path | None, said: str, record: Record, boxes: bool) -> str:
+def _figure(caption: str, path: Path | None, alt_text: str, record: Record, boxes: bool) -> str:
     small = None if path is None else _thumbnail(path)
     if small is None:
-        return f"<figure><p class=missing>picture missing</p><figcaption>{caption}</figcaption></figure>"
+        return f"<figure><p class=missing>image missing</p><figcaption>{caption}</figcaption></figure>"
     uri, width, height = small
-    drawn = "".join(
+    rectangles = "".join(
         f"<rect x={x1} y={y1} width={max(0, x2 - x1)} height={max(0, y2 - y1)} />"
         for x1, y1, x2, y2 in (record.boxes.get(record.judges[0], ()) if boxes else ())
     )
-    overlay = f'<svg viewBox="0 0 {width} {height}" aria-hidden=true>{drawn}</svg>' if drawn else ""
-    shown = f'<img alt="{escape(said)}" src="{uri}">{overlay}'
+    overlay = f'<svg viewBox="0 0 {width} {height}" aria-hidden=true>{rectangles}</svg>' if rectangles else ""
+    shown = f'<img alt="{escape(alt_text)}" src="{uri}">{overlay}'
     return f"<figure><div>{shown}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:
     """Return a small JPEG as a data URI and the size of the full image; None where it cannot be read."""
     try:
-        with open_image(path) as picture:
-            width, height = picture.size
+        with open_image(path) as stored:
+            width, height = stored.size
             if width * height > _MAX_PIXELS:
                 return None
-            small = picture.convert("RGB")
+            small = stored.convert("RGB")
     except (OSError, SyntaxError, ValueError):
         return None
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

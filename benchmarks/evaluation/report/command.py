@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(mine: ReportedRun, sections: list[Section], out: Path, pictures: int) -> Path:
+def _write(mine: ReportedRun, sections: list[Section], out: Path, max_images: int) -> Path:
     """Write the page, and the plots where `out` is a folder, and return the page's path."""
     if find_spec("matplotlib") is None:
         raise ValueError("plots need matplotlib: pip install 'countgen[report]'")
@@ -94,5 +94,5 @@ def _write(mine: ReportedRun, sections: list[Section], out: Path, pictures: int)
             for suffix in (".svg", ".png"):
                 save(figure, out / f"{name}{suffix}")
     # A file name in an error may hold half a surrogate pair, which has no UTF-8.
-    file.write_text(page(mine, sections, figures, pictures), encoding="utf-8", errors="replace")
+    file.write_text(page(mine, sections, figures, max_images), encoding="utf-8", errors="replace")
     return file

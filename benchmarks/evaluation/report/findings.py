@@ -233,19 +233,19 @@ def _method(
         confidence=fmean(known) if known else math.nan,
         confidence_ratio=sum(a for a, _ in both) / before if before else math.nan,
         confidence_change=difference(paired, lambda record: confidence(record, first)),
-        truncated=sum(told) if (told := [r.truncated for r in records if r.truncated is not None]) else None,
-        quality=quality(records, run.picture, clip) if clip else None,
+        truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
+        quality=quality(records, run.image_path, clip) if clip else None,
     )
 
 
 def _spent(records: Sequence[Record], judge: str) -> Spent:
-    drawn = [record for record in records if record.status == "done"]
-    right = sum(is_right(record, judge) for record in drawn)
-    every = sum(record.seconds for record in drawn)
+    done = [record for record in records if record.status == "done"]
+    right = sum(is_right(record, judge) for record in done)
+    every = sum(record.seconds for record in done)
     return Spent(
-        evaluations=fmean(record.evaluations for record in drawn) if drawn else math.nan,
-        seconds=every / len(drawn) if drawn else math.nan,
-        median_seconds=median(record.seconds for record in drawn) if drawn else math.nan,
+        evaluations=fmean(record.evaluations for record in done) if done else math.nan,
+        seconds=every / len(done) if done else math.nan,
+        median_seconds=median(record.seconds for record in done) if done else math.nan,
         seconds_per_right=every / right if right else math.inf,
-        peak_bytes=max((record.peak_bytes for record in drawn if record.peak_bytes is not None), default=None),
+        peak_bytes=max((record.peak_bytes for record in done if record.peak_bytes is not None), default=None),
     )

@@ -48,14 +48,14 @@ def _plot_name(sections: Sequence[Section], section: Section, plot: str) -> str:
     return "-".join((*plain, "accuracy-by", plot))
 
 
-def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], pictures: int) -> str:
+def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], max_images: int) -> str:
     """Return the page.
 
     Args:
         run: to report.
         sections: its findings.
         figures: from `plots`.
-        pictures: largest number of the run's images in it; all methods of a case or none.
+        max_images: largest number of the run's images in it; all methods of a case or none.
     """
     style = files("benchmarks.evaluation.report").joinpath("page.css").read_text("utf-8")
     script = files("benchmarks.evaluation.report").joinpath("page.js").read_text("utf-8")
@@ -65,7 +65,7 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    body = "\n".join((*_head(run, sections), *_sections(sections, figures), *_gallery(run, pictures)))
+    body = "\n".join((*_head(run, sections), *_sections(sections, figures), *_gallery(run, max_images)))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -103,7 +103,7 @@ def _head(run: ReportedRun, sections: Sequence[Section]) -> Iterator[str]:
     }
     yield "<header><p class=eyebrow>Counting report</p>"
     yield f"<h1>{escape(run.name)}</h1><dl class=facts>"
-    yield from (f"<div><dt>{name}</dt><dd>{escape(said)}</dd></div>" for name, said in facts.items() if said)
+    yield from (f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items() if value)
     yield "</dl></header><main>"
 
 
@@ -115,10 +115,12 @@ def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Ite
         for plot in _PLOTS:
             name = _plot_name(sections, section, plot)
             data = base64.b64encode(to_svg(figures[name]).encode()).decode()
-            said = f"Share of images right by {plot}, a line for each method; the tables below say the same"
+            alt_text = (
+                f"Fraction of images right by {plot}, a line for each method; the tables below show the same figures"
+            )
             yield (
                 f'<div class="plot plot-{plot}" role=region tabindex=0 aria-label="Plot by {plot}">'
-                f'<img alt="{said}" src="data:image/svg+xml;base64,{data}"></div>'
+                f'<img alt="{alt_text}" src="data:image/svg+xml;base64,{data}"></div>'
             )
         yield "</div>"
         for place, table in enumerate(tables(section)):
@@ -160,13 +162,13 @@ def _table(table: Table, unfolded: bool) -> str:
     )
 
 
-def _gallery(run: ReportedRun, pictures: int) -> Iterator[str]:
-    shown = chosen(run.records, pictures)
+def _gallery(run: ReportedRun, max_images: int) -> Iterator[str]:
+    shown = chosen(run.records, max_images)
     if not shown:
         yield "</main>"
         return
     yield "<section><h2>Pictures</h2>"
-    if not any(run.picture(record) for record in shown):
+    if not any(run.image_path(record) for record in shown):
         yield "<p class=note>The images of this run are not beside its records.</p></section></main>"
         return
     if len(shown) < len(run.records):

@@ -30,7 +30,7 @@ class ReportedRun:
     records: tuple[Record, ...]
     folders: Mapping[str, Path]
 
-    def picture(self, record: Record, before: bool = False) -> Path | None:
+    def image_path(self, record: Record, before: bool = False) -> Path | None:
         """Return the path of a record's image; None where there is none, or its name leads outside the run's folder."""
         name = record.before if before else record.image
         if name is None:

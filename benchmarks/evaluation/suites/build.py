@@ -19,10 +19,10 @@ from benchmarks.evaluation.suites.words import CATEGORIES, SCENES, STYLES, count
 from countgen.miniature.world import BACKGROUNDS, HELD_OUT_OBJECTS, HELD_OUT_PAIRS, OBJECT_NAMES, PLURALS
 from countgen.prompts import Target
 
-Kind = tuple[str, str]
-Group = tuple[tuple[Kind, int], ...]
+Noun = tuple[str, str]
+Group = tuple[tuple[Noun, int], ...]
 
-_COCO = tuple(kind for objects in CATEGORIES.values() for kind in objects)
+_COCO = tuple(noun for objects in CATEGORIES.values() for noun in objects)
 _CATEGORY = {name: category for category, objects in CATEGORIES.items() for name, _ in objects}
 _COCOCOUNT_COUNTS = (2, 3, 4, 5, 7, 10)
 _MINIATURE = tuple(zip(OBJECT_NAMES, PLURALS, strict=True))
@@ -33,8 +33,8 @@ _LEADS = {"photo": "a photo of"} | STYLES | _MINIATURE_STYLES
 
 def suites() -> dict[str, list[Prompt]]:
     """Return all shipped suites by name."""
-    in_scenes = [(kind, SCENES[_CATEGORY[kind[0]]]) for kind in _COCO[1::2]]
-    on_backgrounds = [(kind, _MINIATURE_SCENES) for kind in _MINIATURE[:20]]
+    in_scenes = [(noun, SCENES[_CATEGORY[noun[0]]]) for noun in _COCO[1::2]]
+    on_backgrounds = [(noun, _MINIATURE_SCENES) for noun in _MINIATURE[:20]]
     designs: dict[str, Callable[[str], Iterator[Prompt]]] = {
         "t2icountbench-style": _t2icountbench,
         "t2icountbench-miniature": _t2icountbench_miniature,
@@ -58,8 +58,8 @@ def _t2icountbench(suite: str) -> Iterator[Prompt]:
             variations += [(scene, "photo") for scene in SCENES[category]]
             variations += [("", style) for style in STYLES]
             for turn, (scene, style) in enumerate(variations):
-                kind = objects[(3 * count + place + turn) % len(objects)]
-                yield _prompt(suite, ((kind, count),), scene, style)
+                noun = objects[(3 * count + place + turn) % len(objects)]
+                yield _prompt(suite, ((noun, count),), scene, style)
 
 
 def _t2icountbench_miniature(suite: str) -> Iterator[Prompt]:
@@ -69,27 +69,27 @@ def _t2icountbench_miniature(suite: str) -> Iterator[Prompt]:
     variations += [("", style) for style in _MINIATURE_STYLES for _ in range(3)]
     for count in range(1, 16):
         for turn, (scene, style) in enumerate(variations):
-            kind = _MINIATURE[(5 * count + turn) % len(_MINIATURE)]
-            yield _prompt(suite, ((kind, count),), scene, style)
+            noun = _MINIATURE[(5 * count + turn) % len(_MINIATURE)]
+            yield _prompt(suite, ((noun, count),), scene, style)
 
 
-def _one_class(suite: str, objects: Sequence[Kind], counts: Sequence[int]) -> Iterator[Prompt]:
+def _one_class(suite: str, objects: Sequence[Noun], counts: Sequence[int]) -> Iterator[Prompt]:
     """Return every object with every count, without a scene."""
-    for kind in objects:
+    for noun in objects:
         for count in counts:
-            yield _prompt(suite, ((kind, count),))
+            yield _prompt(suite, ((noun, count),))
 
 
 def _d2d_small_miniature(suite: str) -> Iterator[Prompt]:
     """Return as many prompts as the large suite has: every object with every count, then some on a background."""
     yield from _one_class(suite, _MINIATURE, range(1, 11))
     for turn in range(160):
-        kind = _MINIATURE[turn % len(_MINIATURE)]
+        noun = _MINIATURE[turn % len(_MINIATURE)]
         scene = _MINIATURE_SCENES[(turn + turn // 120) % len(_MINIATURE_SCENES)]
-        yield _prompt(suite, ((kind, 1 + turn % 10),), scene)
+        yield _prompt(suite, ((noun, 1 + turn % 10),), scene)
 
 
-def _several_classes(suite: str, objects: Sequence[Kind], number: int) -> Iterator[Prompt]:
+def _several_classes(suite: str, objects: Sequence[Noun], number: int) -> Iterator[Prompt]:
     """Return `number` prompts with two object classes and as many with three, 1 to 5 of each."""
     for turn in range(number):
         first, second = objects[turn % len(objects)], objects[(turn + 7 + turn // len(objects)) % len(objects)]
@@ -100,27 +100,27 @@ def _several_classes(suite: str, objects: Sequence[Kind], number: int) -> Iterat
         yield _prompt(suite, ((first, 1 + turn % 5), (second, 1 + turn // 5 % 5), (third, 1 + turn // 25 % 5)))
 
 
-def _cococount(suite: str, objects: Sequence[tuple[Kind, tuple[str, ...]]]) -> Iterator[Prompt]:
+def _cococount(suite: str, objects: Sequence[tuple[Noun, tuple[str, ...]]]) -> Iterator[Prompt]:
     """Return ten prompts for each object: every count once plain and four of the six counts in one of its scenes."""
-    for place, (kind, scenes) in enumerate(objects):
+    for place, (noun, scenes) in enumerate(objects):
         for count in _COCOCOUNT_COUNTS:
-            yield _prompt(suite, ((kind, count),))
+            yield _prompt(suite, ((noun, count),))
         for turn in range(4):
             count = _COCOCOUNT_COUNTS[(place + turn) % len(_COCOCOUNT_COUNTS)]
-            yield _prompt(suite, ((kind, count),), scenes[(place + turn) % len(scenes)])
+            yield _prompt(suite, ((noun, count),), scenes[(place + turn) % len(scenes)])
 
 
 def _prompt(suite: str, group: Group, scene: str = "", style: str = "photo") -> Prompt:
-    phrases = [counted(kind, count) for kind, count in group]
+    phrases = [counted(noun, count) for noun, count in group]
     listed = " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
     tags = {"scene": scene or "none", "style": style}
-    names = [kind[0] for kind, _ in group]
+    names = [noun[0] for noun, _ in group]
     if suite.endswith("-miniature"):
-        unseen = any(kind[0] in HELD_OUT_OBJECTS or (kind[0], count) in HELD_OUT_PAIRS for kind, count in group)
+        unseen = any(noun[0] in HELD_OUT_OBJECTS or (noun[0], count) in HELD_OUT_PAIRS for noun, count in group)
         tags["training"] = "held out" if unseen else "seen"
     else:
         tags["category"] = "+".join(dict.fromkeys(_CATEGORY[name] for name in names))
-    targets = tuple(Target(kind[0], count) for kind, count in group)
+    targets = tuple(Target(noun[0], count) for noun, count in group)
     return Prompt(" ".join(filter(None, (_LEADS[style], listed, scene))), targets, suite, tags)
 
 

@@ -34,7 +34,7 @@ def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> 
     Files, by their ending; `targets` are read from the prompt where they are missing:
 
     - `.jsonl`: one object a line, {"prompt", "targets": {"apple": 7}, "tags": {...}}; or GenEval's
-      `evaluation_metadata.jsonl`, of which the lines tagged "counting" are read: the others ask for colours and
+      `evaluation_metadata.jsonl`, of which the lines tagged "counting" are read: the others are about colours and
       positions, which no count can judge.
     - `.json`: a list of such objects; or `CoCoCount.json`, whose seeds are kept as the tag "seed".
     - `.csv`: with a header; columns `prompt`, `targets` ("apple=7,dog=2"), every other column is a tag.
@@ -94,15 +94,15 @@ def _prompt(row: dict[str, Any], suite: str, known_names: Sequence[str] | None) 
     )
 
 
-def _targets(said: object) -> tuple[Target, ...]:
+def _targets(value: object) -> tuple[Target, ...]:
     """Return the targets of a row: {"apple": 7}, "apple=7" or nothing."""
-    if not said:
+    if not value:
         return ()
-    if isinstance(said, str):
-        return targets_from(said)
-    if isinstance(said, dict):
-        return tuple(_target(name, count) for name, count in said.items())
-    raise ValueError(f'"targets" must be like {{"apple": 7}} or "apple=7", got {said!r}')
+    if isinstance(value, str):
+        return targets_from(value)
+    if isinstance(value, dict):
+        return tuple(_target(name, count) for name, count in value.items())
+    raise ValueError(f'"targets" must be like {{"apple": 7}} or "apple=7", got {value!r}')
 
 
 def _target(name: object, count: object) -> Target:

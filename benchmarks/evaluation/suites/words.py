@@ -79,6 +79,6 @@ def number_word(count: int) -> str:
     return NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else str(count)
 
 
-def counted(kind: tuple[str, str], count: int) -> str:
+def counted(noun: tuple[str, str], count: int) -> str:
     """Return number word and noun: "one apple", "seven apples"."""
-    return f"{number_word(count)} {kind[0] if count == 1 else kind[1]}"
+    return f"{number_word(count)} {noun[0] if count == 1 else noun[1]}"
