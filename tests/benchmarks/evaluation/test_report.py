@@ -167,7 +167,7 @@ def test_every_picture_in_the_page_has_words(tmp_path):
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(pictures) == 3 + 15  # plots, and an image for every record that did not fail
     assert all(attributes["alt"] for attributes in pictures)
-    assert "no picture" in page.text
+    assert "no image" in page.text
 
 
 def test_a_folder_gets_the_plots_as_well(tmp_path):
