@@ -21,8 +21,8 @@ class Step:
 
     Attributes:
         index: 0, 1, ... within a run.
-        phase: "search" where seeds are sampled, "refine" where gradients move the latents, or a phase of
-            `countgen.methods.edit`.
+        phase: "search" where the latents are those of the seed; for every other phase a recipe stores them. "refine"
+            where gradients move the latents, or a phase of `countgen.methods.edit`.
         seed: of the latents that the candidate started from.
         loss: the count loss, summed over critics and targets, averaged over the views that were evaluated.
         soft_counts: for each target, the first critic's soft count on the untransformed image.
