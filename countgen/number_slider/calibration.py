@@ -23,7 +23,7 @@ USABLE_SHARE = 0.05
 """Share of images with a count above which a search is worth it: 60 images then contain one in 95 % of the searches."""
 
 OFFSETS = (1, 2, 3, 4, 6, 8, 10, 12, -2, -4, -6)
-"""Offsets measured from the highest number word; those below minus that number are left out."""
+"""Offsets measured from the highest number word `hi`, as far as they lie above -hi and not above hi."""
 
 
 @dataclass(frozen=True)
