@@ -124,7 +124,7 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"guidance_scale": "high"}, "expected a number"),
         ({"memory": "none"}, "known: fast, low"),
         ({"prompt": None}, "prompt is None"),
-        ({"prompt": "two \ud800 cats"}, r"character 5 of the prompt is '\ud800', which is no text"),
+        ({"prompt": "two \ud800 cats"}, r"the recipe's prompt is 'two \ud800 cats', which is no text"),
         ({"prompt": "two cats " * 60}, "at most 500 are read"),
         ({"candidate_seed": -1}, "candidate_seed is -1"),
         ({"latents": {"shape": [1], "float32": "AAAA"}}, "latents"),
@@ -233,7 +233,7 @@ def test_a_pipe_is_no_picture_and_no_token(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_guidance_beyond_all_numbers_is_one_line() -> None:
-    with pytest.raises(ValueError, match=r"guidance_scale must be a number from 0 .* at most 1000, got 1000+$"):
+    with pytest.raises(ValueError, match=r"guidance_scale must be a number of at least 0 .* at most 1000, got 1000+$"):
         countgen.backbones.load("miniature", guidance_scale=10**400)
 
 
