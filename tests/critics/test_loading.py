@@ -48,7 +48,7 @@ def test_a_damaged_file_is_a_value_error_that_names_it(kind: str, tmp_path: Path
     ("options", "message"),
     [
         ({}, r"yolo: missing a required argument: 'weights'; it takes weights, config"),
-        ({"weight": "x"}, "yolo: missing"),
+        (YOLO | {"tokenizer": "x"}, "yolo: got an unexpected keyword argument 'tokenizer'; it takes weights, config"),
         (YOLO | {"threshold": 0.0}, "threshold must be a probability above 0 and below 1, got 0"),
         (YOLO | {"threshold": 25}, "threshold .* got 25"),
         (YOLO | {"nms_iou": 0.0}, "nms_iou must be above 0"),
