@@ -149,7 +149,7 @@ def _summary(calibration: Calibration) -> dict[str, Any]:
             "offset": best.offset,
             "share": round(best.share(count), 3),
             "as_written": written and round(written.share(count), 3),
-            "used": calibration.ask_for(count) is not None,
+            "used": calibration.replacement_for(count) is not None,
         }
     return summary | {
         "lo": calibration.lo,

@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(record | {"interrupted": interrupted}))
     elif text:
         print(fitted(f"asked for: {drawing.prompt}"))
-        report(record)
+        report(record, preservation=True)
     if interrupted:
         return INTERRUPTED
     return OK if result.verified else NOT_REACHED

@@ -321,8 +321,8 @@ def _free_paths(folder: Path, stem: str) -> tuple[Path, Path]:
     raise AssertionError("numbers do not end")
 
 
-def report(record: dict[str, Any]) -> None:
-    """Print a record as text."""
+def report(record: dict[str, Any], *, preservation: bool = False) -> None:
+    """Print a record as text, with the measures of what is kept of the image before if `preservation` is set."""
     from countgen.printable import printable
 
     verdict = "right" if record["verified"] else "NOT what was asked"
@@ -332,7 +332,7 @@ def report(record: dict[str, Any]) -> None:
         f"{record['evaluations']} evaluations, {record['seconds']:.1f} s)"
     )
     print(fitted(said))
-    if record["method"] == "edit" and record["objects_kept"] is not None:
+    if preservation and record["objects_kept"] is not None:
         kept = (
             f"{record['objects_kept']:.0%} of the objects kept, background changed by {record['background_change']:.3f}"
         )

@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     checked = checked_recipe(recipe, options, token, picture.size)
     hide_loading_bars()
     backbone = loaded(checked, device, options)
-    drawn = to_pil(recipes.redraw(recipe, backbone, token))
+    drawn = to_pil(recipes.regenerate(recipe, backbone, token))
     record: dict[str, Any] = {
         "image": str(options.image),
         **difference(picture, drawn),
@@ -125,7 +125,7 @@ def loaded(checked: Checked, device: str, options: argparse.Namespace) -> Backbo
             if not missing:
                 raise
             raise RecipeError(
-                f"the hub's cache does not hold all of {missing}, which the recipe was drawn with; give --yes to "
+                f"the hub's cache does not hold all of {missing}, which the image was generated with; give --yes to "
                 "download what is missing"
             ) from error
     if missing and not options.json:
@@ -150,10 +150,10 @@ def token_of(given: str | None, recipe: dict[str, Any]) -> CountToken | None:
 
 
 def difference(first: Image.Image, second: Image.Image) -> dict[str, int]:
-    """The largest difference of a channel, 0 to 255, and how many pixels differ, of how many.
+    """Return the largest difference of a channel, 0 to 255, the number of pixels that differ, and of all pixels.
 
     Raises:
-        RecipeError: the pictures are of different sizes.
+        RecipeError: the images are of different sizes.
     """
     import numpy as np
 
@@ -161,7 +161,7 @@ def difference(first: Image.Image, second: Image.Image) -> dict[str, int]:
 
     if first.size != second.size:
         raise RecipeError(
-            f"the picture is {first.width} x {first.height} and its recipe draws {second.width} x {second.height}: "
+            f"the image is {first.width} x {first.height} and its recipe gives {second.width} x {second.height}: "
             "it was resized or cropped since"
         )
     apart = np.abs(np.asarray(first, dtype=int) - np.asarray(second, dtype=int)).max(axis=2)
@@ -182,6 +182,6 @@ def _report(record: dict[str, Any]) -> None:
     print(fitted(said))
     if record["largest_difference"]:
         for name, (then, here) in record["versions"].items():
-            print(fitted(f"  drawn with {name} {printable(then or '(not said)', 60)}, here is {here}", hang=4))
+            print(fitted(f"  generated with {name} {printable(then or '(unknown)', 60)}, here is {here}", hang=4))
     if record["drawn"]:
         print(f"  {printable(record['drawn'])}")

@@ -1,4 +1,4 @@
-"""Make text-to-image models draw the number of objects the prompt asks for."""
+"""Make text-to-image models generate the number of objects that the prompt asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an image of ours to the same image with another count."""
+"""Change the count of an image that countgen generated, and keep the rest of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from countgen.methods.settings import Settings
 from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.recount import recounted
-from countgen.recipe import candidate_seed, latents_of, negative_prompt_of, redraw
+from countgen.recipe import candidate_seed, latents_of, negative_prompt_of, regenerate
 from countgen.run import Original, Result, Run
 from countgen.tokens.file import CountToken
 
@@ -30,8 +30,8 @@ def edit(
 
     Args:
         original: a result, or the recipe inside a PNG.
-        models: with the backbone that generated it, set as it was then.
-        counts: how many are wanted, by object; objects that are not named keep their count.
+        models: with the backbone that generated it, with the same settings.
+        counts: target counts by object name; objects that are not named keep their count.
         settings: `countgen.methods.edit.EditSettings`; the defaults where None.
         max_seconds, max_evaluations, until: as `Run` takes them.
         token: the one that the original was generated with, if it was; the edit is generated without.
@@ -42,7 +42,7 @@ def edit(
     Raises:
         RecipeError: a recipe that this backbone cannot render.
         PromptError: a count outside 1 to 1000, or a prompt in which no number can be replaced.
-        ValueError: an object that the image has no count of, or a count that a detector cannot return.
+        ValueError: an object without a count in the image, or a count that a detector cannot return.
     """
     run = edit_run(
         original,
@@ -70,13 +70,13 @@ def edit_run(
     until: str = "critic",
     token: CountToken | None = None,
 ) -> Run:
-    """Return the `Run` of an edit, for callers that show its steps; arguments and errors are those of `edit`."""
+    """Return the `Run` of an edit, for callers that iterate over its steps; arguments and errors as of `edit`."""
     recipe = original.recipe if isinstance(original, Result) else original
     old = targets_of(recipe)
     targets = changed_targets(old, counts, models)
     models.check(targets)
     check_backbone(recipe, models)
-    image = redraw(recipe, models.backbone, token)
+    image = regenerate(recipe, models.backbone, token)
     prompt, known_names = str(recipe["prompt"]), models.critics[0].object_names
     return Run(
         recounted(prompt, targets, known_names),
@@ -97,7 +97,7 @@ def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:
     """Return the targets that a recipe holds.
 
     Raises:
-        RecipeError: there are none, or they are damaged.
+        RecipeError: the recipe has no targets, or they are damaged.
     """
     try:
         targets = tuple(Target(one["object_name"], one["target_count"]) for one in recipe["targets"])
@@ -112,7 +112,7 @@ def changed_targets(targets: tuple[Target, ...], counts: Mapping[str, int], mode
     """Return an image's targets with other counts.
 
     Raises:
-        ValueError: no count, or an object that the image has no count of.
+        ValueError: no count, or an object without a count in the image.
     """
     critic = models.critics[0]
 
@@ -126,16 +126,16 @@ def changed_targets(targets: tuple[Target, ...], counts: Mapping[str, int], mode
         changed.append(Target(target.object_name, count))
     if wanted or not counts:
         has = ", ".join(f"{target.object_name}={target.target_count}" for target in targets)
-        asked = ", ".join(repr(name) for name, _ in wanted.values()) or "no count"
-        raise ValueError(f"the image was generated with {has}, got {asked}; give a count of these objects alone")
+        given = ", ".join(repr(name) for name, _ in wanted.values()) or "no count"
+        raise ValueError(f"the image was generated with {has}, got {given}; give counts of these objects only")
     return tuple(changed)
 
 
 def check_backbone(recipe: Mapping[str, Any], models: Models) -> None:
-    """Refuse a backbone that is not the one of a recipe, or is set otherwise.
+    """Refuse a backbone that is not the one of a recipe, or has other settings.
 
     Raises:
-        RecipeError: the first difference is named.
+        RecipeError: they differ; the message names the first difference.
     """
     for name in ("name", "num_inference_steps", "guidance_scale", "height", "width"):
         then, here = recipe.get("backbone" if name == "name" else name), getattr(models.backbone, name)

@@ -1,4 +1,4 @@
-"""The few exceptions that are this project's own, all under `CountGenError`."""
+"""Exceptions of this project, all under `CountGenError`."""
 
 
 class CountGenError(Exception):
@@ -6,7 +6,7 @@ class CountGenError(Exception):
 
 
 class PromptError(CountGenError, ValueError):
-    """A prompt that does not say exactly how many of what."""
+    """A prompt that does not give one number for each object class."""
 
 
 class RecipeError(CountGenError, ValueError):
@@ -18,7 +18,7 @@ class ImageWriteError(CountGenError, OSError):
 
 
 class StoppedError(CountGenError):
-    """A run cannot go on; what it found before is kept."""
+    """A run cannot continue; the best candidate so far is kept."""
 
 
 class NonFiniteLossError(StoppedError, ArithmeticError):
@@ -26,7 +26,7 @@ class NonFiniteLossError(StoppedError, ArithmeticError):
 
 
 class DoesNotFitError(StoppedError, ValueError):
-    """The device's memory will not do; the message says which option would."""
+    """The device's memory is too small; the message names an option that needs less."""
 
 
 class TokenFileError(CountGenError, ValueError):

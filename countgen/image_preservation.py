@@ -1,4 +1,4 @@
-"""How much of an image is left in a changed one: its objects, its background, the structure of its background."""
+"""Measure how much of an image a changed one preserves: objects, background pixels, background structure."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _C1, _C2 = 0.01**2, 0.03**2
 def objects_kept(before: Sequence[Detections], after: Sequence[Detections], target_counts: Sequence[int]) -> float:
     """Return the fraction of an image's objects that are still in a changed image.
 
-    Objects are matched one to one, as many as possible. Where fewer are wanted than there were, those that had to
-    go are not counted: the fraction is of min(number before, target count).
+    Objects are matched one to one, as many as possible. Where fewer are wanted than there were, those that have to
+    go are not counted: the denominator is min(number before, target count).
 
     Args:
         before, after: detections of the two images, one entry for each target.
-        target_counts: how many of each object class are wanted.
+        target_counts: one for each target.
 
     Returns:
-        0 to 1 over all targets together; 1 where there was nothing to keep.
+        0 to 1 over all targets together; 1 where there was no object to keep.
     """
     kept = possible = 0
     for old, new, target_count in zip(before, after, target_counts, strict=True):
@@ -56,7 +56,7 @@ def background_change(before: Tensor, image: Tensor, boxes: Tensor) -> float:
 def structural_similarity(before: Tensor, image: Tensor, boxes: Tensor) -> float:
     """Return the structural similarity (SSIM) of two images outside all boxes, averaged over the channels.
 
-    Inside the boxes the two are taken as equal, so that a window at a box's edge compares nothing within it.
+    Pixels inside the boxes are set equal, so that windows that reach into a box do not compare its content.
 
     Args:
         before, image: RGB float (3, H, W) in [0, 1], at least 11 pixels on each side.
@@ -82,10 +82,10 @@ def structural_similarity(before: Tensor, image: Tensor, boxes: Tensor) -> float
 
 
 def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Return which pixels lie in some box, wholly or in part: bool (height, width).
+    """Return a mask of the pixels that lie in some box, wholly or in part: bool (height, width).
 
     Args:
-        boxes: (K, 4) absolute-pixel xyxy; they may reach over the edge.
+        boxes: (K, 4) absolute-pixel xyxy; they may extend beyond the image.
         height, width: of the image.
     """
     inside = torch.zeros(height, width, dtype=torch.bool, device=boxes.device)
@@ -121,7 +121,7 @@ def _iou(first: Tensor, second: Tensor) -> list[list[float]]:
 
 
 def _blurred(image: Tensor) -> Tensor:
-    """Return the image under the Gaussian window, each channel for itself: (3, H - 10, W - 10)."""
+    """Return the image under the Gaussian window, channel by channel: (3, H - 10, W - 10)."""
     offset = torch.arange(_WINDOW, dtype=image.dtype, device=image.device) - _WINDOW // 2
     weights = (-offset.square() / (2 * _SIGMA**2)).exp()
     weights = weights / weights.sum()

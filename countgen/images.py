@@ -1,4 +1,4 @@
-"""Images at the edges: tensors to PIL, PNG files that carry their own recipe, drawings for people."""
+"""Convert tensors to PIL images, read and write PNG files that hold a recipe, and draw boxes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,15 +30,11 @@ MAX_PIXELS = 4096 * 4096
 """Largest number of pixels of an image that is read back."""
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""What file systems without hard links answer, FAT and some network mounts among them."""
-
-_UMASK = os.umask(0o077)
-os.umask(_UMASK)
-"""Read once: it can only be read by setting it, and meanwhile another thread's new files would be everybody's."""
+"""Errors of file systems without hard links, such as FAT and some network mounts."""
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """An 8-bit RGB image from float (3, H, W), rounded as diffusers does; values outside [0, 1] are clipped."""
+    """Return an 8-bit RGB image of float (3, H, W), rounded as diffusers does; values outside [0, 1] are clipped."""
     if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
         raise ValueError(f"expected one RGB float image (3, H, W), got {image.dtype} {tuple(image.shape)}")
     pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
@@ -45,10 +42,10 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def check_writable(folder: str | Path) -> Path:
-    """Make a folder, if it is not there, and prove that a file can be written into it.
+    """Create a folder, if it does not exist, and check that a file can be written into it.
 
     Raises:
-        ImageWriteError: it cannot; the message says why.
+        ImageWriteError: no file can be written; the message gives the reason.
     """
     folder = Path(folder)
     try:
@@ -57,20 +54,20 @@ def check_writable(folder: str | Path) -> Path:
             return folder
     except OSError as error:
         reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
-        said = f"cannot write to the folder {folder}: {reason}; give another one"
-        raise ImageWriteError(error.errno, said) from error
+        message = f"cannot write to the folder {folder}: {reason}; give another one"
+        raise ImageWriteError(error.errno, message) from error
 
 
 def save_png(
     image: Tensor | Image.Image, path: str | Path, recipe: Mapping[str, Any] | None = None, *, overwrite: bool = False
 ) -> Path:
-    """Write a PNG whole or not at all, with its recipe inside.
+    """Write a PNG with its recipe inside, atomically.
 
     Args:
         image: RGB float (3, H, W) in [0, 1], or a PIL image.
-        path: where; its folder exists. A name that is taken is kept and "-2", "-3", ... appended to this one's.
-        recipe: what JSON can hold, at most 4 MiB of it; stored as the text chunk `countgen`.
-        overwrite: replace a file of that name.
+        path: in an existing folder. An existing file is kept, and "-2", "-3", ... is appended to the new name.
+        recipe: a dict that JSON can hold, at most 4 MiB; stored as the text chunk `countgen`.
+        overwrite: replace an existing file.
 
     Returns:
         The path written.
@@ -84,16 +81,16 @@ def save_png(
     text = None if recipe is None else _encoded(recipe)
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".countgen-", suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
+        # Not tempfile, whose files are private to their owner: an image is created as an ordinary file.
+        unfinished = path.parent / f".countgen-{secrets.token_hex(8)}.part"
+        with unfinished.open("xb") as file:
+            temporary = unfinished
             info = PngInfo()
             if text is not None:
                 info.add_text(RECIPE_KEY, text)
             image.save(file, format="PNG", pnginfo=info)
             file.flush()
             os.fsync(file.fileno())
-        # A temporary file is private to its owner; an image is an ordinary file.
-        temporary.chmod(0o666 & ~_UMASK)
         return _publish(temporary, path, overwrite)
     except OSError as error:
         raise ImageWriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
@@ -103,7 +100,7 @@ def save_png(
 
 
 def _publish(temporary: Path, path: Path, overwrite: bool) -> Path:
-    """Give a finished file its name in one step; without `overwrite`, the first free name."""
+    """Rename a finished file atomically; without `overwrite`, to the first free name."""
     if overwrite:
         os.replace(temporary, path)
         return path
@@ -117,13 +114,13 @@ def _publish(temporary: Path, path: Path, overwrite: bool) -> Path:
 
 
 def _move(temporary: Path, wanted: Path) -> None:
-    """Give a file a name that is free, or raise FileExistsError: two processes that want one name get two files."""
+    """Rename a file to a free name, or raise FileExistsError, also where two processes use one name at a time."""
     try:
         os.link(temporary, wanted)  # never replaces
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        # Only who makes the empty file may replace it.
+        # Only the process that created the empty file may replace it.
         os.close(os.open(wanted, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         try:
             os.replace(temporary, wanted)
@@ -149,10 +146,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: no such file.
         RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
     """
-    if Path(path).is_fifo() or Path(path).is_char_device():  # which would be waited for
-        raise RecipeError(f"{path} is no file; give an image that countgen saved")
+    if Path(path).is_fifo() or Path(path).is_char_device():  # reading one would block
+        raise RecipeError(f"{path} is not a regular file; give an image that countgen saved")
     try:
-        # Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and installs them.
+        # Not Image.open: Ultralytics replaces it by one that searches for other formats' plug-ins, and installs them.
         with PngImageFile(path) as image:
             text = image.info.get(RECIPE_KEY)
     except FileNotFoundError:
@@ -198,14 +195,14 @@ def draw_boxes(
     colour: str = "#e6194b",
     enlarge: int = 1,
 ) -> Image.Image:
-    """Return the image with a frame around every counted object, and a label in the corner.
+    """Return the image with a frame around every box, and a label in the corner.
 
     Args:
         image: RGB float (3, H, W) in [0, 1], or a PIL image.
         boxes: (K, 4) absolute-pixel xyxy in that image.
         label: for example "7 apples".
         colour: of the frames, as PIL names colours.
-        enlarge: whole factor by which the image grows first, so that small ones stay legible.
+        enlarge: whole factor by which the image is enlarged first, so that small ones stay legible.
     """
     image = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")
     if enlarge > 1:

@@ -1,4 +1,4 @@
-"""The three parts of a run, loaded together: a backbone that draws, critics that steer, a judge that does not."""
+"""Load the models of a run: a backbone that generates, critics that steer it, and a judge that does not."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from critics.ultralytics_files import KINDS
 
 @dataclass(frozen=True)
 class Models:
-    """What a run needs.
+    """The models that a run needs.
 
     Attributes:
         backbone: the frozen text-to-image pipeline.
-        critics: optimised against; the first one's counts are reported.
+        critics: detectors that the latents are optimised against; the first one's counts are reported.
         judge: a detector of another family, which nothing optimises.
         cache: CUDA graphs and memory estimates that runs share.
         because: why these detectors, where the user named none.
 
     Raises:
-        ValueError: the judge is of a critic's family.
+        ValueError: the judge and a critic are of one family.
     """
 
     backbone: Backbone
@@ -54,14 +54,15 @@ class Models:
             if shared:
                 raise ValueError(
                     f"the judge {self.judge.name} is of the same family ({', '.join(sorted(shared))}) as the critic "
-                    f"{critic.name}; what fools one fools the other: name a judge of another kind"
+                    f"{critic.name}, so the two share mistakes: name a judge of another family"
                 )
 
     def check(self, targets: tuple[Target, ...]) -> None:
         """Refuse targets that a detector cannot count.
 
         Raises:
-            ValueError: an object without a class, two objects of one class, or more objects than a detector returns.
+            ValueError: an object that is no class of a detector, two objects of one class, or more objects than a
+                detector returns.
         """
         for critic in (*self.critics, self.judge):
             classes: dict[int | str, str] = {}
@@ -76,7 +77,7 @@ class Models:
                 if target.target_count > critic.max_count:
                     raise ValueError(
                         f"{critic.name} returns at most {critic.max_count} objects, "
-                        f"{target.target_count} x {target.object_name} were asked for; ask for fewer"
+                        f"{target.target_count} x {target.object_name} were requested; request fewer"
                     )
 
 
@@ -169,7 +170,7 @@ def with_detectors(
     trust_checkpoint: bool = False,
     because: str = "",
 ) -> Models:
-    """Load the critics and the judge of a backbone that is loaded already; arguments as of `load`.
+    """Load the critics and the judge for a backbone that is loaded already; arguments as of `load`.
 
     Raises:
         ValueError, OSError: as `load`.
@@ -259,13 +260,13 @@ def _asked(name: str) -> tuple[str, str, str | None]:
 
 
 def no_larger(critic: Critic, side: int) -> Critic:
-    """The critic at its own input size, or the picture's where that is smaller: enlarging adds no detail."""
+    """Return the critic with an input size not above the image's larger side: enlarging adds no detail."""
     size = getattr(critic, "image_size", None)
     return critic if size is None or size <= side else critic.at_scale(side / size)
 
 
 def check_detector(name: str) -> None:
-    """Refuse a name that `load_critic` would refuse, before anything is loaded; weights are not looked for.
+    """Refuse a name that `load_critic` would refuse, before anything is loaded; weights are not searched for.
 
     Raises:
         ValueError: no such name or kind, or no density counter after "by".
@@ -279,18 +280,18 @@ def check_detector(name: str) -> None:
         )
     registry.check(kind)
     if density and _kind_of(density[0]) != "density":
-        raise ValueError(f"{density[0]} draws no density map, which {name!r} needs; name a density counter after 'by'")
+        raise ValueError(f"{density[0]} has no density map, which {name!r} needs; name a density counter after 'by'")
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The detectors that a name names: two in "miniature-yolo by miniature-density", otherwise the name alone."""
+    """Return the detectors in a name: two in "miniature-yolo by miniature-density", otherwise the name alone."""
     detector, by, other = name.rpartition(" by ")
     known = other in miniature.DETECTORS or _kind_of(other) in critic_files.available()
     return (detector, other) if by and known else (name,)
 
 
 def _kind_of(name: str) -> str | None:
-    """The critic's file in `critics/detectors` that a name means; None for one that means none."""
+    """Return the critic's file in `critics/detectors` for a name; None where there is none."""
     if name in miniature.DETECTORS:
         return miniature.DETECTORS[name].kind
     kind, colon, _ = name.partition(":")
@@ -303,10 +304,10 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
     Args:
         name: an embedded one ("miniature-yolo"), or KIND:WEIGHTS with a kind from `critics.available()`, for
             example "yolo:weights/yolo11x.pt" or "detr:rtdetr-r50"; weights of a repository may end in @REVISION.
-            A `.pt` is read as data. "DETECTOR by DENSITY" counts as the first does, with the
-            gradient of the second, see `critics.dynamic_scale`.
+            A `.pt` is read as data. "DETECTOR by DENSITY" has the counts of the first and the gradient of the second,
+            see `critics.dynamic_scale`.
         device: where it runs.
-        trust_checkpoint: let Ultralytics load a `.pt`, a pickle: whatever code its author put into it runs.
+        trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs any code that its author put into it.
 
     Raises:
         ValueError: no such name or kind, weights that are damaged or of another kind, or no density counter

@@ -1,4 +1,4 @@
-"""The recipe of a picture: all that is needed to draw it again, as JSON, and the drawing itself."""
+"""Write the recipe of an image, check one that comes from a file, and regenerate the image from it."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from countgen.prompts import Target, check_prompt
 from countgen.tokens.file import CountToken
 
 SCHEMA = 2
-"""Of what `write` writes; `redraw` reads 1 as well, which knew nothing of repositories, memory and versions."""
+"""Version of what `write` writes. `regenerate` also reads version 1, without repository, memory and versions."""
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MAX_INFERENCE_STEPS = 1000
 USUAL_STEPS = 100
-"""That are taken without a question, or four times those of the preset, where that is more."""
+"""Sampler steps accepted without `many_steps`, or four times those of the preset, where that is more."""
 MAX_SIDE = 4096
 LONGEST_NAME = 60
 """Of a preset or a scheduler."""
 _PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
-_NOT_OF_THE_PLAIN = (
+_DROPPED_BY_PLAIN = (
     "settings",
     "token",
     "number_shifts",
@@ -71,7 +71,7 @@ def write(
     shifts: Sequence[NumberShift] = (),
     negative_prompt: str | None = None,
 ) -> dict[str, Any]:
-    """Everything that is needed to draw `best` again, and what was found out about it; JSON-able."""
+    """Return what is needed to generate `best` again, with its counts, as a dict that JSON can hold."""
     backbone = models.backbone
     recipe: dict[str, Any] = {
         "schema": SCHEMA,
@@ -117,7 +117,7 @@ def write(
     if shifts:
         recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
     if best.phase != "search":
-        # Latents that gradients moved follow from no seed: they are kept, little-endian float32.
+        # Latents that gradients moved cannot be computed from a seed: they are stored, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
     return recipe
@@ -145,28 +145,28 @@ def _usual(backbone: Backbone) -> Preset:
 
 
 def versions() -> dict[str, str]:
-    """Of what decides about pixels."""
+    """Return the versions of the libraries that determine pixels."""
     stock = {name: version(name) for name in ("diffusers", "transformers")}
-    # Torch's own word names its build as well, "2.14.1+cu130".
+    # Torch's own version names its build as well, "2.14.1+cu130".
     return {"countgen": version("countgen"), "torch": str(torch.__version__), **stock}
 
 
 def changed_versions(recipe: Mapping[str, Any]) -> dict[str, tuple[str | None, str]]:
-    """What a recipe was drawn with, and what is here, by library, where the two differ."""
+    """Return a recipe's version and the installed one, by library, where the two differ."""
     then = recipe.get("versions")
     then = then if isinstance(then, dict) else {}
     return {name: (then.get(name), here) for name, here in versions().items() if then.get(name) != here}
 
 
 def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe of the picture "before": the same prompt and seed, no token, nothing tuned."""
-    kept = {key: value for key, value in recipe.items() if key not in _NOT_OF_THE_PLAIN}
+    """Return the recipe of the image `before`: the same prompt and seed, no token, latents not optimised."""
+    kept = {key: value for key, value in recipe.items() if key not in _DROPPED_BY_PLAIN}
     return kept | {"method": "plain", "candidate_seed": recipe["seed"]}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a recipe asks to be loaded, where nothing speaks against it.
+    """The backbone that a checked recipe needs, not loaded yet.
 
     Attributes:
         model, repository, loras: as `countgen.backbones.load` takes them; of the recipe only a preset's name.
@@ -192,7 +192,7 @@ class Checked:
         """Load the backbone.
 
         Raises:
-            OSError: the cache does not hold it, and nothing is downloaded or the hub does not give it.
+            OSError: the cache does not hold it, and `download` is False or the download fails.
         """
         return backbones.load(
             self.model,
@@ -213,7 +213,7 @@ def check(
     loras: Sequence[Lora] = (),
     many_steps: bool = False,
 ) -> Checked:
-    """Refuse a recipe that cannot be drawn or should not be, before anything is loaded or downloaded.
+    """Refuse a recipe that cannot or must not be rendered, before anything is loaded or downloaded.
 
     A recipe comes from a file, which anyone may have written: it can name a preset, never a repository, a path or an
     adapter, of its repository only a commit, not a branch that anyone can push to, and of diffusers only a scheduler.
@@ -221,19 +221,19 @@ def check(
     Args:
         recipe: as `write` writes it.
         token: the one that the recipe names, if it names one.
-        size: width and height of the image that it came with, which it must draw.
-        model: what the image was drawn with, where that was no preset or not the preset's own repository; with the
+        size: width and height of the image that it came with, which it must generate.
+        model: what the image was generated with, where that was no preset or not the preset's own repository; with the
             preset or its repository as NAME@REVISION, the revision that is used instead of the recipe's.
-        loras: those that it was drawn with.
+        loras: those that it was generated with.
         many_steps: let it take as many sampler steps as it says, up to 1000.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the image was drawn with another repository, parts, adapters
-            or token.
+        RecipeError: a field is missing or not possible, or the image was generated with another repository, parts,
+            adapters or token.
         ValueError: no such preset, model or scheduler.
     """
     if recipe.get("schema") not in range(1, SCHEMA + 1):
-        raise RecipeError(f"the recipe has the schema {_shown(recipe.get('schema'))}, this version draws 1 to {SCHEMA}")
+        raise RecipeError(f"the recipe has the schema {_shown(recipe.get('schema'))}, this version reads 1 to {SCHEMA}")
     name, known = _text(recipe, "backbone"), presets()
     preset = known[name][1] if name in known else None
     if preset is None and recipe.get("family") not in backbones.families():
@@ -243,17 +243,17 @@ def check(
     named = recipe.get("repository")
     if model is None and (preset is None or named not in (None, public_name(preset.repository))):
         raise RecipeError(
-            f"the picture was drawn with {_shown(named or name)}, which a recipe may not name by itself: give model=, "
-            "on the command line --model, what it was drawn with"
+            f"the image was generated with {_shown(named or name)}, which a recipe may not name by itself: give "
+            "model=, on the command line --model, what it was generated with"
         )
     if recipe.get("changed_parts"):
         raise RecipeError(
-            f"the picture was drawn with another {_shown(recipe['changed_parts'])} than {_shown(name)} has: load the "
-            "backbone as it was loaded then, and give it to countgen.recipe.redraw"
+            f"the image was generated with another {_shown(recipe['changed_parts'])} than {_shown(name)} has: load the "
+            "backbone as it was loaded then, and give it to countgen.recipe.regenerate"
         )
     if recipe.get("loras", []) != (given := [lora.recorded for lora in loras]):
         raise RecipeError(
-            f"the picture was drawn with the adapters {_shown(recipe.get('loras', []))}, got {_shown(given)}: give "
+            f"the image was generated with the adapters {_shown(recipe.get('loras', []))}, got {_shown(given)}: give "
             "loras=, on the command line --lora, the same in that order"
         )
     dtype = _choice(recipe, "dtype", DTYPES)
@@ -264,10 +264,10 @@ def check(
         "width": _whole(recipe, "width", MAX_SIDE),
     }
     _check_steps(changes["num_inference_steps"], preset, name, many_steps)
-    drawn = changes["width"], changes["height"]
-    if size is not None and size != drawn:
+    rendered = changes["width"], changes["height"]
+    if size is not None and size != rendered:
         raise RecipeError(
-            f"the picture is {size[0]} x {size[1]} and its recipe draws {drawn[0]} x {drawn[1]}: it was resized or "
+            f"the image is {size[0]} x {size[1]} and its recipe gives {rendered[0]} x {rendered[1]}: it was resized or "
             "cropped since"
         )
     if recipe.get("scheduler") is not None:
@@ -338,7 +338,7 @@ def load_backbone(
     model: str | None = None,
     loras: Sequence[Lora] = (),
 ) -> Backbone:
-    """Return the backbone that made an image, as it was set then; `check` has more options.
+    """Return the backbone that generated an image, with the settings of its recipe; `check` has more options.
 
     Args:
         recipe: as `write` writes it.
@@ -348,15 +348,15 @@ def load_backbone(
 
     Raises:
         RecipeError, ValueError: as `check`.
-        OSError: it is neither in the hub's cache nor reachable.
+        OSError: the repository is not in the hub's cache and cannot be downloaded.
     """
-    # `redraw` checks the token, which is not at hand here.
+    # `regenerate` checks the token, which is not at hand here.
     return check({**recipe, "token": None}, model=model, loras=loras).load(device)
 
 
 @torch.no_grad()
-def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | None = None) -> Tensor:
-    """Draw the picture of a recipe again: RGB float32 (3, H, W) in [0, 1].
+def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | None = None) -> Tensor:
+    """Return the image of a recipe, generated again: RGB float32 (3, H, W) in [0, 1].
 
     Bit-equal after rounding to 8 bits on the same machine, libraries and dtype; elsewhere, rounding differs.
 
@@ -366,7 +366,7 @@ def redraw(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | No
         token: the one that the recipe names, if it names one.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the token is not the one the picture was drawn with.
+        RecipeError: a field is missing or not possible, or the token is not the one that the image was generated with.
     """
     prompt = _text(recipe, "prompt")
     check_prompt(prompt)
@@ -392,7 +392,7 @@ def negative_prompt_of(recipe: Mapping[str, Any]) -> str | None:
 
 
 def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:
-    """Return the latents that a recipe stores, otherwise those of its seed: float32 (1, C, h, w).
+    """Return the latents that a recipe holds, otherwise those of its seed: float32 (1, C, h, w).
 
     Raises:
         RecipeError: they are damaged or of another shape than the backbone's, or the seed is missing.
@@ -404,21 +404,22 @@ def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:
 
 
 def _check_token(named: Any, token: CountToken | None) -> None:
-    """Refuse a token that the recipe does not name, by its vectors."""
+    """Refuse a token whose vectors are not those that the recipe names."""
     wanted = None if named is None else _text(named if isinstance(named, dict) else {}, "sha256")
     given = None if token is None else token.sha256
     if wanted != given:
         raise RecipeError(
-            f"the picture was drawn with {_said(wanted)}, got {_said(given)}; give the token's file or shipped name"
+            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's "
+            "file or shipped name"
         )
 
 
-def _said(sha256: str | None) -> str:
+def _described(sha256: str | None) -> str:
     return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {_shown(sha256[:12])}..."
 
 
 def _latents(stored: Any, backbone: Backbone) -> Tensor:
-    """Stored latents as float32 (1, C, h, w)."""
+    """Return stored latents as float32 (1, C, h, w)."""
     shape, values = backbone.latent_shape, _numbers(stored)
     if stored.get("shape") != list(shape) or values.size != math.prod(shape):
         raise RecipeError(f"the recipe's latents are not the {list(shape)} finite numbers that {backbone.name} needs")
@@ -426,7 +427,7 @@ def _latents(stored: Any, backbone: Backbone) -> Tensor:
 
 
 def _numbers(stored: Any) -> np.ndarray[Any, Any]:
-    """The numbers of stored latents."""
+    """Return the numbers of stored latents."""
     try:
         values = np.frombuffer(base64.b64decode(stored["float32"], validate=True), "<f4")
     except (TypeError, KeyError, ValueError, binascii.Error) as error:
@@ -437,7 +438,7 @@ def _numbers(stored: Any) -> np.ndarray[Any, Any]:
 
 
 def candidate_seed(recipe: Mapping[str, Any]) -> int:
-    """Return the seed of the image itself, which a search may have found far from the seed that was asked for.
+    """Return the seed of the image itself, which a search may have found far from the seed that was given.
 
     Raises:
         RecipeError: it is missing or not possible.
@@ -446,7 +447,7 @@ def candidate_seed(recipe: Mapping[str, Any]) -> int:
 
 
 def _shown(value: Any) -> str:
-    """A value of the file as messages quote it: escaped and short."""
+    """Return a value of the file as messages quote it: escaped and short."""
     try:
         text = ascii(value)
     except RecursionError:
@@ -458,7 +459,7 @@ def _field(recipe: Mapping[str, Any], name: str, kind: type) -> Any:
     value = recipe.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise RecipeError(
-            f"the recipe's {name} is {_shown(value)}, expected {kind.__name__}; nothing can be drawn from it"
+            f"the recipe's {name} is {_shown(value)}, expected {kind.__name__}; no image can be generated from it"
         )
     return value
 
@@ -466,7 +467,7 @@ def _field(recipe: Mapping[str, Any], name: str, kind: type) -> Any:
 def _text(recipe: Mapping[str, Any], name: str) -> str:
     value: str = _field(recipe, name, str)
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecipeError(f"the recipe's {name} is {_shown(value)}, which is no text: it holds half a character")
+        raise RecipeError(f"the recipe's {name} is {_shown(value)}, which is no text: it holds half a surrogate pair")
     return value
 
 

@@ -1,4 +1,4 @@
-"""From a prompt to an image with the right count."""
+"""Run a method on a prompt, and return its best image with what the critics and the judge count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from countgen.methods.settings import Settings
 from countgen.methods.step import Budget, Step
 from countgen.models import Models
 from countgen.number_slider import Calibration, encode_shifted, find_calibration
-from countgen.number_slider.shifts import NumberOffset, asked_shifts, calibrated_shifts
+from countgen.number_slider.shifts import NumberOffset, calibrated_shifts, offset_shifts
 from countgen.prompts import Target, check_prompt, parse
 from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts.truncation import check_is_read
@@ -29,17 +29,15 @@ from critics import Detections
 
 UNTIL = ("critic", "judge")
 DEFAULT_MAX_EVALUATIONS = 400
-CALIBRATED_METHODS = ("search", "auto", "edit")
-"""They ask for a count that no number word reaches as the model's calibration says; the others take the prompt."""
 
 
 @dataclass(frozen=True)
 class Original:
-    """An image that an edit starts from, in place of a seed's own.
+    """An image that an edit starts from, in place of the plain image of a seed.
 
     Attributes:
         latents: float (1, C, h, w).
-        image: RGB float (3, H, W) in [0, 1], rendered from them with the prompt of its time.
+        image: RGB float (3, H, W) in [0, 1], rendered from them with the prompt that it was generated with.
     """
 
     latents: Tensor
@@ -52,21 +50,21 @@ class Result:
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the seed that was asked for, rendered without a token and with the numbers
-            as they are written; of an edit, the original.
-        targets: what was asked.
-        counts: what the first critic counts, per target.
-        judge_counts: what the judge counts, per target.
-        detections, before_detections: what the judge detects in `image` and in `before`, per target; empty where the
+        before: the plain image of the given seed, rendered without a token and with the numbers as they are written;
+            for an edit, the original.
+        targets: object classes and their target counts.
+        counts: the first critic's counts, per target.
+        judge_counts: the judge's counts, per target.
+        detections, before_detections: the judge's detections in `image` and in `before`, per target; empty where the
             judge counts without detecting.
-        objects_kept, background_change, structural_similarity: of `image` against `before`, by the judge's boxes, as
-            `countgen.image_preservation` defines them; None where the judge counts without detecting.
+        objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,
+            as `countgen.image_preservation` defines them; None where the judge counts without detecting.
         confirmed: the critics agree on every view.
-        method, seed: as asked.
-        phase: of the step that is shown, as `Step` has it.
+        method, seed: as given.
+        phase: of the best candidate, as `Step` defines it.
         steps: candidates that were evaluated, batches counted once.
-        evaluations, seconds: spent, without loading; judging counts where it steers.
-        stopped: why it ended early: a loss that is not finite, or memory that ran out; otherwise None.
+        evaluations, seconds: spent, without loading; time for judging is included where the judge steers.
+        stopped: why the run ended early: a loss that is not finite, or out of memory; otherwise None.
         recipe: JSON-able; everything that is needed to generate the image again.
     """
 
@@ -92,39 +90,39 @@ class Result:
 
     @property
     def verified(self) -> bool:
-        """Whether the judge counts what was asked."""
+        """Whether the judge's counts equal the target counts."""
         return self.judge_counts == tuple(target.target_count for target in self.targets)
 
 
 class Run:
-    """The generation of one image: iterate over it for its `Step`s, stop whenever you like, then ask for the `result`.
+    """The generation of one image: iterate over it for its `Step`s, stop at any time, then call `result`.
 
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        targets: what to count; read from the prompt by default.
+        targets: object classes and counts; read from the prompt by default.
         method: one of `countgen.methods.available()`: "plain" (one seed, nothing tuned), "search" (best of N
             seeds), "noise" (gradients on one seed after the other), "lmn" (the same through D2D's latent modifier
             network), "auto" (search, then gradients on the nearest) or "edit" (one seed, its image kept).
         settings: of the method, for example `NoiseSettings(learning_rate=0.1)`; its defaults where None.
         seed: 0 or above; the same seed and budget in evaluations give the same image.
         max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
-        until: "critic" stops when the critics confirm the count. "judge" also asks the judge and goes on
-            until it agrees; the judge is then not independent, and the recipe says so.
+        until: "critic" stops when the critics confirm the count. "judge" also evaluates the judge and continues
+            until it agrees; the judge is then not independent, and the recipe records this.
         token: a learned token that replaces the number it was trained for.
         original: an image that the method "edit" starts from; by default it starts from the seed's own.
         number_offset: objects by which the prompt embeddings are moved along the number axis, one number for every
             object class or a mapping by its name, 0 for one that it lacks; 0 is the prompt as written. Where None,
-            `CALIBRATED_METHODS` without a token move counts beyond the model's number words as its calibration says,
-            see `shifts`.
+            calibrated methods (search, auto, edit) without a token move counts beyond the model's number words as its
+            calibration says, see `shifts` and `countgen.methods.registry.Method`.
         calibration: of the number axis, from `countgen.number_slider.load_calibration`; the shipped one where None.
         negative_prompt: what the image shall not show, as in diffusers; for models that use guidance.
 
     Attributes:
-        shifts: what the prompt embeddings say in place of numbers in the prompt; often nothing.
+        shifts: moves of the prompt embeddings along the number axis, per object class; usually empty.
 
     Raises:
-        PromptError: the prompt has no clear count, or says it behind what the backbone's text encoder reads, or has
+        PromptError: the prompt has no clear count, or only beyond the part that the backbone's text encoder reads, or
             no number for the offset to move.
         TokenFileError: a token of another backbone.
         ValueError: an unknown method, settings of another method, an object that a detector does not know, a number
@@ -156,9 +154,9 @@ class Run:
             )
         if until not in UNTIL:
             raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {until!r}")
-        if original is not None and method != "edit":
-            raise ValueError(f"only the method 'edit' starts from an image, got {method!r}")
-        # The seed of an image that a search found may lie far behind the seed that was asked for.
+        if original is not None and not self._method.starts_from_image:
+            raise ValueError(f"method {method!r} cannot start from an image; give method='edit'")
+        # The seed of an image that a search found may be far above the seed that was given.
         if type(seed) is not int or not 0 <= seed < (2**32 if original is None else 2**63):
             raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
         if max_seconds is None and max_evaluations is None:
@@ -174,13 +172,15 @@ class Run:
             check_token(token, models.backbone)
             with_placeholder(prompt, token.target_count)
         elif placeholder:
-            raise ValueError(f"the prompt names {placeholder[0]}: give that token too, or write the number as a word")
+            raise ValueError(
+                f"the prompt contains {placeholder[0]}: give that token too, or write the number as a word"
+            )
         calibration = self._checked(calibration, models)
         if number_offset and token is not None:
-            raise ValueError("a token says its number in its own way: give a token or a number offset, not both")
+            raise ValueError("a token and a number offset exclude each other: give one of them")
         if number_offset is not None:
-            self.shifts = asked_shifts(prompt, self.targets, known_names, calibration, number_offset)
-        elif calibration is not None and token is None and method in CALIBRATED_METHODS:
+            self.shifts = offset_shifts(prompt, self.targets, known_names, calibration, number_offset)
+        elif calibration is not None and token is None and self._method.calibrated:
             self.shifts = calibrated_shifts(prompt, self.targets, known_names, calibration)
         else:
             self.shifts = ()
@@ -206,7 +206,7 @@ class Run:
 
     def __iter__(self) -> Iterator[Step]:
         if self._begun:
-            raise RuntimeError("this run was iterated over before; make another Run to generate again")
+            raise RuntimeError("this run was iterated over already; create another Run to generate again")
         self._begun = True
         budget = Budget(*self.limits)
         models = self.models
@@ -217,7 +217,7 @@ class Run:
         try:
             for step in self._method.function(problem, self.seed, budget, self.settings):
                 self.last = step
-                # What was accepted is kept, whatever ranked higher before.
+                # An accepted step is the result, even if an earlier one ranks higher.
                 if step is self._accepted or self.best is None or step.rank > self.best.rank:
                     self.best = step
                 yield step
@@ -261,13 +261,13 @@ class Run:
         return judge.detect(image, self._object_names)[0] if judge.detects else ()
 
     def result(self) -> Result:
-        """Return the best candidate so far, judged.
+        """Return the best candidate so far with the judge's counts.
 
         Raises:
-            RuntimeError: nothing was evaluated yet.
+            RuntimeError: no candidate has been evaluated yet.
         """
         if self.best is None or self.last is None:
-            raise RuntimeError("nothing was generated yet: iterate over the run first")
+            raise RuntimeError("nothing is generated yet: iterate over the run first")
         backbone = self.models.backbone
         with torch.no_grad():
             if self.original is None:
@@ -275,7 +275,7 @@ class Run:
                 before = backbone.render(backbone.initial_latents([self.seed]), plain, [self.seed])[0]
             else:
                 before = self.original.image
-            # Rendered alone, as its recipe will render it: within a batch, rounding differs.
+            # Rendered alone, as `countgen.recipe.regenerate` will: within a batch, rounding differs.
             image = backbone.render(self.best.latents[None], self._embeds, [self.best.seed])[0]
         judge_counts = self._judge(image)
         detections, before_detections = self._detect(image), self._detect(before)
@@ -333,7 +333,7 @@ def generate(
     calibration: Calibration | None = None,
     negative_prompt: str | None = None,
 ) -> Result:
-    """Generate one image with the right count, or the best there is within the budget.
+    """Generate one image with the right count, or the best candidate within the budget.
 
     Args:
         prompt: for example "a photo of seven apples".

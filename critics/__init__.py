@@ -1,4 +1,4 @@
-"""Object detectors as differentiable critics: `load` one by name, ask it to `count` or `detect`."""
+"""Object detectors as differentiable critics: `load` one by name, then call its `count` or `detect`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,3 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return from_module
     raise AttributeError(f"module 'critics' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,29 +18,29 @@ from critics.validation import AnyImage, check_names, check_targets, checked_ima
 from critics.vocabulary import resolve
 
 MAX_CANDIDATES = 1024
-"""Candidates a critic returns per image and object name; those that non-maximum suppression keeps come first."""
+"""Largest number of candidates per image and object name; those that non-maximum suppression keeps come first."""
 MAX_PROPOSALS = 4096
-"""Proposals it looks for them among, best first: thirteen for each of the 300 objects a critic promises to count."""
+"""Largest number of proposals in non-maximum suppression, best first: thirteen for each of `Critic.max_count`."""
 ABSENT = -60.0
-"""Logit of a place that holds no proposal; no float32 probability is lower."""
+"""Logit of padding without a proposal: its probability is practically 0."""
 
 
 class Critic:
     """A frozen network that counts objects, differentiably.
 
-    A subclass sets the attributes and implements `propose`; one that finds no boxes implements `evaluate` and
+    A subclass sets the attributes and implements `propose`; one without boxes implements `evaluate` and
     `counts` instead. Weights never change and never receive a gradient; the image does.
 
     Attributes:
-        name: what records call this critic, for example "yolo:yolo11n".
-        family: of detectors, for example "yolo"; detectors of one family share their mistakes.
-        object_names: the classes it knows, singular; None for an open vocabulary.
+        name: the critic's name in records, for example "yolo:yolo11n".
+        family: of the architecture, for example "yolo"; detectors of one family share their mistakes.
+        object_names: the detector's classes, singular; None for an open vocabulary.
         threshold: class probability in (0, 1) above which a candidate is a detection.
         steepness: slope of the soft indicator, per logit.
         nms_iou: intersection over union above which two candidates are one object; None where the
             detector's training already removes duplicates.
         one_class_per_box: True where a proposal counts for its best class only.
-        safe_distance: distance from the threshold, on both sides, at which a count is trusted: in logits, for
+        safe_distance: distance from the threshold, on both sides, at which a count is confirmed: in logits, for
             density counters in objects. A margin of 1 is this distance.
         max_count: most objects it can return per image.
     """
@@ -61,11 +61,11 @@ class Critic:
         Raises:
             TypeError: this critic counts without detecting.
         """
-        raise TypeError(f"{self.name} counts without detecting, it has no candidates; use evaluate or counts")
+        raise TypeError(f"{self.name} counts without detecting and has no candidates; use evaluate or counts")
 
     @property
     def detects(self) -> bool:
-        """Whether it finds boxes; a density counter does not."""
+        """Whether this critic has boxes; a density counter does not."""
         return type(self).propose is not Critic.propose
 
     def at_scale(self, factor: float) -> Critic:
@@ -77,14 +77,14 @@ class Critic:
 
     @property
     def families(self) -> frozenset[str]:
-        """Families of every detector in it; a class that names no family is one of its own."""
+        """Families of all detectors in this critic; a class without `family` is a family of its own."""
         return frozenset([self.family or type(self).__qualname__])
 
     def check(self) -> None:
-        """Refuse settings out of their range; `critics.load` calls this.
+        """Refuse settings outside their range; `critics.load` calls this.
 
         Raises:
-            ValueError: the threshold, steepness, NMS IoU or image size is out of its range.
+            ValueError: the threshold, steepness, NMS IoU or image size is outside its range.
         """
         size = getattr(self, "image_size", 1)
         if not 0 < self.threshold < 1:
@@ -133,17 +133,17 @@ class Critic:
     def _candidates_of(self, all_boxes: Tensor, logits: Tensor, column: int) -> Candidates:
         scores = logits[..., column]
         if self.one_class_per_box and logits.shape[-1] > 1:
-            # A box of another class stays below the threshold, and lower the clearer that class is,
-            # so it never counts here but can still be pulled over.
+            # A box of another class stays below the threshold by its lead, so that it never counts here, but its
+            # logit keeps a gradient.
             lead = logits.amax(-1) - scores
             scores = torch.where(lead > 0, scores.clamp(max=self.threshold_logit) - lead, scores)
         size = min(MAX_PROPOSALS if self.nms_iou is not None else MAX_CANDIDATES, scores.shape[1])
         scores, order = scores.topk(size, dim=1)
         boxes = all_boxes.detach().gather(1, order[..., None].expand(-1, -1, 4))
-        everything = torch.ones_like(scores, dtype=torch.bool)
-        kept = everything if self.nms_iou is None else unsuppressed(boxes, self.nms_iou)
+        every_box = torch.ones_like(scores, dtype=torch.bool)
+        kept = every_box if self.nms_iou is None else unsuppressed(boxes, self.nms_iou)
         if size > MAX_CANDIDATES:
-            # The kept ones, and the best suppressed ones where there is room; still best first.
+            # The kept ones, then the best suppressed ones up to MAX_CANDIDATES; the order stays best first.
             rank = torch.arange(size, device=scores.device) + size * ~kept
             chosen = rank.topk(MAX_CANDIDATES, largest=False).indices.sort(dim=1).values
             boxes = boxes.gather(1, chosen[..., None].expand(-1, -1, 4))
@@ -184,15 +184,15 @@ class Critic:
         return torch.stack([hard_count(c, self.threshold_logit) for c in found], 1)
 
     def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
-        """Compare a batch of images with the counts it should have.
+        """Evaluate the count loss of a batch of images for target counts.
 
         Args:
             images: RGB float (B, 3, H, W) in [0, 1]; gradient of the loss flows back to them.
-            target_counts: how many of each object class.
+            target_counts: by object name.
             loss: from `critics.losses`.
 
         Raises:
-            ValueError: as `candidates`, or a count that is no whole number from 0 on.
+            ValueError: as `candidates`, or a count that is not a whole number of at least 0.
         """
         check_targets(target_counts, loss)
         found = self.candidates(images, list(target_counts))

@@ -1,4 +1,4 @@
-"""What a detector says about a batch of images, before and after non-maximum suppression."""
+"""A detector's output for a batch of images: proposals before, candidates after non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Proposals:
-    """Everything a detector says about a batch, before non-maximum suppression.
+    """All boxes and class logits of a detector for a batch, before non-maximum suppression.
 
     Attributes:
-        boxes: (B, A, 4) absolute-pixel xyxy in the image that was given.
+        boxes: (B, A, 4) absolute-pixel xyxy in the given image.
         logits: (B, A, C) class logits, with gradient.
         columns: for each requested object name, its class index in 0..C-1.
     """

@@ -1,4 +1,7 @@
-"""Decide which candidates are detections: every hard count and every box that is shown comes from here."""
+"""Decide which candidates are detections: the hard count and the boxes of every critic that detects come from here.
+
+Critics without boxes round the sum of their density map instead, see `critics/detectors/density.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ class Detections:
     Attributes:
         boxes: float (N, 4) absolute-pixel xyxy, best first, no gradient.
         scores: float (N,) class probabilities in (0, 1), above the critic's threshold.
-        object_name: singular, as it was asked for.
+        object_name: as it was passed to `Critic.detect`.
     """
 
     boxes: Tensor

@@ -1,4 +1,4 @@
-"""A detector that says how many, and a density map that says in which direction."""
+"""Combine the count of any detector with the gradient of a density map."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from critics.losses import CountLoss, density, dynamic_scale
 
 
 class DynamicScaleCritic(Critic):
-    """Any detector's count, with a density map's gradient: the detector need not be differentiable.
+    """A critic with any detector's count and a density map's gradient: the detector need not be differentiable.
 
-    The soft count is sum / scale, where the scale is what makes it the detector's count; where that is 0, the
-    value is 0 all the same and the gradient that of the plain map.
+    The soft count is sum / scale, with the scale that makes it equal to the detector's count; where that count is 0,
+    the soft count is 0 and the gradient is that of the unscaled map.
 
     Args:
-        detector: counts; it runs without gradient, on a detached image.
-        density: points the way.
+        detector: gives the count; it runs without gradient, on a detached image.
+        density: gives the gradient.
 
     Source: Zafar et al. 2024 (count token, arXiv 2408.11721).
     """
@@ -34,7 +34,7 @@ class DynamicScaleCritic(Critic):
         self.max_count = detector.max_count
 
     def column(self, object_name: str) -> int:
-        """Return the index among the objects both know; both are asked, since each has its own words."""
+        """Return the index among the classes of both; each resolves the name with its own class list."""
         for critic in (self.density, self.detector):
             if critic.object_names is not None:
                 critic.column(object_name)
@@ -54,20 +54,20 @@ class DynamicScaleCritic(Critic):
         The margin is the detector's.
         """
         with torch.no_grad():
-            found = self.detector.evaluate(images.detach(), target_counts, loss)
+            detected = self.detector.evaluate(images.detach(), target_counts, loss)
         sums = self.density.maps(images, list(target_counts)).sum((2, 3))
         # Adding the difference of a tensor and itself gives the detector's count its gradient.
-        soft_counts = found.counts + (sums - sums.detach()) / dynamic_scale(sums, found.counts)
+        soft_counts = detected.counts + (sums - sums.detach()) / dynamic_scale(sums, detected.counts)
         columns = zip(soft_counts.unbind(1), target_counts.values(), strict=True)
         losses = [density(column, target_count) for column, target_count in columns]
-        return Evaluation(torch.stack(losses).sum(0), soft_counts, found.counts, found.margin)
+        return Evaluation(torch.stack(losses).sum(0), soft_counts, detected.counts, detected.margin)
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         return self.detector.counts(images, object_names)
 
 
 def objects_of_all(critics: Sequence[Critic]) -> tuple[str, ...] | None:
-    """Return the classes every critic knows, in the first one's spelling: "airplane" here is "aeroplane" there."""
+    """Return the classes common to all critics, as the first one spells them ("airplane" or "aeroplane")."""
     closed = [critic for critic in critics if critic.object_names is not None]
     if not closed:
         return None

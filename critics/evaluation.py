@@ -1,4 +1,4 @@
-"""How far images are from the counts they should have: one class for a critic alone and for several together."""
+"""The evaluation of images against target counts, by one critic or by several."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one critic, or an objective of several critics and views, says about a batch of images.
+    """The loss, counts and margin of a batch of images, by one critic or by an objective of several critics and views.
 
     Attributes:
         loss: float32 (B,), with gradient; summed over object classes and critics, averaged over views.
         soft_counts: float32 (B, T), one column per object class; the first critic's on the first view.
         counts: int64 (B, T), hard counts from the same forward pass.
-        margin: float32 (B,), no gradient: how safely the counts are right. The smallest, over classes, critics and
-            views, of the distance between the threshold and the nearest candidate that would change the count if it
+        margin: float32 (B,), no gradient: safety of the counts. The minimum, over classes, critics and views, of the
+            distance between the threshold and the nearest candidate that would change the count if it
             crossed, divided by the `Critic.safe_distance` of that critic. 0 or below: some count is wrong; above 0:
-            every count is right; 1 or above: trusted.
+            every count is right; 1 or above: the counts are confirmed.
     """
 
     loss: Tensor

@@ -1,7 +1,7 @@
 """Count losses: pure functions of the candidates' logits, the threshold and the target count.
 
 Each takes one object name's `Candidates` and returns float32 (B,) with gradient, 0 or near it where the
-count is right. Sums over several object names, or several views, are the caller's.
+count is right. The caller adds them over object names and views.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ STEEPNESS = 4.0
 
 
 class CountLoss(Protocol):
-    """What the losses have in common."""
+    """The signature of count losses."""
 
     def __call__(
         self, candidates: Candidates, target_count: int, threshold_logit: float, steepness: float = STEEPNESS
     ) -> Tensor:
-        """Float32 (B,), with gradient."""
+        """Return float32 (B,), with gradient."""
         ...
 
 
 def _ranked(candidates: Candidates, threshold_logit: float) -> tuple[Tensor, Tensor]:
     """Return the logits and kept flags, best first, with every kept candidate before every suppressed one.
 
-    So that an image with fewer than N kept candidates still has proposals to pull up. Suppressed ones above
+    An image with fewer than N kept candidates then still has candidates whose logits can rise. Suppressed ones above
     the threshold come last: a higher score would not make them count.
     """
     key = candidates.logits.detach()
     spread = key.amax(1, keepdim=True) - key.amin(1, keepdim=True) + 1
-    hopeless = ~candidates.kept & (key > threshold_logit)
-    order = (key - spread * ~candidates.kept - spread * hopeless).argsort(dim=1, descending=True)
+    last = ~candidates.kept & (key > threshold_logit)
+    order = (key - spread * ~candidates.kept - spread * last).argsort(dim=1, descending=True)
     return candidates.logits.gather(1, order), candidates.kept.gather(1, order)
 
 
 def l1(candidates: Candidates, target_count: int, threshold_logit: float, steepness: float = STEEPNESS) -> Tensor:
-    """|soft count - N|.
+    """Absolute difference of soft count and target, |soft count - N|.
 
     Source: D2D (arXiv 2510.19278), Eq. 1.
     """
@@ -50,10 +50,10 @@ def l1(candidates: Candidates, target_count: int, threshold_logit: float, steepn
 
 
 def d2d(candidates: Candidates, target_count: int, threshold_logit: float, steepness: float = STEEPNESS) -> Tensor:
-    """Indicators times their distance from the threshold, so that gradient survives where they are flat.
+    """Indicators times their distance from the threshold, which has gradient where the indicators are flat.
 
-    Too many: the surplus, the weakest counted candidates, is pushed down. Too few: the best uncounted
-    candidates are pulled up. Exact: zero.
+    Above the target count, the logits of the weakest counted candidates fall; below it, those of the best uncounted
+    candidates rise; at it, the loss is zero.
 
     Source: D2D (arXiv 2510.19278), Eq. 2; the case split is ours.
     """
@@ -64,8 +64,8 @@ def d2d(candidates: Candidates, target_count: int, threshold_logit: float, steep
     surplus = kept & (distance > 0) & (rank >= target_count)
     counted = (kept & (distance > 0)).sum(1, keepdim=True)
     missing = (rank >= counted) & (rank < target_count)
-    # A suppressed duplicate that is pulled up may lie above the threshold already: its distance is
-    # clamped, since it is suppressed by its neighbour and not by its score.
+    # A suppressed duplicate may be above the threshold already: its distance is clamped, since its neighbour
+    # suppresses it and not its score.
     shortfall = (1 - indicator) * -distance.clamp(max=0)
     return (surplus * indicator * distance).sum(1) + (missing * shortfall).sum(1)
 
@@ -92,7 +92,7 @@ def margin_loss(
 
 
 def density(total: Tensor, target_count: int, scale: Tensor | float = 1.0) -> Tensor:
-    """|sum of a density map / scale - N|, for counters without candidates.
+    """Absolute difference of a scaled density sum and the target, |sum / scale - N|, for critics without candidates.
 
     Args:
         total: (B,) sums of density maps, at least 0, with gradient.
@@ -105,11 +105,10 @@ def density(total: Tensor, target_count: int, scale: Tensor | float = 1.0) -> Te
 
 
 def dynamic_scale(total: Tensor, count: Tensor, smallest: float = 0.1) -> Tensor:
-    """Density per object at this moment: sum of the density map / number of detections, without gradient.
+    """Density per object of an image: sum of the density map / number of detections, without gradient.
 
-    With it the forward count equals the detector's, which needs no gradient of its own, and the direction is
-    the density map's. Where the detector finds nothing, or the map is nearly empty, the scale is that of a
-    calibrated map or `smallest`, so that nothing is divided by zero.
+    The count scaled with it equals the detector's, which needs no gradient, and the gradient is that of the density
+    map. Where the detector has no detections the scale is 1, and it is never below `smallest`.
 
     Args:
         total: (B,) sums of density maps, at least 0.
@@ -124,8 +123,7 @@ def dynamic_scale(total: Tensor, count: Tensor, smallest: float = 0.1) -> Tensor
 
 
 LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin_loss}
-"""The losses to choose from, by name: those of candidates.
+"""Losses of candidates, by name.
 
-`density` is not among them because there is nothing to choose: it reads the sum of a map, which only critics without
-candidates have, and they use it whatever loss is asked for.
+`density` is not among them: it takes the sum of a map, and critics without candidates use it whatever loss is given.
 """

@@ -1,4 +1,4 @@
-"""The user's own detector, a module or a function, as a critic."""
+"""Wrap a user's own detector, a module or a function, as a critic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from critics.candidates import Proposals
 from critics.vocabulary import UNUSED_LABELS
 
 _CERTAIN = 1e-7
-"""Probabilities nearer to 0 or 1 have no finite logit in float32."""
+"""Distance from 0 and 1 to which probabilities are clamped: their logits stay finite in float32."""
 
 
 def from_module(
@@ -28,7 +28,7 @@ def from_module(
     one_class_per_box: bool = False,
     max_count: int = 300,
 ) -> ModuleCritic:
-    """Make a critic of a detector that torch runs.
+    """Return a critic of a detector that runs in torch.
 
     Args:
         detector: takes RGB float images (B, 3, H, W) in [0, 1] and returns one of
@@ -39,17 +39,17 @@ def from_module(
             An `nn.Module` is put into evaluation mode and its parameters are frozen.
         object_names: the classes, singular, in the order of the labels or logits, "__background__" and "N/A" where a
             label stands for no object; or a dict from label to class.
-        name: what records call it; the name of its class or function by default.
-        family: of detectors; what fools one of a family fools the others. Its name by default.
+        name: the critic's name in records; the name of its class or function by default.
+        family: of the architecture; detectors of one family share their mistakes. The name by default.
         threshold: probability above which a candidate is counted. Detections that the detector itself removes below
-            a threshold of its own are not there for the loss either: set the detector's low.
+            a threshold of its own are missing in the loss too: set the detector's threshold low.
         steepness: slope of the soft indicator.
         nms_iou: overlap above which two boxes are one object; None where the detector leaves no duplicates.
         one_class_per_box: True where a box counts for its best class only.
-        max_count: most objects that it returns.
+        max_count: largest number of objects that it returns.
 
     Raises:
-        ValueError: it cannot be called, no object is named, or a setting is out of its range.
+        ValueError: it is not callable, no class is given, or a setting is outside its range.
     """
     if not callable(detector):
         raise ValueError(f"expected an nn.Module or a function from images to detections, got {detector!r}")
@@ -71,8 +71,8 @@ class ModuleCritic(Critic):
     """A detector given as a module or a function.
 
     Attributes:
-        has_gradient: whether its logits depend differentiably on the image; None until it first evaluated an image
-            that asks for a gradient.
+        has_gradient: whether its logits depend differentiably on the image; None before its first evaluation of an
+            image that requires a gradient.
     """
 
     def __init__(self, detector: Callable[[Any], Any], object_names: Sequence[str] | Mapping[int, str]) -> None:
@@ -89,7 +89,7 @@ class ModuleCritic(Critic):
         """See `Critic.propose`.
 
         Raises:
-            TypeError: the images ask for a gradient and the detector gives none.
+            TypeError: the images require a gradient and the detector gives none.
             ValueError: the detector returned something else than `from_module` describes.
         """
         columns = tuple(self.column(name) for name in object_names)
@@ -99,9 +99,9 @@ class ModuleCritic(Critic):
         return Proposals(boxes, logits, columns)
 
     def _with_gradient(self, logits: Tensor, images: Tensor) -> Tensor:
-        """The logits, after a check that they depend on the images; it takes a backward pass the first time only."""
+        """Return the logits after a check that they depend on the images, with one backward pass the first time."""
         if not logits.requires_grad and bool((logits == ABSENT).all()):
-            return logits + 0 * images.sum()  # nothing was detected: a loss that is constant
+            return logits + 0 * images.sum()  # no detections: the loss is constant
         if self.has_gradient is None and logits.requires_grad:
             (gradient,) = torch.autograd.grad(logits.sum(), images, retain_graph=True, allow_unused=True)
             self.has_gradient = gradient is not None
@@ -136,7 +136,7 @@ class ModuleCritic(Critic):
         return boxes, torch.stack([logits[..., label] for label in self.labels], -1)
 
     def _padded(self, output: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Detections of each image side by side, with places that hold none after those of fewer detections."""
+        """Return the boxes and logits of all images in one batch, padded where an image has fewer detections."""
         most = max(1, *(len(one["scores"]) for one in output))
         first = output[0]["boxes"]
         boxes = first.new_zeros(len(output), most, 4)

@@ -1,4 +1,4 @@
-"""Non-maximum suppression (NMS) of a batch: torch alone, and in a form that a CUDA graph can hold."""
+"""Non-maximum suppression (NMS) of a batch in torch alone, in a form that a CUDA graph can capture."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import torch
 from torch import Tensor
 
 BLOCK = 1024
-"""Boxes that are compared with one another at once where that happens pair by pair."""
+"""Number of boxes whose pairs are compared in one operation."""
 FEW_BOXES = 512
-"""Up to here all pairs at once are as fast on a CPU as one box after the other."""
+"""Number of boxes up to which comparing all pairs is as fast on a CPU as torchvision's loop."""
 CAPTURED_PASSES = 32
-"""Passes of NMS inside a CUDA graph, for a block of boxes. A graph cannot test whether they have converged;
-the embedded detectors' images need 6 to 14, untrained detectors 20."""
+"""Number of NMS passes inside a CUDA graph, per block of boxes. A graph cannot test for convergence; images
+of the embedded detectors need 6 to 14, of untrained detectors 20."""
 
 
 def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy non-maximum suppression of a batch, without data-dependent shapes.
+    """Return which boxes greedy non-maximum suppression keeps, without data-dependent shapes.
 
-    A box stays unless a better box that itself stays overlaps it by more than the threshold. That
-    rule has one solution, which repeated passes from "all stay" reach in as many passes as the
-    longest chain of overlaps.
+    A box is kept unless a better box that is kept overlaps it by more than the threshold. This rule has one solution,
+    which repeated passes from "all kept" reach in as many passes as the longest chain of overlaps.
 
     Args:
         boxes: (B, K, 4) xyxy, best first.
@@ -48,12 +47,12 @@ def _covers(better: Tensor, boxes: Tensor, iou_threshold: float) -> Tensor:
     height = torch.minimum(y2, bottom) - torch.maximum(y1, top)
     shared = width.clamp(min=0) * height.clamp(min=0)
     union = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - shared
-    # A box turned inside out, which some untrained heads predict, has a negative area and covers nothing.
+    # A box whose right side is left of its left side, as untrained heads predict, has a negative area: no overlap.
     return ((shared > iou_threshold * union) & (union > 0)).float()
 
 
 def _passed(boxes: Tensor, iou_threshold: float, free: Tensor | None) -> Tensor:
-    """What is kept of boxes, best first, of which those not `free` are covered already: float (B, K) of 0 and 1."""
+    """Return which boxes of a block are kept, best first; those not `free` are suppressed already: float (B, K)."""
     covers = _covers(boxes, boxes, iou_threshold).triu(diagonal=1)
     start = kept = torch.ones_like(boxes[..., 0]) if free is None else free.float()
     if boxes.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -66,7 +65,7 @@ def _passed(boxes: Tensor, iou_threshold: float, free: Tensor | None) -> Tensor:
 
 
 def _passes(covers: Tensor, start: Tensor, number: int) -> Tensor:
-    """Return the same after a fixed number of passes, which a CUDA graph can hold."""
+    """Return the kept boxes after a fixed number of passes, which a CUDA graph can capture."""
     kept = start
     for _ in range(number):
         kept = (torch.einsum("bi,bij->bj", kept, covers) == 0) * start

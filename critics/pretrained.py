@@ -1,4 +1,4 @@
-"""What the critics built on transformers share: reading a checkpoint, and images through its image processor."""
+"""Shared parts of the critics built on transformers: read a checkpoint, and prepare images with its processor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from critics.base import scale_boxes
 
 
 def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
-    """`from_pretrained` of a model or processor class, by preset, repository name or folder; never a pickle.
+    """Return the result of `from_pretrained`, by preset, repository name or folder; pickles are never read.
 
     Args:
         loader: a class of transformers.
@@ -22,7 +22,7 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
         **options: for `from_pretrained`.
 
     Raises:
-        ValueError: nothing can be read there.
+        ValueError: it cannot be read.
     """
     preset, _, own_revision = presets.get(weights, "").partition("@")
     name = preset or str(weights)
@@ -39,7 +39,7 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
 
 
 def read_zero_shot(weights: str, presets: Mapping[str, str], revision: str | None) -> tuple[Any, Any, Any]:
-    """Detector of given texts in float32, its image processor and its tokenizer; arguments as of `read`."""
+    """Return a zero-shot detector in float32, its image processor and its tokenizer; arguments as of `read`."""
     from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
 
     options = {"use_safetensors": True, "dtype": torch.float32}
@@ -52,18 +52,18 @@ def read_zero_shot(weights: str, presets: Mapping[str, str], revision: str | Non
 
 
 def recorded_as(kind: str, weights: str, revision: str | None) -> str:
-    """Return what records call a critic of a repository or a folder: by its last part, and the revision asked for."""
+    """Return the name in records of a critic from a repository or folder: its last part, and a given revision."""
     place = str(weights).rstrip("/").rsplit("/", 1)[-1]
     return f"{kind}:{place}@{revision}" if revision else f"{kind}:{place}"
 
 
 def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor]:
-    """`pixel_values`, and `pixel_mask` where the processor makes one, with gradient to the images.
+    """Return `pixel_values`, and `pixel_mask` where the processor returns one, with gradient to the images.
 
     Args:
         processor: an image processor of transformers' torchvision backend; the PIL ones cut the graph.
         images: RGB float (B, 3, H, W) in [0, 1].
-        model: whose dtype the result takes.
+        model: its dtype is that of the result.
 
     Raises:
         ValueError: the processor cut the graph.

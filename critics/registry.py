@@ -19,12 +19,12 @@ _FOLDER = Path(__file__).parent / "detectors"
 
 
 def available() -> tuple[str, ...]:
-    """Return the critics there are, sorted; nothing is imported."""
+    """Return the names of the critics, sorted; nothing is imported."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")))
 
 
 def check(name: str) -> None:
-    """Refuse a name that is none of `available()`; nothing is imported.
+    """Refuse a name that is not in `available()`; nothing is imported.
 
     Raises:
         ValueError: no such critic; the near and the available names are listed.
@@ -50,9 +50,9 @@ def load(
     trust_checkpoint: bool | None = None,
     device: str | torch.device = "cpu",
 ) -> Critic:
-    """Build a critic.
+    """Load a critic by the name of its file.
 
-    What is None is left to the critic's own default; each kind takes some of these, see `load` in its file.
+    An option of None takes the critic's own default; each critic takes some of these, see `load` in its file.
 
     Args:
         name: one of `available()`. It is checked before anything is imported, so a name from a
@@ -66,12 +66,12 @@ def load(
         threshold: class probability in (0, 1) above which a candidate is a detection.
         nms_iou: intersection over union in (0, 1] above which two candidates are one object.
         steepness: slope of the soft indicator per logit, above 0.
-        trust_checkpoint: let Ultralytics load a `.pt`, a pickle that runs its author's code.
+        trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs any code in it.
         device: where it runs.
 
     Raises:
-        ValueError: no such critic; the near and the available names are listed. Options it does not take, settings
-            out of their range, or weights that are damaged or of another kind.
+        ValueError: no such critic (the message lists near and available names), an option that it does not take, a
+            setting outside its range, or weights that are damaged or of another architecture.
         FileNotFoundError: no such weights.
     """
     given = {
@@ -100,7 +100,7 @@ def load(
     except torch.OutOfMemoryError:
         raise
     except (SafetensorError, TypeError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        # What the libraries say of a damaged file.
+        # Exceptions of the libraries for a damaged file.
         raise ValueError(
             f"no {name} can be read from {options.get('weights')}, it is damaged or something else: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Class logits to soft binary indicators to soft counts: the heart of the method."""
+"""Soft indicators and soft counts from class logits, and logits of the scores of several architectures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from critics.candidates import Candidates
 
 
 def soft_indicator(logits: Tensor, threshold_logit: float, steepness: float) -> Tensor:
-    """Sigmoid around the detection threshold: near 0 for what is not counted, near 1 for what is.
+    """Sigmoid around the detection threshold: near 0 for candidates below it, near 1 above.
 
     Args:
         logits: any shape, float32.
@@ -32,7 +32,7 @@ def soft_count(candidates: Candidates, threshold_logit: float, steepness: float)
 
 
 def distance_to_change(candidates: Candidates, target_count: int, threshold_logit: float) -> Tensor:
-    """Return how far the nearest candidate is from changing the count, in logits; negative where it is wrong.
+    """Return the distance in logits of the nearest candidate from changing the count; negative where it is wrong.
 
     With the kept logits sorted downwards, the count is exactly N when z_(N) > t >= z_(N+1); the distance is
     the smaller of z_(N) - t and t - z_(N+1).

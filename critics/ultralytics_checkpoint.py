@@ -1,8 +1,8 @@
-"""Read an Ultralytics `.pt` as data: a pickle of modules, from which nothing is called but what makes tensors.
+"""Read an Ultralytics `.pt`, a pickle of modules, as data: only functions that build tensors are called.
 
-Every class that the file names becomes a part without behaviour. So no code of the file's author runs, and no
-constructor is called with arguments of their choice, as Ultralytics' own safe loading (`ULTRALYTICS_SAFE_LOAD`) does:
-one of its layers downloads weights. The model is built anew from the description and the tensors in the file.
+Every class that the file names becomes a `Part` without behaviour. No code of the file's author runs, and no
+constructor is called with the author's arguments, as Ultralytics' own safe loading (`ULTRALYTICS_SAFE_LOAD`) does: one
+of its layers downloads weights. The model is built anew from the description and the tensors in the file.
 Ultralytics is licensed under AGPL-3.0.
 """
 
@@ -39,13 +39,13 @@ _INERT = ("torch", "torchvision", "ultralytics", "numpy", "pathlib", "_codecs", 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
         described: the model's description, checked.
         tensors: its parameters and buffers by name.
-        text: embeddings of its classes, where it was saved with some, by the attribute's name: (1, K, D).
-        image_size: that it was trained at; None where it does not say.
+        text: embeddings of its classes, if it holds some, by the attribute's name: (1, K, D).
+        image_size: of its training; None where the file does not state it.
     """
 
     described: dict[str, Any]
@@ -55,22 +55,22 @@ class Contents:
 
 
 class Part:
-    """An object of the file: its attributes, and nothing that it could do."""
+    """An object of the file: its attributes without any behaviour."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        """Take whatever the file would construct it with, and keep nothing of it."""
+        """Ignore the arguments that the file gives its constructor."""
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
             self.__dict__.update({name: value for name, value in state.items() if isinstance(name, str)})
 
 
-class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C reserves what memory a file asks for
-    """Makes tensors, containers and parts.
+class _Unpickler(pickle._Unpickler):  # in Python: the one in C allocates any amount that a file states
+    """An unpickler that builds tensors, containers and parts only.
 
     Args:
         objects: the pickle.
-        storage: the bytes of a storage by its key.
+        storage: function from the key of a storage to its bytes.
     """
 
     # Without the one that reserves as many bytes as the file says; no checkpoint holds a bytearray.
@@ -84,17 +84,17 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C reserves
         self._storages: dict[str, tuple[bytearray, torch.dtype]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a class or function that the file names; nothing is imported.
+        """Return the replacement of a class or function that the file names; nothing is imported.
 
         Raises:
-            ValueError: no detector needs it.
+            ValueError: no detector needs that class or function.
         """
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module in ("builtins", "__builtin__") and name == "set":
             return set
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-            # A function of their own for each mention, since a pickle can set attributes of what it names.
+            # A new function each time, since a pickle can set attributes of the functions that it names.
             return (lambda *given: _tensor(*given)) if name == "_rebuild_tensor_v2" else (lambda data, *_: data)
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
@@ -102,15 +102,15 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C reserves
             return lambda values: tuple(values)
         if module.partition(".")[0] not in _INERT and (module.lstrip("_"), name) not in _NAMED:
             raise ValueError(
-                f"it asks for {f'{module}.{name}'[:80]!r}, which no detector needs; loading it would run that"
+                f"it names {f'{module}.{name}'[:80]!r}, which no detector needs; loading it would run that"
             )
         return type("Part", (Part,), {})
 
     def persistent_load(self, saved: Any) -> tuple[bytearray, torch.dtype]:
-        """Return the bytes of a storage, each read once, and what they are."""
+        """Return the bytes of a storage, read once, and their dtype."""
         _, dtype, key, _, count = saved
         if not isinstance(dtype, torch.dtype) or not isinstance(key, str) or not isinstance(count, int):
-            raise ValueError("it holds a storage of no known kind")
+            raise ValueError("it holds a storage of an unknown type")
         if key not in self._storages:
             self._storages[key] = bytearray(self._storage(key)), dtype
         return self._storages[key]
@@ -122,7 +122,7 @@ _NAMED = {("builtins", name) for name in ("getattr", "object", "slice")} | {("bu
 def _tensor(
     storage: tuple[bytearray, torch.dtype], offset: int, size: Sequence[int], stride: Sequence[int], *_: Any
 ) -> Tensor:
-    """Return a tensor in the bytes of a storage, copied out of it; torch refuses places outside them."""
+    """Return a tensor in the bytes of a storage; torch refuses positions outside them."""
     content, dtype = storage
     if 0 in size:
         return torch.empty(tuple(size), dtype=dtype)
@@ -139,7 +139,7 @@ def read(path: Path) -> Contents:
     """Return the description and the tensors in a checkpoint.
 
     Raises:
-        ValueError: it is no checkpoint, is damaged, or holds something that is not read here.
+        ValueError: it is no checkpoint, is damaged, or holds an object that is not supported.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -210,14 +210,14 @@ def _held(part: Part, name: str, kind: type) -> Any:
 
 
 def _text(value: Any, classes: int) -> Tensor | None:
-    """Return the embeddings of all classes in float32, where it holds these."""
+    """Return the embeddings in float32, if the value holds one for each class."""
     if not isinstance(value, Tensor) or value.ndim != 3 or value.shape[2] > MAX_EMBEDDING:
         return None
     return value.float() if value.shape[:2] == (1, classes) else None
 
 
-def _image_size(said: Any) -> int | None:
-    sizes = said if isinstance(said, list | tuple) else [said]
+def _image_size(stored: Any) -> int | None:
+    sizes = stored if isinstance(stored, list | tuple) else [stored]
     if sizes and all(isinstance(one, int) and 1 <= one <= MAX_IMAGE_SIZE for one in sizes):
         return max(sizes)
     return None

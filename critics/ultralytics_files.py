@@ -22,7 +22,7 @@ from critics import ultralytics_checkpoint, ultralytics_yaml
 from critics.weights import recorded_as, threshold_of
 
 TRAINED_SIZE = 640
-"""Image size of nearly every Ultralytics checkpoint, where the file does not say."""
+"""Image size where the file does not state one: that of nearly every Ultralytics checkpoint."""
 
 PREDICT_THRESHOLD = 0.25
 """Default threshold of Ultralytics' `predict`."""
@@ -47,14 +47,14 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file says of a detector.
+    """A detector read from a file.
 
     Attributes:
         model: on the CPU, in float32.
         object_names: its classes, in their order.
-        name: what records call a critic of this file.
-        image_size: that it was trained at.
-        threshold: that was measured to count best, where the file's metadata notes one, else `predict`'s.
+        name: of its critic in records.
+        image_size: of its training.
+        threshold: measured to count best, if the file's metadata has one, otherwise `predict`'s.
     """
 
     model: nn.Module
@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 def import_ultralytics() -> None:
-    """Import Ultralytics without its look-ups, downloads and usage events, unless the user set them."""
+    """Import Ultralytics without its network requests, downloads and usage events, unless the user set them."""
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -93,8 +93,8 @@ def assembled(
 
     Args:
         described: as `critics.ultralytics_yaml` checked it.
-        classes: of the head.
-        source: what messages call it.
+        classes: number of classes of the head.
+        source: its name in messages.
         tensors: its weights; random ones by default.
 
     Raises:
@@ -110,9 +110,9 @@ def assembled(
         "WorldDetect": tasks.WorldModel,
         "YOLOEDetect": tasks.YOLOEModel,
     }.get(layers["head"][-1][2], tasks.DetectionModel)
-    usual = Conv.default_act  # one of the process, which Ultralytics leaves changed where building fails
+    usual = Conv.default_act  # a global of Ultralytics, which stays changed if building fails
     try:
-        with torch.device("meta"):  # shapes alone, so that no file can ask for more memory than it fills
+        with torch.device("meta"):  # shapes alone, so that no file can allocate more memory than its own size
             shapes = {
                 f"model.{name}": value.shape
                 for name, value in tasks.parse_model(copy.deepcopy(layers), ch=3, verbose=False)[0].state_dict().items()
@@ -121,7 +121,7 @@ def assembled(
         model: nn.Module = family(layers, nc=classes, verbose=False)
     except WeightsError:
         raise
-    except Exception as error:  # of whatever kind: Ultralytics checks nothing
+    except Exception as error:  # of any type: Ultralytics checks nothing
         raise ValueError(
             f"no model can be built from {source}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         ) from error
@@ -152,15 +152,15 @@ def _check_shapes(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor
 
 
 def find(weights: str | Path, revision: str | None = None) -> Path:
-    """Return a file: one that is there, or one of a repository on the hub, downloaded once.
+    """Return the path of a local file, or of a file of a repository on the hub, downloaded once.
 
     Args:
         weights: a path, one of `PRESETS`, or OWNER/REPOSITORY/FILE.
         revision: a branch, tag or commit of the repository.
 
     Raises:
-        FileNotFoundError: it is neither.
-        ValueError: the hub does not give it, or cannot be reached.
+        FileNotFoundError: there is no such file, and the name is no repository's.
+        ValueError: the download fails.
     """
     if Path(weights).is_file():
         return Path(weights)
@@ -177,8 +177,8 @@ def find(weights: str | Path, revision: str | None = None) -> Path:
         return Path(hf_hub_download("/".join(repository), file, revision=revision))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise ValueError(
-            f"no file {weights} here, and {file} of {'/'.join(repository)} cannot be had from the hub; download it and "
-            f"give its path. The cause: {' '.join(str(error).split())}"
+            f"no file {weights} here, and {file} of {'/'.join(repository)} cannot be downloaded from the hub; give the "
+            f"path of a local copy. The cause: {' '.join(str(error).split())}"
         ) from error
 
 
@@ -197,12 +197,12 @@ def read(
         weights: as of `find`: a `.pt`, read as data, or `.safetensors`.
         config: for safetensors, the architecture's yaml with a `names` list.
         revision: of the repository on the hub.
-        trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs whatever code its author put into it.
+        trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs any code that its author put into it.
 
     Raises:
         FileNotFoundError: the weights or the config do not exist.
-        ValueError: another kind of file, safetensors without a config, weights of another architecture, a checkpoint
-            that cannot be read as data, or a repository that cannot be read.
+        ValueError: a file of another format, safetensors without a config, weights of another architecture, a
+            checkpoint that cannot be read as data, or a repository that cannot be read.
     """
     path = find(weights, revision)
     if path.suffix not in SUFFIXES:
@@ -228,7 +228,7 @@ def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
     """Return the detector in a checkpoint, built anew.
 
     Raises:
-        ValueError: it cannot be; the message says what trusting the file would mean.
+        ValueError: it cannot be built; the message says what trusting the file means.
     """
     try:
         contents = ultralytics_checkpoint.read(path)
@@ -249,10 +249,10 @@ def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
 
 
 def _trusted(path: Path, name: str) -> Checkpoint:
-    """Return the detector in a checkpoint as Ultralytics loads it, with the code in it.
+    """Return the detector in a checkpoint as Ultralytics loads it, running the code in the file.
 
     Raises:
-        ValueError: there is none; the message says that code of the file may have run.
+        ValueError: it holds no detector; the message says that code of the file may have run.
     """
     import_ultralytics()
     from ultralytics import YOLO
@@ -273,14 +273,14 @@ def _ordered(names: Mapping[int, str]) -> tuple[str, ...]:
 
 
 def forget_unusable_anchors(head: nn.Module, key: str, dtype: torch.dtype) -> None:
-    """Make a head compute its anchors again, where those it caches per shape would spoil the next pass.
+    """Make a head recompute its anchors, where the cached ones would break the next pass.
 
     Anchors made under `inference_mode` would make the next backward fail; those made under autocast are
     coarse.
 
     Args:
         head: a detection head.
-        key: the attribute that says which shapes the cache is for.
+        key: the attribute that holds the shapes of the cache.
         dtype: of the images.
     """
     anchors = getattr(head, "anchors", None)

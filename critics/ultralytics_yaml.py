@@ -54,7 +54,7 @@ _KEYS = {
     ),
     "activation": lambda value: isinstance(value, str) and _ACTIVATION.fullmatch(value) is not None,
 }
-"""What each key may hold; `backbone`, `head` and `names` are checked below."""
+"""Check of the value of each key; `backbone`, `head` and `names` are checked below."""
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc, unused-ignore]
@@ -89,14 +89,14 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def checked(described: Any, source: str) -> dict[str, Any]:
-    """The parts of a description that build a detector, each of them allowed; notes that build nothing are left out.
+    """Return the keys of a description that build a detector, checked; other keys are left out.
 
     Args:
-        described: as yaml has it, or a checkpoint keeps it.
-        source: what messages call it.
+        described: from a yaml file or a checkpoint.
+        source: its name in messages.
 
     Raises:
-        ValueError: it holds what no detector needs.
+        ValueError: it holds a value that no detector needs.
     """
     if not isinstance(described, Mapping):
         raise ValueError(f"{source} describes no model: a mapping with backbone and head was expected")
@@ -193,7 +193,7 @@ def _factor(value: Any) -> bool:
 
 
 def _is_scale(scale: Any) -> bool:
-    """Depth, width and the largest number of channels."""
+    """Return whether a value is depth, width and the largest number of channels."""
     if not isinstance(scale, list | tuple) or len(scale) != 3:
         return False
     return _factor(scale[0]) and _factor(scale[1]) and _whole(scale[2], 1, MAX_NUMBER)

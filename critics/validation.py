@@ -1,4 +1,4 @@
-"""Checks of what comes into a critic: images, object names and counts."""
+"""Check the input of a critic: images, object names and counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AnyImage: TypeAlias = Union["Image", Tensor, NDArray[Any], str, os.PathLike[str]
 """What is read as an image."""
 
 DARKEST, BRIGHTEST = -0.5, 1.5
-"""Values beyond which a tensor is no image in [0, 1] for `Critic.counts`."""
+"""Limits outside which `Critic.counts` refuses a tensor as an image in [0, 1]."""
 
 
 def to_batch(image: AnyImage) -> Tensor:
@@ -28,7 +28,7 @@ def to_batch(image: AnyImage) -> Tensor:
         image: a path; a PIL image; a numpy array (H, W, 3), RGB, of 8-bit integers or of floats in [0, 1]; or a float
             tensor (3, H, W) or (B, 3, H, W) in [0, 1].
 
-    Values are not checked, which would make a GPU wait; `Critic.counts` does.
+    Values are not checked, since that would synchronise a GPU; `Critic.counts` checks them.
 
     Raises:
         ValueError: something else, a tensor of another shape or of integers, or no image at all.
@@ -94,7 +94,7 @@ def checked_images(image: AnyImage) -> Tensor:
 
 
 def check_names(object_names: Sequence[str]) -> None:
-    """Refuse object names that name nothing.
+    """Refuse object names that are missing or empty.
 
     Raises:
         ValueError: one name instead of several, none at all, or an empty one.
@@ -104,10 +104,10 @@ def check_names(object_names: Sequence[str]) -> None:
 
 
 def check_targets(target_counts: Mapping[str, int], loss: object) -> None:
-    """Refuse counts that no image can have, and what is no loss.
+    """Refuse impossible counts, and a loss that is not callable.
 
     Raises:
-        ValueError: a count that is no whole number from 0 on, or a loss that cannot be called.
+        ValueError: a count that is not a whole number of at least 0, or a loss that is not callable.
     """
     for name, target_count in target_counts.items():
         if not isinstance(target_count, int) or target_count < 0:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import inflect
 
 UNUSED_LABELS = ("n/a", "__background__")
-"""What published label lists say where there is no class; COCO's have holes."""
+"""Entries of published label lists that stand for no class; COCO's lists contain some."""
 COCO_CLASSES = tuple(
     (
         "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,"
@@ -29,10 +29,10 @@ PLURAL_ONLY = frozenset(
     "binoculars chopsticks eyeglasses goggles headphones jeans leggings overalls pajamas pants pliers pyjamas scissors "
     "shears shorts sunglasses tights tongs trousers tweezers".split()
 )
-"""Words whose plural form names one thing: they are their own singular."""
+"""Words without a singular form: they are their own singular."""
 
-# What inflect gets wrong: Latin plurals it knows in the other direction only, plurals in -us and -is that it takes
-# for singulars, and singulars that it cuts.
+# Errors of inflect: Latin plurals without their singular, plurals in -us and -is taken for singulars, and singulars
+# that it shortens.
 _SINGULARS = {
     "cacti": "cactus",
     "caribous": "caribou",
@@ -78,7 +78,7 @@ SYNONYMS = (
     ("teddy bear", "teddy"),
     ("tv", "television", "tv monitor", "tvmonitor"),
 )
-"""Words for the same thing as far as the classes of COCO and of the miniature go, in the singular."""
+"""Words for one class of COCO or of the miniature, in the singular."""
 
 
 _IMPORTING = threading.Lock()
@@ -86,7 +86,7 @@ _IMPORTING = threading.Lock()
 
 @cache
 def english() -> inflect.engine:
-    """inflect's engine, loaded when it is first asked for: `--help` never needs it."""
+    """Return the engine of inflect, imported on first use: `--help` does not need it."""
     with _unchecked():
         import inflect
     return inflect.engine()
@@ -94,7 +94,7 @@ def english() -> inflect.engine:
 
 @contextmanager
 def _unchecked() -> Iterator[None]:
-    """Within, typeguard rewrites nothing that is imported; that is most of the time that inflect takes to load."""
+    """Disable typeguard's rewriting within the context, which is most of the time that importing inflect takes."""
     try:
         import typeguard
     except ImportError:
@@ -125,7 +125,7 @@ def _singular_word(word: str) -> str:
 
 
 def singular(noun: str) -> str:
-    """Return the singular of an English noun phrase, in lower case; one already singular comes back as it is.
+    """Return the singular of an English noun phrase, in lower case; one already singular is returned unchanged.
 
     The word before "of" changes in a phrase that has one, otherwise the last word.
 
@@ -146,7 +146,7 @@ def can_be_plural(word: str) -> bool:
 
 
 def spellings(names: Sequence[str]) -> dict[str, str]:
-    """Return every word `resolve` finds a class by, in the singular, and the class it finds.
+    """Return every word that `resolve` accepts, in the singular, with its class.
 
     >>> spellings(["cat"])
     {'cat': 'cat', 'kitten': 'cat', 'kitty': 'cat'}
@@ -165,10 +165,10 @@ def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
     Args:
         object_name: singular or plural, any case, or a synonym; a class of that very name comes first.
         names: the detector's classes; some detectors have plural ones ("skis").
-        owner: who has these classes, for the message.
+        owner: name of the detector, for the message.
 
     Raises:
-        ValueError: none fits; the nearest are named.
+        ValueError: no class matches; the message names the nearest.
     """
     wanted = " ".join(object_name.lower().split())
     classes = [name.lower() for name in names]

@@ -22,10 +22,10 @@ AnyCritic = TypeVar("AnyCritic", bound="Critic")
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | None]:
-    """Tensors as float32, the object names, and the threshold that was measured to count best, if one is noted.
+    """Return tensors as float32, the object names, and the threshold measured to count best, if the file has one.
 
     Raises:
-        ValueError: there is no such file, or it names no objects.
+        ValueError: there is no such file, or it has no object names.
     """
     path = Path(path)
     if path.suffix != ".safetensors" or not path.is_file():
@@ -35,7 +35,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | 
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     if "object_names" not in metadata:
         raise ValueError(
-            f"{path} does not say which objects it knows; write it with critics.weights.write, "
+            f"{path} has no object names; write it with critics.weights.write, "
             'which puts a JSON list "object_names" into its metadata'
         )
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
@@ -70,11 +70,11 @@ def threshold_of(metadata: Mapping[str, str], path: Path) -> float | None:
 
 
 def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network, tuple[str, ...], float | None]:
-    """Return the network of a file on the CPU, its object names, and its threshold where one is noted.
+    """Return the network of a file on the CPU, its object names, and its threshold if the file has one.
 
     Args:
         path: written by `write`.
-        build: from the number of objects to the network with fresh weights.
+        build: function from the number of classes to the network with random weights.
 
     Raises:
         ValueError: as `read`, or the weights of another architecture.
@@ -95,12 +95,12 @@ def restore(
     make: Callable[[Network, Sequence[str]], AnyCritic],
     device: torch.device | str,
 ) -> AnyCritic:
-    """Return the critic of a file: named after it, with the threshold that the file notes.
+    """Return the critic of a file: named after it, with the threshold in the file.
 
     Args:
         kind: the critic's file in `critics/detectors`.
         path, build: as of `rebuild`.
-        make: from the network and its object names to the critic.
+        make: function from the network and its object names to the critic.
         device: where it runs.
 
     Raises:
@@ -115,9 +115,10 @@ def restore(
 
 
 def recorded_as(kind: str, path: str | Path) -> str:
-    """Return what records call a critic of a weights file, "yolo:best-1a2b3c4d": many files are called "best".
+    """Return the name in records of a critic from a weights file, for example "yolo:best-1a2b3c4d".
 
-    The file's stem, or its folder's name where that is "model", and the first digits of its SHA-256.
+    It holds the file's stem, or its folder's name where that is "model", and the first digits of its SHA-256, since
+    many files are called "best".
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -128,7 +129,7 @@ def recorded_as(kind: str, path: str | Path) -> str:
 def write(
     path: str | Path, tensors: Mapping[str, Tensor], object_names: Sequence[str], threshold: float | None = None
 ) -> None:
-    """Write a state dict in half precision, with what `read` needs."""
+    """Write a state dict in half precision, with the metadata that `read` needs."""
     metadata = {"object_names": json.dumps(list(object_names))}
     if threshold is not None:
         metadata["threshold"] = repr(threshold)

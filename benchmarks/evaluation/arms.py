@@ -17,13 +17,13 @@ _RENAMED = {"token": "plain+token", "token+noise": "auto+token"}
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the ways to generate an image that an evaluation compares.
+    """A variant of generation that an evaluation compares.
 
     Attributes:
-        name: as it is asked for and recorded, for example "auto+token".
+        name: on the command line and in records, for example "auto+token".
         method: of `countgen.methods.available()`.
-        with_token: whether the shipped token of the prompt's count says the number.
-        refinement: of `REFINEMENTS`; None where the prompt stays as it is.
+        with_token: whether the shipped token of the prompt's count replaces the number.
+        refinement: of `REFINEMENTS`; None for the prompt as written.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Arm:
     refinement: str | None = None
 
     def settings(self, assignments: Sequence[str]) -> Settings:
-        """Return the method's settings with those "ARM.NAME=VALUE" that name this arm.
+        """Return the method's settings with those of "ARM.NAME=VALUE" whose arm is this one.
 
         Raises:
             ValueError: an unknown setting, or a value that it does not accept.
@@ -66,12 +66,12 @@ def find(name: str) -> Arm:
 
 
 def current_name(name: str) -> str:
-    """Return today's name of an arm that an older record or run may name otherwise."""
+    """Return the current name of an arm, for names of older records and runs."""
     return _RENAMED.get(name, name)
 
 
 def canonical(names: Sequence[str], assignments: Sequence[str]) -> tuple[str, ...]:
-    """Return the settings that differ from the defaults as "ARM.NAME=VALUE", one way of writing for each value.
+    """Return the settings that differ from the defaults as "ARM.NAME=VALUE", each value in one canonical form.
 
     Args:
         names: arms of the run.

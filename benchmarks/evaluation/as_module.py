@@ -1,4 +1,4 @@
-"""What the modules that are run with `python -m` share: one line for bad input, and exit codes."""
+"""Shared entry point of modules that run with `python -m`: one line for bad input, and exit codes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ def run_module(
     run: Callable[[argparse.Namespace], int],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Parse the command line and run; bad input is one line and exit code 2, Ctrl-C is 130.
+    """Parse the command line and run: bad input gives one line and exit code 2, Ctrl-C gives 130.
 
     Args:
-        module: that is run, as `python -m` knows it.
+        module: name for `python -m`.
         description: its docstring.
-        add_arguments, run: what can be asked for, and what is done then.
+        add_arguments: adds the options to a parser.
+        run: takes the parsed options and returns the exit code.
         arguments: without the program's name; those of the process by default.
     """
     parser = argparse.ArgumentParser(
@@ -36,4 +37,4 @@ def run_module(
     except (ValueError, OSError) as error:
         parser.exit(BAD_INPUT, f"{parser.prog}: error: {printable(error)}\n")
     except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, f"{parser.prog}: interrupted; the same command goes on\n")
+        parser.exit(INTERRUPTED, f"{parser.prog}: interrupted; the same command continues\n")

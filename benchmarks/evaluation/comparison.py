@@ -1,4 +1,4 @@
-"""Two methods on the same cases, two runs on the same cases, two judges on the same images."""
+"""Compare two methods or two runs on the same cases, and two judges on the same images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmarks.evaluation.metrics import absolute_error, asked, counts, is_right, shown_to
+from benchmarks.evaluation.metrics import absolute_error, counts, evaluated_by, is_right, target_counts
 from benchmarks.evaluation.records import Record
 from benchmarks.evaluation.statistics import Duel, cluster_bootstrap, cohen_kappa, duel
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of a paired difference, first minus second, with its 95 % cluster bootstrap interval by prompt.
+    """A mean paired difference, first minus second, with its 95 % cluster bootstrap confidence interval by prompt.
 
     NaN where no case has both values.
     """
@@ -27,13 +27,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods, or two runs, on the cases that both have.
+    """The comparison of two methods, or of two runs, on the cases that both have.
 
     Attributes:
         duel: exact McNemar test on right and wrong.
         unpaired: cases that only one of the two has; they are left out.
-        accuracy: difference of the share right, in [-1, 1].
-        error: difference of the absolute error in objects, on cases that both drew.
+        accuracy: difference of the fractions right, in [-1, 1].
+        error: difference of the absolute error in objects, on cases that both generated.
     """
 
     duel: Duel
@@ -44,13 +44,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two judges on the same images.
+    """The agreement of two judges on the same images.
 
     Attributes:
-        counts: how many they compare, one per object of each image that both counted.
-        equal: share of counts that are equal; NaN without any.
-        kappa: Cohen's, unweighted, on the counts.
-        verdict_kappa: Cohen's on right or wrong, by image.
+        counts: number of compared counts, one per object class of each image that both counted.
+        equal: fraction of counts that are equal; NaN without any.
+        kappa: Cohen's kappa of the counts, unweighted.
+        verdict_kappa: Cohen's kappa of right or wrong, by image.
     """
 
     counts: int
@@ -60,18 +60,18 @@ class Agreement:
 
 
 def case(record: Record) -> tuple[str, str, tuple[tuple[str, int], ...], int]:
-    """What makes two records comparable: suite, prompt, targets and seed."""
+    """Return the case of a record, by which records are paired: suite, prompt, targets and seed."""
     return record.suite, record.prompt, tuple((t.object_name, t.target_count) for t in record.targets), record.seed
 
 
 def pairs(first: Iterable[Record], second: Iterable[Record]) -> list[tuple[Record, Record]]:
-    """Records of the same case, ordered by case."""
+    """Return pairs of records of the same case, ordered by case."""
     mine, other = ({case(record): record for record in records} for records in (first, second))
     return [(mine[key], other[key]) for key in sorted(mine.keys() & other.keys())]
 
 
 def difference(paired: Sequence[tuple[Record, Record]], value: Callable[[Record], float | None]) -> Difference:
-    """Mean of `value` of the first minus `value` of the second, over the pairs where neither is None."""
+    """Return the mean of `value` of the first minus `value` of the second, over pairs where neither is None."""
     prompts, differences = [], []
     for a, b in paired:
         mine, other = value(a), value(b)
@@ -84,8 +84,8 @@ def difference(paired: Sequence[tuple[Record, Record]], value: Callable[[Record]
 
 
 def compare(first: Iterable[Record], second: Iterable[Record], judge: str) -> Comparison:
-    """Two methods, or one method of two runs, on the cases that both have."""
-    mine, other = shown_to(first, judge), shown_to(second, judge)
+    """Compare two methods, or one method of two runs, on the cases that both have."""
+    mine, other = evaluated_by(first, judge), evaluated_by(second, judge)
     paired = pairs(mine, other)
     return Comparison(
         duel=duel([is_right(a, judge) for a, _ in paired], [is_right(b, judge) for _, b in paired]),
@@ -96,9 +96,9 @@ def compare(first: Iterable[Record], second: Iterable[Record], judge: str) -> Co
 
 
 def agreement(records: Iterable[Record], first: str, second: str) -> Agreement:
-    """How far two judges agree on the images that both counted."""
+    """Return the agreement of two judges on the images that both counted."""
     both = [
-        (a, b, asked(r))
+        (a, b, target_counts(r))
         for r in records
         if (a := counts(r, first)) is not None and (b := counts(r, second)) is not None
     ]

@@ -1,4 +1,4 @@
-"""What accuracy costs: the share right against evaluations and seconds, and the time to the first right image."""
+"""Accuracy against compute: the fraction right by evaluations and seconds, and the cost of the first right image."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmarks.evaluation.records import Record
 
 @dataclass(frozen=True)
 class Curve:
-    """Share of images whose best candidate is right when stopped at a budget: a step function.
+    """The fraction of images whose best candidate is right when stopped at a budget: a step function.
 
     Attributes:
         budgets: (K,) ascending, evaluations or seconds; starts at 0.
         shares: (K,) in [0, 1], from each budget up to the next.
-        images: how many.
+        images: their number.
     """
 
     budgets: NDArray[np.float64]
@@ -28,17 +28,17 @@ class Curve:
     images: int
 
     def at(self, budget: float) -> float:
-        """Share right at a budget of 0 or more."""
+        """Return the fraction right at a budget of 0 or more."""
         return float(self.shares[np.searchsorted(self.budgets, budget, side="right") - 1])
 
 
 @dataclass(frozen=True)
 class FirstRight:
-    """When the first judge would first have agreed with the best candidate.
+    """The cost until the first judge agrees with the best candidate.
 
     Attributes:
-        images: all of them.
-        never: those it never agreed with.
+        images: number of all images.
+        never: number of images with which it never agrees.
         evaluations, seconds: medians over all images; infinite where half are never right, NaN without images.
     """
 
@@ -49,7 +49,7 @@ class FirstRight:
 
 
 def compute_curve(records: Sequence[Record], axis: str) -> Curve:
-    """Share right against compute, by the first judge.
+    """Return the fraction right against compute, by the first judge.
 
     Args:
         records: of one method; failed images are never right.
@@ -73,7 +73,7 @@ def compute_curve(records: Sequence[Record], axis: str) -> Curve:
 
 
 def first_right(records: Sequence[Record]) -> FirstRight:
-    """When the best candidate is first right, by the first judge."""
+    """Return the cost until the best candidate is right, by the first judge."""
     firsts = [next(((e, s) for e, s, right in r.trace if right), (math.inf, math.inf)) for r in records]
     if not firsts:
         return FirstRight(0, 0, math.nan, math.nan)

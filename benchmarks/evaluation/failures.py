@@ -1,10 +1,10 @@
-"""What a run did not reach, the furthest off first.
+"""List the failures of a run, and copy a run with only these images.
 
-`python -m benchmarks.evaluation.failures RUN --out FOLDER` makes a run small.
+`python -m benchmarks.evaluation.failures RUN --out FOLDER` makes a small copy of a run.
 
 It copies the settings and packs the records. Of the images it keeps those that the first judge does not accept, of
-the methods named, as small JPEGs; the studies that come with countgen keep those of `auto`. The records lead to them,
-and every other record says that it has no image.
+the methods named, as small JPEGs; the studies that come with countgen keep those of `auto`. The other records
+are written without an image.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.evaluation.metrics import asked, by_arm, counts, is_right
+from benchmarks.evaluation.metrics import by_arm, counts, is_right, target_counts
 from benchmarks.evaluation.records import PACKED, SETTINGS, Record, read_run, to_line
 
 MOST_SHOWN = 24
-"""Failures of one method that a page shows."""
+"""Number of failures of one method on a page."""
 
 IMAGES = "images"
 SIDE = 96
@@ -31,7 +31,7 @@ _QUALITY = 78
 
 
 def failures(records: Sequence[Record], judge: str) -> list[Record]:
-    """Return the records that a judge does not accept: those that failed, then the furthest off."""
+    """Return the records that are wrong by a judge: those that failed, then those with the largest error."""
     return sorted((one for one in records if not is_right(one, judge)), key=lambda one: -_distance(one, judge))
 
 
@@ -39,7 +39,7 @@ def _distance(record: Record, judge: str) -> float:
     found = counts(record, judge)
     if found is None:
         return math.inf
-    return sum(abs(count - wanted) for count, wanted in zip(found, asked(record), strict=True))
+    return sum(abs(count - wanted) for count, wanted in zip(found, target_counts(record), strict=True))
 
 
 def ship(run: Path, out: Path, methods: Sequence[str]) -> int:
@@ -78,11 +78,11 @@ def _small(source: Path, goal: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation.failures", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a folder that countgen eval wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="its images are replaced")
-    parser.add_argument("--methods", default="auto", help="of which failures are kept, by commas (%(default)s)")
+    parser.add_argument("--methods", default="auto", help="methods whose failures are kept, with commas (%(default)s)")
     options = parser.parse_args(arguments)
     if options.out.resolve() == options.run.resolve():
         parser.error("--out is the run itself; its images would be lost, give another folder")

@@ -1,4 +1,4 @@
-"""Read the images of a run, or those that something else generated."""
+"""Read the images of a run, or images from another source."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ READERS: dict[str, type[ImageFile]] = {
     ".jpeg": JpegImageFile,
     ".webp": WebPImageFile,
 }
-"""By a file's ending. Not Image.open: Ultralytics replaces it by one that looks for other formats' plug-ins, and
-installs them."""
+"""Readers by a file's ending, in place of Image.open: Ultralytics replaces that by one that installs plug-ins."""
 
 _NAMED = 5
-"""Lost pictures that a message names; the others it counts."""
+"""Number of lost images that a message names; it counts the others."""
 
 
 def open_image(path: Path) -> ImageFile:
-    """Open an image, not yet decoded, as the format that its name says.
+    """Open an image, not yet decoded, in the format of its file name.
 
     Raises:
         OSError: no such file.
@@ -37,15 +36,15 @@ def open_image(path: Path) -> ImageFile:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f"{path} is no image that is read; one ends in {', '.join(READERS)}")
+        raise ValueError(f"{path} is no image that can be read; accepted endings: {', '.join(READERS)}")
     try:
         return reader(check_regular(path))
     except SyntaxError as error:
-        raise ValueError(f"{path} is damaged, or no image of the format that its name says: {error}") from error
+        raise ValueError(f"{path} is damaged, or not in the format of its name: {error}") from error
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a picture is there and not cut short, by how its format begins and ends; it is not decoded."""
+def is_complete(path: Path) -> bool:
+    """Return whether an image exists and is complete, by the first and last bytes of its format."""
     if not path.is_file():
         return False
     try:
@@ -66,25 +65,25 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def lost_pictures(folder: Path, records: Iterable[Record]) -> dict[str, list[str]]:
-    """Pictures of finished records that are missing or cut short: names relative to the folder, by key.
+def lost_images(folder: Path, records: Iterable[Record]) -> dict[str, list[str]]:
+    """Return the images of finished records that are missing or incomplete: names relative to the folder, by key.
 
-    Names that lead out of the folder are left out: the picture is somebody else's.
+    Names that lead outside the folder are not checked.
     """
     lost = {}
     for record in records:
         names = dict.fromkeys(name for name in (record.before, record.image) if name)
         inside = [name for name in names if not name.startswith("/") and ".." not in Path(name).parts]
-        mine = [name for name in inside if not is_whole(folder / name)]
-        if mine and record.status == "done":
-            lost[record.key] = mine
+        incomplete = [name for name in inside if not is_complete(folder / name)]
+        if incomplete and record.status == "done":
+            lost[record.key] = incomplete
     return lost
 
 
-def said_of_lost(folder: Path, names: Sequence[str]) -> str:
-    """The beginning of a line that names them: "2 pictures of RUN are missing or cut short: a.png, b.png"."""
+def lost_images_message(folder: Path, names: Sequence[str]) -> str:
+    """Return the beginning of a message: "2 images of RUN are missing or incomplete: a.png, b.png"."""
     shown = ", ".join(printable(name, 100) for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    number = "1 picture" if len(names) == 1 else f"{len(names)} pictures"
+    number = "1 image" if len(names) == 1 else f"{len(names)} images"
     are = "is" if len(names) == 1 else "are"
-    return f"{number} of {printable(folder, 300)} {are} missing or cut short: {shown}{more}"
+    return f"{number} of {printable(folder, 300)} {are} missing or incomplete: {shown}{more}"

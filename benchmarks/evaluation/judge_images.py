@@ -1,10 +1,9 @@
-"""Evaluate images that something else generated: `python -m benchmarks.evaluation.judge_images mine.csv --out RUN`.
+"""Evaluate images from another source: `python -m benchmarks.evaluation.judge_images mine.csv --out RUN`.
 
 The list names an image for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
-column or tag `image`, a path relative to the list. Further ones that mean something here: `method`, `seed` (where it is
-missing, the images of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is
-one like those of `countgen eval`: the same command goes on where it stopped, and the report, the labels and the demo
-read it.
+column or tag `image`, a path relative to the list. Further columns: `method`, `seed` (where it is missing, the images
+of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is like those of
+`countgen eval`: the same command continues where it stopped, and the report, the labels and the demo read it.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from critics.validation import to_batch
 
 
 class GivenImages(RunSettings):
-    """Settings of a run whose images are there already: nothing steers, and any name of a backbone will do."""
+    """Settings of a run of given images: nothing steers, and the backbone may have any name."""
 
     def __post_init__(self) -> None:
         if not self.judges or len(set(self.judges)) < len(self.judges):
@@ -51,12 +50,12 @@ class GivenImages(RunSettings):
 
 @dataclass(frozen=True)
 class Given:
-    """An image that something else generated.
+    """An image from another source.
 
     Attributes:
-        case: its prompt, and the key under which it is kept.
+        case: its prompt, and the key of its record.
         path: of the image.
-        seconds: that its generation took, 0 where the list does not say.
+        seconds: of its generation, 0 where the list has none.
     """
 
     case: Case
@@ -68,7 +67,7 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
     """Return the images of a list.
 
     Raises:
-        ValueError: the list cannot be read, or a row names no image, one that is not there, or odd seconds.
+        ValueError: the list cannot be read, or a row has no image, a missing one, or invalid seconds.
     """
     given: dict[str, Given] = {}
     numbered: Counter[tuple[str, tuple[Target, ...], str]] = Counter()
@@ -84,9 +83,9 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
         if key in given:
             continue
         # Reports pair methods by prompt and seed: several images of a prompt need seeds of their own.
-        asked = (prompt.prompt, prompt.targets, method_name)
-        case = Case(key, prompt, int(prompt.tags.get("seed", numbered[asked])), backbone, method_name)
-        numbered[asked] += 1
+        group = (prompt.prompt, prompt.targets, method_name)
+        case = Case(key, prompt, int(prompt.tags.get("seed", numbered[group])), backbone, method_name)
+        numbered[group] += 1
         given[key] = Given(case, image, _seconds(prompt, f"{path}, prompt {number}"))
     return list(given.values())
 
@@ -98,13 +97,13 @@ def _key(prompt: Prompt, image: Path, judges: Sequence[str], method: str, backbo
 
 
 def _seconds(prompt: Prompt, where: str) -> float:
-    said = prompt.tags.get("seconds", "0")
+    text = prompt.tags.get("seconds", "0")
     try:
-        seconds = float(said)
+        seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{where}: {said!r} is no number of seconds")
+        raise ValueError(f"{where}: {text!r} is no number of seconds")
     return seconds
 
 
@@ -117,7 +116,7 @@ def settings_of(
     *,
     trust_checkpoint: bool = False,
 ) -> GivenImages:
-    """Return settings that make sure that a run folder holds one list, judged in one way."""
+    """Return settings that allow a run folder to hold one list with one set of judges."""
     cases = [one.case for one in given]
     return GivenImages(
         suite=str(path),
@@ -140,7 +139,7 @@ def settings_of(
 
 
 def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]:
-    """Yield the outcome of one image after the other; one that cannot be read or judged becomes a failed record."""
+    """Yield the outcome of each image; one that cannot be read or judged becomes a failed record."""
     torch.set_num_threads(settings.threads)
     judges = {
         name: load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint) for name in settings.judges
@@ -148,7 +147,7 @@ def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]
     for one in given:
         try:
             yield _evaluated(one, settings, judges)
-        except Exception as error:  # one bad image ends no run
+        except Exception as error:  # one bad image must not end the run
             yield failed(one.case, settings, error)
 
 
@@ -201,8 +200,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="let code in the .pt files of --judge run, with your rights"
     )
-    parser.add_argument("--method", default="given", metavar="NAME", help="where the list says none (%(default)s)")
-    parser.add_argument("--backbone", default="unknown", metavar="NAME", help="what generated them (%(default)s)")
+    parser.add_argument("--method", default="given", metavar="NAME", help="where the list has none (%(default)s)")
+    parser.add_argument("--backbone", default="unknown", metavar="NAME", help="name of their generator (%(default)s)")
     parser.add_argument("--retry-failed", action="store_true", help="judge again what failed earlier")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (%(default)s)")
@@ -230,13 +229,13 @@ def run(options: argparse.Namespace) -> int:
         unread = sum(kept.records[one.case.key].status == "failed" for one in given)
     print(f"{len(given) - unread} of {len(given)} images are judged in {options.out}")
     if unread:
-        print(f"{unread} failed, their records say why; --retry-failed judges them again")
+        print(f"{unread} failed, the reasons are in their records; --retry-failed judges them again")
     print(f"results: countgen report {options.out}")
     return 1 if unread else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line."""
     return run_module("benchmarks.evaluation.judge_images", __doc__, add_arguments, run, arguments)
 
 

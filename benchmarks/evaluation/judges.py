@@ -1,4 +1,4 @@
-"""The counts and detections of judges, and what a record keeps of them."""
+"""Evaluate judges on an image, and write their counts and detections as record fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Judged = tuple[tuple[int, ...], tuple[Detections, ...]]
 
 
 def judged(judge: Critic, image: Tensor, object_names: Sequence[str]) -> Judged:
-    """Return what a judge counts and detects in an image.
+    """Return a judge's counts and detections in an image.
 
     Args:
         judge: a detector that did not steer the image.
@@ -30,7 +30,7 @@ def judged(judge: Critic, image: Tensor, object_names: Sequence[str]) -> Judged:
 
 
 def record_fields(found: Mapping[str, Judged]) -> dict[str, Any]:
-    """Return the fields of a `Record` that hold what each judge counted, by the judge's name."""
+    """Return the fields of a `Record` with the counts and detections of each judge, by its name."""
     return {
         "judge_counts": {name: counts for name, (counts, _) in found.items()},
         "confidence": {name: round(mean_score(detections), 4) for name, (_, detections) in found.items()},

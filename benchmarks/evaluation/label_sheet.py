@@ -1,4 +1,4 @@
-"""Labels by spreadsheet: a CSV with a row for each picture and object goes out, the same with counts comes in."""
+"""Labels by spreadsheet: write a CSV with a row for each image and object, and read it back with counts."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _SHOWN = 10
 
 
 def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int = 0, limit: int | None = None) -> int:
-    """Write what a person has not labelled yet, in their shuffled order; returns the number of pictures.
+    """Write the images that a person has not labelled, in their shuffled order, and return the number of images.
 
-    The sheet holds paths of pictures, relative to the run folder, and the names of objects; no target, method or count.
+    The sheet holds image paths relative to the run folder and object names; no target, method or count.
 
     Raises:
-        ValueError: no run, one without pictures, or nothing is left to label.
-        FileExistsError: a file of that name is there; it may hold someone's counts.
+        ValueError: no run, one without images, or nothing is left to label.
+        FileExistsError: the file exists; it may hold counts.
     """
     left = unlabelled(run, labeller, seed)[:limit]
     if not questions(run):
-        raise ValueError(f"{run} has no picture to count: none is finished, or its records came without them")
+        raise ValueError(f"{run} has no image to count: none is finished, or its records came without them")
     if not left:
-        raise ValueError(f"{check_labeller(labeller)} has labelled every finished picture of {run}; nothing is left")
+        raise ValueError(f"{check_labeller(labeller)} has labelled every finished image of {run}; nothing is left")
     with Path(path).open("x", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
@@ -44,31 +44,33 @@ def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int =
 
 
 def read_sheet(run: str | Path, path: str | Path, labeller: str) -> list[Label]:
-    """Save the counts of a sheet as labels; returns those that are new.
+    """Save the counts of a sheet as labels, and return those that are new.
 
-    Pictures without a count, or with one for some of their objects only, are left for later. Reading a sheet twice
+    Images without a count, or with one for some of their objects only, are left for later. Reading a sheet twice
     adds nothing.
 
     Raises:
         ValueError: a row that cannot be read; the message names the lines, and nothing of this sheet is saved.
     """
-    pictures = {question.image.relative_to(run).as_posix(): question for question in questions(run)}
+    images = {question.image.relative_to(run).as_posix(): question for question in questions(run)}
     counts: dict[str, dict[str, int]] = {}
     faults: list[str] = []
-    for line, image, name, said in _rows(Path(path)):
-        question = pictures.get(image)
+    for line, image, name, cell in _rows(Path(path)):
+        question = images.get(image)
         if question is None:
-            faults.append(f"line {line}: {run} has no finished picture {image!r}; leave the column 'image' as it was")
+            faults.append(f"line {line}: {run} has no finished image {image!r}; leave the column 'image' unchanged")
         elif name not in question.object_names:
-            faults.append(f"line {line}: {image} is asked for {', '.join(question.object_names)}, not {name!r}")
-        elif said and not (said.isascii() and said.isdecimal()):
-            faults.append(f"line {line}: {said!r} is no whole number; write 7, or nothing where you did not count")
-        elif said and name in counts.setdefault(question.key, {}):
+            faults.append(f"line {line}: {image} has the objects {', '.join(question.object_names)}, not {name!r}")
+        elif cell and not (cell.isascii() and cell.isdecimal()):
+            faults.append(
+                f"line {line}: {cell!r} is no whole number; write a number such as 7, or leave the cell empty"
+            )
+        elif cell and name in counts.setdefault(question.key, {}):
             faults.append(f"line {line}: {image} has two rows for {name!r}; keep one")
-        elif said:
-            counts[question.key][name] = int(said)
+        elif cell:
+            counts[question.key][name] = int(cell)
     labels = []
-    for question in pictures.values():
+    for question in images.values():
         mine = counts.get(question.key, {})
         if len(mine) == len(question.object_names):
             try:
@@ -84,7 +86,7 @@ def read_sheet(run: str | Path, path: str | Path, labeller: str) -> list[Label]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """(line, image, object, count) of every row; commas, semicolons or tabs part the cells."""
+    """Yield (line, image, object, count) of every row; cells are separated by commas, semicolons or tabs."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()

@@ -1,7 +1,7 @@
-"""Human counts of a run's pictures, given blind: in shuffled order, without targets, methods or other counts.
+"""Human counts of a run's images, given blind: in shuffled order, without targets, methods or other counts.
 
 They are kept in the run folder, one JSON line per label, appended and never changed. Several people may label the same
-run at once. Whoever labels a picture again corrects themselves: their latest label counts.
+run at once. Of several labels of one person for an image, the latest is valid.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SCHEMA = 1
 LABELS = "labels.jsonl"
 MAX_COUNT = 10_000
 _TAIL = 4096
-"""Bytes; longer than any label."""
+"""Bytes at the end of the file that are read; longer than any label."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A picture and what to count in it; nothing says how many were asked for, or by which method it was made.
+    """An image and the objects to count in it, without target counts or the method.
 
     Attributes:
         key: of the record.
-        image: path of the picture.
-        object_names: what to count, in the order in which the counts are given.
+        image: its path.
+        object_names: classes to count, in the order in which the counts are given.
     """
 
     key: str
@@ -43,11 +43,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Label:
-    """What one person counts in one picture.
+    """The counts of one person in one image.
 
     Attributes:
         key: of the record.
-        labeller: who counted.
+        labeller: name of the person.
         counts: per object, 0 or above.
     """
 
@@ -57,18 +57,18 @@ class Label:
 
 
 def questions(run: str | Path, labeller: str = "", seed: int = 0) -> list[Question]:
-    """Every finished picture of a run, shuffled for one person.
+    """Return every finished image of a run, shuffled for one person.
 
-    The order of two pictures never changes, whatever else the run has finished in the meantime.
+    The order of two images never changes, also while the run continues.
 
     Raises:
         RunFolderError: no run, or a damaged one.
     """
-    return sorted(_pictures(run).values(), key=lambda one: _lot(f"{seed}/{labeller}/{one.key}"))
+    return sorted(_images(run).values(), key=lambda one: _order(f"{seed}/{labeller}/{one.key}"))
 
 
 def unlabelled(run: str | Path, labeller: str, seed: int = 0) -> list[Question]:
-    """All pictures that this person has not labelled, in their order.
+    """Return all images that this person has not labelled, in the same order.
 
     Raises:
         ValueError: no name, no run, or a damaged one.
@@ -79,11 +79,11 @@ def unlabelled(run: str | Path, labeller: str, seed: int = 0) -> list[Question]:
 
 
 def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int]) -> Label:
-    """Append one label; it is on the disk when this returns.
+    """Append one label; it is on the disk when the function returns.
 
     Raises:
-        ValueError: no name, no such picture, or not one whole number from 0 to 10 000 for each of its objects.
-        RecordWriteError: the disk is full or the folder cannot be written; earlier labels are as they were.
+        ValueError: no name, no such image, or not one whole number from 0 to 10 000 for each of its objects.
+        RecordWriteError: the disk is full or the folder cannot be written; earlier labels are unchanged.
     """
     label = check_label(run, key, labeller, counts)
     _append(Path(run) / LABELS, json.dumps({"schema": SCHEMA, **label.__dict__}, ensure_ascii=False).encode() + b"\n")
@@ -91,15 +91,15 @@ def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int]) 
 
 
 def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int]) -> Label:
-    """A label that fits a picture of the run; nothing is written.
+    """Return a label after a check that it fits an image of the run; nothing is written.
 
     Raises:
         ValueError: as `save_label`.
     """
     name = check_labeller(labeller)
-    question = _pictures(run).get(key)
+    question = _images(run).get(key)
     if question is None:
-        raise ValueError(f"{run} has no finished picture {key!r}")
+        raise ValueError(f"{run} has no finished image {key!r}")
     expected = len(question.object_names)
     if len(counts) != expected or not all(map(_is_count, counts)):
         raise ValueError(
@@ -110,7 +110,7 @@ def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int])
 
 
 def check_labeller(labeller: str) -> str:
-    """The name of a person, without blanks around it.
+    """Return the name of a person, without blanks around it.
 
     Raises:
         ValueError: empty, longer than 60 characters, or with characters that do not print.
@@ -122,7 +122,7 @@ def check_labeller(labeller: str) -> str:
 
 
 def read_labels(run: str | Path) -> list[Label]:
-    """All labels of a run, the latest of each person for each picture; none where nobody has labelled.
+    """Return the latest label of each person for each image of a run.
 
     Raises:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
@@ -157,15 +157,15 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_COUNT
 
 
-def _pictures(run: str | Path) -> dict[str, Question]:
+def _images(run: str | Path) -> dict[str, Question]:
     records = Path(run) / RECORDS
     state = records.stat() if records.exists() else None
-    return _pictures_at(Path(run), (state.st_mtime_ns, state.st_size) if state else None)
+    return _images_at(Path(run), (state.st_mtime_ns, state.st_size) if state else None)
 
 
 @lru_cache(maxsize=8)
-def _pictures_at(folder: Path, _state: tuple[int, int] | None) -> dict[str, Question]:
-    """Finished pictures by key; read once for each state of the records, as a large run takes seconds to read."""
+def _images_at(folder: Path, _state: tuple[int, int] | None) -> dict[str, Question]:
+    """Return finished images by key; cached for each state of the records, as a large run takes seconds to read."""
     _, records = read_run(folder)
     return {
         record.key: Question(record.key, folder / record.image, tuple(target.object_name for target in record.targets))
@@ -174,12 +174,12 @@ def _pictures_at(folder: Path, _state: tuple[int, int] | None) -> dict[str, Ques
     }
 
 
-def _lot(text: str) -> bytes:
+def _order(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Write one line whole or not at all, after what others write at the same time."""
+    """Append one line atomically, also while other processes append."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -190,7 +190,7 @@ def _append(path: Path, line: bytes) -> None:
         tail = os.pread(file, _TAIL, max(0, end - _TAIL))
         whole, torn = split_torn(tail)
         start = end - len(torn)
-        # A label that lacks only its newline gets it; what a kill left of one is written over.
+        # A label that lacks only its newline gets it; an incomplete one is overwritten.
         addition = whole[len(tail) - len(torn) :] + line
         try:
             written = 0

@@ -1,7 +1,7 @@
-"""What a run's records say, as pure functions of records and the name of a judge.
+"""Metrics of a run, as pure functions of its records and the name of a judge.
 
-A judge is whoever counted: a judge of the run, its first critic (never independent, see `steered`), or a person
-whose labels `with_labels` added. Failed images stay in: they are wrong, and they have no error in objects.
+A judge is any source of counts: a judge of the run, its first critic (never independent, see `steered`), or a person
+whose labels `with_labels` added. Failed images are included: they are wrong and have no error in objects.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Scores:
-    """How well images match their prompts.
+    """The accuracy and errors of images against their target counts.
 
     Attributes:
-        images: all of them.
-        failed: images that were never drawn; they count as wrong.
-        right: images with exactly the count asked for, of every object.
-        interval: 95 % Wilson interval of the share right, in [0, 1].
-        close: images with every count at most one off, the right ones among them.
+        images: number of all images.
+        failed: images that were not generated; they are wrong.
+        right: images with exactly the target count of every object class.
+        interval: 95 % Wilson confidence interval of the fraction right, in [0, 1].
+        close: images with every count at most one off, right ones included.
         mae, rmse, bias: mean absolute, root mean square and mean signed error in objects, over every object of every
-            image that was drawn; a bias above 0 is too many. NaN where nothing was drawn.
+            image that was generated; a bias above 0 is too many. NaN without such images.
     """
 
     images: int
@@ -47,52 +47,52 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of images right, in [0, 1]; NaN without images."""
+        """Return the fraction of images right, in [0, 1]; NaN without images."""
         return self.right / self.images if self.images else math.nan
 
     @property
     def off_by_one(self) -> float:
-        """Share of images at most one off for every object, in [0, 1]; NaN without images."""
+        """Return the fraction of images at most one off for every object, in [0, 1]; NaN without images."""
         return self.close / self.images if self.images else math.nan
 
 
 def counts(record: Record, judge: str) -> tuple[int, ...] | None:
-    """What a judge counts, per target; None where it counted nothing because the image failed or was not shown."""
+    """Return a judge's counts, per target; None for an image that failed or that it did not count."""
     if judge in record.judge_counts:
         return record.judge_counts[judge]
     return record.critic_counts if steered(record, judge) and record.critic_counts else None
 
 
 def steered(record: Record, judge: str) -> bool:
-    """The judge is a critic of the image: its numbers flatter and have to be marked."""
+    """Return whether the judge is a critic of the image, so that its counts are biased and have to be marked."""
     return judge in record.critics
 
 
-def asked(record: Record) -> tuple[int, ...]:
-    """The counts asked for, per target."""
+def target_counts(record: Record) -> tuple[int, ...]:
+    """Return the target counts."""
     return tuple(target.target_count for target in record.targets)
 
 
 def total(record: Record) -> int:
-    """Objects asked for, of all kinds."""
-    return sum(asked(record))
+    """Return the sum of the target counts."""
+    return sum(target_counts(record))
 
 
 def is_right(record: Record, judge: str) -> bool:
-    """The judge counts exactly what was asked; a failed image is wrong."""
-    return counts(record, judge) == asked(record)
+    """Return whether the judge's counts equal the target counts; a failed image is wrong."""
+    return counts(record, judge) == target_counts(record)
 
 
 def absolute_error(record: Record, judge: str) -> float | None:
-    """Objects too many or too few, added over the targets; None where the judge counted nothing."""
+    """Return the absolute error in objects, added over the targets; None for an image that the judge did not count."""
     found = counts(record, judge)
-    return None if found is None else float(sum(abs(a - b) for a, b in zip(found, asked(record), strict=True)))
+    return None if found is None else float(sum(abs(a - b) for a, b in zip(found, target_counts(record), strict=True)))
 
 
 def confidence(record: Record, judge: str) -> float | None:
-    """Mean class confidence of what the judge counted, 0 where it counted nothing; None where it has none to give.
+    """Return the mean class confidence of the judge's detections, 0 without any; None where there is no confidence.
 
-    Half-formed objects score lower: a right image of low confidence may be an ugly one.
+    Half-formed objects have lower scores, so that a low confidence of a right image indicates low quality.
     """
     found = counts(record, judge)
     if found is None or (any(found) and not record.boxes.get(judge)):
@@ -100,16 +100,16 @@ def confidence(record: Record, judge: str) -> float | None:
     return record.confidence.get(judge)
 
 
-def shown_to(records: Iterable[Record], judge: str) -> list[Record]:
-    """The images that a judge is answerable for: those it counted, and those that failed before it could."""
+def evaluated_by(records: Iterable[Record], judge: str) -> list[Record]:
+    """Return the images that a judge evaluates: those it counted, and those that failed."""
     return [r for r in records if judge in r.judges or judge in r.critics[:1]]
 
 
 def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Record]:
-    """Records with people as further judges, "human NAME", of the images that they counted.
+    """Return records with people as further judges, "human NAME", of the images that they counted.
 
     Raises:
-        ValueError: a label has not one count per target.
+        ValueError: a label does not have one count per target.
     """
     given = grouped(labels, lambda label: label.key)
     added = []
@@ -128,7 +128,7 @@ def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Reco
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    """Items by what `key` says of them, in the order of first appearance."""
+    """Return items grouped by `key`, in the order of first appearance."""
     groups: dict[Key, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -136,26 +136,26 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
 
 
 def by_count(records: Iterable[Record]) -> dict[int, list[Record]]:
-    """Records by the number of objects asked for, ascending."""
+    """Return records by the total target count, ascending."""
     return dict(sorted(grouped(records, total).items()))
 
 
 def by_level(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records by level, easy first."""
+    """Return records by level, easy first."""
     groups = grouped(records, lambda record: record.level)
     return {level: groups[level] for level in (*(name for name, _ in LEVELS), "beyond") if level in groups}
 
 
 def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by method, in the order of first appearance; backbone and method where there are several backbones."""
+    """Return records by method, or by backbone and method where there are several backbones, in order of appearance."""
     several = len({record.backbone for record in records}) > 1
     return grouped(records, lambda r: f"{r.backbone} {r.method}" if several else r.method)
 
 
 def scores(records: Iterable[Record], judge: str) -> Scores:
-    """Accuracy and errors of the images that the judge is answerable for."""
-    chosen = shown_to(records, judge)
-    found = [(counts(record, judge), asked(record)) for record in chosen]
+    """Return accuracy and errors of the images that the judge evaluates."""
+    chosen = evaluated_by(records, judge)
+    found = [(counts(record, judge), target_counts(record)) for record in chosen]
     errors = [[a - b for a, b in zip(mine, wanted, strict=True)] for mine, wanted in found if mine is not None]
     right = sum(not any(image) for image in errors)
     flat = np.array([error for image in errors for error in image], dtype=float)

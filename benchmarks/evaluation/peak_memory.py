@@ -1,4 +1,4 @@
-"""The most memory that a piece of work held."""
+"""Measure the peak memory of a piece of work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def forget_peak(device: torch.device) -> None:
-    """Start a new peak of memory, where the system can."""
+    """Reset the peak of memory, where the system supports it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -20,7 +20,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Most memory in use since `forget_peak`: tensors on CUDA, otherwise what the process holds."""
+    """Return the peak memory since `forget_peak`: of tensors on CUDA, otherwise of the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     with suppress(OSError):

@@ -23,46 +23,46 @@ from countgen.tokens.library import FOLDER as TOKENS
 from countgen.tokens.library import available_tokens
 
 MAX_THREADS = 1024
-"""Most threads of a process; with far more, the libraries fail to start them."""
+"""Largest number of threads of a process; libraries fail to start far more."""
 
 _SELECTION = (
     *("suite", "suite_sha256", "limit", "methods", "method_settings", "backbones"),
     *("first_seed", "seeds_per_prompt", "shard"),
 )
-"""Run settings that say which cases there are; all others are part of the key of each. Of the method settings, a key
-holds those of its own arm."""
+"""Run settings that select cases; all others are part of the key of each case. Of the method settings, a key holds
+those of its own arm."""
 
 _RESULTS_DEPEND_ON = ("arms.py", "refinements.py", "worker.py", "judges.py")
 """Files of this folder on which results depend, besides the packages countgen and critics."""
 
 _LIBRARIES = ("torch", "diffusers", "transformers")
-"""With another version of these, the same seed may give another image."""
+"""Libraries whose versions can change the image of a seed."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What is generated, how it is judged, and by which code; a run folder holds results of one of these only.
+    """The settings of a run: prompts, methods, judges and code; a run folder holds results of one of these only.
 
     Attributes:
         suite: a name or a file, as `benchmarks.evaluation.suites.load` reads it.
         suite_sha256: of its prompts, targets and seeds.
-        limit: so many of its prompts, evenly spread; None for all.
+        limit: number of prompts used, evenly spread; None for all.
         backbones: presets.
         methods: arms, see `benchmarks.evaluation.arms`: methods, methods with a token, prompt refinements.
-        critics: optimised against, for every backbone.
-        judges: detectors that steer nothing; the first one decides.
+        critics: detectors that steer, for every backbone.
+        judges: detectors that do not steer; the first one decides.
         max_evaluations, max_seconds: the budget of an image, the same for all methods; at least one is given.
         first_seed, seeds_per_prompt: prompt i of the suite gets the seeds first_seed + i * seeds_per_prompt and on,
-            so that no two prompts share their noise; a prompt with a seed of its own (CoCoCount's) begins there.
+            so that no two prompts share their noise; a prompt with a seed of its own (CoCoCount's) starts there.
         shard: "1/1", or this part of a run that is split over several folders: "3/8".
         device: "cpu", "cuda", ...
-        threads: of torch; results are bit-equal only where this is.
-        code: versions and digest of what generates and counts, from `code_version`.
-        trust_checkpoint: as of `countgen.load`; a permission that each command gives anew and no run folder keeps.
+        threads: of torch; results are bit-equal only for equal numbers.
+        code: versions and digest of the code, from `code_version`.
+        trust_checkpoint: as of `countgen.load`; each command gives it anew, and no run folder stores it.
         method_settings: those that differ from the defaults, as `arms.canonical` writes them.
 
     Raises:
-        ValueError: an unknown name, nothing to do, a judge that steers, or a method setting that cannot be.
+        ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
     """
 
     suite: str
@@ -126,18 +126,18 @@ def steering(critics: Sequence[str]) -> set[str]:
 
 
 def recorded(settings: RunSettings) -> dict[str, Any]:
-    """What a run folder keeps of its settings."""
+    """Settings that a run folder stores."""
     return {name: value for name, value in asdict(settings).items() if name != "trust_checkpoint"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image that is to be generated.
+    """An image to generate.
 
     Attributes:
-        key: digest of everything that decides what the image and its record hold.
-        prompt: what is asked; a refinement changes it later.
-        seed, backbone: as asked.
+        key: digest of everything that determines the image and its record.
+        prompt: of the suite; a refinement changes it later.
+        seed, backbone: of the run.
         method: name of an arm, see `benchmarks.evaluation.arms`.
     """
 
@@ -149,7 +149,7 @@ class Case:
 
 
 def prompts_of(suite: str, limit: int | None = None) -> list[tuple[int, Prompt]]:
-    """Return prompts of a suite with their places in it, all or so many evenly spread."""
+    """Return prompts of a suite with their indices, all or `limit` of them, evenly spread."""
     prompts = list(enumerate(load(suite)))
     if limit is None or limit >= len(prompts):
         return prompts
@@ -157,25 +157,25 @@ def prompts_of(suite: str, limit: int | None = None) -> list[tuple[int, Prompt]]
 
 
 def suite_digest(suite: str) -> str:
-    """Return the digest of what a suite asks for, wherever it lies."""
+    """Return the digest of a suite's content, independent of its path."""
     return _digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
 
 
 def cases(settings: RunSettings) -> list[Case]:
     """Return all images of a run, or of its shard, each once, in the order in which they are generated.
 
-    Where an arm needs a count token and none is shipped for what the prompt asks, there is no case: an image that
-    cannot be generated says nothing about the method. `left_out` has these.
+    Where an arm needs a count token and none is shipped for the prompt's targets, there is no case, since an image that
+    cannot be generated is no evidence about the method. `left_out` returns these.
 
     Raises:
         ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
     """
-    return [case for case in _asked(settings) if _has_its_token(case)]
+    return [case for case in _all_cases(settings) if _has_its_token(case)]
 
 
 def left_out(settings: RunSettings) -> list[Case]:
-    """Return what `cases` leaves out because no count token is shipped for it."""
-    return [case for case in _asked(settings) if not _has_its_token(case)]
+    """Return the cases that `cases` leaves out because no count token is shipped for them."""
+    return [case for case in _all_cases(settings) if not _has_its_token(case)]
 
 
 def _has_its_token(case: Case) -> bool:
@@ -189,7 +189,7 @@ def _shipped(backbone: str) -> frozenset[str]:
     return frozenset(available_tokens(backbone))
 
 
-def _asked(settings: RunSettings) -> list[Case]:
+def _all_cases(settings: RunSettings) -> list[Case]:
     if suite_digest(settings.suite) != settings.suite_sha256:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
     determining = _digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
@@ -201,7 +201,7 @@ def _asked(settings: RunSettings) -> list[Case]:
         for place, prompt in chosen:
             first = int(prompt.tags.get("seed", settings.first_seed + place * settings.seeds_per_prompt))
             if first + settings.seeds_per_prompt > 2**32:
-                raise ValueError(f"prompt {place + 1} would get seeds from {first} on, above 2**32 - 1; begin lower")
+                raise ValueError(f"prompt {place + 1} would get seeds from {first} on, above 2**32 - 1; start lower")
             for seed in range(first, first + settings.seeds_per_prompt):
                 for method, own in own_settings.items():
                     case = _case(prompt, seed, backbone, method, determining + own)
@@ -222,7 +222,7 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def _own_settings(name: str, settings: RunSettings) -> str:
-    """Return the digest of an arm's settings; "" at the defaults, so that their keys do not depend on their number."""
+    """Return the digest of an arm's settings; "" at the defaults, so that new settings do not change the keys."""
     arm = arms.find(name)
     mine, defaults = as_dict(arm.settings(settings.method_settings)), as_dict(arm.settings(()))
     return _digest(mine) if mine != defaults else ""
@@ -240,7 +240,7 @@ def token_name(prompt: Prompt) -> str:
         ValueError: several object classes.
     """
     if len(prompt.targets) != 1:
-        raise ValueError(f"a count token is for one object class, {prompt.prompt!r} asks for {len(prompt.targets)}")
+        raise ValueError(f"a count token is for one object class, {prompt.prompt!r} has {len(prompt.targets)}")
     return f"count-{prompt.targets[0].target_count}"
 
 
@@ -253,7 +253,7 @@ def _digest(content: Any) -> str:
 
 
 def code_version() -> str:
-    """Return the version, a digest of what generates and counts (code, weights, tokens), and libraries' versions."""
+    """Return the version, a digest of code, weights and tokens, and the versions of the libraries."""
     digest = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes())
     root = MINIATURE.parent.parent
     files = [path for package in ("countgen", "critics") for path in (root / package).rglob("*.py")]

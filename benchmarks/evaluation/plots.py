@@ -1,7 +1,7 @@
 """Accuracy by count and accuracy against compute, as matplotlib figures: `to_svg` and `save` write them.
 
-Colours are told apart by colour-blind readers, and every method has a marker of its own as well. Without pyplot:
-no global state, so the demo may draw from several threads.
+Colours are distinguishable for colour-blind readers, and every method has a marker of its own. pyplot is not used, so
+that there is no global state and the demo may plot from several threads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A51A3", "#7F7F7F")
-"""Okabe and Ito's, the yellow darkened to be seen on white, violet and grey added."""
+"""Colours of Okabe and Ito, with a darker yellow, violet and grey."""
 
 MARKERS = "osD^vPX*"
 _LINES = ("-", "--", ":")
@@ -47,11 +47,11 @@ STYLE: dict[str, Any] = {
     "ytick.labelcolor": _INK,
 }
 _MOST_TOGETHER = 4
-"""Methods that one plot with intervals bears; more get a panel each, the others in grey behind."""
+"""Number of methods up to which one plot shows all intervals; with more, each method has a panel."""
 
 
 def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") -> Figure:
-    """Share of images right over the count asked for, with 95 % Wilson intervals.
+    """Plot the fraction of images right over the target count, with 95 % Wilson confidence intervals.
 
     Args:
         records: of one run or several methods; a line per method.
@@ -101,11 +101,11 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
 
 
 def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -> Figure:
-    """Share of images whose best candidate is right, by the first judge, when stopped at each budget.
+    """Plot the fraction of images whose best candidate is right, by the first judge, when stopped at each budget.
 
     Args:
         records: of one run or several methods; a line per method.
-        axis: "evaluations" or "seconds", drawn on a logarithmic scale.
+        axis: "evaluations" or "seconds", on a logarithmic scale.
         title: above the plot.
 
     Raises:
@@ -129,7 +129,7 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
             budgets = [first / 1.15, *(float(b) for b in curve.budgets if b > 0), last]
             shares = [100 * curve.at(budget) for budget in budgets]
             of = f" of {curve.images}" if several else ""
-            axes.step(budgets, shares, where="post", lw=2, label=f"{name}  {shares[-1]:.0f} %{of}", **_look(index))
+            axes.step(budgets, shares, where="post", lw=2, label=f"{name}  {shares[-1]:.0f} %{of}", **_style(index))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -140,7 +140,7 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an SVG element, to stand in a page."""
+    """Return the figure as an SVG element for a page."""
     from matplotlib import rc_context
 
     file = io.StringIO()
@@ -177,7 +177,7 @@ def _percent(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _look(index: int) -> dict[str, Any]:
+def _style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "ls": _LINES[index // len(COLOURS) % len(_LINES)]}
 
 
@@ -187,13 +187,13 @@ def _by_count(axes: Axes, name: str, records: Sequence[Record], judge: str, inde
     share = [100 * mine.accuracy for mine in groups.values()]
     low = [100 * (mine.accuracy - mine.interval[0]) for mine in groups.values()]
     high = [100 * (mine.interval[1] - mine.accuracy) for mine in groups.values()]
-    look = _look(index)
-    axes.errorbar(at, share, [low, high], fmt="none", ecolor=look["color"], alpha=0.35, lw=1.4)
-    axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **look)
+    style = _style(index)
+    axes.errorbar(at, share, [low, high], fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
+    axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Below the plot, in as many columns as fit, at most four."""
+    """Add a legend below the plot, in at most four columns."""
     handles, labels = axes.get_legend_handles_labels()
     for columns in range(min(4, len(labels)), 0, -1):
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)

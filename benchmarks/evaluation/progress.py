@@ -1,4 +1,4 @@
-"""How far a long run is: a bar on a terminal, a line a minute elsewhere."""
+"""Show the progress of a run: a bar on a terminal, a line per minute elsewhere."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def shown(
     stream: TextIO | None = None,
     every: float = 60.0,
 ) -> Iterator[Item]:
-    """Pass items on, and say how many are done, how fast, and how long the rest will take.
+    """Yield the items, and print how many are done, the rate, and the estimated time left.
 
     Args:
         items: one for each image, as it is finished.
-        total: images of the whole run.
-        finished: of an earlier start.
+        total: number of images of the whole run.
+        finished: number of images of earlier starts.
         has_failed: whether an item counts as failed.
         stream: standard error by default.
         every: seconds between lines where the stream is no terminal.

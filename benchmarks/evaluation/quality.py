@@ -1,6 +1,6 @@
-"""Whether right images are also good ones: likeness to the prompt and diversity between seeds, by a CLIP model.
+"""Measure image quality with a CLIP model: similarity to the prompt and diversity between seeds.
 
-No weights are embedded for this: name a local CLIP folder. Without one, the judge's confidence is the only guard.
+No weights are embedded for this: give a local CLIP folder. Without one, the judge's confidence is the only measure.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clip:
-    """What a CLIP model measures; any two functions of these shapes will do.
+    """Two functions of a CLIP model.
 
     Attributes:
-        similarity: cosine of each picture and its prompt, (N,) in [-1, 1].
-        features: per picture, its features at several layers, each (positions, channels), any float dtype.
+        similarity: cosine of each image and its prompt, (N,) in [-1, 1].
+        features: per image, its features at several layers, each (positions, channels), any float dtype.
     """
 
     similarity: Callable[[Sequence[Image], Sequence[str]], list[float]]
@@ -37,11 +37,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Quality:
-    """What the pictures of a method look like.
+    """The quality of the images of a method.
 
     Attributes:
-        images: looked at.
-        similarity: mean CLIP cosine to the prompt; NaN without pictures.
+        images: number of evaluated images.
+        similarity: mean CLIP cosine to the prompt; NaN without images.
         diversity: mean perceptual distance between seeds of one prompt; NaN where every prompt has one seed.
     """
 
@@ -51,7 +51,7 @@ class Quality:
 
 
 def perceptual_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
-    """Distance of two pictures by their features, 0 for equal ones, at most 4.
+    """Return the distance of two images by their features, 0 for equal ones, at most 4.
 
     At each layer, features are normalised at every position, and squared differences are added over channels and
     averaged over positions; layers are averaged. The layers are not weighted by a fit to human judgements.
@@ -67,27 +67,27 @@ def perceptual_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> fl
     return fmean(layers)
 
 
-def quality(records: Sequence[Record], picture: Callable[[Record], Path | None], clip: Clip) -> Quality:
-    """Likeness and diversity of the pictures that are there.
+def quality(records: Sequence[Record], image_path: Callable[[Record], Path | None], clip: Clip) -> Quality:
+    """Return similarity and diversity of the images that exist.
 
     Args:
         records: of one method.
-        picture: where a record's picture is; None where it has none.
+        image_path: function from a record to the path of its image, or None.
         clip: from `load_clip`.
     """
     similarities: list[float] = []
     distances: list[float] = []
     for prompt, mine in grouped(records, lambda record: record.prompt).items():
-        paths = [path for record in mine if (path := picture(record))]
+        paths = [path for record in mine if (path := image_path(record))]
         if not paths:
             continue
-        pictures = []
+        images = []
         for path in paths:
             with open_image(path) as stored:
-                pictures.append(stored.convert("RGB"))
-        similarities += clip.similarity(pictures, [prompt] * len(pictures))
-        if len(pictures) > 1:
-            distances += [perceptual_distance(a, b) for a, b in combinations(clip.features(pictures), 2)]
+                images.append(stored.convert("RGB"))
+        similarities += clip.similarity(images, [prompt] * len(images))
+        if len(images) > 1:
+            distances += [perceptual_distance(a, b) for a, b in combinations(clip.features(images), 2)]
     return Quality(
         images=len(similarities),
         similarity=fmean(similarities) if similarities else math.nan,
@@ -96,13 +96,13 @@ def quality(records: Sequence[Record], picture: Callable[[Record], Path | None],
 
 
 def load_clip(folder: str | Path) -> Clip:
-    """A CLIP model and its processor from a local folder in transformers' format; on the CPU.
+    """Load a CLIP model and its processor from a local folder in transformers' format, on the CPU.
 
     Raises:
         ValueError: no such folder.
         OSError: the folder holds no such model.
     """
-    if not (Path(folder) / "config.json").is_file():  # transformers would look for it on the hub
+    if not (Path(folder) / "config.json").is_file():  # transformers would search for it on the hub
         raise ValueError(f"{folder} holds no CLIP model; give a local folder with config.json and safetensors weights")
     import torch
     from transformers import CLIPModel, CLIPProcessor
@@ -111,17 +111,15 @@ def load_clip(folder: str | Path) -> Clip:
     processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
 
     @torch.no_grad()
-    def similarity(pictures: Sequence[Image], prompts: Sequence[str]) -> list[float]:
-        inputs = processor(
-            text=list(prompts), images=list(pictures), return_tensors="pt", padding=True, truncation=True
-        )
+    def similarity(images: Sequence[Image], prompts: Sequence[str]) -> list[float]:
+        inputs = processor(text=list(prompts), images=list(images), return_tensors="pt", padding=True, truncation=True)
         found = model(**inputs)
         return torch.cosine_similarity(found.image_embeds, found.text_embeds).tolist()
 
     @torch.no_grad()
-    def features(pictures: Sequence[Image]) -> list[list[Tensor]]:
-        inputs = processor(images=list(pictures), return_tensors="pt")
+    def features(images: Sequence[Image]) -> list[list[Tensor]]:
+        inputs = processor(images=list(images), return_tensors="pt")
         layers = model.vision_model(**inputs, output_hidden_states=True).hidden_states[1:]
-        return [[layer[index] for layer in layers] for index in range(len(pictures))]
+        return [[layer[index] for layer in layers] for index in range(len(images))]
 
     return Clip(similarity, features)

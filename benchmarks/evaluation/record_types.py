@@ -1,4 +1,4 @@
-"""Whether what JSON holds of a record has the types that a record has, so that all that follows may rely on them."""
+"""Check the types of a record or of settings that come from JSON."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def check_record(document: Mapping[str, Any]) -> None:
     """Refuse a record of which a field has another type, or whose counts are not one for each object.
 
     Args:
-        document: with all fields of a record, as JSON has them; no number is infinite or longer than 64 bits.
+        document: with all fields of a record; no number is infinite or longer than 64 bits.
 
     Raises:
-        ValueError: the first such field, with what it holds and what is expected.
+        ValueError: the message names the first such field, its value and the expected type.
     """
     wrong = _first_wrong(tuple(map(type, _VALUES(document)))) or _first_wrong_inside(document)
     if wrong:
@@ -63,13 +63,13 @@ def check_record(document: Mapping[str, Any]) -> None:
 @lru_cache(maxsize=64)  # of the few combinations that occur
 def _first_wrong(types: tuple[type, ...]) -> str | None:
     return next(
-        (name for kind, (name, (allowed, _)) in zip(types, _RECORD.items(), strict=True) if kind not in allowed), None
+        (name for found, (name, (allowed, _)) in zip(types, _RECORD.items(), strict=True) if found not in allowed), None
     )
 
 
 def _first_wrong_inside(document: Mapping[str, Any]) -> str | None:
-    """The first field whose elements are wrong; sets of types, since a loop over elements would take twice the time."""
-    if not set(map(type, document["critics"])) <= _TEXT:  # none for pictures that something else drew
+    """Return the first field whose elements have a wrong type; comparing sets of types is faster than a loop."""
+    if not set(map(type, document["critics"])) <= _TEXT:  # none for images from another source
         return "critics"
     if set(map(type, document["judges"])) != _TEXT:
         return "judges"
@@ -110,5 +110,5 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def _refused(name: str, value: Any, expected: str) -> ValueError:
-    said = repr(value)
-    return ValueError(f"its {name} is {said[:_SHOWN]}{'…' * (len(said) > _SHOWN)}, expected {expected}")
+    text = repr(value)
+    return ValueError(f"its {name} is {text[:_SHOWN]}{'…' * (len(text) > _SHOWN)}, expected {expected}")

@@ -26,23 +26,23 @@ from countgen.regular_file import check_regular
 SCHEMA = 1
 RECORDS = "records.jsonl"
 PACKED = "records.jsonl.gz"
-"""The records of a finished run that is passed on; nothing is appended to them."""
+"""Name of the compressed records of a finished run; nothing is appended to them."""
 MAX_UNPACKED_BYTES = 512 * 2**20
 """Largest size of packed records once they are unpacked."""
 SETTINGS = "settings.json"
 IMAGES = "images"
-"""The folder of a run's pictures."""
+"""Folder of a run's images."""
 _TIMED = ("seconds", "peak_bytes")
 
 Box = tuple[int, int, int, int]
 
 
 class RunFolderError(CountGenError, ValueError):
-    """A run folder that cannot be used as asked: no run, in use, of other settings, or damaged."""
+    """A run folder that cannot be used: no run, in use, of other settings, or damaged."""
 
 
 class RecordWriteError(CountGenError, OSError):
-    """A record could not be written; all earlier ones are as they were."""
+    """A record could not be written; all earlier ones are unchanged."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,23 @@ class Record:
     Attributes:
         schema: of this line, `SCHEMA`.
         key: names the case by its content: the same case has the same key in every run.
-        suite, level: where the prompt comes from, and "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond".
-        prompt, targets, seed: what was asked; a refined prompt is in the image's recipe.
-        backbone, method, critics: what generated and steered; the method is an arm, see `benchmarks.evaluation.arms`.
-        judges: detectors that counted, and steered nothing; the first one decides.
+        suite, level: name of the prompt's suite, and "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond".
+        prompt, targets, seed: of the case; a refined prompt is in the image's recipe.
+        backbone, method, critics: models and method; the method is an arm, see `benchmarks.evaluation.arms`.
+        judges: detectors that counted and did not steer; the first one decides.
         status: "done" or "failed".
-        error: why it failed; None when done.
-        critic_counts: of the first critic, per target; empty when failed, as all that follows.
+        error: message of the failure; None when done.
+        critic_counts: of the first critic, per target; empty when failed, like all fields below.
         judge_counts: by judge, per target.
         confidence: by judge, the mean class probability of its detections, 0 where there are none.
         boxes: by judge, of its detections, absolute-pixel xyxy; empty for judges that count without detecting.
         confirmed: the critics agree on every view.
-        trace: (evaluations, seconds, right by the first judge) whenever the best candidate changed; judged afterwards.
+        trace: (evaluations, seconds, right by the first judge) at each change of the best candidate; judged afterwards.
         evaluations, seconds: spent on the image, without loading and judging.
         peak_bytes: of memory while it was generated: the device's on CUDA, otherwise the process's; None if unknown.
         image, before: paths of the image and of the plain one, relative to the run folder; None when failed.
-        truncated: a text encoder did not read the prompt to its end, as the pipeline says; None where nothing was
-            generated here, and in records that are older than this field.
+        truncated: whether a text encoder truncated the prompt, as the pipeline warns; None for images from another
+            source, and in records older than this field.
     """
 
     schema: int
@@ -128,7 +128,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return the names of the settings that two runs do not share.
 
-    A suite is what its digest says; it may be called by another path, from another working directory say.
+    Suites are compared by digest, since one suite may have several paths.
     """
     names = [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]
     suites = {Path(str(settings.get("suite"))).name for settings in (one, other)}
@@ -136,7 +136,7 @@ def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a file, in its order; of several of one case the latest. None where there is no file.
+    """Return the records of a file in their order, of several for one case the latest; empty where there is no file.
 
     Raises:
         RunFolderError: a damaged line before the last.
@@ -148,7 +148,7 @@ def read_records(path: Path) -> list[Record]:
     whole, _ = split_torn(content)
     latest: dict[str, Record] = {}
     collecting = gc.isenabled()
-    gc.disable()  # it would walk the growing records again and again, for twice the time
+    gc.disable()  # the collector would traverse the growing records repeatedly, which doubles the time
     try:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
@@ -158,9 +158,9 @@ def read_records(path: Path) -> list[Record]:
             latest[record.key] = record
     finally:
         if collecting:
-            if not gc.get_freeze_count():  # nobody else's are thawed
+            if not gc.get_freeze_count():  # frozen objects of others stay frozen
                 gc.freeze()
-                gc.unfreeze()  # now they are old, and the next collection leaves them alone
+                gc.unfreeze()  # now they are in the oldest generation, and the next collection skips them
             gc.enable()
     return list(latest.values())
 
@@ -176,7 +176,7 @@ def _content(path: Path) -> bytes:
 
 
 def split_torn(content: bytes) -> tuple[bytes, bytes]:
-    """Return whole lines, and what a kill or a power cut left of the last one: nothing where only its newline lacks."""
+    """Return complete lines and an incomplete last one; a line that lacks only its newline is complete."""
     end = content.rfind(b"\n") + 1
     tail = content[end:]
     try:
@@ -199,7 +199,7 @@ def _document(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
-        # Slower, but reads half a surrogate pair, and says where a damaged line is damaged.
+        # Slower, but reads half a surrogate pair and gives the position of an error.
         return json.loads(line, parse_constant=_refuse_number, parse_int=_int_of_64_bits, parse_float=_finite)
 
 
@@ -232,10 +232,10 @@ def _to_document(record: Record) -> dict[str, Any]:
 
 
 def from_document(document: dict[str, Any]) -> Record:
-    """Return a record from what JSON holds of it, which becomes the record's own.
+    """Return a record from its JSON document, whose containers the record takes over.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: something else.
+        KeyError, TypeError, ValueError, AttributeError: the document is no record.
     """
     if document["schema"] != SCHEMA:
         raise ValueError(f"it has schema {document['schema']}")
@@ -243,7 +243,7 @@ def from_document(document: dict[str, Any]) -> Record:
     if document.keys() != _FIELDS:
         raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")
     check_record(document)
-    if document["critics"]:  # images that something else generated keep the name they came with
+    if document["critics"]:  # images from another source keep their method name
         document["method"] = current_name(document["method"])
     document["targets"] = _targets(tuple(document["targets"].items()))
     for name in ("critics", "judges", "critic_counts"):
@@ -251,7 +251,7 @@ def from_document(document: dict[str, Any]) -> Record:
     document["judge_counts"] = {judge: tuple(counts) for judge, counts in document["judge_counts"].items()}
     document["boxes"] = {judge: tuple(map(tuple, boxes)) for judge, boxes in document["boxes"].items()}
     document["trace"] = tuple(map(tuple, document["trace"]))
-    # Its __init__ would set each field of a frozen class on its own, for as long as all of the above.
+    # The __init__ of a frozen class sets each field separately, which takes as long as everything above.
     record = object.__new__(Record)
     object.__setattr__(record, "__dict__", document)
     return record
@@ -276,9 +276,9 @@ def table(records: Iterable[Record]) -> bytes:
 
 
 class RecordFile:
-    """Appends records to a file; each is on the disk when `append` returns.
+    """A file to which records are appended; each is on the disk when `append` returns.
 
-    What a kill left of a last record is cut off first. Use it as a context manager.
+    An incomplete last record is removed first. Use it as a context manager.
 
     Raises:
         RecordWriteError: the file cannot be written.
@@ -292,7 +292,7 @@ class RecordFile:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._size = len(whole)
             if whole != content:
-                # A record that lacks only its newline gets it; a torn one goes.
+                # A record that lacks only its newline gets it; an incomplete one is removed.
                 os.ftruncate(self._file, min(len(whole), len(content)))
                 os.pwrite(self._file, whole[len(content) :], len(content))
                 os.fsync(self._file)
@@ -306,7 +306,7 @@ class RecordFile:
         os.close(self._file)
 
     def append(self, record: Record) -> None:
-        """Write a record whole or not at all.
+        """Append a record atomically.
 
         Raises:
             RecordWriteError: the disk is full or failed.
@@ -318,7 +318,7 @@ class RecordFile:
                 written += os.pwrite(self._file, line[written:], self._size + written)
             os.fsync(self._file)
         except OSError as error:
-            with suppress(OSError):  # half a record is cut off when the file is opened next
+            with suppress(OSError):  # an incomplete record is removed when the file is opened again
                 os.ftruncate(self._file, self._size)
             raise RecordWriteError(
                 error.errno,

@@ -1,8 +1,8 @@
-"""Say the count of a prompt in other words: the four prompt refinements of the T2ICountBench study.
+"""Rephrase the count of a prompt: the four prompt refinements of the T2ICountBench study.
 
-The study found that they make models count worse; they are here to compare with. The strategies are the study's, the
-sentences ours. Targets stay what they were. A refined prompt is longer: an encoder that reads few tokens, as the
-embedded miniature's, cuts its end.
+The study found that they lower the accuracy of models; they serve as a baseline. The strategies are the study's, the
+sentences ours. Targets do not change. A refined prompt is longer: an encoder that reads few tokens, such as the
+embedded miniature's, truncates it.
 
 Source: Guo et al. 2025 (arXiv 2503.06884), the section on prompt refinement.
 """
@@ -21,14 +21,14 @@ _PLACES = (
     *("in the center", "at the top left", "at the bottom right", "at the top right", "at the bottom left"),
     *("on the left", "on the right", "at the top", "at the bottom"),
 )
-"""The cells of a 3 x 3 grid, in the order in which they are filled."""
+"""Cells of a 3 x 3 grid, in the order in which they are filled."""
 
 
 def refine(prompt: Prompt, refinement: str) -> Prompt:
-    """The prompt with a refinement by name.
+    """Return the prompt with a refinement by name.
 
     Args:
-        prompt: what to say more exactly.
+        prompt: to refine.
         refinement: a name from `REFINEMENTS`.
 
     Raises:
@@ -40,7 +40,7 @@ def refine(prompt: Prompt, refinement: str) -> Prompt:
 
 
 def multiplicative(prompt: Prompt) -> Prompt:
-    """Rows of equal length, and what is left over: "two rows of three apples and one more apple"."""
+    """Return the prompt with rows of equal length and a remainder: "two rows of three apples and one more apple"."""
     phrases = []
     for target in prompt.targets:
         rows = math.isqrt(target.target_count)
@@ -55,7 +55,7 @@ def multiplicative(prompt: Prompt) -> Prompt:
 
 
 def additive(prompt: Prompt) -> Prompt:
-    """Two parts: "four apples on the left and three apples on the right"."""
+    """Return the prompt with two parts: "four apples on the left and three apples on the right"."""
     phrases = []
     for target in prompt.targets:
         right = target.target_count // 2
@@ -69,7 +69,7 @@ def additive(prompt: Prompt) -> Prompt:
 
 
 def grid(prompt: Prompt) -> Prompt:
-    """A near-square grid that holds all: "the apples in a grid of two rows and four columns"."""
+    """Return the prompt with a near-square grid: "the apples in a grid of two rows and four columns"."""
     phrases = []
     for target in prompt.targets:
         rows = math.isqrt(target.target_count)
@@ -82,7 +82,7 @@ def grid(prompt: Prompt) -> Prompt:
 
 
 def position(prompt: Prompt) -> Prompt:
-    """A place for every object: "one apple in the center, one at the top left, one dog at the bottom right"."""
+    """Return the prompt with a place for every object: "one apple in the center, one at the top left, one dog ..."."""
     phrases = []
     taken = 0
     for target in prompt.targets:
@@ -104,5 +104,5 @@ REFINEMENTS: dict[str, Callable[[Prompt], Prompt]] = {
 
 
 def _with(prompt: Prompt, refinement: str, phrases: Iterable[str]) -> Prompt:
-    said = ", ".join((prompt.prompt.rstrip(" .,;"), *phrases))
-    return replace(prompt, prompt=said, tags={**prompt.tags, "refinement": refinement})
+    text = ", ".join((prompt.prompt.rstrip(" .,;"), *phrases))
+    return replace(prompt, prompt=text, tags={**prompt.tags, "refinement": refinement})

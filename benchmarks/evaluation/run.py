@@ -1,7 +1,7 @@
 """Evaluate methods and backbones on a suite of prompts: `python -m benchmarks.evaluation.run --suite NAME`.
 
-Every method gets the same prompts, seeds and budget. Judges steer nothing. Whatever ends a run, the same command
-goes on where it stopped. `python -m benchmarks.evaluation.report RUN` shows what it found.
+Every method gets the same prompts, seeds and budget. Judges do not steer. After any end of a run, the same command
+continues where it stopped. `python -m benchmarks.evaluation.report RUN` reports the results.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ ENGINES = ("local", "ray")
 DEFAULT_METHODS = "plain,search,noise,auto"
 DEFAULT_MAX_EVALUATIONS = 100
 MOST_ALIKE = 20
-"""Images that may fail in a process one after the other for one reason, before the run stops."""
+"""Number of images that may fail in a row in a process for one reason before the run stops."""
 _SHOWN_REASONS = 3
 
 
 class EverythingFailsError(CountGenError, ValueError):
-    """A run that fails at every image."""
+    """A run whose images all fail for one reason."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Summary:
     """The content of a run folder when a run ends.
 
     Attributes:
-        total: images of the run.
-        done, failed: of these.
-        earlier: were there before.
-        lost: images that were missing or cut short when it began; their cases were generated again.
-        left_out: images that no count token is shipped for; they are no part of the run.
-        reasons: how many failed of each, the commonest first.
+        total: number of images of the run.
+        done, failed: numbers of these.
+        earlier: number of images that existed before.
+        lost: image files that were missing or incomplete at the start; their cases were generated again.
+        left_out: number of images without a shipped count token; they are no part of the run.
+        reasons: number of failures by reason, the most frequent first.
     """
 
     total: int
@@ -63,21 +63,21 @@ class Summary:
 def evaluate(
     settings: RunSettings, folder: str | Path, engine: Engine, *, retry_failed: bool = False, quiet: bool = False
 ) -> Summary:
-    """Generate every image of a run that its folder does not hold yet, and those of which it holds no whole image.
+    """Generate every image of a run that its folder does not hold yet, or holds incomplete.
 
     Args:
         settings: of the run.
-        folder: where its results are kept; the same one goes on with a run that was stopped.
+        folder: of the results; that of a stopped run continues the run.
         engine: from `benchmarks.evaluation.engines`.
-        retry_failed: generate what failed earlier again.
+        retry_failed: generate cases that failed earlier again.
         quiet: show no progress.
 
     Raises:
         RunFolderError: the folder is in use, damaged, or of other settings.
-        EverythingFailsError: image after image failed for one reason.
-        OSError: it cannot be written; what is finished is kept.
+        EverythingFailsError: several images in a row failed for one reason.
+        OSError: the folder cannot be written; finished results are kept.
     """
-    from benchmarks.evaluation.image_files import said_of_lost
+    from benchmarks.evaluation.image_files import lost_images_message
     from benchmarks.evaluation.plan import cases, left_out
     from benchmarks.evaluation.progress import shown
     from benchmarks.evaluation.run_folder import RunFolder
@@ -88,7 +88,7 @@ def evaluate(
         left = [case for case in everything if case.key not in earlier or case.key in kept.lost]
         lost = tuple(name for case in left for name in kept.lost.get(case.key, ()))
         if lost and not quiet:
-            print(f"{said_of_lost(kept.path, lost)}; generated again", file=sys.stderr)
+            print(f"{lost_images_message(kept.path, lost)}; generated again", file=sys.stderr)
         outcomes = engine(left, settings)
         if not quiet:
             outcomes = shown(outcomes, len(everything), len(everything) - len(left), _has_failed)
@@ -110,11 +110,11 @@ def evaluate(
 
 
 def _refuse_to_fail_on(outcome: Outcome, latest: dict[int, tuple[str | None, int]]) -> None:
-    """Stop where a process fails again and again for one reason: its device is lost, say, and so is all that follows.
+    """Stop a run in which a process fails repeatedly for one reason, such as a lost device.
 
     Args:
-        outcome: what came last.
-        latest: each process's error, and how often in a row; updated.
+        outcome: the latest one.
+        latest: the error of each process, and how often it occurred in a row; updated.
     """
     error = outcome.record.error
     before, times = latest.get(outcome.process, (None, 0))
@@ -149,7 +149,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default=DEFAULT_METHODS,
-        help="to compare, with commas; METHOD+token says the number by a count token (%(default)s)",
+        help="to compare, with commas; METHOD+token uses a count token for the number (%(default)s)",
         **names,
     )
     parser.add_argument(
@@ -190,10 +190,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_from(options: argparse.Namespace) -> RunSettings:
-    """Return the settings of a run as the command line asks for it.
+    """Return the settings of a run from the command line.
 
     Raises:
-        ValueError: an unknown name, nothing to do, a judge that steers, or a method setting that cannot be.
+        ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
     """
     import torch
 
@@ -228,12 +228,12 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate as the command line asks; return 0 if every image was generated, 1 if some failed.
+    """Run an evaluation from the command line; return 0 if every image was generated, 1 if some failed.
 
     Raises:
         ValueError, OSError: bad input, or a folder that cannot be used.
     """
-    from benchmarks.evaluation.image_files import said_of_lost
+    from benchmarks.evaluation.image_files import lost_images_message
 
     settings = settings_from(options)
     summary = evaluate(
@@ -250,11 +250,11 @@ def run(options: argparse.Namespace) -> int:
     if summary.earlier:
         print(f"{summary.earlier} were there before")
     if summary.lost:
-        print(f"{said_of_lost(options.out, summary.lost)}; they were generated again")
+        print(f"{lost_images_message(options.out, summary.lost)}; they were generated again")
     if summary.left_out:
-        print(f"{summary.left_out} more are no part of the run: no count token is shipped for what they ask")
+        print(f"{summary.left_out} more are no part of the run: no count token is shipped for their targets")
     if summary.failed:
-        print(f"{summary.failed} failed, their records say why; --retry-failed generates them again")
+        print(f"{summary.failed} failed, the reasons are in their records; --retry-failed generates them again")
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:
             print(f"  {times} x {printable(reason, 300)}")
     print(f"results: countgen report {printable(options.out)}")
@@ -262,7 +262,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def engine_from(options: argparse.Namespace) -> Engine:
-    """Return the engine that is asked for; Ray is imported only if it is."""
+    """Return the engine of the command line; Ray is imported only for its engine."""
     if options.engine == "local":
         from benchmarks.evaluation.engines import local
 
@@ -280,7 +280,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line."""
     return run_module("benchmarks.evaluation.run", __doc__, add_arguments, run, arguments)
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.image_files import lost_pictures
+from benchmarks.evaluation.image_files import lost_images
 from benchmarks.evaluation.plan import RunSettings, recorded
 from benchmarks.evaluation.records import (
     IMAGES,
@@ -33,17 +33,17 @@ LOCK = "lock"
 class RunFolder:
     """The results of one `RunSettings` on the disk. Use it as a context manager.
 
-    Images are written before the record that names them, each whole or not at all, so that a kill at any moment
-    costs at most the image in work.
+    Images are written before the record that names them, each atomically, so that a kill at any moment costs at most
+    the image in progress.
 
     Attributes:
-        path: the folder, made if it is not there.
-        records: by key, what is finished.
-        lost: by key, the pictures of finished records that are missing or cut short.
+        path: the folder, created if it does not exist.
+        records: finished records by key.
+        lost: images of finished records that are missing or incomplete, by key.
 
     Raises:
-        RunFolderError: another run writes into it, or it holds results of other settings.
-        OSError: it cannot be written.
+        RunFolderError: another run writes into the folder, or it holds results of other settings.
+        OSError: the folder cannot be written.
     """
 
     def __init__(self, path: str | Path, settings: RunSettings) -> None:
@@ -52,15 +52,15 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         if (self.path / PACKED).exists():
-            raise RunFolderError(f"{self.path} is a finished run, packed to be passed on; give another folder")
+            raise RunFolderError(f"{self.path} is a finished run with compressed records; give another folder")
         with ExitStack() as stack:
             check_writable(self.path / IMAGES)
             stack.enter_context(_locked(self.path))
             for unfinished in (self.path / IMAGES).glob(".countgen-*.part"):
-                unfinished.unlink()  # of an image that a kill cut short
+                unfinished.unlink()  # of an image whose writing was killed
             self.records = {record.key: record for record in read_records(self.path / RECORDS)}
             self._check_settings()
-            self.lost = lost_pictures(self.path, self.records.values())
+            self.lost = lost_images(self.path, self.records.values())
             self._file = stack.enter_context(RecordFile(self.path / RECORDS))
             self._stack = stack.pop_all()
         return self
@@ -72,7 +72,7 @@ class RunFolder:
         """Write an outcome: its images, then its record.
 
         Raises:
-            OSError: the disk is full or failed; everything earlier is as it was.
+            OSError: the disk is full or failed; everything earlier is unchanged.
         """
         record = outcome.record
         # An image whose record a kill prevented is generated again, into the same file.
@@ -122,7 +122,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it however the process ends."""
+    """Hold the folder's lock; the system releases it at any end of the process."""
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

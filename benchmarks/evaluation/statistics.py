@@ -1,4 +1,4 @@
-"""Intervals, tests and agreement of counts and of shares of right images; pure functions on numpy arrays."""
+"""Confidence intervals, tests and agreement of counts and of fractions; pure functions on numpy arrays."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a share, in [0, 1]; (0, 1) without trials.
+    """Return the Wilson score interval of a fraction, in [0, 1]; (0, 1) without trials.
 
-    Unlike the normal approximation it stays inside [0, 1] and is not empty at 0 or 100 %.
+    Unlike the normal approximation it lies within [0, 1] and is not empty at 0 or 100 %.
 
     Raises:
         ValueError: successes outside 0..trials, or a confidence outside (0, 1).
@@ -37,7 +37,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
 
 def rate(hits: Sequence[bool]) -> str:
-    """Percentage with its 95 % Wilson interval, "97 [92, 99]"; "-" without cases."""
+    """Return a percentage with its 95 % Wilson interval, "97 [92, 99]"; "-" without cases."""
     if not hits:
         return "-"
     low, high = wilson_interval(sum(hits), len(hits))
@@ -46,11 +46,11 @@ def rate(hits: Sequence[bool]) -> str:
 
 @dataclass(frozen=True)
 class Duel:
-    """Two methods on the same cases.
+    """The paired comparison of two methods on the same cases.
 
     Attributes:
-        cases: how many.
-        won, lost: cases that only the first, only the second got right.
+        cases: their number.
+        won, lost: cases in which only the first, only the second is right.
         p_value: of the two-sided exact McNemar test, in (0, 1].
     """
 
@@ -68,7 +68,7 @@ def duel(first: ArrayLike, second: ArrayLike) -> Duel:
 
 
 def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
-    """Two-sided exact McNemar test of two methods on the same cases: the p-value, in (0, 1].
+    """Return the p-value of the two-sided exact McNemar test of two methods on the same cases, in (0, 1].
 
     Only cases where the methods differ carry information; under the null hypothesis each goes either way with
     probability 1/2, so the p-value is a binomial tail.
@@ -95,7 +95,7 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for looking at several comparisons at once, in the order given.
+    """Return p-values adjusted for multiple comparisons (Holm), in the order given.
 
     Source: Holm 1979, step-down.
     """
@@ -107,9 +107,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def cohen_kappa(first: ArrayLike, second: ArrayLike) -> float:
-    """Unweighted agreement of two raters beyond chance: 1 is perfect, 0 is chance, below 0 is worse.
+    """Return the unweighted agreement of two raters beyond chance: 1 is perfect, 0 is chance, below 0 is worse.
 
-    NaN where chance alone agrees always (both raters say one and the same thing throughout), and without cases.
+    NaN where the agreement by chance is 1 (both raters always give one category), and without cases.
 
     Args:
         first, second: (N,) categories, for example counts; the same case at the same place.
@@ -140,16 +140,16 @@ def cluster_bootstrap(
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of a mean whose cases come in clusters, by drawing whole clusters with replacement.
+    """Return the percentile bootstrap interval of a mean of clustered cases, by resampling whole clusters.
 
-    Seeds of one prompt are alike; an interval over single images would be too narrow.
+    Seeds of one prompt are correlated; an interval over single images would be too narrow.
 
     Args:
         values: (N,) numbers: right or wrong, an error, or a paired difference of two methods.
         clusters: (N,) labels, the prompt of each case.
         confidence: in (0, 1).
-        num_resamples: draws; the ends move by about 1 % of the width between seeds at 10 000.
-        seed: of the draws.
+        num_resamples: number of resamples; at 10 000 the ends differ by about 1 % of the width between seeds.
+        seed: of the resampling.
 
     Raises:
         ValueError: no cases, different lengths, or a confidence outside (0, 1).
@@ -164,9 +164,9 @@ def cluster_bootstrap(
     tail = (1 - _checked(confidence)) / 2
     _, index = np.unique(labels, return_inverse=True)
     sums, sizes = np.bincount(index, weights=numbers), np.bincount(index)
-    # How often each cluster is drawn says all: the draws need no copy of the values. Clusters of equal sum and size are
-    # counted together: of right or wrong images there are few kinds. In blocks, because all draws at once would fill
-    # the memory where there are many.
+    # The number of times that each cluster is resampled is enough: no copy of the values is needed. Clusters of equal
+    # sum and size are counted together, since right or wrong images give few of them. Resamples are computed in
+    # blocks to bound the memory.
     number, generator = len(sizes), np.random.default_rng(seed)
     _, kinds, members = np.unique(np.stack([sums, sizes]), axis=1, return_index=True, return_counts=True)
     order = np.argsort(kinds)
@@ -174,8 +174,8 @@ def cluster_bootstrap(
     block = max(1, 4_000_000 // len(shares))
     means = []
     for start in range(0, num_resamples, block):
-        draws = min(block, num_resamples - start)
-        times = generator.multinomial(number, shares, size=draws)
+        resamples = min(block, num_resamples - start)
+        times = generator.multinomial(number, shares, size=resamples)
         means.append((times @ sums) / (times @ sizes))
     low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
     return float(low), float(high)

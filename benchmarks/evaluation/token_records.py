@@ -33,7 +33,7 @@ class TokenRecord:
 
 
 def read(path: Path) -> list[TokenRecord]:
-    """Return the records in a file, one for each case: methods may have been measured one after the other."""
+    """Return the records in a file, one for each case; lines of several methods are merged."""
     cases: dict[tuple[int, str, int], TokenRecord] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         record = TokenRecord(**json.loads(line))
@@ -45,12 +45,12 @@ def read(path: Path) -> list[TokenRecord]:
 
 
 def hits(records: Sequence[TokenRecord], method: str) -> list[bool]:
-    """Return whether the judge counts what was asked, case by case."""
+    """Return for each case whether the judge's count is the target count."""
     return [record.counted[method] == record.count for record in records]
 
 
 def plain_accuracy(records: Sequence[TokenRecord], count: int) -> tuple[float, bool]:
-    """Return the plain prompt's accuracy at a count, and whether the token never gives another image."""
+    """Return the plain prompt's accuracy at a count, and whether the token gives the same image in every case."""
     mine = [record for record in records if record.count == count]
     alike = all(found["plain"] == found["token"] for r in mine for found in (r.counted, r.confidence))
     return statistics.mean(hits(mine, "plain")), alike

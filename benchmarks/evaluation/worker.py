@@ -25,7 +25,7 @@ from countgen.models import Models, load_critic
 from countgen.tokens.library import find_token
 
 WARM_UP_EVALUATIONS = 30
-"""Most evaluations of a method's warm-up, off the clock; enough for `auto` to come to its first gradient."""
+"""Largest number of evaluations of a method's warm-up, which is not timed; `auto` reaches its first gradient."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Outcome:
     """The outcome of a case.
 
     Attributes:
-        record: what is kept of it.
+        record: of the case.
         image, before: the image and the plain one; None when it failed.
         recipe: of the image.
-        process: that generated it.
+        process: id of the process that generated it.
     """
 
     record: Record
@@ -75,7 +75,7 @@ class Worker:
             load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
             for name in settings.judges[1:]
         )
-        for critic in others:  # refuses relatives of the critics
+        for critic in others:  # refuses judges of a critic's family
             Models(self.models.backbone, self.models.critics, critic)
         self.judges = dict(zip(settings.judges, (self.models.judge, *others), strict=True))
         self._truncations = truncations_of(self.models.backbone.pipeline)
@@ -86,10 +86,10 @@ class Worker:
         return os.getpid()
 
     def attempt(self, case: Case) -> Outcome:
-        """Generate and judge an image; whatever goes wrong with it becomes its record."""
+        """Generate and judge an image; an exception becomes a failed record."""
         try:
             return self._generated(case)
-        except Exception as error:  # one bad case ends no run of a million
+        except Exception as error:  # one bad case must not end the run
             return failed(case, self.settings, error)
 
     def _generated(self, case: Case) -> Outcome:
@@ -114,13 +114,13 @@ class Worker:
         found = {self.settings.judges[0]: (result.judge_counts, result.detections)}
         found |= {name: judged(one, result.image, names) for name, one in self.judges.items() if one is not judge}
         rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
-        # The last best is judged as it is kept: rendered alone, not in its batch, where rounding differs.
+        # The last best image is judged as it is stored: rendered alone, since rounding differs within a batch.
         rights.append(result.verified)
         trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
-        # The plain image of this prompt and seed is the image itself.
+        # The image is its own plain image.
         is_plain = result.method == "plain" and "token" not in result.recipe
         record = Record(
-            **_asked(case, self.settings),
+            **_case_fields(case, self.settings),
             status="done",
             error=None,
             critic_counts=result.counts,
@@ -153,26 +153,26 @@ class Worker:
         )
 
     def _warm_up(self, case: Case) -> None:
-        """Run a method once before its first image, which would pay for what libraries build on their first use."""
+        """Run a method once before its first image, whose time would include what libraries initialise on first use."""
         if case.method not in self._warm:
             run = self._run(case)
-            self._warm.add(case.method)  # not earlier: a case that has no token, say, warms nothing
+            self._warm.add(case.method)  # not earlier: a case that fails does not warm up
             for step in run:
                 if step.phase == "refine" or step.evaluations >= WARM_UP_EVALUATIONS:
                     break
 
 
 class Truncations(logging.Filter):
-    """Keeps a pipeline from warning of every prompt that its text encoders do not read to the end, and notes it.
+    """A log filter that drops a pipeline's warnings of truncated prompts, and notes them.
 
     Attributes:
-        seen: a prompt was cut since somebody set this to False.
+        seen: whether a prompt was truncated since this was set to False.
     """
 
     seen = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the message is about something else."""
+        """Return whether the message is about anything but truncation."""
         cut = "truncated" in record.getMessage()
         self.seen |= cut
         return not cut
@@ -182,7 +182,7 @@ _TRUNCATIONS = Truncations()
 
 
 def truncations_of(pipeline: Any) -> Truncations:
-    """Return the filter of a stock pipeline's warnings, its only way to say that it cut a prompt."""
+    """Return the filter of a stock pipeline's warnings, its only report of truncated prompts."""
     logger = logging.getLogger(type(pipeline).__module__)
     logger.setLevel(logging.WARNING)
     logger.addFilter(_TRUNCATIONS)
@@ -192,7 +192,7 @@ def truncations_of(pipeline: Any) -> Truncations:
 def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
     """Return the record of a case that could not be generated."""
     record = Record(
-        **_asked(case, settings),
+        **_case_fields(case, settings),
         status="failed",
         error=f"{type(error).__name__}: {error}",
         critic_counts=(),
@@ -210,7 +210,7 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
     return Outcome(record, None, None, {}, os.getpid())
 
 
-def _asked(case: Case, settings: RunSettings) -> dict[str, Any]:
+def _case_fields(case: Case, settings: RunSettings) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "key": case.key,

@@ -11,20 +11,23 @@ import torch
 from countgen.methods.memory import check_gradient_memory
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import RefinementSettings, refine
-from countgen.methods.seeds import SearchSettings, evaluate_seeds, worth_showing
+from countgen.methods.seeds import SearchSettings, best_and_confirmed, evaluate_seeds
 from countgen.methods.settings import Settings, setting
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 
+CALIBRATED = True
+"""Counts beyond the model's number words are encoded by its calibration, see `countgen.methods.registry`."""
+
 MOST_WAITING = 24
-"""Candidates kept for a later refinement; on a long run better ones keep coming."""
+"""Largest number of candidates kept for a later refinement."""
 
 
 @dataclass(frozen=True)
 class AutoSettings(Settings):
-    """How search and refinement share the budget. The defaults were chosen on tuning seeds, see docs/results.md."""
+    """Settings of search and refinement in turn. The defaults were chosen on tuning seeds, see docs/results.md."""
 
     num_searches: int = setting(2, "batches of seeds evaluated before each refinement", at_least=1)
-    num_refined: int = setting(3, "of the nearest candidates, refined together", at_least=1)
+    num_refined: int = setting(3, "nearest candidates that are refined in one batch", at_least=1)
     search: SearchSettings = field(default_factory=SearchSettings)
     refinement: RefinementSettings = field(default_factory=lambda: RefinementSettings(num_optimization_steps=8))
 
@@ -33,7 +36,7 @@ def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) ->
     """Search seeds in batches and refine the nearest candidates by gradient, in turn.
 
     Raises:
-        DoesNotFitError: the device's memory is too small for a refinement; found before the first search.
+        DoesNotFitError: the device's memory is too small for a refinement; checked before the first search.
         NonFiniteLossError: the loss is not finite; the message names the step.
     """
     refinement = settings.refinement
@@ -50,7 +53,7 @@ def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) ->
     for number, seeds in enumerate(settings.search.batches(seed), start=1):
         affordable = seeds[: budget.evaluations_left]
         searched = evaluate_seeds(problem, affordable, budget, settings.search.views, index)
-        for step in worth_showing(searched):
+        for step in best_and_confirmed(searched):
             accepted = problem.accept(step)
             yield step
             if accepted:
@@ -58,12 +61,12 @@ def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) ->
         if not budget.left:
             return
         index += 1
-        # One that is confirmed and yet not accepted has nothing left to refine; one without a finite loss no gradient.
+        # A confirmed candidate that was not accepted has a loss of 0; one without a finite loss has no gradient.
         nearest = (s for s in (*waiting, *searched) if not s.confirmed and s.rank > -math.inf)
         waiting = sorted(nearest, key=lambda s: s.rank, reverse=True)
         if number % settings.num_searches:
             continue
-        # Where not even an evaluation, its gradient and the next one can be paid for, seeds are the better buy.
+        # A refinement needs an evaluation, its gradient and another evaluation; with less budget, seeds are searched.
         number_refined = min(settings.num_refined, budget.evaluations_left // (COST_WITH_GRADIENT + 1))
         chosen, waiting = waiting[:number_refined], waiting[number_refined:MOST_WAITING]
         if not chosen:

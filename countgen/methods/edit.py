@@ -1,4 +1,4 @@
-"""Change the count of one image and keep the rest: gradient only near undecided objects, coarse layout held."""
+"""Change the count of one image and keep the rest: gradient only near undecided objects, low frequencies fixed."""
 
 from __future__ import annotations
 
@@ -13,35 +13,40 @@ from countgen.methods.refinement import RefinementSettings, refine
 from countgen.methods.settings import setting
 from countgen.methods.step import Budget, Step
 
+CALIBRATED = True
+"""Counts beyond the model's number words are encoded by its calibration, see `countgen.methods.registry`."""
+
+STARTS_FROM_IMAGE = True
+
 PHASES = ("edit", "edit, low frequencies too", "edit, mask widened")
-"""Phases of steps, by how far the constraints were loosened; each says what is allowed besides what came before."""
+"""Phases of steps, by level of the constraints; each names what it allows in addition to the one before."""
 
 UNDECIDED_RANKS = 3
-"""Candidates on each side of the target count, in order of their scores, that may have to appear or to go."""
+"""Candidates on each side of the target count, in the order of their scores, that may be added or removed."""
 
 
 @dataclass(frozen=True)
 class EditSettings(RefinementSettings):
     """What an edit may change. benchmarks/studies/edit_settings.py measures it, benchmarks/results has the records."""
 
-    num_optimization_steps: int = setting(20, "gradient steps from the one start", at_least=1)
+    num_optimization_steps: int = setting(20, "gradient steps", at_least=1)
     learning_rate: float = setting(0.05, "of the optimizer, on latents of unit variance", above=0)
     frequency_cutoff: int = setting(
-        4, "the displacement has no frequencies up to this one, in periods per image; -1 for no limit", at_least=-1
+        4, "frequencies up to this one stay as they are, in periods per image; -1 for none", at_least=-1
     )
     dilation: int = setting(2, "latent cells by which the boxes of undecided candidates are enlarged", at_least=0)
     safe_distance: float = setting(
-        1.75, "an object this far from the threshold, in the critic's safe distances, is left alone", above=0
+        1.75, "an object this far from the threshold, in the critic's safe distances, gets no gradient", above=0
     )
     least_distance: float = setting(
-        3.0, "a candidate further than this below the threshold, in safe distances, is no place for an object", above=0
+        3.0, "a candidate further than this below the threshold, in safe distances, gets no gradient", above=0
     )
     enough_margin: float = setting(
-        0.25, "the edit ends above this margin, over all views; 1 is a count that is confirmed", at_least=0
+        0.25, "the edit ends above this margin, over all views; 1 is a confirmed count", at_least=0
     )
     steps_confined: int = setting(
         7,
-        "gradient steps after which the cut-off is halved; after as many more, again, and the mask widened",
+        "gradient steps after which the cut-off is halved; after as many more it is halved again and the mask widened",
         at_least=1,
     )
 
@@ -49,7 +54,7 @@ class EditSettings(RefinementSettings):
 def edit(problem: Problem, seed: int, budget: Budget, settings: EditSettings) -> Iterator[Step]:
     """Change the count of one seed's image and keep the rest of the image.
 
-    An image whose count is right on every view is left alone.
+    An image whose count is right on every view is not changed.
 
     Raises:
         NonFiniteLossError: the loss is not finite; the message names the step.
@@ -70,8 +75,8 @@ class ConfinedLatents(nn.Module):
     """Latents that move only where the count is undecided, and without the lowest frequencies.
 
     Args:
-        problem: whose critics say where objects are.
-        noise: float (1, C, h, w) to start from.
+        problem: its critics give the boxes of objects.
+        noise: float (1, C, h, w), the start.
         settings: of the edit.
     """
 
@@ -85,17 +90,17 @@ class ConfinedLatents(nn.Module):
 
     @property
     def level(self) -> int:
-        """How far the constraints are loosened, 0 to 2."""
+        """Level to which the constraints are loosened, 0 to 2."""
         return min(max(self._num_steps - 1, 0) // self._settings.steps_confined, len(PHASES) - 1)
 
     @property
     def phase(self) -> str:
-        """What the latest step is called."""
+        """Name of the latest step's phase."""
         return PHASES[self.level]
 
     @property
     def cutoff(self) -> int:
-        """The highest frequency that the displacement does not have."""
+        """Highest frequency that is removed from the displacement."""
         cutoff = self._settings.frequency_cutoff
         return cutoff if cutoff < 0 else cutoff >> self.level
 
@@ -109,7 +114,7 @@ class ConfinedLatents(nn.Module):
     def local(self, gradient: Tensor, images: Tensor) -> Tensor:
         """Return the gradient where the count of the images is undecided, and 0 elsewhere.
 
-        Where nothing is near the decision, so that objects may appear anywhere, it is returned as it is.
+        Where no candidate is undecided, it is returned unchanged, so that objects may appear anywhere.
         """
         self._num_steps += 1
         widened = 2 if self.level == len(PHASES) - 1 else 1
@@ -136,10 +141,10 @@ def undecided_mask(
     safe: float,
     least: float,
 ) -> Tensor:
-    """Return a mask of the latents around candidates whose presence decides about the count.
+    """Return a mask of the latents around candidates whose presence changes the count.
 
     Args:
-        problem: its critics that detect are evaluated; one that counts without detecting has no candidates.
+        problem: its critics that detect are evaluated; critics without boxes are skipped.
         images: RGB float (1, 3, H, W) in [0, 1].
         size: (h, w) of the latents.
         ranks: candidates on each side of the target count, in the order of their scores.

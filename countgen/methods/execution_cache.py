@@ -1,4 +1,4 @@
-"""What runs of the same models share: CUDA graphs, and what was found out about the device's memory."""
+"""State that runs of the same models share: CUDA graphs and memory estimates."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class ExecutionCache:
 
     Attributes:
         graphs: CUDA graphs of the forward and backward passes.
-        fitting: kinds of batches that were found to fit into the device's memory.
-        estimates: memory estimates by kind of batch.
+        fitting: keys of the batches that fit into the device's memory.
+        estimates: memory estimates by the same keys.
     """
 
     graphs: CUDAGraphs = field(default_factory=CUDAGraphs)

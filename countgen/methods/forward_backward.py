@@ -1,4 +1,4 @@
-"""Latents to images to their evaluation, and the gradient back: eager, or replayed as CUDA graphs."""
+"""Forward pass from latents to an evaluation, and the gradient back: eager, or replayed as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Renderer(Protocol):
-    """Latents to images."""
+    """A function from latents to images, with its vector-Jacobian product."""
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return images (B, 3, H, W), detached copies."""
@@ -31,7 +31,7 @@ class Renderer(Protocol):
 
 
 class Evaluator(Protocol):
-    """Images to their evaluation."""
+    """A function from images to their evaluation, with its gradient."""
 
     def forward(self, images: Tensor) -> Evaluation:
         """Return the evaluation, detached copies."""
@@ -41,7 +41,7 @@ class Evaluator(Protocol):
 
 
 class EagerRenderer:
-    """Renders wherever torch runs."""
+    """A renderer without CUDA graphs, for any device."""
 
     def __init__(self, backbone: Backbone, embeds: PromptEmbeds, seeds: Sequence[int], *, draft: bool = False) -> None:
         self._backbone = backbone
@@ -60,7 +60,7 @@ class EagerRenderer:
 
 
 class GraphRenderer:
-    """Renders by a pair of CUDA graphs that any prompt and target shares.
+    """A renderer that replays a pair of CUDA graphs, which all prompts and targets share.
 
     Raises:
         NotCapturedError: rendering cannot be captured.
@@ -94,11 +94,11 @@ class GraphRenderer:
 
 
 class EagerEvaluator:
-    """Evaluates wherever torch runs.
+    """An evaluator without CUDA graphs, for any device.
 
     Args:
         objective: of the critics.
-        one_by_one: images are evaluated one after the other and their gradient is computed at once, so that the
+        one_by_one: evaluate images one after the other and compute the gradient of each immediately, so that the
             critics hold one image's activations at a time.
     """
 
@@ -128,7 +128,7 @@ class EagerEvaluator:
 
 
 class GraphEvaluator:
-    """Evaluates by a pair of CUDA graphs of one objective.
+    """An evaluator that replays a pair of CUDA graphs of one objective.
 
     Raises:
         NotCapturedError: some critic cannot be captured.
@@ -154,7 +154,7 @@ class GraphEvaluator:
 
 
 class ForwardBackward:
-    """Evaluate latents; then, where it is wanted, the gradient of the same latents."""
+    """The evaluation of latents, and on request the gradient with respect to the same latents."""
 
     def __init__(self, renderer: Renderer, evaluator: Evaluator) -> None:
         self.renderer = renderer
@@ -173,7 +173,7 @@ class ForwardBackward:
 def eager(
     backbone: Backbone, embeds: PromptEmbeds, seeds: Sequence[int], objective: Objective, *, draft: bool = False
 ) -> ForwardBackward:
-    """Return the passes as they run on every device."""
+    """Return the passes without CUDA graphs, for any device."""
     renderer = EagerRenderer(backbone, embeds, seeds, draft=draft)
     return ForwardBackward(renderer, EagerEvaluator(objective, one_by_one=backbone.memory == "low"))
 
@@ -205,10 +205,10 @@ def prepare(
     *,
     draft: bool = False,
 ) -> ForwardBackward:
-    """Return CUDA graphs where they can be had, otherwise eager passes, each half for itself; the log says why.
+    """Return CUDA graphs where they can be captured, otherwise eager passes, for each half; the log gives the reason.
 
     Raises:
-        DoesNotFitError: the device's memory is too small; the message says which option would do.
+        DoesNotFitError: the device's memory is too small; the message names an option that needs less.
     """
     check_gradient_memory(backbone, embeds, len(seeds), objective, cache, draft=draft)
     fallback = eager(backbone, embeds, seeds, objective, draft=draft)

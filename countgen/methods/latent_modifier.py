@@ -1,4 +1,4 @@
-"""The initial noise as a function of trainable weights: D2D's latent modifier network, or the noise itself."""
+"""Modules that give the initial noise from trainable weights: D2D's latent modifier network, or the noise itself."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 HIDDEN = 256
-"""Width of the network; the source does not say its own."""
+"""Width of the network; the source does not give its own."""
 
 
 class DirectLatents(nn.Module):
-    """The latents are the weights.
+    """Latents that are the weights themselves.
 
     Args:
-        noise: float32 (B, C, h, w) to start from.
+        noise: float32 (B, C, h, w), the start.
     """
 
     def __init__(self, noise: Tensor) -> None:
@@ -22,7 +22,7 @@ class DirectLatents(nn.Module):
         self.latents = nn.Parameter(noise.detach().clone())
 
     def forward(self) -> Tensor:
-        """The latents (B, C, h, w)."""
+        """Return the latents (B, C, h, w)."""
         return self.latents
 
 
@@ -30,10 +30,11 @@ class LatentModifier(nn.Module):
     """A network of three layers for each latent, which starts as the identity: w * noise + (1 - w) * modified.
 
     Alignment with the identity, which the source trains for, is exact here: the layers compute a difference, and
-    the last one starts at zero. Every latent has the same first weights, so a batch equals its singles.
+    the last one starts at zero. Every latent has the same first weights, so that a batch gives what its latents give
+    one by one.
 
     Args:
-        noise: float32 (B, C, h, w) to start from; it stays the network's input.
+        noise: float32 (B, C, h, w), the start, and the network's input throughout.
         original_share: w, of the original noise in the output, at least 0 and below 1; at 0 the counts are best, but
             patches are left.
 
@@ -58,7 +59,7 @@ class LatentModifier(nn.Module):
         self.bias = nn.Parameter(noise.new_zeros(batch, 1, size))
 
     def forward(self) -> Tensor:
-        """The latents (B, C, h, w)."""
+        """Return the latents (B, C, h, w)."""
         hidden = silu(self._noise @ self.first)
         hidden = silu(hidden @ self.second)
         # w * noise + (1 - w) * (noise + difference)

@@ -1,4 +1,4 @@
-"""Gradient descent on the weights of D2D's latent modifier network, of one seed after the other."""
+"""Gradient descent on the weights of D2D's latent modifier network, for one seed after the other."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from countgen.methods.step import Budget, Step
 
 @dataclass(frozen=True)
 class LMNSettings(RefinementSettings):
-    """How the network is tuned: D2D's sharpened prior, and a rate chosen on tuning seeds, see docs/results.md."""
+    """Settings of the descent: D2D's sharpened prior, and a rate chosen on tuning seeds, see docs/results.md."""
 
     learning_rate: float = setting(1e-3, "of the optimizer, on the weights of the network", above=0)
     prior_power: float = setting(10.0, "exponent of the prior's density, 10 in D2D", at_least=0)
     original_share: float = setting(
-        0.2, "fraction of the original noise in the output; 0 counts best and leaves patches", at_least=0, below=1
+        0.2,
+        "fraction of the original noise in the output; at 0 counts are best and patches remain",
+        at_least=0,
+        below=1,
     )
 
 

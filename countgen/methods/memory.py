@@ -1,4 +1,4 @@
-"""Whether a batch fits into the device's memory: checked before its first evaluation, and remembered."""
+"""Check before the first evaluation of a batch that it fits into the device's memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.objective import Objective
 
 PLENTY = 48 * 1024
-"""Bytes for a pixel and a pass that no family needs, nor a critic on three views: FLUX, which needs most, 20 600 in
-bfloat16 and twice that in float32, SDXL-Turbo 7 900, YOLO11x 14 000 (docs/memory.md, kept by pixels and passes)."""
+"""Bytes per pixel and pass above what any family or critic on three views needs: FLUX, the largest, 20 600 in
+bfloat16 and twice that in float32, SDXL-Turbo 7 900, YOLO11x 14 000 (docs/memory.md)."""
 
 
 def check_gradient_memory(
@@ -30,16 +30,16 @@ def check_gradient_memory(
 ) -> None:
     """Refuse a batch whose forward and backward pass will not fit.
 
-    The estimate takes seconds, and is left out where memory is plenty.
+    The estimate takes seconds, and is skipped where far more memory is free than any batch needs.
 
     Raises:
-        DoesNotFitError: it will not; the message says what would.
+        DoesNotFitError: the batch will not fit; the message names an option that needs less.
     """
-    # What is counted, and how many, changes nothing.
-    kind = (*_kind(backbone, batch_size, draft), objective.critics, objective.views)
-    if kind in cache.fitting:
+    # The targets change nothing.
+    key = (*_batch_key(backbone, batch_size, draft), objective.critics, objective.views)
+    if key in cache.fitting:
         return
-    # A graph of another kind of batch would be replaced by this one's; until then it counts as taken.
+    # A graph of another batch would be replaced by this one's; until then its memory is not free.
     cache.graphs.release()
     free = free_memory(backbone.device)
     if free is not None and not _plenty(backbone, batch_size, free, objective):
@@ -47,20 +47,20 @@ def check_gradient_memory(
         need = _estimate(backbone, embeds, batch_size, cache, draft=draft)
         need = replace(need, critics=batch_size * one, critics_low=one)
         check_memory(need, free, backbone.memory, _held(backbone))
-    cache.fitting.add(kind)
+    cache.fitting.add(key)
 
 
 def kept_by_critics(backbone: Backbone, objective: Objective) -> int:
-    """Return the bytes that the critics keep for the backward of one image, from one forward pass that keeps none."""
+    """Return the bytes that the critics save for the backward pass of one image, measured on one forward pass."""
     image = torch.zeros(1, 3, backbone.height, backbone.width, device=backbone.device).requires_grad_(True)
     return kept_by(lambda: objective.evaluate(image))
 
 
 def images_at_once(backbone: Backbone, embeds: PromptEmbeds, wanted: int, cache: ExecutionCache) -> int:
-    """Return how many images of a batch can be generated together without gradient; the rest come after them.
+    """Return how many images of a batch can be generated together without gradient.
 
     Raises:
-        DoesNotFitError: not even one; the message says what would.
+        DoesNotFitError: not even one; the message names an option that needs less.
     """
     free = free_memory(backbone.device, graphs=bool(cache.graphs))
     if free is None or _plenty(backbone, wanted, free):
@@ -69,14 +69,14 @@ def images_at_once(backbone: Backbone, embeds: PromptEmbeds, wanted: int, cache:
     try:
         return min(wanted, largest_batch(need, free, backbone.memory, _held(backbone)))
     except DoesNotFitError:
-        # What an earlier refinement captured may stand in the way.
+        # The graphs of an earlier refinement may hold the memory.
         cache.graphs.release()
         free = free_memory(backbone.device) or 0
         return min(wanted, largest_batch(need, free, backbone.memory, _held(backbone)))
 
 
 def _plenty(backbone: Backbone, batch_size: int, free: int, objective: Objective | None = None) -> bool:
-    """Whether so much is free that no estimate is needed."""
+    """Return whether so much memory is free that no estimate is needed."""
     passes = backbone.num_inference_steps * (2 if backbone.guidance_scale > 1 else 1) + 1
     pixels = passes * backbone.height * backbone.width
     for critic in objective.critics if objective else ():
@@ -91,11 +91,11 @@ def _held(backbone: Backbone) -> int:
 def _estimate(
     backbone: Backbone, embeds: PromptEmbeds, batch_size: int, cache: ExecutionCache, *, draft: bool
 ) -> MemoryEstimate:
-    kind = _kind(backbone, batch_size, draft)
-    if kind not in cache.estimates:
-        cache.estimates[kind] = estimate_memory(backbone, embeds, batch_size, draft=draft)
-    return cache.estimates[kind]
+    key = _batch_key(backbone, batch_size, draft)
+    if key not in cache.estimates:
+        cache.estimates[key] = estimate_memory(backbone, embeds, batch_size, draft=draft)
+    return cache.estimates[key]
 
 
-def _kind(backbone: Backbone, batch_size: int, draft: bool) -> tuple[Hashable, ...]:
+def _batch_key(backbone: Backbone, batch_size: int, draft: bool) -> tuple[Hashable, ...]:
     return batch_size, backbone.height, backbone.width, backbone.num_inference_steps, backbone.guidance_scale, draft

@@ -1,4 +1,4 @@
-"""Gradient descent on the initial noise of one seed after the other."""
+"""Gradient descent on the initial noise, for one seed after the other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from countgen.methods.step import Budget, Step
 
 @dataclass(frozen=True)
 class NoiseSettings(RefinementSettings):
-    """How the initial noise is tuned."""
+    """Settings of the descent."""
 
 
 def noise(problem: Problem, seed: int, budget: Budget, settings: NoiseSettings) -> Iterator[Step]:

@@ -15,10 +15,10 @@ from critics.losses import LOSSES
 
 @dataclass(frozen=True)
 class View:
-    """A transformation of an image that leaves its count as it is.
+    """A transformation of an image that does not change its count.
 
     Attributes:
-        mirror: left and right exchanged.
+        mirror: flip the image horizontally.
         scale: factor on the detector's input size.
     """
 
@@ -28,12 +28,12 @@ class View:
 
 PLAIN_VIEW = (View(),)
 CONFIRMATION_VIEWS = (View(), View(mirror=True), View(scale=1.125))
-"""An optimiser exploits what its critic overlooks; a count is confirmed when all of these views agree."""
+"""An optimiser exploits mistakes of its critic; a count is confirmed when the counts on all of these views agree."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The counts that images should have, as the critics see them.
+    """The target counts of images, evaluated by several critics on several views.
 
     Attributes:
         critics: at least one; the first one's counts are reported.
@@ -71,10 +71,10 @@ class Objective:
             views = distinct_views(self.views, critic)
             for scale in dict.fromkeys(view.scale for view in views):
                 # Views of one size share a forward pass.
-                seen = [_transformed(images, view) for view in views if view.scale == scale]
-                evaluation = _at_scale(critic, scale).evaluate(torch.cat(seen), target_counts, loss)
-                total = total + evaluation.loss.unflatten(0, (len(seen), -1)).sum(0) / len(views)
-                margins += evaluation.margin.chunk(len(seen))
+                transformed = [_transformed(images, view) for view in views if view.scale == scale]
+                evaluation = _at_scale(critic, scale).evaluate(torch.cat(transformed), target_counts, loss)
+                total = total + evaluation.loss.unflatten(0, (len(transformed), -1)).sum(0) / len(views)
+                margins += evaluation.margin.chunk(len(transformed))
                 first = first or evaluation
         assert first is not None
         own = slice(len(images))
@@ -82,9 +82,9 @@ class Objective:
 
 
 def distinct_views(views: Sequence[View], critic: Critic) -> list[View]:
-    """Return the views that a critic can distinguish: one whose input size is fixed sees every scale alike."""
-    seen = (View(view.mirror) if _at_scale(critic, view.scale) is critic else view for view in views)
-    return list(dict.fromkeys(seen))
+    """Return the views that differ for a critic: one whose input size is fixed evaluates every scale alike."""
+    effective = (View(view.mirror) if _at_scale(critic, view.scale) is critic else view for view in views)
+    return list(dict.fromkeys(effective))
 
 
 def candidates_on(critic: Critic, images: Tensor, object_names: Sequence[str], view: View) -> tuple[Candidates, ...]:

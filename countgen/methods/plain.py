@@ -1,4 +1,4 @@
-"""The pipeline as it is: one seed, nothing tuned."""
+"""The pipeline alone: the image of one seed, without search or gradient."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from countgen.methods.step import Budget, Step
 
 @dataclass(frozen=True)
 class PlainSettings(Settings):
-    """Nothing can be set."""
+    """Settings of a method that has none."""
 
 
 def plain(problem: Problem, seed: int, budget: Budget, settings: PlainSettings) -> Iterator[Step]:
-    """Evaluate the image of the one seed that was asked for."""
+    """Evaluate the image of the given seed."""
     (step,) = evaluate_seeds(problem, [seed], budget, CONFIRMATION_VIEWS)
     problem.accept(step)
     yield step

@@ -1,4 +1,4 @@
-"""What every method is asked to solve."""
+"""The problem that every method solves: models, targets and prompt embeddings in one object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from critics import Critic
 
 
 def confirmed(step: Step) -> bool:
-    """Accept the first candidate whose count is right on every view, by the margin each critic asks for."""
+    """Accept the first candidate whose count is right on every view, by each critic's safe distance."""
     return step.confirmed
 
 
@@ -31,7 +31,7 @@ class Problem:
         embeds: of the prompt, batch of 1.
         accept: a method calls it once for each step, before it yields the step, and ends after the one for which it
             returns True.
-        latents: float (1, C, h, w) of the image that a method for one image starts from; None for the seed's own.
+        latents: float (1, C, h, w) that a method with `STARTS_FROM_IMAGE` starts from; None for those of the seed.
         cache: CUDA graphs and memory estimates that runs of the same models share.
     """
 
@@ -47,7 +47,7 @@ class Problem:
         """Return the objective of this problem's critics and targets.
 
         Args:
-            views: what is evaluated of each image, see `countgen.methods.objective`.
+            views: transformations under which each image is evaluated, see `countgen.methods.objective`.
             loss: a name in `critics.losses.LOSSES`.
         """
         return Objective(tuple(self.critics), tuple(self.targets), tuple(views), loss)

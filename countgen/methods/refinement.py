@@ -1,4 +1,4 @@
-"""Gradient descent on the initial noise of a batch: what the methods noise, lmn and auto have in common."""
+"""Gradient descent on the initial noise of a batch, which the methods noise, lmn, auto and edit share."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Start = Callable[[Tensor], nn.Module]
 """Function from noise, float32 (B, C, h, w), to the module whose weights are optimised and that returns latents."""
 
 Transform = Callable[[Tensor, Tensor], Tensor]
-"""From the latents' gradient (B, C, h, w) and their images (B, 3, H, W) to the gradient that is followed."""
+"""Function from the latents' gradient (B, C, h, w) and their images (B, 3, H, W) to the gradient of the step."""
 
 
 @dataclass(frozen=True)
 class RefinementSettings(Settings):
-    """How the initial noise is tuned. The defaults were chosen on tuning seeds, see docs/results.md."""
+    """Settings of the descent. The defaults were chosen on tuning seeds, see docs/results.md."""
 
-    num_optimization_steps: int = setting(12, "gradient steps from one start; then the next seed is tried", at_least=1)
+    num_optimization_steps: int = setting(12, "gradient steps from one start; then the next seed follows", at_least=1)
     learning_rate: float = setting(0.08, "of the optimizer, on latents of unit variance", above=0)
     optimizer: str = setting("adam", "sgd has Nesterov momentum 0.9, as in ReNO", choices=tuple(OPTIMIZERS))
     loss: str = setting("margin", "the count loss", choices=tuple(LOSSES))
@@ -94,27 +94,27 @@ def refine(
     first_index: int = 0,
     transform: Transform | None = None,
 ) -> Iterator[Step]:
-    """Move a batch of latents down the gradient, until one of them is confirmed or the steps are used.
+    """Move a batch of latents down the gradient, until one of them is confirmed or the steps are used up.
 
     Args:
         problem: to solve.
-        latents: float (B, C, h, w); not changed.
-        seeds: they came from.
-        budget: pays for every evaluation.
+        latents: float (B, C, h, w); not modified.
+        seeds: those of the latents.
+        budget: charged for every evaluation.
         settings: of the descent.
-        start: makes the module whose weights are optimised.
+        start: returns the module whose weights are optimised.
         first_index: of the first `Step`.
-        transform: of the gradient, before it is clipped; none by default.
+        transform: applied to the gradient before it is clipped; none by default.
 
     Yields:
         The best `Step` of the batch, once per gradient step. Where the backbone has a tiny decoder, gradients pass
-        through it, and the VAE renders the image of every step that is yielded: those that are better than all
+        through it, and the VAE decodes the image of every step that is yielded: those that rank higher than all
         before, and the last.
     """
     module = start(latents.detach().float())
     optimizer = OPTIMIZERS[settings.optimizer](module.parameters(), settings.learning_rate)
     objective = problem.objective(settings.views, settings.loss)
-    # A draft and its image are two evaluations; with one left, the VAE itself renders.
+    # A draft and its image are two evaluations; with one left, the VAE itself decodes.
     draft = problem.backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
     passes = prepare(problem.backbone, problem.embeds, seeds, objective, problem.cache, draft=draft)
     last_index = first_index + settings.num_optimization_steps - 1
@@ -128,18 +128,18 @@ def refine(
         if not torch.isfinite(evaluation.loss).all():
             raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
         best = _best(index, seeds, latents, images, evaluation, budget)
-        # A gradient is worth its price only with the evaluation after it; a draft's image is paid for too.
+        # A gradient needs the evaluation after it; a draft's image costs one more.
         next_cost = COST_WITH_GRADIENT * len(seeds) + 2 * draft
         last = index == last_index or budget.evaluations_left < next_cost
         if not draft:
             yield best
         elif best.rank > highest or last or not budget.left:
             highest = max(highest, best.rank)
-            shown = _rendered_by_the_vae(best, problem, objective, budget)
-            yield shown
-            if shown.confirmed:
+            decoded = _decoded_by_vae(best, problem, objective, budget)
+            yield decoded
+            if decoded.confirmed:
                 return
-        # A draft that is confirmed, by the VAE or not, has no gradient left; after the last evaluation none is needed.
+        # A confirmed draft has no gradient, whatever the VAE gives; after the last evaluation none is needed.
         if best.confirmed or last:
             return
         optimizer.zero_grad()
@@ -156,7 +156,7 @@ def refine(
 
 
 def clip(latents: Tensor, max_grad_norm: float) -> None:
-    """Scale each latent's gradient down to a norm, on its own, so that a batch equals its singles."""
+    """Scale each latent's gradient down to a norm separately, so that a batch gives what its latents give alone."""
     assert latents.grad is not None
     norm = latents.grad.flatten(1).norm(dim=1).clamp(min=math.ulp(1.0))
     latents.grad *= (max_grad_norm / norm).clamp(max=1)[:, None, None, None]
@@ -182,7 +182,7 @@ def _best(
 
 
 @torch.no_grad()
-def _rendered_by_the_vae(draft: Step, problem: Problem, objective: Objective, budget: Budget) -> Step:
+def _decoded_by_vae(draft: Step, problem: Problem, objective: Objective, budget: Budget) -> Step:
     latents = draft.latents[None]
     images = problem.backbone.render(latents, problem.embeds, [draft.seed])
     budget.evaluations += 1

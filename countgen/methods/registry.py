@@ -19,24 +19,29 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Method:
-    """A way to a right count.
+    """A method that steers a backbone to the right counts.
 
     Attributes:
         name: of its file.
         function: generator function `(problem, seed, budget, settings) -> Iterator[Step]`.
         settings_class: frozen dataclass of its settings; without arguments it gives the defaults.
         summary: first sentence of the function's docstring.
+        calibrated: whether the file sets `CALIBRATED = True`: counts that no number word of the model reaches are then
+            moved along the number axis by the model's calibration; other methods encode the prompt as written.
+        starts_from_image: whether the file sets `STARTS_FROM_IMAGE = True`: `Problem.latents` may then be given.
     """
 
     name: str
     function: Callable[..., Iterator[Step]]
     settings_class: type[Settings]
     summary: str
+    calibrated: bool = False
+    starts_from_image: bool = False
 
 
 @cache
 def available() -> tuple[str, ...]:
-    """Return the names of the methods, sorted; a method's file defines a function of the file's name.
+    """Return the names of the methods, sorted: files that define a function of the file's name.
 
     Nothing is imported.
     """
@@ -45,7 +50,7 @@ def available() -> tuple[str, ...]:
 
 
 def check(name: str) -> None:
-    """Refuse a name that is none of `available()`; nothing is imported.
+    """Refuse a name that is not in `available()`; nothing is imported.
 
     Raises:
         ValueError: no such method; the near and the available names are listed.
@@ -66,5 +71,13 @@ def load(name: str) -> Method:
         ValueError: no such method; the near and the available names are listed.
     """
     check(name)
-    function: Any = getattr(importlib.import_module(f"countgen.methods.{name}"), name)
-    return Method(name, function, get_type_hints(function)["settings"], function.__doc__.partition("\n")[0])
+    module = importlib.import_module(f"countgen.methods.{name}")
+    function: Any = getattr(module, name)
+    return Method(
+        name,
+        function,
+        get_type_hints(function)["settings"],
+        summary=function.__doc__.partition("\n")[0],
+        calibrated=getattr(module, "CALIBRATED", False),
+        starts_from_image=getattr(module, "STARTS_FROM_IMAGE", False),
+    )

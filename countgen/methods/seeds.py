@@ -20,11 +20,11 @@ SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True)
 class SearchSettings(Settings):
-    """How seeds are searched."""
+    """Settings of the search over seeds."""
 
     batch_size: int = setting(8, "seeds evaluated at once", at_least=1)
     first_batch_size: int = setting(
-        4, "seeds of the first batch; small, because low counts are often right at once", at_least=1
+        4, "seeds of the first batch; small, because low counts are often right in it", at_least=1
     )
     views: tuple[View, ...] = field(default=CONFIRMATION_VIEWS)
 
@@ -46,8 +46,8 @@ def evaluate_seeds(
     Args:
         problem: to solve.
         seeds: at least one.
-        budget: pays one evaluation for each seed.
-        views: of the confirmation; the first one is the image as it is.
+        budget: charged one evaluation for each seed.
+        views: those that confirm a count; the first one is the untransformed image.
         index: of the steps.
 
     Raises:
@@ -83,7 +83,7 @@ def evaluate_seeds(
     ]
 
 
-def worth_showing(steps: Sequence[Step]) -> list[Step]:
+def best_and_confirmed(steps: Sequence[Step]) -> list[Step]:
     """Return the best step of a batch, and every other one that is confirmed, best first."""
     ranked = sorted(steps, key=lambda step: step.rank, reverse=True)
     return [step for step in ranked if step is ranked[0] or step.confirmed]

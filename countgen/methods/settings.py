@@ -1,4 +1,4 @@
-"""Settings of methods: each states its meaning, range and default once, and is checked against them."""
+"""Settings of methods: each declares its meaning, range and default once, and its values are checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 @dataclass(frozen=True)
 class Range:
-    """Accepted values of a setting: numbers within bounds, or one of several words.
+    """The accepted values of a setting: numbers within bounds, or one of several words.
 
     Attributes:
         at_least, above, at_most, below: bounds of a number; None for none.
@@ -52,23 +52,33 @@ class Range:
         return " and ".join(bounds) or "any number"
 
 
-def setting(default: Any, meaning: str, **bounds: Any) -> Any:
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
     """Declare a setting of a `Settings` dataclass.
 
     Args:
         default: an int, float, bool or str; its type is the setting's.
-        meaning: one sentence part, for help texts.
-        **bounds: as `Range` takes them.
+        meaning: a phrase for help texts.
+        at_least, above, at_most, below, choices: as `Range` takes them.
     """
-    return field(default=default, metadata={"meaning": meaning, "range": Range(**bounds)})
+    accepted = Range(at_least, above, at_most, below, choices)
+    return field(default=default, metadata={"meaning": meaning, "range": accepted})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of every method's settings.
+    """Base class of every method's settings.
 
     Raises:
-        ValueError: a value of another type or out of its range; the message names the range.
+        ValueError: a value of another type or outside its range; the message names the range.
     """
 
     def __post_init__(self) -> None:
@@ -78,19 +88,19 @@ class Settings:
                 continue
             whole = isinstance(one.default, int) and not isinstance(one.default, bool)
             if value not in accepted or (whole and type(value) is not int):
-                kind = "a whole number, " if whole else ""
-                raise ValueError(f"{one.name} must be {kind}{accepted}, got {value!r}")
+                number_type = "a whole number, " if whole else ""
+                raise ValueError(f"{one.name} must be {number_type}{accepted}, got {value!r}")
 
 
 @dataclass(frozen=True)
 class Description:
-    """A setting as a help text or a form shows it.
+    """The description of a setting for help texts and forms.
 
     Attributes:
         name: as `with_text` takes it, "refinement.learning_rate" for a setting of nested settings.
-        meaning, accepted: words.
-        default: the value itself.
-        choices: accepted words; empty for numbers and switches.
+        meaning, accepted: text.
+        default: the current value.
+        choices: accepted words; empty for numbers and booleans.
     """
 
     name: str
@@ -101,7 +111,7 @@ class Description:
 
 
 def describe(settings: Settings, prefix: str = "") -> Iterator[Description]:
-    """Yield every setting that can be written as text, nested ones after the others."""
+    """Yield the description of every setting that can be written as text, nested ones last."""
     nested = []
     for one in fields(settings):
         value = getattr(settings, one.name)
@@ -119,11 +129,11 @@ S = TypeVar("S", bound=Settings)
 
 
 def with_text(settings: S, assignments: Sequence[str]) -> S:
-    """Return the settings with values that were written as "NAME=VALUE".
+    """Return the settings with values given as "NAME=VALUE".
 
     Raises:
-        ValueError: another form, an unknown name, or a value that the setting does not accept; the accepted ones are
-            listed.
+        ValueError: another form, an unknown name, or a value that the setting does not accept; the message lists what
+            is accepted.
     """
     known = {one.name: one for one in describe(settings)}
     for assignment in assignments:
@@ -146,8 +156,8 @@ def _value(description: Description, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         return type(default)(text)
     except (KeyError, ValueError):
-        kind = "a whole number, " if type(default) is int else ""
-        raise ValueError(f"{description.name} must be {kind}{description.accepted}, got {text!r}") from None
+        number_type = "a whole number, " if type(default) is int else ""
+        raise ValueError(f"{description.name} must be {number_type}{description.accepted}, got {text!r}") from None
 
 
 def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
@@ -156,5 +166,5 @@ def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
 
 
 def as_dict(settings: Settings) -> Mapping[str, Any]:
-    """Return the settings that `describe` lists, by name: what a recipe or a record keeps of them."""
+    """Return the values of the settings that `describe` lists, by name, as recipes and records hold them."""
     return {one.name: one.default for one in describe(settings)}

@@ -1,4 +1,4 @@
-"""What a method yields, and what it may spend."""
+"""The steps that a method yields, and the budget of a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from critics import Evaluation
 
 COST_WITH_GRADIENT = 3
-"""Cost of a forward and backward pass in forward passes, by the usual accounting: the backward costs two."""
+"""Cost of a forward and backward pass in forward passes, by the usual convention: the backward pass costs two."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One evaluated candidate image. Methods yield these; everything else reads them.
+    """One evaluated candidate image, as methods yield it.
 
     Attributes:
         index: 0, 1, ... within a run.
@@ -25,7 +25,7 @@ class Step:
             `countgen.methods.edit.PHASES`, which say how far its constraints were loosened.
         seed: of the latents the candidate started from.
         loss: the count loss, summed over critics and targets, averaged over the views that were evaluated.
-        soft_counts: for each target, the first critic's soft count on the image as it is.
+        soft_counts: for each target, the first critic's soft count on the untransformed image.
         counts: for each target, its hard count from the same forward pass.
         margin: as `critics.Evaluation` defines it, over the views that were evaluated: 0 or below where some count
             is wrong, 1 or above where the count is confirmed. In a search only candidates whose first view is right
@@ -51,12 +51,12 @@ class Step:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the count is right on every view by the distance that each critic asks for."""
+        """Whether the count is right on every view by each critic's safe distance."""
         return self.margin >= 1
 
     @property
     def rank(self) -> float:
-        """Order of candidates, higher is better: right ones by their margin, above wrong ones by their loss."""
+        """Rank of the candidate, higher is better: right ones by their margin, above wrong ones by their loss."""
         if not math.isfinite(self.loss):
             return -math.inf
         return self.margin if self.margin > 0 else -self.loss
@@ -80,7 +80,7 @@ def step_of(
         row: of the batch.
         index, phase, seed: as `Step` has them.
         images, latents, evaluation: of the batch.
-        budget: whose counters the step takes.
+        budget: its counters are copied into the step.
         margin: (B,), in place of the evaluation's where more views were evaluated.
     """
     return Step(
@@ -101,10 +101,10 @@ def step_of(
 
 @dataclass
 class Budget:
-    """What a run may spend, and has spent; it ends when either limit is reached.
+    """The limits of a run, and the evaluations spent; the run ends when either limit is reached.
 
     Attributes:
-        max_seconds: wall clock from when the budget is made; None for no limit. What was begun before is finished.
+        max_seconds: wall clock from the creation on; None for no limit. An evaluation in progress is finished.
         max_evaluations: model evaluations, never exceeded; None for no limit.
     """
 
@@ -123,7 +123,7 @@ class Budget:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the budget was made."""
+        """Seconds since the budget was created."""
         return time.perf_counter() - self.started
 
     @property

@@ -1,8 +1,8 @@
 """The number slider: move a prompt's embeddings along the direction that its number words span.
 
-With E(n) the embeddings of a prompt that says the number n, u = (E(hi) - E(lo)) / (hi - lo) is a step of one object.
-It is taken from the output of the text encoders, pooled vector included; moving the number word's input vector does
-nothing. E(hi) + k u generates more objects than hi, which is the way to counts that no number word reaches.
+With E(n) the embeddings of a prompt with the number n, u = (E(hi) - E(lo)) / (hi - lo) is a step of one object. It is
+computed from the output of the text encoders, pooled vector included; moving the number word's input vector has no
+effect. E(hi) + k u generates more objects than hi, and so reaches counts beyond the number words.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from countgen.tokens.textual_inversion import encode_prompt
 
 @dataclass(frozen=True)
 class NumberShift:
-    """What the prompt embeddings say about one object class, in place of the number in the prompt.
+    """A move of the prompt embeddings along the number axis of one object class, from a number word.
 
     Attributes:
-        object_name: the class, as its target names it.
-        start, end: characters of the number in the prompt, placeholders spelled out.
+        object_name: of the class's target.
+        start, end: character span of the number in the prompt, with placeholders spelled out.
         number: the number word that is encoded.
-        offset: distance from it along the axis, in objects.
+        offset: distance from that number along the axis, in objects.
         lo, hi: the number words that span the axis.
     """
 
@@ -42,7 +42,7 @@ class NumberShift:
     hi: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the shift as a recipe holds it."""
+        """Return the shift as recipes store it."""
         return asdict(self)
 
 
@@ -61,7 +61,7 @@ def encode_shifted(
 
     Args:
         backbone: encodes once for each class and end of its axis, and once for the start.
-        prompt: as it was given.
+        prompt: as given.
         token: a learned one, for a prompt without shifts.
         shifts: none for the prompt as it is written; spans that do not overlap.
         negative_prompt: as `Backbone.encode_prompt` takes it.
@@ -76,10 +76,10 @@ def encode_shifted(
         return encode_prompt(backbone, prompt, token, negative_prompt)
     if token is not None:
         raise ValueError(f"a prompt takes a token or a number offset, got {token.placeholder_token} and an offset")
-    said = {shift: shift.number for shift in shifts}
-    moved = backbone.encode_prompt(_written(prompt, said), negative_prompt)
+    numbers = {shift: shift.number for shift in shifts}
+    moved = backbone.encode_prompt(_written(prompt, numbers), negative_prompt)
     for shift in shifts:
-        low, high = (backbone.encode_prompt(_written(prompt, said | {shift: end})) for end in (shift.lo, shift.hi))
+        low, high = (backbone.encode_prompt(_written(prompt, numbers | {shift: end})) for end in (shift.lo, shift.hi))
         moved = moved_along(moved, low, high, shift.offset / (shift.hi - shift.lo))
     return moved
 
@@ -87,8 +87,8 @@ def encode_shifted(
 def moved_along(start: PromptEmbeds, low: PromptEmbeds, high: PromptEmbeds, weight: float) -> PromptEmbeds:
     """Return start + weight (high - low); embeddings of the negative prompt are those of the start.
 
-    A token position is read where any of the three prompts has a token: from low with a weight of 1 the result is
-    high, mask included, whichever is longer.
+    A position is attended to where any of the three masks has a token, so that from low with a weight of 1 the result
+    is high, mask included, whichever is longer.
     """
     if weight == 0:
         return start

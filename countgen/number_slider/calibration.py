@@ -1,4 +1,4 @@
-"""What a model generates when it is asked for a number: measured counts by number word and offset, in a JSON file."""
+"""Calibration of the number axis: measured counts by number word and offset, stored in a JSON file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from countgen.prompts import MAX_TARGET_COUNT
 from countgen.regular_file import check_regular
 
 FOLDER = miniature.FOLDER / "calibrations"
-"""Holds a file for each model that has one, by what `base_model` calls it: "miniature.json"."""
+"""Folder with one file per calibrated model, named by `base_model`: "miniature.json"."""
 
 SCHEMA = 1
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_NUMBER = 1_000_000
 """Largest count of an image, and largest number of images, that a file may hold."""
 USABLE_SHARE = 0.05
-"""A count that one image in twenty has is found within 60 images in 95 % of the searches; a rarer one is hopeless."""
+"""Share of images with a count above which a search is worth it: 60 images then contain one in 95 % of the searches."""
 
 OFFSETS = (1, 2, 3, 4, 6, 8, 12)
 """Measured from the highest number word `hi`, up to `hi` itself; downwards, the axis leads to a number word."""
@@ -47,11 +47,11 @@ class Point:
 
     @property
     def mean(self) -> float:
-        """Mean count."""
+        """Mean count of the images."""
         return sum(count * images for count, images in self.images.items()) / sum(self.images.values())
 
     def share(self, count: int) -> float:
-        """Return the fraction of the images that have a count."""
+        """Return the fraction of the images with a count."""
         return self.images.get(count, 0) / sum(self.images.values())
 
     def merit(self, count: int) -> tuple[float, float]:
@@ -61,17 +61,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Generated counts by number word and offset, complete or not.
+    """Generated counts by number word and offset, complete or partial.
 
     Attributes:
-        backbone: what `base_model` calls the model.
+        backbone: the model, as `base_model` names it.
         num_inference_steps, guidance_scale, height, width: of the images.
-        critic: the detector that counted them: the first critic, since the judge must not choose anything.
-        object_names: classes, one after the other.
-        images_per_point: number of images of each point, the same seeds everywhere.
+        critic: the detector that counted: the first critic, since the judge must not influence a run.
+        object_names: classes, in turn.
+        images_per_point: number of images of each point, with the same seeds for all points.
         first_seed: of those seeds.
         max_number: highest number word.
-        points: number words with the offset 0 first, from 1 on, then offsets from `hi`.
+        points: number words from 1 on with the offset 0, then offsets from `hi`.
     """
 
     backbone: str
@@ -88,22 +88,22 @@ class Calibration:
 
     @property
     def words(self) -> tuple[Point, ...]:
-        """The points without offset."""
+        """Points without offset."""
         return tuple(point for point in self.points if point.offset == 0)
 
     @property
     def hi(self) -> int:
-        """The number word whose images have most objects; what lies beyond is not in the model's vocabulary."""
+        """Number word whose images have most objects on average; higher counts have no word that the model follows."""
         return max(self.words, key=lambda point: point.mean).number
 
     @property
     def lo(self) -> int:
-        """The other end of the axis: half of `hi`."""
+        """Lower end of the axis: half of `hi`."""
         return self.hi // 2
 
     @property
     def left(self) -> tuple[tuple[int, float], ...]:
-        """Number and offset of the points that are still to be measured, as far as they are known."""
+        """Number and offset of the points still to be measured, as far as they are known."""
         words = tuple((number, 0.0) for number in range(len(self.words) + 1, self.max_number + 1))
         if words:
             return words
@@ -111,38 +111,38 @@ class Calibration:
         return tuple((self.hi, float(k)) for k in OFFSETS if k not in measured and k <= self.hi)
 
     @property
-    def slid(self) -> tuple[Point, ...]:
-        """The points of `hi` and of the offsets from it."""
+    def on_axis(self) -> tuple[Point, ...]:
+        """Points of `hi` and of the offsets from it."""
         return tuple(point for point in self.points if point.number == self.hi)
 
     @property
     def offset_range(self) -> tuple[float, float]:
         """Offsets from `hi`, from that of `lo` to the farthest whose images have most objects, less half an object."""
-        most = max(point.mean for point in self.slid)
-        return float(self.lo - self.hi), max(point.offset for point in self.slid if point.mean >= most - 0.5)
+        most = max(point.mean for point in self.on_axis)
+        return float(self.lo - self.hi), max(point.offset for point in self.on_axis if point.mean >= most - 0.5)
 
     @property
     def max_count(self) -> int:
-        """The highest count up to which every one is usable: one image in twenty, of the best point, has it."""
+        """Highest count up to which every count has a point with a share of at least `USABLE_SHARE`."""
         count = 0
         while self.best_for(count + 1).share(count + 1) >= USABLE_SHARE:
             count += 1
         return count
 
     def best_for(self, count: int) -> Point:
-        """Return the point whose images have a count most often; of equal ones that with the nearest mean."""
+        """Return the point whose images have a count most often; on a tie, the one with the nearest mean."""
         low, high = self.offset_range
         usable = [p for p in self.points if p.number <= self.hi and low <= p.offset <= high]
         return max(usable, key=lambda point: point.merit(count))
 
     def as_written(self, count: int) -> Point | None:
-        """Return the point of a count's own word; None where it was not measured."""
+        """Return the point of a count's own number word; None where it was not measured."""
         return next((point for point in self.words if point.number == count), None)
 
-    def ask_for(self, count: int) -> Point | None:
-        """Return what to ask for instead of a count, or None where the count's own word is to be used.
+    def replacement_for(self, count: int) -> Point | None:
+        """Return the point to use in place of a count's own number word, or None where that word is used.
 
-        Another point is asked for beyond the vocabulary only, where the word is hopeless and the point is better.
+        A count is replaced only above `hi`, where its word is below `USABLE_SHARE` and the point is better.
         """
         written, best = self.as_written(count), self.best_for(count)
         if count <= self.hi:
@@ -155,12 +155,12 @@ class Calibration:
         """Refuse a calibration that is not complete, or of another model.
 
         Raises:
-            ValueError: the message says which.
+            ValueError: the message names the case.
         """
         if self.left:
             raise ValueError(
                 f"the calibration of {self.backbone} lacks {len(self.left)} points or more; run `countgen calibrate` "
-                "again with the same --out, it goes on"
+                "again with the same --out to continue"
             )
         if self.backbone != base_model(backbone):
             raise ValueError(f"the calibration is of {self.backbone}, the model here is {base_model(backbone)}")
@@ -170,10 +170,10 @@ class Calibration:
         return replace(self, points=(*self.points, Point(number, offset, dict(sorted(images.items())))))
 
     def save(self, path: Path) -> None:
-        """Write the file in one step.
+        """Write the file atomically.
 
         Raises:
-            OSError: the folder is missing or not writable, or the disk is full; the old file is kept.
+            OSError: the folder is missing or not writable, or the disk is full; an existing file is kept.
         """
         lines = [json.dumps(asdict(point)) for point in self.points]
         head = json.dumps({"schema": SCHEMA, **{k: v for k, v in asdict(self).items() if k != "points"}}, indent=1)
@@ -182,10 +182,10 @@ class Calibration:
 
 
 def load_calibration(path: str | Path) -> Calibration:
-    """Read a calibration, complete or not.
+    """Read a calibration, complete or partial.
 
     Raises:
-        ValueError: no file of ours, or a damaged one.
+        ValueError: the file is no calibration, or damaged.
         OSError: the file cannot be read.
     """
     path = check_regular(Path(path))
@@ -237,11 +237,11 @@ def _check(calibration: Calibration) -> None:
 
 @cache
 def _shipped(name: str) -> Calibration | None:
-    # Only files that are there: a repository's name can lead nowhere else.
+    # Only existing files of the folder: a repository's name cannot lead outside it.
     files = {path.stem: path for path in FOLDER.glob("*.json")}
     return load_calibration(files[name]) if name in files else None
 
 
 def find_calibration(backbone: Backbone) -> Calibration | None:
-    """Return the calibration that is shipped for a backbone's weights; None where there is none."""
+    """Return the shipped calibration for a backbone's weights; None where there is none."""
     return _shipped(base_model(backbone))

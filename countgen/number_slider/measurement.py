@@ -17,10 +17,10 @@ from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import plural
 
 OBJECTS = ("apple", "orange", "banana", "donut", "carrot", "cat", "dog", "bird", "car", "bus", "cup", "clock")
-"""Classes that every detector of everyday objects knows."""
+"""Classes of COCO and of the embedded detectors."""
 
 FIRST_SEED = 90_000
-"""Of the tuning seeds; nothing is reported on them."""
+"""First tuning seed; no result is reported on these seeds."""
 
 _BATCH_SIZE = 8
 _BEFORE = "a photo of "
@@ -37,7 +37,7 @@ def new_calibration(
     """Return a calibration without points.
 
     Raises:
-        ValueError: too few images or number words, no class, or a class that the first critic does not know.
+        ValueError: too few images or number words, no class, or a class that a detector does not have.
     """
     if images_per_point < 1 or max_number < 2 or not object_names:
         raise ValueError(
@@ -61,7 +61,7 @@ def new_calibration(
 
 
 def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
-    """Measure the points that a calibration lacks, one after the other.
+    """Measure the missing points of a calibration, one after the other.
 
     Yields:
         The calibration with one more point; the last one is complete.
@@ -73,8 +73,8 @@ def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
         number, offset = calibration.left[0]
         if offset and calibration.hi < 2:
             raise ValueError(
-                f"{calibration.backbone} generates most objects for the word 'one', so it has no number axis; more "
-                "--images may find one"
+                f"{calibration.backbone} generates most objects for the word 'one', so it has no number axis; try "
+                "more --images"
             )
         calibration = calibration.with_point(number, offset, _counts(models, calibration, number, offset))
         yield calibration
@@ -86,8 +86,8 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
     backbone, critic, counts = models.backbone, models.critics[0], Counter[int]()
     names = calibration.object_names
     seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)
-    for at, name in enumerate(names):
-        own = seeds[at :: len(names)]
+    for index, name in enumerate(names):
+        own = seeds[index :: len(names)]
         if not own:
             continue
         word = number_word(number)

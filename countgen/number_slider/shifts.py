@@ -1,4 +1,4 @@
-"""Which shifts a prompt gets: those that were asked for, or those that the calibration chooses."""
+"""Choose the shifts of a prompt: from a number offset, from the calibration, or from a recipe."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from countgen.prompts.placeholders import numbers_in
 from critics.vocabulary import singular
 
 NumberOffset = float | Mapping[str, float]
-"""Objects to add to what the prompt says, for every object class or by its name; 0 for the prompt as written."""
+"""Objects to add to the prompt's number, for every object class or by its name; 0 for the prompt as written."""
 
 
-def asked_shifts(
+def offset_shifts(
     prompt: str,
     targets: Sequence[Target],
     known_names: Sequence[str] | None,
     calibration: Calibration | None,
     number_offset: NumberOffset,
 ) -> tuple[NumberShift, ...]:
-    """Return the shifts that a number offset asks for.
+    """Return the shifts for a number offset.
 
     The start is the target's own number word, and for N beyond the highest word hi of the vocabulary, hi moved by
     N - hi; the number offset is added to that.
 
     Args:
-        prompt: as it was given.
-        targets: what it asks for.
+        prompt: as given.
+        targets: of the prompt.
         known_names: as `countgen.prompts.parse` takes them.
-        calibration: says hi, lo and how far the axis leads.
+        calibration: gives hi, lo and the range of offsets.
         number_offset: in objects.
 
     Raises:
-        PromptError: a prompt without one number for each class that is moved.
+        PromptError: the prompt does not have one number for each class that is moved.
         ValueError: no calibration, an unknown class, or an offset beyond the calibrated range.
     """
     offsets = _by_target(targets, number_offset)
@@ -70,13 +70,13 @@ def asked_shifts(
 def calibrated_shifts(
     prompt: str, targets: Sequence[Target], known_names: Sequence[str] | None, calibration: Calibration
 ) -> tuple[NumberShift, ...]:
-    """Return the shifts that the calibration chooses: for counts beyond the vocabulary whose word is hopeless.
+    """Return the shifts that the calibration chooses, see `Calibration.replacement_for`.
 
-    A class without one number in the prompt gets none.
+    A class that does not have one number in the prompt gets none.
     """
     shifts = []
     for target in targets:
-        point = calibration.ask_for(target.target_count)
+        point = calibration.replacement_for(target.target_count)
         if point is None:
             continue
         try:
@@ -89,7 +89,7 @@ def calibrated_shifts(
 
 
 def stored_shifts(stored: Any, prompt: str) -> tuple[NumberShift, ...]:
-    """Return the shifts that a recipe holds; it comes from a file, which anyone may have written.
+    """Return the shifts in a recipe, checked: anyone may have written its file.
 
     Raises:
         RecipeError: a field is missing or not possible.
@@ -122,7 +122,7 @@ def number_offset_from(texts: Sequence[str]) -> NumberOffset | None:
     """Read number offsets: one number for every class ("2.5"), or NAME=X for each; None where there is no text.
 
     Raises:
-        ValueError: another form, or a class that is named twice.
+        ValueError: another form, or a class that is given twice.
     """
     parts = [part for text in texts for part in text.split(",")]
     offsets: dict[str, float] = {}
@@ -137,7 +137,7 @@ def number_offset_from(texts: Sequence[str]) -> NumberOffset | None:
         if not equals:
             return offset
         if name in offsets:
-            raise ValueError(f"{name!r} stands twice in the number offsets; give each object class one")
+            raise ValueError(f"{name!r} is given twice in the number offsets; give each object class one")
         offsets[name] = offset
     return offsets or None
 
@@ -151,7 +151,7 @@ def _by_target(targets: Sequence[Target], number_offset: NumberOffset) -> dict[T
     for name, offset in by_name.items():
         if name not in {target.object_name for target in targets}:
             known = ", ".join(target.object_name for target in targets)
-            raise ValueError(f"the number offset names {name!r}, the prompt asks for {known}")
+            raise ValueError(f"the number offset names {name!r}, the prompt's objects are {known}")
         if isinstance(offset, bool) or not isinstance(offset, int | float) or not math.isfinite(offset):
             raise ValueError(f"a number offset must be a finite number, in objects, got {offset!r}")
     return {target: float(by_name.get(target.object_name, 0.0)) for target in targets}

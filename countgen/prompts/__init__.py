@@ -1,4 +1,4 @@
-"""Prompts to targets: how many of which object an English prompt asks for."""
+"""Parse English prompts into targets: object classes with their counts."""
 
 from countgen.prompts.parser import (
     MAX_PROMPT_LENGTH,

@@ -1,4 +1,4 @@
-"""Find where the noun phrase behind a number ends, and which object it names."""
+"""Find the end of the noun phrase after a number, and the object that it names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREPOSITIONS = frozenset(
     "upon via with within without next that which who whose where while are is was were each together has have".split()
 )
 MEDIUMS = frozenset(
-    "photo photograph image image painting drawing illustration sketch render rendering shot snapshot cartoon "
+    "photo photograph picture image painting drawing illustration sketch render rendering shot snapshot cartoon "
     "watercolor watercolour poster scene view close-up closeup artwork masterpiece style background".split()
 )
 
@@ -31,7 +31,7 @@ _NOT_PARTICIPLES = frozenset(
 
 
 def read_noun_phrase(words: Sequence[str], start: int, count: int, known: Mapping[str, str] | None) -> tuple[str, int]:
-    """Return the object that the noun phrase beginning at words[start] names, and the index behind the phrase.
+    """Return the object that the noun phrase beginning at words[start] names, and the index after the phrase.
 
     Args:
         words: lower-case words and punctuation.
@@ -40,7 +40,7 @@ def read_noun_phrase(words: Sequence[str], start: int, count: int, known: Mappin
         known: singular spelling to name of the objects a critic knows; None for an open vocabulary.
 
     Returns:
-        (name, end); name is "" where there is no noun.
+        (name, end); name is "" if there is no noun.
     """
     end = start
     while end < len(words) and not _ends_before(words, start, end, count):

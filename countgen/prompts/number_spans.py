@@ -1,4 +1,4 @@
-"""Where in a prompt the number of an object class stands."""
+"""Find the position of an object class's number in a prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from countgen.prompts.placeholders import numbers_in, spelled_out
 
 
 def with_number(text: str, start: int, end: int, value: int) -> str:
-    """Return the text with a number word in the place of the characters from start to end.
+    """Return the text with the characters from start to end replaced by a number word.
 
     >>> with_number("a photo of seven apples", 11, 16, 9)
     'a photo of nine apples'
@@ -22,37 +22,37 @@ def with_number(text: str, start: int, end: int, value: int) -> str:
 def number_span(
     prompt: str, target: Target, targets: Sequence[Target], known_names: Sequence[str] | None
 ) -> tuple[int, int]:
-    """Return start and end of the one number that says how many of a target the prompt asks for.
+    """Return start and end of the one number in a prompt that is the count of a target.
 
-    It is found by trial: the number whose change changes the count of this target alone.
+    It is found by trial: changing this number changes the count of this target alone.
 
     Args:
-        prompt: as it was given; the characters are those of the prompt with placeholders spelled out.
+        prompt: as given; positions refer to the prompt with placeholders spelled out.
         target: one of `targets`.
-        targets: all that the prompt asks for.
+        targets: all targets of the prompt.
         known_names: as `parse` takes them.
 
     Raises:
-        PromptError: no number or several say it, or the prompt asks for something else than the targets.
+        PromptError: there is no such number or several, or the prompt has other targets.
     """
     text = spelled_out(prompt)
     one_more = tuple(Target(other.object_name, other.target_count + (other == target)) for other in targets)
     found = [
         (start, end)
         for start, end, value in numbers_in(prompt)
-        if _said(with_number(text, start, end, value + 1), known_names) == one_more
+        if _parsed(with_number(text, start, end, value + 1), known_names) == one_more
     ]
-    if len(found) != 1 or _said(text, known_names) != tuple(targets):
+    if len(found) != 1 or _parsed(text, known_names) != tuple(targets):
         count = f"{len(found)} numbers say" if len(found) > 1 else "no number says"
         raise PromptError(
-            f"{count} in {prompt!r} how many of {target.object_name!r} there shall be, and the number slider moves "
-            f"one; write one number for each object class, such as '{number_word(target.target_count)}', or leave the "
+            f"{count} in {prompt!r} how many {target.object_name!r} to generate, and the number slider moves one "
+            f"number; write one for each object class, such as '{number_word(target.target_count)}', or leave the "
             "number offset out"
         )
     return found[0]
 
 
-def _said(text: str, known_names: Sequence[str] | None) -> tuple[Target, ...] | None:
+def _parsed(text: str, known_names: Sequence[str] | None) -> tuple[Target, ...] | None:
     try:
         return parse(text, known_names)
     except PromptError:

@@ -16,7 +16,7 @@ _VALUES = {word: value for value, word in enumerate(_UNITS)} | {
 _DIGITS = re.compile(r"\d{1,500}|\d{1,3}(?:,\d{3}){1,100}")
 _POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 SMALL_GROUPS = {"couple": 2, "couples": 2, "pair": 2, "pairs": 2, "duo": 2, "trio": 3, "quartet": 4, "score": 20}
-"""Words that are also objects of their own ("a couple dancing"); they count only what stands in the plural."""
+"""Words that are also nouns of their own ("a couple dancing"); they are numbers only before a plural."""
 GROUPS = {"dozen": 12, "dozens": 12, **SMALL_GROUPS, **_POWERS}
 _DOZENS = {
     "half a dozen": 6,
@@ -27,7 +27,7 @@ _DOZENS = {
     "bakers dozen": 13,
     "bakers' dozen": 13,
 }
-"""What is less or more than a dozen, with or without "a" before it."""
+"""Numbers made of "dozen" that are not a multiple of twelve, with or without "a" before them."""
 
 
 def value_of(word: str) -> int | None:
@@ -43,7 +43,7 @@ def value_of(word: str) -> int | None:
 
 
 def number_word(value: int) -> str:
-    """Return a whole number as prompts write it: in words up to a hundred, then in digits."""
+    """Return a whole number as prompts write it: in words below a hundred, then in digits."""
     for word, known in _VALUES.items():
         if known == value:
             return word
@@ -88,5 +88,5 @@ def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | Non
 
 
 def _after_of(words: Sequence[str], at: int) -> int:
-    """Skip the "of" in "a couple of cats"."""
+    """Return the index after an "of", as in "a couple of cats"."""
     return at + 1 if words[at : at + 1] == ["of"] else at

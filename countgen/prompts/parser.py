@@ -1,16 +1,16 @@
-"""Turn a prompt into targets: how many of which object.
+"""Parse a prompt into targets: object classes with their counts.
 
 The rules, in the order they are applied:
 
 - A number in words, in digits or as the placeholder of a count token ("<count-7>") starts a target; the noun phrase
-  behind it names the object. "a" and "an" count one, at the start and after "and" or a comma; "another" counts one
-  more wherever it stands.
+  after it names the object. "a" and "an" count one, at the start and after "and" or a comma; "another" counts one
+  more anywhere.
 - The noun phrase ends at its plural, at a preposition or at "and". What follows ("on a table", "with a red hat") is
-  scenery; only a number stands out there ("three cats on two chairs").
+  scenery, in which only numbers start a target ("three cats on two chairs").
 - The object is the longest ending of the phrase that the critic knows, under its own name or a synonym of it,
   otherwise its last word.
-- Whatever has no reading or more than one ("a few apples", "2 or 3 apples", "not seven apples", "twice two apples",
-  "2² apples", "half of seven apples") is an error that says how to put it.
+- A prompt without a reading or with more than one ("a few apples", "2 or 3 apples", "not seven apples", "twice two
+  apples", "2² apples", "half of seven apples") is an error that shows how to write it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from countgen.prompts.words import ODD_NUMBER, unreadable, words_of
 from critics.vocabulary import PLURAL_ONLY, can_be_plural, singular, spellings
 
 MAX_PROMPT_LENGTH = 500
-"""Characters; text encoders cut prompts at 77 to 120 tokens, so a longer one would be cut in silence."""
+"""Characters; text encoders truncate prompts to 77 to 120 tokens without an error."""
 
 MAX_TARGET_COUNT = 1000
-"""The ceiling of a target; critics look at 1024 proposals at most."""
+"""Largest count of a target; critics evaluate at most 1024 candidates."""
 
 _ARTICLES = frozenset(("a", "an"))
 _SKIPPED = frozenset(
@@ -44,13 +44,13 @@ _VAGUE = frozenset(
 )
 _HEDGES = frozenset("about around approximately roughly nearly almost over under between from".split())
 _ALWAYS_HEDGES = frozenset("approximately approx roughly nearly almost circa barely".split())
-"""Words that hedge whatever stands before them: "over" and "from" also say where something is."""
+"""Words that always hedge the number after them; others, such as "over" and "from", are also prepositions."""
 _HEDGE_PAIRS = frozenset(
     ("at least", "at most", "up to", "more than", "less than", "fewer than", "all but", "well over")
 )
 _NEGATIONS = frozenset("not never neither nor don't don’t without except excluding instead rather".split())
 _BEHIND_NEGATIONS = _SKIPPED | frozenset("more less fewer than at least most up to of for".split())
-"""What may stand between a negation and the number it denies: "not more than seven apples"."""
+"""Words allowed between a negation and its number: "not more than seven apples"."""
 _MULTIPLIERS = frozenset(("twice", "thrice", "double", "triple", "half"))
 _ARITHMETIC = frozenset("minus less fewer more point percent divided multiplied times x".split())
 """Arithmetic before "than", "by" or another number: "seven minus two apples", "two fewer than seven apples"."""
@@ -60,23 +60,23 @@ _PARTS = frozenset(
     "eighths ninth ninths tenth tenths hundredth hundredths".split()
 )
 _INNER_GROUPS = frozenset("dozen dozens hundred hundreds thousand thousands million couple couples pair pairs".split())
-"""Words that count inside a noun phrase: "a whole dozen eggs"."""
+"""Words that are numbers inside a noun phrase: "a whole dozen eggs"."""
 _GRID = re.compile(r"\d+x\d*")
-"""Notation that is a count before a plural ("2x4 dogs") and a size elsewhere ("1920x1080")."""
+"""A product that is a count before a plural ("2x4 dogs") and a size elsewhere ("1920x1080")."""
 _COLLECTIVES = frozenset(
     "group bunch row set collection pile stack line flock herd pack crowd total number circle".split()
 )
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-OVERRIDE = 'say it with targets_from("apple=7"), on the command line --count apple=7'
-"""The way around a prompt that says no number."""
+OVERRIDE = 'give the count with targets_from("apple=7"), on the command line --count apple=7'
+"""Advice for a prompt without a number."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """How many of one object an image shall show.
+    """An object class and the number of its objects in an image.
 
     Attributes:
-        object_name: singular, lower case, as the critic or the prompt calls it.
+        object_name: singular, lower case, as the critic or the prompt names it.
         target_count: 1 to 1000.
 
     Raises:
@@ -119,27 +119,27 @@ def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target
 
 
 def check_prompt(prompt: str) -> None:
-    """Refuse what no text encoder can read, whether or not the targets come from the prompt.
+    """Refuse a prompt that no text encoder can read, whether or not the targets come from it.
 
     Raises:
-        PromptError: empty, no text, more than 500 characters, or characters that are half a surrogate pair or turn the
-            direction of reading.
+        PromptError: empty, no text, more than 500 characters, half a surrogate pair, or a character that changes the
+            direction of the text.
     """
     if not isinstance(prompt, str) or not prompt.strip():
-        raise PromptError(f"the prompt is empty ({prompt!r}); say what to draw, for example 'seven apples'")
+        raise PromptError(f"the prompt is empty ({prompt!r}); write what to generate, for example 'seven apples'")
     if len(prompt) > MAX_PROMPT_LENGTH:
         raise PromptError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_LENGTH} are read, shorten it")
     for at, character in enumerate(prompt, start=1):
-        # The one has no UTF-8; with the other, "12" shows as "21".
+        # A surrogate has no UTF-8; after a change of direction, "12" is shown as "21".
         if unicodedata.category(character) == "Cs" or character in _TURNING:
             raise PromptError(f"character {at} of the prompt is {character!r}, which is no text; leave it out")
 
 
 def targets_from(text: str) -> tuple[Target, ...]:
-    """Return targets written out, for prompts that `parse` cannot read.
+    """Return the targets in a text "NAME=COUNT,...", for prompts that `parse` cannot read.
 
     Args:
-        text: "apple=7" or "apple=7,wine glass=2"; names in the singular or plural.
+        text: "apple=7" or "apple=7,wine glass=2"; names may be singular or plural.
 
     Raises:
         PromptError: another form, a count that is no whole number from 1 to 1000, or an object named twice.
@@ -151,13 +151,13 @@ def targets_from(text: str) -> tuple[Target, ...]:
             raise PromptError(f"cannot read {part.strip()!r} in {text!r}; write NAME=COUNT, for example apple=7,dog=2")
         target = Target(singular(name), int(count))
         if target.object_name in targets:
-            raise PromptError(f"{target.object_name!r} stands twice in {text!r}; give every object one count")
+            raise PromptError(f"{target.object_name!r} is given twice in {text!r}; give every object one count")
         targets[target.object_name] = target
     return tuple(targets.values())
 
 
 class _Reader:
-    """One pass over the words of a prompt, left to right."""
+    """A parser that reads the words of a prompt once, left to right."""
 
     def __init__(self, prompt: str, known_names: Sequence[str] | None) -> None:
         self.prompt = prompt
@@ -172,7 +172,7 @@ class _Reader:
         while at < len(self.words):
             word = self.words[at]
             following = self.words[at + 1] if at + 1 < len(self.words) else ""
-            # A tag behind a comma ("seven apples, many details, no background") is no second order.
+            # A tag after a comma ("seven apples, many details, no background") starts no target.
             tag = bool(separator not in ("", "and", "&") and self.counts)
             if word in SEPARATORS:
                 at, opening, separator = at + 1, True, word
@@ -192,7 +192,7 @@ class _Reader:
             elif opening and word in _ARTICLES:
                 at, opening = self._read_target(at, (1, at + 1, False), article=True), False
             elif word == "without" and following in _ARTICLES:
-                at, opening, self.scenery = at + 2, False, True  # "without a dog" shows none
+                at, opening, self.scenery = at + 2, False, True  # "without a dog" asks for none
             elif opening and (word in _SKIPPED or word == "another"):
                 at += 1
             else:
@@ -205,34 +205,34 @@ class _Reader:
                 self.scenery = self.scenery or word in PREPOSITIONS
                 at, opening = at + 1, False
         if not self.counts:
-            self._fail(f"it says no number; write for example 'seven apples', or {OVERRIDE}")
+            self._fail(f"it contains no number; write for example 'seven apples', or {OVERRIDE}")
         if uncounted:
             self._fail(f"{uncounted!r} has no number")
         return self.counts
 
     def _read_target(self, start: int, number: tuple[int, int, bool], article: bool = False) -> int:
-        """Record the target whose number was read at `start`; returns the index behind its noun phrase."""
+        """Record the target whose number was read at `start`, and return the index after its noun phrase."""
         count, at, pairs = number
         following = [*self.words[at : at + 2], "", ""]
-        said = " ".join(self.words[start:at])
+        written = " ".join(self.words[start:at])
         if following[0] == "or" or (following[0] in ("to", "-", "–", "—", "~", "/") and read_number(following, 1)):
-            self._fail(f"{said!r} has several readings; give one number")
+            self._fail(f"{written!r} has several readings; give one number")
         sum_follows = following[1] in ("than", "by") or (following[1] and read_number(following, 1))
         part = following[0] in _PARTS and (following[0] == "half" or following[1] == "of")
         if following[0] in GROUPS or following[0] in _POWERS or part or (following[0] in _ARITHMETIC and sum_follows):
-            self._fail(f"'{said} {following[0]}' is arithmetic; give the number it comes to")
+            self._fail(f"'{written} {following[0]}' is arithmetic; give the number it comes to")
         if following[0] and not article and read_number(following, 0):
-            self._fail(f"two numbers stand together: {said!r} and {following[0]!r}")
+            self._fail(f"two numbers stand together: {written!r} and {following[0]!r}")
         name, end = read_noun_phrase(self.words, at, count, self.known)
         if not name:
-            self._fail(f"{said!r} counts nothing: no noun follows it")
+            self._fail(f"{written!r} counts nothing: no noun follows it")
         if article and name in MEDIUMS:
             return end
         if article and name in _COLLECTIVES and self.words[end : end + 1] == ["of"]:  # "a large group of five cats"
             return end + 1
-        self._refuse_inner_number(said, at, end, name)
+        self._refuse_inner_number(written, at, end, name)
         is_known = self.known is not None and singular(name) in self.known
-        one_more = said == "another" and name in self.counts
+        one_more = written == "another" and name in self.counts
         if self.scenery and not (is_known or one_more) and (article or self.known is not None):
             return end
         if count == 0:
@@ -242,18 +242,18 @@ class _Reader:
         self.counts[name] = self.counts.get(name, 0) + count
         return end
 
-    def _refuse_inner_number(self, said: str, at: int, end: int, name: str) -> None:
-        """Refuse a noun phrase that counts or measures on its own: "a whole dozen eggs", "a good few apples"."""
+    def _refuse_inner_number(self, written: str, at: int, end: int, name: str) -> None:
+        """Refuse a noun phrase that contains a number: "a whole dozen eggs", "a good few apples"."""
         phrase = self.words[at:end]
         for word in phrase:
             if word in _VAGUE:
                 self._fail(f"{word!r} is not a number; give one")
             if word in _INNER_GROUPS or ODD_NUMBER.fullmatch(word) or word.endswith("-odd"):
-                self._fail(f"'{said} {' '.join(phrase)}' says no one number; give the number it comes to")
+                self._fail(f"'{written} {' '.join(phrase)}' says no one number; give the number it comes to")
         if name == "gross" and self.words[end : end + 1] == ["of"]:
-            self._fail(f"'{said} gross' is arithmetic; give the number it comes to")
-        if said.split()[-1] in SMALL_GROUPS and not can_be_plural(phrase[-1]):
-            self._fail(f"{said!r} counts nothing: no plural follows it")
+            self._fail(f"'{written} gross' is arithmetic; give the number it comes to")
+        if written.split()[-1] in SMALL_GROUPS and not can_be_plural(phrase[-1]):
+            self._fail(f"{written!r} counts nothing: no plural follows it")
 
     def _refuse_vague(self, at: int) -> None:
         first, second, third = [*self.words[at : at + 3], "", ""][:3]
@@ -268,7 +268,7 @@ class _Reader:
             self._fail(f"'no {second}' is a count of zero; the smallest target is 1")
 
     def _refuse_arithmetic(self, at: int) -> None:
-        """Refuse numbers that are denied, multiplied or rough: "not seven apples", "half of seven apples"."""
+        """Refuse numbers that are negated, multiplied or approximate: "not seven apples", "half of seven apples"."""
         word, behind = self.words[at], at + 1
         if word in _NEGATIONS or (word in _MULTIPLIERS and not read_number(self.words, at)):
             skipped = _BEHIND_NEGATIONS if word in _NEGATIONS else ("of", "the")

@@ -1,4 +1,4 @@
-"""Count tokens in prompts: "<count-7> apples" is "seven apples", said with a learned token."""
+"""Placeholders of count tokens in prompts: "<count-7> apples" is "seven apples" with a learned token."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _WORD = re.compile(r"\d{1,3}(?:,\d{3})+|\d+|[^\W\d_][\w'’-]*")
 
 
 def placeholder_of(target_count: int) -> str:
-    """Return how prompts name the token of a count: "<count-7>"."""
+    """Return the placeholder for the token of a count: "<count-7>"."""
     return f"<count-{target_count}>"
 
 
 def spelled_out(prompt: str) -> str:
-    """Return the prompt with number words in the places of placeholders.
+    """Return the prompt with placeholders replaced by number words.
 
     >>> spelled_out("a photo of <count-7> apples")
     'a photo of seven apples'
@@ -26,7 +26,7 @@ def spelled_out(prompt: str) -> str:
 
 
 def with_placeholder(prompt: str, target_count: int) -> str:
-    """Return the prompt with a placeholder wherever a number of that value stands.
+    """Return the prompt with every number of that value replaced by its placeholder.
 
     >>> with_placeholder("a photo of seven apples and 2 dogs", 7)
     'a photo of <count-7> apples and 2 dogs'
@@ -38,7 +38,7 @@ def with_placeholder(prompt: str, target_count: int) -> str:
     if all(value != target_count for _, _, value in numbers):
         raise PromptError(
             f"the token {placeholder_of(target_count)} has no place in {prompt!r}: write "
-            f"{number_word(target_count)!r} or the placeholder where the number belongs"
+            f"{number_word(target_count)!r} or the placeholder in place of the number"
         )
     text = spelled_out(prompt)
     for start, end, value in reversed(numbers):
@@ -48,7 +48,7 @@ def with_placeholder(prompt: str, target_count: int) -> str:
 
 
 def numbers_in(prompt: str) -> list[tuple[int, int, int]]:
-    """Return start, end and value of every number in a prompt, placeholders spelled out.
+    """Return start, end and value of every number in a prompt with placeholders spelled out.
 
     >>> numbers_in("a photo of seven apples and 2 dogs")
     [(11, 16, 7), (28, 29, 2)]

@@ -1,4 +1,4 @@
-"""The plural of an object's name, as prompts need it."""
+"""Form the plural of an object's name for prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from critics.vocabulary import PLURAL_ONLY, english
 
 @cache
 def plural(noun: str) -> str:
-    """Return the plural of an English noun phrase in the singular; what has no other plural comes back as it is.
+    """Return the plural of an English noun phrase in the singular; one without another plural is returned unchanged.
 
     >>> plural("strawberry"), plural("fish"), plural("teddy bear"), plural("scissors")
     ('strawberries', 'fish', 'teddy bears', 'scissors')
@@ -18,7 +18,7 @@ def plural(noun: str) -> str:
 
 
 def counted(noun: str, count: int) -> str:
-    """Return a noun as it stands after a number.
+    """Return a noun in the form that follows a number.
 
     >>> counted("apple", 1), counted("apple", 7)
     ('apple', 'apples')

@@ -1,4 +1,4 @@
-"""Say another number in a prompt: "seven apples and two dogs" with five apples is "five apples and two dogs"."""
+"""Change the numbers in a prompt: "seven apples and two dogs" with five apples is "five apples and two dogs"."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WORD = re.compile(r"\d{1,3}(?:,\d{3})+|\d+|[^\W\d_][\w'’-]*")
 
 
 def recounted(prompt: str, targets: Sequence[Target], known_names: Sequence[str] | None = None) -> str:
-    """Return the prompt with its numbers, and the nouns behind them, as targets say them.
+    """Return the prompt with its numbers, and the nouns after them, changed to those of targets.
 
     >>> recounted("a photo of seven apples and 2 dogs", (Target("apple", 5), Target("dog", 1)))
     'a photo of five apples and one dog'
 
     Args:
-        prompt: that `parse` reads; placeholders of count tokens are spelled out.
-        targets: one for each object of the prompt, in its order.
+        prompt: one that `parse` reads; placeholders of count tokens are spelled out.
+        targets: one for each object of the prompt, in the same order.
         known_names: as `parse` takes them.
 
     Raises:
@@ -30,22 +30,24 @@ def recounted(prompt: str, targets: Sequence[Target], known_names: Sequence[str]
     """
     text = spelled_out(prompt)
     for position, target in enumerate(targets):
-        said = parse(text, known_names)
-        if [one.object_name for one in said] != [one.object_name for one in targets]:
+        current = parse(text, known_names)
+        if [one.object_name for one in current] != [one.object_name for one in targets]:
             break
-        if said[position] == target:
+        if current[position] == target:
             continue
-        wanted = (*said[:position], target, *said[position + 1 :])
-        # The parser says which of the numbers is this object's.
-        fitting = (new for new in _replaced(text, said[position], target) if _says(new, wanted, known_names))
+        wanted = (*current[:position], target, *current[position + 1 :])
+        # The parser decides which of the numbers is this object's.
+        fitting = (new for new in _replaced(text, current[position], target) if _parses_to(new, wanted, known_names))
         found = next(fitting, None)
         if found is None:
             break
         text = found
     else:
         return text
-    asked = ", ".join(f"{target.object_name}={target.target_count}" for target in targets)
-    raise PromptError(f"cannot write {asked} into {prompt!r}: no number of it can be replaced; generate a new image")
+    wanted_counts = ", ".join(f"{target.object_name}={target.target_count}" for target in targets)
+    raise PromptError(
+        f"cannot write {wanted_counts} into {prompt!r}: no number of it can be replaced; generate a new image"
+    )
 
 
 def _replaced(text: str, old: Target, new: Target) -> Iterator[str]:
@@ -65,7 +67,7 @@ def _replaced(text: str, old: Target, new: Target) -> Iterator[str]:
         yield f"{text[:start]}{number_word(new.target_count)}{rest}"
 
 
-def _says(text: str, targets: Sequence[Target], known_names: Sequence[str] | None) -> bool:
+def _parses_to(text: str, targets: Sequence[Target], known_names: Sequence[str] | None) -> bool:
     try:
         return parse(text, known_names) == tuple(targets)
     except PromptError:

@@ -1,4 +1,4 @@
-"""Split a prompt into lower-case words and signs, and refuse the signs that change what a number says."""
+"""Split a prompt into lower-case words and signs, and refuse the signs that change the value of a number."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from countgen.prompts.noun_phrase import MEDIUMS, SEPARATORS
 from countgen.prompts.number_words import read_number
 
 ODD_NUMBER = re.compile(r"[-+−]?\d+([-./⁄+–~]\d*)+|[-+−]\d+|\d+e\d+")
-"""What looks like a number and is not one whole number above zero: "3.5", "-3", "3-5", "1e3"."""
+"""Text that resembles a number and is not one whole number above zero: "3.5", "-3", "3-5", "1e3"."""
 
 _WORD = re.compile(
     r"\d{1,3}(?:,\d{3})+(?!\d)|[-+−]?\d[\w./⁄+–~-]*|[^\W\d][\w'’-]*|[<>=≤≥≈≃≅≠±√∛%‰°$€£¥₹#]|[,;:&+.!?()/–—~-]"
 )
 _SIGNS = frozenset("<>=≤≥≈≃≅≠±√∛%‰°$€£¥₹#~")
-"""Signs that change a number beside them: "≥ 3 cats", "7% apples", "$7 apples"; ignored elsewhere."""
+"""Signs that change the number next to them: "≥ 3 cats", "7% apples", "$7 apples"; ignored elsewhere."""
 _LEADING_DASH = re.compile(r"(?<!\w)[–—](?=\d)")
 _QUOTED = re.compile(r"(?<!\w)['‘]([^'’]*)['’](?!\w)")
 _STRUCK = re.compile(r"\d[\u0300-\u036f]")
 
 
 def unreadable(prompt: str, reason: str) -> PromptError:
-    """Return the error for a prompt that does not say one count for each object."""
+    """Return the error for a prompt that does not give one count for each object."""
     return PromptError(f"cannot read a count from {prompt!r}: {reason}")
 
 
@@ -31,7 +31,7 @@ def words_of(prompt: str) -> list[str]:
     """Return the words and punctuation marks of a prompt, in lower case, without a lead such as "a photo of".
 
     Raises:
-        PromptError: a number that is not written in words or plain digits ("2²", "½", "⑦", "1٣"), or one beside a sign
+        PromptError: a number that is not written in words or plain digits ("2²", "½", "⑦", "1٣"), or one next to a sign
             that changes it ("≥3", "7%", "- 3").
     """
     _refuse_odd_digits(prompt)
@@ -57,7 +57,7 @@ def _refuse_odd_digits(prompt: str) -> None:
     """Refuse digits whose plain form reads as another number: "2²" would be 22, "1½" 11/2."""
     for chunk in prompt.split():
         for at, character in enumerate(chunk):
-            # A sign behind a letter ("20 m²", "H₂O") is part of that word.
+            # A sign after a letter ("20 m²", "H₂O") is part of that word.
             if unicodedata.category(character) in ("No", "Nl") and not (at and chunk[at - 1].isalpha()):
                 raise unreadable(prompt, f"{chunk!r} is not one whole number above zero; write words or plain digits")
         plain = unicodedata.normalize("NFKC", chunk)
@@ -67,7 +67,7 @@ def _refuse_odd_digits(prompt: str) -> None:
 
 
 def _stripped(word: str) -> str:
-    """Return a word without the full stop or hyphen behind it; a number keeps its hyphen, which says it is a range."""
+    """Return a word without the full stop or hyphen after it; a number keeps its hyphen, which marks a range."""
     return word.rstrip("." if word[0].isdecimal() else ".-") or word
 
 

@@ -58,7 +58,7 @@ def load(
 class ClipCountCritic(DensityCritic):
     """Counts by a density map of any object name; the text is embedded once.
 
-    A image is stretched to the square the network sees. The published test protocol slides such squares over
+    An image is stretched to the square the network sees. The published test protocol slides such squares over
     wide images instead.
     """
 

@@ -41,7 +41,7 @@ def load(
         device: where it runs.
 
     Raises:
-        ValueError: no such model or weights, or of a family that is not read here.
+        ValueError: no such model or weights, or an architecture that is not supported.
     """
     from torchvision.models import detection, get_model, get_model_weights, list_models
 
@@ -103,9 +103,9 @@ def _own(path: Path, published: Sequence[str]) -> tuple[dict[str, Tensor], Seque
 
 
 class TorchvisionCritic(Critic):
-    """Reads the proposals before torchvision's own thresholding and suppression.
+    """A detector of torchvision, read before its own threshold and non-maximum suppression.
 
-    Every class of a place is scored for itself and suppressed for itself, as torchvision does. Faster R-CNN's
+    Every class of a box has a score and a non-maximum suppression of its own, as in torchvision. Faster R-CNN's
     region proposals are detached by design; its class scores carry gradient through the pooled features.
     """
 
@@ -126,20 +126,20 @@ class TorchvisionCritic(Critic):
             "RetinaNet": self._read_anchors,
             "SSD": self._read_default_boxes,
         }
-        kind = type(model).__name__
-        if kind not in readers:
-            raise ValueError(f"{name} is a {kind}; read here are {', '.join(readers)}")
-        self._read = readers[kind]
-        self.family = kind.lower()
+        architecture = type(model).__name__
+        if architecture not in readers:
+            raise ValueError(f"{name} is a {architecture}; supported architectures: {', '.join(readers)}")
+        self._read = readers[architecture]
+        self.family = architecture.lower()
         self.model: Any = model.eval().requires_grad_(False)
         self._labels = [label for label, word in enumerate(categories) if word.lower() not in UNUSED_LABELS]
         self.object_names = tuple(categories[label] for label in self._labels)
         self.name = name
         self.threshold = threshold
         self.steepness = steepness
-        suppressing = model.roi_heads if kind == "FasterRCNN" else model
-        self.nms_iou = float(suppressing.nms_thresh)
-        self.max_count = int(suppressing.detections_per_img)
+        post_processing = getattr(model, "roi_heads", model)
+        self.nms_iou = float(post_processing.nms_thresh)
+        self.max_count = int(post_processing.detections_per_img)
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         """See `Critic.propose`; boxes are clipped to the image."""

@@ -104,22 +104,22 @@ def test_other_versions_are_named_where_pixels_differ(
 ) -> None:
     path = changed(written["plain"], tmp_path, candidate_seed=99, versions={"torch": "1.0"})
     assert main(["reproduce", str(path)]) == 1
-    assert "drawn with torch 1.0, here is" in capsys.readouterr().out
+    assert "generated with torch 1.0, here is" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"schema": 3}, "this version draws 1 to 2"),
+        ({"schema": 3}, "this version reads 1 to 2"),
         ({"backbone": "minature"}, "Did you mean miniature"),
         ({"backbone": "../../etc"}, "unknown backbone"),
         ({"backbone": None}, "backbone is None"),
         ({"backbone": "x" * 5000}, "known: flux-schnell, hyper-sdxl, miniature"),
-        ({"repository": "owner/another"}, "drawn with 'owner/another'"),
+        ({"repository": "owner/another"}, "generated with 'owner/another'"),
         ({"dtype": "int8"}, "dtype is 'int8'; known: float32"),
         ({"num_inference_steps": 10**9}, "expected 1 to 1000"),
         ({"height": 1 << 40}, "height"),
-        ({"height": 101}, "128 x 128 and its recipe draws 128 x 101: it was resized or cropped"),
+        ({"height": 101}, "128 x 128 and its recipe gives 128 x 101: it was resized or cropped"),
         ({"width": True}, "width is True"),
         ({"guidance_scale": "high"}, "expected a number"),
         ({"memory": "none"}, "known: fast, low"),
@@ -133,8 +133,8 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"token": {"placeholder_token": "/etc/passwd", "sha256": "0"}}, "expected one like <count-7>"),
         ({"token": "<count-9999>"}, "no token '<count-9999>'"),
         ({"height": 64, "width": 64}, "resized or cropped"),
-        ({"height": 4096, "width": 4096}, "128 x 128 and its recipe draws 4096 x 4096"),
-        ({"num_inference_steps": 1000}, "more than 100 are only taken on request"),
+        ({"height": 4096, "width": 4096}, "128 x 128 and its recipe gives 4096 x 4096"),
+        ({"num_inference_steps": 1000}, "more than 100 are accepted on request only"),
         ({"num_inference_steps": 10**400}, "expected 1 to 1000"),
         ({"guidance_scale": 10**400}, "expected a number from 0 to 1000"),
         ({"guidance_scale": -1}, "expected a number from 0 to 1000"),
@@ -255,7 +255,7 @@ def test_a_pipe_is_no_picture_and_no_token(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(TokenFileError, match="is no file"):
         load_token(pipe)
     assert main(["reproduce", str(pipe)]) == 2
-    assert "is no file; give an image" in capsys.readouterr().err
+    assert "is not a regular file; give an image" in capsys.readouterr().err
     assert main(["generate", "seven apples", "--token", str(pipe), "--out", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -287,7 +287,7 @@ def test_another_repository_is_used_on_request_and_damage_in_it_is_one_line(
     fine_tune = shutil.copytree(miniature.FOLDER / "mini-sdxl-turbo", tmp_path / "fine-tune")
     path = str(changed(written["plain"], tmp_path, repository="fine-tune"))
     assert main(["reproduce", path]) == 2
-    assert "drawn with 'fine-tune'" in capsys.readouterr().err
+    assert "generated with 'fine-tune'" in capsys.readouterr().err
     assert main(["reproduce", path, "--model", str(fine_tune)]) == 0
     capsys.readouterr()
     weights = fine_tune / "text_encoder" / "model.safetensors"

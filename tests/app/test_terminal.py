@@ -73,7 +73,7 @@ def test_a_recipe_is_shown_escaped(models: countgen.Models, tmp_path: Path, caps
     path = save_png(result.image, tmp_path / "a.png", changed)
     assert main(["reproduce", str(path)]) == 1
     shown = capsys.readouterr().out
-    assert "drawn with torch" in shown
+    assert "generated with torch" in shown
     assert_harmless(shown)
     assert max(map(len, shown.splitlines())) < 200
     for field in ("backbone", "repository", "dtype", "prompt", "changed_parts", "token"):

@@ -128,6 +128,15 @@ def test_saved_picture_has_ordinary_permissions(image: torch.Tensor, tmp_path: P
     assert save_png(image, tmp_path / "a.png").stat().st_mode == plain.stat().st_mode
 
 
+def test_permissions_follow_the_umask_at_the_time_of_saving(image: torch.Tensor, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = save_png(image, tmp_path / "a.png")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.parametrize("recipe", [{"loss": float("nan")}, {"tensor": torch.zeros(1)}, {"a": "x" * MAX_RECIPE_BYTES}])
 def test_a_recipe_that_json_cannot_hold_is_refused(
     recipe: dict[str, object], image: torch.Tensor, tmp_path: Path

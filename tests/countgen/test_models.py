@@ -14,7 +14,7 @@ def test_the_embedded_judge_is_of_another_architecture_than_every_critic(models)
 
 def test_a_judge_of_a_critics_family_is_refused(models):
     critic = models.judge
-    with pytest.raises(ValueError, match=r"same family \(fcos\).*name a judge of another kind"):
+    with pytest.raises(ValueError, match=r"same family \(fcos\).*name a judge of another family"):
         countgen.Models(models.backbone, (critic,), models.judge)
 
 
@@ -34,7 +34,7 @@ def test_an_unknown_backbone_names_the_near_one():
 
 
 def test_one_string_of_critics_is_refused():
-    with pytest.raises(ValueError, match="critics are several names"):
+    with pytest.raises(ValueError, match="critics must be a tuple of names"):
         countgen.load(critics="miniature-yolo")
 
 
@@ -75,7 +75,7 @@ def test_a_detector_by_a_density_counter_is_named_as_records_name_it():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("miniature-yolo by miniature-fcos", "miniature-fcos draws no density map"),
+        ("miniature-yolo by miniature-fcos", "miniature-fcos has no density map"),
         ("magic by miniature-density", "unknown detector 'magic'"),
         (" by miniature-density", "unknown detector ''"),
         ("miniature-yolo by magic", "unknown detector 'miniature-yolo by magic'"),

@@ -13,10 +13,10 @@ import countgen
 from countgen.errors import PromptError, RecipeError
 from countgen.images import to_pil
 from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
-from countgen.number_slider.shifts import asked_shifts, number_offset_from, stored_shifts
+from countgen.number_slider.shifts import number_offset_from, offset_shifts, stored_shifts
 from countgen.prompts import Target, parse
 from countgen.prompts.number_spans import number_span
-from countgen.recipe import plain, redraw
+from countgen.recipe import plain, regenerate
 from countgen.tokens.library import find_token
 from countgen.tokens.textual_inversion import encode_prompt
 
@@ -42,7 +42,7 @@ def test_the_axis_is_the_range_of_words_and_offsets_that_change_the_count(calibr
 
 
 def test_another_number_is_asked_for_beyond_the_vocabulary_only(calibration: Calibration) -> None:
-    asks = {count: calibration.ask_for(count) for count in (2, 4, 5, 6, 9, 30)}
+    asks = {count: calibration.replacement_for(count) for count in (2, 4, 5, 6, 9, 30)}
     found = {count: (point.number, point.offset) for count, point in asks.items() if point}
     assert found == {5: (4, 2.0), 6: (4, 3.0), 9: (4, 3.0), 30: (4, 3.0)}
 
@@ -110,10 +110,10 @@ def test_the_number_of_each_class_is_found(prompt: str, spans: dict[str, str | N
 
 def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Calibration) -> None:
     for number, offset, wanted in ((3, -1.5, (3, -1.5)), (5, 1.0, (4, 2.0)), (6, -1.0, (4, 1.0))):
-        (shift,) = asked_shifts(f"{number} cats", (Target("cat", number),), None, calibration, offset)
+        (shift,) = offset_shifts(f"{number} cats", (Target("cat", number),), None, calibration, offset)
         assert (shift.number, shift.offset, shift.lo, shift.hi) == (*wanted, 2, 4)
     two = "3 cats and 3 dogs"
-    (shift,) = asked_shifts(two, parse(two), None, calibration, {"dogs": 1.0})
+    (shift,) = offset_shifts(two, parse(two), None, calibration, {"dogs": 1.0})
     assert (shift.object_name, two[shift.start : shift.end], shift.start) == ("dog", "3", 11)
 
 
@@ -124,28 +124,28 @@ def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Cal
         ("six cats", 2.0, r"6 x cat must be from -4 to 1,"),
         ("one cat", -1.5, r"1 x cat must be from -1 to 3,"),
         ("a cat", 1.0, "no number says"),
-        ("three cats", {"dog": 1.0}, "names 'dog', the prompt asks for cat"),
+        ("three cats", {"dog": 1.0}, "names 'dog', the prompt's objects are cat"),
         ("three cats", float("nan"), "finite"),
         ("three cats", True, "finite"),
     ],
 )
 def test_a_bad_offset_is_refused(calibration: Calibration, prompt: str, offset: float, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        asked_shifts(prompt, parse(prompt), None, calibration, offset)
+        offset_shifts(prompt, parse(prompt), None, calibration, offset)
 
 
 def test_an_offset_without_calibration_or_with_a_wrong_one_is_refused(
     models: countgen.Models, calibration: Calibration
 ) -> None:
     with pytest.raises(ValueError, match="countgen calibrate"):
-        asked_shifts("three cats", parse("three cats"), None, None, 1.0)
+        offset_shifts("three cats", parse("three cats"), None, None, 1.0)
     for wrong, reason in (
         (replace(calibration, backbone="sdxl-turbo"), "is of sdxl-turbo"),
         (replace(calibration, points=calibration.points[:-1]), "lacks 1 points"),
     ):
         with pytest.raises(ValueError, match=reason):
             countgen.Run("three cats", models, calibration=wrong)
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="exclude each other"):
         countgen.Run("seven cats", models, token=find_token("count-7", "miniature"), number_offset=1)
 
 
@@ -192,15 +192,15 @@ def test_a_count_that_no_word_reaches_is_asked_for_as_calibrated(models: countge
     (shift,) = slid.recipe["number_shifts"]
     calibration = find_calibration(models.backbone)
     assert calibration is not None
-    point = calibration.ask_for(14)
+    point = calibration.replacement_for(14)
     assert point is not None
     assert (shift["number"], shift["offset"]) == (point.number, point.offset)
     assert "number_shifts" not in written.recipe
     assert slid.counts[0] > written.counts[0]
     assert torch.equal(slid.before, written.before)
     stored = json.loads(json.dumps(slid.recipe))
-    assert to_pil(redraw(stored, models.backbone)).tobytes() == to_pil(slid.image).tobytes()
-    assert to_pil(redraw(plain(stored), models.backbone)).tobytes() == to_pil(slid.before).tobytes()
+    assert to_pil(regenerate(stored, models.backbone)).tobytes() == to_pil(slid.image).tobytes()
+    assert to_pil(regenerate(plain(stored), models.backbone)).tobytes() == to_pil(slid.before).tobytes()
 
 
 def test_nothing_is_shifted_where_the_words_do_or_the_prompt_is_another(models: countgen.Models) -> None:

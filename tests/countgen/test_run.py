@@ -78,7 +78,7 @@ def test_a_run_that_is_left_early_keeps_its_best(models):
 
 
 def test_result_before_anything_was_drawn_is_refused(models):
-    with pytest.raises(RuntimeError, match="nothing was generated"):
+    with pytest.raises(RuntimeError, match="nothing is generated"):
         countgen.Run("a photo of two apples", models).result()
 
 
@@ -138,10 +138,10 @@ def test_a_recipe_names_the_token_by_its_vectors(models, token):
 def test_a_recipe_with_a_token_draws_the_picture_again_with_that_token_only(models, token):
     result = countgen.generate("<count-9> cats", models, method="plain", seed=3, token=token)
     recipe = json.loads(json.dumps(result.recipe))
-    assert torch.equal(recipes.redraw(recipe, models.backbone, token), result.image)
+    assert torch.equal(recipes.regenerate(recipe, models.backbone, token), result.image)
     with pytest.raises(RecipeError, match="got no token"):
-        recipes.redraw(recipe, models.backbone)
-    assert torch.equal(recipes.redraw(recipes.plain(recipe), models.backbone), result.before)
+        recipes.regenerate(recipe, models.backbone)
+    assert torch.equal(recipes.regenerate(recipes.plain(recipe), models.backbone), result.before)
 
 
 @pytest.mark.parametrize("limit", [1, 5, 17])

@@ -28,7 +28,9 @@ def test_a_yolo_that_is_not_there_is_not_downloaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("weights", ["yolo11n", "someone/detectors/best.pt"])
 def test_a_file_of_the_hub_that_cannot_be_had_says_where_it_would_be(weights: str) -> None:
-    with pytest.raises(ValueError, match=r"of (Ultralytics/YOLO11|someone/detectors) cannot be had from the hub"):
+    with pytest.raises(
+        ValueError, match=r"of (Ultralytics/YOLO11|someone/detectors) cannot be downloaded from the hub"
+    ):
         load("yolo", weights=weights, revision="main")
 
 

@@ -200,7 +200,7 @@ def attempt(arguments: list[str]) -> str | None:
     said = err.getvalue()
     if code not in ALLOWED_CODES:
         return f"exit code {code}"
-    errors = [line for line in said.splitlines() if " missing or cut short: " not in line]  # that is told, no error
+    errors = [line for line in said.splitlines() if " missing or incomplete: " not in line]  # that is told, no error
     if code == 2 and (len(errors) != 1 or not errors[0].startswith("countgen")):
         return f"not one line of error: {said!r}"
     if not all(line.isprintable() for text in (out.getvalue(), said) for line in text.split("\n")):

@@ -263,7 +263,7 @@ def calibration(chance: random.Random, folder: Path, mark: str) -> None:
     read = load_calibration(path)
     if read.words and not read.left:
         assert read.max_count >= 0
-        assert [read.ask_for(count) for count in (1, 14, 1000)]
+        assert [read.replacement_for(count) for count in (1, 14, 1000)]
 
 
 TARGETS = (recipe, token, detector, calibration)

@@ -1,4 +1,4 @@
-"""The engines that generate the cases of a run: this process, or the workers of a Ray cluster."""
+"""Engines that generate the cases of a run: this process, or the workers of a Ray cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,6 +6,6 @@ from benchmarks.evaluation.plan import Case, RunSettings
 from benchmarks.evaluation.worker import Outcome
 
 Engine = Callable[[Sequence[Case], RunSettings], Iterator[Outcome]]
-"""Takes the cases that are left and yields outcomes as they are finished, in any order."""
+"""Function from the cases that are left to their outcomes, in any order."""
 
 __all__ = ["Engine"]

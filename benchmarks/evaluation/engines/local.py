@@ -9,10 +9,10 @@ from benchmarks.evaluation.worker import Outcome, Worker
 
 
 def attempts(cases: Iterable[Case], settings: RunSettings) -> Iterator[Outcome]:
-    """Outcomes in the order of the cases; the models of one backbone are held at a time."""
+    """Yield outcomes in the order of the cases, with the models of one backbone in memory at a time."""
     worker = None
     for case in cases:
         if worker is None or worker.backbone != case.backbone:
-            worker = None  # the old models go before the new ones come
+            worker = None  # free the old models before the new ones are loaded
             worker = Worker(settings, case.backbone)
         yield worker.attempt(case)

@@ -1,4 +1,4 @@
-"""Generate on the workers of a Ray cluster, on this machine or on many; results come back here to be written."""
+"""Generate on the workers of a Ray cluster, on one machine or many; this process writes the results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from benchmarks.evaluation.plan import Case, RunSettings
 from benchmarks.evaluation.worker import Outcome, Worker, failed
 
 MOST_DEATHS = 2
-"""Workers a case may cost before it is recorded as failed."""
+"""Number of workers that may die of a case before it is recorded as failed."""
 QUEUED = 2
-"""Cases a worker has at a time, so that it need not wait for the next one; until one dies."""
+"""Number of cases that a worker has at a time, so that it need not wait for the next one, until a worker dies."""
 _LOOPBACK = "127.0.0.1"
 _STORE_BYTES = 256 * 2**20
 
@@ -23,7 +23,7 @@ _STORE_BYTES = 256 * 2**20
 def attempts(
     cases: Sequence[Case], settings: RunSettings, *, workers: int, address: str | None = None
 ) -> Iterator[Outcome]:
-    """Outcomes as they are finished; a case whose worker died is generated again by the next.
+    """Yield outcomes as they are finished; a case whose worker died is generated again by another.
 
     Args:
         cases: of one backbone after the other.
@@ -47,7 +47,7 @@ def attempts(
 
 
 def _started(workers: int, address: str | None) -> Any:
-    # Read when Ray is imported: no usage reports, and no hiding of GPUs from workers that ask for none.
+    # Read when Ray is imported: no usage reports, and no hiding of GPUs from workers that request none.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -77,28 +77,28 @@ def _started(workers: int, address: str | None) -> Any:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Within, Ray's processes are started for this machine alone, as Ray does by itself on macOS and Windows.
+    """Bind Ray's processes to the loopback interface within the context, as Ray does by itself on macOS and Windows.
 
-    Otherwise they listen on every interface, and whoever reaches them runs code. An address given to `ray.init` does
-    not help: it replaces 127.0.0.1 by the machine's own. The variable is for the processes that are started; this
-    process may have read it before.
+    Otherwise they listen on every interface, and everybody who can connect can run code. An address given to
+    `ray.init` does not help, since Ray replaces 127.0.0.1 by the machine's own. The variable is for the processes that
+    are started; this process may have read it before.
     """
     from ray._private import ray_constants
 
     name, enabled = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    said = os.environ.get(name)
+    previous = os.environ.get(name)
     os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = enabled
         del os.environ[name]
-        if said is not None:
-            os.environ[name] = said
+        if previous is not None:
+            os.environ[name] = previous
 
 
 class _Pool:
-    """Workers of one backbone, and what each of them was asked."""
+    """The workers of one backbone, and the pending case of each."""
 
     def __init__(self, ray: Any, settings: RunSettings, backbone: str, workers: int) -> None:
         self.ray = ray
@@ -109,49 +109,49 @@ class _Pool:
         self.workers = [remote.remote(settings, backbone) for _ in range(workers)]
         self.ready: set[int] = set()
         self.queued = QUEUED
-        self.asked: dict[Any, tuple[int, Case | None]] = {}
+        self.pending: dict[Any, tuple[int, Case | None]] = {}
         for number in range(workers):
-            self._ask(number, None)
+            self._submit(number, None)
 
-    def _ask(self, number: int, case: Case | None) -> None:
-        """Give a worker a case, or wait for its models with None."""
+    def _submit(self, number: int, case: Case | None) -> None:
+        """Submit a case to a worker, or None to wait for its models."""
         worker = self.workers[number]
-        self.asked[worker.process.remote() if case is None else worker.attempt.remote(case)] = number, case
+        self.pending[worker.process.remote() if case is None else worker.attempt.remote(case)] = number, case
 
     def _give_out(self, left: deque[Case]) -> None:
-        loads = Counter(number for number, _ in self.asked.values())
+        loads = Counter(number for number, _ in self.pending.values())
         for most in range(1, self.queued + 1):
             for number in sorted(self.ready):
                 if left and loads[number] < most:
                     loads[number] += 1
-                    self._ask(number, left.popleft())
+                    self._submit(number, left.popleft())
 
     def attempts(self, cases: Sequence[Case]) -> Iterator[Outcome]:
         left = deque(cases)
         deaths: Counter[str] = Counter()
-        while left or any(case for _, case in self.asked.values()):
+        while left or any(case for _, case in self.pending.values()):
             self._give_out(left)
-            (answer,), _ = self.ray.wait(list(self.asked), num_returns=1)
-            number, case = self.asked[answer]
-            del self.asked[answer]
+            (reference,), _ = self.ray.wait(list(self.pending), num_returns=1)
+            number, case = self.pending[reference]
+            del self.pending[reference]
             try:
-                outcome = self.ray.get(answer)
+                outcome = self.ray.get(reference)
             except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
                 if case is None and isinstance(error, self.ray.exceptions.ActorDiedError):
                     self._without(error)
                     continue
                 lost = [case] if case is not None else []
                 if number in self.ready:
-                    # The first news of a death. What else it was asked is lost too: later news of it would blame the
-                    # worker that comes in its place. Which of several cases was fatal cannot be told, so from now on
+                    # The first report of a death. Other cases of this worker are lost too: a later report would be
+                    # taken for a death of its successor. The fatal one of several cases is unknown, so from now on
                     # workers have one at a time.
                     self.ready.discard(number)
                     lost += self._taken_back(number)
                     if len(lost) == 1:
                         deaths[lost[0].key] += 1
                     self.queued = 1
-                if (number, None) not in self.asked.values():
-                    self._ask(number, None)
+                if (number, None) not in self.pending.values():
+                    self._submit(number, None)
                 for given in lost:
                     if deaths[given.key] < MOST_DEATHS:
                         left.appendleft(given)
@@ -165,14 +165,16 @@ class _Pool:
             self.ray.kill(worker)
 
     def _taken_back(self, number: int) -> list[Case]:
-        """The cases that a worker was asked and has not answered; its answers are no longer waited for."""
-        taken = {answer: case for answer, (owner, case) in self.asked.items() if owner == number and case is not None}
-        for answer in taken:
-            del self.asked[answer]
+        """Remove the pending cases of a worker, and return them."""
+        taken = {
+            reference: case for reference, (owner, case) in self.pending.items() if owner == number and case is not None
+        }
+        for reference in taken:
+            del self.pending[reference]
         return list(taken.values())
 
     def _without(self, error: Exception) -> None:
-        """Go on without a worker whose models cannot be loaded, while there are others."""
-        if not self.ready and not self.asked:
+        """Continue without a worker whose models cannot be loaded, if there are others."""
+        if not self.ready and not self.pending:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(f"no worker could load its models: {reason}") from error

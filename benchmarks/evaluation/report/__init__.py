@@ -1,1 +1,1 @@
-"""What a run found, as text tables, plots, one HTML page, JSON and Parquet."""
+"""Report the results of a run as text tables, plots, one HTML page, JSON and Parquet."""

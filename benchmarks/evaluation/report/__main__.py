@@ -9,7 +9,7 @@ from benchmarks.evaluation.report.command import add_arguments, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line."""
     return run_module("benchmarks.evaluation.report", __doc__, add_arguments, run, arguments)
 
 

@@ -1,4 +1,4 @@
-"""A run's pictures as small cards: before and after, what was asked, what the judge counts."""
+"""Cards of a run's images: before and after, target counts, the judge's counts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from PIL import Image
 
 from benchmarks.evaluation.comparison import case
 from benchmarks.evaluation.image_files import open_image
-from benchmarks.evaluation.metrics import asked, counts, grouped, is_right, total
+from benchmarks.evaluation.metrics import counts, grouped, is_right, target_counts, total
 from benchmarks.evaluation.records import Record
 from benchmarks.evaluation.report.reported_run import ReportedRun
 
 THUMBNAIL = 160
-"""Pixels of the longer side."""
+"""Longer side of a thumbnail in pixels."""
 
 _MAX_PIXELS = 64_000_000
 _QUALITY = 75
 
 
 def chosen(records: Sequence[Record], limit: int) -> list[Record]:
-    """About `limit` records at most, by count and case; evenly over backbones and counts, always the same ones.
+    """Return about `limit` records at most, by count and case, evenly over backbones and counts; deterministic.
 
     A case is shown with all its methods, beside each other, or not at all.
     """
@@ -42,7 +42,7 @@ def chosen(records: Sequence[Record], limit: int) -> list[Record]:
 
 
 def statuses(record: Record) -> list[str]:
-    """What the filters of the page ask for."""
+    """Return the statuses of a record by which the page filters."""
     if record.status == "failed":
         return ["failed"]
     right = is_right(record, record.judges[0])
@@ -55,15 +55,15 @@ def statuses(record: Record) -> list[str]:
 
 
 def card(run: ReportedRun, record: Record) -> str:
-    """One image as a list item."""
+    """Return the list item of one image."""
     words = statuses(record)
     data = {"method": record.method, "backbone": record.backbone, "count": total(record), "status": "|".join(words)}
     attributes = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in data.items())
-    verdict = "".join(f"<p class=verdict>{line}</p>" for line in _verdict(record))
-    spent = _spent(record) if record.status == "done" else "not drawn"
+    results = "".join(f"<p class=verdict>{line}</p>" for line in _result_lines(record))
+    spent = _spent(record) if record.status == "done" else "not generated"
     confirmed = " · confirmed" if record.confirmed else ""
     return (
-        f'<li class="card {words[0]}" {attributes}>{_pictures(run, record)}{verdict}'
+        f'<li class="card {words[0]}" {attributes}>{_images(run, record)}{results}'
         f"<p class=prompt>{escape(record.prompt)}</p>"
         f"<p class=meta>{escape(f'{record.method} · seed {record.seed} · {spent}{confirmed}')}</p></li>"
     )
@@ -73,7 +73,7 @@ def _spent(record: Record) -> str:
     return f"{record.evaluations} evaluation{'s' * (record.evaluations != 1)} · {record.seconds:.2f} s"
 
 
-def _verdict(record: Record) -> list[str]:
+def _result_lines(record: Record) -> list[str]:
     if record.status == "failed":
         return [f"failed: {escape(record.error or 'unknown')}"]
     found = counts(record, record.judges[0]) or ()
@@ -83,43 +83,39 @@ def _verdict(record: Record) -> list[str]:
     ]
 
 
-def _pictures(run: ReportedRun, record: Record) -> str:
+def _images(run: ReportedRun, record: Record) -> str:
     if record.status == "failed":
-        return "<div class=pair><p class=missing>no picture</p></div>"
-    after, before = run.picture(record), run.picture(record, before=True)
+        return "<div class=pair><p class=missing>no image</p></div>"
+    after, before = run.image_path(record), run.image_path(record, before=True)
     seen = " and ".join(str(count) for count in counts(record, record.judges[0]) or ())
-    wanted = " and ".join(map(str, asked(record)))
-    shown = (
-        "" if before is None or before == after else _figure("before", before, "the untouched picture", record, False)
-    )
-    shown += _figure(
-        "after" if shown else "picture", after, f"the judge counts {seen}, asked were {wanted}", record, True
-    )
+    wanted = " and ".join(map(str, target_counts(record)))
+    shown = "" if before is None or before == after else _figure("before", before, "the plain image", record, False)
+    shown += _figure("after" if shown else "image", after, f"the judge counts {seen}, target {wanted}", record, True)
     return f"<div class=pair>{shown}</div>"
 
 
-def _figure(caption: str, path: Path | None, said: str, record: Record, boxes: bool) -> str:
+def _figure(caption: str, path: Path | None, alt_text: str, record: Record, boxes: bool) -> str:
     small = None if path is None else _thumbnail(path)
     if small is None:
-        return f"<figure><p class=missing>picture missing</p><figcaption>{caption}</figcaption></figure>"
+        return f"<figure><p class=missing>image missing</p><figcaption>{caption}</figcaption></figure>"
     uri, width, height = small
-    drawn = "".join(
+    rectangles = "".join(
         f"<rect x={x1} y={y1} width={max(0, x2 - x1)} height={max(0, y2 - y1)} />"
         for x1, y1, x2, y2 in (record.boxes.get(record.judges[0], ()) if boxes else ())
     )
-    overlay = f'<svg viewBox="0 0 {width} {height}" aria-hidden=true>{drawn}</svg>' if drawn else ""
-    shown = f'<img alt="{escape(said)}" src="{uri}">{overlay}'
+    overlay = f'<svg viewBox="0 0 {width} {height}" aria-hidden=true>{rectangles}</svg>' if rectangles else ""
+    shown = f'<img alt="{escape(alt_text)}" src="{uri}">{overlay}'
     return f"<figure><div>{shown}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:
-    """A small JPEG as a data URI, and the size of the full picture; None where it cannot be read."""
+    """Return a small JPEG as a data URI and the size of the full image; None where it cannot be read."""
     try:
-        with open_image(path) as picture:
-            width, height = picture.size
+        with open_image(path) as stored:
+            width, height = stored.size
             if width * height > _MAX_PIXELS:
                 return None
-            small = picture.convert("RGB")
+            small = stored.convert("RGB")
     except (OSError, SyntaxError, ValueError):
         return None
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

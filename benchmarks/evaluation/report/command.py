@@ -22,7 +22,7 @@ DEFAULT_PICTURES = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be asked for on the command line."""
+    """Add the options of the command line."""
     parser.add_argument("folders", nargs="+", metavar="RUN", help="folder of a run, or the folders of its shards")
     parser.add_argument("--against", type=Path, metavar="RUN", help="compare with this run on the cases of both")
     parser.add_argument("--baseline", metavar="METHOD", help="that the others are compared with (search, else plain)")
@@ -30,21 +30,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="PATH", help="write FILE.html; or a FOLDER with report.html and the plots"
     )
     parser.add_argument(
-        "--pictures", type=int, default=DEFAULT_PICTURES, metavar="N", help="at most so many in the page (%(default)s)"
+        "--pictures",
+        type=int,
+        default=DEFAULT_PICTURES,
+        metavar="N",
+        help="largest number of images in the page (%(default)s)",
     )
-    parser.add_argument("--clip", type=Path, metavar="FOLDER", help="also likeness and diversity, by this CLIP model")
+    parser.add_argument("--clip", type=Path, metavar="FOLDER", help="also similarity and diversity, by this CLIP model")
     parser.add_argument("--parquet", type=Path, metavar="FILE", help="write the records, a row per image")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object, not as tables")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Report on a run; returns 0.
+    """Report on a run and return 0.
 
     Raises:
         ValueError: no run, runs that do not fit, or a library that is not installed.
         OSError: a file cannot be written.
     """
-    from benchmarks.evaluation.image_files import said_of_lost
+    from benchmarks.evaluation.image_files import lost_images_message
     from benchmarks.evaluation.quality import load_clip
     from benchmarks.evaluation.report.export import as_json, write_parquet
     from benchmarks.evaluation.report.findings import findings
@@ -56,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
     mine = read_reported_run(options.folders)
     other = read_reported_run([options.against]) if options.against else None
     for folder, names in mine.lost().items():
-        again = "the command that wrote them does so again when it is given once more"
-        print(f"{said_of_lost(folder, names)}; {again}", file=sys.stderr)
+        again = "the command that wrote them generates them again"
+        print(f"{lost_images_message(folder, names)}; {again}", file=sys.stderr)
     clip = load_clip(options.clip) if options.clip else None
     sections = findings(mine, other, baseline=options.baseline, clip=clip)
     if options.parquet:
@@ -74,8 +78,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(mine: ReportedRun, sections: list[Section], out: Path, pictures: int) -> Path:
-    """Write the page, beside it the plots where `out` is a folder; returns the page's path."""
+def _write(mine: ReportedRun, sections: list[Section], out: Path, max_images: int) -> Path:
+    """Write the page, and the plots where `out` is a folder, and return the page's path."""
     if find_spec("matplotlib") is None:
         raise ValueError("plots need matplotlib: pip install 'countgen[report]'")
     from benchmarks.evaluation.plots import save
@@ -89,6 +93,6 @@ def _write(mine: ReportedRun, sections: list[Section], out: Path, pictures: int)
         for name, figure in figures.items():
             for suffix in (".svg", ".png"):
                 save(figure, out / f"{name}{suffix}")
-    # A file name in an error may be no text: half a surrogate pair has no UTF-8.
-    file.write_text(page(mine, sections, figures, pictures), encoding="utf-8", errors="replace")
+    # A file name in an error may hold half a surrogate pair, which has no UTF-8.
+    file.write_text(page(mine, sections, figures, max_images), encoding="utf-8", errors="replace")
     return file

@@ -1,4 +1,4 @@
-"""A run for other programs: its findings as JSON, its records as Parquet."""
+"""Export a run: its findings as JSON, its records as Parquet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMA = 1
 
 
 def as_json(sections: Sequence[Section]) -> dict[str, Any]:
-    """Findings as JSON holds them; what is unknown or infinite is null, a pair of judges is "one & the other"."""
+    """Return findings for JSON: unknown or infinite values are null, a pair of judges is "one & the other"."""
     return {"schema": SCHEMA, "sections": [_plain(section) for section in sections]}
 
 
@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
 
 
 def write_parquet(records: Sequence[Record], path: Path) -> None:
-    """Write a row per record: all its fields, the total asked for, and whether the first judge found it right.
+    """Write a row per record: all its fields, the total target count, and whether it is right by the first judge.
 
     Raises:
         ValueError: pyarrow is not installed.

@@ -1,4 +1,4 @@
-"""Everything a report says in figures, computed once; text, page and JSON show the same."""
+"""Compute all figures of a report once, for text, page and JSON."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from benchmarks.evaluation.metrics import (
     by_count,
     by_level,
     confidence,
+    evaluated_by,
     grouped,
     is_right,
     scores,
-    shown_to,
     steered,
 )
 from benchmarks.evaluation.quality import Clip, Quality, quality
@@ -29,20 +29,20 @@ from benchmarks.evaluation.report.reported_run import ReportedRun
 from benchmarks.evaluation.statistics import holm
 
 BASELINES = ("search", "plain")
-"""What methods are compared with by default: best-of-N where the run has it, else the plain model."""
+"""Baselines by default: best-of-N where the run has it, otherwise the plain model."""
 
 AXES = ("evaluations", "seconds")
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What images cost.
+    """The cost of images.
 
     Attributes:
-        evaluations, seconds: means an image.
-        median_seconds: an image.
-        seconds_per_right: all seconds over the images right by the first judge; infinite without any.
-        peak_bytes: the largest; None where unknown.
+        evaluations, seconds: mean per image.
+        median_seconds: median per image.
+        seconds_per_right: total seconds over the number of images right by the first judge; infinite without any.
+        peak_bytes: maximum; None where unknown.
     """
 
     evaluations: float
@@ -54,7 +54,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class MethodFindings:
-    """One method.
+    """The results of one method.
 
     Attributes:
         name: of the method.
@@ -62,11 +62,11 @@ class MethodFindings:
         levels, counts: by level and by number of objects, by the first judge.
         confirmed: images that the critics confirmed on every view.
         confirmed_wrong: of these, wrong by the first judge.
-        spent, first_right, curves: what accuracy cost; curves by axis.
+        spent, first_right, curves: cost of accuracy; curves by axis.
         confidence: mean of the first judge's; NaN where it has none.
         confidence_ratio: to the plain images of the same cases; NaN without them.
         confidence_change: the paired difference to the plain images.
-        truncated: images whose prompt a text encoder did not read to its end; None where no record says.
+        truncated: images whose prompt a text encoder truncated; None where no record states it.
         quality: by CLIP; None where no model was given.
     """
 
@@ -88,12 +88,12 @@ class MethodFindings:
 
 @dataclass(frozen=True)
 class Versus:
-    """A method against an opponent on the same cases.
+    """The comparison of a method with an opponent on the same cases.
 
     Attributes:
         method, opponent: names.
-        comparison: what came of it.
-        adjusted_p: McNemar's, by Holm for all comparisons of the table.
+        comparison: its result.
+        adjusted_p: McNemar's p-value, adjusted by Holm for all comparisons of the table.
     """
 
     method: str
@@ -104,17 +104,17 @@ class Versus:
 
 @dataclass(frozen=True)
 class Section:
-    """One backbone on one suite.
+    """The results of one backbone on one suite.
 
     Attributes:
         suite, backbone: names.
-        judges: who counted; the first decides, the critic's first one comes last of the detectors, then people.
+        judges: detectors and people that counted; the first decides, the first critic is last of the detectors.
         steered: those of them that steered the images.
         methods: in the order of the run.
-        versus: every method against the baseline, by every judge that steered nothing; by the first one in any case.
-        against: every method against itself in another run, likewise; empty where there is none.
+        versus: every method against the baseline, by every judge that did not steer, and by the first one always.
+        against: every method against itself in another run, by the same judges; empty without another run.
         agreements: by two judges' names.
-        failures: how many images failed, by reason.
+        failures: number of failed images, by reason.
     """
 
     suite: str
@@ -131,13 +131,13 @@ class Section:
 def findings(
     run: ReportedRun, other: ReportedRun | None = None, *, baseline: str | None = None, clip: Clip | None = None
 ) -> list[Section]:
-    """A section for each backbone and suite of a run.
+    """Return a section for each backbone and suite of a run.
 
     Args:
-        run: what is reported.
+        run: to report.
         other: a run to compare it with, method by method on the same cases.
         baseline: the method that the others are compared with; best-of-N by default.
-        clip: measures what images look like; nothing is measured without it.
+        clip: measures image quality; None for no such measure.
 
     Raises:
         ValueError: a baseline that the run does not have.
@@ -149,7 +149,7 @@ def findings(
 
 
 def judges_of(records: Sequence[Record]) -> tuple[str, ...]:
-    """Everybody who counted: the judges, the first critic, people."""
+    """Return all sources of counts: the judges, the first critic, people."""
     names = dict.fromkeys(judge for record in records for judge in record.judges)
     people = [name for name in names if name.startswith("human ")]
     critics = dict.fromkeys(record.critics[0] for record in records if record.critics)
@@ -157,7 +157,7 @@ def judges_of(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _counterpart(record: Record, other: ReportedRun | None) -> list[Record]:
-    """The other run's records of the same suite, on the same backbone or on the only one it has."""
+    """Return the other run's records of the same suite, on the same backbone or on its only one."""
     theirs = [] if other is None else [one for one in other.records if one.suite == record.suite]
     only = len({one.backbone for one in theirs}) == 1
     return [one for one in theirs if only or one.backbone == record.backbone]
@@ -197,7 +197,7 @@ def _section(
 
 
 def _versus(rivals: Sequence[tuple[str, str, list[Record], list[Record]]], judge: str) -> tuple[Versus, ...]:
-    """Those that the judge has any case of."""
+    """Return the comparisons in which the judge counted some case."""
     compared = [(name, opponent, compare(mine, other, judge)) for name, opponent, mine, other in rivals]
     found = [one for one in compared if one[2].duel.cases]
     adjusted = holm([comparison.duel.p_value for _, _, comparison in found])
@@ -222,7 +222,7 @@ def _method(
     before = sum(b for _, b in both)
     return MethodFindings(
         name=name,
-        scores={judge: scores(records, judge) for judge in judges if shown_to(records, judge)},
+        scores={judge: scores(records, judge) for judge in judges if evaluated_by(records, judge)},
         levels={level: scores(group, first) for level, group in by_level(records).items()},
         counts={count: scores(group, first) for count, group in by_count(records).items()},
         confirmed=len(confirmed),
@@ -233,19 +233,19 @@ def _method(
         confidence=fmean(known) if known else math.nan,
         confidence_ratio=sum(a for a, _ in both) / before if before else math.nan,
         confidence_change=difference(paired, lambda record: confidence(record, first)),
-        truncated=sum(told) if (told := [r.truncated for r in records if r.truncated is not None]) else None,
-        quality=quality(records, run.picture, clip) if clip else None,
+        truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
+        quality=quality(records, run.image_path, clip) if clip else None,
     )
 
 
 def _spent(records: Sequence[Record], judge: str) -> Spent:
-    drawn = [record for record in records if record.status == "done"]
-    right = sum(is_right(record, judge) for record in drawn)
-    every = sum(record.seconds for record in drawn)
+    done = [record for record in records if record.status == "done"]
+    right = sum(is_right(record, judge) for record in done)
+    every = sum(record.seconds for record in done)
     return Spent(
-        evaluations=fmean(record.evaluations for record in drawn) if drawn else math.nan,
-        seconds=every / len(drawn) if drawn else math.nan,
-        median_seconds=median(record.seconds for record in drawn) if drawn else math.nan,
+        evaluations=fmean(record.evaluations for record in done) if done else math.nan,
+        seconds=every / len(done) if done else math.nan,
+        median_seconds=median(record.seconds for record in done) if done else math.nan,
         seconds_per_right=every / right if right else math.inf,
-        peak_bytes=max((record.peak_bytes for record in drawn if record.peak_bytes is not None), default=None),
+        peak_bytes=max((record.peak_bytes for record in done if record.peak_bytes is not None), default=None),
     )

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: figures, plots, and the pictures with filters; it loads nothing."""
+"""Write one self-contained HTML page: figures, plots, and images with filters; it loads no other resource."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _PLOTS = ("count", "evaluations", "seconds")
 _UNFOLDED = (COMPARED, AGAINST, FAILED)
-"""Tables that are shown at once, besides the first."""
+"""Titles of tables that are open at first, besides the first table."""
 
 
 def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
-    """Figures by file name, three for each section."""
+    """Return figures by file name, three for each section."""
     figures: dict[str, Figure] = {}
     for section in sections:
         mine = [r for r in run.records if (r.suite, r.backbone) == (section.suite, section.backbone)]
@@ -41,31 +41,31 @@ def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
 
 
 def _plot_name(sections: Sequence[Section], section: Section, plot: str) -> str:
-    """File name without its ending; says backbone and suite only where there are several."""
+    """Return the file name without its ending; it contains backbone and suite only where there are several."""
     several = [section.backbone] * (len({one.backbone for one in sections}) > 1)
     several += [section.suite] * (len({one.suite for one in sections}) > 1)
     plain = ("".join(c if c.isalnum() or c in "-." else "-" for c in name) for name in several)
     return "-".join((*plain, "accuracy-by", plot))
 
 
-def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], pictures: int) -> str:
-    """The page.
+def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], max_images: int) -> str:
+    """Return the page.
 
     Args:
-        run: what is reported.
+        run: to report.
         sections: its findings.
         figures: from `plots`.
-        pictures: how many of the run's pictures it holds at most, all methods of a case or none.
+        max_images: largest number of the run's images in it; all methods of a case or none.
     """
     style = files("benchmarks.evaluation.report").joinpath("page.css").read_text("utf-8")
     script = files("benchmarks.evaluation.report").joinpath("page.js").read_text("utf-8")
-    # Whatever a prompt or a file name might smuggle in: nothing is fetched, and no other script runs.
+    # Against code in prompts and file names: no resource is fetched, and no other script runs.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    body = "\n".join((*_head(run, sections), *_sections(sections, figures), *_gallery(run, pictures)))
+    body = "\n".join((*_head(run, sections), *_sections(sections, figures), *_gallery(run, max_images)))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -103,7 +103,7 @@ def _head(run: ReportedRun, sections: Sequence[Section]) -> Iterator[str]:
     }
     yield "<header><p class=eyebrow>Counting report</p>"
     yield f"<h1>{escape(run.name)}</h1><dl class=facts>"
-    yield from (f"<div><dt>{name}</dt><dd>{escape(said)}</dd></div>" for name, said in facts.items() if said)
+    yield from (f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items() if value)
     yield "</dl></header><main>"
 
 
@@ -115,10 +115,12 @@ def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Ite
         for plot in _PLOTS:
             name = _plot_name(sections, section, plot)
             data = base64.b64encode(to_svg(figures[name]).encode()).decode()
-            said = f"Share of images right by {plot}, a line for each method; the tables below say the same"
+            alt_text = (
+                f"Fraction of images right by {plot}, a line for each method; the tables below show the same figures"
+            )
             yield (
                 f'<div class="plot plot-{plot}" role=region tabindex=0 aria-label="Plot by {plot}">'
-                f'<img alt="{said}" src="data:image/svg+xml;base64,{data}"></div>'
+                f'<img alt="{alt_text}" src="data:image/svg+xml;base64,{data}"></div>'
             )
         yield "</div>"
         for place, table in enumerate(tables(section)):
@@ -160,14 +162,14 @@ def _table(table: Table, unfolded: bool) -> str:
     )
 
 
-def _gallery(run: ReportedRun, pictures: int) -> Iterator[str]:
-    shown = chosen(run.records, pictures)
+def _gallery(run: ReportedRun, max_images: int) -> Iterator[str]:
+    shown = chosen(run.records, max_images)
     if not shown:
         yield "</main>"
         return
     yield "<section><h2>Pictures</h2>"
-    if not any(run.picture(record) for record in shown):
-        yield "<p class=note>The pictures of this run are not beside its records.</p></section></main>"
+    if not any(run.image_path(record) for record in shown):
+        yield "<p class=note>The images of this run are not beside its records.</p></section></main>"
         return
     if len(shown) < len(run.records):
         yield f"<p class=note>{len(shown)} of {len(run.records)}: cases of every count, with all their methods.</p>"

@@ -1,4 +1,4 @@
-"""A run as reports read it: its folder or the folders of its shards, with people's labels."""
+"""Read a run for a report: its folder or the folders of its shards, with people's labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.image_files import lost_pictures
+from benchmarks.evaluation.image_files import lost_images
 from benchmarks.evaluation.labels import read_labels
 from benchmarks.evaluation.metrics import with_labels
 from benchmarks.evaluation.records import IMAGES, PACKED, Record, differing_settings, read_run
@@ -15,14 +15,14 @@ from benchmarks.evaluation.records import IMAGES, PACKED, Record, differing_sett
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """Records of a run.
+    """The records of a run, and the folders of its images.
 
     Attributes:
         name: of its first folder.
         settings: of the run.
-        records: methods in the order in which they were asked for, then by key: whatever drew first, the report is
-            the same.
-        folders: where the pictures of each record are, by key.
+        records: by method in the order of the run, then by key, so that the report does not depend on the order of
+            generation.
+        folders: of the images of each record, by key.
     """
 
     name: str
@@ -30,8 +30,8 @@ class ReportedRun:
     records: tuple[Record, ...]
     folders: Mapping[str, Path]
 
-    def picture(self, record: Record, before: bool = False) -> Path | None:
-        """Path of a record's picture; None where there is none, or where its name leads out of the run's folder."""
+    def image_path(self, record: Record, before: bool = False) -> Path | None:
+        """Return the path of a record's image; None where there is none, or its name leads outside the run's folder."""
         name = record.before if before else record.image
         if name is None:
             return None
@@ -40,15 +40,15 @@ class ReportedRun:
         return path if path.is_relative_to(folder) and path.is_file() else None
 
     def lost(self) -> dict[Path, list[str]]:
-        """Pictures that are missing or cut short, by folder; none for a folder that came without its pictures.
+        """Return the images that are missing or incomplete, by folder; none for a folder without images.
 
-        A packed run is passed on with some of its pictures, or with none.
+        A run with compressed records holds some of its images, or none.
         """
         found: dict[Path, list[str]] = {}
         for folder in dict.fromkeys(self.folders.values()):
             if (folder / IMAGES).is_dir() and not (folder / PACKED).exists():
                 mine = [record for record in self.records if self.folders[record.key] == folder]
-                names = [name for lost in lost_pictures(folder, mine).values() for name in lost]
+                names = [name for lost in lost_images(folder, mine).values() for name in lost]
                 found.update({folder: names} if names else {})
         return found
 

@@ -1,4 +1,4 @@
-"""The tables of a report: methods side by side, a figure a row; and how a terminal shows them."""
+"""Build the tables of a report, with one column per method, and format them for a terminal."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MARK_NOTE = f"{MARK} counted by a critic that steered the images: not independen
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns.
+    """A table of text.
 
     Attributes:
         title: above it.
-        header: of the columns; the first one, of the rows' names, is empty.
-        rows: as wide as the header.
-        note: below it, if not empty.
+        header: of the columns; the first entry, above the rows' names, is empty.
+        rows: with as many cells as the header.
+        note: below the table, if not empty.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Table:
 
 
 def tables(section: Section) -> list[Table]:
-    """All tables of one backbone and suite."""
+    """Return all tables of one backbone and suite."""
     return [
         _judged(section, section.judges[0]),
         _scores_table(section, "Right by level, %", lambda method: method.levels),
@@ -53,17 +53,17 @@ def tables(section: Section) -> list[Table]:
 
 
 def as_text(table: Table, width: int = 80) -> str:
-    """The table for a terminal; columns that do not fit beside each other follow below.
+    """Return a table as text for a terminal; columns that do not fit in its width follow below.
 
-    Names in it come from a run's records: what a terminal would obey is escaped, and each is shortened.
+    Names come from a run's records: control characters are escaped, and long names shortened.
 
     Args:
-        table: to show.
-        width: characters a line; a single column may be wider.
+        table: to format.
+        width: characters per line; a single column may be wider.
     """
     header, *rows = (tuple(printable(cell) for cell in row) for row in (table.header, *table.rows))
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    # A long name of a row, an error say, goes on in the next line.
+    # A long name of a row, such as an error, continues in the next line.
     widths[0] = min(widths[0], max(_SHORTEST_NAME, width - 2 - max(widths[1:], default=0)))
     blocks: list[list[int]] = [[]]
     for index in range(1, len(widths)):
@@ -86,24 +86,24 @@ def as_text(table: Table, width: int = 80) -> str:
 
 
 def percent(share: float) -> str:
-    """Whole percent; "-" where unknown."""
+    """Return whole percent; "-" where unknown."""
     return "-" if math.isnan(share) else f"{100 * share:.0f}"
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A figure; "-" where unknown, "never" where infinite."""
+    """Return a number as text; "-" where unknown, "never" where infinite."""
     if math.isnan(value):
         return "-"
     return "never" if math.isinf(value) else f"{value:.{digits}f}"
 
 
 def p_text(p_value: float) -> str:
-    """A p-value to two digits."""
+    """Return a p-value with two digits."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
 
 
 def judge_text(section: Section, judge: str) -> str:
-    """A judge's name, marked where it steered."""
+    """Return a judge's name, marked where it steered."""
     return f"{judge} {MARK}" if judge in section.steered else judge
 
 
@@ -212,7 +212,7 @@ def _stopped(section: Section, axis: str) -> Table:
         grid = [2.0**power for power in range(20)]
     else:
         grid = [step * 10.0**power for power in range(-3, 5) for step in (1, 2, 5)]
-    # One budget before the first change would say 0 everywhere, one after the last says the end.
+    # A budget before the first change would give 0 for all methods; one after the last gives the final value.
     below = [budget for budget in grid if min(ends, default=1) <= budget < max(ends, default=1)]
     chosen = [*below, *[budget for budget in grid if budget >= max(ends, default=1)][:1]]
     rows = tuple((f"{budget:g}", *(percent(curve.at(budget)) for curve in curves)) for budget in chosen)
@@ -252,7 +252,7 @@ def _agreement(section: Section) -> Iterator[Table]:
                 ("  right or wrong", *(number(found.verdict_kappa) for found in mine.values())),
             )
             header = ("", *(judge_text(section, name) for name in mine))
-            note = "Cohen's, unweighted: of the counts, and of the verdict on each image."
+            note = "Cohen's kappa, unweighted: of the counts, and of right or wrong by image."
             yield Table(f"Agreement with {judge_text(section, judge)}", header, rows, note)
 
 

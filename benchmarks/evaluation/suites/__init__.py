@@ -1,4 +1,4 @@
-"""Suites of prompts with known counts: shipped ones by name, those of others by path."""
+"""Suites of prompts with known counts: shipped ones by name, other ones by path."""
 
 from benchmarks.evaluation.suites.prompt import LEVELS, Prompt
 from benchmarks.evaluation.suites.readers import available, load

@@ -1,4 +1,4 @@
-"""One line of a suite: what to draw and what must be in the picture."""
+"""One line of a suite: a prompt and its targets."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from countgen.prompts import Target, check_prompt
 
 LEVELS = (("easy", 5), ("medium", 10), ("hard", 15))
-"""T2ICountBench's levels and the largest count of each; whatever lies above is "beyond"."""
+"""Levels of T2ICountBench with the largest count of each; larger counts are "beyond"."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to draw, and what must be in the picture.
+    """A prompt and its targets.
 
     Attributes:
         prompt: in English, at most 500 characters.
-        targets: what the judges count; at least one, each object once.
+        targets: object classes and counts; at least one, each object once.
         suite: the name of the suite, or of the file.
-        tags: what reports may group by, for example "category", "scene" and "style". A tag "seed" is the prompt's
+        tags: for grouping, for example "category", "scene" and "style". A tag "seed" is the prompt's
             own seed.
 
     Raises:
@@ -42,7 +42,7 @@ class Prompt:
 
     @property
     def total(self) -> int:
-        """Objects asked for, of all kinds."""
+        """Sum of the target counts."""
         return sum(target.target_count for target in self.targets)
 
     @property

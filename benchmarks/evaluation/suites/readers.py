@@ -1,4 +1,4 @@
-"""Read suites: the shipped ones by name, and prompt lists of others by path."""
+"""Read suites: shipped ones by name, other prompt lists by path."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from countgen.prompts import Target, parse, targets_from
 DATA = Path(__file__).parent / "data"
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
-# GenEval's own spelling of three classes of COCO.
+# GenEval's spelling of three classes of COCO.
 _GENEVAL_NAMES = {"computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard"}
 
 Row = tuple[str, dict[str, Any]]
-"""Where it stands, for messages, and what it says."""
+"""Position in the file, for messages, and content."""
 
 
 def available() -> tuple[str, ...]:
-    """Names of the shipped suites."""
+    """Return the names of the shipped suites."""
     return tuple(sorted(path.stem for path in DATA.glob("*.jsonl")))
 
 
 def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> tuple[Prompt, ...]:
-    """The prompts of a shipped suite, or of a file.
+    """Return the prompts of a shipped suite, or of a file.
 
     Files, by their ending; `targets` are read from the prompt where they are missing:
 
     - `.jsonl`: one object a line, {"prompt", "targets": {"apple": 7}, "tags": {...}}; or GenEval's
-      `evaluation_metadata.jsonl`, of which the lines tagged "counting" are read: the others ask for colours and
+      `evaluation_metadata.jsonl`, of which the lines tagged "counting" are read: the others are about colours and
       positions, which no count can judge.
     - `.json`: a list of such objects; or `CoCoCount.json`, whose seeds are kept as the tag "seed".
     - `.csv`: with a header; columns `prompt`, `targets` ("apple=7,dog=2"), every other column is a tag.
@@ -94,15 +94,15 @@ def _prompt(row: dict[str, Any], suite: str, known_names: Sequence[str] | None) 
     )
 
 
-def _targets(said: object) -> tuple[Target, ...]:
-    """Targets as a row says them: {"apple": 7}, "apple=7" or nothing."""
-    if not said:
+def _targets(value: object) -> tuple[Target, ...]:
+    """Return the targets of a row: {"apple": 7}, "apple=7" or nothing."""
+    if not value:
         return ()
-    if isinstance(said, str):
-        return targets_from(said)
-    if isinstance(said, dict):
-        return tuple(_target(name, count) for name, count in said.items())
-    raise ValueError(f'"targets" must be like {{"apple": 7}} or "apple=7", got {said!r}')
+    if isinstance(value, str):
+        return targets_from(value)
+    if isinstance(value, dict):
+        return tuple(_target(name, count) for name, count in value.items())
+    raise ValueError(f'"targets" must be like {{"apple": 7}} or "apple=7", got {value!r}')
 
 
 def _target(name: object, count: object) -> Target:
@@ -119,7 +119,7 @@ def _geneval_targets(include: object) -> tuple[Target, ...]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """Every row of a file with the words for where it stands."""
+    """Return every row of a file with its position for messages."""
     try:
         if path.suffix.lower() == ".json":
             entries = _json(path.read_text(encoding="utf-8-sig"), f"{path}")

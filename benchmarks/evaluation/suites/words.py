@@ -1,4 +1,4 @@
-"""The words that the suites are made of: counts, classes of COCO with their plurals, scenes and styles."""
+"""Words of the suites: counts, classes of COCO with their plurals, scenes and styles."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CATEGORIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("umbrella", "umbrellas"),
     ),
 }
-"""Forty classes of COCO (object_name, plural) in four categories, so that published detectors know them all."""
+"""Forty classes of COCO (object_name, plural) in four categories; published detectors have all of them."""
 
 SCENES: dict[str, tuple[str, ...]] = {
     "food": ("on a wooden board", "on a white cloth", "on the grass"),
@@ -64,21 +64,21 @@ SCENES: dict[str, tuple[str, ...]] = {
     "vehicle": ("on the sand", "in the snow", "in front of a brick wall"),
     "household": ("on a wooden floor", "on a white cloth", "in front of a brick wall"),
 }
-"""Places for the objects of each category; none names an object that a detector would count."""
+"""Scenes for the objects of each category; none contains an object that a detector would count."""
 
 STYLES: dict[str, str] = {
     "oil painting": "an oil painting of",
     "watercolor": "a watercolor painting of",
     "cartoon": "a cartoon drawing of",
 }
-"""How prompts begin that ask for a style other than a photo's."""
+"""Beginnings of prompts for styles other than a photo."""
 
 
 def number_word(count: int) -> str:
-    """A count as a word up to twenty, in digits above."""
+    """Return a count as a word up to twenty, in digits above."""
     return NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else str(count)
 
 
-def counted(kind: tuple[str, str], count: int) -> str:
-    """Number word and noun: "one apple", "seven apples"."""
-    return f"{number_word(count)} {kind[0] if count == 1 else kind[1]}"
+def counted(noun: tuple[str, str], count: int) -> str:
+    """Return number word and noun: "one apple", "seven apples"."""
+    return f"{number_word(count)} {noun[0] if count == 1 else noun[1]}"

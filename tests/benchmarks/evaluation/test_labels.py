@@ -136,8 +136,8 @@ def test_the_latest_label_of_a_person_counts_and_the_first_stays_in_the_file(run
         ("0001", "", [7], "1 to 60 printable"),
         ("0001", "a\nb", [7], "1 to 60 printable"),
         ("0001", "a" * 61, [7], "1 to 60 printable"),
-        ("ffff", "anna", [7], "no finished picture 'ffff'"),
-        ("0009", "anna", [7], "no finished picture '0009'"),
+        ("ffff", "anna", [7], "no finished image 'ffff'"),
+        ("0009", "anna", [7], "no finished image '0009'"),
         ("0001", "anna", [7, 2], "expected 1 whole numbers"),
         ("0008", "anna", [7], "one for each of apple, dog"),
         ("0001", "anna", [-1], "from 0 to 10000"),
@@ -276,8 +276,8 @@ def test_what_was_not_counted_is_left_for_later(run: Path, tmp_path: Path) -> No
         (["images/0002.png", "apple", "-1"], "line 2: '-1' is no whole number"),
         (["images/0002.png", "apple", "٧"], "line 2: '٧' is no whole number"),
         (["images/0002.png", "apple", "99999999"], "0002.png: expected 1 whole numbers from 0 to 10000"),
-        (["images/0009.png", "apple", "7"], "line 2: .* has no finished picture 'images/0009.png'"),
-        (["images/0002.png", "pear", "7"], "line 2: images/0002.png is asked for apple, not 'pear'"),
+        (["images/0009.png", "apple", "7"], "line 2: .* has no finished image 'images/0009.png'"),
+        (["images/0002.png", "pear", "7"], "line 2: images/0002.png has the objects apple, not 'pear'"),
         (["images/0001.png", "apple", "6"], "line 3: images/0001.png has two rows for 'apple'"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_bad_row_is_told_with_its_line_and_saves_nothing_of_the_sheet(
 
 def test_a_run_that_came_without_pictures_is_not_called_labelled(tmp_path: Path) -> None:
     (tmp_path / SETTINGS).write_text("{}")
-    with pytest.raises(ValueError, match="has no picture to count"):
+    with pytest.raises(ValueError, match="has no image to count"):
         write_sheet(tmp_path, tmp_path / "sheet.csv", "anna")
     assert not (tmp_path / "sheet.csv").exists()
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.evaluation.comparison import agreement, compare, difference, pairs
 from benchmarks.evaluation.compute import compute_curve, first_right
 from benchmarks.evaluation.labels import Label
-from benchmarks.evaluation.metrics import by_arm, by_count, by_level, confidence, scores, shown_to, with_labels
+from benchmarks.evaluation.metrics import by_arm, by_count, by_level, confidence, evaluated_by, scores, with_labels
 from benchmarks.evaluation.records import Record
 from tests.benchmarks.evaluation.made_records import JUDGES, random_records, record
 
@@ -127,7 +127,7 @@ def test_every_kind_of_object_must_be_right() -> None:
 def test_labels_make_a_person_a_judge_of_the_images_they_counted_only() -> None:
     records = [record(seed=seed, counted=3 + seed % 2) for seed in range(4)]
     labelled = with_labels(records, [Label(one.key, "ann", (3,)) for one in records[:2]])
-    assert [r.key for r in shown_to(labelled, "human ann")] == [r.key for r in records[:2]]
+    assert [r.key for r in evaluated_by(labelled, "human ann")] == [r.key for r in records[:2]]
     assert scores(labelled, "human ann").right == 2
     assert scores(labelled, "detector").images == 4
     mine = agreement(labelled, "detector", "human ann")

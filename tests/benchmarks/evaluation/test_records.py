@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evaluation.image_files import is_whole
+from benchmarks.evaluation.image_files import is_complete
 from benchmarks.evaluation.labels import read_labels
 from benchmarks.evaluation.records import (
     Record,
@@ -214,7 +214,7 @@ def test_pipes_in_a_run_folder_are_refused_and_not_waited_for(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"labels\.jsonl is no file"):
         read_labels(tmp_path)
     os.mkfifo(tmp_path / "a.png")
-    assert not is_whole(tmp_path / "a.png")
+    assert not is_complete(tmp_path / "a.png")
 
 
 def test_packed_records_unpack_to_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ def test_every_picture_in_the_page_has_words(tmp_path):
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(pictures) == 3 + 15  # plots, and an image for every record that did not fail
     assert all(attributes["alt"] for attributes in pictures)
-    assert "no picture" in page.text
+    assert "no image" in page.text
 
 
 def test_a_folder_gets_the_plots_as_well(tmp_path):
@@ -187,9 +187,9 @@ def test_pictures_outside_the_run_and_broken_ones_are_left_out(tmp_path):
     outside = replace(records[0], image="../secret.png", before=str(tmp_path / "secret.png"))
     (run / RECORDS).write_bytes(b"".join(map(to_line, [outside, *records[1:]])))
     loaded = read_reported_run([run])
-    assert [loaded.picture(one) for one in loaded.records if one.key == outside.key] == [None]
+    assert [loaded.image_path(one) for one in loaded.records if one.key == outside.key] == [None]
     main([str(run), "--out", str(tmp_path / "report.html")])
-    assert Page((tmp_path / "report.html").read_text()).text.count("picture missing") == 2
+    assert Page((tmp_path / "report.html").read_text()).text.count("image missing") == 2
 
 
 def test_records_without_their_pictures_make_a_page_too(tmp_path):

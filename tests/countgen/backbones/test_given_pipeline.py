@@ -18,7 +18,7 @@ import countgen
 from countgen.backbones import Backbone
 from countgen.backbones.assembly import from_pipeline
 from countgen.errors import RecipeError
-from countgen.recipe import load_backbone, redraw
+from countgen.recipe import load_backbone, regenerate
 from tests.countgen.backbones.conftest import BUILDERS
 
 PROMPT = "a photo of three cats"
@@ -209,9 +209,9 @@ def test_a_pipeline_goes_into_a_run_and_its_recipe_needs_it_again(tmp_path: Path
     result = countgen.generate("two cats", models, method="plain", seed=3)
     usual = countgen.generate("two cats", countgen.load("miniature", device="cpu"), method="plain", seed=3)
     assert result.recipe["changed_parts"] == ["pipeline"]
-    assert torch.equal(redraw(result.recipe, models.backbone), result.image)
+    assert torch.equal(regenerate(result.recipe, models.backbone), result.image)
     assert (result.image - usual.image).abs().max() < 0.2, "its timesteps are the scheduler's own"
-    with pytest.raises(RecipeError, match=r"countgen\.recipe\.redraw"):
+    with pytest.raises(RecipeError, match=r"countgen\.recipe\.regenerate"):
         load_backbone(result.recipe)
 
 

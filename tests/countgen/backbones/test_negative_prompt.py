@@ -11,7 +11,7 @@ import torch
 
 import countgen
 from countgen.backbones import Preset
-from countgen.recipe import redraw
+from countgen.recipe import regenerate
 
 GUIDED = ("stable_diffusion", "stable_diffusion_xl", "pixart", "stable_diffusion_3")
 PROMPT, NEGATIVE = "a photo of three cats", "two dogs, blurry"
@@ -57,4 +57,4 @@ def test_the_recipe_keeps_it() -> None:
     ]
     assert results[1].recipe["negative_prompt"] == "apples"
     assert not torch.equal(results[0].image, results[1].image)
-    assert torch.equal(redraw(results[1].recipe, models.backbone), results[1].image)
+    assert torch.equal(regenerate(results[1].recipe, models.backbone), results[1].image)

@@ -56,3 +56,9 @@ def test_nested_settings_are_written_with_a_dot():
 def test_a_setting_that_cannot_be_is_refused_with_what_is_accepted(assignment, message):
     with pytest.raises(ValueError, match=message):
         with_text(NoiseSettings(), [assignment])
+
+
+def test_a_method_says_in_its_own_file_what_it_takes():
+    loaded = [methods.load(name) for name in methods.available()]
+    assert {one.name for one in loaded if one.calibrated} == {"auto", "edit", "search"}
+    assert {one.name for one in loaded if one.starts_from_image} == {"edit"}

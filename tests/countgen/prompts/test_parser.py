@@ -120,11 +120,11 @@ READINGS_WITH_CLASSES = {
     "a gold ring": ("ring=1", "ring=1"),
 }
 REFUSALS = {
-    "apples on a table": "says no number.*--count apple=7",
-    "a group of cats": "says no number",
-    "the third apple": "says no number",
-    "siete manzanas": "says no number",
-    "🍎🍎": "says no number",
+    "apples on a table": "contains no number.*--count apple=7",
+    "a group of cats": "contains no number",
+    "the third apple": "contains no number",
+    "siete manzanas": "contains no number",
+    "🍎🍎": "contains no number",
     "2 or 3 apples": "several readings",
     "three or more cats": "several readings",
     "between 3 and 5 cats": "'between 3 and' has several readings",
@@ -197,7 +197,7 @@ REFUSALS = {
     "seven apples, 2x4 dogs": "'2x4' is not one whole number",
     "seven apples and 7k dogs": "'dog' has no number",
     "seven apples and IV dogs": "'dog' has no number",
-    "VII apples": "says no number",
+    "VII apples": "contains no number",
     "\u202e12 apples": r"character 1 of the prompt is '\\u202e'",
     "\udc80 12 apples": r"character 1 of the prompt is '\\udc80'",
     # Punctuation, articles and sizes are no objects.
@@ -215,7 +215,7 @@ REFUSALS = {
     "a hundred-odd birds": "says no one number",
     "a good few apples": "'few' is not a number",
     "a whole lot of apples": "'lot' is not a number",
-    "a large number of apples": "says no number",
+    "a large number of apples": "contains no number",
     "a couple dancing in the rain": "no plural follows",
     "a score board": "no plural follows",
     "about a hundred birds": "'about a hundred' has several readings",
@@ -287,7 +287,7 @@ def test_override_outside_the_range_is_refused(text: str) -> None:
 
 
 def test_override_with_one_object_twice_is_refused() -> None:
-    with pytest.raises(PromptError, match="'apple' stands twice"):
+    with pytest.raises(PromptError, match="'apple' is given twice"):
         targets_from("apple=7,apples=2")
 
 
