@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run_folder import RunFolder
+from benchmarks.evaluation.run_folder import RunFolder
 from PIL import Image
 
 from app.cli import main as countgen
