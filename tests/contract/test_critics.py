@@ -117,24 +117,27 @@ def test_a_batch_equals_its_pictures_one_by_one(critic: Critic, pictures: Pictur
         )
 
 
-@pytest.mark.parametrize("kind", ["blank", "black", "one object", "200 objects", "64x64", "1024x768"])
-def test_unusual_pictures_are_counted_and_differentiated(critic: Critic, apples: Pictures, kind: str) -> None:
-    images = {
-        "blank": lambda: torch.ones(1, 3, 128, 128),
-        "black": lambda: torch.zeros(1, 3, 128, 128),
-        "one object": lambda: apples((1,)),
+def test_unusual_pictures_are_counted_and_differentiated(
+    critic: Critic, apples: Pictures, subtests: pytest.Subtests
+) -> None:
+    unusual = {
+        "blank": torch.ones(1, 3, 128, 128),
+        "black": torch.zeros(1, 3, 128, 128),
+        "one object": apples((1,)),
         # The trained detectors see it smaller than they can count.
-        "200 objects": lambda: torch.cat([apples((20,)).repeat(1, 1, 1, 5)] * 2, 2),
-        "64x64": lambda: nn.functional.interpolate(apples((2,)), 64),
-        "1024x768": lambda: nn.functional.interpolate(apples((5,)), (768, 1024), mode="bilinear"),
-    }[kind]()
-    probe = images.clone().requires_grad_(True)
-    assessment = critic.evaluate(probe, {"apple": 400 if kind == "200 objects" else 10}, LOSSES["margin"])
-    assessment.loss.sum().backward()
-    assert torch.isfinite(probe.grad).all()
-    assert torch.isfinite(assessment.soft_counts).all()
-    assert int(assessment.counts) == int(critic.counts(images, ["apple"]))
-    assert 0 <= int(assessment.counts) <= 1024
+        "200 objects": torch.cat([apples((20,)).repeat(1, 1, 1, 5)] * 2, 2),
+        "64x64": nn.functional.interpolate(apples((2,)), 64),
+        "1024x768": nn.functional.interpolate(apples((5,)), (768, 1024), mode="bilinear"),
+    }
+    for kind, images in unusual.items():
+        with subtests.test(kind=kind):
+            probe = images.clone().requires_grad_(True)
+            assessment = critic.evaluate(probe, {"apple": 400 if kind == "200 objects" else 10}, LOSSES["margin"])
+            assessment.loss.sum().backward()
+            assert torch.isfinite(probe.grad).all()
+            assert torch.isfinite(assessment.soft_counts).all()
+            assert int(assessment.counts) == int(critic.counts(images, ["apple"]))
+            assert 0 <= int(assessment.counts) <= 1024
 
 
 def test_three_hundred_objects_are_counted_where_the_critic_sees_the_picture_at_its_size(
@@ -188,15 +191,16 @@ def _pairs(number: int) -> tuple[Tensor, Tensor]:
     return shown.images, after
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_stays_finite(critic: Critic, pictures: Pictures, dtype: torch.dtype) -> None:
-    images = pictures(2).clone().requires_grad_(True)
-    with torch.autocast("cpu", dtype=dtype):
-        assessment = critic.evaluate(images, {"apple": 4}, LOSSES["d2d"])
-    assessment.loss.sum().backward()
-    assert assessment.loss.dtype == torch.float32
-    assert torch.isfinite(assessment.loss).all()
-    assert torch.isfinite(images.grad).all()
+def test_autocast_stays_finite(critic: Critic, pictures: Pictures, subtests: pytest.Subtests) -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        with subtests.test(dtype=dtype):
+            images = pictures(2).clone().requires_grad_(True)
+            with torch.autocast("cpu", dtype=dtype):
+                assessment = critic.evaluate(images, {"apple": 4}, LOSSES["d2d"])
+            assessment.loss.sum().backward()
+            assert assessment.loss.dtype == torch.float32
+            assert torch.isfinite(assessment.loss).all()
+            assert torch.isfinite(images.grad).all()
 
 
 def test_counts_and_soft_counts_agree_where_the_margin_says_so(trained_critic: Critic, apples: Pictures) -> None:

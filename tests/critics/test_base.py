@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pytest
@@ -26,19 +27,18 @@ def boxes_of(number: int, seed: int, side: float = 128.0) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-@pytest.mark.parametrize("number", [1, 2, 40, 300, 700])
-@pytest.mark.parametrize("iou", [0.1, 0.45, 0.7, 0.95])
-@pytest.mark.parametrize("block", [100, 1024])
-def test_suppression_equals_torchvisions(number: int, iou: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suppression_equals_torchvisions(subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch) -> None:
     # Pair by pair, whatever the number, as on a GPU.
     monkeypatch.setattr(suppression, "FEW_BOXES", 10_000)
-    monkeypatch.setattr(suppression, "BLOCK", block)
-    boxes = boxes_of(number, seed=number)
-    kept = unsuppressed(boxes, iou)
-    for row in range(len(boxes)):
-        expected = torch.zeros(number, dtype=torch.bool)
-        expected[nms(boxes[row], -torch.arange(number).float(), iou)] = True
-        assert torch.equal(kept[row], expected)
+    for number, iou, block in product((1, 2, 40, 300, 700), (0.1, 0.45, 0.7, 0.95), (100, 1024)):
+        with subtests.test(number=number, iou=iou, block=block):
+            monkeypatch.setattr(suppression, "BLOCK", block)
+            boxes = boxes_of(number, seed=number)
+            kept = unsuppressed(boxes, iou)
+            for row in range(len(boxes)):
+                expected = torch.zeros(number, dtype=torch.bool)
+                expected[nms(boxes[row], -torch.arange(number).float(), iou)] = True
+                assert torch.equal(kept[row], expected)
 
 
 def test_many_boxes_are_suppressed_like_few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +110,11 @@ def test_others_of_every_class_are_refused() -> None:
         critic.candidates(PICTURE, ["apple", "dog", "skis"], others=True)
 
 
-@pytest.mark.parametrize("name", ["apple", "apples", "Apple", " APPLES ", "skis", "ski"])
-def test_plurals_and_case_do_not_matter(name: str) -> None:
-    critic = Fixed(torch.full((1, 2, 3), 5.0), one_class_per_box=False)
-    assert critic.count(PICTURE, name) == 2
+def test_plurals_and_case_do_not_matter(subtests: pytest.Subtests) -> None:
+    for name in ["apple", "apples", "Apple", " APPLES ", "skis", "ski"]:
+        with subtests.test(name=name):
+            critic = Fixed(torch.full((1, 2, 3), 5.0), one_class_per_box=False)
+            assert critic.count(PICTURE, name) == 2
 
 
 def test_an_unknown_object_names_what_is_near() -> None:
@@ -144,22 +145,21 @@ def test_count_takes_one_picture() -> None:
         Fixed(torch.zeros(1, 1, 3)).count(torch.zeros(2, 3, 8, 8), "apple")
 
 
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (torch.full((3, 8, 8), 255.0), r"in \[0, 1\], got 255 to 255; divide 8-bit"),
-        (torch.full((3, 8, 8), -1.0), r"got -1 to -1.*/ 2 \+ 0.5"),
-        (torch.full((3, 8, 8), float("nan")), "got nan to nan"),
-        (torch.zeros(0, 3, 8, 8), "at least one picture"),
-        (torch.zeros(3, 0, 8), "at least one picture"),
-        (np.zeros((8, 8, 3), np.uint8), r"got ndarray.*Image\.fromarray"),
-        ("apple.png", r"got str; open a file with PIL\.Image\.open"),
-    ],
-    ids=["8 bit as float", "from -1 to 1", "nan", "no picture", "no pixels", "array", "path"],
-)
-def test_what_is_no_picture_is_not_counted(image: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Fixed(torch.zeros(1, 1, 3)).count(image, "apple")  # type: ignore[arg-type]
+NO_PICTURES = [
+    (torch.full((3, 8, 8), 255.0), r"in \[0, 1\], got 255 to 255; divide 8-bit"),
+    (torch.full((3, 8, 8), -1.0), r"got -1 to -1.*/ 2 \+ 0.5"),
+    (torch.full((3, 8, 8), float("nan")), "got nan to nan"),
+    (torch.zeros(0, 3, 8, 8), "at least one picture"),
+    (torch.zeros(3, 0, 8), "at least one picture"),
+    (np.zeros((8, 8, 3), np.uint8), r"got ndarray.*Image\.fromarray"),
+    ("apple.png", r"got str; open a file with PIL\.Image\.open"),
+]
+
+
+def test_what_is_no_picture_is_not_counted(subtests: pytest.Subtests) -> None:
+    for image, message in NO_PICTURES:
+        with subtests.test(message=message), pytest.raises(ValueError, match=message):
+            Fixed(torch.zeros(1, 1, 3)).count(image, "apple")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("names", [[], "apple", [""], ["apple", " "]])

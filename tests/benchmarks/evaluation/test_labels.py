@@ -130,27 +130,26 @@ def test_the_latest_label_of_a_person_counts_and_the_first_stays_in_the_file(run
     assert len((run / LABELS).read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    ("key", "labeller", "counts", "said"),
-    [
-        ("0001", "", [7], "1 to 60 printable"),
-        ("0001", "a\nb", [7], "1 to 60 printable"),
-        ("0001", "a" * 61, [7], "1 to 60 printable"),
-        ("ffff", "anna", [7], "no finished picture 'ffff'"),
-        ("0009", "anna", [7], "no finished picture '0009'"),
-        ("0001", "anna", [7, 2], "expected 1 whole numbers"),
-        ("0008", "anna", [7], "one for each of apple, dog"),
-        ("0001", "anna", [-1], "from 0 to 10000"),
-        ("0001", "anna", [True], "from 0 to 10000"),
-        ("0001", "anna", [10_001], "from 0 to 10000"),
-    ],
-)
-def test_a_bad_label_is_refused_and_nothing_is_written(
-    run: Path, key: str, labeller: str, counts: list[int], said: str
-) -> None:
-    with pytest.raises(ValueError, match=said):
-        save_label(run, key, labeller, counts)
-    assert not (run / LABELS).exists()
+BAD_LABELS = [
+    ("0001", "", [7], "1 to 60 printable"),
+    ("0001", "a\nb", [7], "1 to 60 printable"),
+    ("0001", "a" * 61, [7], "1 to 60 printable"),
+    ("ffff", "anna", [7], "no finished picture 'ffff'"),
+    ("0009", "anna", [7], "no finished picture '0009'"),
+    ("0001", "anna", [7, 2], "expected 1 whole numbers"),
+    ("0008", "anna", [7], "one for each of apple, dog"),
+    ("0001", "anna", [-1], "from 0 to 10000"),
+    ("0001", "anna", [True], "from 0 to 10000"),
+    ("0001", "anna", [10_001], "from 0 to 10000"),
+]
+
+
+def test_a_bad_label_is_refused_and_nothing_is_written(subtests: pytest.Subtests, run: Path) -> None:
+    for key, labeller, counts, said in BAD_LABELS:
+        with subtests.test(key=key, labeller=labeller, counts=counts):
+            with pytest.raises(ValueError, match=said):
+                save_label(run, key, labeller, counts)
+            assert not (run / LABELS).exists()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -181,18 +180,19 @@ def test_a_damaged_line_is_told_with_its_number(run: Path) -> None:
         read_labels(run)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        *({"key": 7}, {"key": ["a"]}, {"labeller": None}, {"labeller": "\x1b[2J"}, {"counts": "7"}, {"counts": [1.5]}),
-        *({"counts": [-1]}, {"counts": [10**400]}, {"counts": {"apple": 7}}, {"schema": [1]}),
-    ],
-)
-def test_a_label_of_another_type_is_told_with_its_line(run: Path, wrong: dict[str, object]) -> None:
-    label = {"schema": 1, "key": "a", "labeller": "anna", "counts": [7]}
-    (run / "labels.jsonl").write_text(json.dumps(label) + "\n" + json.dumps(label | wrong) + "\n" + "[" * 10**5)
-    with pytest.raises(ValueError, match=r"labels.jsonl, line 2 is no label of schema 1"):
-        read_labels(run)
+WRONG_FIELDS = [
+    *({"key": 7}, {"key": ["a"]}, {"labeller": None}, {"labeller": "\x1b[2J"}, {"counts": "7"}, {"counts": [1.5]}),
+    *({"counts": [-1]}, {"counts": [10**400]}, {"counts": {"apple": 7}}, {"schema": [1]}),
+]
+
+
+def test_a_label_of_another_type_is_told_with_its_line(subtests: pytest.Subtests, run: Path) -> None:
+    for wrong in WRONG_FIELDS:
+        with subtests.test(wrong=wrong):
+            label = {"schema": 1, "key": "a", "labeller": "anna", "counts": [7]}
+            (run / "labels.jsonl").write_text(json.dumps(label) + "\n" + json.dumps(label | wrong) + "\n" + "[" * 10**5)
+            with pytest.raises(ValueError, match=r"labels.jsonl, line 2 is no label of schema 1"):
+                read_labels(run)
 
 
 def _label_all(run: Path, labeller: str) -> None:
@@ -269,27 +269,28 @@ def test_what_was_not_counted_is_left_for_later(run: Path, tmp_path: Path) -> No
     assert {question.key for question in unlabelled(run, "anna")} == {"0001", "0008"}
 
 
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        (["images/0002.png", "apple", "seven"], "line 2: 'seven' is no whole number"),
-        (["images/0002.png", "apple", "-1"], "line 2: '-1' is no whole number"),
-        (["images/0002.png", "apple", "٧"], "line 2: '٧' is no whole number"),
-        (["images/0002.png", "apple", "99999999"], "0002.png: expected 1 whole numbers from 0 to 10000"),
-        (["images/0009.png", "apple", "7"], "line 2: .* has no finished picture 'images/0009.png'"),
-        (["images/0002.png", "pear", "7"], "line 2: images/0002.png is asked for apple, not 'pear'"),
-        (["images/0001.png", "apple", "6"], "line 3: images/0001.png has two rows for 'apple'"),
-    ],
-)
+BAD_ROWS = [
+    (["images/0002.png", "apple", "seven"], "line 2: 'seven' is no whole number"),
+    (["images/0002.png", "apple", "-1"], "line 2: '-1' is no whole number"),
+    (["images/0002.png", "apple", "٧"], "line 2: '٧' is no whole number"),
+    (["images/0002.png", "apple", "99999999"], "0002.png: expected 1 whole numbers from 0 to 10000"),
+    (["images/0009.png", "apple", "7"], "line 2: .* has no finished picture 'images/0009.png'"),
+    (["images/0002.png", "pear", "7"], "line 2: images/0002.png is asked for apple, not 'pear'"),
+    (["images/0001.png", "apple", "6"], "line 3: images/0001.png has two rows for 'apple'"),
+]
+
+
 def test_a_bad_row_is_told_with_its_line_and_saves_nothing_of_the_sheet(
-    run: Path, tmp_path: Path, row: list[str], said: str
+    subtests: pytest.Subtests, run: Path, tmp_path: Path
 ) -> None:
-    saved = save_label(run, "0003", "anna", [5])
-    sheet = tmp_path / "sheet.csv"
-    store(sheet, [["image", "object", "count"], row, ["images/0001.png", "apple", "7"]])
-    with pytest.raises(ValueError, match=f"{said}.*Nothing of this sheet was saved"):
-        read_sheet(run, sheet, "anna")
-    assert read_labels(run) == [saved]
+    for row, said in BAD_ROWS:
+        with subtests.test(row=row):
+            saved = save_label(run, "0003", "anna", [5])
+            sheet = tmp_path / "sheet.csv"
+            store(sheet, [["image", "object", "count"], row, ["images/0001.png", "apple", "7"]])
+            with pytest.raises(ValueError, match=f"{said}.*Nothing of this sheet was saved"):
+                read_sheet(run, sheet, "anna")
+            assert read_labels(run) == [saved]
 
 
 def test_a_run_that_came_without_pictures_is_not_called_labelled(tmp_path: Path) -> None:

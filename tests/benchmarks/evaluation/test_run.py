@@ -251,20 +251,20 @@ def test_settings_of_methods_are_kept_in_one_way_of_writing() -> None:
     assert arms.canonical(names, arms.canonical(names, said)) == arms.canonical(names, said)
 
 
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        ("learning_rate=0.1", "the run has no method 'learning_rate=0'; it has noise, grid; write METHOD.NAME=VALUE"),
-        ("auto.num_searches=3", "the run has no method 'auto'; it has noise, grid"),
-        ("noise.learning_rat=1", "noise: unknown setting 'learning_rat'. Did you mean learning_rate"),
-        ("noise.learning_rate", "noise: cannot read the setting 'learning_rate'; write NAME=VALUE"),
-        ("noise.learning_rate=-1", "noise: learning_rate must be above 0, got -1"),
-        ("grid.learning_rate=1", "grid: unknown setting 'learning_rate'. Available: none"),
-    ],
-)
-def test_settings_that_no_method_of_the_run_has_are_refused(said: str, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        arms.canonical(("noise", "grid"), [said])
+UNKNOWN_SETTINGS = [
+    ("learning_rate=0.1", "the run has no method 'learning_rate=0'; it has noise, grid; write METHOD.NAME=VALUE"),
+    ("auto.num_searches=3", "the run has no method 'auto'; it has noise, grid"),
+    ("noise.learning_rat=1", "noise: unknown setting 'learning_rat'. Did you mean learning_rate"),
+    ("noise.learning_rate", "noise: cannot read the setting 'learning_rate'; write NAME=VALUE"),
+    ("noise.learning_rate=-1", "noise: learning_rate must be above 0, got -1"),
+    ("grid.learning_rate=1", "grid: unknown setting 'learning_rate'. Available: none"),
+]
+
+
+def test_settings_that_no_method_of_the_run_has_are_refused(subtests: pytest.Subtests) -> None:
+    for said, reason in UNKNOWN_SETTINGS:
+        with subtests.test(said=said), pytest.raises(ValueError, match=reason):
+            arms.canonical(("noise", "grid"), [said])
 
 
 def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
@@ -324,36 +324,36 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
     assert evaluate(plain, whole, Engine(worker, stop_after=0), quiet=True).earlier == 6
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, lmn, noise, plain, search, auto.token"),
-        ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
-        ({"methods": ("token+noise",)}, "did you mean auto.token"),
-        ({"methods": ("grid+token",)}, "unknown method"),
-        ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
-        ({"methods": ()}, "at least one method"),
-        ({"methods": ("plain", "plain")}, "each once"),
-        ({"backbones": ("minature",)}, "Did you mean miniature"),
-        ({"backbones": ("minature",), "critics": (), "judges": ()}, "Did you mean miniature"),
-        ({"critics": ("miniature-yolo",) * 2}, "at least one critic, and each once"),
-        ({"critics": ()}, "name critics and judges"),
-        ({"judges": ("miniature-yolo",)}, "critic and judge"),
-        ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
-        ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
-        ({"methods": ("plain", "plain+token"), "backbones": ("miniature-pixart",)}, "no count token is shipped"),
-        ({"max_evaluations": None}, "budget"),
-        ({"max_evaluations": 0}, "max_evaluations must be above 0"),
-        ({"limit": 0}, "limit must be at least 1"),
-        ({"threads": 0}, "threads must be from 1"),
-        ({"threads": 99_999}, "threads must be from 1 to 1024"),
-        ({"shard": "4/3"}, "no shard"),
-        ({"shard": "third"}, "no shard"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], reason: str, asked: RunSettings) -> None:
-    with pytest.raises(ValueError, match=reason):
-        replace(asked, **changes)  # type: ignore[arg-type]
+SENSELESS = [
+    ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, lmn, noise, plain, search, auto.token"),
+    ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
+    ({"methods": ("token+noise",)}, "did you mean auto.token"),
+    ({"methods": ("grid+token",)}, "unknown method"),
+    ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
+    ({"methods": ()}, "at least one method"),
+    ({"methods": ("plain", "plain")}, "each once"),
+    ({"backbones": ("minature",)}, "Did you mean miniature"),
+    ({"backbones": ("minature",), "critics": (), "judges": ()}, "Did you mean miniature"),
+    ({"critics": ("miniature-yolo",) * 2}, "at least one critic, and each once"),
+    ({"critics": ()}, "name critics and judges"),
+    ({"judges": ("miniature-yolo",)}, "critic and judge"),
+    ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
+    ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
+    ({"methods": ("plain", "plain+token"), "backbones": ("miniature-pixart",)}, "no count token is shipped"),
+    ({"max_evaluations": None}, "budget"),
+    ({"max_evaluations": 0}, "max_evaluations must be above 0"),
+    ({"limit": 0}, "limit must be at least 1"),
+    ({"threads": 0}, "threads must be from 1"),
+    ({"threads": 99_999}, "threads must be from 1 to 1024"),
+    ({"shard": "4/3"}, "no shard"),
+    ({"shard": "third"}, "no shard"),
+]
+
+
+def test_settings_that_make_no_sense_are_refused(subtests: pytest.Subtests, asked: RunSettings) -> None:
+    for changes, reason in SENSELESS:
+        with subtests.test(changes=changes), pytest.raises(ValueError, match=reason):
+            replace(asked, **changes)  # type: ignore[arg-type]
 
 
 def test_a_suite_that_changed_is_refused(asked: RunSettings) -> None:
