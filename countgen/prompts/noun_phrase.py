@@ -14,7 +14,7 @@ PREPOSITIONS = frozenset(
     "upon via with within without next that which who whose where while are is was were each together has have".split()
 )
 MEDIUMS = frozenset(
-    "photo photograph image image painting drawing illustration sketch render rendering shot snapshot cartoon "
+    "photo photograph picture image painting drawing illustration sketch render rendering shot snapshot cartoon "
     "watercolor watercolour poster scene view close-up closeup artwork masterpiece style background".split()
 )
 
