@@ -35,70 +35,74 @@ from countgen.tokens.trainer import learn_token
 LIMITS = Limits()
 
 
-@pytest.mark.parametrize(
-    ("check", "values"),
-    [
-        (LIMITS.check_prompt, ["one apple", "a" * 500]),
-        (LIMITS.check_count, [1, 50, 7.0, "7"]),
-        (LIMITS.check_seed, [0, 2**32 - 1]),
-        (LIMITS.check_seconds, [2, 20]),
-        (LIMITS.check_object_names, [["apple"], ["apple", "dog"]]),
-        (LIMITS.check_labeller, ["Ada", " Ada "]),
-    ],
-)
-def test_what_lies_within_the_limits_passes(check, values: list) -> None:
-    for value in values:
-        assert check(value) is not None
+WITHIN = [
+    (LIMITS.check_prompt, ["one apple", "a" * 500]),
+    (LIMITS.check_count, [1, 50, 7.0, "7"]),
+    (LIMITS.check_seed, [0, 2**32 - 1]),
+    (LIMITS.check_seconds, [2, 20]),
+    (LIMITS.check_object_names, [["apple"], ["apple", "dog"]]),
+    (LIMITS.check_labeller, ["Ada", " Ada "]),
+]
 
 
-@pytest.mark.parametrize(
-    ("check", "values"),
-    [
-        (LIMITS.check_prompt, ["", " ", "a" * 501, None, 7, ["one apple"]]),
-        (LIMITS.check_count, [0, 51, -1, 1.5, True, None, "٣", "1e3", float("nan"), float("inf")]),
-        (LIMITS.check_seed, [-1, 2**32, None, "x"]),
-        (LIMITS.check_seconds, [0, 3, 10**6, None, True]),
-        (LIMITS.check_backbone, ["sdxl-turbo", "../miniature", "", None, 0]),
-        (LIMITS.check_method, ["token", "AUTO", None]),
-        (LIMITS.check_object_names, [[], [""], ["x" * 41], list("abcdefghi"), "apple", None, [7]]),
-        (LIMITS.check_labeller, ["", " ", "a\nb", "x" * 41, None]),
-    ],
-)
-def test_what_lies_outside_is_refused_in_words(check, values: list) -> None:
-    for value in values:
-        with pytest.raises(RefusedError, match=r"\.$"):
-            check(value)
+def test_what_lies_within_the_limits_passes(subtests: pytest.Subtests) -> None:
+    for check, values in WITHIN:
+        with subtests.test(check=check):
+            for value in values:
+                assert check(value) is not None
+
+
+OUTSIDE = [
+    (LIMITS.check_prompt, ["", " ", "a" * 501, None, 7, ["one apple"]]),
+    (LIMITS.check_count, [0, 51, -1, 1.5, True, None, "٣", "1e3", float("nan"), float("inf")]),
+    (LIMITS.check_seed, [-1, 2**32, None, "x"]),
+    (LIMITS.check_seconds, [0, 3, 10**6, None, True]),
+    (LIMITS.check_backbone, ["sdxl-turbo", "../miniature", "", None, 0]),
+    (LIMITS.check_method, ["token", "AUTO", None]),
+    (LIMITS.check_object_names, [[], [""], ["x" * 41], list("abcdefghi"), "apple", None, [7]]),
+    (LIMITS.check_labeller, ["", " ", "a\nb", "x" * 41, None]),
+]
+
+
+def test_what_lies_outside_is_refused_in_words(subtests: pytest.Subtests) -> None:
+    for check, values in OUTSIDE:
+        with subtests.test(check=check):
+            for value in values:
+                with pytest.raises(RefusedError, match=r"\.$"):
+                    check(value)
 
 
 def test_numbers_are_read_as_browsers_send_them() -> None:
     assert [whole(value) for value in (7, 7.0, "7", "7.0", True, None, "1" * 11)] == [7, 7, 7, None, None, None, None]
 
 
-@pytest.mark.parametrize("path", ["/", "/config", "/assets/index.js", "/gradio_api/queue/join", "/gradio_api/run/stop"])
-def test_the_doors_that_the_page_needs_are_open(path: str) -> None:
-    assert doors.is_open(path)
+def test_the_doors_that_the_page_needs_are_open(subtests: pytest.Subtests) -> None:
+    for path in ["/", "/config", "/assets/index.js", "/gradio_api/queue/join", "/gradio_api/run/stop"]:
+        with subtests.test(path=path):
+            assert doors.is_open(path)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/gradio_api/file=/etc/passwd",
-        "/gradio_api/file/x",
-        "/gradio_api/upload",
-        "/gradio_api/proxy=http://localhost/",
-        "/gradio_api/stream/a/b/c/playlist.m3u8",
-        "/gradio_api/component_server",
-        "/assets/../../etc/passwd",
-        "/assets//etc/passwd",
-        "/static/..\\x",
-        "/config\0",
-        "/configuration",
-        "/monitoring",
-        "/svelte/x",
-    ],
-)
-def test_every_other_door_is_closed(path: str) -> None:
-    assert not doors.is_open(path)
+CLOSED = [
+    "/gradio_api/file=/etc/passwd",
+    "/gradio_api/file/x",
+    "/gradio_api/upload",
+    "/gradio_api/proxy=http://localhost/",
+    "/gradio_api/stream/a/b/c/playlist.m3u8",
+    "/gradio_api/component_server",
+    "/assets/../../etc/passwd",
+    "/assets//etc/passwd",
+    "/static/..\\x",
+    "/config\0",
+    "/configuration",
+    "/monitoring",
+    "/svelte/x",
+]
+
+
+def test_every_other_door_is_closed(subtests: pytest.Subtests) -> None:
+    for path in CLOSED:
+        with subtests.test(path=path):
+            assert not doors.is_open(path)
 
 
 def test_only_runs_below_the_root_have_names(tmp_path: Path) -> None:

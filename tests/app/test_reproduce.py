@@ -107,57 +107,54 @@ def test_other_versions_are_named_where_pixels_differ(
     assert "drawn with torch 1.0, here is" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"schema": 3}, "this version draws 1 to 2"),
-        ({"backbone": "minature"}, "Did you mean miniature"),
-        ({"backbone": "../../etc"}, "unknown backbone"),
-        ({"backbone": None}, "backbone is None"),
-        ({"backbone": "x" * 5000}, "known: flux-schnell, hyper-sdxl, miniature"),
-        ({"repository": "owner/another"}, "drawn with 'owner/another'"),
-        ({"dtype": "int8"}, "dtype is 'int8'; known: float32"),
-        ({"num_inference_steps": 10**9}, "expected 1 to 1000"),
-        ({"height": 1 << 40}, "height"),
-        ({"height": 101}, "128 x 128 and its recipe draws 128 x 101: it was resized or cropped"),
-        ({"width": True}, "width is True"),
-        ({"guidance_scale": "high"}, "expected a number"),
-        ({"memory": "none"}, "known: fast, low"),
-        ({"prompt": None}, "prompt is None"),
-        ({"prompt": "two \ud800 cats"}, r"character 5 of the prompt is '\ud800', which is no text"),
-        ({"prompt": "two cats " * 60}, "at most 500 are read"),
-        ({"candidate_seed": -1}, "candidate_seed is -1"),
-        ({"latents": {"shape": [1], "float32": "AAAA"}}, "latents"),
-        ({"latents": {"shape": [4, 16, 16], "float32": "no base64!"}}, "latents"),
-        ({"latents": 7}, "latents"),
-        ({"token": {"placeholder_token": "/etc/passwd", "sha256": "0"}}, "expected one like <count-7>"),
-        ({"token": "<count-9999>"}, "no token '<count-9999>'"),
-        ({"height": 64, "width": 64}, "resized or cropped"),
-        ({"height": 4096, "width": 4096}, "128 x 128 and its recipe draws 4096 x 4096"),
-        ({"num_inference_steps": 1000}, "more than 100 are only taken on request"),
-        ({"num_inference_steps": 10**400}, "expected 1 to 1000"),
-        ({"guidance_scale": 10**400}, "expected a number from 0 to 1000"),
-        ({"guidance_scale": -1}, "expected a number from 0 to 1000"),
-        ({"prompt": "seven apples " * 100}, "at most 500 are read"),
-        ({"prompt": "seven \ud800 apples"}, "is no text"),
-        ({"prompt": " "}, "the prompt is empty"),
-        ({"changed_parts": "\x1b[2J" * 1000}, r"'\x1b[2J"),
-        ({"latents": {"shape": [4, 16, 16], "float32": "AADAfw=="}}, "not finite"),
-        ({"token": {"placeholder_token": "<count-7>", "sha256": "\ud800"}}, "is no text"),
-    ],
-)
+NOT_DRAWN = [
+    ({"schema": 3}, "this version draws 1 to 2"),
+    ({"backbone": "minature"}, "Did you mean miniature"),
+    ({"backbone": "../../etc"}, "unknown backbone"),
+    ({"backbone": None}, "backbone is None"),
+    ({"backbone": "x" * 5000}, "known: flux-schnell, hyper-sdxl, miniature"),
+    ({"repository": "owner/another"}, "drawn with 'owner/another'"),
+    ({"dtype": "int8"}, "dtype is 'int8'; known: float32"),
+    ({"num_inference_steps": 10**9}, "expected 1 to 1000"),
+    ({"height": 1 << 40}, "height"),
+    ({"height": 101}, "128 x 128 and its recipe draws 128 x 101: it was resized or cropped"),
+    ({"width": True}, "width is True"),
+    ({"guidance_scale": "high"}, "expected a number"),
+    ({"memory": "none"}, "known: fast, low"),
+    ({"prompt": None}, "prompt is None"),
+    ({"prompt": "two \ud800 cats"}, r"character 5 of the prompt is '\ud800', which is no text"),
+    ({"prompt": "two cats " * 60}, "at most 500 are read"),
+    ({"candidate_seed": -1}, "candidate_seed is -1"),
+    ({"latents": {"shape": [1], "float32": "AAAA"}}, "latents"),
+    ({"latents": {"shape": [4, 16, 16], "float32": "no base64!"}}, "latents"),
+    ({"latents": 7}, "latents"),
+    ({"token": {"placeholder_token": "/etc/passwd", "sha256": "0"}}, "expected one like <count-7>"),
+    ({"token": "<count-9999>"}, "no token '<count-9999>'"),
+    ({"height": 64, "width": 64}, "resized or cropped"),
+    ({"height": 4096, "width": 4096}, "128 x 128 and its recipe draws 4096 x 4096"),
+    ({"num_inference_steps": 1000}, "more than 100 are only taken on request"),
+    ({"num_inference_steps": 10**400}, "expected 1 to 1000"),
+    ({"guidance_scale": 10**400}, "expected a number from 0 to 1000"),
+    ({"guidance_scale": -1}, "expected a number from 0 to 1000"),
+    ({"prompt": "seven apples " * 100}, "at most 500 are read"),
+    ({"prompt": "seven \ud800 apples"}, "is no text"),
+    ({"prompt": " "}, "the prompt is empty"),
+    ({"changed_parts": "\x1b[2J" * 1000}, r"'\x1b[2J"),
+    ({"latents": {"shape": [4, 16, 16], "float32": "AADAfw=="}}, "not finite"),
+    ({"token": {"placeholder_token": "<count-7>", "sha256": "\ud800"}}, "is no text"),
+]
+
+
 def test_a_recipe_that_cannot_be_drawn_is_one_line_and_exit_code_2(
-    fields: dict[str, object],
-    reason: str,
-    written: Written,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    subtests: pytest.Subtests, written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["reproduce", str(changed(written["plain"], tmp_path, **fields))]) == 2
-    errors = capsys.readouterr().err
-    assert reason in errors
-    assert len(errors.splitlines()) == 1
-    assert len(errors) < 700
+    for fields, reason in NOT_DRAWN:
+        with subtests.test(fields=fields):
+            assert main(["reproduce", str(changed(written["plain"], tmp_path, **fields))]) == 2
+            errors = capsys.readouterr().err
+            assert reason in errors
+            assert len(errors.splitlines()) == 1
+            assert len(errors) < 700
 
 
 BEFORE = """
@@ -186,16 +183,20 @@ def test_what_a_recipe_may_not_ask_for_is_refused_before_a_model_is_read(written
     assert done.stdout.split() == ["2"] * len(asked), done.stderr
 
 
-@pytest.mark.parametrize("revision", ["refs/pr/1", "main", "../../etc", "b261bac6", "B" * 40, 7, "\ud800"])
-def test_a_recipe_names_a_commit_or_nothing(revision: object, written: Written) -> None:
-    recipe = read_recipe(written["plain"]) | {"backbone": "sd-turbo", "repository": "stabilityai/sd-turbo"}
-    with pytest.raises(RecipeError, match=r"expected the 40 hexadecimal digits of a commit.*--revision"):
-        check(recipe | {"revision": revision})
-    assert check(recipe | {"revision": revision}, revision="refs/pr/1").preset.revision == "refs/pr/1"
-    pinned = check(recipe | {"revision": None}).preset.revision
-    assert pinned == "b261bac6fd2cf515557d5d0707481eafa0485ec2"
-    for commit in (pinned, "a" * 40):
-        assert check(recipe | {"revision": commit}).sources == (f"stabilityai/sd-turbo at commit {commit}",)
+NO_COMMITS = ["refs/pr/1", "main", "../../etc", "b261bac6", "B" * 40, 7, "\ud800"]
+
+
+def test_a_recipe_names_a_commit_or_nothing(subtests: pytest.Subtests, written: Written) -> None:
+    for revision in NO_COMMITS:
+        with subtests.test(revision=revision):
+            recipe = read_recipe(written["plain"]) | {"backbone": "sd-turbo", "repository": "stabilityai/sd-turbo"}
+            with pytest.raises(RecipeError, match=r"expected the 40 hexadecimal digits of a commit.*--revision"):
+                check(recipe | {"revision": revision})
+            assert check(recipe | {"revision": revision}, revision="refs/pr/1").preset.revision == "refs/pr/1"
+            pinned = check(recipe | {"revision": None}).preset.revision
+            assert pinned == "b261bac6fd2cf515557d5d0707481eafa0485ec2"
+            for commit in (pinned, "a" * 40):
+                assert check(recipe | {"revision": commit}).sources == (f"stabilityai/sd-turbo at commit {commit}",)
 
 
 def test_nothing_is_downloaded_for_a_recipe_without_a_yes(written: Written, tmp_path: Path) -> None:

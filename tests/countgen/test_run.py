@@ -167,22 +167,22 @@ def test_a_token_without_a_place_or_a_place_without_a_token_is_refused(models, t
         countgen.Run("a photo of <count-9> cats", models)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"method": "magic"}, "Available: auto, lmn, noise, plain, search"),
-        ({"settings": NoiseSettings()}, "method 'auto' takes AutoSettings, got NoiseSettings"),
-        ({"seed": -1}, "seed"),
-        ({"seed": 1.5}, "seed must be a whole number .* got 1.5"),
-        ({"seed": True}, "seed must be a whole number .* got True"),
-        ({"max_evaluations": 60.0}, "max_evaluations must be a whole number, got 60.0"),
-        ({"until": "someone"}, "critic, judge"),
-        ({"max_evaluations": 0}, "max_evaluations"),
-    ],
-)
-def test_bad_options_say_what_is_accepted(models, options, message):
-    with pytest.raises(ValueError, match=message):
-        countgen.Run("a photo of two apples", models, **options)
+BAD_OPTIONS = [
+    ({"method": "magic"}, "Available: auto, lmn, noise, plain, search"),
+    ({"settings": NoiseSettings()}, "method 'auto' takes AutoSettings, got NoiseSettings"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 1.5}, "seed must be a whole number .* got 1.5"),
+    ({"seed": True}, "seed must be a whole number .* got True"),
+    ({"max_evaluations": 60.0}, "max_evaluations must be a whole number, got 60.0"),
+    ({"until": "someone"}, "critic, judge"),
+    ({"max_evaluations": 0}, "max_evaluations"),
+]
+
+
+def test_bad_options_say_what_is_accepted(subtests, models):
+    for options, message in BAD_OPTIONS:
+        with subtests.test(options=options), pytest.raises(ValueError, match=message):
+            countgen.Run("a photo of two apples", models, **options)
 
 
 @pytest.mark.parametrize(

@@ -42,22 +42,22 @@ def test_a_damaged_file_is_a_value_error_that_names_it(kind: str, tmp_path: Path
         load(kind, weights=damaged)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, r"yolo: missing a required argument: 'weights'; it takes weights, config"),
-        ({"weight": "x"}, "yolo: missing"),
-        (YOLO | {"threshold": 0.0}, "threshold must be a probability above 0 and below 1, got 0"),
-        (YOLO | {"threshold": 25}, "threshold .* got 25"),
-        (YOLO | {"nms_iou": 0.0}, "nms_iou must be above 0"),
-        (YOLO | {"steepness": 0.0}, "steepness must be above 0"),
-        (YOLO | {"image_size": -5}, "image_size must be at least 1 pixel, got -5"),
-        (YOLO | {"image_size": 0}, "image_size must be at least 1 pixel, got 0"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        load("yolo", **options)
+SENSELESS = [
+    ({}, r"yolo: missing a required argument: 'weights'; it takes weights, config"),
+    ({"weight": "x"}, "yolo: missing"),
+    (YOLO | {"threshold": 0.0}, "threshold must be a probability above 0 and below 1, got 0"),
+    (YOLO | {"threshold": 25}, "threshold .* got 25"),
+    (YOLO | {"nms_iou": 0.0}, "nms_iou must be above 0"),
+    (YOLO | {"steepness": 0.0}, "steepness must be above 0"),
+    (YOLO | {"image_size": -5}, "image_size must be at least 1 pixel, got -5"),
+    (YOLO | {"image_size": 0}, "image_size must be at least 1 pixel, got 0"),
+]
+
+
+def test_options_that_make_no_sense_are_refused(subtests: pytest.Subtests) -> None:
+    for options, message in SENSELESS:
+        with subtests.test(options=options), pytest.raises(ValueError, match=message):
+            load("yolo", **options)
 
 
 @pytest.mark.parametrize("name", ["miniature-density", "miniature-fcos", "miniature-heatmap", "miniature-yolo"])
