@@ -206,6 +206,7 @@ def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     assert len(os.listdir(tmp_path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "columns", "ignored"), [(signal.SIGINT, 120, ""), (signal.SIGTERM, 40, ""), (signal.SIGTERM, 80, "INT")]
 )

@@ -197,6 +197,7 @@ def test_stop_reaches_a_job_that_runs_and_no_later_one() -> None:
     assert not session.stopping
 
 
+@pytest.mark.slow
 def test_learning_hears_stop_after_a_validation_and_a_step_at_the_latest(models: countgen.Models) -> None:
     learning = learn_token(models, 5, ["apple", "cat", "ball"], SETTINGS)
     spent = [0, *(step.evaluations for step in itertools.islice(learning, 6))]
@@ -204,6 +205,7 @@ def test_learning_hears_stop_after_a_validation_and_a_step_at_the_latest(models:
     assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_pictures + step
 
 
+@pytest.mark.slow
 def test_critics_that_only_count_teach_without_the_semantic_term(models: countgen.Models) -> None:
     counting = replace(models, critics=(load_critic("miniature-yolo by miniature-density"),))
     with pytest.raises(ValueError, match="--semantic-weight 0"):

@@ -105,6 +105,7 @@ def test_counting_first_does_not_break_the_next_backward(critic: Critic, picture
         assert torch.isfinite(probe.grad).all()
 
 
+@pytest.mark.slow
 def test_ten_backwards_leave_the_weights_bit_identical(
     critic: Critic, pictures: Pictures, networks: Callable[[Critic], nn.ModuleList]
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_batch_equals_its_pictures_one_by_one(critic: Critic, pictures: Pictur
         )
 
 
+@pytest.mark.slow
 def test_unusual_pictures_are_counted_and_differentiated(
     critic: Critic, apples: Pictures, subtests: pytest.Subtests
 ) -> None:
@@ -169,6 +171,7 @@ def test_three_hundred_objects_are_counted_where_the_critic_sees_the_picture_at_
     assert yolo.count(crowd, "apple") == expected
 
 
+@pytest.mark.slow
 def test_one_more_clear_object_raises_the_soft_count(trained_critic: Critic) -> None:
     before, after = _pairs(200)
     with torch.no_grad():
@@ -204,6 +207,7 @@ def _pairs(number: int) -> tuple[Tensor, Tensor]:
     return shown.images, after
 
 
+@pytest.mark.slow
 def test_autocast_stays_finite(critic: Critic, pictures: Pictures, subtests: pytest.Subtests) -> None:
     for dtype in (torch.bfloat16, torch.float16):
         with subtests.test(dtype=dtype):

@@ -148,6 +148,7 @@ def test_every_class_has_an_axis_of_its_own(models: countgen.Models) -> None:
     torch.testing.assert_close(encode_shifted(backbone, prompt, None, shifts).prompt_embeds, wanted)
 
 
+@pytest.mark.slow
 def test_a_count_that_no_word_reaches_is_asked_for_as_calibrated(models: countgen.Models) -> None:
     options = {"method": "search", "seed": 3, "max_evaluations": 12}
     slid = countgen.generate(PROMPT, models, **options)

@@ -55,6 +55,7 @@ def test_before_is_the_stock_pipelines_picture_of_the_seed(models):
     torch.testing.assert_close(result.before, stock, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_token", [False, True])
 @pytest.mark.parametrize("method", countgen.methods.available())
 def test_same_seed_and_evaluations_give_the_same_picture(models, token, method, with_token):
@@ -144,7 +145,7 @@ def test_a_recipe_with_a_token_draws_the_picture_again_with_that_token_only(mode
     assert torch.equal(recipes.redraw(recipes.plain(recipe), models.backbone), result.before)
 
 
-@pytest.mark.parametrize("limit", [1, 5, 17])
+@pytest.mark.parametrize("limit", [1, 5, pytest.param(17, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", countgen.methods.available())
 def test_no_method_spends_more_evaluations_than_it_was_given(models, token, method, limit):
     options = {"method": method, "seed": 1, "token": token}
