@@ -237,6 +237,7 @@ def test_the_line_search_goes_to_the_neighbouring_number_that_corrects_the_count
     torch.testing.assert_close(learning.token.vectors["clip_l"], six + 0.5 * best * (neighbour - six))
 
 
+@pytest.mark.slow
 def test_distillation_brings_samples_of_the_token_closer_to_the_teacher_prompts(models):
     backbone = models.backbone
     word = learn_token(models, 2, OBJECTS, TOY).token
@@ -339,6 +340,7 @@ def test_a_detector_without_gradient_trains_through_a_density_map(models):
     assert not torch.equal(learning.state.vectors["clip_l"], start.vectors["clip_l"])
 
 
+@pytest.mark.slow
 def test_the_distillation_gradient_of_a_float16_model_does_not_underflow(models):
     half = backbones.load("miniature", device="cpu", dtype=torch.float16)
 
