@@ -1,1 +1,1 @@
-"""The faces: the `countgen` command and the demo."""
+"""User interfaces: the `countgen` command and the demo."""

@@ -146,12 +146,12 @@ def _summary(calibration: Calibration) -> dict[str, Any]:
     low, high = calibration.offset_range
     asks = {}
     for count in range(1, max(calibration.max_number, calibration.max_count) + 1):
-        best = calibration.best_for(count)
+        best, written = calibration.best_for(count), calibration.as_written(count)
         asks[count] = {
             "number": best.number,
             "offset": best.offset,
             "share": round(best.share(count), 3),
-            "as_written": calibration.as_written(count),
+            "as_written": written and round(written.share(count), 3),
             "used": calibration.ask_for(count) is not None,
         }
     return summary | {

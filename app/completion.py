@@ -1,4 +1,4 @@
-"""`countgen completion`: what a shell needs to complete the command with Tab."""
+"""`countgen completion`: print the script with which a shell completes the command."""
 
 from __future__ import annotations
 

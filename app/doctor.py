@@ -1,4 +1,4 @@
-"""`countgen doctor`: whether everything is there that a run needs."""
+"""`countgen doctor`: check that everything a run needs is installed and usable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "YOLO_OFFLINE", "YOLO_AUTO
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report; `ok` is None for what is only said, not judged."""
+    """One line of the report; `ok` is None for information without a check."""
 
     name: str
     ok: bool | None
@@ -35,14 +35,16 @@ class Check:
 def add_parser(commands: Any) -> None:
     """Add the command to the sub-parsers."""
     parser = commands.add_parser(
-        "doctor", help="check the installation", description="Check the installation; exit code 0 if all is well."
+        "doctor",
+        help="check the installation",
+        description="Check the installation. The exit code is 0 if all checks pass, otherwise 1.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check, report and return the exit code: 1 where a check failed."""
+    """Run the checks, print them and return the exit code, 1 if a check failed."""
     checks = [*_versions(), *_hardware(), _miniature(), *_switches(), *_folders()]
     healthy = all(check.ok is not False for check in checks)
     if options.json:
@@ -51,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         for check in checks:
             mark = {True: "ok  ", False: "FAIL", None: "    "}[check.ok]
             print(fitted(f"{mark} {check.name:<20} {check.detail}", hang=26))
-        print("all is well" if healthy else "something is wrong, see FAIL above")
+        print("all checks passed" if healthy else "some checks failed, see FAIL above")
     return OK if healthy else NOT_REACHED
 
 
@@ -71,7 +73,7 @@ def _versions() -> list[Check]:
 def _hardware() -> list[Check]:
     try:
         import torch
-    except ImportError as error:  # reported above as well, if it is not installed at all
+    except ImportError as error:  # also reported by _versions if it is not installed
         return [Check("device", False, f"torch cannot be imported: {error}")]
     threads = Check("threads", None, f"{torch.get_num_threads()} of {os.cpu_count()} cores")
     if not torch.cuda.is_available():
@@ -86,8 +88,8 @@ def _miniature() -> Check:
     wrong = checksums.problems()
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        return Check("miniature", False, f"{'; '.join(wrong[:3])}{more}; install countgen again")
-    return Check("miniature", True, f"{len(checksums.recorded())} files, checksums right")
+        return Check("miniature", False, f"{'; '.join(wrong[:3])}{more}; reinstall countgen")
+    return Check("miniature", True, f"{len(checksums.recorded())} files, checksums correct")
 
 
 def _switches() -> list[Check]:
@@ -101,12 +103,12 @@ def _folders() -> list[Check]:
 
 
 def _writable(name: str, folder: Path) -> Check:
-    """Whether files can be made in a folder, or in its nearest parent that is there; makes no folder."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    """Check that files can be created in a folder, or in its nearest existing parent; create no folder."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             return Check(name, True, f"{folder} is writable")
     except OSError as error:
         return Check(name, False, f"{folder} is not writable: {error.strerror}")

@@ -14,20 +14,20 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "eval",
         help="compare methods on many prompts",
-        description="Draw every prompt of a suite with every method, count with independent judges, and keep a record "
-        "of each image. Whatever ends it, the same command goes on where it stopped. "
-        "Exit code 1: some images failed.",
+        description="Generate every prompt of a suite with every method, count with independent judges, and keep a "
+        "record of each image. After an interruption the same command resumes the evaluation. "
+        "The exit code is 1 if some images failed.",
     )
     parser.set_defaults(run=run)
     evaluation.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate; 0 if every image was drawn, 1 if some failed.
+    """Run the evaluation; return 0 if every image was generated, 1 if some failed.
 
     Raises:
-        ValueError, OSError: bad input, or a folder that cannot be used.
+        ValueError, OSError: the options or the run folder cannot be used.
     """
-    if options.address is None:  # a cluster's devices are not this machine's
+    if options.address is None:  # with a cluster the device is on another machine
         options.device = available_device(options.device)
     return evaluation.run(options)

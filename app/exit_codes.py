@@ -1,8 +1,8 @@
-"""What the command's exit codes mean."""
+"""Exit codes of the command."""
 
 OK = 0
 NOT_REACHED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""As a shell says of a program that nobody reads any more."""
+"""The exit code that a shell reports for SIGPIPE: the reader of the output has closed it."""

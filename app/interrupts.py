@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for a picture to be finished."""
+"""Delay Ctrl-C until an image is finished."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 @dataclass
 class Held:
-    """Whether Ctrl-C was pressed meanwhile."""
+    """Whether Ctrl-C was pressed while interrupts were held."""
 
     asked: bool = False
 
 
 @contextmanager
 def held_interrupts() -> Iterator[Held]:
-    """Let a short piece of work end before Ctrl-C takes effect; the second Ctrl-C does not wait."""
+    """Delay the first Ctrl-C until the end of the block; a second Ctrl-C raises at once."""
     held = Held()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread is ever interrupted
+    if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread only
         yield held
         return
 

@@ -1,4 +1,4 @@
-"""`countgen label`: human counts for the pictures of an evaluation, blind and by spreadsheet."""
+"""`countgen label`: blind human labels for the images of an evaluation, by spreadsheet."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ def add_parser(commands: Any) -> None:
     """Add the command to the sub-parsers."""
     parser = commands.add_parser(
         "label",
-        help="count the pictures of an evaluation by hand",
-        description="Collect human counts for the pictures of an evaluation. --out writes a sheet that names pictures "
-        "in shuffled order and what to count, and nothing about what was asked for; fill in the column 'count' and "
-        "give it back with --read. Without either, say who has labelled how many. The demo has a page for the same.",
+        help="label the images of an evaluation by hand",
+        description="Collect human counts for the images of an evaluation. --out writes a sheet of images in shuffled "
+        "order and of the objects to count, without the target counts; fill in the column 'count' and save the sheet "
+        "with --read. Without either, print how many images each person has labelled. The demo has a page for this.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="RUN", help="a folder that `countgen eval` wrote")
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--out", type=Path, metavar="FILE.csv", help="write what this person has not labelled yet")
-    way.add_argument("--read", type=Path, metavar="FILE.csv", help="save the counts of a filled-in sheet")
-    parser.add_argument("--labeller", metavar="NAME", help="who counts; needed with --out and --read")
-    parser.add_argument("--number", type=positive, metavar="N", help="pictures to put into the sheet (all)")
-    parser.add_argument("--seed", type=one_seed, default=0, metavar="N", help="of the shuffling (%(default)s)")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--out", type=Path, metavar="FILE.csv", help="write the images this person has not labelled")
+    action.add_argument("--read", type=Path, metavar="FILE.csv", help="save the counts of a filled-in sheet")
+    parser.add_argument("--labeller", metavar="NAME", help="name of the person; needed with --out and --read")
+    parser.add_argument("--number", type=positive, metavar="N", help="number of images in the sheet (all)")
+    parser.add_argument("--seed", type=one_seed, default=0, metavar="N", help="seed of the order (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write a sheet, read one, or say how far the labelling is; returns the exit code.
+    """Write a sheet, save a sheet, or print the progress; return the exit code.
 
     Raises:
-        ValueError, OSError: bad input.
+        ValueError, OSError: the options, the run or the sheet cannot be used.
     """
     from benchmarks.evaluation.label_sheet import read_sheet, write_sheet
     from benchmarks.evaluation.labels import questions, read_labels
     from countgen.printable import printable
 
     if (options.out or options.read) and options.labeller is None:
-        raise ValueError("say who counts, with --labeller NAME")
+        raise ValueError("--out and --read need --labeller NAME")
     if options.out:
         number = write_sheet(options.folder, options.out, options.labeller, seed=options.seed, limit=options.number)
         back = ["countgen", "label", options.folder, "--read", str(options.out), "--labeller", options.labeller]
         record: dict[str, Any] = {"sheet": str(options.out), "pictures": number}
         text = [
-            fitted(f"{options.out}: {number} pictures, their paths are relative to {options.folder}"),
+            fitted(f"{options.out}: {number} images, with paths relative to {options.folder}"),
             "fill in the column 'count', then:",
-            printable(shlex.join(back)),  # unbroken, to be copied
+            printable(shlex.join(back)),  # on one line, so that it can be copied
         ]
     elif options.read:
         record = {"saved": len(read_sheet(options.folder, options.read, options.labeller))}
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         finished = {question.key for question in questions(options.folder)}
         labelled = Counter(label.labeller for label in read_labels(options.folder) if label.key in finished)
         record = {"finished": len(finished), "labelled": dict(sorted(labelled.items()))}
-        text = [f"{len(finished)} finished pictures"]
+        text = [f"{len(finished)} finished images"]
         text += [f"  {printable(name, 60)}: {number} labelled" for name, number in record["labelled"].items()]
     print(json.dumps(record) if options.json else "\n".join(text))
     return OK

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
     from countgen.tokens.trainer import Learning
 
 LOSSES = ("l1", "d2d", "margin")
-"""Of `critics.losses`, which a parser cannot ask: torch takes seconds to load."""
+"""The names in `critics.losses`, repeated here because the parser must not import torch, which takes seconds."""
 
 SETTINGS = (
-    ("learning_rate", rate, "X", "of the gradient steps, above 0; too high a rate spoils the token (0.0005)"),
-    ("semantic_weight", weight, "X", "how much the object must stay recognisable; 0 for not at all (0.5)"),
-    ("num_vectors", positive, "N", "length of the token in words of the text encoder, 1 to 32 (the number word's)"),
-    ("num_optimization_steps", not_negative, "N", "gradient steps at most; 0 only looks for a good start (60)"),
-    ("objects_per_step", positive, "N", "kinds of object in each step, drawn at random from all --object (8)"),
-    ("seeds_per_object", positive, "N", "pictures of each kind in a step; more are steadier and slower (2)"),
-    ("patience", positive, "N", "checks in a row, one every 10 steps, that may bring no progress before it ends (3)"),
-    ("seed", one_seed, "N", "of the random draws; the same seed learns the same token (0)"),
+    ("learning_rate", rate, "X", "learning rate, above 0; the token gets worse with a high rate (0.0005)"),
+    ("semantic_weight", weight, "X", "weight of the loss that keeps the object recognisable; 0 for none (0.5)"),
+    ("num_vectors", positive, "N", "number of embedding vectors of the token, 1 to 32 (the number word's)"),
+    (
+        "num_optimization_steps",
+        not_negative,
+        "N",
+        "maximum number of gradient steps; 0 for the initialisation only (60)",
+    ),
+    ("objects_per_step", positive, "N", "object classes per step, sampled from all --object (8)"),
+    ("seeds_per_object", positive, "N", "images per object class in a step; more reduce noise and are slower (2)"),
+    ("patience", positive, "N", "validations, one every 10 steps, without improvement before the training ends (3)"),
+    ("seed", one_seed, "N", "random seed; the same seed learns the same token (0)"),
 )
-"""Name in `LearnSettings`, type, placeholder and help, with the default there."""
+"""Name in `LearnSettings`, type, placeholder, and help with the default of `LearnSettings`."""
 
 
 def add_parser(commands: Any) -> None:
@@ -39,43 +44,41 @@ def add_parser(commands: Any) -> None:
         "learn-token",
         help="learn a count token",
         description=(
-            "Learn a token that says a number better than its word does, for use with generate --token. Interrupt it "
-            "whenever you like: the best so far is saved, and the same command goes on from the checkpoint."
+            "Learn a token that gives more accurate counts than the number word, for use with generate --token. After "
+            "an interruption the best token so far is saved, and the same command resumes from the checkpoint."
         ),
     )
     parser.set_defaults(run=run)
-    parser.add_argument("count", type=positive, metavar="N", help="how many objects the token shall stand for")
+    parser.add_argument("count", type=positive, metavar="N", help="the number of objects that the token stands for")
     parser.add_argument(
         "--object",
         action="append",
         required=True,
         metavar="NAME",
-        help="a kind of object to learn on, such as apple; repeatable, several make it general",
+        help="an object class to learn on, such as apple; repeatable, several make the token general",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where to save it, a .safetensors file (count-N.safetensors)"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace a finished token of that name")
-    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model that draws (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the .safetensors file to write (count-N.safetensors)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing token file")
+    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model to learn with (%(default)s)")
     parser.add_argument(
         "--critic",
         action="append",
         metavar="NAME",
         help=(
-            "a detector that teaches, or 'DETECTOR by DENSITY': counts of the one, a gradient of the other; "
+            "a detector to optimise against, or 'DETECTOR by DENSITY': counts of the first, gradient of the second; "
             "repeatable (the backbone's own)"
         ),
     )
     parser.add_argument(
-        "--judge", metavar="NAME", help="a detector that only tests the finished token (the backbone's own)"
+        "--judge", metavar="NAME", help="a detector that evaluates the finished token only (the backbone's own)"
     )
     add_trust_checkpoint(parser)
     parser.add_argument(
         "--loss",
         choices=LOSSES,
         help=(
-            "what is made small: l1, the miscount; d2d or margin, by how far it is missed; a DENSITY has a loss of its "
-            "own (l1)"
+            "the count loss: l1, absolute error of the soft count; d2d, scores weighted by their distance from the "
+            "threshold; margin, a hinge on the ranked scores; a DENSITY has a loss of its own (l1)"
         ),
     )
     for name, kind, metavar, said in SETTINGS:
@@ -86,10 +89,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Learn, save and report; returns the exit code.
+    """Learn a token, save it and print its accuracy; return the exit code.
 
     Raises:
-        ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
+        ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
     from countgen.images import check_writable
     from countgen.printable import printable
@@ -101,11 +104,11 @@ def run(options: argparse.Namespace) -> int:
 
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
     if out.suffix != SUFFIX:
-        raise ValueError(f"a token file ends with {SUFFIX}, got {out.name}")
+        raise ValueError(f"--out must end with {SUFFIX}, got {out.name}")
     if out.is_dir():
         raise ValueError(f"{out} is a folder; give --out the name of a file")
     checkpoint = out.with_suffix(".checkpoint.safetensors")
-    taken = ValueError(f"{out} is there already; give another --out, or --overwrite")
+    taken = ValueError(f"{out} exists already; give another --out, or --overwrite")
     if out.exists() and not options.overwrite and not checkpoint.exists():
         raise taken
     check_writable(out.parent)
@@ -128,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
     if options.num_vectors is None:
         settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
-    if out.exists() and not options.overwrite and not _is_of(learning, out):
+    if out.exists() and not options.overwrite and not _is_interrupted_output(learning, out):
         raise taken
     interrupted = _learn(learning, silent=options.quiet or options.json)
     token, plain = learning.token, None
@@ -152,29 +155,29 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(record))
     elif not options.quiet:
-        said = "not validated" if validated is None else f"the critics find {100 * validated:.0f} % right"
-        print(fitted(f"{token.placeholder_token} after {learning.steps_made} steps, {said}"))
+        validation = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
+        print(fitted(f"{token.placeholder_token} after {learning.steps_made} steps, {validation}"))
         print(f"  {printable(out)}")
         if plain is not None and token.accuracy is not None:
-            tried = f"{100 * token.accuracy:.0f} % right on new seeds, {100 * plain:.0f} % without it"
-            print(fitted(f"  the judge finds {tried}", hang=4))
+            judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
+            print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
     return INTERRUPTED if interrupted else OK
 
 
-def _is_of(learning: Learning, out: Path) -> bool:
-    """Whether a file is what this learning left when it was interrupted, and not somebody's finished token."""
+def _is_interrupted_output(learning: Learning, out: Path) -> bool:
+    """Return whether a file is the interrupted output of this learning, rather than another finished token."""
     from countgen.tokens.file import load_token
 
-    there, ours = load_token(out), learning.token
-    facts = ("target_count", "base_model", "object_names", "critic", "config_hash", "accuracy")
-    return all(getattr(there, name) == getattr(ours, name) for name in facts)
+    existing, expected = load_token(out), learning.token
+    names = ("target_count", "base_model", "object_names", "critic", "config_hash", "accuracy")
+    return all(getattr(existing, name) == getattr(expected, name) for name in names)
 
 
 def _learn(learning: Learning, *, silent: bool) -> bool:
-    """Work until the learning ends; True where the user interrupted it."""
+    """Run the learning to its end; return whether the user interrupted it."""
     from tqdm import tqdm
 
-    # disable=None: no bar where standard error is no terminal.
+    # disable=None disables the bar if standard error is not a terminal.
     try:
         total, made = learning.most_steps, learning.steps_made
         with tqdm(total=total, initial=made, unit="step", disable=silent or None, leave=False) as bar:

@@ -1,29 +1,29 @@
-"""What commands that load models do first."""
+"""Device choice and progress bars for commands that load models."""
 
 from __future__ import annotations
 
 
 def available_device(name: str | None) -> str:
-    """A device that is there and holds numbers; CUDA where there is one, otherwise the CPU, if none is named.
+    """Return a device that can be used: the named one, otherwise CUDA if available, otherwise the CPU.
 
     Raises:
-        ValueError: torch does not know the name, this machine has no such device, or nothing can be computed on it.
+        ValueError: the device name is unknown, or the device is missing or cannot compute.
     """
     import torch
 
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        # "meta" has shapes and no numbers; `item` is what fails there.
+        # The device "meta" holds shapes without values; only `item` fails on it.
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0]  # torch goes on with a list of all it knows
+        reason = str(error).splitlines()[0].partition(". ")[0]  # torch appends a list of all device types
         raise ValueError(f"no device {name!r} here: {reason}; use --device cpu") from error
     return name
 
 
 def hide_loading_bars() -> None:
-    """Keep diffusers and transformers quiet while they read weights."""
+    """Disable the progress bars of diffusers and transformers while they load weights."""
     import diffusers
     import transformers
 

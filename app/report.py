@@ -1,4 +1,4 @@
-"""`countgen report`: what an evaluation found, as tables, plots and one page."""
+"""`countgen report`: the results of an evaluation as tables, plots and one HTML page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
         help="report on an evaluation",
-        description="Report on an evaluation: accuracy by count, costs, comparisons, agreement of judges and people. "
-        "Prints tables; --out writes one self-contained page.",
+        description="Report on an evaluation: accuracy by count, cost, comparison of methods, agreement of judges and "
+        "people. Prints tables; --out writes one self-contained HTML page.",
     )
     parser.set_defaults(run=run)
     add_arguments(parser)

@@ -1,4 +1,4 @@
-"""Text that fits the terminal."""
+"""Text that is wrapped to the width of the terminal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import textwrap
 from countgen.printable import printable
 
 UNLIMITED = 10**6
-"""Columns where there is no terminal: a pipe gets whole lines, which programs can read."""
+"""Width without a terminal: programs that read from a pipe get unwrapped lines."""
 
 
 def fitted(text: str, hang: int = 2) -> str:
-    """One line, broken between words where the terminal is narrower; COLUMNS in the environment says how wide it is.
+    """Return a line wrapped between words to the width of the terminal, or of the variable COLUMNS.
 
     Args:
-        text: one line; words that are longer than a line, such as paths, stay whole. Whatever a terminal would obey is
-            escaped.
-        hang: by which the further lines are indented; less where they would have no room.
+        text: one line; control characters are escaped, and words longer than a line, such as paths, are not broken.
+        hang: indentation of the following lines; 2 where it would exceed half the width.
     """
     text = printable(text)
     columns = shutil.get_terminal_size((UNLIMITED, 24)).columns

@@ -1,4 +1,4 @@
-"""`countgen tokens`: the count tokens that are shipped, with what they are worth."""
+"""`countgen tokens`: the shipped count tokens and their measured accuracy."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def add_parser(commands: Any) -> None:
     """Add the command to the sub-parsers."""
     parser = commands.add_parser(
         "tokens",
-        help="list the count tokens that are shipped",
+        help="list the shipped count tokens",
         description="List the count tokens that are shipped for a backbone, and their measured accuracy.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model they are for (%(default)s)")
+    parser.add_argument("--backbone", default="miniature", metavar="NAME", help="the model of the tokens (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one line a token; returns the exit code.
+    """Print one line per token; return the exit code.
 
     Raises:
-        ValueError: no such backbone, or a damaged file.
+        ValueError: the backbone is unknown, or a token file is damaged.
     """
     from benchmarks.evaluation.token_records import RECORDS, plain_accuracy, read
     from countgen.backbones.registry import find
@@ -42,14 +42,14 @@ def run(options: argparse.Namespace) -> int:
         measured = read(RECORDS) if options.backbone == "miniature" else []
         for name, token in tokens.items():
             vectors = len(next(iter(token.vectors.values())))
-            accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % right"
-            mine = [record for record in measured if record.token == token.sha256]
-            if mine:
-                plain, alike = plain_accuracy(mine, token.target_count)
-                accuracy += f", the plain prompt {100 * plain:.0f} %" + (" (the number word itself)" if alike else "")
-            said = "1 vector" if vectors == 1 else f"{vectors} vectors"
-            learned = f"{said}, learned on {len(token.object_names)} kinds of object"
-            print(fitted(f"{name:<9} {accuracy}; {learned}", hang=10))
+            accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % correct"
+            records = [record for record in measured if record.token == token.sha256]
+            if records:
+                plain, alike = plain_accuracy(records, token.target_count)
+                accuracy += f", baseline {100 * plain:.0f} %" + (" (the token equals the number word)" if alike else "")
+            length = "1 vector" if vectors == 1 else f"{vectors} vectors"
+            details = f"{length}, learned on {len(token.object_names)} object classes"
+            print(fitted(f"{name:<9} {accuracy}; {details}", hang=10))
     return OK
 
 

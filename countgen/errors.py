@@ -10,11 +10,11 @@ class PromptError(CountGenError, ValueError):
 
 
 class RecipeError(CountGenError, ValueError):
-    """A image without a readable recipe, or a recipe that JSON cannot hold."""
+    """An image without a readable recipe, or a recipe that JSON cannot hold."""
 
 
 class ImageWriteError(CountGenError, OSError):
-    """A image could not be written; nothing half-written is left behind."""
+    """An image could not be written; nothing half-written is left behind."""
 
 
 class StoppedError(CountGenError):

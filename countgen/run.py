@@ -105,7 +105,7 @@ class Run:
         targets: what to count; read from the prompt by default.
         method: one of `countgen.methods.available()`: "plain" (one seed, nothing tuned), "search" (best of N
             seeds), "noise" (gradients on one seed after the other), "lmn" (the same through D2D's latent modifier
-            network) or "auto" (search, then gradients on the nearest).
+            network), "auto" (search, then gradients on the nearest) or "edit" (one seed, its image kept).
         settings: of the method, for example `NoiseSettings(learning_rate=0.1)`; its defaults where None.
         seed: 0 or above; the same seed and budget in evaluations give the same image.
         max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.

@@ -1,4 +1,4 @@
-"""`countgen demo`: a page in the browser that draws, learns, compares and lets people count."""
+"""`countgen demo`: a web page to generate images, learn tokens, compare methods and label images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.demo.loopback import LOOPBACKS
 from app.exit_codes import OK
 
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
-"""A command line is read by every user of the machine; an environment is not."""
+"""Every user of the machine can read the command line of a process, but not its environment."""
 _PASSWORD = f"give a password in {AUTH_VARIABLE}, or --auth USER:PASSWORD"
 
 
@@ -21,9 +21,9 @@ def add_parser(commands: Any) -> None:
     """Add the command to the sub-parsers."""
     parser = commands.add_parser(
         "demo",
-        help="open the page in a browser",
-        description="Serve a page that draws counted pictures, learns count tokens, shows benchmark runs and lets "
-        "people count. Only this machine can reach it unless --host says otherwise, which needs a password.",
+        help="serve a web page",
+        description="Serve a web page to generate images, learn count tokens, show evaluations and label images. "
+        "Only this machine can reach it by default; --host changes that and needs a password.",
     )
     parser.set_defaults(run=run)
     parser.add_argument(
@@ -32,22 +32,24 @@ def add_parser(commands: Any) -> None:
         metavar="ADDRESS",
         help="the address to listen on (%(default)s); others need --auth",
     )
-    parser.add_argument("--port", type=_port, metavar="N", help="the port (the first free one from 7860)")
+    parser.add_argument("--port", type=_port, metavar="N", help="the port (the first free port from 7860)")
     parser.add_argument(
         "--auth",
         type=_user_and_password,
         metavar="USER:PASSWORD",
-        help="ask visitors to log in (the variable COUNTGEN_DEMO_AUTH)",
+        help="require a login (the value of COUNTGEN_DEMO_AUTH)",
     )
-    parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers; needs --auth")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a folder of benchmark runs to show and to label")
+    parser.add_argument(
+        "--share", action="store_true", help="create a public link through Gradio's servers; needs --auth"
+    )
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a folder of evaluations to show and to label")
     parser.add_argument(
         "--backbone", action="append", metavar="NAME", help="a model to offer; repeatable (the embedded ones)"
     )
     parser.add_argument(
         "--critic", action="append", metavar="NAME", help="a detector that steers; repeatable (the backbone's own)"
     )
-    parser.add_argument("--judge", metavar="NAME", help="a detector that only counts at the end (the backbone's own)")
+    parser.add_argument("--judge", metavar="NAME", help="a detector that only counts the result (the backbone's own)")
     add_trust_checkpoint(parser)
 
 
@@ -55,12 +57,12 @@ def run(options: argparse.Namespace) -> int:
     """Serve the page until interrupted.
 
     Raises:
-        ValueError: bad options, no password where others reach the page, an unknown backbone or detector,
-            an address that cannot be used, or no Gradio.
+        ValueError: bad options, no password though other machines can reach the page, an unknown backbone or detector,
+            an address that cannot be used, or Gradio is not installed.
     """
     auth = options.auth or _auth_from_environment()
     if options.share and not auth:
-        raise ValueError(f"--share opens the page to the world: {_PASSWORD}")
+        raise ValueError(f"--share makes the page public: {_PASSWORD}")
     if options.host not in LOOPBACKS and not auth:
         raise ValueError(f"--host {shown(options.host)} opens the page to other machines: {_PASSWORD}")
     if options.runs is not None and not options.runs.is_dir():
@@ -81,27 +83,27 @@ def run(options: argparse.Namespace) -> int:
         check_detector(name)
     limits = Limits(backbones=tuple(options.backbone)) if options.backbone else Limits()
     try:
+        from app.demo.model_cache import ModelCache
         from app.demo.page import serve
-        from app.demo.shelf import Shelf
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
-    shelf = Shelf(
+    model_cache = ModelCache(
         critics=tuple(options.critic) if options.critic else None,
         judge=options.judge,
         trust_checkpoint=options.trust_checkpoint,
     )
     hide_loading_bars()
-    if detectors:  # weights that are not there are found before anybody opens the page
-        shelf.load(limits.backbones[0])
-    serve(limits, options.runs, shelf, host=options.host, port=options.port, auth=auth, share=options.share)
+    if detectors:  # missing weights are reported before the page is served
+        model_cache.load(limits.backbones[0])
+    serve(limits, options.runs, model_cache, host=options.host, port=options.port, auth=auth, share=options.share)
     return OK
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Refuse an address that is not this machine's and a port that is taken; Gradio would try a hundred others.
+    """Refuse an address of another machine and a port in use; Gradio would try a hundred other ports.
 
     Raises:
-        ValueError: it cannot be listened on.
+        ValueError: the server cannot listen on the address.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
@@ -125,7 +127,7 @@ def _auth_from_environment() -> tuple[str, str] | None:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port from 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
     return int(text)
 
 

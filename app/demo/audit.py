@@ -1,7 +1,8 @@
-"""Look at the demo in Chromium: `python -m app.demo.audit --runs FOLDER --out pictures`.
+"""Audit the demo in Chromium: `python -m app.demo.audit --runs FOLDER --out images`.
 
-Walks through everything the page shows, wide, on a phone and in the dark; photographs each state. Prints the time to
-the first paint and the first preview, what hangs over sideways, and what axe-core finds, which `countgen[test]` brings.
+Visits every state of the page on a desktop, on a phone and in dark mode, and takes a screenshot of each. Prints the
+time to the first paint and the first preview, horizontal overflow, and the violations that axe-core reports.
+axe-core is installed with `countgen[test]`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ VIEWS = {
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
 }
 LABELLED = 3
-"""Pictures that are counted before the judges are compared."""
+"""Number of images that are labelled before the comparison with the judges."""
 
-# Gradio puts the button that closes a message inside another button; the rest of the message is looked at.
+# Excluded because Gradio nests the close button of a message inside another button.
 _RUN_AXE = """async (source) => {
   if (!window.axe) (0, eval)(source);
   const found = await axe.run({exclude: [".toast-header"]}, {resultTypes: ["violations"]});
@@ -31,10 +32,10 @@ _RUN_AXE = """async (source) => {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 1 where axe finds something serious or a page hangs over sideways."""
+    """Run the command line; return 1 if axe reports a serious violation or a page overflows sideways."""
     parser = argparse.ArgumentParser(prog="python -m app.demo.audit", description=__doc__)
-    parser.add_argument("--runs", type=Path, help="a folder of runs, so that the last tab shows some; it gets labels")
-    parser.add_argument("--out", type=Path, default=Path("demo-pictures"))
+    parser.add_argument("--runs", type=Path, help="a folder of runs for the last tab; labels are written into it")
+    parser.add_argument("--out", type=Path, default=Path("demo-images"))
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -43,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import countgen
     from app.demo.limits import Limits
+    from app.demo.model_cache import ModelCache
     from app.demo.page import build, launch
-    from app.demo.shelf import Shelf
 
-    page = build(Limits(), options.runs, Shelf({"miniature": countgen.load("miniature")}))
+    page = build(Limits(), options.runs, ModelCache({"miniature": countgen.load("miniature")}))
     url = launch(page, quiet=True)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     wrong = 0
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             opened.set_default_timeout(120_000)
             print(f"{name}: {_first_seconds(opened, url)}", flush=True)
             for number, state in enumerate(states(opened, labelling=options.runs is not None, labeller=name)):
-                opened.wait_for_timeout(700)  # what moves comes to rest
+                opened.wait_for_timeout(700)  # until animations have ended
                 opened.screenshot(path=options.out / f"{name}-{number:02}-{state}.png", full_page=True)
                 wrong += _report(opened, state)
             context.close()
@@ -68,21 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Iterator[str]:
-    """Lead an open page through what it can show; yields the name of each state while it is shown.
+    """Visit every state of an open page; yield the name of each state while it is shown.
 
     Args:
-        page: of Playwright, with the demo loaded.
-        labelling: there is a run to label; the newest is.
-        labeller: who counts.
+        page: a Playwright page with the demo loaded.
+        labelling: whether to label images of the newest run.
+        labeller: name of the labeller.
     """
     page.locator("#go").wait_for()
     yield "empty"
     page.locator("#prompt textarea").fill("a photo of three apples")
     page.locator("#go").click()
     page.locator("#stage .running img").or_(page.locator("#stage .done")).first.wait_for()
-    yield "drawing"
+    yield "generating"
     page.locator("#stage .done").wait_for()
-    yield "drawn"
+    yield "generated"
     page.locator("#prompt textarea").fill("some apples")
     page.locator("#parsed .hint").wait_for()
     page.locator("#go").click()
@@ -112,17 +113,19 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
     page.locator("#question .stage").wait_for()
     yield "question"
     for _ in range(LABELLED):
-        counted = page.locator("#question .hint").inner_text()
+        progress = page.locator("#question .hint").inner_text()
         page.locator("#answer textarea, #answer input").first.fill("3")
         page.keyboard.press("Enter")
-        page.wait_for_function("(was) => document.querySelector('#question .hint').innerText !== was", arg=counted)
+        page.wait_for_function(
+            "(before) => document.querySelector('#question .hint').innerText !== before", arg=progress
+        )
     page.locator("#compare").click()
     page.locator("#agreement table").wait_for()
     yield "agreement"
 
 
 def accessibility(page: Any) -> list[tuple[str, str, int, str]]:
-    """What axe-core finds in the state of a page: impact, rule, number of elements, one of them."""
+    """Return the violations that axe-core reports: impact, rule, number of elements, one of the elements."""
     import axe_playwright_python
 
     source = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -130,12 +133,12 @@ def accessibility(page: Any) -> list[tuple[str, str, int, str]]:
 
 
 def serious(found: Sequence[tuple[str, str, int, str]]) -> list[tuple[str, str, int, str]]:
-    """What keeps people out."""
+    """Return the violations of serious or critical impact."""
     return [one for one in found if one[0] in ("serious", "critical")]
 
 
 def _first_seconds(page: Any, url: str) -> str:
-    """Open the page and ask for one picture, on the clock."""
+    """Open the page, generate one image, and return the times."""
     started = time.perf_counter()
     page.goto(url)
     page.locator("#go").wait_for()
@@ -151,10 +154,10 @@ def _first_seconds(page: Any, url: str) -> str:
 
 
 def _report(page: Any, state: str) -> int:
-    """Print what is wrong with a state; the number of things that must not be."""
+    """Print the violations of a state; return the number of serious ones, plus one for overflow."""
     over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     found = accessibility(page)
-    print(f"  {state}: {over} px over, axe: {len(serious(found))} serious of {len(found)}", flush=True)
+    print(f"  {state}: {over} px overflow, axe: {len(serious(found))} serious of {len(found)}", flush=True)
     for impact, rule, number, where in found:
         print(f"    {impact} {rule}: {number} x, for example {where}")
     return len(serious(found)) + (over > 0)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import gradio as gr
 
 from app.demo import benchmark_view
+from app.demo.html import hint
 from app.demo.limits import RefusedError
-from app.demo.refusals import told
+from app.demo.refusals import errors_shown
 from app.demo.run_folders import RunFolders
-from app.demo.words import hint
 from benchmarks.evaluation.metrics import by_arm
 from benchmarks.evaluation.records import Record
 
-NOTHING = hint("Evaluations appear here: run countgen eval, and start this page with --runs FOLDER.")
+NOTHING = hint("There is no evaluation to show: run countgen eval, and start the demo with --runs FOLDER.")
 DEFAULT_METHOD = "auto"
-"""The failures that are shown first: what the best that is offered does not reach."""
+"""The method whose failures are shown first."""
 
 
 class BenchmarkTab:
-    """Widgets of the tab, and the functions behind them."""
+    """The widgets of the tab and their event handlers."""
 
     def __init__(self, folders: RunFolders, opened: gr.Tab) -> None:
         self.folders = folders
@@ -28,21 +28,21 @@ class BenchmarkTab:
             method = gr.Dropdown([], label="Failures of", elem_id="failing-method", min_width=120)
         overview = gr.HTML(NOTHING, elem_id="overview")
         failing = gr.HTML("", elem_id="failing")
-        working = {"show_progress": "minimal", "show_progress_on": overview}
-        whole = {"outputs": [run, judge, method, overview, failing], **working}
-        opened.select(self.open_first, inputs=run, **whole, api_visibility="private")
-        run.input(self.open, inputs=run, **whole, api_name="open_run")
+        progress = {"show_progress": "minimal", "show_progress_on": overview}
+        everything = {"outputs": [run, judge, method, overview, failing], **progress}
+        opened.select(self.open_first, inputs=run, **everything, api_visibility="private")
+        run.input(self.open, inputs=run, **everything, api_name="open_run")
         gr.on(
             [judge.input, method.input],
             self.judged,
             inputs=[run, judge, method],
             outputs=[overview, failing],
-            **working,
+            **progress,
             api_name="judged",
         )
 
     def open_first(self, run: str | None) -> tuple[object, ...]:
-        """List the runs, and open the first where none is open."""
+        """List the runs, and open the first if none is open."""
         names = self.folders.names()
         if not names:
             return gr.skip(), gr.skip(), gr.skip(), NOTHING, ""
@@ -51,7 +51,7 @@ class BenchmarkTab:
         return self.open(names[0])
 
     def open(self, run: str) -> tuple[object, ...]:
-        """Everything about one run, by its first judge."""
+        """Return the overview and the failures of one run by its first judge."""
         records = self.read(run)
         judges, methods = benchmark_view.judges_of(records), list(by_arm(records))
         if not judges:
@@ -66,15 +66,15 @@ class BenchmarkTab:
         )
 
     def judged(self, run: str, judge: str, method: str) -> tuple[str, str]:
-        """A run by one of its judges, and what one of its methods did not reach."""
+        """Return the overview of a run by one judge, and the failures of one method."""
         records = self.read(run)
-        with told():
+        with errors_shown():
             if judge not in benchmark_view.judges_of(records) or method not in by_arm(records):
-                raise RefusedError("This run has no such judge or method; choose one of the list.")
+                raise RefusedError("This run has no such judge or method; choose one from the list.")
         failing = benchmark_view.failures(records, judge, self.folders.folder(run), method)
         return benchmark_view.overview(records, judge), failing
 
     def read(self, run: str) -> list[Record]:
-        """The records of a run, or a message on the page."""
-        with told():
+        """Return the records of a run."""
+        with errors_shown():
             return self.folders.read(run)

@@ -1,33 +1,33 @@
-"""A run as a page: what each method reaches, at what cost, and the pictures that failed."""
+"""An evaluation as HTML: the accuracy and cost of each method, and its failures."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from statistics import mean, median
 
-from app.demo.run_folders import picture_of
-from app.demo.stage import jpeg_uri
-from app.demo.words import asked, fact, hint, table
+from app.demo.html import counts_of, fact, hint, table
+from app.demo.result_view import jpeg_uri
+from app.demo.run_folders import read_image
 from benchmarks.evaluation.failures import MOST_SHOWN
 from benchmarks.evaluation.failures import failures as failures_of
 from benchmarks.evaluation.metrics import by_arm, counts, scores, steered
 from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, to_svg
 from benchmarks.evaluation.records import Record
 
-PICTURE_SIDE = 200
+IMAGE_SIDE = 200
 
 
 def judges_of(records: Sequence[Record]) -> list[str]:
-    """Everyone who counted the run's pictures, the first judge first."""
+    """Return the judges and labellers of a run, the first judge first."""
     return list(dict.fromkeys(judge for record in records for judge in record.judges))
 
 
 def overview(records: Sequence[Record], judge: str) -> str:
-    """Facts, a table of the methods, and the plots, by one judge."""
+    """Return the facts, the table of methods and the plots of a run, by one judge."""
     if not records:
         return hint("This run has no records yet.")
     arms = by_arm(records)
@@ -41,24 +41,28 @@ def overview(records: Sequence[Record], judge: str) -> str:
     )
     warning = ""
     if any(steered(record, judge) for record in records):
-        warning = hint("This judge also steered some of these pictures: its numbers flatter them.")
+        warning = hint("This judge also steered some of these images, so its accuracy is biased upwards.")
     rows = [_row(name, mine, judge) for name, mine in arms.items()]
-    heads = ("Method", "Images", "Right", "95 % interval", "At most 1 off", "Mean error", "Seconds", "Evaluations")
+    heads = (
+        *("Method", "Images", "Accuracy", "95 % confidence interval", "Off by at most 1"),
+        *("Mean absolute error", "Median seconds", "Mean evaluations"),
+    )
     return (
-        f"<section class='run'><dl class='facts'>{facts}</dl>{warning}{table('What each method reaches', heads, rows)}"
+        f"<section class='run'><dl class='facts'>{facts}</dl>{warning}"
+        f"{table('Accuracy and cost by method', heads, rows)}"
         f"<div class='plots'>{_plots(records, judge)}</div></section>"
     )
 
 
 def failures(records: Sequence[Record], judge: str, folder: Path, method: str) -> str:
-    """The pictures that a judge does not accept, what was asked and what it found; the nearest misses last."""
+    """Return the images with a wrong count by a judge, with counts and targets, the largest errors first."""
     chosen = by_arm(records).get(method, [])
     wrong = failures_of(chosen, judge)
     cards = "".join(_card(record, judge, folder) for record in wrong[:MOST_SHOWN])
-    head = f"<h2>Not reached by {escape(method)}: {len(wrong)} of {len(chosen)}</h2>"
+    head = f"<h2>Failures of {escape(method)}: {len(wrong)} of {len(chosen)}</h2>"
     if not wrong:
-        return head + hint("Every picture of this method is right by this judge.")
-    more = hint(f"The {MOST_SHOWN} furthest off are shown.") if len(wrong) > MOST_SHOWN else ""
+        return head + hint("All counts of this method are correct by this judge.")
+    more = hint(f"The {MOST_SHOWN} largest errors are shown.") if len(wrong) > MOST_SHOWN else ""
     return f"{head}{more}<ul class='failures'>{cards}</ul>"
 
 
@@ -78,20 +82,20 @@ def _row(name: str, records: Sequence[Record], judge: str) -> tuple[str, ...]:
     )
 
 
-def _percent(share: float) -> str:
-    return "–" if math.isnan(share) else f"{100 * share:.0f} %"
+def _percent(fraction: float) -> str:
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.0f} %"
 
 
 def _plots(records: Sequence[Record], judge: str) -> str:
-    drawn = (
-        ("Accuracy by count, with 95 % intervals", accuracy_by_count(records, judge)),
+    figures = (
+        ("Accuracy by count, with 95 % confidence intervals", accuracy_by_count(records, judge)),
         ("Accuracy against seconds, by the first judge", accuracy_by_compute(records, "seconds")),
     )
-    return "".join(_plot(title, to_svg(figure)) for title, figure in drawn)
+    return "".join(_plot(title, to_svg(figure)) for title, figure in figures)
 
 
 def _plot(title: str, svg: str) -> str:
-    """As an image: its colours are chosen for white. A phone scrolls it sideways, the keyboard too."""
+    """Return a plot as an image on white; it scrolls sideways on a phone and with the keyboard."""
     data = base64.b64encode(svg.encode()).decode("ascii")
     return (
         f"<figure tabindex='0' role='group' aria-label='{title}'>"
@@ -100,16 +104,10 @@ def _plot(title: str, svg: str) -> str:
 
 
 def _card(record: Record, judge: str, folder: Path) -> str:
-    picture = picture_of(folder, record.image)
-    image = f"<img src='{jpeg_uri(picture, PICTURE_SIDE)}' alt=''>" if picture else ""
+    image = read_image(folder, record.image)
+    preview = f"<img src='{jpeg_uri(image, IMAGE_SIDE)}' alt=''>" if image else ""
     found = counts(record, judge)
-    said = "failed to draw" if found is None else f"target {_joined(t.target_count for t in record.targets)}, found "
-    said += "" if found is None else _joined(found)
+    outcome = "not generated" if found is None else counts_of(record.targets, found)
     return (
-        f"<li>{image}<b>{escape(said)}</b><span>{escape(record.prompt)}</span>"
-        f"<span>{escape(asked(record.targets))} · seed {record.seed}</span></li>"
+        f"<li>{preview}<b>{escape(outcome)}</b><span>{escape(record.prompt)}</span><span>seed {record.seed}</span></li>"
     )
-
-
-def _joined(numbers: Iterable[int]) -> str:
-    return " + ".join(map(str, numbers))

@@ -1,4 +1,4 @@
-"""Small line charts as SVG that follow the page's colours."""
+"""Small line charts as SVG in the page's colours."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 4, 4, 6, 6
 
 
 def curve(title: str, values: Sequence[float], goal: float | None = None, latest: str | None = None) -> str:
-    """One line over the steps of a run, its last value in words beside the title.
+    """Return a chart of one value over the steps of a run, with its latest value beside the title.
 
     Args:
-        title: what the line shows.
-        values: one for each step, finite; may be empty.
-        goal: drawn as a dashed line.
-        latest: the last value as it shall be read; two digits after the point by default.
+        title: name of the value.
+        values: one finite value per step; may be empty.
+        goal: shown as a dashed line.
+        latest: text for the latest value; two decimal places by default.
     """
     shown = list(values[-400:])
     top = max([*shown, goal if goal is not None else 0.0, 1e-6])
@@ -31,7 +31,7 @@ def curve(title: str, values: Sequence[float], goal: float | None = None, latest
     if goal is not None:
         marks += f"<line class='goal' x1='{_LEFT}' x2='{WIDTH - _RIGHT}' y1='{y(goal):.1f}' y2='{y(goal):.1f}'/>"
     if shown:
-        # A line without length and with round ends stays a dot where the chart is stretched.
+        # A zero-length line with round caps stays a dot when the chart is stretched.
         end = points.rpartition(" ")[2]
         marks += f"<polyline points='{points}'/><polyline class='end' points='{end} {end}'/>"
     said = latest if latest is not None else (f"{shown[-1]:.2f}" if shown else "–")

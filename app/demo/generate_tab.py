@@ -1,4 +1,4 @@
-"""The tab where pictures are drawn."""
+"""The tab that generates images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Generator, Iterator
 import gradio as gr
 
 import countgen
-from app.demo import stage
+from app.demo import result_view
+from app.demo.html import chips, sentence, target_list
 from app.demo.limits import Limits, RefusedError
-from app.demo.refusals import sent, told
-from app.demo.session import Picture, Session
-from app.demo.shelf import Shelf
-from app.demo.words import asked, chips, sentence
+from app.demo.model_cache import ModelCache
+from app.demo.refusals import errors_shown, event_field
+from app.demo.session import GalleryEntry, Session
 from countgen.errors import PromptError
 from countgen.prompts import Target
 from countgen.tokens.file import CountToken
@@ -22,10 +22,10 @@ from countgen.tokens.library import available_tokens
 
 EXAMPLES = ("seven apples", "nine butterflies in the snow", "five cats and three dogs", "ten strawberries on a table")
 AT_ONCE = {"concurrency_limit": None}
-"""Waits for no other job. Not `queue=False`: what such a function refuses is not shown on the page."""
+"""Run at once, beside other jobs; with `queue=False` the page would not show the function's error messages."""
 
 _METHOD_NAMES = {"lmn": "LMN"}
-TOKENS = (("none", "none"), ("the shipped one of this count", "shipped"))
+TOKENS = (("none", "none"), ("shipped with countgen", "shipped"))
 _PICK = (
     "element.addEventListener('click', event => { const button = event.target.closest('button[data-index]');"
     "if (button) trigger('select', {index: Number(button.dataset.index)}); });"
@@ -33,10 +33,10 @@ _PICK = (
 
 
 class GenerateTab:
-    """Widgets of the tab, and the functions behind them."""
+    """The widgets of the tab and their event handlers."""
 
-    def __init__(self, limits: Limits, shelf: Shelf, session: gr.State) -> None:
-        self.limits, self.shelf = limits, shelf
+    def __init__(self, limits: Limits, model_cache: ModelCache, session: gr.State) -> None:
+        self.limits, self.model_cache = limits, model_cache
         self._lay_out(session)
 
     def _lay_out(self, session: gr.State) -> None:
@@ -44,17 +44,17 @@ class GenerateTab:
         with gr.Row(elem_classes="workbench"):
             with gr.Column(scale=4, min_width=300, elem_classes="controls"):
                 self.prompt = gr.Textbox(
-                    label="What to draw",
+                    label="Prompt",
                     value="a photo of seven apples",
                     placeholder="a photo of seven apples",
                     max_length=limits.max_prompt_length,
-                    lines=1,  # with more, Enter would begin a line instead of drawing
+                    lines=1,  # with more, Enter would insert a line break instead of submitting
                     max_lines=4,
                     submit_btn=False,
                     elem_id="prompt",
                     autofocus=True,
                 )
-                parsed = gr.HTML(self.read(self.prompt.value, limits.backbones[0]), elem_id="parsed")
+                parsed = gr.HTML(self.parse(self.prompt.value, limits.backbones[0]), elem_id="parsed")
                 with gr.Row(elem_classes="buttons"):
                     go = gr.Button("Generate", variant="primary", elem_id="go", scale=3)
                     stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=2)
@@ -85,22 +85,22 @@ class GenerateTab:
                     )
                 self.backbone = backbone
             with gr.Column(scale=6, min_width=300):
-                shown = gr.HTML(stage.EMPTY, elem_id="stage")
-        pictures = gr.HTML("", elem_id="pictures", js_on_load=_PICK)
+                shown = gr.HTML(result_view.EMPTY, elem_id="stage")
+        gallery = gr.HTML("", elem_id="pictures", js_on_load=_PICK)
 
-        reading = {"fn": self.read, "inputs": [self.prompt, backbone], "outputs": parsed, "queue": False}
+        parsing = {"fn": self.parse, "inputs": [self.prompt, backbone], "outputs": parsed, "queue": False}
         gr.on(
             [self.prompt.input, self.prompt.change],
-            **reading,
+            **parsing,
             show_progress="hidden",
             trigger_mode="always_last",
             api_name="parse",
         )
-        asking = [self.prompt, backbone, method, self.token, seed, seconds, session]
-        drawing = {
+        inputs = [self.prompt, backbone, method, self.token, seed, seconds, session]
+        generating = {
             "fn": self.generate,
-            "inputs": asking,
-            "outputs": [shown, pictures],
+            "inputs": inputs,
+            "outputs": [shown, gallery],
             "concurrency_id": "models",
             "concurrency_limit": 1,
             "show_progress": "minimal",
@@ -108,135 +108,147 @@ class GenerateTab:
         }
         private = {"show_progress": "hidden", "api_visibility": "private"}
         quiet = {**private, "queue": False}
-        asked = [self.prompt, backbone, session]
-        preparing = {"fn": self.begin, "inputs": asked, "outputs": shown, **AT_ONCE, **private}
+        preparing = {
+            "fn": self.begin,
+            "inputs": [self.prompt, backbone, session],
+            "outputs": shown,
+            **AT_ONCE,
+            **private,
+        }
         leaving = {"fn": leave_queue, "inputs": session, "outputs": shown, **quiet}
-        jobs = [gr.on([go.click, self.prompt.submit], **preparing).success(**drawing, api_name="generate")]
+        jobs = [gr.on([go.click, self.prompt.submit], **preparing).success(**generating, api_name="generate")]
         for button in examples:
             filled = button.click(lambda text: text, inputs=button, outputs=self.prompt, **quiet)
-            jobs.append(filled.then(**preparing).success(**drawing, api_visibility="private"))
+            jobs.append(filled.then(**preparing).success(**generating, api_visibility="private"))
         for job in jobs:
             job.failure(**leaving)
         leave.click(**leaving, cancels=jobs)
         stop.click(Session.stop, inputs=session, queue=False, show_progress="hidden", api_name="stop")
-        pictures.select(self.show_again, inputs=session, outputs=shown, **quiet)
+        gallery.select(self.show_again, inputs=session, outputs=shown, **quiet)
 
-    def read(self, prompt: str, backbone: str) -> str:
-        """What the prompt asks for, as the visitor types; says what to do where it cannot be read."""
+    def parse(self, prompt: str, backbone: str) -> str:
+        """Return the targets of a prompt while the visitor types, or why it is refused."""
         try:
-            text = self.limits.check_prompt(prompt)
-            targets = countgen.parse(text, self.shelf.object_names(self.limits.check_backbone(backbone)))
-            self.shelf.check(backbone, self.limits.check_targets(targets))
-            return chips(targets)
+            return chips(self._targets(prompt, backbone))
         except (PromptError, ValueError) as error:
             return f"<p class='hint'>{sentence(error)}</p>"
 
     def begin(self, prompt: str, backbone: str, session: Session) -> str:
-        """Refuse what cannot be drawn before it waits in the queue, and listen to Stop from now on."""
-        with told():
-            text = self.limits.check_prompt(prompt)
-            names = self.shelf.object_names(self.limits.check_backbone(backbone))
-            self.shelf.check(backbone, self.limits.check_targets(countgen.parse(text, names)))
+        """Refuse bad prompts before they enter the queue; from now on Stop has an effect."""
+        with errors_shown():
+            self._targets(prompt, backbone)
         session.begin()
-        return stage.QUEUED
+        return result_view.QUEUED
+
+    def _targets(self, prompt: str, backbone: str) -> tuple[Target, ...]:
+        text = self.limits.check_prompt(prompt)
+        names = self.model_cache.object_names(self.limits.check_backbone(backbone))
+        targets = self.limits.check_targets(countgen.parse(text, names))
+        self.model_cache.check(backbone, targets)
+        return targets
 
     def generate(
         self, prompt: str, backbone: str, method: str, token: str, seed: float, seconds: int, session: Session
     ) -> Iterator[tuple[str, str]]:
-        """Draw one picture and show it growing; ends with the judged result, also where the visitor stops it."""
-        yield from self.shelf.alone(self._drawn(prompt, backbone, method, token, seed, seconds, session))
+        """Generate one image with live previews; the last item is the judged result, also after Stop."""
+        yield from self.model_cache.run_in_worker(
+            self._generated(prompt, backbone, method, token, seed, seconds, session)
+        )
 
-    def _drawn(
+    def _generated(
         self, prompt: str, backbone: str, method: str, token: str, seed: float, seconds: int, session: Session
     ) -> Generator[tuple[str, str], None, None]:
         stopped = session.busy and session.stopping
         if stopped:
             session.end()
-            yield stage.EMPTY, stage.gallery(session.pictures)
+            yield result_view.EMPTY, result_view.gallery(session.gallery)
             return
         session.begin()
         try:
             limits = self.limits
-            with told():
+            with errors_shown():
                 text, name = limits.check_prompt(prompt), limits.check_backbone(backbone)
-            yield stage.WAITING, stage.gallery(session.pictures)
-            models = self.shelf.get(name)
-            with told():
-                targets = limits.check_targets(countgen.parse(text, models.critics[0].object_names))
+            yield result_view.LOADING, result_view.gallery(session.gallery)
+            models = self.model_cache.get(name)
+            with errors_shown():
+                targets = self._targets(text, name)
                 run = countgen.Run(
                     text,
                     models,
                     targets=targets,
-                    token=chosen_token(token, targets, name, session),
+                    token=find_token(token, targets, name, session),
                     method=limits.check_method(method),
                     seed=limits.check_seed(seed),
                     max_seconds=limits.check_seconds(seconds),
                 )
-            looks: list[stage.Look] = []
+            history: list[result_view.HistoryEntry] = []
             shown = -math.inf
             for step in run:
                 if math.isfinite(step.loss):
-                    looks.append(stage.Look(step.counts, step.loss))
+                    history.append(result_view.HistoryEntry(step.counts, step.loss))
                 if session.stopping:
                     break
-                if looks and time.monotonic() - shown > stage.SECONDS_BETWEEN_PREVIEWS:
-                    boxes = stage.counted_boxes(models.critics[0], step.image, run.targets)
-                    note = f"{_DOING[step.phase]} · {step.evaluations} evaluations · {step.seconds:.1f} s"
-                    yield stage.live(step.image, boxes, run.targets, looks, note), stage.gallery(session.pictures)
+                if history and time.monotonic() - shown > result_view.SECONDS_BETWEEN_PREVIEWS:
+                    detections = result_view.detect(models.critics[0], step.image, run.targets)
+                    note = f"{_PHASES[step.phase]} · {step.evaluations} evaluations · {step.seconds:.1f} s"
+                    yield (
+                        result_view.live(step.image, detections, run.targets, history, note),
+                        result_view.gallery(session.gallery),
+                    )
                     shown = time.monotonic()
             result = run.result()
-            finished = stage.finished(result, models.judge, looks, session.stopping)
-            thumbnail = stage.jpeg_uri(result.image, stage.THUMBNAIL_SIDE)
-            session.pictures.insert(0, Picture(asked(result.targets), result.verified, thumbnail, finished))
-            del session.pictures[limits.max_pictures :]
-            yield finished, stage.gallery(session.pictures)
+            finished = result_view.finished(result, history, session.stopping)
+            thumbnail = result_view.jpeg_uri(result.image, result_view.THUMBNAIL_SIDE)
+            session.gallery.insert(0, GalleryEntry(target_list(result.targets), result.verified, thumbnail, finished))
+            del session.gallery[limits.max_images :]
+            yield finished, result_view.gallery(session.gallery)
         finally:
             session.end()
 
     def token_choices(self, session: Session, chosen: str) -> object:
-        """The tokens this visitor may use, one of them chosen."""
+        """Return an update of the token field: the tokens of this visitor, one of them selected."""
         return gr.update(choices=[*TOKENS, *((name, name) for name in session.tokens)], value=chosen)
 
     def show_again(self, session: Session, event: gr.EventData) -> str:
-        """A picture of the gallery, back on the stage."""
-        index = sent(event, "index")
-        if not isinstance(index, int) or not 0 <= index < len(session.pictures):
-            return stage.EMPTY
-        return session.pictures[index].stage
+        """Return the result view of a gallery entry."""
+        index = event_field(event, "index")
+        if not isinstance(index, int) or not 0 <= index < len(session.gallery):
+            return result_view.EMPTY
+        return session.gallery[index].result
 
 
 def leave_queue(session: Session) -> str:
-    """The stage of a visitor whose job never begins, or failed."""
+    """Return the empty view after a job was cancelled in the queue or failed."""
     session.end()
-    return stage.EMPTY
+    return result_view.EMPTY
 
 
-def chosen_token(choice: str, targets: tuple[Target, ...], backbone: str, session: Session) -> CountToken | None:
-    """The visitor's own token, the shipped one of the count asked for, or none.
+def find_token(choice: str, targets: tuple[Target, ...], backbone: str, session: Session) -> CountToken | None:
+    """Return the visitor's own token, the shipped token for the target count, or None.
 
     Raises:
-        RefusedError: no such token.
+        RefusedError: the token does not exist, or the prompt has several targets.
     """
     if choice == "none":
         return None
     if choice in session.tokens:
         return session.tokens[choice]
     if choice != "shipped":
-        raise RefusedError("There is no such token here; choose one of the list.")
+        raise RefusedError("Unknown token; choose one from the list.")
     if len(targets) > 1:
-        raise RefusedError("A shipped token says the number of one kind of object, and this prompt asks for two kinds.")
+        raise RefusedError("A shipped token stands for the count of one object class, and this prompt has several.")
     shipped = available_tokens(backbone)
     name = f"count-{targets[0].target_count}"
     if name not in shipped:
         raise RefusedError(
-            f"No token of this count is shipped for {backbone}; there are: {', '.join(shipped) or 'none'}."
+            f"No token for this count is shipped for {backbone}; shipped are: {', '.join(shipped) or 'none'}."
         )
     return shipped[name]
 
 
-_DOING = {
-    "search": "Drawing seeds",
-    "refine": "Refining the nearest by gradient",
+_PHASES = {
+    "search": "Searching seeds",
+    "refine": "Refining the latents by gradient",
     "edit": "Editing near undecided objects",
     "edit, low frequencies too": "Editing, low frequencies too",
     "edit, mask widened": "Editing, mask widened",

@@ -1,4 +1,4 @@
-"""The tab where count tokens are learned, tried and handed over."""
+"""The tab that learns count tokens, evaluates them, and accepts token files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import replace
 import gradio as gr
 
 import countgen
-from app.demo import learn_view, stage
+from app.demo import learn_view, result_view
 from app.demo.generate_tab import AT_ONCE, GenerateTab
+from app.demo.html import hint
 from app.demo.limits import Limits, RefusedError
-from app.demo.refusals import sent, told
-from app.demo.session import HandedIn, Session
-from app.demo.shelf import Shelf
-from app.demo.words import hint
+from app.demo.model_cache import ModelCache
+from app.demo.refusals import errors_shown, event_field
+from app.demo.session import Session, UploadedTokens
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import Models
 from countgen.prompts import Target
@@ -36,11 +36,11 @@ SETTINGS = LearnSettings(
     validation_pictures=6,
     patience=1000,
 )
-"""Small batches, and nothing but one validation before them: Stop and the time limit, which ends it, are heard only
-between steps."""
+"""Small batches, and one validation before the first step, because Stop and the time limit take effect between steps
+only; the time limit ends the learning."""
 
 TRIAL_SEEDS = (0, 1, 2, 3)
-"""Learning and its validation draw theirs far above."""
+"""Seeds of the evaluation; learning and validation sample seeds far above these."""
 
 _HAND_IN = (
     "element.addEventListener('change', event => { const file = event.target.files[0]; if (!file) return;"
@@ -52,11 +52,13 @@ _FILE = "<label class='file'>Use a token file <input type='file' accept='.safete
 
 
 class LearnTab:
-    """Widgets of the tab, and the functions behind them."""
+    """The widgets of the tab and their event handlers."""
 
-    def __init__(self, limits: Limits, shelf: Shelf, session: gr.State, drawing: GenerateTab, tabs: gr.Tabs) -> None:
-        self.limits, self.shelf, self.drawing = limits, shelf, drawing
-        self.handed_in = HandedIn(limits.max_handed_bytes)
+    def __init__(
+        self, limits: Limits, model_cache: ModelCache, session: gr.State, generate_tab: GenerateTab, tabs: gr.Tabs
+    ) -> None:
+        self.limits, self.model_cache, self.generate_tab = limits, model_cache, generate_tab
+        self.uploaded = UploadedTokens(limits.max_uploaded_bytes)
         with gr.Row(elem_classes="workbench"):
             with gr.Column(scale=4, min_width=280, elem_classes="controls"):
                 names = gr.Dropdown(
@@ -64,7 +66,7 @@ class LearnTab:
                     value=["apple", "cat", "ball"],
                     multiselect=True,
                     max_choices=limits.max_object_names,
-                    label="Objects to learn it on",
+                    label="Objects to learn the token on",
                     elem_id="objects",
                     allow_custom_value=True,
                 )
@@ -90,9 +92,9 @@ class LearnTab:
                     go = gr.Button("Learn", variant="primary", elem_id="learn", scale=3)
                     stop = gr.Button("Stop", variant="stop", elem_id="stop-learning", scale=2)
                     leave = gr.Button("Leave the queue", elem_id="leave-learning", scale=2)
-                use = gr.Button("Use it in Generate", elem_id="use-token")
-                handed = gr.HTML(_FILE, elem_id="hand-in", js_on_load=_HAND_IN)
-                said = gr.HTML("", elem_id="handed-in")
+                use = gr.Button("Use in Generate", elem_id="use-token")
+                token_file = gr.HTML(_FILE, elem_id="hand-in", js_on_load=_HAND_IN)
+                message = gr.HTML("", elem_id="handed-in")
             with gr.Column(scale=6, min_width=280):
                 shown = gr.HTML(learn_view.EMPTY, elem_id="learning")
         quiet = {"show_progress": "hidden"}
@@ -103,48 +105,53 @@ class LearnTab:
         job = begun.success(
             self.learn,
             inputs=[names, count, seconds, backbone, session],
-            outputs=[shown, drawing.token],
+            outputs=[shown, generate_tab.token],
             concurrency_id="models",
             concurrency_limit=1,
             show_progress="minimal",
-            show_progress_on=said,
+            show_progress_on=message,
             api_name="learn",
         )
         job.failure(leave_queue, inputs=session, outputs=shown, queue=False, **private)
         leave.click(leave_queue, inputs=session, outputs=shown, cancels=job, queue=False, **private)
         stop.click(Session.stop, inputs=session, queue=False, **private)
-        handed.upload(
-            self.hand_in, inputs=session, outputs=[said, drawing.token], **quiet, api_name="hand_in_token", queue=False
+        token_file.upload(
+            self.hand_in,
+            inputs=session,
+            outputs=[message, generate_tab.token],
+            **quiet,
+            api_name="hand_in_token",
+            queue=False,
         )
         use.click(
             self.use,
             inputs=session,
-            outputs=[tabs, drawing.token, drawing.prompt, drawing.method, drawing.backbone],
+            outputs=[tabs, generate_tab.token, generate_tab.prompt, generate_tab.method, generate_tab.backbone],
             queue=False,
             **private,
         )
 
     def check(self, names: object, count: object, seconds: object, backbone: object) -> tuple[tuple[str, ...], int]:
-        """What can be learned here, refused before it waits in the queue."""
+        """Return the checked object names and count."""
         checked = self.limits.check_object_names(names), self.limits.check_count(count)
         self.limits.check_learning_seconds(seconds)
         self.limits.check_backbone(backbone)
         return checked
 
     def begin(self, names: list[str], count: float, seconds: int, backbone: str, session: Session) -> str:
-        """Refuse what cannot be learned before it waits in the queue, and listen to Stop from now on."""
-        with told():
+        """Refuse bad input before it enters the queue; from now on Stop has an effect."""
+        with errors_shown():
             object_names, goal = self.check(names, count, seconds, backbone)
             for name in object_names:
-                self.shelf.check(backbone, (Target(name, goal),))
+                self.model_cache.check(backbone, (Target(name, goal),))
         session.begin()
-        return stage.QUEUED
+        return result_view.QUEUED
 
     def learn(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session
     ) -> Iterator[tuple[object, object]]:
-        """Learn one token and show it growing; ends with what it does on new seeds."""
-        yield from self.shelf.alone(self._learned(names, count, seconds, backbone, session))
+        """Learn one token with live previews; the last item is its evaluation on new seeds."""
+        yield from self.model_cache.run_in_worker(self._learned(names, count, seconds, backbone, session))
 
     def _learned(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session
@@ -155,11 +162,11 @@ class LearnTab:
             return
         session.begin()
         try:
-            with told():
+            with errors_shown():
                 object_names, goal = self.check(names, count, seconds, backbone)
-            yield stage.WAITING, gr.skip()
-            models = self.shelf.get(backbone)
-            with told():
+            yield result_view.LOADING, gr.skip()
+            models = self.model_cache.get(backbone)
+            with errors_shown():
                 settings = SETTINGS if detecting(models) else replace(SETTINGS, semantic_weight=0)
                 learning = learn_token(models, goal, object_names, settings)
             losses: list[float] = []
@@ -169,75 +176,77 @@ class LearnTab:
                 losses.append(step.loss)
                 counts.append(step.soft_counts[0])
                 spent = time.monotonic() - begun
-                if time.monotonic() - shown > stage.SECONDS_BETWEEN_PREVIEWS:
-                    # A step does not say which of the objects its picture shows: the one that is found.
-                    found = stage.counted_boxes(models.critics[0], step.image, learning.targets)
-                    yield learn_view.learning(step, [max(found, key=len)], goal, losses, counts), gr.skip()
+                if time.monotonic() - shown > result_view.SECONDS_BETWEEN_PREVIEWS:
+                    # A step does not say which object class its image shows; show the class with most detections.
+                    detections = result_view.detect(models.critics[0], step.image, learning.targets)
+                    best = sorted(detections, key=len)[-1:]
+                    yield learn_view.live(step, best, goal, losses, counts), gr.skip()
                     shown = time.monotonic()
                 if session.stopping or spent >= seconds:
                     break
             token = learning.token
             name = session.keep_token("learned", token, self.limits.max_tokens)
-            # Whoever stops it has waited long enough: the worker is free at once.
+            # After Stop the evaluation is skipped, so that the worker is free at once.
             seeds = () if session.stopping else TRIAL_SEEDS
-            trials = [trial(models, token, object_names[k % len(object_names)], s) for k, s in enumerate(seeds)]
-            finished = learn_view.learned(name, token, trials, spent, losses, counts)
-            yield finished, self.drawing.token_choices(session, name)
+            trials = [
+                evaluate_token(models, token, object_names[k % len(object_names)], s) for k, s in enumerate(seeds)
+            ]
+            finished = learn_view.finished(name, token, trials, spent, losses, counts)
+            yield finished, self.generate_tab.token_choices(session, name)
         finally:
             session.end()
 
     def hand_in(self, session: Session, event: gr.EventData) -> tuple[str, object]:
-        """Take a token file, which arrives as base64 and never touches the disk."""
-        with told():
-            content = self._bytes(sent(event, "data"))
+        """Accept a token file, which is sent as base64 and never written to the disk."""
+        with errors_shown():
+            content = self._bytes(event_field(event, "data"))
             token = decoded(content, "This file")
             self.limits.check_count(token.target_count)
         name = session.keep_token("from a file", token, self.limits.max_tokens)
-        self.handed_in.keep(session, name, len(content))
-        return hint(f"Ready in Generate: {name}."), self.drawing.token_choices(session, name)
+        self.uploaded.keep(session, name, len(content))
+        return hint(f"Available in Generate: {name}."), self.generate_tab.token_choices(session, name)
 
     def _bytes(self, data: object) -> bytes:
         limit = self.limits.max_token_bytes
         if not isinstance(data, str):
-            raise RefusedError("This is no count token.")
+            raise RefusedError("This file is not a count token.")
         if len(data) > 4 * (limit // 3 + 2):
-            raise RefusedError(f"This is no count token: its file has more than {limit // 1024} KiB.")
+            raise RefusedError(f"This file is not a count token: it is larger than {limit // 1024} KiB.")
         try:
             return base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise RefusedError("This is no count token.") from error
+            raise RefusedError("This file is not a count token.") from error
 
     def use(self, session: Session) -> tuple[object, ...]:
-        """Go to Generate with the newest token and a prompt that fits it."""
-        with told():
+        """Open the Generate tab with the newest token and a prompt for it."""
+        with errors_shown():
             if not session.tokens:
-                raise RefusedError("Learn a token first, or hand in a file.")
+                raise RefusedError("Learn a token first, or upload a token file.")
         name, token = list(session.tokens.items())[-1]
         prompt = prompt_for(token, token.object_names[0])
         backbone = token.base_model if token.base_model in self.limits.backbones else gr.skip()
-        choices = self.drawing.token_choices(session, name)
+        choices = self.generate_tab.token_choices(session, name)
         return gr.Tabs(selected="generate"), choices, prompt, "plain", backbone
 
 
 def leave_queue(session: Session) -> str:
-    """The stage of a visitor whose job never begins, or failed."""
+    """Return the empty view after a job was cancelled in the queue or failed."""
     session.end()
     return learn_view.EMPTY
 
 
 def prompt_for(token: CountToken, object_name: str) -> str:
-    """A prompt in which a token's number stands as a word."""
+    """Return a prompt with the token's count as a number word."""
     return f"a photo of {number_word(token.target_count)} {counted(object_name, token.target_count)}"
 
 
-def trial(models: Models, token: CountToken, object_name: str, seed: int) -> learn_view.Trial:
-    """Draw one picture with a token and one with the number word alone, and ask the judge about both."""
+def evaluate_token(models: Models, token: CountToken, object_name: str, seed: int) -> learn_view.Trial:
+    """Generate one image with a token and the baseline without it, and count both with the judge."""
     targets = (Target(object_name, token.target_count),)
     prompt = prompt_for(token, object_name)
     run = countgen.Run(prompt, models, targets=targets, method="plain", token=token, seed=seed)
     for _ in run:
         pass
     result = run.result()
-    boxes = stage.counted_boxes(models.judge, result.image, targets)
-    found_before = int(models.judge.counts(result.before[None], [object_name])[0, 0])
-    return learn_view.Trial(result.image, boxes, object_name, result.judge_counts[0], found_before)
+    baseline_count = int(models.judge.counts(result.before[None], [object_name])[0, 0])
+    return learn_view.Trial(result.image, result.detections, object_name, result.judge_counts[0], baseline_count)

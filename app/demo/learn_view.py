@@ -1,4 +1,4 @@
-"""A token in the making and a finished one, as HTML."""
+"""The learning of a token and its evaluation, as HTML."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from html import escape
 from torch import Tensor
 
 from app.demo.curves import curve
-from app.demo.stage import Boxes, jpeg_uri, overlay
-from app.demo.words import fact, hint
+from app.demo.html import fact, hint
+from app.demo.result_view import jpeg_uri, overlay
 from countgen.methods.step import Step
 from countgen.tokens.file import CountToken, encoded
+from critics import Detections
 
 EMPTY = (
-    "<section class='stage empty'><div class='canvas'><p>The token's pictures appear here.</p></div>"
+    "<section class='stage empty'><div class='canvas'><p>Images made with the token appear here.</p></div>"
     + hint(
-        "A count token is a new word that stands for a number. It is learned once, by gradient through the model and "
-        "the critics, and then needs no more work than any other word."
+        "A count token is a new word of the text encoder that stands for a number. It is learned once, with gradients "
+        "through the model and the critics; using it costs no more than using any other word."
     )
     + "</section>"
 )
@@ -27,48 +28,50 @@ EMPTY = (
 
 @dataclass(frozen=True)
 class Trial:
-    """One picture on a seed that the token was not learned on, and the same with the number word alone.
+    """One image on a seed that the token was not learned on, compared with its baseline, the number word.
 
     Attributes:
-        image: RGB float (3, H, W) in [0, 1], drawn with the token.
-        boxes: the judge's.
-        object_name: what was asked for.
-        found, found_before: the judge's counts with the token and without.
+        image: RGB float (3, H, W) in [0, 1], generated with the token.
+        detections: by the judge; empty if it counts without detecting.
+        object_name: of the target.
+        count, baseline_count: the judge's counts with the token and with the number word.
     """
 
     image: Tensor
-    boxes: Boxes
+    detections: Sequence[Detections]
     object_name: str
-    found: int
-    found_before: int
+    count: int
+    baseline_count: int
 
 
-def learning(step: Step, boxes: Boxes, goal: int, losses: Sequence[float], counted: Sequence[float]) -> str:
-    """The stage while a token is learned."""
+def live(
+    step: Step, detections: Sequence[Detections], goal: int, losses: Sequence[float], counts: Sequence[float]
+) -> str:
+    """Return the view while a token is learned."""
     return (
         "<section class='stage running' aria-busy='true'>"
-        f"<div class='canvas'><img src='{jpeg_uri(step.image)}' alt='Picture of this step'>"
-        f"{overlay(step.image, boxes)}</div>"
+        f"<div class='canvas'><img src='{jpeg_uri(step.image)}' alt='Image of this step'>"
+        f"{overlay(step.image, detections)}</div>"
         + hint(f"Step {step.index + 1} · {step.evaluations} evaluations · {step.seconds:.0f} s")
-        + _curves(goal, losses, counted)
+        + _curves(goal, losses, counts)
         + "</section>"
     )
 
 
-def learned(
+def finished(
     name: str,
     token: CountToken,
     trials: Sequence[Trial],
     seconds: float,
     losses: Sequence[float],
-    counted: Sequence[float],
+    counts: Sequence[float],
 ) -> str:
-    """The stage of a finished token: what it does on new seeds, where it was tried, and the file to keep."""
+    """Return the view of a learned token: its evaluation on new seeds, if any, and the file to download."""
     goal = token.target_count
     cards = "".join(
-        f"<li class='{'right' if trial.found == goal else 'wrong'}'>"
-        f"<div class='canvas'><img src='{jpeg_uri(trial.image)}' alt=''>{overlay(trial.image, trial.boxes)}</div>"
-        f"<b>{trial.found} of {goal}</b><span>{escape(trial.object_name)}, number word alone: {trial.found_before}"
+        f"<li class='{'right' if trial.count == goal else 'wrong'}'>"
+        f"<div class='canvas'><img src='{jpeg_uri(trial.image)}' alt=''>{overlay(trial.image, trial.detections)}</div>"
+        f"<b>{trial.count} of {goal}</b><span>{escape(trial.object_name)}, baseline: {trial.baseline_count}"
         "</span></li>"
         for trial in trials
     )
@@ -82,24 +85,27 @@ def learned(
         + fact("Learned on", ", ".join(token.object_names))
         + fact("Steps", str(len(losses)))
         + fact("Time", f"{seconds:.0f} s")
-        + f"</dl>{_curves(goal, losses, counted)}</section>"
+        + f"</dl>{_curves(goal, losses, counts)}</section>"
     )
 
 
 def _verdict(goal: int, trials: Sequence[Trial]) -> str:
-    """Green only where the token is better than the word; no better is no success."""
+    """Return the comparison with the baseline; it is marked as right only if the token is better."""
     if not trials:
-        return "<p class='verdict' role='status'>You stopped it: this is the best so far, not tried on new seeds.</p>"
-    right = sum(trial.found == goal for trial in trials)
-    before = sum(trial.found_before == goal for trial in trials)
-    kind = "right" if right > before else "wrong" if right < before else ""
+        return (
+            "<p class='verdict' role='status'>Stopped by you: this is the best token so far, "
+            "not evaluated on new seeds.</p>"
+        )
+    right = sum(trial.count == goal for trial in trials)
+    baseline = sum(trial.baseline_count == goal for trial in trials)
+    state = "right" if right > baseline else "wrong" if right < baseline else ""
     return (
-        f"<p class='verdict {kind}' role='status'>On new seeds the judge accepts {right} of {len(trials)} with the "
-        f"token, {before} with the number word alone.</p>"
+        f"<p class='verdict {state}' role='status'>Correct counts on new seeds, by the judge: {right} of {len(trials)} "
+        f"with the token, {baseline} of {len(trials)} with the number word (baseline).</p>"
     )
 
 
-def _curves(goal: int, losses: Sequence[float], counted: Sequence[float]) -> str:
-    """Both curves of a learning; there is at least one step."""
-    soft_count = curve("Soft count, mean of the batch", counted, float(goal), f"{counted[-1]:.1f} of {goal}")
+def _curves(goal: int, losses: Sequence[float], counts: Sequence[float]) -> str:
+    """Return the charts of the soft count and the loss; there is at least one step."""
+    soft_count = curve("Soft count, mean of the batch", counts, float(goal), f"{counts[-1]:.1f} of {goal}")
     return f"<div class='curves'>{soft_count}{curve('Loss', losses)}</div>"

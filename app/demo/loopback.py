@@ -1,4 +1,4 @@
-"""Addresses that only this machine reaches."""
+"""Addresses that only this machine can reach."""
 
 LOOPBACKS = ("127.0.0.1", "localhost", "::1")
-"""The loopback interface by its addresses and its name."""
+"""The addresses and the name of the loopback interface."""

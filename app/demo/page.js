@@ -1,5 +1,5 @@
 () => {
-  // The page's own pictures are replaced while it works, so listeners sit on the document.
+  // Gradio replaces the page's elements at every update, so the listeners are attached to the document.
   document.documentElement.lang = "en";
 
   document.addEventListener("input", (event) => {
@@ -11,7 +11,7 @@
     }
   });
 
-  // On a phone the picture lies below the controls.
+  // On a phone the image is below the controls.
   document.addEventListener("click", (event) => {
     const button = event.target.closest("#go, .examples button, #learn, #start-counting");
     if (!button || window.innerWidth > 640) return;
@@ -19,13 +19,13 @@
     document.querySelector(shown).scrollIntoView({ behavior: "smooth" });
   });
 
-  // A phone shows its digits for the answer, which Gradio puts on the page when the counting begins.
+  // Make phones show a numeric keyboard for the answer, which Gradio inserts when labelling begins.
   new MutationObserver(() => {
     const answer = document.querySelector("#answer input, #answer textarea");
     if (answer) answer.inputMode = "numeric";
   }).observe(document.body, { childList: true, subtree: true });
 
-  // While people count, a digit goes to the answer wherever the focus is.
+  // During labelling, typing a digit moves the focus to the answer.
   document.addEventListener("keydown", (event) => {
     const answer = document.querySelector("#answer input, #answer textarea");
     if (!answer || !answer.offsetParent || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -1,4 +1,4 @@
-"""The whole page: header, tabs, theme, and the web server around it."""
+"""The whole page: header, tabs, theme and web server."""
 
 from __future__ import annotations
 
@@ -6,59 +6,59 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Before Gradio is imported: it reports its use to its makers otherwise.
+# Set before Gradio is imported, which would send usage statistics otherwise.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
 from app.demo.benchmark_tab import BenchmarkTab
-from app.demo.calls import CheckedBlocks, ClosedApp
+from app.demo.checked_app import CheckedApp, CheckedBlocks
 from app.demo.generate_tab import GenerateTab
 from app.demo.label_tab import LabelTab
 from app.demo.learn_tab import LearnTab
 from app.demo.limits import Limits
 from app.demo.loopback import LOOPBACKS
+from app.demo.model_cache import ModelCache
 from app.demo.run_folders import RunFolders
 from app.demo.session import Session
-from app.demo.shelf import Shelf
 
 _HERE = Path(__file__).parent
 HEADER = """
 <header class="masthead">
   <span class="mark" aria-hidden="true"><i></i><i></i><i></i></span>
-  <div><h1>countgen</h1><p>Ask for seven apples and you get seven.</p></div>
+  <div><h1>countgen</h1><p>Images with the number of objects that the prompt asks for.</p></div>
 </header>
 """
 _FONTS = ("Inter", "system-ui", "Segoe UI", "Roboto", "sans-serif")
 _LOOPBACK_HOSTS = frozenset((*LOOPBACKS, "[::1]"))
-"""As requests name them."""
+"""Loopback host names as the Host header spells them."""
 
 SECONDS_KEPT = 3600
-"""A visitor's pictures and tokens on the server, after the page's last use of them."""
+"""How long the server keeps a visitor's images and tokens after their last use."""
 
 
-def build(limits: Limits, runs: Path | None = None, shelf: Shelf | None = None) -> gr.Blocks:
-    """The page, not yet served.
+def build(limits: Limits, runs: Path | None = None, model_cache: ModelCache | None = None) -> gr.Blocks:
+    """Return the page, not yet served.
 
     Args:
-        limits: what visitors may ask for.
+        limits: on what visitors may request.
         runs: a folder of run folders to show and label; none by default.
-        shelf: loaded models to use.
+        model_cache: with models that are loaded already; an empty one by default.
     """
-    shelf, folders = shelf or Shelf(), RunFolders(runs)
+    model_cache, folders = model_cache or ModelCache(), RunFolders(runs)
     with CheckedBlocks(title="countgen", analytics_enabled=False, fill_width=True) as page:
         session = gr.State(Session(), time_to_live=SECONDS_KEPT)
         gr.HTML(HEADER)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
-                drawing = GenerateTab(limits, shelf, session)
+                generate_tab = GenerateTab(limits, model_cache, session)
             with gr.Tab("Learn a token", id="learn"):
-                LearnTab(limits, shelf, session, drawing, tabs)
+                LearnTab(limits, model_cache, session, generate_tab, tabs)
             with gr.Tab("Benchmark", id="benchmark") as opened:
                 BenchmarkTab(folders, opened)
             with gr.Tab("Label", id="label") as opened:
                 LabelTab(limits, folders, opened, session)
-    # Not api_open: a request to Gradio's /run/NAME would go past the queue.
+    # With api_open, requests to Gradio's /run/NAME would bypass the queue.
     page.queue(max_size=limits.max_waiting, default_concurrency_limit=4, api_open=False)
     return page
 
@@ -75,11 +75,11 @@ def launch(
     """Serve a page in the background and return its address.
 
     Raises:
-        ValueError: others would reach the page without a password.
+        ValueError: other machines could reach the page without a password.
         OSError: the port is taken.
     """
     if not auth and (share or host not in LOOPBACKS):
-        raise ValueError("a public link and an address that others reach need a user and a password")
+        raise ValueError("a public link and an address that other machines can reach need a user and a password")
     hosts = _LOOPBACK_HOSTS if host in LOOPBACKS and not share else None
     _, url, _ = page.launch(
         server_name=host,
@@ -90,13 +90,13 @@ def launch(
         theme=theme(),
         css_paths=_HERE / "style.css",
         js=(_HERE / "page.js").read_text(),
-        _app=ClosedApp(page, hosts),
+        _app=CheckedApp(page, hosts),
         max_file_size=1,
         allowed_paths=[],
         state_session_capacity=100,
         show_error=False,
         enable_monitoring=False,
-        num_workers=0,  # Gradio's own, where its variable asks for any, would serve and take files past the checks
+        num_workers=0,  # Gradio's workers, which an environment variable can start, would bypass the checks
         footer_links=[],
         run_history=False,
         mcp_server=False,
@@ -108,7 +108,7 @@ def launch(
 
 
 def theme() -> Any:
-    """Quiet greys and one red; no font from another host."""
+    """Return a grey theme with red accents; it loads no font from another host."""
     return gr.themes.Base(
         primary_hue=gr.themes.colors.red,
         neutral_hue=gr.themes.colors.stone,
@@ -146,7 +146,7 @@ def theme() -> Any:
 def serve(
     limits: Limits,
     runs: Path | None,
-    shelf: Shelf,
+    model_cache: ModelCache,
     *,
     host: str,
     port: int | None,
@@ -154,8 +154,8 @@ def serve(
     share: bool,
 ) -> None:
     """Serve the page until interrupted."""
-    page = build(limits, runs, shelf)
+    page = build(limits, runs, model_cache)
     url = launch(page, host=host, port=port, auth=auth, share=share, quiet=True)
     print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
-    shelf.warm_up(limits.backbones[0])
+    model_cache.warm_up(limits.backbones[0])
     page.block_thread()

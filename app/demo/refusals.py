@@ -1,4 +1,4 @@
-"""From a refusal in Python to a message on the page, without a traceback or a path."""
+"""Show errors of the checks as messages on the page, without a traceback or a path."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 
 import gradio as gr
 
-from app.demo.words import sentence
+from app.demo.html import sentence
 from countgen.errors import CountGenError
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Show the visitor why bad input is refused.
+def errors_shown() -> Iterator[None]:
+    """Turn errors about bad input into messages on the page.
 
-    Wrap the checks alone: what fails later is a fault of ours, and stays in the server's log.
+    Wrap only the checks of the input: later errors are faults of the program and belong in the server's log.
 
     Raises:
-        gr.Error: for a `CountGenError` or a ValueError.
+        gr.Error: for each `CountGenError` or ValueError.
     """
     try:
         yield
     except (CountGenError, ValueError) as error:
-        # Gradio reads messages as HTML.
+        # Gradio renders messages as HTML.
         raise gr.Error(sentence(error), print_exception=False) from None
 
 
-def sent(event: gr.EventData, name: str) -> Any:
-    """What the page sent with an event; None where a program sent an event without it."""
+def event_field(event: gr.EventData, name: str) -> Any:
+    """Return a field that the page sent with an event; None if an API client left it out."""
     try:
         return getattr(event, name)
     except (AttributeError, TypeError):

@@ -1,4 +1,4 @@
-"""The evaluations that the demo shows: folders under one root, by name, and the study that comes with countgen."""
+"""The evaluations that the demo shows: run folders below one root, and the study that ships with countgen."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from benchmarks.evaluation.image_files import open_image
 from benchmarks.evaluation.records import SETTINGS, Record, RunFolderError, read_run
 from countgen.images import MAX_PIXELS
 
-STUDY = "The study that comes with countgen"
+STUDY = "The study that ships with countgen"
 STUDY_FOLDER = Path(benchmarks.__file__).parent / "results" / "study"
 MAX_LISTED = 200
 MAX_DEPTH = 3
-MAX_PICTURE_BYTES = 10 * 1024 * 1024
+MAX_IMAGE_BYTES = 10 * 1024 * 1024
 
 
 class RunFolders:
-    """Run folders by the names visitors see; a name that is not in the list opens nothing.
+    """Map the names that visitors see to run folders; a name that is not listed opens nothing.
 
     Args:
-        root: the folder given when the demo was started; None for the study alone.
+        root: the folder given at the start of the demo; None for the study only.
     """
 
     def __init__(self, root: Path | None) -> None:
         self.root = None if root is None else root.resolve()
 
     def names(self) -> list[str]:
-        """The study, if it is there, and every run up to three folders below the root, the newest first."""
+        """Return every run up to three folders below the root, newest first, and the study if it is installed."""
         return list(self._by_name())
 
     def folder(self, name: object) -> Path:
-        """The folder of a name in the list.
+        """Return the folder of a listed run.
 
         Raises:
-            RefusedError: any other name, whatever path it spells.
+            RefusedError: the name is not listed; a path is never a name.
         """
         folder = self._by_name().get(name) if isinstance(name, str) else None
         if folder is None:
-            raise RefusedError("There is no such run here; choose one of the list.")
+            raise RefusedError("Unknown run; choose one from the list.")
         return folder
 
     def read(self, name: object) -> list[Record]:
-        """The records of a run.
+        """Return the records of a run.
 
         Raises:
-            RefusedError: no such name, or a damaged run; what is wrong with it names paths and goes to the log.
+            RefusedError: the name is not listed, or the run is damaged; the details name paths and go to the log only.
         """
         try:
             return read_run(self.folder(name))[1]
         except RunFolderError as error:
             logging.getLogger(__name__).warning("%s", error)
-            raise RefusedError("This run cannot be read; the server's log says why.") from error
+            raise RefusedError("This run cannot be read; the reason is in the server's log.") from error
 
     def _by_name(self) -> dict[str, Path]:
         folders = {STUDY: STUDY_FOLDER} if (STUDY_FOLDER / SETTINGS).is_file() else {}
@@ -78,17 +78,17 @@ def _runs_in(folder: Path, depth: int) -> list[Path]:
     return [run for child in inner if not child.name.startswith(".") for run in _runs_in(child, depth - 1)]
 
 
-def picture_of(folder: Path, relative: str | None) -> Image.Image | None:
-    """A picture of a run as RGB; None where it is missing, too large, no picture, or outside the run's folder."""
+def read_image(folder: Path, relative: str | None) -> Image.Image | None:
+    """Return an image of a run as RGB; None if it is missing, too large, unreadable or outside the run's folder."""
     if relative is None:
         return None
     path = (folder / relative).resolve()
     if not path.is_relative_to(folder.resolve()):
         return None
     try:
-        if path.stat().st_size > MAX_PICTURE_BYTES:
+        if path.stat().st_size > MAX_IMAGE_BYTES:
             return None
-        with open_image(path) as picture:
-            return picture.convert("RGB") if picture.width * picture.height <= MAX_PIXELS else None
+        with open_image(path) as image:
+            return image.convert("RGB") if image.width * image.height <= MAX_PIXELS else None
     except (OSError, SyntaxError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""What the demo remembers of one visitor, on the server, for as long as the page is open."""
+"""The server-side state of one visitor, kept for as long as the page is open."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A finished picture of the gallery.
+class GalleryEntry:
+    """A finished image of the gallery.
 
     Attributes:
-        title: what was asked for.
-        right: the judge agrees.
-        thumbnail: data URI of a small picture.
-        stage: the whole result as HTML, the PNG inside.
+        title: the targets as text.
+        correct: the judge's counts equal the targets.
+        thumbnail: data URI of a small image.
+        result: the result view as HTML, with the PNG inside.
     """
 
     title: str
-    right: bool
+    correct: bool
     thumbnail: str
-    stage: str
+    result: str
 
 
 @dataclass
 class Labelling:
-    """One person counting in one run.
+    """The progress of one person who labels one run.
 
     Attributes:
-        run: its name.
-        labeller: their name.
-        question: the picture at hand; None when all are counted.
-        counts: of its objects, those given so far.
-        done, total: pictures.
+        run: name of the run.
+        labeller: name of the person.
+        question: the current image and its object names; None when all images are labelled.
+        counts: given so far for the current image, in the order of its object names.
+        done, total: number of labelled images and of all images.
     """
 
     run: str
@@ -52,36 +52,36 @@ class Labelling:
 
 @dataclass
 class Session:
-    """One visitor's own things; no function of the demo reads another visitor's.
+    """The state of one visitor; no function of the demo reads another visitor's session.
 
     Attributes:
-        busy: a job was asked for and has not ended.
-        stopping: the visitor wants the job to end with the best so far.
-        pictures: newest first.
-        tokens: learned or handed in, by the name they are offered under.
-        labelling: what they count; None before they start.
+        busy: a job is queued or running.
+        stopping: the visitor asked the job to end with the best result so far.
+        gallery: finished images, newest first.
+        tokens: learned or uploaded, by the name they are offered under.
+        labelling: None before the visitor starts to label.
     """
 
     busy: bool = False
     stopping: bool = False
-    pictures: list[Picture] = field(default_factory=list)
+    gallery: list[GalleryEntry] = field(default_factory=list)
     tokens: dict[str, CountToken] = field(default_factory=dict)
     labelling: Labelling | None = None
 
     def begin(self) -> None:
-        """A job was asked for."""
+        """Mark a job as queued or running."""
         self.busy, self.stopping = True, False
 
     def end(self) -> None:
-        """The job ended, whatever the reason."""
+        """Mark the job as ended, whatever the reason."""
         self.busy = self.stopping = False
 
     def stop(self) -> None:
-        """Ask the job to end with the best so far; nothing happens where none runs or waits."""
+        """Ask the job to end with the best result so far; has no effect without a job."""
         self.stopping = self.busy
 
     def keep_token(self, origin: str, token: CountToken, most: int) -> str:
-        """Offer a token under a free name, which is returned; the oldest goes where there are too many."""
+        """Keep a token under an unused name and return the name; the oldest tokens beyond `most` are dropped."""
         names = [f"{token.name}, {origin}", *(f"{token.name}, {origin} ({k})" for k in range(2, most + 2))]
         name = next(name for name in names if name not in self.tokens)
         self.tokens[name] = token
@@ -90,29 +90,29 @@ class Session:
         return name
 
 
-class HandedIn:
-    """All visitors' token files together: where they are too large, the oldest leave their visitor's list.
+class UploadedTokens:
+    """Bound the total size of all visitors' uploaded tokens: the oldest are dropped from their sessions.
 
-    A session lives on for an hour after its page, and a program opens as many as it likes.
+    A session outlives its page by an hour, and a program can open any number of sessions.
 
     Args:
-        most: bytes of files that are kept.
+        max_bytes: total size of the files that are kept.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most, self.held = most, 0
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.kept_bytes = max_bytes, 0
         self._files: deque[tuple[ref[Session], str, ref[CountToken], int]] = deque()
         self._lock = Lock()
 
     def keep(self, session: Session, name: str, size: int) -> None:
-        """Count the file of a token that a visitor was just offered under a name."""
+        """Account for the file of a token that a session has just kept under a name."""
         with self._lock:
             self._files.append((ref(session), name, ref(session.tokens[name]), size))
-            self.held += size
-            while self.held > self.most:
+            self.kept_bytes += size
+            while self.kept_bytes > self.max_bytes:
                 visitor, name, token, size = self._files.popleft()
-                self.held -= size
-                theirs = visitor()
-                # The name may stand for a later token by now.
-                if theirs is not None and theirs.tokens.get(name) is token() is not None:
-                    del theirs.tokens[name]
+                self.kept_bytes -= size
+                owner = visitor()
+                # The name may belong to a later token by now.
+                if owner is not None and owner.tokens.get(name) is token() is not None:
+                    del owner.tokens[name]

@@ -1,14 +1,16 @@
 """Choose the settings of the method `edit`: one seed, counts 4 to 12, each image judged before and after.
 
 Example:
-    python -m benchmarks.studies.edit_settings --arm "frequency_cutoff=4" --arm "learning_rate=0.05" --out arms.jsonl
+    python -m benchmarks.studies.edit_settings --arm "frequency_cutoff=4" --arm "learning_rate=0.08" --out arms.jsonl
+    python -m benchmarks.studies.edit_settings --report benchmarks/results/edit_settings.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +55,37 @@ def record(result: countgen.Result) -> dict[str, Any]:
     }
 
 
-def summary(records: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the mean of every measure."""
-    names = [name for name, value in records[0].items() if name not in ("count", "seed", "phase")]
-    return {"n": len(records)} | {
-        name: round(sum(float(one[name]) for one in records) / len(records), 4) for name in names
-    }
+def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean of every measure, fractions of cases with their 95 % interval."""
+    n = len(records)
+    found: dict[str, Any] = {"n": n, "left_alone": sum(one["left_alone"] for one in records)}
+    for name in ("right", "confirmed", "kept_and_right"):
+        hits = sum(one[name] for one in records)
+        found[name] = {"share": round(hits / n, 4), "interval": [round(bound, 4) for bound in wilson(hits, n)]}
+    for name in ("objects_kept", "background_change", "structural_similarity", "evaluations"):
+        found[name] = round(sum(one[name] for one in records) / n, 4)
+    return found | {"most_evaluations": max(one["evaluations"] for one in records)}
 
 
-def unresolved(models: countgen.Models, seeds: str, for_each_count: int) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Yield the cases whose own image is not right on every view, with that image's record."""
-    for prompt, seed in cases(seeds, for_each_count):
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a fraction (Wilson 1927)."""
+    z = 1.959964
+    centre, spread = hits + z**2 / 2, z * math.sqrt(hits * (n - hits) / n + z**2 / 4)
+    return (centre - spread) / (n + z**2), (centre + spread) / (n + z**2)
+
+
+def report(records: Sequence[dict[str, Any]]) -> None:
+    """Print the summary of every arm."""
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for one in records:
+        arms.setdefault(one["arm"], []).append(one)
+    for arm, found in arms.items():
+        print(json.dumps({"arm": arm or "defaults"} | summary(found)))
+
+
+def originals(models: countgen.Models, chosen: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yield cases with the record of their own image, and whether an edit leaves it alone."""
+    for prompt, seed in chosen:
         run = countgen.Run(prompt, models, method="plain", seed=seed)
         (step,) = run
         yield prompt, seed, record(run.result()) | {"left_alone": step.margin > 0}
@@ -73,22 +95,28 @@ def main() -> None:
     """Run arms case by case, so that they can be compared at any time, and print their means."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", choices=tuple(FIRST_SEEDS), default="tuning")
-    parser.add_argument("--for-each-count", type=int, default=5)
+    parser.add_argument("--for-each-count", type=int, default=6)
+    parser.add_argument("--skip", type=int, default=0, help="cases at the beginning that another process takes")
     parser.add_argument("--backbone", default="miniature")
     parser.add_argument("--arm", action="append", default=[], help="settings of edit, separated by spaces")
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended")
+    parser.add_argument("--out", type=Path, help="JSON lines, appended")
+    parser.add_argument("--report", type=Path, help="print the summary of a file of records, and run nothing")
     options = parser.parse_args()
+    if options.report:
+        report(json.loads(options.report.read_text("utf-8")))
+        return
     torch.set_num_threads(1)
     models = countgen.load(options.backbone, device="cpu")
     arms = {arm: with_text(EditSettings(), arm.split()) for arm in options.arm or [""]}
-    records: dict[str, list[dict[str, Any]]] = {arm: [] for arm in (*arms, "plain")}
+    records: list[dict[str, Any]] = []
 
     def keep(arm: str, one: dict[str, Any]) -> None:
-        records[arm].append(one)
-        with options.out.open("a") as file:
-            file.write(json.dumps({"backbone": options.backbone, "seeds": options.seeds, "arm": arm} | one) + "\n")
+        records.append({"backbone": options.backbone, "seeds": options.seeds, "arm": arm} | one)
+        if options.out:
+            with options.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(records[-1]) + "\n")
 
-    for prompt, seed, plain in unresolved(models, options.seeds, options.for_each_count):
+    for prompt, seed, plain in originals(models, list(cases(options.seeds, options.for_each_count))[options.skip :]):
         keep("plain", plain)
         for arm, settings in arms.items():
             if plain["left_alone"]:
@@ -98,8 +126,7 @@ def main() -> None:
                 prompt, models, method="edit", settings=settings, seed=seed, max_evaluations=MAX_EVALUATIONS
             )
             keep(arm, record(result) | {"left_alone": False})
-    for arm, found in records.items():
-        print(json.dumps({"arm": arm} | summary(found)))
+    report(records)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ UNDECIDED_RANKS = 3
 
 @dataclass(frozen=True)
 class EditSettings(RefinementSettings):
-    """What an edit may change. The defaults were chosen on tuning seeds, see benchmarks/studies/edit_settings.py."""
+    """What an edit may change. benchmarks/studies/edit_settings.py measures it, benchmarks/results has the records."""
 
     num_optimization_steps: int = setting(20, "gradient steps from the one start", at_least=1)
     learning_rate: float = setting(0.05, "of the optimizer, on latents of unit variance", above=0)
@@ -101,7 +101,7 @@ class ConfinedLatents(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the latents (1, C, h, w)."""
-        # Projected here, not in the graph: Adam would make full steps of what a projected gradient leaves outside.
+        # Not in the graph: Adam would make full steps of what a projected gradient has outside the mask.
         with torch.no_grad():
             self.displacement.copy_(high_pass(self.displacement, self.cutoff))
         return self._noise + self.displacement

@@ -21,7 +21,8 @@ class Step:
 
     Attributes:
         index: 0, 1, ... within a run.
-        phase: "search" where seeds are sampled, "refine" where gradients move the latents.
+        phase: "search" where seeds are sampled, "refine" where gradients move the latents; an edit's are
+            `countgen.methods.edit.PHASES`, which say how far its constraints were loosened.
         seed: of the latents the candidate started from.
         loss: the count loss, summed over critics and targets, averaged over the views that were evaluated.
         soft_counts: for each target, the first critic's soft count on the image as it is.

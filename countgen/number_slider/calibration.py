@@ -22,8 +22,8 @@ SCHEMA = 1
 USABLE_SHARE = 0.05
 """A count that one image in twenty has is found within 60 images in 95 % of the searches; a rarer one is hopeless."""
 
-OFFSETS = (1, 2, 3, 4, 6, 8, 10, 12, -2, -4, -6)
-"""Measured from the highest number word, those that are no farther than it from zero."""
+OFFSETS = (1, 2, 3, 4, 6, 8, 12)
+"""Measured from the highest number word `hi`, up to `hi` itself; downwards, the axis leads to a number word."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Point:
     def share(self, count: int) -> float:
         """Return the fraction of the images that have a count."""
         return self.images.get(count, 0) / sum(self.images.values())
+
+    def merit(self, count: int) -> tuple[float, float]:
+        """Order of points for a count, higher is better: the share of images that have it, then the nearest mean."""
+        return self.share(count), -abs(self.mean - count)
 
 
 @dataclass(frozen=True)
@@ -99,19 +103,18 @@ class Calibration:
         if words:
             return words
         measured = {point.offset for point in self.points}
-        return tuple((self.hi, float(k)) for k in OFFSETS if k not in measured and -self.hi < k <= self.hi)
+        return tuple((self.hi, float(k)) for k in OFFSETS if k not in measured and k <= self.hi)
 
     @property
     def slid(self) -> tuple[Point, ...]:
-        """The points on the axis through `hi`, by offset."""
-        return tuple(sorted((p for p in self.points if p.number == self.hi), key=lambda point: point.offset))
+        """The points of `hi` and of the offsets from it."""
+        return tuple(point for point in self.points if point.number == self.hi)
 
     @property
     def offset_range(self) -> tuple[float, float]:
-        """Offsets from `hi` between those with fewest and with most objects: outside, the axis leads nowhere."""
-        fewest = min(self.slid, key=lambda point: point.mean)
-        most = max(self.slid, key=lambda point: point.mean)
-        return min(fewest.offset, 0.0), max(most.offset, 0.0)
+        """Offsets from `hi`, from that of `lo` to the farthest whose images have most objects, less half an object."""
+        most = max(point.mean for point in self.slid)
+        return float(self.lo - self.hi), max(point.offset for point in self.slid if point.mean >= most - 0.5)
 
     @property
     def max_count(self) -> int:
@@ -125,21 +128,23 @@ class Calibration:
         """Return the point whose images have a count most often; of equal ones that with the nearest mean."""
         low, high = self.offset_range
         usable = [p for p in self.points if p.number <= self.hi and low <= p.offset <= high]
-        return max(usable, key=lambda point: (point.share(count), -abs(point.mean - count)))
+        return max(usable, key=lambda point: point.merit(count))
 
-    def as_written(self, count: int) -> float | None:
-        """Return the share of images with a count when its own word asks for it; None where it was not measured."""
-        return next((point.share(count) for point in self.words if point.number == count), None)
+    def as_written(self, count: int) -> Point | None:
+        """Return the point of a count's own word; None where it was not measured."""
+        return next((point for point in self.words if point.number == count), None)
 
     def ask_for(self, count: int) -> Point | None:
         """Return what to ask for instead of a count, or None where the count's own word is to be used.
 
         Another point is asked for beyond the vocabulary only, where the word is hopeless and the point is better.
         """
-        written = self.as_written(count) or 0.0
-        best = self.best_for(count)
-        better = count > self.hi and written < USABLE_SHARE and best.share(count) > written
-        return best if better else None
+        written, best = self.as_written(count), self.best_for(count)
+        if count <= self.hi:
+            return None
+        if written and (written.share(count) >= USABLE_SHARE or written.merit(count) >= best.merit(count)):
+            return None
+        return best
 
     def check(self, backbone: Backbone) -> None:
         """Refuse a calibration that is not complete, or of another model.

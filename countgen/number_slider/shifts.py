@@ -55,6 +55,7 @@ def asked_shifts(
         number = min(target.target_count, calibration.hi)
         beyond = target.target_count - number
         low, high = (limit - beyond for limit in calibration.offset_range)
+        low = max(low, -target.target_count)
         if not low <= offset <= high:
             raise ValueError(
                 f"the number offset for {target.target_count} x {target.object_name} must be from {low:g} to {high:g}, "

@@ -1,4 +1,4 @@
-"""What every command has in common."""
+"""Tests that apply to every command."""
 
 import argparse
 import re
@@ -15,11 +15,11 @@ from countgen.tokens.settings import LearnSettings
 from critics import losses
 
 SILENT = {"completion", "demo"}
-"""Commands that report nothing a script would read."""
+"""Commands without results for scripts."""
 
 
 def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command and sub-command with its parser."""
+    """Yield every command and sub-command with its parser."""
     yield name, parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -42,29 +42,30 @@ def test_help_fits_into_40_columns(
                 main([*name.split(), "--help"])
             output = capsys.readouterr().out
             assert "\x1b" not in output
-            # What cannot be broken, a path or a group of options, stands on a line of its own.
+            # An unbreakable path or group of options is on a line of its own.
             broad = [line.strip() for line in output.splitlines() if len(line) > 40]
             assert [line for line in broad if len(line.split()) > 2 and not re.fullmatch(r"[(\[].*[)\]]", line)] == []
 
 
-def test_every_command_that_reports_takes_json() -> None:
+def test_every_command_with_results_has_json() -> None:
     reporting = sorted(LEAVES.keys() - SILENT)
     assert [name for name in reporting if "--json" not in LEAVES[name]._option_string_actions] == []
 
 
 def test_every_option_is_explained_and_none_is_abbreviated(subtests: pytest.Subtests) -> None:
-    for name, parser in PARSERS.items():
+    for name in PARSERS:
         with subtests.test(name=name):
+            parser = PARSERS[name]
             assert parser.allow_abbrev is False
             assert parser.description
             assert [action.dest for action in parser._actions if not action.help and action.dest != "command"] == []
 
 
-def test_the_help_of_learn_token_says_what_the_settings_are() -> None:
+def test_the_help_of_learn_token_names_the_defaults() -> None:
     assert set(LOSSES) == set(losses.LOSSES)
-    said = {name: text.rpartition("(")[2].rstrip(")") for name, _, _, text in SETTINGS}
-    usual = {name: str(getattr(LearnSettings(), name)) for name in said}
-    assert said == usual | {"num_vectors": "the number word's"}  # the backbone tells
+    shown = {name: text.rpartition("(")[2].rstrip(")") for name, _, _, text in SETTINGS}
+    usual = {name: str(getattr(LearnSettings(), name)) for name in shown}
+    assert shown == usual | {"num_vectors": "the number word's"}  # depends on the backbone
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -108,4 +109,4 @@ def test_output_without_a_terminal_is_plain_text_and_no_bars(
     assert not re.search(r"[\x1b\r]", printed.out)
     assert printed.err == ""
     broad = [line for line in printed.out.splitlines() if len(line) > 40]
-    assert [line for line in broad if len(line.split()) > 1] == []  # a path stays whole
+    assert [line for line in broad if len(line.split()) > 1] == []  # a path is not broken

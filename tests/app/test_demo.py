@@ -1,4 +1,4 @@
-"""The demo's parts without a server: limits, doors, run folders, words, and the command's own checks."""
+"""The demo without a server: limits, route allow-list, run folders, views, and the checks of the command."""
 
 import argparse
 import base64
@@ -16,16 +16,15 @@ from PIL import Image
 
 import countgen
 from app.cli import build_parser, main
-from app.demo import _user_and_password, doors, stage
+from app.demo import _user_and_password, result_view, route_allow_list
 from app.demo.curves import curve
 from app.demo.generate_tab import GenerateTab
 from app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
-from app.demo.limits import Limits, RefusedError, whole
-from app.demo.run_folders import RunFolders, picture_of
+from app.demo.limits import Limits, RefusedError, whole_number
+from app.demo.model_cache import ModelCache, release_memory
+from app.demo.run_folders import RunFolders, read_image
 from app.demo.session import Session
-from app.demo.shelf import Shelf, give_memory_back
 from app.demo.soak import resident_mib
-from app.demo.words import verdict
 from countgen.images import read_recipe
 from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.models import load_critic
@@ -45,7 +44,7 @@ WITHIN = [
 ]
 
 
-def test_what_lies_within_the_limits_passes(subtests: pytest.Subtests) -> None:
+def test_values_within_the_limits_pass(subtests: pytest.Subtests) -> None:
     for check, values in WITHIN:
         with subtests.test(check=check):
             for value in values:
@@ -64,7 +63,7 @@ OUTSIDE = [
 ]
 
 
-def test_what_lies_outside_is_refused_in_words(subtests: pytest.Subtests) -> None:
+def test_values_outside_the_limits_are_refused_with_a_sentence(subtests: pytest.Subtests) -> None:
     for check, values in OUTSIDE:
         with subtests.test(check=check):
             for value in values:
@@ -73,16 +72,24 @@ def test_what_lies_outside_is_refused_in_words(subtests: pytest.Subtests) -> Non
 
 
 def test_numbers_are_read_as_browsers_send_them() -> None:
-    assert [whole(value) for value in (7, 7.0, "7", "7.0", True, None, "1" * 11)] == [7, 7, 7, None, None, None, None]
+    assert [whole_number(value) for value in (7, 7.0, "7", "7.0", True, None, "1" * 11)] == [
+        7,
+        7,
+        7,
+        None,
+        None,
+        None,
+        None,
+    ]
 
 
-def test_the_doors_that_the_page_needs_are_open(subtests: pytest.Subtests) -> None:
+def test_routes_that_the_page_needs_are_allowed(subtests: pytest.Subtests) -> None:
     for path in ["/", "/config", "/assets/index.js", "/gradio_api/queue/join", "/gradio_api/run/stop"]:
         with subtests.test(path=path):
-            assert doors.is_open(path)
+            assert route_allow_list.is_allowed(path)
 
 
-CLOSED = [
+REFUSED = [
     "/gradio_api/file=/etc/passwd",
     "/gradio_api/file/x",
     "/gradio_api/upload",
@@ -99,13 +106,13 @@ CLOSED = [
 ]
 
 
-def test_every_other_door_is_closed(subtests: pytest.Subtests) -> None:
-    for path in CLOSED:
+def test_all_other_routes_are_refused(subtests: pytest.Subtests) -> None:
+    for path in REFUSED:
         with subtests.test(path=path):
-            assert not doors.is_open(path)
+            assert not route_allow_list.is_allowed(path)
 
 
-def test_only_runs_below_the_root_have_names(tmp_path: Path) -> None:
+def test_only_runs_below_the_root_are_listed(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     for folder in (root / "a", root / "deep" / "b", tmp_path / "outside", root / ".hidden" / "c"):
         folder.mkdir(parents=True)
@@ -119,7 +126,7 @@ def test_only_runs_below_the_root_have_names(tmp_path: Path) -> None:
             folders.folder(name)
 
 
-def test_a_root_that_is_a_run_itself_goes_by_its_own_name(tmp_path: Path) -> None:
+def test_a_root_that_is_a_run_is_listed_by_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text("{}")
     assert RunFolders(tmp_path).folder(tmp_path.name) == tmp_path
 
@@ -133,38 +140,44 @@ def test_a_damaged_run_is_refused_without_its_path(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(refusal.value)
 
 
-def test_pictures_outside_the_run_or_too_large_are_not_opened(tmp_path: Path) -> None:
+def test_images_outside_the_run_or_too_large_are_not_opened(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "outside.png")
     Image.new("RGB", (4, 4)).save(run / "inside.png")
-    (run / "text.png").write_text("no picture")
+    (run / "text.png").write_text("not an image")
     (run / "link.png").symlink_to(tmp_path / "outside.png")
     Image.new("1", (4097, 4096)).save(run / "wide.png")
     with (run / "long.png").open("wb") as file:
         file.truncate(10 * 1024 * 1024 + 1)
-    assert picture_of(run, "inside.png") is not None
+    assert read_image(run, "inside.png") is not None
     outside = ("../outside.png", str(tmp_path / "outside.png"), "link.png")
     for name in (*outside, "text.png", "none.png", "text.txt", "wide.png", "long.png", None):
-        assert picture_of(run, name) is None, name
+        assert read_image(run, name) is None, name
 
 
 @pytest.mark.parametrize(
-    ("targets", "counts", "said"),
+    ("targets", "counts", "text"),
     [
-        ([Target("apple", 7)], [7], "The judge counts 7: as asked."),
-        ([Target("apple", 9)], [7], "Target 9, found 7."),
-        ([Target("cat", 2), Target("dog", 1)], [2, 1], "The judge counts cat 2, dog 1: as asked."),
-        ([Target("cat", 2), Target("dog", 1)], [2, 3], "Found cat 2, dog 3 instead of 1."),
+        ([Target("apple", 7)], [7], "The judge counts 7 of 7 apples."),
+        ([Target("apple", 9)], [7], "The judge counts 7 of 9 apples."),
+        ([Target("cat", 2), Target("dog", 1)], [2, 3], "The judge counts 2 of 2 cats, 3 of 1 dog."),
     ],
 )
-def test_the_verdict_is_plain_and_a_failure_is_a_failure(targets: list[Target], counts: list[int], said: str) -> None:
-    assert verdict(targets, counts) == said
+def test_the_verdict_shows_each_count_beside_its_target(targets: list[Target], counts: list[int], text: str) -> None:
+    assert result_view.verdict(targets, counts) == text
+
+
+def test_an_object_without_a_class_is_refused_with_the_known_classes(models: countgen.Models) -> None:
+    model_cache = ModelCache({"miniature": models})
+    with pytest.raises(RefusedError, match=r"cannot count unicorns\. This model can count: .*apple.*\.$"):
+        model_cache.check("miniature", (Target("unicorn", 3),))
+    model_cache.check("miniature", (Target("apple", 3),))
 
 
 def test_the_result_holds_the_png_with_its_recipe(models: countgen.Models, tmp_path: Path) -> None:
     result = countgen.generate("one apple", models, method="plain")
-    html = stage.finished(result, models.judge, [], stopped=False)
+    html = result_view.finished(result, [], stopped=False)
     link = re.search(r"download='([^']+)' href='data:image/png;base64,([^']+)'", html)
     assert link is not None
     (tmp_path / link[1]).write_bytes(base64.b64decode(link[2]))
@@ -173,8 +186,8 @@ def test_the_result_holds_the_png_with_its_recipe(models: countgen.Models, tmp_p
 
 def test_prompts_and_names_cannot_become_markup() -> None:
     evil = "<script>alert(1)</script>' onerror='x"
-    picture = torch.zeros(3, 8, 8)
-    html = stage.live(picture, [[]], [Target(evil, 1)], [stage.Look((0,), 1.0)] * 2, evil) + curve(evil, [1.0])
+    image, history = torch.zeros(3, 8, 8), [result_view.HistoryEntry((0,), 1.0)] * 2
+    html = result_view.live(image, [], [Target(evil, 1)], history, evil) + curve(evil, [1.0])
     assert "<script" not in html
     assert "onerror='x" not in html
 
@@ -198,7 +211,7 @@ def test_stop_reaches_a_job_that_runs_and_no_later_one() -> None:
 
 
 @pytest.mark.slow
-def test_learning_hears_stop_after_a_validation_and_a_step_at_the_latest(models: countgen.Models) -> None:
+def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.Models) -> None:
     learning = learn_token(models, 5, ["apple", "cat", "ball"], SETTINGS)
     spent = [0, *(step.evaluations for step in itertools.islice(learning, 6))]
     step = COST_WITH_GRADIENT * SETTINGS.objects_per_step * SETTINGS.seeds_per_object
@@ -206,48 +219,48 @@ def test_learning_hears_stop_after_a_validation_and_a_step_at_the_latest(models:
 
 
 @pytest.mark.slow
-def test_critics_that_only_count_teach_without_the_semantic_term(models: countgen.Models) -> None:
+def test_density_critics_train_a_token_without_the_semantic_term(models: countgen.Models) -> None:
     counting = replace(models, critics=(load_critic("miniature-yolo by miniature-density"),))
     with pytest.raises(ValueError, match="--semantic-weight 0"):
         learn_token(counting, 3, ["apple"], SETTINGS)
-    session, shelf = Session(), Shelf({"miniature": counting})
+    session, model_cache = Session(), ModelCache({"miniature": counting})
     with gr.Blocks():
         state, tabs = gr.State(session), gr.Tabs()
-        tab = LearnTab(LIMITS, shelf, state, GenerateTab(LIMITS, shelf, state), tabs)
+        tab = LearnTab(LIMITS, model_cache, state, GenerateTab(LIMITS, model_cache, state), tabs)
     session.begin()
     shown = tab.learn(["apple"], 3, 30, "miniature", session)
-    assert next(shown)[0] == stage.WAITING
-    assert "Picture of this step" in next(shown)[0]
+    assert next(shown)[0] == result_view.LOADING
+    assert "Image of this step" in next(shown)[0]
     session.stop()
     list(shown)
     assert list(session.tokens)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
-def test_freed_memory_goes_back_to_the_system() -> None:
-    kept = [torch.ones(4000) for _ in range(20_000)][::100]  # pieces in use lie between those that are freed
+@pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
+def test_freed_memory_is_returned_to_the_system() -> None:
+    kept = [torch.ones(4000) for _ in range(20_000)][::100]  # blocks in use lie between freed ones
     before = resident_mib()
-    give_memory_back()
+    release_memory()
     assert resident_mib() < before - 100
     assert len(kept) == 200
 
 
 @pytest.mark.parametrize(("count", "prompt"), [(1, "a photo of one apple"), (5, "a photo of five apples")])
-def test_a_tokens_prompt_says_its_count(count: int, prompt: str) -> None:
+def test_the_prompt_of_a_token_contains_its_count(count: int, prompt: str) -> None:
     assert prompt_for(countgen.find_token(f"count-{count}", "miniature"), "apple") == prompt
 
 
 @pytest.mark.parametrize(
     "opened", [["--share"], ["--host", "0.0.0.0"], ["--host", "::"], ["--host", "192.0.2.1"], ["--host", ""]], ids=str
 )
-def test_whoever_lets_others_in_gives_a_password(
+def test_an_address_that_other_machines_can_reach_needs_a_password(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, opened: list[str]
 ) -> None:
     monkeypatch.delenv("COUNTGEN_DEMO_AUTH", raising=False)
     assert main(["demo", *opened]) == 2
-    said = capsys.readouterr().err.strip()
-    assert said.count("\n") == 0
-    assert "give a password in COUNTGEN_DEMO_AUTH, or --auth USER:PASSWORD" in said
+    message = capsys.readouterr().err.strip()
+    assert message.count("\n") == 0
+    assert "give a password in COUNTGEN_DEMO_AUTH, or --auth USER:PASSWORD" in message
 
 
 @pytest.mark.parametrize(
@@ -259,13 +272,13 @@ def test_bad_options_are_refused_by_the_parser(wrong: list[str]) -> None:
     assert stopped.value.code == 2
 
 
-def test_folders_and_backbones_are_checked_before_anything_is_served(tmp_path: Path) -> None:
+def test_folders_and_backbones_are_checked_before_the_page_is_served(tmp_path: Path) -> None:
     assert main(["demo", "--runs", str(tmp_path / "none")]) == 2
     assert main(["demo", "--backbone", "no-such-model"]) == 2
-    assert main(["demo", "--backbone", "sdxl-turbo"]) == 2  # it would draw nothing without detectors
+    assert main(["demo", "--backbone", "sdxl-turbo"]) == 2  # it comes without detectors
 
 
-def test_the_demo_listens_to_this_machine_alone_by_default() -> None:
+def test_the_demo_is_reachable_from_this_machine_only_by_default() -> None:
     assert build_parser().parse_args(["demo"]).host == "127.0.0.1"
     assert _user_and_password("ada:love:lace") == ("ada", "love:lace")
     with pytest.raises(argparse.ArgumentTypeError):

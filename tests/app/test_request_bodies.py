@@ -1,14 +1,14 @@
-"""What the demo's request bodies may hold, and whose requests are foreign."""
+"""Checks of request bodies and of the Origin header."""
 
 import json
 
 import pytest
 
 import countgen
-from app.demo.doors import is_foreign
 from app.demo.limits import RefusedError
 from app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
-from app.demo.session import HandedIn, Session
+from app.demo.route_allow_list import is_foreign
+from app.demo.session import Session, UploadedTokens
 
 FUNCTIONS = [0, 1, 2, "parse", "generate"]
 PLAIN = {"data": ["seven apples", "miniature", None, True, 7, 2.5, ["apple", "cat"]], "fn_index": 1}
@@ -18,7 +18,7 @@ def body(**changed: object) -> bytes:
     return json.dumps(PLAIN | changed).encode()
 
 
-SENT = [
+ACCEPTED = [
     body(),
     body(trigger_id=31, session_hash="k3-a_9", event_id="0" * 32, event_data={"index": 2}),
     body(event_data={"data": "QUJD" * 1000}),
@@ -28,13 +28,13 @@ SENT = [
 ]
 
 
-def test_what_the_page_sends_passes(subtests: pytest.Subtests) -> None:
-    for content in SENT:
-        with subtests.test(content=content):
+def test_requests_of_the_page_pass(subtests: pytest.Subtests) -> None:
+    for content in ACCEPTED:
+        with subtests.test(content=content[:40]):
             check_call(content, FUNCTIONS, None)
 
 
-def test_a_name_in_the_path_will_do() -> None:
+def test_the_function_may_be_named_in_the_path() -> None:
     check_call(b'{"data": []}', FUNCTIONS, "parse")
     for named in ("other", None):
         with pytest.raises(UnknownFunctionError):
@@ -82,13 +82,13 @@ REFUSED = [
 ]
 
 
-def test_anything_else_is_refused(subtests: pytest.Subtests) -> None:
+def test_other_requests_are_refused(subtests: pytest.Subtests) -> None:
     for content in REFUSED:
         with subtests.test(content=content[:40]), pytest.raises(RefusedError):
             check_call(content, FUNCTIONS, None)
 
 
-def test_a_cancel_names_its_job_alone() -> None:
+def test_a_cancel_request_holds_identifiers_only() -> None:
     check_cancel(b'{"session_hash": "a", "fn_index": 2, "event_id": "b"}')
     for wrong in (b'{"session_hash": {}}', b'{"data": []}', b"x"):
         with pytest.raises(RefusedError):
@@ -111,14 +111,14 @@ HEADERS = [
 ]
 
 
-def test_only_pages_of_this_host_speak_to_it(subtests: pytest.Subtests) -> None:
+def test_only_pages_of_this_host_are_not_foreign(subtests: pytest.Subtests) -> None:
     for headers, foreign in HEADERS:
         with subtests.test(headers=headers):
             assert is_foreign(headers) is foreign
 
 
-def test_of_all_visitors_files_the_oldest_go() -> None:
-    files, token = HandedIn(most=250), countgen.find_token("count-5", "miniature")
+def test_the_oldest_uploads_of_all_visitors_are_dropped() -> None:
+    files, token = UploadedTokens(max_bytes=250), countgen.find_token("count-5", "miniature")
     visitors = [Session() for _ in range(4)]
     for visitor in visitors[:3]:
         files.keep(visitor, visitor.keep_token("from a file", token, 8), 100)

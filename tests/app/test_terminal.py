@@ -1,4 +1,4 @@
-"""What a file says reaches the terminal escaped and shortened, whatever wrote it."""
+"""Text from files and arguments is escaped and shortened before it is printed."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ from countgen.tokens.file import METADATA_KEY
 from tests.benchmarks.evaluation.test_records import DONE, FAILED
 
 EVIL = "\x1b]0;owned\x07\x9b2J\u202eegami\r\n" + "long " * 5000
-"""Sets a terminal's title, clears it, turns the direction of reading, writes over the line, and never ends."""
+"""Control sequences that set the title, clear the screen and reverse the text direction, and a long text."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def asked() -> RunSettings:
 
 
 def assert_harmless(text: str) -> None:
-    """No line that a terminal obeys, and none that floods it."""
+    """Assert that no line holds control characters or is too long."""
     assert text
     assert all(line.isprintable() for line in text.split("\n")), text[:2000]
     assert max(map(len, text.split("\n"))) <= MAX_LINE + 50
@@ -46,11 +46,11 @@ def assert_harmless(text: str) -> None:
         (7, "7"),
     ],
 )
-def test_what_a_terminal_would_obey_is_escaped(given: object, shown: str) -> None:
+def test_control_characters_are_escaped(given: object, shown: str) -> None:
     assert printable(given) == shown
 
 
-def test_a_long_text_is_cut_in_its_middle() -> None:
+def test_a_long_text_is_shortened_in_the_middle() -> None:
     assert printable("0123456789" * 10**6, 11) == "01234…56789"
     assert len(printable("\x00" * 10**6)) <= MAX_LINE + 1
 

@@ -1,4 +1,4 @@
-"""`countgen learn-token`, `countgen tokens` and `countgen generate --token`, at toy length."""
+"""`countgen learn-token`, `countgen tokens` and `countgen generate --token` with few steps."""
 
 import json
 
@@ -13,18 +13,18 @@ from countgen.tokens.file import load_token
 from countgen.tokens.library import FOLDER, available_tokens
 from countgen.tokens.textual_inversion import encoders_of
 
-TOY = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1"]
+FEW_STEPS = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1"]
 
 
 @pytest.fixture(autouse=True)
-def few_validation_pictures(monkeypatch):
+def few_validation_images(monkeypatch):
     from countgen.tokens import trainer, trial
 
-    monkeypatch.setattr(trainer.LearnSettings, "__init__", _with_few(trainer.LearnSettings.__init__))
+    monkeypatch.setattr(trainer.LearnSettings, "__init__", _with_one_validation_image(trainer.LearnSettings.__init__))
     monkeypatch.setattr(trial.try_token.__wrapped__, "__defaults__", (2,))  # behind no_grad
 
 
-def _with_few(init):
+def _with_one_validation_image(init):
     def changed(self, **given):
         init(self, **{"validation_pictures": 1, "initial_step": 0, "teacher": None, **given})
 
@@ -33,7 +33,7 @@ def _with_few(init):
 
 def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
     out = tmp_path / "three.safetensors"
-    assert main(["learn-token", "3", "--object", "apple", "--out", str(out), "--json", *TOY]) == OK
+    assert main(["learn-token", "3", "--object", "apple", "--out", str(out), "--json", *FEW_STEPS]) == OK
     record = json.loads(capsys.readouterr().out)
     assert (record["placeholder_token"], record["steps"], record["interrupted"]) == ("<count-3>", 1, False)
     assert load_token(out).object_names == ("apple",)
@@ -41,15 +41,15 @@ def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
     assert {record["accuracy"], record["plain_accuracy"]} <= {0.0, 0.5, 1.0}
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     code = main(
-        ["generate", "three cups", "--method", "token", "--token", str(out), "--out", str(tmp_path / "p"), "--json"]
+        ["generate", "three cups", "--method", "plain", "--token", str(out), "--out", str(tmp_path / "p"), "--json"]
     )
     assert code in (OK, NOT_REACHED)
-    assert json.loads(capsys.readouterr().out)["images"][0]["method"] == "token"
+    assert json.loads(capsys.readouterr().out)["images"][0]["method"] == "plain"
 
 
-def test_a_detectors_count_teaches_by_the_gradient_of_a_density_map(tmp_path, capsys):
+def test_a_density_critic_trains_a_token_by_its_gradient(tmp_path, capsys):
     out, critic = tmp_path / "three.safetensors", "miniature-yolo by miniature-density"
-    arguments = ["learn-token", "3", "--object", "apple", "--critic", critic, "--out", str(out), "--json", *TOY]
+    arguments = ["learn-token", "3", "--object", "apple", "--critic", critic, "--out", str(out), "--json", *FEW_STEPS]
     assert main(arguments) == BAD_INPUT
     assert "--semantic-weight 0" in capsys.readouterr().err
     assert main([*arguments, "--semantic-weight", "0"]) == OK
@@ -60,7 +60,6 @@ def test_a_detectors_count_teaches_by_the_gradient_of_a_density_map(tmp_path, ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["generate", "three cups", "--method", "token"], "needs a --token"),
         (["generate", "three cups", "--token", "count-999"], "no such file"),
         (["learn-token", "3", "--object", "apple", "--out", "token.pt"], ".safetensors"),
         (["learn-token", "3", "--object", "apple", "--num-vectors", "33"], "num_vectors must be from 1 to 32"),
@@ -68,23 +67,23 @@ def test_a_detectors_count_teaches_by_the_gradient_of_a_density_map(tmp_path, ca
         (["tokens", "--backbone", "magic"], "unknown backbone"),
     ],
 )
-def test_bad_input_says_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, message):
+def test_bad_input_is_refused_with_a_message(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == BAD_INPUT
     assert message in capsys.readouterr().err
 
 
-def test_a_taken_name_is_kept(tmp_path, capsys):
+def test_an_existing_file_is_not_replaced(tmp_path, capsys):
     out = tmp_path / "a.safetensors"
     out.write_text("mine")
     assert main(["learn-token", "3", "--object", "apple", "--out", str(out)]) == BAD_INPUT
-    assert "there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert out.read_text() == "mine"
 
 
-def test_a_checkpoint_does_not_give_a_finished_token_away(tmp_path, capsys, monkeypatch):
+def test_a_finished_token_is_not_replaced_though_a_checkpoint_exists(tmp_path, capsys, monkeypatch):
     out = tmp_path / "one.safetensors"
-    command = ["learn-token", "1", "--object", "apple", "--out", str(out), "--json", *TOY]
+    command = ["learn-token", "1", "--object", "apple", "--out", str(out), "--json", *FEW_STEPS]
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -94,23 +93,23 @@ def test_a_checkpoint_does_not_give_a_finished_token_away(tmp_path, capsys, monk
         assert main(command) == INTERRUPTED
     checkpoint = out.with_suffix(".checkpoint.safetensors")
     left = checkpoint.read_bytes()
-    assert main(command) == OK  # goes on, though the file is there
+    assert main(command) == OK  # resumes although the file exists
     checkpoint.write_bytes(left)
     finished = out.read_bytes()
     assert main(command) == BAD_INPUT
-    assert "there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert out.read_bytes() == finished
 
 
-def test_tokens_lists_what_is_shipped_with_its_accuracy(capsys):
+def test_tokens_lists_the_shipped_tokens_with_their_accuracy(capsys):
     assert main(["tokens", "--json"]) == OK
     listed = json.loads(capsys.readouterr().out)["tokens"]
     assert len(listed) == len(list((FOLDER / "miniature").glob("*.safetensors")))
     assert main(["tokens"]) == OK
     text = capsys.readouterr().out
     for token in listed:
-        assert f"{100 * token['accuracy']:.0f} % right, the plain prompt " in text
-    alike = {line.split()[0] for line in text.splitlines() if "the number word itself" in line}
+        assert f"{100 * token['accuracy']:.0f} % correct, baseline " in text
+    alike = {line.split()[0] for line in text.splitlines() if "the token equals the number word" in line}
     backbone = countgen.load("miniature", device="cpu").backbone
     for name, token in available_tokens("miniature").items():
         words = {
@@ -120,6 +119,6 @@ def test_tokens_lists_what_is_shipped_with_its_accuracy(capsys):
     assert alike == {"count-6", "count-7", "count-8"}
 
 
-def test_tokens_of_a_backbone_without_any_says_so(capsys):
+def test_tokens_reports_a_backbone_without_tokens(capsys):
     assert main(["tokens", "--backbone", "sdxl-turbo"]) == OK
     assert "no token is shipped for sdxl-turbo" in capsys.readouterr().out

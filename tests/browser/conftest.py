@@ -1,4 +1,4 @@
-"""One demo server for all tests of this folder; every page that a test leaves is photographed."""
+"""One demo server for all tests of this folder; a screenshot is taken of every page at the end of a test."""
 
 import gc
 import os
@@ -15,19 +15,19 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 
 import countgen
 from app.demo.limits import Limits
+from app.demo.model_cache import ModelCache
 from app.demo.page import build, launch
-from app.demo.shelf import Shelf
 from benchmarks.evaluation.records import RECORDS, SCHEMA, SETTINGS, Record, to_line
 from countgen.prompts import Target
 
-# The patience of a wait, for machines that do other work too.
+# A long timeout, for machines with other load.
 expect.set_options(timeout=60_000)
 
 LIMITS = replace(Limits(), max_waiting=3, seconds=(2, 5, 20), learning_seconds=(2, 20))
 
 
 def record(number: int, method: str, found: int) -> Record:
-    """A finished record of one picture with `number` balls, of which the judge finds `found`."""
+    """Return a finished record of one image with `number` balls, of which the judge counts `found`."""
     key = f"{method}-{number}"
     return Record(
         schema=SCHEMA,
@@ -58,7 +58,7 @@ def record(number: int, method: str, found: int) -> Record:
 
 
 def write_run(folder: Path) -> Path:
-    """A run of two methods on six prompts, as an evaluation leaves it."""
+    """Write the run folder of an evaluation with two methods on six prompts."""
     (folder / "images").mkdir(parents=True)
     (folder / SETTINGS).write_text("{}")
     records = [
@@ -67,19 +67,19 @@ def write_run(folder: Path) -> Path:
         for method in ("plain", "auto")
     ]
     for one in records:
-        picture = Image.new("RGB", (128, 128), "white")
+        image = Image.new("RGB", (128, 128), "white")
         for k in range(one.judge_counts["miniature-fcos"][0]):
-            ImageDraw.Draw(picture).ellipse(
+            ImageDraw.Draw(image).ellipse(
                 (8 + 40 * (k % 3), 8 + 40 * (k // 3), 36 + 40 * (k % 3), 36 + 40 * (k // 3)), "red"
             )
-        picture.save(folder / str(one.image))
+        image.save(folder / str(one.image))
     (folder / RECORDS).write_bytes(b"".join(map(to_line, records)))
     return folder
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with one run to look at and one to label, and a secret beside it."""
+    """Create a root with one run to show and two to label, and a secret run beside the root."""
     outside = tmp_path_factory.mktemp("outside")
     root = outside / "runs"
     write_run(root / "first")
@@ -91,10 +91,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def served(models: countgen.Models, runs: Path | None = None, auth: tuple[str, str] | None = None) -> Iterator[str]:
-    """The address of a demo; what Gradio leaves open is collected here, not in the middle of somebody else's test."""
+    """Serve a demo and yield its URL; objects that Gradio leaves open are collected here, not during another test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        page = build(LIMITS, runs, Shelf({"miniature": models}))
+        page = build(LIMITS, runs, ModelCache({"miniature": models}))
         url = launch(page, auth=auth, quiet=True).rstrip("/")
     yield url
     with warnings.catch_warnings():
@@ -105,14 +105,14 @@ def served(models: countgen.Models, runs: Path | None = None, auth: tuple[str, s
 
 @pytest.fixture(scope="session")
 def demo(models: countgen.Models, runs: Path) -> Iterator[str]:
-    """The address of a served demo."""
+    """Serve one demo for all tests."""
     with served(models, runs) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def client(demo: str) -> Iterator[Client]:
-    """A program that visits the demo."""
+    """Connect an API client to the demo."""
     client = Client(demo, verbose=False)
     yield client
     client.close()
@@ -120,14 +120,14 @@ def client(demo: str) -> Iterator[Client]:
 
 @pytest.fixture
 def api(client: Client) -> Client:
-    """The same program as a new visitor: opening one takes a tenth of a second, closing it a whole one."""
+    """Return the client with a new session; a new client would take a second to close."""
     client.reset_session()
     return client
 
 
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pages are photographed: the folder COUNTGEN_SCREENSHOTS, otherwise pytest's own."""
+    """Return the folder for screenshots: COUNTGEN_SCREENSHOTS, otherwise a temporary one."""
     given = os.environ.get("COUNTGEN_SCREENSHOTS")
     folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_page(demo: str, chromium: Browser, screenshots: Path, request: pytest.FixtureRequest) -> Iterator["Opener"]:
-    """Opens the demo as a new visitor; afterwards no page may have reported an error but the refusals it expects."""
+    """Open the demo in new browser contexts; afterwards only expected refusals may have been reported as errors."""
     opener = Opener(demo, chromium)
     yield opener
     for number, page in enumerate(opener.pages):
@@ -148,16 +148,16 @@ def open_page(demo: str, chromium: Browser, screenshots: Path, request: pytest.F
 
 
 def _ours(error: Error) -> bool:
-    """Whether a page's error came from its own script: Gradio's, served from its assets, stumble now and then."""
+    """Return whether an error came from the demo's own script; Gradio's scripts raise some errors of their own."""
     frames = [line for line in (error.stack or "").splitlines() if line.strip().startswith("at ")]
     return not frames or "/assets/" not in frames[0] or "eval" in frames[0]
 
 
 class Opener:
-    """Opens pages, and keeps what they report.
+    """Open pages, and record the errors that they report.
 
     Attributes:
-        refusals: requests that the test expects a full queue to refuse; the browser reports each.
+        refusals: number of requests that a full queue is expected to refuse; the browser reports each.
     """
 
     def __init__(self, url: str, browser: Browser) -> None:
@@ -172,17 +172,17 @@ class Opener:
         page = context.new_page()
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: self.errors.append(str(error)) if _ours(error) else None)
-        page.on("console", self._hear)
+        page.on("console", self._record)
         page.goto(self.url)
         page.locator("#go").wait_for()
         self.contexts.append(context)
         self.pages.append(page)
         return page
 
-    def _hear(self, said: ConsoleMessage) -> None:
-        if said.type != "error":
+    def _record(self, message: ConsoleMessage) -> None:
+        if message.type != "error":
             return
-        if "status of 429" in said.text:
+        if "status of 429" in message.text:
             self.refused += 1
         else:
-            self.errors.append(said.text)
+            self.errors.append(message.text)

@@ -1,4 +1,4 @@
-"""A web server on this machine that nobody may call, and the dictionaries that make Gradio call it."""
+"""A local web server that the demo must not call, and dictionaries that make Gradio call it."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import gradio.processing_utils
 
 
 class Listener(ThreadingHTTPServer):
-    """Keeps the path of every request; `/again` leads to another of its paths."""
+    """Record the path of every request; `/again` redirects to another path."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Keeper)
@@ -35,7 +35,7 @@ class _Keeper(BaseHTTPRequestHandler):
 
 @contextmanager
 def listening() -> Iterator[Listener]:
-    """A listener that counts as public: Gradio refuses the loopback's addresses otherwise, and only these."""
+    """Run a listener whose addresses Gradio treats as public; it refuses loopback addresses otherwise."""
     public = gradio.processing_utils.PUBLIC_HOSTNAME_WHITELIST
     added = ["127.0.0.1", "localhost", "::1"]
     public.extend(added)
@@ -50,7 +50,7 @@ def listening() -> Iterator[Listener]:
 
 
 def files(address: str, somewhere: str) -> list[object]:
-    """Values with a file in them, at many depths and in many spellings, by address and by path."""
+    """Return values that contain a file by URL or path, in many forms and at many depths."""
     port = address.rpartition(":")[2]
     meta = {"_type": "gradio.FileData"}
     addresses = [

@@ -1,4 +1,4 @@
-"""Forty ways to spell a path that nobody may read."""
+"""Forty forms of paths that the demo must not read."""
 
 HOSTILE_PATHS = (
     "/etc/passwd",

@@ -1,4 +1,4 @@
-"""What a person does in the browser."""
+"""Use of the demo in a browser."""
 
 import base64
 import json
@@ -31,32 +31,32 @@ def choose(page: Page, field: str, option: str) -> None:
 
 
 def content(page: Page, link: str) -> bytes:
-    """What a download link holds."""
+    """Return the content of a download link."""
     return base64.b64decode(str(page.locator(link).first.get_attribute("href")).partition(",")[2])
 
 
-def sideways(page: Page) -> int:
+def overflow(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
-def test_a_prompt_becomes_a_picture_with_the_right_count(open_page, tmp_path: Path) -> None:
+def test_a_prompt_becomes_an_image_with_the_right_count(open_page, tmp_path: Path) -> None:
     page = open_page()
     page.locator("#prompt textarea").fill("a photo of three apples")
     expect(page.locator("#parsed")).to_have_text("3 × apple")
     page.locator("#go").click()
-    expect(page.locator(".verdict")).to_have_text("The judge counts 3: as asked.")
+    expect(page.locator(".verdict")).to_have_text("The judge counts 3 of 3 apples.")
     expect(page.locator(".canvas > svg .number")).to_have_count(3)
     expect(page.locator("#pictures li")).to_have_count(1)
-    (tmp_path / "picture.png").write_bytes(content(page, "a[download]"))
-    recipe = read_recipe(tmp_path / "picture.png")
+    (tmp_path / "image.png").write_bytes(content(page, "a[download]"))
+    recipe = read_recipe(tmp_path / "image.png")
     assert (recipe["prompt"], recipe["judge_counts"]) == ("a photo of three apples", [3])
-    slider = page.get_by_label("Show before or after")
+    slider = page.get_by_label("Show baseline or result")
     slider.focus()
     page.keyboard.press("End")
     assert page.locator(".compare").get_attribute("style") == "--at: 100%;"
 
 
-def test_a_prompt_without_a_count_is_refused_in_words(open_page) -> None:
+def test_a_prompt_without_a_count_is_refused_with_a_message(open_page) -> None:
     page = open_page()
     page.locator("#prompt textarea").fill("some apples <img src=x onerror=alert(1)> ${1+1} {{1}}")
     expect(page.locator("#parsed .hint")).to_be_visible()
@@ -65,19 +65,19 @@ def test_a_prompt_without_a_count_is_refused_in_words(open_page) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_stop_keeps_the_best_and_says_what_is_missing(open_page) -> None:
+def test_stop_keeps_the_best_image(open_page) -> None:
     page = open_page()
     page.locator("#prompt textarea").fill("a photo of fifteen strawberries")
     choose(page, "#seconds", "20 seconds")
     page.locator("#go").click()
     page.locator("#stage .running img").wait_for()
     page.locator("#stop").click()
-    expect(page.locator(".verdict")).to_contain_text("You stopped it; this is the best so far.")
-    expect(page.locator(".verdict")).to_have_text(re.compile(r"^Target 15, found \d+\."))
+    expect(page.locator(".verdict")).to_contain_text("Stopped by you: this is the best image so far.")
+    expect(page.locator(".verdict")).to_have_text(re.compile(r"^The judge counts \d+ of 15 strawberries\."))
     assert page.locator("#stop").is_hidden()
 
 
-def test_a_token_is_learned_kept_and_used_again(open_page, tmp_path: Path) -> None:
+def test_a_token_is_learned_downloaded_and_uploaded_again(open_page, tmp_path: Path) -> None:
     page = open_page()
     page.get_by_role("tab", name="Learn a token").click()
     page.locator("#count input").fill("2")
@@ -94,12 +94,12 @@ def test_a_token_is_learned_kept_and_used_again(open_page, tmp_path: Path) -> No
     assert "count-2" in json.dumps(recipe_of(page, tmp_path)["token"])
     page.get_by_role("tab", name="Learn a token").click()
     page.set_input_files("#token-file", {"name": "a.safetensors", "mimeType": "", "buffer": token})
-    expect(page.locator("#handed-in")).to_have_text("Ready in Generate: count-2, from a file.")
+    expect(page.locator("#handed-in")).to_have_text("Available in Generate: count-2, from a file.")
 
 
 def recipe_of(page: Page, folder: Path) -> dict:
-    (folder / "picture.png").write_bytes(content(page, "#stage a[download]"))
-    return read_recipe(folder / "picture.png")
+    (folder / "image.png").write_bytes(content(page, "#stage a[download]"))
+    return read_recipe(folder / "image.png")
 
 
 def test_a_run_opens_with_tables_plots_and_failures(open_page) -> None:
@@ -109,33 +109,33 @@ def test_a_run_opens_with_tables_plots_and_failures(open_page) -> None:
     expect(page.locator("#run input")).to_have_value(STUDY)
     assert page.locator("table.figures tbody tr").count() == 11
     choose(page, "#run", "first")
-    expect(page.locator("#overview .facts dd").first).to_have_text("test")  # it has come, and sets no list any more
+    expect(page.locator("#overview .facts dd").first).to_have_text("test")  # the run is loaded
     choose(page, "#failing-method", "plain")
-    expect(page.locator("#failing h2")).to_have_text("Not reached by plain: 3 of 6")
-    expect(page.locator(".failures b").first).to_have_text("target 4, found 2")
+    expect(page.locator("#failing h2")).to_have_text("Failures of plain: 3 of 6")
+    expect(page.locator(".failures b").first).to_have_text("2 of 4 balls")
     assert page.locator("table.figures tbody tr").count() == 2
 
 
-def test_ten_pictures_are_counted_with_the_keyboard(open_page, runs: Path) -> None:
+def test_ten_images_are_labelled_with_the_keyboard(open_page, runs: Path) -> None:
     page = open_page()
     page.get_by_role("tab", name="Label").click()
-    expect(page.locator("#label-run input")).not_to_have_value("")  # the list has come, and is not set again
+    expect(page.locator("#label-run input")).not_to_have_value("")  # the list is loaded
     choose(page, "#label-run", "to-label")
     page.get_by_label("Your name").fill("Ada")
     page.get_by_role("button", name="Start counting").click()
     for done in range(10):
-        expect(page.locator("#question .hint")).to_have_text(f"{done} of 12 counted")
-        page.locator("#question b").click()  # the focus is nowhere: the digit finds the answer all the same
+        expect(page.locator("#question .hint")).to_have_text(f"{done} of 12 labelled")
+        page.locator("#question b").click()  # remove the focus: typing a digit must focus the answer
         page.keyboard.press("3")
         page.keyboard.press("Enter")
-    expect(page.locator("#question .hint")).to_have_text("10 of 12 counted")
-    assert "asked" not in page.locator("#question").inner_text()
+    expect(page.locator("#question .hint")).to_have_text("10 of 12 labelled")
+    assert "target" not in page.locator("#question").inner_text()
     page.get_by_role("button", name="Compare with the judges").click()
-    expect(page.locator("#agreement caption")).to_have_text("You and the judges on 10 pictures")
+    expect(page.locator("#agreement caption")).to_have_text("You and the judges on 10 images")
     assert len((runs / "to-label" / "labels.jsonl").read_text().splitlines()) == 10
 
 
-def test_two_visitors_see_only_their_own_pictures(open_page) -> None:
+def test_two_visitors_see_only_their_own_images(open_page) -> None:
     first, second = open_page(), open_page()
     for page, prompt in ((first, "one cat"), (second, "two balls")):
         page.locator("#prompt textarea").fill(prompt)
@@ -147,36 +147,36 @@ def test_two_visitors_see_only_their_own_pictures(open_page) -> None:
         assert title in str(page.locator("#stage .canvas > img").get_attribute("alt"))
 
 
-def test_nothing_hangs_over_on_a_phone(open_page, screenshots: Path) -> None:
+def test_no_horizontal_overflow_on_a_phone(open_page, screenshots: Path) -> None:
     page = open_page(PHONE)
-    assert sideways(page) == 0
+    assert overflow(page) == 0
     page.get_by_role("button", name="five cats and three dogs").click()
     page.locator("#stage .done").wait_for()
-    assert sideways(page) == 0
+    assert overflow(page) == 0
     page.screenshot(path=screenshots / "phone-Generate.png", full_page=True)
     for tab in ("Learn a token", "Benchmark", "Label"):
         page.get_by_role("tab", name=tab).click()
         page.locator("#overview table").wait_for() if tab == "Benchmark" else page.wait_for_load_state()
-        assert sideways(page) == 0, tab
+        assert overflow(page) == 0, tab
         page.screenshot(path=screenshots / f"phone-{tab}.png", full_page=True)
 
 
-def test_the_page_asks_no_other_host_for_anything(open_page, demo: str) -> None:
+def test_the_page_loads_nothing_from_other_hosts(open_page, demo: str) -> None:
     page = open_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.reload()
     page.locator("#go").wait_for()
-    assert asked
-    assert all(url.startswith((demo, "data:", "blob:")) for url in asked)
+    assert urls
+    assert all(url.startswith((demo, "data:", "blob:")) for url in urls)
 
 
-def test_nothing_keeps_people_out_in_any_state_light_or_dark(open_page, screenshots: Path) -> None:
+def test_no_serious_accessibility_violation_in_any_state(open_page, screenshots: Path) -> None:
     page = open_page()
-    page.emulate_media(reduced_motion="reduce")  # colours are looked at, not their way from light to dark
+    page.emulate_media(reduced_motion="reduce")  # check final colours, not transitions
     found = []
     for state in states(page):
-        page.wait_for_timeout(700)  # what is dimmed while it loads comes to rest
+        page.wait_for_timeout(700)  # until loading animations have ended
         for mode in ("light", "dark"):
             page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", mode == "dark")
             found += [(state, mode, *one) for one in serious(accessibility(page))]
@@ -185,7 +185,7 @@ def test_nothing_keeps_people_out_in_any_state_light_or_dark(open_page, screensh
     assert state == "agreement"
 
 
-def test_enter_draws(open_page) -> None:
+def test_enter_generates(open_page) -> None:
     page = open_page()
     page.locator("#prompt textarea").fill("one cat")
     page.keyboard.press("Enter")
@@ -193,31 +193,31 @@ def test_enter_draws(open_page) -> None:
     assert page.locator("#prompt textarea").input_value() == "one cat"
 
 
-def test_whoever_waits_is_told_so_and_can_leave(open_page, demo: str, api: Client) -> None:
-    page = open_page()  # before the others' work begins, which ends by itself
+def test_a_queued_visitor_is_informed_and_can_leave(open_page, demo: str, api: Client) -> None:
+    page = open_page()  # before the other jobs start
     working = Client(demo, verbose=False)
     job = working.submit(*LONG, api_name="/generate")
     next(iter(job))
     open_page.refusals = 1
     page.locator("#go").click()
-    expect(page.locator("#stage")).to_have_text("Waiting for its turn …")
+    expect(page.locator("#stage")).to_have_text("Waiting in the queue …")
     expect(page.locator("#stop")).to_be_hidden()
     page.locator("#leave").click()
     expect(page.locator("#stage .empty")).to_be_visible()
     expect(page.locator("#leave")).to_be_hidden()
-    # Its place is free: as many as are let in can wait, and the next is told how many do.
+    # The place in the queue is free again: the queue can be filled, and the next visitor sees its length.
     waiting = [api.submit(*LONG, api_name="/generate") for _ in range(LIMITS.max_waiting)]
     page.wait_for_timeout(500)
     page.locator("#go").click()
-    expect(page.get_by_test_id("toast-body")).to_contain_text("3 pictures and tokens are waited for already")
-    expect(page.locator("#parsed")).not_to_contain_text("Error", use_inner_text=True)  # the message says it
+    expect(page.get_by_test_id("toast-body")).to_contain_text("3 jobs are in the queue already")
+    expect(page.locator("#parsed")).not_to_contain_text("Error", use_inner_text=True)  # the message states the error
     expect(page.locator("#stage .empty")).to_be_visible()
     for one in (*waiting, job):
         one.cancel()
     working.close()
 
 
-def test_without_a_run_the_label_tab_says_how_to_get_one(models: countgen.Models, chromium: Browser) -> None:
+def test_without_a_run_the_label_tab_explains_how_to_add_one(models: countgen.Models, chromium: Browser) -> None:
     with served(models) as url:
         page = chromium.new_page()
         page.goto(url)

@@ -1,4 +1,4 @@
-"""No request makes the demo fetch an address or open a path, and no page of another origin gets an answer."""
+"""No request makes the demo fetch a URL or open a path, and requests from other origins are refused."""
 
 import gc
 import logging
@@ -10,7 +10,7 @@ import httpx
 import pytest
 import torch
 
-from app.demo.calls import CheckedBlocks
+from app.demo.checked_app import CheckedBlocks
 from app.demo.page import build, launch
 from countgen.tokens.file import CountToken, encoded
 from tests.browser.conftest import LIMITS
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 FIELDS = (gr.Textbox, gr.Slider, gr.Image, gr.Gallery, gr.File, gr.JSON, gr.HTML, gr.State, gr.Dropdown, gr.Button)
 TOO_WIDE = 8000
-"""No model's text encoder is that wide; 32 such vectors are a token file of 1 MiB."""
+"""Wider than any text encoder; 32 such vectors make a token file of 1 MiB."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def web(demo: str) -> Iterator[httpx.Client]:
 
 
 def fields(blocks: type[gr.Blocks]) -> gr.Blocks:
-    """A page with one function of each component."""
+    """Return a page with one function for each component."""
     with blocks(analytics_enabled=False) as page:
         for kind in FIELDS:
             field = kind()
@@ -46,7 +46,7 @@ def fields(blocks: type[gr.Blocks]) -> gr.Blocks:
     return page
 
 
-def test_the_listener_hears_an_unguarded_page(listener: Listener) -> None:
+def test_an_unchecked_page_does_fetch_the_listener(listener: Listener) -> None:
     page = fields(gr.Blocks)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False)
     body = {"data": [{"path": f"{listener.address}/heard", "meta": {"_type": "gradio.FileData"}}]}
@@ -57,7 +57,7 @@ def test_the_listener_hears_an_unguarded_page(listener: Listener) -> None:
 
 
 def test_no_component_fetches_an_address(listener: Listener, tmp_path: Path) -> None:
-    """By the page's own check alone, whatever layers lie before it."""
+    """The page's own check refuses URLs, independent of the middleware."""
     page = fields(CheckedBlocks)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False)
     with httpx.Client(base_url=url, timeout=30) as client:
@@ -88,7 +88,7 @@ def test_no_function_of_the_demo_fetches_an_address(
     assert listener.called == []
 
 
-def test_no_road_takes_an_upload(subtests: pytest.Subtests, web: httpx.Client) -> None:
+def test_no_route_accepts_an_upload(subtests: pytest.Subtests, web: httpx.Client) -> None:
     for path in ["upload", "upload?upload_id=a", "component_server", "stream/a", "process_recording"]:
         with subtests.test(path=path):
             assert web.post(f"/gradio_api/{path}", files={"files": b"x"}).status_code == 404
@@ -109,7 +109,7 @@ FOREIGN = (
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_another_origin_gets_no_answer(web: httpx.Client, origin: str) -> None:
+def test_requests_from_another_origin_are_refused(web: httpx.Client, origin: str) -> None:
     body = {"data": ["one apple", "miniature"]}
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     for answer in (
@@ -122,15 +122,15 @@ def test_another_origin_gets_no_answer(web: httpx.Client, origin: str) -> None:
         assert not any(name.startswith("access-control-") for name in answer.headers)
 
 
-def test_its_own_origin_is_answered_without_leave_for_any_other(web: httpx.Client, demo: str) -> None:
+def test_the_own_origin_is_accepted_without_cors_headers(web: httpx.Client, demo: str) -> None:
     for headers in ({}, {"Origin": demo}):
         answer = web.post("/gradio_api/run/parse", json={"data": ["one apple", "miniature"]}, headers=headers)
         assert answer.status_code == 200
         assert not any(name.startswith("access-control-") for name in answer.headers)
 
 
-def test_json_by_another_name_is_refused(web: httpx.Client) -> None:
-    """Browsers ask before they send JSON to another origin, and not before they send text."""
+def test_other_content_types_than_json_are_refused(web: httpx.Client) -> None:
+    """Browsers send a preflight request before cross-origin JSON, but not before plain text."""
     for kind in ("text/plain", "application/x-www-form-urlencoded", "", "application/json-x"):
         answer = web.post("/gradio_api/run/parse", content=b'{"data": []}', headers={"Content-Type": kind})
         assert answer.status_code == 415, kind
@@ -148,7 +148,7 @@ def test_json_by_another_name_is_refused(web: httpx.Client) -> None:
         ("run/hand_in_token", {"data": [None], "event_data": {"data": "no token"}}, 422),
     ],
 )
-def test_a_bad_call_is_the_callers_fault_in_one_line_of_the_log(
+def test_a_bad_call_is_refused_with_one_line_in_the_log(
     web: httpx.Client,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
@@ -177,7 +177,7 @@ def test_a_bad_call_through_the_queue_leaves_no_traceback(
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_many_visitors_token_files_stay_within_a_bound(web: httpx.Client) -> None:
+def test_the_total_size_of_uploaded_tokens_is_bounded(web: httpx.Client) -> None:
     import base64
 
     token = CountToken(
@@ -190,10 +190,10 @@ def test_many_visitors_token_files_stay_within_a_bound(web: httpx.Client) -> Non
     del token
     gc.collect()
     kept = [one for one in gc.get_objects() if type(one) is CountToken and one.encoder_dims.get("clip_l") == TOO_WIDE]
-    assert 0 < len(kept) <= LIMITS.max_handed_bytes // 2**20 + 1
+    assert 0 < len(kept) <= LIMITS.max_uploaded_bytes // 2**20 + 1
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.2", ""])
-def test_others_reach_no_page_without_a_password(host: str) -> None:
+def test_an_address_that_other_machines_can_reach_needs_a_password(host: str) -> None:
     with pytest.raises(ValueError, match="need a user and a password"):
         launch(build(LIMITS), host=host)

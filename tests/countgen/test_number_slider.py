@@ -27,7 +27,7 @@ def calibration() -> Calibration:
     made = Calibration("miniature", 1, 0.0, 128, 128, "miniature-yolo", ("cat",), 20, 0, 6)
     for number in range(1, 7):
         made = made.with_point(number, 0.0, {number if number < 5 else 2: 19, 4: 1})
-    for offset, count in ((1, 4), (2, 5), (3, 6), (4, 6), (-2, 2)):
+    for offset, count in ((1, 4), (2, 5), (3, 6), (4, 4)):
         made = made.with_point(4, float(offset), {count: 18, 9: 2})
     return made
 
@@ -42,7 +42,7 @@ def test_the_axis_is_the_range_of_words_and_offsets_that_change_the_count(calibr
 def test_another_number_is_asked_for_beyond_the_vocabulary_only(calibration: Calibration) -> None:
     asks = {count: calibration.ask_for(count) for count in (2, 4, 5, 6, 9, 30)}
     found = {count: (point.number, point.offset) for count, point in asks.items() if point}
-    assert found == {5: (4, 2.0), 6: (4, 3.0), 9: (4, 3.0)}
+    assert found == {5: (4, 2.0), 6: (4, 3.0), 9: (4, 3.0), 30: (4, 3.0)}
 
 
 def test_a_calibration_is_read_as_it_was_saved(calibration: Calibration, tmp_path: Path) -> None:
@@ -99,6 +99,7 @@ def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Cal
     [
         ("three cats", 3.5, r"3 x cat must be from -2 to 3, as miniature was calibrated, got 3.5"),
         ("six cats", 2.0, r"6 x cat must be from -4 to 1,"),
+        ("one cat", -1.5, r"1 x cat must be from -1 to 3,"),
         ("a cat", 1.0, "no number says"),
         ("three cats", {"dog": 1.0}, "names 'dog', the prompt asks for cat"),
         ("three cats", float("nan"), "finite"),

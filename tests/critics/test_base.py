@@ -96,20 +96,6 @@ def test_without_that_rule_a_box_counts_for_every_class_it_scores() -> None:
     assert critic.counts(PICTURE, ["apple", "dog"]).tolist() == [[1, 1]]
 
 
-def test_others_are_what_no_name_asked_for() -> None:
-    critic = Fixed(torch.tensor([[[3.0, -9.0, -9.0], [-9.0, 4.0, -9.0], [-9.0, -9.0, 2.0]]]))
-    named, others = critic.candidates(PICTURE, ["apple"], others=True)
-    threshold = critic.threshold_logit
-    assert int((named.logits > threshold).sum()) == 1
-    assert int((others.logits > threshold).sum()) == 2
-
-
-def test_others_of_every_class_are_refused() -> None:
-    critic = Fixed(torch.zeros(1, 1, 3))
-    with pytest.raises(ValueError, match="no objects besides"):
-        critic.candidates(PICTURE, ["apple", "dog", "skis"], others=True)
-
-
 @pytest.mark.parametrize("name", ["apple", "apples", "Apple", " APPLES ", "skis", "ski"])
 def test_plurals_and_case_do_not_matter(name: str) -> None:
     critic = Fixed(torch.full((1, 2, 3), 5.0), one_class_per_box=False)
@@ -150,8 +136,8 @@ def test_count_takes_one_picture() -> None:
         (torch.full((3, 8, 8), 255.0), r"in \[0, 1\], got 255 to 255; divide 8-bit"),
         (torch.full((3, 8, 8), -1.0), r"got -1 to -1.*/ 2 \+ 0.5"),
         (torch.full((3, 8, 8), float("nan")), "got nan to nan"),
-        (torch.zeros(0, 3, 8, 8), "at least one picture"),
-        (torch.zeros(3, 0, 8), "at least one picture"),
+        (torch.zeros(0, 3, 8, 8), "at least one image"),
+        (torch.zeros(3, 0, 8), "at least one image"),
         (np.zeros((8, 8, 3), np.uint8), r"got ndarray.*Image\.fromarray"),
         ("apple.png", r"got str; open a file with PIL\.Image\.open"),
     ],

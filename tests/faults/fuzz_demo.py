@@ -63,15 +63,15 @@ ODD = (
 def fuzz_demo_routes(rng: random.Random, tries: int) -> list[str]:
     """Send random requests to a demo of its own; one line for each that was answered as none may be."""
     from app.demo.limits import Limits
+    from app.demo.model_cache import ModelCache
     from app.demo.page import build, launch
-    from app.demo.shelf import Shelf
 
     said = io.StringIO()
     logging.getLogger("app.demo").addHandler(kept := logging.StreamHandler(said))
     with tempfile.TemporaryDirectory() as folder, listening() as listener, contextlib.redirect_stderr(said):
         secret = Path(folder) / "secret.txt"
         secret.write_text("countgen-secret")
-        page = build(Limits(), shelf=Shelf())
+        page = build(Limits(), model_cache=ModelCache())
         url = launch(page, quiet=True).rstrip("/")
         failures = []
         with httpx.Client(base_url=url, timeout=30) as web:
@@ -80,7 +80,7 @@ def fuzz_demo_routes(rng: random.Random, tries: int) -> list[str]:
                 method, path, headers, body = calls.draw()
                 wrong = _wrong(web, method, path, headers, body)
                 if number % EVERY == 0 and web.post("/gradio_api/run/parse", json=HONEST).status_code != 200:
-                    wrong = "an honest call is refused afterwards"
+                    wrong = "a valid call is refused afterwards"
                 if listener.called:
                     wrong = f"called {listener.called}"
                     listener.called.clear()

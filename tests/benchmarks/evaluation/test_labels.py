@@ -318,7 +318,7 @@ def test_the_command_writes_reads_and_tells(run: Path, tmp_path: Path, capsys: p
     assert main(["label", str(run), "--read", str(sheet), "--labeller", "anna"]) == 0
     assert "4 labels saved" in capsys.readouterr().out
     assert main(["label", str(run)]) == 0
-    assert capsys.readouterr().out == "9 finished pictures\n  anna: 4 labelled\n"
+    assert capsys.readouterr().out == "9 finished images\n  anna: 4 labelled\n"
     assert main(["label", str(run), "--read", str(sheet)]) == 2
     assert "--labeller NAME" in capsys.readouterr().err
     assert main(["label", str(tmp_path)]) == 2

@@ -1,4 +1,4 @@
-"""Requests read whole, and answers sent with the headers of the demo."""
+"""Read whole request bodies, and send responses with the demo's security headers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 REFUSALS = "countgen.refusals"
-"""The key of a request's scope under which its answer's refusals are found."""
+"""Key of the ASGI scope that holds the list of refusals of this request."""
 
 MAX_LOGGED = 200
-"""Characters of a visitor's in one line of the log."""
+"""Number of characters of visitor-supplied text in one line of the log."""
 
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -26,26 +26,26 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-_SAID = {
-    403: b"Not for this host or from another page.\n",
-    404: b"Not here.\n",
-    405: b"This path takes no such request.\n",
-    413: b"Too large.\n",
+_STATUS_TEXTS = {
+    403: b"This host name or origin is not allowed.\n",
+    404: b"Not found.\n",
+    405: b"This path does not accept this method.\n",
+    413: b"The request body is too large.\n",
     415: b"Send application/json.\n",
 }
 
 
-def line(text: object) -> str:
-    """What a visitor sent, or caused, as one short line of the log."""
+def log_line(text: object) -> str:
+    """Return visitor-supplied text as one short, escaped line for the log."""
     return ascii(str(text)[:MAX_LOGGED])[1:-1]
 
 
-class Answer:
-    """Sends what the layer below answers, with the headers of this one.
+class ResponseSender:
+    """Send the response of the wrapped application with the demo's headers.
 
     Attributes:
-        refusals: what a function of the page refused while it worked on this request: Gradio answers that with 500,
-            and 422 is what is sent.
+        refusals: messages of refusals raised by the page's functions during this request; Gradio responds to these
+            with status 500, which is replaced by 422.
     """
 
     def __init__(self, send: Send) -> None:
@@ -54,7 +54,7 @@ class Answer:
         self._open = False
 
     async def __call__(self, message: Message) -> None:
-        """Send a message of the layer below."""
+        """Send an ASGI message of the wrapped application."""
         if message["type"] == "http.response.start":
             kept = [pair for pair in message["headers"] if not pair[0].lower().startswith(b"access-control-")]
             message["headers"] = [*kept, *_HEADERS]
@@ -66,14 +66,14 @@ class Answer:
         await self.send(message)
 
     async def end(self) -> None:
-        """End a stream that was begun and broken off."""
+        """End a response that was started and not completed."""
         if self._open:
             self._open = False
             await self.send({"type": "http.response.body", "body": b""})
 
 
-async def read(receive: Receive) -> bytes:
-    """The whole body, whose length was checked beforehand; what there is of it where the visitor has gone."""
+async def read_body(receive: Receive) -> bytes:
+    """Return the whole body, whose length was checked beforehand, or its first part if the client disconnected."""
     parts = []
     while True:
         message = await receive()
@@ -82,29 +82,29 @@ async def read(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-def again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body that was read, and then goes on."""
+def replay_body(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that first delivers a body that was already read."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receiving() -> Message:
+    async def replayed() -> Message:
         return messages.pop() if messages else await receive()
 
-    return receiving
+    return replayed
 
 
-async def refuse(send: Send, kind: str, status: int) -> None:
-    """Refuse a request for what its head says; `kind` is its type in ASGI."""
-    if kind == "websocket":
+async def send_status(send: Send, scope_type: str, status: int) -> None:
+    """Refuse a request because of its headers; `scope_type` is "http" or "websocket"."""
+    if scope_type == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
-    await _answer(send, status, b"text/plain", _SAID[status])
+    await _send(send, status, b"text/plain", _STATUS_TEXTS[status])
 
 
-async def say(send: Send, status: int, sentence: str) -> None:
-    """Refuse a request with a reason, which Gradio's page shows."""
-    await _answer(send, status, b"application/json", json.dumps({"detail": sentence}).encode())
+async def send_error(send: Send, status: int, message: str) -> None:
+    """Refuse a request with a message that Gradio's page shows."""
+    await _send(send, status, b"application/json", json.dumps({"detail": message}).encode())
 
 
-async def _answer(send: Send, status: int, kind: bytes, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+async def _send(send: Send, status: int, content_type: bytes, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", content_type)]})
     await send({"type": "http.response.body", "body": body})
