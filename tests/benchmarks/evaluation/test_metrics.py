@@ -34,6 +34,7 @@ def same(value: float, expected: float) -> bool:
     return value == pytest.approx(expected, nan_ok=True, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_scores_agree_with_a_slow_oracle_on_random_tables(subtests: pytest.Subtests) -> None:
     for block in range(10):
         with subtests.test(block=block):

@@ -126,6 +126,7 @@ def test_the_same_command_again_draws_nothing(asked: RunSettings, worker: Worker
     assert (finished / "records.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_byte_equal(
     asked: RunSettings, worker: Worker, finished: Path, tmp_path: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_failed_cases_are_retried_on_request_only(asked: RunSettings, worker: Wo
     assert len(read_run(tmp_path)[1]) == 3
 
 
+@pytest.mark.slow
 def test_arms_with_a_token_generate_with_the_shipped_tokens(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
     settings = replace(asked, methods=("plain+token", "auto+token"), limit=1)
     assert evaluate(settings, tmp_path, Engine(worker), quiet=True).done == 2
@@ -267,6 +269,7 @@ def test_settings_that_no_method_of_the_run_has_are_refused(subtests: pytest.Sub
             arms.canonical(("noise", "grid"), [said])
 
 
+@pytest.mark.slow
 def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
     settings = replace(
         asked,
@@ -308,6 +311,7 @@ def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
     assert sum(map(len, parts)) == 12
 
 
+@pytest.mark.slow
 def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
     plain = replace(asked, methods=("plain", "grid"))
     whole = tmp_path / "whole"
@@ -437,6 +441,7 @@ def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["suite"] == str(prompts)
 
 
+@pytest.mark.slow
 def test_pictures_that_were_lost_are_named_and_generated_again(
     asked: RunSettings, finished: Path, worker: Worker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -464,6 +469,7 @@ def test_pictures_that_were_lost_are_named_and_generated_again(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_eval_says_why_images_failed_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "odd.txt"
     prompts.write_text("two apples\nfour unicorns\nthirteen cats\n")

@@ -24,6 +24,7 @@ from countgen import miniature
 pytest.importorskip("matplotlib")
 
 
+@pytest.mark.slow
 def test_the_report_covers_every_critic_condition_and_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = list(miniature.DETECTORS)
     assert critics.main(["--scenes", "21", "--out", str(tmp_path), "--threads", "1"]) == 0

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 def test_the_engines_are_compared_on_the_same_run() -> None:
     # A process of its own: here, other tests may have left a browser running.
     said = (
