@@ -92,6 +92,7 @@ def test_a_partial_gradient_still_points_downhill(partial_critic: Critic, pictur
     assert (after < before).sum() >= 5, (before.tolist(), after.tolist())
 
 
+@pytest.mark.slow
 def test_counting_first_does_not_break_the_next_backward(critic: Critic, pictures: Pictures) -> None:
     images = pictures(2)
     larger = nn.functional.interpolate(images, scale_factor=1.5, mode="bilinear")

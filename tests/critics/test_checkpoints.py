@@ -226,6 +226,7 @@ def test_a_description_that_no_detector_has_is_refused_before_it_is_built(
             assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_a_yaml_is_no_detector_on_the_command_line(
     tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

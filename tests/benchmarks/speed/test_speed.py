@@ -57,6 +57,7 @@ def test_a_variant_that_fails_leaves_its_error_and_the_others_run(
     assert len(floors) == 4, "each decoder and each number of views has a floor of its own"
 
 
+@pytest.mark.slow
 def test_the_memory_table_predicts_without_a_gpu_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
