@@ -199,6 +199,7 @@ def test_a_recipe_names_a_commit_or_nothing(subtests: pytest.Subtests, written: 
                 assert check(recipe | {"revision": commit}).sources == (f"stabilityai/sd-turbo at commit {commit}",)
 
 
+@pytest.mark.slow
 def test_nothing_is_downloaded_for_a_recipe_without_a_yes(written: Written, tmp_path: Path) -> None:
     recipe = {"backbone": "sd-turbo", "repository": "stabilityai/sd-turbo", "revision": "a" * 40}
     path = changed(written["plain"], tmp_path, **recipe)
