@@ -48,6 +48,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Let workers steal tests instead of taking turns: a file stays with one worker, which makes its fixtures once."""
+    if config.getoption("numprocesses", None) and config.getoption("dist") == "no":
+        config.option.dist = "worksteal"
+
+
 MARKED_FOLDERS = {"browser": "browser", "faults": "faults", "miniature": "train", "docs": "docs"}
 """Folder of tests -> the marker that all its tests have."""
 

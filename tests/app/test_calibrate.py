@@ -25,6 +25,7 @@ def calibrated(out: Path, *more: str) -> int:
     return main(["calibrate", "--out", str(out), *OPTIONS, *more])
 
 
+@pytest.mark.slow
 def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,117 +48,114 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        ([], "COMMAND"),
-        (["draw"], "invalid choice: 'draw'"),
-        (["generate"], "PROMPT"),
-        (["generate", "seven apples", "--method", "magic"], "invalid choice: 'magic'"),
-        (["generate", "seven apples", "--seed", "3-1"], "must run upwards"),
-        (["generate", "seven apples", "--seed", "-1"], "--seed"),
-        (["generate", "seven apples", "--seed", "0-99999999"], "at most 10000 seeds"),
-        (["generate", "seven apples", "--images", "0"], "no whole number from 1"),
-        (["generate", "seven apples", "--max-seconds", "nan"], "no number of seconds above 0"),
-        (["generate", "seven apples", "--max-steps", "1.5"], "no whole number from 1"),
-        (["generate", "seven apples", "--seed", "0-1", "--images", "2"], "--images counts up from one seed"),
-        (["generate", "seven apples", "--count", "apple"], "NAME=COUNT"),
-        (["generate", "", "--count", "apple=7"], "the prompt is empty"),
-        (["generate", "seven apples", "--device", "cuda:99"], "no device 'cuda:99' here"),
-        (["generate", "seven apples", "--device", "toaster"], "no device 'toaster' here"),
-        (["generate", "seven apples", "--model", "minature"], "id you mean miniature"),
-        (["generate", "seven apples", "--judge", "miniature-yolo"], "judge"),
-        (
-            ["generate", "seven apples", "--model", "sdxl-turbo"],
-            "HF_HUB_OFFLINE is set and files are missing: yolo:yolo",
-        ),
-        (["generate", "seven apples", "--model", "sdxl-turbo", "--judge", "torch:x"], "unknown critic 'torch'"),
-        (["generate", "seven apples", "--backbone", "miniature"], "--backbone is now --model NAME"),
-        (["generate", "seven apples", "--repository=x"], "--repository is now --model HUB-ID|FOLDER|FILE"),
-        (["generate", "seven apples", "--revision", "main"], "--revision is now a part of --model: NAME@REVISION"),
-        (["generate", "seven apples", "--steps", "2"], "--steps is now --num-inference-steps"),
-        (["generate", "seven apples", "--negative-prompt", "blurry"], "a negative prompt needs guidance"),
-        (["generate", "seven apples", "--scheduler", "EulerScheduler"], "diffusers has no scheduler 'EulerScheduler'"),
-        (["generate", "seven apples", "--dtype", "int8"], "invalid choice: 'int8'"),
-        (["generate", "seven apples", "--lora", "none.safetensors"], "no LoRA 'none.safetensors'"),
-        (
-            ["generate", "seven apples", "--model", "owner/none"],
-            "model_index.json of owner/none is not in the hub's cache",
-        ),
-        (["eval", "--suite", "x", "--out", "run", "--backbones", "miniature"], "--backbones is now --model NAMES"),
-        (["generate", "seven unicorns"], "no class for 'unicorn'"),
-        (["generate", "seven apples", "--seed", "9999999999"], "a seed must be from 0 to 4294967295"),
-        (["generate", "seven apples", "--seed", "4294967295", "--images", "2"], "got 4294967296; begin lower"),
-        (["generate", "seven apples", "--device", "meta"], "no device 'meta' here"),
-        (["generate", "seven apples", "--device", "xla"], "no device 'xla' here"),
-        (["generate", "seven apples", "--critic", "yolo:{damaged}.pt"], "no yolo can be read from"),
-        (["generate", "seven apples", "--critic", "centernet:{damaged}.safetensors"], "no centernet can be read from"),
-        (["generate", "zero apples"], "the smallest target is 1"),
-        (["generate", "seven \udcff apples"], r"character 7 of the prompt is '\udcff', which is no text"),
-        (["generate", "a cat", "--count", "cat=2", "--model", "\udcff"], r"the model '\udcff' is not there"),
-        (["generate", "-2 apples"], "not one whole number above zero"),
-        (["generate", "300 apples"], "at most"),
-        (["generate", "1001 apples"], "from 1 to 1000"),
-        (["generate", "two very " + 500 * "very " + "red apples"], "at most 500 are read"),
-        (["generate", "seven apples", "--seed", "18446744073709551616"], "a seed must be from 0 to 4294967295"),
-        (["generate", "seven apples", "--images", "10001"], "--images must be at most 10000"),
-        (["generate", "seven apples", "--images", "9" * 99], "'" + "9" * 59 + "…' is no whole number"),
-        (["generate", "seven apples", "--size", "99999"], "from 1 to 4096 pixels"),
-        (["generate", "seven apples", "--num-inference-steps", "1001"], "no whole number from 1 to 1000"),
-        (["generate", "seven apples", "--size", "127"], "multiples of 4"),
-        (["generate", "seven apples", "--size", "0"], "from 1 to 4096 pixels"),
-        (["generate", "seven apples", "--critic", "yolo:none.pt"], "none.pt"),
-        (["generate", "seven apples", "--critic", "yolo:."], "no such file: ."),
-        (["generate", "seven apples", "--token", "none"], "no token 'none'"),
-        (["generate", "seven apples", "--token", "{damaged}.pt"], "damaged.pt"),
-        (["generate", "seven apples", "--token", "{damaged}.safetensors"], "not a safetensors file, or is damaged"),
-        (["generate", "seven apples", "--out", "{damaged}.pt"], "it is a file; give another one"),
-        (["generate", "seven apples", "--model", "none"], "the model 'none' is not there"),
-        (["generate", "seven apples", "--model", "./none"], "the model './none' is not there"),
-        (["generate", "seven apples", "--model", "none.safetensors"], "the model 'none.safetensors' is not there"),
-        (["generate", "seven apples", "--model", ""], "the model '' is not there"),
-        (["generate", "seven apples", "--model", "."], ". is a folder without a model_index.json"),
-        (["generate", "seven apples", "--model", "{damaged}.pt"], "damaged.pt is not a .safetensors file"),
-        (
-            ["generate", "seven apples", "--model", "{damaged}.safetensors"],
-            "damaged.safetensors are damaged or cut short",
-        ),
-        (["reproduce", "none.png"], "none.png: No such file"),
-        (["reproduce", "."], ". is no readable PNG: Is a directory"),
-        (["reproduce", "{damaged}.pt"], "damaged.pt is no readable PNG: not a PNG file"),
-        (["tokens", "--model", "minature"], "id you mean miniature"),
-        (["learn-token", "0", "--object", "apple"], "no whole number from 1"),
-        (["learn-token", "3", "--object", "apple", "--num-vectors", "0"], "no whole number from 1"),
-        (["learn-token", "300", "--object", "apple"], "at most"),
-        (["learn-token", "3", "--object", ""], "name of an object"),
-        (["learn-token", "3", "--object", "apple", "--learning-rate", "nan"], "no number above 0"),
-        (["learn-token", "3", "--object", "apple", "--semantic-weight", "inf"], "no number of 0 or above"),
-        (["learn-token", "3", "--object", "apple", "--seed", "-1"], "from 0 to 4294967295"),
-        (["learn-token", "3", "--object", "apple", "--loss", "l3"], "choose from 'l1', 'd2d', 'margin'"),
-        (["eval", "--suite", "none", "--out", "run"], "no suite 'none'"),
-        (["eval", "--suite", "t2icountbench-miniature", "--out", "{damaged}.pt"], "damaged.pt"),
-        (["report", "."], "no settings.json"),
-        (["label", "none"], "no settings.json"),
-        (["demo", "--runs", "none"], "no folder none"),
-        (["demo", "--critic", "magic"], "unknown detector 'magic'"),
-    ],
-)
+BAD_INPUT = [
+    ([], "COMMAND"),
+    (["draw"], "invalid choice: 'draw'"),
+    (["generate"], "PROMPT"),
+    (["generate", "seven apples", "--method", "magic"], "invalid choice: 'magic'"),
+    (["generate", "seven apples", "--seed", "3-1"], "must run upwards"),
+    (["generate", "seven apples", "--seed", "-1"], "--seed"),
+    (["generate", "seven apples", "--seed", "0-99999999"], "at most 10000 seeds"),
+    (["generate", "seven apples", "--images", "0"], "no whole number from 1"),
+    (["generate", "seven apples", "--max-seconds", "nan"], "no number of seconds above 0"),
+    (["generate", "seven apples", "--max-steps", "1.5"], "no whole number from 1"),
+    (["generate", "seven apples", "--seed", "0-1", "--images", "2"], "--images counts up from one seed"),
+    (["generate", "seven apples", "--count", "apple"], "NAME=COUNT"),
+    (["generate", "", "--count", "apple=7"], "the prompt is empty"),
+    (["generate", "seven apples", "--device", "cuda:99"], "no device 'cuda:99' here"),
+    (["generate", "seven apples", "--device", "toaster"], "no device 'toaster' here"),
+    (["generate", "seven apples", "--model", "minature"], "id you mean miniature"),
+    (["generate", "seven apples", "--judge", "miniature-yolo"], "judge"),
+    (
+        ["generate", "seven apples", "--model", "sdxl-turbo"],
+        "HF_HUB_OFFLINE is set and files are missing: yolo:yolo",
+    ),
+    (["generate", "seven apples", "--model", "sdxl-turbo", "--judge", "torch:x"], "unknown critic 'torch'"),
+    (["generate", "seven apples", "--backbone", "miniature"], "--backbone is now --model NAME"),
+    (["generate", "seven apples", "--repository=x"], "--repository is now --model HUB-ID|FOLDER|FILE"),
+    (["generate", "seven apples", "--revision", "main"], "--revision is now a part of --model: NAME@REVISION"),
+    (["generate", "seven apples", "--steps", "2"], "--steps is now --num-inference-steps"),
+    (["generate", "seven apples", "--negative-prompt", "blurry"], "a negative prompt needs guidance"),
+    (["generate", "seven apples", "--scheduler", "EulerScheduler"], "diffusers has no scheduler 'EulerScheduler'"),
+    (["generate", "seven apples", "--dtype", "int8"], "invalid choice: 'int8'"),
+    (["generate", "seven apples", "--lora", "none.safetensors"], "no LoRA 'none.safetensors'"),
+    (
+        ["generate", "seven apples", "--model", "owner/none"],
+        "model_index.json of owner/none is not in the hub's cache",
+    ),
+    (["eval", "--suite", "x", "--out", "run", "--backbones", "miniature"], "--backbones is now --model NAMES"),
+    (["generate", "seven unicorns"], "no class for 'unicorn'"),
+    (["generate", "seven apples", "--seed", "9999999999"], "a seed must be from 0 to 4294967295"),
+    (["generate", "seven apples", "--seed", "4294967295", "--images", "2"], "got 4294967296; begin lower"),
+    (["generate", "seven apples", "--device", "meta"], "no device 'meta' here"),
+    (["generate", "seven apples", "--device", "xla"], "no device 'xla' here"),
+    (["generate", "seven apples", "--critic", "yolo:{damaged}.pt"], "no yolo can be read from"),
+    (["generate", "seven apples", "--critic", "centernet:{damaged}.safetensors"], "no centernet can be read from"),
+    (["generate", "zero apples"], "the smallest target is 1"),
+    (["generate", "seven \udcff apples"], r"character 7 of the prompt is '\udcff', which is no text"),
+    (["generate", "a cat", "--count", "cat=2", "--model", "\udcff"], r"the model '\udcff' is not there"),
+    (["generate", "-2 apples"], "not one whole number above zero"),
+    (["generate", "300 apples"], "at most"),
+    (["generate", "1001 apples"], "from 1 to 1000"),
+    (["generate", "two very " + 500 * "very " + "red apples"], "at most 500 are read"),
+    (["generate", "seven apples", "--seed", "18446744073709551616"], "a seed must be from 0 to 4294967295"),
+    (["generate", "seven apples", "--images", "10001"], "--images must be at most 10000"),
+    (["generate", "seven apples", "--images", "9" * 99], "'" + "9" * 59 + "…' is no whole number"),
+    (["generate", "seven apples", "--size", "99999"], "from 1 to 4096 pixels"),
+    (["generate", "seven apples", "--num-inference-steps", "1001"], "no whole number from 1 to 1000"),
+    (["generate", "seven apples", "--size", "127"], "multiples of 4"),
+    (["generate", "seven apples", "--size", "0"], "from 1 to 4096 pixels"),
+    (["generate", "seven apples", "--critic", "yolo:none.pt"], "none.pt"),
+    (["generate", "seven apples", "--critic", "yolo:."], "no such file: ."),
+    (["generate", "seven apples", "--token", "none"], "no token 'none'"),
+    (["generate", "seven apples", "--token", "{damaged}.pt"], "damaged.pt"),
+    (["generate", "seven apples", "--token", "{damaged}.safetensors"], "not a safetensors file, or is damaged"),
+    (["generate", "seven apples", "--out", "{damaged}.pt"], "it is a file; give another one"),
+    (["generate", "seven apples", "--model", "none"], "the model 'none' is not there"),
+    (["generate", "seven apples", "--model", "./none"], "the model './none' is not there"),
+    (["generate", "seven apples", "--model", "none.safetensors"], "the model 'none.safetensors' is not there"),
+    (["generate", "seven apples", "--model", ""], "the model '' is not there"),
+    (["generate", "seven apples", "--model", "."], ". is a folder without a model_index.json"),
+    (["generate", "seven apples", "--model", "{damaged}.pt"], "damaged.pt is not a .safetensors file"),
+    (
+        ["generate", "seven apples", "--model", "{damaged}.safetensors"],
+        "damaged.safetensors are damaged or cut short",
+    ),
+    (["reproduce", "none.png"], "none.png: No such file"),
+    (["reproduce", "."], ". is no readable PNG: Is a directory"),
+    (["reproduce", "{damaged}.pt"], "damaged.pt is no readable PNG: not a PNG file"),
+    (["tokens", "--model", "minature"], "id you mean miniature"),
+    (["learn-token", "0", "--object", "apple"], "no whole number from 1"),
+    (["learn-token", "3", "--object", "apple", "--num-vectors", "0"], "no whole number from 1"),
+    (["learn-token", "300", "--object", "apple"], "at most"),
+    (["learn-token", "3", "--object", ""], "name of an object"),
+    (["learn-token", "3", "--object", "apple", "--learning-rate", "nan"], "no number above 0"),
+    (["learn-token", "3", "--object", "apple", "--semantic-weight", "inf"], "no number of 0 or above"),
+    (["learn-token", "3", "--object", "apple", "--seed", "-1"], "from 0 to 4294967295"),
+    (["learn-token", "3", "--object", "apple", "--loss", "l3"], "choose from 'l1', 'd2d', 'margin'"),
+    (["eval", "--suite", "none", "--out", "run"], "no suite 'none'"),
+    (["eval", "--suite", "t2icountbench-miniature", "--out", "{damaged}.pt"], "damaged.pt"),
+    (["report", "."], "no settings.json"),
+    (["label", "none"], "no settings.json"),
+    (["demo", "--runs", "none"], "no folder none"),
+    (["demo", "--critic", "magic"], "unknown detector 'magic'"),
+]
+
+
 def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: list[str],
-    reason: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    subtests: pytest.Subtests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for suffix in (".pt", ".safetensors"):
-        (tmp_path / "damaged").with_suffix(suffix).write_bytes(b"no weights at all" * 9)
-    assert exit_code([argument.format(damaged="damaged") for argument in arguments]) == 2
-    errors = capsys.readouterr().err
-    assert errors.startswith("countgen")
-    assert reason in errors
-    assert len(errors.splitlines()) == 1
-    assert not list(tmp_path.glob("**/*.png"))
+    for arguments, reason in BAD_INPUT:
+        with subtests.test(arguments=arguments):
+            monkeypatch.chdir(tmp_path)
+            for suffix in (".pt", ".safetensors"):
+                (tmp_path / "damaged").with_suffix(suffix).write_bytes(b"no weights at all" * 9)
+            assert exit_code([argument.format(damaged="damaged") for argument in arguments]) == 2
+            errors = capsys.readouterr().err
+            assert errors.startswith("countgen")
+            assert reason in errors
+            assert len(errors.splitlines()) == 1
+            assert not list(tmp_path.glob("**/*.png"))
 
 
 def test_folder_is_checked_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,6 +227,7 @@ def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     assert len(os.listdir(tmp_path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "columns", "ignored"), [(signal.SIGINT, 120, ""), (signal.SIGTERM, 40, ""), (signal.SIGTERM, 80, "INT")]
 )

@@ -31,32 +31,34 @@ PARSERS = dict(parsers(build_parser()))
 LEAVES = {name: parser for name, parser in PARSERS.items() if not parser._subparsers}
 
 
-@pytest.mark.parametrize("name", PARSERS)
 def test_help_fits_into_40_columns(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setenv("TERM", "dumb")
-    with pytest.raises(SystemExit, match=r"^0$"):
-        main([*name.split(), "--help"])
-    output = capsys.readouterr().out
-    assert "\x1b" not in output
-    # An unbreakable path or group of options is on a line of its own.
-    broad = [line.strip() for line in output.splitlines() if len(line) > 40]
-    assert [line for line in broad if len(line.split()) > 2 and not re.fullmatch(r"[(\[].*[)\]]", line)] == []
+    for name in PARSERS:
+        with subtests.test(name=name):
+            monkeypatch.setenv("COLUMNS", "40")
+            monkeypatch.setenv("TERM", "dumb")
+            with pytest.raises(SystemExit, match=r"^0$"):
+                main([*name.split(), "--help"])
+            output = capsys.readouterr().out
+            assert "\x1b" not in output
+            # An unbreakable path or group of options is on a line of its own.
+            broad = [line.strip() for line in output.splitlines() if len(line) > 40]
+            assert [line for line in broad if len(line.split()) > 2 and not re.fullmatch(r"[(\[].*[)\]]", line)] == []
 
 
-@pytest.mark.parametrize("name", sorted(LEAVES.keys() - SILENT))
-def test_every_command_with_results_has_json(name: str) -> None:
-    assert "--json" in LEAVES[name]._option_string_actions
+def test_every_command_with_results_has_json() -> None:
+    reporting = sorted(LEAVES.keys() - SILENT)
+    assert [name for name in reporting if "--json" not in LEAVES[name]._option_string_actions] == []
 
 
-@pytest.mark.parametrize("name", PARSERS)
-def test_every_option_is_explained_and_none_is_abbreviated(name: str) -> None:
-    parser = PARSERS[name]
-    assert parser.allow_abbrev is False
-    assert parser.description
-    assert [action.dest for action in parser._actions if not action.help and action.dest != "command"] == []
+def test_every_option_is_explained_and_none_is_abbreviated(subtests: pytest.Subtests) -> None:
+    for name in PARSERS:
+        with subtests.test(name=name):
+            parser = PARSERS[name]
+            assert parser.allow_abbrev is False
+            assert parser.description
+            assert [action.dest for action in parser._actions if not action.help and action.dest != "command"] == []
 
 
 def test_the_help_of_learn_token_names_the_defaults() -> None:

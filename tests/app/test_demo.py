@@ -35,39 +35,41 @@ from countgen.tokens.trainer import learn_token
 LIMITS = Limits()
 
 
-@pytest.mark.parametrize(
-    ("check", "values"),
-    [
-        (LIMITS.check_prompt, ["one apple", "a" * 500]),
-        (LIMITS.check_count, [1, 50, 7.0, "7"]),
-        (LIMITS.check_seed, [0, 2**32 - 1]),
-        (LIMITS.check_seconds, [2, 20]),
-        (LIMITS.check_object_names, [["apple"], ["apple", "dog"]]),
-        (LIMITS.check_labeller, ["Ada", " Ada "]),
-    ],
-)
-def test_values_within_the_limits_pass(check, values: list) -> None:
-    for value in values:
-        assert check(value) is not None
+WITHIN = [
+    (LIMITS.check_prompt, ["one apple", "a" * 500]),
+    (LIMITS.check_count, [1, 50, 7.0, "7"]),
+    (LIMITS.check_seed, [0, 2**32 - 1]),
+    (LIMITS.check_seconds, [2, 20]),
+    (LIMITS.check_object_names, [["apple"], ["apple", "dog"]]),
+    (LIMITS.check_labeller, ["Ada", " Ada "]),
+]
 
 
-@pytest.mark.parametrize(
-    ("check", "values"),
-    [
-        (LIMITS.check_prompt, ["", " ", "a" * 501, None, 7, ["one apple"]]),
-        (LIMITS.check_count, [0, 51, -1, 1.5, True, None, "٣", "1e3", float("nan"), float("inf")]),
-        (LIMITS.check_seed, [-1, 2**32, None, "x"]),
-        (LIMITS.check_seconds, [0, 3, 10**6, None, True]),
-        (LIMITS.check_backbone, ["sdxl-turbo", "../miniature", "", None, 0]),
-        (LIMITS.check_method, ["token", "AUTO", None]),
-        (LIMITS.check_object_names, [[], [""], ["x" * 41], list("abcdefghi"), "apple", None, [7]]),
-        (LIMITS.check_labeller, ["", " ", "a\nb", "x" * 41, None]),
-    ],
-)
-def test_values_outside_the_limits_are_refused_with_a_sentence(check, values: list) -> None:
-    for value in values:
-        with pytest.raises(RefusedError, match=r"\.$"):
-            check(value)
+def test_values_within_the_limits_pass(subtests: pytest.Subtests) -> None:
+    for check, values in WITHIN:
+        with subtests.test(check=check):
+            for value in values:
+                assert check(value) is not None
+
+
+OUTSIDE = [
+    (LIMITS.check_prompt, ["", " ", "a" * 501, None, 7, ["one apple"]]),
+    (LIMITS.check_count, [0, 51, -1, 1.5, True, None, "٣", "1e3", float("nan"), float("inf")]),
+    (LIMITS.check_seed, [-1, 2**32, None, "x"]),
+    (LIMITS.check_seconds, [0, 3, 10**6, None, True]),
+    (LIMITS.check_backbone, ["sdxl-turbo", "../miniature", "", None, 0]),
+    (LIMITS.check_method, ["token", "AUTO", None]),
+    (LIMITS.check_object_names, [[], [""], ["x" * 41], list("abcdefghi"), "apple", None, [7]]),
+    (LIMITS.check_labeller, ["", " ", "a\nb", "x" * 41, None]),
+]
+
+
+def test_values_outside_the_limits_are_refused_with_a_sentence(subtests: pytest.Subtests) -> None:
+    for check, values in OUTSIDE:
+        with subtests.test(check=check):
+            for value in values:
+                with pytest.raises(RefusedError, match=r"\.$"):
+                    check(value)
 
 
 def test_numbers_are_read_as_browsers_send_them() -> None:
@@ -82,31 +84,33 @@ def test_numbers_are_read_as_browsers_send_them() -> None:
     ]
 
 
-@pytest.mark.parametrize("path", ["/", "/config", "/assets/index.js", "/gradio_api/queue/join", "/gradio_api/run/stop"])
-def test_routes_that_the_page_needs_are_allowed(path: str) -> None:
-    assert route_allow_list.is_allowed(path)
+def test_routes_that_the_page_needs_are_allowed(subtests: pytest.Subtests) -> None:
+    for path in ["/", "/config", "/assets/index.js", "/gradio_api/queue/join", "/gradio_api/run/stop"]:
+        with subtests.test(path=path):
+            assert route_allow_list.is_allowed(path)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/gradio_api/file=/etc/passwd",
-        "/gradio_api/file/x",
-        "/gradio_api/upload",
-        "/gradio_api/proxy=http://localhost/",
-        "/gradio_api/stream/a/b/c/playlist.m3u8",
-        "/gradio_api/component_server",
-        "/assets/../../etc/passwd",
-        "/assets//etc/passwd",
-        "/static/..\\x",
-        "/config\0",
-        "/configuration",
-        "/monitoring",
-        "/svelte/x",
-    ],
-)
-def test_all_other_routes_are_refused(path: str) -> None:
-    assert not route_allow_list.is_allowed(path)
+REFUSED = [
+    "/gradio_api/file=/etc/passwd",
+    "/gradio_api/file/x",
+    "/gradio_api/upload",
+    "/gradio_api/proxy=http://localhost/",
+    "/gradio_api/stream/a/b/c/playlist.m3u8",
+    "/gradio_api/component_server",
+    "/assets/../../etc/passwd",
+    "/assets//etc/passwd",
+    "/static/..\\x",
+    "/config\0",
+    "/configuration",
+    "/monitoring",
+    "/svelte/x",
+]
+
+
+def test_all_other_routes_are_refused(subtests: pytest.Subtests) -> None:
+    for path in REFUSED:
+        with subtests.test(path=path):
+            assert not route_allow_list.is_allowed(path)
 
 
 def test_only_runs_below_the_root_are_listed(tmp_path: Path) -> None:
@@ -208,6 +212,7 @@ def test_stop_reaches_a_job_that_runs_and_no_later_one() -> None:
     assert not session.stopping
 
 
+@pytest.mark.slow
 def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.Models) -> None:
     learning = learn_token(models, 5, ["apple", "cat", "ball"], SETTINGS)
     spent = [0, *(step.evaluations for step in itertools.islice(learning, 6))]
@@ -215,6 +220,7 @@ def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.M
     assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_pictures + step
 
 
+@pytest.mark.slow
 def test_density_critics_train_a_token_without_the_semantic_term(models: countgen.Models) -> None:
     counting = replace(models, critics=(load_critic("miniature-yolo by miniature-density"),))
     with pytest.raises(ValueError, match="--semantic-weight 0"):

@@ -44,25 +44,26 @@ def test_text_says_what_was_kept(original: Path, tmp_path: Path, capsys: pytest.
     assert str(tmp_path / "same.png") in output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["dog=3"], "generated with cat=5, got 'dog'"),
-        (["unicorn=3"], "no class for 'unicorn'"),
-        (["cat=301"], "returns at most 300 objects"),
-        (["cat=0"], "from 1 to 1000"),
-        (["cat"], "write NAME=COUNT"),
-        (["cat=4", "--set", "speed=3"], "unknown setting 'speed'"),
-        (["cat=4", "--out", "a.jpg"], "must end in .png"),
-    ],
-)
+BAD_INPUT = [
+    (["dog=3"], "generated with cat=5, got 'dog'"),
+    (["unicorn=3"], "no class for 'unicorn'"),
+    (["cat=301"], "returns at most 300 objects"),
+    (["cat=0"], "from 1 to 1000"),
+    (["cat"], "write NAME=COUNT"),
+    (["cat=4", "--set", "speed=3"], "unknown setting 'speed'"),
+    (["cat=4", "--out", "a.jpg"], "must end in .png"),
+]
+
+
 def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: list[str], reason: str, original: Path, capsys: pytest.CaptureFixture[str]
+    subtests: pytest.Subtests, original: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["edit", str(original), *arguments]) == 2
-    errors = capsys.readouterr().err
-    assert reason in errors
-    assert len(errors.splitlines()) == 1
+    for arguments, reason in BAD_INPUT:
+        with subtests.test(arguments=arguments):
+            assert main(["edit", str(original), *arguments]) == 2
+            errors = capsys.readouterr().err
+            assert reason in errors
+            assert len(errors.splitlines()) == 1
 
 
 def test_an_image_of_another_model_is_edited_as_it_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

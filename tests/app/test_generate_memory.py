@@ -18,6 +18,7 @@ def drawn(folder: Path, memory: str, capsys: pytest.CaptureFixture[str]) -> dict
     return json.loads(capsys.readouterr().out)["images"][0]
 
 
+@pytest.mark.slow
 def test_low_memory_draws_what_fast_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fast, low = (drawn(tmp_path / memory, memory, capsys) for memory in ("fast", "low"))
     assert (low["counts"], low["judge_counts"]) == (fast["counts"], fast["judge_counts"])

@@ -88,6 +88,7 @@ def eight_bit(images: Tensor) -> Tensor:
     return images.mul(255).round().div(255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*YOLOS, *WITH_TEXT, "ultralytics-rtdetr"])
 def test_a_checkpoint_counts_as_predict_does(critics: Critics, pictures: Pictures, tmp_path: Path, name: str) -> None:
     images = eight_bit(pictures(60))
@@ -103,6 +104,7 @@ def test_a_checkpoint_counts_as_predict_does(critics: Critics, pictures: Picture
     assert_alike(critic.counts(images, critic.object_names), expected, trained=name == "miniature-yolo")
 
 
+@pytest.mark.slow
 def test_a_resized_picture_counts_as_predict_does(critics: Critics, pictures: Pictures, tmp_path: Path) -> None:
     critic = critics("miniature-yolo")
     images = eight_bit(interpolate(pictures(60), (150, 200), mode="bilinear"))
@@ -162,6 +164,7 @@ def test_grounding_dino_counts_as_its_processor_does(critics: Critics, pictures:
     assert len(set(expected)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fasterrcnn", "retinanet", "fcos", "ssd"])
 def test_torchvision_detectors_count_as_they_do_themselves(critics: Critics, pictures: Pictures, name: str) -> None:
     critic, images = critics(name), pictures(40)

@@ -55,6 +55,7 @@ def test_before_is_the_stock_pipelines_picture_of_the_seed(models):
     torch.testing.assert_close(result.before, stock, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_token", [False, True])
 @pytest.mark.parametrize("method", countgen.methods.available())
 def test_same_seed_and_evaluations_give_the_same_picture(models, token, method, with_token):
@@ -144,7 +145,7 @@ def test_a_recipe_with_a_token_draws_the_picture_again_with_that_token_only(mode
     assert torch.equal(recipes.regenerate(recipes.plain(recipe), models.backbone), result.before)
 
 
-@pytest.mark.parametrize("limit", [1, 5, 17])
+@pytest.mark.parametrize("limit", [1, 5, pytest.param(17, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", countgen.methods.available())
 def test_no_method_spends_more_evaluations_than_it_was_given(models, token, method, limit):
     options = {"method": method, "seed": 1, "token": token}
@@ -167,22 +168,22 @@ def test_a_token_without_a_place_or_a_place_without_a_token_is_refused(models, t
         countgen.Run("a photo of <count-9> cats", models)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"method": "magic"}, "Available: auto, lmn, noise, plain, search"),
-        ({"settings": NoiseSettings()}, "method 'auto' takes AutoSettings, got NoiseSettings"),
-        ({"seed": -1}, "seed"),
-        ({"seed": 1.5}, "seed must be a whole number .* got 1.5"),
-        ({"seed": True}, "seed must be a whole number .* got True"),
-        ({"max_evaluations": 60.0}, "max_evaluations must be a whole number, got 60.0"),
-        ({"until": "someone"}, "critic, judge"),
-        ({"max_evaluations": 0}, "max_evaluations"),
-    ],
-)
-def test_bad_options_say_what_is_accepted(models, options, message):
-    with pytest.raises(ValueError, match=message):
-        countgen.Run("a photo of two apples", models, **options)
+BAD_OPTIONS = [
+    ({"method": "magic"}, "Available: auto, lmn, noise, plain, search"),
+    ({"settings": NoiseSettings()}, "method 'auto' takes AutoSettings, got NoiseSettings"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 1.5}, "seed must be a whole number .* got 1.5"),
+    ({"seed": True}, "seed must be a whole number .* got True"),
+    ({"max_evaluations": 60.0}, "max_evaluations must be a whole number, got 60.0"),
+    ({"until": "someone"}, "critic, judge"),
+    ({"max_evaluations": 0}, "max_evaluations"),
+]
+
+
+def test_bad_options_say_what_is_accepted(subtests, models):
+    for options, message in BAD_OPTIONS:
+        with subtests.test(options=options), pytest.raises(ValueError, match=message):
+            countgen.Run("a photo of two apples", models, **options)
 
 
 @pytest.mark.parametrize(

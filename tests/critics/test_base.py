@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pytest
@@ -26,19 +27,18 @@ def boxes_of(number: int, seed: int, side: float = 128.0) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-@pytest.mark.parametrize("number", [1, 2, 40, 300, 700])
-@pytest.mark.parametrize("iou", [0.1, 0.45, 0.7, 0.95])
-@pytest.mark.parametrize("block", [100, 1024])
-def test_suppression_equals_torchvisions(number: int, iou: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suppression_equals_torchvisions(subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch) -> None:
     # Pair by pair, whatever the number, as on a GPU.
     monkeypatch.setattr(suppression, "FEW_BOXES", 10_000)
-    monkeypatch.setattr(suppression, "BLOCK", block)
-    boxes = boxes_of(number, seed=number)
-    kept = unsuppressed(boxes, iou)
-    for row in range(len(boxes)):
-        expected = torch.zeros(number, dtype=torch.bool)
-        expected[nms(boxes[row], -torch.arange(number).float(), iou)] = True
-        assert torch.equal(kept[row], expected)
+    for number, iou, block in product((1, 2, 40, 300, 700), (0.1, 0.45, 0.7, 0.95), (100, 1024)):
+        with subtests.test(number=number, iou=iou, block=block):
+            monkeypatch.setattr(suppression, "BLOCK", block)
+            boxes = boxes_of(number, seed=number)
+            kept = unsuppressed(boxes, iou)
+            for row in range(len(boxes)):
+                expected = torch.zeros(number, dtype=torch.bool)
+                expected[nms(boxes[row], -torch.arange(number).float(), iou)] = True
+                assert torch.equal(kept[row], expected)
 
 
 def test_many_boxes_are_suppressed_like_few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,25 +265,27 @@ CHANGES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("what", CHANGES)
 def test_a_description_that_no_detector_has_is_refused_before_it_is_built(
-    what: str, tmp_path: Path, mark: Path
+    subtests: pytest.Subtests, tmp_path: Path, mark: Path
 ) -> None:
-    read = yaml.safe_load(OPTIONS["config"].read_text())
-    change = yaml.safe_load(yaml.safe_dump(CHANGES[what]).replace("MARK", str(mark)))
-    if isinstance(change, list):
-        read["backbone"][0] = change
-    else:
-        read[what.split()[-1] if what in read else "activation" if "activation" in what else what] = change
-    config = tmp_path / "evil.yaml"
-    config.write_text(yaml.safe_dump(read))
-    with pytest.raises(ValueError, match=r"evil\.yaml") as refusal:
-        load("yolo", weights=OPTIONS["weights"], config=config)
-    assert "\n" not in str(refusal.value)
-    assert len(str(refusal.value)) < 600
-    assert not mark.exists()
+    for what in CHANGES:
+        with subtests.test(what=what):
+            read = yaml.safe_load(OPTIONS["config"].read_text())
+            change = yaml.safe_load(yaml.safe_dump(CHANGES[what]).replace("MARK", str(mark)))
+            if isinstance(change, list):
+                read["backbone"][0] = change
+            else:
+                read[what.split()[-1] if what in read else "activation" if "activation" in what else what] = change
+            config = tmp_path / "evil.yaml"
+            config.write_text(yaml.safe_dump(read))
+            with pytest.raises(ValueError, match=r"evil\.yaml") as refusal:
+                load("yolo", weights=OPTIONS["weights"], config=config)
+            assert "\n" not in str(refusal.value)
+            assert len(str(refusal.value)) < 600
+            assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_a_yaml_is_no_detector_on_the_command_line(
     tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

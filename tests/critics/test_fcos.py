@@ -39,6 +39,7 @@ def stock_counts(critic: fcos.FCOSCritic, images: Tensor) -> Tensor:
     return torch.stack([torch.bincount(image["labels"], minlength=24) for image in found])
 
 
+@pytest.mark.slow
 def test_counts_equal_torchvisions_own_post_processing(
     critic: fcos.FCOSCritic, rendered: Rendered, scenes: list[Scene]
 ) -> None:

@@ -46,6 +46,7 @@ def test_importing_critics_imports_no_detector_library() -> None:
     assert run(program) == "[]"
 
 
+@pytest.mark.slow
 def test_critics_count_a_picture_without_diffusers() -> None:
     options = miniature.DETECTORS["miniature-yolo"].options
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}

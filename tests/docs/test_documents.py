@@ -58,16 +58,18 @@ def run(words: list[str]) -> tuple[int, str]:
             return int(end.code or 0), output.getvalue()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_file_a_document_links_is_there(document: str) -> None:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-    local = {link for link in links if not re.match(r"[a-z]+:", link)}
-    assert {link for link in local if not (ROOT / document).parent.joinpath(link).exists()} == set()
+def test_every_file_a_document_links_is_there(subtests: pytest.Subtests) -> None:
+    for document in DOCUMENTS:
+        with subtests.test(document=document):
+            text = (ROOT / document).read_text(encoding="utf-8")
+            links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+            local = {link for link in links if not re.match(r"[a-z]+:", link)}
+            assert {link for link in local if not (ROOT / document).parent.joinpath(link).exists()} == set()
 
 
-@pytest.mark.parametrize("command", sorted(set().union(*map(named_commands, DOCUMENTS))))
-def test_every_command_a_document_names_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_a_document_names_is_understood(
+    subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parse_args = argparse.ArgumentParser.parse_args
 
     def parse_only(parser: argparse.ArgumentParser, *arguments: Any) -> None:
@@ -76,22 +78,25 @@ def test_every_command_a_document_names_is_understood(command: str, monkeypatch:
         parser.exit()
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
-    module, *words = shlex.split(re.sub(r"^countgen ", "app.cli ", command).removeprefix("python -m "))
-    if len(words) <= (module == "app.cli"):  # a name in a sentence
-        words.append("--help")
-    if importlib.util.find_spec(module).submodule_search_locations:
-        module += ".__main__"
-    main = getattr(importlib.import_module(module), "main", None)
-    if not main or not inspect.signature(main).parameters:
-        assert words == ["--help"], "it takes no arguments"
-        return
-    with redirect_stdout(io.StringIO()), pytest.raises(SystemExit, match=r"^0$"):
-        main(words)
+    for command in sorted(set().union(*map(named_commands, DOCUMENTS))):
+        with subtests.test(command=command):
+            module, *words = shlex.split(re.sub(r"^countgen ", "app.cli ", command).removeprefix("python -m "))
+            if len(words) <= (module == "app.cli"):  # a name in a sentence
+                words.append("--help")
+            if importlib.util.find_spec(module).submodule_search_locations:
+                module += ".__main__"
+            main = getattr(importlib.import_module(module), "main", None)
+            if main and inspect.signature(main).parameters:
+                with redirect_stdout(io.StringIO()), pytest.raises(SystemExit, match=r"^0$"):
+                    main(words)
+            else:
+                assert words == ["--help"], "it takes no arguments"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_document_names_no_folder_of_somebodys_machine(document: str) -> None:
-    assert not re.search(r"/(home|root|work|tmp)/", (ROOT / document).read_text(encoding="utf-8"))
+def test_a_document_names_no_folder_of_somebodys_machine(subtests: pytest.Subtests) -> None:
+    for document in DOCUMENTS:
+        with subtests.test(document=document):
+            assert not re.search(r"/(home|root|work|tmp)/", (ROOT / document).read_text(encoding="utf-8"))
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -31,8 +31,9 @@ def named() -> dict[str, str | None]:
     return found
 
 
-@pytest.mark.parametrize(("repository", "revision"), named().items())
-def test_a_repository_is_read_at_a_commit_or_listed(repository: str, revision: str | None) -> None:
-    assert is_commit(revision) != (repository in LISTED)
-    if not is_commit(revision) and revision is not None:
-        assert f"`{revision}`, which is a branch" in LISTED
+def test_a_repository_is_read_at_a_commit_or_listed(subtests: pytest.Subtests) -> None:
+    for repository, revision in named().items():
+        with subtests.test(repository=repository):
+            assert is_commit(revision) != (repository in LISTED)
+            if not is_commit(revision) and revision is not None:
+                assert f"`{revision}`, which is a branch" in LISTED

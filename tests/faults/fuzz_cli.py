@@ -21,10 +21,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run_folder import RunFolder
 from PIL import Image
 
 from app.cli import main as countgen
+from benchmarks.evaluation.run_folder import RunFolder
 from benchmarks.evaluation.worker import Outcome
 from benchmarks.studies.crash_consistency import settings
 from countgen.prompts import parse

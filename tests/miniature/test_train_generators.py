@@ -111,20 +111,20 @@ def test_a_stage_without_a_budget_is_refused(tmp_path: Path) -> None:
         train(StageSettings(out=tmp_path), {}, [], lambda iteration, progress: {})
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"seconds": 0.0},
-        {"iterations": 0},
-        {"batch_size": 0},
-        {"number": 0},
-        {"learning_rate": 0.0},
-        {"device": "abacus"},
-    ],
-)
-def test_settings_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="give"):
-        StageSettings(out=tmp_path, **wrong)
+OUT_OF_RANGE = [
+    {"seconds": 0.0},
+    {"iterations": 0},
+    {"batch_size": 0},
+    {"number": 0},
+    {"learning_rate": 0.0},
+    {"device": "abacus"},
+]
+
+
+def test_settings_out_of_range_are_refused(subtests: pytest.Subtests, tmp_path: Path) -> None:
+    for wrong in OUT_OF_RANGE:
+        with subtests.test(wrong=wrong), pytest.raises(ValueError, match="give"):
+            StageSettings(out=tmp_path, **wrong)
 
 
 def test_learning_rate_warms_up_and_then_decays_to_its_floor() -> None:

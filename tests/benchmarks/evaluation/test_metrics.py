@@ -34,18 +34,22 @@ def same(value: float, expected: float) -> bool:
     return value == pytest.approx(expected, nan_ok=True, abs=1e-9)
 
 
-@pytest.mark.parametrize("block", range(10))
-def test_scores_agree_with_a_slow_oracle_on_random_tables(block: int) -> None:
-    rng = random.Random(block)
-    for _ in range(50):
-        records, judge = random_records(rng), rng.choice(EVERY_JUDGE)
-        check_scores(records, judge)
-        for groups in (by_count(records), by_level(records), by_arm(records)):
-            assert sum(map(len, groups.values())) == len(records)
-            for group in groups.values():
-                check_scores(group, judge)
-        check_curve(records)
-        check_comparison([r for r in records if r.method == "auto"], [r for r in records if r.method == "plain"], judge)
+@pytest.mark.slow
+def test_scores_agree_with_a_slow_oracle_on_random_tables(subtests: pytest.Subtests) -> None:
+    for block in range(10):
+        with subtests.test(block=block):
+            rng = random.Random(block)
+            for _ in range(50):
+                records, judge = random_records(rng), rng.choice(EVERY_JUDGE)
+                check_scores(records, judge)
+                for groups in (by_count(records), by_level(records), by_arm(records)):
+                    assert sum(map(len, groups.values())) == len(records)
+                    for group in groups.values():
+                        check_scores(group, judge)
+                check_curve(records)
+                check_comparison(
+                    [r for r in records if r.method == "auto"], [r for r in records if r.method == "plain"], judge
+                )
 
 
 def check_scores(records: Sequence[Record], judge: str) -> None:

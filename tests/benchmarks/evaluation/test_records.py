@@ -130,14 +130,15 @@ WRONG_TYPES: dict[str, tuple[object, ...]] = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), [(name, one) for name, all_ in WRONG_TYPES.items() for one in all_])
-def test_a_field_of_another_type_is_one_clear_line(field: str, value: object, tmp_path: Path) -> None:
-    document = json.loads(to_line(DONE)) | {field: value}
-    (tmp_path / "records.jsonl").write_text(json.dumps(document) + "\n" + "{}")
-    with pytest.raises(RunFolderError, match=r"records\.jsonl, line 1 is no record of schema 1: ") as error:
-        read_records(tmp_path / "records.jsonl")
-    assert len(str(error.value).splitlines()) == 1
-    assert len(str(error.value)) < 500 + len(str(tmp_path))
+def test_a_field_of_another_type_is_one_clear_line(subtests: pytest.Subtests, tmp_path: Path) -> None:
+    for field, value in [(name, one) for name, all_ in WRONG_TYPES.items() for one in all_]:
+        with subtests.test(field=field, value=value):
+            document = json.loads(to_line(DONE)) | {field: value}
+            (tmp_path / "records.jsonl").write_text(json.dumps(document) + "\n" + "{}")
+            with pytest.raises(RunFolderError, match=r"records\.jsonl, line 1 is no record of schema 1: ") as error:
+                read_records(tmp_path / "records.jsonl")
+            assert len(str(error.value).splitlines()) == 1
+            assert len(str(error.value)) < 500 + len(str(tmp_path))
 
 
 @pytest.mark.parametrize("line", [b"[" * 200_000, b'{"schema":' * 100_000, b"NaN", b"1e999"])
@@ -150,22 +151,23 @@ def test_json_that_no_record_holds_is_one_clear_line(line: bytes, tmp_path: Path
     assert read_records(path) == [DONE]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"methods": 7},
-        {"methods": [["a"]]},
-        {"max_evaluations": "many"},
-        {"max_seconds": [1]},
-        {"backbones": "a"},
-        [],
-        7,
-    ],
-)
-def test_settings_of_another_type_are_one_clear_line(settings: object, tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    with pytest.raises(RunFolderError, match=r"settings\.json is damaged: it"):
-        read_run(tmp_path)
+WRONG_SETTINGS = [
+    {"methods": 7},
+    {"methods": [["a"]]},
+    {"max_evaluations": "many"},
+    {"max_seconds": [1]},
+    {"backbones": "a"},
+    [],
+    7,
+]
+
+
+def test_settings_of_another_type_are_one_clear_line(subtests: pytest.Subtests, tmp_path: Path) -> None:
+    for settings in WRONG_SETTINGS:
+        with subtests.test(settings=settings):
+            (tmp_path / "settings.json").write_text(json.dumps(settings))
+            with pytest.raises(RunFolderError, match=r"settings\.json is damaged: it"):
+                read_run(tmp_path)
 
 
 def test_random_damage_is_refused_by_name_or_stays_in_one_record(tmp_path: Path) -> None:

@@ -31,15 +31,16 @@ def test_a_refinement_keeps_targets_and_says_its_name(refinement: str) -> None:
         assert refined.tags == {**prompt.tags, "refinement": refinement}
 
 
-@pytest.mark.parametrize("count", range(1, 31))
-def test_the_parts_add_up_to_the_count(count: int) -> None:
-    added = {name: refine(asked(count), name).prompt.removeprefix(asked(count).prompt) for name in REFINEMENTS}
-    assert sum(numbers(added["additive"])) == (count if count > 1 else 0)
-    assert sum(numbers(added["position"])) == count
-    rows, columns, *rest = numbers(added["multiplicative"]) or [1, count]
-    assert rows * columns + sum(rest) == count
-    rows, columns = numbers(added["grid"]) or [1, 1]
-    assert (rows - 1) * columns < count <= rows * columns
+def test_the_parts_add_up_to_the_count(subtests: pytest.Subtests) -> None:
+    for count in range(1, 31):
+        with subtests.test(count=count):
+            added = {name: refine(asked(count), name).prompt.removeprefix(asked(count).prompt) for name in REFINEMENTS}
+            assert sum(numbers(added["additive"])) == (count if count > 1 else 0)
+            assert sum(numbers(added["position"])) == count
+            rows, columns, *rest = numbers(added["multiplicative"]) or [1, count]
+            assert rows * columns + sum(rest) == count
+            rows, columns = numbers(added["grid"]) or [1, 1]
+            assert (rows - 1) * columns < count <= rows * columns
 
 
 def test_what_they_say() -> None:

@@ -126,6 +126,7 @@ def test_the_same_command_again_draws_nothing(asked: RunSettings, worker: Worker
     assert (finished / "records.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_byte_equal(
     asked: RunSettings, worker: Worker, finished: Path, tmp_path: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_failed_cases_are_retried_on_request_only(asked: RunSettings, worker: Wo
     assert len(read_run(tmp_path)[1]) == 3
 
 
+@pytest.mark.slow
 def test_arms_with_a_token_generate_with_the_shipped_tokens(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
     settings = replace(asked, methods=("plain+token", "auto+token"), limit=1)
     assert evaluate(settings, tmp_path, Engine(worker), quiet=True).done == 2
@@ -251,22 +253,23 @@ def test_settings_of_methods_are_kept_in_one_way_of_writing() -> None:
     assert arms.canonical(names, arms.canonical(names, said)) == arms.canonical(names, said)
 
 
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        ("learning_rate=0.1", "the run has no method 'learning_rate=0'; it has noise, grid; write METHOD.NAME=VALUE"),
-        ("auto.num_searches=3", "the run has no method 'auto'; it has noise, grid"),
-        ("noise.learning_rat=1", "noise: unknown setting 'learning_rat'. Did you mean learning_rate"),
-        ("noise.learning_rate", "noise: cannot read the setting 'learning_rate'; write NAME=VALUE"),
-        ("noise.learning_rate=-1", "noise: learning_rate must be above 0, got -1"),
-        ("grid.learning_rate=1", "grid: unknown setting 'learning_rate'. Available: none"),
-    ],
-)
-def test_settings_that_no_method_of_the_run_has_are_refused(said: str, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        arms.canonical(("noise", "grid"), [said])
+UNKNOWN_SETTINGS = [
+    ("learning_rate=0.1", "the run has no method 'learning_rate=0'; it has noise, grid; write METHOD.NAME=VALUE"),
+    ("auto.num_searches=3", "the run has no method 'auto'; it has noise, grid"),
+    ("noise.learning_rat=1", "noise: unknown setting 'learning_rat'. Did you mean learning_rate"),
+    ("noise.learning_rate", "noise: cannot read the setting 'learning_rate'; write NAME=VALUE"),
+    ("noise.learning_rate=-1", "noise: learning_rate must be above 0, got -1"),
+    ("grid.learning_rate=1", "grid: unknown setting 'learning_rate'. Available: none"),
+]
 
 
+def test_settings_that_no_method_of_the_run_has_are_refused(subtests: pytest.Subtests) -> None:
+    for said, reason in UNKNOWN_SETTINGS:
+        with subtests.test(said=said), pytest.raises(ValueError, match=reason):
+            arms.canonical(("noise", "grid"), [said])
+
+
+@pytest.mark.slow
 def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
     settings = replace(
         asked,
@@ -308,6 +311,7 @@ def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
     assert sum(map(len, parts)) == 12
 
 
+@pytest.mark.slow
 def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
     plain = replace(asked, methods=("plain", "grid"))
     whole = tmp_path / "whole"
@@ -324,36 +328,36 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
     assert evaluate(plain, whole, Engine(worker, stop_after=0), quiet=True).earlier == 6
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, lmn, noise, plain, search, auto.token"),
-        ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
-        ({"methods": ("token+noise",)}, "did you mean auto.token"),
-        ({"methods": ("grid+token",)}, "unknown method"),
-        ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
-        ({"methods": ()}, "at least one method"),
-        ({"methods": ("plain", "plain")}, "each once"),
-        ({"backbones": ("minature",)}, "Did you mean miniature"),
-        ({"backbones": ("minature",), "critics": (), "judges": ()}, "Did you mean miniature"),
-        ({"critics": ("miniature-yolo",) * 2}, "at least one critic, and each once"),
-        ({"critics": ()}, "name critics and judges"),
-        ({"judges": ("miniature-yolo",)}, "critic and judge"),
-        ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
-        ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
-        ({"methods": ("plain", "plain+token"), "backbones": ("miniature-pixart",)}, "no count token is shipped"),
-        ({"max_evaluations": None}, "budget"),
-        ({"max_evaluations": 0}, "max_evaluations must be above 0"),
-        ({"limit": 0}, "limit must be at least 1"),
-        ({"threads": 0}, "threads must be from 1"),
-        ({"threads": 99_999}, "threads must be from 1 to 1024"),
-        ({"shard": "4/3"}, "no shard"),
-        ({"shard": "third"}, "no shard"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], reason: str, asked: RunSettings) -> None:
-    with pytest.raises(ValueError, match=reason):
-        replace(asked, **changes)  # type: ignore[arg-type]
+SENSELESS = [
+    ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, lmn, noise, plain, search, auto.token"),
+    ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
+    ({"methods": ("token+noise",)}, "did you mean auto.token"),
+    ({"methods": ("grid+token",)}, "unknown method"),
+    ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
+    ({"methods": ()}, "at least one method"),
+    ({"methods": ("plain", "plain")}, "each once"),
+    ({"backbones": ("minature",)}, "Did you mean miniature"),
+    ({"backbones": ("minature",), "critics": (), "judges": ()}, "Did you mean miniature"),
+    ({"critics": ("miniature-yolo",) * 2}, "at least one critic, and each once"),
+    ({"critics": ()}, "name critics and judges"),
+    ({"judges": ("miniature-yolo",)}, "critic and judge"),
+    ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
+    ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
+    ({"methods": ("plain", "plain+token"), "backbones": ("miniature-pixart",)}, "no count token is shipped"),
+    ({"max_evaluations": None}, "budget"),
+    ({"max_evaluations": 0}, "max_evaluations must be above 0"),
+    ({"limit": 0}, "limit must be at least 1"),
+    ({"threads": 0}, "threads must be from 1"),
+    ({"threads": 99_999}, "threads must be from 1 to 1024"),
+    ({"shard": "4/3"}, "no shard"),
+    ({"shard": "third"}, "no shard"),
+]
+
+
+def test_settings_that_make_no_sense_are_refused(subtests: pytest.Subtests, asked: RunSettings) -> None:
+    for changes, reason in SENSELESS:
+        with subtests.test(changes=changes), pytest.raises(ValueError, match=reason):
+            replace(asked, **changes)  # type: ignore[arg-type]
 
 
 def test_a_suite_that_changed_is_refused(asked: RunSettings) -> None:
@@ -437,6 +441,7 @@ def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["suite"] == str(prompts)
 
 
+@pytest.mark.slow
 def test_pictures_that_were_lost_are_named_and_generated_again(
     asked: RunSettings, finished: Path, worker: Worker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -464,6 +469,7 @@ def test_pictures_that_were_lost_are_named_and_generated_again(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_eval_says_why_images_failed_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "odd.txt"
     prompts.write_text("two apples\nfour unicorns\nthirteen cats\n")

@@ -32,14 +32,15 @@ def test_a_loaded_suite_equals_the_built_one() -> None:
         assert list(load(name)) == built[name]
 
 
-@pytest.mark.parametrize("name", available())
-def test_every_shipped_prompt_says_what_its_targets_say(name: str) -> None:
-    prompts = load(name)
-    names = {target.object_name for prompt in prompts for target in prompt.targets}
-    for prompt in prompts:
-        assert parse(prompt.prompt, sorted(names)) == prompt.targets
-        assert prompt.suite == name
-    assert len({prompt.prompt for prompt in prompts}) == len(prompts)
+def test_every_shipped_prompt_says_what_its_targets_say(subtests: pytest.Subtests) -> None:
+    for name in available():
+        with subtests.test(name=name):
+            prompts = load(name)
+            names = {target.object_name for prompt in prompts for target in prompt.targets}
+            for prompt in prompts:
+                assert parse(prompt.prompt, sorted(names)) == prompt.targets
+                assert prompt.suite == name
+            assert len({prompt.prompt for prompt in prompts}) == len(prompts)
 
 
 def test_miniature_suites_ask_for_nothing_outside_the_miniatures_world() -> None:
@@ -64,14 +65,15 @@ def test_designs_are_balanced() -> None:
     assert set(Counter(prompt.targets[0].object_name for prompt in cococount).values()) == {10}
 
 
-@pytest.mark.parametrize(
-    ("count", "level"),
-    [(1, "easy"), (5, "easy"), (6, "medium"), (10, "medium"), (11, "hard"), (15, "hard"), (16, "beyond")],
-)
-def test_level_follows_the_total(count: int, level: str) -> None:
-    assert Prompt("p", (Target("apple", count),), "s").level == level
-    if count > 1:
-        assert Prompt("p", (Target("apple", count - 1), Target("dog", 1)), "s").level == level
+LEVELS = [(1, "easy"), (5, "easy"), (6, "medium"), (10, "medium"), (11, "hard"), (15, "hard"), (16, "beyond")]
+
+
+def test_level_follows_the_total(subtests: pytest.Subtests) -> None:
+    for count, level in LEVELS:
+        with subtests.test(count=count):
+            assert Prompt("p", (Target("apple", count),), "s").level == level
+            if count > 1:
+                assert Prompt("p", (Target("apple", count - 1), Target("dog", 1)), "s").level == level
 
 
 def test_number_words_read_back() -> None:
@@ -138,38 +140,39 @@ def test_known_names_help_to_read_prompts_without_targets(tmp_path: Path) -> Non
     assert load(path, ["teddy bear"])[0].targets == (Target("teddy bear", 3),)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("a.txt", "seven apples\nsome apples\n", "a.txt, line 2: cannot read a count"),
-        ("a.jsonl", '\n{"prompt": \n', "a.jsonl, line 2: no JSON"),
-        ("a.jsonl", "7\n", "a.jsonl, line 1: expected an object"),
-        ("a.jsonl", '{"text": "seven apples"}\n', 'a.jsonl, line 1: "prompt" must be a text'),
-        ("a.jsonl", '{"prompt": "p", "targets": {"apple": "7"}}', "line 1: an object needs a name and a whole number"),
-        ("a.jsonl", '{"prompt": "p", "targets": {"apple": true}}', "line 1: apple: the count must be a whole number"),
-        ("a.jsonl", '{"prompt": "p", "targets": [7]}', 'line 1: "targets" must be like'),
-        ("a.jsonl", '{"prompt": "p", "targets": "apple"}', "line 1: cannot read 'apple'"),
-        ("a.jsonl", '{"prompt": "two cats", "tags": "x"}', 'line 1: "tags" must be names with values'),
-        ("a.jsonl", '{"tag": "counting", "include": 3, "prompt": "p"}', 'line 1: "include" must be a list'),
-        ("a.jsonl", '{"tag": "counting", "include": [{"class": [], "count": 2}], "prompt": "p"}', "line 1: an object"),
-        ("a.jsonl", '{"tag": "counting", "include": [], "prompt": "p"}', "line 1: 'p' needs one target"),
-        ("a.json", '{"prompt": "two cats"}', "a.json must hold a JSON list"),
-        ("a.json", '[{"prompt": "two cats"}, {"prompt": "p", "object": "cat", "int_number": 0}]', "entry 2: cat: the"),
-        ("a.json", "[" * 100_000, "no JSON"),
-        ("a.csv", "text\nseven apples\n", "a.csv, line 1: the header must name a column 'prompt'"),
-        ("a.csv", "prompt\nseven apples, red\n", "a.csv, line 2: more cells than the header has"),
-        ("a.csv", 'prompt\n"seven apples\n', "a.csv, line 2: unexpected end"),
-        ("a.csv", "prompt,seed\ntwo cats,x\n", "a.csv, line 2: the seed must be a whole number"),
-        ("a.csv", "prompt,seed\ntwo cats,4294967296\n", "a.csv, line 2: the seed must be a whole number"),
-        ("a.txt", "# nothing\n", "holds no prompts"),
-        ("a.csv", "", "a.csv, line 1: the header must name"),
-    ],
-)
-def test_a_bad_row_is_refused_with_its_place(tmp_path: Path, name: str, text: str, said: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(ValueError, match=re.escape(said)):
-        load(path)
+BAD_ROWS = [
+    ("a.txt", "seven apples\nsome apples\n", "a.txt, line 2: cannot read a count"),
+    ("a.jsonl", '\n{"prompt": \n', "a.jsonl, line 2: no JSON"),
+    ("a.jsonl", "7\n", "a.jsonl, line 1: expected an object"),
+    ("a.jsonl", '{"text": "seven apples"}\n', 'a.jsonl, line 1: "prompt" must be a text'),
+    ("a.jsonl", '{"prompt": "p", "targets": {"apple": "7"}}', "line 1: an object needs a name and a whole number"),
+    ("a.jsonl", '{"prompt": "p", "targets": {"apple": true}}', "line 1: apple: the count must be a whole number"),
+    ("a.jsonl", '{"prompt": "p", "targets": [7]}', 'line 1: "targets" must be like'),
+    ("a.jsonl", '{"prompt": "p", "targets": "apple"}', "line 1: cannot read 'apple'"),
+    ("a.jsonl", '{"prompt": "two cats", "tags": "x"}', 'line 1: "tags" must be names with values'),
+    ("a.jsonl", '{"tag": "counting", "include": 3, "prompt": "p"}', 'line 1: "include" must be a list'),
+    ("a.jsonl", '{"tag": "counting", "include": [{"class": [], "count": 2}], "prompt": "p"}', "line 1: an object"),
+    ("a.jsonl", '{"tag": "counting", "include": [], "prompt": "p"}', "line 1: 'p' needs one target"),
+    ("a.json", '{"prompt": "two cats"}', "a.json must hold a JSON list"),
+    ("a.json", '[{"prompt": "two cats"}, {"prompt": "p", "object": "cat", "int_number": 0}]', "entry 2: cat: the"),
+    ("a.json", "[" * 100_000, "no JSON"),
+    ("a.csv", "text\nseven apples\n", "a.csv, line 1: the header must name a column 'prompt'"),
+    ("a.csv", "prompt\nseven apples, red\n", "a.csv, line 2: more cells than the header has"),
+    ("a.csv", 'prompt\n"seven apples\n', "a.csv, line 2: unexpected end"),
+    ("a.csv", "prompt,seed\ntwo cats,x\n", "a.csv, line 2: the seed must be a whole number"),
+    ("a.csv", "prompt,seed\ntwo cats,4294967296\n", "a.csv, line 2: the seed must be a whole number"),
+    ("a.txt", "# nothing\n", "holds no prompts"),
+    ("a.csv", "", "a.csv, line 1: the header must name"),
+]
+
+
+def test_a_bad_row_is_refused_with_its_place(subtests: pytest.Subtests, tmp_path: Path) -> None:
+    for name, text, said in BAD_ROWS:
+        with subtests.test(name=name, text=text):
+            path = tmp_path / name
+            path.write_text(text)
+            with pytest.raises(ValueError, match=re.escape(said)):
+                load(path)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def timed(name: str, variants: list[str], out: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIMED)
 def test_every_model_is_timed_beside_renos_loop_and_the_floor(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -39,6 +40,7 @@ def test_every_model_is_timed_beside_renos_loop_and_the_floor(
     assert "| x floor |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_variant_that_fails_leaves_its_error_and_the_others_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +57,7 @@ def test_a_variant_that_fails_leaves_its_error_and_the_others_run(
     assert len(floors) == 4, "each decoder and each number of views has a floor of its own"
 
 
+@pytest.mark.slow
 def test_the_memory_table_predicts_without_a_gpu_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +99,7 @@ def test_the_bare_loop_walks_the_librarys_way(models: countgen.Models) -> None:
         assert bare() == pytest.approx(next(ours).loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_our_step_is_compared_with_the_bare_loops(capsys: pytest.CaptureFixture[str]) -> None:
     ratio = compare(Bench(torch.device("cpu"), "miniature", 1, None, 60), steps=3)
     assert ratio > 0
@@ -131,6 +135,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_threads_are_compared_with_one_and_the_number_is_put_back(capsys: pytest.CaptureFixture[str]) -> None:
     before = torch.get_num_threads()
     threads(Bench(torch.device("cpu"), "miniature", 1, None, 60), 2, steps=2)
@@ -138,6 +143,7 @@ def test_several_threads_are_compared_with_one_and_the_number_is_put_back(capsys
     assert "times refine, 1 thread, quartiles" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_profile_names_parts_and_operations() -> None:
     table = profile(torch.device("cpu"), steps=1)
     assert {"| U-Net |", "| decoder |", "| backward |"} <= {

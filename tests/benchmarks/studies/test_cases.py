@@ -18,6 +18,7 @@ def test_tuning_and_reporting_share_no_seed_and_every_case_has_one_of_its_own():
     assert all(len(set(mine)) == len(mine) for mine in seeds.values())
 
 
+@pytest.mark.slow
 def test_tuning_prints_one_line_a_setting(capsys):
     assert tuning.main(["searches", "--counts", "2-2", "--pairs", "1", "--evaluations", "4", "--threads", "1"]) == 0
     assert capsys.readouterr().out.count("before refining") == len(tuning.SWEEPS["searches"])
@@ -29,12 +30,14 @@ def test_tuning_refuses_an_unknown_sweep(capsys):
     assert "available: loss" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_faithfulness_prints_every_loss(capsys):
     assert faithfulness.main(["--counts", "2-2", "--pairs", "1", "--threads", "1"]) == 0
     printed = capsys.readouterr().out
     assert all(f"| {loss} |" in printed for loss in ("l1", "d2d", "margin"))
 
 
+@pytest.mark.slow
 def test_the_readmes_image_shows_before_and_after(tmp_path, monkeypatch):
     monkeypatch.setattr(readme_image, "PROMPTS", ("a photo of two apples",))
     assert readme_image.main(["--out", str(tmp_path / "sheet.png")]) == 0

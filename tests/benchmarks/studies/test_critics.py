@@ -24,6 +24,7 @@ from countgen import miniature
 pytest.importorskip("matplotlib")
 
 
+@pytest.mark.slow
 def test_the_report_covers_every_critic_condition_and_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = list(miniature.DETECTORS)
     assert critics.main(["--scenes", "21", "--out", str(tmp_path), "--threads", "1"]) == 0
@@ -77,6 +78,7 @@ def test_readings_are_what_the_critic_counts() -> None:
     assert critic.nms_iou == miniature.load_detector("miniature-yolo").nms_iou
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap", "miniature-fcos"])
 def test_counts_at_every_threshold_are_those_of_a_critic_with_that_threshold(name: str) -> None:
     critic = miniature.load_detector(name)

@@ -75,6 +75,7 @@ def test_tables_hold_the_judges_accuracy_and_the_share_of_equal_counts() -> None
     assert "| a, b | 33 [" in samples.agreement_table(found, ["a", "b"], ["one", "two"])
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_object_at_every_count(models: countgen.Models, tmp_path: Path) -> None:
     cases = grid.grid_cases()
     assert len({case.targets for case in cases}) == 24 * len(grid.COUNTS)
@@ -100,6 +101,7 @@ def test_the_card_replaces_what_is_between_its_markers_only() -> None:
         miniature.replaced("no markers", "new")
 
 
+@pytest.mark.slow
 def test_the_command_writes_card_page_and_checksums(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

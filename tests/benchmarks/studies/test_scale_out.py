@@ -4,6 +4,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 def test_the_engines_are_compared_on_the_same_run() -> None:
     # A process of its own: here, other tests may have left a browser running.
     said = (
@@ -20,6 +21,7 @@ def test_the_engines_are_compared_on_the_same_run() -> None:
     assert driver == pytest.approx(everything, abs=0.05)
 
 
+@pytest.mark.slow
 def test_core_seconds_count_this_process():
     # A process of its own: here, other tests may have left a browser running.
     said = (

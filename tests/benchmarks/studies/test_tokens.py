@@ -49,6 +49,7 @@ def test_records_of_one_case_are_one_record(tmp_path):
     assert read(tmp_path / "absent.jsonl") == []
 
 
+@pytest.mark.slow
 def test_learn_measure_and_stamp_at_small_scale(models, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "miniature"
     monkeypatch.setattr("countgen.tokens.library.FOLDER", tmp_path)
@@ -73,6 +74,7 @@ def test_learn_measure_and_stamp_at_small_scale(models, tmp_path, monkeypatch, c
         tokens.stamp([replace(r, token="other") for r in records], folder)
 
 
+@pytest.mark.slow
 def test_learned_methods_are_learned_only_where_they_are_missing(models, monkeypatch):
     small = {"validation_pictures": 1, "objects_per_step": 1, "num_optimization_steps": 1, "teacher": None}
     for name in ("DEFAULTS", "BY_DYNAMIC_SCALE"):
@@ -152,6 +154,7 @@ def test_a_benchmark_says_what_is_wrong_with_its_command_line(capsys, run, argum
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_oracle_prints_its_rows(capsys):
     sizes = "--gradients 2 --pictures 1 --offset 1 --alone 1 --at-least 1 --new 1 --steps 1".split()
     assert token_oracle.main(["--counts", "1", *sizes]) == 0
@@ -161,6 +164,7 @@ def test_the_oracle_prints_its_rows(capsys):
     assert "| 1 | token for one kind of object | 1 | 4 |" in said
 
 
+@pytest.mark.slow
 def test_the_published_recipe_learns_one_vector_of_one_encoder(models):
     learned = published_token.learn(models, Target("apple", 2), 5, dynamic=False, max_steps=2)
     untrained = published_token.learn(models, Target("apple", 2), 5, dynamic=True, max_steps=0)

@@ -112,6 +112,7 @@ def test_a_batch_equals_images_rendered_one_by_one(case: Backbone) -> None:
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
 def test_image_and_gradient_in_half_precision_are_close_to_float32(case: Backbone, dtype: torch.dtype) -> None:
     found = []
@@ -211,6 +212,7 @@ def test_guidance_without_the_empty_prompts_embeddings_is_refused(tiny_pipeline:
         backbone.render(backbone.initial_latents([0]), embeds)
 
 
+@pytest.mark.slow
 def test_the_number_axis_leads_from_one_number_word_to_another_of_another_length(case: Backbone) -> None:
     def shifted(offset: float) -> PromptEmbeds:
         return encode_shifted(case, PROMPT, None, [NumberShift("cat", 11, 16, number=3, offset=offset, lo=3, hi=16)])

@@ -23,6 +23,7 @@ PROMPT = "a photo of seven apples"
 TARGETS = (Target("apple", 7),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
 def test_low_memory_gives_the_same_images_and_gradients(name: str, models: countgen.Models) -> None:
     objective = Objective(models.critics, TARGETS, PLAIN_VIEW, "margin")
@@ -106,6 +107,7 @@ def test_gradients_use_the_draft_and_steps_show_images_of_the_vae(drafting: Back
     assert not torch.equal(steps[-1].latents, latents[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 8])
 def test_evaluations_with_drafts_stay_within_the_budget(
     limit: int, drafting: Backbone, models: countgen.Models

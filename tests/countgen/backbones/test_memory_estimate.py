@@ -75,6 +75,7 @@ def test_the_estimate_equals_what_a_forward_pass_keeps(backbone: Backbone, side:
     assert need.weights == weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_estimate_does_not_depend_on_low_memory_and_leaves_it_on(
     name: str, tiny_pipeline: Callable[[str], Any]

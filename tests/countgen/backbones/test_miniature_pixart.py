@@ -53,6 +53,7 @@ def test_gradients_change_the_image_of_the_one_step_transformer(pixart: countgen
     assert not torch.equal(result.image, result.before)
 
 
+@pytest.mark.slow
 @needs_multi_step
 def test_the_multi_step_transformer_equals_its_stock_pipeline_and_its_objects_are_counted(
     models: countgen.Models,

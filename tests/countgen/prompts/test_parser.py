@@ -13,6 +13,8 @@ KNOWN = (
 READINGS = {
     "a photo of seven apples": "apple=7",
     "7 apples": "apple=7",
+    "a picture of seven apples": "apple=7",
+    "an image of seven apples": "apple=7",
     "A Photo Of Seven Apples.": "apple=7",
     "７ apples": "apple=7",
     "an apple": "apple=1",
@@ -241,21 +243,20 @@ def written(targets: tuple[Target, ...]) -> str:
     return ",".join(f"{target.object_name}={target.target_count}" for target in targets)
 
 
-@pytest.mark.parametrize(("prompt", "expected"), READINGS.items())
-def test_prompt_is_read_alike_with_and_without_classes(prompt: str, expected: str) -> None:
-    assert written(parse(prompt)) == expected
-    assert written(parse(prompt, KNOWN)) == expected
+def test_prompt_is_read_alike_with_and_without_classes() -> None:
+    assert {prompt: written(parse(prompt)) for prompt in READINGS} == READINGS
+    assert {prompt: written(parse(prompt, KNOWN)) for prompt in READINGS} == READINGS
 
 
-@pytest.mark.parametrize(("prompt", "expected"), READINGS_WITH_CLASSES.items())
-def test_names_the_critic_knows_win(prompt: str, expected: tuple[str, str]) -> None:
-    assert (written(parse(prompt)), written(parse(prompt, KNOWN))) == expected
+def test_names_the_critic_knows_win() -> None:
+    read = {prompt: (written(parse(prompt)), written(parse(prompt, KNOWN))) for prompt in READINGS_WITH_CLASSES}
+    assert read == READINGS_WITH_CLASSES
 
 
-@pytest.mark.parametrize(("prompt", "reason"), REFUSALS.items())
-def test_prompt_without_one_clear_count_is_refused(prompt: str, reason: str) -> None:
-    with pytest.raises(PromptError, match=reason):
-        parse(prompt)
+def test_prompt_without_one_clear_count_is_refused(subtests: pytest.Subtests) -> None:
+    for prompt, reason in REFUSALS.items():
+        with subtests.test(prompt=prompt), pytest.raises(PromptError, match=reason):
+            parse(prompt)
 
 
 def test_every_number_word_up_to_a_hundred_is_read() -> None:
@@ -274,10 +275,10 @@ def test_override_names_counts() -> None:
     assert targets_from(" Wine Glasses = 3 ") == (Target("wine glass", 3),)
 
 
-@pytest.mark.parametrize("text", ["", "apple", "apple=", "=7", "apple=seven", "apple=7;dog=2", "apple=7,", "a=1.5"])
-def test_override_in_another_form_is_refused(text: str) -> None:
-    with pytest.raises(PromptError, match="NAME=COUNT"):
-        targets_from(text)
+def test_override_in_another_form_is_refused(subtests: pytest.Subtests) -> None:
+    for text in ["", "apple", "apple=", "=7", "apple=seven", "apple=7;dog=2", "apple=7,", "a=1.5"]:
+        with subtests.test(text=text), pytest.raises(PromptError, match="NAME=COUNT"):
+            targets_from(text)
 
 
 @pytest.mark.parametrize("text", ["apple=0", "apple=-1", "apple=1001"])
@@ -291,10 +292,10 @@ def test_override_with_one_object_twice_is_refused() -> None:
         targets_from("apple=7,apples=2")
 
 
-@pytest.mark.parametrize("count", [0, -1, 1001, True, 2.0, "2"])
-def test_target_count_must_be_a_whole_number_in_range(count: object) -> None:
-    with pytest.raises(PromptError, match="whole number from 1 to 1000"):
-        Target("apple", count)  # type: ignore[arg-type]
+def test_target_count_must_be_a_whole_number_in_range(subtests: pytest.Subtests) -> None:
+    for count in [0, -1, 1001, True, 2.0, "2"]:
+        with subtests.test(count=count), pytest.raises(PromptError, match="whole number from 1 to 1000"):
+            Target("apple", count)  # type: ignore[arg-type]
 
 
 def test_target_needs_a_name() -> None:

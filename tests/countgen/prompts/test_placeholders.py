@@ -8,25 +8,25 @@ from countgen.prompts.number_words import number_word, read_number
 from countgen.prompts.placeholders import spelled_out, with_placeholder
 from countgen.prompts.plurals import plural
 
+PLACES = [
+    ("a photo of seven apples", 7, "a photo of <count-7> apples"),
+    ("Seven apples, on a table", 7, "<count-7> apples, on a table"),
+    ("7 apples", 7, "<count-7> apples"),
+    ("a dozen eggs", 12, "<count-12> eggs"),
+    ("twenty-one cats", 21, "<count-21> cats"),
+    ("twenty one cats", 21, "<count-21> cats"),
+    ("1,000 birds", 1000, "<count-1000> birds"),
+    ("seven apples and two dogs", 2, "seven apples and <count-2> dogs"),
+    ("seven apples and seven dogs", 7, "<count-7> apples and <count-7> dogs"),
+    ("<count-7> apples and 17 dogs", 7, "<count-7> apples and 17 dogs"),
+    ("<count-3> apples and <count-7> dogs", 7, "three apples and <count-7> dogs"),
+]
 
-@pytest.mark.parametrize(
-    ("prompt", "count", "written"),
-    [
-        ("a photo of seven apples", 7, "a photo of <count-7> apples"),
-        ("Seven apples, on a table", 7, "<count-7> apples, on a table"),
-        ("7 apples", 7, "<count-7> apples"),
-        ("a dozen eggs", 12, "<count-12> eggs"),
-        ("twenty-one cats", 21, "<count-21> cats"),
-        ("twenty one cats", 21, "<count-21> cats"),
-        ("1,000 birds", 1000, "<count-1000> birds"),
-        ("seven apples and two dogs", 2, "seven apples and <count-2> dogs"),
-        ("seven apples and seven dogs", 7, "<count-7> apples and <count-7> dogs"),
-        ("<count-7> apples and 17 dogs", 7, "<count-7> apples and 17 dogs"),
-        ("<count-3> apples and <count-7> dogs", 7, "three apples and <count-7> dogs"),
-    ],
-)
-def test_the_placeholder_takes_the_numbers_place(prompt, count, written):
-    assert with_placeholder(prompt, count) == written
+
+def test_the_placeholder_takes_the_numbers_place(subtests):
+    for prompt, count, written in PLACES:
+        with subtests.test(prompt=prompt, count=count):
+            assert with_placeholder(prompt, count) == written
 
 
 @pytest.mark.parametrize(
@@ -45,17 +45,14 @@ def test_placeholders_are_read_as_numbers():
     assert parse("a photo of <count-7> apples and <count-21> dogs") == (Target("apple", 7), Target("dog", 21))
 
 
-@pytest.mark.parametrize("value", [*range(1, 120), 1000])
-def test_a_number_word_is_read_as_its_number(value):
-    word = number_word(value)
-    assert read_number([word], 0) == (value, 1, False)
+def test_a_number_word_is_read_as_its_number():
+    values = [*range(1, 120), 1000]
+    assert [read_number([number_word(value)], 0) for value in values] == [(value, 1, False) for value in values]
 
 
-@pytest.mark.parametrize(
-    ("one", "many"), [("apple", "apples"), ("bus", "buses"), ("fish", "fish"), ("teddy bear", "teddy bears")]
-)
-def test_plurals(one, many):
-    assert plural(one) == many
+def test_plurals():
+    plurals = {"apple": "apples", "bus": "buses", "fish": "fish", "teddy bear": "teddy bears"}
+    assert {one: plural(one) for one in plurals} == plurals
 
 
 def test_every_object_of_the_miniature_has_its_own_plural():

@@ -9,21 +9,22 @@ from countgen.prompts.recount import recounted
 KNOWN = ("apple", "cat", "dog")
 
 
-@pytest.mark.parametrize(
-    ("prompt", "counts", "expected"),
-    [
-        ("a photo of seven apples and 2 dogs", {"apple": 5, "dog": 1}, "a photo of five apples and one dog"),
-        ("a cat and two dogs", {"cat": 4, "dog": 2}, "four cats and two dogs"),
-        ("seven apples and seven dogs", {"apple": 7, "dog": 3}, "seven apples and three dogs"),
-        ("seven apples and seven dogs", {"apple": 3, "dog": 7}, "three apples and seven dogs"),
-        ("A dozen red apples on 8 tables", {"apple": 8}, "eight red apples on 8 tables"),
-        ("<count-7> apples on two tables", {"apple": 2}, "two apples on two tables"),
-        ("seven apples", {"apple": 7}, "seven apples"),
-    ],
-)
-def test_the_number_of_each_object_is_replaced(prompt: str, counts: dict[str, int], expected: str) -> None:
-    targets = tuple(Target(name, count) for name, count in counts.items())
-    assert recounted(prompt, targets, KNOWN) == expected
+RECOUNTED = [
+    ("a photo of seven apples and 2 dogs", {"apple": 5, "dog": 1}, "a photo of five apples and one dog"),
+    ("a cat and two dogs", {"cat": 4, "dog": 2}, "four cats and two dogs"),
+    ("seven apples and seven dogs", {"apple": 7, "dog": 3}, "seven apples and three dogs"),
+    ("seven apples and seven dogs", {"apple": 3, "dog": 7}, "three apples and seven dogs"),
+    ("A dozen red apples on 8 tables", {"apple": 8}, "eight red apples on 8 tables"),
+    ("<count-7> apples on two tables", {"apple": 2}, "two apples on two tables"),
+    ("seven apples", {"apple": 7}, "seven apples"),
+]
+
+
+def test_the_number_of_each_object_is_replaced(subtests: pytest.Subtests) -> None:
+    for prompt, counts, expected in RECOUNTED:
+        with subtests.test(prompt=prompt, counts=counts):
+            targets = tuple(Target(name, count) for name, count in counts.items())
+            assert recounted(prompt, targets, KNOWN) == expected
 
 
 @pytest.mark.parametrize(

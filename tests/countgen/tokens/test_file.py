@@ -182,24 +182,24 @@ def test_vectors_that_are_not_finite_are_refused(token, value):
         decoded(poisoned, "poisoned")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"placeholder_token": "<count-8>"}, "<count-7>"),
-        ({"placeholder_token": "seven"}, "<count-7>"),
-        ({"vectors": {}}, "none"),
-        ({"vectors": {"gemma": torch.zeros(1, 4)}}, "gemma"),
-        ({"vectors": {"clip_l": torch.zeros(4)}}, r"\(V, D\)"),
-        ({"vectors": {"clip_l": torch.zeros(1, 4).half()}}, "float32"),
-        ({"vectors": {"clip_l": torch.zeros(1, 4), "clip_g": torch.zeros(2, 4)}}, "same V"),
-        ({"vectors": {"clip_l": torch.zeros(33, 4)}}, "1 to 32"),
-        ({"object_names": ()}, "at least one"),
-        ({"accuracy": 1.5}, "fraction"),
-    ],
-)
-def test_invalid_fields_of_a_token_are_refused(token, changes, message):
-    with pytest.raises(ValueError, match=message):
-        replace(token, **changes)
+INVALID_FIELDS = [
+    ({"placeholder_token": "<count-8>"}, "<count-7>"),
+    ({"placeholder_token": "seven"}, "<count-7>"),
+    ({"vectors": {}}, "none"),
+    ({"vectors": {"gemma": torch.zeros(1, 4)}}, "gemma"),
+    ({"vectors": {"clip_l": torch.zeros(4)}}, r"\(V, D\)"),
+    ({"vectors": {"clip_l": torch.zeros(1, 4).half()}}, "float32"),
+    ({"vectors": {"clip_l": torch.zeros(1, 4), "clip_g": torch.zeros(2, 4)}}, "same V"),
+    ({"vectors": {"clip_l": torch.zeros(33, 4)}}, "1 to 32"),
+    ({"object_names": ()}, "at least one"),
+    ({"accuracy": 1.5}, "fraction"),
+]
+
+
+def test_invalid_fields_of_a_token_are_refused(subtests, token):
+    for changes, message in INVALID_FIELDS:
+        with subtests.test(changes=changes), pytest.raises(ValueError, match=message):
+            replace(token, **changes)
 
 
 def test_error_messages_name_the_file(tmp_path):
