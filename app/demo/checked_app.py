@@ -31,6 +31,10 @@ class CheckedBlocks(gr.Blocks):  # type: ignore[misc, unused-ignore]
         try:
             # Checked here for every route, because the preprocessing below fetches addresses and opens paths.
             check_inputs(inputs)
+            for component, value in zip(block_fn.inputs, inputs, strict=False):
+                if isinstance(component, gr.Textbox) and not isinstance(value, str | None):
+                    # Gradio would turn a list into the text that Python writes for it.
+                    raise RefusedError(f"A text field takes text, got {type(value).__name__}.")
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except RefusedError as error:
             raise gr.Error(sentence(error), print_exception=False) from None

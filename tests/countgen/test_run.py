@@ -153,7 +153,9 @@ def test_no_method_spends_more_evaluations_than_it_was_given(models, token, meth
         "a photo of nine cats", models, targets=(countgen.Target("cat", 40),), max_evaluations=limit, **options
     )
     steps = list(run)
-    assert steps[-1].evaluations == (1 if method == "plain" else limit)
+    # An edit works on one seed, and ends where the next gradient cannot be paid for.
+    least = {"plain": 1, "edit": limit - 3}.get(method, limit)
+    assert least <= steps[-1].evaluations <= limit
 
 
 def test_the_latent_modifier_moves_the_noise(models):
@@ -169,7 +171,7 @@ def test_a_token_without_a_place_or_a_place_without_a_token_is_refused(models, t
 
 
 BAD_OPTIONS = [
-    ({"method": "magic"}, "Available: auto, lmn, noise, plain, search"),
+    ({"method": "magic"}, "Available: auto, edit, lmn, noise, plain, search"),
     ({"settings": NoiseSettings()}, "method 'auto' takes AutoSettings, got NoiseSettings"),
     ({"seed": -1}, "seed"),
     ({"seed": 1.5}, "seed must be a whole number .* got 1.5"),
@@ -215,7 +217,7 @@ LONG = "on a wooden floor in front of a white wall with a large window and a red
 
 
 def test_a_number_behind_what_the_text_encoder_reads_is_refused(models):
-    with pytest.raises(PromptError, match=r"reads 32 tokens of a prompt.*say the numbers first"):
+    with pytest.raises(PromptError, match=r"reads 32 tokens of a prompt.*put the numbers first"):
         countgen.Run(f"{LONG} seven apples", models)
 
 
@@ -234,7 +236,7 @@ def test_a_long_prompt_is_drawn_where_the_cut_part_counts_nothing_that_is_wanted
 def test_a_run_draws_once(models):
     run = countgen.Run("two apples", models, method="plain")
     assert len(list(run)) == 1
-    with pytest.raises(RuntimeError, match="make another Run"):
+    with pytest.raises(RuntimeError, match="create another Run"):
         list(run)
 
 
