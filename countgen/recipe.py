@@ -310,7 +310,7 @@ def _check_steps(steps: int, preset: Preset | None, name: str, many_steps: bool)
     if steps > usual and not many_steps:
         made_for = "" if preset is None else f", and {name} is made for {preset.num_inference_steps}"
         raise RecipeError(
-            f"the recipe asks for {steps} sampler steps{made_for}: more than {usual} are only taken on request, "
+            f"the recipe asks for {steps} sampler steps{made_for}: more than {usual} are accepted on request only, "
             "many_steps=True, on the command line --yes"
         )
 
