@@ -134,7 +134,7 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"token": "<count-9999>"}, "no token '<count-9999>'"),
         ({"height": 64, "width": 64}, "resized or cropped"),
         ({"height": 4096, "width": 4096}, "128 x 128 and its recipe gives 4096 x 4096"),
-        ({"num_inference_steps": 1000}, "more than 100 are only taken on request"),
+        ({"num_inference_steps": 1000}, "more than 100 are accepted on request only"),
         ({"num_inference_steps": 10**400}, "expected 1 to 1000"),
         ({"guidance_scale": 10**400}, "expected a number from 0 to 1000"),
         ({"guidance_scale": -1}, "expected a number from 0 to 1000"),
