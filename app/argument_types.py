@@ -8,16 +8,16 @@ import re
 from collections.abc import Callable
 
 MAX_SEEDS = 10_000
-"""Of one command."""
+"""Most seeds of one command."""
 MAX_SEED = 2**32 - 1
 MAX_SIDE = 4096
-"""Of a picture, as `countgen.images.MAX_PIXELS` reads it back."""
+"""Largest side of an image in pixels, as `countgen.images.MAX_PIXELS` reads it back."""
 
 MAX_STEPS = 1000
-"""Of the sampler, as `countgen.recipe` reads them back."""
+"""Most sampler steps, as `countgen.recipe` reads them back."""
 
 MAX_NUMBER = 1_000_000
-"""Of anything that is counted."""
+"""Largest number of anything that is counted."""
 
 
 def add_trust_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def positive(text: str) -> int:
 
 
 def sampler_steps(text: str) -> int:
-    """As many steps as a recipe may ask for."""
+    """Read a number of sampler steps, at most as many as a recipe may hold."""
     return _whole(text, 1, MAX_STEPS)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from critics import Critic, Detections
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Of the images in a folder."""
+"""File name endings of the images in a folder."""
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
 
 

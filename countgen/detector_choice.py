@@ -1,4 +1,4 @@
-"""Which detectors steer and judge where the user names none: by what is counted."""
+"""Choose the detectors that steer and judge where the user names none: by what is counted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FACTS = {
     "owl:owlv2-base": Facts("Apache-2.0", 620),
     "grounding_dino:tiny": Facts("Apache-2.0", 690),
 }
-"""Of the chosen detectors."""
+"""Facts about the detectors that may be chosen."""
 
 
 @dataclass(frozen=True)

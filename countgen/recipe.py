@@ -41,7 +41,7 @@ USUAL_STEPS = 100
 """Sampler steps accepted without `many_steps`, or four times those of the preset, where that is more."""
 MAX_SIDE = 4096
 LONGEST_NAME = 60
-"""Of a preset or a scheduler."""
+"""Most characters of the name of a preset or a scheduler."""
 _PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
 _DROPPED_BY_PLAIN = (

@@ -19,7 +19,7 @@ from countgen.models import Models
 from countgen.prompts import Target
 
 WIDTH = 1.5
-"""Of the hinge, in logits."""
+"""Width of the hinge, in logits."""
 PEAK = 20.0
 """Subtracted where a cell is not the highest of its neighbourhood."""
 

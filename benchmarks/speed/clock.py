@@ -66,7 +66,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def count_flops(call: Callable[[], object]) -> int:
-    """Of matrix products, convolutions and attention, forward and backward."""
+    """Return the floating-point operations of matrix products, convolutions and attention, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()

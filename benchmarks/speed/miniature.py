@@ -1,4 +1,4 @@
-"""On a CPU: the miniature's optimisation step against a bare torch loop, and where its time goes."""
+"""Compare, on a CPU, the miniature's optimisation step against a bare torch loop, and where its time goes."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _in_turns(
 
 
 def _clock() -> Callable[[], float]:
-    """On one thread the processor's time, which other programs do not disturb."""
+    """Return the processor's time on one thread, which other programs do not disturb."""
     return process_time if torch.get_num_threads() == 1 else perf_counter
 
 

@@ -44,7 +44,7 @@ class Row:
     note: str = ""
 
     def line(self) -> str:
-        """As a row of a Markdown table."""
+        """Return a row of a Markdown table."""
         numbers = (self.milliseconds, self.to_reno, self.to_floor, self.allocated_gib, self.reserved_gib)
         cells = ("" if number is None else f"{number:.2f}" for number in numbers)
         return f"| {self.model} | {self.what} | {self.batch_size} | {' | '.join(cells)} | {self.note} |"

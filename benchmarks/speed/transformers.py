@@ -12,7 +12,7 @@ from benchmarks.speed.unets import Built
 from countgen.backbones import PromptEmbeds
 
 PROMPT_TOKENS = 16
-"""Of the prompt; the encoders always read their whole context."""
+"""Tokens of the prompt; the encoders always read their whole context."""
 
 
 def pixart(tiny: bool, device: torch.device, scheduler: Any, *, sigma: bool = False) -> Built:

@@ -42,7 +42,7 @@ from countgen.errors import CountGenError
 
 SUITE = "t2icountbench-miniature"
 MOST_OPENING_SECONDS = 2.0
-"""Of a core, for the records of `--records`; the clock of a busy machine says little."""
+"""Most seconds of a core, for the records of `--records`; the clock of a busy machine says little."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Kills:
 
 
 def settings(cases: int) -> RunSettings:
-    """So many plain images on one thread: the cheapest real run."""
+    """Return settings of so many plain images on one thread: the cheapest real run."""
     return RunSettings(
         suite=SUITE,
         suite_sha256=suite_digest(SUITE),

@@ -27,7 +27,7 @@ from critics.validation import to_batch
 TRUTH = {"bus": {"person": 4, "bus": 1}, "zidane": {"person": 2}}
 """Objects in each photograph, among the classes that are counted here."""
 LARGEST_CHANGE = 4 / 255
-"""Of a pixel, by an optimisation; hardly visible."""
+"""Largest change of a pixel by an optimisation; hardly visible."""
 THRESHOLDS = (0.25, 0.3, 0.4, 0.45)
 SIZES = (320, 384, 448, 512)
 OVERLAPS = (0.3, 0.5, 0.6, 0.7, 0.8)

@@ -53,14 +53,14 @@ CHEAP = ("plain", "word alone", "token")
 SETTINGS = LearnSettings(
     templates=("a photo of {number} {objects}",), objects_per_step=4, num_optimization_steps=0, validation_pictures=64
 )
-"""Of the shipped tokens. One template, as other prompts call for other vectors; no gradient steps on the count, as
-images do not agree on a direction, see `benchmarks.studies.token_oracle`."""
+"""Settings of the shipped tokens. One template, as other prompts call for other vectors; no gradient steps on the
+count, as images do not agree on a direction, see `benchmarks.studies.token_oracle`."""
 DEFAULTS = LearnSettings()
 DYNAMIC = "miniature-yolo by miniature-density"
 BY_DYNAMIC_SCALE = LearnSettings(teacher=None, initial_step=0, semantic_weight=0)
 """Nothing but gradients of the count, a detector's, in the direction of a density map."""
 FIRST_SEED = 920_000
-"""Of measuring; no design was chosen on them. Tokens learn on seeds from 2**30."""
+"""First seed of the measurement; no design was chosen on them. Tokens learn on seeds from 2**30."""
 TEACHING_SEED = 2**31
 """Seed of the one image, of apples, that a token of the published recipe is trained on."""
 

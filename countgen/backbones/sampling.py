@@ -11,7 +11,7 @@ from typing import Any
 from countgen.backbones.preset import Preset
 
 PARTS = ("denoiser", "vae", "scheduler")
-"""Whose configs are read."""
+"""Components whose configs are read."""
 FEW_STEPS = 4
 _FEW_STEP_NAME = re.compile(r"turbo|lightning|lcm|hyper|schnell|dmd", re.IGNORECASE)
 _FEW_STEP_SCHEDULERS = ("LCMScheduler", "TCDScheduler")

@@ -19,7 +19,7 @@ from critics.vocabulary import UNUSED_LABELS
 from critics.weights import recorded_as
 
 SUFFIXES = (".pth", ".safetensors")
-"""Of the user's own weights."""
+"""File name endings of the user's own weights."""
 
 
 def load(

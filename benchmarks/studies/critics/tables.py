@@ -18,7 +18,7 @@ from critics import Critic
 
 GROUPS = {"0-10": range(11), "11-20": range(11, 21)}
 FAITHFUL = 0.1
-"""Of the steepnesses with a mean |soft - hard| up to this, the lowest is chosen: its gradient reaches farthest.
+"""Bound of the mean |soft - hard|: the lowest steepness within it is chosen, because its gradient reaches farthest.
 
 A third of what is asked for along real runs, whose pictures are harder."""
 
