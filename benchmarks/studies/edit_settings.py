@@ -91,7 +91,7 @@ def originals(models: countgen.Models, chosen: Iterable[tuple[str, int]]) -> Ite
         yield prompt, seed, record(run.result()) | {"left_alone": step.margin > 0}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run arms case by case, so that they can be compared at any time, and print their means."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", choices=tuple(FIRST_SEEDS), default="tuning")
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--arm", action="append", default=[], help="settings of edit, separated by spaces")
     parser.add_argument("--out", type=Path, help="JSON lines, appended")
     parser.add_argument("--report", type=Path, help="print the summary of a file of records, and run nothing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.report:
         report(json.loads(options.report.read_text("utf-8")))
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def table(records: list[dict[str, Any]]) -> Iterator[str]:
         )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is left and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="miniature")
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RECORDS)
     parser.add_argument("--table", action="store_true", help="print the table of what is there")
     torch.set_num_threads(1)
-    print("\n".join(table(run(parser.parse_args()))))
+    print("\n".join(table(run(parser.parse_args(arguments)))))
 
 
 if __name__ == "__main__":

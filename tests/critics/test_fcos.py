@@ -106,7 +106,7 @@ def test_weights_without_names_or_of_another_network_are_refused(tmp_path: Path)
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(1)}, tmp_path / "nameless.safetensors")
-    with pytest.raises(ValueError, match="which objects"):
+    with pytest.raises(ValueError, match="has no object names"):
         fcos.load(weights=tmp_path / "nameless.safetensors")
 
 

@@ -37,7 +37,7 @@ def test_a_shipped_run_has_the_failing_pictures_of_the_named_methods_and_leads_t
     }
     assert [one.judge_counts for one in shipped] == [one.judge_counts for one in records]
     (out / PACKED).write_bytes((out / PACKED).read_bytes()[:-9])
-    with pytest.raises(RunFolderError, match="damaged"):
+    with pytest.raises(RunFolderError, match="cannot be read"):
         read_run(out)
     for path in (out / "images").iterdir():
         with Image.open(path) as picture:

@@ -329,7 +329,7 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
 
 
 SENSELESS = [
-    ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, lmn, noise, plain, search, auto.token"),
+    ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, edit, lmn, noise, plain, search, auto.token"),
     ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
     ({"methods": ("token+noise",)}, "did you mean auto.token"),
     ({"methods": ("grid+token",)}, "unknown method"),
@@ -453,7 +453,7 @@ def test_pictures_that_were_lost_are_named_and_generated_again(
     (folder / empty).write_bytes(bytes((folder / empty).stat().st_size))  # as a power cut may leave it
     assert main(["report", str(folder)]) == 0
     told = capsys.readouterr().err
-    assert told.startswith("3 pictures of ")
+    assert told.startswith("3 images of ")
     assert all(name in told for name in (missing, short, empty))
     engine = Engine(worker)
     summary = evaluate(asked, folder, engine)

@@ -161,7 +161,7 @@ def test_the_oracle_prints_its_rows(capsys):
     said = capsys.readouterr().out
     assert "| 1 | token | 1 | 1 |" in said
     assert "| 1 | offset | 1 | 1 |" in said
-    assert "| 1 | token for one kind of object | 1 | 4 |" in said
+    assert "| 1 | token for one object class | 1 | 4 |" in said
 
 
 @pytest.mark.slow

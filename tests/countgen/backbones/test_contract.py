@@ -208,7 +208,7 @@ def test_guidance_without_the_empty_prompts_embeddings_is_refused(tiny_pipeline:
     backbone = family("stable_diffusion").BACKBONE(tiny_pipeline("stable_diffusion"), preset, "tiny")
     embeds = backbone.encode_prompt(PROMPT)
     backbone.guidance_scale = 5.0
-    with pytest.raises(ValueError, match="empty prompt"):
+    with pytest.raises(ValueError, match="negative prompt"):
         backbone.render(backbone.initial_latents([0]), embeds)
 
 

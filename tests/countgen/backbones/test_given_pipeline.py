@@ -211,7 +211,7 @@ def test_a_pipeline_goes_into_a_run_and_its_recipe_needs_it_again(tmp_path: Path
     assert result.recipe["changed_parts"] == ["pipeline"]
     assert torch.equal(regenerate(result.recipe, models.backbone), result.image)
     assert (result.image - usual.image).abs().max() < 0.2, "its timesteps are the scheduler's own"
-    with pytest.raises(RecipeError, match=r"countgen\.recipe\.regenerate"):
+    with pytest.raises(RecipeError, match="may not name by itself"):
         load_backbone(result.recipe)
 
 
