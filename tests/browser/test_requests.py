@@ -168,7 +168,7 @@ def test_a_bad_call_through_the_queue_leaves_no_traceback(
 ) -> None:
     caplog.set_level(logging.WARNING)
     function = next(one["id"] for one in web.get("/config").json()["dependencies"] if one["api_name"] == "generate")
-    web.post("/gradio_api/queue/join", json={"data": [1], "fn_index": function, "session_hash": "bad"})
+    web.post("/gradio_api/queue/join", json={"data": ["one apple"], "fn_index": function, "session_hash": "bad"})
     with web.stream("GET", "/gradio_api/queue/data", params={"session_hash": "bad"}) as stream:
         assert any("do not fit this function" in text for text in stream.iter_lines())
     with web.stream("GET", "/gradio_api/queue/data", params={"session_hash": "nobody"}) as stream:
