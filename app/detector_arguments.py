@@ -6,10 +6,25 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from app.argument_types import add_trust_checkpoint
 from app.terminal import fitted
 
 if TYPE_CHECKING:
     from countgen.detector_choice import Choice
+
+
+def add_detectors(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the critics and the judge."""
+    parser.add_argument(
+        "--critic",
+        action="append",
+        metavar="NAME",
+        help="a detector that steers; repeatable (chosen by what is counted)",
+    )
+    parser.add_argument(
+        "--judge", metavar="NAME", help="a detector that only counts at the end (chosen by what is counted)"
+    )
+    add_trust_checkpoint(parser)
 
 
 def chosen_detectors(

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import add_trust_checkpoint, positive, seconds
-from app.detector_arguments import chosen_detectors
+from app.argument_types import positive, seconds
+from app.detector_arguments import add_detectors, chosen_detectors
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.generate import SettingsHelp, draw, record_of, report
 from app.interrupts import held_interrupts
@@ -38,16 +38,7 @@ def add_parser(commands: Any) -> None:
         help="a setting of the method, such as learning_rate=0.1; repeatable",
     )
     parser.add_argument("--help-settings", action=SettingsHelp, help="list the settings and exit")
-    parser.add_argument(
-        "--critic",
-        action="append",
-        metavar="NAME",
-        help="a detector that steers; repeatable (chosen by what is counted)",
-    )
-    parser.add_argument(
-        "--judge", metavar="NAME", help="a detector that only counts at the end (chosen by what is counted)"
-    )
-    add_trust_checkpoint(parser)
+    add_detectors(parser)
     parser.add_argument(
         "--token", metavar="NAME|FILE", help="the count token the image was made with, where it is not a shipped one"
     )

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from app.argument_types import (
     MAX_SEED,
     MAX_SEEDS,
-    add_trust_checkpoint,
     positive,
     seconds,
     seeds_in,
 )
-from app.detector_arguments import chosen_detectors
+from app.detector_arguments import add_detectors, chosen_detectors
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.interrupts import held_interrupts
 from app.loading import available_device, hide_loading_bars
@@ -79,16 +78,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--negative-prompt", metavar="TEXT", help="what the image shall not show; for models that use guidance"
     )
-    parser.add_argument(
-        "--critic",
-        action="append",
-        metavar="NAME",
-        help="a detector that steers; repeatable (chosen by what is counted)",
-    )
-    parser.add_argument(
-        "--judge", metavar="NAME", help="a detector that only counts at the end (chosen by what is counted)"
-    )
-    add_trust_checkpoint(parser)
+    add_detectors(parser)
     parser.add_argument(
         "--seed", action="extend", type=seeds_in, metavar="N|A-B", help="a seed or a range; repeatable (0)"
     )
