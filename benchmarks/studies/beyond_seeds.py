@@ -21,6 +21,7 @@ from benchmarks.evaluation.metrics import absolute_error, by_arm, is_right, same
 from benchmarks.evaluation.records import Record, read_run
 from benchmarks.evaluation.report.tables import p_text
 from benchmarks.evaluation.statistics import Duel, duel, holm, mcnemar_exact, rate
+from benchmarks.studies.markdown import table
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
@@ -142,12 +143,12 @@ def commands() -> None:
 
 
 def sizes() -> None:
-    """Print the smallest difference that each test finds in 80 % of the studies, if 5 or 20 % of the cases differ."""
-    print("| test | cases | one arm right in so many % more, where that is all | where 10 % go the other way |")
-    print("| --- | --- | --- | --- |")
+    """Print the smallest difference in percentage points that each test finds in 80 % of the studies."""
+    rows = []
     for test in HYPOTHESES:
         n = PARTS[test.part].each * len(test.totals)
-        print(f"| {title(test)} | {n} | {100 * detectable(n, 0):.0f} | {100 * detectable(n, 0.1):.0f} |")
+        rows.append((title(test), str(n), f"{100 * detectable(n, 0):.0f}", f"{100 * detectable(n, 0.1):.0f}"))
+    print(table(("test", "cases", "where none goes the other way", "where 10 % go the other way"), rows))
 
 
 def detectable(n: int, lost: float, level: float = 0.05 / len(HYPOTHESES), power: float = 0.8) -> float:
@@ -181,30 +182,38 @@ def title(test: Hypothesis) -> str:
     return f"{test.part} {test.totals[0]}-{test.totals[-1]}: {test.first} against {test.second}{image}"
 
 
-def results(folder: Path = RECORDS) -> None:
+def read(folder: Path = RECORDS) -> dict[str, list[Record]]:
+    """Return the records of the parts that have some."""
+    return {name: read_run(folder / name)[1] for name in PARTS if (folder / name).is_dir()}
+
+
+def results() -> None:
     """Print the tables and tests of the parts that have records."""
-    runs = {name: read_run(folder / name)[1] for name in PARTS if (folder / name).is_dir()}
+    runs = read()
+    measures = ("right %", "by the second judge %", "right, same image %", "mean error", "evaluations")
     for name, records in runs.items():
-        print(f"\n## {name}\n")
-        print(
-            "| arm | objects | n | right % | by the second judge % | right, same image % | mean error | evaluations |"
-        )
-        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-        for arm, mine in by_arm(records).items():
-            for group in (PARTS[name].totals, *GROUPS, *(range(one, one + 1) for one in PARTS[name].totals)):
-                chosen = [record for record in mine if total(record) in group]
-                if chosen and all(one in PARTS[name].totals for one in group):
-                    print(_row(arm, group, chosen))
-    print("\n## Tests\n\n| test | cases | won | lost | p | p, Holm |\n| --- | --- | --- | --- | --- | --- |")
-    done = [(test, compared(test, runs[test.part])) for test in HYPOTHESES if test.part in runs]
-    for (test, found), p in zip(done, holm([found.p_value for _, found in done]), strict=True):
-        print(f"| {title(test)} | {found.cases} | {found.won} | {found.lost} | {p_text(found.p_value)} | {p_text(p)} |")
+        totals = PARTS[name].totals
+        together = [group for group in GROUPS if {*group} < {*totals}]
+        groups = [totals, *together, *(range(one, one + 1) for one in totals)]
+        rows = [
+            _cells(arm, group, found)
+            for arm, mine in by_arm(records).items()
+            for group in groups
+            if (found := [record for record in mine if total(record) in group])
+        ]
+        print(f"\n## {name}\n\n{table(('arm', 'objects', 'n', *measures), rows)}")
+    tests = [(test, compared(test, runs[test.part])) for test in HYPOTHESES if test.part in runs]
+    rows = [
+        (title(test), str(found.cases), str(found.won), str(found.lost), p_text(found.p_value), p_text(p))
+        for (test, found), p in zip(tests, holm([found.p_value for _, found in tests]), strict=True)
+    ]
+    print(f"\n## Tests\n\n{table(('test', 'cases', 'won', 'lost', 'p', 'p, Holm'), rows)}")
 
 
-def _row(arm: str, group: range, records: Sequence[Record]) -> str:
+def _cells(arm: str, group: range, records: Sequence[Record]) -> tuple[str, ...]:
     first, second = records[0].judges[:2]
     errors = [error for record in records if (error := absolute_error(record, first)) is not None]
-    cells = (
+    return (
         arm,
         f"{group[0]}-{group[-1]}" if len(group) > 1 else str(group[0]),
         str(len(records)),
@@ -214,7 +223,32 @@ def _row(arm: str, group: range, records: Sequence[Record]) -> str:
         f"{fmean(errors):.2f}" if errors else "-",
         f"{fmean(record.evaluations for record in records):.1f}",
     )
-    return f"| {' | '.join(cells)} |"
+
+
+SUMMARY = {
+    "1-5": ("words", range(1, 6), False),
+    "6-10": ("words", range(6, 11), False),
+    "11-12": ("words", range(11, 13), False),
+    "13-15": ("beyond", range(13, 16), False),
+    "16": ("beyond", range(16, 17), False),
+    "two classes, 2-10": ("two-classes", range(2, 11), False),
+    "right and the same image, 4-12": ("words", range(4, 13), True),
+}
+"""Columns of the README's table: part, totals, and whether the image is also the same."""
+
+
+def summary(methods: Sequence[str]) -> str:
+    """Return a Markdown table: images right in % by the first judge, with 95 % Wilson intervals."""
+    arms = {name: by_arm(records) for name, records in read().items()}
+    columns = {}
+    for column, (part, totals, same) in SUMMARY.items():
+        test = Hypothesis(part, totals, "", "", same)
+        columns[column] = {
+            name: [test.holds(record) for record in mine if total(record) in totals]
+            for name, mine in arms[part].items()
+        }
+    head = ["method", *(f"{name} (n = {max(map(len, found.values()))})" for name, found in columns.items())]
+    return table(head, [(name, *(rate(found.get(name, [])) for found in columns.values())) for name in methods])
 
 
 def compared(test: Hypothesis, records: Sequence[Record]) -> Duel:
