@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -166,12 +167,13 @@ def detectable(n: int, lost: float, level: float = 0.05 / len(HYPOTHESES), power
     rng = np.random.default_rng(0)
     for difference in np.arange(0.01, 1 - 2 * lost, 0.01):
         drawn = rng.multinomial(n, (lost + difference, lost, 1 - 2 * lost - difference), 400)
-        found = [_p(won, against) < level for won, against, _ in drawn]
+        found = [_p(won, against) < level for won, against, _ in drawn.tolist()]
         if fmean(found) >= power:
             return float(difference)
     return 1.0
 
 
+@cache
 def _p(won: int, lost: int) -> float:
     return mcnemar_exact([True] * won + [False] * lost, [False] * won + [True] * lost)
 
