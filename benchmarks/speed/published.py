@@ -108,9 +108,9 @@ def write_model(name: str, size: str, dtype: torch.dtype, home: Home) -> None:
             save_file(backbone.denoiser.state_dict(), other / file[0])
         else:
             _save(backbone.denoiser, other / "transformer", None, 1)
-    for place, module in ((preset.vae, pipeline.vae), (preset.tiny_vae, backbone.tiny_vae)):
-        if place is not None:
-            _save(module, home.snapshot(*at_revision(place)), None, 1)
+    for decoder, module in ((preset.vae, pipeline.vae), (preset.tiny_vae, backbone.tiny_vae)):
+        if decoder is not None:
+            _save(module, home.snapshot(*at_revision(decoder)), None, 1)
 
 
 def write_detectors(size: str, home: Home) -> tuple[str, str]:
