@@ -21,6 +21,8 @@ MAX_CANDIDATES = 1024
 """Largest number of candidates per image and object name; those that non-maximum suppression keeps come first."""
 MAX_PROPOSALS = 4096
 """Largest number of proposals in non-maximum suppression, best first: thirteen for each of `Critic.max_count`."""
+NO_ANSWER = -1
+"""Count of a judge that gives none, such as a language model whose answer is no number."""
 ABSENT = -60.0
 """Logit of padding without a proposal: its probability is practically 0."""
 
@@ -174,7 +176,7 @@ class Critic:
         return list(zip(*by_name, strict=True))
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
-        """Return hard counts, int64 (B, len(object_names)), without gradient.
+        """Return hard counts, int64 (B, len(object_names)), without gradient; `NO_ANSWER` from a judge that abstains.
 
         Raises:
             ValueError: as `detect`.

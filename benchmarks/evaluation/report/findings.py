@@ -11,6 +11,7 @@ from statistics import fmean, median
 
 from benchmarks.evaluation.comparison import Agreement, Comparison, Difference, agreement, compare, difference, pairs
 from benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
+from benchmarks.evaluation.consensus import CONSENSUS, with_consensus
 from benchmarks.evaluation.metrics import (
     Scores,
     by_arm,
@@ -113,7 +114,7 @@ class Section:
         methods: in the order of the run.
         versus: every method against the baseline, by every judge that did not steer, and by the first one always.
         against: every method against itself in another run, by the same judges; empty without another run.
-        agreements: by two judges' names.
+        agreements: by two judges' names; consensus has none, as it repeats their counts.
         failures: number of failed images, by reason.
     """
 
@@ -143,7 +144,7 @@ def findings(
         ValueError: a baseline that the run does not have.
     """
     return [
-        _section(run, records, _counterpart(records[0], other), other, baseline, clip)
+        _section(run, with_consensus(records), with_consensus(_counterpart(records[0], other)), other, baseline, clip)
         for records in grouped(run.records, lambda record: (record.backbone, record.suite)).values()
     ]
 
@@ -183,6 +184,7 @@ def _section(
     ]
     steering = tuple(judge for judge in judges if any(steered(record, judge) for record in records))
     independent = [judge for judge in judges if judge == judges[0] or judge not in steering]
+    raters = [judge for judge in judges if judge not in CONSENSUS]
     return Section(
         suite=records[0].suite,
         backbone=records[0].backbone,
@@ -191,7 +193,7 @@ def _section(
         methods=tuple(_method(run, name, mine, arms.get("plain", []), judges, clip) for name, mine in arms.items()),
         versus={judge: versus for judge in independent if (versus := _versus(rivals, judge))},
         against={judge: versus for judge in independent if (versus := _versus(same, judge))},
-        agreements={(a, b): found for a, b in combinations(judges, 2) if (found := agreement(records, a, b)).counts},
+        agreements={(a, b): found for a, b in combinations(raters, 2) if (found := agreement(records, a, b)).counts},
         failures=dict(Counter(record.error or "unknown" for record in records if record.status == "failed")),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill, wrap
 
+from benchmarks.evaluation.comparison import Agreement
 from benchmarks.evaluation.metrics import Scores
 from benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
 from countgen.printable import printable
@@ -126,6 +127,7 @@ def _judged(section: Section, judge: str) -> Table:
         section.methods,
         ("images", mine(lambda s: str(s.images))),
         ("failed (wrong)", mine(lambda s: str(s.failed))),
+        ("no answer (not right)", mine(lambda s: str(s.abstained))),
         ("right, %", mine(lambda s: percent(s.accuracy))),
         ("  95 % interval", mine(lambda s: _interval(*s.interval))),
         ("at most 1 off, %", mine(lambda s: percent(s.off_by_one))),
@@ -242,18 +244,30 @@ def _versus(title: str, section: Section, judge: str, versus: Sequence[Versus]) 
 
 
 def _agreement(section: Section) -> Iterator[Table]:
-    for judge in section.judges:
-        mine = {b: found for (a, b), found in section.agreements.items() if a == judge}
-        if mine:
-            rows = (
-                ("counts", *(str(found.counts) for found in mine.values())),
-                ("equal, %", *(percent(found.equal) for found in mine.values())),
-                ("kappa", *(number(found.kappa) for found in mine.values())),
-                ("  right or wrong", *(number(found.verdict_kappa) for found in mine.values())),
-            )
-            header = ("", *(judge_text(section, name) for name in mine))
-            note = "Cohen's kappa, unweighted: of the counts, and of right or wrong by image."
-            yield Table(f"Agreement with {judge_text(section, judge)}", header, rows, note)
+    """Yield matrices of judges by judges, where two judges or more counted."""
+    if not section.agreements:
+        return
+    judges = list(dict.fromkeys(name for pair in section.agreements for name in pair))
+    header = ("", *(judge_text(section, name) for name in judges))
+
+    def matrix(title: str, show: Callable[[Agreement], str], note: str) -> Table:
+        def cell(row: str, column: str) -> str:
+            found = section.agreements.get((row, column)) or section.agreements.get((column, row))
+            return "-" if found is None else show(found)
+
+        rows = tuple((judge_text(section, row), *(cell(row, column) for column in judges)) for row in judges)
+        return Table(title, header, rows, note)
+
+    yield matrix(
+        "Agreement of judges: equal counts, %",
+        lambda found: f"{percent(found.equal)} of {found.counts}",
+        "Of the counts that both judges gave, one for each object class of an image.",
+    )
+    yield matrix(
+        "Agreement of judges: kappa",
+        lambda found: f"{number(found.kappa)} / {number(found.verdict_kappa)}",
+        "Cohen's kappa, unweighted: of the counts / of right or wrong by image.",
+    )
 
 
 def _failures(section: Section) -> Table:
