@@ -38,6 +38,25 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
         ) from error
 
 
+def read_complete(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
+    """Return a model as `read` does, all of whose weights come from the checkpoint.
+
+    transformers gives weights that a checkpoint lacks, or names otherwise, random values and a warning: such a judge
+    counts nonsense.
+
+    Raises:
+        ValueError: it cannot be read, or weights are missing or of another shape.
+    """
+    model, info = read(loader, weights, presets, revision, output_loading_info=True, use_safetensors=True, **options)
+    lost = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if lost:
+        raise ValueError(
+            f"{weights} lacks {len(lost)} weights of {type(model).__name__}, such as {lost[0]}: it would be random "
+            "there; give the repository or revision that this version of transformers reads"
+        )
+    return model
+
+
 def read_zero_shot(weights: str, presets: Mapping[str, str], revision: str | None) -> tuple[Any, Any, Any]:
     """Return a zero-shot detector in float32, its image processor and its tokenizer; arguments as of `read`."""
     from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
