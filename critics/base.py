@@ -45,6 +45,7 @@ class Critic:
         safe_distance: distance from the threshold, on both sides, at which a count is confirmed: in logits, for
             density counters in objects. A margin of 1 is this distance.
         max_count: most objects it can return per image.
+        differentiable: whether its count loss carries gradient to the image; a judge needs none.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Critic:
     one_class_per_box: bool = True
     safe_distance: float = 0.85
     max_count: int = 300
+    differentiable: bool = True
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         """Run the detector once on RGB float (B, 3, H, W) in [0, 1], with gradient.

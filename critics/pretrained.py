@@ -32,8 +32,9 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
         return loader.from_pretrained(name, **options)
     except (OSError, ImportError) as error:
         raise ValueError(
-            f"cannot read {loader.__name__} from {name!r}: give a folder, a repository's name or one of "
-            f"{', '.join(presets)}; a repository is downloaded once, unless HF_HUB_OFFLINE is set. The cause: "
+            f"cannot read {loader.__name__} from {name!r}: give a folder, a repository's name"
+            f"{' or one of ' * bool(presets)}{', '.join(presets)}; a repository is downloaded once, unless "
+            f"HF_HUB_OFFLINE is set. The cause: "
             f"{' '.join(str(error).split())}"
         ) from error
 
