@@ -158,7 +158,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default=DEFAULT_METHODS,
-        help="to compare, with commas; METHOD+token uses a count token for the number (%(default)s)",
+        help="to compare, with commas; METHOD+token uses a count token for the number, METHOD+as-written no number "
+        "slider (%(default)s)",
         **names,
     )
     parser.add_argument(

@@ -135,6 +135,9 @@ class Worker:
             image=f"{IMAGES}/{case.key}.png",
             before=f"{IMAGES}/{case.key}.png" if is_plain else f"{IMAGES}/{case.key}-before.png",
             truncated=truncated,
+            objects_kept=_rounded(result.objects_kept),
+            background_change=_rounded(result.background_change),
+            structural_similarity=_rounded(result.structural_similarity),
         )
         before = None if is_plain else to_pil(result.before)
         return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
@@ -152,6 +155,7 @@ class Worker:
             max_seconds=self.settings.max_seconds,
             max_evaluations=self.settings.max_evaluations,
             token=find_token(token_name(case.prompt), case.backbone) if arm.with_token else None,
+            number_offset=0 if arm.as_written else None,
         )
 
     def _warm_up(self, case: Case) -> None:
@@ -189,6 +193,10 @@ def truncations_of(pipeline: Any) -> Truncations:
     logger.setLevel(logging.WARNING)
     logger.addFilter(_TRUNCATIONS)
     return _TRUNCATIONS
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
 
 
 def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import countgen
+from benchmarks.evaluation.metrics import CHANGED, KEPT
 from countgen.methods.edit import EditSettings
 from countgen.methods.settings import with_text
 from countgen.miniature.world import NUMBER_WORDS, OBJECT_NAMES, PLURALS
@@ -24,8 +25,6 @@ from countgen.miniature.world import NUMBER_WORDS, OBJECT_NAMES, PLURALS
 FIRST_SEEDS = {"tuning": 41_000_000, "report": 57_000_000}
 COUNTS = range(4, 13)
 MAX_EVALUATIONS = 60
-KEPT, CHANGED = 0.8, 0.1
-"""Objects kept at least, and background changed at most, of an edit that counts as one."""
 
 
 def cases(seeds: str, for_each_count: int) -> Iterator[tuple[str, int]]:

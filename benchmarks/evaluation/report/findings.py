@@ -13,6 +13,7 @@ from benchmarks.evaluation.comparison import Agreement, Comparison, Difference, 
 from benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
 from benchmarks.evaluation.consensus import CONSENSUS, with_consensus
 from benchmarks.evaluation.metrics import (
+    Preservation,
     Scores,
     by_arm,
     by_count,
@@ -21,6 +22,7 @@ from benchmarks.evaluation.metrics import (
     evaluated_by,
     grouped,
     is_right,
+    preservation,
     scores,
     steered,
 )
@@ -67,6 +69,7 @@ class MethodFindings:
         confidence: mean of the first judge's; NaN where it has none.
         confidence_ratio: to the plain images of the same cases; NaN without them.
         confidence_change: the paired difference to the plain images.
+        preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
         quality: by CLIP; None where no model was given.
     """
@@ -83,6 +86,7 @@ class MethodFindings:
     confidence: float
     confidence_ratio: float
     confidence_change: Difference
+    preservation: Preservation | None
     truncated: int | None
     quality: Quality | None
 
@@ -235,6 +239,7 @@ def _method(
         confidence=fmean(known) if known else math.nan,
         confidence_ratio=sum(a for a, _ in both) / before if before else math.nan,
         confidence_change=difference(paired, lambda record: confidence(record, first)),
+        preservation=preservation(records),
         truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
         quality=quality(records, run.image_path, clip) if clip else None,
     )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from textwrap import fill, wrap
 
 from benchmarks.evaluation.comparison import Agreement
-from benchmarks.evaluation.metrics import Scores
+from benchmarks.evaluation.metrics import CHANGED, KEPT, Preservation, Scores
 from benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
+from benchmarks.evaluation.statistics import wilson_interval
 from countgen.printable import printable
 
 _SHORTEST_NAME = 20
@@ -47,6 +48,7 @@ def tables(section: Section) -> list[Table]:
         *(_versus(COMPARED, section, judge, versus) for judge, versus in section.versus.items()),
         *(_versus(AGAINST, section, judge, versus) for judge, versus in section.against.items()),
         _guard(section),
+        *([_preserved(section)] if any(method.preservation for method in section.methods) else []),
         *(_judged(section, judge) for judge in section.judges[1:]),
         *_agreement(section),
         *([_failures(section)] if section.failures else []),
@@ -168,6 +170,26 @@ def _guard(section: Section) -> Table:
         "A text encoder reads so many tokens; prompts that are longer are cut."
     )
     return Table("Confirmation and quality", _header(section), tuple(rows), note)
+
+
+def _preserved(section: Section) -> Table:
+    def mine(show: Callable[[Preservation], str]) -> Callable[[MethodFindings], str]:
+        return lambda method: show(method.preservation) if method.preservation else "-"
+
+    rows = _rows(
+        section.methods,
+        ("right and the same image, %", mine(lambda p: percent(p.same_and_right / p.images))),
+        ("  95 % interval", mine(lambda p: _interval(*wilson_interval(p.same_and_right, p.images)))),
+        ("objects kept", mine(lambda p: number(p.objects_kept))),
+        ("background change", mine(lambda p: number(p.background_change, 3))),
+        ("structural similarity", mine(lambda p: number(p.structural_similarity))),
+    )
+    judge = judge_text(section, section.judges[0])
+    note = (
+        f"Compared with the plain image of the seed, by the boxes of {judge}. The same image: at least {KEPT:g} of the "
+        f"objects that can stay are kept, and the background changes by at most {CHANGED:g}."
+    )
+    return Table("Kept of the plain image", _header(section), tuple(rows), note)
 
 
 def _header(section: Section) -> tuple[str, ...]:

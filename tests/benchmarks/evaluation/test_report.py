@@ -132,6 +132,15 @@ def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, caps
     assert re.search(r"prompts cut +2 +0\n", printed)
 
 
+def test_what_is_kept_of_the_plain_image_is_reported_where_it_was_measured(tmp_path, capsys):
+    kept = {"objects_kept": 0.9, "background_change": 0.05, "structural_similarity": 0.8}
+    records = [record("plain", 0), record("edit", 0, **kept), record("edit", 1, counted=2, **kept)]
+    main([str(write_run(tmp_path / "run", records))])
+    assert re.search(r"right and the same image, % +- +50\n", capsys.readouterr().out)
+    main([str(write_run(tmp_path / "older", records[:1]))])
+    assert "same image" not in capsys.readouterr().out
+
+
 def test_the_order_of_the_lines_changes_nothing(tmp_path, capsys):
     records = random_records(random.Random(4))
     assert records

@@ -167,6 +167,21 @@ def test_arms_with_a_token_generate_with_the_shipped_tokens(asked: RunSettings, 
         assert record.image != record.before
 
 
+def test_an_arm_as_written_takes_no_number_slider(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": "a photo of fourteen apples", "targets": {"apple": 14}}) + "\n")
+    methods = ("search", "search+as-written")
+    settings = replace(
+        asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=methods, max_evaluations=1, limit=None
+    )
+    moved, written = (worker.attempt(case) for case in cases(settings))
+    assert moved.recipe["number_shifts"]
+    assert not written.recipe.get("number_shifts")
+    for record in (moved.record, written.record):
+        assert record.objects_kept is not None
+        assert record.background_change is not None
+
+
 def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: Path) -> None:
     path = tmp_path / "many.txt"
     path.write_text("two apples\nthree cats and two dogs\ntwelve apples\n")
@@ -394,7 +409,8 @@ def test_a_judge_that_counts_without_detecting_shows_no_boxes() -> None:
 
 
 def test_every_method_and_refinement_can_be_asked_for() -> None:
-    assert {"plain", "search", "noise", "lmn", "auto", "plain+token", "auto+token", "grid"} <= set(arms.available())
+    with_suffix = {"plain+token", "auto+token", "auto+as-written"}
+    assert {"plain", "search", "noise", "lmn", "auto", "grid", *with_suffix} <= set(arms.available())
 
 
 def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
