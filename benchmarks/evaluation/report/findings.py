@@ -12,6 +12,7 @@ from statistics import fmean, median
 from benchmarks.evaluation.comparison import Agreement, Comparison, Difference, agreement, compare, difference, pairs
 from benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
 from benchmarks.evaluation.consensus import CONSENSUS, with_consensus
+from benchmarks.evaluation.image_statistics import ImageQuality, image_quality
 from benchmarks.evaluation.metrics import (
     Preservation,
     Scores,
@@ -71,6 +72,7 @@ class MethodFindings:
         confidence_change: the paired difference to the plain images.
         preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
+        image_quality: statistics of pixels against the plain images; None without images, or for the plain model.
         quality: by CLIP; None where no model was given.
     """
 
@@ -88,6 +90,7 @@ class MethodFindings:
     confidence_change: Difference
     preservation: Preservation | None
     truncated: int | None
+    image_quality: ImageQuality | None
     quality: Quality | None
 
 
@@ -241,6 +244,7 @@ def _method(
         confidence_change=difference(paired, lambda record: confidence(record, first)),
         preservation=preservation(records),
         truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
+        image_quality=image_quality(records, run.image_path),
         quality=quality(records, run.image_path, clip) if clip else None,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from textwrap import fill, wrap
 
 from benchmarks.evaluation.comparison import Agreement
+from benchmarks.evaluation.image_statistics import NAMES, ImageQuality
 from benchmarks.evaluation.metrics import CHANGED, KEPT, Preservation, Scores
 from benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
 from benchmarks.evaluation.statistics import wilson_interval
@@ -15,8 +16,10 @@ from countgen.printable import printable
 
 _SHORTEST_NAME = 20
 MARK = "†"
+FLAG = "‡"
 COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
 """How titles begin."""
+QUALITY, QUALITY_FLAGGED = "Image statistics", "Image statistics, flagged"
 MARK_NOTE = f"{MARK} counted by a critic that steered the images: not independent."
 
 
@@ -48,6 +51,7 @@ def tables(section: Section) -> list[Table]:
         *(_versus(COMPARED, section, judge, versus) for judge, versus in section.versus.items()),
         *(_versus(AGAINST, section, judge, versus) for judge, versus in section.against.items()),
         _guard(section),
+        *_image_quality(section),
         *([_preserved(section)] if any(method.preservation for method in section.methods) else []),
         *(_judged(section, judge) for judge in section.judges[1:]),
         *_agreement(section),
@@ -190,6 +194,29 @@ def _preserved(section: Section) -> Table:
         f"objects that can stay are kept, and the background changes by at most {CHANGED:g}."
     )
     return Table("Kept of the plain image", _header(section), tuple(rows), note)
+
+
+def _image_quality(section: Section) -> Iterator[Table]:
+    """Yield the table of image statistics, where some method has images beside plain ones."""
+    methods = {method.name: found for method in section.methods if (found := method.image_quality) is not None}
+    if not methods:
+        return
+
+    def cell(found: ImageQuality, name: str) -> str:
+        shift = found.shifts[name]
+        size = abs(shift.change) / shift.spread if shift.spread > 0 else math.nan
+        return f"{shift.change:+.3g} ({number(size, 1)}){FLAG * shift.flagged}"
+
+    rows = [("images", *(str(found.images) for found in methods.values()))]
+    for name in NAMES:
+        rows.append((name.replace("_", " "), *(cell(found, name) for found in methods.values())))
+        rows.append(("  outside, %", *(percent(found.shifts[name].outside) for found in methods.values())))
+    flagged = any(found.flagged for found in methods.values())
+    note = (
+        "Mean change against the plain image of the seed (in standard deviations of the plain images), and images "
+        f"outside the plain images' range. {FLAG}: moved by more than the plain images' own spread; look at the images."
+    )
+    yield Table(QUALITY_FLAGGED if flagged else QUALITY, ("", *methods), tuple(rows), note)
 
 
 def _header(section: Section) -> tuple[str, ...]:
