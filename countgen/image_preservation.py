@@ -34,7 +34,7 @@ def objects_kept(before: Sequence[Detections], after: Sequence[Detections], targ
     kept = possible = 0
     for old, new, target_count in zip(before, after, target_counts, strict=True):
         most = min(len(old), target_count)
-        kept += min(_matched(old.boxes, new.boxes), most)
+        kept += min(len(same_objects(old.boxes, new.boxes)), most)
         possible += most
     return kept / possible if possible else 1.0
 
@@ -96,8 +96,15 @@ def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     return inside
 
 
-def _matched(before: Tensor, after: Tensor) -> int:
-    """Return the size of the largest one-to-one matching of boxes that are the same object (Kuhn's algorithm)."""
+def same_objects(before: Tensor, after: Tensor) -> dict[int, int]:
+    """Return the largest one-to-one matching of boxes that are the same object (Kuhn's algorithm).
+
+    Args:
+        before, after: (N, 4) and (M, 4) absolute-pixel xyxy.
+
+    Returns:
+        The index of a box before, by the index of the box after that it is matched with.
+    """
     same = [[column for column, iou in enumerate(row) if iou > SAME_OBJECT_IOU] for row in _iou(before, after)]
     partner: dict[int, int] = {}
 
@@ -110,7 +117,9 @@ def _matched(before: Tensor, after: Tensor) -> int:
                     return True
         return False
 
-    return sum(place(row, set()) for row in range(len(same)))
+    for row in range(len(same)):
+        place(row, set())
+    return partner
 
 
 def _iou(first: Tensor, second: Tensor) -> list[list[float]]:
