@@ -76,7 +76,7 @@ class Api:
 
     def _generated(self, form: GenerateForm) -> Generator[dict[str, Any], None, None]:
         cache = self.generate_tab.model_cache
-        models = cache.sampled(form.backbone, form.num_inference_steps, form.guidance_scale)
+        models = cache.sampled(form.backbone, *form.sampling(self.limits))
         with errors_shown():
             targets = self.generate_tab.targets(form.prompt, form.backbone)
             run = form.run(models, targets, Session(), self.limits)

@@ -125,7 +125,7 @@ class EditTab:
         inputs = [self.name, self.count, self.seconds, session]
         preparing = {"fn": self.begin, "inputs": inputs, "outputs": self.stage, **AT_ONCE, **PRIVATE}
         editing = {
-            "fn": self.edit,
+            "fn": self.edit_shown,
             "inputs": inputs,
             "outputs": [self.stage, generate_tab.stage, generate_tab.pictures],
             **MODELS,
@@ -176,7 +176,7 @@ class EditTab:
         session.begin()
         return result_view.queued(self.generate_tab.waiting())
 
-    def edit(self, name: str, count: float, seconds: int, session: Session) -> Iterator[tuple[Any, ...]]:
+    def edit_shown(self, name: str, count: float, seconds: int, session: Session) -> Iterator[tuple[Any, ...]]:
         """Edit the image with live previews; the last item is the judged result, also after Stop."""
         yield from self.model_cache.run_in_worker(self._edited(name, count, seconds, session))
 

@@ -34,7 +34,7 @@ class GenerateForm:
         seconds: time limit of one image.
         until: "critic" or "judge", as `countgen.Run` takes it.
         images: number of images, from consecutive seeds.
-        num_inference_steps, guidance_scale: None for the model's own.
+        num_inference_steps, guidance_scale: numbers, also as text; None and "" are the model's own.
         settings: of the method, "NAME=VALUE" separated by commas; the defaults where it is empty.
     """
 
@@ -47,8 +47,8 @@ class GenerateForm:
     until: str = "critic"
     images: int = 1
     negative_prompt: str = ""
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
+    num_inference_steps: int | str | None = None
+    guidance_scale: float | str | None = None
     settings: str = ""
 
     def checked(self, limits: Limits) -> GenerateForm:
@@ -58,7 +58,7 @@ class GenerateForm:
             RefusedError: a value beyond the limits.
             ValueError: a setting that the method does not have or does not accept.
         """
-        images = limits.check_images(self.images)
+        images, (steps, guidance) = limits.check_images(self.images), self.sampling(limits)
         seed = limits.check_seed(self.seed)
         form = GenerateForm(
             prompt=limits.check_prompt(self.prompt),
@@ -70,8 +70,8 @@ class GenerateForm:
             until=limits.check_until(self.until),
             images=images,
             negative_prompt=limits.check_negative_prompt(self.negative_prompt),
-            num_inference_steps=limits.check_inference_steps(self.num_inference_steps),
-            guidance_scale=limits.check_guidance(self.guidance_scale),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
             settings=self.settings if isinstance(self.settings, str) else "",
         )
         form.method_settings(limits)
@@ -84,6 +84,14 @@ class GenerateForm:
             RefusedError, ValueError: as `Limits.check_settings`.
         """
         return limits.check_settings(methods.load(self.method).settings_class(), self.settings)
+
+    def sampling(self, limits: Limits) -> tuple[int | None, float | None]:
+        """Return sampler steps and guidance scale, None for the model's own.
+
+        Raises:
+            RefusedError: a value beyond the limits.
+        """
+        return limits.check_inference_steps(self.num_inference_steps), limits.check_guidance(self.guidance_scale)
 
     def run(
         self, models: Models, targets: tuple[Target, ...], session: Session, limits: Limits, offset: int = 0

@@ -118,7 +118,7 @@ class GenerateTab:
             api_name="parse",
         )
         generating = {
-            "fn": self.generate,
+            "fn": self.generate_shown,
             "inputs": [*form, session],
             "outputs": [shown, self.pictures],
             **MODELS,
@@ -183,7 +183,7 @@ class GenerateTab:
         self.model_cache.check(name, targets)
         return targets
 
-    def generate(self, *values: Any) -> Iterator[tuple[str, str]]:
+    def generate_shown(self, *values: Any) -> Iterator[tuple[str, str]]:
         """Generate images with live previews; the last item is a judged result, also after Stop."""
         *given, session = values
         yield from self.model_cache.run_in_worker(self._generated(GenerateForm(*given), session))
@@ -198,7 +198,7 @@ class GenerateTab:
             with errors_shown():
                 form = form.checked(self.limits)
             yield result_view.LOADING, gallery(session.gallery)
-            models = self.model_cache.sampled(form.backbone, form.num_inference_steps, form.guidance_scale)
+            models = self.model_cache.sampled(form.backbone, *form.sampling(self.limits))
             made: list[GalleryEntry] = []
             for number in range(form.images):
                 with errors_shown():
@@ -221,7 +221,8 @@ class GenerateTab:
 
     def fill(self, form: GenerateForm) -> list[Any]:
         """Return the values of `filled` for a form."""
-        return [*(getattr(form, field.name) for field in fields(form)), self._settings(form.method, form.settings)]
+        values = [getattr(form, field.name) for field in fields(form)]
+        return [*("" if value is None else value for value in values), self._settings(form.method, form.settings)]
 
     def _settings(self, method: str, text: str = "") -> str:
         return settings_form(self.limits, self.limits.check_method(method), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -128,8 +129,8 @@ class Limits:
         return self.check_prompt(prompt)
 
     def check_inference_steps(self, steps: object) -> int | None:
-        """Return a number of sampler steps within the limit; None, also for 0, is the model's own."""
-        number = whole_number(steps) if steps is not None else 0
+        """Return a number of sampler steps within the limit; None, also for 0 and no text, is the model's own."""
+        number = 0 if steps is None or steps == "" else whole_number(steps)
         if number is None or not 0 <= number <= self.max_inference_steps:
             raise RefusedError(
                 f"The sampler steps must be a whole number from 1 to {self.max_inference_steps}, or empty for the "
@@ -138,14 +139,18 @@ class Limits:
         return number or None
 
     def check_guidance(self, scale: object) -> float | None:
-        """Return a guidance scale; None for the model's own."""
-        if scale is None:
+        """Return a guidance scale; None, also for no text, is the model's own."""
+        if scale is None or scale == "":
             return None
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale <= MAX_DEMO_GUIDANCE:
+        try:
+            number = float(scale) if isinstance(scale, int | float | str) and not isinstance(scale, bool) else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not 0 <= number <= MAX_DEMO_GUIDANCE:
             raise RefusedError(
                 f"The guidance scale must be a number from 0 to {MAX_DEMO_GUIDANCE}, or empty for the model's own."
             )
-        return float(scale)
+        return number
 
     def check_settings(self, settings: Settings, text: object) -> Settings:
         """Return settings with the values of a text, "NAME=VALUE" separated by commas, within the limits.

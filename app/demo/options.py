@@ -74,17 +74,11 @@ class Options:
                 elem_id="negative-prompt",
             )
             with gr.Row():
-                self.num_inference_steps = gr.Number(
-                    None,
-                    label="Sampler steps (empty: the model's)",
-                    precision=0,
-                    minimum=0,
-                    maximum=limits.max_inference_steps,
-                    min_width=120,
-                    elem_id="steps",
-                )
-                self.guidance_scale = gr.Number(
-                    None, label="Guidance scale (empty: the model's)", minimum=0, min_width=120, elem_id="guidance"
+                self.num_inference_steps, self.guidance_scale = (
+                    gr.Textbox(
+                        "", label=label, placeholder="the model's own", max_length=10, min_width=120, elem_id=name
+                    )
+                    for label, name in (("Sampler steps", "steps"), ("Guidance scale", "guidance"))
                 )
             self.settings_form = gr.HTML(settings_form(limits, limits.methods[0]), elem_id="settings-form")
             self.settings = gr.Textbox("", label="Settings of the method", visible="hidden", elem_id=HIDDEN)

@@ -59,7 +59,7 @@ def build(limits: Limits, runs: Path | None = None, model_cache: ModelCache | No
                 edit_tab = EditTab(limits, model_cache, session, generate_tab, tabs, opened)
             with gr.Tab("Count", id="count"):
                 count_tab = CountTab(limits, model_cache)
-            with gr.Tab("Learn a token", id="learn"):
+            with gr.Tab("Tokens", id="learn"):
                 LearnTab(limits, model_cache, session, generate_tab, tabs)
             with gr.Tab("Benchmark", id="benchmark") as opened:
                 BenchmarkTab(folders, opened)

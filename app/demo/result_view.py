@@ -88,7 +88,8 @@ def live(
     title: str = "",
 ) -> str:
     """Return the view of a run in progress: the current candidate, what the steering detector counts, the curves."""
-    note = f"{title}{PHASES.get(step.phase, step.phase)} · {step.evaluations} evaluations"
+    spent = f"{step.evaluations} {counted('evaluation', step.evaluations)}"
+    note = f"{title}{PHASES.get(step.phase, step.phase)} · {spent}"
     left = max(0.0, max_seconds - step.seconds)
     return (
         "<section class='stage running' aria-busy='true'>"
