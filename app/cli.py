@@ -136,6 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of the process by default.
     """
+    # Before torch is imported. Threads that spin while they wait take the cores from those they wait for as soon as
+    # another process computes, see docs/decisions.md.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.command is None:

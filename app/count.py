@@ -187,8 +187,9 @@ def _report(record: dict[str, Any]) -> None:
 
 def _said(counts: dict[str, int]) -> str:
     from countgen.prompts.plurals import counted
+    from critics.vocabulary import singular
 
-    return ", ".join(f"{count} {counted(name, count)}" for name, count in counts.items())
+    return ", ".join(f"{count} {counted(singular(name), count)}" for name, count in counts.items())
 
 
 def _shown(text: str) -> str:

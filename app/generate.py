@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -255,7 +256,25 @@ def _loaded(options: argparse.Namespace, objects: Sequence[str]) -> Models:
         backbone = models.backbone
         sampled = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
         print(fitted(f"{printable(backbone.name)}: {sampled}, {backbone.chosen}; licence: {backbone.preset.licence}"))
+    if text and options.size and (warning := _size_warning(options)):
+        print(fitted(f"warning: {warning}"), file=sys.stderr)
     return models
+
+
+def _size_warning(options: argparse.Namespace) -> str:
+    """Return what to expect of a size that is far from the model's own; empty where it is near."""
+    from countgen.backbones.sources import find_source
+
+    own = find_source(options.model).preset
+    width, height = options.size
+    larger = width * height / (own.width * own.height)
+    if 0.5 <= larger <= 2 and max(width, height) <= 2 * min(width, height):
+        return ""
+    found = "objects that are repeated" if larger > 1 else "objects that are cut or malformed"
+    return (
+        f"{options.model} is made for {own.width}x{own.height}: at {width}x{height} expect {found}, and {larger:.2g} "
+        "times the time or more for each evaluation"
+    )
 
 
 def _report_shifts(current: Run) -> None:

@@ -23,7 +23,7 @@ def test_an_image_holds_its_parameters(models: countgen.Models, tmp_path: Path) 
     assert last.startswith("Steps: ")
     assert fields(last) == {
         "Steps": "1",
-        "Sampler": "Euler",
+        "Sampler": "Euler a",
         "CFG scale": "0",
         "Seed": str(result.recipe["candidate_seed"]),
         "Size": "128x128",
