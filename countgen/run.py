@@ -348,8 +348,8 @@ def generate(
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        targets, method, settings, seed, max_seconds, max_evaluations, until, token, number_offset, calibration,
-        negative_prompt: as `Run` takes them.
+        targets, method, settings, seed, max_seconds, max_evaluations, until: as `Run` takes them.
+        token, number_offset, calibration, negative_prompt: likewise.
         progress: show the progress on standard error, see `Run.with_progress`.
 
     Raises:

@@ -53,6 +53,16 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+@pytest.mark.parametrize(("given", "used"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: dict[str, str], used: str) -> None:
+    script = "import os; from app.cli import main; main([]); print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
+    assert done.stdout.splitlines()[-1] == used
+
+
 BAD_INPUT = [
     (["draw"], "invalid choice: 'draw'"),
     (["gnerate", "seven apples"], "did you mean generate?"),
@@ -232,6 +242,14 @@ def test_a_random_seed_is_said_and_a_grid_and_names_by_a_template_are_written(
     with Image.open(output["grid"]) as grid, Image.open(output["images"][1]["after"]) as image:
         assert grid.size == (256, 256)
         assert grid.crop((128, 0, 256, 128)).tobytes() == image.tobytes()
+
+
+def test_a_size_far_from_the_models_own_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", "two cats", "--method", "plain", "--out", str(tmp_path)]
+    main([*arguments, "--size", "64"])
+    assert "warning: miniature is made for 128x128: at 64x64 expect objects that are cut" in capsys.readouterr().err
+    main([*arguments, "--size", "128"])
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_generate_again_overwrites_nothing_and_gives_the_same_picture(
