@@ -111,7 +111,7 @@ class Parser(argparse.ArgumentParser):
         if choice := _INVALID_CHOICE.search(message):
             near = difflib.get_close_matches(choice[1], re.findall(r"[\w.+-]+", choice[2]), n=1, cutoff=0.6)
             message += f"; did you mean {near[0]}?" if near else ""
-        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message, 900)} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +18,16 @@ from app.argument_types import (
 )
 from app.detector_arguments import add_detectors, chosen_detectors
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
-from app.image_names import DEFAULT_TEMPLATE, FIELDS, free_paths, name_template, named
+from app.image_files import DEFAULT_TEMPLATE, FIELDS, name_template, save_grid, save_result
 from app.interrupts import held_interrupts, run_to_end
 from app.loading import available_device
 from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
-from app.result_lines import record_of, report
+from app.result_lines import report
 from app.terminal import fitted
 from countgen import methods
 
 if TYPE_CHECKING:
-    from countgen import Models, Result, Run
+    from countgen import Models, Run
 
 
 def add_parser(commands: Any) -> None:
@@ -205,25 +203,31 @@ def run(options: argparse.Namespace) -> int:
         if current.best is None:  # interrupted before the first candidate
             break
         with held_interrupts() as interrupt:
-            records.append(_written(current.result(), options))
+            records.append(save_result(current.result(), options.out, options.name))
         interrupted |= interrupt.asked
         if text:
             report(records[-1])
         if interrupted:
             break
     right = sum(record["verified"] for record in records)
-    grid = _grid(records, options) if options.grid and records else None
+    grid = save_grid([Path(record["after"]) for record in records]) if options.grid and records else None
     if options.json:
         summary = {"prompt": options.prompt, "images": records, "right": right, "interrupted": interrupted}
         print(json.dumps(summary | ({"grid": str(grid)} if grid else {})))
     elif text:
-        if len(records) > 1:
-            print(fitted(f"the judge agrees with {right} of {len(records)} images"))
-        if grid:
-            print(fitted("grid ->", path=str(grid)))
+        _report_all(records, grid)
     if interrupted:
         return INTERRUPTED
     return OK if right == len(seeds) else NOT_REACHED
+
+
+def _report_all(records: Sequence[dict[str, Any]], grid: Path | None) -> None:
+    """Print how many of several images are right, and where all of them are in one."""
+    if len(records) > 1:
+        right = sum(record["verified"] for record in records)
+        print(fitted(f"the judge agrees with {right} of {len(records)} images"))
+    if grid:
+        print(fitted("grid ->", path=str(grid)))
 
 
 def _loaded(options: argparse.Namespace, objects: Sequence[str]) -> Models:
@@ -270,11 +274,10 @@ def _size_warning(options: argparse.Namespace) -> str:
     larger = width * height / (own.width * own.height)
     if 0.5 <= larger <= 2 and max(width, height) <= 2 * min(width, height):
         return ""
-    found = "objects that are repeated" if larger > 1 else "objects that are cut or malformed"
-    return (
-        f"{options.model} is made for {own.width}x{own.height}: at {width}x{height} expect {found}, and {larger:.2g} "
-        "times the time or more for each evaluation"
-    )
+    expected = "objects that are cut or malformed"
+    if larger > 1:
+        expected = f"objects that are repeated, and {larger:.2g} times the time or more for each evaluation"
+    return f"{options.model} is made for {own.width}x{own.height}: at {width}x{height} expect {expected}"
 
 
 def _report_shifts(current: Run) -> None:
@@ -284,47 +287,6 @@ def _report_shifts(current: Run) -> None:
     for shift in current.shifts:
         moved = f"the prompt embeddings of {number_word(shift.number)}, moved by {shift.offset:+g} objects"
         print(fitted(f"{shift.object_name}: {moved}; --number-offset 0 for the prompt as written", hang=4))
-
-
-def _written(result: Result, options: argparse.Namespace) -> dict[str, Any]:
-    """Write both images, recipe inside, and return the record of the result."""
-    from countgen.images import save_png
-    from countgen.recipe import plain
-
-    now = datetime.now()
-    values: dict[str, str | int] = {
-        "prompt": options.prompt,
-        "seed": result.seed,
-        "model": result.recipe["backbone"],
-        "method": result.method,
-        "counts": "-".join(f"{target.object_name}-{target.target_count}" for target in result.targets),
-        "date": f"{now:%Y-%m-%d}",
-        "time": f"{now:%H-%M-%S}",
-    }
-    before_path, after_path = free_paths(options.out, named(options.name, values), ("-before.png", "-after.png"))
-    before = save_png(result.before, before_path, plain(result.recipe))
-    try:
-        after = save_png(result.image, after_path, result.recipe)
-    except BaseException:  # both images or none, on a full disk too
-        before.unlink(missing_ok=True)
-        raise
-    return record_of(result, before, after)
-
-
-def _grid(records: Sequence[dict[str, Any]], options: argparse.Namespace) -> Path:
-    """Write all images as one, about as many columns as rows, and return its path."""
-    from PIL import Image
-
-    from countgen.images import read_png, save_png
-
-    images = [read_png(record["after"])[0] for record in records]
-    columns = math.ceil(math.sqrt(len(images)))
-    width, height = images[0].size
-    grid = Image.new("RGB", (columns * width, math.ceil(len(images) / columns) * height), "white")
-    for number, image in enumerate(images):
-        grid.paste(image, (number % columns * width, number // columns * height))
-    first = Path(records[0]["after"])
-    return save_png(grid, first.with_name(f"{first.stem.removesuffix('-after')}-grid.png"))
 
 
 def _seeds(options: argparse.Namespace) -> list[int]:

@@ -18,7 +18,7 @@ import countgen
 from app.demo.curves import curve
 from app.demo.html import counts_of, fact, hint, target_list
 from app.demo.session import GalleryEntry
-from app.image_names import slug
+from app.image_files import slug
 from countgen.images import save_png, to_pil
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted

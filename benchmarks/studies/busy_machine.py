@@ -85,6 +85,8 @@ def measure(number_busy: int, repeats: int) -> None:
         for _ in range(repeats):
             for name, one in measured.items():
                 times[name].append(one.evaluate())
+                wall, cpu = times[name][-1]
+                print(f"{number_busy} busy, {name}: {wall:.2f} s, {cpu:.2f} CPU s", file=sys.stderr, flush=True)
     for name, pairs in times.items():
         walls, cpus = zip(*pairs, strict=True)
         print(f"| {number_busy} | {name} | {_in_seconds(walls)} | {max(walls):.2f} | {_in_seconds(cpus)} |", flush=True)

@@ -6,6 +6,19 @@ SECONDS = 5.0
 """How long an answer of the hub is waited for; its library would try for 23 seconds, for every file again."""
 
 
+def unreachable() -> str:
+    """Return why nothing can be downloaded from the hub, such as no answer; empty where it can."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=SECONDS)
+    except Exception as error:  # of the hub's HTTP library, which is another one in other versions
+        return f"{constants.ENDPOINT} does not answer ({str(error) or type(error).__name__})"
+    return ""
+
+
 def check_answers(missing: str, repository: str, revision: str | None = None) -> None:
     """Refuse a download where the hub is switched off or does not answer.
 
@@ -17,15 +30,10 @@ def check_answers(missing: str, repository: str, revision: str | None = None) ->
     Raises:
         OSError: the message says what to fetch, with which command, and where it belongs.
     """
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import constants
 
-    reason = "HF_HUB_OFFLINE is set"
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            get_session().head(constants.ENDPOINT, timeout=SECONDS)
-            return
-        except Exception as error:  # of the hub's HTTP library, which is another one in other versions
-            reason = f"{constants.ENDPOINT} does not answer ({str(error) or type(error).__name__})"
+    if not (reason := unreachable()):
+        return
     command = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
     folder = f"models--{repository.replace('/', '--')}"
     raise OSError(

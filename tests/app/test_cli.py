@@ -19,7 +19,7 @@ from PIL import Image
 from app.argument_types import seeds_in
 from app.cli import main
 from app.doctor import OPTIONAL_PACKAGES, PACKAGES
-from app.image_names import slug
+from app.image_files import slug
 from app.interrupts import held_interrupts
 from countgen.images import read_recipe
 

@@ -1,13 +1,21 @@
-"""Names of the images that `countgen generate` writes, from a template."""
+"""The images that `countgen generate` writes: their names, from a template, and a grid of them."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import count as numbers
 from pathlib import Path
 from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+from app.result_lines import record_of
+
+if TYPE_CHECKING:
+    from countgen import Result
 
 DEFAULT_TEMPLATE = "{prompt}-{seed}"
 FIELDS = ("prompt", "seed", "model", "method", "counts", "date", "time")
@@ -54,3 +62,43 @@ def free_paths(folder: Path, stem: str, endings: tuple[str, ...]) -> list[Path]:
         if not any(path.exists() for path in paths):
             return paths
     raise AssertionError("numbers do not end")
+
+
+def save_result(result: Result, folder: Path, template: str) -> dict[str, Any]:
+    """Write both images of a result, recipe inside, and return its record."""
+    from countgen.images import save_png
+    from countgen.recipe import plain
+
+    now = datetime.now()
+    values: dict[str, str | int] = {
+        "prompt": result.recipe["prompt"],
+        "seed": result.seed,
+        "model": result.recipe["backbone"],
+        "method": result.method,
+        "counts": "-".join(f"{target.object_name}-{target.target_count}" for target in result.targets),
+        "date": f"{now:%Y-%m-%d}",
+        "time": f"{now:%H-%M-%S}",
+    }
+    before_path, after_path = free_paths(folder, named(template, values), ("-before.png", "-after.png"))
+    before = save_png(result.before, before_path, plain(result.recipe))
+    try:
+        after = save_png(result.image, after_path, result.recipe)
+    except BaseException:  # both images or none, on a full disk too
+        before.unlink(missing_ok=True)
+        raise
+    return record_of(result, before, after)
+
+
+def save_grid(paths: Sequence[Path]) -> Path:
+    """Write images of one size as one, in about as many columns as rows, and return its path beside the first."""
+    from PIL import Image
+
+    from countgen.images import read_png, save_png
+
+    images = [read_png(path)[0] for path in paths]
+    columns = math.ceil(math.sqrt(len(images)))
+    width, height = images[0].size
+    grid = Image.new("RGB", (columns * width, math.ceil(len(images) / columns) * height), "white")
+    for number, image in enumerate(images):
+        grid.paste(image, (number % columns * width, number // columns * height))
+    return save_png(grid, paths[0].with_name(f"{paths[0].stem.removesuffix('-after')}-grid.png"))
