@@ -99,16 +99,21 @@ class Parser(argparse.ArgumentParser):
         return namespace, unknown
 
     def _near(self, unknown: Sequence[str]) -> str:
-        """Return a question with the option that is nearest to the first unknown one; empty where none is near."""
+        """Return what to write instead, such as the option that is nearest to the first unknown one."""
+        if "--prompt" in unknown:
+            return "; the prompt stands by itself, without an option"
         known = [name for name, action in self._option_string_actions.items() if action.help != argparse.SUPPRESS]
         for option in (word.partition("=")[0] for word in unknown if word.startswith("-")):
             elsewhere = ELSEWHERE.get(option.lstrip("-").lower().replace("_", "-"))
             near = [elsewhere] if elsewhere in known else difflib.get_close_matches(option, known, n=1, cutoff=0.6)
             return f"; did you mean {near[0]}?" if near else ""
-        return ""
+        return "; put quotes around text with spaces"
 
     def error(self, message: str) -> NoReturn:
-        if choice := _INVALID_CHOICE.search(message):
+        choice = _INVALID_CHOICE.search(message)
+        if choice and " " in choice[1] and message.startswith("argument COMMAND"):
+            message = f"no command {choice[1]!r}; did you mean countgen generate {choice[1]!r}?"
+        elif choice:
             near = difflib.get_close_matches(choice[1], re.findall(r"[\w.+-]+", choice[2]), n=1, cutoff=0.6)
             message += f"; did you mean {near[0]}?" if near else ""
         self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message, 900)} (see {self.prog} --help)\n")

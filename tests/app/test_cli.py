@@ -66,6 +66,9 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: dict[str, s
 BAD_INPUT = [
     (["draw"], "invalid choice: 'draw'"),
     (["gnerate", "seven apples"], "did you mean generate?"),
+    (["seven apples"], "did you mean countgen generate 'seven apples'?"),
+    (["generate", "seven", "apples"], "unrecognized arguments: apples; put quotes around text with spaces"),
+    (["generate", "--prompt", "seven apples"], "the prompt stands by itself"),
     (["generate"], "PROMPT"),
     (["generate", "seven apples", "--method", "magic"], "invalid choice: 'magic'"),
     (["generate", "seven apples", "--method", "plane"], "did you mean plain?"),
