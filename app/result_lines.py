@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     """Return the record of a result, for JSON, with the files of its two images."""
+    from critics import NO_ANSWER
+
     found = result.before_detections
     return {
         "seed": result.seed,
@@ -20,7 +22,7 @@ def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
         "after": str(after),
         "targets": {target.object_name: target.target_count for target in result.targets},
         "counts": list(result.counts),
-        "judge_counts": list(result.judge_counts),
+        "judge_counts": [None if count == NO_ANSWER else count for count in result.judge_counts],
         "before_counts": [len(one) for one in found] if found else None,
         "objects_kept": _rounded(result.objects_kept),
         "background_change": _rounded(result.background_change),
@@ -73,7 +75,7 @@ def _found(record: dict[str, Any]) -> str:
     )
 
 
-def _in_words(counts: list[int], record: dict[str, Any]) -> str:
+def _in_words(counts: list[int | None], record: dict[str, Any]) -> str:
     from countgen.prompts.plurals import counts_in_words
 
     return counts_in_words(counts, record["targets"])

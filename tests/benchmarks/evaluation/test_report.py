@@ -124,11 +124,21 @@ def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, caps
     assert {judge: (one.comparison.duel.won, one.comparison.duel.lost) for judge, (one,) in section.versus.items()} == {
         "detector": (0, 0),
         "counter": (0, 6),
+        "unanimous": (0, 6),
     }
     main([str(run)])
     printed = capsys.readouterr().out
     assert "Methods compared, judged by counter" in printed
     assert re.search(r"prompts cut +2 +0\n", printed)
+
+
+def test_what_is_kept_of_the_plain_image_is_reported_where_it_was_measured(tmp_path, capsys):
+    kept = {"objects_kept": 0.9, "background_change": 0.05, "structural_similarity": 0.8}
+    records = [record("plain", 0), record("edit", 0, **kept), record("edit", 1, counted=2, **kept)]
+    main([str(write_run(tmp_path / "run", records))])
+    assert re.search(r"right and the same image, % +- +50\n", capsys.readouterr().out)
+    main([str(write_run(tmp_path / "older", records[:1]))])
+    assert "same image" not in capsys.readouterr().out
 
 
 def test_the_order_of_the_lines_changes_nothing(tmp_path, capsys):
@@ -269,7 +279,7 @@ def test_people_are_judges_of_what_they_labelled(tmp_path, capsys):
         save_label(run, record("plain", seed).key, "ann", [3 - seed % 2])
     main([str(run), "--json"])
     section = json.loads(capsys.readouterr().out)["sections"][0]
-    assert section["judges"] == ["detector", "counter", "critic", "human ann"]
+    assert section["judges"] == ["detector", "counter", "unanimous", "critic", "human ann"]
     assert section["agreements"]["detector & human ann"]["counts"] == 3
     assert section["methods"][0]["scores"]["human ann"]["right"] == 2
     assert "human ann" not in section["methods"][1]["scores"]
