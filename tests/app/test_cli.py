@@ -22,6 +22,7 @@ from app.doctor import OPTIONAL_PACKAGES, PACKAGES
 from app.image_files import slug
 from app.interrupts import held_interrupts
 from countgen.images import read_recipe
+from tests.app.standard_error import errors_in
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "ultralytics", "inflect", "numpy", "PIL", "gradio", "matplotlib", "ray")
@@ -33,11 +34,6 @@ def exit_code(arguments: list[str]) -> int:
         return main(arguments)
     except SystemExit as error:
         return int(error.code or 0)
-
-
-def errors_in(text: str) -> list[str]:
-    """The lines of standard error, without those of a load that took long."""
-    return [line for line in text.splitlines() if not line.startswith(("loading ", "loaded in "))]
 
 
 def test_help_loads_nothing_heavy() -> None:
