@@ -123,11 +123,11 @@ def _words(command: str, name: str, folder: Path, dtype: str, pixels: int | None
     device = ["--device", "cpu"]
     loading = ["--model", name, "--dtype", dtype]
     if command == "generate":
-        steps = ["--method", "noise", "--max-steps", "2", "--seed", "0", "--memory", "low"]
+        steps = ["--method", "noise", "--max-steps", "1", "--seed", "0", "--memory", "low"]
         return [command, "a photo of three apples", *loading, *shape, *steps, *device, "--out", str(folder / "images")]
     if command == "edit":
         (image,) = (path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before"))
-        return [command, str(image), "apple=2", "--max-steps", "2", *device]
+        return [command, str(image), "apple=2", "--max-steps", "1", *device]
     if command == "eval":
         few = ["--suite", "d2d-small-style", "--limit", "1", "--methods", "plain,noise", "--max-evaluations", "4"]
         return [command, *few, "--model", name, *device, "--out", str(folder / "run")]
