@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from app import (
     calibrate,
+    compare,
     completion,
     count,
     demo,
@@ -37,7 +38,10 @@ from countgen import __version__
 from countgen.errors import CountGenError
 from countgen.printable import printable
 
-_COMMANDS = (generate, edit, count, learn_token, tokens, calibrate, reproduce, evaluate, label, report, demo, doctor)
+_COMMANDS = (
+    *(generate, edit, count, learn_token, tokens, calibrate, reproduce),
+    *(evaluate, label, report, compare, demo, doctor),
+)
 _EXIT_CODES = """\
 exit codes:
   0    done, and the judge agrees with every count

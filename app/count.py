@@ -134,11 +134,15 @@ def _critic(options: argparse.Namespace, names: Sequence[str]) -> Critic:
 
 def _counted(critic: Critic, file: Path, names: Sequence[str], boxes: Path | None, *, several: bool) -> dict[str, Any]:
     """Return the record of one image, its boxes drawn where that is asked for."""
+    from critics import NO_ANSWER
     from critics.validation import to_batch
 
-    batch = to_batch(file).to(next(_parameters(critic)))
+    batch = to_batch(file).to(next(_parameters(critic)).device)
     if not critic.detects:
         counts = critic.counts(batch, names)[0].tolist()
+        silent = [name for name, count in zip(names, counts, strict=True) if count == NO_ANSWER]
+        if silent:
+            raise ValueError(f"{critic.name} gave no whole number of {', '.join(silent)}")
         return {"image": str(file), "counts": dict(zip(names, counts, strict=True))}
     (found,) = critic.detect(batch, names)
     record: dict[str, Any] = {

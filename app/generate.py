@@ -276,13 +276,15 @@ def _written(result: Result, folder: Path, prompt: str) -> dict[str, Any]:
 
 def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     """Return the record of a result, for JSON, with the files of its two images."""
+    from critics import NO_ANSWER
+
     return {
         "seed": result.seed,
         "before": str(before),
         "after": str(after),
         "targets": {target.object_name: target.target_count for target in result.targets},
         "counts": list(result.counts),
-        "judge_counts": list(result.judge_counts),
+        "judge_counts": [None if count == NO_ANSWER else count for count in result.judge_counts],
         "objects_kept": _rounded(result.objects_kept),
         "background_change": _rounded(result.background_change),
         "structural_similarity": _rounded(result.structural_similarity),
@@ -332,8 +334,8 @@ def report(record: dict[str, Any], *, preservation: bool = False) -> None:
     print(f"  {printable(record['before'])}\n  {printable(record['after'])}")
 
 
-def _joined(counts: list[int]) -> str:
-    return " and ".join(map(str, counts))
+def _joined(counts: list[int | None]) -> str:
+    return " and ".join("no answer" if count is None else str(count) for count in counts)
 
 
 def _asked(targets: tuple[Target, ...]) -> str:

@@ -11,7 +11,12 @@ from countgen.detector_choice import FACTS
 from critics.ultralytics_files import KINDS, PRESETS
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-_HUB_KINDS = ("detr", "grounding_dino", "owl")
+_HUB_KINDS = {
+    **dict.fromkeys(("detr", "grounding_dino", "owl"), FILES),
+    # Their other files have names of their own: shards, and processors in one file.
+    **dict.fromkeys(("sam3", "vlm"), ("config.json",)),
+}
+"""Kinds whose weights are repositories, with the files that are looked for."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
         preset, _, own = (
             importlib.import_module(f"critics.detectors.{kind}").PRESETS.get(weights, weights).partition("@")
         )
-        return _of_hub(preset, FILES, revision or own or None, detector, f"{kind}:FOLDER") if "/" in preset else None
+        if "/" in preset:
+            return _of_hub(preset, _HUB_KINDS[kind], revision or own or None, detector, f"{kind}:FOLDER")
     return None
 
 

@@ -39,7 +39,7 @@ class Models:
         because: why these detectors, where the user named none.
 
     Raises:
-        ValueError: the judge and a critic are of one family.
+        ValueError: the judge and a critic are of one family, or a critic carries no gradient.
     """
 
     backbone: Backbone
@@ -50,6 +50,8 @@ class Models:
 
     def __post_init__(self) -> None:
         for critic in self.critics:
+            if not critic.differentiable:
+                raise ValueError(f"{critic.name} carries no gradient, so it cannot steer: name it as the judge")
             shared = critic.families & self.judge.families
             if shared:
                 raise ValueError(

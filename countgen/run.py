@@ -54,7 +54,7 @@ class Result:
             for an edit, the original.
         targets: object classes and their target counts.
         counts: the first critic's counts, per target.
-        judge_counts: the judge's counts, per target.
+        judge_counts: the judge's counts, per target; `critics.NO_ANSWER` where it gave none.
         detections, before_detections: the judge's detections in `image` and in `before`, per target; empty where the
             judge counts without detecting.
         objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,

@@ -156,7 +156,7 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
         decoded = exif_transpose(file).convert("RGB")
     image = to_batch(decoded)[0].to(settings.device)
     prompt, names = given.case.prompt, [target.object_name for target in given.case.prompt.targets]
-    found = {name: judged(judge, image, names) for name, judge in judges.items()}
+    found = {name: judged(judge, image[None], names)[0] for name, judge in judges.items()}
     right = found[settings.judges[0]][0] == tuple(target.target_count for target in prompt.targets)
     path = f"{IMAGES}/{given.case.key}.png"
     record = Record(

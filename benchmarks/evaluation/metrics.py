@@ -33,6 +33,7 @@ class Scores:
     Attributes:
         images: number of all images.
         failed: images that were not generated; they are wrong.
+        abstained: images to which the judge gave no answer; they are not right, and have no error in objects.
         right: images with exactly the target count of every object class.
         interval: 95 % Wilson confidence interval of the fraction right, in [0, 1].
         close: images with every count at most one off, right ones included.
@@ -42,6 +43,7 @@ class Scores:
 
     images: int
     failed: int
+    abstained: int
     right: int
     interval: tuple[float, float]
     close: int
@@ -206,6 +208,9 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
     return Scores(
         images=len(chosen),
         failed=sum(record.status == "failed" for record in chosen),
+        abstained=sum(
+            record.status == "done" and mine is None for record, (mine, _) in zip(chosen, found, strict=True)
+        ),
         right=right,
         interval=wilson_interval(right, len(chosen)),
         close=sum(all(abs(error) <= 1 for error in image) for image in errors),

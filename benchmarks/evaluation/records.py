@@ -319,7 +319,10 @@ class RecordFile:
         Raises:
             RecordWriteError: the disk is full or failed.
         """
-        line = to_line(record)
+        self.append_line(to_line(record))
+
+    def append_line(self, line: bytes) -> None:
+        """Append a line that ends in a newline, as `append` does."""
         try:
             written = 0
             while written < len(line):

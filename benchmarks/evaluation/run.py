@@ -143,8 +143,17 @@ class _Renamed(argparse.Action):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command line."""
     names: dict[str, Any] = {"type": _names, "metavar": "NAMES"}
-    parser.add_argument("--suite", required=True, metavar="NAME|FILE", help="prompts with known counts")
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
+    parser.add_argument("--suite", metavar="NAME|FILE", help="prompts with known counts")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="folder of the results")
+    parser.add_argument(
+        "--rejudge",
+        type=Path,
+        metavar="RUN",
+        help="generate nothing: let each --judge count the images of this run, in place of --suite and --out",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="images that --rejudge judges at once (%(default)s)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="so many prompts of the suite, evenly spread (all)")
     parser.add_argument(
         "--methods",
@@ -206,8 +215,6 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
     Raises:
         ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
     """
-    import torch
-
     from benchmarks.evaluation import arms
     from benchmarks.evaluation.models import recorded_model, run_detectors
     from benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
@@ -231,7 +238,7 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         first_seed=options.first_seed,
         seeds_per_prompt=options.seeds,
         shard=options.shard,
-        device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device_from(options),
         threads=options.threads,
         code=code_version(),
         trust_checkpoint=options.trust_checkpoint,
@@ -249,6 +256,10 @@ def run(options: argparse.Namespace) -> int:
     from benchmarks.evaluation.image_files import lost_images_message
     from countgen.models import check_detectors
 
+    if options.rejudge is not None:
+        return _rejudge(options)
+    if not (options.suite and options.out):
+        raise ValueError("give --suite and --out, or --rejudge RUN with judges for a finished run")
     settings = settings_from(options)
     if options.address is None:  # with a cluster the detectors' files are on other machines
         check_detectors((*settings.critics, *settings.judges))
@@ -275,6 +286,41 @@ def run(options: argparse.Namespace) -> int:
             print(f"  {times} x {printable(reason, 300)}")
     print(f"results: countgen report {printable(options.out)}")
     return 1 if summary.failed else 0
+
+
+def _rejudge(options: argparse.Namespace) -> int:
+    from benchmarks.evaluation.rejudge import rejudge
+
+    if options.suite or options.out:
+        raise ValueError("--rejudge generates nothing: leave --suite and --out away")
+    summary = rejudge(
+        options.rejudge,
+        options.judge or (),
+        device=device_from(options),
+        threads=options.threads,
+        batch_size=options.batch_size,
+        trust_checkpoint=options.trust_checkpoint,
+        quiet=options.quiet or options.json,
+    )
+    if options.json:
+        print(json.dumps({"run": str(options.rejudge), **asdict(summary)}))
+        return 1 if summary.unread else 0
+    for name, number in summary.judged.items():
+        silent = summary.abstained[name]
+        print(f"{printable(name, 100)}: {number} of {summary.images} images, {silent} without an answer")
+    for name, reason in list(summary.unread.items())[:_SHOWN_REASONS]:
+        print(f"  not judged: {printable(name, 100)}: {printable(reason, 300)}")
+    if len(summary.unread) > _SHOWN_REASONS:
+        print(f"  and {len(summary.unread) - _SHOWN_REASONS} more")
+    print(f"results: countgen report {printable(options.rejudge)}")
+    return 1 if summary.unread else 0
+
+
+def device_from(options: argparse.Namespace) -> str:
+    """Return the device of the command line; by default CUDA where there is one."""
+    import torch
+
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def engine_from(options: argparse.Namespace) -> Engine:

@@ -112,7 +112,9 @@ class Worker:
         names = [target.object_name for target in targets]
         judge = self.models.judge
         found = {self.settings.judges[0]: (result.judge_counts, result.detections)}
-        found |= {name: judged(one, result.image, names) for name, one in self.judges.items() if one is not judge}
+        found |= {
+            name: judged(one, result.image[None], names)[0] for name, one in self.judges.items() if one is not judge
+        }
         rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
         # The last best image is judged as it is stored: rendered alone, since rounding differs within a batch.
         rights.append(result.verified)

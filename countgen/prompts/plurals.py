@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from critics.vocabulary import plural
 
-from critics.vocabulary import PLURAL_ONLY, english
-
-
-@cache
-def plural(noun: str) -> str:
-    """Return the plural of an English noun phrase in the singular; one without another plural is returned unchanged.
-
-    >>> plural("strawberry"), plural("fish"), plural("teddy bear"), plural("scissors")
-    ('strawberries', 'fish', 'teddy bears', 'scissors')
-    """
-    return noun if noun in PLURAL_ONLY else str(english().plural_noun(noun))
+__all__ = ["counted", "plural"]
 
 
 def counted(noun: str, count: int) -> str:

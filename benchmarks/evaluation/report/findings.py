@@ -11,6 +11,8 @@ from statistics import fmean, median
 
 from benchmarks.evaluation.comparison import Agreement, Comparison, Difference, agreement, compare, difference, pairs
 from benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
+from benchmarks.evaluation.consensus import CONSENSUS, with_consensus
+from benchmarks.evaluation.image_statistics import ImageQuality, image_quality
 from benchmarks.evaluation.metrics import (
     Preservation,
     Scores,
@@ -70,6 +72,7 @@ class MethodFindings:
         confidence_change: the paired difference to the plain images.
         preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
+        image_quality: statistics of pixels against the plain images; None without images, or for the plain model.
         quality: by CLIP; None where no model was given.
     """
 
@@ -87,6 +90,7 @@ class MethodFindings:
     confidence_change: Difference
     preservation: Preservation | None
     truncated: int | None
+    image_quality: ImageQuality | None
     quality: Quality | None
 
 
@@ -117,7 +121,7 @@ class Section:
         methods: in the order of the run.
         versus: every method against the baseline, by every judge that did not steer, and by the first one always.
         against: every method against itself in another run, by the same judges; empty without another run.
-        agreements: by two judges' names.
+        agreements: by two judges' names; consensus has none, as it repeats their counts.
         failures: number of failed images, by reason.
     """
 
@@ -147,7 +151,7 @@ def findings(
         ValueError: a baseline that the run does not have.
     """
     return [
-        _section(run, records, _counterpart(records[0], other), other, baseline, clip)
+        _section(run, with_consensus(records), with_consensus(_counterpart(records[0], other)), other, baseline, clip)
         for records in grouped(run.records, lambda record: (record.backbone, record.suite)).values()
     ]
 
@@ -187,6 +191,7 @@ def _section(
     ]
     steering = tuple(judge for judge in judges if any(steered(record, judge) for record in records))
     independent = [judge for judge in judges if judge == judges[0] or judge not in steering]
+    raters = [judge for judge in judges if judge not in CONSENSUS]
     return Section(
         suite=records[0].suite,
         backbone=records[0].backbone,
@@ -195,7 +200,7 @@ def _section(
         methods=tuple(_method(run, name, mine, arms.get("plain", []), judges, clip) for name, mine in arms.items()),
         versus={judge: versus for judge in independent if (versus := _versus(rivals, judge))},
         against={judge: versus for judge in independent if (versus := _versus(same, judge))},
-        agreements={(a, b): found for a, b in combinations(judges, 2) if (found := agreement(records, a, b)).counts},
+        agreements={(a, b): found for a, b in combinations(raters, 2) if (found := agreement(records, a, b)).counts},
         failures=dict(Counter(record.error or "unknown" for record in records if record.status == "failed")),
     )
 
@@ -239,6 +244,7 @@ def _method(
         confidence_change=difference(paired, lambda record: confidence(record, first)),
         preservation=preservation(records),
         truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
+        image_quality=image_quality(records, run.image_path),
         quality=quality(records, run.image_path, clip) if clip else None,
     )
 

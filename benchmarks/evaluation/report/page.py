@@ -14,13 +14,23 @@ from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, 
 from benchmarks.evaluation.report.cards import card, chosen, statuses
 from benchmarks.evaluation.report.findings import Section
 from benchmarks.evaluation.report.reported_run import ReportedRun
-from benchmarks.evaluation.report.tables import AGAINST, COMPARED, FAILED, MARK_NOTE, Table, judge_text, percent, tables
+from benchmarks.evaluation.report.tables import (
+    AGAINST,
+    COMPARED,
+    FAILED,
+    MARK_NOTE,
+    QUALITY_FLAGGED,
+    Table,
+    judge_text,
+    percent,
+    tables,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PLOTS = ("count", "evaluations", "seconds")
-_UNFOLDED = (COMPARED, AGAINST, FAILED)
+_UNFOLDED = (COMPARED, AGAINST, FAILED, QUALITY_FLAGGED)
 """Titles of tables that are open at first, besides the first table."""
 
 

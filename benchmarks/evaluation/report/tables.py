@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill, wrap
 
+from benchmarks.evaluation.comparison import Agreement
+from benchmarks.evaluation.image_statistics import NAMES, ImageQuality
 from benchmarks.evaluation.metrics import CHANGED, KEPT, Preservation, Scores
 from benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
 from benchmarks.evaluation.statistics import wilson_interval
@@ -14,8 +16,10 @@ from countgen.printable import printable
 
 _SHORTEST_NAME = 20
 MARK = "†"
+FLAG = "‡"
 COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
 """How titles begin."""
+QUALITY, QUALITY_FLAGGED = "Image statistics", "Image statistics, flagged"
 MARK_NOTE = f"{MARK} counted by a critic that steered the images: not independent."
 
 
@@ -47,6 +51,7 @@ def tables(section: Section) -> list[Table]:
         *(_versus(COMPARED, section, judge, versus) for judge, versus in section.versus.items()),
         *(_versus(AGAINST, section, judge, versus) for judge, versus in section.against.items()),
         _guard(section),
+        *_image_quality(section),
         *([_preserved(section)] if any(method.preservation for method in section.methods) else []),
         *(_judged(section, judge) for judge in section.judges[1:]),
         *_agreement(section),
@@ -128,6 +133,7 @@ def _judged(section: Section, judge: str) -> Table:
         section.methods,
         ("images", mine(lambda s: str(s.images))),
         ("failed (wrong)", mine(lambda s: str(s.failed))),
+        ("no answer (not right)", mine(lambda s: str(s.abstained))),
         ("right, %", mine(lambda s: percent(s.accuracy))),
         ("  95 % interval", mine(lambda s: _interval(*s.interval))),
         ("at most 1 off, %", mine(lambda s: percent(s.off_by_one))),
@@ -188,6 +194,29 @@ def _preserved(section: Section) -> Table:
         f"objects that can stay are kept, and the background changes by at most {CHANGED:g}."
     )
     return Table("Kept of the plain image", _header(section), tuple(rows), note)
+
+
+def _image_quality(section: Section) -> Iterator[Table]:
+    """Yield the table of image statistics, where some method has images beside plain ones."""
+    methods = {method.name: found for method in section.methods if (found := method.image_quality) is not None}
+    if not methods:
+        return
+
+    def cell(found: ImageQuality, name: str) -> str:
+        shift = found.shifts[name]
+        size = abs(shift.change) / shift.spread if shift.spread > 0 else math.nan
+        return f"{shift.change:+.3g} ({number(size, 1)}){FLAG * shift.flagged}"
+
+    rows = [("images", *(str(found.images) for found in methods.values()))]
+    for name in NAMES:
+        rows.append((name.replace("_", " "), *(cell(found, name) for found in methods.values())))
+        rows.append(("  outside, %", *(percent(found.shifts[name].outside) for found in methods.values())))
+    flagged = any(found.flagged for found in methods.values())
+    note = (
+        "Mean change against the plain image of the seed (in standard deviations of the plain images), and images "
+        f"outside the plain images' range. {FLAG}: moved by more than the plain images' own spread; look at the images."
+    )
+    yield Table(QUALITY_FLAGGED if flagged else QUALITY, ("", *methods), tuple(rows), note)
 
 
 def _header(section: Section) -> tuple[str, ...]:
@@ -264,18 +293,30 @@ def _versus(title: str, section: Section, judge: str, versus: Sequence[Versus]) 
 
 
 def _agreement(section: Section) -> Iterator[Table]:
-    for judge in section.judges:
-        mine = {b: found for (a, b), found in section.agreements.items() if a == judge}
-        if mine:
-            rows = (
-                ("counts", *(str(found.counts) for found in mine.values())),
-                ("equal, %", *(percent(found.equal) for found in mine.values())),
-                ("kappa", *(number(found.kappa) for found in mine.values())),
-                ("  right or wrong", *(number(found.verdict_kappa) for found in mine.values())),
-            )
-            header = ("", *(judge_text(section, name) for name in mine))
-            note = "Cohen's kappa, unweighted: of the counts, and of right or wrong by image."
-            yield Table(f"Agreement with {judge_text(section, judge)}", header, rows, note)
+    """Yield matrices of judges by judges, where two judges or more counted."""
+    if not section.agreements:
+        return
+    judges = list(dict.fromkeys(name for pair in section.agreements for name in pair))
+    header = ("", *(judge_text(section, name) for name in judges))
+
+    def matrix(title: str, show: Callable[[Agreement], str], note: str) -> Table:
+        def cell(row: str, column: str) -> str:
+            found = section.agreements.get((row, column)) or section.agreements.get((column, row))
+            return "-" if found is None else show(found)
+
+        rows = tuple((judge_text(section, row), *(cell(row, column) for column in judges)) for row in judges)
+        return Table(title, header, rows, note)
+
+    yield matrix(
+        "Agreement of judges: equal counts, %",
+        lambda found: f"{percent(found.equal)} of {found.counts}",
+        "Of the counts that both judges gave, one for each object class of an image.",
+    )
+    yield matrix(
+        "Agreement of judges: kappa",
+        lambda found: f"{number(found.kappa)} / {number(found.verdict_kappa)}",
+        "Cohen's kappa, unweighted: of the counts / of right or wrong by image.",
+    )
 
 
 def _failures(section: Section) -> Table:

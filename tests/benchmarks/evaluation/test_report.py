@@ -124,6 +124,7 @@ def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, caps
     assert {judge: (one.comparison.duel.won, one.comparison.duel.lost) for judge, (one,) in section.versus.items()} == {
         "detector": (0, 0),
         "counter": (0, 6),
+        "unanimous": (0, 6),
     }
     main([str(run)])
     printed = capsys.readouterr().out
@@ -278,7 +279,7 @@ def test_people_are_judges_of_what_they_labelled(tmp_path, capsys):
         save_label(run, record("plain", seed).key, "ann", [3 - seed % 2])
     main([str(run), "--json"])
     section = json.loads(capsys.readouterr().out)["sections"][0]
-    assert section["judges"] == ["detector", "counter", "critic", "human ann"]
+    assert section["judges"] == ["detector", "counter", "unanimous", "critic", "human ann"]
     assert section["agreements"]["detector & human ann"]["counts"] == 3
     assert section["methods"][0]["scores"]["human ann"]["right"] == 2
     assert "human ann" not in section["methods"][1]["scores"]

@@ -390,7 +390,7 @@ def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
     image = models.backbone.render(
         models.backbone.initial_latents([3]), models.backbone.encode_prompt("a photo of four apples"), [3]
     )[0]
-    counts, detections = found = judged(models.judge, image.detach(), ["apple", "cat"])
+    counts, detections = found = judged(models.judge, image.detach()[None], ["apple", "cat"])[0]
     assert counts == tuple(models.judge.counts(image[None], ["apple", "cat"])[0].tolist())
     fields = record_fields({"judge": found})
     assert fields["judge_counts"] == {"judge": counts}
@@ -402,7 +402,7 @@ def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
 def test_a_judge_that_counts_without_detecting_shows_no_boxes() -> None:
     counter = DensityCritic(build(2), ["apple", "cat"])
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    counts, detections = judged(counter, image, ["cat"])
+    counts, detections = judged(counter, image[None], ["cat"])[0]
     assert counts == tuple(counter.counts(image[None], ["cat"])[0].tolist())
     fields = record_fields({"counter": (counts, detections)})
     assert (fields["boxes"], fields["confidence"]) == ({"counter": ()}, {"counter": 0.0})
