@@ -10,32 +10,26 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from benchmarks.evaluation.metrics import total
-from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, to_svg
+from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, reliability, to_svg
 from benchmarks.evaluation.report.cards import card, chosen, statuses
 from benchmarks.evaluation.report.findings import Section
+from benchmarks.evaluation.report.judge_tables import QUALITY_FLAGGED
 from benchmarks.evaluation.report.reported_run import ReportedRun
-from benchmarks.evaluation.report.tables import (
-    AGAINST,
-    COMPARED,
-    FAILED,
-    MARK_NOTE,
-    QUALITY_FLAGGED,
-    Table,
-    judge_text,
-    percent,
-    tables,
-)
+from benchmarks.evaluation.report.table import MARK_NOTE, Table, judge_text, percent
+from benchmarks.evaluation.report.tables import AGAINST, COMPARED, FAILED, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PLOTS = ("count", "evaluations", "seconds")
+RELIABILITY = "reliability"
+"""Name of the plot of labelled images."""
 _UNFOLDED = (COMPARED, AGAINST, FAILED, QUALITY_FLAGGED)
 """Titles of tables that are open at first, besides the first table."""
 
 
 def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
-    """Return figures by file name, three for each section."""
+    """Return figures by file name: three for each section, and the judges' reliability where people labelled."""
     figures: dict[str, Figure] = {}
     for section in sections:
         mine = [r for r in run.records if (r.suite, r.backbone) == (section.suite, section.backbone)]
@@ -47,6 +41,9 @@ def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
             figures[_plot_name(sections, section, axis)] = accuracy_by_compute(
                 mine, axis, f"Exact count by {by} when stopped"
             )
+        if section.calibration is not None:
+            title = f"Reliability of the judges on {section.calibration.labelled} labelled images"
+            figures[_plot_name(sections, section, RELIABILITY)] = reliability(section.calibration, title)
     return figures
 
 
@@ -55,7 +52,7 @@ def _plot_name(sections: Sequence[Section], section: Section, plot: str) -> str:
     several = [section.backbone] * (len({one.backbone for one in sections}) > 1)
     several += [section.suite] * (len({one.suite for one in sections}) > 1)
     plain = ("".join(c if c.isalnum() or c in "-." else "-" for c in name) for name in several)
-    return "-".join((*plain, "accuracy-by", plot))
+    return "-".join((*plain, plot if plot == RELIABILITY else f"accuracy-by-{plot}"))
 
 
 def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], max_images: int) -> str:
@@ -122,12 +119,15 @@ def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Ite
         yield f"<section><h2>{escape(section.suite)} <small>on {escape(section.backbone)}</small></h2>"
         yield from _bars(section)
         yield "<div class=plots>"
-        for plot in _PLOTS:
+        for plot in (*_PLOTS, *([RELIABILITY] if section.calibration else [])):
             name = _plot_name(sections, section, plot)
             data = base64.b64encode(to_svg(figures[name]).encode()).decode()
-            alt_text = (
-                f"Fraction of images right by {plot}, a line for each method; the tables below show the same figures"
+            what = (
+                "truly right by the judges' votes"
+                if plot == RELIABILITY
+                else f"right by {plot}, a line for each method"
             )
+            alt_text = f"Fraction of images {what}; the tables below show the same figures"
             yield (
                 f'<div class="plot plot-{plot}" role=region tabindex=0 aria-label="Plot by {plot}">'
                 f'<img alt="{alt_text}" src="data:image/svg+xml;base64,{data}"></div>'

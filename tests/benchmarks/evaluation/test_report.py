@@ -23,7 +23,7 @@ from benchmarks.evaluation.report.cards import chosen, statuses
 from benchmarks.evaluation.report.findings import findings
 from benchmarks.evaluation.report.page import plots
 from benchmarks.evaluation.report.reported_run import read_reported_run
-from benchmarks.evaluation.report.tables import MARK, Table, as_text
+from benchmarks.evaluation.report.table import MARK, Table, as_text
 from countgen.images import save_png
 from tests.benchmarks.evaluation.made_records import random_records, record
 
