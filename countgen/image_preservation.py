@@ -34,7 +34,7 @@ def objects_kept(before: Sequence[Detections], after: Sequence[Detections], targ
     kept = possible = 0
     for old, new, target_count in zip(before, after, target_counts, strict=True):
         most = min(len(old), target_count)
-        kept += min(_matched(old.boxes, new.boxes), most)
+        kept += min(len(same_objects(old.boxes, new.boxes)), most)
         possible += most
     return kept / possible if possible else 1.0
 
@@ -96,14 +96,22 @@ def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     return inside
 
 
-def _matched(before: Tensor, after: Tensor) -> int:
-    """Return the size of the largest one-to-one matching of boxes that are the same object."""
+def same_objects(before: Tensor, after: Tensor) -> dict[int, int]:
+    """Return the largest one-to-one matching of boxes that are the same object.
+
+    Args:
+        before, after: (N, 4) and (M, 4) absolute-pixel xyxy.
+
+    Returns:
+        The index of a box before, by the index of the box after that it is matched with.
+    """
     # Imported here: they take a second to load.
     from scipy.optimize import linear_sum_assignment
     from torchvision.ops import box_iou
 
     same = (box_iou(before.double(), after.double()) > SAME_OBJECT_IOU).cpu().numpy()
-    return int(same[linear_sum_assignment(same, maximize=True)].sum())
+    rows, columns = linear_sum_assignment(same, maximize=True)
+    return {int(column): int(row) for row, column in zip(rows, columns, strict=True) if same[row, column]}
 
 
 def _blurred(image: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -139,18 +139,22 @@ def _encoded(recipe: Mapping[str, Any]) -> str:
     return text
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
+def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
     """Return the recipe inside a PNG that `save_png` wrote; the pixels are not decoded.
+
+    Args:
+        path: a path, or an open binary file, which messages call "the file".
 
     Raises:
         FileNotFoundError: no such file.
         RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
     """
-    if Path(path).is_fifo() or Path(path).is_char_device():  # reading one would block
-        raise RecipeError(f"{path} is not a regular file; give an image that countgen saved")
+    source, path = path, path if isinstance(path, str | Path) else "the file"
+    if isinstance(source, str | Path) and (Path(source).is_fifo() or Path(source).is_char_device()):
+        raise RecipeError(f"{path} is not a regular file; give an image that countgen saved")  # reading would block
     try:
         # Not Image.open: Ultralytics replaces it by one that searches for other formats' plug-ins, and installs them.
-        with PngImageFile(path) as image:
+        with PngImageFile(source) as image:
             text = image.info.get(RECIPE_KEY)
     except FileNotFoundError:
         raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, median
 
 from app.demo.html import counts_of, fact, hint, table
-from app.demo.result_view import jpeg_uri
+from app.demo.image_html import jpeg_uri
 from app.demo.run_folders import read_image
 from benchmarks.evaluation.failures import MOST_SHOWN
 from benchmarks.evaluation.failures import failures as failures_of

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import gradio as gr
+from gradio.components.api_component import Api
 from gradio.routes import App
 
 from app.demo.html import sentence
@@ -31,6 +32,10 @@ class CheckedBlocks(gr.Blocks):  # type: ignore[misc, unused-ignore]
         try:
             # Checked here for every route, because the preprocessing below fetches addresses and opens paths.
             check_inputs(inputs)
+            # Programs may leave out the last inputs, which have defaults; Gradio fills them in for its own client only.
+            left_out = block_fn.inputs[len(inputs) :]
+            if left_out and all(isinstance(component, Api) for component in left_out):
+                inputs = [*inputs, *(component.value for component in left_out)]
             for component, value in zip(block_fn.inputs, inputs, strict=False):
                 if isinstance(component, gr.Textbox) and not isinstance(value, str | None):
                     # Gradio would turn a list into the text that Python writes for it.

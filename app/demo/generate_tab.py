@@ -2,47 +2,65 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import fields, replace
+from typing import Any
 
 import gradio as gr
 
 import countgen
-from app.demo import result_view
-from app.demo.html import chips, sentence, target_list
+from app.demo import example, result_view
+from app.demo.gallery import entry_of, gallery, zip_link
+from app.demo.generate_form import RANDOM_SEED, GenerateForm, form_of
+from app.demo.html import chips, counts_line, hint, model_line, sentence
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
+from app.demo.options import TOKENS, Options
+from app.demo.previews import previews
 from app.demo.refusals import errors_shown, event_field
 from app.demo.session import GalleryEntry, Session
+from app.demo.settings_form import settings_form
+from app.demo.uploads import FILE_JS, decoded_recipe, file_field
 from countgen.errors import PromptError
 from countgen.prompts import Target
-from countgen.tokens.file import CountToken
-from countgen.tokens.library import available_tokens
 
-EXAMPLES = ("seven apples", "nine butterflies in the snow", "five cats and three dogs", "ten strawberries on a table")
+PROMPTS = ("seven apples", "nine butterflies in the snow", "five cats and three dogs", "ten strawberries on a table")
 AT_ONCE = {"concurrency_limit": None}
 """Run at once, beside other jobs; with `queue=False` the page would not show the function's error messages."""
+MODELS = {"concurrency_id": "models", "concurrency_limit": 1}
+"""One job at a time uses the models."""
+PRIVATE = {"show_progress": "hidden", "api_visibility": "private"}
+QUIET = {**PRIVATE, "queue": False}
 
-_METHOD_NAMES = {"lmn": "LMN"}
-TOKENS = (("none", "none"), ("shipped with countgen", "shipped"))
+EXAMPLE = example.load()
+
 _PICK = (
     "element.addEventListener('click', event => { const button = event.target.closest('button[data-index]');"
     "if (button) trigger('select', {index: Number(button.dataset.index)}); });"
 )
+_CLICK_LINK = "() => setTimeout(() => document.querySelector('#zip a').click(), 100)"
 
 
 class GenerateTab:
-    """The widgets of the tab and their event handlers."""
+    """The widgets of the tab and their event handlers.
 
-    def __init__(self, limits: Limits, model_cache: ModelCache, session: gr.State) -> None:
-        self.limits, self.model_cache = limits, model_cache
+    Attributes:
+        form: the fields, in the order of `GenerateForm`.
+        filled: what `fill` returns values for: the fields, and the form of the method's settings.
+    """
+
+    def __init__(
+        self, limits: Limits, model_cache: ModelCache, session: gr.State, waiting: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.limits, self.model_cache, self.waiting = limits, model_cache, waiting
         self._lay_out(session)
+        self._connect(session)
 
     def _lay_out(self, session: gr.State) -> None:
         limits = self.limits
         with gr.Row(elem_classes="workbench"):
             with gr.Column(scale=4, min_width=300, elem_classes="controls"):
+                gr.HTML(model_line(limits.backbones[0]), elem_id="model-line")
                 self.prompt = gr.Textbox(
                     label="Prompt",
                     value="a photo of seven apples",
@@ -54,156 +72,201 @@ class GenerateTab:
                     elem_id="prompt",
                     autofocus=True,
                 )
-                parsed = gr.HTML(self.parse(self.prompt.value, limits.backbones[0]), elem_id="parsed")
+                self.parsed = gr.HTML(self.read(self.prompt.value, limits.backbones[0])[0], elem_id="parsed")
                 with gr.Row(elem_classes="buttons"):
-                    go = gr.Button("Generate", variant="primary", elem_id="go", scale=3)
-                    stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=2)
-                    leave = gr.Button("Leave the queue", elem_id="leave", scale=2)
+                    self.go = gr.Button("Generate", variant="primary", elem_id="go", scale=3)
+                    self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=2)
+                    self.leave = gr.Button("Leave the queue", elem_id="leave", scale=2)
                 with gr.Row(elem_classes="examples"):
-                    examples = [gr.Button(text, size="sm", min_width=60) for text in EXAMPLES]
-                self.method = method = gr.Radio(
-                    [(_METHOD_NAMES.get(name, name.capitalize()), name) for name in limits.methods],
-                    value=limits.methods[0],
-                    label="Method",
-                    elem_id="method",
+                    self.prompts = [gr.Button(text, size="sm", min_width=60) for text in PROMPTS]
+                self.options = Options(limits)
+                self.given = gr.HTML(
+                    file_field("Restore the settings of an image of countgen", ".png", "restore-file"),
+                    elem_id="restore",
+                    js_on_load=FILE_JS,
                 )
-                with gr.Row():
-                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, min_width=120)
-                    seconds = gr.Dropdown(
-                        [(f"{s} seconds", s) for s in limits.seconds],
-                        value=limits.seconds[1],
-                        label="Time limit",
-                        min_width=120,
-                        elem_id="seconds",
-                    )
-                with gr.Row():
-                    backbone = gr.Dropdown(
-                        list(limits.backbones), value=limits.backbones[0], label="Model", min_width=120
-                    )
-                    self.token = gr.Dropdown(
-                        list(TOKENS), value="none", label="Count token", min_width=120, elem_id="token"
-                    )
-                self.backbone = backbone
+                self.restored = gr.HTML("", elem_id="restored")
             with gr.Column(scale=6, min_width=300):
-                shown = gr.HTML(result_view.EMPTY, elem_id="stage")
-        gallery = gr.HTML("", elem_id="pictures", js_on_load=_PICK)
+                self.stage = gr.HTML(EXAMPLE.view, elem_id="stage")
+                with gr.Row(elem_id="next"):
+                    self.longer = gr.Button("Try longer", size="sm", min_width=60)
+                    self.new_seed = gr.Button("New seed", size="sm", min_width=60)
+                    self.until_judge = gr.Button("Until the judge agrees", size="sm", min_width=60)
+                    self.change = gr.Button("Change the count", size="sm", min_width=60, elem_id="change")
+                    self.reuse = gr.Button("Use these settings", size="sm", min_width=60)
+        self.pictures = gr.HTML("", elem_id="pictures", js_on_load=_PICK)
+        with gr.Row(elem_id="save-all"):
+            self.save = gr.Button("Save all as zip", size="sm", min_width=60)
+            self.zip = gr.HTML("", elem_id="zip")
+        options = self.options
+        self.token, self.method, self.backbone = options.token, options.method, options.backbone
+        by_name = {**vars(options), "prompt": self.prompt}
+        self.form = [by_name[field.name] for field in fields(GenerateForm)]
+        self.filled = [*self.form, options.settings_form]
 
-        parsing = {"fn": self.parse, "inputs": [self.prompt, backbone], "outputs": parsed, "queue": False}
+    def _connect(self, session: gr.State) -> None:
+        """Connect the events to their functions."""
+        shown, form = self.stage, self.form
         gr.on(
-            [self.prompt.input, self.prompt.change],
-            **parsing,
+            [self.prompt.input, self.prompt.change, self.backbone.input],
+            self.read,
+            inputs=[self.prompt, self.backbone],
+            outputs=[self.parsed, self.go],
             show_progress="hidden",
             trigger_mode="always_last",
+            queue=False,
             api_name="parse",
         )
-        inputs = [self.prompt, backbone, method, self.token, seed, seconds, session]
         generating = {
-            "fn": self.generate,
-            "inputs": inputs,
-            "outputs": [shown, gallery],
-            "concurrency_id": "models",
-            "concurrency_limit": 1,
+            "fn": self.generate_shown,
+            "inputs": [*form, session],
+            "outputs": [shown, self.pictures],
+            **MODELS,
             "show_progress": "minimal",
-            "show_progress_on": parsed,
+            "show_progress_on": self.parsed,
         }
-        private = {"show_progress": "hidden", "api_visibility": "private"}
-        quiet = {**private, "queue": False}
-        preparing = {
-            "fn": self.begin,
-            "inputs": [self.prompt, backbone, session],
-            "outputs": shown,
-            **AT_ONCE,
-            **private,
-        }
-        leaving = {"fn": leave_queue, "inputs": session, "outputs": shown, **quiet}
-        jobs = [gr.on([go.click, self.prompt.submit], **preparing).success(**generating, api_name="generate")]
-        for button in examples:
-            filled = button.click(lambda text: text, inputs=button, outputs=self.prompt, **quiet)
+        preparing = {"fn": self.begin, "inputs": [*form, session], "outputs": shown, **AT_ONCE, **PRIVATE}
+        leaving = {"fn": leave_queue, "inputs": session, "outputs": shown, **QUIET}
+        begun = gr.on([self.go.click, self.prompt.submit], **preparing)
+        jobs = [begun.success(**generating, api_name="generate_view", api_visibility="undocumented")]
+        for button in self.prompts:
+            filled = button.click(lambda text: text, inputs=button, outputs=self.prompt, **QUIET)
             jobs.append(filled.then(**preparing).success(**generating, api_visibility="private"))
+        for button, changed in (
+            (self.longer, self.try_longer),
+            (self.new_seed, self.with_new_seed),
+            (self.until_judge, self.until_the_judge_agrees),
+        ):
+            filled = button.click(changed, inputs=session, outputs=self.filled, **QUIET)
+            jobs.append(filled.success(**preparing).success(**generating, api_visibility="private"))
         for job in jobs:
             job.failure(**leaving)
-        leave.click(**leaving, cancels=jobs)
-        stop.click(Session.stop, inputs=session, queue=False, show_progress="hidden", api_name="stop")
-        gallery.select(self.show_again, inputs=session, outputs=shown, **quiet)
-
-    def parse(self, prompt: str, backbone: str) -> str:
-        """Return the targets of a prompt while the visitor types, or why it is refused."""
-        try:
-            return chips(self._targets(prompt, backbone))
-        except (PromptError, ValueError) as error:
-            return f"<p class='hint'>{sentence(error)}</p>"
-
-    def begin(self, prompt: str, backbone: str, session: Session) -> str:
-        """Refuse bad prompts before they enter the queue; from now on Stop has an effect."""
-        with errors_shown():
-            self._targets(prompt, backbone)
-        session.begin()
-        return result_view.QUEUED
-
-    def _targets(self, prompt: str, backbone: str) -> tuple[Target, ...]:
-        text = self.limits.check_prompt(prompt)
-        names = self.model_cache.object_names(self.limits.check_backbone(backbone))
-        targets = self.limits.check_targets(countgen.parse(text, names))
-        self.model_cache.check(backbone, targets)
-        return targets
-
-    def generate(
-        self, prompt: str, backbone: str, method: str, token: str, seed: float, seconds: int, session: Session
-    ) -> Iterator[tuple[str, str]]:
-        """Generate one image with live previews; the last item is the judged result, also after Stop."""
-        yield from self.model_cache.run_in_worker(
-            self._generated(prompt, backbone, method, token, seed, seconds, session)
+        self.leave.click(**leaving, cancels=jobs)
+        self.stop.click(Session.stop, inputs=session, queue=False, show_progress="hidden", api_name="stop")
+        self.reuse.click(self.shown_settings, inputs=session, outputs=self.filled, **QUIET)
+        self.options.reuse_seed.click(self.shown_seed, inputs=session, outputs=self.options.seed, **QUIET)
+        self.pictures.select(self.show_again, inputs=session, outputs=shown, **QUIET)
+        saved = self.save.click(self.zipped, inputs=session, outputs=self.zip, **QUIET)
+        saved.then(None, js=_CLICK_LINK, **PRIVATE)
+        self.given.upload(
+            self.restore,
+            inputs=session,
+            outputs=[*self.filled, self.restored],
+            **QUIET | {"api_visibility": "undocumented"},
+            api_name="restore",
         )
 
-    def _generated(
-        self, prompt: str, backbone: str, method: str, token: str, seed: float, seconds: int, session: Session
-    ) -> Generator[tuple[str, str], None, None]:
-        stopped = session.busy and session.stopping
-        if stopped:
+    def read(self, prompt: str, backbone: str) -> tuple[str, Any]:
+        """Return the targets of a prompt while the visitor types, or why it is refused; the button follows."""
+        try:
+            return chips(self.targets(prompt, backbone)), gr.update(interactive=True)
+        except (PromptError, ValueError) as error:
+            return f"<p class='hint refused' role='status'>{sentence(error)}</p>", gr.update(interactive=False)
+
+    def begin(self, *values: Any) -> str:
+        """Refuse bad input before it enters the queue; from now on Stop has an effect."""
+        *given, session = values
+        with errors_shown():
+            form = GenerateForm(*given).checked(self.limits)
+            self.targets(form.prompt, form.backbone)
+        session.begin()
+        return result_view.queued(self.waiting())
+
+    def targets(self, prompt: object, backbone: object) -> tuple[Target, ...]:
+        """Return the targets of a prompt.
+
+        Raises:
+            PromptError, RefusedError, ValueError: the prompt has no clear count, or the model cannot count its objects.
+        """
+        text, name = self.limits.check_prompt(prompt), self.limits.check_backbone(backbone)
+        targets = self.limits.check_targets(countgen.parse(text, self.model_cache.object_names(name)))
+        self.model_cache.check(name, targets)
+        return targets
+
+    def generate_shown(self, *values: Any) -> Iterator[tuple[str, str]]:
+        """Generate images with live previews; the last item is a judged result, also after Stop."""
+        *given, session = values
+        yield from self.model_cache.run_in_worker(self._generated(GenerateForm(*given), session))
+
+    def _generated(self, form: GenerateForm, session: Session) -> Generator[tuple[str, str], None, None]:
+        if session.busy and session.stopping:
             session.end()
-            yield result_view.EMPTY, result_view.gallery(session.gallery)
+            yield result_view.EMPTY, gallery(session.gallery)
             return
         session.begin()
         try:
-            limits = self.limits
             with errors_shown():
-                text, name = limits.check_prompt(prompt), limits.check_backbone(backbone)
-            yield result_view.LOADING, result_view.gallery(session.gallery)
-            models = self.model_cache.get(name)
-            with errors_shown():
-                targets = self._targets(text, name)
-                run = countgen.Run(
-                    text,
-                    models,
-                    targets=targets,
-                    token=find_token(token, targets, name, session),
-                    method=limits.check_method(method),
-                    seed=limits.check_seed(seed),
-                    max_seconds=limits.check_seconds(seconds),
-                )
-            history: list[result_view.HistoryEntry] = []
-            shown = -math.inf
-            for step in run:
-                if math.isfinite(step.loss):
-                    history.append(result_view.HistoryEntry(step.counts, step.loss))
+                form = form.checked(self.limits)
+            yield result_view.LOADING, gallery(session.gallery)
+            models = self.model_cache.sampled(form.backbone, *form.sampling(self.limits))
+            made: list[GalleryEntry] = []
+            for number in range(form.images):
+                with errors_shown():
+                    targets = self.targets(form.prompt, form.backbone)
+                    run = form.run(models, targets, session, self.limits, number)
+                title = f"Image {number + 1} of {form.images} · " if form.images > 1 else ""
+                history: list[result_view.HistoryEntry] = []
+                for view in previews(run, session, history, form.seconds, title):
+                    yield view, gallery(session.gallery)
+                ending = " Stopped by you: this is the best image so far." if session.stopping else ""
+                own = replace(form, seed=form.seed + number, images=1)
+                made.append(entry_of(run.result(), history, own, ending=ending))
+                session.keep_image(made[-1], self.limits.max_images)
                 if session.stopping:
                     break
-                if history and time.monotonic() - shown > result_view.SECONDS_BETWEEN_PREVIEWS:
-                    detections = result_view.detect(models.critics[0], step.image, run.targets)
-                    note = f"{_PHASES[step.phase]} · {step.evaluations} evaluations · {step.seconds:.1f} s"
-                    yield (
-                        result_view.live(step.image, detections, run.targets, history, note),
-                        result_view.gallery(session.gallery),
-                    )
-                    shown = time.monotonic()
-            result = run.result()
-            finished = result_view.finished(result, history, session.stopping)
-            thumbnail = result_view.jpeg_uri(result.image, result_view.THUMBNAIL_SIDE)
-            session.gallery.insert(0, GalleryEntry(target_list(result.targets), result.verified, thumbnail, finished))
-            del session.gallery[limits.max_images :]
-            yield finished, result_view.gallery(session.gallery)
+            session.shown = max(made, key=lambda entry: entry.correct)  # the first that is correct
+            yield session.shown.view + counts_line(made), gallery(session.gallery)
         finally:
             session.end()
+
+    def fill(self, form: GenerateForm) -> list[Any]:
+        """Return the values of `filled` for a form."""
+        values = [getattr(form, field.name) for field in fields(form)]
+        return [*("" if value is None else value for value in values), self._settings(form.method, form.settings)]
+
+    def _settings(self, method: str, text: str = "") -> str:
+        return settings_form(self.limits, self.limits.check_method(method), text)
+
+    def shown_settings(self, session: Session) -> list[Any]:
+        """Fill the form with the settings of the image on the page."""
+        return self.fill(self._shown(session).form)
+
+    def shown_seed(self, session: Session) -> int:
+        """Return the seed of the image on the page."""
+        return self._shown(session).form.seed
+
+    def try_longer(self, session: Session) -> list[Any]:
+        """Fill the form with the settings of the image on the page and the next longer time limit."""
+        form = self._shown(session).form
+        longer = [seconds for seconds in self.limits.seconds if seconds > form.seconds]
+        method = self.limits.methods[0] if form.method == "plain" else form.method
+        settings = form.settings if method == form.method else ""
+        seconds = min(longer, default=form.seconds)
+        return self.fill(replace(form, seconds=seconds, method=method, settings=settings))
+
+    def with_new_seed(self, session: Session) -> list[Any]:
+        """Fill the form with the settings of the image on the page and a random seed."""
+        return self.fill(replace(self._shown(session).form, seed=RANDOM_SEED))
+
+    def until_the_judge_agrees(self, session: Session) -> list[Any]:
+        """Fill the form with the settings of the image on the page, and let the judge end the run."""
+        return self.fill(replace(self._shown(session).form, until="judge"))
+
+    def restore(self, session: Session, event: gr.EventData) -> list[Any]:
+        """Fill the form with the settings in the recipe of an uploaded image."""
+        with errors_shown():
+            recipe = decoded_recipe(event_field(event, "data"), self.limits.max_image_bytes)
+            form = form_of(recipe, session)
+            form = replace(form, seconds=self.limits.seconds[1])
+            form.checked(self.limits)
+            return [*self.fill(form), hint(f"Restored: {form.prompt}, seed {form.seed}. Press Generate.")]
+
+    def zipped(self, session: Session) -> str:
+        """Return a link to all images of this visitor."""
+        with errors_shown():
+            if not session.gallery:
+                raise RefusedError("There is no image to save yet.")
+        return zip_link(session.gallery)
 
     def token_choices(self, session: Session, chosen: str) -> object:
         """Return an update of the token field: the tokens of this visitor, one of them selected."""
@@ -214,42 +277,15 @@ class GenerateTab:
         index = event_field(event, "index")
         if not isinstance(index, int) or not 0 <= index < len(session.gallery):
             return result_view.EMPTY
-        return session.gallery[index].result
+        session.shown = session.gallery[index]
+        return session.shown.view
+
+    @staticmethod
+    def _shown(session: Session) -> GalleryEntry:
+        return session.shown or EXAMPLE
 
 
 def leave_queue(session: Session) -> str:
     """Return the empty view after a job was cancelled in the queue or failed."""
     session.end()
     return result_view.EMPTY
-
-
-def find_token(choice: str, targets: tuple[Target, ...], backbone: str, session: Session) -> CountToken | None:
-    """Return the visitor's own token, the shipped token for the target count, or None.
-
-    Raises:
-        RefusedError: the token does not exist, or the prompt has several targets.
-    """
-    if choice == "none":
-        return None
-    if choice in session.tokens:
-        return session.tokens[choice]
-    if choice != "shipped":
-        raise RefusedError("Unknown token; choose one from the list.")
-    if len(targets) > 1:
-        raise RefusedError("A shipped token stands for the count of one object class, and this prompt has several.")
-    shipped = available_tokens(backbone)
-    name = f"count-{targets[0].target_count}"
-    if name not in shipped:
-        raise RefusedError(
-            f"No token for this count is shipped for {backbone}; shipped are: {', '.join(shipped) or 'none'}."
-        )
-    return shipped[name]
-
-
-_PHASES = {
-    "search": "Searching seeds",
-    "refine": "Refining the latents by gradient",
-    "edit": "Editing near undecided objects",
-    "edit, low frequencies too": "Editing, low frequencies too",
-    "edit, mask widened": "Editing, mask widened",
-}

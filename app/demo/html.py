@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from app.demo.session import GalleryEntry
+from countgen.backbones.registry import presets
+from countgen.miniature.world import OBJECT_NAMES
 from countgen.prompts import OVERRIDE, Target
 from countgen.prompts.plurals import counted
+
+MINIATURES = ("miniature", "miniature-pixart")
 
 
 def target_list(targets: Sequence[Target]) -> str:
@@ -25,6 +30,28 @@ def counts_of(targets: Sequence[Target], counts: Sequence[int]) -> str:
 def chips(targets: Sequence[Target]) -> str:
     """Return the targets that were parsed from a prompt, one chip per object class."""
     return "<p class='chips'>" + "".join(f"<span>{escape(target_list([one]))}</span>" for one in targets) + "</p>"
+
+
+def counts_line(entries: Sequence[GalleryEntry]) -> str:
+    """Return how many of several images have the right count; nothing for a single one."""
+    if len(entries) < 2:
+        return ""
+    right = sum(entry.correct for entry in entries)
+    return hint(f"{right} of {len(entries)} images have the right count by the judge; all are below.")
+
+
+def model_line(name: str) -> str:
+    """Return what a model is, for visitors who see the page for the first time."""
+    preset = presets()[name][1] if name in presets() else None
+    if preset is None:
+        return hint(f"Model: {name}.")
+    size = f"{preset.width} × {preset.height} pixels"
+    if name not in MINIATURES:
+        return hint(f"Model: {name}, {size}; licence: {preset.licence}.")
+    return hint(
+        f"{name} is a small model inside countgen: it generates {len(OBJECT_NAMES)} object classes in {size} "
+        "and runs on a CPU. It shows how counting works, not how good images look."
+    )
 
 
 def hint(text: str) -> str:

@@ -8,9 +8,9 @@ import gradio as gr
 
 from app.demo.benchmark_view import judges_of
 from app.demo.html import hint, table
+from app.demo.image_html import jpeg_uri
 from app.demo.limits import Limits, RefusedError, whole_number
 from app.demo.refusals import errors_shown
-from app.demo.result_view import jpeg_uri
 from app.demo.run_folders import STUDY, RunFolders, read_image
 from app.demo.session import Labelling, Session
 from benchmarks.evaluation.comparison import agreement

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import time
 from collections.abc import Generator, Iterator
@@ -15,10 +13,12 @@ import countgen
 from app.demo import learn_view, result_view
 from app.demo.generate_tab import AT_ONCE, GenerateTab
 from app.demo.html import hint
+from app.demo.image_html import detect
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
 from app.demo.refusals import errors_shown, event_field
 from app.demo.session import Session, UploadedTokens
+from app.demo.uploads import FILE_JS, decoded_file, file_field
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import Models
 from countgen.prompts import Target
@@ -41,14 +41,6 @@ only; the time limit ends the learning."""
 
 TRIAL_SEEDS = (0, 1, 2, 3)
 """Seeds of the evaluation; learning and validation sample seeds far above these."""
-
-_HAND_IN = (
-    "element.addEventListener('change', event => { const file = event.target.files[0]; if (!file) return;"
-    "const reader = new FileReader();"
-    "reader.onload = () => trigger('upload', {data: reader.result.slice(reader.result.indexOf(',') + 1)});"
-    "reader.readAsDataURL(file); event.target.value = ''; });"
-)
-_FILE = "<label class='file'>Use a token file <input type='file' accept='.safetensors' id='token-file'></label>"
 
 
 class LearnTab:
@@ -93,7 +85,9 @@ class LearnTab:
                     stop = gr.Button("Stop", variant="stop", elem_id="stop-learning", scale=2)
                     leave = gr.Button("Leave the queue", elem_id="leave-learning", scale=2)
                 use = gr.Button("Use in Generate", elem_id="use-token")
-                token_file = gr.HTML(_FILE, elem_id="hand-in", js_on_load=_HAND_IN)
+                token_file = gr.HTML(
+                    file_field("Use a token file", ".safetensors", "token-file"), elem_id="hand-in", js_on_load=FILE_JS
+                )
                 message = gr.HTML("", elem_id="handed-in")
             with gr.Column(scale=6, min_width=280):
                 shown = gr.HTML(learn_view.EMPTY, elem_id="learning")
@@ -145,7 +139,7 @@ class LearnTab:
             for name in object_names:
                 self.model_cache.check(backbone, (Target(name, goal),))
         session.begin()
-        return result_view.QUEUED
+        return result_view.queued(self.generate_tab.waiting())
 
     def learn(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session
@@ -178,7 +172,7 @@ class LearnTab:
                 spent = time.monotonic() - begun
                 if time.monotonic() - shown > result_view.SECONDS_BETWEEN_PREVIEWS:
                     # A step does not say which object class its image shows; show the class with most detections.
-                    detections = result_view.detect(models.critics[0], step.image, learning.targets)
+                    detections = detect(models.critics[0], step.image, learning.targets)
                     best = sorted(detections, key=len)[-1:]
                     yield learn_view.live(step, best, goal, losses, counts), gr.skip()
                     shown = time.monotonic()
@@ -199,23 +193,13 @@ class LearnTab:
     def hand_in(self, session: Session, event: gr.EventData) -> tuple[str, object]:
         """Accept a token file, which is sent as base64 and never written to the disk."""
         with errors_shown():
-            content = self._bytes(event_field(event, "data"))
+            data = event_field(event, "data")
+            content = decoded_file(data, self.limits.max_token_bytes, "This file is not a count token")
             token = decoded(content, "This file")
             self.limits.check_count(token.target_count)
         name = session.keep_token("from a file", token, self.limits.max_tokens)
         self.uploaded.keep(session, name, len(content))
         return hint(f"Available in Generate: {name}."), self.generate_tab.token_choices(session, name)
-
-    def _bytes(self, data: object) -> bytes:
-        limit = self.limits.max_token_bytes
-        if not isinstance(data, str):
-            raise RefusedError("This file is not a count token.")
-        if len(data) > 4 * (limit // 3 + 2):
-            raise RefusedError(f"This file is not a count token: it is larger than {limit // 1024} KiB.")
-        try:
-            return base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise RefusedError("This file is not a count token.") from error
 
     def use(self, session: Session) -> tuple[object, ...]:
         """Open the Generate tab with the newest token and a prompt for it."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from app.demo.curves import curve
 from app.demo.html import fact, hint
-from app.demo.result_view import jpeg_uri, overlay
+from app.demo.image_html import overlay, shown_uri
+from app.demo.result_view import size_of
 from countgen.methods.step import Step
 from countgen.tokens.file import CountToken, encoded
 from critics import Detections
@@ -50,8 +51,8 @@ def live(
     """Return the view while a token is learned."""
     return (
         "<section class='stage running' aria-busy='true'>"
-        f"<div class='canvas'><img src='{jpeg_uri(step.image)}' alt='Image of this step'>"
-        f"{overlay(step.image, detections)}</div>"
+        f"<div class='canvas'><img src='{shown_uri(step.image)}' alt='Image of this step'>"
+        f"{overlay(size_of(step.image), detections)}</div>"
         + hint(f"Step {step.index + 1} · {step.evaluations} evaluations · {step.seconds:.0f} s")
         + _curves(goal, losses, counts)
         + "</section>"
@@ -70,7 +71,8 @@ def finished(
     goal = token.target_count
     cards = "".join(
         f"<li class='{'right' if trial.count == goal else 'wrong'}'>"
-        f"<div class='canvas'><img src='{jpeg_uri(trial.image)}' alt=''>{overlay(trial.image, trial.detections)}</div>"
+        f"<div class='canvas'><img src='{shown_uri(trial.image)}' alt=''>"
+        f"{overlay(size_of(trial.image), trial.detections)}</div>"
         f"<b>{trial.count} of {goal}</b><span>{escape(trial.object_name)}, baseline: {trial.baseline_count}"
         "</span></li>"
         for trial in trials

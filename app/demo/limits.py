@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from countgen.errors import CountGenError
+from countgen.methods.settings import Settings, describe, with_text
 from countgen.prompts import MAX_PROMPT_LENGTH, Target
+
+UNTIL = ("critic", "judge")
+MAX_DEMO_GUIDANCE = 30
+BATCHES = ("batch_size", "first_batch_size", "num_refined")
+"""Settings of methods that are numbers of images evaluated at once."""
 
 
 class RefusedError(CountGenError, ValueError):
@@ -22,7 +29,14 @@ class Limits:
         methods: the methods of `countgen.Run` a visitor may choose; the first is the default.
         seconds: time limits a visitor may choose for one image.
         learning_seconds: time limits a visitor may choose for learning one token.
-        max_prompt_length: number of characters.
+        max_prompt_length: number of characters, of the negative prompt as well.
+        images: numbers of images a visitor may choose for one job.
+        max_inference_steps: number of sampler steps of one image.
+        max_batch: number of images that are evaluated at once.
+        max_setting: largest value of any other setting of a method.
+        max_image_bytes: size of an uploaded image file.
+        max_image_pixels: number of pixels of an uploaded image.
+        detectors: that count objects in uploaded images; the first is the default.
         max_count: number of objects of one class.
         max_object_names: number of object classes that one token is learned on.
         max_token_bytes: size of an uploaded token file.
@@ -34,10 +48,17 @@ class Limits:
     """
 
     backbones: tuple[str, ...] = ("miniature", "miniature-pixart")
-    methods: tuple[str, ...] = ("auto", "search", "noise", "lmn", "plain")
+    methods: tuple[str, ...] = ("auto", "edit", "search", "noise", "lmn", "plain")
     seconds: tuple[int, ...] = (2, 5, 10, 20)
     learning_seconds: tuple[int, ...] = (10, 30, 60, 120)
     max_prompt_length: int = MAX_PROMPT_LENGTH
+    images: tuple[int, ...] = (1, 2, 3, 4)
+    max_inference_steps: int = 8
+    max_batch: int = 16
+    max_setting: int = 1000
+    max_image_bytes: int = 1024 * 1024
+    max_image_pixels: int = 4 * 1024 * 1024
+    detectors: tuple[str, ...] = ("nanodet", "miniature-fcos", "miniature-yolo")
     max_count: int = 50
     max_object_names: int = 8
     max_token_bytes: int = 1024 * 1024
@@ -71,10 +92,10 @@ class Limits:
         return number
 
     def check_seed(self, seed: object) -> int:
-        """Return a seed that torch accepts."""
+        """Return a seed that torch accepts, or -1, which stands for a random one."""
         number = whole_number(seed)
-        if number is None or not 0 <= number < 2**32:
-            raise RefusedError("The seed must be a whole number from 0 to 4294967295.")
+        if number is None or not -1 <= number < 2**32:
+            raise RefusedError("The seed must be a whole number from 0 to 4294967295, or -1 for a random one.")
         return number
 
     def check_backbone(self, name: object) -> str:
@@ -88,6 +109,64 @@ class Limits:
     def check_seconds(self, seconds: object) -> int:
         """Return an offered time limit for one image."""
         return int(self._one_of(whole_number(seconds), self.seconds, "time limit"))
+
+    def check_until(self, until: object) -> str:
+        """Return who must agree before a run ends."""
+        return str(self._one_of(until, UNTIL, "end of a run"))
+
+    def check_images(self, number: object) -> int:
+        """Return an offered number of images."""
+        return int(self._one_of(whole_number(number), self.images, "number of images"))
+
+    def check_detector(self, name: object) -> str:
+        """Return the name of an offered detector; no other is ever loaded."""
+        return str(self._one_of(name, self.detectors, "detector"))
+
+    def check_negative_prompt(self, prompt: object) -> str:
+        """Return a negative prompt that is not too long; empty for none."""
+        if prompt is None or (isinstance(prompt, str) and not prompt.strip()):
+            return ""
+        return self.check_prompt(prompt)
+
+    def check_inference_steps(self, steps: object) -> int | None:
+        """Return a number of sampler steps within the limit; None, also for 0 and no text, is the model's own."""
+        number = 0 if steps is None or steps == "" else whole_number(steps)
+        if number is None or not 0 <= number <= self.max_inference_steps:
+            raise RefusedError(
+                f"The sampler steps must be a whole number from 1 to {self.max_inference_steps}, or empty for the "
+                "model's own."
+            )
+        return number or None
+
+    def check_guidance(self, scale: object) -> float | None:
+        """Return a guidance scale; None, also for no text, is the model's own."""
+        if scale is None or scale == "":
+            return None
+        try:
+            number = float(scale) if isinstance(scale, int | float | str) and not isinstance(scale, bool) else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not 0 <= number <= MAX_DEMO_GUIDANCE:
+            raise RefusedError(
+                f"The guidance scale must be a number from 0 to {MAX_DEMO_GUIDANCE}, or empty for the model's own."
+            )
+        return number
+
+    def check_settings(self, settings: Settings, text: object) -> Settings:
+        """Return settings with the values of a text, "NAME=VALUE" separated by commas, within the limits.
+
+        Raises:
+            RefusedError: no text, or a value that would occupy the machine for everybody else.
+            ValueError: as `countgen.methods.settings.with_text`.
+        """
+        if not isinstance(text, str) or len(text) > 4 * self.max_prompt_length:
+            raise RefusedError("Write the settings of the method as NAME=VALUE, separated by commas.")
+        settings = with_text(settings, [part for part in text.split(",") if part.strip()])
+        for one in describe(settings):
+            most = self.max_batch if one.name.rpartition(".")[2] in BATCHES else self.max_setting
+            if not isinstance(one.default, str) and one.default > most:
+                raise RefusedError(f"{one.name} is at most {most} here, got {one.default}.")
+        return settings
 
     def check_learning_seconds(self, seconds: object) -> int:
         """Return an offered time limit for learning one token."""

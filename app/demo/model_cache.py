@@ -7,12 +7,19 @@ import gc
 import sys
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import countgen
 from app.demo.limits import RefusedError
+from countgen.editing import targets_of
+from countgen.methods.execution_cache import ExecutionCache
+from countgen.models import load_critic
+from countgen.number_slider import NumberShift, find_calibration
+from countgen.number_slider.shifts import offset_shifts, stored_shifts
 from countgen.prompts import Target
 from countgen.prompts.plurals import plural
+from critics import Critic
 
 Item = TypeVar("Item")
 
@@ -48,6 +55,7 @@ class ModelCache:
         trust_checkpoint: bool = False,
     ) -> None:
         self._loaded = dict(loaded or {})
+        self._detectors: dict[str, Critic] = {}
         self._critics, self._judge, self._trust_checkpoint = critics, judge, trust_checkpoint
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
 
@@ -58,6 +66,68 @@ class ModelCache:
                 backbone, critics=self._critics, judge=self._judge, trust_checkpoint=self._trust_checkpoint
             )
         return self._loaded[backbone]
+
+    def sampled(
+        self, backbone: str, num_inference_steps: int | None = None, guidance_scale: float | None = None
+    ) -> countgen.Models:
+        """Return the models of a backbone that samples otherwise; None for its own settings. Weights are shared.
+
+        Only jobs of `run_in_worker` may call this.
+        """
+        models = self.get(backbone)
+        given = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        changes: dict[str, Any] = {
+            name: value
+            for name, value in given.items()
+            if value is not None and value != getattr(models.backbone, name)
+        }
+        if not changes:
+            return models
+        changed = models.backbone.uncached_copy()
+        preset = models.backbone.preset
+        if "num_inference_steps" in changes:
+            changes["timesteps"] = None  # explicit timesteps are of the preset's own number of steps
+        changed.preset = replace(preset, **changes)
+        changed.num_inference_steps = changed.preset.num_inference_steps
+        changed.guidance_scale = changed.preset.guidance_scale
+        return replace(models, backbone=changed, cache=ExecutionCache())
+
+    def detector(self, name: str) -> Critic:
+        """Return a detector for uploaded images, loaded on first use; only jobs of `run_in_worker` may call this."""
+        if name not in self._detectors:
+            self._detectors[name] = load_critic(name)
+        return self._detectors[name]
+
+    def offsets(self, backbone: str, target_count: int) -> tuple[float, float] | None:
+        """Return the range of the number slider for a count; None for a model without calibration or not loaded."""
+        models = self._loaded.get(backbone)
+        calibration = find_calibration(models.backbone) if models else None
+        if calibration is None:
+            return None
+        low, high = calibration.offset_range
+        beyond = max(0, target_count - calibration.hi)
+        return max(low - beyond, -float(target_count)), high - beyond
+
+    @staticmethod
+    def shifts(
+        recipe: Mapping[str, Any], models: countgen.Models, object_name: str, offset: float
+    ) -> tuple[NumberShift, ...]:
+        """Return the shifts of an image moved along the number axis of one class, those of its recipe included.
+
+        Raises:
+            RefusedError: the image is moved along this axis already.
+            ValueError: as `countgen.number_slider.shifts.offset_shifts`.
+        """
+        prompt, targets = str(recipe["prompt"]), targets_of(recipe)
+        stored = stored_shifts(recipe.get("number_shifts", ()), prompt)
+        own = [shift for shift in stored if shift.object_name == object_name]
+        if own:
+            raise RefusedError(
+                f"The number of {plural(object_name)} was moved by {own[0].offset:+g} already when this image was "
+                "generated; generate it with the prompt's own number to use the slider."
+            )
+        names, calibration = models.critics[0].object_names, find_calibration(models.backbone)
+        return (*stored, *offset_shifts(prompt, targets, names, calibration, {object_name: offset}))
 
     def load(self, backbone: str) -> None:
         """Load a backbone now.
@@ -92,12 +162,23 @@ class ModelCache:
             return
         models = self._loaded[backbone]
         for critic in (*models.critics, models.judge):
-            for target in targets if critic.object_names is not None else ():
-                try:
-                    critic.column(target.object_name)
-                except ValueError as error:
-                    raise RefusedError(_known_classes(target.object_name, critic.object_names or ())) from error
+            for target in targets:
+                self.check_known(critic, target.object_name)
         models.check(targets)
+
+    @staticmethod
+    def check_known(critic: Critic, object_name: str) -> None:
+        """Refuse an object that a detector has no class for.
+
+        Raises:
+            RefusedError: the message lists the classes.
+        """
+        if critic.object_names is None:
+            return
+        try:
+            critic.column(object_name)
+        except ValueError as error:
+            raise RefusedError(_known_classes(object_name, critic.object_names)) from error
 
     def warm_up(self, backbone: str) -> None:
         """Load a backbone in the background and generate one image, so that the first visitor does not wait."""

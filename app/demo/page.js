@@ -2,20 +2,29 @@
   // Gradio replaces the page's elements at every update, so the listeners are attached to the document.
   document.documentElement.lang = "en";
 
+  // The fields of a method's settings write what differs from the defaults into the text field that the server reads.
+  const writeSettings = (form) => {
+    const changed = [...form.querySelectorAll("[data-name]")].filter(
+      (field) => field.value !== "" && field.value !== field.dataset.default);
+    const text = document.querySelector("#" + form.dataset.for + " textarea, #" + form.dataset.for + " input");
+    text.value = changed.map((field) => field.dataset.name + "=" + field.value).join(", ");
+    text.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+
   document.addEventListener("input", (event) => {
-    if (event.target.matches(".compare input[type=range]")) {
-      event.target.closest(".compare").style.setProperty("--at", event.target.value + "%");
-    }
-    if (event.target.matches(".show-boxes")) {
-      event.target.closest(".stage").classList.toggle("bare", !event.target.checked);
-    }
+    const field = event.target;
+    if (field.matches(".at input")) field.closest(".stage").style.setProperty("--at", field.value + "%");
+    if (field.matches(".show-boxes")) field.closest(".stage").classList.toggle("bare", !field.checked);
+    if (field.matches(".show-slider")) field.closest(".stage").classList.toggle("over", field.checked);
+    if (field.dataset.name) writeSettings(field.closest(".settings"));
   });
 
   // On a phone the image is below the controls.
   document.addEventListener("click", (event) => {
-    const button = event.target.closest("#go, .examples button, #learn, #start-counting");
+    const button = event.target.closest("#go, .examples button, #next button, #edit, .count button, #learn, #start-counting");
     if (!button || window.innerWidth > 640) return;
-    const shown = { learn: "#learning", "start-counting": "#question" }[button.id] || "#stage";
+    const places = { learn: "#learning", "start-counting": "#question", edit: "#editing", change: "#editing" };
+    const shown = button.closest(".count") ? "#editing" : places[button.id] || "#stage";
     document.querySelector(shown).scrollIntoView({ behavior: "smooth" });
   });
 

@@ -11,8 +11,11 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
+from app.demo.api import Api
 from app.demo.benchmark_tab import BenchmarkTab
 from app.demo.checked_app import CheckedApp, CheckedBlocks
+from app.demo.count_tab import CountTab
+from app.demo.edit_tab import EditTab
 from app.demo.generate_tab import GenerateTab
 from app.demo.label_tab import LabelTab
 from app.demo.learn_tab import LearnTab
@@ -51,13 +54,18 @@ def build(limits: Limits, runs: Path | None = None, model_cache: ModelCache | No
         gr.HTML(HEADER)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
-                generate_tab = GenerateTab(limits, model_cache, session)
-            with gr.Tab("Learn a token", id="learn"):
+                generate_tab = GenerateTab(limits, model_cache, session, lambda: len(page._queue))
+            with gr.Tab("Edit", id="edit") as opened:
+                edit_tab = EditTab(limits, model_cache, session, generate_tab, tabs, opened)
+            with gr.Tab("Count", id="count"):
+                count_tab = CountTab(limits, model_cache)
+            with gr.Tab("Tokens", id="learn"):
                 LearnTab(limits, model_cache, session, generate_tab, tabs)
             with gr.Tab("Benchmark", id="benchmark") as opened:
                 BenchmarkTab(folders, opened)
             with gr.Tab("Label", id="label") as opened:
                 LabelTab(limits, folders, opened, session)
+        Api(limits, generate_tab, edit_tab, count_tab)
     # With api_open, requests to Gradio's /run/NAME would bypass the queue.
     page.queue(max_size=limits.max_waiting, default_concurrency_limit=4, api_open=False)
     return page

@@ -10,7 +10,7 @@ from typing import Any
 from app.demo.limits import RefusedError
 
 MAX_FIELDS = 16
-"""Maximum number of inputs of one function; the demo needs at most seven."""
+"""Maximum number of inputs of one function; the demo needs at most thirteen."""
 MAX_CHOICES = 64
 """Maximum length of one list, as a multi-select field sends it."""
 MAX_NUMBER = 2**53

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
-from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
 import countgen
 from app.demo.curves import curve
 from app.demo.html import counts_of, fact, hint, target_list
-from app.demo.session import GalleryEntry
-from app.generate import slug
-from countgen.images import save_png, to_pil
+from app.demo.image_html import match, overlay, png_uri, shown_uri
+from countgen.methods.step import Step
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
-from critics import Critic, Detections
+from critics import Detections
 
-THUMBNAIL_SIDE = 160
 SECONDS_BETWEEN_PREVIEWS = 0.12
-_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7")
-"""Box colours, one per object class; colour-blind readers can tell them apart (Okabe & Ito)."""
 
 EMPTY = (
     "<section class='stage empty'><div class='canvas'><p>Your image appears here.</p></div>"
@@ -35,14 +25,17 @@ EMPTY = (
     + "</section>"
 )
 
-QUEUED = (
-    "<section class='stage running waiting' aria-busy='true'><div class='canvas'><p>Waiting in the queue …</p></div>"
-    "</section>"
-)
-
 LOADING = (
     "<section class='stage running' aria-busy='true'><div class='canvas'><p>Loading the model …</p></div></section>"
 )
+
+PHASES = {
+    "search": "Searching seeds",
+    "refine": "Refining the latents by gradient",
+    "edit": "Editing near undecided objects",
+    "edit, low frequencies too": "Editing, low frequencies too",
+    "edit, mask widened": "Editing, mask widened",
+}
 
 
 @dataclass(frozen=True)
@@ -58,73 +51,113 @@ class HistoryEntry:
     loss: float
 
 
-def detect(critic: Critic, image: Tensor, targets: Sequence[Target]) -> tuple[Detections, ...]:
-    """Return the detections per target, none for a critic that counts without detecting; `image` is (3, H, W)."""
-    try:
-        return critic.detect(image, [target.object_name for target in targets])[0]
-    except TypeError:
-        return ()
+@dataclass(frozen=True)
+class Side:
+    """One of two images that are compared.
+
+    Attributes:
+        image: RGB float (3, H, W) in [0, 1].
+        detections: by the judge, per target; empty if it counts without detecting.
+        caption: what the image is, and its counts.
+        name: "baseline" or the like, for the text that replaces the image.
+    """
+
+    image: Tensor
+    detections: Sequence[Detections]
+    caption: str
+    name: str
 
 
-def jpeg_uri(image: Tensor | Image.Image, side: int | None = None) -> str:
-    """Return a preview as a data URI, at most `side` pixels high and wide."""
-    preview = to_pil(image) if isinstance(image, Tensor) else image.copy()
-    if side:
-        preview.thumbnail((side, side))
-    file = io.BytesIO()
-    preview.save(file, format="JPEG", quality=92)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def png_uri(image: Tensor, recipe: Mapping[str, Any]) -> str:
-    """Return the PNG with its recipe as a data URI; no file stays on the disk."""
-    with tempfile.TemporaryDirectory() as folder:
-        content = save_png(image, Path(folder) / "image.png", recipe).read_bytes()
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-
-
-def live(
-    image: Tensor,
-    detections: Sequence[Detections],
-    targets: Sequence[Target],
-    history: Sequence[HistoryEntry],
-    note: str,
-) -> str:
-    """Return the view of a run in progress: the current candidate with boxes, its counts, and the curves."""
+def queued(ahead: int) -> str:
+    """Return the view of a job that waits; `ahead` is the number of jobs before it."""
+    place = f": {ahead} {counted('job', ahead)} before yours" if ahead else ""
     return (
-        "<section class='stage running' aria-busy='true'>"
-        f"<div class='canvas'><img src='{jpeg_uri(image)}' alt='Candidate image'>{overlay(image, detections)}</div>"
-        f"{_count_list(targets, history[-1].counts)}{hint(note)}{_curves(targets, history)}</section>"
+        "<section class='stage running waiting' aria-busy='true'><div class='canvas'>"
+        f"<p>Waiting in the queue{place} …</p></div></section>"
     )
 
 
-def finished(result: countgen.Result, history: Sequence[HistoryEntry], stopped: bool) -> str:
-    """Return the view of a result: baseline and result, the judge's counts, the cost, and the PNG to download."""
-    targets = result.targets
-    name = f"{slug(result.recipe['prompt'])}-{result.seed}.png"
-    state = "right" if result.verified else "wrong"
-    ending = " Stopped by you: this is the best image so far." if stopped else ""
-    title = escape(f"Image of {target_list(targets)}", quote=True)
+def live(
+    step: Step,
+    detections: Sequence[Detections],
+    targets: Sequence[Target],
+    history: Sequence[HistoryEntry],
+    *,
+    critic: str,
+    max_seconds: float,
+    title: str = "",
+) -> str:
+    """Return the view of a run in progress: the current candidate, what the steering detector counts, the curves."""
+    spent = f"{step.evaluations} {counted('evaluation', step.evaluations)}"
+    note = f"{title}{PHASES.get(step.phase, step.phase)} · {spent}"
+    left = max(0.0, max_seconds - step.seconds)
     return (
-        "<section class='stage done'><div class='canvas compare'>"
-        f"<img src='{jpeg_uri(result.image)}' alt='{title}, result'>{overlay(result.image, result.detections)}"
-        f"<div class='before'><img src='{jpeg_uri(result.before)}' alt='{title}, baseline'>"
-        f"{overlay(result.before, result.before_detections)}"
-        "<span class='tag left' aria-hidden='true'>baseline</span></div>"
-        "<span class='tag right' aria-hidden='true'>result</span>"
-        "<input type='range' min='0' max='100' value='12' aria-label='Show baseline or result'></div>"
-        f"<p class='verdict {state}' role='status'>{escape(verdict(targets, result.judge_counts))}{ending}</p>"
-        f"{_count_list(targets, result.judge_counts)}"
-        "<div class='actions'>"
-        f"<a class='button' download='{escape(name, quote=True)}' href='{png_uri(result.image, result.recipe)}'>"
-        "Download PNG</a>"
-        "<label class='switch'><input type='checkbox' class='show-boxes' checked> Boxes</label></div>"
-        "<dl class='facts'>"
-        + fact("Time", f"{result.seconds:.1f} s")
+        "<section class='stage running' aria-busy='true'>"
+        f"<div class='canvas'><img src='{shown_uri(step.image)}' alt='Candidate image'>"
+        f"{overlay(size_of(step.image), detections)}</div>"
+        f"<p class='verdict {'open' if certainty(step, targets) else ''}'>{escape(steering(step, targets, critic))}</p>"
+        f"{_count_list(targets, step.counts)}"
+        f"<progress max='{max_seconds:g}' value='{min(step.seconds, max_seconds):.1f}' "
+        f"aria-label='Time used of the limit'></progress>"
+        f"{hint(f'{note} · {step.seconds:.1f} s, at most {left:.0f} s left')}{_curves(targets, history)}</section>"
+    )
+
+
+def certainty(step: Step, targets: Sequence[Target]) -> str:
+    """Return how certain a right count of the steering detector is; empty where it is wrong."""
+    if step.counts != tuple(target.target_count for target in targets):
+        return ""
+    if step.confirmed:
+        return "confirmed on every view; the judge counts next"
+    if step.margin > 0:
+        return "right on every view, but close to the threshold"
+    return "waiting for confirmation by the other views and detectors"
+
+
+def steering(step: Step, targets: Sequence[Target], critic: str) -> str:
+    """Return what the steering detector counts during a run, and that it is not the judge's count."""
+    certain = certainty(step, targets)
+    return f"Steering detector {critic}: {counts_of(targets, step.counts)}{', ' + certain if certain else ''}."
+
+
+def finished(
+    result: countgen.Result,
+    history: Sequence[HistoryEntry],
+    png: bytes,
+    file_name: str,
+    *,
+    before_name: str = "Baseline",
+    ending: str = "",
+    timed: bool = True,
+) -> str:
+    """Return the view of a result: both images, the judge's counts, the cost, and the PNG to download.
+
+    Args:
+        result: of a run.
+        history: of its steps.
+        png: content of the PNG file, recipe inside.
+        file_name: of the download.
+        before_name: what `result.before` is.
+        ending: a sentence after the judge's counts.
+        timed: show the time as well.
+    """
+    targets, found = result.targets, result.recipe["candidate_seed"]
+    same_seed = found == result.seed
+    seed = f"seed {found}" if same_seed else f"seed {found}, another one, which the search found"
+    was = [f"{before_name}, seed {result.seed}"]
+    if result.before_detections:
+        was.append(counts_of(targets, [len(one) for one in result.before_detections]))
+    before = Side(result.before, result.before_detections, ": ".join(was), before_name)
+    caption = f"Result, {seed}: {counts_of(targets, result.judge_counts)}"
+    after = Side(result.image, result.detections, caption, "Result")
+    return (
+        f"<section class='stage done'>{pair(before, after, targets, comparable=same_seed)}"
+        f"{closing(result, ending)}{actions(png, file_name)}<dl class='facts'>"
+        + (fact("Time", f"{result.seconds:.1f} s") if timed else "")
         + fact("Evaluations", str(result.evaluations))
-        + fact("Critics", "confirmed on every view" if result.confirmed else "not confirmed")
         + fact("Method", result.method)
         + fact("Seed", str(result.seed))
+        + (kept_facts(result) if same_seed else "")
         + "</dl>"
         + (hint(result.stopped) if result.stopped else "")
         + _curves(targets, history)
@@ -132,47 +165,86 @@ def finished(result: countgen.Result, history: Sequence[HistoryEntry], stopped: 
     )
 
 
+def pair(before: Side, after: Side, targets: Sequence[Target], *, comparable: bool) -> str:
+    """Return two images side by side, or one over the other behind a slider that the page can show.
+
+    Args:
+        before, after: left and right.
+        targets: of the prompt.
+        comparable: the images come from one seed, so that unchanged objects are drawn in grey.
+    """
+    matches = match(before.detections, after.detections) if comparable else None
+    title = escape(target_list(targets), quote=True)
+    figures = "".join(
+        f"<figure class='{kind}'><div class='canvas'>"
+        f"<img src='{shown_uri(side.image)}' alt='Image of {title}, {escape(side.name, quote=True)}'>"
+        f"{overlay(size_of(side.image), side.detections, unchanged)}</div>"
+        f"<figcaption>{escape(side.caption)}</figcaption></figure>"
+        for kind, side, unchanged in (
+            ("before", before, matches.before if matches else None),
+            ("after", after, matches.after if matches else None),
+        )
+    )
+    legend = hint("Grey boxes: objects that both images show. Coloured boxes: what changed.") if matches else ""
+    return (
+        f"<div class='pair'>{figures}</div>"
+        f"<label class='at'><span>{escape(before.name)}</span>"
+        "<input type='range' min='0' max='100' value='100' aria-label='Show baseline or result'>"
+        f"<span>{escape(after.name)}</span></label>{legend}"
+    )
+
+
+def actions(png: bytes, file_name: str) -> str:
+    """Return the download link and the switches of a finished image."""
+    return (
+        "<div class='actions'>"
+        f"<a class='button' download='{escape(file_name, quote=True)}' href='{png_uri(png)}'>Download PNG</a>"
+        "<label class='switch'><input type='checkbox' class='show-boxes' checked> Boxes</label>"
+        "<label class='switch'><input type='checkbox' class='show-slider'> One over the other</label></div>"
+    )
+
+
+def closing(result: countgen.Result, ending: str = "") -> str:
+    """Return the judge's counts as one sentence, and why a count that steering confirmed may still be wrong."""
+    state = "right" if result.verified else "wrong"
+    said = f"{verdict(result.targets, result.judge_counts)}{ending}"
+    notes = ""
+    if result.confirmed and not result.verified:
+        notes = hint(
+            "The steering detectors count it as right on every view. The judge, a detector of another kind, did not "
+            "steer and does not agree: two detectors can differ on one image."
+        )
+    elif not result.verified and not result.stopped:
+        notes = hint("The time limit ended the run before the steering detectors confirmed the count.")
+    if result.recipe["until"] == "judge":
+        notes += hint("The judge was asked during this run, so its count is no independent check.")
+    return f"<p class='verdict {state}' role='status'>{escape(said)}</p>{notes}"
+
+
 def verdict(targets: Sequence[Target], counts: Sequence[int]) -> str:
     """Return the judge's counts as one sentence."""
     return f"The judge counts {counts_of(targets, counts)}."
 
 
-def gallery(entries: Sequence[GalleryEntry]) -> str:
-    """Return a visitor's images as buttons, each of which shows its result again."""
-    if not entries:
+def kept_facts(result: countgen.Result) -> str:
+    """Return how much of the baseline a result of the same seed keeps, where the judge detects."""
+    if result.objects_kept is None or result.background_change is None:
         return ""
-    cards = "".join(
-        f"<li><button type='button' data-index='{k}' class='{'right' if entry.correct else 'wrong'}'>"
-        f"<img src='{entry.thumbnail}' alt=''><span>{escape(entry.title)}</span>"
-        f"<em>{'correct' if entry.correct else 'not correct'}</em></button></li>"
-        for k, entry in enumerate(entries)
+    return fact("Objects kept", f"{100 * result.objects_kept:.0f} %") + fact(
+        "Background change", f"{100 * result.background_change:.1f} %"
     )
-    return f"<h2>Your images</h2><ul class='gallery'>{cards}</ul>"
 
 
-def overlay(image: Tensor, detections: Sequence[Detections]) -> str:
-    """Return numbered boxes to lay over an image, one colour per object class."""
-    height, width = image.shape[-2:]
-    unit = width / 128
-    shapes = []
-    for index, found in enumerate(detections):
-        colour = _COLOURS[index % len(_COLOURS)]
-        for number, (x1, y1, x2, y2) in enumerate(found.boxes.tolist(), start=1):
-            x, y = max(0.0, x1), max(0.0, y1)
-            shapes.append(
-                f"<rect x='{x:.1f}' y='{y:.1f}' width='{max(0.0, x2 - x):.1f}' height='{max(0.0, y2 - y):.1f}' "
-                f"stroke='{colour}'/><g transform='translate({x:.1f} {y:.1f}) scale({unit:.3f})'>"
-                f"<rect class='number' width='{6 if number < 10 else 9}' height='7' fill='{colour}'/>"
-                f"<text x='{3 if number < 10 else 4.5}' y='5.6'>{number}</text></g>"
-            )
-    return f"<svg class='boxes' viewBox='0 0 {width} {height}' aria-hidden='true'>{''.join(shapes)}</svg>"
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Return the height and the width of an image (3, H, W)."""
+    return image.shape[-2], image.shape[-1]
 
 
 def _count_list(targets: Sequence[Target], counts: Sequence[int]) -> str:
-    """Return each count in large digits beside its target."""
+    """Return the steering detector's counts in large digits beside their targets; only a judge's count is right."""
     items = []
     for target, count in zip(targets, counts, strict=True):
-        state = "right" if count == target.target_count else "wrong"
+        state = "open" if count == target.target_count else ""
         items.append(
             f"<li class='{state}'><b>{count}</b><span>of {target.target_count}</span>"
             f"<i>{escape(counted(target.object_name, target.target_count))}</i></li>"
@@ -186,7 +258,7 @@ def _curves(targets: Sequence[Target], history: Sequence[HistoryEntry]) -> str:
     goals = [target.target_count for target in targets]
     if len(goals) == 1:
         counts = [float(entry.counts[0]) for entry in history]
-        first = curve("Objects counted", counts, float(goals[0]), f"{counts[-1]:.0f} of {goals[0]}")
+        first = curve("Steering detector's count", counts, float(goals[0]), f"{counts[-1]:.0f} of {goals[0]}")
     else:
         # A sum of counts would look right where one class has too many objects and the other too few.
         errors = [float(sum(abs(a - b) for a, b in zip(entry.counts, goals, strict=True))) for entry in history]

@@ -30,8 +30,10 @@ _EXACT = frozenset(
     "/gradio_api/startup-events /gradio_api/queue/join /gradio_api/queue/data /gradio_api/cancel "
     "/gradio_api/reset".split()
 )
-_UNDER = ("/assets/", "/static/", "/gradio_api/heartbeat/", "/gradio_api/run/")
-_JOIN, _RUN, _LOGIN = "/gradio_api/queue/join", "/gradio_api/run/", "/login"
+_UNDER = ("/assets/", "/static/", "/gradio_api/heartbeat/", "/gradio_api/run/", "/gradio_api/call/")
+_JOIN, _LOGIN = "/gradio_api/queue/join", "/login"
+_RUN, _CALL = "/gradio_api/run/", "/gradio_api/call/"
+"""Where functions are called by name: at once, and through the queue."""
 _CANCELS = ("/gradio_api/cancel", "/gradio_api/reset")
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """Maximum size of a request body; the largest token file in base64 takes two thirds of it."""
@@ -78,7 +80,8 @@ class RouteAllowList:
             await send_status(send, scope["type"], status)
             return
         queue = self.page._queue
-        if scope["path"] == _JOIN and len(queue) >= queue.max_size:
+        joins = scope["path"].rstrip("/") == _JOIN or (scope["path"].startswith(_CALL) and scope["method"] == "POST")
+        if joins and len(queue) >= queue.max_size:
             await send_error(send, 429, f"{len(queue)} jobs are in the queue already; try again in a minute.")
             return
         if scope["method"] == "POST":
@@ -122,7 +125,7 @@ class RouteAllowList:
             return 413
         if scope["method"] in ("GET", "HEAD"):
             return 0
-        if scope["method"] != "POST" or not (path in (_JOIN, _LOGIN, *_CANCELS) or path.startswith(_RUN)):
+        if scope["method"] != "POST" or not (path in (_JOIN, _LOGIN, *_CANCELS) or path.startswith((_RUN, _CALL))):
             return 405
         content_type = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
         # Browsers send forms and plain text across origins without a preflight request, but not JSON.
@@ -135,7 +138,7 @@ class RouteAllowList:
         elif path != _LOGIN:
             # Functions without Python code only make the browser cancel a job.
             functions = {number: function.api_name for number, function in self.page.fns.items() if function.fn}
-            named = path.removeprefix(_RUN) if path.startswith(_RUN) else None
+            named = path.removeprefix(_RUN).removeprefix(_CALL) if path.startswith((_RUN, _CALL)) else None
             check_call(body, [*functions, *functions.values()], named)
 
 

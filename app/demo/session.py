@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 if TYPE_CHECKING:
+    from app.demo.generate_form import GenerateForm
     from benchmarks.evaluation.labels import Question
     from countgen.tokens.file import CountToken
 
@@ -20,14 +22,24 @@ class GalleryEntry:
     Attributes:
         title: the targets as text.
         correct: the judge's counts equal the targets.
-        thumbnail: data URI of a small image.
-        result: the result view as HTML, with the PNG inside.
+        preview: data URI of the image as it is shown.
+        boxes: the judge's boxes as SVG, for the preview.
+        view: the result view as HTML, with the PNG inside.
+        file_name: of the PNG.
+        png: content of the PNG file, recipe inside.
+        recipe: of the image.
+        form: the settings it was generated with.
     """
 
     title: str
     correct: bool
-    thumbnail: str
-    result: str
+    preview: str
+    boxes: str
+    view: str
+    file_name: str
+    png: bytes
+    recipe: Mapping[str, Any]
+    form: GenerateForm
 
 
 @dataclass
@@ -58,6 +70,7 @@ class Session:
         busy: a job is queued or running.
         stopping: the visitor asked the job to end with the best result so far.
         gallery: finished images, newest first.
+        shown: the image on the page, which the next steps and the Edit tab refer to.
         tokens: learned or uploaded, by the name they are offered under.
         labelling: None before the visitor starts to label.
     """
@@ -65,6 +78,7 @@ class Session:
     busy: bool = False
     stopping: bool = False
     gallery: list[GalleryEntry] = field(default_factory=list)
+    shown: GalleryEntry | None = None
     tokens: dict[str, CountToken] = field(default_factory=dict)
     labelling: Labelling | None = None
 
@@ -79,6 +93,12 @@ class Session:
     def stop(self) -> None:
         """Ask the job to end with the best result so far; has no effect without a job."""
         self.stopping = self.busy
+
+    def keep_image(self, entry: GalleryEntry, most: int) -> None:
+        """Keep a finished image and show it; the oldest images beyond `most` are dropped."""
+        self.gallery.insert(0, entry)
+        self.shown = entry
+        del self.gallery[most:]
 
     def keep_token(self, origin: str, token: CountToken, most: int) -> str:
         """Keep a token under an unused name and return the name; the oldest tokens beyond `most` are dropped."""

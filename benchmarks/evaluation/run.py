@@ -170,12 +170,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting of a method, such as noise.learning_rate=0.1; repeatable",
     )
     parser.add_argument(
-        "--model", dest="backbones", default="miniature", help="presets, with commas (%(default)s)", **names
+        "--model",
+        dest="backbones",
+        default="miniature",
+        type=_names,
+        metavar="NAME|HUB-ID|FOLDER|FILE[@REVISION]",
+        help="the models to compare, as countgen generate takes them, with commas (%(default)s)",
     )
     parser.add_argument("--backbones", action=_Renamed, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.add_argument("--critic", action="append", metavar="NAME", help="steers; repeatable (the backbone's own)")
     parser.add_argument(
-        "--judge", action="append", metavar="NAME", help="only counts; repeatable, the first decides (all others)"
+        "--critic", action="append", metavar="NAME", help="steers; repeatable (chosen by what is counted)"
+    )
+    parser.add_argument(
+        "--judge",
+        action="append",
+        metavar="NAME",
+        help="only counts; repeatable, the first decides (chosen by what is counted; of an embedded model all others)",
     )
     parser.add_argument(
         "--trust-checkpoint",
@@ -206,19 +216,20 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
     """
     from benchmarks.evaluation import arms
-    from benchmarks.evaluation.plan import RunSettings, code_version, steering, suite_digest
-    from countgen import miniature
+    from benchmarks.evaluation.models import recorded_model, run_detectors
+    from benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
 
-    embedded = all(backbone.startswith("miniature") for backbone in options.backbones)
-    critics = tuple(options.critic or (miniature.CRITICS if embedded else ()))
-    others = (miniature.JUDGE, *miniature.DETECTORS) if embedded else ()
-    judges = tuple(options.judge or dict.fromkeys(name for name in others if name not in steering(critics)))
+    models = [recorded_model(model) for model in options.backbones]
+    backbones = tuple(name for name, _ in models)
+    critics, judges, chosen = run_detectors(backbones, options.suite, options.critic, options.judge)
+    if chosen and not (options.quiet or options.json):
+        print(f"detectors: {printable(chosen, 400)}", flush=True)
     unlimited = options.max_evaluations is None and options.max_seconds is None
     return RunSettings(
         suite=options.suite,
         suite_sha256=suite_digest(options.suite),
         limit=options.limit,
-        backbones=options.backbones,
+        backbones=backbones,
         methods=options.methods,
         critics=critics,
         judges=judges,
@@ -232,6 +243,7 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         code=code_version(),
         trust_checkpoint=options.trust_checkpoint,
         method_settings=arms.canonical(options.methods, options.set),
+        sources=tuple(source for _, source in models),
     )
 
 
@@ -242,12 +254,15 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, or a folder that cannot be used.
     """
     from benchmarks.evaluation.image_files import lost_images_message
+    from countgen.models import check_detectors
 
     if options.rejudge is not None:
         return _rejudge(options)
     if not (options.suite and options.out):
         raise ValueError("give --suite and --out, or --rejudge RUN with judges for a finished run")
     settings = settings_from(options)
+    if options.address is None:  # with a cluster the detectors' files are on other machines
+        check_detectors((*settings.critics, *settings.judges))
     summary = evaluate(
         settings,
         options.out,

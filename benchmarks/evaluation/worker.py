@@ -65,7 +65,7 @@ class Worker:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         self.models = countgen.load(
-            backbone,
+            settings.source_of(backbone),
             critics=settings.critics,
             judge=settings.judges[0],
             device=settings.device,

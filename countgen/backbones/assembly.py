@@ -130,7 +130,12 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     _widen_vae(own)
     denoiser = own.unet if hasattr(own, "unet") else own.transformer
     repository = str(own.config.get("_name_or_path") or type(pipeline).__name__)
-    configs = {"denoiser": denoiser.config, "vae": own.vae.config, "scheduler": _with_class(own.scheduler)}
+    configs = {
+        "pipeline": own.config,
+        "denoiser": denoiser.config,
+        "vae": own.vae.config,
+        "scheduler": _with_class(own.scheduler),
+    }
     assert set(configs) == set(PARTS)
     of_family = {name: preset for name, (of, preset) in presets().items() if of == family}
     usual = sampling(type(pipeline).__name__, configs, (repository, public_name(repository)), of_family)

@@ -210,6 +210,8 @@ def _config(repository: str, part: str, class_name: str, revision: str | None, d
     if part == "denoiser":
         folder = "unet" if class_name.startswith("StableDiffusion") and "3" not in class_name else "transformer"
     file = f"{folder}/{'scheduler_config' if part == 'scheduler' else 'config'}.json"
+    if part == "pipeline":
+        file = "model_index.json"
     return _read_json(repository, file, revision, download)
 
 

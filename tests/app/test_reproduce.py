@@ -114,7 +114,7 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"backbone": "minature"}, "Did you mean miniature"),
         ({"backbone": "../../etc"}, "unknown backbone"),
         ({"backbone": None}, "backbone is None"),
-        ({"backbone": "x" * 5000}, "known: flux-schnell, hyper-sdxl, miniature"),
+        ({"backbone": "x" * 5000}, "known: flux-schnell, flux2-klein, hyper-sdxl, miniature"),
         ({"repository": "owner/another"}, "generated with 'owner/another'"),
         ({"dtype": "int8"}, "dtype is 'int8'; known: float32"),
         ({"num_inference_steps": 10**9}, "expected 1 to 1000"),

@@ -1,0 +1,300 @@
+"""The tab that changes the count of one image and keeps the rest of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import gradio as gr
+import torch
+
+from app.demo import edit_view, result_view
+from app.demo.gallery import entry_of, gallery
+from app.demo.generate_form import GenerateForm, edited_form, find_token, form_of
+from app.demo.generate_tab import AT_ONCE, EXAMPLE, MODELS, PRIVATE, QUIET, GenerateTab
+from app.demo.html import hint, target_list
+from app.demo.image_html import detect, overlay, png_bytes, shown_uri
+from app.demo.limits import Limits, RefusedError
+from app.demo.model_cache import ModelCache
+from app.demo.previews import previews
+from app.demo.refusals import errors_shown, event_field
+from app.demo.result_view import Side, size_of
+from app.demo.session import GalleryEntry, Session
+from app.demo.uploads import FILE_JS, decoded_recipe, file_field
+from app.generate import slug
+from countgen.editing import edit_run, targets_of
+from countgen.models import Models
+from countgen.number_slider import encode_shifted
+from countgen.prompts import Target
+from countgen.prompts.plurals import plural
+from countgen.recipe import check as check_recipe
+from countgen.recipe import latents_of, negative_prompt_of, regenerate
+from countgen.tokens.file import CountToken
+
+MOST_OFFSET = 6
+"""Range of the slider before the model is loaded."""
+
+
+class EditTab:
+    """The widgets of the tab and their event handlers. It edits the image that the Generate tab shows."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        model_cache: ModelCache,
+        session: gr.State,
+        generate_tab: GenerateTab,
+        tabs: gr.Tabs,
+        tab: gr.Tab,
+    ) -> None:
+        self.limits, self.model_cache, self.generate_tab = limits, model_cache, generate_tab
+        targets = targets_of(EXAMPLE.recipe)
+        with gr.Row(elem_classes="workbench"):
+            with gr.Column(scale=4, min_width=280, elem_classes="controls"):
+                gr.HTML(
+                    hint("The image is the one that Generate shows. Only as much of it changes as its count needs.")
+                )
+                self.name = gr.Dropdown(
+                    [target.object_name for target in targets],
+                    value=targets[0].object_name,
+                    label="Objects",
+                    elem_id="edit-object",
+                )
+                with gr.Row(elem_classes="count"):
+                    self.count = gr.Number(
+                        targets[0].target_count,
+                        label="New count",
+                        precision=0,
+                        minimum=1,
+                        maximum=limits.max_count,
+                        min_width=90,
+                        elem_id="new-count",
+                    )
+                    fewer = gr.Button("One fewer", size="sm", min_width=60)
+                    more = gr.Button("One more", size="sm", min_width=60, elem_id="one-more")
+                self.seconds = gr.Dropdown(
+                    [(f"{s} seconds", s) for s in limits.seconds],
+                    value=limits.seconds[2],
+                    label="Time limit",
+                    elem_id="edit-seconds",
+                )
+                with gr.Row(elem_classes="buttons"):
+                    go = gr.Button("Edit", variant="primary", elem_id="edit", scale=3)
+                    stop = gr.Button("Stop", variant="stop", elem_id="stop-editing", scale=2)
+                    leave = gr.Button("Leave the queue", elem_id="leave-editing", scale=2)
+                self.slider = gr.Slider(
+                    -MOST_OFFSET,
+                    MOST_OFFSET,
+                    0,
+                    step=0.5,
+                    label="Number slider: objects to add or remove on this seed",
+                    elem_id="slider",
+                    buttons=[],
+                )
+                given = gr.HTML(
+                    file_field("Edit an image of countgen", ".png", "edit-file"),
+                    elem_id="edit-given",
+                    js_on_load=FILE_JS,
+                )
+            with gr.Column(scale=6, min_width=280):
+                self.stage = gr.HTML(edit_view.opened(EXAMPLE), elem_id="editing")
+        fields = [self.stage, self.name, self.count, self.slider]
+        tab.select(self.open, inputs=session, outputs=fields, **QUIET)
+        switched = generate_tab.change.click(lambda: gr.Tabs(selected="edit"), outputs=tabs, **QUIET)
+        switched.then(self.open, inputs=session, outputs=fields, **QUIET)
+        given.upload(
+            self.upload,
+            inputs=session,
+            outputs=fields,
+            **MODELS,
+            show_progress="hidden",
+            api_name="edit_upload",
+            api_visibility="undocumented",
+        )
+        self.name.input(self.named, inputs=[self.name, session], outputs=[self.count, self.slider], **QUIET)
+        self.slider.input(
+            self.slide,
+            inputs=[self.slider, self.name, session],
+            outputs=self.stage,
+            **MODELS,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_name="slide",
+            api_visibility="undocumented",
+        )
+        inputs = [self.name, self.count, self.seconds, session]
+        preparing = {"fn": self.begin, "inputs": inputs, "outputs": self.stage, **AT_ONCE, **PRIVATE}
+        editing = {
+            "fn": self.edit_shown,
+            "inputs": inputs,
+            "outputs": [self.stage, generate_tab.stage, generate_tab.pictures],
+            **MODELS,
+            "show_progress": "minimal",
+            "show_progress_on": given,
+        }
+        jobs = [
+            go.click(**preparing).success(**editing, api_name="edit_view", api_visibility="undocumented"),
+            *(
+                button.click(
+                    lambda count, by=by: max(1, (count or 1) + by), inputs=self.count, outputs=self.count, **QUIET
+                )
+                .success(**preparing)
+                .success(**editing, api_visibility="private")
+                for button, by in ((fewer, -1), (more, 1))
+            ),
+        ]
+        leaving = {"fn": self.leave, "inputs": session, "outputs": self.stage, **QUIET}
+        for job in jobs:
+            job.failure(**leaving)
+        leave.click(**leaving, cancels=jobs)
+        stop.click(Session.stop, inputs=session, **QUIET)
+
+    def open(self, session: Session) -> tuple[Any, ...]:
+        """Show the image of the Generate tab with its objects and counts."""
+        entry = session.shown or EXAMPLE
+        names = [target.object_name for target in targets_of(entry.recipe)]
+        return edit_view.opened(entry), gr.update(choices=names, value=names[0]), *self.named(names[0], session)
+
+    def named(self, name: str, session: Session) -> tuple[Any, Any]:
+        """Return the count of an object of the image, and the slider's range for it."""
+        recipe = (session.shown or EXAMPLE).recipe
+        found = [target for target in targets_of(recipe) if target.object_name == name]
+        count = found[0].target_count if found else 1
+        low, high = self.model_cache.offsets(str(recipe["backbone"]), count) or (-MOST_OFFSET, MOST_OFFSET)
+        return count, gr.update(minimum=low, maximum=high, value=0)
+
+    def leave(self, session: Session) -> str:
+        """Show the image again after a job was cancelled in the queue or failed."""
+        session.end()
+        return edit_view.opened(session.shown or EXAMPLE)
+
+    def begin(self, name: str, count: float, seconds: int, session: Session) -> str:
+        """Refuse bad input before it enters the queue; from now on Stop has an effect."""
+        with errors_shown():
+            self._counts(name, count, session)
+            self.limits.check_seconds(seconds)
+        session.begin()
+        return result_view.queued(self.generate_tab.waiting())
+
+    def edit_shown(self, name: str, count: float, seconds: int, session: Session) -> Iterator[tuple[Any, ...]]:
+        """Edit the image with live previews; the last item is the judged result, also after Stop."""
+        yield from self.model_cache.run_in_worker(self._edited(name, count, seconds, session))
+
+    def _edited(
+        self, name: str, count: float, seconds: int, session: Session
+    ) -> Generator[tuple[Any, ...], None, None]:
+        entry = session.shown or EXAMPLE
+        if session.busy and session.stopping:
+            session.end()
+            yield edit_view.opened(entry), gr.skip(), gr.skip()
+            return
+        session.begin()
+        try:
+            with errors_shown():
+                counts, limit = self._counts(name, count, session), self.limits.check_seconds(seconds)
+                models, token = self.models_of(entry.recipe), self._token(entry.recipe, session)
+                run = edit_run(entry.recipe, models, counts=counts, token=token, max_seconds=limit)
+            history: list[result_view.HistoryEntry] = []
+            for view in previews(run, session, history, limit):
+                yield view, gr.skip(), gr.skip()
+            result = run.result()
+            ending = " Stopped by you: this is the best image so far." if session.stopping else ""
+            form = edited_form(entry.form, run.prompt)
+            made = entry_of(result, history, form, before_name="Original", ending=ending)
+            session.keep_image(made, self.limits.max_images)
+            if not result.verified:
+                session.shown = entry  # a further try starts from the original again
+            yield made.view, made.view, gallery(session.gallery)
+        finally:
+            session.end()
+
+    def slide(self, offset: float, name: str, session: Session) -> str:
+        """Return the image with its prompt moved along the number axis."""
+        return next(self.model_cache.run_in_worker(self._slid(offset, name, session)))
+
+    def _slid(self, offset: float, name: str, session: Session) -> Generator[str, None, None]:
+        entry = session.shown or EXAMPLE
+        recipe = entry.recipe
+        with errors_shown():
+            targets = self._targets(name, session)
+            models = self.models_of(recipe)
+            if self._token(recipe, session) is not None:
+                raise RefusedError("This image was generated with a count token; the number slider moves number words.")
+            shifts = self.model_cache.shifts(recipe, models, name, offset)
+        backbone, seed = models.backbone, recipe["candidate_seed"]
+        with torch.no_grad():
+            before = regenerate(recipe, backbone)
+            embeds = encode_shifted(backbone, recipe["prompt"], None, shifts, negative_prompt_of(recipe))
+            image = backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
+        names = [target.object_name for target in targets]
+        counts = models.judge.counts(image[None], names)[0].tolist()
+        found_before, found = detect(models.judge, before, targets), detect(models.judge, image, targets)
+        moved = {**recipe, "number_shifts": [shift.as_dict() for shift in shifts], "judge_counts": counts}
+        yield edit_view.moved(
+            Side(
+                before, found_before, f"Original, seed {seed}: {edit_view.detected(targets, found_before)}", "Original"
+            ),
+            Side(image, found, f"Moved by {offset:+g}: {edit_view.detected(targets, found)}", "Moved"),
+            targets,
+            offset,
+            counts,
+            png_bytes(image, moved),
+            f"{slug(recipe['prompt'])}-{seed}-moved.png",
+        )
+
+    def upload(self, session: Session, event: gr.EventData) -> tuple[Any, ...]:
+        """Open an uploaded image of countgen, generated again from its recipe."""
+        with errors_shown():
+            recipe = decoded_recipe(event_field(event, "data"), self.limits.max_image_bytes)
+            form = form_of(recipe, session)
+            form.checked(self.limits)
+            token = self._token(recipe, session)
+            check_recipe(recipe, token=token)
+        session.shown = next(self.model_cache.run_in_worker(self._regenerated(recipe, form, token)))
+        return self.open(session)
+
+    def _regenerated(
+        self, recipe: dict[str, Any], form: GenerateForm, token: CountToken | None
+    ) -> Generator[GalleryEntry, None, None]:
+        with errors_shown():
+            targets, models = targets_of(recipe), self.models_of(recipe)
+            image = regenerate(recipe, models.backbone, token)
+        boxes = overlay(size_of(image), detect(models.judge, image, targets))
+        yield GalleryEntry(
+            title=target_list(targets),
+            correct=False,
+            preview=shown_uri(image),
+            boxes=boxes,
+            view="",
+            file_name="",
+            png=b"",
+            recipe=recipe,
+            form=form,
+        )
+
+    def models_of(self, recipe: Any) -> Models:
+        """Return the models that an image was generated with."""
+        name = self.limits.check_backbone(recipe["backbone"])
+        steps = self.limits.check_inference_steps(recipe["num_inference_steps"])
+        return self.model_cache.sampled(name, steps, self.limits.check_guidance(recipe["guidance_scale"]))
+
+    def _token(self, recipe: Any, session: Session) -> CountToken | None:
+        """Return the token that an image was generated with."""
+        form = form_of(recipe, session)
+        return find_token(form.token, targets_of(recipe), form.backbone, session)
+
+    def _counts(self, name: object, count: object, session: Session) -> dict[str, int]:
+        """Return the new count by object name, after checking it."""
+        targets, number = self._targets(name, session), self.limits.check_count(count)
+        changed = tuple(Target(t.object_name, number if t.object_name == name else t.target_count) for t in targets)
+        self.model_cache.check(str((session.shown or EXAMPLE).recipe["backbone"]), changed)
+        return {str(name): number}
+
+    @staticmethod
+    def _targets(name: object, session: Session) -> tuple[Target, ...]:
+        """Return the targets of the image, one of which has this name."""
+        targets = targets_of((session.shown or EXAMPLE).recipe)
+        if name not in [target.object_name for target in targets]:
+            known = ", ".join(plural(target.object_name) for target in targets)
+            raise RefusedError(f"The image shows {known}; choose one of them.")
+        return targets

@@ -1,0 +1,64 @@
+"""The image that is edited, and what the number slider makes of it, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from app.demo.html import hint
+from app.demo.result_view import Side, actions, pair
+from app.demo.session import GalleryEntry
+from countgen.prompts import Target
+from countgen.prompts.plurals import counted
+from critics import Detections
+
+
+def opened(entry: GalleryEntry) -> str:
+    """Return the view of the image that is to be edited."""
+    return (
+        "<section class='stage start'><div class='canvas'>"
+        f"<img src='{entry.preview}' alt='Image to edit: {escape(entry.title, quote=True)}'>{entry.boxes}</div>"
+        + hint(
+            f"{entry.recipe.get('prompt')}, seed {entry.recipe.get('candidate_seed')}. Change its count, or move the "
+            "slider: the seed stays, and what does not have to change stays as well."
+        )
+        + "</section>"
+    )
+
+
+def moved(
+    before: Side,
+    after: Side,
+    targets: Sequence[Target],
+    offset: float,
+    counts: Sequence[int],
+    png: bytes,
+    file_name: str,
+) -> str:
+    """Return the view of an image whose prompt was moved along the number axis.
+
+    Args:
+        before, after: the images.
+        targets: of the prompt.
+        offset: in objects.
+        counts: the judge's, of the image after.
+        png, file_name: of the download.
+    """
+    found = " and ".join(
+        f"{count} {counted(target.object_name, count)}" for count, target in zip(counts, targets, strict=True)
+    )
+    return (
+        f"<section class='stage done'>{pair(before, after, targets, comparable=True)}"
+        f"<p class='verdict' role='status'>Moved by {offset:+g}: the judge counts {escape(found)}.</p>"
+        f"{actions(png, file_name)}"
+        + hint("The slider moves the prompt's embeddings only: one image, no search. For an exact count press Edit.")
+        + "</section>"
+    )
+
+
+def detected(targets: Sequence[Target], detections: Sequence[Detections]) -> str:
+    """Return how many objects of each class the judge detects."""
+    return ", ".join(
+        f"{len(found)} {counted(target.object_name, len(found))}"
+        for found, target in zip(detections, targets, strict=True)
+    )
