@@ -200,7 +200,8 @@ def actions(png: bytes, file_name: str) -> str:
         "<div class='actions'>"
         f"<a class='button' download='{escape(file_name, quote=True)}' href='{png_uri(png)}'>Download PNG</a>"
         "<label class='switch'><input type='checkbox' class='show-boxes' checked> Boxes</label>"
-        "<label class='switch'><input type='checkbox' class='show-slider'> One over the other</label></div>"
+        "<label class='switch'><input type='checkbox' class='show-slider'> One over the other</label>"
+        "<label class='switch'><input type='checkbox' class='show-large'> Large</label></div>"
     )
 
 
