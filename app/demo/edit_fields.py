@@ -58,7 +58,7 @@ class EditFields:
             buttons=[],
         )
         self.given = gr.HTML(
-            file_field("Edit an image of countgen", ".png", "edit-file"),
+            file_field("Edit a PNG of countgen (choose or drop it)", ".png", "edit-file"),
             elem_id="edit-given",
             js_on_load=FILE_JS,
         )

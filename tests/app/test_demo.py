@@ -439,7 +439,7 @@ def test_density_critics_train_a_token_without_the_semantic_term(models: countge
         tab = LearnTab(LIMITS, model_cache, state, GenerateTab(LIMITS, model_cache, state), tabs)
     session.begin()
     shown = tab.learn(["apple"], 3, 30, "miniature", session)
-    assert next(shown)[0] == result_view.LOADING
+    assert next(shown)[0] == result_view.starting(True)
     assert "Image of this step" in next(shown)[0]
     session.stop()
     list(shown)
