@@ -42,7 +42,7 @@ def edit(
         A result whose `before` is the original.
 
     Raises:
-        RecipeError: a recipe that this backbone cannot render.
+        RecipeError: what is given is no recipe, or one that this backbone cannot render.
         PromptError: a count outside 1 to 1000, or a prompt in which no number can be replaced.
         ValueError: an object without a count in the image, or a count that a detector cannot return.
     """
@@ -99,8 +99,13 @@ def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:
     """Return the targets that a recipe holds.
 
     Raises:
-        RecipeError: the recipe has no targets, or they are damaged.
+        RecipeError: it is no recipe, or has no targets, or they are damaged.
     """
+    if not isinstance(recipe, Mapping):
+        raise RecipeError(
+            f"expected a result or a recipe, got {type(recipe).__name__}; countgen.images.read_recipe reads the recipe "
+            "inside a PNG"
+        )
     try:
         targets = tuple(Target(one["object_name"], one["target_count"]) for one in recipe["targets"])
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -116,6 +121,8 @@ def changed_targets(targets: tuple[Target, ...], counts: Mapping[str, int], mode
     Raises:
         ValueError: no count, or an object without a count in the image.
     """
+    if not isinstance(counts, Mapping):
+        raise ValueError(f"counts are given by object name, such as {{'apple': 7}}, got {counts!r}")
     critic = models.critics[0]
 
     def same(name: str) -> int | str:
@@ -139,8 +146,13 @@ def check_backbone(recipe: Mapping[str, Any], models: Models) -> None:
     Raises:
         RecipeError: they differ; the message names the first difference.
     """
-    for name in ("name", "num_inference_steps", "guidance_scale", "height", "width"):
-        then, here = recipe.get("backbone" if name == "name" else name), getattr(models.backbone, name)
+    backbone = models.backbone
+    settings = ("num_inference_steps", "guidance_scale", "height", "width")
+    present = {"backbone": backbone.name} | {name: getattr(backbone, name) for name in settings}
+    present["loras"] = [lora.recorded for lora in backbone.loras]
+    if "sampler" in recipe:  # older recipes do not name it
+        present["sampler"] = type(backbone.pipeline.scheduler).__name__
+    for name, here in present.items():
+        then = recipe.get(name, [] if name == "loras" else None)
         if then != here:
-            what = "backbone" if name == "name" else name
-            raise RecipeError(f"the image was generated with {what} {then!r}, here it is {here!r}; load it as it was")
+            raise RecipeError(f"the image was generated with {name} {then!r}, here it is {here!r}; load it as it was")
