@@ -8,6 +8,7 @@ from typing import Any
 from countgen.errors import RecipeError
 from countgen.methods.settings import Settings
 from countgen.models import Models
+from countgen.number_slider import Calibration
 from countgen.prompts import Target
 from countgen.prompts.recount import recounted
 from countgen.recipe import candidate_seed, latents_of, negative_prompt_of, regenerate
@@ -25,6 +26,7 @@ def edit(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
+    calibration: Calibration | None = None,
     progress: bool = False,
 ) -> Result:
     """Change the count of an image, and keep the rest of the image.
@@ -36,6 +38,7 @@ def edit(
         settings: `countgen.methods.edit.EditSettings`; the defaults where None.
         max_seconds, max_evaluations, until: as `Run` takes them.
         token: the one that the original was generated with, if it was; the edit is generated without.
+        calibration: of the number slider, as `Run` takes it.
         progress: show the progress on standard error, see `countgen.Run.with_progress`.
 
     Returns:
@@ -55,6 +58,7 @@ def edit(
         max_evaluations=max_evaluations,
         until=until,
         token=token,
+        calibration=calibration,
     )
     for _ in run.with_progress() if progress else run:
         pass
@@ -71,6 +75,7 @@ def edit_run(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
+    calibration: Calibration | None = None,
 ) -> Run:
     """Return the `Run` of an edit, for callers that iterate over its steps; arguments and errors as of `edit`."""
     recipe = original.recipe if isinstance(original, Result) else original
@@ -92,6 +97,7 @@ def edit_run(
         until=until,
         negative_prompt=negative_prompt_of(recipe),
         original=Original(latents_of(recipe, models.backbone), image),
+        calibration=calibration,
     )
 
 
