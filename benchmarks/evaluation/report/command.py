@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a labelled run that says how often its judges err (this run's own labels)",
     )
     parser.add_argument("--parquet", type=Path, metavar="FILE", help="write the records, a row per image")
+    parser.add_argument("--all", action="store_true", help="print all tables, not only the first of each suite")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object, not as tables")
 
 
@@ -81,8 +82,11 @@ def run(options: argparse.Namespace) -> int:
     else:
         for section in sections:
             print(printable(f"{section.suite} on {section.backbone}"), end="\n\n")
-            for table in tables(section):
+            first, *others = tables(section)
+            for table in (first, *others) if options.all else (first,):
                 print(as_text(table, shutil.get_terminal_size().columns))
+            if others and not options.all:
+                print(f"{len(others)} more tables: --all; as a page with images: --out report.html")
     return 0
 
 
