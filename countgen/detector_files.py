@@ -7,11 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from countgen.backbones.hub import unreachable
 from countgen.detector_choice import FACTS
 from critics.ultralytics_files import KINDS, PRESETS
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-_HUB_KINDS = ("detr", "grounding_dino", "owl")
+_HUB_KINDS = {
+    **dict.fromkeys(("detr", "grounding_dino", "owl"), FILES),
+    # Their other files have names of their own: shards, and processors in one file.
+    **dict.fromkeys(("sam3", "vlm"), ("config.json",)),
+}
+"""Kinds whose weights are repositories, with the files that are looked for."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
         preset, _, own = (
             importlib.import_module(f"critics.detectors.{kind}").PRESETS.get(weights, weights).partition("@")
         )
-        return _of_hub(preset, FILES, revision or own or None, detector, f"{kind}:FOLDER") if "/" in preset else None
+        if "/" in preset:
+            return _of_hub(preset, _HUB_KINDS[kind], revision or own or None, detector, f"{kind}:FOLDER")
     return None
 
 
@@ -91,17 +98,17 @@ def _of_torchvision(weights: str, revision: str | None, detector: str) -> Missin
 
 
 def refuse_if_offline(missing: Iterable[Missing]) -> None:
-    """Refuse what would have to be downloaded where HF_HUB_OFFLINE is set.
+    """Refuse what would have to be downloaded where HF_HUB_OFFLINE is set, or from the hub where it does not answer.
 
     Raises:
         FileNotFoundError: which files to bring, and where.
     """
     from huggingface_hub import constants
 
-    lost = list(missing)
-    if lost and constants.HF_HUB_OFFLINE:
+    lost = [one for one in missing if constants.HF_HUB_OFFLINE or "://" not in one.source]
+    if lost and (reason := unreachable()):
         folders = dict.fromkeys(f"{one.folder} (or write {one.instead})" for one in lost)
         raise FileNotFoundError(
-            f"HF_HUB_OFFLINE is set and files are missing: {'; '.join(map(str, lost))}. Bring them from a machine with "
-            f"a network into {', '.join(folders)}"
+            f"{reason} and files are missing: {'; '.join(map(str, lost))}. Bring them from a machine with a network "
+            f"into {', '.join(folders)}"
         )

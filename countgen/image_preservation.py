@@ -97,7 +97,7 @@ def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def same_objects(before: Tensor, after: Tensor) -> dict[int, int]:
-    """Return the largest one-to-one matching of boxes that are the same object (Kuhn's algorithm).
+    """Return the largest one-to-one matching of boxes that are the same object.
 
     Args:
         before, after: (N, 4) and (M, 4) absolute-pixel xyxy.
@@ -105,28 +105,13 @@ def same_objects(before: Tensor, after: Tensor) -> dict[int, int]:
     Returns:
         The index of a box before, by the index of the box after that it is matched with.
     """
-    same = [[column for column, iou in enumerate(row) if iou > SAME_OBJECT_IOU] for row in _iou(before, after)]
-    partner: dict[int, int] = {}
-
-    def place(row: int, tried: set[int]) -> bool:
-        for column in same[row]:
-            if column not in tried:
-                tried.add(column)
-                if column not in partner or place(partner[column], tried):
-                    partner[column] = row
-                    return True
-        return False
-
-    for row in range(len(same)):
-        place(row, set())
-    return partner
-
-
-def _iou(first: Tensor, second: Tensor) -> list[list[float]]:
-    # Imported here: it takes a second to load.
+    # Imported here: they take a second to load.
+    from scipy.optimize import linear_sum_assignment
     from torchvision.ops import box_iou
 
-    return box_iou(first.double(), second.double()).tolist()
+    same = (box_iou(before.double(), after.double()) > SAME_OBJECT_IOU).cpu().numpy()
+    rows, columns = linear_sum_assignment(same, maximize=True)
+    return {int(column): int(row) for row, column in zip(rows, columns, strict=True) if same[row, column]}
 
 
 def _blurred(image: Tensor) -> Tensor:

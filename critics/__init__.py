@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from critics.base import Critic
+from critics.base import NO_ANSWER, Critic
 from critics.candidates import Candidates, Proposals
 from critics.detections import Detections
 from critics.evaluation import Evaluation
@@ -11,7 +11,17 @@ from critics.registry import available, load
 if TYPE_CHECKING:
     from critics.module_critic import from_module
 
-__all__ = ["Candidates", "Critic", "Detections", "Evaluation", "Proposals", "available", "from_module", "load"]
+__all__ = [
+    "NO_ANSWER",
+    "Candidates",
+    "Critic",
+    "Detections",
+    "Evaluation",
+    "Proposals",
+    "available",
+    "from_module",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

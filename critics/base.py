@@ -21,6 +21,8 @@ MAX_CANDIDATES = 1024
 """Largest number of candidates per image and object name; those that non-maximum suppression keeps come first."""
 MAX_PROPOSALS = 4096
 """Largest number of proposals in non-maximum suppression, best first: thirteen for each of `Critic.max_count`."""
+NO_ANSWER = -1
+"""Count of a judge that gives none, such as a language model whose answer is no number."""
 ABSENT = -60.0
 """Logit of padding without a proposal: its probability is practically 0."""
 
@@ -43,6 +45,7 @@ class Critic:
         safe_distance: distance from the threshold, on both sides, at which a count is confirmed: in logits, for
             density counters in objects. A margin of 1 is this distance.
         max_count: most objects it can return per image.
+        differentiable: whether its count loss carries gradient to the image; a judge needs none.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Critic:
     one_class_per_box: bool = True
     safe_distance: float = 0.85
     max_count: int = 300
+    differentiable: bool = True
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         """Run the detector once on RGB float (B, 3, H, W) in [0, 1], with gradient.
@@ -174,7 +178,7 @@ class Critic:
         return list(zip(*by_name, strict=True))
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
-        """Return hard counts, int64 (B, len(object_names)), without gradient.
+        """Return hard counts, int64 (B, len(object_names)), without gradient; `NO_ANSWER` from a judge that abstains.
 
         Raises:
             ValueError: as `detect`.

@@ -32,10 +32,30 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
         return loader.from_pretrained(name, **options)
     except (OSError, ImportError) as error:
         raise ValueError(
-            f"cannot read {loader.__name__} from {name!r}: give a folder, a repository's name or one of "
-            f"{', '.join(presets)}; a repository is downloaded once, unless HF_HUB_OFFLINE is set. The cause: "
+            f"cannot read {loader.__name__} from {name!r}: give a folder, a repository's name"
+            f"{' or one of ' * bool(presets)}{', '.join(presets)}; a repository is downloaded once, unless "
+            f"HF_HUB_OFFLINE is set. The cause: "
             f"{' '.join(str(error).split())}"
         ) from error
+
+
+def read_complete(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
+    """Return a model as `read` does, all of whose weights come from the checkpoint.
+
+    transformers gives weights that a checkpoint lacks, or names otherwise, random values and a warning: such a judge
+    counts nonsense.
+
+    Raises:
+        ValueError: it cannot be read, or weights are missing or of another shape.
+    """
+    model, info = read(loader, weights, presets, revision, output_loading_info=True, use_safetensors=True, **options)
+    lost = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if lost:
+        raise ValueError(
+            f"{weights} lacks {len(lost)} weights of {type(model).__name__}, such as {lost[0]}: it would be random "
+            "there; give the repository or revision that this version of transformers reads"
+        )
+    return model
 
 
 def read_zero_shot(weights: str, presets: Mapping[str, str], revision: str | None) -> tuple[Any, Any, Any]:

@@ -140,6 +140,16 @@ def singular(noun: str) -> str:
     return " ".join(words)
 
 
+@cache
+def plural(noun: str) -> str:
+    """Return the plural of an English noun phrase in the singular; one without another plural is returned unchanged.
+
+    >>> plural("strawberry"), plural("fish"), plural("teddy bear"), plural("scissors")
+    ('strawberries', 'fish', 'teddy bears', 'scissors')
+    """
+    return noun if noun in PLURAL_ONLY else str(english().plural_noun(noun))
+
+
 def can_be_plural(word: str) -> bool:
     """Return whether one word may stand after a number above one: "cups", "mice", and also "sheep" and "scissors"."""
     return _singular_word(word) != word or word in PLURAL_ONLY or bool(english().singular_noun(word) == word)

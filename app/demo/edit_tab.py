@@ -22,7 +22,7 @@ from app.demo.refusals import errors_shown, event_field
 from app.demo.result_view import Side, size_of
 from app.demo.session import GalleryEntry, Session
 from app.demo.uploads import decoded_recipe
-from app.generate import slug
+from app.image_files import slug
 from countgen.editing import edit_run, targets_of
 from countgen.models import Models
 from countgen.number_slider import encode_shifted

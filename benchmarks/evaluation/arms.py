@@ -1,4 +1,4 @@
-"""The arms of an evaluation: a method, a method with a count token, or a prompt refinement of the plain model."""
+"""The arms of an evaluation: a method, with a count token or without the number slider, or a prompt refinement."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from countgen import methods
 from countgen.methods.settings import Settings, as_dict, with_text
 
 _TOKEN = "+token"
+_AS_WRITTEN = "+as-written"
 _RENAMED = {"token": "plain+token", "token+noise": "auto+token"}
 """Names of arms in records and settings from before a count token was an option of every method."""
 
@@ -23,12 +24,15 @@ class Arm:
         name: on the command line and in records, for example "auto+token".
         method: of `countgen.methods.available()`.
         with_token: whether the shipped token of the prompt's count replaces the number.
-        refinement: of `REFINEMENTS`; None for the prompt as written.
+        as_written: whether counts beyond the model's number words are encoded as they are written, where the method
+            would move them along the number axis.
+        refinement: of `REFINEMENTS`; None for the prompt as it is.
     """
 
     name: str
     method: str
     with_token: bool = False
+    as_written: bool = False
     refinement: str | None = None
 
     def settings(self, assignments: Sequence[str]) -> Settings:
@@ -45,9 +49,9 @@ class Arm:
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of all arms: the methods, the methods with a token, and the prompt refinements."""
+    """Return the names of all arms: the methods, each with a token or as written, and the prompt refinements."""
     names = methods.available()
-    return (*names, *(name + _TOKEN for name in names), *REFINEMENTS)
+    return (*names, *(name + suffix for suffix in (_TOKEN, _AS_WRITTEN) for name in names), *REFINEMENTS)
 
 
 def find(name: str) -> Arm:
@@ -62,7 +66,8 @@ def find(name: str) -> Arm:
         raise ValueError(f"unknown method {name!r}; {hint}available: {', '.join(available())}")
     if name in REFINEMENTS:
         return Arm(name, "plain", refinement=name)
-    return Arm(name, name.removesuffix(_TOKEN), with_token=name.endswith(_TOKEN))
+    method = name.removesuffix(_TOKEN).removesuffix(_AS_WRITTEN)
+    return Arm(name, method, with_token=name.endswith(_TOKEN), as_written=name.endswith(_AS_WRITTEN))
 
 
 def current_name(name: str) -> str:

@@ -43,6 +43,12 @@ def open_image(path: Path) -> ImageFile:
         raise ValueError(f"{path} is damaged, or not in the format of its name: {error}") from error
 
 
+def inside(folder: Path, name: str) -> Path | None:
+    """Return the path of a file that is named relative to a folder; None where there is none, or it lies outside."""
+    path = (folder.resolve() / name).resolve()
+    return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
+
+
 def is_complete(path: Path) -> bool:
     """Return whether an image exists and is complete, by the first and last bytes of its format."""
     if not path.is_file():

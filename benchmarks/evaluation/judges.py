@@ -1,4 +1,4 @@
-"""Evaluate judges on an image, and write their counts and detections as record fields."""
+"""Evaluate judges on images, and write their counts and detections as record fields."""
 
 from __future__ import annotations
 
@@ -8,36 +8,44 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.evaluation.records import Box
-from critics import Critic, Detections
+from critics import NO_ANSWER, Critic, Detections
 from critics.detections import mean_score
 
 Judged = tuple[tuple[int, ...], tuple[Detections, ...]]
-"""Counts and detections per object name; no detections from a judge that counts without detecting."""
+"""Counts, with `NO_ANSWER` for none, and detections per object name; no detections from a judge that only counts."""
 
 
-def judged(judge: Critic, image: Tensor, object_names: Sequence[str]) -> Judged:
-    """Return a judge's counts and detections in an image.
+def judged(judge: Critic, images: Tensor, object_names: Sequence[str]) -> list[Judged]:
+    """Return a judge's counts and detections in each image of a batch.
 
     Args:
-        judge: a detector that did not steer the image.
-        image: RGB float (3, H, W) in [0, 1].
+        judge: a detector that did not steer the images.
+        images: RGB float (B, 3, H, W) in [0, 1].
         object_names: to count.
     """
     if not judge.detects:
-        return tuple(judge.counts(image[None], object_names)[0].tolist()), ()
-    (detections,) = judge.detect(image[None], object_names)
-    return tuple(map(len, detections)), detections
+        return [(tuple(counts), ()) for counts in judge.counts(images, object_names).tolist()]
+    return [(tuple(map(len, detections)), detections) for detections in judge.detect(images, object_names)]
+
+
+def answered(counts: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return counts as they are; None where a judge gave no answer for some object."""
+    return None if NO_ANSWER in counts else counts
 
 
 def record_fields(found: Mapping[str, Judged]) -> dict[str, Any]:
-    """Return the fields of a `Record` with the counts and detections of each judge, by its name."""
+    """Return the fields of a `Record` with the counts and detections of each judge, by its name.
+
+    A judge without an answer has no counts.
+    """
     return {
-        "judge_counts": {name: counts for name, (counts, _) in found.items()},
+        "judge_counts": {name: counts for name, (counts, _) in found.items() if answered(counts) is not None},
         "confidence": {name: round(mean_score(detections), 4) for name, (_, detections) in found.items()},
-        "boxes": {name: _boxes(detections) for name, (_, detections) in found.items()},
+        "boxes": {name: rounded_boxes(detections) for name, (_, detections) in found.items()},
     }
 
 
-def _boxes(detections: Sequence[Detections]) -> tuple[Box, ...]:
+def rounded_boxes(detections: Sequence[Detections]) -> tuple[Box, ...]:
+    """Return the boxes of all detections in whole pixels."""
     corners = (box for one in detections for box in one.boxes.round().int().tolist())
     return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in corners)

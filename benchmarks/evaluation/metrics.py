@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,9 @@ from benchmarks.evaluation.labels import Label
 from benchmarks.evaluation.records import Record
 from benchmarks.evaluation.statistics import wilson_interval
 from benchmarks.evaluation.suites.prompt import LEVELS
+
+KEPT, CHANGED = 0.8, 0.1
+"""Fraction of objects kept at least, and background changed at most, of an image that counts as the same image."""
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -29,6 +33,7 @@ class Scores:
     Attributes:
         images: number of all images.
         failed: images that were not generated; they are wrong.
+        abstained: images to which the judge gave no answer; they are not right, and have no error in objects.
         right: images with exactly the target count of every object class.
         interval: 95 % Wilson confidence interval of the fraction right, in [0, 1].
         close: images with every count at most one off, right ones included.
@@ -38,6 +43,7 @@ class Scores:
 
     images: int
     failed: int
+    abstained: int
     right: int
     interval: tuple[float, float]
     close: int
@@ -54,6 +60,24 @@ class Scores:
     def off_by_one(self) -> float:
         """Return the fraction of images at most one off for every object, in [0, 1]; NaN without images."""
         return self.close / self.images if self.images else math.nan
+
+
+@dataclass(frozen=True)
+class Preservation:
+    """How much of the plain image of their seed images preserve, on average, by the first judge's boxes.
+
+    Attributes:
+        images: number of images that have the measures.
+        same_and_right: of all images, those right by the first judge that keep at least `KEPT` of the objects and
+            change the background by at most `CHANGED`.
+        objects_kept, background_change, structural_similarity: means, see `countgen.image_preservation`.
+    """
+
+    images: int
+    same_and_right: int
+    objects_kept: float
+    background_change: float
+    structural_similarity: float
 
 
 def counts(record: Record, judge: str) -> tuple[int, ...] | None:
@@ -98,6 +122,28 @@ def confidence(record: Record, judge: str) -> float | None:
     if found is None or (any(found) and not record.boxes.get(judge)):
         return None  # a judge that counts without detecting
     return record.confidence.get(judge)
+
+
+def same_and_right(record: Record) -> bool:
+    """Return whether the first judge counts an image right that also keeps the plain image of its seed."""
+    kept, change = record.objects_kept, record.background_change
+    if kept is None or change is None:
+        return False
+    return is_right(record, record.judges[0]) and kept >= KEPT and change <= CHANGED
+
+
+def preservation(records: Iterable[Record]) -> Preservation | None:
+    """Return how much of the plain images a method's images preserve; None where no record has the measures."""
+    known = [record for record in records if record.objects_kept is not None]
+    if not known:
+        return None
+    return Preservation(
+        images=len(known),
+        same_and_right=sum(map(same_and_right, known)),
+        objects_kept=fmean(record.objects_kept or 0.0 for record in known),
+        background_change=fmean(record.background_change or 0.0 for record in known),
+        structural_similarity=fmean(record.structural_similarity or 0.0 for record in known),
+    )
 
 
 def evaluated_by(records: Iterable[Record], judge: str) -> list[Record]:
@@ -162,6 +208,9 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
     return Scores(
         images=len(chosen),
         failed=sum(record.status == "failed" for record in chosen),
+        abstained=sum(
+            record.status == "done" and mine is None for record, (mine, _) in zip(chosen, found, strict=True)
+        ),
         right=right,
         interval=wilson_interval(right, len(chosen)),
         close=sum(all(abs(error) <= 1 for error in image) for image in errors),

@@ -47,7 +47,7 @@ class RunSettings:
         suite: a name or a file, as `benchmarks.evaluation.suites.load` reads it.
         suite_sha256: of its prompts, targets and seeds.
         limit: number of prompts used, evenly spread; None for all.
-        backbones: presets.
+        backbones: presets, or what `benchmarks.evaluation.models.recorded_model` calls other models.
         methods: arms, see `benchmarks.evaluation.arms`: methods, methods with a token, prompt refinements.
         critics: detectors that steer, for every backbone.
         judges: detectors that do not steer; the first one decides.
@@ -59,6 +59,7 @@ class RunSettings:
         threads: of torch; results are bit-equal only for equal numbers.
         code: versions and digest of the code, from `code_version`.
         trust_checkpoint: as of `countgen.load`; each command gives it anew, and no run folder stores it.
+        sources: what loads each of `backbones`, its name by default; likewise given anew, since it may be a path.
         method_settings: those that differ from the defaults, as `arms.canonical` writes them.
 
     Raises:
@@ -82,10 +83,14 @@ class RunSettings:
     code: str
     trust_checkpoint: bool = False
     method_settings: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for backbone in self.backbones:
-            find(backbone)
+        if not self.sources:
+            for backbone in self.backbones:
+                find(backbone)
+        elif len(self.sources) != len(self.backbones):
+            raise ValueError(f"{len(self.sources)} sources were given for {len(self.backbones)} backbones")
         if not (self.critics and self.judges):
             raise ValueError(f"{', '.join(self.backbones)} come without detectors: name critics and judges")
         for name in ("backbone", "method", "critic", "judge"):
@@ -119,6 +124,10 @@ class RunSettings:
             raise ValueError(f"limit must be at least 1, got {self.limit}")
         shard_of(self.shard)
 
+    def source_of(self, backbone: str) -> str:
+        """Return what loads one of `backbones`."""
+        return self.sources[self.backbones.index(backbone)] if self.sources else backbone
+
 
 def steering(critics: Sequence[str]) -> set[str]:
     """Return the detectors that critics name: both of "miniature-yolo by miniature-density"; none of them may judge."""
@@ -127,7 +136,7 @@ def steering(critics: Sequence[str]) -> set[str]:
 
 def recorded(settings: RunSettings) -> dict[str, Any]:
     """Settings that a run folder stores."""
-    return {name: value for name, value in asdict(settings).items() if name != "trust_checkpoint"}
+    return {name: value for name, value in asdict(settings).items() if name not in ("trust_checkpoint", "sources")}
 
 
 @dataclass(frozen=True)

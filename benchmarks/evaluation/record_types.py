@@ -27,6 +27,9 @@ _RECORD: dict[str, tuple[tuple[type, ...], str]] = {
     "seconds": ((float, int), "a number"),
     "peak_bytes": ((int, _NONE), "a whole number or null"),
     "truncated": ((bool, _NONE), "true, false or null"),
+    **dict.fromkeys(
+        ("objects_kept", "background_change", "structural_similarity"), ((float, int, _NONE), "a number or null")
+    ),
 }
 _SETTINGS: dict[str, tuple[tuple[type, ...], str]] = {
     "methods": ((list,), "a list of names"),

@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,9 @@ class Record:
         image, before: paths of the image and of the plain one, relative to the run folder; None when failed.
         truncated: whether a text encoder truncated the prompt, as the pipeline warns; None for images from another
             source, and in records older than this field.
+        objects_kept, background_change, structural_similarity: of the image compared with the plain one of its seed,
+            by the first judge, see `countgen.image_preservation`; None where that judge has no boxes, for images from
+            another source, and in records older than these fields.
     """
 
     schema: int
@@ -96,9 +99,14 @@ class Record:
     image: str | None
     before: str | None
     truncated: bool | None = None
+    objects_kept: float | None = None
+    background_change: float | None = None
+    structural_similarity: float | None = None
 
 
 _FIELDS = frozenset(field.name for field in fields(Record))
+_NEWER = {field.name: field.default for field in fields(Record) if field.default is not MISSING}
+"""Fields that older records lack."""
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
@@ -239,7 +247,7 @@ def from_document(document: dict[str, Any]) -> Record:
     """
     if document["schema"] != SCHEMA:
         raise ValueError(f"it has schema {document['schema']}")
-    document.setdefault("truncated", None)
+    document = _NEWER | document
     if document.keys() != _FIELDS:
         raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")
     check_record(document)
@@ -311,7 +319,10 @@ class RecordFile:
         Raises:
             RecordWriteError: the disk is full or failed.
         """
-        line = to_line(record)
+        self.append_line(to_line(record))
+
+    def append_line(self, line: bytes) -> None:
+        """Append a line that ends in a newline, as `append` does."""
         try:
             written = 0
             while written < len(line):

@@ -143,13 +143,23 @@ class _Renamed(argparse.Action):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command line."""
     names: dict[str, Any] = {"type": _names, "metavar": "NAMES"}
-    parser.add_argument("--suite", required=True, metavar="NAME|FILE", help="prompts with known counts")
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
+    parser.add_argument("--suite", metavar="NAME|FILE", help="prompts with known counts")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="folder of the results")
+    parser.add_argument(
+        "--rejudge",
+        type=Path,
+        metavar="RUN",
+        help="generate nothing: let each --judge count the images of this run, in place of --suite and --out",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="images that --rejudge judges at once (%(default)s)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="so many prompts of the suite, evenly spread (all)")
     parser.add_argument(
         "--methods",
         default=DEFAULT_METHODS,
-        help="to compare, with commas; METHOD+token uses a count token for the number (%(default)s)",
+        help="to compare, with commas; METHOD+token uses a count token for the number, METHOD+as-written no number "
+        "slider (%(default)s)",
         **names,
     )
     parser.add_argument(
@@ -160,12 +170,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting of a method, such as noise.learning_rate=0.1; repeatable",
     )
     parser.add_argument(
-        "--model", dest="backbones", default="miniature", help="presets, with commas (%(default)s)", **names
+        "--model",
+        dest="backbones",
+        default="miniature",
+        type=_names,
+        metavar="NAME|HUB-ID|FOLDER|FILE[@REVISION]",
+        help="the models to compare, as countgen generate takes them, with commas (%(default)s)",
     )
     parser.add_argument("--backbones", action=_Renamed, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.add_argument("--critic", action="append", metavar="NAME", help="steers; repeatable (the backbone's own)")
     parser.add_argument(
-        "--judge", action="append", metavar="NAME", help="only counts; repeatable, the first decides (all others)"
+        "--critic", action="append", metavar="NAME", help="steers; repeatable (chosen by what is counted)"
+    )
+    parser.add_argument(
+        "--judge",
+        action="append",
+        metavar="NAME",
+        help="only counts; repeatable, the first decides (chosen by what is counted; of an embedded model all others)",
     )
     parser.add_argument(
         "--trust-checkpoint",
@@ -195,22 +215,21 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
     Raises:
         ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
     """
-    import torch
-
     from benchmarks.evaluation import arms
-    from benchmarks.evaluation.plan import RunSettings, code_version, steering, suite_digest
-    from countgen import miniature
+    from benchmarks.evaluation.models import recorded_model, run_detectors
+    from benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
 
-    embedded = all(backbone.startswith("miniature") for backbone in options.backbones)
-    critics = tuple(options.critic or (miniature.CRITICS if embedded else ()))
-    others = (miniature.JUDGE, *miniature.DETECTORS) if embedded else ()
-    judges = tuple(options.judge or dict.fromkeys(name for name in others if name not in steering(critics)))
+    models = [recorded_model(model) for model in options.backbones]
+    backbones = tuple(name for name, _ in models)
+    critics, judges, chosen = run_detectors(backbones, options.suite, options.critic, options.judge)
+    if chosen and not (options.quiet or options.json):
+        print(f"detectors: {printable(chosen, 400)}", flush=True)
     unlimited = options.max_evaluations is None and options.max_seconds is None
     return RunSettings(
         suite=options.suite,
         suite_sha256=suite_digest(options.suite),
         limit=options.limit,
-        backbones=options.backbones,
+        backbones=backbones,
         methods=options.methods,
         critics=critics,
         judges=judges,
@@ -219,11 +238,12 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         first_seed=options.first_seed,
         seeds_per_prompt=options.seeds,
         shard=options.shard,
-        device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device_from(options),
         threads=options.threads,
         code=code_version(),
         trust_checkpoint=options.trust_checkpoint,
         method_settings=arms.canonical(options.methods, options.set),
+        sources=tuple(source for _, source in models),
     )
 
 
@@ -234,8 +254,15 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, or a folder that cannot be used.
     """
     from benchmarks.evaluation.image_files import lost_images_message
+    from countgen.models import check_detectors
 
+    if options.rejudge is not None:
+        return _rejudge(options)
+    if not (options.suite and options.out):
+        raise ValueError("give --suite and --out, or --rejudge RUN with judges for a finished run")
     settings = settings_from(options)
+    if options.address is None:  # with a cluster the detectors' files are on other machines
+        check_detectors((*settings.critics, *settings.judges))
     summary = evaluate(
         settings,
         options.out,
@@ -259,6 +286,41 @@ def run(options: argparse.Namespace) -> int:
             print(f"  {times} x {printable(reason, 300)}")
     print(f"results: countgen report {printable(options.out)}")
     return 1 if summary.failed else 0
+
+
+def _rejudge(options: argparse.Namespace) -> int:
+    from benchmarks.evaluation.rejudge import rejudge
+
+    if options.suite or options.out:
+        raise ValueError("--rejudge generates nothing: leave --suite and --out away")
+    summary = rejudge(
+        options.rejudge,
+        options.judge or (),
+        device=device_from(options),
+        threads=options.threads,
+        batch_size=options.batch_size,
+        trust_checkpoint=options.trust_checkpoint,
+        quiet=options.quiet or options.json,
+    )
+    if options.json:
+        print(json.dumps({"run": str(options.rejudge), **asdict(summary)}))
+        return 1 if summary.unread else 0
+    for name, number in summary.judged.items():
+        silent = summary.abstained[name]
+        print(f"{printable(name, 100)}: {number} of {summary.images} images, {silent} without an answer")
+    for name, reason in list(summary.unread.items())[:_SHOWN_REASONS]:
+        print(f"  not judged: {printable(name, 100)}: {printable(reason, 300)}")
+    if len(summary.unread) > _SHOWN_REASONS:
+        print(f"  and {len(summary.unread) - _SHOWN_REASONS} more")
+    print(f"results: countgen report {printable(options.rejudge)}")
+    return 1 if summary.unread else 0
+
+
+def device_from(options: argparse.Namespace) -> str:
+    """Return the device of the command line; by default CUDA where there is one."""
+    import torch
+
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def engine_from(options: argparse.Namespace) -> Engine:

@@ -55,7 +55,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is a finished run with compressed records; give another folder")
         with ExitStack() as stack:
             check_writable(self.path / IMAGES)
-            stack.enter_context(_locked(self.path))
+            stack.enter_context(locked(self.path))
             for unfinished in (self.path / IMAGES).glob(".countgen-*.part"):
                 unfinished.unlink()  # of an image whose writing was killed
             self.records = {record.key: record for record in read_records(self.path / RECORDS)}
@@ -121,8 +121,12 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it at any end of the process."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder's lock; the system releases it at any end of the process.
+
+    Raises:
+        RunFolderError: another process holds it.
+    """
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,11 +1,10 @@
-"""Confidence intervals, tests and agreement of counts and of fractions; pure functions on numpy arrays."""
+"""Confidence intervals, tests and agreement of counts and of fractions: pure functions, by SciPy where it has them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,17 +22,14 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"successes must be from 0 to trials, got {successes} of {trials}")
-    z = NormalDist().inv_cdf(0.5 + _checked(confidence) / 2)
+    _checked(confidence)
     if trials == 0:
         return 0.0, 1.0
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    # At the ends the two terms are equal up to rounding; the closed form there is exactly 0 or 1.
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == trials else (centre + half) / scale
-    return low, high
+    # Imported where it is used: it takes a second to load.
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def rate(hits: Sequence[bool]) -> str:
@@ -85,13 +81,11 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"expected two lists of the same length, got shapes {a.shape} and {b.shape}")
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
-    differing = only_first + only_second
-    # Whole numbers up to the one division: no underflow, however many cases differ.
-    ways = tail = 1
-    for k in range(min(only_first, only_second)):
-        ways = ways * (differing - k) // (k + 1)  # "differing" over k + 1
-        tail += ways
-    return min(1.0, 2 * tail / 2**differing)
+    if not only_first + only_second:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

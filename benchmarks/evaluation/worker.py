@@ -65,7 +65,7 @@ class Worker:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         self.models = countgen.load(
-            backbone,
+            settings.source_of(backbone),
             critics=settings.critics,
             judge=settings.judges[0],
             device=settings.device,
@@ -112,7 +112,9 @@ class Worker:
         names = [target.object_name for target in targets]
         judge = self.models.judge
         found = {self.settings.judges[0]: (result.judge_counts, result.detections)}
-        found |= {name: judged(one, result.image, names) for name, one in self.judges.items() if one is not judge}
+        found |= {
+            name: judged(one, result.image[None], names)[0] for name, one in self.judges.items() if one is not judge
+        }
         rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
         # The last best image is judged as it is stored: rendered alone, since rounding differs within a batch.
         rights.append(result.verified)
@@ -133,6 +135,9 @@ class Worker:
             image=f"{IMAGES}/{case.key}.png",
             before=f"{IMAGES}/{case.key}.png" if is_plain else f"{IMAGES}/{case.key}-before.png",
             truncated=truncated,
+            objects_kept=_rounded(result.objects_kept),
+            background_change=_rounded(result.background_change),
+            structural_similarity=_rounded(result.structural_similarity),
         )
         before = None if is_plain else to_pil(result.before)
         return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
@@ -150,6 +155,7 @@ class Worker:
             max_seconds=self.settings.max_seconds,
             max_evaluations=self.settings.max_evaluations,
             token=find_token(token_name(case.prompt), case.backbone) if arm.with_token else None,
+            number_offset=0 if arm.as_written else None,
         )
 
     def _warm_up(self, case: Case) -> None:
@@ -187,6 +193,10 @@ def truncations_of(pipeline: Any) -> Truncations:
     logger.setLevel(logging.WARNING)
     logger.addFilter(_TRUNCATIONS)
     return _TRUNCATIONS
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
 
 
 def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:

@@ -51,6 +51,17 @@ def deep_vae(tiny: bool) -> nn.Module:
     )
 
 
+def packed_vae(tiny: bool) -> nn.Module:
+    """FLUX.2's decoder, of 32 channels in packs of 2x2."""
+    from diffusers import AutoencoderKLFlux2
+
+    return AutoencoderKLFlux2(
+        block_out_channels=(32, 32, 32, 32) if tiny else (128, 256, 512, 512),
+        layers_per_block=1 if tiny else 2,
+        latent_channels=4 if tiny else 32,
+    )
+
+
 def tiny_vae(tiny: bool, latent_channels: int) -> nn.Module:
     """The decoder of drafts."""
     from diffusers import AutoencoderTiny
@@ -72,6 +83,10 @@ def clip(tiny: bool, hidden: int, layers: int, heads: int, *, projection: int | 
         num_attention_heads=4 if tiny else heads,
         projection_dim=32 if tiny else projection or hidden,
         hidden_act=act,
+        # As published: transformers then pools at the highest id.
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
     )
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
 
@@ -86,17 +101,17 @@ def clip_g(tiny: bool) -> nn.Module:
     return clip(tiny, 1280, 32, 20, projection=1280, act="gelu")
 
 
-def t5(tiny: bool) -> nn.Module:
+def t5(tiny: bool, tiny_width: int = 32) -> nn.Module:
     """T5 v1.1 XXL."""
     from transformers import T5Config, T5EncoderModel
 
     config = T5Config(
-        d_model=32 if tiny else 4096,
+        d_model=tiny_width if tiny else 4096,
         d_ff=64 if tiny else 10240,
         d_kv=8 if tiny else 64,
         num_heads=4 if tiny else 64,
         num_layers=2 if tiny else 24,
-        vocab_size=1000 if tiny else 32128,
+        vocab_size=32128,
         feed_forward_proj="gated-gelu",
     )
     return T5EncoderModel(config)
@@ -107,7 +122,7 @@ def gemma(tiny: bool) -> nn.Module:
     from transformers import Gemma2Config, Gemma2Model
 
     sizes: dict[str, Any] = {
-        "vocab_size": 1024 if tiny else 256_000,
+        "vocab_size": 4096 if tiny else 256_000,
         "hidden_size": 16 if tiny else 2304,
         "intermediate_size": 32 if tiny else 9216,
         "num_hidden_layers": 1 if tiny else 26,
@@ -116,3 +131,20 @@ def gemma(tiny: bool) -> nn.Module:
         "head_dim": 8 if tiny else 256,
     }
     return Gemma2Model(Gemma2Config(**sizes))
+
+
+def qwen3(tiny: bool, *, with_head: bool = False) -> nn.Module:
+    """Qwen3 of 4 billion weights; FLUX.2 reads its 28th layer, and keeps the head that it does not use."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
+
+    config = Qwen3Config(
+        vocab_size=5120 if tiny else 151_936,
+        hidden_size=16 if tiny else 2560,
+        intermediate_size=32 if tiny else 9728,
+        num_hidden_layers=28 if tiny else 36,
+        num_attention_heads=2 if tiny else 32,
+        num_key_value_heads=1 if tiny else 8,
+        head_dim=8 if tiny else 128,
+        tie_word_embeddings=True,
+    )
+    return (Qwen3ForCausalLM if with_head else Qwen3Model)(config)

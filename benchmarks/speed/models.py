@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.speed.components import tiny_vae
-from benchmarks.speed.transformers import flux, pixart, sana, stable_diffusion_3
+from benchmarks.speed.transformers import flux, flux2, pixart, sana, stable_diffusion_3, z_image
 from benchmarks.speed.unets import Built, stable_diffusion_2, stable_diffusion_xl
 from countgen import backbones
 from countgen.backbones import Backbone, PromptEmbeds
@@ -158,5 +158,7 @@ MODELS: dict[str, tuple[Callable[[bool, torch.device, Any], Built], str, dict[st
     "sd-3.5-turbo": (partial(stable_diffusion_3, large=True), "FlowMatchEulerDiscreteScheduler", _FLOW),
     "sana-sprint": (sana, "SCMScheduler", {}),
     "sana-sprint-1.6b": (partial(sana, large=True), "SCMScheduler", {}),
+    "z-image-turbo": (z_image, "FlowMatchEulerDiscreteScheduler", _FLOW),
+    "flux2-klein": (flux2, "FlowMatchEulerDiscreteScheduler", {**_FLOW, "use_dynamic_shifting": True}),
 }
 """What builds each, and its scheduler."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from benchmarks.speed.components import clip_g, clip_l, deep_vae, gemma, t5, vae
+from benchmarks.speed.components import clip_g, clip_l, deep_vae, gemma, packed_vae, qwen3, t5, vae
 from benchmarks.speed.unets import Built
 from countgen.backbones import PromptEmbeds
 
@@ -104,7 +104,7 @@ def stable_diffusion_3(tiny: bool, device: torch.device, scheduler: Any, *, larg
         tokenizer=None,
         text_encoder_2=clip_g(tiny),
         tokenizer_2=None,
-        text_encoder_3=t5(tiny),
+        text_encoder_3=t5(tiny, tiny_width=64),
         tokenizer_3=None,
     )
     tokens, _ = _prompt(256, device)
@@ -114,7 +114,7 @@ def stable_diffusion_3(tiny: bool, device: torch.device, scheduler: Any, *, larg
         first = pipeline.text_encoder(tokens[:, :77], output_hidden_states=True)
         second = pipeline.text_encoder_2(tokens[:, :77], output_hidden_states=True)
         clips = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
-        words = [pad(part, (0, width - part.shape[-1])) for part in (clips, pipeline.text_encoder_3(tokens)[0])]
+        words = [pad(clips, (0, width - clips.shape[-1])), pipeline.text_encoder_3(tokens)[0]]
         return PromptEmbeds(torch.cat(words, 1), torch.cat([first[0], second[0]], -1))
 
     return pipeline, encode
@@ -147,6 +147,66 @@ def sana(tiny: bool, device: torch.device, scheduler: Any, *, large: bool = Fals
 
     def encode() -> PromptEmbeds:
         return PromptEmbeds(pipeline.text_encoder(tokens, attention_mask=_read(mask))[0], attention_mask=mask)
+
+    return pipeline, encode
+
+
+def z_image(tiny: bool, device: torch.device, scheduler: Any) -> Built:
+    """Z-Image-Turbo, of 6 billion weights."""
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+
+    transformer = ZImageTransformer2DModel(
+        dim=32 if tiny else 3840,
+        n_layers=1 if tiny else 30,
+        n_refiner_layers=1 if tiny else 2,
+        n_heads=2 if tiny else 30,
+        n_kv_heads=2 if tiny else 30,
+        cap_feat_dim=16 if tiny else 2560,
+        axes_dims=[4, 6, 6] if tiny else [32, 48, 48],
+        axes_lens=[1536, 512, 512],
+    )
+    pipeline = ZImagePipeline(
+        scheduler=scheduler,
+        vae=vae(tiny, 0.3611, latent_channels=16, shift_factor=0.1159),
+        text_encoder=qwen3(tiny),
+        tokenizer=None,
+        transformer=transformer,
+    )
+    tokens, _ = _prompt(PROMPT_TOKENS, device)
+
+    def encode() -> PromptEmbeds:
+        return PromptEmbeds(pipeline.text_encoder(tokens, output_hidden_states=True).hidden_states[-2])
+
+    return pipeline, encode
+
+
+def flux2(tiny: bool, device: torch.device, scheduler: Any) -> Built:
+    """FLUX.2 [klein] with 4 billion weights."""
+    from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+
+    transformer = Flux2Transformer2DModel(
+        in_channels=16 if tiny else 128,
+        num_layers=1 if tiny else 5,
+        num_single_layers=1 if tiny else 20,
+        attention_head_dim=16 if tiny else 128,
+        num_attention_heads=2 if tiny else 24,
+        joint_attention_dim=3 * 16 if tiny else 3 * 2560,
+        axes_dims_rope=(4, 4, 4, 4) if tiny else (32, 32, 32, 32),
+        guidance_embeds=False,
+    )
+    pipeline = Flux2KleinPipeline(
+        scheduler=scheduler,
+        vae=packed_vae(tiny),
+        text_encoder=qwen3(tiny, with_head=True),
+        tokenizer=None,
+        transformer=transformer,
+        is_distilled=True,
+    )
+    tokens, _ = _prompt(512, device)
+
+    def encode() -> PromptEmbeds:
+        states = pipeline.text_encoder(tokens, output_hidden_states=True).hidden_states
+        return PromptEmbeds(torch.cat([states[layer] for layer in (9, 18, 27)], -1))
 
     return pipeline, encode
 

@@ -1,8 +1,9 @@
 """Write what the studies found into the README and docs/results.md: `python -m benchmarks.studies.document_tables`.
 
 Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, of
-all methods or of those named after the folder, and whatever else is there is replaced. The curve of the README's goes
-to docs/study-by-evaluations.svg.
+all methods or of those named after the folder, and whatever else is there is replaced; in place of a folder,
+`beyond-seeds` names the study of benchmarks/studies/beyond_seeds.py. The curve of benchmarks/results/study goes to
+docs/study-by-evaluations.svg.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from benchmarks.evaluation.plots import save
 from benchmarks.evaluation.report.findings import Section, findings
 from benchmarks.evaluation.report.page import plots
 from benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
-from benchmarks.evaluation.report.tables import percent
+from benchmarks.evaluation.report.table import percent
+from benchmarks.studies import beyond_seeds
 
 DOCUMENTS = (Path("README.md"), Path("docs/results.md"))
+STUDY = "benchmarks/results/study"
 CURVE = Path("docs/study-by-evaluations.svg")
 _LEVELS = {"easy": "1-5", "medium": "6-10", "hard": "11-15"}
 _MARKED = re.compile(r"(<!-- study: (\S+)(?: (\S+))? -->\n).*?(<!-- end of study -->)", re.DOTALL)
@@ -63,6 +66,8 @@ def with_tables(text: str) -> str:
 
     def written(found: re.Match[str]) -> str:
         names = found[3].split(",") if found[3] else ()
+        if found[2] == "beyond-seeds":
+            return f"{found[1]}{beyond_seeds.summary(names)}\n{found[4]}"
         return found[1] + table(*_first_section(found[2]), names) + found[4]
 
     return _MARKED.sub(written, text)
@@ -80,7 +85,7 @@ def main() -> int:
         text = document.read_text("utf-8")
         folders += [found[2] for found in _MARKED.finditer(text)]
         document.write_text(with_tables(text), "utf-8")
-    run, section = _first_section(folders[0])
+    run, section = _first_section(STUDY)
     save(plots(run, [section])["accuracy-by-evaluations"], CURVE)
     print(f"{', '.join(folders)}; {CURVE}")
     return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import torch
 
 import countgen
+from benchmarks.evaluation.metrics import CHANGED, KEPT
+from benchmarks.evaluation.statistics import wilson_interval
 from countgen.methods.edit import EditSettings
 from countgen.methods.settings import with_text
 from countgen.miniature.world import NUMBER_WORDS, OBJECT_NAMES, PLURALS
@@ -24,8 +25,6 @@ from countgen.miniature.world import NUMBER_WORDS, OBJECT_NAMES, PLURALS
 FIRST_SEEDS = {"tuning": 41_000_000, "report": 57_000_000}
 COUNTS = range(4, 13)
 MAX_EVALUATIONS = 60
-KEPT, CHANGED = 0.8, 0.1
-"""Objects kept at least, and background changed at most, of an edit that counts as one."""
 
 
 def cases(seeds: str, for_each_count: int) -> Iterator[tuple[str, int]]:
@@ -61,17 +60,10 @@ def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"n": n, "left_alone": sum(one["left_alone"] for one in records)}
     for name in ("right", "confirmed", "kept_and_right"):
         hits = sum(one[name] for one in records)
-        found[name] = {"share": round(hits / n, 4), "interval": [round(bound, 4) for bound in wilson(hits, n)]}
+        found[name] = {"share": round(hits / n, 4), "interval": [round(bound, 4) for bound in wilson_interval(hits, n)]}
     for name in ("objects_kept", "background_change", "structural_similarity", "evaluations"):
         found[name] = round(sum(one[name] for one in records) / n, 4)
     return found | {"most_evaluations": max(one["evaluations"] for one in records)}
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a fraction (Wilson 1927)."""
-    z = 1.959964
-    centre, spread = hits + z**2 / 2, z * math.sqrt(hits * (n - hits) / n + z**2 / 4)
-    return (centre - spread) / (n + z**2), (centre + spread) / (n + z**2)
 
 
 def report(records: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 import countgen
+from benchmarks.evaluation.statistics import wilson_interval
 from countgen.atomic_write import write_atomically
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.prompts.number_words import number_word
@@ -84,14 +84,6 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     return records
 
 
-def wilson(right: int, number: int) -> tuple[float, float]:
-    """Return the 95 % interval of a fraction."""
-    z = 1.959964
-    middle = (right + z * z / 2) / (number + z * z)
-    half = z * math.sqrt(right * (number - right) / number + z * z / 4) / (number + z * z)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def table(records: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of a Markdown table: images that the judge counts right, by model, arm and total."""
     yield "| model | classes | arm | total | right | 95 % interval | mean error | evaluations |"
@@ -103,7 +95,7 @@ def table(records: list[dict[str, Any]]) -> Iterator[str]:
             groups.setdefault(key, []).append(record)
     for (backbone, classes, arm, total), group in sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))):
         right, number = sum(one["right"] for one in group), len(group)
-        low, high = wilson(right, number)
+        low, high = wilson_interval(right, number)
         errors = [abs(sum(one["judge_counts"]) - sum(one["wanted"])) for one in group]
         spent = sum(one["evaluations"] for one in group) / number
         yield (

@@ -1,6 +1,6 @@
 """The README's image: `python -m benchmarks.studies.readme_image`.
 
-Plain images above, counted images of the same seed below, with the judge's boxes and counts.
+Images of one seed above, the same images edited to the right count below, with the judge's boxes and counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from critics import Detections
 
 PROMPTS = (
     "a photo of seven apples",
-    "a photo of nine butterflies in the snow",
+    "a photo of nine butterflies",
     "a photo of five cats and three dogs",
     "a photo of ten strawberries",
 )
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models = countgen.load()
     columns = []
     for prompt in PROMPTS:
-        result = countgen.generate(prompt, models, seed=options.seed)
+        result = countgen.generate(prompt, models, method="edit", seed=options.seed)
         pair = ((result.before, result.before_detections), (result.image, result.detections))
         columns.append([boxed(image, result.targets, detections) for image, detections in pair])
         print(f"{prompt}: critic {result.counts}, judge {result.judge_counts}, {result.seconds:.2f} s")

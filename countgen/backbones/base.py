@@ -136,7 +136,8 @@ class Backbone(ABC):
             raise ValueError(
                 f"a negative prompt needs guidance, and {self.name} samples without it (guidance_scale "
                 f"{self.guidance_scale:g}): leave negative_prompt out, or give a guidance_scale above 1 to a model of "
-                "a family that uses it: stable_diffusion, stable_diffusion_xl, stable_diffusion_3 or pixart"
+                "a family that uses it: stable_diffusion, stable_diffusion_xl, stable_diffusion_3, pixart, z_image or "
+                "flux2 (unless distilled)"
             )
 
     def encode_prompt(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
@@ -223,11 +224,16 @@ class Backbone(ABC):
         options = self._step_options(self._generators(seeds) if len(timesteps) > 1 else None)
         # Flow-matching schedulers scale neither the noise nor the denoiser's input.
         scale = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
-        sample = (latents * getattr(scheduler, "init_noise_sigma", 1.0)).to(self.dtype)
+        sample = (latents * getattr(scheduler, "init_noise_sigma", 1.0)).to(self._sample_dtype)
         for timestep, on_device in zip(timesteps, moved, strict=True):
             output = self.denoise(scale(sample, timestep), on_device, embeds)
             sample = self._step(output, timestep, sample, options)
         return sample
+
+    @property
+    def _sample_dtype(self) -> torch.dtype:
+        """The dtype of the latents between the steps."""
+        return self.dtype
 
     def _timesteps(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Restart the scheduler and return its timesteps on the CPU and on the denoiser's device.
@@ -341,9 +347,11 @@ class Backbone(ABC):
     def decode(self, latents: Tensor, *, draft: bool = False) -> Tensor:
         """Decode clean latents into images, RGB float32 (B, 3, H, W) in [0, 1], whose gradient ignores the clamp."""
         vae: Any = self.tiny_vae if draft and self.tiny_vae is not None else self.pipeline.vae
-        latents = latents / vae.config.scaling_factor
-        if getattr(vae.config, "shift_factor", None):
-            latents = latents + vae.config.shift_factor
-        images: Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        images: Tensor = vae.decode(self._vae_latents(latents, vae).to(vae.dtype), return_dict=False)[0]
         images = images.float() / 2 + 0.5
         return images + (images.clamp(0, 1) - images).detach()
+
+    def _vae_latents(self, latents: Tensor, vae: Any) -> Tensor:
+        """Return what the VAE decodes for clean latents, which have unit variance."""
+        latents = latents / vae.config.scaling_factor
+        return latents + vae.config.shift_factor if getattr(vae.config, "shift_factor", None) else latents

@@ -8,6 +8,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
 from countgen.backbones.flow_matching import linear_sigmas, shift
+from countgen.backbones.preset import TAEF1
 
 PRESETS = {
     "flux-schnell": Preset(
@@ -20,7 +21,7 @@ PRESETS = {
         licence="Apache-2.0",
         dtype=torch.bfloat16,
         max_sequence_length=256,
-        tiny_vae="madebyollin/taef1@b1b2d00e9e440cfbf3dedb34266864da86016ceb",
+        tiny_vae=TAEF1,
     ),
 }
 PIPELINE = "FluxPipeline"

@@ -177,8 +177,10 @@ class _Kept:
         weight = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
         if not weight and storage.cdata not in self._seen:
             self._seen[storage.cdata] = storage
-            self._by_block[self._current] = self._by_block.get(self._current, 0) + _nbytes(tensor)
-            self.widest = max(self.widest, _nbytes(tensor))
+            # A view keeps the whole tensor that it is a part of.
+            whole = tensor.untyped_storage().nbytes()
+            self._by_block[self._current] = self._by_block.get(self._current, 0) + whole
+            self.widest = max(self.widest, whole)
 
 
 def _blocks(module: nn.Module) -> Sequence[nn.Module]:

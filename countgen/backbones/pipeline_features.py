@@ -42,7 +42,7 @@ def _reasons(pipeline: Any) -> Iterator[str]:
         yield "has an IP-adapter, which needs an image with each prompt: call pipe.unload_ip_adapter()"
     if config.get("time_cond_proj_dim") is not None:
         yield "has a U-Net that takes its guidance as an input (time_cond_proj_dim), which is not given here"
-    packing = 4 if type(pipeline).__name__ == "FluxPipeline" else 1
+    packing = 4 if type(pipeline).__name__ in ("FluxPipeline", "Flux2KleinPipeline") else 1
     vae: Any = modules["vae"]
     latent_channels = vae.config.get("latent_channels")
     if config.in_channels != packing * latent_channels:

@@ -11,7 +11,8 @@ MAX_GUIDANCE = 1000
 
 TAESD = "madebyollin/taesd@614f76814bbe30edbe2e627ace1c2234c81a2c0e"
 TAESDXL = "madebyollin/taesdxl@b20258aaef75ef61e659c1e0f14f251cf0ad153e"
-"""Tiny decoder for the latents of SDXL, which other families share; `TAESD` decodes those of SD 1 and 2."""
+TAEF1 = "madebyollin/taef1@b1b2d00e9e440cfbf3dedb34266864da86016ceb"
+"""Tiny decoders that several families share, for the latents of Stable Diffusion 1 and 2, of SDXL and of FLUX.1."""
 
 
 @dataclass(frozen=True)

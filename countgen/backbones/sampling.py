@@ -10,8 +10,8 @@ from typing import Any
 
 from countgen.backbones.preset import Preset
 
-PARTS = ("denoiser", "vae", "scheduler")
-"""Components whose configs are read."""
+PARTS = ("pipeline", "denoiser", "vae", "scheduler")
+"""The pipeline and the components whose configs are read."""
 FEW_STEPS = 4
 _FEW_STEP_NAME = re.compile(r"turbo|lightning|lcm|hyper|schnell|dmd", re.IGNORECASE)
 _FEW_STEP_SCHEDULERS = ("LCMScheduler", "TCDScheduler")
@@ -66,6 +66,8 @@ def _few_steps(class_name: str, configs: Mapping[str, Mapping[str, Any]], known_
     trailing = scheduler.get("timestep_spacing") == "trailing" and not scheduler.get("rescale_betas_zero_snr")
     if kind.startswith("Euler") and trailing:
         return f"few steps, because its scheduler, {kind}, has trailing timesteps"
+    if configs["pipeline"].get("is_distilled"):
+        return "few steps, because it is a distilled model (is_distilled)"
     if class_name == "FluxPipeline" and not configs["denoiser"].get("guidance_embeds"):
         return "few steps, because its transformer takes no guidance, as FLUX.1-schnell"
     if any(_FEW_STEP_NAME.search(name.rsplit("/", 1)[-1]) for name in known_as):

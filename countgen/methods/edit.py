@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from countgen.methods.locality import UNDECIDED_RANKS, local_gradient, undecided_masks
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import RefinementSettings, refine
 from countgen.methods.settings import setting
@@ -20,9 +21,6 @@ STARTS_FROM_IMAGE = True
 
 PHASES = ("edit", "edit, low frequencies too", "edit, mask widened")
 """Phases of steps, by level of the constraints; each names what it allows in addition to the one before."""
-
-UNDECIDED_RANKS = 3
-"""Candidates on each side of the target count, in the order of their scores, that may be added or removed."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +110,10 @@ class ConfinedLatents(nn.Module):
         return self._noise + self.displacement
 
     def local(self, gradient: Tensor, images: Tensor) -> Tensor:
-        """Return the gradient where the count of the images is undecided, and 0 elsewhere.
-
-        Where no candidate is undecided, it is returned unchanged, so that objects may appear anywhere.
-        """
+        """Return the gradient where the count of the images is undecided, and 0 elsewhere."""
         self._num_steps += 1
         widened = 2 if self.level == len(PHASES) - 1 else 1
-        mask = undecided_mask(
+        masks = undecided_masks(
             self._problem,
             images,
             self._noise.shape[-2:],
@@ -127,55 +122,7 @@ class ConfinedLatents(nn.Module):
             safe=self._settings.safe_distance * widened,
             least=self._settings.least_distance * widened,
         )
-        return gradient * mask if mask.any() else gradient
-
-
-@torch.no_grad()
-def undecided_mask(
-    problem: Problem,
-    images: Tensor,
-    size: Sequence[int],
-    *,
-    ranks: int,
-    dilation: int,
-    safe: float,
-    least: float,
-) -> Tensor:
-    """Return a mask of the latents around candidates whose presence changes the count.
-
-    Args:
-        problem: its critics that detect are evaluated; critics without boxes are skipped.
-        images: RGB float (1, 3, H, W) in [0, 1].
-        size: (h, w) of the latents.
-        ranks: candidates on each side of the target count, in the order of their scores.
-        dilation: latent cells by which boxes are enlarged.
-        safe: distance from the threshold on the right side, in safe distances, at which a candidate is decided.
-        least: distance below the threshold, in safe distances, of the weakest candidate.
-
-    Returns:
-        float (h, w) of 0 and 1.
-    """
-    height, width = size
-    scale_y, scale_x = height / images.shape[-2], width / images.shape[-1]
-    mask = torch.zeros(height, width, device=images.device)
-    names = [target.object_name for target in problem.targets]
-    for critic in problem.critics:
-        if not critic.detects:
-            continue
-        for target, candidates in zip(problem.targets, critic.candidates(images, names), strict=True):
-            distance = (candidates.logits[0] - critic.threshold_logit) / critic.safe_distance
-            there = candidates.kept[0] & (distance > -least)
-            boxes, distance = candidates.boxes[0][there], distance[there]
-            first = max(0, target.target_count - ranks)
-            for rank in range(first, min(len(boxes), target.target_count + ranks)):
-                wanted = rank < target.target_count
-                if (distance[rank] if wanted else -distance[rank]) > safe:
-                    continue
-                left, top, right, bottom = boxes[rank].tolist()
-                rows = slice(max(0, round(top * scale_y) - dilation), max(0, round(bottom * scale_y) + dilation + 1))
-                columns = slice(max(0, round(left * scale_x) - dilation), max(0, round(right * scale_x) + dilation + 1))
-                mask[rows, columns] = 1
-    return mask
+        return local_gradient(gradient, masks)
 
 
 def high_pass(latents: Tensor, cutoff: int) -> Tensor:

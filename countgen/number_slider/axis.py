@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.prompts.number_spans import with_number
@@ -88,7 +89,8 @@ def moved_along(start: PromptEmbeds, low: PromptEmbeds, high: PromptEmbeds, weig
     """Return start + weight (high - low); embeddings of the negative prompt are those of the start.
 
     A position is attended to where any of the three masks has a token, so that from low with a weight of 1 the result
-    is high, mask included, whichever is longer.
+    is high, mask included, whichever is longer. Embeddings without padding are as long as the longest of the three,
+    and zero where a shorter one ends.
     """
     if weight == 0:
         return start
@@ -107,7 +109,11 @@ def moved_along(start: PromptEmbeds, low: PromptEmbeds, high: PromptEmbeds, weig
 
 def _sum(start: Tensor, low: Tensor, high: Tensor, weight: float) -> Tensor:
     # In float32: the difference of two half-precision embeddings is small beside them.
-    return (start.float() + weight * (high.float() - low.float())).to(start.dtype)
+    first, below, above = (tensor.float() for tensor in (start, low, high))
+    if start.ndim == 3:
+        length = max(tensor.shape[1] for tensor in (start, low, high))
+        first, below, above = (pad(tensor, (0, 0, 0, length - tensor.shape[1])) for tensor in (first, below, above))
+    return (first + weight * (above - below)).to(start.dtype)
 
 
 def _written(prompt: str, numbers: Mapping[NumberShift, int]) -> str:

@@ -27,6 +27,7 @@ BUILDERS: dict[str, Callable[[Path], Critic]] = {
     "owlv2": lambda _: tiny_detectors.owl("owlv2"),
     "owlvit": lambda _: tiny_detectors.owl("owlvit"),
     "grounding-dino": tiny_detectors.grounding_dino,
+    "sam3": lambda _: tiny_detectors.sam3(),
     "detr": lambda _: tiny_detectors.detr(),
     "rtdetr": lambda _: tiny_detectors.real_time_detr("rt_detr"),
     "rtdetr-v2": lambda _: tiny_detectors.real_time_detr("rt_detr_v2"),
@@ -42,7 +43,7 @@ BUILDERS: dict[str, Callable[[Path], Critic]] = {
     "clip-count": lambda _: tiny_counters.clip_count(),
     "dynamic-scale": lambda _: tiny_counters.dynamic_scale(),
 }
-PARTIAL = {"grounding-dino", "rtdetr", "rtdetr-v2", "dfine", "fasterrcnn"}
+PARTIAL = {"grounding-dino", "sam3", "rtdetr", "rtdetr-v2", "dfine", "fasterrcnn"}
 """Detectors that detach where they look next: their gradient leaves out what moving there would change."""
 
 

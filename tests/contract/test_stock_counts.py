@@ -149,6 +149,44 @@ def test_owl_counts_as_its_image_processor_does_after_suppression(
     assert len(set(expected)) > 1
 
 
+def test_sam3_counts_as_its_processor_does_with_several_objects_at_once(critics: Critics, pictures: Pictures) -> None:
+    from transformers import Sam3Processor
+
+    critic, images = critics("sam3"), pictures(20)
+    processor = Sam3Processor(critic.image_processor, critic.tokenizer)
+    expected = []
+    for word in ("apple", "dog"):
+        with torch.no_grad():
+            inputs = processor(images=list(images), text=[word] * len(images), do_rescale=False, return_tensors="pt")
+            output = critic.model(
+                pixel_values=inputs["pixel_values"],
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+            )
+        results = processor.post_process_instance_segmentation(
+            output, threshold=critic.threshold, target_sizes=[(128, 128)] * len(images)
+        )
+        expected.append([len(result["scores"]) for result in results])
+    assert critic.counts(images, ["apples", "dog"]).tolist() == torch.tensor(expected).T.tolist()
+    assert len(set(expected[0])) > 1
+    (first, _), *_ = critic.detect(images[:1], ["dog", "apple"])
+    torch.testing.assert_close(first.boxes.sort(dim=0).values, results[0]["boxes"].sort(dim=0).values)
+
+
+def test_sam3_multiplies_the_probabilities_of_a_query_and_of_the_objects_presence() -> None:
+    from critics.detectors.sam3 import probability_logit
+
+    queries = torch.linspace(-60, 12, 40, dtype=torch.float64)[None].requires_grad_(True)
+    presence = torch.tensor([[-10.0, 0.0, 3.0, 10.0]], dtype=torch.float64).T.requires_grad_(True)
+    found = probability_logit(queries, presence)
+    torch.testing.assert_close(found.sigmoid(), queries.sigmoid() * presence.sigmoid())
+    assert all(
+        bool(torch.isfinite(gradient).all() and (gradient > 0).all())
+        for gradient in torch.autograd.grad(found.sum(), (queries, presence))
+    )
+    assert torch.isfinite(probability_logit(torch.tensor([[90.0, -90.0]]), torch.tensor([[10.0]]))).all()
+
+
 def test_grounding_dino_counts_as_its_processor_does(critics: Critics, pictures: Pictures) -> None:
     from transformers import GroundingDinoProcessor
 

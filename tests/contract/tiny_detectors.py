@@ -119,6 +119,33 @@ def grounding_dino(folder: Path) -> Critic:
     return enliven(GroundingDinoCritic(model, processor, tokenizer, name="grounding_dino"), "encoder_attn", 8.0)
 
 
+def sam3() -> Critic:
+    from transformers import AutoTokenizer, Sam3Config, Sam3ImageProcessor, Sam3Model
+
+    from critics.detectors.sam3 import Sam3Critic
+
+    tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
+    heads = {"hidden_size": 32, "num_attention_heads": 2}
+    layers = heads | {"intermediate_size": 64}
+    text = {"vocab_size": len(tokenizer), "projection_dim": 32, "num_hidden_layers": 1, "max_position_embeddings": 32}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    windows = {"window_size": 4, "global_attn_indexes": [1], "image_size": 112, "pretrain_image_size": 56}
+    vision = layers | windows | {"model_type": "sam3_vit_model", "num_hidden_layers": 2, "patch_size": 14}
+    sizes = {"fpn_hidden_size": 32, "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]]}
+    config = Sam3Config(
+        vision_config=sizes | {"backbone_config": vision},
+        text_config=layers | text | ends,
+        geometry_encoder_config=layers | {"num_layers": 1},
+        detr_encoder_config=layers | {"num_layers": 1},
+        detr_decoder_config=layers | {"num_layers": 2, "num_queries": 40},
+        mask_decoder_config=heads,
+    )
+    torch.manual_seed(0)
+    processor = Sam3ImageProcessor(size={"height": 112, "width": 112})
+    layers_that_read = r"(vision_encoder|detr_(en|de)coder|dot_product).*(proj|fc|conv|embeddings).*weight"
+    return enliven(Sam3Critic(Sam3Model(config), processor, tokenizer, name="sam3"), layers_that_read, 6.0)
+
+
 def detr() -> Critic:
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor
 

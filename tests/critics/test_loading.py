@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from countgen import miniature
 from critics import load, weights
 from critics.detectors import yolo_world
 from critics.detectors.yolo import letterbox
 from critics.ultralytics_files import PREDICT_THRESHOLD
+from tests.contract import tiny_detectors
+from tests.contract.pictures import rendered
 
 YOLO = miniature.DETECTORS["miniature-yolo"].options
 
@@ -159,7 +161,7 @@ def test_clip_embeddings_are_unit_vectors_of_a_stock_text_encoder(tmp_path: Path
         assert row.norm().item() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", ["owl", "grounding_dino", "detr"])
+@pytest.mark.parametrize("kind", ["owl", "grounding_dino", "detr", "sam3"])
 def test_a_repository_that_cannot_be_read_names_the_presets(kind: str) -> None:
     with pytest.raises(ValueError, match=r"cannot read .* from 'nobody/nothing'.*one of [a-z]"):
         load(kind, weights="nobody/nothing")
@@ -207,6 +209,22 @@ def test_a_folder_written_by_transformers_is_loaded(tmp_path: Path) -> None:
     assert critic.object_names == ("person", "teddy bear")
     assert critic.max_count == 20
     assert critic.counts(torch.rand(1, 3, 50, 70), ["teddy bears"]).shape == (1, 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_sam3_is_read_from_a_folder_and_refused_where_weights_are_missing(tmp_path: Path) -> None:
+    tiny = tiny_detectors.sam3()
+    for part in (tiny.model, tiny.image_processor, tiny.tokenizer):
+        part.save_pretrained(tmp_path)
+    critic = load("sam3", weights=str(tmp_path), threshold=tiny.threshold)
+    images = rendered(4)
+    assert torch.equal(critic.counts(images, ["apple"]), tiny.counts(images, ["apple"]))
+    assert (critic.max_count, critic.families) == (40, {"sam3"})
+    tensors = load_file(tmp_path / "model.safetensors")
+    renamed = {key.replace("text_encoder.", "elsewhere."): value for key, value in tensors.items()}
+    save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks \d+ weights of Sam3Model, such as text_encoder"):
+        load("sam3", weights=str(tmp_path))
 
 
 def test_owl_refuses_another_kind_of_model() -> None:

@@ -7,7 +7,7 @@ import pytest
 from countgen.backbones import presets
 from countgen.backbones.loading import at_revision, is_commit
 from critics import ultralytics_files
-from critics.detectors import detr, grounding_dino, owl, yolo_world
+from critics.detectors import detr, grounding_dino, owl, sam3, yolo_world
 
 LISTED = Path("SECURITY.md").read_text("utf-8").split("## What is not pinned")[1].split("\n## ")[0]
 
@@ -22,7 +22,7 @@ def named() -> dict[str, str | None]:
             if part is not None:
                 name, revision = at_revision(part)
                 found["/".join(name.split("/")[:2])] = revision
-    for detectors in (detr, grounding_dino, owl, yolo_world):
+    for detectors in (detr, grounding_dino, owl, sam3, yolo_world):
         for repository in detectors.PRESETS.values():
             name, _, revision = repository.partition("@")
             found[name] = revision or None

@@ -22,21 +22,22 @@ SCHEMA = 1
 
 def as_json(sections: Sequence[Section]) -> dict[str, Any]:
     """Return findings for JSON: unknown or infinite values are null, a pair of judges is "one & the other"."""
-    return {"schema": SCHEMA, "sections": [_plain(section) for section in sections]}
+    return {"schema": SCHEMA, "sections": [plain(section) for section in sections]}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return dataclasses, mappings, arrays and sequences as JSON can hold them; unknown or infinite numbers as None."""
     if isinstance(value, Scores):
         named = {field.name: getattr(value, field.name) for field in fields(value)}
-        return _plain(named | {"accuracy": value.accuracy, "off_by_one": value.off_by_one})
+        return plain(named | {"accuracy": value.accuracy, "off_by_one": value.off_by_one})
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {" & ".join(key) if isinstance(key, tuple) else str(key): _plain(mine) for key, mine in value.items()}
+        return {" & ".join(key) if isinstance(key, tuple) else str(key): plain(mine) for key, mine in value.items()}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(mine) for mine in value]
+        return [plain(mine) for mine in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -1,4 +1,4 @@
-"""Read a run for a report: its folder or the folders of its shards, with people's labels."""
+"""Read a run for a report: its folder or the folders of its shards, with later judges and people's labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.image_files import lost_images
+from benchmarks.evaluation.image_files import inside, lost_images
+from benchmarks.evaluation.judgements import read_judgements, with_judgements
 from benchmarks.evaluation.labels import read_labels
 from benchmarks.evaluation.metrics import with_labels
 from benchmarks.evaluation.records import IMAGES, PACKED, Record, differing_settings, read_run
@@ -33,11 +34,7 @@ class ReportedRun:
     def image_path(self, record: Record, before: bool = False) -> Path | None:
         """Return the path of a record's image; None where there is none, or its name leads outside the run's folder."""
         name = record.before if before else record.image
-        if name is None:
-            return None
-        folder = self.folders[record.key].resolve()
-        path = (folder / name).resolve()
-        return path if path.is_relative_to(folder) and path.is_file() else None
+        return None if name is None else inside(self.folders[record.key], name)
 
     def lost(self) -> dict[Path, list[str]]:
         """Return the images that are missing or incomplete, by folder; none for a folder without images.
@@ -71,7 +68,8 @@ def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
                 "compare runs with --against"
             )
         settings = settings or mine
-        labelled = with_labels(found, read_labels(folder))
+        judged = with_judgements(found, read_judgements(folder))
+        labelled = with_labels(judged, read_labels(folder))
         records.update({record.key: record for record in labelled})
         where.update({record.key: folder for record in labelled})
     if not records:

@@ -9,7 +9,16 @@ import pytest
 from benchmarks.evaluation.comparison import agreement, compare, difference, pairs
 from benchmarks.evaluation.compute import compute_curve, first_right
 from benchmarks.evaluation.labels import Label
-from benchmarks.evaluation.metrics import by_arm, by_count, by_level, confidence, evaluated_by, scores, with_labels
+from benchmarks.evaluation.metrics import (
+    by_arm,
+    by_count,
+    by_level,
+    confidence,
+    evaluated_by,
+    preservation,
+    scores,
+    with_labels,
+)
 from benchmarks.evaluation.records import Record
 from tests.benchmarks.evaluation.made_records import JUDGES, random_records, record
 
@@ -152,6 +161,22 @@ def test_agreement_is_cohens_kappa_of_counts_and_of_verdicts() -> None:
     assert (mine.counts, mine.equal) == (50, 0.7)
     assert mine.kappa == pytest.approx(0.4)
     assert mine.verdict_kappa == pytest.approx(0.4)
+
+
+def test_an_image_is_the_same_one_where_objects_and_background_are_kept() -> None:
+    kept = {"objects_kept": 0.8, "background_change": 0.1, "structural_similarity": 0.9}
+    records = [
+        record("edit", 1, **kept),
+        record("edit", 2, counted=2, **kept),
+        record("edit", 3, **kept | {"objects_kept": 0.7}),
+        record("edit", 4, **kept | {"background_change": 0.11}),
+    ]
+    found = preservation([*records, record("edit", 5)])  # an older record has no such measures
+    assert found is not None
+    assert (found.images, found.same_and_right) == (4, 1)
+    assert found.objects_kept == pytest.approx(0.775)
+    assert found.background_change == pytest.approx(0.1025)
+    assert preservation([record("edit", 5)]) is None
 
 
 def test_levels_come_in_their_order() -> None:

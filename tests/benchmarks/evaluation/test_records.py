@@ -126,6 +126,7 @@ WRONG_TYPES: dict[str, tuple[object, ...]] = {
     "trace": ("abc", [1], [[1, 2]], [["1", 2.0, True]], [[1, 2.0, 1]], {}),
     "seconds": ("1", None, [1.0]),
     "truncated": (0, "no"),
+    **dict.fromkeys(("objects_kept", "background_change", "structural_similarity"), ("1", True, [1.0])),
     "schema": (None, [1], "1"),
 }
 

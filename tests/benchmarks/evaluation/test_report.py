@@ -19,11 +19,11 @@ from benchmarks.evaluation.labels import save_label
 from benchmarks.evaluation.metrics import scores
 from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
 from benchmarks.evaluation.report.__main__ import main
-from benchmarks.evaluation.report.cards import chosen, statuses
+from benchmarks.evaluation.report.cards import chosen, disagreements, statuses
 from benchmarks.evaluation.report.findings import findings
 from benchmarks.evaluation.report.page import plots
 from benchmarks.evaluation.report.reported_run import read_reported_run
-from benchmarks.evaluation.report.tables import MARK, Table, as_text
+from benchmarks.evaluation.report.table import MARK, Table, as_text
 from countgen.images import save_png
 from tests.benchmarks.evaluation.made_records import random_records, record
 
@@ -124,11 +124,21 @@ def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, caps
     assert {judge: (one.comparison.duel.won, one.comparison.duel.lost) for judge, (one,) in section.versus.items()} == {
         "detector": (0, 0),
         "counter": (0, 6),
+        "unanimous": (0, 6),
     }
     main([str(run)])
     printed = capsys.readouterr().out
     assert "Methods compared, judged by counter" in printed
     assert re.search(r"prompts cut +2 +0\n", printed)
+
+
+def test_what_is_kept_of_the_plain_image_is_reported_where_it_was_measured(tmp_path, capsys):
+    kept = {"objects_kept": 0.9, "background_change": 0.05, "structural_similarity": 0.8}
+    records = [record("plain", 0), record("edit", 0, **kept), record("edit", 1, counted=2, **kept)]
+    main([str(write_run(tmp_path / "run", records))])
+    assert re.search(r"right and the same image, % +- +50\n", capsys.readouterr().out)
+    main([str(write_run(tmp_path / "older", records[:1]))])
+    assert "same image" not in capsys.readouterr().out
 
 
 def test_the_order_of_the_lines_changes_nothing(tmp_path, capsys):
@@ -269,7 +279,7 @@ def test_people_are_judges_of_what_they_labelled(tmp_path, capsys):
         save_label(run, record("plain", seed).key, "ann", [3 - seed % 2])
     main([str(run), "--json"])
     section = json.loads(capsys.readouterr().out)["sections"][0]
-    assert section["judges"] == ["detector", "counter", "critic", "human ann"]
+    assert section["judges"] == ["detector", "counter", "unanimous", "critic", "human ann"]
     assert section["agreements"]["detector & human ann"]["counts"] == 3
     assert section["methods"][0]["scores"]["human ann"]["right"] == 2
     assert "human ann" not in section["methods"][1]["scores"]
@@ -312,6 +322,19 @@ def test_statuses_name_what_a_reader_looks_for():
     assert statuses(record()) == ["right"]
     assert statuses(record(counted=5)) == ["wrong", "confirmed, yet wrong"]
     assert statuses(record(judge_counts={"detector": (3,), "counter": (4,)})) == ["right", "judges differ"]
+    silent = record(judge_counts={"detector": (3,)})
+    assert statuses(silent, "counter")[0] == "no answer"
+    assert statuses(silent, "nobody")[0] == "not judged"
+
+
+def test_the_widest_disagreements_come_first_and_critics_have_no_part_in_them():
+    near = record(seed=0, judge_counts={"detector": (3,), "counter": (4,)})
+    far = record(seed=1, judge_counts={"detector": (3,), "counter": (9,)})
+    silent = record(seed=2, judge_counts={"detector": (3,)})
+    equal = record(seed=3, critic_counts=(9,))
+    failed = record(seed=4, counted=None)
+    assert disagreements([near, equal, failed, silent, far], 9) == [far, near, silent]
+    assert disagreements([near, far], 1) == [far]
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,21 @@ def test_arms_with_a_token_generate_with_the_shipped_tokens(asked: RunSettings, 
         assert record.image != record.before
 
 
+def test_an_arm_as_written_takes_no_number_slider(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": "a photo of fourteen apples", "targets": {"apple": 14}}) + "\n")
+    methods = ("search", "search+as-written")
+    settings = replace(
+        asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=methods, max_evaluations=1, limit=None
+    )
+    moved, written = (worker.attempt(case) for case in cases(settings))
+    assert moved.recipe["number_shifts"]
+    assert not written.recipe.get("number_shifts")
+    for record in (moved.record, written.record):
+        assert record.objects_kept is not None
+        assert record.background_change is not None
+
+
 def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: Path) -> None:
     path = tmp_path / "many.txt"
     path.write_text("two apples\nthree cats and two dogs\ntwelve apples\n")
@@ -375,7 +390,7 @@ def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
     image = models.backbone.render(
         models.backbone.initial_latents([3]), models.backbone.encode_prompt("a photo of four apples"), [3]
     )[0]
-    counts, detections = found = judged(models.judge, image.detach(), ["apple", "cat"])
+    counts, detections = found = judged(models.judge, image.detach()[None], ["apple", "cat"])[0]
     assert counts == tuple(models.judge.counts(image[None], ["apple", "cat"])[0].tolist())
     fields = record_fields({"judge": found})
     assert fields["judge_counts"] == {"judge": counts}
@@ -387,14 +402,15 @@ def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
 def test_a_judge_that_counts_without_detecting_shows_no_boxes() -> None:
     counter = DensityCritic(build(2), ["apple", "cat"])
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    counts, detections = judged(counter, image, ["cat"])
+    counts, detections = judged(counter, image[None], ["cat"])[0]
     assert counts == tuple(counter.counts(image[None], ["cat"])[0].tolist())
     fields = record_fields({"counter": (counts, detections)})
     assert (fields["boxes"], fields["confidence"]) == ({"counter": ()}, {"counter": 0.0})
 
 
 def test_every_method_and_refinement_can_be_asked_for() -> None:
-    assert {"plain", "search", "noise", "lmn", "auto", "plain+token", "auto+token", "grid"} <= set(arms.available())
+    with_suffix = {"plain+token", "auto+token", "auto+as-written"}
+    assert {"plain", "search", "noise", "lmn", "auto", "grid", *with_suffix} <= set(arms.available())
 
 
 def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:

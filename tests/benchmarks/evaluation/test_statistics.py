@@ -1,6 +1,7 @@
 import math
 import tracemalloc
 from itertools import product
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -31,6 +32,20 @@ def test_wilson_ends_are_where_the_score_test_just_rejects(successes: int, trial
     for end in wilson_interval(successes, trials, 0.95):
         z = abs(share - end) / math.sqrt(end * (1 - end) / trials)
         assert z == pytest.approx(1.959964, abs=1e-5)
+
+
+def test_intervals_and_tests_are_those_of_the_closed_forms() -> None:
+    z = NormalDist().inv_cdf(0.975)
+    for successes, trials in product(range(0, 41, 4), (40, 41, 97)):
+        share, scale = successes / trials, 1 + z * z / trials
+        centre = share + z * z / (2 * trials)
+        half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+        expected = (centre - half) / scale, (centre + half) / scale
+        assert wilson_interval(successes, trials) == pytest.approx(expected, abs=1e-12)
+    for won, lost in product(range(0, 30, 3), repeat=2):
+        tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1))
+        expected_p = min(1.0, 2 * tail / 2 ** (won + lost))
+        assert mcnemar_exact([True] * won + [False] * lost, [False] * won + [True] * lost) == pytest.approx(expected_p)
 
 
 def test_wilson_knows_nothing_without_trials() -> None:

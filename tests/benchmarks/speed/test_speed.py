@@ -81,7 +81,9 @@ def test_every_published_preset_has_an_architecture_of_its_family_and_size() -> 
         assert (backbone.tiny_vae is None) == (preset.tiny_vae is None)
 
 
-@pytest.mark.parametrize("name", ["flux-schnell", "sd-3.5-turbo", "sana-sprint", "pixart-alpha"])
+@pytest.mark.parametrize(
+    "name", ["flux-schnell", "sd-3.5-turbo", "sana-sprint", "pixart-alpha", "z-image-turbo", "flux2-klein"]
+)
 def test_an_architecture_draws_and_its_bytes_are_counted_without_contents(name: str) -> None:
     model = build(name, "tiny", torch.device("cpu"), torch.float32)
     with torch.no_grad():

@@ -265,6 +265,94 @@ def _sana() -> Any:
     )
 
 
+def _qwen3(layers: int) -> Any:
+    from transformers import Qwen3Config
+
+    return Qwen3Config(
+        vocab_size=1024,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+
+
+def _chat_tokenizer() -> Any:
+    """The miniature's words in a chat, padded on the right as Qwen3's."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(CLIP_TOKENIZER, model_max_length=4096)
+    tokenizer.chat_template = "{% for message in messages %}user {{ message['content'] }} {% endfor %}assistant"
+    return tokenizer
+
+
+def _z_image() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+    from transformers import Qwen3Model
+
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[4, 6, 6],
+        axes_lens=[1024, 512, 512],
+    )
+    for token in (transformer.x_pad_token, transformer.cap_pad_token):
+        torch.nn.init.normal_(token)
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_vae(shift_factor=0.1159, scaling_factor=0.3611),
+        text_encoder=Qwen3Model(_qwen3(2)),
+        tokenizer=_chat_tokenizer(),
+        transformer=transformer,
+    )
+
+
+def _flux2(*, is_distilled: bool) -> Any:
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+    from transformers import Qwen3ForCausalLM
+
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=64,
+    )
+    torch.nn.init.normal_(vae.bn.running_mean)
+    torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2)
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=vae,
+        text_encoder=Qwen3ForCausalLM(_qwen3(28)),
+        tokenizer=_chat_tokenizer(),
+        transformer=Flux2Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=3 * 16,
+            axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=False,
+        ),
+        is_distilled=is_distilled,
+    )
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "stable_diffusion": _stable_diffusion,
     "stable_diffusion_xl": _stable_diffusion_xl,
@@ -277,6 +365,9 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "flux guided": lambda: _flux(guidance_embeds=True),
     "stable_diffusion_3": _stable_diffusion_3,
     "sana": _sana,
+    "z_image": _z_image,
+    "flux2": lambda: _flux2(is_distilled=True),
+    "flux2 base": lambda: _flux2(is_distilled=False),
 }
 """Builders of tiny pipelines by name: the family's file, and the variant."""
 

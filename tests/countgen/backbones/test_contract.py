@@ -43,6 +43,12 @@ CASES = {
     "sana, one step": ("sana", 1, 4.5, None),
     "sana, two steps": ("sana", 2, 4.5, None),
     "sana, several steps, other guidance": ("sana", 4, 1.0, None),
+    "z_image, one step": ("z_image", 1, 0.0, None),
+    "z_image, several steps": ("z_image", 4, 0.0, None),
+    "z_image, guided": ("z_image", 4, 0.5, None),
+    "flux2, one step": ("flux2", 1, 1.0, None),
+    "flux2, distilled": ("flux2", 4, 4.0, None),
+    "flux2, guided": ("flux2 base", 4, 4.0, None),
 }
 NOISY = {"EulerAncestralDiscreteScheduler", "LCMScheduler", "SCMScheduler"}
 NO_BINNING = {"use_resolution_binning": False}
@@ -68,7 +74,7 @@ def stock_images(backbone: Backbone, seeds: list[int]) -> Tensor:
     if name == "sana" and backbone.num_inference_steps != 2:
         options["intermediate_timesteps"] = None
     return backbone.pipeline(
-        [PROMPT] * len(seeds),
+        prompt=[PROMPT] * len(seeds),
         num_inference_steps=backbone.num_inference_steps,
         guidance_scale=backbone.guidance_scale,
         height=HEIGHT,

@@ -36,7 +36,7 @@ def fresh(name: str = "stable_diffusion_xl") -> Any:
 
 def stock_image(pipeline: Any, backbone: Backbone) -> Tensor:
     images: Tensor = pipeline(
-        PROMPT,
+        prompt=PROMPT,
         num_inference_steps=backbone.num_inference_steps,
         guidance_scale=backbone.guidance_scale,
         height=backbone.height,
@@ -177,9 +177,9 @@ def test_every_family_is_taken_with_its_own_steps_and_size(name: str) -> None:
     assert backbone.family == name.split()[0]
     assert backbone.chosen
     steps = {"stable_diffusion": 4, "stable_diffusion_xl": 4, "flux": 4, "sana": 2, "stable_diffusion_3": 28}
-    expected = 28 if name == "flux guided" else steps.get(backbone.family, 20)
-    assert backbone.num_inference_steps == expected
-    sized = getattr(pipeline, "default_sample_size", None) or backbone.denoiser.config.sample_size  # type: ignore[union-attr]
+    steps |= {"flux guided": 28, "z_image": 50, "flux2": 4, "flux2 base": 50}
+    assert backbone.num_inference_steps == steps.get(name, steps.get(backbone.family, 20))
+    sized = getattr(pipeline, "default_sample_size", None) or getattr(backbone.denoiser.config, "sample_size", 128)
     assert (backbone.height, backbone.width) == (sized * pipeline.vae_scale_factor,) * 2
 
 

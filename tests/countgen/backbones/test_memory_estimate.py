@@ -32,7 +32,7 @@ from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.prompts import Target
 
 NEED = MemoryEstimate(weights=5 * GIB, text_encoders=2 * GIB, kept=8 * GIB, kept_low=2 * GIB, rendered=GIB)
-NAMES = ["stable_diffusion", "stable_diffusion_xl", "pixart", "flux", "stable_diffusion_3", "sana"]
+NAMES = ["stable_diffusion", "stable_diffusion_xl", "pixart", "flux", "stable_diffusion_3", "sana", "z_image", "flux2"]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def kept_by(run: Callable[[], object], *modules: nn.Module) -> int:
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         run()
-    return sum(tensor.numel() * tensor.element_size() for tensor in storages.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
 
 
 @pytest.mark.parametrize("backbone", NAMES, indirect=True)

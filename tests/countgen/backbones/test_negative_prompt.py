@@ -13,8 +13,11 @@ import countgen
 from countgen.backbones import Preset
 from countgen.recipe import regenerate
 
-GUIDED = ("stable_diffusion", "stable_diffusion_xl", "pixart", "stable_diffusion_3")
+GUIDED = ("stable_diffusion", "stable_diffusion_xl", "pixart", "stable_diffusion_3", "z_image")
 PROMPT, NEGATIVE = "a photo of three cats", "two dogs, blurry"
+
+
+CASES = [("stable_diffusion", 0.0), ("flux", 3.5), ("sana", 4.5), ("z_image", 0.0), ("flux2", 4.0)]
 
 
 def of_family(name: str, pipeline: Any, guidance_scale: float = 5.0) -> Any:
@@ -44,7 +47,7 @@ def test_the_stock_pipelines_image_comes_out(name: str, tiny_pipeline: Callable[
     torch.testing.assert_close(images, stock, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "guidance_scale"), [("stable_diffusion", 0.0), ("flux", 3.5), ("sana", 4.5)])
+@pytest.mark.parametrize(("name", "guidance_scale"), CASES)
 def test_it_is_refused_without_guidance(name: str, guidance_scale: float, tiny_pipeline: Callable[[str], Any]) -> None:
     with pytest.raises(ValueError, match="a negative prompt needs guidance"):
         of_family(name, tiny_pipeline(name), guidance_scale).encode_prompt(PROMPT, NEGATIVE)

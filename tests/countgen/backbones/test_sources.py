@@ -56,7 +56,7 @@ def test_a_name_says_that_a_model_is_made_for_few_steps(tmp_path: Path) -> None:
 
 def test_another_pipeline_class_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "KandinskyPipeline"}')
-    with pytest.raises(ValueError, match="a KandinskyPipeline is not read here, FluxPipeline"):
+    with pytest.raises(ValueError, match="a KandinskyPipeline is not read here, Flux2KleinPipeline, FluxPipeline"):
         find_source(tmp_path)
 
 

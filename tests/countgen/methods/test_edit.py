@@ -11,7 +11,8 @@ import countgen
 import countgen.run
 from countgen.editing import edit_run
 from countgen.errors import RecipeError
-from countgen.methods.edit import PHASES, ConfinedLatents, EditSettings, high_pass, undecided_mask
+from countgen.methods.edit import PHASES, ConfinedLatents, EditSettings, high_pass
+from countgen.methods.locality import undecided_masks
 from countgen.methods.problem import Problem
 from countgen.prompts import Target
 from critics import Critic, Proposals
@@ -41,7 +42,7 @@ def problem_of(models: countgen.Models, critic: Critic, target_count: int) -> Pr
 def mask_of(models: countgen.Models, critic: Critic, target_count: int, dilation: int = 0) -> Tensor:
     problem = problem_of(models, critic, target_count)
     images = torch.zeros(1, 3, 128, 128)
-    return undecided_mask(problem, images, (32, 32), ranks=3, dilation=dilation, safe=2, least=3)
+    return undecided_masks(problem, images, (32, 32), ranks=3, dilation=dilation, safe=2, least=3)[0, 0]
 
 
 def test_high_pass_removes_low_frequencies_and_leaves_the_others_as_they_are():

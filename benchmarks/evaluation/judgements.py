@@ -1,0 +1,110 @@
+"""Counts that judges gave to a finished run's images afterwards.
+
+They are kept in the run folder beside its records, one JSON line for each judge and image, appended and never changed.
+Of several for one judge and image, the latest is valid.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evaluation.metrics import grouped
+from benchmarks.evaluation.records import Box, Record, split_torn
+from countgen.regular_file import check_regular
+
+SCHEMA = 1
+JUDGEMENTS = "judgements.jsonl"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The result of one judge for one image.
+
+    Attributes:
+        key: of the image's record.
+        judge: its name.
+        counts: per target; None where the judge gave no answer.
+        confidence: mean class probability of its detections, 0 where there are none.
+        boxes: of its detections, absolute-pixel xyxy; empty for judges that count without detecting.
+    """
+
+    key: str
+    judge: str
+    counts: tuple[int, ...] | None
+    confidence: float
+    boxes: tuple[Box, ...]
+
+    def to_line(self) -> bytes:
+        """Return one line of JSON, with its newline."""
+        text = json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="backslashreplace") + b"\n"
+
+
+def read_judgements(run: str | Path) -> list[Judgement]:
+    """Return the latest result of each judge for each image of a run; none where no judge came afterwards.
+
+    Raises:
+        ValueError: a damaged line before the last; a last line that is still being written is left out.
+    """
+    path = Path(run) / JUDGEMENTS
+    whole, _ = split_torn(check_regular(path).read_bytes() if path.exists() else b"")
+    latest: dict[tuple[str, str], Judgement] = {}
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            found = _judgement(json.loads(line))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{path}, line {number} is no judgement of schema {SCHEMA} ({error}); take that line out of the file, "
+                "and countgen eval --rejudge judges its image again"
+            ) from error
+        latest[found.key, found.judge] = found
+    return list(latest.values())
+
+
+def _judgement(document: dict[str, Any]) -> Judgement:
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"it has schema {document['schema']}")
+    key, judge, counts = document["key"], document["judge"], document["counts"]
+    confidence, boxes = document["confidence"], document["boxes"]
+    if not (isinstance(key, str) and isinstance(judge, str) and type(confidence) in (int, float)):
+        raise TypeError("key and judge must be texts, and confidence a number")
+    if counts is not None and not (isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts)):
+        raise TypeError("counts must be null, or whole numbers of 0 or more")
+    corners = [tuple(box) for box in boxes]
+    if not all(len(box) == 4 and all(type(corner) is int for corner in box) for box in corners):
+        raise TypeError("boxes must be lists of four whole numbers")
+    return Judgement(key, judge, None if counts is None else tuple(counts), confidence, tuple(corners))
+
+
+def with_judgements(records: Iterable[Record], judgements: Iterable[Judgement]) -> list[Record]:
+    """Return records with further judges; one without an answer is a judge of the image and has no counts there.
+
+    Raises:
+        ValueError: a judgement does not have one count per target.
+    """
+    given = grouped(judgements, lambda one: one.key)
+    added = []
+    for record in records:
+        mine = {one.judge: one for one in given.get(record.key, ()) if one.judge not in record.judges}
+        for judge, one in mine.items():
+            if one.counts is not None and len(one.counts) != len(record.targets):
+                raise ValueError(
+                    f"{judge} has {len(one.counts)} counts for {record.key}, expected {len(record.targets)}: one for "
+                    f"each of {', '.join(target.object_name for target in record.targets)}"
+                )
+        added.append(_joined(record, mine) if mine else record)
+    return added
+
+
+def _joined(record: Record, mine: dict[str, Judgement]) -> Record:
+    return replace(
+        record,
+        judges=(*record.judges, *mine),
+        judge_counts=record.judge_counts | {name: one.counts for name, one in mine.items() if one.counts is not None},
+        confidence=record.confidence | {name: one.confidence for name, one in mine.items()},
+        boxes=record.boxes | {name: one.boxes for name, one in mine.items()},
+    )

@@ -1,0 +1,73 @@
+"""The models and detectors of a run: what the command names, what records call it, and what is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.evaluation.suites import load
+from countgen import miniature
+from countgen.backbones.loading import at_revision, digest, is_commit
+from countgen.backbones.registry import presets
+from countgen.backbones.sources import find_source
+from countgen.detector_choice import choose
+from countgen.models import parts_of
+
+
+def recorded_model(model: str) -> tuple[str, str]:
+    """Return what records call a model, and what loads the same weights again.
+
+    A preset has its own name. A folder or file is called by its name and the first digits of a digest of its weights, a
+    repository on the hub by its commit.
+
+    Raises:
+        ValueError, OSError: as `countgen.backbones.sources.find_source`.
+    """
+    known = presets()
+    if model in known:
+        return model, model
+    source = find_source(model)
+    repository, revision = source.preset.repository, source.preset.revision
+    if source.name in known and source.preset == known[source.name][1]:
+        return source.name, source.name
+    path = Path(repository)
+    if path.exists():
+        return f"{source.name}-{digest(path)[:8]}", str(path.resolve())
+    commit = _commit(repository, revision)
+    return f"{source.name}@{commit}", f"{at_revision(model)[0]}@{commit}"
+
+
+def _commit(repository: str, revision: str | None) -> str:
+    """Return the commit of a branch, from the hub or its cache."""
+    if revision is not None and is_commit(revision):
+        return revision
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repository, "model_index.json", revision=revision)).parent.name
+
+
+def run_detectors(
+    backbones: Sequence[str], suite: str, critics: Sequence[str] | None, judges: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Return critics and judges of a run, and why those that the user did not name.
+
+    Embedded models have detectors of their own, and every one that does not steer judges. For other models what the
+    suite counts decides, as in `countgen.detector_choice.choose`.
+
+    Args:
+        backbones: names in records.
+        suite: as of `benchmarks.evaluation.suites.load`.
+        critics, judges: that the user named.
+
+    Raises:
+        ValueError: no such suite, or a judge that steers.
+    """
+    others = [name for name in backbones if not name.startswith("miniature")]
+    if not others:
+        steering = tuple(critics or miniature.CRITICS)
+        taken = {part for name in steering for part in parts_of(name)}
+        free = dict.fromkeys(name for name in (miniature.JUDGE, *miniature.DETECTORS) if name not in taken)
+        return steering, tuple(judges or free), ""
+    objects = list(dict.fromkeys(target.object_name for prompt in load(suite) for target in prompt.targets))
+    choice = choose(others[0], objects, critics, judges[0] if judges else None)
+    return choice.critics, tuple(judges or (choice.judge,)), choice.described if choice.because else ""

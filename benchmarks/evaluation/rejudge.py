@@ -1,0 +1,183 @@
+"""Let further judges count the images of a finished run: `countgen eval --rejudge RUN --judge NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL.ImageOps import exif_transpose
+from torch import Tensor
+
+from benchmarks.evaluation.image_files import inside, open_image
+from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements
+from benchmarks.evaluation.judges import answered, judged, rounded_boxes
+from benchmarks.evaluation.plan import steering
+from benchmarks.evaluation.progress import shown
+from benchmarks.evaluation.records import Record, RecordFile, read_run
+from benchmarks.evaluation.run_folder import locked
+from countgen.errors import RecipeError
+from countgen.images import read_recipe
+from countgen.models import check_detectors, load_critic, parts_of
+from critics import Critic
+from critics.detections import mean_score
+from critics.validation import to_batch
+
+
+@dataclass
+class Rejudged:
+    """What rejudging a run did.
+
+    Attributes:
+        images: number of images of the run.
+        judged: number of images that each judge has judged, earlier or now.
+        abstained: of these, number without an answer.
+        unread: reason by image that cannot be judged.
+    """
+
+    images: int = 0
+    judged: dict[str, int] = field(default_factory=dict)
+    abstained: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+def rejudge(
+    run: str | Path,
+    judges: Sequence[str],
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    batch_size: int = 1,
+    trust_checkpoint: bool = False,
+    quiet: bool = False,
+) -> Rejudged:
+    """Append the counts of further judges to a run; the same call continues after any end.
+
+    Args:
+        run: its folder. The records stay as they are; the counts go into `judgements.jsonl`.
+        judges: names of detectors, as `countgen.models.load_critic` reads them.
+        device, threads: where judges run.
+        batch_size: number of images of one size and the same objects that are judged at once.
+        trust_checkpoint: as of `load_critic`.
+        quiet: show no progress.
+
+    Raises:
+        ValueError: no run, one that is in use, a judge that steered it or judged it already, or one that cannot count
+            an object of it.
+        OSError: a judge's files are missing, or the folder cannot be written; finished judgements are kept.
+    """
+    folder = Path(run)
+    _, records = read_run(folder)
+    done = [record for record in records if record.status == "done" and record.image]
+    _check(folder, done, judges, batch_size)
+    torch.set_num_threads(threads)
+    summary = Rejudged(images=len(done))
+    with locked(folder):
+        found = {(one.key, one.judge): one for one in read_judgements(folder)}
+        for name in judges:
+            left = [record for record in done if (record.key, name) not in found]
+            if left:
+                judge = load_critic(name, device, trust_checkpoint=trust_checkpoint)
+                _check_objects(judge, left)
+                # Images of the same objects can share a batch.
+                left.sort(key=_object_names)
+                fresh = _judgements(folder, left, name, judge, device, batch_size, summary.unread)
+                if not quiet:
+                    fresh = shown(fresh, len(done), len(done) - len(left), lambda _: False)
+                with RecordFile(folder / JUDGEMENTS) as file:
+                    for one in fresh:
+                        file.append_line(one.to_line())
+                        found[one.key, name] = one
+            mine = [found[record.key, name] for record in done if (record.key, name) in found]
+            summary.judged[name] = len(mine)
+            summary.abstained[name] = sum(one.counts is None for one in mine)
+    return summary
+
+
+def _object_names(record: Record) -> list[str]:
+    return [target.object_name for target in record.targets]
+
+
+def _check(folder: Path, records: Sequence[Record], judges: Sequence[str], batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
+    if not records:
+        raise ValueError(f"{folder} has no finished image to judge")
+    if not judges or len(set(judges)) < len(judges):
+        raise ValueError(f"name at least one judge, and each once; got {', '.join(judges) or 'none'}")
+    for name in judges:
+        if any(name in record.judges for record in records):
+            raise ValueError(f"{name} judged {folder} while it ran; name other judges")
+        if any(not steering(record.critics).isdisjoint(parts_of(name)) for record in records):
+            raise ValueError(
+                f"{name} steered the images of {folder}; a judge must be a detector that nothing optimises"
+            )
+    check_detectors(judges)
+
+
+def _check_objects(judge: Critic, records: Sequence[Record]) -> None:
+    """Refuse objects that are no class of the judge, before the first image."""
+    if judge.object_names is not None:
+        for name in dict.fromkeys(target.object_name for record in records for target in record.targets):
+            judge.column(name)
+
+
+def _judgements(
+    folder: Path,
+    records: Sequence[Record],
+    name: str,
+    judge: Critic,
+    device: str,
+    batch_size: int,
+    unread: dict[str, str],
+) -> Iterator[Judgement]:
+    """Yield the result for each image that can be read, and note the others in `unread`."""
+    batch: list[tuple[Record, Tensor]] = []
+    kind: object = None
+    for record in records:
+        try:
+            image = _image(folder, record)
+        except (OSError, ValueError) as error:
+            unread[record.image or record.key] = str(error)
+            continue
+        mine = (image.shape, _object_names(record))
+        if batch and (mine != kind or len(batch) == batch_size):
+            yield from _of_batch(batch, name, judge, device)
+            batch = []
+        kind = mine
+        batch.append((record, image))
+    if batch:
+        yield from _of_batch(batch, name, judge, device)
+
+
+def _image(folder: Path, record: Record) -> Tensor:
+    """Read a record's image, RGB float (3, H, W) in [0, 1].
+
+    Raises:
+        OSError, ValueError: it is missing, damaged, outside the folder, or the image of another run.
+    """
+    path = inside(folder, record.image or "")
+    if path is None:
+        raise FileNotFoundError(f"{record.image} is missing, or outside {folder}")
+    seed = _seed_of(path)
+    if seed not in (None, record.seed):
+        raise ValueError(f"{path} is an image of another run: its recipe has seed {seed}, its record {record.seed}")
+    with open_image(path) as file:
+        return to_batch(exif_transpose(file).convert("RGB"))[0]
+
+
+def _seed_of(path: Path) -> object:
+    """Return the seed in an image's recipe; None for an image without one."""
+    try:
+        return read_recipe(path).get("seed")
+    except RecipeError:
+        return None
+
+
+def _of_batch(batch: Sequence[tuple[Record, Tensor]], name: str, judge: Critic, device: str) -> Iterator[Judgement]:
+    images = torch.stack([image for _, image in batch]).to(device)
+    names = _object_names(batch[0][0])
+    for (record, _), (counts, detections) in zip(batch, judged(judge, images, names), strict=True):
+        confidence = round(mean_score(detections), 4)
+        yield Judgement(record.key, name, answered(counts), confidence, rounded_boxes(detections))

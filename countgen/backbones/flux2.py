@@ -1,0 +1,90 @@
+"""Backbone for FLUX.2 [klein]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle
+
+from countgen.backbones import Backbone, Preset, PromptEmbeds
+from countgen.backbones.flow_matching import linear_sigmas
+
+PRESETS = {
+    "flux2-klein": Preset(
+        repository="black-forest-labs/FLUX.2-klein-4B",
+        revision="e7b7dc27f91deacad38e78976d1f2b499d76a294",
+        num_inference_steps=4,
+        guidance_scale=1.0,
+        height=1024,
+        width=1024,
+        licence="Apache-2.0",
+        dtype=torch.bfloat16,
+    ),
+}
+PIPELINE = "Flux2KleinPipeline"
+
+
+class Flux2Klein(Backbone):
+    """`Flux2KleinPipeline` with gradient: Qwen3 tokens of three layers, and latents of packs of 2x2.
+
+    Latents are (B, 128, H / 16, W / 16), as the transformer reads them. A distilled checkpoint ignores guidance.
+    """
+
+    @property
+    def size_step(self) -> int:
+        return 2 * int(self.pipeline.vae_scale_factor)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        packed, height, width = super().latent_shape
+        return packed, height // 2, width // 2
+
+    @property
+    def _guided(self) -> bool:
+        return super()._guided and not self.pipeline.config.is_distilled
+
+    def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
+        texts = [prompt, negative_prompt or ""] if self._guided else [prompt]
+        embeds = [
+            self.pipeline.encode_prompt(text, device=self.device, num_images_per_prompt=1, **self._sequence_length)[0]
+            for text in texts
+        ]
+        return PromptEmbeds(embeds[0], negative_prompt_embeds=embeds[1] if self._guided else None)
+
+    def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
+        height, width = latents.shape[-2:]
+        rows = torch.arange(height, device=latents.device)
+        columns = torch.arange(width, device=latents.device)
+        words = torch.arange(embeds.prompt_embeds.shape[1], device=latents.device)
+        none = rows[:1]
+        output = self.denoiser(
+            hidden_states=latents.flatten(2).transpose(1, 2),
+            timestep=timestep.expand(len(latents)).to(latents.dtype) / 1000,
+            guidance=None,
+            encoder_hidden_states=embeds.prompt_embeds,
+            # Four coordinates: of an image among several, row, column, and position in the prompt.
+            txt_ids=torch.cartesian_prod(none, none, none, words),
+            img_ids=torch.cartesian_prod(none, rows, columns, none),
+            return_dict=False,
+        )[0]
+        return output.transpose(1, 2).unflatten(2, (height, width))
+
+    def _set_timesteps(self) -> None:
+        from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+
+        scheduler = self.pipeline.scheduler
+        _, height, width = self.latent_shape
+        sigmas = None if scheduler.config.get("use_flow_sigmas") else linear_sigmas(self.num_inference_steps)
+        mu = compute_empirical_mu(height * width, self.num_inference_steps)
+        scheduler.set_timesteps(self.num_inference_steps, sigmas=sigmas, mu=mu)
+
+    def _vae_latents(self, latents: Tensor, vae: Any) -> Tensor:
+        """Undo the normalisation of each channel of a pack, which the VAE's batch norm holds, and the packing."""
+        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latents)
+        deviation = (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt().to(latents)
+        return pixel_shuffle(latents * deviation + mean, 2)
+
+
+BACKBONE = Flux2Klein

@@ -1,0 +1,133 @@
+"""SAM 3 (Carion et al. 2025) as a differentiable critic of any noun phrase: one instance for each object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from critics import pretrained
+from critics.base import ABSENT, Critic, scale_boxes
+from critics.candidates import Proposals
+from critics.vocabulary import singular
+
+PRESETS = {"sam3": "facebook/sam3@3c879f39826c281e95690f02c7821c4de09afae7"}
+"""The published weights ask for an account that has accepted their licence."""
+_TEXT_LENGTH = 32
+
+
+def load(
+    *,
+    weights: str = "sam3",
+    revision: str | None = None,
+    threshold: float = 0.3,
+    nms_iou: float | None = None,
+    steepness: float = 4.0,
+    device: str | torch.device = "cpu",
+) -> Sam3Critic:
+    """Load a SAM 3 critic.
+
+    Args:
+        weights: one of `PRESETS`, a repository's name, or a folder.
+        revision: a branch, tag or commit of the repository.
+        threshold: as `threshold` of the stock instance post-processing.
+        nms_iou: none by default, as in the stock post-processing; about 0.7 where crowded scenes give duplicates.
+        steepness: slope of the soft indicator.
+        device: where it runs.
+
+    Raises:
+        ValueError: there is no such model, or it is no SAM 3.
+    """
+    from transformers import AutoImageProcessor, AutoTokenizer, Sam3Model
+
+    model = pretrained.read_complete(Sam3Model, weights, PRESETS, revision, dtype=torch.float32)
+    return Sam3Critic(
+        model.to(device),
+        pretrained.read(AutoImageProcessor, weights, PRESETS, revision),
+        pretrained.read(AutoTokenizer, weights, PRESETS, revision),
+        name=pretrained.recorded_as("sam3", weights, revision),
+        threshold=threshold,
+        nms_iou=nms_iou,
+        steepness=steepness,
+    )
+
+
+class Sam3Critic(Critic):
+    """Counts the instances of a singular noun; the decoder runs once for each object, the image encoder once for all.
+
+    An instance's probability is that of its query times that of the object's presence in the image, and its logit is
+    that of the product: both carry gradient. The presence logit is one for all queries, so it cannot move single
+    instances across the threshold. Gradients are partial by design (reference points are detached) but finite.
+    """
+
+    family = "sam3"
+    one_class_per_box = False
+
+    def __init__(
+        self,
+        model: Any,
+        image_processor: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        threshold: float = 0.3,
+        nms_iou: float | None = None,
+        steepness: float = 4.0,
+    ) -> None:
+        if model.config.model_type != "sam3":
+            raise ValueError(f"{name} is a {model.config.model_type!r} model, sam3 is read here")
+        self.model: Any = model.eval().requires_grad_(False)
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.name = name
+        self.threshold = threshold
+        self.nms_iou = nms_iou
+        self.steepness = steepness
+        self.max_count = model.config.detr_decoder_config.num_queries
+        self._texts: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def text(self, object_name: str) -> tuple[Tensor, Tensor]:
+        """Text features (1, L, D) and attention mask (1, L) of an object name, singular or plural; computed once."""
+        word = singular(object_name)
+        if word not in self._texts:
+            tokens = self.tokenizer(
+                [word], padding="max_length", max_length=_TEXT_LENGTH, truncation=True, return_tensors="pt"
+            ).to(next(self.model.parameters()).device)
+            with torch.no_grad():
+                features = self.model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"])
+            self._texts[word] = features.pooler_output, tokens["attention_mask"]
+        return self._texts[word]
+
+    def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        inputs = pretrained.pixels(self.image_processor, images, self.model)
+        vision = self.model.get_vision_features(inputs["pixel_values"])
+        boxes, logits = [], []
+        for column, object_name in enumerate(object_names):
+            output = self._found(vision, object_name, len(images))
+            boxes.append(scale_boxes(output.pred_boxes, images.shape[-1], images.shape[-2]))
+            mine = probability_logit(output.pred_logits, output.presence_logits)
+            # Each object has queries of its own, which are absent for the others.
+            absent = torch.full_like(mine, ABSENT)
+            logits.append(torch.stack([mine if place == column else absent for place in range(len(object_names))], -1))
+        return Proposals(torch.cat(boxes, 1), torch.cat(logits, 1), tuple(range(len(object_names))))
+
+    def _found(self, vision: Any, object_name: str, number: int) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        features, mask = self.text(object_name)
+        text = BaseModelOutputWithPooling(pooler_output=features.expand(number, -1, -1))
+        return self.model(vision_embeds=vision, text_embeds=text, attention_mask=mask.expand(number, -1))
+
+
+def probability_logit(query_logits: Tensor, presence_logits: Tensor) -> Tensor:
+    """Logit of the product of two probabilities, sigmoid(query) * sigmoid(presence), computed in log space.
+
+    Args:
+        query_logits: (B, Q).
+        presence_logits: (B, 1).
+    """
+    log_probability = logsigmoid(query_logits) + logsigmoid(presence_logits)
+    return log_probability - torch.log(-torch.expm1(log_probability))

@@ -1,0 +1,177 @@
+"""Vision-language models as judges: asked in words how many objects there are, they count without detecting."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from critics import pretrained
+from critics.base import NO_ANSWER, Critic
+from critics.evaluation import Evaluation
+from critics.losses import CountLoss
+from critics.validation import check_names, checked_images
+from critics.vocabulary import plural, singular
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PRESETS: dict[str, str] = {}
+"""None: a repository's name says which model."""
+QUESTIONS = (
+    "How many {plural} are in this image? Answer with one whole number in digits and nothing else.",
+    "Count the {plural} in this image. Reply with the number only, in digits.",
+    "What is the number of {plural} in this image? Give a single whole number in digits, without any other word.",
+)
+"""Phrasings of the one question; a count needs the same answer to more than half of them."""
+MAX_NEW_TOKENS = 512
+"""Longest answer in tokens, for models that point at each object first. One that is cut here is no answer, as its last
+digits may be missing."""
+MAX_COUNT = 10_000
+
+_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+_LEAD = (
+    r"(?:(?:there (?:is|are)|i (?:see|count)|(?:the )?(?:answer|number|count)(?: is|:)|"
+    r"the (?:image|picture|photo) (?:contains|shows|has)|counting the [a-z -]+ shows a total of)\s+)?"
+)
+_NUMBER = rf"(?P<number>[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]+|{'|'.join(_WORDS)})"
+_PLACE = r"(?:\s+(?:visible |shown )?in (?:the|this) (?:image|picture|photo))?"
+
+
+def load(*, weights: str, revision: str | None = None, device: str | torch.device = "cpu") -> VlmJudge:
+    """Load a vision-language model as a judge, in the precision of its checkpoint.
+
+    Args:
+        weights: a repository's name or a folder, of any model that transformers reads as image-text-to-text.
+        revision: a branch, tag or commit of the repository.
+        device: where it runs.
+
+    Raises:
+        ValueError: there is no such model, it is of another task, or weights are missing.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model = pretrained.read_complete(AutoModelForImageTextToText, weights, PRESETS, revision, dtype="auto")
+    processor = pretrained.read(AutoProcessor, weights, PRESETS, revision)
+    return VlmJudge(model.to(device), processor, name=pretrained.recorded_as("vlm", weights, revision))
+
+
+class VlmJudge(Critic):
+    """Counts by asking `QUESTIONS` and reading the answers strictly; no gradient, no boxes.
+
+    Each image is asked each question once, decoded greedily. The count is the number that more than half of the
+    questions get as an answer, otherwise `NO_ANSWER`.
+    """
+
+    differentiable = False
+    max_count = MAX_COUNT
+
+    def __init__(self, model: Any, processor: Any, *, name: str, max_new_tokens: int = MAX_NEW_TOKENS) -> None:
+        self.model: Any = model.eval().requires_grad_(False)
+        self.processor = processor
+        # Generation continues at the right end of every prompt of a batch.
+        self.processor.tokenizer.padding_side = "left"
+        self.name = name
+        self.family = f"vlm-{model.config.model_type}"
+        self.max_new_tokens = max_new_tokens
+
+    def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
+        """Refuse: an answer in words carries no gradient.
+
+        Raises:
+            TypeError: always.
+        """
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError(f"{self.name} answers in words, without gradient; use counts, or name it as a judge")
+
+    def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
+        check_names(object_names)
+        pictures = [_to_pil(image) for image in checked_images(images)]
+        columns = []
+        for object_name in object_names:
+            asked = [self.answers(pictures, question, object_name) for question in QUESTIONS]
+            votes = [[read_count(answer, object_name) for answer in answers] for answers in asked]
+            columns.append([_majority(mine) for mine in zip(*votes, strict=True)])
+        return torch.tensor(columns, dtype=torch.int64).T
+
+    @torch.no_grad()
+    def answers(self, images: Sequence[Image], question: str, object_name: str) -> list[str]:
+        """Return the model's answer for each image of a batch, "" where it does not end within `max_new_tokens`.
+
+        Args:
+            images: RGB.
+            question: with the place of the object's name, as in `QUESTIONS`.
+            object_name: singular or plural.
+        """
+        text = question.format(plural=plural(singular(object_name)))
+        conversations = [
+            [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
+            for image in images
+        ]
+        inputs = self.processor.apply_chat_template(
+            conversations,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        ).to(self.model.device, self.model.dtype)
+        output = self.model.generate(
+            **inputs, do_sample=False, temperature=None, top_p=None, top_k=None, max_new_tokens=self.max_new_tokens
+        )
+        generated = output[:, inputs["input_ids"].shape[1] :]
+        texts = self.processor.batch_decode(generated, skip_special_tokens=True)
+        ends = torch.tensor(self._end_tokens(), device=generated.device)
+        ended = torch.isin(generated, ends).any(1).tolist()
+        return [text if whole else "" for text, whole in zip(texts, ended, strict=True)]
+
+    def _end_tokens(self) -> list[int]:
+        ends = self.model.generation_config.eos_token_id
+        return list(ends) if isinstance(ends, (list, tuple)) else [ends]
+
+
+def read_count(answer: str, object_name: str) -> int:
+    """Return the count that an answer states, `NO_ANSWER` where it is not one whole number alone.
+
+    Accepted are digits ("12", "1,204") or a number word to twenty, with the object's name, "There are" or "in the
+    image" around it, and marks of Markdown. Anything else is no answer: two numbers, ranges, "about 7", "at least 7",
+    decimals, signs, numbers above 10 000. Tags, such as the points that Molmo names, and what stands between <think>
+    tags are not read.
+
+    >>> read_count("12", "apple"), read_count("There are **7** apples.", "apple"), read_count("7 or 8", "apple")
+    (12, 7, -1)
+    """
+    _, thought, said = answer.rpartition("</think>")
+    if "<think>" in said:
+        return NO_ANSWER
+    text = re.sub(r"<[^<>]*>|[*_`\"']", "", said if thought else answer).strip().rstrip(".!").lower()
+    word = singular(object_name)
+    name = rf"(?:\s+(?:{re.escape(word)}|{re.escape(plural(word))}))?"
+    found = re.fullmatch(_LEAD + _NUMBER + name + _PLACE, text)
+    if found is None:
+        return NO_ANSWER
+    number = found["number"].replace(",", "")
+    if number in _WORDS:
+        return _WORDS.index(number)
+    return int(number) if len(number) <= len(str(MAX_COUNT)) and int(number) <= MAX_COUNT else NO_ANSWER
+
+
+def _majority(votes: Sequence[int]) -> int:
+    """Return the count of more than half of the votes, `NO_ANSWER` without one."""
+    count, number = Counter(votes).most_common(1)[0]
+    return count if 2 * number > len(votes) else NO_ANSWER
+
+
+def _to_pil(image: Tensor) -> Image:
+    from PIL.Image import fromarray
+
+    return fromarray(image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy())

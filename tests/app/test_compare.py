@@ -1,0 +1,95 @@
+"""`countgen compare`: the cases of both runs are paired, and nothing else is compared."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli import main
+from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from tests.benchmarks.evaluation.made_records import record
+
+
+def write_run(folder: Path, records: list[Record], **settings: Any) -> str:
+    folder.mkdir()
+    known = {"methods": list(dict.fromkeys(one.method for one in records)), "backbones": ["miniature"]}
+    (folder / SETTINGS).write_text(json.dumps(known | {"code": "1"} | settings))
+    (folder / RECORDS).write_bytes(b"".join(map(to_line, records)))
+    return str(folder)
+
+
+def counted(method: str, seed: int, detector: int, counter: int, **changed: Any) -> Record:
+    counts = {"detector": (detector,), "counter": (counter,)}
+    return record(method, seed, judge_counts=counts, prompt=f"prompt {seed}", **changed)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[str, str]:
+    """Ten cases each, eight in common; the second run gets five more of these right by the first judge."""
+    first = [counted("plain", seed, 3 if seed < 2 else 4, 3) for seed in range(10)]
+    second = [counted("plain", seed, 3 if seed < 8 else 5, 3) for seed in range(1, 11)]
+    second += [counted("auto", seed, 3, 3) for seed in range(10)]
+    return write_run(tmp_path / "a", first), write_run(tmp_path / "b", second, code="2", device="cuda")
+
+
+def test_the_cases_of_both_are_paired_by_every_judge(runs: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *runs, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: pair for name, pair in found["settings"].items() if name != "methods"} == {
+        "code": ["1", "2"],
+        "device": [None, "cuda"],
+    }
+    assert (found["only_first"], found["only_second"]) == ([], ["auto"])
+    by = {one["judge"]: one for one in found["pairings"]}
+    assert set(by) == {"detector", "counter", "unanimous"}
+    detector = by["detector"]
+    assert (detector["first"], detector["second"], detector["comparison"]["duel"]["cases"]) == (1, 7, 9)
+    assert (detector["comparison"]["duel"]["won"], detector["comparison"]["duel"]["lost"]) == (6, 0)
+    assert detector["comparison"]["duel"]["p_value"] == pytest.approx(2 / 2**6)
+    assert detector["comparison"]["unpaired"] == 2
+    assert [(one["seed"], one["first"], one["second"], one["better"]) for one in found["changes"]] == [
+        (seed, [4], [3], True) for seed in range(2, 8)
+    ]
+
+
+def test_a_person_reads_a_table_and_the_first_changes(
+    runs: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *runs, "--cases", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "code: 1 -> 2" in printed
+    assert "only in the second run: auto" in printed
+    assert re.search(r"plain, by detector +1 -> 7 of 9 ", printed)
+    assert "by detector, 6 cases became right and 0 wrong" in printed
+    assert printed.count("right: plain, seed") == 2
+    assert "and 4 more" in printed
+
+
+def test_runs_of_one_method_each_are_compared_whatever_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write_run(tmp_path / "a", [counted("plain", seed, 4, 4) for seed in range(3)])
+    second = write_run(tmp_path / "b", [counted("auto", seed, 3, 3) for seed in range(3)])
+    assert main(["compare", first, second]) == 0
+    assert re.search(r"plain -> auto, by detector +0 -> 3 of 3 ", capsys.readouterr().out)
+
+
+def test_a_consensus_of_other_judges_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_run(tmp_path / "a", [record("plain", 0, judges=("detector", "x"), judge_counts={"detector": (3,)})])
+    second = write_run(tmp_path / "b", [record("plain", 0)])
+    assert main(["compare", first, second, "--json"]) == 0
+    assert [one["judge"] for one in json.loads(capsys.readouterr().out)["pairings"]] == ["detector"]
+
+
+def test_runs_without_a_common_case_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_run(tmp_path / "a", [counted("plain", 0, 3, 3)])
+    second = write_run(tmp_path / "b", [counted("plain", 1, 3, 3)])
+    assert main(["compare", first, second]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a and b share no case" in said
+    assert "countgen eval --rejudge" in said
+    assert main(["compare", first, str(tmp_path / "c")]) == 2

@@ -1,0 +1,80 @@
+"""Image statistics have closed forms on simple images, and flag what a method spoils."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.evaluation.image_statistics import image_quality, image_statistics
+from benchmarks.evaluation.report.findings import findings
+from benchmarks.evaluation.report.judge_tables import FLAG, QUALITY_FLAGGED
+from benchmarks.evaluation.report.reported_run import ReportedRun
+from benchmarks.evaluation.report.tables import tables
+from tests.benchmarks.evaluation.made_records import record
+
+
+def test_simple_images_have_the_statistics_of_their_closed_forms() -> None:
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    image[:, 32:] = 255
+    found = image_statistics(image)
+    assert (found.dark, found.blown) == (0.5, 0.5)
+    assert found.colour_entropy == pytest.approx(1.0)
+    assert found.edges == 2 / 64
+    # The Laplacian is 1 in one column of 64, and -1 in the next.
+    assert found.sharpness == pytest.approx(2 / 64)
+    ramp = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], 64, 0).repeat(3, 2)
+    flat = image_statistics(ramp)
+    assert flat.edges == 0
+    assert flat.sharpness < 1e-4
+    assert flat.colour_entropy == pytest.approx(3.0)
+    # The gradient of a ramp is its slope, half of it at the ends: 32 levels of 255 are above 0.1, 20 are not.
+    for step, edges in ((32, 5 / 7), (20, 0.0)):
+        steep = np.repeat(np.arange(0, 7 * step, step, dtype=np.uint8)[None, :, None], 8, 0).repeat(3, 2)
+        assert image_statistics(steep).edges == pytest.approx(edges)
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    assert image_statistics(noise).colour_entropy == pytest.approx(9, abs=0.01)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> ReportedRun:
+    """Plain images of noise; "dim" darkens them by a third of a level, "black" makes most of each black."""
+    rng = np.random.default_rng(1)
+    records = []
+    (tmp_path / "images").mkdir()
+    for seed in range(8):
+        plain = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) // rng.integers(1, 4)
+        spoilt = plain * (rng.random((32, 32, 1)) < 0.1)
+        for method, image in (("plain", plain), ("dim", plain - (plain > 0)), ("black", spoilt)):
+            name = f"images/{method}{seed}.png"
+            Image.fromarray(image.astype(np.uint8)).save(tmp_path / name)
+            before = f"images/plain{seed}.png"
+            records.append(record(method, seed, image=name, before=before, key=f"{method}{seed}"))
+    return ReportedRun("made", {}, tuple(records), {one.key: tmp_path for one in records})
+
+
+def test_a_method_that_spoils_images_is_flagged_and_one_that_does_not_is_not(run: ReportedRun) -> None:
+    by = {name: [one for one in run.records if one.method == name] for name in ("plain", "dim", "black")}
+    assert image_quality(by["plain"], run.image_path) is None
+    dim, black = (image_quality(by[name], run.image_path) for name in ("dim", "black"))
+    assert dim is not None
+    assert black is not None
+    assert (dim.images, dim.flagged) == (8, ())
+    assert {"dark", "colour_entropy"} <= set(black.flagged)
+    assert black.shifts["dark"].change > 0.8
+    assert black.shifts["dark"].outside == 1
+    (section,) = findings(run)
+    (table,) = [table for table in tables(section) if table.title == QUALITY_FLAGGED]
+    assert table.header == ("", "dim", "black")
+    cells = {row[0]: row[1:] for row in table.rows}
+    assert (FLAG in cells["dark"][0], FLAG in cells["dark"][1]) == (False, True)
+
+
+def test_images_that_are_missing_or_damaged_are_left_out(run: ReportedRun, tmp_path: Path) -> None:
+    (tmp_path / "images/black0.png").unlink()
+    (tmp_path / "images/black1.png").write_bytes(b"no image")
+    found = image_quality([one for one in run.records if one.method == "black"], run.image_path)
+    assert found is not None
+    assert found.images == 6

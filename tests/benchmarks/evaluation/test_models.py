@@ -1,0 +1,89 @@
+"""`countgen eval --model` takes what the other commands take, and a run knows which weights it is of."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from benchmarks.evaluation.models import recorded_model, run_detectors
+from benchmarks.evaluation.plan import RunSettings
+from benchmarks.studies.crash_consistency import settings
+from countgen import miniature
+from countgen.detector_choice import COCO, OPEN_VOCABULARY
+
+SDXL = miniature.FOLDER / "mini-sdxl-turbo"
+COMMIT = "1" * 40
+
+
+def test_a_run_of_a_folder_resumes_reports_and_names_its_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "mine.txt"
+    suite.write_text("two apples\n")
+    folder = shutil.copytree(SDXL, tmp_path / "mine")
+    words = ["eval", "--suite", str(suite), "--methods", "plain", "--model", str(folder), "--device", "cpu"]
+    words += ["--critic", "miniature-yolo", "--judge", "miniature-fcos", "--out", str(tmp_path / "run")]
+    assert main([*words, "--quiet"]) == 0
+    kept = (tmp_path / "run" / "settings.json").read_text()
+    (name,) = json.loads(kept)["backbones"]
+    assert re.fullmatch(r"mine-[0-9a-f]{8}", name)
+    assert str(tmp_path) not in kept.replace(str(suite), "")
+    capsys.readouterr()
+    assert main([*words, "--quiet"]) == 0
+    assert "1 were there before" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert name in capsys.readouterr().out
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"\1")
+    assert recorded_model(str(folder))[0] != name
+
+
+def test_presets_keep_their_names_by_whatever_name_they_are_asked_for() -> None:
+    assert recorded_model("sdxl-turbo") == ("sdxl-turbo", "sdxl-turbo")
+    assert recorded_model("stabilityai/sdxl-turbo") == ("sdxl-turbo", "sdxl-turbo")
+    assert recorded_model(str(SDXL)) == ("miniature", "miniature")
+    assert recorded_model(f"sdxl-turbo@{COMMIT}") == (f"sdxl-turbo@{COMMIT}",) * 2
+    with pytest.raises(ValueError, match="did you mean miniature"):
+        recorded_model("minature")
+
+
+NAMED = "from benchmarks.evaluation.models import recorded_model as named; print(*named('owner/fine-tune@v2'))"
+
+
+@pytest.mark.slow
+def test_a_repository_is_recorded_at_its_commit(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--owner--fine-tune"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "v2").write_text(COMMIT)
+    shutil.copytree(SDXL, repository / "snapshots" / COMMIT)
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([sys.executable, "-c", NAMED], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [f"owner/fine-tune@{COMMIT}"] * 2
+
+
+def test_detectors_are_chosen_by_what_the_suite_counts(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.txt"
+    suite.write_text("two apples\nthree dogs\n")
+    critics, judges, chosen = run_detectors(("miniature", "sdxl-turbo"), str(suite), None, None)
+    assert (critics, judges) == (COCO[0], (COCO[1],))
+    assert "AGPL-3.0" in chosen
+    suite.write_text("two apples\nthree unicorns\n")
+    assert run_detectors(("sdxl-turbo",), str(suite), None, None)[:2] == (OPEN_VOCABULARY[0], (OPEN_VOCABULARY[1],))
+    named = run_detectors(("sdxl-turbo",), str(suite), ["yolo:a.pt"], ["detr:b", "fcos:c"])
+    assert named == (("yolo:a.pt",), ("detr:b", "fcos:c"), "")
+    assert run_detectors(("miniature",), str(suite), None, None)[0] == miniature.CRITICS
+
+
+def test_what_loads_a_model_is_given_for_each_and_not_kept() -> None:
+    asked = settings(1)
+    assert asked.source_of("miniature") == "miniature"
+    values = {**vars(asked), "backbones": ("mine-12345678",), "sources": ("/elsewhere",)}
+    assert RunSettings(**values).source_of("mine-12345678") == "/elsewhere"
+    with pytest.raises(ValueError, match="2 sources were given for 1 backbones"):
+        RunSettings(**{**values, "sources": ("a", "b")})

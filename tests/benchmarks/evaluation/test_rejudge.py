@@ -1,0 +1,163 @@
+"""Further judges of a finished run: their counts stand beside the run's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.cli import main
+from benchmarks.evaluation import rejudge as module
+from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
+from benchmarks.evaluation.judges import judged, record_fields
+from benchmarks.evaluation.metrics import counts, scores
+from benchmarks.evaluation.records import RECORDS, read_run
+from benchmarks.evaluation.rejudge import rejudge
+from benchmarks.evaluation.report.findings import findings
+from benchmarks.evaluation.report.reported_run import read_reported_run
+from countgen import miniature
+from countgen.images import save_png
+from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render
+from countgen.models import load_critic
+from critics import NO_ANSWER
+from tests.benchmarks.evaluation.made_records import record
+
+FIRST, SECOND = miniature.JUDGE, "miniature-yolo"
+ASKED = (3, 2, 5, 4)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four given images of apples, judged by one detector."""
+    folder = tmp_path_factory.mktemp("given")
+    scenes = [Scene(((OBJECT_NAMES.index("apple"), number),), 0) for number in ASKED]
+    images = render(scenes, load_sprites(), torch.Generator().manual_seed(1)).images
+    rows = ["prompt,targets,image"]
+    for number, image in enumerate(images):
+        save_png(image, folder / f"{number}.png")
+        rows.append(f"a photo of {ASKED[number]} apples,apple={ASKED[number]},{number}.png")
+    (folder / "mine.csv").write_text("\n".join(rows))
+    from benchmarks.evaluation.judge_images import main as judge_images
+
+    assert judge_images([str(folder / "mine.csv"), "--out", str(folder / "run"), "--judge", FIRST]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "run"))
+
+
+def test_further_judges_have_columns_of_their_own_and_the_records_stay(run: Path) -> None:
+    before = (run / RECORDS).read_bytes()
+    summary = rejudge(run, [SECOND], quiet=True)
+    assert (summary.images, summary.judged, summary.unread) == (4, {SECOND: 4}, {})
+    assert (run / RECORDS).read_bytes() == before
+    (section,) = findings(read_reported_run([run]))
+    assert section.judges == (FIRST, SECOND, "unanimous")
+    assert section.methods[0].scores[SECOND].images == 4
+    assert section.agreements[FIRST, SECOND].counts == 4
+    judge = load_critic(SECOND)
+    for one in read_judgements(run):
+        assert one.counts is not None
+        assert one.counts == judged(judge, _image(run, one.key)[None], ["apple"])[0][0]
+        assert len(one.boxes) == sum(one.counts)
+
+
+def _image(run: Path, key: str) -> torch.Tensor:
+    from critics.validation import to_batch
+
+    return to_batch(run / f"images/{key}.png")[0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_what_is_judged_survives_a_kill_and_the_same_command_goes_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    calls = 0
+
+    def killed_at_the_second_batch(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return judged(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "judged", killed_at_the_second_batch)
+        with pytest.raises(KeyboardInterrupt):
+            rejudge(run, [SECOND], batch_size=batch_size, quiet=True)
+    with (run / JUDGEMENTS).open("ab") as file:
+        file.write(b'{"schema":1,"key":"torn')
+    kept = read_judgements(run)
+    assert len(kept) == batch_size
+    assert rejudge(run, [SECOND], batch_size=batch_size, quiet=True).judged == {SECOND: 4}
+    lines = (run / JUDGEMENTS).read_bytes().splitlines()
+    assert len(lines) == 4
+    assert read_judgements(run)[:batch_size] == kept
+    assert rejudge(run, [SECOND], quiet=True).judged == {SECOND: 4}
+    assert (run / JUDGEMENTS).read_bytes().splitlines() == lines
+
+
+def test_an_image_that_is_lost_or_of_another_run_is_named_and_the_others_are_judged(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, records = read_run(run)
+    lost, swapped = (run / (one.image or "") for one in records[:2])
+    lost.unlink()
+    save_png(torch.zeros(3, 64, 64), swapped, {"seed": records[1].seed + 1}, overwrite=True)
+    assert main(["eval", "--rejudge", str(run), "--judge", SECOND, "--quiet"]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{SECOND}: 2 of 4 images" in printed
+    assert "is missing" in printed
+    assert "is an image of another run" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rejudge", "RUN"], "name at least one judge"),
+        (["--rejudge", "RUN", "--judge", FIRST], f"{FIRST} judged"),
+        (["--rejudge", "RUN", "--judge", "nonsense"], "unknown detector 'nonsense'"),
+        (["--rejudge", "RUN", "--judge", "yolo:nowhere.pt"], "nowhere.pt"),
+        (["--rejudge", "RUN", "--judge", SECOND, "--suite", "d2d-small-style"], "leave --suite and --out away"),
+        (["--rejudge", "RUN", "--judge", SECOND, "--batch-size", "0"], "batch-size must be at least 1"),
+        (["--rejudge", "elsewhere", "--judge", SECOND], "elsewhere is no run"),
+        (["--judge", SECOND], "give --suite and --out, or --rejudge RUN"),
+    ],
+)
+def test_what_cannot_be_rejudged_is_one_line(
+    run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["eval", "--quiet", *(str(run) if one == "RUN" else one for one in arguments)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (run / JUDGEMENTS).exists()
+
+
+def test_a_judge_that_does_not_know_an_object_is_refused_before_the_first_image(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / RECORDS).write_text((run / RECORDS).read_text().replace('{"apple":', '{"unicorn":'))
+    assert main(["eval", "--quiet", "--rejudge", str(run), "--judge", SECOND]) == 2
+    assert "unicorn" in capsys.readouterr().err
+    assert read_judgements(run) == []
+
+
+def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
+    good = Judgement("a", SECOND, (1,), 0.5, ((1, 2, 3, 4),)).to_line()
+    for line in (b'{"schema":2}\n', b"[]\n", good.replace(b"[1]", b"[-1]"), good.replace(b"[1]", b'"1"')):
+        (run / JUDGEMENTS).write_bytes(good + line + good)
+        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is no judgement"):
+            read_judgements(run)
+
+
+def test_an_abstention_is_shown_as_one_and_is_neither_right_nor_an_error() -> None:
+    assert record_fields({"vlm": ((NO_ANSWER,), ()), "detector": ((3,), ())})["judge_counts"] == {"detector": (3,)}
+    records = [record(seed=seed) for seed in range(3)]
+    silent = [Judgement(records[0].key, "vlm", None, 0.0, ()), Judgement(records[1].key, "vlm", (4,), 0.0, ())]
+    joined = with_judgements(records, silent)
+    assert [counts(one, "vlm") for one in joined] == [None, (4,), None]
+    found = scores(joined, "vlm")
+    assert (found.images, found.abstained, found.right, found.failed, found.mae) == (2, 1, 0, 0, 1.0)

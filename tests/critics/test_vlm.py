@@ -1,0 +1,169 @@
+"""Vision-language models as judges: the exact question, strict reading, and untrained models of published families."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from countgen import Models, backbones
+from countgen.miniature import JUDGE
+from countgen.models import check_detectors, load_critic
+from critics import NO_ANSWER, load
+from critics.detectors import vlm
+from critics.detectors.vlm import QUESTIONS, VlmJudge, read_count
+from critics.losses import LOSSES
+from tests.contract import tiny_language
+from tests.contract.pictures import rendered
+
+FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "qwen2_5_vl": lambda: tiny_language.qwen("qwen2_5_vl"),
+    "qwen3_vl": lambda: tiny_language.qwen("qwen3_vl"),
+    "internvl": tiny_language.internvl,
+}
+ENDLESS = 12
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def judge(request: pytest.FixtureRequest) -> VlmJudge:
+    model, processor = FAMILIES[request.param]()
+    tiny_language.talk_in_digits(model, processor.tokenizer)
+    return VlmJudge(model, processor, name=f"vlm:{request.param}", max_new_tokens=ENDLESS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "count"),
+    [
+        ("7", 7),
+        (" 12\n", 12),
+        ("0", 0),
+        ("1,204", 1204),
+        ("10000", 10_000),
+        ("7.", 7),
+        ("**7**", 7),
+        ('"7"', 7),
+        ("Seven", 7),
+        ("twelve apples", 12),
+        ("7 apples", 7),
+        ("1 apple.", 1),
+        ("There are 7 apples in the image.", 7),
+        ("There is 1 apple in this picture.", 1),
+        ("The image contains 14 apples.", 14),
+        ("I see 3 apples.", 3),
+        ("The answer is 3", 3),
+        ("Answer: 3", 3),
+        ('Counting the <points coords="1 1 0435 0634 2 0511 0702">apples</points> shows a total of 2.', 2),
+        ("<think>I see 3 on the left and 4 on the right.</think>\n7", 7),
+    ],
+)
+def test_an_answer_that_is_one_whole_number_is_read_with_all_its_digits(answer: str, count: int) -> None:
+    assert read_count(answer, "apples") == count
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("", "no apples", "unclear", "I cannot count them.", "many", "a dozen", "7 or 8", "7-8", "7 to 9", "7+"),
+        *("about 7", "at least 7", "more than 20", "approximately 7 apples", "~7", "7.5", "-3", "1/2", "1,20", "12 13"),
+        *("7 dogs", "7 apples and 2 dogs", "There are 7 apples, 3 of them red.", "10001", "9" * 400, "twenty-one"),
+        *("It is not 7", "7?", "7 apples or so", "<think>There are 7", "٣", "VII", "1e3"),
+    ],
+)
+def test_anything_else_is_no_answer_and_never_a_guess(answer: str) -> None:
+    assert read_count(answer, "apple") == NO_ANSWER
+
+
+def test_the_question_is_asked_exactly_so() -> None:
+    model, processor = FAMILIES["qwen2_5_vl"]()
+    heard = []
+
+    def generate(**inputs: Any) -> torch.Tensor:
+        heard.append(processor.tokenizer.decode(inputs["input_ids"][0]).replace("<|image_pad|>", ""))
+        assert inputs["do_sample"] is False
+        return inputs["input_ids"]
+
+    model.generate = generate
+    VlmJudge(model, processor, name="vlm").counts(rendered(1), ["strawberry"])
+    start, end = "<|im_start|>user\n<|vision_start|><|vision_end|>", "<|im_end|>\n<|im_start|>assistant\n"
+    assert heard == [
+        f"{start}How many strawberries are in this image? Answer with one whole number in digits and nothing else."
+        f"{end}",
+        f"{start}Count the strawberries in this image. Reply with the number only, in digits.{end}",
+        f"{start}What is the number of strawberries in this image? Give a single whole number in digits, without any "
+        f"other word.{end}",
+    ]
+
+
+def test_a_count_needs_the_same_answer_to_more_than_half_of_the_questions(
+    judge: VlmJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = {
+        QUESTIONS[0]: ["7", "7", "7", "some", "3"],
+        QUESTIONS[1]: ["7 apples", "8", "There are 7 apples.", "some", "4"],
+        QUESTIONS[2]: ["seven", "9", "unclear", "3", "5"],
+    }
+    monkeypatch.setattr(judge, "answers", lambda images, question, name: recorded[question])
+    assert judge.counts(rendered(5), ["apple"])[:, 0].tolist() == [7, NO_ANSWER, 7, NO_ANSWER, NO_ANSWER]
+
+
+def test_a_batch_is_answered_as_its_images_one_by_one(judge: VlmJudge) -> None:
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    pictures = [vlm._to_pil(image) for image in images]
+    asked = {
+        question: [judge.answers([picture], question, "apple")[0] for picture in pictures] for question in QUESTIONS
+    }
+    assert {question: judge.answers(pictures, question, "apple") for question in QUESTIONS} == asked
+    assert any(answer for answers in asked.values() for answer in answers)
+    expected = []
+    for said in zip(*asked.values(), strict=True):
+        count, times = Counter(read_count(answer, "apple") for answer in said).most_common(1)[0]
+        expected.append(count if times >= 2 else NO_ANSWER)
+    assert judge.counts(images, ["apple"])[:, 0].tolist() == expected
+
+
+def test_an_answer_that_does_not_end_is_none(judge: VlmJudge) -> None:
+    judge_of_one = VlmJudge(judge.model, judge.processor, name="vlm", max_new_tokens=1)
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    answers = judge_of_one.answers([vlm._to_pil(image) for image in images], QUESTIONS[0], "apple")
+    assert set(answers) <= {"", "0", "3", "8"}
+
+
+def test_it_judges_and_never_steers(judge: VlmJudge) -> None:
+    with pytest.raises(TypeError, match="answers in words, without gradient"):
+        judge.evaluate(rendered(1), {"apple": 3}, LOSSES["margin"])
+    backbone = backbones.load("miniature")
+    with pytest.raises(ValueError, match="carries no gradient, so it cannot steer: name it as the judge"):
+        Models(backbone, (judge,), load_critic(JUDGE))
+    Models(backbone, (load_critic("miniature-yolo"),), judge)
+
+
+def test_a_folder_is_read_and_missing_weights_are_refused(tmp_path: Path) -> None:
+    model, processor = FAMILIES["qwen2_5_vl"]()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    judge = load_critic(f"vlm:{tmp_path}")
+    assert isinstance(judge, VlmJudge)
+    assert judge.name == f"vlm:{tmp_path.name}"
+    assert judge.families == {"vlm-qwen2_5_vl"}
+    tensors = load_file(tmp_path / "model.safetensors")
+    first = next(name for name in tensors if "layers.0" in name)
+    save_file(
+        {k: v for k, v in tensors.items() if k != first}, tmp_path / "model.safetensors", metadata={"format": "pt"}
+    )
+    with pytest.raises(ValueError, match="lacks 1 weights of Qwen2_5_VLForConditionalGeneration"):
+        load("vlm", weights=str(tmp_path))
+
+
+def test_a_repository_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    with pytest.raises(ValueError, match=r"cannot read AutoModel\w+ from 'nobody/nothing'"):
+        load("vlm", weights="nobody/nothing")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"vlm:nobody/nothing: config.json of nobody/nothing"):
+        check_detectors(["vlm:nobody/nothing"])
