@@ -90,7 +90,7 @@ def rehearse(
     Args:
         name: of a preset.
         size: "full" or "tiny".
-        commands: of `COMMANDS`; `edit` needs the image of `generate`.
+        commands: of `COMMANDS`; `edit` needs the image of `generate`, and is left out where that gave none.
         dtype: of the weights in memory, where a command can choose it.
         pixels: height and width of the images of `generate` and `edit`; the preset's by default.
         folder: for all files.
@@ -105,6 +105,8 @@ def rehearse(
         home.link_blobs()
         for command in commands:
             if command == "learn-token" and family in NO_TOKENS:
+                continue
+            if command == "edit" and not _generated(home.folder):
                 continue
             words = _words(command, name, home.folder, dtype, pixels)
             if size == "tiny" or command == "eval":
@@ -126,13 +128,18 @@ def _words(command: str, name: str, folder: Path, dtype: str, pixels: int | None
         steps = ["--method", "noise", "--max-steps", "1", "--seed", "0", "--memory", "low"]
         return [command, "a photo of three apples", *loading, *shape, *steps, *device, "--out", str(folder / "images")]
     if command == "edit":
-        (image,) = (path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before"))
+        (image,) = _generated(folder)
         return [command, str(image), "apple=2", "--max-steps", "1", *device]
     if command == "eval":
         few = ["--suite", "d2d-small-style", "--limit", "1", "--methods", "plain,noise", "--max-evaluations", "4"]
         return [command, *few, "--model", name, *device, "--out", str(folder / "run")]
     few = ["--num-optimization-steps", "2", "--objects-per-step", "1", "--seeds-per-object", "1"]
     return [command, "3", "--object", "apple", *loading, *few, *device, "--out", str(folder / "count-3.safetensors")]
+
+
+def _generated(folder: Path) -> list[Path]:
+    """Return the image that `generate` wrote; none where it failed, or was interrupted before the first candidate."""
+    return [path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before")]
 
 
 def _run(words: Sequence[str], home: Home, limit: float | None) -> tuple[float, float, int, int, str]:
