@@ -55,7 +55,7 @@ class Rehearsed:
         cpu_seconds: of its process, which other processes do not add to.
         peak: bytes, the largest resident set of its process.
         code: exit code; 130 for a command that was interrupted after the time limit.
-        said: last line of its output.
+        said: last line of its output, where it failed.
         predicted: bytes.
     """
 
@@ -76,7 +76,7 @@ class Rehearsed:
         """The row of a table."""
         numbers = f"{self.seconds:.0f} | {self.cpu_seconds:.0f} | {self.peak / GIB:.2f} | {self.predicted / GIB:.2f}"
         what = f"{self.model} | {self.command} | {self.pixels} | {self.dtype}"
-        return f"| {what} | {numbers} | {self.code if self.code in FINISHED else f'{self.code}: {self.said}'} |"
+        return f"| {what} | {numbers} | {f'{self.code}: {self.said}' if self.said else self.code} |"
 
 
 HEADER = "| model | command | pixels | weights | seconds | CPU seconds | peak GiB | predicted GiB | exit code |"
@@ -160,7 +160,7 @@ def _run(words: Sequence[str], home: Home, limit: float | None) -> tuple[float, 
         output.seek(0)
         said = output.read().strip().splitlines()
     process.returncode = os.waitstatus_to_exitcode(status)
-    last = said[-1][:200] if said else ""
+    last = said[-1][:200] if said and process.returncode not in (*FINISHED, INTERRUPTED) else ""
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, process.returncode, last
 
 
