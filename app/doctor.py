@@ -17,7 +17,7 @@ from app.terminal import fitted
 
 PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
-    *("numpy", "orjson", "pillow", "pyyaml", "scipy", "shtab", "tqdm"),
+    *("numpy", "orjson", "pillow", "protobuf", "pyyaml", "scipy", "sentencepiece", "shtab", "tqdm"),
 )
 OPTIONAL_PACKAGES = ("gradio", "matplotlib", "pyarrow", "ray")
 SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
