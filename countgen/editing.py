@@ -31,6 +31,8 @@ def edit(
 ) -> Result:
     """Change the count of an image, and keep the rest of the image.
 
+    The edit encodes the numbers as words or by the calibration: a number offset or a token of the original is not kept.
+
     Args:
         original: a result, or the recipe inside a PNG.
         models: with the backbone that generated it, with the same settings.

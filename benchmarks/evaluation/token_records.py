@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO, cast
 
-RECORDS = Path(__file__).parents[1] / "results" / "tokens.jsonl"
+RECORDS = Path(__file__).parents[1] / "results" / "tokens.jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,24 @@ class TokenRecord:
 def read(path: Path) -> list[TokenRecord]:
     """Return the records in a file, one for each case; lines of several methods are merged."""
     cases: dict[tuple[int, str, int], TokenRecord] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    lines = []
+    if path.exists():
+        with opened(path, "r") as file:
+            lines = file.readlines()
+    for line in lines:
         record = TokenRecord(**json.loads(line))
         case = cases.setdefault((record.count, record.object_name, record.seed), record)
         case.counted.update(record.counted)
         case.confidence.update(record.confidence)
         cases[record.count, record.object_name, record.seed] = replace(case, token=case.token or record.token)
     return list(cases.values())
+
+
+def opened(path: Path, mode: str) -> TextIO:
+    """Open a file of records; one that ends in .gz is compressed, and what is appended is a further member of it."""
+    if path.suffix == ".gz":
+        return cast(TextIO, gzip.open(path, f"{mode}t", encoding="utf-8"))
+    return cast(TextIO, path.open(mode, encoding="utf-8"))
 
 
 def hits(records: Sequence[TokenRecord], method: str) -> list[bool]:

@@ -189,9 +189,10 @@ def read(folder: Path = RECORDS) -> dict[str, list[Record]]:
     return {name: read_run(folder / name)[1] for name in PARTS if (folder / name).is_dir()}
 
 
-def results() -> None:
-    """Print the tables and tests of the parts that have records."""
+def results() -> str:
+    """Return the tables and tests of the parts that have records, in Markdown."""
     runs = read()
+    lines = []
     measures = ("right %", "by the second judge %", "right, same image %", "mean error", "evaluations", "seconds")
     for name, records in runs.items():
         totals = PARTS[name].totals
@@ -203,13 +204,14 @@ def results() -> None:
             for group in groups
             if (found := [record for record in mine if total(record) in group])
         ]
-        print(f"\n## {name}\n\n{table(('arm', 'objects', 'n', *measures), rows)}")
+        lines.append(f"## {name}\n\n{table(('arm', 'objects', 'n', *measures), rows)}\n")
     tests = [(test, compared(test, runs[test.part])) for test in HYPOTHESES if test.part in runs]
     rows = [
         (title(test), str(found.cases), str(found.won), str(found.lost), p_text(found.p_value), p_text(p))
         for (test, found), p in zip(tests, holm([found.p_value for _, found in tests]), strict=True)
     ]
-    print(f"\n## Tests\n\n{table(('test', 'cases', 'won', 'lost', 'p', 'p, Holm'), rows)}")
+    lines.append(f"## Tests\n\n{table(('test', 'cases', 'won', 'lost', 'p', 'p, Holm'), rows)}")
+    return "\n".join(lines)
 
 
 def _cells(arm: str, group: range, records: Sequence[Record]) -> tuple[str, ...]:
@@ -263,7 +265,7 @@ def compared(test: Hypothesis, records: Sequence[Record]) -> Duel:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what is asked; started in the repository's root."""
-    steps = {"write": write, "commands": commands, "sizes": sizes, "results": results}
+    steps = {"write": write, "commands": commands, "sizes": sizes, "results": lambda: print(results())}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.beyond_seeds", description=__doc__)
     parser.add_argument("step", choices=tuple(steps))
     steps[parser.parse_args(arguments).step]()

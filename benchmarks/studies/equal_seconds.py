@@ -7,6 +7,7 @@ asked once, at the end. `countgen eval --max-seconds 1.5` runs such a comparison
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import statistics
 from collections.abc import Sequence
@@ -33,7 +34,11 @@ Record = dict[str, Any]
 
 def read() -> list[Record]:
     """Return all records, one for each method and case."""
-    return [json.loads(line) for name in FILES for line in (RESULTS / f"{name}.jsonl").read_text().splitlines()]
+    records = []
+    for name in FILES:
+        with gzip.open(RESULTS / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+            records += [json.loads(line) for line in file]
+    return records
 
 
 def of_group(records: Sequence[Record], classes: int, low: int, high: int) -> dict[str, list[Record]]:

@@ -9,6 +9,7 @@ learning rate of each arm is the best of its list on the tuning seeds; the table
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import statistics
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from benchmarks.evaluation.statistics import duel, holm, rate
 from benchmarks.studies.markdown import paired, table
 
-RECORDS = Path(__file__).parents[1] / "results" / "parametrisations.jsonl"
+RECORDS = Path(__file__).parents[1] / "results" / "parametrisations.jsonl.gz"
 PAIRS = (
     ("lmn, adam, ReNO prior", "latents, adam, ReNO prior"),
     ("lmn, adam, sharpened prior", "latents, adam, ReNO prior"),
@@ -35,7 +36,8 @@ Record = dict[str, Any]
 
 def read() -> list[Record]:
     """Return all records, one for each arm, learning rate and case."""
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()]
+    with gzip.open(RECORDS, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def chosen_rate(records: Sequence[Record], arm: str) -> float:

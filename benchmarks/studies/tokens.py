@@ -4,8 +4,8 @@
 with the number word alone ("seven apples"), with tokens of the published recipe, with ours as `countgen learn-token`
 learns them by default, by a density map's gradient alone, and as they are shipped, and asks the judge, which taught
 none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the tables are printed
-from the records: `results/tokens.jsonl` by default, and `--records` names those of the methods that cost a learning a
-count, `results/published_tokens.jsonl` and `results/learned_tokens.jsonl`.
+from the records: `results/tokens.jsonl.gz` by default, and `--records` names those of the methods that cost a learning
+a count, `results/published_tokens.jsonl.gz` and `results/learned_tokens.jsonl.gz`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 
 import countgen
 from benchmarks.evaluation.statistics import duel, rate
-from benchmarks.evaluation.token_records import RECORDS, TokenRecord, hits, read
+from benchmarks.evaluation.token_records import RECORDS, TokenRecord, hits, opened, read
 from benchmarks.studies import published_token
 from benchmarks.studies.markdown import paired, table
 from countgen.backbones import PromptEmbeds
@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.measure:
         options.records.parent.mkdir(parents=True, exist_ok=True)
         done = read(options.records)
-        with options.records.open("a", encoding="utf-8") as file:
+        with opened(options.records, "a") as file:
             for record in measure(models, counts, options.pairs, methods, done, options.first_seed):
                 print(json.dumps(asdict(record)), file=file, flush=True)
     if options.stamp:

@@ -110,6 +110,13 @@ def test_a_function_to_boxes_and_logits_counts_as_the_critic_it_was_taken_from()
     assert critic.name == "proposals"
 
 
+def test_a_label_beyond_the_named_classes_is_refused() -> None:
+    found = {"boxes": torch.zeros(1, 4), "scores": torch.ones(1), "labels": torch.tensor([2])}
+    critic = from_module(lambda images: [found] * len(images), ("apple", "cat"))
+    with pytest.raises(ValueError, match="the label 2, and 2 classes are named"):
+        critic.counts(torch.zeros(1, 3, 32, 32), ("apple",))
+
+
 def test_a_dict_names_some_of_the_labels() -> None:
     module, images = Boxes(), rendered(3)
     some, every = from_module(module, {2: "car", 0: "apple"}), from_module(module, CLASSES)
