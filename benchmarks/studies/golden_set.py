@@ -14,7 +14,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import batched
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -88,10 +87,11 @@ def contact_sheets(folder: Path, rows: Sequence[tuple[str, str]]) -> Iterator[Im
     for name, object_name in rows:
         objects.setdefault(name, []).append(object_name)
     font = ImageFont.load_default(32)
-    for group in batched(enumerate(objects.items(), start=1), COLUMNS * ROWS):
+    images = list(enumerate(objects.items(), start=1))
+    for start in range(0, len(images), COLUMNS * ROWS):
         sheet = Image.new("RGB", (COLUMNS * (SIDE + 8), ROWS * (SIDE + CAPTION)), "white")
         draw = ImageDraw.Draw(sheet)
-        for place, (number, (name, object_names)) in enumerate(group):
+        for place, (number, (name, object_names)) in enumerate(images[start : start + COLUMNS * ROWS]):
             x, y = place % COLUMNS * (SIDE + 8), place // COLUMNS * (SIDE + CAPTION)
             with open_image(folder / name) as file:
                 sheet.paste(file.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y + CAPTION))
