@@ -82,7 +82,7 @@ class LabelTab:
             typed = answer.strip() if isinstance(answer, str) else answer
             number = whole_number(typed)
             if typed != UNCOUNTABLE and (number is None or not 0 <= number <= MAX_COUNT):
-                raise RefusedError(f"Type the number in digits, for example 7, or {UNCOUNTABLE} if you cannot count them.")
+                raise RefusedError(f"Type the number in digits, such as 7, or {UNCOUNTABLE} where you cannot decide.")
             folder = self.folders.folder(labelling.run)
         question, labelling.counts = labelling.question, (*labelling.counts, number)
         if len(labelling.counts) < len(question.object_names):
