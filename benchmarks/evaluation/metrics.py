@@ -169,7 +169,11 @@ def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Reco
                     f"the label of {judge} for {record.key} has {len(found)} counts, expected {len(record.targets)}: "
                     f"one for each of {', '.join(target.object_name for target in record.targets)}"
                 )
-        answers = {judge: tuple(found) for judge, found in mine.items() if None not in found}
+        answers = {
+            judge: tuple(count for count in found if count is not None)
+            for judge, found in mine.items()
+            if None not in found
+        }
         counts = record.judge_counts | answers
         added.append(replace(record, judges=(*record.judges, *mine), judge_counts=counts) if mine else record)
     return added

@@ -2,7 +2,9 @@
 
 `python -m benchmarks.studies.golden_set choose RUN [RUN ...]` writes images and records to `benchmarks/golden`;
 `python -m benchmarks.studies.golden_set sheets --labeller NAME --out DIR` writes contact sheets and the CSV that
-`countgen label benchmarks/golden --read DIR/sheet.csv --labeller NAME` saves once its counts are filled in.
+`countgen label benchmarks/golden --read DIR/sheet.csv --labeller NAME` saves once its counts are filled in;
+`python -m benchmarks.studies.golden_set compare RUN [RUN ...]` prints how often the embedded detectors count a JPEG as
+its PNG.
 """
 
 from __future__ import annotations
@@ -22,14 +24,17 @@ from benchmarks.evaluation.golden import FOLDER
 from benchmarks.evaluation.image_files import open_image
 from benchmarks.evaluation.label_sheet import write_sheet
 from benchmarks.evaluation.records import IMAGES, PACKED, Record, read_run, to_line
+from benchmarks.evaluation.statistics import rate
+from countgen import miniature
+from critics.validation import to_batch
 
 SEED = 18
 JPEG_QUALITY = 90
 PLAN = {
     # suite: (images by arm, prompts to choose from) of each sum of target counts
     "words": ({"plain": 4, "edit": 4, "search": 3, "noise": 3, "lmn": 3, "auto": 3}, 15),
-    "beyond": ({"plain": 3, "edit": 2, "search": 1, "noise": 1, "lmn": 1, "auto": 2}, 5),
-    "two-classes": ({"plain": 1, "edit": 1, "search": 1, "auto": 1}, 2),
+    "beyond": (dict.fromkeys(("plain", "search", "auto", "search+as-written", "auto+as-written"), 2), 5),
+    "two-classes": (dict.fromkeys(("plain", "edit", "search", "auto"), 1), 2),
 }
 """How many images of each arm and target count are chosen, and from how many prompts: the first of the suite."""
 LARGEST_COUNT = 15
@@ -99,6 +104,23 @@ def contact_sheets(folder: Path, rows: Sequence[tuple[str, str]]) -> Iterator[Im
         yield sheet
 
 
+def print_equal_counts(folder: Path, runs: Sequence[Path]) -> None:
+    """Print for each embedded detector how often it counts the JPEG of the set as the PNG of the run."""
+    stored = {record.key: record for record in read_run(folder)[1]}
+    originals = {
+        record.key: run / str(record.image) for run in runs for record in read_run(run)[1] if record.key in stored
+    }
+    print("| detector | counts | equal |\n| --- | --- | --- |")
+    for name in miniature.DETECTORS:
+        judge = miniature.load_detector(name)
+        equal: list[bool] = []
+        for key, path in originals.items():
+            names = [target.object_name for target in stored[key].targets]
+            png, jpeg = (judge.counts(to_batch(one), names)[0] for one in (path, folder / str(stored[key].image)))
+            equal += (png == jpeg).tolist()
+        print(f"| {name} | {len(equal)} | {rate(equal)} |", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.golden_set", description=__doc__)
@@ -106,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     choose = actions.add_parser("choose", help="write images and records")
     choose.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    compare = actions.add_parser("compare", help="print how often detectors count a JPEG as its PNG")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     sheets = actions.add_parser("sheets", help="write contact sheets and a CSV for counts")
     sheets.add_argument("--labeller", required=True)
     sheets.add_argument("--seed", type=int, default=SEED, help="of the order (%(default)s)")
@@ -116,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = [one for run in options.runs for one in chosen(run)]
         write(images, options.set)
         print(f"{len(images)} images in {options.set}")
+        return 0
+    if options.action == "compare":
+        print_equal_counts(options.set, options.runs)
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "sheet.csv"
