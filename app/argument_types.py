@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import secrets
 from collections.abc import Callable
 
 MAX_SEEDS = 10_000
@@ -30,15 +31,19 @@ def add_trust_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def seeds_in(text: str) -> list[int]:
-    """Seeds from "7" or "0-3", both ends included.
+    """Seeds from "7" or "0-3", both ends included; a random one for "-1".
 
     Raises:
         argparse.ArgumentTypeError: another form, a seed that is too high, a range that runs backwards, or one of
             more than 10 000.
     """
+    if text == "-1":
+        return [secrets.randbelow(MAX_SEED - MAX_SEEDS)]  # --images counts up from it
     match = re.fullmatch(r"([0-9]{1,40})(?:-([0-9]{1,40}))?", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no seed; write 7, or 0-3 for several, from 0 to {MAX_SEED}")
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is no seed; write 7, 0-3 for several, from 0 to {MAX_SEED}, or -1 for a random one"
+        )
     first, last = int(match[1]), int(match[2] or match[1])
     if max(first, last) > MAX_SEED:
         raise argparse.ArgumentTypeError(f"a seed must be from 0 to {MAX_SEED}, got {text}")
@@ -112,7 +117,7 @@ def size(text: str) -> tuple[int, int]:
         )
     width, height = int(match[1]), int(match[2] or match[1])
     if not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE:
-        raise argparse.ArgumentTypeError(f"a picture is from 1 to {MAX_SIDE} pixels wide and high, got {text}")
+        raise argparse.ArgumentTypeError(f"an image is from 1 to {MAX_SIDE} pixels wide and high, got {text}")
     return width, height
 
 

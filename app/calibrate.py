@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.argument_types import add_trust_checkpoint, one_seed, positive
 from app.exit_codes import INTERRUPTED, OK
 from app.interrupts import held_interrupts
-from app.loading import available_device, hide_loading_bars
+from app.loading import available_device
 from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
 from app.terminal import fitted
 
@@ -78,7 +78,6 @@ def run(options: argparse.Namespace) -> int:
 
     import countgen
 
-    hide_loading_bars()
     models = countgen.load(
         options.model,
         objects=options.object or OBJECTS,
@@ -87,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
         device=device,
         memory=options.memory,
         trust_checkpoint=options.trust_checkpoint,
+        progress=not (options.quiet or options.json),
         **asked_of_load(options),
     )
     calibration, interrupted = _measured(models, options, begun, out)

@@ -6,6 +6,7 @@ Nothing heavy is imported here; each command imports what it needs when it runs,
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import signal
@@ -33,7 +34,7 @@ from app import (
     reproduce,
     tokens,
 )
-from app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
+from app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OK
 from countgen import __version__
 from countgen.errors import CountGenError
 from countgen.printable import printable
@@ -45,10 +46,22 @@ _COMMANDS = (
 _EXIT_CODES = """\
 exit codes:
   0    done, and the judge agrees with every count
-  1    a count was not reached (the best picture is written), or a check failed
+  1    a count was not reached (the best image is written), or a check failed
   2    bad input
-  130  interrupted (the best picture so far is written)
+  130  interrupted (the best image so far is written)
 """
+
+_INVALID_CHOICE = re.compile(r"invalid choice: '([^']{1,60})' \(choose from (.*)\)", re.DOTALL)
+ELSEWHERE = {
+    **dict.fromkeys(("cfg", "cfg-scale", "guidance"), "--guidance-scale"),
+    **dict.fromkeys(("w", "h", "width", "height", "resolution"), "--size"),
+    **dict.fromkeys(("n", "n-iter", "batch-size", "batch-count", "num-images", "num-images-per-prompt"), "--images"),
+    **dict.fromkeys(("sampler", "sampler-name", "sampling-method"), "--scheduler"),
+    **dict.fromkeys(("ckpt", "checkpoint", "pretrained-model-name-or-path"), "--model"),
+    **dict.fromkeys(("o", "output", "outdir", "output-dir", "save-dir"), "--out"),
+    **dict.fromkeys(("neg", "negative"), "--negative-prompt"),
+}
+"""Options of other programs that generate images, without hyphens in front, and what they are called here."""
 
 _NO_MEMORY = re.compile(r"MemoryError|[Oo]ut of memory|can't allocate memory|not enough memory")
 """Torch raises a RuntimeError where a processor's memory ends, with no class of its own."""
@@ -80,20 +93,46 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": Lines, "allow_abbrev": False, **options})
 
+    def parse_known_args(  # type: ignore[override]  # the overloads of argparse say the same of any namespace
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse, and refuse here what is not known: the parser of all commands does not know a command's options."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._near(unknown)}")
+        return namespace, unknown
+
+    def _near(self, unknown: Sequence[str]) -> str:
+        """Return what to write instead, such as the option that is nearest to the first unknown one."""
+        if "--prompt" in unknown:
+            return "; the prompt stands by itself, without an option"
+        known = [name for name, action in self._option_string_actions.items() if action.help != argparse.SUPPRESS]
+        for option in (word.partition("=")[0] for word in unknown if word.startswith("-")):
+            elsewhere = ELSEWHERE.get(option.lstrip("-").lower().replace("_", "-"))
+            near = [elsewhere] if elsewhere in known else difflib.get_close_matches(option, known, n=1, cutoff=0.6)
+            return f"; did you mean {near[0]}?" if near else ""
+        return "; put quotes around text with spaces"
+
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
+        choice = _INVALID_CHOICE.search(message)
+        if choice and " " in choice[1] and message.startswith("argument COMMAND"):
+            message = f"no command {choice[1]!r}; did you mean countgen generate {choice[1]!r}?"
+        elif choice:
+            near = difflib.get_close_matches(choice[1], re.findall(r"[\w.+-]+", choice[2]), n=1, cutoff=0.6)
+            message += f"; did you mean {near[0]}?" if near else ""
+        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message, 900)} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; imports nothing heavy."""
     parser = Parser(
         prog="countgen",
-        description="Draw pictures with the number of objects the prompt asks for.",
+        description="Generate images with the number of objects the prompt asks for.",
         epilog=_EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"countgen {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for module in _COMMANDS:
         module.add_parser(commands)
     completion.add_parser(commands, parser)
@@ -106,7 +145,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of the process by default.
     """
-    options = build_parser().parse_args(arguments)
+    # Before torch is imported. Threads that spin while they wait take the cores from those they wait for as soon as
+    # another process computes, see docs/decisions.md.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return OK
     try:
         with _termination_interrupts():
             code: int = options.run(options)

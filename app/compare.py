@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _text(found: RunComparison, cases: int) -> Iterator[str]:
-    from benchmarks.evaluation.report.tables import Table, as_text, number, p_text
+    from benchmarks.evaluation.report.table import Table, as_text, number, p_text
     from countgen.printable import printable
 
     for name, (first, second) in found.settings.items():

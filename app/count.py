@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.exit_codes import NOT_REACHED, OK
-from app.loading import available_device, hide_loading_bars
+from app.loading import available_device
 from app.terminal import fitted
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def _critic(options: argparse.Namespace, names: Sequence[str]) -> Critic:
     """
     from countgen.detector_choice import OPEN_VOCABULARY, in_coco
     from countgen.models import check_detectors, load_critic
+    from countgen.progress import loading
 
     name = options.critic or ("nanodet" if all(map(in_coco, names)) else OPEN_VOCABULARY[0][0])
     device = available_device(options.device)
@@ -123,8 +124,8 @@ def _critic(options: argparse.Namespace, names: Sequence[str]) -> Critic:
     if not options.json and not options.csv:
         for one in missing:
             print(fitted(f"will be downloaded: {_shown(str(one))}"))
-    hide_loading_bars()
-    critic = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
+    with loading(name, shown=not (options.json or options.csv)):
+        critic = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
     if critic.object_names is not None:
         columns = [critic.column(one) for one in names]
         if len(set(columns)) < len(columns):
@@ -189,7 +190,10 @@ def _report(record: dict[str, Any]) -> None:
 
 
 def _said(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} x {name}" for name, count in counts.items())
+    from countgen.prompts.plurals import counted
+    from critics.vocabulary import singular
+
+    return ", ".join(f"{count} {counted(singular(name), count)}" for name, count in counts.items())
 
 
 def _shown(text: str) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 from app.argument_types import positive, seconds
 from app.detector_arguments import add_detectors, chosen_detectors
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
-from app.generate import SettingsHelp, draw, record_of, report
-from app.interrupts import held_interrupts
-from app.loading import available_device, hide_loading_bars
+from app.generate import SettingsHelp
+from app.interrupts import held_interrupts, run_to_end
+from app.loading import available_device
 from app.reproduce import add_origin, checked_recipe, loaded, token_of
+from app.result_lines import record_of, report
 from app.terminal import fitted
 
 
@@ -87,8 +88,8 @@ def run(options: argparse.Namespace) -> int:
 
     from countgen.editing import edit_run
     from countgen.models import with_detectors
+    from countgen.printable import printable
 
-    hide_loading_bars()
     text = not options.json and not options.quiet
     choice = chosen_detectors(options, objects, text=text, model_name=checked.name, download=options.yes)
     models = with_detectors(
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         because=choice.because,
         trust_checkpoint=options.trust_checkpoint,
     )
-    drawing = edit_run(
+    current = edit_run(
         recipe,
         models,
         counts=counts,
@@ -108,18 +109,18 @@ def run(options: argparse.Namespace) -> int:
         until=options.until,
         token=token,
     )
-    interrupted = draw(drawing, options, f"edit {options.image.name}")
-    if drawing.best is None:  # interrupted before the first candidate
+    interrupted = run_to_end(current, options, f"edit {printable(options.image.name, 60)}")
+    if current.best is None:  # interrupted before the first candidate
         return INTERRUPTED
     with held_interrupts() as interrupt:
-        result = drawing.result()
+        result = current.result()
         record = record_of(result, options.image, save_png(result.image, out, result.recipe))
     interrupted |= interrupt.asked
-    record["prompt"] = drawing.prompt
+    record["prompt"] = current.prompt
     if options.json:
         print(json.dumps(record | {"interrupted": interrupted}))
     elif text:
-        print(fitted(f"asked for: {drawing.prompt}"))
+        print(fitted(f"prompt: {current.prompt}"))
         report(record, preservation=True)
     if interrupted:
         return INTERRUPTED

@@ -1,14 +1,12 @@
-"""`countgen generate`: from a prompt to pictures with the right count, before and after."""
+"""`countgen generate`: from a prompt to images with the right count, before and after."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
+import sys
 from collections.abc import Sequence
-from itertools import count as numbers
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from app.argument_types import (
@@ -20,25 +18,27 @@ from app.argument_types import (
 )
 from app.detector_arguments import add_detectors, chosen_detectors
 from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
-from app.interrupts import held_interrupts
-from app.loading import available_device, hide_loading_bars
+from app.image_files import DEFAULT_TEMPLATE, FIELDS, name_template, save_grid, save_result
+from app.interrupts import held_interrupts, run_to_end
+from app.loading import available_device
 from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
+from app.result_lines import report
 from app.terminal import fitted
 from countgen import methods
 
 if TYPE_CHECKING:
-    from countgen import Result, Run, Target
+    from countgen import Models, Run
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the sub-parsers."""
     parser = commands.add_parser(
         "generate",
-        help="draw pictures",
-        description="Draw pictures of a prompt such as 'a photo of seven apples', each before and after steering.",
+        help="generate images",
+        description="Generate images of a prompt such as 'a photo of seven apples', each before and after steering.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("prompt", metavar="PROMPT", help="what to draw, with the count in words or digits")
+    parser.add_argument("prompt", metavar="PROMPT", help="what to generate, with the count in words or digits")
     parser.add_argument(
         "--method",
         choices=methods.available(),
@@ -80,9 +80,14 @@ def add_parser(commands: Any) -> None:
     )
     add_detectors(parser)
     parser.add_argument(
-        "--seed", action="extend", type=seeds_in, metavar="N|A-B", help="a seed or a range; repeatable (0)"
+        "--seed",
+        action="extend",
+        type=seeds_in,
+        metavar="N|A-B",
+        help="a seed or a range; -1 for a random one; repeatable (0)",
     )
-    parser.add_argument("--images", type=positive, metavar="N", help="pictures from consecutive seeds (1)")
+    parser.add_argument("--images", type=positive, metavar="N", help="images from consecutive seeds (1)")
+    parser.add_argument("--grid", action="store_true", help="also write all images as one")
     parser.add_argument(
         "--count",
         action="append",
@@ -95,16 +100,23 @@ def add_parser(commands: Any) -> None:
         default="critic",
         help="who must agree before the work ends (%(default)s)",
     )
-    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="time limit for each picture (none)")
-    parser.add_argument("--max-steps", type=positive, metavar="N", help="limit of steps for each picture (none)")
+    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="time limit for each image (none)")
+    parser.add_argument("--max-steps", type=positive, metavar="N", help="limit of steps for each image (none)")
     parser.add_argument(
         "--max-evaluations",
         type=positive,
         metavar="N",
-        help="limit of model evaluations for each picture (400; none with --max-seconds)",
+        help="limit of model evaluations for each image (400; none with --max-seconds)",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("pictures"), metavar="FOLDER", help="of the pictures (%(default)s)"
+        "--out", type=Path, default=Path("pictures"), metavar="FOLDER", help="of the images (%(default)s)"
+    )
+    parser.add_argument(
+        "--name",
+        type=name_template,
+        default=DEFAULT_TEMPLATE,
+        metavar="TEMPLATE",
+        help=f"name of each file, from {', '.join(f'{{{field}}}' for field in FIELDS)} (%(default)s)",
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument(
@@ -143,7 +155,7 @@ class SettingsHelp(argparse.Action):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw, write and report every picture; returns the exit code.
+    """Generate, write and report every image; return the exit code.
 
     Raises:
         ValueError, OSError: bad input, found before any model is loaded wherever that is possible.
@@ -152,30 +164,83 @@ def run(options: argparse.Namespace) -> int:
     from countgen.methods.settings import with_text
     from countgen.number_slider import load_calibration
     from countgen.number_slider.shifts import number_offset_from
-    from countgen.printable import printable
     from countgen.prompts import check_prompt, parse, targets_from
-    from countgen.prompts.number_words import number_word
 
     seeds = _seeds(options)
-    folder = check_writable(options.out)
+    check_writable(options.out)
     check_prompt(options.prompt)
     targets = targets_from(",".join(options.count)) if options.count else None
     # An unreadable prompt is refused before the models are loaded.
     objects = [target.object_name for target in targets or parse(options.prompt)]
-    settings = with_text(methods.load(options.method).settings_class(), options.set)
-    token = None
+    given: dict[str, Any] = {
+        "targets": targets,
+        "method": options.method,
+        "settings": with_text(methods.load(options.method).settings_class(), options.set),
+        "max_seconds": options.max_seconds,
+        "max_evaluations": options.max_evaluations,
+        "until": options.until,
+        "negative_prompt": options.negative_prompt,
+    }
     if options.token is not None:
         from countgen.backbones.sources import find_source
         from countgen.tokens.library import find_token
 
-        token = find_token(options.token, find_source(options.model).name)
-    number_offset = number_offset_from(options.number_offset)
-    calibration = load_calibration(options.calibration) if options.calibration else None
-    device = available_device(options.device)
+        given["token"] = find_token(options.token, find_source(options.model).name)
+    given["number_offset"] = number_offset_from(options.number_offset)
+    given["calibration"] = load_calibration(options.calibration) if options.calibration else None
+    models = _loaded(options, objects)
 
     import countgen
 
-    hide_loading_bars()
+    text = not options.json and not options.quiet
+    records: list[dict[str, Any]] = []
+    interrupted = False
+    for seed in seeds:
+        current = countgen.Run(options.prompt, models, seed=seed, **given)
+        if text and not records:
+            _report_shifts(current)
+        interrupted = run_to_end(current, options, f"seed {seed}")
+        if current.best is None:  # interrupted before the first candidate
+            break
+        with held_interrupts() as interrupt:
+            records.append(save_result(current.result(), options.out, options.name))
+        interrupted |= interrupt.asked
+        if text:
+            report(records[-1])
+        if interrupted:
+            break
+    right = sum(record["verified"] for record in records)
+    grid = save_grid([Path(record["after"]) for record in records]) if options.grid and records else None
+    if options.json:
+        summary = {"prompt": options.prompt, "images": records, "right": right, "interrupted": interrupted}
+        print(json.dumps(summary | ({"grid": str(grid)} if grid else {})))
+    elif text:
+        _report_all(records, grid)
+    if interrupted:
+        return INTERRUPTED
+    return OK if right == len(seeds) else NOT_REACHED
+
+
+def _report_all(records: Sequence[dict[str, Any]], grid: Path | None) -> None:
+    """Print how many of several images are right, and where all of them are in one."""
+    if len(records) > 1:
+        right = sum(record["verified"] for record in records)
+        print(fitted(f"the judge agrees with {right} of {len(records)} images"))
+    if grid:
+        print(fitted("grid ->", path=str(grid)))
+
+
+def _loaded(options: argparse.Namespace, objects: Sequence[str]) -> Models:
+    """Load the model and its detectors, and print what they are.
+
+    Raises:
+        ValueError, OSError: as `countgen.load`.
+    """
+    device = available_device(options.device)
+
+    import countgen
+    from countgen.printable import printable
+
     text = not options.json and not options.quiet
     choice = chosen_detectors(options, objects, text=text)
     models = countgen.load(
@@ -188,163 +253,40 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
         draft=options.draft,
         trust_checkpoint=options.trust_checkpoint,
+        progress=text,
         **asked_of_load(options),
     )
     if text and not options.model.startswith("miniature"):
         backbone = models.backbone
         sampled = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
         print(fitted(f"{printable(backbone.name)}: {sampled}, {backbone.chosen}; licence: {backbone.preset.licence}"))
-    records: list[dict[str, Any]] = []
-    interrupted = False
-    for seed in seeds:
-        drawing = countgen.Run(
-            options.prompt,
-            models,
-            targets=targets,
-            method=options.method,
-            settings=settings,
-            seed=seed,
-            max_seconds=options.max_seconds,
-            max_evaluations=options.max_evaluations,
-            until=options.until,
-            token=token,
-            number_offset=number_offset,
-            calibration=calibration,
-            negative_prompt=options.negative_prompt,
-        )
-        if text and not records:
-            print(fitted(f"asked for: {_asked(drawing.targets)}"))
-            for shift in drawing.shifts:
-                said = f"the prompt embeddings of {number_word(shift.number)}, moved by {shift.offset:+g} objects"
-                print(fitted(f"  {shift.object_name}: {said}; --number-offset 0 for the prompt as written", hang=4))
-        interrupted = draw(drawing, options, f"seed {seed}")
-        if drawing.best is None:  # interrupted before the first candidate
-            break
-        with held_interrupts() as interrupt:
-            records.append(_written(drawing.result(), folder, options.prompt))
-        interrupted |= interrupt.asked
-        if text:
-            report(records[-1])
-        if interrupted:
-            break
-    right = sum(record["verified"] for record in records)
-    if options.json:
-        print(json.dumps({"prompt": options.prompt, "images": records, "right": right, "interrupted": interrupted}))
-    elif text and len(records) > 1:
-        print(fitted(f"the judge agrees with {right} of {len(records)} pictures"))
-    if interrupted:
-        return INTERRUPTED
-    return OK if right == len(seeds) else NOT_REACHED
+    if text and options.size and (warning := _size_warning(options)):
+        print(fitted(f"warning: {warning}"), file=sys.stderr)
+    return models
 
 
-def draw(drawing: Run, options: argparse.Namespace, label: str) -> bool:
-    """Work until the run ends; True where the user interrupted it."""
-    from tqdm import tqdm
+def _size_warning(options: argparse.Namespace) -> str:
+    """Return what to expect of a size that is far from the model's own; empty where it is near."""
+    from countgen.backbones.sources import find_source
 
-    # disable=None: no bar where standard error is no terminal.
-    silent = True if options.quiet or options.json else None
-    try:
-        with tqdm(desc=label, bar_format="{desc}", disable=silent, leave=False) as bar:
-            for number, step in enumerate(drawing, start=1):
-                soft = " ".join(f"{value:.1f}" for value in step.soft_counts)
-                hard = " ".join(map(str, step.counts))
-                # What matters stands first: a narrow terminal cuts the rest, and would break a longer line.
-                said = f"{label}: count {hard} soft count {soft} loss {step.loss:.2f}, {step.phase}, step {number}"
-                bar.set_description_str(said[: get_terminal_size().columns - 1], refresh=False)
-                bar.update()
-                if number == options.max_steps:
-                    break
-    except KeyboardInterrupt:
-        return True
-    return False
+    own = find_source(options.model).preset
+    width, height = options.size
+    larger = width * height / (own.width * own.height)
+    if 0.5 <= larger <= 2 and max(width, height) <= 2 * min(width, height):
+        return ""
+    expected = "objects that are cut or malformed"
+    if larger > 1:
+        expected = f"objects that are repeated, and {larger:.2g} times the time or more for each evaluation"
+    return f"{options.model} is made for {own.width}x{own.height}: at {width}x{height} expect {expected}"
 
 
-def _written(result: Result, folder: Path, prompt: str) -> dict[str, Any]:
-    """Write both pictures, recipe inside, and return the record of the result."""
-    from countgen.images import save_png
-    from countgen.recipe import plain
+def _report_shifts(current: Run) -> None:
+    """Print how the prompt embeddings are moved along the number axis, where they are."""
+    from countgen.prompts.number_words import number_word
 
-    before_path, after_path = _free_paths(folder, f"{slug(prompt)}-{result.seed}")
-    before = save_png(result.before, before_path, plain(result.recipe))
-    try:
-        after = save_png(result.image, after_path, result.recipe)
-    except BaseException:  # both images or none, on a full disk too
-        before.unlink(missing_ok=True)
-        raise
-    return record_of(result, before, after)
-
-
-def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
-    """Return the record of a result, for JSON, with the files of its two images."""
-    from critics import NO_ANSWER
-
-    return {
-        "seed": result.seed,
-        "before": str(before),
-        "after": str(after),
-        "targets": {target.object_name: target.target_count for target in result.targets},
-        "counts": list(result.counts),
-        "judge_counts": [None if count == NO_ANSWER else count for count in result.judge_counts],
-        "objects_kept": _rounded(result.objects_kept),
-        "background_change": _rounded(result.background_change),
-        "structural_similarity": _rounded(result.structural_similarity),
-        "confirmed": result.confirmed,
-        "verified": result.verified,
-        "method": result.method,
-        "phase": result.phase,
-        "steps": result.steps,
-        "evaluations": result.evaluations,
-        "seconds": round(result.seconds, 3),
-        "stopped": result.stopped,
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
-def _free_paths(folder: Path, stem: str) -> tuple[Path, Path]:
-    """The first pair of names of which neither is taken."""
-    for number in numbers(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        pair = folder / f"{name}-before.png", folder / f"{name}-after.png"
-        if not any(path.exists() for path in pair):
-            return pair
-    raise AssertionError("numbers do not end")
-
-
-def report(record: dict[str, Any], *, preservation: bool = False) -> None:
-    """Print a record as text, with the measures of what is kept of the image before if `preservation` is set."""
-    from countgen.printable import printable
-
-    verdict = "right" if record["verified"] else "NOT what was asked"
-    said = (
-        f"seed {record['seed']}: critic counts {_joined(record['counts'])}, judge counts "
-        f"{_joined(record['judge_counts'])}: {verdict} ({record['method']}, {record['steps']} steps, "
-        f"{record['evaluations']} evaluations, {record['seconds']:.1f} s)"
-    )
-    print(fitted(said))
-    if preservation and record["objects_kept"] is not None:
-        kept = (
-            f"{record['objects_kept']:.0%} of the objects kept, background changed by {record['background_change']:.3f}"
-        )
-        print(fitted(f"  {kept} ({record['phase']})", hang=4))
-    if record["stopped"]:
-        print(fitted(f"  stopped early: {record['stopped']}", hang=4))
-    print(f"  {printable(record['before'])}\n  {printable(record['after'])}")
-
-
-def _joined(counts: list[int | None]) -> str:
-    return " and ".join("no answer" if count is None else str(count) for count in counts)
-
-
-def _asked(targets: tuple[Target, ...]) -> str:
-    return " and ".join(f"{target.target_count} x {target.object_name}" for target in targets)
-
-
-def slug(prompt: str) -> str:
-    """A file name from a prompt: lower-case letters, digits and hyphens, at most 60 characters."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "picture"
+    for shift in current.shifts:
+        moved = f"the prompt embeddings of {number_word(shift.number)}, moved by {shift.offset:+g} objects"
+        print(fitted(f"{shift.object_name}: {moved}; --number-offset 0 for the prompt as written", hang=4))
 
 
 def _seeds(options: argparse.Namespace) -> list[int]:

@@ -1,13 +1,17 @@
-"""Delay Ctrl-C until an image is finished."""
+"""What Ctrl-C does: it ends a run, whose best candidate is kept, and waits while an image is written."""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from countgen import Run
 
 
 @dataclass
@@ -35,3 +39,15 @@ def held_interrupts() -> Iterator[Held]:
         yield held
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def run_to_end(run: Run, options: argparse.Namespace, label: str) -> bool:
+    """Iterate over a run, with its progress unless `options` silence it; return whether the user interrupted it."""
+    steps = iter(run) if options.quiet or options.json else run.with_progress(label)
+    try:
+        for number, _ in enumerate(steps, start=1):
+            if number == options.max_steps:
+                break
+    except KeyboardInterrupt:
+        return True
+    return False

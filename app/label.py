@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,14 @@ def add_parser(commands: Any) -> None:
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--out", type=Path, metavar="FILE.csv", help="write the images this person has not labelled")
     action.add_argument("--read", type=Path, metavar="FILE.csv", help="save the counts of a filled-in sheet")
-    parser.add_argument("--labeller", metavar="NAME", help="name of the person; needed with --out and --read")
+    action.add_argument(
+        "--import",
+        dest="import_from",
+        type=Path,
+        metavar="FILE.csv",
+        help="save counts from elsewhere: columns image, object, count; or GeckoNum's annotations",
+    )
+    parser.add_argument("--labeller", metavar="NAME", help="name of the person; needed with --out, --read and --import")
     parser.add_argument("--number", type=positive, metavar="N", help="number of images in the sheet (all)")
     parser.add_argument("--seed", type=one_seed, default=0, metavar="N", help="seed of the order (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -40,12 +48,13 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: the options, the run or the sheet cannot be used.
     """
+    from benchmarks.evaluation.label_import import import_labels
     from benchmarks.evaluation.label_sheet import read_sheet, write_sheet
     from benchmarks.evaluation.labels import questions, read_labels
     from countgen.printable import printable
 
-    if (options.out or options.read) and options.labeller is None:
-        raise ValueError("--out and --read need --labeller NAME")
+    if (options.out or options.read or options.import_from) and options.labeller is None:
+        raise ValueError("--out, --read and --import need --labeller NAME")
     if options.out:
         number = write_sheet(options.folder, options.out, options.labeller, seed=options.seed, limit=options.number)
         back = ["countgen", "label", options.folder, "--read", str(options.out), "--labeller", options.labeller]
@@ -58,6 +67,16 @@ def run(options: argparse.Namespace) -> int:
     elif options.read:
         record = {"saved": len(read_sheet(options.folder, options.read, options.labeller))}
         text = [f"{record['saved']} labels saved"]
+    elif options.import_from:
+        found = import_labels(options.folder, options.import_from, options.labeller)
+        record = asdict(found)
+        text = [f"{found.saved} labels saved, {found.known} were there before"]
+        if found.unknown_images:
+            shown = ", ".join(printable(name, 60) for name in found.unknown_images[:3])
+            text.append(fitted(f"{len(found.unknown_images)} images are not in {options.folder}, such as {shown}"))
+        text.append(
+            fitted(f"{found.no_number} rows hold no whole number; {found.incomplete} images are left out for it")
+        )
     else:
         finished = {question.key for question in questions(options.folder)}
         labelled = Counter(label.labeller for label in read_labels(options.folder) if label.key in finished)

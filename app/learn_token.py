@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.argument_types import add_trust_checkpoint, not_negative, one_seed, positive, rate, weight
 from app.detector_arguments import chosen_detectors
 from app.exit_codes import INTERRUPTED, OK
-from app.loading import available_device, hide_loading_bars
+from app.loading import available_device
 from app.model_arguments import add_loading, add_model, asked_of_load
 from app.terminal import fitted
 
@@ -30,7 +29,7 @@ SETTINGS = (
         "num_optimization_steps",
         not_negative,
         "N",
-        "maximum number of gradient steps; 0 for the initialisation only (60)",
+        "maximum number of steps on the count loss, which follow 25 of distillation; 0 for the distillation only (60)",
     ),
     ("objects_per_step", positive, "N", "object classes per step, sampled from all --object (8)"),
     ("seeds_per_object", positive, "N", "images per object class in a step; more reduce noise and are slower (2)"),
@@ -46,8 +45,9 @@ def add_parser(commands: Any) -> None:
         "learn-token",
         help="learn a count token",
         description=(
-            "Learn a token that gives more accurate counts than the number word, for use with generate --token. After "
-            "an interruption the best token so far is saved, and the same command resumes from the checkpoint."
+            "Learn a token that gives more accurate counts than the number word, for use with generate --token. First "
+            "25 steps distil it from prompts that count better, then --num-optimization-steps steps minimise the count "
+            "loss. After an interruption the best token so far is saved, and the same command resumes."
         ),
     )
     parser.set_defaults(run=run)
@@ -121,8 +121,6 @@ def run(options: argparse.Namespace) -> int:
 
     import countgen
 
-    if options.quiet or options.json or not sys.stderr.isatty():
-        hide_loading_bars()
     choice = chosen_detectors(options, options.object, text=not options.quiet and not options.json)
     models = countgen.load(
         options.model,
@@ -131,6 +129,7 @@ def run(options: argparse.Namespace) -> int:
         because=choice.because,
         device=device,
         trust_checkpoint=options.trust_checkpoint,
+        progress=not (options.quiet or options.json),
         **asked_of_load(options),
     )
     if options.num_vectors is None:
@@ -151,6 +150,8 @@ def run(options: argparse.Namespace) -> int:
         "token": str(out),
         "placeholder_token": token.placeholder_token,
         "steps": learning.steps_made,
+        "distillation_steps": learning.state.distillation_steps,
+        "optimization_steps": learning.state.step,
         "evaluations": learning.state.evaluations,
         "validation_accuracy": validated,
         "accuracy": token.accuracy,
@@ -161,7 +162,10 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(record))
     elif not options.quiet:
         validation = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
-        print(fitted(f"{token.placeholder_token} after {learning.steps_made} steps, {validation}"))
+        made = (
+            f"{learning.state.distillation_steps} distillation steps and {learning.state.step} steps on the count loss"
+        )
+        print(fitted(f"{token.placeholder_token} after {made}, {validation}"))
         print(f"  {printable(out)}")
         if plain is not None and token.accuracy is not None:
             judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
@@ -179,16 +183,22 @@ def _is_interrupted_output(learning: Learning, out: Path) -> bool:
 
 
 def _learn(learning: Learning, *, silent: bool) -> bool:
-    """Run the learning to its end; return whether the user interrupted it."""
+    """Run the learning to its end, with a bar for each phase; return whether the user interrupted it."""
     from tqdm import tqdm
 
+    settings = learning.settings
+    totals = {"distill": settings.teacher_steps, "train": settings.num_optimization_steps}
+    phase = ""
     # disable=None disables the bar if standard error is not a terminal.
     try:
-        total, made = learning.most_steps, learning.steps_made
-        with tqdm(total=total, initial=made, unit="step", disable=silent or None, leave=False) as bar:
+        with tqdm(unit="step", disable=silent or None, leave=False) as bar:
             for step in learning:
-                bar.set_postfix_str(f"loss {step.loss:.2f} soft count {step.soft_counts[0]:.1f}", refresh=False)
-                bar.update()
+                if step.phase != phase:
+                    phase = step.phase
+                    bar.reset(totals[phase])
+                    bar.set_description("distillation" if phase == "distill" else "count loss", refresh=False)
+                bar.set_postfix_str(f"loss {step.loss:.2f}, soft count {step.soft_counts[0]:.1f}", refresh=False)
+                bar.update(step.index + 1 - bar.n)
     except KeyboardInterrupt:
         return True
     return False

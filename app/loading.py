@@ -1,4 +1,4 @@
-"""Device choice and progress bars for commands that load models."""
+"""Device choice for commands that load models."""
 
 from __future__ import annotations
 
@@ -20,12 +20,3 @@ def available_device(name: str | None) -> str:
         reason = str(error).splitlines()[0].partition(". ")[0]  # torch appends a list of all device types
         raise ValueError(f"no device {name!r} here: {reason}; use --device cpu") from error
     return name
-
-
-def hide_loading_bars() -> None:
-    """Disable the progress bars of diffusers and transformers while they load weights."""
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()

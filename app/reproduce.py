@@ -1,4 +1,4 @@
-"""`countgen reproduce`: draw a picture again from the recipe inside it, and compare."""
+"""`countgen reproduce`: generate an image again from the recipe inside it, and compare."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.argument_types import grey_levels
 from app.exit_codes import NOT_REACHED, OK
-from app.loading import available_device, hide_loading_bars
+from app.loading import available_device
 from app.model_arguments import METAVAR, add_loras, add_renamed
 from app.terminal import fitted
 
@@ -25,13 +25,13 @@ def add_parser(commands: Any) -> None:
     """Add the command to the sub-parsers."""
     parser = commands.add_parser(
         "reproduce",
-        help="draw a picture again",
-        description="Draw a picture again from the recipe inside it, and print the largest pixel difference: 0 on the "
-        "same machine with the same versions. Exit code 1 where it is above --tolerance.",
+        help="generate an image again",
+        description="Generate an image again from the recipe inside it, and print the largest pixel difference: 0 on "
+        "the same machine with the same versions. Exit code 1 where it is above --tolerance.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("image", type=Path, metavar="IMAGE.png", help="a picture that countgen wrote")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the new drawing there, under a free name")
+    parser.add_argument("image", type=Path, metavar="IMAGE.png", help="an image that countgen wrote")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the new image there, under a free name")
     parser.add_argument(
         "--tolerance", type=grey_levels, default=0, metavar="N", help="largest difference allowed, 0-255 (%(default)s)"
     )
@@ -72,10 +72,10 @@ def checked_recipe(
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw, compare, report, and return the exit code.
+    """Generate, compare, report, and return the exit code.
 
     Raises:
-        RecipeError: no readable picture of ours, or a recipe that cannot be drawn; found before a model is loaded
+        RecipeError: no readable image of ours, or a recipe that cannot be rendered; found before a model is loaded
             wherever that is possible.
         ValueError, OSError: other bad input.
     """
@@ -92,7 +92,6 @@ def run(options: argparse.Namespace) -> int:
 
     token = token_of(options.token, recipe)
     checked = checked_recipe(recipe, options, token, picture.size)
-    hide_loading_bars()
     backbone = loaded(checked, device, options)
     drawn = to_pil(recipes.regenerate(recipe, backbone, token))
     record: dict[str, Any] = {
@@ -115,10 +114,15 @@ def loaded(checked: Checked, device: str, options: argparse.Namespace) -> Backbo
     Raises:
         RecipeError: the cache does not hold it; what would be downloaded is named.
     """
+    from countgen.backbones.weight_files import described
     from countgen.errors import RecipeError
+    from countgen.progress import loading
 
+    shown = not (options.json or getattr(options, "quiet", False))
+    what = described(checked.name, checked.preset)
     try:
-        return checked.load(device, download=False)
+        with loading(what, shown=shown):
+            return checked.load(device, download=False)
     except OSError as error:
         missing = " and ".join(checked.sources)
         if not options.yes:
@@ -128,9 +132,10 @@ def loaded(checked: Checked, device: str, options: argparse.Namespace) -> Backbo
                 f"the hub's cache does not hold all of {missing}, which the image was generated with; give --yes to "
                 "download what is missing"
             ) from error
-    if missing and not options.json:
+    if missing and shown:
         print(fitted(f"downloading what the cache does not hold of {missing}"))
-    return checked.load(device)
+    with loading(what, shown=shown):
+        return checked.load(device)
 
 
 def token_of(given: str | None, recipe: dict[str, Any]) -> CountToken | None:

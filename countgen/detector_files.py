@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from countgen.backbones.hub import unreachable
 from countgen.detector_choice import FACTS
 from critics.ultralytics_files import KINDS, PRESETS
 
@@ -97,17 +98,17 @@ def _of_torchvision(weights: str, revision: str | None, detector: str) -> Missin
 
 
 def refuse_if_offline(missing: Iterable[Missing]) -> None:
-    """Refuse what would have to be downloaded where HF_HUB_OFFLINE is set.
+    """Refuse what would have to be downloaded where HF_HUB_OFFLINE is set, or from the hub where it does not answer.
 
     Raises:
         FileNotFoundError: which files to bring, and where.
     """
     from huggingface_hub import constants
 
-    lost = list(missing)
-    if lost and constants.HF_HUB_OFFLINE:
+    lost = [one for one in missing if constants.HF_HUB_OFFLINE or "://" not in one.source]
+    if lost and (reason := unreachable()):
         folders = dict.fromkeys(f"{one.folder} (or write {one.instead})" for one in lost)
         raise FileNotFoundError(
-            f"HF_HUB_OFFLINE is set and files are missing: {'; '.join(map(str, lost))}. Bring them from a machine with "
-            f"a network into {', '.join(folders)}"
+            f"{reason} and files are missing: {'; '.join(map(str, lost))}. Bring them from a machine with a network "
+            f"into {', '.join(folders)}"
         )

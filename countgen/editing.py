@@ -25,6 +25,7 @@ def edit(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
+    progress: bool = False,
 ) -> Result:
     """Change the count of an image, and keep the rest of the image.
 
@@ -35,6 +36,7 @@ def edit(
         settings: `countgen.methods.edit.EditSettings`; the defaults where None.
         max_seconds, max_evaluations, until: as `Run` takes them.
         token: the one that the original was generated with, if it was; the edit is generated without.
+        progress: show the progress on standard error, see `countgen.Run.with_progress`.
 
     Returns:
         A result whose `before` is the original.
@@ -54,7 +56,7 @@ def edit(
         until=until,
         token=token,
     )
-    for _ in run:
+    for _ in run.with_progress() if progress else run:
         pass
     return run.result()
 

@@ -18,9 +18,13 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from torch import Tensor
 
 from countgen.errors import ImageWriteError, RecipeError
+from countgen.generation_parameters import as_text
 
 RECIPE_KEY = "countgen"
 """Keyword of the PNG text chunk."""
+
+PARAMETERS_KEY = "parameters"
+"""Keyword of the text chunk that AUTOMATIC1111's web UI, Civitai and others read."""
 
 MAX_RECIPE_BYTES = 4 * 1024 * 1024
 """Largest recipe in bytes of JSON, both when written and when read. Tuned latents of 16 x 128 x 128 take 1.4 MiB."""
@@ -66,7 +70,8 @@ def save_png(
     Args:
         image: RGB float (3, H, W) in [0, 1], or a PIL image.
         path: in an existing folder. An existing file is kept, and "-2", "-3", ... is appended to the new name.
-        recipe: a dict that JSON can hold, at most 4 MiB; stored as the text chunk `countgen`.
+        recipe: a dict that JSON can hold, at most 4 MiB; stored as the text chunk `countgen`. Prompt, seed, steps and
+            model are also in the chunk `parameters`, which other programs show.
         overwrite: replace an existing file.
 
     Returns:
@@ -79,6 +84,7 @@ def save_png(
     path = Path(path)
     image = to_pil(image) if isinstance(image, Tensor) else image
     text = None if recipe is None else _encoded(recipe)
+    parameters = None if recipe is None else as_text(recipe)
     temporary = None
     try:
         # Not tempfile, whose files are private to their owner: an image is created as an ordinary file.
@@ -88,6 +94,8 @@ def save_png(
             info = PngInfo()
             if text is not None:
                 info.add_text(RECIPE_KEY, text)
+            if parameters is not None:
+                info.add_text(PARAMETERS_KEY, parameters)
             image.save(file, format="PNG", pnginfo=info)
             file.flush()
             os.fsync(file.fileno())

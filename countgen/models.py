@@ -17,9 +17,11 @@ from countgen.backbones.assembly import check_memory, from_pipeline, load_source
 from countgen.backbones.loading import load_tiny_vae
 from countgen.backbones.lora import Lora
 from countgen.backbones.sources import find_source
+from countgen.backbones.weight_files import described
 from countgen.detector_choice import choose
 from countgen.detector_files import Missing, missing_files, refuse_if_offline
 from countgen.methods.execution_cache import ExecutionCache
+from countgen.progress import loading, without_loading_bars
 from countgen.prompts import Target
 from critics import Critic, registry
 from critics.detectors.density import DensityCritic
@@ -103,6 +105,7 @@ def load(
     height: int | None = None,
     width: int | None = None,
     because: str = "",
+    progress: bool = False,
 ) -> Models:
     """Load a model with its critics and its judge.
 
@@ -128,6 +131,7 @@ def load(
         num_inference_steps, guidance_scale, height, width: as in diffusers; the preset's by default. Every other
             field of a preset can be changed with `countgen.backbones.load`, whose result goes into `Models`.
         because: why these detectors, for the recipe, where they were chosen before.
+        progress: print on standard error what is loaded, how large it is, and how long it took.
 
     Raises:
         ValueError: an unknown name, a pipeline that gradients cannot pass, a judge that is also a critic, a preset
@@ -158,8 +162,9 @@ def load(
     source = find_source(model, repository=repository, **changes)
     if draft and source.preset.tiny_vae is None:
         load_tiny_vae(source.preset, torch.float32)  # refuses it, before anything is read
-    detectors = _load_detectors(source.name, objects, critics, judge, device, trust_checkpoint)
-    backbone = load_source(source, device=device, dtype=dtype, memory=memory, draft=draft, loras=adapters)
+    with loading(described(source.name, source.preset), shown=progress):
+        detectors = _load_detectors(source.name, objects, critics, judge, device, trust_checkpoint)
+        backbone = load_source(source, device=device, dtype=dtype, memory=memory, draft=draft, loras=adapters)
     return _assembled(backbone, *detectors, because)
 
 
@@ -179,7 +184,8 @@ def with_detectors(
     """
     if isinstance(critics, str):
         raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
-    detectors = _load_detectors(backbone.name, objects, critics, judge, backbone.device, trust_checkpoint)
+    with without_loading_bars():
+        detectors = _load_detectors(backbone.name, objects, critics, judge, backbone.device, trust_checkpoint)
     return _assembled(backbone, *detectors, because)
 
 

@@ -86,6 +86,7 @@ def write(
         "revision": backbone.preset.revision,
         "num_inference_steps": backbone.num_inference_steps,
         "guidance_scale": backbone.guidance_scale,
+        "sampler": type(backbone.pipeline.scheduler).__name__,
         "height": backbone.height,
         "width": backbone.width,
         "dtype": str(backbone.dtype).removeprefix("torch."),

@@ -20,6 +20,7 @@ from countgen.methods.step import Budget, Step
 from countgen.models import Models
 from countgen.number_slider import Calibration, encode_shifted, find_calibration
 from countgen.number_slider.shifts import NumberOffset, calibrated_shifts, offset_shifts
+from countgen.progress import followed
 from countgen.prompts import Target, check_prompt, parse
 from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts.truncation import check_is_read
@@ -226,6 +227,14 @@ class Run:
                 raise
             self.stopped = str(error)
 
+    def with_progress(self, label: str | None = None) -> Iterator[Step]:
+        """Iterate, and show on standard error the counts, the loss and how much of the budget is spent.
+
+        Args:
+            label: at the beginning of the line; the seed by default.
+        """
+        return followed(self, label=label or f"seed {self.seed}", targets=self.targets, limits=self.limits)
+
     @staticmethod
     def _checked(calibration: Calibration | None, models: Models) -> Calibration | None:
         """Return the calibration to use: the one given, if it is complete and of this model, or the shipped one."""
@@ -332,14 +341,16 @@ def generate(
     number_offset: NumberOffset | None = None,
     calibration: Calibration | None = None,
     negative_prompt: str | None = None,
+    progress: bool = False,
 ) -> Result:
     """Generate one image with the right count, or the best candidate within the budget.
 
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        targets, method, settings, seed, max_seconds, max_evaluations, until, token, number_offset, calibration,
-        negative_prompt: as `Run` takes them.
+        targets, method, settings, seed, max_seconds, max_evaluations, until: as `Run` takes them.
+        token, number_offset, calibration, negative_prompt: likewise.
+        progress: show the progress on standard error, see `Run.with_progress`.
 
     Raises:
         PromptError, TokenFileError, ValueError: as `Run`.
@@ -359,6 +370,6 @@ def generate(
         calibration=calibration,
         negative_prompt=negative_prompt,
     )
-    for _ in run:
+    for _ in run.with_progress() if progress else run:
         pass
     return run.result()

@@ -74,7 +74,6 @@ def run(options: argparse.Namespace) -> int:
     check_address(options.host, options.port)
 
     from app.demo.limits import Limits
-    from app.loading import hide_loading_bars
     from countgen.backbones.sources import find_source
     from countgen.detector_choice import choose
     from countgen.models import check_detectors
@@ -95,7 +94,6 @@ def run(options: argparse.Namespace) -> int:
         judge=options.judge,
         trust_checkpoint=options.trust_checkpoint,
     )
-    hide_loading_bars()
     if detectors:  # missing weights are reported before the page is served
         model_cache.load(limits.backbones[0])
     serve(limits, options.runs, model_cache, host=options.host, port=options.port, auth=auth, share=options.share)

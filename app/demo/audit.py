@@ -76,20 +76,47 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
         labelling: whether to label images of the newest run.
         labeller: name of the labeller.
     """
+    from app.demo import example
+
     page.locator("#go").wait_for()
-    yield "empty"
+    yield "example"
     page.locator("#prompt textarea").fill("a photo of three apples")
     page.locator("#go").click()
     page.locator("#stage .running img").or_(page.locator("#stage .done")).first.wait_for()
     yield "generating"
-    page.locator("#stage .done").wait_for()
+    page.locator("#pictures li").wait_for()
     yield "generated"
+    page.locator(".show-slider").check()
+    yield "one-over-the-other"
+    page.get_by_text("More options").click()
+    page.locator("[data-name='num_searches']").wait_for()
+    yield "more-options"
     page.locator("#prompt textarea").fill("some apples")
-    page.locator("#parsed .hint").wait_for()
-    page.locator("#go").click()
+    page.locator("#parsed .refused").wait_for()
+    page.locator("#prompt textarea").press("Enter")
     page.get_by_test_id("toast-body").first.wait_for()
     yield "refused"
-    page.get_by_role("tab", name="Learn a token").click()
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#editing .start").wait_for()
+    yield "edit"
+    page.wait_for_function("document.querySelector('#slider input[type=range]').max > 6")  # the range is loaded
+    page.locator("#slider input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("#editing .done").wait_for()
+    yield "moved"
+    page.locator("#one-more").click()
+    page.locator("#editing .running img").or_(page.locator("#editing .facts")).first.wait_for()
+    yield "editing"
+    page.locator("#editing .facts").wait_for()
+    yield "edited"
+    page.get_by_role("tab", name="Count").click()
+    page.locator("#photo").wait_for()
+    yield "count"
+    page.locator("#count-names textarea, #count-names input").first.fill("apple")
+    page.set_input_files("#photo", {"name": "a.png", "mimeType": "image/png", "buffer": example.load().png})
+    page.locator("#counted .counted").wait_for()
+    yield "counted"
+    page.get_by_role("tab", name="Tokens").click()
     page.locator("#learning .empty").wait_for()
     yield "learn"
     page.locator("#count input").fill("2")
@@ -146,9 +173,9 @@ def _first_seconds(page: Any, url: str) -> str:
     usable = time.perf_counter() - started
     page.locator("#go").click()
     begun = time.perf_counter()
-    page.locator("#stage .canvas img").first.wait_for()
+    page.locator("#stage .running img").or_(page.locator("#pictures li")).first.wait_for()
     preview = time.perf_counter() - begun
-    page.locator("#stage .done").wait_for()
+    page.locator("#pictures li").wait_for()
     page.reload()
     return f"first paint {painted:.2f} s, usable {usable:.2f} s, preview {preview:.2f} s"
 

@@ -53,7 +53,8 @@ class CountTab:
                     elem_id="detector",
                 )
                 given = gr.HTML(
-                    file_field("Image", ACCEPTED, "photo") + "<button type='button' class='again'>Count again</button>",
+                    file_field("Image (choose or drop it)", ACCEPTED, "photo")
+                    + "<button type='button' class='again'>Count again</button>",
                     elem_id="photo-given",
                     js_on_load=PHOTO_JS,
                 )
@@ -81,7 +82,10 @@ class CountTab:
             f"<p class='verdict' role='status'>{escape(detector)} counts {escape(said)}.</p>"
             "<div class='actions'><label class='switch'>"
             "<input type='checkbox' class='show-boxes' checked> Boxes</label></div>"
-            + hint("A detector makes mistakes; look at the boxes.")
+            + hint(
+                "A detector makes mistakes: look at the boxes. nanodet was trained on photographs, the other detectors on "
+                "images of the embedded model."
+            )
             + "</section>"
         )
 

@@ -9,10 +9,11 @@ import gradio as gr
 import torch
 
 from app.demo import edit_view, result_view
+from app.demo.edit_fields import MOST_OFFSET, EditFields
 from app.demo.gallery import entry_of, gallery
 from app.demo.generate_form import GenerateForm, edited_form, find_token, form_of
 from app.demo.generate_tab import AT_ONCE, EXAMPLE, MODELS, PRIVATE, QUIET, GenerateTab
-from app.demo.html import hint, target_list
+from app.demo.html import target_list
 from app.demo.image_html import detect, overlay, png_bytes, shown_uri
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
@@ -20,8 +21,8 @@ from app.demo.previews import previews
 from app.demo.refusals import errors_shown, event_field
 from app.demo.result_view import Side, size_of
 from app.demo.session import GalleryEntry, Session
-from app.demo.uploads import FILE_JS, decoded_recipe, file_field
-from app.generate import slug
+from app.demo.uploads import decoded_recipe
+from app.image_files import slug
 from countgen.editing import edit_run, targets_of
 from countgen.models import Models
 from countgen.number_slider import encode_shifted
@@ -30,9 +31,6 @@ from countgen.prompts.plurals import plural
 from countgen.recipe import check as check_recipe
 from countgen.recipe import latents_of, negative_prompt_of, regenerate
 from countgen.tokens.file import CountToken
-
-MOST_OFFSET = 6
-"""Range of the slider before the model is loaded."""
 
 
 class EditTab:
@@ -48,73 +46,27 @@ class EditTab:
         tab: gr.Tab,
     ) -> None:
         self.limits, self.model_cache, self.generate_tab = limits, model_cache, generate_tab
-        targets = targets_of(EXAMPLE.recipe)
         with gr.Row(elem_classes="workbench"):
             with gr.Column(scale=4, min_width=280, elem_classes="controls"):
-                gr.HTML(
-                    hint("The image is the one that Generate shows. Only as much of it changes as its count needs.")
-                )
-                self.name = gr.Dropdown(
-                    [target.object_name for target in targets],
-                    value=targets[0].object_name,
-                    label="Objects",
-                    elem_id="edit-object",
-                )
-                with gr.Row(elem_classes="count"):
-                    self.count = gr.Number(
-                        targets[0].target_count,
-                        label="New count",
-                        precision=0,
-                        minimum=1,
-                        maximum=limits.max_count,
-                        min_width=90,
-                        elem_id="new-count",
-                    )
-                    fewer = gr.Button("One fewer", size="sm", min_width=60)
-                    more = gr.Button("One more", size="sm", min_width=60, elem_id="one-more")
-                self.seconds = gr.Dropdown(
-                    [(f"{s} seconds", s) for s in limits.seconds],
-                    value=limits.seconds[2],
-                    label="Time limit",
-                    elem_id="edit-seconds",
-                )
-                with gr.Row(elem_classes="buttons"):
-                    go = gr.Button("Edit", variant="primary", elem_id="edit", scale=3)
-                    stop = gr.Button("Stop", variant="stop", elem_id="stop-editing", scale=2)
-                    leave = gr.Button("Leave the queue", elem_id="leave-editing", scale=2)
-                self.slider = gr.Slider(
-                    -MOST_OFFSET,
-                    MOST_OFFSET,
-                    0,
-                    step=0.5,
-                    label="Number slider: objects to add or remove on this seed",
-                    elem_id="slider",
-                    buttons=[],
-                )
-                given = gr.HTML(
-                    file_field("Edit an image of countgen", ".png", "edit-file"),
-                    elem_id="edit-given",
-                    js_on_load=FILE_JS,
-                )
+                fields = self.fields = EditFields(limits, targets_of(EXAMPLE.recipe))
             with gr.Column(scale=6, min_width=280):
                 self.stage = gr.HTML(edit_view.opened(EXAMPLE), elem_id="editing")
-        fields = [self.stage, self.name, self.count, self.slider]
-        tab.select(self.open, inputs=session, outputs=fields, **QUIET)
+        opened = {"inputs": session, "outputs": [self.stage, fields.name, fields.count, fields.slider]}
+        tab.select(self.open, **opened, **QUIET)
         switched = generate_tab.change.click(lambda: gr.Tabs(selected="edit"), outputs=tabs, **QUIET)
-        switched.then(self.open, inputs=session, outputs=fields, **QUIET)
-        given.upload(
+        switched.then(self.open, **opened, **QUIET)
+        fields.given.upload(
             self.upload,
-            inputs=session,
-            outputs=fields,
+            **opened,
             **MODELS,
             show_progress="hidden",
             api_name="edit_upload",
             api_visibility="undocumented",
         )
-        self.name.input(self.named, inputs=[self.name, session], outputs=[self.count, self.slider], **QUIET)
-        self.slider.input(
+        fields.name.input(self.named, inputs=[fields.name, session], outputs=[fields.count, fields.slider], **QUIET)
+        fields.slider.input(
             self.slide,
-            inputs=[self.slider, self.name, session],
+            inputs=[fields.slider, fields.name, session],
             outputs=self.stage,
             **MODELS,
             show_progress="hidden",
@@ -122,7 +74,7 @@ class EditTab:
             api_name="slide",
             api_visibility="undocumented",
         )
-        inputs = [self.name, self.count, self.seconds, session]
+        inputs = [fields.name, fields.count, fields.seconds, session]
         preparing = {"fn": self.begin, "inputs": inputs, "outputs": self.stage, **AT_ONCE, **PRIVATE}
         editing = {
             "fn": self.edit_shown,
@@ -130,24 +82,24 @@ class EditTab:
             "outputs": [self.stage, generate_tab.stage, generate_tab.pictures],
             **MODELS,
             "show_progress": "minimal",
-            "show_progress_on": given,
+            "show_progress_on": fields.given,
         }
         jobs = [
-            go.click(**preparing).success(**editing, api_name="edit_view", api_visibility="undocumented"),
+            fields.go.click(**preparing).success(**editing, api_name="edit_view", api_visibility="undocumented"),
             *(
                 button.click(
-                    lambda count, by=by: max(1, (count or 1) + by), inputs=self.count, outputs=self.count, **QUIET
+                    lambda count, by=by: max(1, (count or 1) + by), inputs=fields.count, outputs=fields.count, **QUIET
                 )
                 .success(**preparing)
                 .success(**editing, api_visibility="private")
-                for button, by in ((fewer, -1), (more, 1))
+                for button, by in ((fields.fewer, -1), (fields.more, 1))
             ),
         ]
         leaving = {"fn": self.leave, "inputs": session, "outputs": self.stage, **QUIET}
         for job in jobs:
             job.failure(**leaving)
-        leave.click(**leaving, cancels=jobs)
-        stop.click(Session.stop, inputs=session, **QUIET)
+        fields.leave.click(**leaving, cancels=jobs)
+        fields.stop.click(Session.stop, inputs=session, **QUIET)
 
     def open(self, session: Session) -> tuple[Any, ...]:
         """Show the image of the Generate tab with its objects and counts."""

@@ -14,7 +14,7 @@ from app.demo.html import target_list
 from app.demo.image_html import overlay, png_bytes, shown_uri
 from app.demo.result_view import HistoryEntry, finished, size_of
 from app.demo.session import GalleryEntry
-from app.generate import slug
+from app.image_files import slug
 
 
 def entry_of(

@@ -72,7 +72,7 @@ class GenerateForm:
             negative_prompt=limits.check_negative_prompt(self.negative_prompt),
             num_inference_steps=steps,
             guidance_scale=guidance,
-            settings=self.settings if isinstance(self.settings, str) else "",
+            settings=self.settings,
         )
         form.method_settings(limits)
         return form

@@ -81,7 +81,7 @@ class GenerateTab:
                     self.prompts = [gr.Button(text, size="sm", min_width=60) for text in PROMPTS]
                 self.options = Options(limits)
                 self.given = gr.HTML(
-                    file_field("Restore the settings of an image of countgen", ".png", "restore-file"),
+                    file_field("Restore the settings of a PNG of countgen (choose or drop it)", ".png", "restore-file"),
                     elem_id="restore",
                     js_on_load=FILE_JS,
                 )
@@ -197,7 +197,7 @@ class GenerateTab:
         try:
             with errors_shown():
                 form = form.checked(self.limits)
-            yield result_view.LOADING, gallery(session.gallery)
+            yield result_view.starting(self.model_cache.is_loaded(form.backbone)), gallery(session.gallery)
             models = self.model_cache.sampled(form.backbone, *form.sampling(self.limits))
             made: list[GalleryEntry] = []
             for number in range(form.images):

@@ -158,7 +158,7 @@ class LearnTab:
         try:
             with errors_shown():
                 object_names, goal = self.check(names, count, seconds, backbone)
-            yield result_view.LOADING, gr.skip()
+            yield result_view.starting(self.model_cache.is_loaded(backbone)), gr.skip()
             models = self.model_cache.get(backbone)
             with errors_shown():
                 settings = SETTINGS if detecting(models) else replace(SETTINGS, semantic_weight=0)

@@ -146,6 +146,10 @@ class ModelCache:
             self._worker.submit(job.close).result()
             self._worker.submit(release_memory).result()
 
+    def is_loaded(self, backbone: str) -> bool:
+        """Return whether a backbone is loaded; never wait."""
+        return backbone in self._loaded
+
     def object_names(self, backbone: str) -> tuple[str, ...] | None:
         """Return the classes of the first critic, None for an open vocabulary or an unloaded model; never wait."""
         models = self._loaded.get(backbone)

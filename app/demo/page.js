@@ -16,6 +16,7 @@
     if (field.matches(".at input")) field.closest(".stage").style.setProperty("--at", field.value + "%");
     if (field.matches(".show-boxes")) field.closest(".stage").classList.toggle("bare", !field.checked);
     if (field.matches(".show-slider")) field.closest(".stage").classList.toggle("over", field.checked);
+    if (field.matches(".show-large")) field.closest(".stage").classList.toggle("large", field.checked);
     if (field.dataset.name) writeSettings(field.closest(".settings"));
   });
 

@@ -25,10 +25,6 @@ EMPTY = (
     + "</section>"
 )
 
-LOADING = (
-    "<section class='stage running' aria-busy='true'><div class='canvas'><p>Loading the model …</p></div></section>"
-)
-
 PHASES = {
     "search": "Searching seeds",
     "refine": "Refining the latents by gradient",
@@ -75,6 +71,12 @@ def queued(ahead: int) -> str:
         "<section class='stage running waiting' aria-busy='true'><div class='canvas'>"
         f"<p>Waiting in the queue{place} …</p></div></section>"
     )
+
+
+def starting(loaded: bool) -> str:
+    """Return the view of a job that begins, with a model that is loaded already or not."""
+    said = "Starting" if loaded else "Loading the model"
+    return f"<section class='stage running' aria-busy='true'><div class='canvas'><p>{said} …</p></div></section>"
 
 
 def live(
@@ -200,7 +202,8 @@ def actions(png: bytes, file_name: str) -> str:
         "<div class='actions'>"
         f"<a class='button' download='{escape(file_name, quote=True)}' href='{png_uri(png)}'>Download PNG</a>"
         "<label class='switch'><input type='checkbox' class='show-boxes' checked> Boxes</label>"
-        "<label class='switch'><input type='checkbox' class='show-slider'> One over the other</label></div>"
+        "<label class='switch'><input type='checkbox' class='show-slider'> One over the other</label>"
+        "<label class='switch'><input type='checkbox' class='show-large'> Large</label></div>"
     )
 
 

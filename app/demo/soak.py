@@ -117,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             client = Client(url, verbose=False)
         begun = time.perf_counter()
         job = client.submit(
-            PROMPTS[number % len(PROMPTS)], "miniature", "auto", "none", number, 5, api_name="/generate"
+            *(PROMPTS[number % len(PROMPTS)], "miniature", "auto", "none", number, 5, "critic", 1, "", "", "", ""),
+            api_name="/generate_view",
         )
         views: list[str] = []
         for view, _ in job:
@@ -147,13 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     freed = []
     for _ in range(options.cancels):
         leaving = Client(url, verbose=False)
-        job = leaving.submit(LONG, "miniature", "auto", "none", 0, 20, api_name="/generate")
-        for view, _ in job:
-            if "<img" in view:
-                break
+        job = leaving.submit(LONG, seed=0, seconds=20, api_name="/generate")
+        next(iter(job))  # it is running
         begun = time.perf_counter()
         job.cancel()
-        for _ in client.submit("one cat", "miniature", "plain", "none", 0, 5, api_name="/generate"):
+        for _ in client.submit("one cat", method="plain", seed=0, api_name="/generate"):
             freed.append(time.perf_counter() - begun)
             break
         leaving.close()

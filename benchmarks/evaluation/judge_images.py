@@ -1,9 +1,10 @@
 """Evaluate images from another source: `python -m benchmarks.evaluation.judge_images mine.csv --out RUN`.
 
 The list names an image for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
-column or tag `image`, a path relative to the list. Further columns: `method`, `seed` (where it is missing, the images
-of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is like those of
-`countgen eval`: the same command continues where it stopped, and the report, the labels and the demo read it.
+column or tag `image`, a path relative to the list; or a folder in GenEval's layout (00000/metadata.jsonl,
+00000/samples/0000.png), of which the counting prompts are read. Further columns: `method`, `seed` (where it is
+missing, the images of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is like
+those of `countgen eval`: the same command continues where it stopped, and the report, the labels and the demo read it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -69,6 +70,8 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
     Raises:
         ValueError: the list cannot be read, or a row has no image, a missing one, or invalid seconds.
     """
+    if Path(path).is_dir():
+        return read_geneval_folder(Path(path), judges, method, backbone)
     given: dict[str, Given] = {}
     numbered: Counter[tuple[str, tuple[Target, ...], str]] = Counter()
     for number, prompt in enumerate(load(path), start=1):
@@ -87,6 +90,32 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
         case = Case(key, prompt, int(prompt.tags.get("seed", numbered[group])), backbone, method_name)
         numbered[group] += 1
         given[key] = Given(case, image, _seconds(prompt, f"{path}, prompt {number}"))
+    return list(given.values())
+
+
+def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbone: str) -> list[Given]:
+    """Return the images of the counting prompts in GenEval's layout; the number of a sample is its seed.
+
+    Raises:
+        ValueError: no such prompt, metadata that cannot be read, or a prompt without samples.
+    """
+    given: dict[str, Given] = {}
+    for metadata in sorted(folder.glob("[0-9]*/metadata.jsonl")):
+        if json.loads(metadata.read_text("utf-8")).get("tag") != "counting":
+            continue
+        (prompt,) = load(metadata)
+        prompt = replace(prompt, suite=folder.name)
+        samples = sorted(metadata.parent.glob("samples/[0-9]*.*"))
+        if not samples:
+            raise ValueError(f"{metadata.parent} has no images in 'samples'")
+        for image in samples:
+            if image.suffix.lower() in READERS:
+                key = _key(prompt, image, judges, method, backbone)
+                given[key] = Given(Case(key, prompt, int(image.stem), backbone, method), image, 0.0)
+    if not given:
+        raise ValueError(
+            f"{folder} holds no counting prompts in GenEval's layout (00000/metadata.jsonl, 00000/samples)"
+        )
     return list(given.values())
 
 
@@ -192,7 +221,9 @@ def _digest(content: object) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command line."""
-    parser.add_argument("list", type=Path, metavar="LIST", help="prompts with their images")
+    parser.add_argument(
+        "list", type=Path, metavar="LIST", help="prompts with their images, or a folder in GenEval's layout"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
     parser.add_argument(
         "--judge", action="append", metavar="NAME", help="repeatable, the first decides (the miniature's detectors)"

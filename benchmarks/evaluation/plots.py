@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from benchmarks.evaluation.calibration import Calibration
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A51A3", "#7F7F7F")
 """Colours of Okabe and Ito, with a darker yellow, violet and grey."""
 
@@ -135,6 +137,34 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(title=title, xlabel=f"{axis} an image", ylabel="images right, %")
+        _legend(figure, axes)
+    return figure
+
+
+def reliability(calibrated: Calibration, title: str = "") -> Figure:
+    """Plot the fraction of labelled images truly right over the fraction of judges that find them right.
+
+    Args:
+        calibrated: what people's labels say.
+        title: above the plot.
+    """
+    from matplotlib import rc_context
+
+    levels = calibrated.votes
+    at = [100 * one.value for one in levels]
+    share = [100 * one.right / one.images for one in levels]
+    low = [y - 100 * one.interval[0] for y, one in zip(share, levels, strict=True)]
+    high = [100 * one.interval[1] - y for y, one in zip(share, levels, strict=True)]
+    with rc_context(STYLE):
+        figure = _figure(7.2, 4.2)
+        axes = figure.subplots()
+        _percent(axes)
+        axes.plot([0, 100], [0, 100], color=_FAINT, lw=1, ls=":", label="as many as the judges say")
+        axes.plot(at, [100 * one.fitted for one in levels], lw=2, label="isotonic regression", **_style(0))
+        axes.errorbar(at, share, [low, high], fmt="o", ms=6, color=COLOURS[1], lw=1.4, label="labelled images")
+        for x, y, one in zip(at, share, levels, strict=True):
+            axes.annotate(str(one.images), (x, y), (6, 6), textcoords="offset points", fontsize=9)
+        axes.set(title=title, xlabel="judges that find the image right, %", ylabel="truly right, %")
         _legend(figure, axes)
     return figure
 

@@ -101,12 +101,12 @@ def clip_g(tiny: bool) -> nn.Module:
     return clip(tiny, 1280, 32, 20, projection=1280, act="gelu")
 
 
-def t5(tiny: bool) -> nn.Module:
+def t5(tiny: bool, tiny_width: int = 32) -> nn.Module:
     """T5 v1.1 XXL."""
     from transformers import T5Config, T5EncoderModel
 
     config = T5Config(
-        d_model=32 if tiny else 4096,
+        d_model=tiny_width if tiny else 4096,
         d_ff=64 if tiny else 10240,
         d_kv=8 if tiny else 64,
         num_heads=4 if tiny else 64,

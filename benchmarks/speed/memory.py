@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.speed import rehearsal
 from benchmarks.speed.clock import GIB, forget, measure
 from benchmarks.speed.models import MODELS, SIZES, BuiltModel, build, build_critic, device_of, models_of
 from countgen.backbones import presets
@@ -44,7 +45,20 @@ by one evaluation and leaves the latter when it checks, before a run, whether it
 - decoder **tiny**: gradients pass the preset's draft decoder (`--draft`); the full VAE renders what is shown.
 
 {table}
+{rehearsed}"""
+REHEARSED = """
+## Measured on a CPU
+
+Printed by `python -m benchmarks.speed.rehearsal --size full`: random weights in the files of the published repository,
+the ordinary command, offline, one thread. **peak** is the largest resident set of the process, Python and its libraries
+included; **predicted** is the estimate in that dtype and size with the text encoders, which stay in memory on a CPU,
+the critic, and the 1 GiB that is reserved. `generate` and `edit` take one step with `--memory low`. Exit code 1:
+random weights reach no count. Seconds are those of a machine that was busy with other work, CPU seconds are the
+process's own.
+
+{table}
 """
+RESULTS = Path(__file__).parents[1] / "results" / "rehearsal.json"
 
 
 def lines(names: Sequence[str], size: str, device: torch.device) -> list[str]:
@@ -146,7 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else "All numbers are **predicted** from the architectures; none was measured on a GPU."
         )
         critics = ", ".join(f"{name} {kept:.2f}" for name, kept in kept_by_critics(options.size))
-        options.out.write_text(PAGE.format(kind=kind, critics=critics, table=table), encoding="utf-8")
+        rehearsed = (
+            REHEARSED.format(table="\n".join(rehearsal.table(found))) if (found := rehearsal.read(RESULTS)) else ""
+        )
+        options.out.write_text(
+            PAGE.format(kind=kind, critics=critics, table=table, rehearsed=rehearsed), encoding="utf-8"
+        )
     return 0
 
 

@@ -123,11 +123,11 @@ def _words(command: str, name: str, folder: Path, dtype: str, pixels: int | None
     device = ["--device", "cpu"]
     loading = ["--model", name, "--dtype", dtype]
     if command == "generate":
-        steps = ["--method", "noise", "--max-steps", "2", "--seed", "0", "--memory", "low"]
+        steps = ["--method", "noise", "--max-steps", "1", "--seed", "0", "--memory", "low"]
         return [command, "a photo of three apples", *loading, *shape, *steps, *device, "--out", str(folder / "images")]
     if command == "edit":
         (image,) = (path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before"))
-        return [command, str(image), "apple=2", "--max-steps", "2", *device]
+        return [command, str(image), "apple=2", "--max-steps", "1", *device]
     if command == "eval":
         few = ["--suite", "d2d-small-style", "--limit", "1", "--methods", "plain,noise", "--max-evaluations", "4"]
         return [command, *few, "--model", name, *device, "--out", str(folder / "run")]
@@ -175,6 +175,23 @@ def predict(name: str, size: str, command: str, dtype: str, pixels: int) -> int:
     return need.weights + need.text_encoders + kept + critics + WORKSPACE
 
 
+def keep(one: Rehearsed, path: Path) -> None:
+    """Write a result into a file, in place of an earlier one of the same command."""
+    same = ("model", "size", "command", "pixels", "dtype")
+    others = [other for other in read(path) if any(getattr(other, name) != getattr(one, name) for name in same)]
+    path.write_text(json.dumps([asdict(other) for other in (*others, one)], indent=1) + "\n", "utf-8")
+
+
+def read(path: Path) -> list[Rehearsed]:
+    """Return the results in a file that `--out` wrote; none where there is no such file."""
+    return [Rehearsed(**fields) for fields in json.loads(path.read_text("utf-8"))] if path.exists() else []
+
+
+def table(results: Sequence[Rehearsed]) -> list[str]:
+    """Return the lines of a table."""
+    return [HEADER, "| --- " * (HEADER.count("|") - 1) + "|", *(one.line for one in results)]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 1 where a command failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.rehearsal", description=__doc__)
@@ -187,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, help="for the files, which take as much as the models (a temporary one)")
     parser.add_argument("--limit", type=float, metavar="S", help="seconds after which a command is interrupted (none)")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the results here")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="also keep the results here, beside those of other models"
+    )
     options = parser.parse_args(arguments)
     commands = options.commands.split(",")
     if unknown := [command for command in commands if command not in COMMANDS]:
@@ -197,14 +216,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = models_of(parser, options.models)
     pixels = options.pixels or (64 if options.size == "tiny" else None)
     found: list[Rehearsed] = []
-    print(HEADER, "| --- " * (HEADER.count("|") - 1) + "|", sep="\n", flush=True)
+    print(*table(()), sep="\n", flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for name in names:
             for one in rehearse(name, options.size, commands, options.dtype, pixels, Path(folder), options.limit):
                 print(one.line, flush=True)
                 found.append(one)
                 if options.out is not None:
-                    options.out.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", "utf-8")
+                    keep(one, options.out)
     return 0 if all(one.code in FINISHED or (one.code == INTERRUPTED and options.limit) for one in found) else 1
 
 

@@ -104,7 +104,7 @@ def stable_diffusion_3(tiny: bool, device: torch.device, scheduler: Any, *, larg
         tokenizer=None,
         text_encoder_2=clip_g(tiny),
         tokenizer_2=None,
-        text_encoder_3=t5(tiny),
+        text_encoder_3=t5(tiny, tiny_width=64),
         tokenizer_3=None,
     )
     tokens, _ = _prompt(256, device)
@@ -114,7 +114,7 @@ def stable_diffusion_3(tiny: bool, device: torch.device, scheduler: Any, *, larg
         first = pipeline.text_encoder(tokens[:, :77], output_hidden_states=True)
         second = pipeline.text_encoder_2(tokens[:, :77], output_hidden_states=True)
         clips = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
-        words = [pad(part, (0, width - part.shape[-1])) for part in (clips, pipeline.text_encoder_3(tokens)[0])]
+        words = [pad(clips, (0, width - clips.shape[-1])), pipeline.text_encoder_3(tokens)[0]]
         return PromptEmbeds(torch.cat(words, 1), torch.cat([first[0], second[0]], -1))
 
     return pipeline, encode

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.evaluation.comparison import pairs
 from benchmarks.evaluation.metrics import absolute_error, by_arm, is_right, same_and_right, total
 from benchmarks.evaluation.records import Record, read_run
-from benchmarks.evaluation.report.tables import p_text
+from benchmarks.evaluation.report.table import p_text
 from benchmarks.evaluation.statistics import Duel, duel, holm, mcnemar_exact, rate
 from benchmarks.studies.markdown import table
 from countgen.miniature.world import OBJECT_NAMES

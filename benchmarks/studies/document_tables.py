@@ -17,7 +17,7 @@ from benchmarks.evaluation.plots import save
 from benchmarks.evaluation.report.findings import Section, findings
 from benchmarks.evaluation.report.page import plots
 from benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
-from benchmarks.evaluation.report.tables import percent
+from benchmarks.evaluation.report.table import percent
 from benchmarks.studies import beyond_seeds
 
 DOCUMENTS = (Path("README.md"), Path("docs/results.md"))

@@ -6,11 +6,13 @@ import copy
 import importlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from countgen.backbones.base import MEMORY, Backbone
+from countgen.backbones.hub import check_answers
 from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.memory_check import check_weights, free_memory
@@ -18,6 +20,7 @@ from countgen.backbones.pipeline_features import refuse_features, unwrapped
 from countgen.backbones.registry import check_name, presets
 from countgen.backbones.sampling import PARTS, sampling
 from countgen.backbones.sources import Source, family_of, find_source, generic_preset
+from countgen.backbones.weight_files import bytes_here
 
 OF_A_PIPELINE = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler", "timesteps", "tiny_vae")
 """Fields of a preset that can be given with a pipeline that is loaded already."""
@@ -86,6 +89,8 @@ def load_source(
     module = importlib.import_module(f"countgen.backbones.{source.family}")
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else source.preset.dtype)
+    if download and not Path(source.preset.repository).exists() and bytes_here(source.preset) is None:
+        check_answers(f"all of {source.preset.repository}", source.preset.repository, source.preset.revision)
     pipeline = load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
     add_loras(pipeline, loras, download=download)
     known = presets()

@@ -31,13 +31,17 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
             single files diffusers does not read.
         OSError: the hub cannot be reached, or has no such repository.
     """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     _check_repository(preset.repository)
     try:
-        return _assembled(class_name, preset, dtype, download)
+        # Asked offline without `local_files_only`, diffusers tries the hub and warns that it is not there.
+        return _assembled(class_name, preset, dtype, download and not constants.HF_HUB_OFFLINE)
     except SafetensorError as error:
         raise ValueError(f"the weights in {preset.repository} are damaged or incomplete: {error}") from error
     except OSError as error:
-        if "stacktrace above" not in str(error):
+        if not isinstance(error, LocalEntryNotFoundError) and "stacktrace above" not in str(error):
             raise
         raise OSError(
             f"{preset.repository} is not complete in the hub's cache and could not be downloaded; check the name, the "

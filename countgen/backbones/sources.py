@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from countgen.backbones.hub import check_answers
 from countgen.backbones.loading import SINGLE_FILE, at_revision, check_scheduler, is_hub_id, public_name
 from countgen.backbones.preset import Preset
 from countgen.backbones.registry import check_name, configured, families, find, presets
@@ -188,15 +189,22 @@ def _read_json(repository: str, file: str, revision: str | None, download: bool)
     """
     path = Path(repository) / file
     if not Path(repository).is_dir():
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, HFValidationError
 
+        named = f"{file} of {repository}{f'@{revision}' if revision else ''}"
         try:
+            if download and try_to_load_from_cache(repository, file, revision=revision) is None:
+                check_answers(named, repository, revision)
             path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=not download))
-        except (OSError, HfHubHTTPError, HFValidationError) as error:
+        except GatedRepoError as error:
             raise OSError(
-                f"{file} of {repository}{f'@{revision}' if revision else ''} is not in the hub's cache, and the hub "
-                "does not give it; check the name, the network and the variable HF_HUB_OFFLINE, or give a folder"
+                f"{repository} is given only to those who accepted its licence: do so on its page on the hub, and run "
+                "`hf auth login`"
+            ) from error
+        except (HfHubHTTPError, HFValidationError, EntryNotFoundError) as error:
+            raise OSError(
+                f"{named} is not in the hub's cache, and the hub does not give it; check the name, or give a folder"
             ) from error
     try:
         read = json.loads(path.read_text("utf-8"))

@@ -1,10 +1,13 @@
-"""Form the plural of an object's name for prompts."""
+"""Form the plural of an object's name, for prompts and for counts in words."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from critics import NO_ANSWER
 from critics.vocabulary import plural
 
-__all__ = ["counted", "plural"]
+__all__ = ["counted", "counts_in_words", "differences_in_words", "plural"]
 
 
 def counted(noun: str, count: int) -> str:
@@ -14,3 +17,29 @@ def counted(noun: str, count: int) -> str:
     ('apple', 'apples')
     """
     return noun if count == 1 else plural(noun)
+
+
+def counts_in_words(counts: Sequence[int | None], targets: Mapping[str, int]) -> str:
+    """Return counts beside their target counts; a judge that gave no answer has None or `critics.NO_ANSWER`.
+
+    >>> counts_in_words([7], {"apple": 7}), counts_in_words([3, None], {"cat": 3, "dog": 1})
+    ('7 of 7 apples', '3 of 3 cats and no answer of 1 dog')
+    """
+    named = zip(counts, targets.items(), strict=True)
+    return " and ".join(
+        f"{'no answer' if count is None or count == NO_ANSWER else count} of {target} {counted(name, target)}"
+        for count, (name, target) in named
+    )
+
+
+def differences_in_words(counts: Sequence[int | None], targets: Mapping[str, int]) -> str:
+    """Return how far counts are from their target counts; empty where none is known to be wrong.
+
+    >>> differences_in_words([5], {"apple": 7}), differences_in_words([3, 2], {"cat": 3, "dog": 1})
+    ('2 apples too few', '1 dog too many')
+    """
+    known = zip(counts, targets.items(), strict=True)
+    wrong = [(count - target, name) for count, (name, target) in known if count is not None and count != NO_ANSWER]
+    return " and ".join(
+        f"{abs(more)} {counted(name, abs(more))} too {'many' if more > 0 else 'few'}" for more, name in wrong if more
+    )

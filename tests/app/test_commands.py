@@ -13,6 +13,7 @@ from app.completion import SHELLS
 from app.learn_token import LOSSES, SETTINGS
 from countgen.tokens.settings import LearnSettings
 from critics import losses
+from tests.app.standard_error import errors_in
 
 SILENT = {"completion", "demo"}
 """Commands without results for scripts."""
@@ -107,6 +108,6 @@ def test_output_without_a_terminal_is_plain_text_and_no_bars(
     printed = capfd.readouterr()
     assert printed.out
     assert not re.search(r"[\x1b\r]", printed.out)
-    assert printed.err == ""
+    assert errors_in(printed.err) == []
     broad = [line for line in printed.out.splitlines() if len(line) > 40]
     assert [line for line in broad if len(line.split()) > 1] == []  # a path is not broken

@@ -18,6 +18,7 @@ from countgen.images import read_png, read_recipe, save_png
 from countgen.recipe import check, load_backbone, plain
 from countgen.tokens.file import CountToken, load_token, save_token
 from countgen.tokens.textual_inversion import encoders_of
+from tests.app.standard_error import errors_in
 from tests.faults.listener import Listener
 
 Written = dict[str, Path]
@@ -236,7 +237,7 @@ def test_nothing_is_downloaded_for_a_recipe_without_a_yes(
         assert refused.returncode == 2
         assert f"{repository} at commit {'a' * 40}" in refused.stderr
         assert "--yes" in refused.stderr
-        assert len(refused.stderr.splitlines()) == 1
+        assert len(errors_in(refused.stderr)) == 1
         assert calls == []
         agreed = subprocess.run([*asked, "--yes"], env=os.environ | hub, capture_output=True, text=True, check=False)
         assert f"downloading what the cache does not hold of {repository}" in agreed.stdout

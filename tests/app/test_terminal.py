@@ -59,6 +59,14 @@ def test_a_line_of_a_command_is_escaped() -> None:
     assert_harmless(fitted(f"count: {EVIL}"))
 
 
+def test_a_path_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert (
+        fitted("seven apples ->", path="my own pictures/an apple.png")
+        == "seven apples ->\n  my own pictures/an apple.png"
+    )
+
+
 @pytest.mark.parametrize("arguments", [["report", EVIL], ["generate", "two cats", EVIL], [EVIL], ["label", EVIL]])
 def test_an_argument_is_shown_escaped(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as code:
@@ -98,7 +106,7 @@ def test_a_run_folder_is_shown_escaped(tmp_path: Path, asked: RunSettings, capsy
     with RecordFile(tmp_path / "records.jsonl") as file:
         file.append(done)
         file.append(replace(FAILED, **names, error=EVIL))
-    assert main(["report", str(tmp_path)]) == 0
+    assert main(["report", str(tmp_path), "--all"]) == 0
     assert_harmless(capsys.readouterr().out)
     assert main(["report", str(tmp_path), "--baseline", "none"]) == 2
     assert_harmless(capsys.readouterr().err)

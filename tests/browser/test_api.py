@@ -1,6 +1,8 @@
 """Use of the demo through its API: the page's limits apply, and no route reads the disk."""
 
 import base64
+import io
+import json
 import random
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -13,7 +15,9 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 import countgen
+from app.demo import example
 from app.demo.page import build, launch
+from countgen.images import read_recipe
 from tests.browser.conftest import LIMITS, served
 from tests.browser.paths import HOSTILE_PATHS
 
@@ -23,7 +27,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
 ]
 PLAIN = {"prompt": "one apple", "backbone": "miniature", "method": "plain", "token": "none", "seed": 0, "seconds": 5}
+VIEW = (*PLAIN.values(), "critic", 1, "", "", "", "")
+"""The fields of the page's form, whose function keeps a session."""
 LONG = PLAIN | {"prompt": "a photo of fifteen strawberries", "method": "auto", "seconds": 20}
+LONG_VIEW = (*LONG.values(), *VIEW[len(LONG) :])
 LEARNING = {"names": ["apple"], "count": 2, "seconds": 2, "backbone": "miniature"}
 SECRETS = (str(Path(countgen.__file__).parents[1]), "Traceback", "site-packages", "/tmp/", "/root/", "/home/")
 
@@ -43,7 +50,13 @@ BEYOND_THE_LIMITS = [
     {"method": "token"},
     {"token": "/etc/passwd"},
     {"token": "count-7, learned"},
-    {"seed": -1},
+    {"seed": -2},
+    {"until": "both"},
+    {"negative_prompt": "dog"},
+    {"num_inference_steps": 9},
+    {"guidance_scale": 31},
+    {"settings": "num_searches=0"},
+    {"settings": "search.batch_size=1000000"},
     {"seed": 2**32},
     {"seed": "zero"},
     {"seconds": 7},
@@ -97,11 +110,11 @@ def post(demo: str, name: str, data: list, event: dict | None = None, session: s
 
 
 def test_sessions_do_not_share_images(api: Client) -> None:
-    api.predict(**PLAIN, api_name="/generate")
-    _, gallery = api.predict(**PLAIN, api_name="/generate")
+    api.predict(*VIEW, api_name="/generate_view")
+    _, gallery = api.predict(*VIEW, api_name="/generate_view")
     assert gallery.count("<li>") == 2
     api.reset_session()
-    stage, gallery = api.predict(**PLAIN, api_name="/generate")
+    stage, gallery = api.predict(*VIEW, api_name="/generate_view")
     assert gallery.count("<li>") == 1
     assert "The judge counts 1 of 1 apple." in stage
     assert "href='data:image/png;base64," in stage
@@ -116,8 +129,10 @@ FREED_WITHIN = 5.0
 def test_cancel_and_stop_free_the_worker(demo: str, api: Client, how: str, what: str) -> None:
     # The time limit is twenty seconds; the next job must start long before.
     leaving = Client(demo, verbose=False)
-    asked = LONG if what == "generate" else LEARNING | {"seconds": 20}
-    job = leaving.submit(**asked, api_name=f"/{what}")
+    if what == "generate":
+        job = leaving.submit(*LONG_VIEW, api_name="/generate_view")
+    else:
+        job = leaving.submit(**LEARNING | {"seconds": 20}, api_name="/learn")
     assert any("<img" in stage for stage, _ in job)  # it is running
     begun = time.perf_counter()
     if how == "cancel":
@@ -129,29 +144,29 @@ def test_cancel_and_stop_free_the_worker(demo: str, api: Client, how: str, what:
     freed = time.perf_counter() - begun
     print(f"the worker is free {freed:.2f} s after {how} of {what}")
     assert freed < FREED_WITHIN
-    assert "verdict" in following.result(timeout=15)[0]
+    assert following.result(timeout=15)["finished"]
     leaving.close()
 
 
 def test_a_closed_page_frees_the_worker(demo: str, api: Client) -> None:
     config = httpx.get(f"{demo}/config").json()
-    function = next(one["id"] for one in config["dependencies"] if one["api_name"] == "generate")
-    asked = {"data": [*LONG.values(), None], "fn_index": function, "session_hash": "leaves"}
+    function = next(one["id"] for one in config["dependencies"] if one["api_name"] == "generate_view")
+    asked = {"data": [*LONG_VIEW, None], "fn_index": function, "session_hash": "leaves"}
     httpx.post(f"{demo}/gradio_api/queue/join", json=asked).raise_for_status()
     with httpx.stream("GET", f"{demo}/gradio_api/queue/data", params={"session_hash": "leaves"}, timeout=30) as stream:
         next(line for line in stream.iter_lines() if "process_generating" in line)
-    stage, _ = api.submit(**PLAIN, api_name="/generate").result(timeout=15)
-    assert "verdict" in stage
+    assert api.submit(**PLAIN, api_name="/generate").result(timeout=15)["finished"]
 
 
 def test_a_full_queue_says_so(demo: str, api: Client) -> None:
     working = Client(demo, verbose=False)
-    next(iter(working.submit(**LONG, api_name="/generate")))
+    next(iter(working.submit(*LONG_VIEW, api_name="/generate_view")))
     waiting = [api.submit(**PLAIN, api_name="/generate") for _ in range(LIMITS.max_waiting + 2)]
     first, _ = wait(waiting, timeout=15, return_when=FIRST_COMPLETED)
     assert ["429" in str(job.exception()) for job in first]
-    refused = httpx.post(f"{demo}/gradio_api/queue/join", json={})
-    assert refused.status_code == 429
+    for path in ("queue/join", "call/generate"):
+        refused = httpx.post(f"{demo}/gradio_api/{path}", json={})
+        assert refused.status_code == 429
     assert refused.json()["detail"].startswith(f"{LIMITS.max_waiting} jobs are in the queue already")
     post(demo, "stop", [None], session=working.session_hash)
     results = [job for job in waiting if job.exception(timeout=30) is None]
@@ -183,7 +198,8 @@ PARSED = [
 def test_parse_returns_the_targets_or_the_reason_of_a_refusal(subtests: pytest.Subtests, api: Client) -> None:
     for prompt, said in PARSED:
         with subtests.test(prompt=prompt):
-            shown = api.predict(prompt, "miniature", api_name="/parse")
+            shown, button = api.predict(prompt, "miniature", api_name="/parse")
+            assert button["interactive"] is ("×" in shown)
             assert said in shown
             assert "--count" not in shown
 
@@ -229,6 +245,54 @@ def test_gradios_own_file_routes_are_closed(demo: str) -> None:
         assert httpx.get(demo + path).status_code == 404, path
 
 
+def call(demo: str, name: str, data: list) -> dict:
+    """Call a function as curl would: join the queue, then read its events."""
+    event = httpx.post(f"{demo}/gradio_api/call/{name}", json={"data": data}).raise_for_status().json()["event_id"]
+    text = httpx.get(f"{demo}/gradio_api/call/{name}/{event}", timeout=60).raise_for_status().text
+    last = text.strip().split("\n\n")[-1]
+    assert last.startswith("event: complete"), text[:300]
+    return json.loads(last.partition("data: ")[2])[0]
+
+
+def test_programs_get_image_and_json_without_a_session(demo: str, api: Client) -> None:
+    made = call(demo, "generate", ["two apples", "miniature", "search", "none", 3])
+    assert (made["seed"], made["judge_counts"], made["judge"]) == (3, {"apple": 2}, "miniature-fcos")
+    assert len(made["boxes"]["apple"]) == 2
+    png = base64.b64decode(made["image"])
+    assert read_recipe(io.BytesIO(png)) == made["recipe"]
+    counted = api.predict(made["image"], "apples", "miniature-fcos", api_name="/count")
+    assert counted["counts"] == made["judge_counts"]
+    edited = api.predict(made["image"], "apple=3", api_name="/edit")
+    assert edited["recipe"]["prompt"] == "three apples"
+    assert edited["targets"] == [{"object_name": "apple", "target_count": 3}]
+    assert edited["finished"]
+
+
+BAD_CALLS = [
+    ("count", ["no image", "apple", "nanodet"]),
+    ("count", [None, "apple", "nanodet"]),
+    ("count", ["PNG", "unicorn", "nanodet"]),
+    ("count", ["PNG", "", "nanodet"]),
+    ("count", ["PNG", "cat, kitten", "nanodet"]),
+    ("count", ["PNG", "apple", "yolo:/etc/passwd"]),
+    ("edit", ["PNG", "dog=3"]),
+    ("edit", ["PNG", "apple"]),
+    ("edit", ["PNG", "apple=99"]),
+    ("edit", ["PNG", "apple=3", 7]),
+    ("edit", ["no image", "apple=3"]),
+    ("edit", [["PNG"], "apple=3"]),
+]
+
+
+def test_bad_calls_are_refused_without_internal_details(subtests: pytest.Subtests, api: Client) -> None:
+    image = base64.b64encode(example.load().png).decode()
+    for name, data in BAD_CALLS:
+        with subtests.test(name=name, data=data):
+            with pytest.raises(AppError) as refusal:
+                api.predict(*(image if value == "PNG" else value for value in data), api_name=f"/{name}")
+            assert not any(secret in str(refusal.value) for secret in SECRETS if secret not in str(data))
+
+
 UNLISTED = ["../secret", "first/../../secret", "/etc", "", ".", "to-label/..", None, ["first"], 3]
 
 
@@ -244,7 +308,7 @@ def test_only_listed_runs_can_be_opened(subtests: pytest.Subtests, api: Client) 
                 assert not any(secret in str(refusal.value) for secret in SECRETS)
 
 
-@pytest.mark.parametrize("name", ["generate", "learn", "open_run", "save_label"])
+@pytest.mark.parametrize("name", ["generate", "edit", "count", "generate_view", "learn", "open_run", "save_label"])
 def test_the_queue_cannot_be_bypassed(demo: str, name: str) -> None:
     assert post(demo, name, []).status_code == 404
 

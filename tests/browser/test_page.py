@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
     pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
 ]
-LONG = ("a photo of fifteen strawberries", "miniature", "auto", "none", 0, 20)
+LONG = ("a photo of fifteen strawberries", "miniature", "auto", "none", 0, 20, "critic", 1, "", "", "", "")
 PHONE = {"width": 390, "height": 844}
 
 
@@ -44,23 +45,24 @@ def test_a_prompt_becomes_an_image_with_the_right_count(open_page, tmp_path: Pat
     page.locator("#prompt textarea").fill("a photo of three apples")
     expect(page.locator("#parsed")).to_have_text("3 × apple")
     page.locator("#go").click()
-    expect(page.locator(".verdict")).to_have_text("The judge counts 3 of 3 apples.")
-    expect(page.locator(".canvas > svg .number")).to_have_count(3)
     expect(page.locator("#pictures li")).to_have_count(1)
-    (tmp_path / "image.png").write_bytes(content(page, "a[download]"))
+    expect(page.locator("#stage .verdict")).to_have_text("The judge counts 3 of 3 apples.")
+    expect(page.locator("#stage .after svg .number")).to_have_count(3)
+    (tmp_path / "image.png").write_bytes(content(page, "#stage a[download]"))
     recipe = read_recipe(tmp_path / "image.png")
     assert (recipe["prompt"], recipe["judge_counts"]) == ("a photo of three apples", [3])
-    slider = page.get_by_label("Show baseline or result")
-    slider.focus()
-    page.keyboard.press("End")
-    assert page.locator(".compare").get_attribute("style") == "--at: 100%;"
+    page.locator("#stage .show-slider").check()
+    page.locator("#stage .at input").focus()
+    page.keyboard.press("Home")
+    assert page.locator("#stage .stage").get_attribute("style") == "--at: 0%;"
 
 
 def test_a_prompt_without_a_count_is_refused_with_a_message(open_page) -> None:
     page = open_page()
     page.locator("#prompt textarea").fill("some apples <img src=x onerror=alert(1)> ${1+1} {{1}}")
-    expect(page.locator("#parsed .hint")).to_be_visible()
-    page.locator("#go").click()
+    expect(page.locator("#parsed .refused")).to_contain_text("'some' is not a number")
+    expect(page.locator("#go")).to_be_disabled()
+    page.locator("#prompt textarea").press("Enter")
     expect(page.get_by_test_id("toast-body")).to_contain_text("'some' is not a number")
     assert page.locator("img[src=x]").count() == 0
 
@@ -72,14 +74,73 @@ def test_stop_keeps_the_best_image(open_page) -> None:
     page.locator("#go").click()
     page.locator("#stage .running img").wait_for()
     page.locator("#stop").click()
-    expect(page.locator(".verdict")).to_contain_text("Stopped by you: this is the best image so far.")
-    expect(page.locator(".verdict")).to_have_text(re.compile(r"^The judge counts \d+ of 15 strawberries\."))
+    expect(page.locator("#stage .verdict")).to_contain_text("Stopped by you: this is the best image so far.")
+    expect(page.locator("#stage .verdict")).to_have_text(re.compile(r"^The judge counts \d+ of 15 strawberries\."))
     assert page.locator("#stop").is_hidden()
+
+
+def test_an_image_is_edited_on_its_seed_and_moved_by_the_slider(open_page) -> None:
+    page = open_page()
+    page.locator("#change").click()  # of the example
+    page.locator("#editing .start").wait_for()
+    page.wait_for_function("document.querySelector('#slider input[type=range]').max > 6")  # the range is loaded
+    page.locator("#slider input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#editing .verdict")).to_contain_text("Moved by +0.5: the judge counts")
+    expect(page.locator("#editing .before figcaption")).to_contain_text("Original, seed 324: 7 apples")
+    page.locator("#one-more").click()
+    page.locator("#editing .facts").wait_for()
+    expect(page.locator("#editing .before figcaption")).to_have_text("Original, seed 324: 7 of 8 apples")
+    expect(page.locator("#editing .after figcaption")).to_contain_text("Result, seed 324:")
+    assert page.locator("#editing .after .same").count() > 3
+    expect(page.locator("#pictures li span")).to_have_text(["8 × apple"])
+
+
+def test_seeds_next_steps_and_settings_are_filled_in(open_page, tmp_path: Path) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").fill("two apples")
+    expect(page.locator("#parsed")).to_have_text("2 × apple")
+    choose(page, "#images", "2")
+    page.get_by_text("More options").click()
+    page.locator("[data-name='num_searches']").fill("3")
+    page.locator("#go").click()
+    expect(page.locator("#pictures li")).to_have_count(2)
+    expect(page.locator("#stage")).to_contain_text("of 2 images have the right count")
+    recipe = recipe_of(page, tmp_path)
+    assert recipe["settings"]["num_searches"] == 3
+    page.get_by_role("button", name="Reuse", exact=True).click()
+    expect(page.locator("#seed input")).to_have_value(str(recipe["seed"]))
+    page.get_by_role("button", name="Random").click()
+    expect(page.locator("#seed input")).to_have_value("-1")
+    page.set_input_files("#restore-file", tmp_path / "image.png")
+    expect(page.locator("#restored")).to_contain_text(f"two apples, seed {recipe['seed']}")
+    expect(page.locator("#seed input")).to_have_value(str(recipe["seed"]))
+    expect(page.locator("[data-name='num_searches']")).to_have_value("3")
+    page.get_by_role("button", name="Until the judge agrees").click()
+    expect(page.locator("#pictures li")).to_have_count(3)
+    assert recipe_of(page, tmp_path)["until"] == "judge"
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save all as zip").click()
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        assert len(archive.namelist()) == 3
+
+
+def test_objects_in_an_uploaded_photograph_are_counted(open_page) -> None:
+    from ultralytics.utils import ASSETS
+
+    page = open_page()
+    page.get_by_role("tab", name="Count").click()
+    page.locator("#count-names textarea, #count-names input").first.fill("people, bus")
+    page.set_input_files("#photo", ASSETS / "bus.jpg")
+    expect(page.locator("#counted .verdict")).to_have_text("nanodet counts 4 people and 1 bus.")
+    page.locator("#count-names textarea, #count-names input").first.fill("unicorns")
+    page.locator(".again").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("This model cannot count unicorns.")
 
 
 def test_a_token_is_learned_downloaded_and_uploaded_again(open_page, tmp_path: Path) -> None:
     page = open_page()
-    page.get_by_role("tab", name="Learn a token").click()
+    page.get_by_role("tab", name="Tokens").click()
     page.locator("#count input").fill("2")
     choose(page, "#learning-seconds", "2 seconds")
     page.locator("#learn").click()
@@ -90,9 +151,9 @@ def test_a_token_is_learned_downloaded_and_uploaded_again(open_page, tmp_path: P
     expect(page.locator("#parsed")).to_have_text("2 × apple")
     assert page.locator("#token input").input_value() == "count-2, learned"
     page.locator("#go").click()
-    page.locator("#stage .done").wait_for()
+    page.locator("#pictures li").wait_for()
     assert "count-2" in json.dumps(recipe_of(page, tmp_path)["token"])
-    page.get_by_role("tab", name="Learn a token").click()
+    page.get_by_role("tab", name="Tokens").click()
     page.set_input_files("#token-file", {"name": "a.safetensors", "mimeType": "", "buffer": token})
     expect(page.locator("#handed-in")).to_have_text("Available in Generate: count-2, from a file.")
 
@@ -144,17 +205,17 @@ def test_two_visitors_see_only_their_own_images(open_page) -> None:
     for page, title in ((first, "1 × cat"), (second, "2 × ball")):
         expect(page.locator("#pictures li span")).to_have_text([title])
         page.locator("#pictures button").click()
-        assert title in str(page.locator("#stage .canvas > img").get_attribute("alt"))
+        assert title in str(page.locator("#stage .after img").get_attribute("alt"))
 
 
 def test_no_horizontal_overflow_on_a_phone(open_page, screenshots: Path) -> None:
     page = open_page(PHONE)
     assert overflow(page) == 0
     page.get_by_role("button", name="five cats and three dogs").click()
-    page.locator("#stage .done").wait_for()
+    page.locator("#pictures li").wait_for()
     assert overflow(page) == 0
     page.screenshot(path=screenshots / "phone-Generate.png", full_page=True)
-    for tab in ("Learn a token", "Benchmark", "Label"):
+    for tab in ("Edit", "Count", "Tokens", "Benchmark", "Label"):
         page.get_by_role("tab", name=tab).click()
         page.locator("#overview table").wait_for() if tab == "Benchmark" else page.wait_for_load_state()
         assert overflow(page) == 0, tab
@@ -189,24 +250,24 @@ def test_enter_generates(open_page) -> None:
     page = open_page()
     page.locator("#prompt textarea").fill("one cat")
     page.keyboard.press("Enter")
-    expect(page.locator("#stage .verdict")).to_be_visible()
+    page.locator("#pictures li").wait_for()
     assert page.locator("#prompt textarea").input_value() == "one cat"
 
 
 def test_a_queued_visitor_is_informed_and_can_leave(open_page, demo: str, api: Client) -> None:
     page = open_page()  # before the other jobs start
     working = Client(demo, verbose=False)
-    job = working.submit(*LONG, api_name="/generate")
+    job = working.submit(*LONG, api_name="/generate_view")
     next(iter(job))
     open_page.refusals = 1
     page.locator("#go").click()
-    expect(page.locator("#stage")).to_have_text("Waiting in the queue …")
+    expect(page.locator("#stage")).to_contain_text("Waiting in the queue")
     expect(page.locator("#stop")).to_be_hidden()
     page.locator("#leave").click()
     expect(page.locator("#stage .empty")).to_be_visible()
     expect(page.locator("#leave")).to_be_hidden()
     # The place in the queue is free again: the queue can be filled, and the next visitor sees its length.
-    waiting = [api.submit(*LONG, api_name="/generate") for _ in range(LIMITS.max_waiting)]
+    waiting = [api.submit(*LONG, api_name="/generate_view") for _ in range(LIMITS.max_waiting)]
     page.wait_for_timeout(500)
     page.locator("#go").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("3 jobs are in the queue already")

@@ -82,7 +82,8 @@ def test_no_function_of_the_demo_fetches_an_address(
             name = function["api_name"]
             for route in ("queue/join", f"run/{name}", f"call/{name}", f"call/v2/{name}", f"api/{name}"):
                 answer = web.post(f"/gradio_api/{route}", json=body)
-                assert answer.status_code == (400 if route.startswith(("queue", "run")) else 404), (route, value)
+                checked = route.startswith(("queue", "run", "call")) and not route.startswith("call/v2")
+                assert answer.status_code == (400 if checked else 404), (route, value)
             body = body | {"data": [None] * len(data), "event_data": {"data": value}}
             assert web.post("/gradio_api/queue/join", json=body).status_code == 400, value
     assert listener.called == []
@@ -92,7 +93,7 @@ def test_no_route_accepts_an_upload(subtests: pytest.Subtests, web: httpx.Client
     for path in ["upload", "upload?upload_id=a", "component_server", "stream/a", "process_recording"]:
         with subtests.test(path=path):
             assert web.post(f"/gradio_api/{path}", files={"files": b"x"}).status_code == 404
-            for open_one in ("queue/join", "run/parse", "cancel"):
+            for open_one in ("queue/join", "run/parse", "call/count", "cancel"):
                 assert web.post(f"/gradio_api/{open_one}", files={"files": b"x"}).status_code == 415
             assert web.post("/config", files={"files": b"x"}).status_code == 405
             assert web.post("/login", files={"username": b"x" * 9000}).status_code == 413
@@ -167,7 +168,9 @@ def test_a_bad_call_through_the_queue_leaves_no_traceback(
     web: httpx.Client, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.WARNING)
-    function = next(one["id"] for one in web.get("/config").json()["dependencies"] if one["api_name"] == "generate")
+    function = next(
+        one["id"] for one in web.get("/config").json()["dependencies"] if one["api_name"] == "generate_view"
+    )
     web.post("/gradio_api/queue/join", json={"data": ["one apple"], "fn_index": function, "session_hash": "bad"})
     with web.stream("GET", "/gradio_api/queue/data", params={"session_hash": "bad"}) as stream:
         assert any("do not fit this function" in text for text in stream.iter_lines())

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import inspect
 import io
+import pkgutil
 import re
 import shlex
 from contextlib import redirect_stderr, redirect_stdout
@@ -91,6 +92,19 @@ def test_every_command_a_document_names_is_understood(
                     main(words)
             else:
                 assert words == ["--help"], "it takes no arguments"
+
+
+def test_the_interface_page_holds_every_public_name(subtests: pytest.Subtests) -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
+    for module, members in re.findall(r"^::: (\S+)\n    options:\n      members: \[(.*)\]$", page, re.MULTILINE):
+        named |= {f"{module}.{member}" for member in members.split(", ")}
+    for name in sorted(named):
+        with subtests.test(name=name):
+            pkgutil.resolve_name(name)
+    public = (getattr(countgen, name) for name in countgen.__all__)
+    objects = [one for one in public if not inspect.ismodule(one) and one is not countgen.CountGenError]
+    assert {f"{one.__module__}.{one.__qualname__}" for one in objects} - named == set()
 
 
 def test_a_document_names_no_folder_of_somebodys_machine(subtests: pytest.Subtests) -> None:

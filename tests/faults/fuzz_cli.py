@@ -28,6 +28,7 @@ from benchmarks.evaluation.run_folder import RunFolder
 from benchmarks.evaluation.worker import Outcome
 from benchmarks.studies.crash_consistency import settings
 from countgen.prompts import parse
+from tests.app.standard_error import errors_in
 from tests.benchmarks.evaluation.test_records import DONE, FAILED
 
 ALLOWED_CODES = (0, 1, 2)
@@ -200,7 +201,7 @@ def attempt(arguments: list[str]) -> str | None:
     said = err.getvalue()
     if code not in ALLOWED_CODES:
         return f"exit code {code}"
-    errors = [line for line in said.splitlines() if " missing or incomplete: " not in line]  # that is told, no error
+    errors = [line for line in errors_in(said) if " missing or incomplete: " not in line]  # that is told, no error
     if code == 2 and (len(errors) != 1 or not errors[0].startswith("countgen")):
         return f"not one line of error: {said!r}"
     if not all(line.isprintable() for text in (out.getvalue(), said) for line in text.split("\n")):

@@ -5,6 +5,7 @@ or writes a traceback. Exit code 1 where any did.
 """
 
 import argparse
+import base64
 import contextlib
 import io
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import httpx
 
+from app.demo import example
 from tests.browser.listener import files, listening
 from tests.browser.paths import HOSTILE_PATHS
 
@@ -33,6 +35,7 @@ KINDS = (
     "multipart/form-data",
     "application/json,",
 )
+PNG = base64.b64encode(example.load().png).decode()
 ODD = (
     None,
     True,
@@ -52,6 +55,13 @@ ODD = (
     "٣",
     "../../etc/passwd",
     "http://127.0.0.1/",
+    "apple=3",
+    "batch_size=1000000",
+    "miniature-fcos",
+    PNG,
+    PNG[:400],
+    "data:image/png;base64," + PNG[:4000] + "AAAA" + PNG[4004:],
+    base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(64)).decode(),
     [],
     ["apple"],
     [["apple"]],

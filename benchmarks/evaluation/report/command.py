@@ -37,7 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest number of images in the page (%(default)s)",
     )
     parser.add_argument("--clip", type=Path, metavar="FOLDER", help="also similarity and diversity, by this CLIP model")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="RUN",
+        help="a labelled run that says how often its judges err (this run's own labels)",
+    )
     parser.add_argument("--parquet", type=Path, metavar="FILE", help="write the records, a row per image")
+    parser.add_argument("--all", action="store_true", help="print all tables, not only the first of each suite")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object, not as tables")
 
 
@@ -53,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
     from benchmarks.evaluation.report.export import as_json, write_parquet
     from benchmarks.evaluation.report.findings import findings
     from benchmarks.evaluation.report.reported_run import read_reported_run
-    from benchmarks.evaluation.report.tables import as_text, tables
+    from benchmarks.evaluation.report.table import as_text
+    from benchmarks.evaluation.report.tables import tables
 
     if options.pictures < 0:
         raise ValueError(f"--pictures must be 0 or more, got {options.pictures}")
@@ -62,8 +70,9 @@ def run(options: argparse.Namespace) -> int:
     for folder, names in mine.lost().items():
         again = "the command that wrote them generates them again"
         print(f"{lost_images_message(folder, names)}; {again}", file=sys.stderr)
+    calibrated_by = read_reported_run([options.calibration]) if options.calibration else None
     clip = load_clip(options.clip) if options.clip else None
-    sections = findings(mine, other, baseline=options.baseline, clip=clip)
+    sections = findings(mine, other, baseline=options.baseline, clip=clip, calibrated_by=calibrated_by)
     if options.parquet:
         write_parquet(mine.records, options.parquet)
     if options.out:
@@ -73,8 +82,11 @@ def run(options: argparse.Namespace) -> int:
     else:
         for section in sections:
             print(printable(f"{section.suite} on {section.backbone}"), end="\n\n")
-            for table in tables(section):
+            first, *others = tables(section)
+            for table in (first, *others) if options.all else (first,):
                 print(as_text(table, shutil.get_terminal_size().columns))
+            if others and not options.all:
+                print(f"{len(others)} more tables: --all; as a page with images: --out report.html")
     return 0
 
 

@@ -9,6 +9,16 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, median
 
+from benchmarks.evaluation.calibration import (
+    HUMAN,
+    Calibration,
+    Corrected,
+    JudgeErrors,
+    calibration,
+    corrected,
+    corrected_by,
+    judge_errors,
+)
 from benchmarks.evaluation.comparison import Agreement, Comparison, Difference, agreement, compare, difference, pairs
 from benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
 from benchmarks.evaluation.consensus import CONSENSUS, with_consensus
@@ -72,6 +82,7 @@ class MethodFindings:
         confidence_change: the paired difference to the plain images.
         preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
+        corrected: accuracy by judge, corrected by people's labels or a calibration; empty without either.
         image_quality: statistics of pixels against the plain images; None without images, or for the plain model.
         quality: by CLIP; None where no model was given.
     """
@@ -90,6 +101,7 @@ class MethodFindings:
     confidence_change: Difference
     preservation: Preservation | None
     truncated: int | None
+    corrected: dict[str, Corrected]
     image_quality: ImageQuality | None
     quality: Quality | None
 
@@ -121,6 +133,7 @@ class Section:
         methods: in the order of the run.
         versus: every method against the baseline, by every judge that did not steer, and by the first one always.
         against: every method against itself in another run, by the same judges; empty without another run.
+        calibration: what people's labels say about the independent judges; None without labels.
         agreements: by two judges' names; consensus has none, as it repeats their counts.
         failures: number of failed images, by reason.
     """
@@ -132,12 +145,18 @@ class Section:
     methods: tuple[MethodFindings, ...]
     versus: dict[str, tuple[Versus, ...]]
     against: dict[str, tuple[Versus, ...]]
+    calibration: Calibration | None
     agreements: dict[tuple[str, str], Agreement]
     failures: dict[str, int]
 
 
 def findings(
-    run: ReportedRun, other: ReportedRun | None = None, *, baseline: str | None = None, clip: Clip | None = None
+    run: ReportedRun,
+    other: ReportedRun | None = None,
+    *,
+    baseline: str | None = None,
+    clip: Clip | None = None,
+    calibrated_by: ReportedRun | None = None,
 ) -> list[Section]:
     """Return a section for each backbone and suite of a run.
 
@@ -146,12 +165,16 @@ def findings(
         other: a run to compare it with, method by method on the same cases.
         baseline: the method that the others are compared with; best-of-N by default.
         clip: measures image quality; None for no such measure.
+        calibrated_by: a labelled run that says how often judges err; None for this run's own labels.
 
     Raises:
-        ValueError: a baseline that the run does not have.
+        ValueError: a baseline that the run does not have, or a calibration without labels for its first judge.
     """
+    errors = {} if calibrated_by is None else _errors(calibrated_by, run.records[0].judges[0])
     return [
-        _section(run, with_consensus(records), with_consensus(_counterpart(records[0], other)), other, baseline, clip)
+        _section(
+            run, with_consensus(records), with_consensus(_counterpart(records[0], other)), other, baseline, clip, errors
+        )
         for records in grouped(run.records, lambda record: (record.backbone, record.suite)).values()
     ]
 
@@ -178,6 +201,7 @@ def _section(
     other: ReportedRun | None,
     baseline: str | None,
     clip: Clip | None,
+    errors: dict[str, JudgeErrors],
 ) -> Section:
     judges = judges_of(records)
     arms = by_arm(records)
@@ -191,15 +215,19 @@ def _section(
     ]
     steering = tuple(judge for judge in judges if any(steered(record, judge) for record in records))
     independent = [judge for judge in judges if judge == judges[0] or judge not in steering]
+    people = [judge for judge in judges if judge.startswith(HUMAN)]
     raters = [judge for judge in judges if judge not in CONSENSUS]
     return Section(
         suite=records[0].suite,
         backbone=records[0].backbone,
         judges=judges,
         steered=steering,
-        methods=tuple(_method(run, name, mine, arms.get("plain", []), judges, clip) for name, mine in arms.items()),
+        methods=tuple(
+            _method(run, name, mine, arms.get("plain", []), judges, clip, errors) for name, mine in arms.items()
+        ),
         versus={judge: versus for judge in independent if (versus := _versus(rivals, judge))},
         against={judge: versus for judge in independent if (versus := _versus(same, judge))},
+        calibration=calibration(records, [judge for judge in independent if judge in raters and judge not in people]),
         agreements={(a, b): found for a, b in combinations(raters, 2) if (found := agreement(records, a, b)).counts},
         failures=dict(Counter(record.error or "unknown" for record in records if record.status == "failed")),
     )
@@ -220,6 +248,7 @@ def _method(
     plain: Sequence[Record],
     judges: Sequence[str],
     clip: Clip | None,
+    errors: dict[str, JudgeErrors],
 ) -> MethodFindings:
     first = judges[0]
     confirmed = [record for record in records if record.confirmed]
@@ -244,9 +273,42 @@ def _method(
         confidence_change=difference(paired, lambda record: confidence(record, first)),
         preservation=preservation(records),
         truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
+        corrected=_corrected(records, judges, errors),
         image_quality=image_quality(records, run.image_path),
         quality=quality(records, run.image_path, clip) if clip else None,
     )
+
+
+def _errors(run: ReportedRun, first: str) -> dict[str, JudgeErrors]:
+    """Return how often each judge of a labelled run is wrong there.
+
+    Raises:
+        ValueError: no label, or none for an image that the judge `first` counted.
+    """
+    records = with_consensus(run.records)
+    found = {judge: judge_errors(records, judge) for judge in judges_of(records) if not judge.startswith(HUMAN)}
+    known = {judge: errors for judge, errors in found.items() if errors.right and errors.wrong}
+    if first not in known:
+        raise ValueError(
+            f"{run.name} has no labelled images, right and wrong ones, that {first} counted; label some with countgen "
+            f"label, or let {first} count them with countgen eval --rejudge"
+        )
+    return known
+
+
+def _corrected(
+    records: Sequence[Record], judges: Sequence[str], errors: dict[str, JudgeErrors]
+) -> dict[str, Corrected]:
+    """Return the corrected accuracy by each detector that is calibrated, or whose images people labelled."""
+    found = {}
+    for judge in judges:
+        mine = scores(records, judge)
+        generated, own = mine.images - mine.failed, judge_errors(records, judge)
+        if judge in errors:
+            found[judge] = corrected_by(mine.right, generated, errors[judge])
+        elif own.right + own.wrong and not judge.startswith(HUMAN):
+            found[judge] = corrected(mine.right, generated, own)
+    return found
 
 
 def _spent(records: Sequence[Record], judge: str) -> Spent:

@@ -9,33 +9,30 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from benchmarks.evaluation.consensus import with_consensus
 from benchmarks.evaluation.metrics import total
-from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, to_svg
-from benchmarks.evaluation.report.cards import card, chosen, statuses
-from benchmarks.evaluation.report.findings import Section
+from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, reliability, to_svg
+from benchmarks.evaluation.report.cards import card, chosen, disagreement, disagreements, shown_for, statuses
+from benchmarks.evaluation.report.findings import Section, judges_of
+from benchmarks.evaluation.report.judge_tables import QUALITY_FLAGGED
 from benchmarks.evaluation.report.reported_run import ReportedRun
-from benchmarks.evaluation.report.tables import (
-    AGAINST,
-    COMPARED,
-    FAILED,
-    MARK_NOTE,
-    QUALITY_FLAGGED,
-    Table,
-    judge_text,
-    percent,
-    tables,
-)
+from benchmarks.evaluation.report.table import MARK_NOTE, Table, judge_text, percent
+from benchmarks.evaluation.report.tables import AGAINST, COMPARED, FAILED, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PLOTS = ("count", "evaluations", "seconds")
+MOST_DISAGREEMENTS = 12
+"""Number of images in the page about which judges disagree."""
+RELIABILITY = "reliability"
+"""Name of the plot of labelled images."""
 _UNFOLDED = (COMPARED, AGAINST, FAILED, QUALITY_FLAGGED)
 """Titles of tables that are open at first, besides the first table."""
 
 
 def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
-    """Return figures by file name, three for each section."""
+    """Return figures by file name: three for each section, and the judges' reliability where people labelled."""
     figures: dict[str, Figure] = {}
     for section in sections:
         mine = [r for r in run.records if (r.suite, r.backbone) == (section.suite, section.backbone)]
@@ -47,6 +44,9 @@ def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
             figures[_plot_name(sections, section, axis)] = accuracy_by_compute(
                 mine, axis, f"Exact count by {by} when stopped"
             )
+        if section.calibration is not None:
+            title = f"Reliability of the judges on {section.calibration.labelled} labelled images"
+            figures[_plot_name(sections, section, RELIABILITY)] = reliability(section.calibration, title)
     return figures
 
 
@@ -55,7 +55,7 @@ def _plot_name(sections: Sequence[Section], section: Section, plot: str) -> str:
     several = [section.backbone] * (len({one.backbone for one in sections}) > 1)
     several += [section.suite] * (len({one.suite for one in sections}) > 1)
     plain = ("".join(c if c.isalnum() or c in "-." else "-" for c in name) for name in several)
-    return "-".join((*plain, "accuracy-by", plot))
+    return "-".join((*plain, plot if plot == RELIABILITY else f"accuracy-by-{plot}"))
 
 
 def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], max_images: int) -> str:
@@ -120,14 +120,20 @@ def _head(run: ReportedRun, sections: Sequence[Section]) -> Iterator[str]:
 def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Iterator[str]:
     for section in sections:
         yield f"<section><h2>{escape(section.suite)} <small>on {escape(section.backbone)}</small></h2>"
-        yield from _bars(section)
+        for judge in section.judges:
+            yield f"<div {shown_for(judge, section.judges)}>"
+            yield from _bars(section, judge)
+            yield "</div>"
         yield "<div class=plots>"
-        for plot in _PLOTS:
+        for plot in (*_PLOTS, *([RELIABILITY] if section.calibration else [])):
             name = _plot_name(sections, section, plot)
             data = base64.b64encode(to_svg(figures[name]).encode()).decode()
-            alt_text = (
-                f"Fraction of images right by {plot}, a line for each method; the tables below show the same figures"
+            what = (
+                "truly right by the judges' votes"
+                if plot == RELIABILITY
+                else f"right by {plot}, a line for each method"
             )
+            alt_text = f"Fraction of images {what}; the tables below show the same figures"
             yield (
                 f'<div class="plot plot-{plot}" role=region tabindex=0 aria-label="Plot by {plot}">'
                 f'<img alt="{alt_text}" src="data:image/svg+xml;base64,{data}"></div>'
@@ -138,11 +144,12 @@ def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Ite
         yield "</section>"
 
 
-def _bars(section: Section) -> Iterator[str]:
-    first = section.judges[0]
-    yield f"<h3>Images with exactly the count asked for, by {escape(judge_text(section, first))}</h3><ul class=bars>"
+def _bars(section: Section, judge: str) -> Iterator[str]:
+    yield f"<h3>Images with exactly the count asked for, by {escape(judge_text(section, judge))}</h3><ul class=bars>"
     for method in section.methods:
-        found = method.scores[first]
+        if judge not in method.scores:
+            continue
+        found = method.scores[judge]
         low, high = (100 * end for end in found.interval)
         yield (
             f"<li><span class=name>{escape(method.name)}</span>"
@@ -152,7 +159,7 @@ def _bars(section: Section) -> Iterator[str]:
         )
     yield "</ul>"
     yield "<p class=note>Bars: share of images; lines: 95 % Wilson intervals, images taken as independent.</p>"
-    if first in section.steered:
+    if judge in section.steered:
         yield f"<p class=note>{escape(MARK_NOTE)}</p>"
 
 
@@ -173,10 +180,12 @@ def _table(table: Table, unfolded: bool) -> str:
 
 
 def _gallery(run: ReportedRun, max_images: int) -> Iterator[str]:
-    shown = chosen(run.records, max_images)
+    shown = with_consensus(chosen(run.records, max_images))
     if not shown:
         yield "</main>"
         return
+    yield from _disagreements(run, min(MOST_DISAGREEMENTS, max_images))
+    judges = judges_of(shown)
     yield "<section><h2>Pictures</h2>"
     if not any(run.image_path(record) for record in shown):
         yield "<p class=note>The images of this run are not beside its records.</p></section></main>"
@@ -188,11 +197,26 @@ def _gallery(run: ReportedRun, max_images: int) -> Iterator[str]:
     if len({record.backbone for record in shown}) > 1:
         yield _select("backbone", "all backbones", dict.fromkeys(record.backbone for record in shown))
     yield _select("count", "all counts", sorted({total(record) for record in shown}))
-    yield _select("status", "all", dict.fromkeys(status for record in shown for status in statuses(record)))
+    every = (status for record in shown for judge in judges for status in statuses(record, judge))
+    yield _select("status", "all", dict.fromkeys(every))
+    if len(judges) > 1:
+        options = "".join(f"<option>{escape(judge)}</option>" for judge in judges)
+        yield f"<label>judge<select name=judge>{options}</select></label>"
     yield "<label class=check><input type=checkbox name=boxes> what the judge counted</label>"
-    yield "<output aria-live=polite></output></form><ul class=cards>"
-    yield from (card(run, record) for record in shown)
+    yield "<output aria-live=polite></output></form><ul class='cards filtered'>"
+    yield from (card(run, record, judges) for record in shown)
     yield "</ul></section></main>"
+
+
+def _disagreements(run: ReportedRun, limit: int) -> Iterator[str]:
+    """Yield the images about whose counts the judges differ most."""
+    found = [one for one in disagreements(run.records, limit) if run.image_path(one)]
+    if found:
+        yield "<section><h2>Where judges disagree</h2>"
+        yield "<p class=note>Images with the widest spread of counts by independent judges and people.</p>"
+        yield "<ul class=cards>"
+        yield from (disagreement(run, record) for record in found)
+        yield "</ul></section>"
 
 
 def _select(name: str, everything: str, values: Sequence[int] | Mapping[str, None]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,18 @@ from typing import Any
 
 from benchmarks.evaluation.suites.prompt import Prompt
 from countgen.prompts import Target, parse, targets_from
+from countgen.prompts.number_words import value_of
+from critics.vocabulary import singular
 
 DATA = Path(__file__).parent / "data"
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
 # GenEval's spelling of three classes of COCO.
-_GENEVAL_NAMES = {"computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard"}
+GENEVAL_NAMES = {"computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard"}
+
+HOW_MANY = re.compile(r"How many (?P<objects>.+?) (?:are|is) (?:there )?in the (?:image|picture)\?", re.IGNORECASE)
+"""Question for a number, in GenEval 2 and GeckoNum."""
+_GECKONUM_ENTITIES = re.compile(r"[^:,]+:\d+(?:\s*,\s*[^:,]+:\d+)*")
 
 Row = tuple[str, dict[str, Any]]
 """Position in the file, for messages, and content."""
@@ -35,9 +42,11 @@ def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> 
 
     - `.jsonl`: one object a line, {"prompt", "targets": {"apple": 7}, "tags": {...}}; or GenEval's
       `evaluation_metadata.jsonl`, of which the lines tagged "counting" are read: the others are about colours and
-      positions, which no count can judge.
+      positions, which no count can judge; or GenEval 2's `geneval2_data.jsonl`, of which the prompts with a question
+      for a number are read, with these questions as targets.
     - `.json`: a list of such objects; or `CoCoCount.json`, whose seeds are kept as the tag "seed".
-    - `.csv`: with a header; columns `prompt`, `targets` ("apple=7,dog=2"), every other column is a tag.
+    - `.csv`: with a header; columns `prompt`, `targets` ("apple=7,dog=2"), every other column is a tag; or GeckoNum's
+      `prompts.csv`, of which the prompts with whole numbers only are read.
     - `.txt`: one prompt a line; blank lines and lines that begin with "#" are skipped.
 
     Args:
@@ -59,7 +68,7 @@ def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> 
         )
     prompts, skipped = [], 0
     for where, row in _rows(path):
-        if "include" in row and row.get("tag") != "counting":
+        if _is_not_about_counts(row):
             skipped += 1
             continue
         try:
@@ -67,9 +76,19 @@ def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> 
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if not prompts:
-        others = f'; its {skipped} lines have other tags than "counting"' if skipped else ""
+        others = f"; its {skipped} lines ask for no exact count" if skipped else ""
         raise ValueError(f"{path} holds no prompts{others}")
     return tuple(prompts)
+
+
+def _is_not_about_counts(row: dict[str, Any]) -> bool:
+    """Return whether a row of a published benchmark asks for something that no count can judge."""
+    if "include" in row:
+        return bool(row.get("tag") != "counting")
+    if "vqa_list" in row:
+        return "count" not in (row.get("skills") or ())
+    entities = row.get("entities")
+    return entities is not None and _GECKONUM_ENTITIES.fullmatch(str(entities)) is None
 
 
 def _prompt(row: dict[str, Any], suite: str, known_names: Sequence[str] | None) -> Prompt:
@@ -78,8 +97,15 @@ def _prompt(row: dict[str, Any], suite: str, known_names: Sequence[str] | None) 
         raise ValueError(f'"prompt" must be a text, got {prompt!r}')
     if "include" in row:
         return Prompt(prompt, _geneval_targets(row["include"]), suite, {"task": "counting"})
+    if "vqa_list" in row:
+        tags = {"task": "counting", "atom_count": str(row.get("atom_count", ""))}
+        return Prompt(prompt, _geneval2_targets(row["vqa_list"], row["skills"]), suite, tags)
+    if "entities" in row:
+        named = (entity.rpartition(":") for entity in str(row["entities"]).split(","))
+        targets = tuple(Target(name.strip(), int(count)) for name, _, count in named)
+        return Prompt(prompt, targets, suite, dict(row["tags"]))
     if "int_number" in row:
-        targets: tuple[Target, ...] = (_target(row.get("object"), row["int_number"]),)
+        targets = (_target(row.get("object"), row["int_number"]),)
         scene = str(row.get("scene") or "none")
         seed = {"seed": str(row["seed"])} if "seed" in row else {}
         return Prompt(prompt, targets, suite, {"scene": scene} | seed)
@@ -115,7 +141,25 @@ def _geneval_targets(include: object) -> tuple[Target, ...]:
     if not isinstance(include, list) or not all(isinstance(entry, dict) for entry in include):
         raise ValueError(f'"include" must be a list of {{"class", "count"}}, got {include!r}')
     targets = [_target(entry.get("class"), entry.get("count")) for entry in include]
-    return tuple(replace(t, object_name=_GENEVAL_NAMES.get(t.object_name, t.object_name)) for t in targets)
+    return tuple(replace(t, object_name=GENEVAL_NAMES.get(t.object_name, t.object_name)) for t in targets)
+
+
+def _geneval2_targets(questions: object, skills: object) -> tuple[Target, ...]:
+    """Return the targets of GenEval 2's questions for a number, like ["How many cows are in the image?", "three"]."""
+    if not (isinstance(questions, list) and isinstance(skills, list) and len(questions) == len(skills)):
+        raise ValueError(f'"vqa_list" and "skills" must be lists of one length, got {questions!r} and {skills!r}')
+    targets = []
+    for pair, skill in zip(questions, skills, strict=True):
+        if skill != "count":
+            continue
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise ValueError(f"expected a question with its answer, got {pair!r}")
+        asked = HOW_MANY.fullmatch(pair[0].strip())
+        count = value_of(pair[1].strip().lower())
+        if asked is None or count is None:
+            raise ValueError(f"expected a question like 'How many cows are in the image?' and a number, got {pair!r}")
+        targets.append(Target(singular(asked["objects"]), count))
+    return tuple(targets)
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -157,7 +201,9 @@ def _csv_rows(file: Any, path: Path) -> Iterator[Row]:
             if not any(cells.values()):
                 continue  # spreadsheets end files with such rows
             prompt, targets = cells.pop("prompt"), cells.pop("targets", "")
-            yield where, {"prompt": prompt, "targets": targets, "tags": {k: v for k, v in cells.items() if v}}
+            entities = {"entities": cells.pop("entities")} if {"entities", "prompt_type"} <= cells.keys() else {}
+            tags = {k: v for k, v in cells.items() if v}
+            yield where, {"prompt": prompt, "targets": targets, "tags": tags} | entities
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.reader.line_num}: {error}") from error
 

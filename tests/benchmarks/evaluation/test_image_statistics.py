@@ -10,8 +10,9 @@ from PIL import Image
 
 from benchmarks.evaluation.image_statistics import image_quality, image_statistics
 from benchmarks.evaluation.report.findings import findings
+from benchmarks.evaluation.report.judge_tables import FLAG, QUALITY_FLAGGED
 from benchmarks.evaluation.report.reported_run import ReportedRun
-from benchmarks.evaluation.report.tables import FLAG, QUALITY_FLAGGED, tables
+from benchmarks.evaluation.report.tables import tables
 from tests.benchmarks.evaluation.made_records import record
 
 

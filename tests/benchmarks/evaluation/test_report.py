@@ -19,11 +19,11 @@ from benchmarks.evaluation.labels import save_label
 from benchmarks.evaluation.metrics import scores
 from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
 from benchmarks.evaluation.report.__main__ import main
-from benchmarks.evaluation.report.cards import chosen, statuses
+from benchmarks.evaluation.report.cards import chosen, disagreements, statuses
 from benchmarks.evaluation.report.findings import findings
 from benchmarks.evaluation.report.page import plots
 from benchmarks.evaluation.report.reported_run import read_reported_run
-from benchmarks.evaluation.report.tables import MARK, Table, as_text
+from benchmarks.evaluation.report.table import MARK, Table, as_text
 from countgen.images import save_png
 from tests.benchmarks.evaluation.made_records import random_records, record
 
@@ -322,6 +322,19 @@ def test_statuses_name_what_a_reader_looks_for():
     assert statuses(record()) == ["right"]
     assert statuses(record(counted=5)) == ["wrong", "confirmed, yet wrong"]
     assert statuses(record(judge_counts={"detector": (3,), "counter": (4,)})) == ["right", "judges differ"]
+    silent = record(judge_counts={"detector": (3,)})
+    assert statuses(silent, "counter")[0] == "no answer"
+    assert statuses(silent, "nobody")[0] == "not judged"
+
+
+def test_the_widest_disagreements_come_first_and_critics_have_no_part_in_them():
+    near = record(seed=0, judge_counts={"detector": (3,), "counter": (4,)})
+    far = record(seed=1, judge_counts={"detector": (3,), "counter": (9,)})
+    silent = record(seed=2, judge_counts={"detector": (3,)})
+    equal = record(seed=3, critic_counts=(9,))
+    failed = record(seed=4, counted=None)
+    assert disagreements([near, equal, failed, silent, far], 9) == [far, near, silent]
+    assert disagreements([near, far], 1) == [far]
 
 
 @pytest.mark.parametrize(

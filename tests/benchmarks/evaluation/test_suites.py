@@ -110,8 +110,53 @@ def test_genevals_counting_lines_are_read_and_no_others(tmp_path: Path) -> None:
     (prompt,) = load(path)
     assert prompt.targets == (Target("remote", 3),)
     path.write_text(json.dumps(lines[1]))
-    with pytest.raises(ValueError, match='1 lines have other tags than "counting"'):
+    with pytest.raises(ValueError, match="1 lines ask for no exact count"):
         load(path)
+
+
+GENEVAL_2 = {
+    "prompt": "four white bicycles in front of three plastic cows",
+    "atom_count": 7,
+    "vqa_list": [
+        ["How many bicycles are in the image?", "four"],
+        ["Are the bicycles white?", "Yes"],
+        ["How many cows are in the image?", "three"],
+    ],
+    "skills": ["count", "attribute", "count"],
+}
+
+
+def test_geneval_2_has_a_target_for_each_question_for_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "geneval2_data.jsonl"
+    other = {
+        "prompt": "white milk",
+        "atom_count": 2,
+        "vqa_list": [["Is the milk white?", "Yes"]],
+        "skills": ["attribute"],
+    }
+    path.write_text(f"{json.dumps(GENEVAL_2)}\n{json.dumps(other)}\n")
+    (prompt,) = load(path)
+    assert prompt.prompt == GENEVAL_2["prompt"]
+    assert prompt.targets == (Target("bicycle", 4), Target("cow", 3))
+    assert prompt.tags == {"task": "counting", "atom_count": "7"}
+    for wrong in (["How many cows?", "three"], ["How many cows are in the image?", "some"], "three"):
+        path.write_text(json.dumps(GENEVAL_2 | {"vqa_list": [wrong] * 3}))
+        with pytest.raises(ValueError, match=r"line 1: expected a question"):
+            load(path)
+
+
+def test_geckonum_is_read_where_it_asks_for_whole_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text(
+        "index,prompt,has_numeral,is_frequent,entities,prompt_type,dataset_id\n"
+        "0,1 dog.,0,1,dog:1,numeric_simple,geckonum_00000\n"
+        '762,"Four okras, 2 flies and 5 tables.",1,-1,"okra:4, fly:2, table:5",3-additive,geckonum_00762\n'
+        '845,An image of a vase. Many flowers.,0,-1,"flower:many,vase:1",approx-1-entity,geckonum_00845\n'
+    )
+    first, second = load(path)
+    assert first.targets == (Target("dog", 1),)
+    assert second.targets == (Target("okra", 4), Target("fly", 2), Target("table", 5))
+    assert second.tags["dataset_id"] == "geckonum_00762"
 
 
 def test_plain_lists_say_the_same_in_every_format(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""A result as a record for JSON, and as lines for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.terminal import fitted
+
+if TYPE_CHECKING:
+    from countgen import Result
+
+
+def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
+    """Return the record of a result, for JSON, with the files of its two images."""
+    from critics import NO_ANSWER
+
+    found = result.before_detections
+    return {
+        "seed": result.seed,
+        "before": str(before),
+        "after": str(after),
+        "targets": {target.object_name: target.target_count for target in result.targets},
+        "counts": list(result.counts),
+        "judge_counts": [None if count == NO_ANSWER else count for count in result.judge_counts],
+        "before_counts": [len(one) for one in found] if found else None,
+        "objects_kept": _rounded(result.objects_kept),
+        "background_change": _rounded(result.background_change),
+        "structural_similarity": _rounded(result.structural_similarity),
+        "confirmed": result.confirmed,
+        "verified": result.verified,
+        "method": result.method,
+        "phase": result.phase,
+        "steps": result.steps,
+        "evaluations": result.evaluations,
+        "seconds": round(result.seconds, 3),
+        "stopped": result.stopped,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def report(record: dict[str, Any], *, preservation: bool = False) -> None:
+    """Print a record as text, with the measures of what is kept of the image before if `preservation` is set."""
+    print(fitted(f"{_found(record)} ->", path=record["after"]))
+    if record["before_counts"] is not None:
+        before = f"  before: {_in_words(record['before_counts'], record)} ->"
+        print(fitted(before, hang=4, path=record["before"]))
+    else:
+        print(fitted("  before ->", hang=4, path=record["before"]))
+    if preservation and record["objects_kept"] is not None:
+        kept = (
+            f"{record['objects_kept']:.0%} of the objects kept, background changed by {record['background_change']:.3f}"
+        )
+        print(fitted(f"  {kept} ({record['phase']})", hang=4))
+    if record["stopped"]:
+        print(fitted(f"  stopped early: {record['stopped']}", hang=4))
+
+
+def _found(record: dict[str, Any]) -> str:
+    """Return the judge's counts, what is wrong with them, and what they cost."""
+    from countgen.progress import duration
+    from countgen.prompts.plurals import counted, differences_in_words
+
+    by = "judge"
+    if record["counts"] != record["judge_counts"]:
+        by += f"; critic {' and '.join(map(str, record['counts']))}"
+    wrong = differences_in_words(record["judge_counts"], record["targets"])
+    evaluations = f"{record['evaluations']} {counted('evaluation', record['evaluations'])}"
+    return (
+        f"seed {record['seed']}: {_in_words(record['judge_counts'], record)} ({by}){f', {wrong},' if wrong else ''} "
+        f"after {evaluations}, {duration(record['seconds'])}"
+    )
+
+
+def _in_words(counts: list[int | None], record: dict[str, Any]) -> str:
+    from countgen.prompts.plurals import counts_in_words
+
+    return counts_in_words(counts, record["targets"])

@@ -1,0 +1,211 @@
+"""How far a judge can be trusted, by people's labels: its errors, accuracy corrected for them, and its reliability.
+
+Labels of people are the truth: of several people for one image only where all agree. Images without a label are not
+read here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from benchmarks.evaluation.metrics import counts, grouped, is_right, target_counts
+from benchmarks.evaluation.records import Record
+from benchmarks.evaluation.statistics import wilson_interval
+
+_Z = NormalDist().inv_cdf(0.975)
+HUMAN = "human "
+"""How the names of people begin among the judges of a record."""
+
+
+@dataclass(frozen=True)
+class JudgeErrors:
+    """How often a judge is wrong about "right" on labelled images.
+
+    Attributes:
+        right: number of images with the target counts by the labels.
+        right_found: of these, right by the judge.
+        wrong: number of images with other counts by the labels.
+        wrong_found: of these, not right by the judge, abstentions included.
+    """
+
+    right: int
+    right_found: int
+    wrong: int
+    wrong_found: int
+
+    @property
+    def sensitivity(self) -> float:
+        """Return the fraction of truly right images that the judge finds right; NaN without any."""
+        return self.right_found / self.right if self.right else math.nan
+
+    @property
+    def specificity(self) -> float:
+        """Return the fraction of truly wrong images that the judge does not find right; NaN without any."""
+        return self.wrong_found / self.wrong if self.wrong else math.nan
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """An accuracy corrected for the judge's errors, with its 95 % interval, all in [0, 1]; NaN where unknown."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """Labelled images about which the judges say the same.
+
+    Attributes:
+        value: the fraction of the judges that find the image right, or the number that the judge counts.
+        images: their number.
+        right: of these, right by the labels.
+        interval: 95 % Wilson interval of the fraction right.
+        fitted: the fraction right by isotonic regression over the levels; the fraction itself for counts.
+    """
+
+    value: float
+    images: int
+    right: int
+    interval: tuple[float, float]
+    fitted: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What people's labels say about the judges of a run.
+
+    Attributes:
+        labelled: number of images with labels on which people agree.
+        errors: by judge.
+        votes: by the fraction of the independent judges that find an image right.
+        counts: by the number that the first judge counts; images of one object class only.
+    """
+
+    labelled: int
+    errors: dict[str, JudgeErrors]
+    votes: tuple[Level, ...]
+    counts: tuple[Level, ...]
+
+
+def truth(record: Record) -> tuple[int, ...] | None:
+    """Return the counts that all people gave who labelled an image; None without a label or where two differ."""
+    given = {found for judge, found in record.judge_counts.items() if judge.startswith(HUMAN)}
+    return given.pop() if len(given) == 1 else None
+
+
+def judge_errors(records: Iterable[Record], judge: str) -> JudgeErrors:
+    """Return how often a judge is wrong on the labelled images that it judged."""
+    known = [(truth(r) == target_counts(r), is_right(r, judge)) for r in _labelled(records) if judge in r.judges]
+    return JudgeErrors(
+        right=sum(right for right, _ in known),
+        right_found=sum(right and found for right, found in known),
+        wrong=sum(not right for right, _ in known),
+        wrong_found=sum(not right and not found for right, found in known),
+    )
+
+
+def corrected(right: int, images: int, labelled: JudgeErrors) -> Corrected:
+    """Return an accuracy corrected by labels of some of the same images, with a 95 % interval for both samples.
+
+    The labelled images must be a random sample of the images; nothing else is assumed of the judge. NaN without labels.
+
+    Args:
+        right: number of images that the judge finds right.
+        images: number of all images that it judged, labelled or not.
+        labelled: the judge on those that are labelled.
+
+    Source: Tenenbein 1970 (double sampling); half a case is added to each cell, as in Jeffreys' interval.
+    """
+    if not images or not labelled.right + labelled.wrong:
+        return Corrected(math.nan, math.nan, math.nan)
+    found = labelled.right_found + labelled.wrong - labelled.wrong_found
+    n_found, n_others = found + 1, labelled.right + labelled.wrong - found + 1
+    share = right / images
+    of_found = (labelled.right_found + 0.5) / n_found
+    of_others = (labelled.right - labelled.right_found + 0.5) / n_others
+    accuracy = share * of_found + (1 - share) * of_others
+    variance = share * (1 - share) / images * (of_found - of_others) ** 2
+    variance += share**2 * of_found * (1 - of_found) / n_found
+    variance += (1 - share) ** 2 * of_others * (1 - of_others) / n_others
+    return _interval(accuracy, accuracy, _Z * math.sqrt(variance))
+
+
+def corrected_by(right: int, images: int, errors: JudgeErrors) -> Corrected:
+    """Return an accuracy corrected for a judge's errors on other images, with a 95 % interval for both samples.
+
+    The judge must err as often on these images as on those where its errors were measured. NaN where it is no better
+    than chance there, or saw no right or no wrong images.
+
+    Args:
+        right: number of images that the judge finds right.
+        images: number of images that it judged.
+        errors: of the judge, measured on other images.
+
+    Source: Rogan & Gladen 1978 (the correction); Lang & Reiczigel 2014 (the interval).
+    """
+    gain = errors.sensitivity + errors.specificity - 1
+    if not images or not gain > 0:
+        return Corrected(math.nan, math.nan, math.nan)
+    n, n_right, n_wrong = images + _Z**2, errors.right + 2, errors.wrong + 2
+    apparent = (right + _Z**2 / 2) / n
+    sensitivity, specificity = (errors.right_found + 1) / n_right, (errors.wrong_found + 1) / n_wrong
+    adjusted_gain = sensitivity + specificity - 1
+    if not adjusted_gain > 0:
+        return Corrected(math.nan, math.nan, math.nan)
+    share = (apparent + specificity - 1) / adjusted_gain
+    of_right = sensitivity * (1 - sensitivity) / n_right
+    of_wrong = specificity * (1 - specificity) / n_wrong
+    centre = share + 2 * _Z**2 * (share * of_right - (1 - share) * of_wrong)
+    variance = apparent * (1 - apparent) / n + share**2 * of_right + (1 - share) ** 2 * of_wrong
+    accuracy = (right / images + errors.specificity - 1) / gain
+    return _interval(accuracy, centre, _Z * math.sqrt(variance) / adjusted_gain)
+
+
+def _interval(accuracy: float, centre: float, half: float) -> Corrected:
+    return Corrected(*(min(1.0, max(0.0, value)) for value in (accuracy, centre - half, centre + half)))
+
+
+def calibration(records: Sequence[Record], judges: Sequence[str]) -> Calibration | None:
+    """Return what people's labels say about judges; None without labels.
+
+    Args:
+        records: of one suite and backbone, with labels.
+        judges: independent ones, the first decides.
+    """
+    known = _labelled(records)
+    if not known:
+        return None
+    votes = grouped(known, lambda record: sum(is_right(record, judge) for judge in judges) / len(judges))
+    single = [record for record in known if len(record.targets) == 1 and counts(record, judges[0]) is not None]
+    said = grouped(single, lambda record: (counts(record, judges[0]) or (0,))[0])
+    return Calibration(
+        labelled=len(known),
+        errors={judge: judge_errors(known, judge) for judge in judges},
+        votes=_levels({value: [truth(r) == target_counts(r) for r in mine] for value, mine in votes.items()}, True),
+        counts=_levels({value: [truth(r) == (value,) for r in mine] for value, mine in said.items()}, False),
+    )
+
+
+def _levels(groups: dict[float, list[bool]] | dict[int, list[bool]], monotone: bool) -> tuple[Level, ...]:
+    # Imported where it is used: it takes a moment to load.
+    from scipy.optimize import isotonic_regression
+
+    ordered = sorted(groups.items())
+    shares = np.array([np.mean(mine) for _, mine in ordered])
+    if monotone and ordered:
+        shares = isotonic_regression(shares, weights=[len(mine) for _, mine in ordered]).x
+    return tuple(
+        Level(float(value), len(mine), sum(mine), wilson_interval(sum(mine), len(mine)), float(share))
+        for (value, mine), share in zip(ordered, shares, strict=True)
+    )
+
+
+def _labelled(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if truth(record) is not None]

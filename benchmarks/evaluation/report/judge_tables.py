@@ -1,0 +1,116 @@
+"""Build the tables of a report about its judges and about the quality of its images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from benchmarks.evaluation.comparison import Agreement
+from benchmarks.evaluation.image_statistics import NAMES, ImageQuality
+from benchmarks.evaluation.report.findings import MethodFindings, Section
+from benchmarks.evaluation.report.table import Table, header, interval, judge_text, number, percent
+
+FLAG = "‡"
+QUALITY, QUALITY_FLAGGED = "Image statistics", "Image statistics, flagged"
+"""Titles of the image statistics."""
+
+
+def image_quality_table(section: Section) -> Iterator[Table]:
+    """Yield the table of image statistics, where some method has images beside plain ones."""
+    methods = {method.name: found for method in section.methods if (found := method.image_quality) is not None}
+    if not methods:
+        return
+
+    def cell(found: ImageQuality, name: str) -> str:
+        shift = found.shifts[name]
+        size = abs(shift.change) / shift.spread if shift.spread > 0 else math.nan
+        return f"{shift.change:+.3g} ({number(size, 1)}){FLAG * shift.flagged}"
+
+    rows = [("images", *(str(found.images) for found in methods.values()))]
+    for name in NAMES:
+        rows.append((name.replace("_", " "), *(cell(found, name) for found in methods.values())))
+        rows.append(("  outside, %", *(percent(found.shifts[name].outside) for found in methods.values())))
+    flagged = any(found.flagged for found in methods.values())
+    note = (
+        "Mean change against the plain image of the seed (in standard deviations of the plain images), and images "
+        f"outside the plain images' range. {FLAG}: moved by more than the plain images' own spread; look at the images."
+    )
+    yield Table(QUALITY_FLAGGED if flagged else QUALITY, ("", *methods), tuple(rows), note)
+
+
+def agreement_tables(section: Section) -> Iterator[Table]:
+    """Yield matrices of judges by judges, where two judges or more counted."""
+    if not section.agreements:
+        return
+    judges = list(dict.fromkeys(name for pair in section.agreements for name in pair))
+    head = ("", *(judge_text(section, name) for name in judges))
+
+    def matrix(title: str, show: Callable[[Agreement], str], note: str) -> Table:
+        def cell(row: str, column: str) -> str:
+            found = section.agreements.get((row, column)) or section.agreements.get((column, row))
+            return "-" if found is None else show(found)
+
+        rows = tuple((judge_text(section, row), *(cell(row, column) for column in judges)) for row in judges)
+        return Table(title, head, rows, note)
+
+    yield matrix(
+        "Agreement of judges: equal counts, %",
+        lambda found: f"{percent(found.equal)} of {found.counts}",
+        "Of the counts that both judges gave, one for each object class of an image.",
+    )
+    yield matrix(
+        "Agreement of judges: kappa",
+        lambda found: f"{number(found.kappa)} / {number(found.verdict_kappa)}",
+        "Cohen's kappa, unweighted: of the counts / of right or wrong by image.",
+    )
+
+
+def corrected_table(section: Section) -> Iterator[Table]:
+    """Yield the accuracies that are corrected for the judges' errors, where labels or a calibration allow it."""
+    judges = [judge for judge in section.judges if any(judge in method.corrected for method in section.methods)]
+    if not judges:
+        return
+
+    def cell(method: MethodFindings, judge: str) -> str:
+        found = method.corrected.get(judge)
+        return "-" if found is None else f"{percent(found.accuracy)} {interval(found.low, found.high)}"
+
+    rows = tuple((judge_text(section, judge), *(cell(method, judge) for method in section.methods)) for judge in judges)
+    note = (
+        "Of the images that were generated; 95 % intervals that include the uncertainty of the labels, images taken as "
+        "independent. By this run's labels: double sampling, the labelled images being a random sample. By another "
+        "run's (--calibration): Rogan and Gladen, the judge erring as often here."
+    )
+    yield Table("Right, corrected for the judge's errors, %", header(section), rows, note)
+
+
+def calibration_tables(section: Section) -> Iterator[Table]:
+    """Yield what people's labels say about the judges."""
+    found = section.calibration
+    if found is None:
+        return
+    rows = (
+        ("truly right", *(str(errors.right) for errors in found.errors.values())),
+        ("  found right, %", *(percent(errors.sensitivity) for errors in found.errors.values())),
+        ("truly wrong", *(str(errors.wrong) for errors in found.errors.values())),
+        ("  found wrong, %", *(percent(errors.specificity) for errors in found.errors.values())),
+    )
+    note = f"On {found.labelled} images with labels on which people agree."
+    yield Table("Judges against people's labels", ("", *found.errors), rows, note)
+    votes = tuple(
+        (
+            percent(one.value),
+            str(one.images),
+            f"{percent(one.right / one.images)} {interval(*one.interval)}",
+            percent(one.fitted),
+        )
+        for one in found.votes
+    )
+    note = "Isotonic regression over the fraction of judges that find an image right; 95 % Wilson intervals."
+    yield Table("Truly right by the judges' votes", ("% of judges", "images", "right, %", "fitted, %"), votes, note)
+    by_count = tuple(
+        (f"{one.value:.0f}", str(one.images), f"{percent(one.right / one.images)} {interval(*one.interval)}")
+        for one in found.counts
+    )
+    first = judge_text(section, section.judges[0])
+    yield Table(f"True count where {first} counts N", ("N", "images", "truly N, %"), by_count, "One object class.")

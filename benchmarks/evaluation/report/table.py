@@ -1,0 +1,96 @@
+"""A table of text, its format in a terminal, and the format of its numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from textwrap import fill, wrap
+
+from benchmarks.evaluation.report.findings import Section
+from countgen.printable import printable
+
+_SHORTEST_NAME = 20
+MARK = "†"
+MARK_NOTE = f"{MARK} counted by a critic that steered the images: not independent."
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: above it.
+        header: of the columns; the first entry, above the rows' names, is empty.
+        rows: with as many cells as the header.
+        note: below the table, if not empty.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def as_text(table: Table, width: int = 80) -> str:
+    """Return a table as text for a terminal; columns that do not fit in its width follow below.
+
+    Names come from a run's records: control characters are escaped, and long names shortened.
+
+    Args:
+        table: to format.
+        width: characters per line; a single column may be wider.
+    """
+    header, *rows = (tuple(printable(cell) for cell in row) for row in (table.header, *table.rows))
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    # A long name of a row, such as an error, continues in the next line.
+    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - 2 - max(widths[1:], default=0)))
+    blocks: list[list[int]] = [[]]
+    for index in range(1, len(widths)):
+        taken = widths[0] + sum(2 + widths[other] for other in blocks[-1])
+        if blocks[-1] and taken + 2 + widths[index] > width:
+            blocks.append([])
+        blocks[-1].append(index)
+    lines = [printable(table.title)]
+    for block in blocks:
+        for row in (header, *rows):
+            cells = (row[index].rjust(widths[index]) for index in block)
+            name, *more = wrap(row[0], widths[0]) or [""]
+            lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
+            lines += more
+        lines.append("")
+    if table.note:
+        lines[-1] = fill(printable(table.note), width)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """Return whole percent; "-" where unknown."""
+    return "-" if math.isnan(share) else f"{100 * share:.0f}"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Return a number as text; "-" where unknown, "never" where infinite."""
+    if math.isnan(value):
+        return "-"
+    return "never" if math.isinf(value) else f"{value:.{digits}f}"
+
+
+def p_text(p_value: float) -> str:
+    """Return a p-value with two digits."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+
+
+def interval(low: float, high: float, scale: float = 100, digits: int = 0) -> str:
+    """Return the ends of an interval times `scale`, in brackets; "-" where unknown."""
+    return "-" if math.isnan(low) else f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def judge_text(section: Section, judge: str) -> str:
+    """Return a judge's name, marked where it steered."""
+    return f"{judge} {MARK}" if judge in section.steered else judge
+
+
+def header(section: Section) -> tuple[str, ...]:
+    """Return the header of a table with a column for each method."""
+    return ("", *(method.name for method in section.methods))

@@ -1,0 +1,146 @@
+"""Write a run in the formats of published benchmarks: `python -m benchmarks.evaluation.suite_export RUN`.
+
+- `geneval`: a folder in GenEval's layout, for its own `evaluate_images.py`: a prompt's metadata and its samples.
+- `geneval-results`: its `results.jsonl` with the counts of a judge of the run, for its own `summary_scores.py`.
+- `geneval2`: GenEval 2's JSON object of prompts and image paths, for its own `evaluation.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evaluation.as_module import run_module
+from benchmarks.evaluation.metrics import by_arm, counts, grouped, is_right
+from benchmarks.evaluation.records import Record
+from benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
+from benchmarks.evaluation.suites.readers import GENEVAL_NAMES
+from countgen.atomic_write import write_atomically
+from countgen.printable import printable
+
+FORMATS = ("geneval", "geneval-results", "geneval2")
+_THEIR_NAMES = {ours: theirs for theirs, ours in GENEVAL_NAMES.items()}
+
+
+def metadata(record: Record) -> dict[str, Any]:
+    """Return GenEval's description of a counting prompt: at least the targets, and not one more of any."""
+    named = [(_THEIR_NAMES.get(t.object_name, t.object_name), t.target_count) for t in record.targets]
+    return {
+        "tag": "counting",
+        "include": [{"class": name, "count": count} for name, count in named],
+        "exclude": [{"class": name, "count": count + 1} for name, count in named],
+        "prompt": record.prompt,
+    }
+
+
+def write_geneval(run: ReportedRun, records: Sequence[Record], folder: Path) -> int:
+    """Copy the images into GenEval's layout and return their number; samples of a prompt are ordered by seed.
+
+    Raises:
+        ValueError: the folder exists and is not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; give a new folder")
+    number = 0
+    for place, mine in enumerate(grouped(records, lambda record: record.prompt).values()):
+        samples = folder / f"{place:05}" / "samples"
+        samples.mkdir(parents=True)
+        (samples.parent / "metadata.jsonl").write_text(json.dumps(metadata(mine[0])), "utf-8")
+        for sample, record in enumerate(sorted(mine, key=lambda one: one.seed)):
+            path = run.image_path(record)
+            assert path is not None
+            shutil.copyfile(path, samples / f"{sample:04}{path.suffix}")
+            number += 1
+    return number
+
+
+def geneval_results(run: ReportedRun, records: Sequence[Record], judge: str) -> Iterator[dict[str, Any]]:
+    """Yield GenEval's result of each image, by a judge of the run; a count is correct if it is exactly the target.
+
+    GenEval's rule, at least N and not N + 1, is the same. Its detector is another one (Mask2Former, probability 0.9).
+    """
+    for record in records:
+        found = counts(record, judge) or ()
+        asked = [(target.object_name, target.target_count) for target in record.targets]
+        wrong = [
+            f"expected {name}{'>=' if seen < wanted else '<'}{wanted if seen < wanted else wanted + 1}, found {seen}"
+            for (name, wanted), seen in zip(asked, found, strict=False)
+            if seen != wanted
+        ]
+        yield {
+            "filename": str(run.image_path(record)),
+            "tag": "counting",
+            "prompt": record.prompt,
+            "correct": is_right(record, judge),
+            "reason": "\n".join(wrong) if found else "no answer",
+            "metadata": json.dumps(metadata(record)),
+            "details": json.dumps({}),
+        }
+
+
+def geneval2_paths(run: ReportedRun, records: Sequence[Record]) -> dict[str, str]:
+    """Return the path of the image of each prompt, of several the one of the lowest seed."""
+    ordered = sorted(records, key=lambda record: record.seed, reverse=True)
+    return {record.prompt: str(run.image_path(record)) for record in ordered}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command line."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a folder that an evaluation wrote")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="see above")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="a new folder, or a file")
+    parser.add_argument("--method", metavar="NAME", help="whose images are written, where the run has several")
+    parser.add_argument("--judge", metavar="NAME", help="whose counts are written (the run's first)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write what the command line asks for and return 0.
+
+    Raises:
+        ValueError: no run, no such method or judge, no image, or an output folder that is not empty.
+        OSError: a file cannot be written.
+    """
+    reported = read_reported_run([options.folder])
+    records = _chosen(reported, options.method)
+    judge = options.judge or records[0].judges[0]
+    if not any(judge in record.judges for record in records):
+        raise ValueError(f"{options.folder} has no judge {judge!r}; it has {', '.join(records[0].judges)}")
+    number = len(records)
+    if options.format == "geneval":
+        number = write_geneval(reported, records, options.out)
+    elif options.format == "geneval2":
+        paths = geneval2_paths(reported, records)
+        write_atomically(json.dumps(paths, indent=1).encode(), options.out)
+        number = len(paths)
+    else:
+        lines = (json.dumps(one) + "\n" for one in geneval_results(reported, records, judge))
+        write_atomically("".join(lines).encode(), options.out)
+    print(f"{number} images are in {printable(options.out)}")
+    return 0
+
+
+def _chosen(reported: ReportedRun, method: str | None) -> list[Record]:
+    """Return the records of one method whose images exist."""
+    arms = by_arm(reported.records)
+    if method is None and len(arms) > 1:
+        raise ValueError(f"the run has several methods; give --method, one of {', '.join(arms)}")
+    mine = arms.get(method or next(iter(arms)))
+    if mine is None:
+        raise ValueError(f"the run has no method {method!r}; it has {', '.join(arms)}")
+    found = [record for record in mine if reported.image_path(record) is not None]
+    if not found:
+        raise ValueError(f"{reported.name} has no images of {mine[0].method}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    return run_module("benchmarks.evaluation.suite_export", __doc__, add_arguments, run, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

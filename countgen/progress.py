@@ -1,0 +1,142 @@
+"""Show on standard error what is loaded and how far a run is: on a terminal in one line, elsewhere in several."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from shutil import get_terminal_size
+from typing import TextIO
+
+from countgen.methods.step import Step
+from countgen.printable import printable
+from countgen.prompts import Target
+from countgen.prompts.plurals import counted, counts_in_words
+
+SECONDS_BETWEEN_LINES = 5.0
+"""Off a terminal nothing is printed before so many seconds, and a line after as many more."""
+
+
+@contextmanager
+def loading(
+    what: str, *, shown: bool, stream: TextIO | None = None, patience: float = SECONDS_BETWEEN_LINES
+) -> Iterator[None]:
+    """Hide the loading bars of diffusers and transformers, and say instead what is loaded and how long it took.
+
+    Args:
+        what: name and size.
+        shown: False to say nothing.
+        stream: standard error by default.
+        patience: seconds after which a line is printed where the stream is no terminal.
+    """
+    stream = stream or sys.stderr
+    line, begun, started = f"loading {printable(what, 200)}", threading.Event(), time.perf_counter()
+
+    def begin(end: str) -> None:
+        begun.set()
+        print(line, end=end, file=stream, flush=True)
+
+    timer = threading.Timer(patience, begin, ["\n"])
+    timer.daemon = True
+    if shown and stream.isatty():
+        line = line[: get_terminal_size().columns - len(" ... 9999.9 s") - 1]
+        begin(" ... ")
+    elif shown:
+        timer.start()
+    try:
+        with without_loading_bars():
+            yield
+    except BaseException:
+        if begun.is_set() and stream.isatty():
+            print(file=stream)
+        raise
+    finally:
+        timer.cancel()
+    if begun.is_set():
+        took = f"{time.perf_counter() - started:.1f} s"
+        print(took if stream.isatty() else f"loaded in {took}", file=stream, flush=True)
+
+
+@contextmanager
+def without_loading_bars() -> Iterator[None]:
+    """Disable the bars of diffusers and transformers while weights are loaded; those of downloads stay."""
+    import diffusers
+    import transformers
+
+    enabled = [library.utils.logging for library in (diffusers, transformers)]
+    enabled = [logging for logging in enabled if logging.is_progress_bar_enabled()]
+    for logging in enabled:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging in enabled:
+            logging.enable_progress_bar()
+
+
+def followed(
+    steps: Iterable[Step],
+    *,
+    label: str,
+    targets: Sequence[Target],
+    limits: tuple[float | None, int | None],
+    stream: TextIO | None = None,
+    every: float = SECONDS_BETWEEN_LINES,
+) -> Iterator[Step]:
+    """Yield the steps of a run, and show each: counts of the first critic, evaluations, loss, and what time is left.
+
+    Args:
+        steps: of the run.
+        label: at the beginning of each line.
+        targets: of the run.
+        limits: seconds and evaluations, as of `Budget`.
+        stream: standard error by default.
+        every: seconds between lines where the stream is no terminal.
+    """
+    from tqdm import tqdm
+
+    stream = stream or sys.stderr
+    terminal, last = stream.isatty(), time.monotonic()
+    with tqdm(total=1.0, bar_format="{desc} |{bar}|", file=stream, disable=not terminal, leave=False) as bar:
+        bar.set_description_str(f"{label}: 0 evaluations")
+        for step in steps:
+            line, bar.n = f"{label}: {_progress_of(step, targets, limits)}", _spent(step, limits)
+            # What matters stands first: a narrow terminal cuts the rest, and would break a longer line.
+            bar.ncols = get_terminal_size().columns - 1
+            bar.set_description_str(line)
+            if not terminal and time.monotonic() - last >= every:
+                last = time.monotonic()
+                print(line, file=stream, flush=True)
+            yield step
+
+
+def _progress_of(step: Step, targets: Sequence[Target], limits: tuple[float | None, int | None]) -> str:
+    counts = counts_in_words(step.counts, {target.object_name: target.target_count for target in targets})
+    most = "" if limits[1] is None else f" of {limits[1]}"
+    parts = [f"{step.evaluations}{most} {counted('evaluation', limits[1] or step.evaluations)}"]
+    parts += [f"loss {step.loss:.2f}", duration(step.seconds)]
+    if (spent := _spent(step, limits)) > 0:
+        parts.append(f"at most {duration(step.seconds * (1 - spent) / spent)} more")
+    return f"{counts} (critic), {', '.join(parts)}"
+
+
+def _spent(step: Step, limits: tuple[float | None, int | None]) -> float:
+    """Return the part of the budget that is spent, 0 to 1."""
+    spent = (step.seconds, step.evaluations)
+    return min(1.0, max(used / limit for used, limit in zip(spent, limits, strict=True) if limit is not None))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words.
+
+    >>> duration(0.52), duration(59.6), duration(90), duration(7200)
+    ('0.5 s', '60 s', '1:30 min', '2:00 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02} h" if minutes >= 60 else f"{minutes}:{rest:02} min"

@@ -1,0 +1,133 @@
+"""What people's labels say about judges, and accuracies corrected by it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.cli import main
+from benchmarks.evaluation.calibration import JudgeErrors, calibration, corrected, corrected_by, judge_errors, truth
+from benchmarks.evaluation.labels import save_label
+from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from benchmarks.studies.judge_correction import Judge, coverage
+from tests.benchmarks.evaluation.made_records import record
+
+
+def labelled(seed: int, label: int | None, detector: int, counter: int, asked: int = 3) -> Record:
+    counts = {"detector": (detector,), "counter": (counter,)}
+    judges: tuple[str, ...] = ("detector", "counter")
+    if label is not None:
+        counts["human ann"] = (label,)
+        judges = (*judges, "human ann")
+    return record("plain", seed, judges=judges, judge_counts=counts, asked=asked)
+
+
+RECORDS_OF_TEN = [
+    *(labelled(seed, 3, 3, 3) for seed in range(4)),
+    *(labelled(seed, 3, 2, 3) for seed in range(4, 6)),
+    *(labelled(seed, 4, 3, 2) for seed in range(6, 7)),
+    *(labelled(seed, 2, 2, 2) for seed in range(7, 10)),
+    *(labelled(seed, None, 3, 3) for seed in range(10, 20)),
+]
+
+
+def test_a_judges_errors_are_counted_on_labelled_images_only() -> None:
+    errors = judge_errors(RECORDS_OF_TEN, "detector")
+    assert errors == JudgeErrors(right=6, right_found=4, wrong=4, wrong_found=3)
+    assert (errors.sensitivity, errors.specificity) == (4 / 6, 3 / 4)
+    assert judge_errors(RECORDS_OF_TEN, "nobody") == JudgeErrors(0, 0, 0, 0)
+
+
+def test_people_who_differ_are_no_truth() -> None:
+    one = record(judge_counts={"detector": (3,), "human ann": (3,), "human bob": (3,)})
+    other = record(judge_counts={"detector": (3,), "human ann": (3,), "human bob": (2,)})
+    assert (truth(one), truth(other), truth(record())) == ((3,), None, None)
+
+
+def test_reliability_is_monotone_and_counted_by_level() -> None:
+    found = calibration(RECORDS_OF_TEN, ["detector", "counter"])
+    assert found is not None
+    assert found.labelled == 10
+    assert [(one.value, one.images, one.right) for one in found.votes] == [(0.0, 3, 0), (0.5, 3, 2), (1.0, 4, 4)]
+    assert [one.fitted for one in found.votes] == pytest.approx([0, 2 / 3, 1])
+    assert [(one.value, one.images, one.right) for one in found.counts] == [(2.0, 5, 3), (3.0, 5, 4)]
+    # A level that is less often right than the one below is fitted together with it.
+    mixed = [labelled(0, 3, 2, 2), labelled(1, 4, 3, 2), labelled(2, 3, 3, 3)]
+    levels = calibration(mixed, ["detector", "counter"])
+    assert levels is not None
+    assert [one.fitted for one in levels.votes] == pytest.approx([0.5, 0.5, 1.0])
+    assert calibration([record()], ["detector"]) is None
+
+
+def test_with_many_labels_the_corrections_are_their_closed_forms() -> None:
+    many = JudgeErrors(right=60_000, right_found=54_000, wrong=40_000, wrong_found=32_000)
+    by_others = corrected_by(500, 1000, many)
+    assert by_others.accuracy == pytest.approx((0.5 + 0.8 - 1) / (0.9 + 0.8 - 1))
+    own = corrected(620, 1000, many)
+    assert own.accuracy == pytest.approx(0.62 * 54 / 62 + 0.38 * 6 / 38, abs=1e-4)
+    assert own.low < own.accuracy < own.high
+
+
+def test_an_interval_with_few_labels_is_wider_and_stays_in_range() -> None:
+    few, more = (JudgeErrors(6 * n, 5 * n, 4 * n, 3 * n) for n in (2, 20))
+    for correct in (corrected, corrected_by):
+        narrow, wide = correct(500, 1000, more), correct(500, 1000, few)
+        assert wide.high - wide.low > narrow.high - narrow.low > 0.06
+        assert 0 <= correct(0, 50, few).low <= correct(50, 50, few).high <= 1
+
+
+@pytest.mark.parametrize("errors", [JudgeErrors(0, 0, 0, 0), JudgeErrors(5, 5, 0, 0), JudgeErrors(10, 4, 10, 6)])
+def test_what_cannot_be_corrected_is_unknown(errors: JudgeErrors) -> None:
+    assert math.isnan(corrected_by(5, 10, errors).accuracy)
+    assert math.isnan(corrected(5, 10, JudgeErrors(0, 0, 0, 0)).low)
+    assert math.isnan(corrected(0, 0, errors).low)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["labels of the run", "labels of other images"])
+@pytest.mark.parametrize(("accuracy", "judge"), [(0.2, Judge(0.95, 0.8)), (0.5, Judge(0.85, 0.95))])
+def test_95_percent_intervals_cover_the_truth_that_often(own: bool, accuracy: float, judge: Judge) -> None:
+    share, error = coverage(accuracy, judge, labels=200, runs=1500, own=own)
+    assert 0.93 <= share <= 0.97
+    assert abs(error) < 0.01
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    folder = tmp_path / "run"
+    (folder / "images").mkdir(parents=True)
+    settings = {"methods": ["plain"], "backbones": ["miniature"]}
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    rng = np.random.default_rng(0)
+    records = []
+    for seed in range(40):
+        counts = {"detector": (3 + int(rng.integers(0, 2)),), "counter": (3 + int(rng.integers(0, 2)),)}
+        records.append(record("plain", seed, judge_counts=counts, image=f"images/{seed}.png"))
+    (folder / RECORDS).write_bytes(b"".join(map(to_line, records)))
+    return str(folder)
+
+
+def test_a_report_corrects_by_its_own_labels_and_by_those_of_another_run(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", run, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sections"][0]["calibration"] is None
+    assert main(["report", run, "--calibration", run]) == 2
+    assert "has no labelled images, right and wrong ones, that detector counted" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    for seed in range(20):
+        save_label(run, f"plain-3-{seed}", "ann", [3 + seed % 2])
+    assert main(["report", run, "--out", str(tmp_path / "page.html"), "--json"]) == 0
+    (section,) = json.loads(capsys.readouterr().out)["sections"]
+    assert section["calibration"]["labelled"] == 20
+    assert set(section["methods"][0]["corrected"]) == {"detector", "counter", "unanimous"}
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "plot-reliability" in page
+    assert "Right, corrected for the judge" in page
+    assert main(["report", run, "--calibration", run, "--json"]) == 0
+    (other,) = json.loads(capsys.readouterr().out)["sections"]
+    assert other["methods"][0]["corrected"]["detector"] != section["methods"][0]["corrected"]["detector"]

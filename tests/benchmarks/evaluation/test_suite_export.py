@@ -1,0 +1,111 @@
+"""A run goes out in GenEval's formats and comes back as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.evaluation.judge_images import main as judge_images
+from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
+from benchmarks.evaluation.suite_export import main
+from countgen import Target, miniature
+from countgen.images import save_png
+from tests.benchmarks.evaluation.made_records import record
+
+
+def image_of(method: str, seed: int, asked: int, counted: int) -> Record:
+    counts = {"detector": (counted,), "counter": (asked,)}
+    return record(method, seed, asked=asked, judge_counts=counts, image=f"images/{method}-{asked}-{seed}.png")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    (folder / "images").mkdir(parents=True)
+    records = [image_of("plain", seed, asked, 3) for asked in (2, 3) for seed in (5, 6)]
+    records.append(image_of("auto", 5, 3, 3))
+    records.append(record("plain", 9, asked=4, counted=None))
+    for number, one in enumerate(records):
+        if one.image:
+            save_png(torch.full((3, 64, 64), number / 8), folder / one.image)
+    (folder / SETTINGS).write_text(json.dumps({"methods": ["plain", "auto"], "backbones": ["miniature"]}))
+    (folder / RECORDS).write_bytes(b"".join(map(to_line, records)))
+    return folder
+
+
+def test_genevals_layout_is_read_back_with_prompts_targets_and_seeds(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "geneval"
+    assert main([str(run), "--format", "geneval", "--method", "plain", "--out", str(out)]) == 0
+    assert json.loads((out / "00000" / "metadata.jsonl").read_text()) == {
+        "tag": "counting",
+        "include": [{"class": "apple", "count": 2}],
+        "exclude": [{"class": "apple", "count": 3}],
+        "prompt": "a photo of 2 apples",
+    }
+    assert sorted(path.name for path in (out / "00001" / "samples").iterdir()) == ["0000.png", "0001.png"]
+    other = {
+        "tag": "colors",
+        "include": [{"class": "bus", "count": 1, "color": "red"}],
+        "prompt": "a photo of a red bus",
+    }
+    (out / "00002").mkdir()
+    (out / "00002" / "metadata.jsonl").write_text(json.dumps(other))
+    assert judge_images([str(out), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE]) == 0
+    _, records = read_run(tmp_path / "back")
+    found = {(one.prompt, one.targets, one.seed, one.suite) for one in records}
+    assert found == {
+        (f"a photo of {count} apples", (Target("apple", count),), seed, "geneval")
+        for count in (2, 3)
+        for seed in (0, 1)
+    }
+
+
+def test_genevals_results_say_what_its_summary_reads(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    assert main([str(run), "--format", "geneval-results", "--method", "plain", "--out", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["correct"] for row in rows] == [False, False, True, True]
+    assert {row["tag"] for row in rows} == {"counting"}
+    assert rows[0]["reason"] == "expected apple<3, found 3"
+    assert len({row["metadata"] for row in rows}) == 2
+    by_counter = [str(run), "--format", "geneval-results", "--method", "plain", "--judge", "counter", "--out", str(out)]
+    assert main(by_counter) == 0
+    assert all(json.loads(line)["correct"] for line in out.read_text().splitlines())
+
+
+def test_geneval_2_gets_the_path_of_each_prompts_image(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "paths.json"
+    assert main([str(run), "--format", "geneval2", "--method", "plain", "--out", str(out)]) == 0
+    paths = json.loads(out.read_text())
+    assert set(paths) == {"a photo of 2 apples", "a photo of 3 apples"}
+    assert Path(paths["a photo of 2 apples"]).name == "plain-2-5.png"
+    assert all(Path(path).is_file() for path in paths.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the run has several methods; give --method, one of plain, auto"),
+        (["--method", "noise"], "the run has no method 'noise'"),
+        (["--method", "plain", "--judge", "nobody"], "has no judge 'nobody'"),
+    ],
+)
+def test_what_the_run_does_not_have_is_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(run), "--format", "geneval", "--out", str(tmp_path / "out"), *arguments])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_something_is_kept(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(run), "--format", "geneval", "--method", "plain", "--out", str(run)])
+    assert "is not empty; give a new folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        judge_images([str(run), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE])
+    assert "no counting prompts in GenEval's layout" in capsys.readouterr().err

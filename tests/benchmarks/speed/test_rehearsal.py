@@ -1,0 +1,78 @@
+"""Published models with random weights go through the command, offline, from the files of their repositories."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.speed import rehearsal
+from benchmarks.speed.models import MODELS
+from benchmarks.speed.published import MAIN, SHARDS, Home, write_detectors, write_model
+from benchmarks.speed.rehearsal import COMMANDS, Rehearsed
+from countgen.backbones import presets
+
+
+def test_a_model_is_written_as_its_repository_is_published(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    write_model("pixart-dmd", "tiny", torch.float32, home)
+    home.link_blobs()
+    hub = tmp_path / "huggingface" / "hub"
+    preset = presets()["pixart-dmd"][1]
+    repository = hub / "models--PixArt-alpha--PixArt-XL-2-512x512"
+    assert (repository / "refs" / "main").read_text() == preset.revision
+    snapshot = repository / "snapshots" / str(preset.revision)
+    assert (snapshot / "text_encoder" / "model.safetensors.index.json").is_file()
+    assert len(list((snapshot / "text_encoder").glob("model-0000?-of-0000?.safetensors"))) > 1
+    named = {path.name for path in (snapshot / "tokenizer").iterdir()}
+    assert named == {"added_tokens.json", "special_tokens_map.json", "spiece.model", "tokenizer_config.json"}
+    files = [path for path in snapshot.rglob("*") if not path.is_dir()]
+    assert all(path.is_symlink() and path.resolve().parent == repository / "blobs" for path in files)
+    assert list(hub.glob("models--PixArt-alpha--PixArt-Alpha-DMD-*/snapshots/*/transformer/*.safetensors"))
+
+
+def test_detectors_are_written_where_their_libraries_look(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert write_detectors("tiny", home)[0] == "yolo:yolo11m"
+    assert (home.folder / "huggingface/hub/models--Ultralytics--YOLO11/snapshots" / MAIN / "yolo11m.pt").is_file()
+    assert len(list((tmp_path / "torch" / "hub" / "checkpoints").glob("*.pth"))) == 1
+
+
+def test_what_is_published_in_several_files_is_a_preset() -> None:
+    assert set(SHARDS) <= set(MODELS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_preset_generates_through_the_command(name: str, tmp_path: Path) -> None:
+    commands = COMMANDS if name == "sd-turbo" else COMMANDS[:1]
+    for one in rehearsal.rehearse(name, "tiny", commands, "float32", 64, tmp_path, None):
+        assert one.code in rehearsal.FINISHED, one.said
+        assert one.peak > one.predicted / 4
+        assert one.seconds > 0
+    assert not any(tmp_path.iterdir())
+
+
+def test_results_of_the_same_command_replace_each_other(tmp_path: Path) -> None:
+    first = Rehearsed("sd-turbo", "full", "generate", 256, "float32", 2.0, 1.0, 2**30, 1, "", 2**31)
+    again, other = Rehearsed(**{**asdict(first), "seconds": 3.0}), Rehearsed(**{**asdict(first), "pixels": 512})
+    for one in (first, other, again):
+        rehearsal.keep(one, tmp_path / "out.json")
+    assert rehearsal.read(tmp_path / "out.json") == [other, again]
+    assert rehearsal.table([first])[-1] == "| sd-turbo | generate | 256 | float32 | 2 | 1 | 1.00 | 2.00 | 1 |"
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--commands", "draw"], "no command 'draw'"),
+        (["--commands", "edit"], "edit needs the image of generate"),
+        (["--models", "foo"], "no model 'foo'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        rehearsal.main(arguments)
+    assert message in capsys.readouterr().err

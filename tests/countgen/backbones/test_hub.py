@@ -1,0 +1,25 @@
+"""What is not in the hub's cache is refused within seconds where the hub does not answer, with what to fetch."""
+
+import time
+
+import pytest
+from huggingface_hub import constants
+
+from countgen.backbones.hub import SECONDS, check_answers
+from countgen.backbones.sources import find_source
+
+FETCH = r"run `hf download owner/none --revision v2` and bring the folder models--owner--none to .*, or give the folder"
+
+
+def test_offline_nothing_is_asked() -> None:
+    with pytest.raises(OSError, match=f"model_index.json of owner/none@v2 .* HF_HUB_OFFLINE is set; .*{FETCH}"):
+        find_source("owner/none@v2")
+
+
+def test_a_hub_that_does_not_answer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # refuses connections
+    started = time.monotonic()
+    with pytest.raises(OSError, match=f"a file is not .* http://127.0.0.1:9 does not answer .*{FETCH}"):
+        check_answers("a file", "owner/none", "v2")
+    assert time.monotonic() - started < SECONDS

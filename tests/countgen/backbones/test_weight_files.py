@@ -1,0 +1,47 @@
+"""The size of a model's weights is that of the files which are loaded."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from countgen import miniature
+from countgen.backbones.registry import find
+from countgen.backbones.weight_files import bytes_here, described, in_megabytes
+
+MODEL = miniature.FOLDER / "mini-sdxl-turbo"
+PRESET = find("miniature")[1]
+
+
+def test_a_folder_has_the_size_of_its_weights() -> None:
+    size = sum(file.stat().st_size for file in MODEL.glob("*/*.safetensors"))
+    assert bytes_here(PRESET) == size
+    assert described("miniature", PRESET) == f"miniature ({size / 1e6:.0f} MB)"
+
+
+def test_one_variant_is_counted_and_a_missing_shard_is_missed(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet2DConditionModel"]}))
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    (tmp_path / "unet" / "weights.safetensors").write_bytes(bytes(40))
+    (tmp_path / "unet" / "weights.fp16.safetensors").write_bytes(bytes(20))
+    preset = replace(PRESET, repository=str(tmp_path))
+    assert bytes_here(preset) == 40
+    assert bytes_here(replace(preset, variant="fp16")) == 20
+    index = tmp_path / "unet" / "weights.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}))
+    (tmp_path / "unet" / "1.safetensors").write_bytes(bytes(7))
+    assert bytes_here(preset) is None
+    (tmp_path / "unet" / "2.safetensors").write_bytes(bytes(8))
+    assert bytes_here(preset) == 15
+
+
+def test_what_the_cache_lacks_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = find("sdxl-turbo")[1]
+    assert bytes_here(preset) is None
+    assert described("sdxl-turbo", preset) == "sdxl-turbo (to be downloaded)"
+
+
+def test_sizes_in_words() -> None:
+    assert (in_megabytes(21_400_000), in_megabytes(6_938_000_000)) == ("21 MB", "6.9 GB")

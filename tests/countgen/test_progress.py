@@ -1,0 +1,90 @@
+"""What a run and the loading of models say while they go on."""
+
+import io
+import re
+from contextlib import redirect_stderr
+
+import diffusers
+import pytest
+import transformers
+
+import countgen
+from countgen.progress import duration, followed, loading
+from countgen.prompts.plurals import counts_in_words, differences_in_words
+
+
+class Terminal(io.StringIO):
+    """Text that is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_run_shows_counts_budget_and_time_on_a_terminal(
+    models: countgen.Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with redirect_stderr(Terminal()) as terminal:
+        result = countgen.generate("two cats", models, method="search", max_evaluations=30, progress=True)
+    shown = terminal.getvalue()
+    assert "seed 0: 0 evaluations" in shown
+    assert f"of 2 cats (critic), {result.evaluations} of 30 evaluations, loss " in shown
+    assert "at most " in shown
+    assert max(map(len, shown.split("\r"))) < 100
+
+
+def test_nothing_is_shown_unless_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    models = countgen.load("miniature")
+    countgen.generate("two cats", models, method="plain")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_off_a_terminal_a_line_is_printed_every_few_seconds(
+    models: countgen.Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = countgen.Run("two cats", models, method="noise", max_seconds=60, max_evaluations=8)
+    steps = list(followed(run, label="seed 0", targets=run.targets, limits=run.limits, every=0))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(steps)
+    assert lines[0].startswith(f"seed 0: {steps[0].counts[0]} of 2 cats (critic), {steps[0].evaluations} of 8 ")
+
+
+def test_loading_says_how_long_it_took_and_shows_no_bar_of_a_library() -> None:
+    with redirect_stderr(Terminal()) as terminal, loading("sdxl-turbo (6.9 GB, cached)", shown=True):
+        for library in (diffusers, transformers):
+            assert not library.utils.logging.is_progress_bar_enabled()
+    assert re.fullmatch(r"loading sdxl-turbo \(6\.9 GB, cached\) \.\.\. \d+\.\d s\n", terminal.getvalue())
+    for library in (diffusers, transformers):
+        assert library.utils.logging.is_progress_bar_enabled()
+
+
+def test_loading_that_fails_ends_its_line() -> None:
+    with redirect_stderr(Terminal()) as terminal, pytest.raises(OSError, match="gone"), loading("a model", shown=True):
+        raise OSError("gone")
+    assert terminal.getvalue() == "loading a model ... \n"
+
+
+def test_loading_is_silent_off_a_terminal_until_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    with loading("a model", shown=True):
+        pass
+    assert capsys.readouterr().err == ""
+    with loading("a model", shown=True, patience=0):
+        while "loading a model\n" not in capsys.readouterr().err:
+            pass
+    assert capsys.readouterr().err.startswith("loaded in ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.52, "0.5 s"), (59.6, "60 s"), (60, "1:00 min"), (119.7, "2:00 min"), (7260, "2:01 h")],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_counts_in_words() -> None:
+    targets = {"apple": 1, "teddy bear": 3}
+    assert counts_in_words([1, 0], targets) == "1 of 1 apple and 0 of 3 teddy bears"
+    assert differences_in_words([1, 0], targets) == "3 teddy bears too few"
+    assert differences_in_words([2, 3], targets) == "1 apple too many"
+    assert differences_in_words([1, 3], targets) == ""
