@@ -14,12 +14,12 @@ from typing import Any
 
 from app.argument_types import add_trust_checkpoint
 from app.exit_codes import NOT_REACHED, OK
-from app.loading import available_device, hide_loading_bars
+from app.loading import available_device
 from app.terminal import fitted
 
 PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
-    *("numpy", "orjson", "pillow", "pyyaml", "scipy", "shtab", "tqdm"),
+    *("numpy", "orjson", "pillow", "protobuf", "pyyaml", "scipy", "sentencepiece", "shtab", "tqdm"),
 )
 OPTIONAL_PACKAGES = ("gradio", "matplotlib", "pyarrow", "ray")
 SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
         "doctor",
         help="check the installation, or a judge",
         description="Check the installation. The exit code is 0 if all checks pass, otherwise 1. With --judge, let "
-        "judges count the golden set instead, generated images whose objects a person counted, and print how often "
+        "judges count the golden set instead, generated images whose objects a reader counted, and print how often "
         "they count the same.",
     )
     parser.set_defaults(run=run)
@@ -77,15 +77,19 @@ def _score(options: argparse.Namespace) -> int:
     from benchmarks.evaluation import golden
     from benchmarks.evaluation.consensus import MAJORITY
     from benchmarks.evaluation.progress import shown
-    from countgen.models import check_detectors, load_critic
+    from countgen.models import check_detectors, load_critic, parts_of
+    from countgen.printable import printable
+    from countgen.progress import loading
 
-    check_detectors(options.judge)
     device = available_device(options.device)
-    hide_loading_bars()
+    for missing in check_detectors(options.judge):
+        if not options.json:
+            print(fitted(f"will be downloaded: {printable(str(missing), 400)}"))
     images = golden.golden_images()
     found: dict[str, golden.Answers] = {}
     for name in dict.fromkeys(options.judge):
-        judge = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
+        with loading(name, shown=not options.json):
+            judge = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
         known = golden.known_images(judge, images)
         found[name] = dict(shown(golden.answers(judge, known, device), len(known), 0, lambda _: False))
     if len(found) > 2:
@@ -97,16 +101,16 @@ def _score(options: argparse.Namespace) -> int:
         print(json.dumps({"judges": judges, "second_pass": asdict(again) | {"kappa": kappa}}))
         return OK
     for name, mine in scores.items():
-        print(fitted(f"{name}: {len(found[name])} of {len(images)} images of the golden set"))
+        print(fitted(f"{printable(name, 200)}: {len(found[name])} of {len(images)} images of the golden set"))
         print("\n".join(golden.table(mine)))
-        steered = sum(name in image.critics for image in images)
+        steered = sum(not set(parts_of(name)).isdisjoint(image.critics) for image in images)
         if steered:
-            print(fitted(f"{name} steered {steered} of these images; what it counts there is biased"))
+            print(fitted(f"{printable(name, 200)} steered {steered} of these images; what it counts there is biased"))
         print()
     low, high = (round(100 * end) for end in again.interval)
     print(
         fitted(
-            f"The person's second pass gave {again.exact} of {again.cases} counts again "
+            f"The reader's second pass gave {again.exact} of {again.cases} counts again "
             f"({100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f})"
         )
     )

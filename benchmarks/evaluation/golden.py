@@ -1,6 +1,6 @@
-"""Score a judge on the golden set: generated images whose objects a person counted (`benchmarks/golden`).
+"""Score a judge on the golden set: generated images whose objects a reader counted (`benchmarks/golden`).
 
-The set is a run folder, so that reports, labels and `--rejudge` read it too.
+Its README says who the reader is. The set is a run folder, so that reports, labels and `--rejudge` read it too.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Answers = Mapping[str, tuple[int, ...] | None]
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """An image and the counts of a person in it.
+    """An image and the counts of the reader in it.
 
     Attributes:
         key: of its record.
         path: of the image.
         object_names: classes that were counted.
-        counts: of the person, per class; None where they could not count it.
+        counts: of the reader, per class; None where they could not count it.
         critics: detectors that steered it; none for a plain image.
     """
 
@@ -54,11 +54,11 @@ class Row:
 
     Attributes:
         label: "3", "13+", "all", ...
-        cases: number of counts of the person: one for each image and class.
+        cases: number of counts of the reader: one for each image and class.
         exact: of these, those that the judge gives too; a judge without an answer is not exact.
         unanswered: of these, those to which the judge gives no answer.
         interval: 95 % Wilson interval of the fraction exact, in [0, 1].
-        bias: mean of the judge's count less the person's; NaN without answers.
+        bias: mean of the judge's count less the reader's; NaN without answers.
     """
 
     label: str
@@ -70,7 +70,7 @@ class Row:
 
 
 def golden_images(folder: str | Path = FOLDER, reader: str = READER) -> list[GoldenImage]:
-    """Return the images that a person labelled.
+    """Return the images that a reader labelled.
 
     Raises:
         RunFolderError, ValueError: the folder is damaged.
@@ -126,7 +126,7 @@ def majority_answers(judges: Sequence[Answers]) -> dict[str, tuple[int, ...] | N
 
 
 def rows(images: Sequence[GoldenImage], found: Answers) -> list[Row]:
-    """Return how a judge counts, by the person's count, then in kinds of images, then in all.
+    """Return how a judge counts, by the reader's count, then in kinds of images, then in all.
 
     Args:
         images: of the set.
@@ -163,7 +163,7 @@ def _row(label: str, cases: Sequence[tuple[int, int | None]]) -> Row:
 
 
 def self_agreement(folder: str | Path = FOLDER) -> tuple[Row, float]:
-    """Return how the person's second pass counts against the first, and Cohen's kappa of the two.
+    """Return how the reader's second pass counts against the first, and Cohen's kappa of the two.
 
     Counts that one pass has and the other could not count are unequal; those that neither has are equal.
     """

@@ -13,6 +13,7 @@ import argparse
 import csv
 import gzip
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.evaluation.golden import FOLDER
 from benchmarks.evaluation.image_files import open_image
 from benchmarks.evaluation.label_sheet import write_sheet
-from benchmarks.evaluation.records import IMAGES, PACKED, Record, read_run, to_line
+from benchmarks.evaluation.records import IMAGES, PACKED, SETTINGS, Record, read_run, to_line
 from benchmarks.evaluation.statistics import rate
 from countgen import miniature
 from critics.validation import to_batch
@@ -67,7 +68,7 @@ def chosen(folder: Path) -> list[tuple[Record, Image.Image]]:
 
 
 def write(images: Sequence[tuple[Record, Image.Image]], out: Path) -> None:
-    """Write the images as JPEG and their records, without what a set of images does not need."""
+    """Write the images as JPEG, and a run's settings and records without what a set of images does not need."""
     (out / IMAGES).mkdir(parents=True, exist_ok=True)
     lines = []
     for record, image in sorted(images, key=lambda one: one[0].key):
@@ -75,6 +76,15 @@ def write(images: Sequence[tuple[Record, Image.Image]], out: Path) -> None:
         image.save(out / name, quality=JPEG_QUALITY, optimize=True)
         lines.append(to_line(replace(record, image=name, before=None, boxes={}, trace=record.trace[-1:])))
     (out / PACKED).write_bytes(gzip.compress(b"".join(lines), mtime=0))
+    records = [record for record, _ in images]
+    settings = {
+        "suite": "golden",
+        "backbones": list(dict.fromkeys(record.backbone for record in records)),
+        "methods": list(dict.fromkeys(record.method for record in records)),
+        "critics": list(records[0].critics),
+        "judges": list(records[0].judges),
+    }
+    (out / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def _order(key: str) -> bytes:

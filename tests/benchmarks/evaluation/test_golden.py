@@ -40,7 +40,7 @@ def test_the_set_is_small() -> None:
     assert sum(path.stat().st_size for path in files) < 1_500_000
 
 
-def test_rows_count_what_a_judge_gives_against_what_the_person_counted() -> None:
+def test_rows_count_what_a_judge_gives_against_what_the_reader_counted() -> None:
     images = [image("a", (3,)), image("b", (3,), ("x",)), image("c", (14, 0)), image("d", (None,)), image("e", (2,))]
     found = {"a": (3,), "b": (5,), "c": (13, 0), "d": (4,)}
     mine = {row.label: row for row in golden.rows(images, found)}
