@@ -66,8 +66,10 @@ def run(options: argparse.Namespace) -> int:
     from countgen.backbones.sources import find_source
     from countgen.images import check_writable
     from countgen.number_slider import load_calibration
-    from countgen.number_slider.measurement import OBJECTS
+    from countgen.number_slider.measurement import OBJECTS, targets_to_measure
 
+    objects = options.object or OBJECTS
+    targets_to_measure(objects, options.images, options.max_number)
     name = find_source(options.model).name
     out = options.out or Path(f"calibration-{name.replace('/', '-')}.json")
     if out.suffix != ".json":
@@ -80,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
 
     models = countgen.load(
         options.model,
-        objects=options.object or OBJECTS,
+        objects=objects,
         critics=(options.critic,) if options.critic else None,
         judge=options.judge,
         device=device,

@@ -59,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"no object is named in {options.objects!r}; write 'apple', or 'apple,dog' for several")
     files = list(dict.fromkeys(_files(options.images)))
     several = len(files) > 1
-    if options.boxes and not several and options.boxes.suffix.lower() != ".png":
-        raise ValueError(f"--boxes {options.boxes} must end in .png for one image")
+    if options.boxes:
+        _check_boxes(options.boxes, several=several)
     critic = _critic(options, names)
     if options.boxes and not critic.detects:
         raise ValueError(f"{critic.name} counts without boxes; leave --boxes out, or give another --critic")
@@ -87,6 +87,20 @@ def run(options: argparse.Namespace) -> int:
     elif several and not options.csv:
         print(fitted(f"together: {_said(total)} in {len(files) - unread} images, by {critic.name}"))
     return NOT_REACHED if unread else OK
+
+
+def _check_boxes(out: Path, *, several: bool) -> None:
+    """Refuse a place that the drawn boxes cannot be written to.
+
+    Raises:
+        ValueError, OSError: another file than a .png for one image, a .png for several, or it cannot be written.
+    """
+    from countgen.images import check_writable
+
+    if (out.suffix.lower() == ".png") == several:
+        wanted = "be a folder for several images" if several else "end in .png for one image"
+        raise ValueError(f"--boxes {out} must {wanted}")
+    check_writable(out if several else out.parent)
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -164,9 +178,8 @@ def _counted(critic: Critic, file: Path, names: Sequence[str], boxes: Path | Non
 
 
 def _drawn(image: Any, found: Sequence[Detections], counts: dict[str, int], place: Path) -> Path:
-    from countgen.images import check_writable, draw_boxes, save_png
+    from countgen.images import draw_boxes, save_png
 
-    check_writable(place.parent)
     for number, one in enumerate(found):
         image = draw_boxes(image, one.boxes.cpu(), _said(counts), colour=COLOURS[number % len(COLOURS)])
     return save_png(image, place)

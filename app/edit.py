@@ -43,6 +43,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--token", metavar="NAME|FILE", help="the count token the image was made with, where it is not a shipped one"
     )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="for counts that no number word reaches: one that countgen calibrate wrote",
+    )
     add_origin(parser)
     parser.add_argument(
         "--until",
@@ -72,11 +78,13 @@ def run(options: argparse.Namespace) -> int:
     from countgen.images import check_writable, read_png, save_png
     from countgen.methods.edit import EditSettings
     from countgen.methods.settings import with_text
+    from countgen.number_slider import load_calibration
     from countgen.prompts import targets_from
 
     image, recipe = read_png(options.image)
     counts = {target.object_name: target.target_count for target in targets_from(options.counts)}
     settings = with_text(EditSettings(), options.set)
+    calibration = load_calibration(options.calibration) if options.calibration else None
     out = options.out or options.image.with_stem(f"{options.image.stem}-edited")
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out} must end in .png: the recipe travels inside a PNG")
@@ -108,6 +116,7 @@ def run(options: argparse.Namespace) -> int:
         max_evaluations=options.max_evaluations,
         until=options.until,
         token=token,
+        calibration=calibration,
     )
     interrupted = run_to_end(current, options, f"edit {printable(options.image.name, 60)}")
     if current.best is None:  # interrupted before the first candidate

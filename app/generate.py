@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
         choices=methods.available(),
         default="auto",
         metavar="NAME",
-        help=f"way to the count: {', '.join(methods.available())} (%(default)s)",
+        help=f"one of {', '.join(methods.available())} (%(default)s)",
     )
     parser.add_argument(
         "--set",
@@ -67,7 +67,7 @@ def add_parser(commands: Any) -> None:
         default=[],
         metavar="X|NAME=X",
         help="objects to add to what the prompt says, for every object class or one (repeatable); 0 for the prompt as "
-        "written (search and auto: the calibrated one where no number word reaches the count)",
+        "written (search, auto and edit: the calibrated one where no number word reaches the count)",
     )
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="of the number offset: one that countgen calibrate wrote"
@@ -295,7 +295,9 @@ def _seeds(options: argparse.Namespace) -> list[int]:
         if len(seeds) > 1:
             raise ValueError("--images counts up from one seed; give one --seed with it, or a range like --seed 0-3")
         if options.images > MAX_SEEDS:
-            raise ValueError(f"--images must be at most {MAX_SEEDS}, got {options.images}; draw them in several runs")
+            raise ValueError(
+                f"--images must be at most {MAX_SEEDS}, got {options.images}; generate them in several runs"
+            )
         seeds = list(range(seeds[0], seeds[0] + options.images))
     if max(seeds) > MAX_SEED:
         raise ValueError(f"a seed must be from 0 to {MAX_SEED}, got {max(seeds)}; begin lower")

@@ -9,7 +9,7 @@ from typing import Any
 from app.argument_types import sampler_steps, size, weight
 
 MODEL_HELP = (
-    "the model that draws: a preset's name, OWNER/NAME on the hub, the folder of a diffusers pipeline or a "
+    "the model that generates: a preset's name, OWNER/NAME on the hub, the folder of a diffusers pipeline or a "
     ".safetensors file; @REVISION may follow the first two"
 )
 METAVAR = "NAME|HUB-ID|FOLDER|FILE[@REVISION]"

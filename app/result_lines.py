@@ -45,11 +45,8 @@ def _rounded(value: float | None) -> float | None:
 def report(record: dict[str, Any], *, preservation: bool = False) -> None:
     """Print a record as text, with the measures of what is kept of the image before if `preservation` is set."""
     print(fitted(f"{_found(record)} ->", path=record["after"]))
-    if record["before_counts"] is not None:
-        before = f"  before: {_in_words(record['before_counts'], record)} ->"
-        print(fitted(before, hang=4, path=record["before"]))
-    else:
-        print(fitted("  before ->", hang=4, path=record["before"]))
+    found = "" if record["before_counts"] is None else f": {_named(record['before_counts'], record)}"
+    print(fitted(f"  before{found} ->", hang=4, path=record["before"]))
     if preservation and record["objects_kept"] is not None:
         kept = (
             f"{record['objects_kept']:.0%} of the objects kept, background changed by {record['background_change']:.3f}"
@@ -62,20 +59,22 @@ def report(record: dict[str, Any], *, preservation: bool = False) -> None:
 def _found(record: dict[str, Any]) -> str:
     """Return the judge's counts, what is wrong with them, and what they cost."""
     from countgen.progress import duration
-    from countgen.prompts.plurals import counted, differences_in_words
+    from countgen.prompts.plurals import counted, counts_in_words, differences_in_words
 
     by = "judge"
     if record["counts"] != record["judge_counts"]:
         by += f"; critic {' and '.join(map(str, record['counts']))}"
-    wrong = differences_in_words(record["judge_counts"], record["targets"])
+    counts, targets = record["judge_counts"], record["targets"]
+    wrong = differences_in_words(counts, targets)
     evaluations = f"{record['evaluations']} {counted('evaluation', record['evaluations'])}"
     return (
-        f"seed {record['seed']}: {_in_words(record['judge_counts'], record)} ({by}){f', {wrong},' if wrong else ''} "
+        f"seed {record['seed']}: {counts_in_words(counts, targets)} ({by}){f', {wrong},' if wrong else ''} "
         f"after {evaluations}, {duration(record['seconds'])}"
     )
 
 
-def _in_words(counts: list[int | None], record: dict[str, Any]) -> str:
-    from countgen.prompts.plurals import counts_in_words
+def _named(counts: list[int], record: dict[str, Any]) -> str:
+    from countgen.prompts.plurals import counted
 
-    return counts_in_words(counts, record["targets"])
+    named = zip(counts, record["targets"], strict=True)
+    return " and ".join(f"{count} {counted(name, count)}" for count, name in named)

@@ -8,6 +8,7 @@ from typing import Any
 from countgen.errors import RecipeError
 from countgen.methods.settings import Settings
 from countgen.models import Models
+from countgen.number_slider import Calibration
 from countgen.prompts import Target
 from countgen.prompts.recount import recounted
 from countgen.recipe import candidate_seed, latents_of, negative_prompt_of, regenerate
@@ -25,6 +26,7 @@ def edit(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
+    calibration: Calibration | None = None,
     progress: bool = False,
 ) -> Result:
     """Change the count of an image, and keep the rest of the image.
@@ -36,13 +38,14 @@ def edit(
         settings: `countgen.methods.edit.EditSettings`; the defaults where None.
         max_seconds, max_evaluations, until: as `Run` takes them.
         token: the one that the original was generated with, if it was; the edit is generated without.
+        calibration: of the number slider, as `Run` takes it.
         progress: show the progress on standard error, see `countgen.Run.with_progress`.
 
     Returns:
         A result whose `before` is the original.
 
     Raises:
-        RecipeError: a recipe that this backbone cannot render.
+        RecipeError: what is given is no recipe, or one that this backbone cannot render.
         PromptError: a count outside 1 to 1000, or a prompt in which no number can be replaced.
         ValueError: an object without a count in the image, or a count that a detector cannot return.
     """
@@ -55,6 +58,7 @@ def edit(
         max_evaluations=max_evaluations,
         until=until,
         token=token,
+        calibration=calibration,
     )
     for _ in run.with_progress() if progress else run:
         pass
@@ -71,6 +75,7 @@ def edit_run(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
+    calibration: Calibration | None = None,
 ) -> Run:
     """Return the `Run` of an edit, for callers that iterate over its steps; arguments and errors as of `edit`."""
     recipe = original.recipe if isinstance(original, Result) else original
@@ -92,6 +97,7 @@ def edit_run(
         until=until,
         negative_prompt=negative_prompt_of(recipe),
         original=Original(latents_of(recipe, models.backbone), image),
+        calibration=calibration,
     )
 
 
@@ -99,8 +105,13 @@ def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:
     """Return the targets that a recipe holds.
 
     Raises:
-        RecipeError: the recipe has no targets, or they are damaged.
+        RecipeError: it is no recipe, or has no targets, or they are damaged.
     """
+    if not isinstance(recipe, Mapping):
+        raise RecipeError(
+            f"expected a result or a recipe, got {type(recipe).__name__}; countgen.images.read_recipe reads the recipe "
+            "inside a PNG"
+        )
     try:
         targets = tuple(Target(one["object_name"], one["target_count"]) for one in recipe["targets"])
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -116,6 +127,8 @@ def changed_targets(targets: tuple[Target, ...], counts: Mapping[str, int], mode
     Raises:
         ValueError: no count, or an object without a count in the image.
     """
+    if not isinstance(counts, Mapping):
+        raise ValueError(f"counts are given by object name, such as {{'apple': 7}}, got {counts!r}")
     critic = models.critics[0]
 
     def same(name: str) -> int | str:
@@ -139,8 +152,13 @@ def check_backbone(recipe: Mapping[str, Any], models: Models) -> None:
     Raises:
         RecipeError: they differ; the message names the first difference.
     """
-    for name in ("name", "num_inference_steps", "guidance_scale", "height", "width"):
-        then, here = recipe.get("backbone" if name == "name" else name), getattr(models.backbone, name)
+    backbone = models.backbone
+    settings = ("num_inference_steps", "guidance_scale", "height", "width")
+    present = {"backbone": backbone.name} | {name: getattr(backbone, name) for name in settings}
+    present["loras"] = [lora.recorded for lora in backbone.loras]
+    if "sampler" in recipe:  # older recipes do not name it
+        present["sampler"] = type(backbone.pipeline.scheduler).__name__
+    for name, here in present.items():
+        then = recipe.get(name, [] if name == "loras" else None)
         if then != here:
-            what = "backbone" if name == "name" else name
-            raise RecipeError(f"the image was generated with {what} {then!r}, here it is {here!r}; load it as it was")
+            raise RecipeError(f"the image was generated with {name} {then!r}, here it is {here!r}; load it as it was")

@@ -74,8 +74,8 @@ def _version(recipe: Mapping[str, Any]) -> str:
 
 
 def _one_line(text: Any) -> str:
-    """Return text without line breaks, which separate the fields."""
-    return " ".join(str(text).split())
+    """Return text without line breaks, which separate the fields, and half surrogate pairs, which PNG cannot hold."""
+    return " ".join(str(text).encode("utf-8", "replace").decode().split())
 
 
 def _value(value: Any) -> str:

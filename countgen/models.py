@@ -138,8 +138,6 @@ def load(
             without a tiny decoder for drafts, or a device whose memory will not do.
         OSError: files are missing, and cannot be downloaded.
     """
-    if isinstance(critics, str):
-        raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
     given = {
         "revision": revision,
         "scheduler": scheduler,
@@ -182,8 +180,6 @@ def with_detectors(
     Raises:
         ValueError, OSError: as `load`.
     """
-    if isinstance(critics, str):
-        raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
     with without_loading_bars():
         detectors = _load_detectors(backbone.name, objects, critics, judge, backbone.device, trust_checkpoint)
     return _assembled(backbone, *detectors, because)
@@ -226,9 +222,20 @@ def _load_detectors(
     """Load critics and judge, all names and files checked before; the third value says why these, if they were chosen.
 
     Raises:
-        ValueError, OSError: as `load_critic`, or files are missing where nothing may be downloaded.
+        ValueError: as `load_critic`, or what is given is no detector, or one of a name that is given already.
+        OSError: as `load_critic`, or files are missing where nothing may be downloaded.
     """
+    if isinstance(critics, str):
+        raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
+    for one in (*(critics or ()), judge):
+        if not isinstance(one, str | Critic | None):
+            raise ValueError(
+                f"a detector is a name or a critic, got {type(one).__name__}; critics.from_module makes a critic of "
+                "your own"
+            )
     names = [one if isinstance(one, str) else one.name for one in critics or ()]
+    if len({*names}) < len(names):
+        raise ValueError(f"two of the critics {', '.join(names)} have one name; give each its own")
     judge_name = judge if judge is None or isinstance(judge, str) else judge.name
     choice = choose(model_name, objects, names or None, judge_name)
     objects_given = {one.name: one for one in (*(critics or ()), judge) if isinstance(one, Critic)}

@@ -82,7 +82,7 @@ class Api:
             run = form.run(models, targets, Session(), self.limits)
         yield from _reported(run)
 
-    def edit(self, image: str, counts: str, seconds: int = 10, until: str = "critic") -> Iterator[dict[str, Any]]:
+    def edit(self, image: str, counts: str, seconds: int = 5, until: str = "critic") -> Iterator[dict[str, Any]]:
         """Change the count of an image of countgen and keep the rest of it.
 
         `image` is the PNG as base64, at most 1 MiB; `counts` is for example "apple=7". Returns the same object as

@@ -83,8 +83,8 @@ class CountTab:
             "<div class='actions'><label class='switch'>"
             "<input type='checkbox' class='show-boxes' checked> Boxes</label></div>"
             + hint(
-                "A detector makes mistakes: look at the boxes. nanodet was trained on photographs, the other detectors on "
-                "images of the embedded model."
+                "A detector makes mistakes: check the boxes. nanodet was trained on photographs, the other detectors "
+                "on images of the embedded model."
             )
             + "</section>"
         )

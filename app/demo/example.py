@@ -5,10 +5,11 @@ One seed of the embedded model, whose plain image has five apples in place of se
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,8 +54,9 @@ def load() -> GalleryEntry:
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Make the example and write its file."""
+    argparse.ArgumentParser(prog="python -m app.demo.example", description=__doc__).parse_args(arguments)
     entry = make()
     stored = {name: value for name, value in vars(entry).items() if name != "recipe"}
     stored |= {"png": base64.b64encode(entry.png).decode("ascii"), "form": asdict(entry.form)}
@@ -64,4 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -47,7 +47,8 @@ def check_call(content: bytes, functions: Collection[int | str], named: str | No
     for value in event.values() if isinstance(event, dict) else [event]:
         _check_input(value, "event_data")
     number = call.get("fn_index")
-    if (named if number is None else number) not in functions:
+    given = [one for one in (named, number) if one is not None]
+    if not given or any(one not in functions for one in given):
         raise UnknownFunctionError("Unknown function.")
 
 

@@ -7,13 +7,13 @@ read here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
-from benchmarks.evaluation.metrics import counts, grouped, is_right, target_counts
+from benchmarks.evaluation.metrics import counts, grouped, is_right, scores, target_counts
 from benchmarks.evaluation.records import Record
 from benchmarks.evaluation.statistics import wilson_interval
 
@@ -170,6 +170,49 @@ def corrected_by(right: int, images: int, errors: JudgeErrors) -> Corrected:
 
 def _interval(accuracy: float, centre: float, half: float) -> Corrected:
     return Corrected(*(min(1.0, max(0.0, value)) for value in (accuracy, centre - half, centre + half)))
+
+
+def known_errors(records: Sequence[Record], run: str, first: str) -> dict[str, JudgeErrors]:
+    """Return the errors of each judge that counted right and wrong images with labels.
+
+    Args:
+        records: of a labelled run.
+        run: its name, for the message.
+        first: a judge that must be among them.
+
+    Raises:
+        ValueError: it is not.
+    """
+    judges = dict.fromkeys(judge for record in records for judge in record.judges if not judge.startswith(HUMAN))
+    found = {judge: judge_errors(records, judge) for judge in judges}
+    known = {judge: errors for judge, errors in found.items() if errors.right and errors.wrong}
+    if first not in known:
+        raise ValueError(
+            f"{run} has no labelled images, right and wrong ones, that {first} counted; label some with countgen "
+            f"label, or let {first} count them with countgen eval --rejudge"
+        )
+    return known
+
+
+def corrected_accuracies(
+    records: Sequence[Record], judges: Sequence[str], errors: Mapping[str, JudgeErrors]
+) -> dict[str, Corrected]:
+    """Return the corrected accuracy of the generated images by each judge that labels or `errors` allow to correct.
+
+    Args:
+        records: of one method, with their labels.
+        judges: all sources of counts.
+        errors: of judges that were measured on other images; these replace the labels.
+    """
+    found = {}
+    for judge in judges:
+        mine = scores(records, judge)
+        generated, own = mine.images - mine.failed, judge_errors(records, judge)
+        if judge in errors:
+            found[judge] = corrected_by(mine.right, generated, errors[judge])
+        elif own.right + own.wrong and not judge.startswith(HUMAN):
+            found[judge] = corrected(mine.right, generated, own)
+    return found
 
 
 def calibration(records: Sequence[Record], judges: Sequence[str]) -> Calibration | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,9 +22,13 @@ from benchmarks.evaluation.run_folder import locked
 from countgen.errors import RecipeError
 from countgen.images import read_recipe
 from countgen.models import check_detectors, load_critic, parts_of
+from countgen.printable import printable
 from critics import Critic
 from critics.detections import mean_score
 from critics.validation import to_batch
+
+_SHOWN = 3
+"""Number of images that are named of those that cannot be judged."""
 
 
 @dataclass
@@ -117,10 +123,12 @@ def _check(folder: Path, records: Sequence[Record], judges: Sequence[str], batch
 
 
 def _check_objects(judge: Critic, records: Sequence[Record]) -> None:
-    """Refuse objects that are no class of the judge, before the first image."""
-    if judge.object_names is not None:
-        for name in dict.fromkeys(target.object_name for record in records for target in record.targets):
-            judge.column(name)
+    """Refuse objects that are no class of the judge, or two of one class, before the first image."""
+    if judge.object_names is None:
+        return
+    for names in dict.fromkeys(tuple(_object_names(record)) for record in records):
+        if len({judge.column(name) for name in names}) < len(names):
+            raise ValueError(f"two of {', '.join(names)} are one class of {judge.name}, which cannot tell them apart")
 
 
 def _judgements(
@@ -181,3 +189,34 @@ def _of_batch(batch: Sequence[tuple[Record, Tensor]], name: str, judge: Critic, 
     for (record, _), (counts, detections) in zip(batch, judged(judge, images, names), strict=True):
         confidence = round(mean_score(detections), 4)
         yield Judgement(record.key, name, answered(counts), confidence, rounded_boxes(detections))
+
+
+def run(options: argparse.Namespace, device: str) -> int:
+    """Rejudge the run that the command line of `countgen eval` names, report, and return 1 if an image was not judged.
+
+    Raises:
+        ValueError, OSError: as `rejudge`, or options of a run that generates.
+    """
+    if options.suite or options.out:
+        raise ValueError("--rejudge generates nothing: leave --suite and --out away")
+    summary = rejudge(
+        options.rejudge,
+        options.judge or (),
+        device=device,
+        threads=options.threads,
+        batch_size=options.batch_size,
+        trust_checkpoint=options.trust_checkpoint,
+        quiet=options.quiet or options.json,
+    )
+    if options.json:
+        print(json.dumps({"run": str(options.rejudge), **asdict(summary)}))
+        return 1 if summary.unread else 0
+    for name, number in summary.judged.items():
+        silent = summary.abstained[name]
+        print(f"{printable(name, 100)}: {number} of {summary.images} images, {silent} without an answer")
+    for name, reason in list(summary.unread.items())[:_SHOWN]:
+        print(f"  not judged: {printable(name, 100)}: {printable(reason, 300)}")
+    if len(summary.unread) > _SHOWN:
+        print(f"  and {len(summary.unread) - _SHOWN} more")
+    print(f"results: countgen report {printable(options.rejudge)}")
+    return 1 if summary.unread else 0

@@ -257,7 +257,9 @@ def run(options: argparse.Namespace) -> int:
     from countgen.models import check_detectors
 
     if options.rejudge is not None:
-        return _rejudge(options)
+        from benchmarks.evaluation.rejudge import run as rejudge
+
+        return rejudge(options, device_from(options))
     if not (options.suite and options.out):
         raise ValueError("give --suite and --out, or --rejudge RUN with judges for a finished run")
     settings = settings_from(options)
@@ -286,34 +288,6 @@ def run(options: argparse.Namespace) -> int:
             print(f"  {times} x {printable(reason, 300)}")
     print(f"results: countgen report {printable(options.out)}")
     return 1 if summary.failed else 0
-
-
-def _rejudge(options: argparse.Namespace) -> int:
-    from benchmarks.evaluation.rejudge import rejudge
-
-    if options.suite or options.out:
-        raise ValueError("--rejudge generates nothing: leave --suite and --out away")
-    summary = rejudge(
-        options.rejudge,
-        options.judge or (),
-        device=device_from(options),
-        threads=options.threads,
-        batch_size=options.batch_size,
-        trust_checkpoint=options.trust_checkpoint,
-        quiet=options.quiet or options.json,
-    )
-    if options.json:
-        print(json.dumps({"run": str(options.rejudge), **asdict(summary)}))
-        return 1 if summary.unread else 0
-    for name, number in summary.judged.items():
-        silent = summary.abstained[name]
-        print(f"{printable(name, 100)}: {number} of {summary.images} images, {silent} without an answer")
-    for name, reason in list(summary.unread.items())[:_SHOWN_REASONS]:
-        print(f"  not judged: {printable(name, 100)}: {printable(reason, 300)}")
-    if len(summary.unread) > _SHOWN_REASONS:
-        print(f"  and {len(summary.unread) - _SHOWN_REASONS} more")
-    print(f"results: countgen report {printable(options.rejudge)}")
-    return 1 if summary.unread else 0
 
 
 def device_from(options: argparse.Namespace) -> str:

@@ -53,8 +53,8 @@ Printed by `python -m benchmarks.speed.rehearsal --size full`: random weights in
 the ordinary command, offline, one thread. **peak** is the largest resident set of the process, Python and its libraries
 included; **predicted** is the estimate in that dtype and size with the text encoders, which stay in memory on a CPU,
 the critic, and the 1 GiB that is reserved. `generate` and `edit` take one step with `--memory low`. Exit code 1:
-random weights reach no count. Seconds are those of a machine that was busy with other work, CPU seconds are the
-process's own.
+random weights reach no count; 130: interrupted after `--limit` seconds. Seconds are those of a machine that was busy
+with other work, CPU seconds are the process's own.
 
 {table}
 """

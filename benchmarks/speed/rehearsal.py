@@ -55,7 +55,7 @@ class Rehearsed:
         cpu_seconds: of its process, which other processes do not add to.
         peak: bytes, the largest resident set of its process.
         code: exit code; 130 for a command that was interrupted after the time limit.
-        said: last line of its output.
+        said: last line of its output, where it failed.
         predicted: bytes.
     """
 
@@ -76,7 +76,7 @@ class Rehearsed:
         """The row of a table."""
         numbers = f"{self.seconds:.0f} | {self.cpu_seconds:.0f} | {self.peak / GIB:.2f} | {self.predicted / GIB:.2f}"
         what = f"{self.model} | {self.command} | {self.pixels} | {self.dtype}"
-        return f"| {what} | {numbers} | {self.code if self.code in FINISHED else f'{self.code}: {self.said}'} |"
+        return f"| {what} | {numbers} | {f'{self.code}: {self.said}' if self.said else self.code} |"
 
 
 HEADER = "| model | command | pixels | weights | seconds | CPU seconds | peak GiB | predicted GiB | exit code |"
@@ -90,7 +90,7 @@ def rehearse(
     Args:
         name: of a preset.
         size: "full" or "tiny".
-        commands: of `COMMANDS`; `edit` needs the image of `generate`.
+        commands: of `COMMANDS`; `edit` needs the image of `generate`, and is left out where that gave none.
         dtype: of the weights in memory, where a command can choose it.
         pixels: height and width of the images of `generate` and `edit`; the preset's by default.
         folder: for all files.
@@ -105,6 +105,8 @@ def rehearse(
         home.link_blobs()
         for command in commands:
             if command == "learn-token" and family in NO_TOKENS:
+                continue
+            if command == "edit" and not _generated(home.folder):
                 continue
             words = _words(command, name, home.folder, dtype, pixels)
             if size == "tiny" or command == "eval":
@@ -126,13 +128,18 @@ def _words(command: str, name: str, folder: Path, dtype: str, pixels: int | None
         steps = ["--method", "noise", "--max-steps", "1", "--seed", "0", "--memory", "low"]
         return [command, "a photo of three apples", *loading, *shape, *steps, *device, "--out", str(folder / "images")]
     if command == "edit":
-        (image,) = (path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before"))
+        (image,) = _generated(folder)
         return [command, str(image), "apple=2", "--max-steps", "1", *device]
     if command == "eval":
         few = ["--suite", "d2d-small-style", "--limit", "1", "--methods", "plain,noise", "--max-evaluations", "4"]
         return [command, *few, "--model", name, *device, "--out", str(folder / "run")]
     few = ["--num-optimization-steps", "2", "--objects-per-step", "1", "--seeds-per-object", "1"]
     return [command, "3", "--object", "apple", *loading, *few, *device, "--out", str(folder / "count-3.safetensors")]
+
+
+def _generated(folder: Path) -> list[Path]:
+    """Return the image that `generate` wrote; none where it failed, or was interrupted before the first candidate."""
+    return [path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before")]
 
 
 def _run(words: Sequence[str], home: Home, limit: float | None) -> tuple[float, float, int, int, str]:
@@ -153,7 +160,7 @@ def _run(words: Sequence[str], home: Home, limit: float | None) -> tuple[float, 
         output.seek(0)
         said = output.read().strip().splitlines()
     process.returncode = os.waitstatus_to_exitcode(status)
-    last = said[-1][:200] if said else ""
+    last = said[-1][:200] if said and process.returncode not in (*FINISHED, INTERRUPTED) else ""
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, process.returncode, last
 
 

@@ -1,4 +1,4 @@
-"""The registered study of what seeds cannot do: keep the image, and draw numbers that the model never learned.
+"""The registered study of what seeds cannot do: keep the image, and reach counts that the model never learned.
 
 docs/study-plan.md says what was fixed before it ran. `python -m benchmarks.studies.beyond_seeds write` makes the suites
 again, `commands` prints what to run, `sizes` which differences the study can see, and `results` prints tables and tests
@@ -192,7 +192,7 @@ def read(folder: Path = RECORDS) -> dict[str, list[Record]]:
 def results() -> None:
     """Print the tables and tests of the parts that have records."""
     runs = read()
-    measures = ("right %", "by the second judge %", "right, same image %", "mean error", "evaluations")
+    measures = ("right %", "by the second judge %", "right, same image %", "mean error", "evaluations", "seconds")
     for name, records in runs.items():
         totals = PARTS[name].totals
         together = [group for group in GROUPS if {*group} < {*totals}]
@@ -224,6 +224,7 @@ def _cells(arm: str, group: range, records: Sequence[Record]) -> tuple[str, ...]
         rate([*map(same_and_right, records)]),
         f"{fmean(errors):.2f}" if errors else "-",
         f"{fmean(record.evaluations for record in records):.1f}",
+        f"{fmean(record.seconds for record in records):.1f}",
     )
 
 
@@ -247,16 +248,16 @@ def summary(methods: Sequence[str]) -> str:
         test = Hypothesis(part, totals, "", "", same)
         columns[column] = {
             name: [test.holds(record) for record in mine if total(record) in totals]
-            for name, mine in arms[part].items()
+            for name, mine in arms.get(part, {}).items()
         }
-    head = ["method", *(f"{name} (n = {max(map(len, found.values()))})" for name, found in columns.items())]
+    head = ["method", *(f"{name} (n = {max(map(len, found.values()), default=0)})" for name, found in columns.items())]
     return table(head, [(name, *(rate(found.get(name, [])) for found in columns.values())) for name in methods])
 
 
 def compared(test: Hypothesis, records: Sequence[Record]) -> Duel:
     """Return the paired comparison that a hypothesis asks for."""
     arms = by_arm([record for record in records if total(record) in test.totals])
-    paired = pairs(arms[test.first], arms[test.second])
+    paired = pairs(arms.get(test.first, ()), arms.get(test.second, ()))
     return duel([test.holds(one) for one, _ in paired], [test.holds(other) for _, other in paired])
 
 

@@ -39,12 +39,7 @@ def new_calibration(
     Raises:
         ValueError: too few images or number words, no class, or a class that a detector does not have.
     """
-    if images_per_point < 1 or max_number < 2 or not object_names:
-        raise ValueError(
-            "a calibration needs an object class, an image for each point and two number words, got "
-            f"{len(object_names)} classes, {images_per_point} images and {max_number} words"
-        )
-    models.check(tuple(Target(name, max_number) for name in object_names))
+    models.check(targets_to_measure(object_names, images_per_point, max_number))
     backbone = models.backbone
     return Calibration(
         backbone=base_model(backbone),
@@ -58,6 +53,20 @@ def new_calibration(
         first_seed=first_seed,
         max_number=max_number,
     )
+
+
+def targets_to_measure(object_names: Sequence[str], images_per_point: int, max_number: int) -> tuple[Target, ...]:
+    """Return the largest target of each object class; what no model can measure is refused.
+
+    Raises:
+        ValueError: too few images or number words, a number that no target has, or no class.
+    """
+    if images_per_point < 1 or max_number < 2 or not object_names:
+        raise ValueError(
+            "a calibration needs an object class, an image for each point and two number words, got "
+            f"{len(object_names)} classes, {images_per_point} images and {max_number} words"
+        )
+    return tuple(Target(name, max_number) for name in object_names)
 
 
 def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:

@@ -80,6 +80,8 @@ def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
     ("arguments", "reason"),
     [
         (["--max-number", "1"], "two number words"),
+        (["--max-number", "2000"], "from 1 to 1000, got 2000"),
+        (["--object", ""], "needs the name of an object"),
         (["--object", "unicorn"], "unicorn"),
         (["--out", "a.txt"], ".json"),
         (["--images", "0"], "--images"),
@@ -98,6 +100,15 @@ def test_bad_input_is_one_line(
     errors = capsys.readouterr().err
     assert reason in errors
     assert len([line for line in errors.splitlines() if "error" in line]) == 1
+
+
+def test_impossible_points_are_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loading(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("countgen.load", loading)
+    for arguments in (["--max-number", "1"], ["--max-number", "2000"], ["--object", ""]):
+        assert main(["calibrate", *arguments]) == 2
 
 
 def test_a_file_that_is_no_calibration_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

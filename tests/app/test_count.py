@@ -59,6 +59,8 @@ def test_a_table_and_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ([".", "person"], "the folder . holds no image"),
         ([BUS, ","], "no object is named"),
         ([BUS, "person", "--boxes", "a.jpg"], "must end in .png"),
+        ([BUS, BUS, str(ASSETS), "person", "--boxes", "a.png"], "must be a folder for several images"),
+        ([str(ASSETS), "person", "--boxes", BUS], "it is a file; give another one"),
         ([BUS, "person,people"], "are one class of nanodet"),
         ([BUS, "unicorn"], "HF_HUB_OFFLINE is set and files are missing: owl:owlv2-base (620 MB)"),
         ([BUS, "unicorn", "--critic", "nanodet"], "has no class for 'unicorn'"),

@@ -280,6 +280,16 @@ def test_the_example_is_what_its_command_makes(models: countgen.Models) -> None:
     assert max(abs(a - b) for a, b in zip(*difference, strict=True)) <= 3  # other machines round otherwise
 
 
+@pytest.mark.slow
+def test_the_example_is_shown_as_new_images_are() -> None:
+    def markup(view: str) -> str:
+        return re.sub(r"data:[^']+|-?[0-9.]+", "", view)
+
+    made = example.make()
+    assert markup(example.load().view) == markup(example.INTRODUCTION + made.view)
+    assert made.recipe["judge_counts"] == [7]
+
+
 def test_a_form_survives_its_recipe(models: countgen.Models) -> None:
     given = GenerateForm(
         "two apples", method="search", seed=7, until="judge", settings="batch_size=3", num_inference_steps=2

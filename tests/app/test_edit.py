@@ -53,6 +53,7 @@ BAD_INPUT = [
     (["cat"], "write NAME=COUNT"),
     (["cat=4", "--set", "speed=3"], "unknown setting 'speed'"),
     (["cat=4", "--out", "a.jpg"], "must end in .png"),
+    (["cat=4", "--calibration", "none.json"], "No such file"),
 ]
 
 

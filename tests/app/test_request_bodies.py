@@ -39,6 +39,8 @@ def test_the_function_may_be_named_in_the_path() -> None:
     for named in ("other", None):
         with pytest.raises(UnknownFunctionError):
             check_call(b'{"data": []}', FUNCTIONS, named)
+    with pytest.raises(UnknownFunctionError):  # a number in the body does not make another route known
+        check_call(b'{"data": [], "fn_index": 1}', FUNCTIONS, "v2/parse")
 
 
 REFUSED = [

@@ -82,7 +82,7 @@ def test_no_function_of_the_demo_fetches_an_address(
             name = function["api_name"]
             for route in ("queue/join", f"run/{name}", f"call/{name}", f"call/v2/{name}", f"api/{name}"):
                 answer = web.post(f"/gradio_api/{route}", json=body)
-                checked = route.startswith(("queue", "run", "call")) and not route.startswith("call/v2")
+                checked = route.startswith(("queue", "run", "call"))
                 assert answer.status_code == (400 if checked else 404), (route, value)
             body = body | {"data": [None] * len(data), "event_data": {"data": value}}
             assert web.post("/gradio_api/queue/join", json=body).status_code == 400, value

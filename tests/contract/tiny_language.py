@@ -12,12 +12,16 @@ TEMPLATE = (
     "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+MOLMO_TOKENS = "im_start im_end im_patch im_col im_low low_res_im_start frame_start frame_end".split()
 NAMED_TOKENS = {
     "turn_token": "<|im_start|>",
     "start_image_token": "<|vision_start|>",
     "end_image_token": "<|vision_end|>",
     "context_image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
+    **{name: f"<{name}>" for name in MOLMO_TOKENS},
+    "molmo_image": "<|image|>",
+    "molmo_video": "<|video|>",
 }
 SPECIAL = (
     "<|pad|>",
@@ -59,7 +63,7 @@ def talk_in_digits(model: Any, tokenizer: Any) -> None:
         silent[spoken] = False
         head[silent] = 0
     # Some digits end an answer, so that it has one digit or several.
-    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|im_end|>", "3", "8", "0"])
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|im_end|>", *"035"])
 
 
 def qwen(version: str) -> tuple[Any, Any]:
@@ -145,5 +149,40 @@ def internvl() -> tuple[Any, Any]:
         video_processor=InternVLVideoProcessor(size=size),
         image_seq_length=4,
         chat_template=TEMPLATE.replace("IMAGE", "<|image_pad|>"),
+    )
+    return AutoModelForImageTextToText.from_config(config), processor
+
+
+def molmo2() -> tuple[Any, Any]:
+    """A model of Molmo 2 and its processor."""
+    from transformers import AutoConfig, AutoModelForImageTextToText, Molmo2Processor
+    from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
+    from transformers.models.molmo2.video_processing_molmo2 import Molmo2VideoProcessor
+
+    tokenizer = character_tokenizer()
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<{name}>") for name in MOLMO_TOKENS}
+    heads = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
+    heads |= {"head_dim": 16}
+    text = {"num_hidden_layers": 2, "vocab_size": len(tokenizer), "additional_vocab_size": 4}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = AutoConfig.for_model(
+        "molmo2",
+        vision_config=heads | {"num_hidden_layers": 3, "image_size": [56, 56], "patch_size": 14},
+        adapter_config=heads | {"text_hidden_size": 32, "vision_feature_layer": [-1, -2]},
+        text_config=heads | text | ends,
+        image_start_token_id=ids["im_start"],
+        image_end_token_id=ids["im_end"],
+        image_patch_id=ids["im_patch"],
+        low_res_image_start_token_id=ids["low_res_im_start"],
+        frame_start_token_id=ids["frame_start"],
+        frame_end_token_id=ids["frame_end"],
+    )
+    torch.manual_seed(0)
+    size = {"height": 56, "width": 56}
+    processor = Molmo2Processor(
+        image_processor=Molmo2ImageProcessor(size=size, max_crops=2, overlap_margins=[0, 0]),
+        video_processor=Molmo2VideoProcessor(size=size),
+        tokenizer=tokenizer,
+        chat_template=TEMPLATE.replace("IMAGE", "<|image|>"),
     )
     return AutoModelForImageTextToText.from_config(config), processor

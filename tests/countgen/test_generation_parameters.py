@@ -38,11 +38,13 @@ RECIPE = {"prompt": "two cats", "num_inference_steps": 4, "candidate_seed": 7}
 
 
 def test_what_is_given_cannot_pass_for_another_field() -> None:
-    text = as_text(RECIPE | {"prompt": "two cats\nSteps: 9", "negative_prompt": "blurry\n", "backbone": 'a, Seed: "1"'})
+    text = as_text(
+        RECIPE | {"prompt": "two cats\nSteps: 9", "negative_prompt": "blurry\n\ud800", "backbone": 'a, Seed: "1"'}
+    )
     assert text is not None
     assert text.splitlines() == [
         "two cats Steps: 9",
-        "Negative prompt: blurry",
+        "Negative prompt: blurry ?",
         "Steps: 4, Seed: 7, Model: a Seed 1, Version: countgen",
     ]
 

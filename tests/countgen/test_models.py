@@ -1,10 +1,12 @@
 """Backbone, critics and judge are found by name, and wrong names are answered well."""
 
 import pytest
+import torch
 
 import countgen
 from countgen import backbones
 from countgen.models import load_critic, parts_of
+from critics import from_module
 from critics.dynamic_scale import DynamicScaleCritic
 
 
@@ -36,6 +38,24 @@ def test_an_unknown_backbone_names_the_near_one():
 def test_one_string_of_critics_is_refused():
     with pytest.raises(ValueError, match="critics are several names"):
         countgen.load(critics="miniature-yolo")
+
+
+def test_what_is_no_detector_is_refused():
+    for options in (
+        {"critics": (torch.nn.Identity(),)},
+        {"critics": ("miniature-yolo",), "judge": torch.nn.Identity()},
+    ):
+        with pytest.raises(ValueError, match=r"got Identity; critics\.from_module"):
+            countgen.load(**options)
+
+
+def test_two_critics_of_one_name_are_refused():
+    def detector(images):
+        return []
+
+    critics = [from_module(detector, ["apple"], threshold=threshold) for threshold in (0.3, 0.9)]
+    with pytest.raises(ValueError, match=r"two of the critics detector, detector have one name"):
+        countgen.load(critics=critics, judge="miniature-fcos")
 
 
 def test_an_unknown_detector_lists_what_there_is():

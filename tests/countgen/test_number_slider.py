@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import countgen
+from countgen.editing import edit_run
 from countgen.errors import PromptError, RecipeError
 from countgen.images import to_pil
 from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
@@ -147,6 +148,13 @@ def test_an_offset_without_calibration_or_with_a_wrong_one_is_refused(
             countgen.Run("three cats", models, calibration=wrong)
     with pytest.raises(ValueError, match="exclude each other"):
         countgen.Run("seven cats", models, token=find_token("count-7", "miniature"), number_offset=1)
+
+
+def test_an_edit_takes_a_calibration(models: countgen.Models, calibration: Calibration) -> None:
+    original = countgen.generate("three cats", models, method="plain")
+    (shift,) = edit_run(original, models, counts={"cat": 6}, calibration=calibration).shifts
+    assert (shift.number, shift.offset) == (4, 3.0)
+    assert edit_run(original, models, counts={"cat": 6}).shifts == ()
 
 
 def test_number_offsets_are_read_as_text() -> None:

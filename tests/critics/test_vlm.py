@@ -25,6 +25,7 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "qwen2_5_vl": lambda: tiny_language.qwen("qwen2_5_vl"),
     "qwen3_vl": lambda: tiny_language.qwen("qwen3_vl"),
     "internvl": tiny_language.internvl,
+    "molmo2": tiny_language.molmo2,
 }
 ENDLESS = 12
 
@@ -130,7 +131,7 @@ def test_an_answer_that_does_not_end_is_none(judge: VlmJudge) -> None:
     judge_of_one = VlmJudge(judge.model, judge.processor, name="vlm", max_new_tokens=1)
     images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     answers = judge_of_one.answers([vlm._to_pil(image) for image in images], QUESTIONS[0], "apple")
-    assert set(answers) <= {"", "0", "3", "8"}
+    assert set(answers) <= {"", *"035"}
 
 
 def test_it_judges_and_never_steers(judge: VlmJudge) -> None:

@@ -15,9 +15,8 @@ from benchmarks.evaluation.calibration import (
     Corrected,
     JudgeErrors,
     calibration,
-    corrected,
-    corrected_by,
-    judge_errors,
+    corrected_accuracies,
+    known_errors,
 )
 from benchmarks.evaluation.comparison import Agreement, Comparison, Difference, agreement, compare, difference, pairs
 from benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
@@ -170,7 +169,9 @@ def findings(
     Raises:
         ValueError: a baseline that the run does not have, or a calibration without labels for its first judge.
     """
-    errors = {} if calibrated_by is None else _errors(calibrated_by, run.records[0].judges[0])
+    errors = {}
+    if calibrated_by is not None:
+        errors = known_errors(with_consensus(calibrated_by.records), calibrated_by.name, run.records[0].judges[0])
     return [
         _section(
             run, with_consensus(records), with_consensus(_counterpart(records[0], other)), other, baseline, clip, errors
@@ -273,42 +274,10 @@ def _method(
         confidence_change=difference(paired, lambda record: confidence(record, first)),
         preservation=preservation(records),
         truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
-        corrected=_corrected(records, judges, errors),
+        corrected=corrected_accuracies(records, judges, errors),
         image_quality=image_quality(records, run.image_path),
         quality=quality(records, run.image_path, clip) if clip else None,
     )
-
-
-def _errors(run: ReportedRun, first: str) -> dict[str, JudgeErrors]:
-    """Return how often each judge of a labelled run is wrong there.
-
-    Raises:
-        ValueError: no label, or none for an image that the judge `first` counted.
-    """
-    records = with_consensus(run.records)
-    found = {judge: judge_errors(records, judge) for judge in judges_of(records) if not judge.startswith(HUMAN)}
-    known = {judge: errors for judge, errors in found.items() if errors.right and errors.wrong}
-    if first not in known:
-        raise ValueError(
-            f"{run.name} has no labelled images, right and wrong ones, that {first} counted; label some with countgen "
-            f"label, or let {first} count them with countgen eval --rejudge"
-        )
-    return known
-
-
-def _corrected(
-    records: Sequence[Record], judges: Sequence[str], errors: dict[str, JudgeErrors]
-) -> dict[str, Corrected]:
-    """Return the corrected accuracy by each detector that is calibrated, or whose images people labelled."""
-    found = {}
-    for judge in judges:
-        mine = scores(records, judge)
-        generated, own = mine.images - mine.failed, judge_errors(records, judge)
-        if judge in errors:
-            found[judge] = corrected_by(mine.right, generated, errors[judge])
-        elif own.right + own.wrong and not judge.startswith(HUMAN):
-            found[judge] = corrected(mine.right, generated, own)
-    return found
 
 
 def _spent(records: Sequence[Record], judge: str) -> Spent:

@@ -210,7 +210,7 @@ def _gallery(run: ReportedRun, max_images: int) -> Iterator[str]:
 
 def _disagreements(run: ReportedRun, limit: int) -> Iterator[str]:
     """Yield the images about whose counts the judges differ most."""
-    found = [one for one in disagreements(run.records, limit) if run.image_path(one)]
+    found = disagreements([record for record in run.records if run.image_path(record)], limit)
     if found:
         yield "<section><h2>Where judges disagree</h2>"
         yield "<p class=note>Images with the widest spread of counts by independent judges and people.</p>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -161,3 +162,26 @@ def test_an_abstention_is_shown_as_one_and_is_neither_right_nor_an_error() -> No
     assert [counts(one, "vlm") for one in joined] == [None, (4,), None]
     found = scores(joined, "vlm")
     assert (found.images, found.abstained, found.right, found.failed, found.mae) == (2, 1, 0, 0, 1.0)
+
+
+def test_objects_of_one_class_of_the_judge_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (run / RECORDS).read_text()
+    for count in ASKED:
+        text = text.replace(f'"targets":{{"apple":{count}}}', f'"targets":{{"cat":{count},"kitten":1}}')
+    (run / RECORDS).write_text(re.sub(r'"miniature-fcos":\[(\d+)\]', r'"miniature-fcos":[\1,1]', text))
+    assert main(["eval", "--quiet", "--rejudge", str(run), "--judge", SECOND]) == 2
+    assert "two of cat, kitten are one class" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_language_model_rejudges_a_run_and_its_silence_is_counted(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = load_critic(SECOND)
+    answers = iter([[3], [NO_ANSWER], [5], [NO_ANSWER]])
+    monkeypatch.setattr(type(judge), "detects", property(lambda _: False))
+    monkeypatch.setattr(judge, "counts", lambda images, names: torch.tensor([next(answers) for _ in images]))
+    monkeypatch.setattr(module, "load_critic", lambda *_, **__: judge)
+    assert main(["eval", "--quiet", "--rejudge", str(run), "--judge", SECOND]) == 0
+    assert f"{SECOND}: 4 of 4 images, 2 without an answer" in capsys.readouterr().out
+    (section,) = findings(read_reported_run([run]))
+    assert (section.methods[0].scores[SECOND].abstained, section.methods[0].scores[SECOND].images) == (2, 4)

@@ -64,6 +64,12 @@ def test_results_of_the_same_command_replace_each_other(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "out.json").read_text())) == 2
 
 
+def test_an_edit_of_what_was_not_generated_is_left_out(tmp_path: Path) -> None:
+    (only,) = rehearsal.rehearse("sd-turbo", "tiny", ("generate", "edit"), "float32", 64, tmp_path, limit=0.01)
+    assert only.command == "generate"
+    assert only.code not in rehearsal.FINISHED
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

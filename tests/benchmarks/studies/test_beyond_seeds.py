@@ -55,5 +55,15 @@ def test_a_hypothesis_pairs_its_cases_and_asks_for_the_same_image_where_it_says_
     ]
 
 
+def test_a_part_without_records_is_left_empty(monkeypatch):
+    found = [record("edit", seed, 4, 4, **KEPT) for seed in range(3)]
+    monkeypatch.setattr(beyond_seeds, "read", lambda: {"words": found})
+    head, _, row = beyond_seeds.summary(["edit"]).splitlines()
+    assert "1-5 (n = 3)" in head
+    assert "13-15 (n = 0)" in head
+    assert "100" in row
+    assert compared(HYPOTHESES[0], found).cases == 0
+
+
 def test_more_cases_show_smaller_differences():
     assert detectable(300, 0) < detectable(50, 0) < detectable(50, 0.1)

@@ -15,22 +15,28 @@ from countgen.methods.edit import PHASES, ConfinedLatents, EditSettings, high_pa
 from countgen.methods.locality import undecided_masks
 from countgen.methods.problem import Problem
 from countgen.prompts import Target
+from countgen.recipe import regenerate
 from critics import Critic, Proposals
 
 
 class Fixed(Critic):
-    """A detector that always sees the same boxes, 16 pixels wide, at the threshold plus some safe distances."""
+    """A detector that always sees the same boxes, 16 pixels wide, at the threshold plus some safe distances.
+
+    It sees them as cats; dogs are the same boxes in the opposite order of logits.
+    """
 
     name = "fixed"
-    object_names = ("cat",)
+    object_names = ("cat", "dog")
     nms_iou = None
+    one_class_per_box = False
 
     def __init__(self, *objects: tuple[float, float, float]) -> None:
         self.boxes = torch.tensor([[x, y, x + 16, y + 16] for x, y, _ in objects]).reshape(1, -1, 4)
         self.logits = torch.tensor([distance * self.safe_distance for _, _, distance in objects]).reshape(1, -1, 1)
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
-        return Proposals(self.boxes, self.logits + 0 * images.mean(), (0,) * len(object_names))
+        logits = torch.cat([self.logits, self.logits.flip(1)], -1) + 0 * images.mean()
+        return Proposals(self.boxes, logits, tuple(map(self.column, object_names)))
 
 
 def problem_of(models: countgen.Models, critic: Critic, target_count: int) -> Problem:
@@ -67,6 +73,19 @@ def test_the_mask_holds_undecided_candidates_and_no_others(models: countgen.Mode
     expected[0:5, 16:21] = 1
     expected[16:21, 0:5] = 1
     assert mask_of(models, critic, 3).equal(expected)
+
+
+def test_each_class_has_undecided_candidates_of_its_own(models: countgen.Models):
+    critic = Fixed((0, 0, 9), (64, 0, 0.5), (0, 64, -9), (64, 64, -9))
+    with torch.no_grad():
+        embeds = models.backbone.encode_prompt("a photo of cats and dogs")
+    targets = (Target("cat", 2), Target("dog", 1))  # a second dog is one too many: the box of the last one's logit
+    problem = Problem(models.backbone, (critic,), targets, embeds)
+    mask = undecided_masks(problem, torch.zeros(1, 3, 128, 128), (32, 32), dilation=0)[0, 0]
+    expected = torch.zeros(32, 32)
+    expected[0:5, 16:21] = 1  # the weak cat
+    expected[16:21, 0:5] = 1  # the weak dog
+    assert mask.equal(expected)
 
 
 def test_an_object_too_many_is_undecided_however_clear_it_is(models: countgen.Models):
@@ -130,6 +149,22 @@ def test_constraints_are_loosened_step_by_step_and_steps_say_so(models: countgen
     assert result.recipe["latents"]["shape"] == [4, 32, 32]
 
 
+def test_an_edit_of_two_classes_over_several_guided_sampler_steps_keeps_low_frequencies(models: countgen.Models):
+    sampled = countgen.backbones.load("miniature", num_inference_steps=2, guidance_scale=2.0)
+    two_steps = countgen.Models(sampled, models.critics, models.judge)
+    original = countgen.generate("a photo of six cats and seven dogs", two_steps, method="plain", seed=1)
+    run = edit_run(original, two_steps, counts={"dog": 9}, max_evaluations=7)
+    steps = list(run)
+    assert run.prompt == "a photo of six cats and nine dogs"
+    assert [step.evaluations for step in steps] == [1, 4, 7]
+    moved = steps[-1].latents[None] - steps[0].latents[None]
+    assert moved.abs().max() > 0.01
+    torch.testing.assert_close(high_pass(moved, EditSettings().frequency_cutoff), moved, atol=1e-4, rtol=0)
+    result = run.result()
+    assert len(result.counts) == len(result.detections) == 2
+    assert regenerate(result.recipe, sampled).equal(result.image)
+
+
 def test_an_image_that_is_right_on_every_view_is_left_alone(models: countgen.Models):
     seed = next(s for s in range(20) if next(iter(plain_run(models, s))).margin > 0)
     result = countgen.generate("a photo of three cats", models, method="edit", seed=seed)
@@ -165,6 +200,7 @@ def test_an_edit_starts_from_the_latents_of_its_original_and_follows_the_new_pro
         ({"unicorn": 2}, "has no class for 'unicorn'"),
         ({"cat": 301}, "returns at most 300 objects"),
         ({"cat": 0}, "from 1 to 1000"),
+        (["cat"], r"such as \{'apple': 7\}, got \['cat'\]"),
     ],
 )
 def test_a_count_that_cannot_be_had_is_refused(models: countgen.Models, counts: dict[str, int], reason: str):
@@ -173,9 +209,25 @@ def test_a_count_that_cannot_be_had_is_refused(models: countgen.Models, counts: 
         countgen.edit(original, models, counts=counts)
 
 
-def test_another_backbone_than_the_originals_is_refused(models: countgen.Models):
-    original = countgen.generate("two cats", models, method="plain").recipe | {"height": 256}
-    with pytest.raises(RecipeError, match="generated with height 256, here it is 128"):
+def test_what_is_no_recipe_is_refused(models: countgen.Models):
+    with pytest.raises(RecipeError, match=r"got str; countgen\.images\.read_recipe reads the recipe"):
+        countgen.edit("cats.png", models, counts={"cat": 3})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"height": 256}, "height 256, here it is 128"),
+        ({"backbone": "sdxl-turbo"}, "backbone 'sdxl-turbo', here it is 'miniature'"),
+        ({"sampler": "EulerDiscreteScheduler"}, "sampler 'EulerDiscreteScheduler', here it is '"),
+        ({"loras": [{"name": "style"}]}, r"loras \[\{'name': 'style'\}\], here it is \[\]"),
+    ],
+)
+def test_another_backbone_than_the_originals_is_refused(
+    models: countgen.Models, change: dict[str, object], reason: str
+):
+    original = countgen.generate("two cats", models, method="plain").recipe | change
+    with pytest.raises(RecipeError, match=f"generated with {reason}"):
         countgen.edit(original, models, counts={"cat": 3})
 
 
