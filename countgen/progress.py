@@ -85,7 +85,7 @@ def followed(
     stream: TextIO | None = None,
     every: float = SECONDS_BETWEEN_LINES,
 ) -> Iterator[Step]:
-    """Yield the steps of a run, and show each: counts of the first critic, evaluations, loss, and what time is left.
+    """Yield the steps of a run, and show each: the first critic's counts, the evaluations, the loss and the time.
 
     Args:
         steps: of the run.
@@ -99,8 +99,8 @@ def followed(
 
     stream = stream or sys.stderr
     terminal, last = stream.isatty(), time.monotonic()
-    with tqdm(total=1.0, bar_format="{desc} |{bar}|", file=stream, disable=not terminal, leave=False) as bar:
-        bar.set_description_str(f"{label}: 0 evaluations")
+    begin, form = f"{label}: 0 evaluations", "{desc} |{bar}|"
+    with tqdm(desc=begin, total=1.0, bar_format=form, file=stream, disable=not terminal, leave=False) as bar:
         for step in steps:
             line, bar.n = f"{label}: {_progress_of(step, targets, limits)}", _spent(step, limits)
             # What matters stands first: a narrow terminal cuts the rest, and would break a longer line.
@@ -114,12 +114,11 @@ def followed(
 
 def _progress_of(step: Step, targets: Sequence[Target], limits: tuple[float | None, int | None]) -> str:
     counts = counts_in_words(step.counts, {target.object_name: target.target_count for target in targets})
-    most = "" if limits[1] is None else f" of {limits[1]}"
-    parts = [f"{step.evaluations}{most} {counted('evaluation', limits[1] or step.evaluations)}"]
-    parts += [f"loss {step.loss:.2f}", duration(step.seconds)]
-    if (spent := _spent(step, limits)) > 0:
-        parts.append(f"at most {duration(step.seconds * (1 - spent) / spent)} more")
-    return f"{counts} (critic), {', '.join(parts)}"
+    most = "" if limits[1] is None else f"/{limits[1]}"
+    spent = _spent(step, limits)
+    longest = f" of {duration(step.seconds / spent)}" if spent > 0 else ""
+    evaluations = f"{step.evaluations}{most} {counted('evaluation', limits[1] or step.evaluations)}"
+    return f"{counts} (critic), {evaluations}, loss {step.loss:.2f}, {duration(step.seconds)}{longest}"
 
 
 def _spent(step: Step, limits: tuple[float | None, int | None]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from countgen.methods.locality import UNDECIDED_RANKS, local_gradient, undecided_masks
+from countgen.methods.locality import local_gradient, undecided_masks
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import RefinementSettings, refine
 from countgen.methods.settings import setting
@@ -18,6 +18,9 @@ CALIBRATED = True
 """Counts beyond the model's number words are encoded by its calibration, see `countgen.methods.registry`."""
 
 STARTS_FROM_IMAGE = True
+
+UNDECIDED_RANKS = 3
+"""Candidates on each side of the target count, in the order of their scores, that may be added or removed."""
 
 PHASES = ("edit", "edit, low frequencies too", "edit, mask widened")
 """Phases of steps, by level of the constraints; each names what it allows in addition to the one before."""

@@ -10,9 +10,6 @@ from torch import Tensor
 from countgen.methods.problem import Problem
 from critics import Candidates, Critic
 
-UNDECIDED_RANKS = 3
-"""Candidates on each side of the target count, in the order of their scores, that may be added or removed."""
-
 
 def local_gradient(gradient: Tensor, masks: Tensor) -> Tensor:
     """Return each latent's gradient inside its mask, and 0 elsewhere; unchanged where the mask is empty.
@@ -33,10 +30,10 @@ def undecided_masks(
     images: Tensor,
     size: Sequence[int],
     *,
-    ranks: int = UNDECIDED_RANKS,
-    dilation: int = 2,
-    safe: float = 1.75,
-    least: float = 3.0,
+    ranks: int,
+    dilation: int,
+    safe: float,
+    least: float,
 ) -> Tensor:
     """Return masks of the latents around candidates whose presence changes the count.
 
@@ -76,8 +73,7 @@ def _undecided(
     distance = (candidates.logits[row] - critic.threshold_logit) / critic.safe_distance
     there = candidates.kept[row] & (distance > -least)
     boxes, distance = candidates.boxes[row][there], distance[there]
-    first = max(0, target_count - ranks)
-    near = slice(first, target_count + ranks)
+    near = slice(max(0, target_count - ranks), target_count + ranks)
     wanted = torch.arange(len(boxes), device=boxes.device)[near] < target_count
     right_by = torch.where(wanted, distance[near], -distance[near])
     return boxes[near][right_by <= safe]

@@ -8,6 +8,7 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from countgen.printable import printable
@@ -86,7 +87,8 @@ def run(options: argparse.Namespace) -> int:
             for table in (first, *others) if options.all else (first,):
                 print(as_text(table, shutil.get_terminal_size().columns))
             if others and not options.all:
-                print(f"{len(others)} more tables: --all; as a page with images: --out report.html")
+                more = f"{len(others)} more tables: --all; as a page with images: --out report.html"
+                print(fill(more, shutil.get_terminal_size().columns))
     return 0
 
 

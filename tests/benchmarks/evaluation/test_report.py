@@ -74,7 +74,7 @@ class Page(HTMLParser):
 
 def test_tables_say_what_the_records_say(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert main([str(table_run(tmp_path / "run"))]) == 0
+    assert main([str(table_run(tmp_path / "run")), "--all"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"right, % +38 +75\n", printed)
     assert re.search(r"failed \(wrong\) +0 +1\n", printed)
@@ -86,7 +86,9 @@ def test_tables_say_what_the_records_say(tmp_path, capsys, monkeypatch):
 
 def test_forty_columns_are_kept(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    main([str(table_run(tmp_path / "run"))])
+    run = str(table_run(tmp_path / "run"))
+    main([run])
+    main([run, "--all"])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 44  # titles are whole
 
 
@@ -126,7 +128,7 @@ def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, caps
         "counter": (0, 6),
         "unanimous": (0, 6),
     }
-    main([str(run)])
+    main([str(run), "--all"])
     printed = capsys.readouterr().out
     assert "Methods compared, judged by counter" in printed
     assert re.search(r"prompts cut +2 +0\n", printed)
@@ -135,9 +137,9 @@ def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, caps
 def test_what_is_kept_of_the_plain_image_is_reported_where_it_was_measured(tmp_path, capsys):
     kept = {"objects_kept": 0.9, "background_change": 0.05, "structural_similarity": 0.8}
     records = [record("plain", 0), record("edit", 0, **kept), record("edit", 1, counted=2, **kept)]
-    main([str(write_run(tmp_path / "run", records))])
+    main([str(write_run(tmp_path / "run", records)), "--all"])
     assert re.search(r"right and the same image, % +- +50\n", capsys.readouterr().out)
-    main([str(write_run(tmp_path / "older", records[:1]))])
+    main([str(write_run(tmp_path / "older", records[:1])), "--all"])
     assert "same image" not in capsys.readouterr().out
 
 
@@ -242,7 +244,7 @@ def test_against_pairs_the_cases_of_both_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     here = write_run(tmp_path / "here", [record("auto", seed) for seed in range(6)])
     there = write_run(tmp_path / "there", [record("auto", seed, 3 if seed == 2 else 1) for seed in range(2, 9)])
-    main([str(here), "--against", str(there)])
+    main([str(here), "--against", str(there), "--all"])
     printed = capsys.readouterr().out
     assert re.search(r"against +auto in there\n", printed)
     assert re.search(r"cases +4\n", printed)
@@ -287,7 +289,7 @@ def test_people_are_judges_of_what_they_labelled(tmp_path, capsys):
 
 def test_a_judge_that_steered_is_marked_wherever_it_counts(tmp_path, capsys):
     records = [record("auto", seed, critics=("critic", "counter")) for seed in range(3)]
-    main([str(write_run(tmp_path / "run", records))])
+    main([str(write_run(tmp_path / "run", records)), "--all"])
     printed = capsys.readouterr().out
     assert f"counter {MARK}" in printed
     assert "judged by detector\n" in printed

@@ -81,7 +81,7 @@ def test_each_class_has_undecided_candidates_of_its_own(models: countgen.Models)
         embeds = models.backbone.encode_prompt("a photo of cats and dogs")
     targets = (Target("cat", 2), Target("dog", 1))  # a second dog is one too many: the box of the last one's logit
     problem = Problem(models.backbone, (critic,), targets, embeds)
-    mask = undecided_masks(problem, torch.zeros(1, 3, 128, 128), (32, 32), dilation=0)[0, 0]
+    mask = undecided_masks(problem, torch.zeros(1, 3, 128, 128), (32, 32), ranks=3, dilation=0, safe=2, least=3)[0, 0]
     expected = torch.zeros(32, 32)
     expected[0:5, 16:21] = 1  # the weak cat
     expected[16:21, 0:5] = 1  # the weak dog
