@@ -1,4 +1,4 @@
-"""`countgen doctor`: check that everything a run needs is installed and usable."""
+"""`countgen doctor`: check that everything a run needs is installed and usable, or how well judges count."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from app.argument_types import add_trust_checkpoint
 from app.exit_codes import NOT_REACHED, OK
+from app.loading import available_device
 from app.terminal import fitted
 
 PACKAGES = (
@@ -36,15 +38,28 @@ def add_parser(commands: Any) -> None:
     """Add the command to the sub-parsers."""
     parser = commands.add_parser(
         "doctor",
-        help="check the installation",
-        description="Check the installation. The exit code is 0 if all checks pass, otherwise 1.",
+        help="check the installation, or a judge",
+        description="Check the installation. The exit code is 0 if all checks pass, otherwise 1. With --judge, let "
+        "judges count the golden set instead, generated images whose objects a reader counted, and print how often "
+        "they count the same.",
     )
     parser.set_defaults(run=run)
+    parser.add_argument(
+        "--judge", action="append", metavar="NAME", help="score this judge; repeatable, several have a majority too"
+    )
+    add_trust_checkpoint(parser)
+    parser.add_argument("--device", metavar="NAME", help="of the judges: cpu, cuda, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the checks, print them and return the exit code, 1 if a check failed."""
+    """Run the checks, print them and return the exit code, 1 if a check failed.
+
+    Raises:
+        ValueError, OSError: a judge that cannot be loaded, or that knows no class of the golden set.
+    """
+    if options.judge:
+        return _score(options)
     checks = [*_versions(), *_hardware(), _miniature(), *_switches(), *_folders()]
     healthy = all(check.ok is not False for check in checks)
     if options.json:
@@ -55,6 +70,51 @@ def run(options: argparse.Namespace) -> int:
             print(fitted(f"{mark} {check.name:<20} {check.detail}", hang=26))
         print("all checks passed" if healthy else "some checks failed, see FAIL above")
     return OK if healthy else NOT_REACHED
+
+
+def _score(options: argparse.Namespace) -> int:
+    """Print how the judges that are named count the golden set."""
+    from benchmarks.evaluation import golden
+    from benchmarks.evaluation.consensus import MAJORITY
+    from benchmarks.evaluation.progress import shown
+    from countgen.models import check_detectors, load_critic, parts_of
+    from countgen.printable import printable
+    from countgen.progress import loading
+
+    device = available_device(options.device)
+    for missing in check_detectors(options.judge):
+        if not options.json:
+            print(fitted(f"will be downloaded: {printable(str(missing), 400)}"))
+    images = golden.golden_images()
+    found: dict[str, golden.Answers] = {}
+    for name in dict.fromkeys(options.judge):
+        with loading(name, shown=not options.json):
+            judge = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
+        known = golden.known_images(judge, images)
+        found[name] = dict(shown(golden.answers(judge, known, device), len(known), 0, lambda _: False))
+    if len(found) > 2:
+        found[MAJORITY] = golden.majority_answers(list(found.values()))
+    scores = {name: golden.rows(images, mine) for name, mine in found.items()}
+    again, kappa = golden.self_agreement()
+    if options.json:
+        judges = {name: [asdict(row) for row in mine] for name, mine in scores.items()}
+        print(json.dumps({"judges": judges, "second_pass": asdict(again) | {"kappa": kappa}}))
+        return OK
+    for name, mine in scores.items():
+        print(fitted(f"{printable(name, 200)}: {len(found[name])} of {len(images)} images of the golden set"))
+        print("\n".join(golden.table(mine)))
+        steered = sum(not set(parts_of(name)).isdisjoint(image.critics) for image in images)
+        if steered:
+            print(fitted(f"{printable(name, 200)} steered {steered} of these images; what it counts there is biased"))
+        print()
+    low, high = (round(100 * end) for end in again.interval)
+    print(
+        fitted(
+            f"The reader's second pass gave {again.exact} of {again.cases} counts again "
+            f"({100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f})"
+        )
+    )
+    return OK
 
 
 def _versions() -> list[Check]:

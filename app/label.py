@@ -21,8 +21,9 @@ def add_parser(commands: Any) -> None:
         "label",
         help="label the images of an evaluation by hand",
         description="Collect human counts for the images of an evaluation. --out writes a sheet of images in shuffled "
-        "order and of the objects to count, without the target counts; fill in the column 'count' and save the sheet "
-        "with --read. Without either, print how many images each person has labelled. The demo has a page for this.",
+        "order and of the objects to count, without the target counts; fill in the column 'count', '-' for what cannot "
+        "be counted, and save the sheet with --read. Without either, print how many images each person has labelled. "
+        "The demo has a page for this.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="RUN", help="a folder that `countgen eval` wrote")

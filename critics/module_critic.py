@@ -144,8 +144,8 @@ class ModuleCritic(Critic):
         for row, one in enumerate(output):
             if self._num_labels and (one["labels"] >= self._num_labels).any():
                 raise ValueError(
-                    f"{self.name} returned the label {int(one['labels'].max())}, and {self._num_labels} classes are named, "
-                    "from label 0 on; name all of its classes in their order, a background class too"
+                    f"{self.name} returned the label {int(one['labels'].max())}, and {self._num_labels} classes are "
+                    "named, from label 0 on; name all of its classes in their order, a background class too"
                 )
             scores = one["scores"].clamp(_CERTAIN, 1 - _CERTAIN).logit()
             for column, label in enumerate(self.labels):

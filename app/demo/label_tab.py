@@ -14,6 +14,7 @@ from app.demo.refusals import errors_shown
 from app.demo.run_folders import STUDY, RunFolders, read_image
 from app.demo.session import Labelling, Session
 from benchmarks.evaluation.comparison import agreement
+from benchmarks.evaluation.label_sheet import UNCOUNTABLE
 from benchmarks.evaluation.labels import MAX_COUNT, Question, questions, read_labels, save_label, unlabelled
 from benchmarks.evaluation.metrics import with_labels
 from countgen.prompts.plurals import plural
@@ -78,9 +79,10 @@ class LabelTab:
         with errors_shown():
             if labelling is None or labelling.question is None:
                 raise RefusedError("There is no image to label; choose a run and enter a name first.")
-            number = whole_number(answer.strip() if isinstance(answer, str) else answer)
-            if number is None or not 0 <= number <= MAX_COUNT:
-                raise RefusedError("Type the number of objects in digits, for example 7.")
+            typed = answer.strip() if isinstance(answer, str) else answer
+            number = whole_number(typed)
+            if typed != UNCOUNTABLE and (number is None or not 0 <= number <= MAX_COUNT):
+                raise RefusedError(f"Type the number in digits, such as 7, or {UNCOUNTABLE} where you cannot decide.")
             folder = self.folders.folder(labelling.run)
         question, labelling.counts = labelling.question, (*labelling.counts, number)
         if len(labelling.counts) < len(question.object_names):

@@ -57,7 +57,7 @@ class Labelling:
     run: str
     labeller: str
     question: Question | None = None
-    counts: tuple[int, ...] = ()
+    counts: tuple[int | None, ...] = ()
     done: int = 0
     total: int = 0
 

@@ -17,6 +17,8 @@ from benchmarks.evaluation.labels import (
 )
 
 COLUMNS = ("image", "object", "count")
+UNCOUNTABLE = "-"
+"""A cell for objects that cannot be counted."""
 _SHOWN = 10
 
 
@@ -46,14 +48,14 @@ def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int =
 def read_sheet(run: str | Path, path: str | Path, labeller: str) -> list[Label]:
     """Save the counts of a sheet as labels, and return those that are new.
 
-    Images without a count, or with one for some of their objects only, are left for later. Reading a sheet twice
-    adds nothing.
+    Images without a count, or with one for some of their objects only, are left for later; `UNCOUNTABLE` is an answer.
+    Reading a sheet twice adds nothing.
 
     Raises:
         ValueError: a row that cannot be read; the message names the lines, and nothing of this sheet is saved.
     """
     images = {question.image.relative_to(run).as_posix(): question for question in questions(run)}
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int | None]] = {}
     faults: list[str] = []
     for line, image, name, cell in _rows(Path(path)):
         question = images.get(image)
@@ -61,14 +63,15 @@ def read_sheet(run: str | Path, path: str | Path, labeller: str) -> list[Label]:
             faults.append(f"line {line}: {run} has no finished image {image!r}; leave the column 'image' unchanged")
         elif name not in question.object_names:
             faults.append(f"line {line}: {image} has the objects {', '.join(question.object_names)}, not {name!r}")
-        elif cell and not (cell.isascii() and cell.isdecimal()):
+        elif cell and cell != UNCOUNTABLE and not (cell.isascii() and cell.isdecimal()):
             faults.append(
-                f"line {line}: {cell!r} is no whole number; write a number such as 7, or leave the cell empty"
+                f"line {line}: {cell!r} is no whole number; write a number such as 7, {UNCOUNTABLE} where it cannot "
+                "be counted, or leave the cell empty"
             )
         elif cell and name in counts.setdefault(question.key, {}):
             faults.append(f"line {line}: {image} has two rows for {name!r}; keep one")
         elif cell:
-            counts[question.key][name] = int(cell)
+            counts[question.key][name] = None if cell == UNCOUNTABLE else int(cell)
     labels = []
     for question in images.values():
         mine = counts.get(question.key, {})

@@ -48,12 +48,12 @@ class Label:
     Attributes:
         key: of the record.
         labeller: name of the person.
-        counts: per object, 0 or above.
+        counts: per object, 0 or above; None where the person could not count it.
     """
 
     key: str
     labeller: str
-    counts: tuple[int, ...]
+    counts: tuple[int | None, ...]
 
 
 def questions(run: str | Path, labeller: str = "", seed: int = 0) -> list[Question]:
@@ -78,11 +78,12 @@ def unlabelled(run: str | Path, labeller: str, seed: int = 0) -> list[Question]:
     return [question for question in questions(run, name, seed) if question.key not in done]
 
 
-def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int]) -> Label:
+def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int | None]) -> Label:
     """Append one label; it is on the disk when the function returns.
 
     Raises:
-        ValueError: no name, no such image, or not one whole number from 0 to 10 000 for each of its objects.
+        ValueError: no name, no such image, or not one whole number from 0 to 10 000, or None, for each
+            of its objects.
         RecordWriteError: the disk is full or the folder cannot be written; earlier labels are unchanged.
     """
     label = check_label(run, key, labeller, counts)
@@ -90,7 +91,7 @@ def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int]) 
     return label
 
 
-def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int]) -> Label:
+def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int | None]) -> Label:
     """Return a label after a check that it fits an image of the run; nothing is written.
 
     Raises:
@@ -101,9 +102,9 @@ def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int])
     if question is None:
         raise ValueError(f"{run} has no finished image {key!r}")
     expected = len(question.object_names)
-    if len(counts) != expected or not all(map(_is_count, counts)):
+    if len(counts) != expected or not all(map(_is_answer, counts)):
         raise ValueError(
-            f"expected {expected} whole numbers from 0 to {MAX_COUNT}, one for each of "
+            f"expected {expected} whole numbers from 0 to {MAX_COUNT} or None, one for each of "
             f"{', '.join(question.object_names)}, got {list(counts)}"
         )
     return Label(key, name, tuple(counts))
@@ -148,13 +149,13 @@ def _label(document: dict[str, Any]) -> Label:
     key, labeller, counts = document["key"], document["labeller"], document["counts"]
     if not (isinstance(key, str) and isinstance(labeller, str) and isinstance(counts, list)):
         raise TypeError("key and labeller must be texts, counts a list")
-    if not all(map(_is_count, counts)):
-        raise ValueError(f"counts must be whole numbers from 0 to {MAX_COUNT}")
+    if not all(map(_is_answer, counts)):
+        raise ValueError(f"counts must be whole numbers from 0 to {MAX_COUNT}, or null")
     return Label(key, check_labeller(labeller), tuple(counts))
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MAX_COUNT
+def _is_answer(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= MAX_COUNT)
 
 
 def _images(run: str | Path) -> dict[str, Question]:

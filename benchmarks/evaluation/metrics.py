@@ -152,7 +152,9 @@ def evaluated_by(records: Iterable[Record], judge: str) -> list[Record]:
 
 
 def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Record]:
-    """Return records with people as further judges, "human NAME", of the images that they counted.
+    """Return records with people as further judges, "human NAME", of the images that they labelled.
+
+    Where a person could not count an object, they give no answer for that image.
 
     Raises:
         ValueError: a label does not have one count per target.
@@ -167,9 +169,13 @@ def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Reco
                     f"the label of {judge} for {record.key} has {len(found)} counts, expected {len(record.targets)}: "
                     f"one for each of {', '.join(target.object_name for target in record.targets)}"
                 )
-        added.append(
-            replace(record, judges=(*record.judges, *mine), judge_counts=record.judge_counts | mine) if mine else record
-        )
+        answers = {
+            judge: tuple(count for count in found if count is not None)
+            for judge, found in mine.items()
+            if None not in found
+        }
+        counts = record.judge_counts | answers
+        added.append(replace(record, judges=(*record.judges, *mine), judge_counts=counts) if mine else record)
     return added
 
 

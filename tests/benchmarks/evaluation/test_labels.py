@@ -24,6 +24,7 @@ from benchmarks.evaluation.labels import (
     save_label,
     unlabelled,
 )
+from benchmarks.evaluation.metrics import with_labels
 from benchmarks.evaluation.records import (
     RECORDS,
     SCHEMA,
@@ -32,6 +33,7 @@ from benchmarks.evaluation.records import (
     RecordFile,
     RecordWriteError,
     RunFolderError,
+    read_run,
 )
 from countgen.prompts import Target
 
@@ -297,6 +299,21 @@ def test_a_run_that_came_without_pictures_is_not_called_labelled(tmp_path: Path)
     with pytest.raises(ValueError, match="has no image to count"):
         write_sheet(tmp_path, tmp_path / "sheet.csv", "anna")
     assert not (tmp_path / "sheet.csv").exists()
+
+
+def test_what_cannot_be_counted_is_an_answer_of_its_own(run: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.csv"
+    write_sheet(run, sheet, "anna")
+    rows = fill(sheet)
+    rows[[row[1] for row in rows].index("dog")][2] = "-"
+    store(sheet, rows)
+    assert {label.key: label.counts for label in read_sheet(run, sheet, "anna")}["0008"] == (7, None)
+    assert unlabelled(run, "anna") == []
+    _, records = read_run(run)
+    labelled = {record.key: record for record in with_labels(records, read_labels(run))}
+    assert "human anna" in labelled["0008"].judges
+    assert "human anna" not in labelled["0008"].judge_counts
+    assert labelled["0001"].judge_counts["human anna"] == (7,)
 
 
 def test_a_sheet_with_another_header_is_refused(run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""Score a judge on the golden set: generated images whose objects a reader counted (`benchmarks/golden`).
+
+Its README says who the reader is. The set is a run folder, so that reports, labels and `--rejudge` read it too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from benchmarks.evaluation.consensus import majority
+from benchmarks.evaluation.image_files import open_image
+from benchmarks.evaluation.judges import answered, judged
+from benchmarks.evaluation.labels import read_labels
+from benchmarks.evaluation.records import read_run
+from benchmarks.evaluation.statistics import cohen_kappa, wilson_interval
+from critics import Critic
+from critics.validation import to_batch
+
+FOLDER = Path(__file__).parents[1] / "golden"
+READER, SECOND_PASS = "reader", "reader, second pass"
+MANY = 13
+"""Counts from here on share a row."""
+
+Answers = Mapping[str, tuple[int, ...] | None]
+"""A judge's counts by the image's key, for each of its classes; None for no answer."""
+
+
+@dataclass(frozen=True)
+class GoldenImage:
+    """An image and the counts of the reader in it.
+
+    Attributes:
+        key: of its record.
+        path: of the image.
+        object_names: classes that were counted.
+        counts: of the reader, per class; None where they could not count it.
+        critics: detectors that steered it; none for a plain image.
+    """
+
+    key: str
+    path: Path
+    object_names: tuple[str, ...]
+    counts: tuple[int | None, ...]
+    critics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a judge counts some of the set.
+
+    Attributes:
+        label: "3", "13+", "all", ...
+        cases: number of counts of the reader: one for each image and class.
+        exact: of these, those that the judge gives too; a judge without an answer is not exact.
+        unanswered: of these, those to which the judge gives no answer.
+        interval: 95 % Wilson interval of the fraction exact, in [0, 1].
+        bias: mean of the judge's count less the reader's; NaN without answers.
+    """
+
+    label: str
+    cases: int
+    exact: int
+    unanswered: int
+    interval: tuple[float, float]
+    bias: float
+
+
+def golden_images(folder: str | Path = FOLDER, reader: str = READER) -> list[GoldenImage]:
+    """Return the images that a reader labelled.
+
+    Raises:
+        RunFolderError, ValueError: the folder is damaged.
+    """
+    given = {label.key: label.counts for label in read_labels(folder) if label.labeller == reader}
+    return [
+        GoldenImage(
+            key=record.key,
+            path=Path(folder) / str(record.image),
+            object_names=tuple(target.object_name for target in record.targets),
+            counts=given[record.key],
+            critics=() if record.method == "plain" else record.critics,
+        )
+        for record in read_run(folder)[1]
+        if record.key in given
+    ]
+
+
+def known_images(judge: Critic, images: Sequence[GoldenImage]) -> list[GoldenImage]:
+    """Return the images all of whose classes the judge knows.
+
+    Raises:
+        ValueError: it knows none of them.
+    """
+    known = [image for image in images if all(_knows(judge, name) for name in image.object_names)]
+    if not known:
+        names = sorted({name for image in images for name in image.object_names})
+        raise ValueError(f"{judge.name} knows none of the set's classes: {', '.join(names)}; name another judge")
+    return known
+
+
+def _knows(judge: Critic, object_name: str) -> bool:
+    try:
+        return judge.object_names is None or judge.column(object_name) >= 0
+    except ValueError:
+        return False
+
+
+def answers(
+    judge: Critic, images: Sequence[GoldenImage], device: str = "cpu"
+) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+    """Yield the key of each image and the judge's counts in it, None for no answer."""
+    for image in images:
+        with open_image(image.path) as file:
+            batch = to_batch(file.convert("RGB")).to(device)
+        yield image.key, answered(judged(judge, batch, image.object_names)[0][0])
+
+
+def majority_answers(judges: Sequence[Answers]) -> dict[str, tuple[int, ...] | None]:
+    """Return the counts of more than half of the judges, of the images that all of them know."""
+    keys = [key for key in judges[0] if all(key in mine for mine in judges)]
+    return {key: majority([mine[key] for mine in judges]) for key in keys}
+
+
+def rows(images: Sequence[GoldenImage], found: Answers) -> list[Row]:
+    """Return how a judge counts, by the reader's count, then in kinds of images, then in all.
+
+    Args:
+        images: of the set.
+        found: the judge's counts; images that it lacks are left out.
+    """
+    by_count: dict[int, list[tuple[int, int | None]]] = {}
+    kinds: dict[str, list[tuple[int, int | None]]] = {"plain": [], "steered": [], "two classes": [], "all": []}
+    for image in images:
+        if image.key not in found:
+            continue
+        for truth, count in zip(image.counts, found[image.key] or (None,) * len(image.counts), strict=True):
+            if truth is not None:
+                case = truth, count
+                by_count.setdefault(min(truth, MANY), []).append(case)
+                kinds["steered" if image.critics else "plain"].append(case)
+                kinds["all"].append(case)
+                if len(image.object_names) > 1:
+                    kinds["two classes"].append(case)
+    counted = {f"{count}+" if count == MANY else str(count): by_count[count] for count in sorted(by_count)}
+    return [_row(label, cases) for label, cases in (counted | kinds).items() if cases]
+
+
+def _row(label: str, cases: Sequence[tuple[int, int | None]]) -> Row:
+    exact = sum(truth == count for truth, count in cases)
+    errors = [count - truth for truth, count in cases if count is not None]
+    return Row(
+        label=label,
+        cases=len(cases),
+        exact=exact,
+        unanswered=len(cases) - len(errors),
+        interval=wilson_interval(exact, len(cases)),
+        bias=fmean(errors) if errors else math.nan,
+    )
+
+
+def self_agreement(folder: str | Path = FOLDER) -> tuple[Row, float]:
+    """Return how the reader's second pass counts against the first, and Cohen's kappa of the two.
+
+    Counts that one pass has and the other could not count are unequal; those that neither has are equal.
+    """
+    again = {image.key: image.counts for image in golden_images(folder, SECOND_PASS)}
+    pairs = [
+        (first, second)
+        for image in golden_images(folder)
+        if image.key in again
+        for first, second in zip(image.counts, again[image.key], strict=True)
+    ]
+    both = [(first, second) for first, second in pairs if first is not None and second is not None]
+    exact = sum(first == second for first, second in pairs)
+    row = Row(
+        label="second pass",
+        cases=len(pairs),
+        exact=exact,
+        unanswered=len(pairs) - len(both),
+        interval=wilson_interval(exact, len(pairs)),
+        bias=fmean(second - first for first, second in both) if both else math.nan,
+    )
+    return row, cohen_kappa([first for first, _ in both], [second for _, second in both])
+
+
+def table(scores: Sequence[Row]) -> list[str]:
+    """Return the lines of a table of rows: label, cases, per cent exact with its interval, bias, no answer."""
+    lines = [f"  {'count':<12}{'cases':>6}   exact % [95 %]    bias   no answer"]
+    for row in scores:
+        low, high = (round(100 * end) for end in row.interval)
+        exact = f"{100 * row.exact / row.cases:.0f} [{low}, {high}]"
+        bias = "-" if math.isnan(row.bias) else f"{row.bias:+.2f}"
+        lines.append(f"  {row.label:<12}{row.cases:>6}   {exact:<14}{bias:>8}{row.unanswered or '':>12}".rstrip())
+    return lines

@@ -1,0 +1,96 @@
+"""The golden set: labels of generated images, and judges scored on them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+import critics
+from app.cli import main
+from benchmarks.evaluation import golden
+from benchmarks.evaluation.golden import GoldenImage
+from benchmarks.evaluation.image_files import is_complete
+from benchmarks.evaluation.labels import questions, read_labels
+from countgen import miniature
+
+
+def image(key: str, counts: tuple[int | None, ...], critics: tuple[str, ...] = ()) -> GoldenImage:
+    return GoldenImage(key, Path(key), ("apple", "dog")[: len(counts)], counts, critics)
+
+
+def test_every_image_of_the_set_is_there_and_labelled_and_a_third_of_them_twice() -> None:
+    asked = questions(golden.FOLDER)
+    assert len(asked) >= 300
+    assert all(is_complete(question.image) for question in asked)
+    keys = {question.key for question in asked}
+    first, again = (
+        {label.key for label in read_labels(golden.FOLDER) if label.labeller == name}
+        for name in (golden.READER, golden.SECOND_PASS)
+    )
+    assert first == keys
+    assert again < keys
+    assert len(again) >= 100
+
+
+def test_the_set_is_small() -> None:
+    files = [path for path in golden.FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 1_500_000
+
+
+def test_rows_count_what_a_judge_gives_against_what_the_reader_counted() -> None:
+    images = [image("a", (3,)), image("b", (3,), ("x",)), image("c", (14, 0)), image("d", (None,)), image("e", (2,))]
+    found = {"a": (3,), "b": (5,), "c": (13, 0), "d": (4,)}
+    mine = {row.label: row for row in golden.rows(images, found)}
+    assert list(mine) == ["0", "3", "13+", "plain", "steered", "two classes", "all"]
+    assert (mine["3"].cases, mine["3"].exact, mine["3"].bias) == (2, 1, 1.0)
+    assert (mine["13+"].exact, mine["13+"].bias) == (0, -1.0)
+    assert (mine["plain"].cases, mine["steered"].cases, mine["all"].cases) == (3, 1, 4)
+    assert mine["all"].exact == 2
+    assert mine["all"].interval == pytest.approx((0.150, 0.850), abs=1e-3)
+
+
+def test_a_judge_without_an_answer_is_not_exact_and_has_no_bias() -> None:
+    (row,) = [row for row in golden.rows([image("a", (3,))], {"a": None}) if row.label == "all"]
+    assert (row.cases, row.exact, row.unanswered) == (1, 0, 1)
+    assert math.isnan(row.bias)
+    assert golden.table([row])[1].split() == ["all", "1", "0", "[0,", "79]", "-", "1"]
+
+
+def test_the_majority_answers_where_all_judges_know_the_classes() -> None:
+    judges = [{"a": (3,), "b": (2,)}, {"a": (3,), "b": (1,)}, {"a": (4,)}]
+    assert golden.majority_answers(judges) == {"a": (3,)}
+
+
+def test_a_judge_counts_the_images_whose_classes_it_knows() -> None:
+    images = golden.golden_images()
+    judge = miniature.load_detector("miniature-fcos")
+    assert golden.known_images(judge, images) == images
+    some = images[:3]
+    assert dict(golden.answers(judge, some)).keys() == {one.key for one in some}
+    coco = critics.load("nanodet")
+    known = golden.known_images(coco, images)
+    assert 0 < len(known) < len(images)
+    assert not any("strawberry" in one.object_names for one in known)
+    with pytest.raises(ValueError, match="knows none of the set's classes"):
+        golden.known_images(coco, [one for one in images if "strawberry" in one.object_names])
+
+
+def test_doctor_scores_judges(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    few = golden.golden_images()[:6]
+    monkeypatch.setattr(golden, "golden_images", lambda *_: few)
+    monkeypatch.setattr(golden, "self_agreement", lambda: (golden._row("second pass", [(1, 1), (2, 3)]), 0.5))
+    names = ["miniature-yolo", "miniature-fcos", "miniature-density"]
+    judges = [word for name in names for word in ("--judge", name)]
+    assert main(["doctor", *judges, "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"{name}: 6 of 6 images of the golden set" in text for name in [*names, "majority"])
+    assert "miniature-yolo steered" in text
+    assert "gave 1 of 2 counts again (50 % [9, 91], kappa 0.50)" in text
+    assert main(["doctor", *judges, "--json", "--device", "cpu"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["judges"]) == {*names, "majority"}
+    assert main(["doctor", "--judge", "miniature-ssd"]) == 2
+    assert "miniature-ssd" in capsys.readouterr().err
