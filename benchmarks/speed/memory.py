@@ -52,9 +52,9 @@ REHEARSED = """
 Printed by `OMP_NUM_THREADS=1 python -m benchmarks.speed.rehearsal --size full`: random weights in the files of the
 published repository, the ordinary command, offline. **peak** is the largest resident set of the process, Python and
 its libraries included; **predicted** is the estimate in that dtype and size with the text encoders, which stay in
-memory on a CPU, the critic, and the 1 GiB that is reserved. `generate` and `edit` take one step with `--memory low`. Exit code 1:
-random weights reach no count; 130: interrupted after `--limit` seconds. Seconds are those of a machine that was busy
-with other work, CPU seconds are the process's own. SDXL-Turbo in
+memory on a CPU, the critic, and the 1 GiB that is reserved. `generate` and `edit` take one step with `--memory low`.
+Exit code 1: random weights reach no count; 130: interrupted after `--limit` seconds. Seconds are those of a machine
+that was busy with other work, CPU seconds are the process's own. SDXL-Turbo in
 bfloat16 took 3.5 GiB more than predicted; why (reading the files, kernels of the CPU) was not measured.
 
 {table}
