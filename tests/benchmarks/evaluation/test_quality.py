@@ -100,7 +100,7 @@ def test_features_of_a_picture_do_not_depend_on_its_neighbours(clip_folder: Path
 
 def test_the_report_shows_likeness_and_diversity(clip_folder: Path, tmp_path: Path, capsys) -> None:
     run = table_run(tmp_path / "run")
-    assert main([str(run), "--clip", str(clip_folder)]) == 0
+    assert main([str(run), "--all", "--clip", str(clip_folder)]) == 0
     printed = capsys.readouterr().out
     assert "CLIP similarity" in printed
     main([str(run), "--clip", str(clip_folder), "--json"])
