@@ -25,6 +25,10 @@ class UnknownFunctionError(RefusedError):
     """The request names a function that the demo does not have."""
 
 
+BY_NUMBER = "predict"
+"""The page's own route for functions outside the queue; the body gives the function's number."""
+
+
 def check_call(content: bytes, functions: Collection[int | str], named: str | None) -> None:
     """Refuse a call unless it is a known function with plain values as inputs.
 
@@ -47,6 +51,8 @@ def check_call(content: bytes, functions: Collection[int | str], named: str | No
     for value in event.values() if isinstance(event, dict) else [event]:
         _check_input(value, "event_data")
     number = call.get("fn_index")
+    if named == BY_NUMBER and number is not None:
+        named = None
     given = [one for one in (named, number) if one is not None]
     if not given or any(one not in functions for one in given):
         raise UnknownFunctionError("Unknown function.")

@@ -39,6 +39,9 @@ def test_the_function_may_be_named_in_the_path() -> None:
     for named in ("other", None):
         with pytest.raises(UnknownFunctionError):
             check_call(b'{"data": []}', FUNCTIONS, named)
+    check_call(b'{"data": [], "fn_index": 1}', FUNCTIONS, "predict")  # as the page calls a function outside the queue
+    with pytest.raises(UnknownFunctionError):
+        check_call(b'{"data": []}', FUNCTIONS, "predict")
     with pytest.raises(UnknownFunctionError):  # a number in the body does not make another route known
         check_call(b'{"data": [], "fn_index": 1}', FUNCTIONS, "v2/parse")
 
