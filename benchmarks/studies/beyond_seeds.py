@@ -196,7 +196,7 @@ def results() -> str:
     measures = ("right %", "by the second judge %", "right, same image %", "mean error", "evaluations", "seconds")
     for name, records in runs.items():
         totals = PARTS[name].totals
-        together = [group for group in GROUPS if {*group} < {*totals}]
+        together = [group for group in GROUPS if len(group) > 1 and {*group} < {*totals}]
         groups = [totals, *together, *(range(one, one + 1) for one in totals)]
         rows = [
             _cells(arm, group, found)

@@ -34,7 +34,7 @@ def bytes_here(preset: Preset) -> int | None:
     """
     sizes = [_size(preset.repository, preset.revision, preset.variant, without=preset.denoiser is not None)]
     if preset.denoiser is not None:
-        sizes.append(_size(*at_revision(preset.denoiser), preset.variant))
+        sizes.append(_denoiser_size(*at_revision(preset.denoiser), preset.variant))
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
 
@@ -55,6 +55,19 @@ def _size(repository: str, revision: str | None, variant: str | None, *, without
     if not weights or not all(weights):
         return None
     return sum(file.stat().st_size for files in weights for file in files)
+
+
+def _denoiser_size(repository: str, revision: str | None, variant: str | None) -> int | None:
+    """Return the size of the weights of a U-Net or transformer; its repository need not be a whole pipeline."""
+    if repository.endswith(SINGLE_FILE):
+        return _size(repository, revision, variant)
+    for part in ("unet", "transformer"):
+        config: Path | None = Path(repository) / part / "config.json"
+        if not Path(repository).is_dir():
+            config = _cached(repository, f"{part}/config.json", revision)
+        if config is not None and config.is_file() and (files := _weights(config.parent, variant)):
+            return sum(file.stat().st_size for file in files)
+    return None
 
 
 def _weights(folder: Path, variant: str | None) -> list[Path]:

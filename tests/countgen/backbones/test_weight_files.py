@@ -45,3 +45,14 @@ def test_what_the_cache_lacks_is_downloaded(tmp_path: Path, monkeypatch: pytest.
 
 def test_sizes_in_words() -> None:
     assert (in_megabytes(21_400_000), in_megabytes(6_938_000_000)) == ("21 MB", "6.9 GB")
+
+
+def test_a_denoisers_repository_need_not_be_a_whole_pipeline(tmp_path: Path) -> None:
+    base, denoiser = tmp_path / "base", tmp_path / "denoiser"
+    for folder in (base / "vae", denoiser / "transformer"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(bytes(100))
+    (base / "model_index.json").write_text(json.dumps({"vae": ["diffusers", "AutoencoderKL"]}))
+    preset = replace(find("pixart-dmd")[1], repository=str(base), revision=None, denoiser=str(denoiser), variant=None)
+    assert bytes_here(preset) == 200
