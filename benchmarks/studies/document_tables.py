@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.evaluation.consensus import CONSENSUS
 from benchmarks.evaluation.metrics import Scores, by_level
 from benchmarks.evaluation.plots import save
 from benchmarks.evaluation.report.findings import Section, findings
@@ -32,7 +33,7 @@ def table(run: ReportedRun, section: Section, names: Sequence[str] = ()) -> str:
 
     95 % Wilson intervals; a cell of fewer images than the column's says so.
     """
-    first, *others = [judge for judge in section.judges if judge not in section.steered]
+    first, *others = [judge for judge in section.judges if judge not in (*section.steered, *CONSENSUS)]
     columns: dict[str, list[Scores | None]] = {}
     for level in by_level(run.records):
         columns[_LEVELS.get(level, level)] = [method.levels.get(level) for method in section.methods]
