@@ -245,7 +245,8 @@ def test_an_unknown_object_is_refused_with_near_matches(trained_critic: Critic, 
 
 def test_there_is_a_contract_for_every_critic_there_is(critics: Critics) -> None:
     tested = {type(critics(name)).__module__.rsplit(".", 1)[1] for name in BUILDERS}
-    assert set(available()) <= tested
+    # A vision-language model answers in words: no boxes, no gradient, tests of its own in tests/critics/test_vlm.py.
+    assert set(available()) - {"vlm"} <= tested
 
 
 @pytest.mark.parametrize("name", ["owlv2", "grounding-dino", "clip-count"])
