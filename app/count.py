@@ -140,10 +140,7 @@ def _critic(options: argparse.Namespace, names: Sequence[str]) -> Critic:
             print(fitted(f"will be downloaded: {_shown(str(one))}"))
     with loading(name, shown=not (options.json or options.csv)):
         critic = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
-    if critic.object_names is not None:
-        columns = [critic.column(one) for one in names]
-        if len(set(columns)) < len(columns):
-            raise ValueError(f"two of {', '.join(names)} are one class of {critic.name}; name it once")
+    critic.check_distinct(names)
     return critic
 
 

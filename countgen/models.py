@@ -69,15 +69,8 @@ class Models:
                 detector returns.
         """
         for critic in (*self.critics, self.judge):
-            classes: dict[int | str, str] = {}
+            critic.check_distinct(target.object_name for target in targets)
             for target in targets:
-                own = target.object_name if critic.object_names is None else critic.column(target.object_name)
-                if own in classes:
-                    raise ValueError(
-                        f"{classes[own]!r} and {target.object_name!r} are one class of {critic.name}; "
-                        "give them one count"
-                    )
-                classes[own] = target.object_name
                 if target.target_count > critic.max_count:
                     raise ValueError(
                         f"{critic.name} returns at most {critic.max_count} objects, "

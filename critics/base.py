@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -114,6 +114,21 @@ class Critic:
         if self.object_names is None:
             raise TypeError(f"{self.name} has an open vocabulary: it has no fixed columns")
         return resolve(object_name, self.object_names, self.name)
+
+    def check_distinct(self, object_names: Iterable[str]) -> None:
+        """Refuse names that are no class of the detector, and two names of one class.
+
+        Raises:
+            ValueError: the message names the two, or near matches of an unknown name.
+        """
+        classes: dict[int | str, str] = {}
+        for object_name in object_names:
+            own = object_name if self.object_names is None else self.column(object_name)
+            if own in classes:
+                raise ValueError(
+                    f"{classes[own]!r} and {object_name!r} are one class of {self.name}; give them one count"
+                )
+            classes[own] = object_name
 
     def candidates(self, images: Tensor, object_names: Sequence[str]) -> tuple[Candidates, ...]:
         """Return the candidates for each object name, in the order given, from one forward pass.

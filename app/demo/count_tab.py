@@ -108,8 +108,7 @@ class CountTab:
         with errors_shown():
             for name in names:
                 self.model_cache.check_known(critic, name)
-            if critic.object_names and len({critic.column(name) for name in names}) < len(names):
-                raise RefusedError(f"Two of {', '.join(names)} are one class of {detector}; name it once.")
+            critic.check_distinct(names)
         yield critic.detect(to_batch(image), list(names))[0]
 
     def _names(self, names: object) -> tuple[str, ...]:

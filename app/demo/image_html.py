@@ -70,7 +70,7 @@ def png_uri(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Matches:
-    """Which objects of two images are the same, for each target: indices of detections.
+    """The objects that two images share, for each target: indices of detections.
 
     Attributes:
         before, after: of the objects that both images show.

@@ -124,11 +124,8 @@ def _check(folder: Path, records: Sequence[Record], judges: Sequence[str], batch
 
 def _check_objects(judge: Critic, records: Sequence[Record]) -> None:
     """Refuse objects that are no class of the judge, or two of one class, before the first image."""
-    if judge.object_names is None:
-        return
     for names in dict.fromkeys(tuple(_object_names(record)) for record in records):
-        if len({judge.column(name) for name in names}) < len(names):
-            raise ValueError(f"two of {', '.join(names)} are one class of {judge.name}, which cannot tell them apart")
+        judge.check_distinct(names)
 
 
 def _judgements(

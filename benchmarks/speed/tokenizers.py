@@ -19,7 +19,7 @@ QWEN_MERGES = 151_387
 GEMMA_TOKENS = 256_000
 T5_PIECES = 32_000
 TINY_TOKENS = 4000
-"""Of Gemma's and Qwen3's tokenizers for a tiny model, since the large ones take ten seconds to read."""
+"""Size of Gemma's and Qwen3's tokenizers for a tiny model, since the large ones take ten seconds to read."""
 _CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n"

@@ -64,7 +64,7 @@ PARTS = {
     "pixart-beyond": Part("miniature-pixart", 1, BEYOND, 12, ("plain", "search+as-written", "search", "auto")),
     "far-beyond": Part("miniature", 1, range(17, 21), 8, ("plain", "search", "auto")),
 }
-"""In the order in which they run."""
+"""Parts of the study in the order in which they run."""
 
 
 @dataclass(frozen=True)

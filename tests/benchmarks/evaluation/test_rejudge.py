@@ -170,7 +170,7 @@ def test_objects_of_one_class_of_the_judge_are_refused(run: Path, capsys: pytest
         text = text.replace(f'"targets":{{"apple":{count}}}', f'"targets":{{"cat":{count},"kitten":1}}')
     (run / RECORDS).write_text(re.sub(r'"miniature-fcos":\[(\d+)\]', r'"miniature-fcos":[\1,1]', text))
     assert main(["eval", "--quiet", "--rejudge", str(run), "--judge", SECOND]) == 2
-    assert "two of cat, kitten are one class" in " ".join(capsys.readouterr().err.split())
+    assert "'cat' and 'kitten' are one class" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_language_model_rejudges_a_run_and_its_silence_is_counted(
