@@ -1,6 +1,6 @@
 """The demo's functions for programs: each returns one JSON object with the image as base64 PNG.
 
-They keep no session: nothing that a call returns is on the server afterwards. docs/demo-api.md shows their use.
+They keep no session: nothing that a call returns is on the server afterwards. docs/demo.md shows their use.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import countgen
 from app.demo.count_tab import CountTab
 from app.demo.edit_tab import EditTab
 from app.demo.generate_form import GenerateForm
-from app.demo.generate_tab import MODELS, GenerateTab
+from app.demo.generate_tab import GenerateTab
 from app.demo.image_html import png_bytes
+from app.demo.job_queue import MODELS
 from app.demo.limits import Limits, RefusedError
 from app.demo.refusals import errors_shown
 from app.demo.session import Session

@@ -88,7 +88,12 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
     yield "generated"
     page.locator(".show-slider").check()
     yield "one-over-the-other"
-    page.get_by_text("More options").click()
+    page.locator(".show-slider").uncheck()
+    page.locator("#stage .after button.canvas").click()
+    page.locator("dialog.zoomed").wait_for()
+    yield "enlarged"
+    page.keyboard.press("Escape")
+    page.get_by_text("Method, sampler, negative prompt").click()
     page.locator("[data-name='num_searches']").wait_for()
     yield "more-options"
     page.locator("#prompt textarea").fill("some apples")
@@ -176,6 +181,7 @@ def _first_seconds(page: Any, url: str) -> str:
     page.locator("#stage .running img").or_(page.locator("#pictures li")).first.wait_for()
     preview = time.perf_counter() - begun
     page.locator("#pictures li").wait_for()
+    page.evaluate("sessionStorage.clear()")  # the states begin with a new visitor
     page.reload()
     return f"first paint {painted:.2f} s, usable {usable:.2f} s, preview {preview:.2f} s"
 

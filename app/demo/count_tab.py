@@ -8,9 +8,9 @@ from html import escape
 import gradio as gr
 from PIL import Image
 
-from app.demo.generate_tab import MODELS
 from app.demo.html import hint
-from app.demo.image_html import overlay, shown_uri
+from app.demo.image_html import overlay, zoomable
+from app.demo.job_queue import MODELS
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
 from app.demo.refusals import errors_shown, event_field
@@ -74,11 +74,12 @@ class CountTab:
     def count(self, names: str, detector: str, event: gr.EventData) -> str:
         """Return an uploaded image with the boxes and the counts of its objects."""
         image, found = self.counted(event_field(event, "data"), names, detector)
+        boxes = overlay((image.height, image.width), found)
+        ratio = f"aspect-ratio:{image.width}/{image.height}"
+        framed = zoomable(image, "Uploaded image", boxes, kind="natural", style=ratio)
         said = " and ".join(f"{len(one)} {counted(one.object_name, len(one))}" for one in found)
         return (
-            "<section class='stage counted'><div class='canvas natural' style='aspect-ratio:"
-            f"{image.width}/{image.height}'><img src='{shown_uri(image)}' alt='Uploaded image'>"
-            f"{overlay((image.height, image.width), found)}</div>"
+            f"<section class='stage counted'>{framed}"
             f"<p class='verdict' role='status'>{escape(detector)} counts {escape(said)}.</p>"
             "<div class='actions'><label class='switch'>"
             "<input type='checkbox' class='show-boxes' checked> Boxes</label></div>"

@@ -12,14 +12,16 @@ from app.demo import edit_view, result_view
 from app.demo.edit_fields import MOST_OFFSET, EditFields
 from app.demo.gallery import entry_of, gallery
 from app.demo.generate_form import GenerateForm, edited_form, find_token, form_of
-from app.demo.generate_tab import AT_ONCE, EXAMPLE, MODELS, PRIVATE, QUIET, GenerateTab
+from app.demo.generate_tab import EXAMPLE, GenerateTab
 from app.demo.html import target_list
 from app.demo.image_html import detect, overlay, png_bytes, shown_uri
+from app.demo.image_pair import Side
+from app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
 from app.demo.previews import previews
 from app.demo.refusals import errors_shown, event_field
-from app.demo.result_view import Side, size_of
+from app.demo.result_view import size_of
 from app.demo.session import GalleryEntry, Session
 from app.demo.uploads import decoded_recipe
 from app.image_files import slug
@@ -46,7 +48,7 @@ class EditTab:
         tab: gr.Tab,
     ) -> None:
         self.limits, self.model_cache, self.generate_tab = limits, model_cache, generate_tab
-        with gr.Row(elem_classes="workbench"):
+        with gr.Row(elem_classes="workbench image-first"):
             with gr.Column(scale=4, min_width=280, elem_classes="controls"):
                 fields = self.fields = EditFields(limits, targets_of(EXAMPLE.recipe))
             with gr.Column(scale=6, min_width=280):
@@ -75,7 +77,7 @@ class EditTab:
             api_visibility="undocumented",
         )
         inputs = [fields.name, fields.count, fields.seconds, session]
-        preparing = {"fn": self.begin, "inputs": inputs, "outputs": self.stage, **AT_ONCE, **PRIVATE}
+        preparing = {"fn": self.begin, "inputs": inputs, "outputs": [self.stage, fields.slider], **AT_ONCE, **PRIVATE}
         editing = {
             "fn": self.edit_shown,
             "inputs": inputs,
@@ -84,17 +86,21 @@ class EditTab:
             "show_progress": "minimal",
             "show_progress_on": fields.given,
         }
-        jobs = [
-            fields.go.click(**preparing).success(**editing, api_name="edit_view", api_visibility="undocumented"),
+        begun = [
+            fields.go.click(**preparing),
             *(
                 button.click(
                     lambda count, by=by: max(1, (count or 1) + by), inputs=fields.count, outputs=fields.count, **QUIET
-                )
-                .success(**preparing)
-                .success(**editing, api_visibility="private")
+                ).success(**preparing)
                 for button, by in ((fields.fewer, -1), (fields.more, 1))
             ),
         ]
+        jobs = [
+            begun[0].success(**editing, api_name="edit_view", api_visibility="undocumented"),
+            *(one.success(**editing, api_visibility="private") for one in begun[1:]),
+        ]
+        for one in begun:
+            one.success(generate_tab.queue.watch, inputs=session, outputs=self.stage, **AT_ONCE, **PRIVATE)
         leaving = {"fn": self.leave, "inputs": session, "outputs": self.stage, **QUIET}
         for job in jobs:
             job.failure(**leaving)
@@ -120,13 +126,13 @@ class EditTab:
         session.end()
         return edit_view.opened(session.shown or EXAMPLE)
 
-    def begin(self, name: str, count: float, seconds: int, session: Session) -> str:
-        """Refuse bad input before it enters the queue; from now on Stop has an effect."""
+    def begin(self, name: str, count: float, seconds: int, session: Session) -> tuple[str, int]:
+        """Refuse bad input before it enters the queue; from now on Stop has an effect, and the slider is at rest."""
         with errors_shown():
             self._counts(name, count, session)
             self.limits.check_seconds(seconds)
         session.begin()
-        return result_view.queued(self.generate_tab.waiting())
+        return result_view.queued(), 0
 
     def edit_shown(self, name: str, count: float, seconds: int, session: Session) -> Iterator[tuple[Any, ...]]:
         """Edit the image with live previews; the last item is the judged result, also after Stop."""
@@ -152,7 +158,7 @@ class EditTab:
             result = run.result()
             ending = " Stopped by you: this is the best image so far." if session.stopping else ""
             form = edited_form(entry.form, run.prompt)
-            made = entry_of(result, history, form, before_name="Original", ending=ending)
+            made = entry_of(result, history, form, original=True, ending=ending)
             session.keep_image(made, self.limits.max_images)
             if not result.verified:
                 session.shown = entry  # a further try starts from the original again
@@ -182,11 +188,11 @@ class EditTab:
         counts = models.judge.counts(image[None], names)[0].tolist()
         found_before, found = detect(models.judge, before, targets), detect(models.judge, image, targets)
         moved = {**recipe, "number_shifts": [shift.as_dict() for shift in shifts], "judge_counts": counts}
+        was = f"Original: {result_view.detected(targets, found_before)}"
+        now = f"Moved by {offset:+g}: {result_view.detected(targets, found)}"
         yield edit_view.moved(
-            Side(
-                before, found_before, f"Original, seed {seed}: {edit_view.detected(targets, found_before)}", "Original"
-            ),
-            Side(image, found, f"Moved by {offset:+g}: {edit_view.detected(targets, found)}", "Moved"),
+            Side(before, found_before, was, "Original", f"seed {seed}"),
+            Side(image, found, now, "Moved"),
             targets,
             offset,
             counts,

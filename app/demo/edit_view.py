@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from html import escape
 
 from app.demo.html import hint
-from app.demo.result_view import Side, actions, pair
+from app.demo.image_html import zoomable
+from app.demo.image_pair import Side, actions, pair
 from app.demo.session import GalleryEntry
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
-from critics import Detections
 
 
 def opened(entry: GalleryEntry) -> str:
     """Return the view of the image that is to be edited."""
     return (
-        "<section class='stage start'><div class='canvas'>"
-        f"<img src='{entry.preview}' alt='Image to edit: {escape(entry.title, quote=True)}'>{entry.boxes}</div>"
+        f"<section class='stage start'>{zoomable(entry.preview, f'Image to edit: {entry.title}', entry.boxes)}"
         + hint(
             f"{entry.recipe.get('prompt')}, seed {entry.recipe.get('candidate_seed')}. Change its count, or move the "
             "slider: the seed stays, and what does not have to change stays as well."
@@ -53,12 +52,4 @@ def moved(
         f"{actions(png, file_name)}"
         + hint("The slider moves the prompt's embeddings only: one image, no search. For an exact count press Edit.")
         + "</section>"
-    )
-
-
-def detected(targets: Sequence[Target], detections: Sequence[Detections]) -> str:
-    """Return how many objects of each class the judge detects."""
-    return ", ".join(
-        f"{len(found)} {counted(target.object_name, len(found))}"
-        for found, target in zip(detections, targets, strict=True)
     )

@@ -22,7 +22,7 @@ def entry_of(
     history: Sequence[HistoryEntry],
     form: GenerateForm,
     *,
-    before_name: str = "Baseline",
+    original: bool = False,
     ending: str = "",
     timed: bool = True,
 ) -> GalleryEntry:
@@ -33,7 +33,7 @@ def entry_of(
         correct=result.verified,
         preview=shown_uri(result.image),
         boxes=overlay(size_of(result.image), result.detections),
-        view=finished(result, history, png, file_name, before_name=before_name, ending=ending, timed=timed),
+        view=finished(result, history, png, file_name, original=original, ending=ending, timed=timed),
         file_name=file_name,
         png=png,
         recipe=result.recipe,

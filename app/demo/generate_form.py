@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -121,6 +122,16 @@ class GenerateForm:
             until=self.until,
             negative_prompt=self.negative_prompt or None,
         )
+
+
+def kept_form(text: str, limits: Limits, session: Session) -> GenerateForm | None:
+    """Return the form that a browser kept as a JSON object; None if it is none that the page accepts."""
+    try:
+        form = GenerateForm(**json.loads(text))
+        form.checked(limits)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return form if form.token in ("none", "shipped", *session.tokens) else replace(form, token="none")
 
 
 def form_of(recipe: Mapping[str, Any], session: Session) -> GenerateForm:

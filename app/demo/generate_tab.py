@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from app.demo import example, result_view
 from app.demo.gallery import entry_of, gallery, zip_link
 from app.demo.generate_form import RANDOM_SEED, GenerateForm, form_of
 from app.demo.html import chips, counts_line, hint, model_line, sentence
+from app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET, JobQueue
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
 from app.demo.options import TOKENS, Options
@@ -25,13 +26,7 @@ from countgen.errors import PromptError
 from countgen.prompts import Target
 
 PROMPTS = ("seven apples", "nine butterflies in the snow", "five cats and three dogs", "ten strawberries on a table")
-AT_ONCE = {"concurrency_limit": None}
-"""Run at once, beside other jobs; with `queue=False` the page would not show the function's error messages."""
-MODELS = {"concurrency_id": "models", "concurrency_limit": 1}
-"""One job at a time uses the models."""
-PRIVATE = {"show_progress": "hidden", "api_visibility": "private"}
-QUIET = {**PRIVATE, "queue": False}
-
+RESTORED = "restore-file"
 EXAMPLE = example.load()
 
 _PICK = (
@@ -49,10 +44,8 @@ class GenerateTab:
         filled: what `fill` returns values for: the fields, and the form of the method's settings.
     """
 
-    def __init__(
-        self, limits: Limits, model_cache: ModelCache, session: gr.State, waiting: Callable[[], int] = lambda: 0
-    ) -> None:
-        self.limits, self.model_cache, self.waiting = limits, model_cache, waiting
+    def __init__(self, limits: Limits, model_cache: ModelCache, session: gr.State, queue: JobQueue) -> None:
+        self.limits, self.model_cache, self.queue = limits, model_cache, queue
         self._lay_out(session)
         self._connect(session)
 
@@ -79,13 +72,16 @@ class GenerateTab:
                     self.leave = gr.Button("Leave the queue", elem_id="leave", scale=2)
                 with gr.Row(elem_classes="examples"):
                     self.prompts = [gr.Button(text, size="sm", min_width=60) for text in PROMPTS]
-                self.options = Options(limits)
-                self.given = gr.HTML(
-                    file_field("Restore the settings of a PNG of countgen (choose or drop it)", ".png", "restore-file"),
-                    elem_id="restore",
-                    js_on_load=FILE_JS,
-                )
-                self.restored = gr.HTML("", elem_id="restored")
+                with gr.Column(elem_classes="options"):
+                    self.options = Options(limits)
+                    self.given = gr.HTML(
+                        file_field(
+                            "Restore the settings of a PNG of countgen (choose or drop it)", ".png", "restore-file"
+                        ),
+                        elem_id="restore",
+                        js_on_load=FILE_JS,
+                    )
+                    self.restored = gr.HTML("", elem_id="restored")
             with gr.Column(scale=6, min_width=300):
                 self.stage = gr.HTML(EXAMPLE.view, elem_id="stage")
                 with gr.Row(elem_id="next"):
@@ -126,19 +122,23 @@ class GenerateTab:
             "show_progress_on": self.parsed,
         }
         preparing = {"fn": self.begin, "inputs": [*form, session], "outputs": shown, **AT_ONCE, **PRIVATE}
+        watching = {"fn": self.queue.watch, "inputs": session, "outputs": shown, **AT_ONCE, **PRIVATE}
         leaving = {"fn": leave_queue, "inputs": session, "outputs": shown, **QUIET}
-        begun = gr.on([self.go.click, self.prompt.submit], **preparing)
-        jobs = [begun.success(**generating, api_name="generate_view", api_visibility="undocumented")]
+        begun = [gr.on([self.go.click, self.prompt.submit], **preparing)]
+        jobs = [begun[0].success(**generating, api_name="generate_view", api_visibility="undocumented")]
         for button in self.prompts:
             filled = button.click(lambda text: text, inputs=button, outputs=self.prompt, **QUIET)
-            jobs.append(filled.then(**preparing).success(**generating, api_visibility="private"))
+            begun.append(filled.then(**preparing))
         for button, changed in (
             (self.longer, self.try_longer),
             (self.new_seed, self.with_new_seed),
             (self.until_judge, self.until_the_judge_agrees),
         ):
             filled = button.click(changed, inputs=session, outputs=self.filled, **QUIET)
-            jobs.append(filled.success(**preparing).success(**generating, api_visibility="private"))
+            begun.append(filled.success(**preparing))
+        jobs += [one.success(**generating, api_visibility="private") for one in begun[1:]]
+        for one in begun:
+            one.success(**watching)
         for job in jobs:
             job.failure(**leaving)
         self.leave.click(**leaving, cancels=jobs)
@@ -170,7 +170,7 @@ class GenerateTab:
             form = GenerateForm(*given).checked(self.limits)
             self.targets(form.prompt, form.backbone)
         session.begin()
-        return result_view.queued(self.waiting())
+        return result_view.queued()
 
     def targets(self, prompt: object, backbone: object) -> tuple[Target, ...]:
         """Return the targets of a prompt.
@@ -219,17 +219,18 @@ class GenerateTab:
         finally:
             session.end()
 
-    def fill(self, form: GenerateForm) -> list[Any]:
+    def fill(self, form: GenerateForm, session: Session) -> list[Any]:
         """Return the values of `filled` for a form."""
-        values = [getattr(form, field.name) for field in fields(form)]
-        return [*("" if value is None else value for value in values), self._settings(form.method, form.settings)]
+        values = {name: "" if value is None else value for name, value in vars(form).items()}
+        values["token"] = self.token_choices(session, form.token)
+        return [*values.values(), self._settings(form.method, form.settings)]
 
     def _settings(self, method: str, text: str = "") -> str:
         return settings_form(self.limits, self.limits.check_method(method), text)
 
     def shown_settings(self, session: Session) -> list[Any]:
         """Fill the form with the settings of the image on the page."""
-        return self.fill(self._shown(session).form)
+        return self.fill(self._shown(session).form, session)
 
     def shown_seed(self, session: Session) -> int:
         """Return the seed of the image on the page."""
@@ -242,15 +243,15 @@ class GenerateTab:
         method = self.limits.methods[0] if form.method == "plain" else form.method
         settings = form.settings if method == form.method else ""
         seconds = min(longer, default=form.seconds)
-        return self.fill(replace(form, seconds=seconds, method=method, settings=settings))
+        return self.fill(replace(form, seconds=seconds, method=method, settings=settings), session)
 
     def with_new_seed(self, session: Session) -> list[Any]:
         """Fill the form with the settings of the image on the page and a random seed."""
-        return self.fill(replace(self._shown(session).form, seed=RANDOM_SEED))
+        return self.fill(replace(self._shown(session).form, seed=RANDOM_SEED), session)
 
     def until_the_judge_agrees(self, session: Session) -> list[Any]:
         """Fill the form with the settings of the image on the page, and let the judge end the run."""
-        return self.fill(replace(self._shown(session).form, until="judge"))
+        return self.fill(replace(self._shown(session).form, until="judge"), session)
 
     def restore(self, session: Session, event: gr.EventData) -> list[Any]:
         """Fill the form with the settings in the recipe of an uploaded image."""
@@ -259,7 +260,7 @@ class GenerateTab:
             form = form_of(recipe, session)
             form = replace(form, seconds=self.limits.seconds[1])
             form.checked(self.limits)
-            return [*self.fill(form), hint(f"Restored: {form.prompt}, seed {form.seed}. Press Generate.")]
+            return [*self.fill(form, session), hint(f"Restored: {form.prompt}, seed {form.seed}. Press Generate.")]
 
     def zipped(self, session: Session) -> str:
         """Return a link to all images of this visitor."""

@@ -7,6 +7,7 @@ import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,23 @@ def match(before: Sequence[Detections], after: Sequence[Detections]) -> Matches:
     return Matches(
         tuple(frozenset(found.values()) for found in pairs),
         tuple(frozenset(found) for found in pairs),
+    )
+
+
+def zoomable(image: Tensor | Image.Image | str, alt: str, boxes: str, *, kind: str = "", style: str = "") -> str:
+    """Return an image with its boxes as a button that shows it as large as the window.
+
+    Args:
+        image: or its data URI.
+        alt: what the image shows.
+        boxes: from `overlay`.
+        kind: further CSS classes.
+        style: CSS of the frame.
+    """
+    uri = image if isinstance(image, str) else shown_uri(image)
+    return (
+        f"<button type='button' class='canvas {kind}' style='{style}' title='Enlarge'>"
+        f"<img src='{uri}' alt='{escape(alt, quote=True)}'>{boxes}</button>"
     )
 
 

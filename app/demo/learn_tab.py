@@ -11,9 +11,10 @@ import gradio as gr
 
 import countgen
 from app.demo import learn_view, result_view
-from app.demo.generate_tab import AT_ONCE, GenerateTab
+from app.demo.generate_tab import GenerateTab
 from app.demo.html import hint
 from app.demo.image_html import detect
+from app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
 from app.demo.refusals import errors_shown, event_field
@@ -91,29 +92,27 @@ class LearnTab:
                 message = gr.HTML("", elem_id="handed-in")
             with gr.Column(scale=6, min_width=280):
                 shown = gr.HTML(learn_view.EMPTY, elem_id="learning")
-        quiet = {"show_progress": "hidden"}
-        private = {**quiet, "api_visibility": "private"}
         begun = go.click(
-            self.begin, inputs=[names, count, seconds, backbone, session], outputs=shown, **AT_ONCE, **private
+            self.begin, inputs=[names, count, seconds, backbone, session], outputs=shown, **AT_ONCE, **PRIVATE
         )
         job = begun.success(
             self.learn,
             inputs=[names, count, seconds, backbone, session],
             outputs=[shown, generate_tab.token],
-            concurrency_id="models",
-            concurrency_limit=1,
+            **MODELS,
             show_progress="minimal",
             show_progress_on=message,
             api_name="learn",
         )
-        job.failure(leave_queue, inputs=session, outputs=shown, queue=False, **private)
-        leave.click(leave_queue, inputs=session, outputs=shown, cancels=job, queue=False, **private)
-        stop.click(Session.stop, inputs=session, queue=False, **private)
+        begun.success(generate_tab.queue.watch, inputs=session, outputs=shown, **AT_ONCE, **PRIVATE)
+        job.failure(leave_queue, inputs=session, outputs=shown, **QUIET)
+        leave.click(leave_queue, inputs=session, outputs=shown, cancels=job, **QUIET)
+        stop.click(Session.stop, inputs=session, **QUIET)
         token_file.upload(
             self.hand_in,
             inputs=session,
             outputs=[message, generate_tab.token],
-            **quiet,
+            show_progress="hidden",
             api_name="hand_in_token",
             queue=False,
         )
@@ -121,8 +120,7 @@ class LearnTab:
             self.use,
             inputs=session,
             outputs=[tabs, generate_tab.token, generate_tab.prompt, generate_tab.method, generate_tab.backbone],
-            queue=False,
-            **private,
+            **QUIET,
         )
 
     def check(self, names: object, count: object, seconds: object, backbone: object) -> tuple[tuple[str, ...], int]:
@@ -139,7 +137,7 @@ class LearnTab:
             for name in object_names:
                 self.model_cache.check(backbone, (Target(name, goal),))
         session.begin()
-        return result_view.queued(self.generate_tab.waiting())
+        return result_view.queued()
 
     def learn(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session

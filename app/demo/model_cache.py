@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import statistics
 import sys
+import time
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +25,9 @@ from countgen.prompts.plurals import plural
 from critics import Critic
 
 Item = TypeVar("Item")
+
+RECENT_JOBS = 10
+"""Number of jobs whose durations tell how long the next ones will take."""
 
 MAX_NAMES_LISTED = 30
 """Object classes that a message lists; COCO has 80, other vocabularies thousands."""
@@ -58,6 +64,8 @@ class ModelCache:
         self._detectors: dict[str, Critic] = {}
         self._critics, self._judge, self._trust_checkpoint = critics, judge, trust_checkpoint
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
+        self._durations: deque[float] = deque(maxlen=RECENT_JOBS)
+        self._began: float | None = None
 
     def get(self, backbone: str) -> countgen.Models:
         """Return the models of a backbone; only jobs of `run_in_worker` may call this."""
@@ -139,12 +147,28 @@ class ModelCache:
 
     def run_in_worker(self, job: Generator[Item, None, None]) -> Iterator[Item]:
         """Yield the items of a job, each computed in the worker thread; close the job at the end."""
+        began = self._began = time.monotonic()
         try:
             while not isinstance(item := self._worker.submit(next, job, _END).result(), _End):
                 yield item
         finally:
             self._worker.submit(job.close).result()
             self._worker.submit(release_memory).result()
+            self._durations.append(time.monotonic() - began)
+            self._began = None
+
+    def wait(self, jobs_waiting: int) -> tuple[int, float | None]:
+        """Return how many jobs come before one that waits behind `jobs_waiting` others, and the seconds they take.
+
+        The seconds follow from the mean duration of recent jobs; None before the first has ended.
+        """
+        began = self._began
+        jobs = jobs_waiting + (began is not None)
+        if not self._durations:
+            return jobs, None
+        usual = statistics.mean(self._durations)
+        running = max(0.0, usual - (time.monotonic() - began)) if began is not None else 0.0
+        return jobs, running + usual * jobs_waiting
 
     def is_loaded(self, backbone: str) -> bool:
         """Return whether a backbone is loaded; never wait."""

@@ -20,12 +20,6 @@ class Options:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.method = gr.Radio(
-            [(_METHOD_NAMES.get(name, name.capitalize()), name) for name in limits.methods],
-            value=limits.methods[0],
-            label="Method",
-            elem_id="method",
-        )
         with gr.Row(elem_classes="seed"):
             self.seed = gr.Number(
                 RANDOM_SEED,
@@ -51,9 +45,9 @@ class Options:
                 elem_id="seconds",
             )
             self.until = gr.Dropdown(
-                [("the critics agree", "critic"), ("the judge agrees", "judge")],
+                [("steering agrees", "critic"), ("the judge agrees", "judge")],
                 value="critic",
-                label="Until",
+                label="It ends when",
                 min_width=140,
                 elem_id="until",
             )
@@ -67,7 +61,15 @@ class Options:
             self.token = gr.Dropdown(
                 list(TOKENS), value="none", label="Count token", min_width=120, elem_id="token", scale=2
             )
-        with gr.Accordion("More options", open=False, elem_id="more"):
+        with gr.Accordion("Method, sampler, negative prompt", open=False, elem_id="more"):
+            self.method = gr.Radio(
+                [(_METHOD_NAMES.get(name, name.capitalize()), name) for name in limits.methods],
+                value=limits.methods[0],
+                label="Method",
+                elem_id="method",
+            )
+            self.settings_form = gr.HTML(settings_form(limits, limits.methods[0]), elem_id="settings-form")
+            self.settings = gr.Textbox("", label="Settings of the method", visible="hidden", elem_id=HIDDEN)
             self.negative_prompt = gr.Textbox(
                 label="Negative prompt (needs guidance above 1)",
                 max_length=limits.max_prompt_length,
@@ -80,8 +82,6 @@ class Options:
                     )
                     for label, name in (("Sampler steps", "steps"), ("Guidance scale", "guidance"))
                 )
-            self.settings_form = gr.HTML(settings_form(limits, limits.methods[0]), elem_id="settings-form")
-            self.settings = gr.Textbox("", label="Settings of the method", visible="hidden", elem_id=HIDDEN)
         self.method.input(
             lambda method: (settings_form(limits, limits.check_method(method)), ""),
             inputs=self.method,

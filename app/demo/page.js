@@ -16,11 +16,35 @@
     if (field.matches(".at input")) field.closest(".stage").style.setProperty("--at", field.value + "%");
     if (field.matches(".show-boxes")) field.closest(".stage").classList.toggle("bare", !field.checked);
     if (field.matches(".show-slider")) field.closest(".stage").classList.toggle("over", field.checked);
-    if (field.matches(".show-large")) field.closest(".stage").classList.toggle("large", field.checked);
     if (field.dataset.name) writeSettings(field.closest(".settings"));
   });
 
-  // On a phone the image is below the controls.
+  // An image is shown as large as the window; Escape, Enter or a click brings the page back.
+  document.addEventListener("click", (event) => {
+    const image = event.target.closest("button.canvas");
+    if (!image || image.closest("dialog")) return;
+    const dialog = document.createElement("dialog");
+    dialog.className = "zoomed";
+    dialog.setAttribute("aria-label", image.querySelector("img").alt);
+    dialog.style.setProperty("--ratio", image.clientWidth / image.clientHeight);
+    const copy = dialog.appendChild(image.cloneNode(true));
+    copy.title = "Back";
+    dialog.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => { dialog.remove(); image.focus(); });
+    image.closest(".stage").append(dialog);
+    dialog.showModal();
+  });
+
+  // A file that is dropped beside its field goes to the field of the open tab; the browser would leave the page.
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    if (event.target.closest(".file")) return;
+    event.preventDefault();
+    const field = [...document.querySelectorAll(".file")].find((one) => one.offsetParent);
+    if (field) field.dispatchEvent(new DragEvent("drop", { dataTransfer: event.dataTransfer, bubbles: true }));
+  });
+
+  // On a phone the image is below the prompt.
   document.addEventListener("click", (event) => {
     const button = event.target.closest("#go, .examples button, #next button, #edit, .count button, #learn, #start-counting");
     if (!button || window.innerWidth > 640) return;

@@ -17,6 +17,7 @@ from app.demo.checked_app import CheckedApp, CheckedBlocks
 from app.demo.count_tab import CountTab
 from app.demo.edit_tab import EditTab
 from app.demo.generate_tab import GenerateTab
+from app.demo.job_queue import JobQueue
 from app.demo.label_tab import LabelTab
 from app.demo.learn_tab import LearnTab
 from app.demo.limits import Limits
@@ -24,6 +25,7 @@ from app.demo.loopback import LOOPBACKS
 from app.demo.model_cache import ModelCache
 from app.demo.run_folders import RunFolders
 from app.demo.session import Session
+from app.demo.visits import Visits
 
 _HERE = Path(__file__).parent
 HEADER = """
@@ -54,7 +56,7 @@ def build(limits: Limits, runs: Path | None = None, model_cache: ModelCache | No
         gr.HTML(HEADER)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
-                generate_tab = GenerateTab(limits, model_cache, session, lambda: len(page._queue))
+                generate_tab = GenerateTab(limits, model_cache, session, JobQueue(page, model_cache))
             with gr.Tab("Edit", id="edit") as opened:
                 edit_tab = EditTab(limits, model_cache, session, generate_tab, tabs, opened)
             with gr.Tab("Count", id="count"):
@@ -66,6 +68,7 @@ def build(limits: Limits, runs: Path | None = None, model_cache: ModelCache | No
             with gr.Tab("Label", id="label") as opened:
                 LabelTab(limits, folders, opened, session)
         Api(limits, generate_tab, edit_tab, count_tab)
+        Visits(page, session, generate_tab)
     # With api_open, requests to Gradio's /run/NAME would bypass the queue.
     page.queue(max_size=limits.max_waiting, default_concurrency_limit=4, api_open=False)
     return page

@@ -10,8 +10,9 @@ from torch import Tensor
 
 import countgen
 from app.demo.curves import curve
-from app.demo.html import counts_of, fact, hint, target_list
-from app.demo.image_html import match, overlay, png_uri, shown_uri
+from app.demo.html import counts_of, fact, hint
+from app.demo.image_html import overlay, shown_uri
+from app.demo.image_pair import Side, actions, pair
 from countgen.methods.step import Step
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
@@ -47,29 +48,13 @@ class HistoryEntry:
     loss: float
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of two images that are compared.
-
-    Attributes:
-        image: RGB float (3, H, W) in [0, 1].
-        detections: by the judge, per target; empty if it counts without detecting.
-        caption: what the image is, and its counts.
-        name: "baseline" or the like, for the text that replaces the image.
-    """
-
-    image: Tensor
-    detections: Sequence[Detections]
-    caption: str
-    name: str
-
-
-def queued(ahead: int) -> str:
-    """Return the view of a job that waits; `ahead` is the number of jobs before it."""
-    place = f": {ahead} {counted('job', ahead)} before yours" if ahead else ""
+def queued(jobs_before: int = 0, seconds: float | None = None) -> str:
+    """Return the view of a job that waits for other jobs, which take about so many seconds; None if unknown."""
+    place = f": {jobs_before} {counted('job', jobs_before)} before yours" if jobs_before else ""
+    time = f", about {max(1, round(seconds))} s" if jobs_before and seconds is not None else ""
     return (
         "<section class='stage running waiting' aria-busy='true'><div class='canvas'>"
-        f"<p>Waiting in the queue{place} …</p></div></section>"
+        f"<p>Waiting in the queue{place}{time} …</p></div></section>"
     )
 
 
@@ -97,12 +82,17 @@ def live(
         "<section class='stage running' aria-busy='true'>"
         f"<div class='canvas'><img src='{shown_uri(step.image)}' alt='Candidate image'>"
         f"{overlay(size_of(step.image), detections)}</div>"
-        f"<p class='verdict {'open' if certainty(step, targets) else ''}'>{escape(steering(step, targets, critic))}</p>"
+        f"<p class='verdict {_state(step, targets)}'>{escape(steering(step, targets, critic))}</p>"
         f"{_count_list(targets, step.counts)}"
         f"<progress max='{max_seconds:g}' value='{min(step.seconds, max_seconds):.1f}' "
         f"aria-label='Time used of the limit'></progress>"
         f"{hint(f'{note} · {step.seconds:.1f} s, at most {left:.0f} s left')}{_curves(targets, history)}</section>"
     )
+
+
+def _state(step: Step, targets: Sequence[Target]) -> str:
+    """Return the CSS classes of the steering detector's certainty."""
+    return "" if not certainty(step, targets) else "open confirmed" if step.confirmed else "open"
 
 
 def certainty(step: Step, targets: Sequence[Target]) -> str:
@@ -128,7 +118,7 @@ def finished(
     png: bytes,
     file_name: str,
     *,
-    before_name: str = "Baseline",
+    original: bool = False,
     ending: str = "",
     timed: bool = True,
 ) -> str:
@@ -139,19 +129,24 @@ def finished(
         history: of its steps.
         png: content of the PNG file, recipe inside.
         file_name: of the download.
-        before_name: what `result.before` is.
+        original: `result.before` is an image that was edited, which had other targets; a baseline otherwise.
         ending: a sentence after the judge's counts.
         timed: show the time as well.
     """
     targets, found = result.targets, result.recipe["candidate_seed"]
     same_seed = found == result.seed
-    seed = f"seed {found}" if same_seed else f"seed {found}, another one, which the search found"
-    was = [f"{before_name}, seed {result.seed}"]
+    curves = _curves(targets, history)
+    name = "Original" if original else "Baseline"
+    was = [name]
     if result.before_detections:
-        was.append(counts_of(targets, [len(one) for one in result.before_detections]))
-    before = Side(result.before, result.before_detections, ": ".join(was), before_name)
-    caption = f"Result, {seed}: {counts_of(targets, result.judge_counts)}"
-    after = Side(result.image, result.detections, caption, "Result")
+        was.append(
+            detected(targets, result.before_detections)
+            if original
+            else counts_of(targets, [len(one) for one in result.before_detections])
+        )
+    before = Side(result.before, result.before_detections, ": ".join(was), name, f"seed {result.seed}")
+    seed = f"seed {found}" if same_seed else f"seed {found}, another one, which the search found"
+    after = Side(result.image, result.detections, f"Result: {counts_of(targets, result.judge_counts)}", "Result", seed)
     return (
         f"<section class='stage done'>{pair(before, after, targets, comparable=same_seed)}"
         f"{closing(result, ending)}{actions(png, file_name)}<dl class='facts'>"
@@ -162,48 +157,12 @@ def finished(
         + (kept_facts(result) if same_seed else "")
         + "</dl>"
         + (hint(result.stopped) if result.stopped else "")
-        + _curves(targets, history)
-        + "</section>"
-    )
-
-
-def pair(before: Side, after: Side, targets: Sequence[Target], *, comparable: bool) -> str:
-    """Return two images side by side, or one over the other behind a slider that the page can show.
-
-    Args:
-        before, after: left and right.
-        targets: of the prompt.
-        comparable: the images come from one seed, so that unchanged objects are drawn in grey.
-    """
-    matches = match(before.detections, after.detections) if comparable else None
-    title = escape(target_list(targets), quote=True)
-    figures = "".join(
-        f"<figure class='{kind}'><div class='canvas'>"
-        f"<img src='{shown_uri(side.image)}' alt='Image of {title}, {escape(side.name, quote=True)}'>"
-        f"{overlay(size_of(side.image), side.detections, unchanged)}</div>"
-        f"<figcaption>{escape(side.caption)}</figcaption></figure>"
-        for kind, side, unchanged in (
-            ("before", before, matches.before if matches else None),
-            ("after", after, matches.after if matches else None),
+        + (
+            f"<details><summary>Course of the run</summary>{curves}</details>"
+            if (curves := _curves(targets, history))
+            else ""
         )
-    )
-    legend = hint("Grey boxes: objects that both images show. Coloured boxes: what changed.") if matches else ""
-    return (
-        f"<div class='pair'>{figures}</div>"
-        f"<label class='at'><span>{escape(before.name)}</span>"
-        "<input type='range' min='0' max='100' value='100' aria-label='Show baseline or result'>"
-        f"<span>{escape(after.name)}</span></label>{legend}"
-    )
-
-
-def actions(png: bytes, file_name: str) -> str:
-    """Return the download link and the switches of a finished image."""
-    return (
-        "<div class='actions'>"
-        f"<a class='button' download='{escape(file_name, quote=True)}' href='{png_uri(png)}'>Download PNG</a>"
-        "<label class='switch'><input type='checkbox' class='show-boxes' checked> Boxes</label>"
-        "<label class='switch'><input type='checkbox' class='show-slider'> One over the other</label>"
-        "<label class='switch'><input type='checkbox' class='show-large'> Large</label></div>"
+        + "</section>"
     )
 
 
@@ -227,6 +186,14 @@ def closing(result: countgen.Result, ending: str = "") -> str:
 def verdict(targets: Sequence[Target], counts: Sequence[int]) -> str:
     """Return the judge's counts as one sentence."""
     return f"The judge counts {counts_of(targets, counts)}."
+
+
+def detected(targets: Sequence[Target], detections: Sequence[Detections]) -> str:
+    """Return how many objects of each class the judge detects, for example "6 apples, 1 dog"."""
+    return ", ".join(
+        f"{len(found)} {counted(target.object_name, len(found))}"
+        for found, target in zip(detections, targets, strict=True)
+    )
 
 
 def kept_facts(result: countgen.Result) -> str:

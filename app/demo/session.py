@@ -73,6 +73,7 @@ class Session:
         shown: the image on the page, which the next steps and the Edit tab refer to.
         tokens: learned or uploaded, by the name they are offered under.
         labelling: None before the visitor starts to label.
+        key: random text by which a reloaded page finds its session; empty before the page asks for it.
     """
 
     busy: bool = False
@@ -81,6 +82,7 @@ class Session:
     shown: GalleryEntry | None = None
     tokens: dict[str, CountToken] = field(default_factory=dict)
     labelling: Labelling | None = None
+    key: str = ""
 
     def begin(self) -> None:
         """Mark a job as queued or running."""

@@ -87,13 +87,14 @@ def test_an_image_is_edited_on_its_seed_and_moved_by_the_slider(open_page) -> No
     page.locator("#slider input[type=range]").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#editing .verdict")).to_contain_text("Moved by +0.5: the judge counts")
-    expect(page.locator("#editing .before figcaption")).to_contain_text("Original, seed 324: 7 apples")
+    expect(page.locator("#editing .before figcaption")).to_have_text("Original: 7 apples seed 324")
     page.locator("#one-more").click()
     page.locator("#editing .facts").wait_for()
-    expect(page.locator("#editing .before figcaption")).to_have_text("Original, seed 324: 7 of 8 apples")
-    expect(page.locator("#editing .after figcaption")).to_contain_text("Result, seed 324:")
+    expect(page.locator("#editing .before figcaption")).to_have_text("Original: 7 apples seed 324")
+    expect(page.locator("#editing .after figcaption")).to_contain_text(" of 8 apples seed 324")
     assert page.locator("#editing .after .same").count() > 3
     expect(page.locator("#pictures li span")).to_have_text(["8 × apple"])
+    expect(page.locator("#slider input[type=range]")).to_have_value("0")
 
 
 def test_seeds_next_steps_and_settings_are_filled_in(open_page, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_seeds_next_steps_and_settings_are_filled_in(open_page, tmp_path: Path) 
     page.locator("#prompt textarea").fill("two apples")
     expect(page.locator("#parsed")).to_have_text("2 × apple")
     choose(page, "#images", "2")
-    page.get_by_text("More options").click()
+    page.get_by_text("Method, sampler, negative prompt").click()
     page.locator("[data-name='num_searches']").fill("3")
     page.locator("#go").click()
     expect(page.locator("#pictures li")).to_have_count(2)
@@ -123,6 +124,65 @@ def test_seeds_next_steps_and_settings_are_filled_in(open_page, tmp_path: Path) 
         page.get_by_role("button", name="Save all as zip").click()
     with zipfile.ZipFile(saved.value.path()) as archive:
         assert len(archive.namelist()) == 3
+
+
+def test_a_reload_keeps_settings_and_images(open_page) -> None:
+    page = open_page()
+    page.locator("#prompt textarea").fill("one cat")
+    page.locator("#seed input").fill("7")
+    choose(page, "#seconds", "2 seconds")
+    page.get_by_text("Method, sampler, negative prompt").click()
+    page.locator("#method").get_by_text("Search").click()
+    page.locator("[data-name='batch_size']").fill("3")
+    page.locator("#go").click()
+    page.locator("#pictures li").wait_for()
+    for reload in (True, False):
+        kept = page.evaluate("localStorage['countgen.form']")
+        chosen = {"prompt": "one cat", "seed": 7, "seconds": 2, "settings": "batch_size=3"}
+        assert chosen.items() <= json.loads(kept).items()
+        if not reload:  # what another tab of the same origin may have written is checked
+            page.evaluate("localStorage['countgen.form'] = '[' + '{\"seed\": -9}'.repeat(9)")
+        page.reload()
+        expect(page.locator("#pictures li span")).to_have_text(["1 × cat"])
+        expect(page.locator("#stage .verdict")).to_contain_text("The judge counts")
+        expect(page.locator("#seed input")).to_have_value("7" if reload else "-1")
+        expect(page.locator("#parsed")).to_have_text("1 × cat" if reload else "7 × apple")
+    page.evaluate("sessionStorage.clear()")
+    page.reload()
+    expect(page.locator("#stage")).to_contain_text("An example")
+    assert page.locator("#pictures li").count() == 0
+    open_page.errors.clear()  # Gradio's script reports connections that a reload ends
+
+
+def test_an_image_is_enlarged_with_the_keyboard(open_page) -> None:
+    page = open_page()
+    shown = page.locator("#stage .after button.canvas")
+    small = shown.bounding_box()
+    shown.focus()
+    page.keyboard.press("Enter")
+    large = page.locator("dialog.zoomed img").bounding_box()
+    assert small is not None
+    assert large is not None
+    assert large["width"] > 2 * small["width"]
+    assert large["height"] <= 900
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(shown).to_be_focused()
+
+
+def test_a_file_dropped_beside_its_field_is_read(open_page) -> None:
+    page = open_page()
+    page.evaluate(
+        """(uri) => {
+          const data = new DataTransfer();
+          const bytes = Uint8Array.from(atob(uri.split(",")[1]), (letter) => letter.charCodeAt());
+          data.items.add(new File([bytes], "a.png", {type: "image/png"}));
+          document.querySelector("#prompt").dispatchEvent(
+            new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+        }""",
+        page.locator("#stage a[download]").get_attribute("href"),
+    )
+    expect(page.locator("#restored")).to_contain_text("a photo of seven apples, seed 324")
 
 
 def test_objects_in_an_uploaded_photograph_are_counted(open_page) -> None:
@@ -261,7 +321,7 @@ def test_a_queued_visitor_is_informed_and_can_leave(open_page, demo: str, api: C
     next(iter(job))
     open_page.refusals = 1
     page.locator("#go").click()
-    expect(page.locator("#stage")).to_contain_text("Waiting in the queue")
+    expect(page.locator("#stage")).to_contain_text("Waiting in the queue: 1 job before yours")
     expect(page.locator("#stop")).to_be_hidden()
     page.locator("#leave").click()
     expect(page.locator("#stage .empty")).to_be_visible()
