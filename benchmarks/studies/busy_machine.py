@@ -2,21 +2,32 @@
 
 Threads of OpenMP wait for work by spinning, unless OMP_WAIT_POLICY=passive lets them sleep. On a machine whose cores
 are all busy, a thread that spins takes the core away from the one it waits for. Every setting has a process of its
-own, and the settings take turns, so that other load on the machine meets all of them.
+own, and the settings take turns, so that other load on the machine meets all of them. The times are written to
+`benchmarks/results/busy_machine.json`, and their table to `docs/results.md`; about four minutes.
 
-    python -m benchmarks.studies.busy_machine [--repeats 10]
+    python -m benchmarks.studies.busy_machine [--seconds 60]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.studies.markdown import table
+
+RESULTS = Path("benchmarks/results/busy_machine.json")
+DOCUMENT = Path("docs/results.md")
+_MARKED = re.compile(r"(<!-- busy machine -->\n).*?(<!-- end of busy machine -->)", re.DOTALL)
 
 SETTINGS = {
     "as torch has it": {},
@@ -70,48 +81,68 @@ def work() -> None:
         print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
 
 
-def measure(number_busy: int, repeats: int) -> None:
-    """Print one row for each setting, with `number_busy` busy processes beside it."""
+def measure(measured: Mapping[str, Measured], number_busy: int, seconds: float) -> list[dict[str, Any]]:
+    """Return the times of all settings with `number_busy` busy processes beside them; the last turn ends in full."""
+    times: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        measured = {name: stack.enter_context(Measured(variables)) for name, variables in SETTINGS.items()}
-        for one in measured.values():
-            one.evaluate()  # the first waits for the models
-        busy = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(number_busy)]
-        for process in busy:
+        for _ in range(number_busy):
+            process = subprocess.Popen([sys.executable, "-c", _BUSY])
             stack.callback(process.wait)
             stack.callback(process.kill)
-        time.sleep(3 * bool(busy))  # until they compute
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in measured}
-        for _ in range(repeats):
+        time.sleep(3 * bool(number_busy))  # until they compute
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             for name, one in measured.items():
-                times[name].append(one.evaluate())
-                wall, cpu = times[name][-1]
+                wall, cpu = one.evaluate()
+                times.append({"busy": number_busy, "threads": name, "seconds": wall, "cpu_seconds": cpu})
                 print(f"{number_busy} busy, {name}: {wall:.2f} s, {cpu:.2f} CPU s", file=sys.stderr, flush=True)
-    for name, pairs in times.items():
-        walls, cpus = zip(*pairs, strict=True)
-        print(f"| {number_busy} | {name} | {_in_seconds(walls)} | {max(walls):.2f} | {_in_seconds(cpus)} |", flush=True)
+    return times
 
 
-def _in_seconds(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f}"
+def section(results: Mapping[str, Any]) -> str:
+    """Return the section of the document: what was measured on which machine, and the table."""
+    rows = []
+    for busy in BUSY:
+        for name in SETTINGS:
+            own = [one for one in results["times"] if (one["busy"], one["threads"]) == (busy, name)]
+            walls, cpus = ([one[key] for one in own] for key in ("seconds", "cpu_seconds"))
+            figures = statistics.median(walls), max(walls), statistics.median(cpus)
+            rows.append([str(busy), name, str(len(own)), *(f"{figure:.2f}" for figure in figures)])
+    return (
+        "## A busy machine\n\n"
+        "`python -m benchmarks.studies.busy_machine`: four evaluations of the embedded model beside processes that "
+        f"multiply\nmatrices, on {results['cores']} cores, at a load of {results['load']:.1f} in the minute before.\n\n"
+        + table(["busy processes", "threads", "n", "seconds, median", "largest", "CPU seconds, median"], rows)
+        + "\n"
+    )
+
+
+def with_section(document: str, results: Mapping[str, Any]) -> str:
+    """Return the text of the document with the section between its marks replaced."""
+    return _MARKED.sub(lambda found: f"{found[1]}{section(results)}{found[2]}", document)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table in Markdown."""
+    """Measure, and write the times and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--repeats", type=int, default=10, metavar="N", help="measurements of each setting (%(default)s)"
+        "--seconds", type=float, default=60, help="for each number of busy processes (%(default)s); of the wall clock"
     )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.worker:
         work()
         return
-    print(f"load of the last minute before the start {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores\n")
-    print("| busy processes | threads | seconds, median | largest | CPU seconds, median |")
-    print("| --- | --- | --- | --- | --- |")
-    for number_busy in BUSY:
-        measure(number_busy, options.repeats)
+    results: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "times": []}
+    with ExitStack() as stack:
+        measured = {name: stack.enter_context(Measured(variables)) for name, variables in SETTINGS.items()}
+        for one in measured.values():
+            one.evaluate()  # the first waits for the models
+        for number_busy in BUSY:
+            results["times"] += measure(measured, number_busy, options.seconds)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(with_section(DOCUMENT.read_text("utf-8"), results), encoding="utf-8")
+    print(section(results))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from tests.docs.documents import DOCUMENTS, ROOT, blocks, commands, named_comman
 
 SMALLER = {
     "eval": ["--limit", "1", "--max-evaluations", "4"],
-    "generate": ["--max-evaluations", "30"],
+    "generate": ["--max-evaluations", "8"],
+    "edit": ["--max-evaluations", "8"],
 }
 """Appended to commands: what takes a reader minutes takes a test a second."""
 
