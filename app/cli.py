@@ -60,8 +60,9 @@ ELSEWHERE = {
     **dict.fromkeys(("ckpt", "checkpoint", "pretrained-model-name-or-path"), "--model"),
     **dict.fromkeys(("o", "output", "outdir", "output-dir", "save-dir"), "--out"),
     **dict.fromkeys(("neg", "negative"), "--negative-prompt"),
+    **dict.fromkeys(("model", "weights", "detector"), "--critic"),  # where there is no --model
 }
-"""Options of other programs that generate images, without hyphens in front, and what they are called here."""
+"""Options of other programs that generate images or detect objects, without hyphens in front, and their names here."""
 
 _NO_MEMORY = re.compile(r"MemoryError|[Oo]ut of memory|can't allocate memory|not enough memory")
 """Torch raises a RuntimeError where a processor's memory ends, with no class of its own."""
@@ -106,7 +107,8 @@ class Parser(argparse.ArgumentParser):
         """Return what to write instead, such as the option that is nearest to the first unknown one."""
         if "--prompt" in unknown:
             return "; the prompt stands by itself, without an option"
-        known = [name for name, action in self._option_string_actions.items() if action.help != argparse.SUPPRESS]
+        options = self._option_string_actions.items()
+        known = [name for name, action in options if action.help != argparse.SUPPRESS and name != "--help"]
         for option in (word.partition("=")[0] for word in unknown if word.startswith("-")):
             elsewhere = ELSEWHERE.get(option.lstrip("-").lower().replace("_", "-"))
             near = [elsewhere] if elsewhere in known else difflib.get_close_matches(option, known, n=1, cutoff=0.6)

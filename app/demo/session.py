@@ -73,7 +73,7 @@ class Session:
         shown: the image on the page, which the next steps and the Edit tab refer to.
         tokens: learned or uploaded, by the name they are offered under.
         labelling: None before the visitor starts to label.
-        key: random text by which a reloaded page finds its session; empty before the page asks for it.
+        key: random text by which alone a reloaded page finds its session; empty before the page asks for it.
     """
 
     busy: bool = False

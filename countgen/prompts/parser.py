@@ -33,6 +33,9 @@ MAX_PROMPT_LENGTH = 500
 MAX_TARGET_COUNT = 1000
 """Largest count of a target; critics evaluate at most 1024 candidates."""
 
+_GLUED = re.compile(r"\d+[^\W\d_]{3,}")
+"""A number and a noun in one word: "7apples"."""
+
 _ARTICLES = frozenset(("a", "an"))
 _SKIPPED = frozenset(
     "the these those some exactly just only precisely all there is are draw paint generate create make show give me "
@@ -204,6 +207,9 @@ class _Reader:
                     uncounted = uncounted or (name if can_be_plural(plural) else "")
                 self.scenery = self.scenery or word in PREPOSITIONS
                 at, opening = at + 1, False
+        glued = next((word for word in self.words if _GLUED.fullmatch(word)), None)
+        if not self.counts and glued:
+            self._fail(f"{glued!r} has no space after its number")
         if not self.counts:
             self._fail(f"it contains no number; write for example 'seven apples', or {OVERRIDE}")
         if uncounted:

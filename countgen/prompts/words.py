@@ -19,6 +19,8 @@ _SIGNS = frozenset("<>=≤≥≈≃≅≠±√∛%‰°$€£¥₹#~")
 """Signs that change the number next to them: "≥ 3 cats", "7% apples", "$7 apples"; ignored elsewhere."""
 _LEADING_DASH = re.compile(r"(?<!\w)[–—](?=\d)")
 _QUOTED = re.compile(r"(?<!\w)['‘]([^'’]*)['’](?!\w)")
+_WEIGHTED = re.compile(r"\([^()]*[^\d()\s]\s*:\s*\d*\.?\d+\s*\)|<[a-z]+:[^<>]*>", re.IGNORECASE)
+"""Weights in prompts of Stable Diffusion UIs: "(apples:1.3)", "<lora:style:0.8>"."""
 _STRUCK = re.compile(r"\d[\u0300-\u036f]")
 
 
@@ -31,9 +33,10 @@ def words_of(prompt: str) -> list[str]:
     """Return the words and punctuation marks of a prompt, in lower case, without a lead such as "a photo of".
 
     Raises:
-        PromptError: a number that is not written in words or plain digits ("2²", "½", "⑦", "1٣"), or one next to a sign
-            that changes it ("≥3", "7%", "- 3").
+        PromptError: a weight as other programs write it ("(apples:1.3)"); a number that is not written in words or plain
+            digits ("2²", "½", "⑦", "1٣"), or one next to a sign that changes it ("≥3", "7%", "- 3").
     """
+    _refuse_weights(prompt)
     _refuse_odd_digits(prompt)
     # Typographic forms (full-width digits, ligatures, non-breaking hyphens) become the plain ones.
     text = unicodedata.normalize("NFKC", prompt).lower().replace("\u2010", "-")
@@ -51,6 +54,12 @@ def words_of(prompt: str) -> list[str]:
             continue
         kept.append(word)
     return _without_lead(kept)
+
+
+def _refuse_weights(prompt: str) -> None:
+    """Refuse weights of words and adapters, which no model here reads as such."""
+    if weighted := _WEIGHTED.search(prompt):
+        raise unreadable(prompt, f"{weighted[0]!r} is a weight, which is not read here; write the words alone")
 
 
 def _refuse_odd_digits(prompt: str) -> None:

@@ -71,6 +71,7 @@ BAD_INPUT = [
     (["generate", "seven apples", "--sed", "3"], "unrecognized arguments: --sed 3; did you mean --seed?"),
     (["generate", "seven apples", "--cfg-scale=7"], "did you mean --guidance-scale?"),
     (["generate", "seven apples", "--width", "512"], "did you mean --size?"),
+    (["count", "a.jpg", "person", "--model", "yolo11n.pt"], "did you mean --critic?"),
     (["generate", "seven apples", "--name", "{{seed}}/{{prompt}}"], "is no file name; give the folder with --out"),
     (["generate", "seven apples", "--name", "{{secret}}"], "known are {prompt}, {seed}"),
     (["generate", "seven apples", "--name", "{{seed"], "is no template"),

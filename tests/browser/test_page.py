@@ -297,7 +297,7 @@ def test_no_serious_accessibility_violation_in_any_state(open_page, screenshots:
     page.emulate_media(reduced_motion="reduce")  # check final colours, not transitions
     found = []
     for state in states(page):
-        page.wait_for_timeout(700)  # until loading animations have ended
+        page.wait_for_timeout(300)  # until loading animations have ended
         for mode in ("light", "dark"):
             page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", mode == "dark")
             found += [(state, mode, *one) for one in serious(accessibility(page))]
@@ -346,4 +346,5 @@ def test_without_a_run_the_label_tab_explains_how_to_add_one(models: countgen.Mo
         expect(page.locator("#question")).to_contain_text("countgen demo --runs FOLDER")
         expect(page.locator("#start-counting")).to_be_disabled()
         expect(page.locator("#compare")).to_be_disabled()
+        assert serious(accessibility(page)) == []
         page.close()
