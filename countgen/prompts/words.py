@@ -33,7 +33,7 @@ def words_of(prompt: str) -> list[str]:
     """Return the words and punctuation marks of a prompt, in lower case, without a lead such as "a photo of".
 
     Raises:
-        PromptError: a weight as other programs write it ("(apples:1.3)"); a number that is not written in words or plain
+        PromptError: a weight of other programs ("(apples:1.3)"); a number that is not written in words or plain
             digits ("2²", "½", "⑦", "1٣"), or one next to a sign that changes it ("≥3", "7%", "- 3").
     """
     _refuse_weights(prompt)
