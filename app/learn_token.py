@@ -16,6 +16,11 @@ from app.model_arguments import add_loading, add_model, asked_of_load
 from app.terminal import fitted
 
 if TYPE_CHECKING:
+    from countgen.models import Models
+    from countgen.number_slider import Calibration
+    from countgen.number_slider.learning import DirectionLearning
+    from countgen.tokens.file import CountToken
+    from countgen.tokens.settings import LearnSettings
     from countgen.tokens.trainer import Learning
 
 LOSSES = ("l1", "d2d", "margin")
@@ -47,7 +52,9 @@ def add_parser(commands: Any) -> None:
         description=(
             "Learn a token that gives more accurate counts than the number word, for use with generate --token. First "
             "25 steps distil it from prompts that count better, then --num-optimization-steps steps minimise the count "
-            "loss. After an interruption the best token so far is saved, and the same command resumes."
+            "loss. A count that no number word of the model reaches, by its calibration, gets a direction of the "
+            "prompt embeddings in place of training. After an interruption the best token so far is saved, and the "
+            "same command resumes."
         ),
     )
     parser.set_defaults(run=run)
@@ -84,6 +91,12 @@ def add_parser(commands: Any) -> None:
             "threshold; margin, a hinge on the ranked scores; a DENSITY has a loss of its own (l1)"
         ),
     )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="of the model's number words: one that countgen calibrate wrote, for counts beyond them (the shipped one)",
+    )
     for name, kind, metavar, said in SETTINGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=said)
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
@@ -98,11 +111,9 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
     from countgen.images import check_writable
-    from countgen.printable import printable
-    from countgen.prompts.number_words import number_word
+    from countgen.number_slider import load_calibration
     from countgen.tokens.file import SUFFIX, save_token
-    from countgen.tokens.textual_inversion import length_of
-    from countgen.tokens.trainer import Learning, LearnSettings
+    from countgen.tokens.settings import LearnSettings
     from countgen.tokens.trial import try_token
 
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
@@ -115,6 +126,7 @@ def run(options: argparse.Namespace) -> int:
     if out.exists() and not options.overwrite and not checkpoint.exists():
         raise taken
     check_writable(out.parent)
+    calibration = load_calibration(options.calibration) if options.calibration else None
     given = {field.name: getattr(options, field.name, None) for field in fields(LearnSettings)}
     settings = LearnSettings(**{name: value for name, value in given.items() if value is not None})
     device = available_device(options.device)
@@ -132,9 +144,7 @@ def run(options: argparse.Namespace) -> int:
         progress=not (options.quiet or options.json),
         **asked_of_load(options),
     )
-    if options.num_vectors is None:
-        settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
-    learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
+    learning = _learning(models, options, settings, calibration, checkpoint)
     if out.exists() and not options.overwrite and not _is_interrupted_output(learning, out):
         raise taken
     interrupted = _learn(learning, silent=options.quiet or options.json)
@@ -145,35 +155,91 @@ def run(options: argparse.Namespace) -> int:
     save_token(token, out, overwrite=True)
     if not interrupted:
         checkpoint.unlink(missing_ok=True)
+    _report(learning, token, plain, out, options, interrupted=interrupted)
+    return INTERRUPTED if interrupted else OK
+
+
+def _learning(
+    models: Models,
+    options: argparse.Namespace,
+    settings: LearnSettings,
+    calibration: Calibration | None,
+    checkpoint: Path,
+) -> Learning | DirectionLearning:
+    """Return the training of a token, or for a count beyond the number words the learning of a direction.
+
+    Raises:
+        ValueError: as the two, or an option of the training for a token that is not trained.
+    """
+    from countgen.number_slider import find_calibration
+    from countgen.number_slider.learning import SETTINGS as DIRECTION_SETTINGS
+    from countgen.number_slider.learning import DirectionLearning
+    from countgen.prompts.number_words import number_word
+    from countgen.tokens.textual_inversion import length_of
+    from countgen.tokens.trainer import Learning
+
+    if calibration is not None:
+        calibration.check(models.backbone)
+    calibration = calibration or find_calibration(models.backbone)
+    if calibration is None or calibration.replacement_for(options.count) is None:
+        if options.num_vectors is None:
+            settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
+        return Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
+    trained = [name for name, *_ in SETTINGS if getattr(options, name) is not None]
+    if trained:
+        raise ValueError(
+            f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
+            f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
+            f"--{trained[0].replace('_', '-')}"
+        )
+    settings = replace(DIRECTION_SETTINGS, loss=settings.loss)
+    return DirectionLearning(models, options.count, options.object, calibration, settings, checkpoint)
+
+
+def _report(
+    learning: Learning | DirectionLearning,
+    token: CountToken,
+    plain: float | None,
+    out: Path,
+    options: argparse.Namespace,
+    *,
+    interrupted: bool,
+) -> None:
+    """Print what was learned: text, one JSON object, or nothing."""
+    from countgen.printable import printable
+    from countgen.prompts.number_words import number_word
+
+    state, direction = learning.state, token.direction
     validated = learning.best_validation.accuracy if learning.validations else None
     record = {
         "token": str(out),
         "placeholder_token": token.placeholder_token,
         "steps": learning.steps_made,
-        "distillation_steps": learning.state.distillation_steps,
-        "optimization_steps": learning.state.step,
-        "evaluations": learning.state.evaluations,
+        "distillation_steps": state.distillation_steps,
+        "optimization_steps": 0 if direction else state.step,
+        "evaluations": state.evaluations,
         "validation_accuracy": validated,
         "accuracy": token.accuracy,
         "plain_accuracy": plain,
+        "start_number": direction and direction.start_number,
+        "offset": direction and direction.offset,
         "interrupted": interrupted,
     }
     if options.json:
         print(json.dumps(record))
     elif not options.quiet:
         validation = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
-        made = (
-            f"{learning.state.distillation_steps} distillation steps and {learning.state.step} steps on the count loss"
-        )
-        print(fitted(f"{token.placeholder_token} after {made}, {validation}"))
+        made = f"after {state.distillation_steps} distillation steps and {state.step} steps on the count loss"
+        if direction:
+            made = f"from {number_word(direction.start_number)} by {direction.offset:g} objects along the number axis"
+        print(fitted(f"{token.placeholder_token} {made}, {validation}"))
         print(f"  {printable(out)}")
         if plain is not None and token.accuracy is not None:
             judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
             print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
-    return INTERRUPTED if interrupted else OK
 
 
-def _is_interrupted_output(learning: Learning, out: Path) -> bool:
+def _is_interrupted_output(learning: Learning | DirectionLearning, out: Path) -> bool:
     """Return whether a file is the interrupted output of this learning, rather than another finished token."""
     from countgen.tokens.file import load_token
 
@@ -182,10 +248,14 @@ def _is_interrupted_output(learning: Learning, out: Path) -> bool:
     return all(getattr(existing, name) == getattr(expected, name) for name in names)
 
 
-def _learn(learning: Learning, *, silent: bool) -> bool:
+def _learn(learning: Learning | DirectionLearning, *, silent: bool) -> bool:
     """Run the learning to its end, with a bar for each phase; return whether the user interrupted it."""
     from tqdm import tqdm
 
+    from countgen.number_slider.learning import DirectionLearning
+
+    if isinstance(learning, DirectionLearning):
+        return _learn_direction(learning, silent=silent)
     settings = learning.settings
     totals = {"distill": settings.teacher_steps, "train": settings.num_optimization_steps}
     phase = ""
@@ -199,6 +269,20 @@ def _learn(learning: Learning, *, silent: bool) -> bool:
                     bar.set_description("distillation" if phase == "distill" else "count loss", refresh=False)
                 bar.set_postfix_str(f"loss {step.loss:.2f}, soft count {step.soft_counts[0]:.1f}", refresh=False)
                 bar.update(step.index + 1 - bar.n)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _learn_direction(learning: DirectionLearning, *, silent: bool) -> bool:
+    """Run the line search over offsets, with a bar; return whether the user interrupted it."""
+    from tqdm import tqdm
+
+    try:
+        with tqdm(desc="offsets", unit="offset", disable=silent or None, leave=False) as bar:
+            for validation in learning:
+                bar.set_postfix_str(f"mean count {validation.count:.1f}", refresh=False)
+                bar.update()
     except KeyboardInterrupt:
         return True
     return False

@@ -29,17 +29,20 @@ from benchmarks.studies.markdown import paired, table
 from countgen.backbones import PromptEmbeds
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 from countgen.models import load_critic
+from countgen.number_slider import find_calibration
+from countgen.number_slider.learning import DirectionLearning
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
 from countgen.tokens.file import save_token
 from countgen.tokens.library import FOLDER, available_tokens
 from countgen.tokens.textual_inversion import encode_prompt
-from countgen.tokens.trainer import LearnSettings, learn_token
+from countgen.tokens.trainer import Learning, LearnSettings, learn_token
 from critics import Critic
 from critics.detections import mean_score
 
 COUNTS = range(1, 11)
+MOST = 20
 UNSEEN = (*sorted(HELD_OUT_OBJECTS), "banana", "dog", "clock", "bus")
 """Kinds that no token was learned on; the first four the generator never read a number with either."""
 LEARNED = tuple(name for name in OBJECT_NAMES if name not in UNSEEN)
@@ -70,7 +73,13 @@ def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings
     folder.mkdir(parents=True, exist_ok=True)
     for count in counts:
         started = time.process_time()
-        learning = learn_token(models, count, LEARNED, settings)
+        learning: Learning | DirectionLearning
+        if count in COUNTS:
+            learning = learn_token(models, count, LEARNED, settings)
+        else:
+            calibration = find_calibration(models.backbone)
+            assert calibration is not None  # of an embedded model
+            learning = DirectionLearning(models, count, LEARNED, calibration)
         for _ in learning:
             pass
         path = save_token(learning.token, folder / f"count-{count}.safetensors", overwrite=True)
@@ -224,11 +233,11 @@ def span(text: str) -> range:
     """Counts from "4-10", both ends included.
 
     Raises:
-        argparse.ArgumentTypeError: another form, or counts outside 1 to 10.
+        argparse.ArgumentTypeError: another form, or counts outside 1 to `MOST`.
     """
     first, dash, last = text.partition("-")
-    if not (dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= COUNTS[-1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of counts; write first-last within 1-{COUNTS[-1]}")
+    if not (dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= MOST):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of counts; write first-last within 1-{MOST}")
     return range(int(first), int(last) + 1)
 
 
@@ -238,7 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--learn", action="store_true", help="learn the shipped tokens anew")
     parser.add_argument("--measure", action="store_true", help="generate, judge and write records")
     parser.add_argument("--stamp", action="store_true", help="write the measured accuracy into the shipped tokens")
-    parser.add_argument("--counts", type=span, default=COUNTS, help="first-last (1-10)")
+    parser.add_argument("--counts", type=span, default=COUNTS, help="first-last (1-10); up to 20")
+    parser.add_argument("--model", default="miniature", choices=("miniature", "miniature-pixart"))
     parser.add_argument("--pairs", type=int, default=96, help="seeds per count and group of objects")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of those measured on (%(default)s)")
     parser.add_argument(
@@ -256,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     counts = options.counts
     if options.learn or options.measure:
-        models = countgen.load("miniature")
+        models = countgen.load(options.model)
     if options.learn:
         learn(models, counts, FOLDER / models.backbone.name, SETTINGS)
     if options.measure:
@@ -267,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(json.dumps(asdict(record)), file=file, flush=True)
     if options.stamp:
         try:
-            stamp(read(options.records), FOLDER / "miniature")
+            stamp(read(options.records), FOLDER / options.model)
         except ValueError as error:
             parser.error(str(error))
     print(report(read(options.records)))
