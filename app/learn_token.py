@@ -18,9 +18,6 @@ from app.terminal import fitted
 if TYPE_CHECKING:
     from countgen.models import Models
     from countgen.number_slider import Calibration
-    from countgen.number_slider.learning import DirectionLearning
-    from countgen.tokens.file import CountToken
-    from countgen.tokens.settings import LearnSettings
     from countgen.tokens.trainer import Learning
 
 LOSSES = ("l1", "d2d", "margin")
@@ -52,9 +49,9 @@ def add_parser(commands: Any) -> None:
         description=(
             "Learn a token that gives more accurate counts than the number word, for use with generate --token. First "
             "25 steps distil it from prompts that count better, then --num-optimization-steps steps minimise the count "
-            "loss. A count that no number word of the model reaches, by its calibration, gets a direction of the "
-            "prompt embeddings in place of training. After an interruption the best token so far is saved, and the "
-            "same command resumes."
+            "loss. After an interruption the best token so far is saved, and the same command resumes. A count that no "
+            "number word of the model reaches, by its calibration, is not learned but gets a direction of the prompt "
+            "embeddings."
         ),
     )
     parser.set_defaults(run=run)
@@ -111,9 +108,12 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
     from countgen.images import check_writable
-    from countgen.number_slider import load_calibration
+    from countgen.number_slider import find_calibration, load_calibration
+    from countgen.printable import printable
+    from countgen.prompts.number_words import number_word
     from countgen.tokens.file import SUFFIX, save_token
-    from countgen.tokens.settings import LearnSettings
+    from countgen.tokens.textual_inversion import length_of
+    from countgen.tokens.trainer import Learning, LearnSettings
     from countgen.tokens.trial import try_token
 
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
@@ -144,7 +144,16 @@ def run(options: argparse.Namespace) -> int:
         progress=not (options.quiet or options.json),
         **asked_of_load(options),
     )
-    learning = _learning(models, options, settings, calibration, checkpoint)
+    if calibration is not None:
+        calibration.check(models.backbone)
+    calibration = calibration or find_calibration(models.backbone)
+    if calibration is not None and calibration.replacement_for(options.count) is not None:
+        if out.exists() and not options.overwrite:
+            raise taken
+        return _make_direction(models, calibration, out, options)
+    if options.num_vectors is None:
+        settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
+    learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
     if out.exists() and not options.overwrite and not _is_interrupted_output(learning, out):
         raise taken
     interrupted = _learn(learning, silent=options.quiet or options.json)
@@ -155,91 +164,79 @@ def run(options: argparse.Namespace) -> int:
     save_token(token, out, overwrite=True)
     if not interrupted:
         checkpoint.unlink(missing_ok=True)
-    _report(learning, token, plain, out, options, interrupted=interrupted)
-    return INTERRUPTED if interrupted else OK
-
-
-def _learning(
-    models: Models,
-    options: argparse.Namespace,
-    settings: LearnSettings,
-    calibration: Calibration | None,
-    checkpoint: Path,
-) -> Learning | DirectionLearning:
-    """Return the training of a token, or for a count beyond the number words the learning of a direction.
-
-    Raises:
-        ValueError: as the two, or an option of the training for a token that is not trained.
-    """
-    from countgen.number_slider import find_calibration
-    from countgen.number_slider.learning import SETTINGS as DIRECTION_SETTINGS
-    from countgen.number_slider.learning import DirectionLearning
-    from countgen.prompts.number_words import number_word
-    from countgen.tokens.textual_inversion import length_of
-    from countgen.tokens.trainer import Learning
-
-    if calibration is not None:
-        calibration.check(models.backbone)
-    calibration = calibration or find_calibration(models.backbone)
-    if calibration is None or calibration.replacement_for(options.count) is None:
-        if options.num_vectors is None:
-            settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
-        return Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
-    trained = [name for name, *_ in SETTINGS if getattr(options, name) is not None]
-    if trained:
-        raise ValueError(
-            f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
-            f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
-            f"--{trained[0].replace('_', '-')}"
-        )
-    settings = replace(DIRECTION_SETTINGS, loss=settings.loss)
-    return DirectionLearning(models, options.count, options.object, calibration, settings, checkpoint)
-
-
-def _report(
-    learning: Learning | DirectionLearning,
-    token: CountToken,
-    plain: float | None,
-    out: Path,
-    options: argparse.Namespace,
-    *,
-    interrupted: bool,
-) -> None:
-    """Print what was learned: text, one JSON object, or nothing."""
-    from countgen.printable import printable
-    from countgen.prompts.number_words import number_word
-
-    state, direction = learning.state, token.direction
     validated = learning.best_validation.accuracy if learning.validations else None
     record = {
         "token": str(out),
         "placeholder_token": token.placeholder_token,
         "steps": learning.steps_made,
-        "distillation_steps": state.distillation_steps,
-        "optimization_steps": 0 if direction else state.step,
-        "evaluations": state.evaluations,
+        "distillation_steps": learning.state.distillation_steps,
+        "optimization_steps": learning.state.step,
+        "evaluations": learning.state.evaluations,
         "validation_accuracy": validated,
         "accuracy": token.accuracy,
         "plain_accuracy": plain,
-        "start_number": direction and direction.start_number,
-        "offset": direction and direction.offset,
         "interrupted": interrupted,
     }
     if options.json:
         print(json.dumps(record))
     elif not options.quiet:
         validation = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
-        made = f"after {state.distillation_steps} distillation steps and {state.step} steps on the count loss"
-        if direction:
-            made = f"from {number_word(direction.start_number)} by {direction.offset:g} objects along the number axis"
-        print(fitted(f"{token.placeholder_token} {made}, {validation}"))
+        made = (
+            f"{learning.state.distillation_steps} distillation steps and {learning.state.step} steps on the count loss"
+        )
+        print(fitted(f"{token.placeholder_token} after {made}, {validation}"))
         print(f"  {printable(out)}")
         if plain is not None and token.accuracy is not None:
             judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
             print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+    return INTERRUPTED if interrupted else OK
 
 
-def _is_interrupted_output(learning: Learning | DirectionLearning, out: Path) -> bool:
+def _make_direction(models: Models, calibration: Calibration, out: Path, options: argparse.Namespace) -> int:
+    """Make a token with a number direction, save it and print its accuracy; return the exit code.
+
+    Raises:
+        ValueError: the calibration does not reach the count, or an option of the training was given.
+    """
+    from countgen.number_slider.learning import direction_token
+    from countgen.printable import printable
+    from countgen.prompts.number_words import number_word
+    from countgen.tokens.file import save_token
+    from countgen.tokens.trial import try_token
+
+    given = [name for name in ("loss", *(name for name, *_ in SETTINGS)) if getattr(options, name) is not None]
+    if given:
+        raise ValueError(
+            f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
+            f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
+            f"--{given[0].replace('_', '-')}"
+        )
+    token = direction_token(models.backbone, options.count, options.object, calibration)
+    save_token(token, out, overwrite=options.overwrite)
+    accuracy, plain = try_token(models, token)
+    token = replace(token, accuracy=accuracy)
+    save_token(token, out, overwrite=True)
+    assert token.direction is not None
+    start, offset = token.direction.start_number, token.direction.offset
+    record = {
+        "token": str(out),
+        "placeholder_token": token.placeholder_token,
+        "start_number": start,
+        "offset": offset,
+        "accuracy": accuracy,
+        "plain_accuracy": plain,
+    }
+    if options.json:
+        print(json.dumps(record))
+    elif not options.quiet:
+        print(fitted(f"{token.placeholder_token}, {offset:g} objects from {number_word(start)} along the number axis"))
+        print(f"  {printable(out)}")
+        judged = f"{100 * accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
+        print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+    return OK
+
+
+def _is_interrupted_output(learning: Learning, out: Path) -> bool:
     """Return whether a file is the interrupted output of this learning, rather than another finished token."""
     from countgen.tokens.file import load_token
 
@@ -248,14 +245,10 @@ def _is_interrupted_output(learning: Learning | DirectionLearning, out: Path) ->
     return all(getattr(existing, name) == getattr(expected, name) for name in names)
 
 
-def _learn(learning: Learning | DirectionLearning, *, silent: bool) -> bool:
+def _learn(learning: Learning, *, silent: bool) -> bool:
     """Run the learning to its end, with a bar for each phase; return whether the user interrupted it."""
     from tqdm import tqdm
 
-    from countgen.number_slider.learning import DirectionLearning
-
-    if isinstance(learning, DirectionLearning):
-        return _learn_direction(learning, silent=silent)
     settings = learning.settings
     totals = {"distill": settings.teacher_steps, "train": settings.num_optimization_steps}
     phase = ""
@@ -269,20 +262,6 @@ def _learn(learning: Learning | DirectionLearning, *, silent: bool) -> bool:
                     bar.set_description("distillation" if phase == "distill" else "count loss", refresh=False)
                 bar.set_postfix_str(f"loss {step.loss:.2f}, soft count {step.soft_counts[0]:.1f}", refresh=False)
                 bar.update(step.index + 1 - bar.n)
-    except KeyboardInterrupt:
-        return True
-    return False
-
-
-def _learn_direction(learning: DirectionLearning, *, silent: bool) -> bool:
-    """Run the line search over offsets, with a bar; return whether the user interrupted it."""
-    from tqdm import tqdm
-
-    try:
-        with tqdm(desc="offsets", unit="offset", disable=silent or None, leave=False) as bar:
-            for validation in learning:
-                bar.set_postfix_str(f"mean count {validation.count:.1f}", refresh=False)
-                bar.update()
     except KeyboardInterrupt:
         return True
     return False

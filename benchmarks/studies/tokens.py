@@ -30,19 +30,19 @@ from countgen.backbones import PromptEmbeds
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 from countgen.models import load_critic
 from countgen.number_slider import find_calibration
-from countgen.number_slider.learning import DirectionLearning
+from countgen.number_slider.learning import direction_token
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
 from countgen.tokens.file import save_token
 from countgen.tokens.library import FOLDER, available_tokens
 from countgen.tokens.textual_inversion import encode_prompt
-from countgen.tokens.trainer import Learning, LearnSettings, learn_token
+from countgen.tokens.trainer import LearnSettings, learn_token
 from critics import Critic
 from critics.detections import mean_score
 
 COUNTS = range(1, 11)
-MOST = 20
+LAST_COUNT = 20
 UNSEEN = (*sorted(HELD_OUT_OBJECTS), "banana", "dog", "clock", "bus")
 """Kinds that no token was learned on; the first four the generator never read a number with either."""
 LEARNED = tuple(name for name in OBJECT_NAMES if name not in UNSEEN)
@@ -72,17 +72,16 @@ def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings
     """Learn a token a count and write it."""
     folder.mkdir(parents=True, exist_ok=True)
     for count in counts:
-        started = time.process_time()
-        learning: Learning | DirectionLearning
-        if count in COUNTS:
-            learning = learn_token(models, count, LEARNED, settings)
-        else:
-            calibration = find_calibration(models.backbone)
-            assert calibration is not None  # of an embedded model
-            learning = DirectionLearning(models, count, LEARNED, calibration)
+        started, path = time.process_time(), folder / f"count-{count}.safetensors"
+        calibration = find_calibration(models.backbone)
+        if calibration is not None and calibration.replacement_for(count) is not None:
+            save_token(direction_token(models.backbone, count, LEARNED, calibration), path, overwrite=True)
+            print(f"{path.name}: a direction, {time.process_time() - started:.0f} s of one core", flush=True)
+            continue
+        learning = learn_token(models, count, LEARNED, settings)
         for _ in learning:
             pass
-        path = save_token(learning.token, folder / f"count-{count}.safetensors", overwrite=True)
+        save_token(learning.token, path, overwrite=True)
         validated = ", ".join(f"{100 * found.accuracy:.0f} %" for found in learning.validations)
         seconds, evaluations = time.process_time() - started, learning.state.evaluations
         cost = f"{learning.steps_made} steps, {evaluations} evaluations, {seconds:.0f} s of one core"
@@ -233,11 +232,11 @@ def span(text: str) -> range:
     """Counts from "4-10", both ends included.
 
     Raises:
-        argparse.ArgumentTypeError: another form, or counts outside 1 to `MOST`.
+        argparse.ArgumentTypeError: another form, or counts outside 1 to `LAST_COUNT`.
     """
     first, dash, last = text.partition("-")
-    if not (dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= MOST):
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of counts; write first-last within 1-{MOST}")
+    if not (dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= LAST_COUNT):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of counts; write first-last within 1-{LAST_COUNT}")
     return range(int(first), int(last) + 1)
 
 
@@ -247,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--learn", action="store_true", help="learn the shipped tokens anew")
     parser.add_argument("--measure", action="store_true", help="generate, judge and write records")
     parser.add_argument("--stamp", action="store_true", help="write the measured accuracy into the shipped tokens")
-    parser.add_argument("--counts", type=span, default=COUNTS, help="first-last (1-10); up to 20")
+    parser.add_argument("--counts", type=span, default=COUNTS, help="first-last (1-10)")
     parser.add_argument("--model", default="miniature", choices=("miniature", "miniature-pixart"))
     parser.add_argument("--pairs", type=int, default=96, help="seeds per count and group of objects")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of those measured on (%(default)s)")

@@ -19,7 +19,7 @@ _CARD = """\
 license: {licence}
 library_name: countgen
 pipeline_tag: text-to-image
-tags: [textual-inversion, counting]
+tags: [{tags}]
 ---
 
 # {placeholder}
@@ -91,7 +91,11 @@ _FAMILIES = {
         'pooled += token["offset"] * token["pooled_prompt_embeds"]\n',
         "pooled_prompt_embeds=pooled",
     ),
-    "pixart": ("prompt_embeds, mask, _, _", "", "prompt_attention_mask=mask, negative_prompt=None"),
+    "pixart": (
+        "prompt_embeds, mask, _, _",
+        "",
+        "prompt_attention_mask=mask, negative_prompt=None, use_resolution_binning=False",
+    ),
 }
 """By family: what its pipeline's `encode_prompt` returns, how a pooled vector is moved, and what the pipeline takes."""
 
@@ -113,6 +117,7 @@ def model_card(token: CountToken, repository: str) -> str:
         content = f"a direction of the prompt embeddings, {token.direction.offset:g} objects from {start}"
     return _CARD.format(
         licence=token.licence.lower(),
+        tags="counting" if token.direction else "textual-inversion, counting",
         placeholder=token.placeholder_token,
         count=token.target_count,
         base=token.base_model,

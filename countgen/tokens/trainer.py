@@ -24,13 +24,15 @@ from countgen.tokens.distillation import DistillationStep, Example, distill
 from countgen.tokens.file import CountToken
 from countgen.tokens.settings import TEMPLATES, LearnSettings
 from countgen.tokens.textual_inversion import encoders_of, injected, length_of
-from countgen.tokens.validation import validate
 from critics import Critic, Evaluation
+from critics.losses import LOSSES
 
 __all__ = ["TEMPLATES", "LearnSettings", "Learning", "Semantic", "class_confidence", "learn_token"]
 
 FIRST_SEED = 2**31
 """The first seed of training; validation has lower seeds, and users usually give far lower ones."""
+FIRST_VALIDATION_SEED = 2**30
+"""The first seed of validation."""
 
 Semantic = Callable[[Tensor, Target], Tensor]
 """A function from images (B, 3, H, W) and a target to the probability of the object, float (B,), with gradient."""
@@ -337,15 +339,28 @@ class Learning:
             if not self._validate(tried):
                 break
 
+    @torch.no_grad()
     def _validate(self, vectors: Mapping[str, Tensor]) -> bool:
         """Validate vectors on images of fixed seeds, and return whether they are the best so far."""
-
-        def render(template: str, target: Target, seeds: Sequence[int]) -> Tensor:
-            return self._render(vectors, template, target, seeds)[1]
-
-        found = validate(self.models.critics, self.targets, self.settings, render, self.state.step)
-        self.state.evaluations += self.settings.validation_pictures
-        return self.state.record(vectors, found)
+        settings = self.settings
+        by_target = torch.arange(settings.validation_pictures).tensor_split(len(self.targets))
+        right, losses, counts = [], [], []
+        for target, numbers in zip(self.targets, by_target, strict=True):
+            for template, part in zip(settings.templates, numbers.tensor_split(len(settings.templates)), strict=True):
+                seeds = [FIRST_VALIDATION_SEED + number for number in part.tolist()]
+                if not seeds:
+                    continue
+                _, images = self._render(vectors, template, target, seeds)
+                for critic in self.models.critics:
+                    evaluation = critic.evaluate(
+                        images, {target.object_name: target.target_count}, LOSSES[settings.loss]
+                    )
+                    right += (evaluation.counts[:, 0] == target.target_count).tolist()
+                    losses += evaluation.loss.tolist()
+                    counts += evaluation.counts[:, 0].tolist()
+        self.state.evaluations += settings.validation_pictures
+        means = (sum(values) / len(values) for values in (right, losses, counts))
+        return self.state.record(vectors, Validation(self.state.step, *means))
 
 
 def detecting(models: Models) -> Critic | None:
