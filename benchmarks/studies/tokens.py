@@ -29,7 +29,7 @@ from benchmarks.studies.markdown import paired, table
 from countgen.backbones import PromptEmbeds
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 from countgen.models import load_critic
-from countgen.number_slider import find_calibration
+from countgen.number_slider import NumberShift, encode_shifted, find_calibration
 from countgen.number_slider.learning import direction_token
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
@@ -49,7 +49,7 @@ LEARNED = tuple(name for name in OBJECT_NAMES if name not in UNSEEN)
 GROUPS = {"learned": LEARNED, "unseen": UNSEEN}
 METHODS = (
     *("plain", "word alone", "published, untrained", "published, static", "published, dynamic"),
-    *("learn-token", "by dynamic scale", "token"),
+    *("learn-token", "by dynamic scale", "slider", "token"),
 )
 CHEAP = ("plain", "word alone", "token")
 """Methods that learn nothing when they are measured."""
@@ -112,6 +112,21 @@ def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable
         token = learning.token
         return lambda name: encode_prompt(backbone, said("a photo of {}", name), token)
 
+    def slider() -> Callable[[str], PromptEmbeds]:
+        """Move each prompt along its own axis, from the start number and by the offset of the shipped token."""
+        direction, calibration = available_tokens(backbone.name)[f"count-{count}"].direction, find_calibration(backbone)
+        if direction is None or calibration is None:
+            raise ValueError(f"the token of {count} has no number direction to compare the slider with")
+        start, ends = direction.start_number, {"lo": calibration.lo, "hi": calibration.hi}
+        before, word = "a photo of ", number_word(count)
+        span = len(before), len(before + word)
+        return lambda name: encode_shifted(
+            backbone,
+            said("a photo of {}", name),
+            None,
+            [NumberShift(name, *span, number=start, offset=direction.offset, **ends)],
+        )
+
     made: dict[str, Callable[[], Callable[[str], PromptEmbeds]]] = {
         "plain": lambda: lambda name: backbone.encode_prompt(said("a photo of {}", name)),
         "word alone": lambda: lambda name: backbone.encode_prompt(said("{}", name)),
@@ -120,6 +135,7 @@ def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable
         "published, dynamic": lambda: published(published_token.MAX_STEPS, dynamic=True),
         "learn-token": lambda: learned(models, DEFAULTS),
         "by dynamic scale": lambda: learned(replace(models, critics=(load_critic(DYNAMIC),)), BY_DYNAMIC_SCALE),
+        "slider": slider,
         "token": shipped_token,
     }
     return {method: functools.cache(make) for method, make in made.items()}
