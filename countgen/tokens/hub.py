@@ -24,7 +24,7 @@ tags: [{tags}]
 
 # {placeholder}
 
-A count token: it replaces the number **{count}** in a prompt, and was trained so that {base} generates that many.
+A count token: it replaces the number **{count}** in a prompt, and was made so that {base} generates that many.
 
 - objects it was trained on: {objects}
 - critics it was trained with: {critic}
