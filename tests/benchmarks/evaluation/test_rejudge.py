@@ -148,10 +148,22 @@ def test_a_judge_that_does_not_know_an_object_is_refused_before_the_first_image(
 
 def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
     good = Judgement("a", SECOND, (1,), 0.5, ((1, 2, 3, 4),)).to_line()
-    for line in (b'{"schema":2}\n', b"[]\n", good.replace(b"[1]", b"[-1]"), good.replace(b"[1]", b'"1"')):
+    for line in (
+        *(b'{"schema":2}\n', b"[]\n", good.replace(b"[1]", b"[-1]"), good.replace(b"[1]", b'"1"')),
+        *(good.replace(b"0.5", b"NaN"), good.replace(b"0.5", b"1e999"), good.replace(b"[1]", b"[%s]" % (b"9" * 400))),
+        *(good.replace(b'"schema":1', b'"schema":"\\u001b[2J"'), good.replace(b'"schema":1', b'"schema":[null]')),
+    ):
         (run / JUDGEMENTS).write_bytes(good + line + good)
-        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is no judgement"):
+        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is no judgement") as refused:
             read_judgements(run)
+        assert str(refused.value).isprintable()
+
+
+def test_a_judgement_with_a_count_too_many_is_refused_with_its_file() -> None:
+    with pytest.raises(
+        ValueError, match=r"judgements\.jsonl: vlm has 2 counts for .*, expected 1, one for each of apple"
+    ):
+        with_judgements([record()], [Judgement(record().key, "vlm", (1, 2), 0.0, ())])
 
 
 def test_an_abstention_is_shown_as_one_and_is_neither_right_nor_an_error() -> None:
