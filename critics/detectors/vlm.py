@@ -37,6 +37,8 @@ _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 ).split()
+_MARKS = "[*_`\"']"
+"""Quotes and marks of Markdown, which are not read."""
 _LEAD = (
     r"(?:(?:there (?:is|are)|i (?:see|count)|(?:the )?(?:answer|number|count)(?: is|:)|"
     r"the (?:image|picture|photo) (?:contains|shows|has)|counting the [a-z -]+ shows a total of)\s+)?"
@@ -153,9 +155,10 @@ def read_count(answer: str, object_name: str) -> int:
     _, thought, said = answer.rpartition("</think>")
     if "<think>" in said:
         return NO_ANSWER
-    text = re.sub(r"<[^<>]*>|[*_`\"']", "", said if thought else answer).strip().rstrip(".!").lower()
+    text = re.sub(rf"<[^<>]*>|{_MARKS}", "", said if thought else answer).strip().rstrip(".!").lower()
     word = singular(object_name)
-    name = rf"(?:\s+(?:{re.escape(word)}|{re.escape(plural(word))}))?"
+    one, several = (re.escape(re.sub(_MARKS, "", noun).lower()) for noun in (word, plural(word)))
+    name = rf"(?:\s+(?:{one}|{several}))?"
     found = re.fullmatch(_LEAD + _NUMBER + name + _PLACE, text)
     if found is None:
         return NO_ANSWER

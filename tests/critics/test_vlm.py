@@ -66,6 +66,11 @@ def test_an_answer_that_is_one_whole_number_is_read_with_all_its_digits(answer: 
     assert read_count(answer, "apples") == count
 
 
+def test_an_object_with_an_apostrophe_or_capitals_is_read_in_an_answer() -> None:
+    assert read_count("There are 7 ladies' shoes.", "ladies' shoe") == 7
+    assert read_count("3 T-shirts", "T-shirt") == 3
+
+
 @pytest.mark.parametrize(
     "answer",
     [
