@@ -56,12 +56,18 @@ def load(*, weights: str, revision: str | None = None, device: str | torch.devic
         device: where it runs.
 
     Raises:
-        ValueError: there is no such model, it is of another task, or weights are missing.
+        ValueError: there is no such model, it is of another task, has no chat template or lacks weights, or it needs a
+            package that is not installed.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model = pretrained.read_complete(AutoModelForImageTextToText, weights, PRESETS, revision, dtype="auto")
+    # First what is small: a processor that needs a package more is refused before the weights are read.
     processor = pretrained.read(AutoProcessor, weights, PRESETS, revision)
+    if getattr(processor, "chat_template", None) is None:
+        raise ValueError(
+            f"{weights} has no chat template, so no question can be put to it; name an instruction-tuned model"
+        )
+    model = pretrained.read_complete(AutoModelForImageTextToText, weights, PRESETS, revision, dtype="auto")
     return VlmJudge(model.to(device), processor, name=pretrained.recorded_as("vlm", weights, revision))
 
 
