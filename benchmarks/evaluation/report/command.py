@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     from benchmarks.evaluation.quality_models import load_alexnet, load_clip
     from benchmarks.evaluation.report.export import as_json, write_parquet
     from benchmarks.evaluation.report.findings import findings
+    from benchmarks.evaluation.report.judge_tables import quality_warnings
     from benchmarks.evaluation.report.reported_run import read_reported_run
     from benchmarks.evaluation.report.table import as_text
     from benchmarks.evaluation.report.tables import tables
@@ -103,6 +104,8 @@ def run(options: argparse.Namespace) -> int:
             first, *others = tables(section)
             for table in (first, *others) if options.all else (first,):
                 print(as_text(table, shutil.get_terminal_size().columns))
+            for line in quality_warnings(section) if not options.all else ():
+                print(fill(printable(line), shutil.get_terminal_size().columns))
             if others and not options.all:
                 more = f"{len(others)} more tables: --all; as a page with images: --out report.html"
                 print(fill(more, shutil.get_terminal_size().columns))

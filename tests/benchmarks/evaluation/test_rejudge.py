@@ -108,12 +108,27 @@ def test_an_image_that_is_lost_or_of_another_run_is_named_and_the_others_are_jud
     _, records = read_run(run)
     lost, swapped = (run / (one.image or "") for one in records[:2])
     lost.unlink()
-    save_png(torch.zeros(3, 64, 64), swapped, {"seed": records[1].seed + 1}, overwrite=True)
+    shutil.copy(run / str(records[3].image), swapped)
     assert main(["eval", "--rejudge", str(run), "--judge", SECOND, "--quiet"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{SECOND}: 2 of 4 images" in printed
     assert "is missing" in printed
-    assert "is an image of another run" in printed
+    assert "is an image of another run: its recipe has prompt " in printed
+
+
+@pytest.mark.parametrize("name", ["seed", "targets", "prompt"])
+def test_the_recipe_tells_an_image_of_another_run(run: Path, name: str) -> None:
+    first = read_run(run)[1][0]
+    theirs = {
+        "seed": first.seed + 1,
+        "targets": [{"object_name": "apple", "target_count": first.targets[0].target_count + 1}],
+        "prompt": f"not {first.prompt}",
+    }
+    save_png(torch.zeros(3, 64, 64), run / str(first.image), {name: theirs[name]}, overwrite=True)
+    found = rejudge(run, [SECOND], quiet=True)
+    assert found.judged == {SECOND: 3}
+    (reason,) = found.unread.values()
+    assert f"is an image of another run: its recipe has {name} " in reason
 
 
 @pytest.mark.parametrize(
