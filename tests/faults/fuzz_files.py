@@ -170,7 +170,7 @@ def _write_png(path: Path, text: str) -> None:
 
 def token(chance: random.Random, folder: Path, mark: str) -> None:
     """A shipped token with damage in its bytes or in what its header says."""
-    honest = encoded(next(iter(available_tokens("miniature").values())))
+    honest = encoded(chance.choice(tuple(available_tokens("miniature").values())))
     if chance.random() < 0.5:
         decoded(flipped(honest, chance), "the token")
         return
