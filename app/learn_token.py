@@ -16,6 +16,8 @@ from app.model_arguments import add_loading, add_model, asked_of_load
 from app.terminal import fitted
 
 if TYPE_CHECKING:
+    from countgen.models import Models
+    from countgen.number_slider import Calibration
     from countgen.tokens.trainer import Learning
 
 LOSSES = ("l1", "d2d", "margin")
@@ -47,7 +49,9 @@ def add_parser(commands: Any) -> None:
         description=(
             "Learn a token that gives more accurate counts than the number word, for use with generate --token. First "
             "25 steps distil it from prompts that count better, then --num-optimization-steps steps minimise the count "
-            "loss. After an interruption the best token so far is saved, and the same command resumes."
+            "loss. After an interruption the best token so far is saved, and the same command resumes. A count that no "
+            "number word of the model reaches, by its calibration, is not learned but gets a direction of the prompt "
+            "embeddings."
         ),
     )
     parser.set_defaults(run=run)
@@ -84,6 +88,12 @@ def add_parser(commands: Any) -> None:
             "threshold; margin, a hinge on the ranked scores; a DENSITY has a loss of its own (l1)"
         ),
     )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="of the model's number words: one that countgen calibrate wrote, for counts beyond them (the shipped one)",
+    )
     for name, kind, metavar, said in SETTINGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=said)
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
@@ -98,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
     from countgen.images import check_writable
+    from countgen.number_slider import find_calibration, load_calibration
     from countgen.printable import printable
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import SUFFIX, save_token
@@ -115,6 +126,7 @@ def run(options: argparse.Namespace) -> int:
     if out.exists() and not options.overwrite and not checkpoint.exists():
         raise taken
     check_writable(out.parent)
+    calibration = load_calibration(options.calibration) if options.calibration else None
     given = {field.name: getattr(options, field.name, None) for field in fields(LearnSettings)}
     settings = LearnSettings(**{name: value for name, value in given.items() if value is not None})
     device = available_device(options.device)
@@ -132,6 +144,13 @@ def run(options: argparse.Namespace) -> int:
         progress=not (options.quiet or options.json),
         **asked_of_load(options),
     )
+    if calibration is not None:
+        calibration.check(models.backbone)
+    calibration = calibration or find_calibration(models.backbone)
+    if calibration is not None and calibration.replacement_for(options.count) is not None:
+        if out.exists() and not options.overwrite:
+            raise taken
+        return _make_direction(models, calibration, out, options)
     if options.num_vectors is None:
         settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
@@ -171,6 +190,50 @@ def run(options: argparse.Namespace) -> int:
             judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
             print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
     return INTERRUPTED if interrupted else OK
+
+
+def _make_direction(models: Models, calibration: Calibration, out: Path, options: argparse.Namespace) -> int:
+    """Make a token with a number direction, save it and print its accuracy; return the exit code.
+
+    Raises:
+        ValueError: the calibration does not reach the count, or an option of the training was given.
+    """
+    from countgen.number_slider.learning import direction_token
+    from countgen.printable import printable
+    from countgen.prompts.number_words import number_word
+    from countgen.tokens.file import save_token
+    from countgen.tokens.trial import try_token
+
+    given = [name for name in ("loss", *(name for name, *_ in SETTINGS)) if getattr(options, name) is not None]
+    if given:
+        raise ValueError(
+            f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
+            f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
+            f"--{given[0].replace('_', '-')}"
+        )
+    token = direction_token(models.backbone, options.count, options.object, calibration)
+    save_token(token, out, overwrite=options.overwrite)
+    accuracy, plain = try_token(models, token)
+    token = replace(token, accuracy=accuracy)
+    save_token(token, out, overwrite=True)
+    assert token.direction is not None
+    start, offset = token.direction.start_number, token.direction.offset
+    record = {
+        "token": str(out),
+        "placeholder_token": token.placeholder_token,
+        "start_number": start,
+        "offset": offset,
+        "accuracy": accuracy,
+        "plain_accuracy": plain,
+    }
+    if options.json:
+        print(json.dumps(record))
+    elif not options.quiet:
+        print(fitted(f"{token.placeholder_token}: {number_word(start)} moved by {offset:g} along the number axis"))
+        print(f"  {printable(out)}")
+        judged = f"{100 * accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
+        print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+    return OK
 
 
 def _is_interrupted_output(learning: Learning, out: Path) -> bool:

@@ -15,7 +15,7 @@ from app.demo.generate_form import GenerateForm, edited_form, find_token, form_o
 from app.demo.generate_tab import EXAMPLE, GenerateTab
 from app.demo.html import target_list
 from app.demo.image_html import detect, overlay, png_bytes, shown_uri
-from app.demo.image_pair import Side
+from app.demo.image_pair import Side, caption
 from app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
@@ -188,11 +188,9 @@ class EditTab:
         counts = models.judge.counts(image[None], names)[0].tolist()
         found_before, found = detect(models.judge, before, targets), detect(models.judge, image, targets)
         moved = {**recipe, "number_shifts": [shift.as_dict() for shift in shifts], "judge_counts": counts}
-        was = f"Original: {result_view.detected(targets, found_before)}"
-        now = f"Moved by {offset:+g}: {result_view.detected(targets, found)}"
         yield edit_view.moved(
-            Side(before, found_before, was, "Original", f"seed {seed}"),
-            Side(image, found, now, "Moved"),
+            Side(before, found_before, caption("Original", found_before), "Original", f"seed {seed}"),
+            Side(image, found, caption(f"Moved by {offset:+g}", found), "Moved"),
             targets,
             offset,
             counts,

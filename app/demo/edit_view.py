@@ -11,6 +11,7 @@ from app.demo.image_pair import Side, actions, pair
 from app.demo.session import GalleryEntry
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
+from critics import NO_ANSWER
 
 
 def opened(entry: GalleryEntry) -> str:
@@ -46,9 +47,10 @@ def moved(
     found = " and ".join(
         f"{count} {counted(target.object_name, count)}" for count, target in zip(counts, targets, strict=True)
     )
+    said = "gave no answer" if NO_ANSWER in counts else f"counts {found}"
     return (
         f"<section class='stage done'>{pair(before, after, targets, comparable=True)}"
-        f"<p class='verdict' role='status'>Moved by {offset:+g}: the judge counts {escape(found)}.</p>"
+        f"<p class='verdict' role='status'>Moved by {offset:+g}: the judge {escape(said)}.</p>"
         f"{actions(png, file_name)}"
         + hint("The slider moves the prompt's embeddings only: one image, no search. For an exact count press Edit.")
         + "</section>"

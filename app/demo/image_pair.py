@@ -11,6 +11,7 @@ from torch import Tensor
 from app.demo.html import hint, target_list
 from app.demo.image_html import match, overlay, png_uri, zoomable
 from countgen.prompts import Target
+from countgen.prompts.plurals import counted
 from critics import Detections
 
 
@@ -31,6 +32,12 @@ class Side:
     caption: str
     name: str
     note: str = ""
+
+
+def caption(name: str, detections: Sequence[Detections]) -> str:
+    """Return an image's name and how many objects of each class the judge detects, if it is one that detects."""
+    found = ", ".join(f"{len(one)} {counted(one.object_name, len(one))}" for one in detections)
+    return f"{name}: {found}" if found else name
 
 
 def pair(before: Side, after: Side, targets: Sequence[Target], *, comparable: bool) -> str:

@@ -12,11 +12,11 @@ import countgen
 from app.demo.curves import curve
 from app.demo.html import counts_of, fact, hint
 from app.demo.image_html import overlay, shown_uri
-from app.demo.image_pair import Side, actions, pair
+from app.demo.image_pair import Side, actions, caption, pair
 from countgen.methods.step import Step
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
-from critics import Detections
+from critics import NO_ANSWER, Detections
 
 SECONDS_BETWEEN_PREVIEWS = 0.12
 
@@ -136,15 +136,14 @@ def finished(
     targets, found = result.targets, result.recipe["candidate_seed"]
     same_seed = found == result.seed
     curves = _curves(targets, history)
-    name = "Original" if original else "Baseline"
-    was = [name]
-    if result.before_detections:
-        was.append(
-            detected(targets, result.before_detections)
-            if original
-            else counts_of(targets, [len(one) for one in result.before_detections])
-        )
-    before = Side(result.before, result.before_detections, ": ".join(was), name, f"seed {result.seed}")
+    boxes = result.before_detections
+    if original:
+        name = "Original"
+        was = caption(name, boxes)
+    else:
+        name = was = "Baseline"
+        was += f": {counts_of(targets, [len(one) for one in boxes])}" if boxes else ""
+    before = Side(result.before, boxes, was, name, f"seed {result.seed}")
     seed = f"seed {found}" if same_seed else f"seed {found}, another one, which the search found"
     after = Side(result.image, result.detections, f"Result: {counts_of(targets, result.judge_counts)}", "Result", seed)
     return (
@@ -168,10 +167,13 @@ def finished(
 
 def closing(result: countgen.Result, ending: str = "") -> str:
     """Return the judge's counts as one sentence, and why a count that steering confirmed may still be wrong."""
-    state = "right" if result.verified else "wrong"
+    silent = NO_ANSWER in result.judge_counts
+    state = "right" if result.verified else "" if silent else "wrong"
     said = f"{verdict(result.targets, result.judge_counts)}{ending}"
     notes = ""
-    if result.confirmed and not result.verified:
+    if silent:
+        notes = hint("A judge without an answer says neither that the count is right nor that it is wrong.")
+    elif result.confirmed and not result.verified:
         notes = hint(
             "The steering detectors count it as right on every view. The judge, a detector of another kind, did not "
             "steer and does not agree: two detectors can differ on one image."
@@ -185,15 +187,9 @@ def closing(result: countgen.Result, ending: str = "") -> str:
 
 def verdict(targets: Sequence[Target], counts: Sequence[int]) -> str:
     """Return the judge's counts as one sentence."""
+    if set(counts) == {NO_ANSWER}:
+        return "The judge gave no answer."
     return f"The judge counts {counts_of(targets, counts)}."
-
-
-def detected(targets: Sequence[Target], detections: Sequence[Detections]) -> str:
-    """Return how many objects of each class the judge detects, for example "6 apples, 1 dog"."""
-    return ", ".join(
-        f"{len(found)} {counted(target.object_name, len(found))}"
-        for found, target in zip(detections, targets, strict=True)
-    )
 
 
 def kept_facts(result: countgen.Result) -> str:

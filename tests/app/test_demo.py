@@ -13,7 +13,9 @@ import torch
 import countgen
 from app.cli import build_parser, main
 from app.demo import _user_and_password, result_view
-from app.demo.generate_form import GenerateForm, form_of
+from app.demo.edit_tab import EditTab
+from app.demo.gallery import entry_of
+from app.demo.generate_form import GenerateForm, find_token, form_of
 from app.demo.generate_tab import GenerateTab
 from app.demo.job_queue import JobQueue
 from app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
@@ -115,6 +117,15 @@ def test_density_critics_train_a_token_without_the_semantic_term(models: countge
     assert list(session.tokens)
 
 
+@pytest.mark.parametrize("backbone", ["miniature", "miniature-pixart"])
+def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -> None:
+    token = find_token("shipped", (Target("cat", 14),), backbone, Session())
+    assert token is not None
+    assert token.direction is not None
+    with pytest.raises(RefusedError, match=f"for this count is shipped for {backbone}; shipped are: .*count-17"):
+        find_token("shipped", (Target("cat", 18),), backbone, Session())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
 def test_freed_memory_is_returned_to_the_system() -> None:
     kept = [torch.ones(4000) for _ in range(20_000)][::100]  # blocks in use lie between freed ones
@@ -162,3 +173,15 @@ def test_the_demo_is_reachable_from_this_machine_only_by_default() -> None:
     assert _user_and_password("ada:love:lace") == ("ada", "love:lace")
     with pytest.raises(argparse.ArgumentTypeError):
         _user_and_password("ada:")
+
+
+def test_the_slider_shows_an_image_also_where_the_judge_has_no_boxes(models: countgen.Models) -> None:
+    result = countgen.generate("a photo of five apples", models, method="plain")
+    cache = ModelCache({"miniature": replace(models, judge=load_critic("miniature-density"))})
+    session = Session()
+    session.shown = entry_of(result, [], GenerateForm("a photo of five apples"))
+    with gr.Blocks() as page:
+        state, tabs = gr.State(session), gr.Tabs()
+        tab = EditTab(LIMITS, cache, state, GenerateTab(LIMITS, cache, state, JobQueue(page, cache)), tabs, gr.Tab())
+    html = tab.slide(1.0, "apple", session)
+    assert "Moved by +1: the judge counts" in html

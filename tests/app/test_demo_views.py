@@ -8,18 +8,22 @@ import zipfile
 from collections.abc import Generator
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 
 import pytest
 import torch
 from PIL.PngImagePlugin import PngImageFile
 
 import countgen
-from app.demo import example, result_view
+from app.demo import benchmark_view, edit_view, example, image_pair, result_view
 from app.demo.curves import curve
 from app.demo.gallery import entry_of, zip_link
 from app.demo.generate_form import GenerateForm
 from app.demo.html import model_line
 from app.demo.image_html import match, overlay
+from app.demo.image_pair import Side
+from app.demo.learn_view import Trial
+from app.demo.learn_view import finished as learned_view
 from app.demo.limits import Limits
 from app.demo.model_cache import ModelCache
 from app.demo.settings_form import settings_form
@@ -30,7 +34,9 @@ from countgen.methods.settings import describe
 from countgen.methods.step import Step
 from countgen.prompts import Target
 from countgen.recipe import regenerate
-from critics import Detections
+from countgen.tokens.library import available_tokens
+from critics import NO_ANSWER, Detections
+from tests.benchmarks.evaluation.made_records import record
 
 LIMITS = Limits()
 
@@ -41,6 +47,8 @@ LIMITS = Limits()
         ([Target("apple", 7)], [7], "The judge counts 7 of 7 apples."),
         ([Target("apple", 9)], [7], "The judge counts 7 of 9 apples."),
         ([Target("cat", 2), Target("dog", 1)], [2, 3], "The judge counts 2 of 2 cats, 3 of 1 dog."),
+        ([Target("cat", 2), Target("dog", 1)], [2, NO_ANSWER], "The judge counts 2 of 2 cats, no answer of 1 dog."),
+        ([Target("apple", 7)], [NO_ANSWER], "The judge gave no answer."),
     ],
 )
 def test_the_verdict_shows_each_count_beside_its_target(targets: list[Target], counts: list[int], text: str) -> None:
@@ -93,6 +101,29 @@ def test_a_disagreement_of_the_judge_is_explained(models: countgen.Models) -> No
     assert "The judge counts 2 of 1 apple." in result_view.closing(wrong)
     assert "does not agree" in result_view.closing(wrong)
     assert "no independent check" in result_view.closing(replace(wrong, recipe=wrong.recipe | {"until": "judge"}))
+
+
+def test_a_judge_without_an_answer_is_shown_as_such_everywhere(
+    models: countgen.Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = countgen.generate("one apple", models, method="plain")
+    silent = replace(result, judge_counts=(NO_ANSWER,), confirmed=True)
+    html = result_view.finished(silent, [], b"", "apple.png")
+    assert "<b>Result: no answer of 1 apple</b> seed 0" in html
+    assert "The judge gave no answer." in html
+    assert "says neither" in html
+    assert "does not agree" not in html
+    trial = Trial(result.image, (), "apple", NO_ANSWER, NO_ANSWER)
+    token = next(iter(available_tokens("miniature").values()))
+    html = learned_view("count-1", token, [trial], 1.0, [0.5], [1.0])
+    assert f"<b>no answer of {token.target_count}</b><span>apple, baseline: no answer" in html
+    side = Side(result.image, (), image_pair.caption("Moved by +1", ()), "Moved")
+    html = edit_view.moved(side, side, result.targets, 1.0, [NO_ANSWER], b"", "apple.png")
+    assert "<figcaption><b>Moved by +1</b>" in html
+    assert "the judge gave no answer." in html
+    abstained = record(judge_counts={})
+    assert "<b>no answer</b>" in benchmark_view.failures([abstained], "detector", tmp_path, "plain")
+    assert "<b>not generated</b>" in benchmark_view.failures([record(counted=None)], "detector", tmp_path, "plain")
 
 
 def detected(*lefts: float) -> Detections:
