@@ -508,6 +508,19 @@ def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -
         find_token("shipped", (Target("cat", 18),), backbone, Session())
 
 
+def test_a_count_beyond_the_number_words_is_not_trained_but_made(models: countgen.Models) -> None:
+    session, model_cache = Session(), ModelCache({"miniature": models})
+    with gr.Blocks():
+        state, tabs = gr.State(session), gr.Tabs()
+        tab = LearnTab(LIMITS, model_cache, state, GenerateTab(LIMITS, model_cache, state), tabs)
+    session.begin()
+    *_, (finished, _) = tab.learn(["apple", "cat"], 14, 30, "miniature", session)
+    assert "with the token, 0 of 4 with the number word" in str(finished)
+    (token,) = session.tokens.values()
+    assert token.direction is not None
+    assert token.object_names == ("apple", "cat")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
 def test_freed_memory_is_returned_to_the_system() -> None:
     kept = [torch.ones(4000) for _ in range(20_000)][::100]  # blocks in use lie between freed ones
