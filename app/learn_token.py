@@ -200,6 +200,7 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
     """
     from countgen.number_slider.learning import direction_token
     from countgen.printable import printable
+    from countgen.prompts import Target
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import save_token
     from countgen.tokens.trial import try_token
@@ -211,6 +212,8 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
             f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
             f"--{given[0].replace('_', '-')}"
         )
+    for name in options.object:
+        models.check((Target(name, options.count),))
     token = direction_token(models.backbone, options.count, options.object, calibration)
     save_token(token, out, overwrite=options.overwrite)
     accuracy, plain = try_token(models, token)
