@@ -29,6 +29,7 @@ from app import (
     evaluate,
     generate,
     label,
+    learn_adapter,
     learn_token,
     report,
     reproduce,
@@ -40,7 +41,7 @@ from countgen.errors import CountGenError
 from countgen.printable import printable
 
 _COMMANDS = (
-    *(generate, edit, count, learn_token, tokens, calibrate, reproduce),
+    *(generate, edit, count, learn_token, tokens, learn_adapter, calibrate, reproduce),
     *(evaluate, label, report, compare, demo, doctor),
 )
 _EXIT_CODES = """\
