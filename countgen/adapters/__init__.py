@@ -2,5 +2,6 @@
 
 from countgen.adapters.adapter import NoiseAdapter
 from countgen.adapters.file import load_adapter, save_adapter
+from countgen.adapters.library import available_adapters, find_adapter
 
-__all__ = ["NoiseAdapter", "load_adapter", "save_adapter"]
+__all__ = ["NoiseAdapter", "available_adapters", "find_adapter", "load_adapter", "save_adapter"]

@@ -95,6 +95,11 @@ class NoiseAdapter:
         network = self.network.to(latents.device)
         return moved(latents, network(latents, targets[0].target_count, prompt_vector(embeds)))
 
+    def accepts(self, targets: Sequence[Target]) -> bool:
+        """Return whether it was trained for the targets of a prompt."""
+        smallest, largest = self.config.counts
+        return len(targets) == 1 and smallest <= targets[0].target_count <= largest
+
     def check_targets(self, targets: Sequence[Target]) -> None:
         """Refuse prompts that it was not trained for.
 
@@ -107,7 +112,7 @@ class NoiseAdapter:
                 f"a noise adapter is trained on prompts of one object class, this prompt has {len(targets)}; leave the "
                 "adapter out"
             )
-        if not smallest <= targets[0].target_count <= largest:
+        if not self.accepts(targets):
             raise ValueError(
                 f"the adapter is trained on counts from {smallest} to {largest}, got {targets[0].target_count}; leave "
                 "it out, or train one on this count"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from countgen.adapters.adapter import NoiseAdapter
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.objective import Objective, View
@@ -33,6 +35,7 @@ class Problem:
             returns True.
         latents: float (1, C, h, w) that a method with `STARTS_FROM_IMAGE` starts from; None for those of the seed.
         cache: CUDA graphs and memory estimates that runs of the same models share.
+        adapter: moves the latents of every seed; None for those of the seeds themselves.
     """
 
     backbone: Backbone
@@ -42,6 +45,18 @@ class Problem:
     accept: Callable[[Step], bool] = confirmed
     latents: Tensor | None = None
     cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
+    adapter: NoiseAdapter | None = None
+
+    @torch.no_grad()
+    def initial_latents(self, seeds: Sequence[int]) -> Tensor:
+        """Return the latents that methods start from, float32 (len(seeds), C, h, w), one per seed.
+
+        An adapter moves each by itself: within a batch rounding differs, and a latent must not depend on its batch.
+        """
+        latents = self.backbone.initial_latents(seeds)
+        if self.adapter is None:
+            return latents
+        return torch.cat([self.adapter.move(latent, self.targets, self.embeds) for latent in latents.split(1)])
 
     def objective(self, views: Sequence[View], loss: str) -> Objective:
         """Return the objective of this problem's critics and targets.

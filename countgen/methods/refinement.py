@@ -75,7 +75,7 @@ def refine_seeds(
     """
     index = 0
     for seeds in SearchSettings(batch_size=1, first_batch_size=1).batches(seed):
-        latents = problem.backbone.initial_latents(seeds)
+        latents = problem.initial_latents(seeds)
         for step in refine(problem, latents, seeds, budget, settings, start, index):
             accepted = problem.accept(step)
             yield step

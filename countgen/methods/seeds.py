@@ -55,7 +55,7 @@ def evaluate_seeds(
         NonFiniteLossError: no loss of the batch is finite; the message names the step.
     """
     backbone, embeds = problem.backbone, problem.embeds
-    latents = backbone.initial_latents(seeds)
+    latents = problem.initial_latents(seeds)
     size = images_at_once(backbone, embeds, len(seeds), problem.cache)
     parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
     images = torch.cat([backbone.render(latents[part], embeds, seeds[part]) for part in parts])
