@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     ("num_optimization_steps", not_negative, "N", "maximum number of steps (3000)"),
-    ("learning_rate", rate, "X", "learning rate, above 0; it rises in the first steps and falls to the end (0.001)"),
+    ("learning_rate", rate, "X", "learning rate, above 0; it rises in the first steps and falls to the end (0.0004)"),
     ("displacement_weight", weight, "X", "weight of the squared distance by which latents are moved (0.002)"),
     ("objects_per_step", positive, "N", "prompts per step, each of one object class and one count (2)"),
     ("seeds_per_object", positive, "N", "images per prompt in a step; more reduce noise and are slower (4)"),
     ("validate_every", positive, "N", "steps between validations (100)"),
     ("validation_pictures", positive, "N", "images of each validation (120)"),
     ("patience", positive, "N", "validations without improvement before the training ends (10)"),
-    ("channels", positive, "N", "of the network's layers, a multiple of 8 (48)"),
+    ("channels", positive, "N", "of the network's layers, a multiple of 8 (32)"),
     ("seed", one_seed, "N", "random seed; the same seed and number of steps give the same adapter (0)"),
 )
 """Name in `AdapterSettings`, type, placeholder, and help with the default of `AdapterSettings`."""
@@ -75,6 +75,11 @@ def add_parser(commands: Any) -> None:
         default=None,
         help="do not read the prompt: the same noise is moved alike for all object classes",
     )
+    for name, said in (
+        ("sees-sample", "let the network read what the noise is denoised to: one more evaluation for every image"),
+        ("bfloat16", "compute the steps under autocast to bfloat16, which is faster on many processors"),
+    ):
+        parser.add_argument(f"--{name}", action="store_true", default=None, help=said)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -112,7 +112,7 @@ class Run:
         until: "critic" stops when the critics confirm the count. "judge" also evaluates the judge and continues
             until it agrees; the judge is then not independent, and the recipe records this.
         token: a learned token that replaces the number it was trained for.
-        adapter: a noise adapter, which moves the latents that the method starts from; at no cost in evaluations.
+        adapter: a noise adapter, which moves the latents that the method starts from.
         original: an image that the method "edit" starts from; by default it starts from the seed's own.
         number_offset: objects by which the prompt embeddings are moved along the number axis, one number for every
             object class or a mapping by its name, 0 for one that it lacks; 0 is the prompt as written. Where None,
@@ -188,6 +188,8 @@ class Run:
                 )
             check_adapter(adapter, models.backbone)
             adapter.check_targets(self.targets)
+            if max_evaluations is not None and max_evaluations <= adapter.cost:
+                raise ValueError(f"an image with this adapter takes {adapter.cost + 1} evaluations: allow that many")
         calibration = self._checked(calibration, models)
         if number_offset and token is not None:
             raise ValueError("a token and a number offset exclude each other: give one of them")

@@ -24,7 +24,7 @@ class NoiseAdapter:
 
     Attributes:
         config: latent shape and range of counts among others.
-        weights: of `AdapterNetwork(config)`, float32 by name.
+        weights: of `AdapterNetwork(config)`, float16 by name; computed with in float32.
         base_model: preset that it was trained on; PRESET:REPOSITORY for another checkpoint.
         revision: pinned revision of the base model, or None.
         object_names: names of the object classes that it was trained on, at least one.
@@ -55,8 +55,8 @@ class NoiseAdapter:
         if {name: value.shape for name, value in self.weights.items()} != expected:
             raise ValueError(f"the weights do not fit a network of {self.config}")
         for name, value in self.weights.items():
-            if value.dtype != torch.float32 or not torch.isfinite(value).all():
-                raise ValueError(f"{name} must be finite float32 numbers")
+            if value.dtype != torch.float16 or not torch.isfinite(value).all():
+                raise ValueError(f"{name} must be finite float16 numbers")
         if not self.object_names:
             raise ValueError("an adapter is trained on at least one object class; its object_names are empty")
         for accuracy in (self.accuracy, self.plain_accuracy):
@@ -69,31 +69,46 @@ class NoiseAdapter:
         digest = hashlib.sha256(f"{ARCHITECTURE} {json.dumps(asdict(self.config), sort_keys=True)}".encode())
         for name in sorted(self.weights):
             digest.update(name.encode())
-            digest.update(self.weights[name].detach().cpu().contiguous().numpy().astype("<f4").tobytes())
+            digest.update(self.weights[name].detach().cpu().contiguous().numpy().astype("<f2").tobytes())
         return digest.hexdigest()
 
     @cached_property
     def network(self) -> AdapterNetwork:
         """The network with these weights, frozen."""
         network = built(self.config, "meta")
-        network.load_state_dict({name: value.clone() for name, value in self.weights.items()}, assign=True)
+        network.load_state_dict({name: value.float() for name, value in self.weights.items()}, assign=True)
         return network.eval().requires_grad_(False)
 
-    def move(self, latents: Tensor, targets: Sequence[Target], embeds: PromptEmbeds) -> Tensor:
+    @property
+    def cost(self) -> int:
+        """The evaluations that moving one latent costs, 0 or 1."""
+        return int(self.config.sees_sample)
+
+    @torch.no_grad()
+    def move(
+        self,
+        backbone: Backbone,
+        latents: Tensor,
+        targets: Sequence[Target],
+        embeds: PromptEmbeds,
+        seeds: Sequence[int],
+    ) -> Tensor:
         """Return the latents moved for a prompt, each with the norm that it had.
 
         Args:
-            latents: float32 (B, C, h, w), as `Backbone.initial_latents` returns them; gradient passes through.
+            backbone: that the latents are for.
+            latents: float32 (B, C, h, w), as `Backbone.initial_latents` returns them.
             targets: of the prompt.
             embeds: of the prompt, batch of 1.
+            seeds: of the latents, as `Backbone.render` takes them.
 
         Raises:
             AdapterFileError, ValueError: as `check_latents` and `check_targets`.
         """
         self.check_targets(targets)
         self.check_latents(tuple(latents.shape[1:]))
-        network = self.network.to(latents.device)
-        return moved(latents, network(latents, targets[0].target_count, prompt_vector(embeds)))
+        inputs = network_inputs(self.config, backbone, latents, targets[0].target_count, embeds, seeds)
+        return moved(latents, self.network.to(latents.device)(*inputs))
 
     def accepts(self, targets: Sequence[Target]) -> bool:
         """Return whether it was trained for the targets of a prompt."""
@@ -145,6 +160,30 @@ def moved(latents: Tensor, displacement: Tensor) -> Tensor:
     displaced = latents + displacement
     norms, displaced_norms = (value.flatten(1).norm(dim=1)[:, None, None, None] for value in (latents, displaced))
     return displaced * (norms / displaced_norms)
+
+
+@torch.no_grad()
+def network_inputs(
+    config: NetworkConfig,
+    backbone: Backbone,
+    latents: Tensor,
+    target_count: int,
+    embeds: PromptEmbeds,
+    seeds: Sequence[int],
+) -> tuple[Tensor, int, Tensor | None, Tensor | None]:
+    """Return what a network of this config reads, see `AdapterNetwork.forward`.
+
+    Raises:
+        AdapterFileError: the prompt's vector has another dimension than the network reads.
+    """
+    prompt = prompt_vector(embeds) if config.prompt_dim else None
+    if prompt is not None and prompt.shape[1] != config.prompt_dim:
+        raise AdapterFileError(
+            f"the adapter reads prompt vectors of {config.prompt_dim} dimensions, {backbone.name} has "
+            f"{prompt.shape[1]}: it is made for another model"
+        )
+    sample = backbone.sample(latents, embeds.expand(len(latents)), seeds).float() if config.sees_sample else None
+    return latents, target_count, prompt, sample
 
 
 def prompt_vector(embeds: PromptEmbeds) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from countgen.adapters.adapter import NoiseAdapter
@@ -15,7 +16,7 @@ from countgen.learning.tensor_file import SUFFIX, TensorFile, fact
 
 __all__ = ["FILE", "SUFFIX", "decoded", "encoded", "load_adapter", "save_adapter"]
 
-FILE = TensorFile("noise adapter", "countgen-adapter", 1, 16 * 1024 * 1024, AdapterFileError)
+FILE = TensorFile("noise adapter", "countgen-adapter", 1, 16 * 1024 * 1024, torch.float16, AdapterFileError)
 
 
 def save_adapter(adapter: NoiseAdapter, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -78,6 +79,7 @@ def _adapter(facts: dict[str, Any], weights: dict[str, Tensor]) -> NoiseAdapter:
             latent_shape=_numbers(config, "latent_shape"),
             counts=_numbers(config, "counts"),
             prompt_dim=fact(config, "prompt_dim", int),
+            sees_sample=_truth(config, "sees_sample"),
             channels=fact(config, "channels", int),
         ),
         weights=weights,
@@ -102,3 +104,10 @@ def _numbers(config: dict[str, Any], name: str) -> Any:
     if not all(type(value) is int for value in values):
         raise ValueError(f"its {name} is {values!r}")
     return tuple(values)
+
+
+def _truth(config: dict[str, Any], name: str) -> bool:
+    value = config[name]
+    if not isinstance(value, bool):
+        raise ValueError(f"its {name} is {value!r}")
+    return value

@@ -25,6 +25,8 @@ class NetworkConfig:
         latent_shape: channels, height and width of a latent.
         counts: the smallest and the largest count that it is conditioned on.
         prompt_dim: dimension of the prompt vector, see `prompt_vector`; 0 for a network that does not read the prompt.
+        sees_sample: whether it also reads the clean latents that the unmoved ones are denoised to, at the cost of one
+            evaluation for each latent.
         channels: of the hidden layers, a multiple of 8.
 
     Raises:
@@ -34,7 +36,8 @@ class NetworkConfig:
     latent_shape: tuple[int, int, int]
     counts: tuple[int, int]
     prompt_dim: int
-    channels: int = 48
+    sees_sample: bool = False
+    channels: int = 32
 
     def __post_init__(self) -> None:
         if len(self.latent_shape) != 3 or not all(1 <= size <= 1024 for size in self.latent_shape):
@@ -63,25 +66,30 @@ class AdapterNetwork(nn.Module):
         condition = _CONDITION * (2 if config.prompt_dim else 1)
         self.count = nn.Embedding(config.counts[1] - config.counts[0] + 1, _CONDITION)
         self.prompt = nn.Linear(config.prompt_dim, _CONDITION) if config.prompt_dim else None
-        self.first = nn.Conv2d(latent_channels + 4, channels, 3, padding=1)
+        inputs = latent_channels * (2 if config.sees_sample else 1) + 4
+        self.first = nn.Conv2d(inputs, channels, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(channels, dilation, condition) for dilation in _DILATIONS)
         self.last = nn.Conv2d(channels, latent_channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         assert self.last.bias is not None
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, latents: Tensor, target_count: int, prompt_vector: Tensor) -> Tensor:
+    def forward(
+        self, latents: Tensor, target_count: int, prompt_vector: Tensor | None = None, sample: Tensor | None = None
+    ) -> Tensor:
         """Return the displacement, float32 (B, C, h, w).
 
         Args:
             latents: float32 (B, C, h, w).
             target_count: number of objects, within the config's counts.
-            prompt_vector: float32 (1, prompt_dim), of the prompt of all latents; not read where prompt_dim is 0.
+            prompt_vector: float32 (1, prompt_dim), of the prompt of all latents; None where prompt_dim is 0.
+            sample: float32 (B, C, h, w), clean latents; None without `sees_sample`.
         """
         condition = self.count(torch.tensor([target_count - self.config.counts[0]], device=latents.device))
         if self.prompt is not None:
             condition = torch.cat([condition, self.prompt(prompt_vector)], 1)
-        hidden = self.first(torch.cat([latents, _coordinates(latents)], 1))
+        read = latents if sample is None else torch.cat([latents, sample], 1)
+        hidden = self.first(torch.cat([read, _coordinates(latents)], 1))
         for block in self.blocks:
             hidden = block(hidden, condition)
         return self.last(hidden)

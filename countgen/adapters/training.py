@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from countgen.adapters.adapter import NoiseAdapter, moved, prompt_vector
+from countgen.adapters.adapter import NoiseAdapter, moved, network_inputs, prompt_vector
 from countgen.adapters.network import AdapterNetwork, NetworkConfig
 from countgen.adapters.settings import AdapterSettings
 from countgen.backbones import PromptEmbeds
@@ -21,7 +21,6 @@ from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
-from critics import Evaluation
 
 TRIALS_PER_COUNT = 12
 
@@ -58,6 +57,7 @@ class AdapterTraining(Training):
             self.models.backbone.latent_shape,
             (smallest, largest),
             prompt_dim=prompt_vector(self._embeds("a photo")).shape[1] if self.settings.reads_prompt else 0,
+            sees_sample=self.settings.sees_sample,
             channels=self.settings.channels,
         )
         self.targets = tuple(Target(name, n) for name in self.object_names for n in range(smallest, largest + 1))
@@ -83,7 +83,7 @@ class AdapterTraining(Training):
         backbone = self.models.backbone
         return NoiseAdapter(
             config=self.config,
-            weights={name: value.detach().cpu().clone() for name, value in self.state.best.items()},
+            weights={name: value.detach().cpu().half() for name, value in self.state.best.items()},
             base_model=base_model(backbone),
             revision=backbone.preset.revision,
             object_names=tuple(self.object_names),
@@ -115,12 +115,11 @@ class AdapterTraining(Training):
         return torch.optim.AdamW(trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
 
     def _backward(self, parameters: Mapping[str, Tensor], index: int) -> Step:
-        step = super()._backward(parameters, index)
+        device = self.models.backbone.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.settings.bfloat16):
+            step = super()._backward(parameters, index)
         torch.nn.utils.clip_grad_norm_(parameters.values(), self.settings.max_grad_norm)
         return step
-
-    def _count_loss(self, evaluation: Evaluation) -> Tensor:
-        return evaluation.loss.clamp(max=self.settings.max_loss).mean()
 
     def _penalty(self, latents: Tensor, images: Tensor, target: Target, seeds: Sequence[int]) -> Tensor:
         """Return the weighted half of the squared distance between moved and original latents."""
@@ -134,7 +133,7 @@ class AdapterTraining(Training):
         backbone = self.models.backbone
         embeds = self._embeds(prompt_of(template, target))
         latents = backbone.initial_latents(seeds)
-        inputs = (latents, target.target_count, prompt_vector(embeds))
+        inputs = network_inputs(self.config, backbone, latents, target.target_count, embeds, seeds)
         latents = moved(latents, torch.func.functional_call(self._network, dict(parameters), inputs))
         return latents, backbone.render(latents, embeds, seeds)
 
@@ -165,7 +164,7 @@ def try_adapter(models: Models, adapter: NoiseAdapter, per_count: int = TRIALS_P
         seed = FIRST_TRIAL_SEED + k
         latents = backbone.initial_latents([seed])
         for with_adapter in right:
-            start = adapter.move(latents, (target,), embeds) if with_adapter else latents
+            start = adapter.move(backbone, latents, (target,), embeds, [seed]) if with_adapter else latents
             images = backbone.render(start, embeds, [seed])
             right[with_adapter] += int(models.judge.counts(images, [target.object_name])[0, 0]) == target_count
     return right[True] / len(target_counts), right[False] / len(target_counts)

@@ -18,12 +18,15 @@ SUFFIX = ".safetensors"
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 _SHOWN = 200
 
+DTYPES = {torch.float32: ("F32", "<f4"), torch.float16: ("F16", "<f2")}
+"""The names of a dtype in safetensors and in numpy."""
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """One kind of file: float32 tensors, and facts as JSON in one entry of the metadata.
+    """One kind of file: tensors of one dtype, and facts as JSON in one entry of the metadata.
 
     There is one entry because safetensors does not keep the order of several, and equal content must give equal bytes.
 
@@ -32,6 +35,7 @@ class TensorFile:
         key: of the entry.
         schema: version of the facts; other versions are refused.
         max_bytes: size of the largest file.
+        dtype: of all tensors, a key of `DTYPES`.
         error: class of all errors about content.
     """
 
@@ -39,6 +43,7 @@ class TensorFile:
     key: str
     schema: int
     max_bytes: int
+    dtype: torch.dtype
     error: type[ValueError]
 
     def save(self, data: bytes, path: str | Path, *, overwrite: bool) -> Path:
@@ -114,7 +119,7 @@ class TensorFile:
             if facts.get("schema") != self.schema:
                 found = _short(facts.get("schema"))
                 raise self.error(f"{source} holds no {self.what} of schema {self.schema}, but of schema {found}")
-            tensors = {name: _tensor(entry) for name, entry in entries.items()}
+            tensors = {name: _tensor(entry, self.dtype) for name, entry in entries.items()}
             digest = facts.pop("digest")
             if digest != _digest(facts, tensors):
                 raise self.error(f"{source} is damaged: its digest does not match its content")
@@ -143,17 +148,17 @@ def _short(text: object) -> str:
     return said if len(said) <= _SHOWN else f"{said[: _SHOWN - 3]}..."
 
 
-def _tensor(entry: Mapping[str, Any]) -> Tensor:
-    if entry["dtype"] != "F32":
-        raise ValueError(f"tensors must be float32, got {entry['dtype']}")
+def _tensor(entry: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
+    if entry["dtype"] != DTYPES[dtype][0]:
+        raise ValueError(f"tensors must be {DTYPES[dtype][0]}, got {entry['dtype']}")
     if not entry["data"]:
         raise ValueError("it holds an empty tensor")
-    return torch.frombuffer(bytearray(entry["data"]), dtype=torch.float32).view(entry["shape"]).clone()
+    return torch.frombuffer(bytearray(entry["data"]), dtype=dtype).view(entry["shape"]).clone()
 
 
 def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].numpy().astype("<f4").tobytes())
+        digest.update(tensors[name].numpy().astype(DTYPES[tensors[name].dtype][1]).tobytes())
     return digest.hexdigest()

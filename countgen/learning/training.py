@@ -158,7 +158,7 @@ class Training(ABC):
             seeds = [FIRST_SEED + value for value in sample_below(FIRST_SEED, settings.seeds_per_object)]
             latents, images = self._render(parameters, template, target, seeds)
             evaluation = self._objective(target).evaluate(images)
-            loss = self._count_loss(evaluation) + self._penalty(latents, images, target, seeds)
+            loss = evaluation.loss.mean() + self._penalty(latents, images, target, seeds)
             if not torch.isfinite(loss):
                 raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
             (loss / len(objects)).backward()
@@ -175,9 +175,6 @@ class Training(ABC):
             image=image,
             latents=latent,
         )
-
-    def _count_loss(self, evaluation: Evaluation) -> Tensor:
-        return evaluation.loss.mean()
 
     def _objective(self, target: Target) -> Objective:
         return Objective(self.models.critics, (target,), PLAIN_VIEW, self.settings.loss)
