@@ -50,7 +50,7 @@ def encoded(adapter: NoiseAdapter) -> bytes:
     Raises:
         AdapterFileError: the file would be over 16 MiB.
     """
-    return FILE.encoded(adapter.weights, _facts(adapter))
+    return FILE.encoded(adapter.weights, facts_of(adapter))
 
 
 def decoded(data: bytes, source: str) -> NoiseAdapter:
@@ -62,7 +62,7 @@ def decoded(data: bytes, source: str) -> NoiseAdapter:
     return FILE.decoded(data, source, _adapter)
 
 
-def _facts(adapter: NoiseAdapter) -> dict[str, Any]:
+def facts_of(adapter: NoiseAdapter) -> dict[str, Any]:
     """Return everything but the weights as JSON values."""
     names = [field.name for field in fields(NoiseAdapter) if field.name != "weights"]
     facts = {name: getattr(adapter, name) for name in names}
@@ -92,7 +92,7 @@ def _adapter(facts: dict[str, Any], weights: dict[str, Tensor]) -> NoiseAdapter:
         plain_accuracy=fact(facts, "plain_accuracy", float | int | None),
         licence=fact(facts, "licence", str),
     )
-    known = _facts(adapter)
+    known = facts_of(adapter)
     if unknown := (facts.keys() - known.keys()) | (config.keys() - known["config"].keys()):
         raise ValueError(f"its metadata has unknown fields: {', '.join(sorted(unknown))}")
     return adapter

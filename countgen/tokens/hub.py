@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
+from countgen.learning.hub import downloaded, loading_arguments, upload
 from countgen.prompts.plurals import counted
 from countgen.tokens.file import CountToken, load_token, save_token
 
@@ -56,14 +56,12 @@ def model_card(token: CountToken, repository: str) -> str:
         repository: repository that the card's example reads, OWNER/NAME or a folder.
     """
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
-    preset, colon, checkpoint = token.base_model.partition(":")
-    path = "" if "/" in checkpoint else "  # the path of that checkpoint"
     return _CARD.format(
         licence=token.licence.lower(),
         placeholder=token.placeholder_token,
         count=token.target_count,
         base=token.base_model,
-        load=f"{preset!r}, repository={checkpoint!r}){path}" if colon else f"{preset!r})",
+        load=loading_arguments(token.base_model),
         repository=repository,
         prompt=f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}",
         objects=", ".join(token.object_names),
@@ -98,14 +96,12 @@ def push_to_hub(token: CountToken, repository: str, *, private: bool = False) ->
     Raises:
         huggingface_hub.errors.HfHubHTTPError: the user is not logged in, or has no permission.
     """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    api.create_repo(repository, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(token, folder, repository=repository)
-        commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Add {token.name}")
-    return str(commit.commit_url)
+    return upload(
+        lambda folder: save_pretrained(token, folder, repository=repository),
+        repository,
+        f"Add {token.name}",
+        private=private,
+    )
 
 
 def from_pretrained(repository: str | Path, *, revision: str | None = None) -> CountToken:
@@ -119,9 +115,4 @@ def from_pretrained(repository: str | Path, *, revision: str | None = None) -> C
         TokenFileError: the repository holds no valid token.
         OSError: it is neither a folder nor in the cache, and could not be downloaded (from huggingface_hub).
     """
-    folder = Path(repository)
-    if folder.is_dir():
-        return load_token(folder / FILE_NAME)
-    from huggingface_hub import hf_hub_download
-
-    return load_token(hf_hub_download(str(repository), FILE_NAME, revision=revision))
+    return load_token(downloaded(repository, FILE_NAME, revision))

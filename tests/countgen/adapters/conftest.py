@@ -1,30 +1,9 @@
 import pytest
-import torch
 
-from countgen.adapters.adapter import NoiseAdapter, built
-from countgen.adapters.network import NetworkConfig
-
-OBJECTS = ("apple", "dog")
+from countgen.adapters import NoiseAdapter
+from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 
 @pytest.fixture(scope="session")
 def adapter() -> NoiseAdapter:
-    """Random weights, so that it moves something."""
-    config = NetworkConfig((4, 32, 32), (3, 6), prompt_dim=128, channels=8)
-    generator = torch.Generator().manual_seed(0)
-    weights = {
-        name: (0.1 * torch.randn(value.shape, generator=generator)).half()
-        for name, value in built(config, "meta").state_dict().items()
-    }
-    return NoiseAdapter(
-        config=config,
-        weights=weights,
-        base_model="miniature",
-        revision=None,
-        object_names=OBJECTS,
-        critic="miniature-yolo",
-        config_hash="0123456789abcdef",
-        accuracy=0.5,
-        plain_accuracy=0.25,
-        licence="Apache-2.0",
-    )
+    return tiny_adapter()
