@@ -14,6 +14,8 @@ from app.terminal import fitted
 from app.training_command import SUFFIX, add_training, check_output, given_settings, load_models, taken, train
 
 if TYPE_CHECKING:
+    from countgen.models import Models
+    from countgen.number_slider import Calibration
     from countgen.tokens.trainer import Learning
 
 SETTINGS = (
@@ -42,7 +44,9 @@ def add_parser(commands: Any) -> None:
         description=(
             "Learn a token that gives more accurate counts than the number word, for use with generate --token. First "
             "25 steps distil it from prompts that count better, then --num-optimization-steps steps minimise the count "
-            "loss. After an interruption the best token so far is saved, and the same command resumes."
+            "loss. After an interruption the best token so far is saved, and the same command resumes. A count that no "
+            "number word of the model reaches, by its calibration, is not learned but gets a direction of the prompt "
+            "embeddings."
         ),
     )
     parser.set_defaults(run=run)
@@ -56,6 +60,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the .safetensors file to write (count-N.safetensors)")
     add_training(parser, SETTINGS, what="token", loss="l1")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="of the model's number words: one that countgen calibrate wrote, for counts beyond them (the shipped one)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
+    from countgen.number_slider import find_calibration, load_calibration
     from countgen.printable import printable
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import save_token
@@ -74,8 +85,16 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
     checkpoint = out.with_suffix(f".checkpoint{SUFFIX}")
     check_output(out, checkpoint, options.overwrite)
+    calibration = load_calibration(options.calibration) if options.calibration else None
     settings = given_settings(LearnSettings, options)
     models = load_models(options, options.object)
+    if calibration is not None:
+        calibration.check(models.backbone)
+    calibration = calibration or find_calibration(models.backbone)
+    if calibration is not None and calibration.replacement_for(options.count) is not None:
+        if out.exists() and not options.overwrite:
+            raise taken(out)
+        return _make_direction(models, calibration, out, options)
     if options.num_vectors is None:
         settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
@@ -119,6 +138,50 @@ def run(options: argparse.Namespace) -> int:
             judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
             print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
     return INTERRUPTED if interrupted else OK
+
+
+def _make_direction(models: Models, calibration: Calibration, out: Path, options: argparse.Namespace) -> int:
+    """Make a token with a number direction, save it and print its accuracy; return the exit code.
+
+    Raises:
+        ValueError: the calibration does not reach the count, or an option of the training was given.
+    """
+    from countgen.number_slider.learning import direction_token
+    from countgen.printable import printable
+    from countgen.prompts.number_words import number_word
+    from countgen.tokens.file import save_token
+    from countgen.tokens.trial import try_token
+
+    given = [name for name in ("loss", *(name for name, *_ in SETTINGS)) if getattr(options, name) is not None]
+    if given:
+        raise ValueError(
+            f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
+            f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
+            f"--{given[0].replace('_', '-')}"
+        )
+    token = direction_token(models.backbone, options.count, options.object, calibration)
+    save_token(token, out, overwrite=options.overwrite)
+    accuracy, plain = try_token(models, token)
+    token = replace(token, accuracy=accuracy)
+    save_token(token, out, overwrite=True)
+    assert token.direction is not None
+    start, offset = token.direction.start_number, token.direction.offset
+    record = {
+        "token": str(out),
+        "placeholder_token": token.placeholder_token,
+        "start_number": start,
+        "offset": offset,
+        "accuracy": accuracy,
+        "plain_accuracy": plain,
+    }
+    if options.json:
+        print(json.dumps(record))
+    elif not options.quiet:
+        print(fitted(f"{token.placeholder_token}, {offset:g} objects from {number_word(start)} along the number axis"))
+        print(f"  {printable(out)}")
+        judged = f"{100 * accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
+        print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+    return OK
 
 
 def _is_interrupted_output(learning: Learning, out: Path) -> bool:

@@ -75,7 +75,7 @@ def model_card(adapter: NoiseAdapter, repository: str) -> str:
         cost="; moving a latent takes one evaluation" if adapter.cost else "",
         config=adapter.config_hash,
         sha=adapter.sha256[:16],
-        load=loading_arguments(adapter.base_model),
+        load="".join(loading_arguments(adapter.base_model)),
         repository=repository,
         prompt=f"a photo of {number_word(largest)} {counted(name, largest)}",
         object=name,

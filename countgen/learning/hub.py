@@ -39,8 +39,8 @@ def downloaded(repository: str | Path, file_name: str, revision: str | None) -> 
     return Path(hf_hub_download(str(repository), file_name, revision=revision))
 
 
-def loading_arguments(base_model: str) -> str:
-    """Return the arguments of `countgen.backbones.load` for a base model, with the closing bracket."""
+def loading_arguments(base_model: str) -> tuple[str, str]:
+    """Return the arguments of `countgen.backbones.load` for a base model, with the closing bracket, and a comment."""
     preset, colon, checkpoint = base_model.partition(":")
-    path = "" if "/" in checkpoint else "  # the path of that checkpoint"
-    return f"{preset!r}, repository={checkpoint!r}){path}" if colon else f"{preset!r})"
+    comment = "  # the path of that checkpoint" if colon and "/" not in checkpoint else ""
+    return f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})", comment

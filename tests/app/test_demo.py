@@ -25,7 +25,7 @@ from app.cli import build_parser, main
 from app.demo import _user_and_password, example, result_view, route_allow_list
 from app.demo.curves import curve
 from app.demo.gallery import entry_of, zip_link
-from app.demo.generate_form import GenerateForm, form_of
+from app.demo.generate_form import GenerateForm, find_token, form_of
 from app.demo.generate_tab import GenerateTab
 from app.demo.html import model_line
 from app.demo.image_html import match, overlay
@@ -454,6 +454,15 @@ def test_density_critics_train_a_token_without_the_semantic_term(models: countge
     session.stop()
     list(shown)
     assert list(session.tokens)
+
+
+@pytest.mark.parametrize("backbone", ["miniature", "miniature-pixart"])
+def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -> None:
+    token = find_token("shipped", (Target("cat", 14),), backbone, Session())
+    assert token is not None
+    assert token.direction is not None
+    with pytest.raises(RefusedError, match=f"for this count is shipped for {backbone}; shipped are: .*count-17"):
+        find_token("shipped", (Target("cat", 18),), backbone, Session())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")

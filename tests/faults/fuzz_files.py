@@ -164,7 +164,7 @@ def _write_png(path: Path, text: str) -> None:
 
 def token(chance: random.Random, folder: Path, mark: str) -> None:
     """A shipped token with damage in its bytes or in what its header says."""
-    honest = encoded(next(iter(available_tokens("miniature").values())))
+    honest = encoded(chance.choice(tuple(available_tokens("miniature").values())))
     decoded(_damaged_tensors(honest, METADATA_KEY, chance, mark), "the token")
 
 
