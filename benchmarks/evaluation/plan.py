@@ -17,11 +17,11 @@ from countgen.adapters import NoiseAdapter
 from countgen.adapters.library import FOLDER as ADAPTERS
 from countgen.adapters.library import chosen_adapter, shipped_adapter
 from countgen.backbones.registry import find
+from countgen.learning.tensor_file import SUFFIX
 from countgen.methods.settings import as_dict
 from countgen.methods.step import Budget
 from countgen.miniature import FOLDER as MINIATURE
 from countgen.models import check_detector, parts_of
-from countgen.tokens.file import SUFFIX
 from countgen.tokens.library import FOLDER as TOKENS
 from countgen.tokens.library import available_tokens
 

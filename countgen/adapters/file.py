@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,20 @@ from torch import Tensor
 from countgen.adapters.adapter import NoiseAdapter
 from countgen.adapters.network import ARCHITECTURE, NetworkConfig
 from countgen.errors import AdapterFileError
-from countgen.learning.tensor_file import SUFFIX, TensorFile, fact
+from countgen.learning.tensor_file import TensorFile, fact
 
-__all__ = ["FILE", "SUFFIX", "decoded", "encoded", "load_adapter", "save_adapter"]
+__all__ = ["FILE", "decoded", "encoded", "load_adapter", "packed", "save_adapter"]
 
-FILE = TensorFile("noise adapter", "countgen-adapter", 1, 16 * 1024 * 1024, torch.float16, AdapterFileError)
+SCHEMA = 1
+FILE = TensorFile(
+    what="noise adapter",
+    key="countgen-adapter",
+    schemas=(SCHEMA,),
+    max_bytes=16 * 1024 * 1024,
+    smaller="use fewer channels",
+    dtype=torch.float16,
+    error=AdapterFileError,
+)
 
 
 def save_adapter(adapter: NoiseAdapter, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -50,7 +62,13 @@ def encoded(adapter: NoiseAdapter) -> bytes:
     Raises:
         AdapterFileError: the file would be over 16 MiB.
     """
-    return FILE.encoded(adapter.weights, facts_of(adapter))
+    return packed(adapter.weights, facts_of(adapter))
+
+
+def packed(weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a file with these facts, which are not checked, and a digest of weights and facts."""
+    facts = {"schema": SCHEMA, **facts}
+    return FILE.packed(weights, {**facts, "digest": _digest(facts, weights)})
 
 
 def decoded(data: bytes, source: str) -> NoiseAdapter:
@@ -59,7 +77,7 @@ def decoded(data: bytes, source: str) -> NoiseAdapter:
     Raises:
         AdapterFileError: as for `load_adapter`.
     """
-    return FILE.decoded(data, source, _adapter)
+    return FILE.opened(data, source, _adapter)
 
 
 def facts_of(adapter: NoiseAdapter) -> dict[str, Any]:
@@ -71,6 +89,8 @@ def facts_of(adapter: NoiseAdapter) -> dict[str, Any]:
 
 
 def _adapter(facts: dict[str, Any], weights: dict[str, Tensor]) -> NoiseAdapter:
+    if facts.pop("digest") != _digest(facts, weights):
+        raise ValueError("it is damaged, its digest does not match its content")
     if facts["architecture"] != ARCHITECTURE:
         raise ValueError(f"its network is {facts['architecture']!r}, this version has {ARCHITECTURE}")
     config = fact(facts, "config", dict)
@@ -79,7 +99,7 @@ def _adapter(facts: dict[str, Any], weights: dict[str, Tensor]) -> NoiseAdapter:
             latent_shape=_numbers(config, "latent_shape"),
             counts=_numbers(config, "counts"),
             prompt_dim=fact(config, "prompt_dim", int),
-            sees_sample=_truth(config, "sees_sample"),
+            sees_sample=fact(config, "sees_sample", bool),
             channels=fact(config, "channels", int),
         ),
         weights=weights,
@@ -93,7 +113,7 @@ def _adapter(facts: dict[str, Any], weights: dict[str, Tensor]) -> NoiseAdapter:
         licence=fact(facts, "licence", str),
     )
     known = facts_of(adapter)
-    if unknown := (facts.keys() - known.keys()) | (config.keys() - known["config"].keys()):
+    if unknown := (facts.keys() - {*known, "schema"}) | (config.keys() - known["config"].keys()):
         raise ValueError(f"its metadata has unknown fields: {', '.join(sorted(unknown))}")
     return adapter
 
@@ -106,8 +126,9 @@ def _numbers(config: dict[str, Any], name: str) -> Any:
     return tuple(values)
 
 
-def _truth(config: dict[str, Any], name: str) -> bool:
-    value = config[name]
-    if not isinstance(value, bool):
-        raise ValueError(f"its {name} is {value!r}")
-    return value
+def _digest(facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(f"{name} {tuple(weights[name].shape)}".encode())
+        digest.update(weights[name].detach().cpu().contiguous().numpy().astype("<f2").tobytes())
+    return digest.hexdigest()

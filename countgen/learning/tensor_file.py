@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,21 +32,23 @@ class TensorFile:
     Attributes:
         what: what such a file holds, in messages.
         key: of the entry.
-        schema: version of the facts; other versions are refused.
+        schemas: versions of the facts that are read; others are refused.
         max_bytes: size of the largest file.
+        smaller: what makes a file smaller, in messages.
         dtype: of all tensors, a key of `DTYPES`.
         error: class of all errors about content.
     """
 
     what: str
     key: str
-    schema: int
+    schemas: tuple[int, ...]
     max_bytes: int
+    smaller: str
     dtype: torch.dtype
     error: type[ValueError]
 
     def save(self, data: bytes, path: str | Path, *, overwrite: bool) -> Path:
-        """Write bytes from `encoded` atomically and return the path.
+        """Write the bytes of a file atomically and return the path.
 
         Raises:
             error: the suffix is not ".safetensors", or the file exists and must not be overwritten.
@@ -76,7 +77,7 @@ class TensorFile:
         with path.open("rb") as file:
             return file.read(self.max_bytes + 1)
 
-    def encoded(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+    def packed(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
         """Return the bytes of a file; equal tensors and facts give equal bytes.
 
         Raises:
@@ -84,21 +85,22 @@ class TensorFile:
         """
         from safetensors.torch import save
 
-        facts = {"schema": self.schema, **facts}
+        # Copies, because safetensors refuses tensors that share memory.
         ordered = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
-        entry = json.dumps({**facts, "digest": _digest(facts, ordered)}, sort_keys=True)
-        data = save(ordered, {self.key: entry})
+        data = save(ordered, {self.key: json.dumps(dict(facts), sort_keys=True)})
         if len(data) > self.max_bytes:
-            raise self.error(f"the {self.what} takes {len(data)} bytes, at most {self.max_bytes} are allowed")
+            raise self.error(
+                f"the {self.what} takes {len(data)} bytes, at most {self.max_bytes} are allowed; {self.smaller}"
+            )
         return data
 
-    def decoded(self, data: bytes, source: str, make: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
+    def opened(self, data: bytes, source: str, make: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
         """Return what a function makes of the facts and the tensors in the bytes of a file.
 
         Args:
             data: content of the file.
             source: name of the file in messages.
-            make: gets facts without schema and digest, and tensors; what it raises about them becomes an `error`.
+            make: checks facts and tensors; a ValueError or the like that it raises becomes an `error`.
 
         Raises:
             error: too large, a pickle, damaged, of another kind or schema, or `make` refuses it.
@@ -112,22 +114,20 @@ class TensorFile:
         try:
             entries = dict(deserialize(data))
         except SafetensorError as error:
-            raise self.error(f"{source} is not a safetensors file, or is damaged: {_short(error)}") from error
+            raise self.error(f"{source} is not a safetensors file, or is damaged: {short(error)}") from error
         try:
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             facts = json.loads((header.get("__metadata__") or {}).get(self.key, "{}"))
-            if facts.get("schema") != self.schema:
-                found = _short(facts.get("schema"))
-                raise self.error(f"{source} holds no {self.what} of schema {self.schema}, but of schema {found}")
-            tensors = {name: _tensor(entry, self.dtype) for name, entry in entries.items()}
-            digest = facts.pop("digest")
-            if digest != _digest(facts, tensors):
-                raise self.error(f"{source} is damaged: its digest does not match its content")
-            return make({name: value for name, value in facts.items() if name != "schema"}, tensors)
+            if facts.get("schema") not in self.schemas:
+                raise self.error(
+                    f"{source} holds no {self.what} that this version reads: it has the schema "
+                    f"{short(facts.get('schema'))}, this version reads {' and '.join(map(str, self.schemas))}"
+                )
+            return make(facts, {name: _tensor(entry, self.dtype) for name, entry in entries.items()})
         except self.error:
             raise
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise self.error(f"{source} holds no valid {self.what}: {_short(error)}") from error
+            raise self.error(f"{source} holds no valid {self.what}: {short(error)}") from error
 
 
 def fact(facts: Mapping[str, Any], name: str, expected_type: Any) -> Any:
@@ -137,12 +137,12 @@ def fact(facts: Mapping[str, Any], name: str, expected_type: Any) -> Any:
         KeyError, ValueError: it is missing, or of another type.
     """
     value = facts[name]
-    if not isinstance(value, expected_type) or isinstance(value, bool):
+    if not isinstance(value, expected_type) or (isinstance(value, bool) and expected_type is not bool):
         raise ValueError(f"its {name} is {value!r}")
     return value
 
 
-def _short(text: object) -> str:
+def short(text: object) -> str:
     """Return what the file or a library says, escaped and short."""
     said = ascii(str(text))[1:-1]
     return said if len(said) <= _SHOWN else f"{said[: _SHOWN - 3]}..."
@@ -154,11 +154,3 @@ def _tensor(entry: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
     if not entry["data"]:
         raise ValueError("it holds an empty tensor")
     return torch.frombuffer(bytearray(entry["data"]), dtype=dtype).view(entry["shape"]).clone()
-
-
-def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].numpy().astype(DTYPES[tensors[name].dtype][1]).tobytes())
-    return digest.hexdigest()

@@ -182,7 +182,7 @@ def adapter(chance: random.Random, folder: Path, mark: str) -> None:
     if chance.random() < 0.7:
         data = _damaged_tensors(adapters.encoded(honest), adapters.FILE.key, chance, mark)
     else:
-        data = adapters.FILE.encoded(honest.weights, damaged(adapters.facts_of(honest), chance, mark))
+        data = adapters.packed(honest.weights, damaged(adapters.facts_of(honest), chance, mark))
     adapters.decoded(data, "the adapter")
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 
 import countgen
 from countgen.adapters.adapter import NoiseAdapter
-from countgen.adapters.file import FILE, decoded, encoded, load_adapter, save_adapter
+from countgen.adapters.file import FILE, decoded, encoded, load_adapter, packed, save_adapter
 from countgen.adapters.network import NetworkConfig
 from countgen.errors import AdapterFileError, TokenFileError
 from countgen.tokens.library import FOLDER as TOKENS
@@ -21,7 +21,7 @@ def changed(data, **facts):
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     known = json.loads(header["__metadata__"][FILE.key])
     del known["digest"]
-    return FILE.encoded(load(data), {**known, **facts})
+    return packed(load(data), {**known, **facts})
 
 
 def test_a_saved_adapter_is_loaded_unchanged(adapter, tmp_path):
@@ -77,7 +77,7 @@ def test_what_is_no_adapter_is_refused_by_name(adapter, tmp_path, subtests):
         (named, "named like a pickle"),
         (large, "larger than"),
         (tmp_path, "is no file"),
-        (token, "holds no noise adapter of schema 1"),
+        (token, "holds no noise adapter that this version reads: it has the schema None"),
     ):
         with subtests.test(path=path), pytest.raises(AdapterFileError, match=message):
             load_adapter(path)
@@ -89,7 +89,7 @@ def test_facts_that_do_not_fit_are_refused(adapter, subtests):
     data = encoded(adapter)
     config = json.loads(json.dumps(vars(adapter.config)))
     for facts, message in (
-        ({"schema": 2}, "of schema 2"),
+        ({"schema": 2}, "has the schema 2, this version reads 1"),
         ({"architecture": "transformer"}, "its network is 'transformer'"),
         ({"config": {**config, "channels": 16}}, "do not fit"),
         ({"config": {**config, "channels": 10**9}}, "channels must be"),
