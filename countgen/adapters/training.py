@@ -66,7 +66,6 @@ class AdapterTraining(Training):
         with torch.random.fork_rng(devices=[]):  # equal seeds give equal initial weights
             torch.manual_seed(self.settings.seed)
             self._network = AdapterNetwork(self.config)
-        self._network.to(self.models.backbone.device)
         self.state = self._resumed(self._network.state_dict())
 
     @property
@@ -134,7 +133,9 @@ class AdapterTraining(Training):
         embeds = self._embeds(prompt_of(template, target))
         latents = backbone.initial_latents(seeds)
         inputs = network_inputs(self.config, backbone, latents, target.target_count, embeds, seeds)
-        latents = moved(latents, torch.func.functional_call(self._network, dict(parameters), inputs))
+        # The state of the training is on the CPU, where checkpoints are read; gradient passes through the copy.
+        weights = {name: value.to(latents.device) for name, value in parameters.items()}
+        latents = moved(latents, torch.func.functional_call(self._network, weights, inputs))
         return latents, backbone.render(latents, embeds, seeds)
 
     @torch.no_grad()
@@ -156,15 +157,18 @@ def try_adapter(models: Models, adapter: NoiseAdapter, per_count: int = TRIALS_P
     """
     backbone = models.backbone
     smallest, largest = adapter.config.counts
-    target_counts = [count for _ in range(per_count) for count in range(smallest, largest + 1)]
+    names, counts = adapter.object_names, range(smallest, largest + 1)
+    # Every round of counts begins with another object, so that no count is always of one object.
+    targets = [
+        Target(names[(place + turn) % len(names)], n) for turn in range(per_count) for place, n in enumerate(counts)
+    ]
     right = {True: 0, False: 0}
-    for k, target_count in enumerate(target_counts):
-        target = Target(adapter.object_names[k % len(adapter.object_names)], target_count)
+    for k, target in enumerate(targets):
         embeds = backbone.encode_prompt(prompt_of("a photo of {number} {objects}", target))
         seed = FIRST_TRIAL_SEED + k
         latents = backbone.initial_latents([seed])
         for with_adapter in right:
             start = adapter.move(backbone, latents, (target,), embeds, [seed]) if with_adapter else latents
             images = backbone.render(start, embeds, [seed])
-            right[with_adapter] += int(models.judge.counts(images, [target.object_name])[0, 0]) == target_count
-    return right[True] / len(target_counts), right[False] / len(target_counts)
+            right[with_adapter] += int(models.judge.counts(images, [target.object_name])[0, 0]) == target.target_count
+    return right[True] / len(targets), right[False] / len(targets)
