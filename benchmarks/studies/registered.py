@@ -29,6 +29,7 @@ from countgen.prompts.plurals import counted
 
 SUITES = Path("benchmarks/studies/suites")
 RESULTS = Path("benchmarks/results")
+_COSTS = ("evaluations", "evaluations a right image", "seconds")
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Study:
         """Return the tables and tests of the parts that have records, in Markdown."""
         runs = self.read()
         lines = []
-        measures = ("right %", "by the second judge %", "right, same image %", "mean error", "evaluations", "seconds")
+        measures = ("right %", "by the second judge %", "right, same image %", "mean error", *_COSTS)
         for name, records in runs.items():
             totals = self.parts[name].totals
             together = [group for group in self.groups if len(group) > 1 and {*group} < {*totals}]
@@ -220,6 +221,10 @@ def compared(test: Hypothesis, records: Sequence[Record]) -> Duel:
 
 def _cells(arm: str, group: range, records: Sequence[Record]) -> tuple[str, ...]:
     first, second = records[0].judges[:2]
+    evaluations, right = (
+        fmean(record.evaluations for record in records),
+        sum(is_right(record, first) for record in records),
+    )
     errors = [error for record in records if (error := absolute_error(record, first)) is not None]
     return (
         arm,
@@ -229,6 +234,7 @@ def _cells(arm: str, group: range, records: Sequence[Record]) -> tuple[str, ...]
         rate([is_right(record, second) for record in records]),
         rate([*map(same_and_right, records)]),
         f"{fmean(errors):.2f}" if errors else "-",
-        f"{fmean(record.evaluations for record in records):.1f}",
+        f"{evaluations:.1f}",
+        f"{evaluations * len(records) / right:.1f}" if right else "-",
         f"{fmean(record.seconds for record in records):.1f}",
     )
