@@ -44,6 +44,7 @@ class Part:
         methods: arms.
         object_names: classes that the prompts take in turn, in an order of each total's own.
         templates: prompts, with {} for number and objects, taken in turn.
+        max_evaluations: for each image of every arm.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Part:
     methods: tuple[str, ...]
     object_names: tuple[str, ...] = tuple(OBJECT_NAMES)
     templates: tuple[str, ...] = ("a photo of {}",)
+    max_evaluations: int = 60
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,6 @@ class Study:
         hypotheses: two-sided exact McNemar tests, with Holm's correction over all of them.
         groups: totals that the tables put together, besides every total alone.
         first_seed: of the first part; a part takes a million.
-        max_evaluations: for each image of every arm.
     """
 
     name: str
@@ -94,7 +95,6 @@ class Study:
     hypotheses: tuple[Hypothesis, ...]
     groups: tuple[range, ...]
     first_seed: int
-    max_evaluations: int
 
     def cases(self, name: str) -> Iterator[dict[str, object]]:
         """Yield the rows of a part's suite: prompt, targets and the case's own seed, the first of each total first."""
@@ -127,7 +127,7 @@ class Study:
         """Return the command of every part."""
         return "\n".join(
             f"countgen eval --suite {SUITES / name}.jsonl --model {part.model} --methods {','.join(part.methods)} "
-            f"--max-evaluations {self.max_evaluations} --threads 1 --out runs/{name}"
+            f"--max-evaluations {part.max_evaluations} --threads 1 --out runs/{name}"
             for name, part in self.parts.items()
         )
 
