@@ -7,8 +7,9 @@ import gradio as gr
 from app.demo.generate_form import RANDOM_SEED
 from app.demo.limits import Limits
 from app.demo.settings_form import HIDDEN, settings_form
+from countgen.adapters import available_adapters
 
-TOKENS = (("none", "none"), ("shipped with countgen", "shipped"))
+SHIPPED = (("none", "none"), ("shipped with countgen", "shipped"))
 _METHOD_NAMES = {"lmn": "LMN"}
 
 
@@ -59,7 +60,7 @@ class Options:
                 list(limits.backbones), value=limits.backbones[0], label="Model", min_width=120, scale=2
             )
             self.token = gr.Dropdown(
-                list(TOKENS), value="none", label="Count token", min_width=120, elem_id="token", scale=2
+                list(SHIPPED), value="none", label="Count token", min_width=120, elem_id="token", scale=2
             )
         with gr.Accordion("Method, sampler, negative prompt", open=False, elem_id="more"):
             self.method = gr.Radio(
@@ -82,6 +83,13 @@ class Options:
                     )
                     for label, name in (("Sampler steps", "steps"), ("Guidance scale", "guidance"))
                 )
+            self.adapter = gr.Dropdown(
+                list(SHIPPED),
+                value="none",
+                label="Noise adapter",
+                visible=any(available_adapters(backbone) for backbone in limits.backbones),
+                elem_id="adapter",
+            )
         self.method.input(
             lambda method: (settings_form(limits, limits.check_method(method)), ""),
             inputs=self.method,

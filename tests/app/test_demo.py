@@ -15,7 +15,7 @@ from app.cli import build_parser, main
 from app.demo import _user_and_password, result_view
 from app.demo.edit_tab import EditTab
 from app.demo.gallery import entry_of
-from app.demo.generate_form import GenerateForm, find_token, form_of
+from app.demo.generate_form import GenerateForm, edited_form, find_adapter, find_token, form_of
 from app.demo.generate_tab import GenerateTab
 from app.demo.job_queue import JobQueue
 from app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
@@ -28,6 +28,7 @@ from countgen.models import load_critic
 from countgen.prompts import Target
 from countgen.recipe import regenerate
 from countgen.tokens.trainer import learn_token
+from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 LIMITS = Limits()
 
@@ -122,8 +123,21 @@ def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -
     token = find_token("shipped", (Target("cat", 14),), backbone, Session())
     assert token is not None
     assert token.direction is not None
-    with pytest.raises(RefusedError, match=f"for this count is shipped for {backbone}; shipped are: .*count-17"):
+    with pytest.raises(RefusedError, match=f"for this count is shipped for {backbone}; shipped are: .*count-15"):
         find_token("shipped", (Target("cat", 18),), backbone, Session())
+
+
+def test_a_count_beyond_the_number_words_is_not_trained_but_made(models: countgen.Models) -> None:
+    session, model_cache = Session(), ModelCache({"miniature": models})
+    with gr.Blocks():
+        state, tabs = gr.State(session), gr.Tabs()
+        tab = LearnTab(LIMITS, model_cache, state, GenerateTab(LIMITS, model_cache, state), tabs)
+    session.begin()
+    *_, (finished, _) = tab.learn(["apple", "cat"], 14, 30, "miniature", session)
+    assert "with the token, 0 of 4 with the number word" in str(finished)
+    (token,) = session.tokens.values()
+    assert token.direction is not None
+    assert token.object_names == ("apple", "cat")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
@@ -185,3 +199,23 @@ def test_the_slider_shows_an_image_also_where_the_judge_has_no_boxes(models: cou
         tab = EditTab(LIMITS, cache, state, GenerateTab(LIMITS, cache, state, JobQueue(page, cache)), tabs, gr.Tab())
     html = tab.slide(1.0, "apple", session)
     assert "Moved by +1: the judge counts" in html
+
+
+def test_a_shipped_noise_adapter_is_offered_and_restored(
+    models: countgen.Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RefusedError, match="Unknown noise adapter"):
+        find_adapter("../a", "miniature")
+    with pytest.raises(RefusedError, match="No noise adapter is shipped for magic"):
+        find_adapter("shipped", "magic")
+    monkeypatch.setattr("countgen.adapters.library.FOLDER", tmp_path)
+    (tmp_path / "miniature").mkdir()
+    countgen.save_adapter(tiny_adapter(), tmp_path / "miniature" / "tiny.safetensors")
+    form = GenerateForm("four apples", method="plain", adapter="shipped", seed=3).checked(LIMITS)
+    run = form.run(models, (Target("apple", 4),), Session(), LIMITS)
+    list(run)
+    recipe = run.result().recipe
+    assert form_of(recipe, Session()).adapter == "shipped"
+    assert edited_form(form, "five apples").adapter == "none"
+    assert form_of(recipe | {"adapter": {"sha256": "0"}}, Session()).adapter == "none"
+    assert find_adapter("none", "miniature") is None

@@ -226,7 +226,18 @@ def test_a_form_that_a_browser_kept_is_checked(subtests: pytest.Subtests) -> Non
     assert kept_form(json.dumps(asdict(given)), LIMITS, Session()) == given
     learned = asdict(given) | {"token": "count-2, learned"}
     assert kept_form(json.dumps(learned), LIMITS, Session()) == given  # the token is gone
-    wrong = ["", "[]", "7", "null", "{}", '{"prompt": "a", "x": 1}', '{"prompt": "a", "seed": -9}', "[" * 10**5, "{"]
+    wrong = [
+        "",
+        "[]",
+        "7",
+        "null",
+        "{}",
+        '{"prompt": "a", "x": 1}',
+        '{"prompt": "a", "seed": -9}',
+        "[" * 10**5,
+        "{",
+        '{"prompt": "one cat", "adapter": "x"}',
+    ]
     for text in [*wrong, json.dumps(asdict(given) | {"method": ["auto"]}), json.dumps(asdict(given) | {"images": {}})]:
         with subtests.test(text=text[:40]):
             assert kept_form(text, LIMITS, Session()) is None
