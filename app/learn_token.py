@@ -229,7 +229,7 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
     if options.json:
         print(json.dumps(record))
     elif not options.quiet:
-        print(fitted(f"{token.placeholder_token}, {offset:g} objects from {number_word(start)} along the number axis"))
+        print(fitted(f"{token.placeholder_token}: {number_word(start)} moved by {offset:g} along the number axis"))
         print(f"  {printable(out)}")
         judged = f"{100 * accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
         print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))

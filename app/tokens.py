@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             length = "1 vector" if vectors == 1 else f"{vectors} vectors"
             if token.direction is not None:
                 start, offset = number_word(token.direction.start_number), token.direction.offset
-                length = f"{offset:g} objects from {start} along the number axis"
+                length = f"{start} moved by {offset:g} along the number axis"
             details = f"{length}, learned on {len(token.object_names)} object classes"
             print(fitted(f"{name:<9} {accuracy}; {details}", hang=10))
     return OK

@@ -10,13 +10,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
 from countgen.number_slider.calibration import Calibration
 from countgen.prompts.number_words import number_word
 from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
-from countgen.tokens.direction import Span, mean_direction
+from countgen.tokens.direction import EncodedPrompt, mean_direction
 from countgen.tokens.file import CountToken
 from countgen.tokens.settings import TEMPLATES
 from countgen.tokens.textual_inversion import encoders_of, injected, length_of
@@ -79,15 +79,15 @@ def direction_token(
 
 def _encoded(
     backbone: Backbone, number: int, object_names: Sequence[str], templates: Sequence[str]
-) -> list[tuple[PromptEmbeds, Span]]:
-    """Return the embeddings of each template and class with a number word, and the word's span."""
+) -> list[EncodedPrompt]:
+    """Return the embeddings of each template and class with a number word."""
     placeholder, found = placeholder_of(number), []
     with injected(backbone, {placeholder: _vectors(backbone, number)}) as encode:
         for template in templates:
             for name in object_names:
                 prompt = template.format(number=placeholder, objects=counted(name, number))
                 (span,) = encode.spans(prompt, placeholder)
-                found.append((encode(prompt), span))
+                found.append(EncodedPrompt(encode(prompt), span, len(encode.ids(prompt))))
     return found
 
 

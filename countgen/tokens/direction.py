@@ -123,20 +123,34 @@ def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberD
     return NumberDirection(start_number, offset.item(), prompt_embeds, pooled), vectors
 
 
-def mean_direction(
-    low: Sequence[tuple[PromptEmbeds, Span]], high: Sequence[tuple[PromptEmbeds, Span]], lo: int, hi: int
-) -> NumberDirection:
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt's embeddings, batch of 1, with the span of its number and its length in tokens, without padding."""
+
+    embeds: PromptEmbeds
+    span: Span
+    length: int
+
+    @property
+    def reduced(self) -> Tensor:
+        """The mean of the embeddings at the number's positions and of those of the text after it, float32 (2, D)."""
+        first, end = self.span
+        embedded = self.embeds.prompt_embeds[0].float()
+        return torch.stack([embedded[first:end].mean(0), embedded[end : self.length].mean(0)])
+
+
+def mean_direction(low: Sequence[EncodedPrompt], high: Sequence[EncodedPrompt], lo: int, hi: int) -> NumberDirection:
     """Return the mean step between two numbers as a direction of offset 1 from the higher one.
 
-    The mean over positions leaves out padding where the model masks it.
+    Padding is left out of the mean, which it would make shorter; the direction moves it as it moves the text.
 
     Args:
-        low, high: embeddings of the same prompts with the lower and the higher number, and the number's span.
+        low, high: the same prompts with the lower and the higher number.
         lo, hi: the two numbers.
     """
-    parts = [torch.stack([_reduced(*one) for one in side]).mean(0) for side in (low, high)]
+    parts = [torch.stack([prompt.reduced for prompt in side]).mean(0) for side in (low, high)]
     pooled = [
-        [e.pooled_prompt_embeds[0].float() for e, _ in side if e.pooled_prompt_embeds is not None]
+        [pooled[0].float() for prompt in side if (pooled := prompt.embeds.pooled_prompt_embeds) is not None]
         for side in (low, high)
     ]
     steps = [torch.stack(side).mean(0) for side in pooled if side]
@@ -146,16 +160,6 @@ def mean_direction(
         prompt_embeds=((parts[1] - parts[0]) / (hi - lo)).cpu(),
         pooled_prompt_embeds=((steps[1] - steps[0]) / (hi - lo)).cpu() if steps else None,
     )
-
-
-def _reduced(embeds: PromptEmbeds, span: Span) -> Tensor:
-    """Return the mean of the embeddings at a number's positions and of those after it, float32 (2, D)."""
-    first, end = span
-    embedded = embeds.prompt_embeds[0].float()
-    after = embedded[end:]
-    if embeds.attention_mask is not None:
-        after = after[embeds.attention_mask[0, end:].bool()]
-    return torch.stack([embedded[first:end].mean(0), after.mean(0)])
 
 
 def _said(dims: dict[str, int]) -> str:

@@ -114,7 +114,7 @@ def model_card(token: CountToken, repository: str) -> str:
     content = f"{len(next(iter(token.vectors.values())))} vector(s) for each of: {', '.join(token.vectors)}"
     if token.direction is not None:
         start = number_word(token.direction.start_number)
-        content = f"a direction of the prompt embeddings, {token.direction.offset:g} objects from {start}"
+        content = f"{start} moved by {token.direction.offset:g} objects along the number axis of the prompt embeddings"
     return _CARD.format(
         licence=token.licence.lower(),
         tags="counting" if token.direction else "textual-inversion, counting",

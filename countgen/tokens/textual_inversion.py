@@ -181,8 +181,23 @@ class Injected:
         """Return the positions of each occurrence of a placeholder in the prompt embeddings.
 
         Raises:
+            ValueError: as `ids`.
+        """
+        names = self.names[placeholder]
+        first = self._tokenizer.convert_tokens_to_ids(names[0])
+        return [(place, place + len(names)) for place, number in enumerate(self.ids(prompt)) if number == first]
+
+    def ids(self, prompt: str) -> list[int]:
+        """Return the token ids of a prompt at the positions of its embeddings, without padding.
+
+        Raises:
             ValueError: the model joins the sequences of CLIP and T5 encoders, so that a token has several positions.
         """
+        found: list[int] = self._tokenizer(self._written(prompt), verbose=False).input_ids
+        return found
+
+    @property
+    def _tokenizer(self) -> Any:
         encoders = encoders_of(self.backbone)
         if len(encoders) > 2:
             raise ValueError(
@@ -190,11 +205,8 @@ class Injected:
                 "direction needs one position for each token; use a token without a direction"
             )
         # The second encoder of SDXL reads the same positions as the first; that of Flux, T5, gives the sequence alone.
-        tokenizer = getattr(self.backbone.pipeline, encoders.get("t5", encoders[next(iter(encoders))]).tokenizer)
-        names = self.names[placeholder]
-        ids = tokenizer(self._written(prompt), verbose=False).input_ids
-        first = tokenizer.convert_tokens_to_ids(names[0])
-        return [(place, place + len(names)) for place, number in enumerate(ids) if number == first]
+        encoder = encoders.get("t5") or next(iter(encoders.values()))
+        return getattr(self.backbone.pipeline, encoder.tokenizer)
 
     def _written(self, prompt: str) -> str:
         for placeholder, parts in self.names.items():

@@ -72,7 +72,7 @@ def test_a_count_beyond_the_number_words_gets_a_direction(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert out.read_bytes() == made
     assert main([*command, "--overwrite"]) == OK
-    assert "<count-14>, 4 objects from twelve along the number axis" in capsys.readouterr().out
+    assert "<count-14>: twelve moved by 4 along the number axis" in capsys.readouterr().out
 
 
 def test_the_calibration_of_another_model_is_refused(tmp_path, capsys):
@@ -139,7 +139,7 @@ def test_tokens_lists_the_shipped_tokens_with_their_accuracy(capsys):
         if token["direction"] is None:
             assert f"{100 * token['accuracy']:.0f} % correct, baseline " in text
         else:
-            assert f"{token['direction']['offset']:g} objects from twelve along the number axis" in text
+            assert f"twelve moved by {token['direction']['offset']:g} along the number axis" in text
     alike = {line.split()[0] for line in text.splitlines() if "the token equals the number word" in line}
     backbone = countgen.load("miniature", device="cpu").backbone
     for name, token in available_tokens("miniature").items():

@@ -12,7 +12,7 @@ import countgen
 from countgen import backbones
 from countgen.backbones import PromptEmbeds
 from countgen.errors import TokenFileError
-from countgen.tokens.direction import NumberDirection, mean_direction
+from countgen.tokens.direction import EncodedPrompt, NumberDirection, mean_direction
 from countgen.tokens.file import CountToken, decoded, encoded, load_token, save_token
 from countgen.tokens.textual_inversion import encode_prompt, encoders_of, injected
 
@@ -110,25 +110,20 @@ def test_half_precision_embeddings_keep_their_dtype(models):
     assert moved.prompt_embeds.dtype == moved.pooled_prompt_embeds.dtype == torch.float16
 
 
-def test_the_mean_direction_is_the_difference_of_the_means_and_leaves_masked_positions_out():
+def test_the_mean_direction_is_the_difference_of_the_means_without_padding():
     generator = torch.Generator().manual_seed(1)
-    masks = [torch.tensor([[1, 1, 1, 1, 0, 0]]), torch.tensor([[1, 1, 1, 1, 1, 0]])]
-    low, high = (
-        [
-            (
-                PromptEmbeds(torch.randn(1, 6, 4, generator=generator), torch.randn(1, 3, generator=generator), mask),
-                span,
-            )
-            for mask, span in zip(masks, [(1, 2), (2, 3 + end)], strict=True)
-        ]
-        for end in (0, 1)  # the higher number of the second prompt is two positions long
-    )
+
+    def prompt(span, length):
+        embeds = PromptEmbeds(torch.randn(1, 6, 4, generator=generator), torch.randn(1, 3, generator=generator))
+        return EncodedPrompt(embeds, span, length)
+
+    low, high = [prompt((1, 2), 4), prompt((2, 3), 5)], [prompt((1, 2), 4), prompt((2, 4), 5)]
     found = mean_direction(low, high, 6, 12)
-    (a, b), (c, d) = [[one.prompt_embeds[0] for one, _ in side] for side in (low, high)]
+    (a, b), (c, d) = [[one.embeds.prompt_embeds[0] for one in side] for side in (low, high)]
     own = ((c[1] + d[2:4].mean(0)) / 2 - (a[1] + b[2]) / 2) / 6
     after = ((c[2:4].mean(0) + d[4]) / 2 - (a[2:4].mean(0) + b[3:5].mean(0)) / 2) / 6
     torch.testing.assert_close(found.prompt_embeds, torch.stack([own, after]))
-    (e, f), (g, h) = [[one.pooled_prompt_embeds[0] for one, _ in side] for side in (low, high)]
+    (e, f), (g, h) = [[one.embeds.pooled_prompt_embeds[0] for one in side] for side in (low, high)]
     torch.testing.assert_close(found.pooled_prompt_embeds, (g + h - e - f) / 12)
     assert (found.start_number, found.offset) == (12, 1.0)
 

@@ -67,7 +67,7 @@ def test_the_cards_examples_of_a_direction_generate_the_same_image(models, tmp_p
     token = direction_token(backbone)
     card = (save_pretrained(token, ".") / "README.md").read_text(encoding="utf-8")
     assert "textual-inversion" not in ModelCard(card).data.tags
-    assert "a direction of the prompt embeddings, 2 objects from twelve" in card
+    assert "twelve moved by 2 objects along the number axis of the prompt embeddings" in card
     for example in re.findall("```python\n(.*?)```", card, re.DOTALL):
         exec(example, {})
     with torch.no_grad():
