@@ -11,7 +11,8 @@ from countgen.models import Models
 from countgen.number_slider import Calibration
 from countgen.prompts import Target
 from countgen.prompts.recount import recounted
-from countgen.recipe import candidate_seed, latents_of, negative_prompt_of, regenerate
+from countgen.recipe import regenerate
+from countgen.recipe_fields import candidate_seed, latents_of, negative_prompt_of
 from countgen.run import Original, Result, Run
 from countgen.tokens.file import CountToken
 

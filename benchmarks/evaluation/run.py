@@ -47,7 +47,7 @@ class Summary:
         done, failed: numbers of these.
         earlier: number of images that existed before.
         lost: image files that were missing or incomplete at the start; their cases were generated again.
-        left_out: number of images without a shipped count token; they are no part of the run.
+        left_out: number of images for which no token is shipped or no adapter trained; they are no part of the run.
         reasons: number of failures by reason, the most frequent first.
     """
 
@@ -158,9 +158,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default=DEFAULT_METHODS,
-        help="to compare, with commas; METHOD+token uses a count token for the number, METHOD+as-written no number "
-        "slider (%(default)s)",
+        help="to compare, with commas; METHOD+token uses a count token for the number, METHOD+adapter a noise adapter, "
+        "METHOD+as-written no number slider (%(default)s)",
         **names,
+    )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME|FILE",
+        help="the noise adapter of METHOD+adapter (the model's shipped one)",
     )
     parser.add_argument(
         "--set",
@@ -217,7 +224,7 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
     """
     from benchmarks.evaluation import arms
     from benchmarks.evaluation.models import recorded_model, run_detectors
-    from benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
+    from benchmarks.evaluation.plan import RunSettings, adapter_digests, code_version, suite_digest
 
     models = [recorded_model(model) for model in options.backbones]
     backbones = tuple(name for name, _ in models)
@@ -244,6 +251,8 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         trust_checkpoint=options.trust_checkpoint,
         method_settings=arms.canonical(options.methods, options.set),
         sources=tuple(source for _, source in models),
+        adapter=tuple(options.adapter),
+        adapters=adapter_digests(options.methods, backbones, tuple(options.adapter)),
     )
 
 
@@ -281,7 +290,7 @@ def run(options: argparse.Namespace) -> int:
     if summary.lost:
         print(f"{lost_images_message(options.out, summary.lost)}; they were generated again")
     if summary.left_out:
-        print(f"{summary.left_out} more are no part of the run: no count token is shipped for their targets")
+        print(f"{summary.left_out} more are no part of the run: no token or adapter is made for their targets")
     if summary.failed:
         print(f"{summary.failed} failed, the reasons are in their records; --retry-failed generates them again")
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:
