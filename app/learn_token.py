@@ -12,7 +12,7 @@ from app.argument_types import add_trust_checkpoint, not_negative, one_seed, pos
 from app.detector_arguments import chosen_detectors
 from app.exit_codes import INTERRUPTED, OK
 from app.loading import available_device
-from app.model_arguments import add_loading, add_model, asked_of_load
+from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
 from app.terminal import fitted
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing token file")
     add_model(parser)
     add_loading(parser)
+    add_sampling(parser)
     parser.add_argument(
         "--critic",
         action="append",

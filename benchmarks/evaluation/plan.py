@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import countgen
 from benchmarks.evaluation import arms
+from benchmarks.evaluation.generation import Generation
 from benchmarks.evaluation.suites import Prompt, load
 from countgen.backbones.registry import find
 from countgen.methods.settings import as_dict
@@ -32,7 +33,7 @@ _SELECTION = (
 """Run settings that select cases; all others are part of the key of each case. Of the method settings, a key holds
 those of its own arm."""
 
-_RESULTS_DEPEND_ON = ("arms.py", "refinements.py", "worker.py", "judges.py")
+_RESULTS_DEPEND_ON = ("arms.py", "generation.py", "refinements.py", "worker.py", "judges.py")
 """Files of this folder on which results depend, besides the packages countgen and critics."""
 
 _LIBRARIES = ("torch", "diffusers", "transformers")
@@ -61,6 +62,7 @@ class RunSettings:
         trust_checkpoint: as of `countgen.load`; each command gives it anew, and no run folder stores it.
         sources: what loads each of `backbones`, its name by default; likewise given anew, since it may be a path.
         method_settings: those that differ from the defaults, as `arms.canonical` writes them.
+        generation: what the models are asked for in place of their own settings.
 
     Raises:
         ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
@@ -84,6 +86,7 @@ class RunSettings:
     trust_checkpoint: bool = False
     method_settings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    generation: Generation = field(default_factory=Generation)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -135,8 +138,10 @@ def steering(critics: Sequence[str]) -> set[str]:
 
 
 def recorded(settings: RunSettings) -> dict[str, Any]:
-    """Settings that a run folder stores."""
-    return {name: value for name, value in asdict(settings).items() if name not in ("trust_checkpoint", "sources")}
+    """Settings that a run folder stores; what is asked of the models stands among them, where anything is."""
+    left_out = ("trust_checkpoint", "sources", "generation")
+    own = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    return own | settings.generation.recorded
 
 
 @dataclass(frozen=True)
