@@ -29,7 +29,7 @@ SETTINGS = (
         "num_optimization_steps",
         not_negative,
         "N",
-        "maximum number of steps on the count loss, which follow 25 of distillation; 0 for the distillation only (60)",
+        "maximum number of steps on the count loss, after the distillation; 0 for the distillation only (60)",
     ),
     ("objects_per_step", positive, "N", "object classes per step, sampled from all --object (8)"),
     ("seeds_per_object", positive, "N", "images per object class in a step; more reduce noise and are slower (2)"),
@@ -46,8 +46,9 @@ def add_parser(commands: Any) -> None:
         help="learn a count token",
         description=(
             "Learn a token that gives more accurate counts than the number word, for use with generate --token. First "
-            "25 steps distil it from prompts that count better, then --num-optimization-steps steps minimise the count "
-            "loss. After an interruption the best token so far is saved, and the same command resumes."
+            "--distillation-steps steps distil it from prompts that count better, then --num-optimization-steps steps "
+            "minimise the count loss. After an interruption the best token so far is saved, and the same command "
+            "resumes."
         ),
     )
     parser.set_defaults(run=run)
@@ -87,6 +88,28 @@ def add_parser(commands: Any) -> None:
     )
     for name, kind, metavar, said in SETTINGS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=said)
+    parser.add_argument(
+        "--distillation-steps",
+        dest="teacher_steps",
+        type=not_negative,
+        metavar="N",
+        help="number of steps of the distillation; 0 for the count loss only (25)",
+    )
+    parser.add_argument(
+        "--validation-images",
+        dest="validation_pictures",
+        type=positive,
+        metavar="N",
+        help="images of each validation, by the critics; fewer are faster and choose worse (48)",
+    )
+    parser.add_argument(
+        "--trial-images",
+        type=not_negative,
+        default=32,
+        metavar="N",
+        help="images of the finished token, and as many of the number word, that the judge counts; 0 for no trial "
+        "(%(default)s)",
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -140,8 +163,8 @@ def run(options: argparse.Namespace) -> int:
         raise taken
     interrupted = _learn(learning, silent=options.quiet or options.json)
     token, plain = learning.token, None
-    if not interrupted:
-        accuracy, plain = try_token(models, token)
+    if options.trial_images and not interrupted:
+        accuracy, plain = try_token(models, token, options.trial_images)
         token = replace(token, accuracy=accuracy)
     save_token(token, out, overwrite=True)
     if not interrupted:
