@@ -108,8 +108,11 @@ class Learning:
     def _identity(self) -> str:
         """The identity of the training run, which its checkpoint must have too."""
         critics = (critic.name for critic in self.models.critics)
-        count, base = str(self.target_count), base_model(self.models.backbone)
-        return "; ".join((base, count, *self.object_names, self.settings.config_hash, *critics))
+        count, backbone = str(self.target_count), self.models.backbone
+        sampling = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
+        sampled = (*backbone.loaded_as, sampling, f"{backbone.width}x{backbone.height}")
+        names = (base_model(backbone), count, *self.object_names)
+        return "; ".join((*names, self.settings.config_hash, *critics, *sampled))
 
     @property
     def token(self) -> CountToken:

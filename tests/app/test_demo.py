@@ -456,6 +456,13 @@ def test_density_critics_train_a_token_without_the_semantic_term(models: countge
     assert list(session.tokens)
 
 
+def test_models_are_loaded_as_the_command_asks() -> None:
+    cache = ModelCache(options={"memory": "low", "scheduler": "DDIMScheduler"})
+    cache.load("miniature")
+    backbone = cache.get("miniature").backbone
+    assert (backbone.memory, type(backbone.pipeline.scheduler).__name__) == ("low", "DDIMScheduler")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
 def test_freed_memory_is_returned_to_the_system() -> None:
     kept = [torch.ones(4000) for _ in range(20_000)][::100]  # blocks in use lie between freed ones

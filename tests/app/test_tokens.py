@@ -91,6 +91,8 @@ def test_a_finished_token_is_not_replaced_though_a_checkpoint_exists(tmp_path, c
         assert main(command) == INTERRUPTED
     checkpoint = out.with_suffix(".checkpoint.safetensors")
     left = checkpoint.read_bytes()
+    assert main([*command, "--num-inference-steps", "2"]) == BAD_INPUT
+    assert "another training run" in capsys.readouterr().err
     assert main(command) == OK  # resumes although the file exists
     checkpoint.write_bytes(left)
     finished = out.read_bytes()
