@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
         "doctor",
         help="check the installation, or a judge",
         description="Check the installation. The exit code is 0 if all checks pass, otherwise 1. With --judge, let "
-        "judges count the golden set instead, generated images whose objects a reader counted, and print how often "
+        "judges count the golden set instead, generated images whose objects an AI model counted, and print how often "
         "they count the same.",
     )
     parser.set_defaults(run=run)
@@ -110,7 +110,7 @@ def _score(options: argparse.Namespace) -> int:
     low, high = (round(100 * end) for end in again.interval)
     print(
         fitted(
-            f"The reader's second pass gave {again.exact} of {again.cases} counts again "
+            f"The reader of the set, an AI model, gave in its second pass {again.exact} of {again.cases} counts again "
             f"({100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f})"
         )
     )

@@ -12,10 +12,13 @@ from app.argument_types import add_trust_checkpoint, not_negative, one_seed, pos
 from app.detector_arguments import chosen_detectors
 from app.exit_codes import INTERRUPTED, OK
 from app.loading import available_device
-from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
+from app.model_arguments import add_calibration, add_loading, add_model, add_sampling, asked_of_load
 from app.terminal import fitted
 
 if TYPE_CHECKING:
+    from countgen.models import Models
+    from countgen.number_slider import Calibration
+    from countgen.tokens.file import CountToken
     from countgen.tokens.trainer import Learning
 
 LOSSES = ("l1", "d2d", "margin")
@@ -31,12 +34,26 @@ SETTINGS = (
         "N",
         "maximum number of steps on the count loss, after the distillation; 0 for the distillation only (60)",
     ),
+    ("teacher_steps", not_negative, "N", "number of steps of the distillation; 0 for the count loss only (25)"),
+    (
+        "validation_pictures",
+        positive,
+        "N",
+        "images of each validation, which the critics count; fewer are faster and choose worse (48)",
+    ),
     ("objects_per_step", positive, "N", "object classes per step, sampled from all --object (8)"),
     ("seeds_per_object", positive, "N", "images per object class in a step; more reduce noise and are slower (2)"),
     ("patience", positive, "N", "validations, one every 10 steps, without improvement before the training ends (3)"),
     ("seed", one_seed, "N", "random seed; the same seed learns the same token (0)"),
 )
 """Name in `LearnSettings`, type, placeholder, and help with the default of `LearnSettings`."""
+_OPTIONS = {"teacher_steps": "--distillation-steps", "validation_pictures": "--validation-images"}
+"""Options that are not called as in `LearnSettings`."""
+
+
+def _option(name: str) -> str:
+    """Return the option of a setting."""
+    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
 def add_parser(commands: Any) -> None:
@@ -48,7 +65,8 @@ def add_parser(commands: Any) -> None:
             "Learn a token that gives more accurate counts than the number word, for use with generate --token. First "
             "--distillation-steps steps distil it from prompts that count better, then --num-optimization-steps steps "
             "minimise the count loss. After an interruption the best token so far is saved, and the same command "
-            "resumes."
+            "resumes. A count that no number word of the model reaches, by its calibration, is not learned but gets a "
+            "direction of the prompt embeddings."
         ),
     )
     parser.set_defaults(run=run)
@@ -86,22 +104,9 @@ def add_parser(commands: Any) -> None:
             "threshold; margin, a hinge on the ranked scores; a DENSITY has a loss of its own (l1)"
         ),
     )
+    add_calibration(parser)
     for name, kind, metavar, said in SETTINGS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=said)
-    parser.add_argument(
-        "--distillation-steps",
-        dest="teacher_steps",
-        type=not_negative,
-        metavar="N",
-        help="number of steps of the distillation; 0 for the count loss only (25)",
-    )
-    parser.add_argument(
-        "--validation-images",
-        dest="validation_pictures",
-        type=positive,
-        metavar="N",
-        help="images of each validation, by the critics; fewer are faster and choose worse (48)",
-    )
+        parser.add_argument(_option(name), dest=name, type=kind, metavar=metavar, help=said)
     parser.add_argument(
         "--trial-images",
         type=not_negative,
@@ -122,6 +127,7 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
     from countgen.images import check_writable
+    from countgen.number_slider import find_calibration, load_calibration
     from countgen.printable import printable
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import SUFFIX, save_token
@@ -139,6 +145,7 @@ def run(options: argparse.Namespace) -> int:
     if out.exists() and not options.overwrite and not checkpoint.exists():
         raise taken
     check_writable(out.parent)
+    calibration = load_calibration(options.calibration) if options.calibration else None
     given = {field.name: getattr(options, field.name, None) for field in fields(LearnSettings)}
     settings = LearnSettings(**{name: value for name, value in given.items() if value is not None})
     device = available_device(options.device)
@@ -156,6 +163,13 @@ def run(options: argparse.Namespace) -> int:
         progress=not (options.quiet or options.json),
         **asked_of_load(options),
     )
+    if calibration is not None:
+        calibration.check(models.backbone)
+    calibration = calibration or find_calibration(models.backbone)
+    if calibration is not None and calibration.replacement_for(options.count) is not None:
+        if out.exists() and not options.overwrite:
+            raise taken
+        return _make_direction(models, calibration, out, options)
     if options.num_vectors is None:
         settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
@@ -191,10 +205,60 @@ def run(options: argparse.Namespace) -> int:
         )
         print(fitted(f"{token.placeholder_token} after {made}, {validation}"))
         print(f"  {printable(out)}")
-        if plain is not None and token.accuracy is not None:
-            judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
-            print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+        _report_trial(token, plain)
     return INTERRUPTED if interrupted else OK
+
+
+def _make_direction(models: Models, calibration: Calibration, out: Path, options: argparse.Namespace) -> int:
+    """Make a token with a number direction, save it and print its accuracy; return the exit code.
+
+    Raises:
+        ValueError: the calibration does not reach the count, or an option of the training was given.
+    """
+    from countgen.number_slider.learning import direction_token
+    from countgen.printable import printable
+    from countgen.prompts.number_words import number_word
+    from countgen.tokens.file import save_token
+    from countgen.tokens.trial import try_token
+
+    given = [name for name in ("loss", *(name for name, *_ in SETTINGS)) if getattr(options, name) is not None]
+    if given:
+        raise ValueError(
+            f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
+            f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
+            f"{_option(given[0])}"
+        )
+    token = direction_token(models.backbone, options.count, options.object, calibration)
+    save_token(token, out, overwrite=options.overwrite)
+    plain = None
+    if options.trial_images:
+        accuracy, plain = try_token(models, token, options.trial_images)
+        token = replace(token, accuracy=accuracy)
+        save_token(token, out, overwrite=True)
+    assert token.direction is not None
+    start, offset = token.direction.start_number, token.direction.offset
+    record = {
+        "token": str(out),
+        "placeholder_token": token.placeholder_token,
+        "start_number": start,
+        "offset": offset,
+        "accuracy": token.accuracy,
+        "plain_accuracy": plain,
+    }
+    if options.json:
+        print(json.dumps(record))
+    elif not options.quiet:
+        print(fitted(f"{token.placeholder_token}: {number_word(start)} moved by {offset:g} along the number axis"))
+        print(f"  {printable(out)}")
+        _report_trial(token, plain)
+    return OK
+
+
+def _report_trial(token: CountToken, plain: float | None) -> None:
+    """Print how often the judge counts right with the token and with the number word, where it was asked."""
+    if plain is not None and token.accuracy is not None:
+        judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
+        print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
 
 
 def _is_interrupted_output(learning: Learning, out: Path) -> bool:

@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from benchmarks.evaluation.token_records import RECORDS, plain_accuracy, read
     from countgen.backbones.registry import find
+    from countgen.prompts.number_words import number_word
     from countgen.tokens.library import available_tokens
 
     find(options.model)
@@ -50,11 +51,15 @@ def run(options: argparse.Namespace) -> int:
                 plain, alike = plain_accuracy(records, token.target_count)
                 accuracy += f", baseline {100 * plain:.0f} %" + (" (the token equals the number word)" if alike else "")
             length = "1 vector" if vectors == 1 else f"{vectors} vectors"
+            if token.direction is not None:
+                start, offset = number_word(token.direction.start_number), token.direction.offset
+                length = f"{start} moved by {offset:g} along the number axis"
             details = f"{length}, learned on {len(token.object_names)} object classes"
             print(fitted(f"{name:<9} {accuracy}; {details}", hang=10))
     return OK
 
 
 def _record(token: Any) -> dict[str, Any]:
-    fields = {key: value for key, value in vars(token).items() if key != "vectors"}
-    return {**fields, "encoder_dims": token.encoder_dims, "sha256": token.sha256}
+    fields = {key: value for key, value in vars(token).items() if key not in ("vectors", "direction")}
+    direction = token.direction and {"start_number": token.direction.start_number, "offset": token.direction.offset}
+    return {**fields, "direction": direction, "encoder_dims": token.encoder_dims, "sha256": token.sha256}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from critics.base import scale_boxes
+
+_LONGEST_CAUSE = 300
 
 
 def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
@@ -22,7 +25,7 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
         **options: for `from_pretrained`.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or needs a package that is not installed.
     """
     preset, _, own_revision = presets.get(weights, "").partition("@")
     name = preset or str(weights)
@@ -30,13 +33,19 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
         options["revision"] = revision or own_revision
     try:
         return loader.from_pretrained(name, **options)
-    except (OSError, ImportError) as error:
+    except ImportError as error:
+        raise ValueError(f"{name!r} needs a package that is not installed: {_in_a_line(error)}") from error
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"cannot read {loader.__name__} from {name!r}: give a folder, a repository's name"
             f"{' or one of ' * bool(presets)}{', '.join(presets)}; a repository is downloaded once, unless "
-            f"HF_HUB_OFFLINE is set. The cause: "
-            f"{' '.join(str(error).split())}"
+            f"HF_HUB_OFFLINE is set. The cause: {_in_a_line(error)}"
         ) from error
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return a message of transformers in one line; those that list every model it knows are cut."""
+    return shorten(str(error), _LONGEST_CAUSE, placeholder=" ...")
 
 
 def read_complete(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:

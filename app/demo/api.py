@@ -25,7 +25,7 @@ from app.demo.uploads import decoded_recipe
 from countgen.editing import edit_run
 from countgen.prompts import targets_from
 from countgen.recipe import check as check_recipe
-from critics import Detections
+from critics import NO_ANSWER, Detections
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -55,7 +55,7 @@ class Api:
         """Generate an image with the number of objects that the prompt asks for.
 
         Progress is reported while it runs; the last object has the image (PNG as base64, recipe inside), the counts of
-        the steering detector and of the judge, the judge's boxes, the seed and the recipe.
+        the steering detector and of the judge (null for no answer), the judge's boxes, the seed and the recipe.
         """
         with errors_shown():
             form = GenerateForm(
@@ -144,7 +144,7 @@ def _reported(run: countgen.Run) -> Iterator[dict[str, Any]]:
         "targets": [asdict(target) for target in result.targets],
         "counts": _by_name(run, result.counts),
         "judge": run.models.judge.name,
-        "judge_counts": _by_name(run, result.judge_counts),
+        "judge_counts": _by_name(run, [None if count == NO_ANSWER else count for count in result.judge_counts]),
         "verified": result.verified,
         "confirmed": result.confirmed,
         "boxes": _boxes(result.detections),
@@ -158,7 +158,7 @@ def _reported(run: countgen.Run) -> Iterator[dict[str, Any]]:
     }
 
 
-def _by_name(run: countgen.Run, counts: Sequence[int]) -> dict[str, int]:
+def _by_name(run: countgen.Run, counts: Sequence[int | None]) -> dict[str, int | None]:
     return {target.object_name: count for target, count in zip(run.targets, counts, strict=True)}
 
 

@@ -107,7 +107,8 @@ def _card(record: Record, judge: str, folder: Path) -> str:
     image = read_image(folder, record.image)
     preview = f"<img src='{jpeg_uri(image, IMAGE_SIDE)}' alt=''>" if image else ""
     found = counts(record, judge)
-    outcome = "not generated" if found is None else counts_of(record.targets, found)
+    missing = "no answer" if record.status == "done" else "not generated"
+    outcome = missing if found is None else counts_of(record.targets, found)
     return (
         f"<li>{preview}<b>{escape(outcome)}</b><span>{escape(record.prompt)}</span><span>seed {record.seed}</span></li>"
     )

@@ -183,10 +183,8 @@ class EditTab:
         found_before, found = detect(models.judge, before, targets), detect(models.judge, image, targets)
         moved = {**recipe, "number_shifts": [shift.as_dict() for shift in shifts], "judge_counts": counts}
         yield edit_view.moved(
-            Side(
-                before, found_before, f"Original, seed {seed}: {edit_view.detected(targets, found_before)}", "Original"
-            ),
-            Side(image, found, f"Moved by {offset:+g}: {edit_view.detected(targets, found)}", "Moved"),
+            Side(before, found_before, edit_view.caption(f"Original, seed {seed}", found_before), "Original"),
+            Side(image, found, edit_view.caption(f"Moved by {offset:+g}", found), "Moved"),
             targets,
             offset,
             counts,

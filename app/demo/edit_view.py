@@ -10,7 +10,7 @@ from app.demo.result_view import Side, actions, pair
 from app.demo.session import GalleryEntry
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
-from critics import Detections
+from critics import NO_ANSWER, Detections
 
 
 def opened(entry: GalleryEntry) -> str:
@@ -47,18 +47,17 @@ def moved(
     found = " and ".join(
         f"{count} {counted(target.object_name, count)}" for count, target in zip(counts, targets, strict=True)
     )
+    said = "gave no answer" if NO_ANSWER in counts else f"counts {found}"
     return (
         f"<section class='stage done'>{pair(before, after, targets, comparable=True)}"
-        f"<p class='verdict' role='status'>Moved by {offset:+g}: the judge counts {escape(found)}.</p>"
+        f"<p class='verdict' role='status'>Moved by {offset:+g}: the judge {escape(said)}.</p>"
         f"{actions(png, file_name)}"
         + hint("The slider moves the prompt's embeddings only: one image, no search. For an exact count press Edit.")
         + "</section>"
     )
 
 
-def detected(targets: Sequence[Target], detections: Sequence[Detections]) -> str:
-    """Return how many objects of each class the judge detects."""
-    return ", ".join(
-        f"{len(found)} {counted(target.object_name, len(found))}"
-        for found, target in zip(detections, targets, strict=True)
-    )
+def caption(name: str, detections: Sequence[Detections]) -> str:
+    """Return an image's name and how many objects of each class the judge detects, if it is one that detects."""
+    found = ", ".join(f"{len(one)} {counted(one.object_name, len(one))}" for one in detections)
+    return f"{name}: {found}" if found else name

@@ -9,7 +9,7 @@ from app.demo.session import GalleryEntry
 from countgen.backbones.registry import presets
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.prompts import OVERRIDE, Target
-from countgen.prompts.plurals import counted
+from countgen.prompts.plurals import count_in_words, counted
 
 MINIATURES = ("miniature", "miniature-pixart")
 
@@ -20,9 +20,9 @@ def target_list(targets: Sequence[Target]) -> str:
 
 
 def counts_of(targets: Sequence[Target], counts: Sequence[int]) -> str:
-    """Return counts beside their targets as text, for example "6 of 7 apples, 1 of 1 dog"."""
+    """Return counts beside their targets as text, for example "6 of 7 apples, no answer of 1 dog"."""
     return ", ".join(
-        f"{count} of {target.target_count} {counted(target.object_name, target.target_count)}"
+        f"{count_in_words(count)} of {target.target_count} {counted(target.object_name, target.target_count)}"
         for target, count in zip(targets, counts, strict=True)
     )
 

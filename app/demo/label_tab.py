@@ -106,7 +106,8 @@ class LabelTab:
         for judge in judges_of(records):
             found = agreement(labelled, judge, f"human {labelling.labeller}")
             kappa = "–" if found.kappa != found.kappa else f"{found.kappa:.2f}"
-            rows.append((judge, f"{100 * found.equal:.0f} %", kappa))
+            equal = f"{100 * found.equal:.0f} %" if found.counts else "–"
+            rows.append((judge, equal, kappa))
         heads = ("Judge", "Equal counts", "Cohen's kappa")
         return table("Agreement", heads, rows, f"You and the judges on {len(mine)} images")
 

@@ -14,6 +14,7 @@ from app.demo.html import fact, hint
 from app.demo.image_html import overlay, shown_uri
 from app.demo.result_view import size_of
 from countgen.methods.step import Step
+from countgen.prompts.plurals import count_in_words
 from countgen.tokens.file import CountToken, encoded
 from critics import Detections
 
@@ -73,7 +74,8 @@ def finished(
         f"<li class='{'right' if trial.count == goal else 'wrong'}'>"
         f"<div class='canvas'><img src='{shown_uri(trial.image)}' alt=''>"
         f"{overlay(size_of(trial.image), trial.detections)}</div>"
-        f"<b>{trial.count} of {goal}</b><span>{escape(trial.object_name)}, baseline: {trial.baseline_count}"
+        f"<b>{count_in_words(trial.count)} of {goal}</b><span>{escape(trial.object_name)}, baseline: "
+        f"{count_in_words(trial.baseline_count)}"
         "</span></li>"
         for trial in trials
     )

@@ -15,7 +15,7 @@ from app.demo.image_html import match, overlay, png_uri, shown_uri
 from countgen.methods.step import Step
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
-from critics import Detections
+from critics import NO_ANSWER, Detections
 
 SECONDS_BETWEEN_PREVIEWS = 0.12
 
@@ -209,10 +209,13 @@ def actions(png: bytes, file_name: str) -> str:
 
 def closing(result: countgen.Result, ending: str = "") -> str:
     """Return the judge's counts as one sentence, and why a count that steering confirmed may still be wrong."""
-    state = "right" if result.verified else "wrong"
+    silent = NO_ANSWER in result.judge_counts
+    state = "right" if result.verified else "" if silent else "wrong"
     said = f"{verdict(result.targets, result.judge_counts)}{ending}"
     notes = ""
-    if result.confirmed and not result.verified:
+    if silent:
+        notes = hint("A judge without an answer says neither that the count is right nor that it is wrong.")
+    elif result.confirmed and not result.verified:
         notes = hint(
             "The steering detectors count it as right on every view. The judge, a detector of another kind, did not "
             "steer and does not agree: two detectors can differ on one image."
@@ -226,6 +229,8 @@ def closing(result: countgen.Result, ending: str = "") -> str:
 
 def verdict(targets: Sequence[Target], counts: Sequence[int]) -> str:
     """Return the judge's counts as one sentence."""
+    if set(counts) == {NO_ANSWER}:
+        return "The judge gave no answer."
     return f"The judge counts {counts_of(targets, counts)}."
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 import benchmarks
 from app.demo.limits import RefusedError
 from benchmarks.evaluation.image_files import open_image
-from benchmarks.evaluation.records import SETTINGS, Record, RunFolderError, read_run
+from benchmarks.evaluation.judgements import read_judgements, with_judgements
+from benchmarks.evaluation.records import SETTINGS, Record, read_run
 from countgen.images import MAX_PIXELS
 
 STUDY = "The study that ships with countgen"
@@ -46,14 +47,15 @@ class RunFolders:
         return folder
 
     def read(self, name: object) -> list[Record]:
-        """Return the records of a run.
+        """Return the records of a run, with the judges that came later.
 
         Raises:
             RefusedError: the name is not listed, or the run is damaged; the details name paths and go to the log only.
         """
+        folder = self.folder(name)
         try:
-            return read_run(self.folder(name))[1]
-        except RunFolderError as error:
+            return with_judgements(read_run(folder)[1], read_judgements(folder))
+        except ValueError as error:
             logging.getLogger(__name__).warning("%s", error)
             raise RefusedError("This run cannot be read; the reason is in the server's log.") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -116,19 +117,25 @@ def image_statistics(pixels: NDArray[np.uint8]) -> ImageStatistics:
     )
 
 
+def plain_pairs(records: Sequence[Record], image_path: Callable[..., Path | None]) -> list[tuple[Record, Path, Path]]:
+    """Return records with the paths of their image and of the plain one of its seed.
+
+    Args:
+        records: of one method; the first `MOST_IMAGES` that have both images, and two different ones, are taken.
+        image_path: function from a record to the path of its image, or with `before=True` of the plain image.
+    """
+    paths = ((record, image_path(record), image_path(record, before=True)) for record in records)
+    found = ((record, after, before) for record, after, before in paths if after and before and after != before)
+    return list(islice(found, MOST_IMAGES))
+
+
 def image_quality(records: Sequence[Record], image_path: Callable[..., Path | None]) -> ImageQuality | None:
     """Return how a method moves the statistics; None where no pair of images exists, or every image is its plain one.
 
     Args:
-        records: of one method; the first `MOST_IMAGES` whose images exist are measured.
-        image_path: function from a record to the path of its image, or with `before=True` of the plain image.
+        records, image_path: as of `plain_pairs`.
     """
-    pairs: list[tuple[Path, Path]] = []
-    for record in records:
-        after, before = image_path(record), image_path(record, before=True)
-        if after is not None and before is not None and after != before and len(pairs) < MOST_IMAGES:
-            pairs.append((after, before))
-    measured = [(_measured(after), _measured(before)) for after, before in pairs]
+    measured = [(_measured(after), _measured(before)) for _, after, before in plain_pairs(records, image_path)]
     known = [(a, b) for a, b in measured if a is not None and b is not None]
     if not known:
         return None

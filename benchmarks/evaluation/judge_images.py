@@ -23,10 +23,11 @@ from PIL.ImageOps import exif_transpose
 
 from benchmarks.evaluation.as_module import run_module
 from benchmarks.evaluation.image_files import READERS, open_image
+from benchmarks.evaluation.json_lines import SCHEMA
 from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version
 from benchmarks.evaluation.progress import shown
-from benchmarks.evaluation.records import IMAGES, SCHEMA, Record
+from benchmarks.evaluation.records import IMAGES, Record
 from benchmarks.evaluation.run_folder import RunFolder
 from benchmarks.evaluation.suites import Prompt, load
 from benchmarks.evaluation.worker import Outcome, failed

@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evaluation.json_lines import SCHEMA, read_lines
 from benchmarks.evaluation.metrics import grouped
-from benchmarks.evaluation.records import Box, Record, split_torn
-from countgen.regular_file import check_regular
+from benchmarks.evaluation.records import Box, Record
 
-SCHEMA = 1
 JUDGEMENTS = "judgements.jsonl"
 
 
@@ -50,24 +49,12 @@ def read_judgements(run: str | Path) -> list[Judgement]:
     Raises:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
     """
-    path = Path(run) / JUDGEMENTS
-    whole, _ = split_torn(check_regular(path).read_bytes() if path.exists() else b"")
-    latest: dict[tuple[str, str], Judgement] = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            found = _judgement(json.loads(line))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{path}, line {number} is no judgement of schema {SCHEMA} ({error}); take that line out of the file, "
-                "and countgen eval --rejudge judges its image again"
-            ) from error
-        latest[found.key, found.judge] = found
-    return list(latest.values())
+    advice = ", and countgen eval --rejudge judges its image again"
+    found = read_lines(Path(run) / JUDGEMENTS, "judgement", _judgement, advice)
+    return list({(one.key, one.judge): one for one in found}.values())
 
 
 def _judgement(document: dict[str, Any]) -> Judgement:
-    if document["schema"] != SCHEMA:
-        raise ValueError(f"it has schema {document['schema']}")
     key, judge, counts = document["key"], document["judge"], document["counts"]
     confidence, boxes = document["confidence"], document["boxes"]
     if not (isinstance(key, str) and isinstance(judge, str) and type(confidence) in (int, float)):
@@ -93,8 +80,9 @@ def with_judgements(records: Iterable[Record], judgements: Iterable[Judgement]) 
         for judge, one in mine.items():
             if one.counts is not None and len(one.counts) != len(record.targets):
                 raise ValueError(
-                    f"{judge} has {len(one.counts)} counts for {record.key}, expected {len(record.targets)}: one for "
-                    f"each of {', '.join(target.object_name for target in record.targets)}"
+                    f"{JUDGEMENTS}: {judge} has {len(one.counts)} counts for {record.key}, expected "
+                    f"{len(record.targets)}, one for each of {', '.join(t.object_name for t in record.targets)}; take "
+                    "that line out of the file, and countgen eval --rejudge judges its image again"
                 )
         added.append(_joined(record, mine) if mine else record)
     return added

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.evaluation.label_sheet import COLUMNS, UNCOUNTABLE
 from benchmarks.evaluation.labels import (
     MAX_COUNT,
     Question,
@@ -18,12 +19,12 @@ from benchmarks.evaluation.labels import (
     read_labels,
     save_label,
 )
+from benchmarks.evaluation.records import IMAGES
 from benchmarks.evaluation.suites.readers import HOW_MANY
 from countgen.errors import RecipeError
 from countgen.images import read_recipe
 from critics.vocabulary import singular
 
-COLUMNS = ("image", "object", "count")
 GECKONUM_COLUMNS = ("image_id", "question", "annot_id", "answer")
 _SHOWN = 3
 
@@ -36,7 +37,7 @@ class Imported:
         saved: number of new labels.
         known: number of labels that were there before.
         unknown_images: images that the run does not have, by name.
-        no_number: number of rows without a whole number.
+        no_number: number of rows whose count is no whole number, nor `UNCOUNTABLE`.
         incomplete: number of images for which some object has no count on which the people agree.
     """
 
@@ -52,29 +53,38 @@ class _Count:
     image: str
     object_name: str
     labeller: str
-    count: int | None
+    count: int | str | None
+    """`UNCOUNTABLE` where the person could not count it, None for anything that is no count."""
 
 
 def import_labels(run: str | Path, path: str | Path, labeller: str) -> Imported:
     """Save the counts of a CSV as labels of a run's images.
 
     An image is named by its file name in the run, or by that of the file which it was given as. Columns `image`,
-    `object` and `count`, and `labeller` where several people counted; without it `labeller` is the name. GeckoNum's
+    `object` and `count` (`UNCOUNTABLE` is one), and `labeller` where several people counted; without it `labeller` is
+    the name. GeckoNum's
     columns are `image_id`, `question`, `annot_id` and `answer`: the label of an object is the whole number that more
     than half of its annotators gave ("2-3" and "10+" are none), under the name `labeller`.
 
     Raises:
-        ValueError: no run, other columns, no UTF-8, or no row that fits an image and an object of the run.
+        ValueError: no run, other columns, no UTF-8, a name that several images of the run came with, or no row that
+            fits an image and an object of the run.
     """
     name = check_labeller(labeller)
-    images = _by_name(questions(run))
+    images, ambiguous = _by_name(questions(run))
     geckonum, rows = _read(Path(path), name)
+    doubtful = next((row.image for row in rows if row.image in ambiguous), None)
+    if doubtful is not None:
+        raise ValueError(
+            f"{path}: several images of {run} came with the name {doubtful!r}; name them as the files in its folder "
+            f"{IMAGES!r} are named. Nothing was saved"
+        )
     unknown = tuple(dict.fromkeys(row.image for row in rows if row.image not in images))
     fitting = [row for row in rows if row.image in images and row.object_name in _names(images[row.image])]
     if not fitting:
         shown = f", such as {', '.join(unknown[:_SHOWN])}" if unknown else ""
         raise ValueError(f"{path} has no count for an image and an object of {run}{shown}; nothing was saved")
-    votes: dict[tuple[str, str, str], list[int | None]] = {}
+    votes: dict[tuple[str, str, str], list[int | str | None]] = {}
     for row in fitting:
         person = name if geckonum else row.labeller
         votes.setdefault((images[row.image].key, person, row.object_name), []).append(row.count)
@@ -83,21 +93,20 @@ def import_labels(run: str | Path, path: str | Path, labeller: str) -> Imported:
     before = set(read_labels(run))
     for key, person in dict.fromkeys((key, person) for key, person, _ in votes):
         counts = [_agreed(votes.get((key, person, name), [])) for name in _names(by_key[key])]
-        whole = [count for count in counts if count is not None]
-        if len(whole) < len(counts):
+        if None in counts:
             incomplete += 1
             continue
-        label = check_label(run, key, person, whole)
+        label = check_label(run, key, person, [count if isinstance(count, int) else None for count in counts])
         if label in before:
             known += 1
         else:
-            save_label(run, key, person, whole)
+            save_label(run, key, person, label.counts)
             saved += 1
     return Imported(saved, known, unknown, sum(row.count is None for row in rows), incomplete)
 
 
-def _agreed(votes: Iterable[int | None]) -> int | None:
-    """Return the number of more than half of the votes."""
+def _agreed(votes: Iterable[int | str | None]) -> int | str | None:
+    """Return the count of more than half of the votes."""
     found = Counter(votes)
     most, number = found.most_common(1)[0] if found else (None, 0)
     return most if 2 * number > found.total() else None
@@ -107,18 +116,21 @@ def _names(question: Question) -> list[str]:
     return [singular(name) for name in question.object_names]
 
 
-def _by_name(found: Iterable[Question]) -> dict[str, Question]:
-    """Return images by file name, with and without its ending, in the run and in the place they came from."""
-    named: dict[str, Question] = {}
+def _by_name(found: Sequence[Question]) -> tuple[dict[str, Question], set[str]]:
+    """Return images by file name, with and without its ending, in the run and in the place they came from.
+
+    The second value are the names of that place which several images have.
+    """
+    own = {name: one for one in found for name in (one.image.name, one.image.stem)}
+    given: dict[str, Question] = {}
+    ambiguous = set()
     for question in found:
-        names = [question.image.name]
         with suppress(OSError, RecipeError):  # generated by another program, or lost
-            names.append(str(read_recipe(question.image).get("drawn_from", "")))
-        for name in names:
-            for key in (name, Path(name).stem):
-                named.setdefault(key, question)
-    named.pop("", None)
-    return named
+            came_as = Path(str(read_recipe(question.image).get("drawn_from", "")))
+            for name in {came_as.name, came_as.stem} - own.keys() - {""}:
+                if given.setdefault(name, question) is not question:
+                    ambiguous.add(name)
+    return given | own, ambiguous
 
 
 def _read(path: Path, labeller: str) -> tuple[bool, list[_Count]]:
@@ -153,7 +165,9 @@ def _geckonum(rows: Iterable[Mapping[str, str]]) -> Iterator[_Count]:
             yield _Count(row["image_id"], singular(asked["objects"]), row["annot_id"], _whole(row["answer"]))
 
 
-def _whole(text: str) -> int | None:
-    """Return a whole number from 0 to 10 000; None for anything else, such as "2-3" and "10+"."""
+def _whole(text: str) -> int | str | None:
+    """Return a whole number from 0 to 10 000, or `UNCOUNTABLE`; None for anything else, such as "2-3" and "10+"."""
+    if text == UNCOUNTABLE:
+        return text
     value = text.removesuffix(".0")
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 and int(value) <= MAX_COUNT else None

@@ -16,10 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.records import RECORDS, RecordWriteError, read_run, split_torn
-from countgen.regular_file import check_regular
+from benchmarks.evaluation.json_lines import SCHEMA, read_lines, split_torn
+from benchmarks.evaluation.records import RECORDS, RecordWriteError, read_run
 
-SCHEMA = 1
 LABELS = "labels.jsonl"
 MAX_COUNT = 10_000
 _TAIL = 4096
@@ -128,21 +127,8 @@ def read_labels(run: str | Path) -> list[Label]:
     Raises:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
     """
-    path = Path(run) / LABELS
-    whole, _ = split_torn(check_regular(path).read_bytes() if path.exists() else b"")
-    latest: dict[tuple[str, str], Label] = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            document = json.loads(line)
-            if document["schema"] != SCHEMA:
-                raise ValueError(f"it has schema {document['schema']}")
-            label = _label(document)
-            latest[label.key, label.labeller] = label
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{path}, line {number} is no label of schema {SCHEMA} ({error}); take that line out of the file"
-            ) from error
-    return list(latest.values())
+    found = read_lines(Path(run) / LABELS, "label", _label)
+    return list({(one.key, one.labeller): one for one in found}.values())
 
 
 def _label(document: dict[str, Any]) -> Label:

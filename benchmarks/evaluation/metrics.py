@@ -39,6 +39,9 @@ class Scores:
         close: images with every count at most one off, right ones included.
         mae, rmse, bias: mean absolute, root mean square and mean signed error in objects, over every object of every
             image that was generated; a bias above 0 is too many. NaN without such images.
+        partial: mean over images of the objects' points: half a point where any is counted, half where the count is the
+            target; failed images and those without an answer have none. NaN without images. Source: Huang et al. 2025
+            (T2I-CompBench++), numeracy.
     """
 
     images: int
@@ -50,6 +53,7 @@ class Scores:
     mae: float
     rmse: float
     bias: float
+    partial: float
 
     @property
     def accuracy(self) -> float:
@@ -223,4 +227,11 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
         mae=float(np.abs(flat).mean()) if len(flat) else math.nan,
         rmse=float(np.sqrt((flat**2).mean())) if len(flat) else math.nan,
         bias=float(flat.mean()) if len(flat) else math.nan,
+        partial=fmean(_points(mine, wanted) for mine, wanted in found) if found else math.nan,
     )
+
+
+def _points(mine: tuple[int, ...] | None, wanted: tuple[int, ...]) -> float:
+    if mine is None:
+        return 0.0
+    return fmean(0.5 * (count > 0) + 0.5 * (count == target) for count, target in zip(mine, wanted, strict=True))

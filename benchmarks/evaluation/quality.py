@@ -1,6 +1,7 @@
-"""Measure image quality with a CLIP model: similarity to the prompt and diversity between seeds.
+"""Measure image quality with models of the user's: similarity to the prompt, diversity, preference, distance to plain.
 
-No weights are embedded for this: give a local CLIP folder. Without one, the judge's confidence is the only measure.
+No weights are embedded for this: `benchmarks.evaluation.quality_models` reads local ones. Statistics that need none are
+in `benchmarks.evaluation.image_statistics`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from benchmarks.evaluation.image_files import open_image
+from benchmarks.evaluation.image_statistics import plain_pairs
 from benchmarks.evaluation.metrics import grouped
 from benchmarks.evaluation.records import Record
 
@@ -21,33 +23,60 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+Features = Callable[["Sequence[Image]"], "list[list[Tensor]]"]
+"""Features of each image at several layers, each (positions, channels), any float dtype."""
+
 
 @dataclass(frozen=True)
 class Clip:
-    """Two functions of a CLIP model.
+    """Functions of a CLIP model.
 
     Attributes:
         similarity: cosine of each image and its prompt, (N,) in [-1, 1].
-        features: per image, its features at several layers, each (positions, channels), any float dtype.
+        features: of each image.
+        scale: what the model multiplies cosines by before it compares images or texts, above 0.
     """
 
     similarity: Callable[[Sequence[Image], Sequence[str]], list[float]]
-    features: Callable[[Sequence[Image]], list[list[Tensor]]]
+    features: Features
+    scale: float = 100.0
+
+
+@dataclass(frozen=True)
+class QualityModels:
+    """The models that a report measures with; None for a measure that is left out.
+
+    Attributes:
+        clip: for similarity and diversity.
+        preference: a CLIP model that was trained on people's choices between two images, such as PickScore.
+        network: features for the distance to the plain image.
+    """
+
+    clip: Clip | None = None
+    preference: Clip | None = None
+    network: Features | None = None
 
 
 @dataclass(frozen=True)
 class Quality:
-    """The quality of the images of a method.
+    """The quality of the images of a method; NaN for what was not measured.
 
     Attributes:
-        images: number of evaluated images.
-        similarity: mean CLIP cosine to the prompt; NaN without images.
-        diversity: mean perceptual distance between seeds of one prompt; NaN where every prompt has one seed.
+        images: number of images with a similarity.
+        similarity: mean CLIP cosine to the prompt.
+        diversity: mean perceptual distance between seeds of one prompt, by the CLIP model; NaN where every prompt has
+            one seed.
+        pairs: number of images that differ from the plain image of their seed, and are compared with it.
+        preferred: mean probability that people prefer the image to the plain one, by the preference model.
+        distance: mean perceptual distance to the plain image.
     """
 
     images: int
     similarity: float
     diversity: float
+    pairs: int
+    preferred: float
+    distance: float
 
 
 def perceptual_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
@@ -67,59 +96,57 @@ def perceptual_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> fl
     return fmean(layers)
 
 
-def quality(records: Sequence[Record], image_path: Callable[[Record], Path | None], clip: Clip) -> Quality:
-    """Return similarity and diversity of the images that exist.
+def preference(clip: Clip, prompt: str, image: Image, other: Image) -> float:
+    """Return the probability that an image is preferred to another one of the same prompt, in [0, 1].
+
+    Source: Kirstain et al. 2023 (Pick-a-Pic, PickScore), equation 2: the softmax of the scaled cosines.
+    """
+    mine, its = clip.similarity([image, other], [prompt, prompt])
+    return 1 / (1 + math.exp(-clip.scale * (mine - its)))
+
+
+def quality(records: Sequence[Record], image_path: Callable[..., Path | None], models: QualityModels) -> Quality | None:
+    """Return the quality of the images that exist; None without a model.
 
     Args:
         records: of one method.
-        image_path: function from a record to the path of its image, or None.
-        clip: from `load_clip`.
+        image_path: function from a record to the path of its image, or with `before=True` of the plain image.
+        models: to measure with; those for pairs see at most `image_statistics.MOST_IMAGES`.
     """
+    if models == QualityModels():
+        return None
     similarities: list[float] = []
+    diversities: list[float] = []
+    preferred: list[float] = []
     distances: list[float] = []
-    for prompt, mine in grouped(records, lambda record: record.prompt).items():
-        paths = [path for record in mine if (path := image_path(record))]
-        if not paths:
-            continue
-        images = []
-        for path in paths:
-            with open_image(path) as stored:
-                images.append(stored.convert("RGB"))
-        similarities += clip.similarity(images, [prompt] * len(images))
-        if len(images) > 1:
-            distances += [perceptual_distance(a, b) for a, b in combinations(clip.features(images), 2)]
+    if models.clip is not None:
+        for prompt, mine in grouped(records, lambda record: record.prompt).items():
+            images = [_image(path) for record in mine if (path := image_path(record))]
+            if images:
+                similarities += models.clip.similarity(images, [prompt] * len(images))
+            if len(images) > 1:
+                diversities += [perceptual_distance(a, b) for a, b in combinations(models.clip.features(images), 2)]
+    pairs = plain_pairs(records, image_path) if models.preference or models.network else []
+    for record, after, before in pairs:
+        image, plain = _image(after), _image(before)
+        if models.preference is not None:
+            preferred.append(preference(models.preference, record.prompt, image, plain))
+        if models.network is not None:
+            distances.append(perceptual_distance(*models.network([image, plain])))
     return Quality(
         images=len(similarities),
-        similarity=fmean(similarities) if similarities else math.nan,
-        diversity=fmean(distances) if distances else math.nan,
+        similarity=_mean(similarities),
+        diversity=_mean(diversities),
+        pairs=len(pairs),
+        preferred=_mean(preferred),
+        distance=_mean(distances),
     )
 
 
-def load_clip(folder: str | Path) -> Clip:
-    """Load a CLIP model and its processor from a local folder in transformers' format, on the CPU.
+def _image(path: Path) -> Image:
+    with open_image(path) as stored:
+        return stored.convert("RGB")
 
-    Raises:
-        ValueError: no such folder.
-        OSError: the folder holds no such model.
-    """
-    if not (Path(folder) / "config.json").is_file():  # transformers would search for it on the hub
-        raise ValueError(f"{folder} holds no CLIP model; give a local folder with config.json and safetensors weights")
-    import torch
-    from transformers import CLIPModel, CLIPProcessor
 
-    model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=torch.float32).eval()
-    processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
-
-    @torch.no_grad()
-    def similarity(images: Sequence[Image], prompts: Sequence[str]) -> list[float]:
-        inputs = processor(text=list(prompts), images=list(images), return_tensors="pt", padding=True, truncation=True)
-        found = model(**inputs)
-        return torch.cosine_similarity(found.image_embeds, found.text_embeds).tolist()
-
-    @torch.no_grad()
-    def features(images: Sequence[Image]) -> list[list[Tensor]]:
-        inputs = processor(images=list(images), return_tensors="pt")
-        layers = model.vision_model(**inputs, output_hidden_states=True).hidden_states[1:]
-        return [[layer[index] for layer in layers] for index in range(len(images))]
-
-    return Clip(similarity, features)
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else math.nan

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import gzip
 import json
-import math
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -15,15 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from benchmarks.evaluation.arms import current_name
+from benchmarks.evaluation.json_lines import load_line, parsed, split_torn
 from benchmarks.evaluation.record_types import check_record, check_settings
 from countgen.errors import CountGenError
 from countgen.prompts import Target
 from countgen.regular_file import check_regular
 
-SCHEMA = 1
 RECORDS = "records.jsonl"
 PACKED = "records.jsonl.gz"
 """Name of the compressed records of a finished run; nothing is appended to them."""
@@ -117,7 +114,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """
     path = Path(folder) / SETTINGS
     try:
-        settings = _document(check_regular(path).read_bytes())
+        settings = load_line(check_regular(path).read_bytes())
         if not isinstance(settings, dict):
             raise ValueError("it holds no JSON object")
         check_settings(settings)
@@ -153,17 +150,13 @@ def read_records(path: Path) -> list[Record]:
         content = _content(check_regular(path)) if path.exists() else b""
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
-    whole, _ = split_torn(content)
-    latest: dict[str, Record] = {}
     collecting = gc.isenabled()
     gc.disable()  # the collector would traverse the growing records repeatedly, which doubles the time
     try:
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                record = from_document(_document(line))
-            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-                raise _damaged(path, number, error) from error
-            latest[record.key] = record
+        found = parsed(content, path, "record", from_document, ", and the run does its case again")
+        latest = {record.key: record for record in found}
+    except ValueError as error:
+        raise RunFolderError(str(error)) from error
     finally:
         if collecting:
             if not gc.get_freeze_count():  # frozen objects of others stay frozen
@@ -181,47 +174,6 @@ def _content(path: Path) -> bytes:
     if len(content) > MAX_UNPACKED_BYTES:
         raise ValueError(f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes")
     return content
-
-
-def split_torn(content: bytes) -> tuple[bytes, bytes]:
-    """Return complete lines and an incomplete last one; a line that lacks only its newline is complete."""
-    end = content.rfind(b"\n") + 1
-    tail = content[end:]
-    try:
-        if isinstance(json.loads(tail), dict):
-            return content + b"\n", b""
-    except (ValueError, RecursionError):
-        pass
-    return content[:end], tail
-
-
-def _damaged(path: Path, number: int, error: Exception) -> RunFolderError:
-    reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-    return RunFolderError(
-        f"{path}, line {number} is no record of schema {SCHEMA}: {reason}; "
-        "take that line out of the file, and the run does its case again"
-    )
-
-
-def _document(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        # Slower, but reads half a surrogate pair and gives the position of an error.
-        return json.loads(line, parse_constant=_refuse_number, parse_int=_int_of_64_bits, parse_float=_finite)
-
-
-def _refuse_number(text: str) -> Any:
-    raise ValueError(f"{text[:40]} is no number that a record holds")
-
-
-def _int_of_64_bits(text: str) -> int:
-    return int(text) if len(text) < 19 else _refuse_number(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refuse_number(text)
 
 
 def to_line(record: Record) -> bytes:
@@ -245,8 +197,6 @@ def from_document(document: dict[str, Any]) -> Record:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: the document is no record.
     """
-    if document["schema"] != SCHEMA:
-        raise ValueError(f"it has schema {document['schema']}")
     document = _NEWER | document
     if document.keys() != _FIELDS:
         raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")

@@ -165,19 +165,23 @@ def _image(folder: Path, record: Record) -> Tensor:
     path = inside(folder, record.image or "")
     if path is None:
         raise FileNotFoundError(f"{record.image} is missing, or outside {folder}")
-    seed = _seed_of(path)
-    if seed not in (None, record.seed):
-        raise ValueError(f"{path} is an image of another run: its recipe has seed {seed}, its record {record.seed}")
+    _check_recipe(path, record)
     with open_image(path) as file:
         return to_batch(exif_transpose(file).convert("RGB"))[0]
 
 
-def _seed_of(path: Path) -> object:
-    """Return the seed in an image's recipe; None for an image without one."""
+def _check_recipe(path: Path, record: Record) -> None:
+    """Refuse an image whose recipe, where it has one, says that it is of another case than its record."""
     try:
-        return read_recipe(path).get("seed")
+        recipe = read_recipe(path)
     except RecipeError:
-        return None
+        return
+    mine: dict[str, object] = {"seed": record.seed, "targets": [asdict(target) for target in record.targets]}
+    if not record.critics:  # others may have reworded the prompt
+        mine["prompt"] = record.prompt
+    for name, value in mine.items():
+        if (found := recipe.get(name, value)) != value:
+            raise ValueError(f"{path} is an image of another run: its recipe has {name} {found}, its record {value}")
 
 
 def _of_batch(batch: Sequence[tuple[Record, Tensor]], name: str, judge: Critic, device: str) -> Iterator[Judgement]:

@@ -14,10 +14,11 @@ from PIL.Image import Image
 
 import countgen
 from benchmarks.evaluation import arms
+from benchmarks.evaluation.json_lines import SCHEMA
 from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
 from benchmarks.evaluation.plan import Case, RunSettings, token_name
-from benchmarks.evaluation.records import IMAGES, SCHEMA, Record
+from benchmarks.evaluation.records import IMAGES, Record
 from benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.images import to_pil
 from countgen.methods.step import Step

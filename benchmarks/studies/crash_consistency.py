@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.evaluation.json_lines import split_torn
 from benchmarks.evaluation.plan import Case, RunSettings, code_version, suite_digest
 from benchmarks.evaluation.records import (
     IMAGES,
@@ -31,7 +32,6 @@ from benchmarks.evaluation.records import (
     RecordFile,
     read_records,
     read_run,
-    split_torn,
     table,
     to_line,
 )

@@ -68,7 +68,7 @@ def with_tables(text: str) -> str:
     def written(found: re.Match[str]) -> str:
         names = found[3].split(",") if found[3] else ()
         if found[2] == "beyond-seeds":
-            text = beyond_seeds.summary(names) if names else beyond_seeds.results()
+            text = beyond_seeds.summary(names) if names else beyond_seeds.STUDY.results()
             return f"{found[1]}{text}\n{found[4]}"
         return found[1] + table(*_first_section(found[2]), names) + found[4]
 

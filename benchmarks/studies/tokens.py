@@ -29,6 +29,8 @@ from benchmarks.studies.markdown import paired, table
 from countgen.backbones import PromptEmbeds
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 from countgen.models import load_critic
+from countgen.number_slider import NumberShift, encode_shifted, find_calibration
+from countgen.number_slider.learning import direction_token
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
@@ -40,13 +42,14 @@ from critics import Critic
 from critics.detections import mean_score
 
 COUNTS = range(1, 11)
+LAST_COUNT = 20
 UNSEEN = (*sorted(HELD_OUT_OBJECTS), "banana", "dog", "clock", "bus")
 """Kinds that no token was learned on; the first four the generator never read a number with either."""
 LEARNED = tuple(name for name in OBJECT_NAMES if name not in UNSEEN)
 GROUPS = {"learned": LEARNED, "unseen": UNSEEN}
 METHODS = (
     *("plain", "word alone", "published, untrained", "published, static", "published, dynamic"),
-    *("learn-token", "by dynamic scale", "token"),
+    *("learn-token", "by dynamic scale", "slider", "token"),
 )
 CHEAP = ("plain", "word alone", "token")
 """Methods that learn nothing when they are measured."""
@@ -69,11 +72,16 @@ def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings
     """Learn a token a count and write it."""
     folder.mkdir(parents=True, exist_ok=True)
     for count in counts:
-        started = time.process_time()
+        started, path = time.process_time(), folder / f"count-{count}.safetensors"
+        calibration = find_calibration(models.backbone)
+        if calibration is not None and calibration.replacement_for(count) is not None:
+            save_token(direction_token(models.backbone, count, LEARNED, calibration), path, overwrite=True)
+            print(f"{path.name}: a direction, {time.process_time() - started:.0f} s of one core", flush=True)
+            continue
         learning = learn_token(models, count, LEARNED, settings)
         for _ in learning:
             pass
-        path = save_token(learning.token, folder / f"count-{count}.safetensors", overwrite=True)
+        save_token(learning.token, path, overwrite=True)
         validated = ", ".join(f"{100 * found.accuracy:.0f} %" for found in learning.validations)
         seconds, evaluations = time.process_time() - started, learning.state.evaluations
         cost = f"{learning.steps_made} steps, {evaluations} evaluations, {seconds:.0f} s of one core"
@@ -104,6 +112,21 @@ def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable
         token = learning.token
         return lambda name: encode_prompt(backbone, said("a photo of {}", name), token)
 
+    def slider() -> Callable[[str], PromptEmbeds]:
+        """Move each prompt along its own axis, from the start number and by the offset of the shipped token."""
+        direction, calibration = available_tokens(backbone.name)[f"count-{count}"].direction, find_calibration(backbone)
+        if direction is None or calibration is None:
+            raise ValueError(f"the token of {count} has no number direction to compare the slider with")
+        start, ends = direction.start_number, {"lo": calibration.lo, "hi": calibration.hi}
+        before, word = "a photo of ", number_word(count)
+        span = len(before), len(before + word)
+        return lambda name: encode_shifted(
+            backbone,
+            said("a photo of {}", name),
+            None,
+            [NumberShift(name, *span, number=start, offset=direction.offset, **ends)],
+        )
+
     made: dict[str, Callable[[], Callable[[str], PromptEmbeds]]] = {
         "plain": lambda: lambda name: backbone.encode_prompt(said("a photo of {}", name)),
         "word alone": lambda: lambda name: backbone.encode_prompt(said("{}", name)),
@@ -112,6 +135,7 @@ def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable
         "published, dynamic": lambda: published(published_token.MAX_STEPS, dynamic=True),
         "learn-token": lambda: learned(models, DEFAULTS),
         "by dynamic scale": lambda: learned(replace(models, critics=(load_critic(DYNAMIC),)), BY_DYNAMIC_SCALE),
+        "slider": slider,
         "token": shipped_token,
     }
     return {method: functools.cache(make) for method, make in made.items()}
@@ -224,11 +248,11 @@ def span(text: str) -> range:
     """Counts from "4-10", both ends included.
 
     Raises:
-        argparse.ArgumentTypeError: another form, or counts outside 1 to 10.
+        argparse.ArgumentTypeError: another form, or counts outside 1 to `LAST_COUNT`.
     """
     first, dash, last = text.partition("-")
-    if not (dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= COUNTS[-1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of counts; write first-last within 1-{COUNTS[-1]}")
+    if not (dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= LAST_COUNT):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of counts; write first-last within 1-{LAST_COUNT}")
     return range(int(first), int(last) + 1)
 
 
@@ -239,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--measure", action="store_true", help="generate, judge and write records")
     parser.add_argument("--stamp", action="store_true", help="write the measured accuracy into the shipped tokens")
     parser.add_argument("--counts", type=span, default=COUNTS, help="first-last (1-10)")
+    parser.add_argument("--model", default="miniature", choices=("miniature", "miniature-pixart"))
     parser.add_argument("--pairs", type=int, default=96, help="seeds per count and group of objects")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of those measured on (%(default)s)")
     parser.add_argument(
@@ -256,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     counts = options.counts
     if options.learn or options.measure:
-        models = countgen.load("miniature")
+        models = countgen.load(options.model)
     if options.learn:
         learn(models, counts, FOLDER / models.backbone.name, SETTINGS)
     if options.measure:
@@ -267,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(json.dumps(asdict(record)), file=file, flush=True)
     if options.stamp:
         try:
-            stamp(read(options.records), FOLDER / "miniature")
+            stamp(read(options.records), FOLDER / options.model)
         except ValueError as error:
             parser.error(str(error))
     print(report(read(options.records)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from critics import NO_ANSWER
 from critics.vocabulary import plural
 
-__all__ = ["counted", "counts_in_words", "differences_in_words", "plural"]
+__all__ = ["count_in_words", "counted", "counts_in_words", "differences_in_words", "plural"]
 
 
 def counted(noun: str, count: int) -> str:
@@ -19,6 +19,15 @@ def counted(noun: str, count: int) -> str:
     return noun if count == 1 else plural(noun)
 
 
+def count_in_words(count: int | None) -> str:
+    """Return a judge's count as text.
+
+    >>> count_in_words(7), count_in_words(NO_ANSWER)
+    ('7', 'no answer')
+    """
+    return "no answer" if count is None or count == NO_ANSWER else str(count)
+
+
 def counts_in_words(counts: Sequence[int | None], targets: Mapping[str, int]) -> str:
     """Return counts beside their target counts; a judge that gave no answer has None or `critics.NO_ANSWER`.
 
@@ -27,8 +36,7 @@ def counts_in_words(counts: Sequence[int | None], targets: Mapping[str, int]) ->
     """
     named = zip(counts, targets.items(), strict=True)
     return " and ".join(
-        f"{'no answer' if count is None or count == NO_ANSWER else count} of {target} {counted(name, target)}"
-        for count, (name, target) in named
+        f"{count_in_words(count)} of {target} {counted(name, target)}" for count, (name, target) in named
     )
 
 

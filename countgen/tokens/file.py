@@ -2,6 +2,8 @@
 
 Tensor keys are those of diffusers, A1111/Forge and ComfyUI: the placeholder for a model with one CLIP encoder,
 otherwise "clip_l", "clip_g" and "t5". All other fields of the token are in the file's metadata.
+
+A token with a number direction has other keys, see `countgen.tokens.direction`.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from torch import Tensor
 from countgen.atomic_write import write_atomically
 from countgen.errors import TokenFileError
 from countgen.prompts.placeholders import PLACEHOLDER, placeholder_of
+from countgen.tokens.direction import NumberDirection, from_file, to_file
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "countgen"
 """The key of the only metadata entry, JSON: safetensors does not keep the order of several, and equal tokens must give
 equal files."""
 SCHEMA = 1
+DIRECTION_SCHEMA = 2
+"""The schema of a token with a number direction, which earlier versions refuse."""
 MAX_FILE_BYTES = 1024 * 1024
 MAX_VECTORS = 32
 ENCODER_KEYS = ("clip_l", "clip_g", "t5")
@@ -38,7 +43,8 @@ class CountToken:
     Attributes:
         placeholder_token: name of the token in prompts, "<count-7>".
         target_count: number of objects that the token stands for.
-        vectors: float32 (V, D) by text encoder ("clip_l", "clip_g", "t5"), with the same V in each.
+        vectors: float32 (V, D) by text encoder ("clip_l", "clip_g", "t5"), with the same V in each; those of a token
+            with a direction are the direction's start number.
         base_model: preset that the token was trained on; PRESET:REPOSITORY for another checkpoint.
         revision: pinned revision of the base model, or None.
         object_names: names of the objects that the token was trained on, at least one.
@@ -46,10 +52,13 @@ class CountToken:
         config_hash: hash of the training settings.
         accuracy: fraction of right counts by a judge that was not used in training, in [0, 1]; None if not measured.
         licence: licence of the vectors.
+        direction: move of the prompt embeddings, for a count beyond the model's number words; None for a token of
+            input vectors alone.
 
     Raises:
         ValueError: the placeholder does not match the count, vectors have another shape or are not finite, object
-            names are missing, or the accuracy is outside [0, 1].
+            names are missing, the accuracy is outside [0, 1], or the direction starts from a number that is not below
+            the count.
     """
 
     placeholder_token: str
@@ -62,6 +71,7 @@ class CountToken:
     config_hash: str
     accuracy: float | None
     licence: str
+    direction: NumberDirection | None = None
 
     def __post_init__(self) -> None:
         expected = placeholder_of(self.target_count)
@@ -87,6 +97,11 @@ class CountToken:
             raise ValueError("a token is trained on at least one object; its object_names are empty")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy must be a fraction from 0 to 1, got {self.accuracy}")
+        if self.direction is not None and self.direction.start_number >= self.target_count:
+            raise ValueError(
+                f"a number direction leads to counts above its start, got {self.target_count} from "
+                f"{self.direction.start_number}"
+            )
 
     @property
     def name(self) -> str:
@@ -100,11 +115,11 @@ class CountToken:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the vectors, which recipes record."""
-        digest = hashlib.sha256()
-        for key in sorted(self.vectors):
-            digest.update(f"{key} {tuple(self.vectors[key].shape)}".encode())
-            digest.update(_bytes_of(self.vectors[key]))
+        """The SHA-256 of the vectors and of the direction, which recipes record."""
+        digest, tensors = hashlib.sha256(), self.vectors if self.direction is None else _tensors(self)
+        for key in sorted(tensors):
+            digest.update(f"{key} {tuple(tensors[key].shape)}".encode())
+            digest.update(_bytes_of(tensors[key]))
         return digest.hexdigest()
 
 
@@ -154,10 +169,7 @@ def encoded(token: CountToken) -> bytes:
     """
     from safetensors.torch import save
 
-    tensors = {key: vectors.detach().cpu().contiguous() for key, vectors in sorted(token.vectors.items())}
-    if list(tensors) == ["clip_l"]:
-        tensors = {token.placeholder_token: tensors["clip_l"]}
-    metadata = _metadata(token)
+    tensors, metadata = _tensors(token), _metadata(token)
     data = save(tensors, {METADATA_KEY: json.dumps({**metadata, "digest": _digest(metadata, token)}, sort_keys=True)})
     if len(data) > MAX_FILE_BYTES:
         raise TokenFileError(
@@ -190,8 +202,10 @@ def decoded(data: bytes, source: str) -> CountToken:
     try:
         metadata = json.loads((header.get("__metadata__") or {}).get(METADATA_KEY, "{}"))
         schema = metadata.get("schema")
-        if schema != SCHEMA:
-            raise TokenFileError(f"{source} has the schema {_short(schema)}, this version reads {SCHEMA}")
+        if schema not in (SCHEMA, DIRECTION_SCHEMA):
+            raise TokenFileError(
+                f"{source} has the schema {_short(schema)}, this version reads {SCHEMA} and {DIRECTION_SCHEMA}"
+            )
         token = _token(metadata, {key: _tensor(entry) for key, entry in entries.items()})
     except TokenFileError:
         raise
@@ -210,17 +224,31 @@ def _short(text: object) -> str:
 
 def _metadata(token: CountToken) -> dict[str, Any]:
     """Return the metadata of a token as JSON values, without the digest."""
-    fields = {key: value for key, value in vars(token).items() if key != "vectors"}
+    fields = {key: value for key, value in vars(token).items() if key not in ("vectors", "direction")}
+    start = {} if token.direction is None else {"start_number": token.direction.start_number}
     return {
-        "schema": SCHEMA,
+        "schema": DIRECTION_SCHEMA if start else SCHEMA,
         **fields,
+        **start,
         "object_names": list(token.object_names),
         "encoder_dims": token.encoder_dims,
     }
 
 
+def _tensors(token: CountToken) -> dict[str, Tensor]:
+    """Return the tensors of a token's file by their key."""
+    tensors = dict(sorted(token.vectors.items()))
+    if token.direction is not None:
+        tensors = to_file(token.direction, tensors)
+    elif list(tensors) == ["clip_l"]:
+        tensors = {token.placeholder_token: tensors["clip_l"]}
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+
+
 def _token(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToken:
-    placeholder = metadata["placeholder_token"]
+    placeholder, direction = metadata["placeholder_token"], None
+    if metadata["schema"] == DIRECTION_SCHEMA:
+        direction, tensors = from_file(_field(metadata, "start_number", int), tensors)
     if {placeholder, "clip_l"} <= tensors.keys():
         raise ValueError(f"it holds both {placeholder} and clip_l, which belong to the same encoder")
     token = CountToken(
@@ -234,6 +262,7 @@ def _token(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToke
         config_hash=_field(metadata, "config_hash", str),
         accuracy=_field(metadata, "accuracy", float | int | None),
         licence=_field(metadata, "licence", str),
+        direction=direction,
     )
     if metadata["encoder_dims"] != token.encoder_dims:
         raise ValueError(f"its metadata has encoder dims {metadata['encoder_dims']}, its vectors {token.encoder_dims}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from countgen.backbones.registry import presets
+from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
+from countgen.tokens.direction import KEY
 from countgen.tokens.file import CountToken, load_token, save_token
 
 FILE_NAME = "learned_embeds.safetensors"
@@ -16,17 +19,17 @@ _CARD = """\
 license: {licence}
 library_name: countgen
 pipeline_tag: text-to-image
-tags: [textual-inversion, counting]
+tags: [{tags}]
 ---
 
 # {placeholder}
 
-A count token: it replaces the number **{count}** in a prompt, and was trained so that {base} generates that many.
+A count token: it replaces the number **{count}** in a prompt, and was made so that {base} generates that many.
 
 - objects it was trained on: {objects}
 - critics it was trained with: {critic}
 - right counts by a judge that it was not trained with: {accuracy}
-- {vectors} vector(s) for each of: {encoders}
+- {content}
 - settings {config}, vectors {sha}
 
 ```python
@@ -44,8 +47,57 @@ with torch.no_grad():
 to_pil(image).save("image.png")
 ```
 
-`{file}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read.
+{elsewhere}
 """
+
+_TEXTUAL_INVERSION = "`{file}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read."
+
+_DIRECTION = """\
+`{file}` is no textual inversion, and programs that read those refuse it: it moves the output of the text encoders for
+the word {word} to a count that no number word of this model reaches.
+"""
+
+_DIFFUSERS = """\
+In diffusers:
+
+```python
+import torch
+from countgen import backbones
+from safetensors.torch import load_file
+
+pipe = backbones.load({load}.pipeline  # a stock diffusers pipeline
+token = {{key.removeprefix({key!r}): tensor for key, tensor in load_file({file!r}).items()}}
+prompt = {prompt!r}
+word = pipe.tokenizer({word!r}, add_special_tokens=False).input_ids
+place = pipe.tokenizer(prompt).input_ids.index(word[0])
+with torch.no_grad():
+    {encoded} = pipe.encode_prompt(prompt, do_classifier_free_guidance=False)
+step = token["offset"] * token["prompt_embeds"]
+prompt_embeds[:, place : place + len(word)] += step[0]
+prompt_embeds[:, place + len(word) :] += step[1]
+{pooled}image = pipe(
+    prompt_embeds=prompt_embeds,
+    {extra},
+    {sampling},
+    generator=torch.Generator().manual_seed(0),
+).images[0]
+image.save("diffusers.png")
+```
+"""
+
+_FAMILIES = {
+    "stable_diffusion_xl": (
+        "prompt_embeds, _, pooled, _",
+        'pooled += token["offset"] * token["pooled_prompt_embeds"]\n',
+        "pooled_prompt_embeds=pooled",
+    ),
+    "pixart": (
+        "prompt_embeds, mask, _, _",
+        "",
+        "prompt_attention_mask=mask, negative_prompt=None, use_resolution_binning=False",
+    ),
+}
+"""By family: what its pipeline's `encode_prompt` returns, how a pooled vector is moved, and what the pipeline takes."""
 
 
 def model_card(token: CountToken, repository: str) -> str:
@@ -58,23 +110,62 @@ def model_card(token: CountToken, repository: str) -> str:
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
     preset, colon, checkpoint = token.base_model.partition(":")
     path = "" if "/" in checkpoint else "  # the path of that checkpoint"
+    load = f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})"
+    content = f"{len(next(iter(token.vectors.values())))} vector(s) for each of: {', '.join(token.vectors)}"
+    if token.direction is not None:
+        start = number_word(token.direction.start_number)
+        content = f"{start} moved by {token.direction.offset:g} objects along the number axis of the prompt embeddings"
     return _CARD.format(
         licence=token.licence.lower(),
+        tags="counting" if token.direction else "textual-inversion, counting",
         placeholder=token.placeholder_token,
         count=token.target_count,
         base=token.base_model,
-        load=f"{preset!r}, repository={checkpoint!r}){path}" if colon else f"{preset!r})",
+        load=f"{load}{path}" if colon else load,
         repository=repository,
         prompt=f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}",
         objects=", ".join(token.object_names),
         critic=token.critic,
         accuracy=accuracy,
-        vectors=len(next(iter(token.vectors.values()))),
-        encoders=", ".join(token.vectors),
+        content=content,
         config=token.config_hash,
         sha=token.sha256[:16],
-        file=FILE_NAME,
+        elsewhere=_elsewhere(token, load),
     )
+
+
+def _elsewhere(token: CountToken, load: str) -> str:
+    """Return what other programs do with the file, and an example of a direction in diffusers.
+
+    Args:
+        token: token in the repository.
+        load: arguments of `backbones.load`, with the closing parenthesis.
+    """
+    if token.direction is None:
+        return _TEXTUAL_INVERSION.format(file=FILE_NAME)
+    number = token.direction.start_number
+    word = number_word(number)
+    family, preset = presets().get(token.base_model.partition(":")[0], ("", None))
+    text = _DIRECTION.format(file=FILE_NAME, word=word)
+    if preset is None or family not in _FAMILIES:
+        return text
+    encoded, pooled, extra = _FAMILIES[family]
+    names = ("num_inference_steps", "guidance_scale", "height", "width")
+    sampling = ", ".join(f"{name}={getattr(preset, name)}" for name in names)
+    if preset.timesteps is not None:
+        sampling += f", timesteps={list(preset.timesteps)}"
+    example = _DIFFUSERS.format(
+        load=load,
+        key=KEY,
+        file=FILE_NAME,
+        prompt=f"a photo of {word} {counted(token.object_names[0], number)}",
+        word=word,
+        encoded=encoded,
+        pooled=pooled,
+        extra=extra,
+        sampling=sampling,
+    )
+    return f"{text}\n{example}"
 
 
 def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | None = None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.registry import base_model, presets
 from countgen.errors import TokenFileError
 from countgen.prompts.placeholders import spelled_out, with_placeholder
+from countgen.tokens.direction import Span
 from countgen.tokens.file import CountToken
 
 SUBSTITUTE_ID = 0
@@ -125,13 +126,17 @@ def encode_prompt(
 
     Raises:
         PromptError: the prompt does not contain the token's number.
-        TokenFileError: as for `check_token`.
+        TokenFileError: as for `check_token`, or the token's direction does not fit the embeddings.
     """
     if token is None:
         return backbone.encode_prompt(spelled_out(prompt), negative_prompt)
     check_token(token, backbone)
     with injected(backbone, {token.placeholder_token: token.vectors}) as encode:
-        return encode(with_placeholder(prompt, token.target_count), negative_prompt)
+        text = with_placeholder(prompt, token.target_count)
+        embeds = encode(text, negative_prompt)
+        if token.direction is None:
+            return embeds
+        return token.direction.moved(embeds, encode.spans(text, token.placeholder_token))
 
 
 def check_token(token: CountToken, backbone: Backbone) -> None:
@@ -157,8 +162,60 @@ def check_token(token: CountToken, backbone: Backbone) -> None:
         encoder.check(token.placeholder_token, token.vectors, key, backbone)
 
 
+@dataclass(frozen=True)
+class Injected:
+    """A backbone with injected tokens: called like `backbone.encode_prompt`, for prompts with their placeholders.
+
+    Attributes:
+        backbone: the backbone, whose tokenizers know the names.
+        names: one token name per vector, by placeholder.
+    """
+
+    backbone: Backbone
+    names: Mapping[str, Sequence[str]]
+
+    def __call__(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
+        return self.backbone.encode_prompt(self._written(prompt), negative_prompt)
+
+    def spans(self, prompt: str, placeholder: str) -> list[Span]:
+        """Return the positions of each occurrence of a placeholder in the prompt embeddings.
+
+        Raises:
+            ValueError: as `ids`.
+        """
+        names = self.names[placeholder]
+        first = self._tokenizer.convert_tokens_to_ids(names[0])
+        return [(place, place + len(names)) for place, number in enumerate(self.ids(prompt)) if number == first]
+
+    def ids(self, prompt: str) -> list[int]:
+        """Return the token ids of a prompt at the positions of its embeddings, without padding.
+
+        Raises:
+            ValueError: the model joins the sequences of CLIP and T5 encoders, so that a token has several positions.
+        """
+        found: list[int] = self._tokenizer(self._written(prompt), verbose=False).input_ids
+        return found
+
+    @property
+    def _tokenizer(self) -> Any:
+        encoders = encoders_of(self.backbone)
+        if len(encoders) > 2:
+            raise ValueError(
+                f"{self.backbone.name} joins the sequences of its encoders {', '.join(encoders)}, and a number "
+                "direction needs one position for each token; use a token without a direction"
+            )
+        # The second encoder of SDXL reads the same positions as the first; that of Flux, T5, gives the sequence alone.
+        encoder = encoders.get("t5") or next(iter(encoders.values()))
+        return getattr(self.backbone.pipeline, encoder.tokenizer)
+
+    def _written(self, prompt: str) -> str:
+        for placeholder, parts in self.names.items():
+            prompt = prompt.replace(placeholder, " ".join(parts))
+        return prompt
+
+
 @contextmanager
-def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Callable[..., PromptEmbeds]]:
+def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Injected]:
     """Inject embeddings of placeholder tokens into a backbone's text encoders, and restore the backbone afterwards.
 
     No row of an embedding table is added or changed: the encoder gets an ordinary token in place of a placeholder, and
@@ -169,7 +226,7 @@ def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> 
         tokens: placeholder to vectors, float (V, D) for each of `encoders_of`; they receive gradient.
 
     Yields:
-        A function like `backbone.encode_prompt`, for prompts that may contain the placeholders.
+        What encodes prompts that may contain the placeholders.
 
     Raises:
         TokenFileError: a tokenizer already knows a placeholder, or vectors do not fit the encoders.
@@ -192,12 +249,7 @@ def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> 
             ]
             _hook(encoder, rows, undo)
 
-        def encode(prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-            for placeholder, parts in names.items():
-                prompt = prompt.replace(placeholder, " ".join(parts))
-            return backbone.encode_prompt(prompt, negative_prompt)
-
-        yield encode
+        yield Injected(backbone, names)
 
 
 def _names(placeholder: str, vectors: Mapping[str, Tensor]) -> list[str]:

@@ -37,6 +37,8 @@ _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 ).split()
+_MARKS = "[*_`\"']"
+"""Quotes and marks of Markdown, which are not read."""
 _LEAD = (
     r"(?:(?:there (?:is|are)|i (?:see|count)|(?:the )?(?:answer|number|count)(?: is|:)|"
     r"the (?:image|picture|photo) (?:contains|shows|has)|counting the [a-z -]+ shows a total of)\s+)?"
@@ -54,12 +56,18 @@ def load(*, weights: str, revision: str | None = None, device: str | torch.devic
         device: where it runs.
 
     Raises:
-        ValueError: there is no such model, it is of another task, or weights are missing.
+        ValueError: there is no such model, it is of another task, has no chat template or lacks weights, or it needs a
+            package that is not installed.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model = pretrained.read_complete(AutoModelForImageTextToText, weights, PRESETS, revision, dtype="auto")
+    # First what is small: a processor that needs a package more is refused before the weights are read.
     processor = pretrained.read(AutoProcessor, weights, PRESETS, revision)
+    if getattr(processor, "chat_template", None) is None:
+        raise ValueError(
+            f"{weights} has no chat template, so no question can be put to it; name an instruction-tuned model"
+        )
+    model = pretrained.read_complete(AutoModelForImageTextToText, weights, PRESETS, revision, dtype="auto")
     return VlmJudge(model.to(device), processor, name=pretrained.recorded_as("vlm", weights, revision))
 
 
@@ -153,9 +161,10 @@ def read_count(answer: str, object_name: str) -> int:
     _, thought, said = answer.rpartition("</think>")
     if "<think>" in said:
         return NO_ANSWER
-    text = re.sub(r"<[^<>]*>|[*_`\"']", "", said if thought else answer).strip().rstrip(".!").lower()
+    text = re.sub(rf"<[^<>]*>|{_MARKS}", "", said if thought else answer).strip().rstrip(".!").lower()
     word = singular(object_name)
-    name = rf"(?:\s+(?:{re.escape(word)}|{re.escape(plural(word))}))?"
+    one, several = (re.escape(re.sub(_MARKS, "", noun).lower()) for noun in (word, plural(word)))
+    name = rf"(?:\s+(?:{one}|{several}))?"
     found = re.fullmatch(_LEAD + _NUMBER + name + _PLACE, text)
     if found is None:
         return NO_ANSWER

@@ -22,16 +22,20 @@ from PIL.PngImagePlugin import PngImageFile
 
 import countgen
 from app.cli import build_parser, main
-from app.demo import _user_and_password, example, result_view, route_allow_list
+from app.demo import _user_and_password, benchmark_view, edit_view, example, result_view, route_allow_list
 from app.demo.curves import curve
+from app.demo.edit_tab import EditTab
 from app.demo.gallery import entry_of, zip_link
-from app.demo.generate_form import GenerateForm, form_of
+from app.demo.generate_form import GenerateForm, find_token, form_of
 from app.demo.generate_tab import GenerateTab
 from app.demo.html import model_line
 from app.demo.image_html import match, overlay
 from app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
+from app.demo.learn_view import Trial
+from app.demo.learn_view import finished as learned_view
 from app.demo.limits import Limits, RefusedError, whole_number
 from app.demo.model_cache import ModelCache, release_memory
+from app.demo.result_view import Side
 from app.demo.run_folders import RunFolders, read_image
 from app.demo.session import Session
 from app.demo.settings_form import settings_form
@@ -44,8 +48,10 @@ from countgen.methods.step import COST_WITH_GRADIENT, Step
 from countgen.models import load_critic
 from countgen.prompts import Target
 from countgen.recipe import regenerate
+from countgen.tokens.library import available_tokens
 from countgen.tokens.trainer import learn_token
-from critics import Detections
+from critics import NO_ANSWER, Detections
+from tests.benchmarks.evaluation.made_records import record
 
 LIMITS = Limits()
 
@@ -195,6 +201,8 @@ def test_images_outside_the_run_or_too_large_are_not_opened(tmp_path: Path) -> N
         ([Target("apple", 7)], [7], "The judge counts 7 of 7 apples."),
         ([Target("apple", 9)], [7], "The judge counts 7 of 9 apples."),
         ([Target("cat", 2), Target("dog", 1)], [2, 3], "The judge counts 2 of 2 cats, 3 of 1 dog."),
+        ([Target("cat", 2), Target("dog", 1)], [2, NO_ANSWER], "The judge counts 2 of 2 cats, no answer of 1 dog."),
+        ([Target("apple", 7)], [NO_ANSWER], "The judge gave no answer."),
     ],
 )
 def test_the_verdict_shows_each_count_beside_its_target(targets: list[Target], counts: list[int], text: str) -> None:
@@ -254,6 +262,41 @@ def test_a_disagreement_of_the_judge_is_explained(models: countgen.Models) -> No
     assert "The judge counts 2 of 1 apple." in result_view.closing(wrong)
     assert "does not agree" in result_view.closing(wrong)
     assert "no independent check" in result_view.closing(replace(wrong, recipe=wrong.recipe | {"until": "judge"}))
+
+
+def test_a_judge_without_an_answer_is_shown_as_such_everywhere(
+    models: countgen.Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = countgen.generate("one apple", models, method="plain")
+    silent = replace(result, judge_counts=(NO_ANSWER,), confirmed=True)
+    html = result_view.finished(silent, [], b"", "apple.png")
+    assert "seed 0: no answer of 1 apple" in html
+    assert "The judge gave no answer." in html
+    assert "says neither" in html
+    assert "does not agree" not in html
+    trial = Trial(result.image, (), "apple", NO_ANSWER, NO_ANSWER)
+    token = next(iter(available_tokens("miniature").values()))
+    html = learned_view("count-1", token, [trial], 1.0, [0.5], [1.0])
+    assert f"<b>no answer of {token.target_count}</b><span>apple, baseline: no answer" in html
+    side = Side(result.image, (), edit_view.caption("Moved by +1", ()), "Moved")
+    html = edit_view.moved(side, side, result.targets, 1.0, [NO_ANSWER], b"", "apple.png")
+    assert "<figcaption>Moved by +1</figcaption>" in html
+    assert "the judge gave no answer." in html
+    abstained = record(judge_counts={})
+    assert "<b>no answer</b>" in benchmark_view.failures([abstained], "detector", tmp_path, "plain")
+    assert "<b>not generated</b>" in benchmark_view.failures([record(counted=None)], "detector", tmp_path, "plain")
+
+
+def test_the_slider_shows_an_image_also_where_the_judge_has_no_boxes(models: countgen.Models) -> None:
+    result = countgen.generate("a photo of five apples", models, method="plain")
+    cache = ModelCache({"miniature": replace(models, judge=load_critic("miniature-density"))})
+    session = Session()
+    session.shown = entry_of(result, [], GenerateForm("a photo of five apples"))
+    with gr.Blocks():
+        state, tabs = gr.State(session), gr.Tabs()
+        tab = EditTab(LIMITS, cache, state, GenerateTab(LIMITS, cache, state), tabs, gr.Tab())
+    html = tab.slide(1.0, "apple", session)
+    assert "Moved by +1: the judge counts" in html
 
 
 def detected(*lefts: float) -> Detections:
@@ -461,6 +504,15 @@ def test_models_are_loaded_as_the_command_asks() -> None:
     cache.load("miniature")
     backbone = cache.get("miniature").backbone
     assert (backbone.memory, type(backbone.pipeline.scheduler).__name__) == ("low", "DDIMScheduler")
+
+
+@pytest.mark.parametrize("backbone", ["miniature", "miniature-pixart"])
+def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -> None:
+    token = find_token("shipped", (Target("cat", 14),), backbone, Session())
+    assert token is not None
+    assert token.direction is not None
+    with pytest.raises(RefusedError, match=f"for this count is shipped for {backbone}; shipped are: .*count-17"):
+        find_token("shipped", (Target("cat", 18),), backbone, Session())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")

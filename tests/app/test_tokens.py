@@ -8,6 +8,7 @@ import torch
 import countgen
 from app.cli import main
 from app.exit_codes import BAD_INPUT, INTERRUPTED, NOT_REACHED, OK
+from countgen.number_slider.calibration import FOLDER as CALIBRATIONS
 from countgen.prompts.number_words import number_word
 from countgen.tokens.file import load_token
 from countgen.tokens.library import FOLDER, available_tokens
@@ -55,9 +56,36 @@ def test_a_density_critic_trains_a_token_by_its_gradient(tmp_path, capsys):
     assert load_token(out).critic == critic
 
 
+def test_a_count_beyond_the_number_words_gets_a_direction(tmp_path, capsys):
+    out = tmp_path / "fourteen.safetensors"
+    command = ["learn-token", "14", "--object", "apple", "--object", "dog", "--out", str(out)]
+    assert main([*command, "--json"]) == OK
+    record = json.loads(capsys.readouterr().out)
+    token = load_token(out)
+    assert (record["start_number"], record["offset"]) == (12, token.direction.offset)
+    assert token.accuracy == record["accuracy"]
+    assert token.object_names == ("apple", "dog")
+    made = out.read_bytes()
+    assert main(command) == BAD_INPUT
+    assert "exists already" in capsys.readouterr().err
+    assert out.read_bytes() == made
+    assert main([*command, "--overwrite"]) == OK
+    assert "<count-14>: twelve moved by 4 along the number axis" in capsys.readouterr().out
+
+
+def test_the_calibration_of_another_model_is_refused(tmp_path, capsys):
+    other = CALIBRATIONS / "miniature-pixart.json"
+    out = tmp_path / "fourteen.safetensors"
+    command = ["learn-token", "14", "--object", "apple", "--calibration", str(other), "--out", str(out)]
+    assert main(command) == BAD_INPUT
+    assert "the calibration is of miniature-pixart, the model here is miniature" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["learn-token", "25", "--object", "apple"], "reaches counts from 13 to 17, as it was calibrated, got 25"),
+        (["learn-token", "14", "--object", "apple", "--patience", "2"], "not trained: leave out --patience"),
         (["generate", "three cups", "--token", "count-999"], "no such file"),
         (["learn-token", "3", "--object", "apple", "--out", "token.pt"], ".safetensors"),
         (["learn-token", "3", "--object", "apple", "--num-vectors", "33"], "num_vectors must be from 1 to 32"),
@@ -108,10 +136,15 @@ def test_tokens_lists_the_shipped_tokens_with_their_accuracy(capsys):
     assert main(["tokens"]) == OK
     text = capsys.readouterr().out
     for token in listed:
-        assert f"{100 * token['accuracy']:.0f} % correct, baseline " in text
+        if token["direction"] is None:
+            assert f"{100 * token['accuracy']:.0f} % correct, baseline " in text
+        else:
+            assert f"twelve moved by {token['direction']['offset']:g} along the number axis" in text
     alike = {line.split()[0] for line in text.splitlines() if "the token equals the number word" in line}
     backbone = countgen.load("miniature", device="cpu").backbone
     for name, token in available_tokens("miniature").items():
+        if token.direction is not None:
+            continue
         words = {
             key: e.vectors_of(number_word(token.target_count), 1, backbone) for key, e in encoders_of(backbone).items()
         }

@@ -17,7 +17,8 @@ import countgen
 from app.demo.limits import Limits
 from app.demo.model_cache import ModelCache
 from app.demo.page import build, launch
-from benchmarks.evaluation.records import RECORDS, SCHEMA, SETTINGS, Record, to_line
+from benchmarks.evaluation.json_lines import SCHEMA
+from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
 from countgen.prompts import Target
 
 # A long timeout, for machines with other load.

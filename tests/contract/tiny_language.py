@@ -22,6 +22,9 @@ NAMED_TOKENS = {
     **{name: f"<{name}>" for name in MOLMO_TOKENS},
     "molmo_image": "<|image|>",
     "molmo_video": "<|video|>",
+    "smol_image": "<image>",
+    "smol_edge": "<fake_token_around_image>",
+    "smol_global": "<global-img>",
 }
 SPECIAL = (
     "<|pad|>",
@@ -184,5 +187,38 @@ def molmo2() -> tuple[Any, Any]:
         video_processor=Molmo2VideoProcessor(size=size),
         tokenizer=tokenizer,
         chat_template=TEMPLATE.replace("IMAGE", "<|image|>"),
+    )
+    return AutoModelForImageTextToText.from_config(config), processor
+
+
+def smolvlm() -> tuple[Any, Any]:
+    """A model of SmolVLM and its processor."""
+    from transformers import (
+        AutoConfig,
+        AutoModelForImageTextToText,
+        SmolVLMImageProcessor,
+        SmolVLMProcessor,
+        SmolVLMVideoProcessor,
+    )
+
+    tokenizer = character_tokenizer()
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"model_type": "llama", "vocab_size": len(tokenizer), "num_key_value_heads": 1}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    config = AutoConfig.for_model(
+        "smolvlm",
+        text_config=layers | text | ends,
+        vision_config=layers | {"image_size": 32, "patch_size": 8},
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+    )
+    torch.manual_seed(0)
+    size = {"size": {"longest_edge": 32}, "max_image_size": {"longest_edge": 32}}
+    processor = SmolVLMProcessor(
+        image_processor=SmolVLMImageProcessor(do_image_splitting=False, **size),
+        tokenizer=tokenizer,
+        video_processor=SmolVLMVideoProcessor(**size),
+        image_seq_len=4,
+        chat_template=TEMPLATE.replace("IMAGE", "<image>"),
     )
     return AutoModelForImageTextToText.from_config(config), processor

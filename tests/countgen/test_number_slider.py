@@ -14,6 +14,7 @@ from countgen.editing import edit_run
 from countgen.errors import PromptError, RecipeError
 from countgen.images import to_pil
 from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
+from countgen.number_slider.learning import direction_token
 from countgen.number_slider.shifts import number_offset_from, offset_shifts, stored_shifts
 from countgen.prompts import Target, parse
 from countgen.prompts.number_spans import number_span
@@ -258,3 +259,37 @@ def test_a_recipe_with_impossible_shifts_is_refused() -> None:
     for stored in (7, [7], [good, good], *([good | change] for change in changes)):
         with pytest.raises(RecipeError, match="number_shifts"):
             stored_shifts(stored, PROMPT)
+
+
+@torch.no_grad()
+def test_a_token_of_one_prompt_moves_that_prompt_as_the_slider_does_at_the_number(models: countgen.Models) -> None:
+    calibration = find_calibration(models.backbone)
+    assert calibration is not None
+    templates = ("a photo of {number} {objects}",)
+    token = direction_token(models.backbone, 14, ["cat"], calibration, templates=templates)
+    assert token.direction is not None
+    assert (token.direction.start_number, token.direction.offset) == (12, 4.0)
+    shift = NumberShift("cat", 11, 19, number=12, offset=4.0, lo=6, hi=12)
+    exact = encode_shifted(models.backbone, PROMPT, None, [shift])
+    moved = encode_prompt(models.backbone, PROMPT, token)
+    torch.testing.assert_close(moved.prompt_embeds[:, :5], exact.prompt_embeds[:, :5])
+    torch.testing.assert_close(moved.prompt_embeds[:, 5:7].mean(1), exact.prompt_embeds[:, 5:7].mean(1))
+    torch.testing.assert_close(moved.pooled_prompt_embeds, exact.pooled_prompt_embeds)
+
+
+def test_a_token_is_made_only_for_counts_that_the_calibration_reaches(
+    models: countgen.Models, calibration: Calibration, subtests: pytest.Subtests
+) -> None:
+    refused: tuple[tuple[int, list[str], str], ...] = (
+        (4, ["cat"], "from 5 to 6, as it was calibrated, got 4"),
+        (7, ["cat"], "from 5 to 6, as it was calibrated, got 7"),
+        (5, [], "at least one object"),
+    )
+    for count, names, message in refused:
+        with subtests.test(message=message), pytest.raises(ValueError, match=message):
+            direction_token(models.backbone, count, names, calibration)
+    with pytest.raises(ValueError, match="the calibration is of sdxl-turbo"):
+        direction_token(models.backbone, 5, ["cat"], replace(calibration, backbone="sdxl-turbo"))
+    token = direction_token(models.backbone, 5, ["cat"], calibration)
+    assert token.direction is not None
+    assert (token.direction.start_number, token.direction.offset) == (4, 2.0)

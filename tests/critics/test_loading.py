@@ -172,7 +172,7 @@ def test_the_cause_of_an_unreadable_repository_is_told(tmp_path: Path) -> None:
     config = {"model_type": "detr", "backbone": "resnet50", "use_timm_backbone": True, "backbone_config": None}
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"cannot read .*The cause: .*timm"):
+    with pytest.raises(ValueError, match=r"needs a package that is not installed: .*timm"):
         load("detr", weights=str(tmp_path))
     with pytest.raises(ValueError, match=r"cannot read .* from 'facebook/detr-resnet-50'"):
         load("detr", weights="detr-resnet-50")
@@ -268,3 +268,14 @@ def test_the_letterbox_is_ultralytics_own(
     assert (found_left, found_top) == (left, top)
     padded = torch.from_numpy(stock[..., 0] == 114)
     torch.testing.assert_close((squares[0, 0] - 114 / 255).abs() < 1e-4, padded)
+
+
+def test_sam3_has_the_size_that_the_documents_state() -> None:
+    from transformers import Sam3Config, Sam3Model
+
+    with torch.device("meta"):
+        model = Sam3Model(Sam3Config())
+    millions = sum(parameter.numel() for parameter in model.parameters()) // 10**6
+    root = Path(__file__).parents[2]
+    assert f"3.4 GB ({millions} million parameters in float32)" in (root / "docs/models.md").read_text("utf-8")
+    assert f"({millions} million parameters, 3.4 GB in float32)" in (root / "docs/evaluation.md").read_text("utf-8")

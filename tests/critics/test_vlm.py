@@ -26,6 +26,7 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "qwen3_vl": lambda: tiny_language.qwen("qwen3_vl"),
     "internvl": tiny_language.internvl,
     "molmo2": tiny_language.molmo2,
+    "smolvlm": tiny_language.smolvlm,
 }
 ENDLESS = 12
 
@@ -64,6 +65,11 @@ def judge(request: pytest.FixtureRequest) -> VlmJudge:
 )
 def test_an_answer_that_is_one_whole_number_is_read_with_all_its_digits(answer: str, count: int) -> None:
     assert read_count(answer, "apples") == count
+
+
+def test_an_object_with_an_apostrophe_or_capitals_is_read_in_an_answer() -> None:
+    assert read_count("There are 7 ladies' shoes.", "ladies' shoe") == 7
+    assert read_count("3 T-shirts", "T-shirt") == 3
 
 
 @pytest.mark.parametrize(
@@ -134,6 +140,27 @@ def test_an_answer_that_does_not_end_is_none(judge: VlmJudge) -> None:
     assert set(answers) <= {"", *"035"}
 
 
+def test_a_package_that_a_model_needs_is_named_before_its_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = FAMILIES["smolvlm"]()
+    model.config.save_pretrained(tmp_path)  # no weights
+    processor.save_pretrained(tmp_path)
+    # What transformers sets where num2words is not installed.
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
+    with pytest.raises(ValueError, match=r"needs a package that is not installed: .*pip install num2words"):
+        load_critic(f"vlm:{tmp_path}")
+
+
+def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    model, processor = FAMILIES["qwen2_5_vl"]()
+    processor.chat_template = None
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has no chat template"):
+        load_critic(f"vlm:{tmp_path}")
+
+
 def test_it_judges_and_never_steers(judge: VlmJudge) -> None:
     with pytest.raises(TypeError, match="answers in words, without gradient"):
         judge.evaluate(rendered(1), {"apple": 3}, LOSSES["margin"])
@@ -163,7 +190,7 @@ def test_a_folder_is_read_and_missing_weights_are_refused(tmp_path: Path) -> Non
 def test_a_repository_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    with pytest.raises(ValueError, match=r"cannot read AutoModel\w+ from 'nobody/nothing'"):
+    with pytest.raises(ValueError, match=r"cannot read AutoProcessor from 'nobody/nothing'"):
         load("vlm", weights="nobody/nothing")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"vlm:nobody/nothing: config.json of nobody/nothing"):

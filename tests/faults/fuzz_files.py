@@ -1,4 +1,4 @@
-"""Damage recipes, token files, detector files and calibrations at random.
+"""Damage recipes, token files, detector files, calibrations, labels and judgements at random.
 
 `python -m tests.faults.fuzz_files --tries 1200 --seed 0` prints what was accepted and refused, and every failure.
 
@@ -25,16 +25,24 @@ from typing import Any
 import torch
 import yaml
 
+from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
+from benchmarks.evaluation.labels import LABELS, read_labels
+from benchmarks.evaluation.metrics import with_labels
+from benchmarks.evaluation.report.export import as_json
+from benchmarks.evaluation.report.findings import findings
+from benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen import miniature
 from countgen.editing import targets_of
 from countgen.errors import TokenFileError
 from countgen.images import read_png, save_png
 from countgen.number_slider import Calibration, NumberShift, load_calibration
+from countgen.prompts import Target
 from countgen.recipe import SCHEMA, check
 from countgen.tokens.file import METADATA_KEY, decoded, encoded
 from countgen.tokens.library import available_tokens
 from critics import load
 from critics.ultralytics_files import import_ultralytics
+from tests.benchmarks.evaluation.made_records import record
 
 LONGEST_MESSAGE = 1000
 SECONDS = 20.0
@@ -162,7 +170,7 @@ def _write_png(path: Path, text: str) -> None:
 
 def token(chance: random.Random, folder: Path, mark: str) -> None:
     """A shipped token with damage in its bytes or in what its header says."""
-    honest = encoded(next(iter(available_tokens("miniature").values())))
+    honest = encoded(chance.choice(tuple(available_tokens("miniature").values())))
     if chance.random() < 0.5:
         decoded(flipped(honest, chance), "the token")
         return
@@ -266,7 +274,28 @@ def calibration(chance: random.Random, folder: Path, mark: str) -> None:
         assert [read.replacement_for(count) for count in (1, 14, 1000)]
 
 
-TARGETS = (recipe, token, detector, calibration)
+def judgements(chance: random.Random, folder: Path, mark: str) -> None:
+    """Judgements and labels of two images, one file of them damaged, and the figures of a report."""
+    two = {"targets": (Target("apple", 3), Target("dog", 2)), "critic_counts": (3, 2)}
+    records = [record(seed=seed, judge_counts={"detector": (3, 1)}, **two) for seed in range(2)]
+    judged = [Judgement(one.key, "vlm", (3, 2), 0.5, ((1, 2, 3, 4),)).to_line() for one in records]
+    silent = Judgement(records[0].key, "owl", None, 0.0, ()).to_line()
+    label = {"schema": 1, "key": records[0].key, "labeller": "anna", "counts": [3, None]}
+    lines = {JUDGEMENTS: [*judged, silent], LABELS: [json.dumps(label).encode() + b"\n"]}
+    name = chance.choice(list(lines))
+    if chance.random() < 0.3:
+        lines[name] = [flipped(b"".join(lines[name]), chance)]
+    else:
+        number = chance.randrange(len(lines[name]))
+        lines[name][number] = json.dumps(damaged(json.loads(lines[name][number]), chance, mark)).encode() + b"\n"
+    for place, content in lines.items():
+        (folder / place).write_bytes(b"".join(content))
+    joined = with_labels(with_judgements(records, read_judgements(folder)), read_labels(folder))
+    run = ReportedRun("run", {}, tuple(joined), {one.key: folder for one in joined})
+    json.dumps(as_json(findings(run)), allow_nan=False)
+
+
+TARGETS = (recipe, token, detector, calibration, judgements)
 
 
 @contextmanager
@@ -326,7 +355,7 @@ def fuzz(tries: int, seed: int) -> tuple[Counter[str], list[str]]:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz_files", description=__doc__)
-    parser.add_argument("--tries", type=int, default=1200, metavar="N", help="a quarter for each kind (%(default)s)")
+    parser.add_argument("--tries", type=int, default=1200, metavar="N", help="a fifth for each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all files (%(default)s)")
     options = parser.parse_args()
     counted, failures = fuzz(options.tries, options.seed)

@@ -8,4 +8,4 @@ def test_damaged_files_run_nothing_and_are_refused_in_one_line(seed: int) -> Non
     counted, failures = fuzz(60, seed)
     assert failures == []
     assert counted.total() == 60
-    assert all(counted[f"{kind} refused"] for kind in ("recipe", "token", "detector", "calibration"))
+    assert all(counted[f"{kind} refused"] for kind in ("recipe", "token", "detector", "calibration", "judgements"))

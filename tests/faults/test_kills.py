@@ -10,3 +10,21 @@ def test_kills_at_random_moments_lose_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 kills of a run of 6 images: 0 finished images lost, 0 recorded twice" in done.stdout
     assert "table byte-equal to an uninterrupted run: True, pictures: True" in done.stdout
+
+
+def test_kills_while_judging_a_finished_run_lose_no_judgement() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.studies.rejudging",
+        "--images",
+        "24",
+        "--kills",
+        "2",
+        "--batch-size",
+        "2",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "24 images by miniature-fcos, 2 at once: " in done.stdout
+    assert "0 judgements lost, 0 images judged twice, equal to those without a kill: True" in done.stdout

@@ -39,6 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clip", type=Path, metavar="FOLDER", help="also similarity and diversity, by this CLIP model")
     parser.add_argument(
+        "--preference",
+        type=Path,
+        metavar="FOLDER",
+        help="also how often people would prefer the image to the plain one, by this CLIP model (PickScore)",
+    )
+    parser.add_argument(
+        "--perceptual",
+        type=Path,
+        metavar="FILE",
+        help="also the perceptual distance to the plain image, by torchvision's AlexNet in this file",
+    )
+    parser.add_argument(
         "--calibration",
         type=Path,
         metavar="RUN",
@@ -57,9 +69,11 @@ def run(options: argparse.Namespace) -> int:
         OSError: a file cannot be written.
     """
     from benchmarks.evaluation.image_files import lost_images_message
-    from benchmarks.evaluation.quality import load_clip
+    from benchmarks.evaluation.quality import QualityModels
+    from benchmarks.evaluation.quality_models import load_alexnet, load_clip
     from benchmarks.evaluation.report.export import as_json, write_parquet
     from benchmarks.evaluation.report.findings import findings
+    from benchmarks.evaluation.report.judge_tables import quality_warnings
     from benchmarks.evaluation.report.reported_run import read_reported_run
     from benchmarks.evaluation.report.table import as_text
     from benchmarks.evaluation.report.tables import tables
@@ -72,8 +86,12 @@ def run(options: argparse.Namespace) -> int:
         again = "the command that wrote them generates them again"
         print(f"{lost_images_message(folder, names)}; {again}", file=sys.stderr)
     calibrated_by = read_reported_run([options.calibration]) if options.calibration else None
-    clip = load_clip(options.clip) if options.clip else None
-    sections = findings(mine, other, baseline=options.baseline, clip=clip, calibrated_by=calibrated_by)
+    models = QualityModels(
+        clip=load_clip(options.clip) if options.clip else None,
+        preference=load_clip(options.preference) if options.preference else None,
+        network=load_alexnet(options.perceptual) if options.perceptual else None,
+    )
+    sections = findings(mine, other, baseline=options.baseline, models=models, calibrated_by=calibrated_by)
     if options.parquet:
         write_parquet(mine.records, options.parquet)
     if options.out:
@@ -86,6 +104,8 @@ def run(options: argparse.Namespace) -> int:
             first, *others = tables(section)
             for table in (first, *others) if options.all else (first,):
                 print(as_text(table, shutil.get_terminal_size().columns))
+            for line in quality_warnings(section) if not options.all else ():
+                print(fill(printable(line), shutil.get_terminal_size().columns))
             if others and not options.all:
                 more = f"{len(others)} more tables: --all; as a page with images: --out report.html"
                 print(fill(more, shutil.get_terminal_size().columns))

@@ -36,7 +36,7 @@ from benchmarks.evaluation.metrics import (
     scores,
     steered,
 )
-from benchmarks.evaluation.quality import Clip, Quality, quality
+from benchmarks.evaluation.quality import Quality, QualityModels, quality
 from benchmarks.evaluation.records import Record
 from benchmarks.evaluation.report.reported_run import ReportedRun
 from benchmarks.evaluation.statistics import holm
@@ -83,7 +83,7 @@ class MethodFindings:
         truncated: images whose prompt a text encoder truncated; None where no record states it.
         corrected: accuracy by judge, corrected by people's labels or a calibration; empty without either.
         image_quality: statistics of pixels against the plain images; None without images, or for the plain model.
-        quality: by CLIP; None where no model was given.
+        quality: by models; None where none was given.
     """
 
     name: str
@@ -154,7 +154,7 @@ def findings(
     other: ReportedRun | None = None,
     *,
     baseline: str | None = None,
-    clip: Clip | None = None,
+    models: QualityModels | None = None,
     calibrated_by: ReportedRun | None = None,
 ) -> list[Section]:
     """Return a section for each backbone and suite of a run.
@@ -163,7 +163,7 @@ def findings(
         run: to report.
         other: a run to compare it with, method by method on the same cases.
         baseline: the method that the others are compared with; best-of-N by default.
-        clip: measures image quality; None for no such measure.
+        models: measure image quality; none by default.
         calibrated_by: a labelled run that says how often judges err; None for this run's own labels.
 
     Raises:
@@ -172,9 +172,16 @@ def findings(
     errors = {}
     if calibrated_by is not None:
         errors = known_errors(with_consensus(calibrated_by.records), calibrated_by.name, run.records[0].judges[0])
+    measuring = models or QualityModels()
     return [
         _section(
-            run, with_consensus(records), with_consensus(_counterpart(records[0], other)), other, baseline, clip, errors
+            run,
+            with_consensus(records),
+            with_consensus(_counterpart(records[0], other)),
+            other,
+            baseline,
+            measuring,
+            errors,
         )
         for records in grouped(run.records, lambda record: (record.backbone, record.suite)).values()
     ]
@@ -201,7 +208,7 @@ def _section(
     theirs: Sequence[Record],
     other: ReportedRun | None,
     baseline: str | None,
-    clip: Clip | None,
+    models: QualityModels,
     errors: dict[str, JudgeErrors],
 ) -> Section:
     judges = judges_of(records)
@@ -224,7 +231,7 @@ def _section(
         judges=judges,
         steered=steering,
         methods=tuple(
-            _method(run, name, mine, arms.get("plain", []), judges, clip, errors) for name, mine in arms.items()
+            _method(run, name, mine, arms.get("plain", []), judges, models, errors) for name, mine in arms.items()
         ),
         versus={judge: versus for judge in independent if (versus := _versus(rivals, judge))},
         against={judge: versus for judge in independent if (versus := _versus(same, judge))},
@@ -248,7 +255,7 @@ def _method(
     records: Sequence[Record],
     plain: Sequence[Record],
     judges: Sequence[str],
-    clip: Clip | None,
+    models: QualityModels,
     errors: dict[str, JudgeErrors],
 ) -> MethodFindings:
     first = judges[0]
@@ -276,7 +283,7 @@ def _method(
         truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
         corrected=corrected_accuracies(records, judges, errors),
         image_quality=image_quality(records, run.image_path),
-        quality=quality(records, run.image_path, clip) if clip else None,
+        quality=quality(records, run.image_path, models),
     )
 
 

@@ -38,6 +38,14 @@ def image_quality_table(section: Section) -> Iterator[Table]:
     yield Table(QUALITY_FLAGGED if flagged else QUALITY, ("", *methods), tuple(rows), note)
 
 
+def quality_warnings(section: Section) -> Iterator[str]:
+    """Yield a sentence for each method that moves image statistics by more than the plain images' own spread."""
+    for method in section.methods:
+        if method.image_quality and method.image_quality.flagged:
+            names = ", ".join(name.replace("_", " ") for name in method.image_quality.flagged)
+            yield f"{FLAG} {method.name} moves {names} by more than plain images differ: look at its images."
+
+
 def agreement_tables(section: Section) -> Iterator[Table]:
     """Yield matrices of judges by judges, where two judges or more counted."""
     if not section.agreements:

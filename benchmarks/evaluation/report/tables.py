@@ -17,6 +17,8 @@ from benchmarks.evaluation.statistics import wilson_interval
 
 COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
 """How titles begin."""
+NUMERACY = "numeracy"
+"""How the names of T2I-CompBench's files begin."""
 
 
 def tables(section: Section) -> list[Table]:
@@ -62,6 +64,7 @@ def _judged(section: Section, judge: str) -> Table:
         ("MAE", mine(lambda s: number(s.mae))),
         ("RMSE", mine(lambda s: number(s.rmse))),
         ("bias", mine(lambda s: number(s.bias))),
+        *([("T2I-CompBench score", mine(lambda s: number(s.partial)))] if section.suite.startswith(NUMERACY) else []),
     )
     notes = [MARK_NOTE] if judge in section.steered else []
     if len({method.scores[judge].images for method in section.methods if judge in method.scores}) > 1:
@@ -87,6 +90,8 @@ def _guard(section: Section) -> Table:
             section.methods,
             ("CLIP similarity", lambda m: number(m.quality.similarity, 3) if m.quality else "-"),
             ("diversity", lambda m: number(m.quality.diversity, 3) if m.quality else "-"),
+            ("preferred to plain, %", lambda m: percent(m.quality.preferred) if m.quality else "-"),
+            ("distance to plain", lambda m: number(m.quality.distance, 3) if m.quality else "-"),
         )
     if any(method.truncated for method in section.methods):
         rows += _rows(section.methods, ("prompts cut", lambda m: "-" if m.truncated is None else str(m.truncated)))

@@ -3,7 +3,8 @@
 import random
 from typing import Any
 
-from benchmarks.evaluation.records import SCHEMA, Record
+from benchmarks.evaluation.json_lines import SCHEMA
+from benchmarks.evaluation.records import Record
 from countgen.prompts import Target
 
 LEVELS = ("easy", "medium", "hard", "beyond")

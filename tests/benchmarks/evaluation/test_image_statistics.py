@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.evaluation.image_statistics import image_quality, image_statistics
 from benchmarks.evaluation.report.findings import findings
-from benchmarks.evaluation.report.judge_tables import FLAG, QUALITY_FLAGGED
+from benchmarks.evaluation.report.judge_tables import FLAG, QUALITY_FLAGGED, quality_warnings
 from benchmarks.evaluation.report.reported_run import ReportedRun
 from benchmarks.evaluation.report.tables import tables
 from tests.benchmarks.evaluation.made_records import record
@@ -70,6 +70,8 @@ def test_a_method_that_spoils_images_is_flagged_and_one_that_does_not_is_not(run
     assert table.header == ("", "dim", "black")
     cells = {row[0]: row[1:] for row in table.rows}
     assert (FLAG in cells["dark"][0], FLAG in cells["dark"][1]) == (False, True)
+    (warning,) = quality_warnings(section)
+    assert warning.startswith(f"{FLAG} black moves dark, ")
 
 
 def test_images_that_are_missing_or_damaged_are_left_out(run: ReportedRun, tmp_path: Path) -> None:

@@ -74,11 +74,35 @@ def test_a_plain_table_keeps_the_people_apart(run: Path, tmp_path: Path, capsys:
         f"images/{second}.png,dog,2,ann\n"
         f"images/{second}.png,cat,3,ann\n"
         "geckonum_00002_0.png,dog,cannot be counted,\n"
+        "geckonum_00002_0.png,dog,-,bob\n"
     )
     assert main(["label", str(run), "--import", str(path), "--labeller", "ann", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["saved"] == 3
-    assert set(read_labels(run)) == {Label(first, "ann", (2,)), Label(first, "bob", (3,)), Label(second, "ann", (2, 3))}
-    assert third not in {label.key for label in read_labels(run)}
+    assert json.loads(capsys.readouterr().out)["saved"] == 4
+    assert set(read_labels(run)) == {
+        *(Label(first, "ann", (2,)), Label(first, "bob", (3,)), Label(second, "ann", (2, 3))),
+        Label(third, "bob", (None,)),
+    }
+
+
+def test_a_name_that_several_images_came_with_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["prompt,targets,image"]
+    for number, place in enumerate(("a", "b", "c")):
+        (tmp_path / place).mkdir()
+        name = "0000" if number < 2 else "0001"
+        save_png(torch.full((3, 64, 64), number / 4), tmp_path / place / f"{name}.png")
+        rows.append(f"{number + 2} dogs.,dog={number + 2},{place}/{name}.png")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    run = tmp_path / "run"
+    assert judge_images([str(tmp_path / "list.csv"), "--out", str(run), "--judge", miniature.JUDGE]) == 0
+    truth = tmp_path / "truth.csv"
+    truth.write_text("image,object,count\n0001.png,dog,4\nb/0000.png,dog,3\n")
+    assert main(["label", str(run), "--import", str(truth), "--labeller", "ann"]) == 2
+    assert "several images of" in " ".join(capsys.readouterr().err.split())
+    assert read_labels(run) == []
+    by_count = {record.targets[0].target_count: record for record in read_run(run)[1]}
+    truth.write_text(f"image,object,count\n0001.png,dog,4\n{by_count[3].image},dog,3\n")
+    assert import_labels(run, truth, "ann").saved == 2
+    assert set(read_labels(run)) == {Label(by_count[4].key, "ann", (4,)), Label(by_count[3].key, "ann", (3,))}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main
+from benchmarks.evaluation.json_lines import SCHEMA
 from benchmarks.evaluation.label_sheet import read_sheet, write_sheet
 from benchmarks.evaluation.labels import (
     LABELS,
@@ -27,7 +28,6 @@ from benchmarks.evaluation.labels import (
 from benchmarks.evaluation.metrics import with_labels
 from benchmarks.evaluation.records import (
     RECORDS,
-    SCHEMA,
     SETTINGS,
     Record,
     RecordFile,

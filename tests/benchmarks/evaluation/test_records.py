@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.evaluation.image_files import is_complete
+from benchmarks.evaluation.json_lines import split_torn
 from benchmarks.evaluation.labels import read_labels
 from benchmarks.evaluation.records import (
     Record,
@@ -17,7 +18,6 @@ from benchmarks.evaluation.records import (
     RunFolderError,
     read_records,
     read_run,
-    split_torn,
     table,
     to_line,
 )

@@ -108,12 +108,27 @@ def test_an_image_that_is_lost_or_of_another_run_is_named_and_the_others_are_jud
     _, records = read_run(run)
     lost, swapped = (run / (one.image or "") for one in records[:2])
     lost.unlink()
-    save_png(torch.zeros(3, 64, 64), swapped, {"seed": records[1].seed + 1}, overwrite=True)
+    shutil.copy(run / str(records[3].image), swapped)
     assert main(["eval", "--rejudge", str(run), "--judge", SECOND, "--quiet"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{SECOND}: 2 of 4 images" in printed
     assert "is missing" in printed
-    assert "is an image of another run" in printed
+    assert "is an image of another run: its recipe has prompt " in printed
+
+
+@pytest.mark.parametrize("name", ["seed", "targets", "prompt"])
+def test_the_recipe_tells_an_image_of_another_run(run: Path, name: str) -> None:
+    first = read_run(run)[1][0]
+    theirs = {
+        "seed": first.seed + 1,
+        "targets": [{"object_name": "apple", "target_count": first.targets[0].target_count + 1}],
+        "prompt": f"not {first.prompt}",
+    }
+    save_png(torch.zeros(3, 64, 64), run / str(first.image), {name: theirs[name]}, overwrite=True)
+    found = rejudge(run, [SECOND], quiet=True)
+    assert found.judged == {SECOND: 3}
+    (reason,) = found.unread.values()
+    assert f"is an image of another run: its recipe has {name} " in reason
 
 
 @pytest.mark.parametrize(
@@ -148,10 +163,22 @@ def test_a_judge_that_does_not_know_an_object_is_refused_before_the_first_image(
 
 def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
     good = Judgement("a", SECOND, (1,), 0.5, ((1, 2, 3, 4),)).to_line()
-    for line in (b'{"schema":2}\n', b"[]\n", good.replace(b"[1]", b"[-1]"), good.replace(b"[1]", b'"1"')):
+    for line in (
+        *(b'{"schema":2}\n', b"[]\n", good.replace(b"[1]", b"[-1]"), good.replace(b"[1]", b'"1"')),
+        *(good.replace(b"0.5", b"NaN"), good.replace(b"0.5", b"1e999"), good.replace(b"[1]", b"[%s]" % (b"9" * 400))),
+        *(good.replace(b'"schema":1', b'"schema":"\\u001b[2J"'), good.replace(b'"schema":1', b'"schema":[null]')),
+    ):
         (run / JUDGEMENTS).write_bytes(good + line + good)
-        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is no judgement"):
+        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is no judgement") as refused:
             read_judgements(run)
+        assert str(refused.value).isprintable()
+
+
+def test_a_judgement_with_a_count_too_many_is_refused_with_its_file() -> None:
+    with pytest.raises(
+        ValueError, match=r"judgements\.jsonl: vlm has 2 counts for .*, expected 1, one for each of apple"
+    ):
+        with_judgements([record()], [Judgement(record().key, "vlm", (1, 2), 0.0, ())])
 
 
 def test_an_abstention_is_shown_as_one_and_is_neither_right_nor_an_error() -> None:

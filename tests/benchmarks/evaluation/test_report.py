@@ -56,6 +56,16 @@ def table_run(folder: Path) -> Path:
     return write_run(folder, records)
 
 
+def test_a_run_of_t2i_compbench_has_its_own_score_beside_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [record(seed=seed, counted=2 + seed % 2, suite="numeracy_val") for seed in range(4)]
+    assert main([str(write_run(tmp_path / "numeracy", records))]) == 0
+    assert re.search(r"T2I-CompBench score +0\.75\b", capsys.readouterr().out)
+    assert main([str(table_run(tmp_path / "ours"))]) == 0
+    assert "CompBench" not in capsys.readouterr().out
+
+
 class Page(HTMLParser):
     """Every start tag with its attributes, and the text between."""
 

@@ -358,7 +358,7 @@ SENSELESS = [
     ({"judges": ("miniature-yolo",)}, "critic and judge"),
     ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
     ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
-    ({"methods": ("plain", "plain+token"), "backbones": ("miniature-pixart",)}, "no count token is shipped"),
+    ({"methods": ("plain", "plain+token"), "backbones": ("sd-turbo",)}, "no count token is shipped"),
     ({"max_evaluations": None}, "budget"),
     ({"max_evaluations": 0}, "max_evaluations must be above 0"),
     ({"limit": 0}, "limit must be at least 1"),

@@ -6,10 +6,12 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+import countgen
 from benchmarks.evaluation.token_records import RECORDS as SHIPPED
 from benchmarks.evaluation.token_records import TokenRecord, hits, read
 from benchmarks.studies import published_token, token_oracle, tokens
 from countgen.prompts import Target
+from countgen.tokens.file import load_token
 from countgen.tokens.library import FOLDER, available_tokens, find_token
 
 
@@ -125,14 +127,31 @@ def test_what_is_shipped_is_small_and_of_its_backbone():
 
 
 def test_every_shipped_token_is_learned_on_what_the_benchmark_calls_learned():
-    for token in available_tokens("miniature").values():
-        assert token.object_names == tokens.LEARNED
-        assert token.config_hash == tokens.SETTINGS.config_hash
+    for name in ("miniature", "miniature-pixart"):
+        for token in available_tokens(name).values():
+            assert token.object_names == tokens.LEARNED
+            assert token.direction or token.config_hash == tokens.SETTINGS.config_hash
+
+
+@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
+def test_tokens_beyond_the_number_words_are_shipped_as_the_study_makes_them(models, tmp_path, name):
+    loaded = models if name == "miniature" else countgen.load(name, device="cpu")
+    beyond = [token for token in available_tokens(name).values() if token.target_count not in tokens.COUNTS]
+    assert [token.target_count for token in beyond] == [13, 14, 15, 16, 17]
+    tokens.learn(loaded, [14], tmp_path, tokens.SETTINGS)
+    made, shipped = load_token(tmp_path / "count-14.safetensors"), beyond[1]
+    for field in ("base_model", "object_names", "critic", "config_hash", "licence", "encoder_dims"):
+        assert getattr(made, field) == getattr(shipped, field)
+    assert (made.direction.start_number, made.direction.offset) == (12, shipped.direction.offset)
+    for key, tensor in made.direction.tensors.items():
+        torch.testing.assert_close(tensor, shipped.direction.tensors[key], atol=1e-4, rtol=1e-3)
 
 
 def test_every_shipped_token_says_what_its_records_say():
     records = read(SHIPPED)
     for token in available_tokens("miniature").values():
+        if token.direction is not None:
+            continue
         mine = [record for record in records if record.count == token.target_count]
         assert {record.token for record in mine} == {token.sha256}
         assert token.accuracy == pytest.approx(sum(hits(mine, "token")) / len(mine), abs=1e-3)
@@ -142,7 +161,7 @@ def test_every_shipped_token_says_what_its_records_say():
     ("run", "arguments", "message"),
     [
         (tokens.main, ["--counts", "4"], "first-last"),
-        (tokens.main, ["--counts", "9-12"], "first-last"),
+        (tokens.main, ["--counts", "9-21"], "first-last"),
         (tokens.main, ["--methods", "magic"], "unknown method 'magic'"),
         (tokens.main, ["--pairs", "501"], "1 to 500"),
         (token_oracle.main, ["--steps", "0"], "above 0"),

@@ -12,12 +12,18 @@ import torch
 from safetensors.torch import load, load_file, save, save_file
 
 from countgen.errors import TokenFileError
+from countgen.tokens.direction import NumberDirection
 from countgen.tokens.file import MAX_FILE_BYTES, CountToken, decoded, encoded, load_token, save_token
 
 
-@pytest.fixture
-def token():
+def token_of(start_number=None):
     generator = torch.Generator().manual_seed(0)
+    direction = start_number and NumberDirection(
+        start_number,
+        offset=2.5,
+        prompt_embeds=torch.randn(2, 40, generator=generator),
+        pooled_prompt_embeds=torch.randn(24, generator=generator),
+    )
     return CountToken(
         placeholder_token="<count-7>",
         target_count=7,
@@ -29,24 +35,35 @@ def token():
         config_hash="0123456789abcdef",
         accuracy=0.5,
         licence="Apache-2.0",
+        direction=direction,
     )
+
+
+@pytest.fixture
+def token():
+    return token_of()
+
+
+@pytest.fixture(params=[None, 6], ids=["vectors", "direction"])
+def any_token(request):
+    return token_of(request.param)
 
 
 def same(first, second):
     return encoded(first) == encoded(second)
 
 
-def test_a_saved_token_is_loaded_unchanged(token, tmp_path):
-    path = save_token(token, tmp_path / "count-7.safetensors")
+def test_a_saved_token_is_loaded_unchanged(any_token, tmp_path):
+    path = save_token(any_token, tmp_path / "count-7.safetensors")
     loaded = load_token(path)
-    assert same(token, loaded)
-    for key, vectors in token.vectors.items():
+    assert same(any_token, loaded)
+    for key, vectors in any_token.vectors.items():
         assert torch.equal(loaded.vectors[key], vectors)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_equal_tokens_give_equal_bytes(token):
-    assert encoded(token) == encoded(replace(token, vectors=dict(reversed(token.vectors.items()))))
+def test_equal_tokens_give_equal_bytes(any_token):
+    assert encoded(any_token) == encoded(replace(any_token, vectors=dict(reversed(any_token.vectors.items()))))
 
 
 @pytest.mark.parametrize(
@@ -88,8 +105,8 @@ def test_a_failed_write_leaves_only_the_old_file(token, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_every_flipped_byte_raises_only_token_file_error_or_changes_nothing(token):
-    data, rng = encoded(token), random.Random(0)
+def test_every_flipped_byte_raises_only_token_file_error_or_changes_nothing(any_token):
+    data, rng = encoded(any_token), random.Random(0)
     refused = 0
     for _ in range(2000):
         at, flip = rng.randrange(len(data)), rng.randrange(1, 256)
@@ -99,12 +116,12 @@ def test_every_flipped_byte_raises_only_token_file_error_or_changes_nothing(toke
         except TokenFileError:
             refused += 1
         else:
-            assert same(found, token)  # a change of white space in the header
+            assert same(found, any_token)  # a change of white space in the header
     assert refused > 1900
 
 
-def test_every_truncation_raises_only_token_file_error(token):
-    data = encoded(token)
+def test_every_truncation_raises_only_token_file_error(any_token):
+    data = encoded(any_token)
     for length in range(0, len(data), 64):
         with pytest.raises(TokenFileError):
             decoded(data[:length], "short")
@@ -143,7 +160,7 @@ def test_a_file_over_one_mebibyte_is_refused(token, tmp_path):
 
 def test_an_unknown_schema_is_refused_naming_both(token, tmp_path):
     data = save({"clip_l": torch.zeros(1, 4)}, {"countgen": '{"schema": 9}'})
-    with pytest.raises(TokenFileError, match="schema 9, this version reads 1"):
+    with pytest.raises(TokenFileError, match="schema 9, this version reads 1 and 2"):
         load_token(written(tmp_path, data))
 
 

@@ -10,9 +10,12 @@ from huggingface_hub import ModelCard, constants
 from PIL import Image, ImageChops
 
 import countgen
+from countgen import backbones
 from countgen.images import to_pil
+from countgen.tokens.direction import NumberDirection
 from countgen.tokens.file import CountToken, encoded
 from countgen.tokens.hub import FILE_NAME, from_pretrained, model_card, push_to_hub, save_pretrained
+from countgen.tokens.textual_inversion import encode_prompt, encoders_of
 
 
 @pytest.fixture
@@ -55,6 +58,48 @@ def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, m
     prompt = {1: "a photo of one apple", 5: "a photo of five apples"}[count]
     expected = to_pil(countgen.generate(prompt, models, method="plain", token=token).image)
     assert ImageChops.difference(Image.open("image.png"), expected).getbbox() is None
+
+
+@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
+def test_the_cards_examples_of_a_direction_generate_the_same_image(models, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    backbone = models.backbone if name == "miniature" else backbones.load(name)
+    token = direction_token(backbone)
+    card = (save_pretrained(token, ".") / "README.md").read_text(encoding="utf-8")
+    assert "textual-inversion" not in ModelCard(card).data.tags
+    assert "twelve moved by 2 objects along the number axis of the prompt embeddings" in card
+    for example in re.findall("```python\n(.*?)```", card, re.DOTALL):
+        exec(example, {})
+    with torch.no_grad():
+        embeds = encode_prompt(backbone, "a photo of fourteen apples", token)
+        expected = to_pil(backbone.render(backbone.initial_latents([0]), embeds, [0])[0])
+    assert ImageChops.difference(Image.open("image.png"), expected).getbbox() is None
+    difference = ImageChops.difference(Image.open("diffusers.png"), expected)
+    assert max(high for _, high in difference.getextrema()) <= 1  # rounding
+
+
+def direction_token(backbone):
+    embeds = backbone.encode_prompt("twelve apples")
+    pooled, generator = embeds.pooled_prompt_embeds, torch.Generator().manual_seed(0)
+    direction = NumberDirection(
+        start_number=12,
+        offset=2.0,
+        prompt_embeds=torch.randn(2, embeds.prompt_embeds.shape[2], generator=generator),
+        pooled_prompt_embeds=None if pooled is None else torch.randn(pooled.shape[1], generator=generator),
+    )
+    return CountToken(
+        placeholder_token="<count-14>",
+        target_count=14,
+        vectors={key: encoder.vectors_of("twelve", 1, backbone) for key, encoder in encoders_of(backbone).items()},
+        base_model=backbone.name,
+        revision=None,
+        object_names=("apple",),
+        critic="yolo",
+        config_hash="0123456789abcdef",
+        accuracy=0.2,
+        licence="Apache-2.0",
+        direction=direction,
+    )
 
 
 def test_the_cards_example_loads_the_checkpoint_it_was_trained_on(token):

@@ -1,0 +1,166 @@
+"""The number direction of a count token: a move of the prompt embeddings to counts that no number word reaches.
+
+With E(n) the embeddings of a prompt with the number n, (E(hi) - E(lo)) / (hi - lo) is a step of one object, see
+`countgen.number_slider.axis`. A token holds the mean of this step over prompts. Prompts differ in length, so it is
+reduced to two vectors: one for the positions of the number, and one for all positions after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from countgen.backbones import PromptEmbeds
+from countgen.errors import TokenFileError
+
+KEY = "number_direction."
+"""The beginning of every key in the file of a token with a direction."""
+
+Span = tuple[int, int]
+"""The first position of a token in the prompt embeddings, and the one after its last."""
+
+
+@dataclass(frozen=True)
+class NumberDirection:
+    """A move of the prompt embeddings along the number axis, from a number word.
+
+    Attributes:
+        start_number: the number word that the move starts from; the token has its input vectors.
+        offset: length of the move, in objects; above 0.
+        prompt_embeds: float32 (2, D), a step of one object: at the positions of the token, and at each one after it.
+        pooled_prompt_embeds: float32 (P,), a step of one object; None for models without a pooled vector.
+
+    Raises:
+        ValueError: another shape or dtype, values that are not finite, or an offset that is not above 0.
+    """
+
+    start_number: int
+    offset: float
+    prompt_embeds: Tensor
+    pooled_prompt_embeds: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.start_number) is not int or self.start_number < 1:
+            raise ValueError(f"a number direction starts from a number word, got {self.start_number!r}")
+        if not 0 < self.offset < float("inf"):
+            raise ValueError(f"the offset of a number direction must be above 0, in objects, got {self.offset!r}")
+        for name, tensor in self.tensors.items():
+            fits = tensor.ndim == 1 if name == "pooled_prompt_embeds" else tensor.ndim == 2 and len(tensor) == 2
+            if not fits or not tensor.numel() or tensor.dtype != torch.float32:
+                raise ValueError(
+                    f"a number direction is float32 (2, D), pooled (P,); got {name} {tensor.dtype} "
+                    f"{tuple(tensor.shape)}"
+                )
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"the number direction's {name} holds values that are not finite")
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by the name of the embeddings that they move."""
+        pooled = self.pooled_prompt_embeds
+        return {"prompt_embeds": self.prompt_embeds, **({} if pooled is None else {"pooled_prompt_embeds": pooled})}
+
+    def moved(self, embeds: PromptEmbeds, spans: Sequence[Span]) -> PromptEmbeds:
+        """Return the embeddings of a prompt, moved from the start number; the negative prompt's stay as they are.
+
+        Args:
+            embeds: of the prompt with the start number, (B, L, D).
+            spans: of each occurrence of the token; the moves of several add up.
+
+        Raises:
+            TokenFileError: the embeddings have another dimension, or a pooled vector where the direction has none.
+        """
+        found = {name: getattr(embeds, name) for name in ("prompt_embeds", "pooled_prompt_embeds")}
+        dims = {name: tensor.shape[-1] for name, tensor in found.items() if tensor is not None}
+        own = {name: tensor.shape[-1] for name, tensor in self.tensors.items()}
+        if dims != own:
+            raise TokenFileError(
+                f"the token moves embeddings of dimension {_said(own)}; the model's have {_said(dims)}"
+            )
+        # In float32: a step is small beside half-precision embeddings.
+        own_step, after = (self.offset * self.prompt_embeds).to(embeds.prompt_embeds.device)
+        total = embeds.prompt_embeds.float().clone()
+        for first, end in spans:
+            total[:, first:end] += own_step
+            total[:, end:] += after
+        pooled = embeds.pooled_prompt_embeds
+        if pooled is not None and self.pooled_prompt_embeds is not None:
+            step = len(spans) * self.offset * self.pooled_prompt_embeds
+            pooled = (pooled.float() + step.to(pooled.device)).to(pooled.dtype)
+        return replace(embeds, prompt_embeds=total.to(embeds.prompt_embeds.dtype), pooled_prompt_embeds=pooled)
+
+
+def to_file(direction: NumberDirection, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a token's file by keys that no other program knows: the vectors alone say another number.
+
+    diffusers and A1111/Forge refuse a file of several tensors with unknown keys. ComfyUI takes the first one, which is
+    the offset, a single number that fits no encoder, and ignores it with a warning.
+    """
+    offset = torch.tensor([direction.offset], dtype=torch.float32)
+    parts = {"offset": offset} | direction.tensors | {f"start.{key}": value for key, value in vectors.items()}
+    return {KEY + key: tensor for key, tensor in parts.items()}
+
+
+def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberDirection, dict[str, Tensor]]:
+    """Return the direction and the input vectors from the tensors of a token's file.
+
+    Raises:
+        ValueError: an unknown key, or a tensor that cannot be used.
+        KeyError: a tensor is missing.
+    """
+    start = f"{KEY}start."
+    vectors = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
+    names = [KEY + name for name in ("offset", "prompt_embeds", "pooled_prompt_embeds")]
+    unknown = [key for key in tensors if key not in names and not key.startswith(start)]
+    if unknown:
+        raise ValueError(f"a number direction has the tensors {', '.join(names)}; it also holds {', '.join(unknown)}")
+    offset, prompt_embeds, pooled = tensors[names[0]], tensors[names[1]], tensors.get(names[2])
+    if tuple(offset.shape) != (1,):
+        raise ValueError(f"the offset must be one number, got the shape {tuple(offset.shape)}")
+    return NumberDirection(start_number, offset.item(), prompt_embeds, pooled), vectors
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt's embeddings, batch of 1, with the span of its number and its length in tokens, without padding."""
+
+    embeds: PromptEmbeds
+    span: Span
+    length: int
+
+    @property
+    def reduced(self) -> Tensor:
+        """The mean of the embeddings at the number's positions and of those of the text after it, float32 (2, D)."""
+        first, end = self.span
+        embedded = self.embeds.prompt_embeds[0].float()
+        return torch.stack([embedded[first:end].mean(0), embedded[end : self.length].mean(0)])
+
+
+def mean_direction(low: Sequence[EncodedPrompt], high: Sequence[EncodedPrompt], lo: int, hi: int) -> NumberDirection:
+    """Return the mean step between two numbers as a direction of offset 1 from the higher one.
+
+    Padding is left out of the mean, which it would make shorter; the direction moves it as it moves the text.
+
+    Args:
+        low, high: the same prompts with the lower and the higher number.
+        lo, hi: the two numbers.
+    """
+    parts = [torch.stack([prompt.reduced for prompt in side]).mean(0) for side in (low, high)]
+    pooled = [
+        [pooled[0].float() for prompt in side if (pooled := prompt.embeds.pooled_prompt_embeds) is not None]
+        for side in (low, high)
+    ]
+    steps = [torch.stack(side).mean(0) for side in pooled if side]
+    return NumberDirection(
+        start_number=hi,
+        offset=1.0,
+        prompt_embeds=((parts[1] - parts[0]) / (hi - lo)).cpu(),
+        pooled_prompt_embeds=((steps[1] - steps[0]) / (hi - lo)).cpu() if steps else None,
+    )
+
+
+def _said(dims: dict[str, int]) -> str:
+    return " and ".join(f"{dim} ({name})" for name, dim in dims.items())
