@@ -52,7 +52,7 @@ REHEARSED = """
 Printed by `python -m benchmarks.speed.rehearsal --size full`: random weights in the files of the published repository,
 the ordinary command, offline, one step or two with `--memory low`.
 
-- **peak**: the largest resident set of the process, Python and its libraries included, which take about 0.8 GiB.
+- **peak**: the largest resident set of the process, Python and its libraries included: about 1.1 GiB at `--size tiny`.
 - **private**: the largest part of it that is no page of a file; "-" where it was not measured. Weights in the published
   number format stay in the pages of their file. Of weights in another format the resident set holds the file's pages
   beside the converted copy until a component is read; the system takes them back where memory is short. That is how
