@@ -126,3 +126,20 @@ def grey_levels(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > 255:
         raise argparse.ArgumentTypeError(f"{shown(text)} is no difference from 0 to 255")
     return int(text)
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between them, at least one."""
+    found = [name for part in text.split(",") if (name := part.strip())]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{shown(text)} holds no name; write apple,dog")
+    return found
+
+
+def count_range(text: str) -> tuple[int, int]:
+    """The smallest and the largest count from "3-12" or "7"."""
+    match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no range of counts from 1 up; write 3-12")
+    return first, last

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from app import (
+    adapters,
     calibrate,
     compare,
     completion,
@@ -29,6 +30,7 @@ from app import (
     evaluate,
     generate,
     label,
+    learn_adapter,
     learn_token,
     report,
     reproduce,
@@ -40,7 +42,7 @@ from countgen.errors import CountGenError
 from countgen.printable import printable
 
 _COMMANDS = (
-    *(generate, edit, count, learn_token, tokens, calibrate, reproduce),
+    *(generate, edit, count, learn_token, tokens, learn_adapter, adapters, calibrate, reproduce),
     *(evaluate, label, report, compare, demo, doctor),
 )
 _EXIT_CODES = """\

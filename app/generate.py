@@ -69,6 +69,13 @@ def add_parser(commands: Any) -> None:
         help="a count token to say the number: one that countgen tokens lists, or a file",
     )
     parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME|FILE",
+        help="a noise adapter to start from: one that countgen adapters lists, or a file",
+    )
+    parser.add_argument(
         "--number-offset",
         action="append",
         default=[],
@@ -178,11 +185,14 @@ def run(options: argparse.Namespace) -> int:
         "until": options.until,
         "negative_prompt": options.negative_prompt,
     }
-    if options.token is not None:
+    if options.token is not None or options.adapter:
+        from countgen.adapters.library import chosen_adapter
         from countgen.backbones.sources import find_source
         from countgen.tokens.library import find_token
 
-        given["token"] = find_token(options.token, find_source(options.model).name)
+        name = find_source(options.model).name
+        given["token"] = find_token(options.token, name) if options.token is not None else None
+        given["adapter"] = chosen_adapter(options.adapter, name)
     given["number_offset"] = number_offset_from(options.number_offset)
     given["calibration"] = load_calibration(options.calibration) if options.calibration else None
     models = _loaded(options, objects)

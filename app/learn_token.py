@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import add_trust_checkpoint, not_negative, one_seed, positive, rate, weight
-from app.detector_arguments import chosen_detectors
+from app.argument_types import not_negative, one_seed, positive, rate, weight
 from app.exit_codes import INTERRUPTED, OK
-from app.loading import available_device
-from app.model_arguments import add_calibration, add_loading, add_model, add_sampling, asked_of_load
+from app.model_arguments import add_calibration
 from app.terminal import fitted
+from app.training_command import (
+    SUFFIX,
+    add_training,
+    check_output,
+    given_settings,
+    load_models,
+    option_of,
+    taken,
+    train,
+)
 
 if TYPE_CHECKING:
     from countgen.models import Models
     from countgen.number_slider import Calibration
     from countgen.tokens.file import CountToken
     from countgen.tokens.trainer import Learning
-
-LOSSES = ("l1", "d2d", "margin")
-"""The names in `critics.losses`, repeated here because the parser must not import torch, which takes seconds."""
 
 SETTINGS = (
     ("learning_rate", rate, "X", "learning rate, above 0; the token gets worse with a high rate (0.0005)"),
@@ -47,13 +52,6 @@ SETTINGS = (
     ("seed", one_seed, "N", "random seed; the same seed learns the same token (0)"),
 )
 """Name in `LearnSettings`, type, placeholder, and help with the default of `LearnSettings`."""
-_OPTIONS = {"teacher_steps": "--distillation-steps", "validation_pictures": "--validation-images"}
-"""Options that are not called as in `LearnSettings`."""
-
-
-def _option(name: str) -> str:
-    """Return the option of a setting."""
-    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
 def add_parser(commands: Any) -> None:
@@ -79,34 +77,8 @@ def add_parser(commands: Any) -> None:
         help="an object class to learn on, such as apple; repeatable, several make the token general",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the .safetensors file to write (count-N.safetensors)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing token file")
-    add_model(parser)
-    add_loading(parser)
-    add_sampling(parser)
-    parser.add_argument(
-        "--critic",
-        action="append",
-        metavar="NAME",
-        help=(
-            "a detector to optimise against, or 'DETECTOR by DENSITY': counts of the first, gradient of the second; "
-            "repeatable (the backbone's own)"
-        ),
-    )
-    parser.add_argument(
-        "--judge", metavar="NAME", help="a detector that evaluates the finished token only (the backbone's own)"
-    )
-    add_trust_checkpoint(parser)
-    parser.add_argument(
-        "--loss",
-        choices=LOSSES,
-        help=(
-            "the count loss: l1, absolute error of the soft count; d2d, scores weighted by their distance from the "
-            "threshold; margin, a hinge on the ranked scores; a DENSITY has a loss of its own (l1)"
-        ),
-    )
+    add_training(parser, SETTINGS, what="token", loss="l1")
     add_calibration(parser)
-    for name, kind, metavar, said in SETTINGS:
-        parser.add_argument(_option(name), dest=name, type=kind, metavar=metavar, help=said)
     parser.add_argument(
         "--trial-images",
         type=not_negative,
@@ -115,9 +87,6 @@ def add_parser(commands: Any) -> None:
         help="images of the finished token, and as many of the number word, that the judge counts; 0 for no trial "
         "(%(default)s)",
     )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -126,56 +95,37 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
-    from countgen.images import check_writable
     from countgen.number_slider import find_calibration, load_calibration
     from countgen.printable import printable
     from countgen.prompts.number_words import number_word
-    from countgen.tokens.file import SUFFIX, save_token
+    from countgen.tokens.file import save_token
     from countgen.tokens.textual_inversion import length_of
     from countgen.tokens.trainer import Learning, LearnSettings
     from countgen.tokens.trial import try_token
 
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
-    if out.suffix != SUFFIX:
-        raise ValueError(f"--out must end with {SUFFIX}, got {out.name}")
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder; give --out the name of a file")
-    checkpoint = out.with_suffix(".checkpoint.safetensors")
-    taken = ValueError(f"{out} exists already; give another --out, or --overwrite")
-    if out.exists() and not options.overwrite and not checkpoint.exists():
-        raise taken
-    check_writable(out.parent)
+    checkpoint = out.with_suffix(f".checkpoint{SUFFIX}")
+    check_output(out, checkpoint, options.overwrite)
     calibration = load_calibration(options.calibration) if options.calibration else None
-    given = {field.name: getattr(options, field.name, None) for field in fields(LearnSettings)}
-    settings = LearnSettings(**{name: value for name, value in given.items() if value is not None})
-    device = available_device(options.device)
-
-    import countgen
-
-    choice = chosen_detectors(options, options.object, text=not options.quiet and not options.json)
-    models = countgen.load(
-        options.model,
-        critics=choice.critics,
-        judge=choice.judge,
-        because=choice.because,
-        device=device,
-        trust_checkpoint=options.trust_checkpoint,
-        progress=not (options.quiet or options.json),
-        **asked_of_load(options),
-    )
+    settings = given_settings(LearnSettings, options)
+    models = load_models(options, options.object)
     if calibration is not None:
         calibration.check(models.backbone)
     calibration = calibration or find_calibration(models.backbone)
     if calibration is not None and calibration.replacement_for(options.count) is not None:
         if out.exists() and not options.overwrite:
-            raise taken
+            raise taken(out)
         return _make_direction(models, calibration, out, options)
     if options.num_vectors is None:
         settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
     if out.exists() and not options.overwrite and not _is_interrupted_output(learning, out):
-        raise taken
-    interrupted = _learn(learning, silent=options.quiet or options.json)
+        raise taken(out)
+    bars = {
+        "distill": ("distillation", settings.teacher_steps),
+        "train": ("count loss", settings.num_optimization_steps),
+    }
+    interrupted = train(learning, bars, silent=options.quiet or options.json)
     token, plain = learning.token, None
     if options.trial_images and not interrupted:
         accuracy, plain = try_token(models, token, options.trial_images)
@@ -217,6 +167,7 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
     """
     from countgen.number_slider.learning import direction_token
     from countgen.printable import printable
+    from countgen.prompts import Target
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import save_token
     from countgen.tokens.trial import try_token
@@ -226,8 +177,10 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
         raise ValueError(
             f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
             f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
-            f"{_option(given[0])}"
+            f"{option_of(given[0])}"
         )
+    for name in options.object:
+        models.check((Target(name, options.count),))
     token = direction_token(models.backbone, options.count, options.object, calibration)
     save_token(token, out, overwrite=options.overwrite)
     plain = None
@@ -268,25 +221,3 @@ def _is_interrupted_output(learning: Learning, out: Path) -> bool:
     existing, expected = load_token(out), learning.token
     names = ("target_count", "base_model", "object_names", "critic", "config_hash", "accuracy")
     return all(getattr(existing, name) == getattr(expected, name) for name in names)
-
-
-def _learn(learning: Learning, *, silent: bool) -> bool:
-    """Run the learning to its end, with a bar for each phase; return whether the user interrupted it."""
-    from tqdm import tqdm
-
-    settings = learning.settings
-    totals = {"distill": settings.teacher_steps, "train": settings.num_optimization_steps}
-    phase = ""
-    # disable=None disables the bar if standard error is not a terminal.
-    try:
-        with tqdm(unit="step", disable=silent or None, leave=False) as bar:
-            for step in learning:
-                if step.phase != phase:
-                    phase = step.phase
-                    bar.reset(totals[phase])
-                    bar.set_description("distillation" if phase == "distill" else "count loss", refresh=False)
-                bar.set_postfix_str(f"loss {step.loss:.2f}, soft count {step.soft_counts[0]:.1f}", refresh=False)
-                bar.update(step.index + 1 - bar.n)
-    except KeyboardInterrupt:
-        return True
-    return False

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: the backbone is unknown, or a token file is damaged.
     """
-    from benchmarks.evaluation.token_records import RECORDS, plain_accuracy, read
+    from benchmarks.evaluation.token_records import RECORDS, direction_records, plain_accuracy, read
     from countgen.backbones.registry import find
     from countgen.prompts.number_words import number_word
     from countgen.tokens.library import available_tokens
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     elif not tokens:
         print(fitted(f"no token is shipped for {options.model}; learn one with countgen learn-token"))
     else:
-        measured = read(RECORDS) if options.model == "miniature" else []
+        measured = [*read(RECORDS), *read(direction_records(options.model))]
         for name, token in tokens.items():
             vectors = len(next(iter(token.vectors.values())))
             accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % correct"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from countgen import backbones
+from countgen.adapters.adapter import NoiseAdapter
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.base import MEMORY
 from countgen.backbones.loading import at_revision, hub_sources, is_commit, public_name
@@ -47,6 +48,7 @@ _PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_len
 _DROPPED_BY_PLAIN = (
     "settings",
     "token",
+    "adapter",
     "number_shifts",
     "latents",
     "counts",
@@ -68,6 +70,7 @@ def write(
     best: Step,
     judge_counts: Sequence[int],
     token: CountToken | None = None,
+    adapter: NoiseAdapter | None = None,
     shifts: Sequence[NumberShift] = (),
     negative_prompt: str | None = None,
 ) -> dict[str, Any]:
@@ -117,8 +120,10 @@ def write(
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:
         recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
-    if best.phase != "search":
-        # Latents that gradients moved cannot be computed from a seed: they are stored, little-endian float32.
+    if adapter is not None:
+        recipe["adapter"] = {"sha256": adapter.sha256}
+    if best.phase != "search" or adapter is not None:
+        # Latents that gradients or an adapter moved are not those of a seed: they are stored, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
     return recipe
@@ -160,7 +165,7 @@ def changed_versions(recipe: Mapping[str, Any]) -> dict[str, tuple[str | None, s
 
 
 def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe of the image `before`: the same prompt and seed, no token, latents not optimised."""
+    """Return the recipe of the image `before`: the same prompt and seed, no token, latents not moved."""
     kept = {key: value for key, value in recipe.items() if key not in _DROPPED_BY_PLAIN}
     return kept | {"method": "plain", "candidate_seed": recipe["seed"]}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from countgen import methods, recipe
+from countgen.adapters.adapter import NoiseAdapter, check_adapter
 from countgen.backbones import PromptEmbeds
 from countgen.errors import StoppedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
@@ -51,7 +52,7 @@ class Result:
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the given seed, rendered without a token and with the numbers as they are written;
+        before: the plain image of the given seed, rendered without a token, an adapter or an offset of the numbers;
             for an edit, the original.
         targets: object classes and their target counts.
         counts: the first critic's counts, per target.
@@ -111,6 +112,7 @@ class Run:
         until: "critic" stops when the critics confirm the count. "judge" also evaluates the judge and continues
             until it agrees; the judge is then not independent, and the recipe records this.
         token: a learned token that replaces the number it was trained for.
+        adapter: a noise adapter, which moves the latents that the method starts from.
         original: an image that the method "edit" starts from; by default it starts from the seed's own.
         number_offset: objects by which the prompt embeddings are moved along the number axis, one number for every
             object class or a mapping by its name, 0 for one that it lacks; 0 is the prompt as written. Where None,
@@ -125,9 +127,10 @@ class Run:
     Raises:
         PromptError: the prompt has no clear count, or only beyond the part that the backbone's text encoder reads, or
             no number for the offset to move.
-        TokenFileError: a token of another backbone.
+        TokenFileError, AdapterFileError: a token or an adapter of another backbone.
         ValueError: an unknown method, settings of another method, an object that a detector does not know, a number
-            offset beyond the calibrated range, or a token and a number offset.
+            offset beyond the calibrated range, a token and a number offset, or an adapter with a method that starts
+            from an image or with a prompt that it was not trained for.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class Run:
         max_evaluations: int | None = None,
         until: str = "critic",
         token: CountToken | None = None,
+        adapter: NoiseAdapter | None = None,
         original: Original | None = None,
         number_offset: NumberOffset | None = None,
         calibration: Calibration | None = None,
@@ -176,6 +180,16 @@ class Run:
             raise ValueError(
                 f"the prompt contains {placeholder[0]}: give that token too, or write the number as a word"
             )
+        if adapter is not None:
+            if self._method.starts_from_image:
+                raise ValueError(
+                    f"method {method!r} keeps an image, and an adapter moves the noise of a new one: leave the adapter "
+                    "out, or give another method"
+                )
+            check_adapter(adapter, models.backbone)
+            adapter.check_targets(self.targets)
+            if max_evaluations is not None and max_evaluations <= adapter.cost:
+                raise ValueError(f"an image with this adapter takes {adapter.cost + 1} evaluations: allow that many")
         calibration = self._checked(calibration, models)
         if number_offset and token is not None:
             raise ValueError("a token and a number offset exclude each other: give one of them")
@@ -192,6 +206,7 @@ class Run:
         self.prompt = prompt
         self.negative_prompt = negative_prompt
         self.token = token
+        self.adapter = adapter
         self.original = original
         self.models = models
         self.method = method
@@ -213,7 +228,14 @@ class Run:
         models = self.models
         latents = None if self.original is None else self.original.latents
         problem = Problem(
-            models.backbone, models.critics, self.targets, self._embeds, self._accept, latents, models.cache
+            models.backbone,
+            models.critics,
+            self.targets,
+            self._embeds,
+            self._accept,
+            latents,
+            models.cache,
+            self.adapter,
         )
         try:
             for step in self._method.function(problem, self.seed, budget, self.settings):
@@ -320,6 +342,7 @@ class Run:
                 best=self.best,
                 judge_counts=judge_counts,
                 token=self.token,
+                adapter=self.adapter,
                 shifts=self.shifts,
                 negative_prompt=self.negative_prompt,
             ),
@@ -338,6 +361,7 @@ def generate(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
+    adapter: NoiseAdapter | None = None,
     number_offset: NumberOffset | None = None,
     calibration: Calibration | None = None,
     negative_prompt: str | None = None,
@@ -349,11 +373,11 @@ def generate(
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
         targets, method, settings, seed, max_seconds, max_evaluations, until: as `Run` takes them.
-        token, number_offset, calibration, negative_prompt: likewise.
+        token, adapter, number_offset, calibration, negative_prompt: likewise.
         progress: show the progress on standard error, see `Run.with_progress`.
 
     Raises:
-        PromptError, TokenFileError, ValueError: as `Run`.
+        PromptError, TokenFileError, AdapterFileError, ValueError: as `Run`.
     """
     run = Run(
         prompt,
@@ -366,6 +390,7 @@ def generate(
         max_evaluations=max_evaluations,
         until=until,
         token=token,
+        adapter=adapter,
         number_offset=number_offset,
         calibration=calibration,
         negative_prompt=negative_prompt,

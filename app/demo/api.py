@@ -51,6 +51,7 @@ class Api:
         num_inference_steps: int = 0,
         guidance_scale: float | None = None,
         settings: str = "",
+        adapter: str = "none",
     ) -> Iterator[dict[str, Any]]:
         """Generate an image with the number of objects that the prompt asks for.
 
@@ -71,6 +72,7 @@ class Api:
                 num_inference_steps,
                 guidance_scale,
                 settings,
+                adapter,
             ).checked(self.limits)
         yield from self.generate_tab.model_cache.run_in_worker(self._generated(form))
 

@@ -11,6 +11,8 @@ import countgen
 from app.demo.limits import Limits, RefusedError
 from app.demo.session import Session
 from countgen import methods
+from countgen.adapters import NoiseAdapter, available_adapters
+from countgen.adapters.library import shipped_adapter
 from countgen.backbones.registry import presets
 from countgen.editing import targets_of
 from countgen.methods.settings import Settings, describe
@@ -36,6 +38,7 @@ class GenerateForm:
         images: number of images, from consecutive seeds.
         num_inference_steps, guidance_scale: numbers, also as text; None and "" are the model's own.
         settings: of the method, "NAME=VALUE" separated by commas; the defaults where it is empty.
+        adapter: "none", or "shipped" for the model's noise adapter.
     """
 
     prompt: str
@@ -50,6 +53,7 @@ class GenerateForm:
     num_inference_steps: int | str | None = None
     guidance_scale: float | str | None = None
     settings: str = ""
+    adapter: str = "none"
 
     def checked(self, limits: Limits) -> GenerateForm:
         """Return the form with every value within the limits and a seed in the place of a random one.
@@ -73,6 +77,7 @@ class GenerateForm:
             num_inference_steps=steps,
             guidance_scale=guidance,
             settings=self.settings,
+            adapter=self.adapter,
         )
         form.method_settings(limits)
         return form
@@ -106,7 +111,7 @@ class GenerateForm:
             offset: number of the image, counted from 0.
 
         Raises:
-            RefusedError: the token does not exist.
+            RefusedError: the token or the adapter does not exist.
             CountGenError, ValueError: as `countgen.Run`.
         """
         return countgen.Run(
@@ -116,6 +121,7 @@ class GenerateForm:
             method=self.method,
             settings=self.method_settings(limits),
             token=find_token(self.token, targets, self.backbone, session),
+            adapter=find_adapter(self.adapter, self.backbone),
             seed=self.seed + offset,
             max_seconds=self.seconds,
             until=self.until,
@@ -151,12 +157,20 @@ def form_of(recipe: Mapping[str, Any], session: Session) -> GenerateForm:
         num_inference_steps=None if preset and steps == preset.num_inference_steps else steps,
         guidance_scale=None if preset and guidance == preset.guidance_scale else guidance,
         settings=", ".join(changed),
+        adapter=_adapter_name(recipe, name),
     )
 
 
 def edited_form(form: GenerateForm, prompt: str) -> GenerateForm:
-    """Return the form of an edited image: another prompt, the method "edit", and no token."""
-    return replace(form, prompt=prompt, method="edit", token="none", settings="", images=1)
+    """Return the form of an edited image: another prompt, the method "edit", no token and no adapter."""
+    return replace(form, prompt=prompt, method="edit", token="none", settings="", images=1, adapter="none")
+
+
+def _adapter_name(recipe: Mapping[str, Any], backbone: str) -> str:
+    """Return the choice of the adapter field: "none" for one that is not shipped, whose latents the recipe holds."""
+    named = recipe.get("adapter")
+    digests = {adapter.sha256 for adapter in available_adapters(backbone).values()}
+    return "shipped" if isinstance(named, dict) and named.get("sha256") in digests else "none"
 
 
 def _token_name(recipe: Mapping[str, Any], targets: tuple[Target, ...], backbone: str, session: Session) -> str:
@@ -195,3 +209,18 @@ def find_token(choice: str, targets: tuple[Target, ...], backbone: str, session:
             f"No token for this count is shipped for {backbone}; shipped are: {', '.join(shipped) or 'none'}."
         )
     return shipped[name]
+
+
+def find_adapter(choice: str, backbone: str) -> NoiseAdapter | None:
+    """Return the noise adapter that is shipped for the backbone, or None.
+
+    Raises:
+        RefusedError: none is shipped.
+    """
+    if choice == "none":
+        return None
+    if choice != "shipped":
+        raise RefusedError("Unknown noise adapter; choose one from the list.")
+    if not available_adapters(backbone):
+        raise RefusedError(f"No noise adapter is shipped for {backbone}.")
+    return shipped_adapter(backbone)

@@ -15,7 +15,7 @@ from app.demo.generate_form import RANDOM_SEED, GenerateForm, form_of
 from app.demo.html import chips, counts_line, hint, model_line, sentence
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache
-from app.demo.options import TOKENS, Options
+from app.demo.options import SHIPPED, Options
 from app.demo.previews import previews
 from app.demo.refusals import errors_shown, event_field
 from app.demo.session import GalleryEntry, Session
@@ -270,7 +270,7 @@ class GenerateTab:
 
     def token_choices(self, session: Session, chosen: str) -> object:
         """Return an update of the token field: the tokens of this visitor, one of them selected."""
-        return gr.update(choices=[*TOKENS, *((name, name) for name in session.tokens)], value=chosen)
+        return gr.update(choices=[*SHIPPED, *((name, name) for name in session.tokens)], value=chosen)
 
     def show_again(self, session: Session, event: gr.EventData) -> str:
         """Return the result view of a gallery entry."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 import gradio as gr
@@ -21,6 +21,8 @@ from app.demo.session import Session, UploadedTokens
 from app.demo.uploads import FILE_JS, decoded_file, file_field
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import Models
+from countgen.number_slider import find_calibration
+from countgen.number_slider.learning import direction_token
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
@@ -160,6 +162,12 @@ class LearnTab:
                 object_names, goal = self.check(names, count, seconds, backbone)
             yield result_view.starting(self.model_cache.is_loaded(backbone)), gr.skip()
             models = self.model_cache.get(backbone)
+            calibration = find_calibration(models.backbone)
+            if calibration is not None and calibration.replacement_for(goal) is not None:
+                with errors_shown():
+                    token = direction_token(models.backbone, goal, object_names, calibration)
+                yield self._finished(models, token, object_names, session)
+                return
             with errors_shown():
                 settings = SETTINGS if detecting(models) else replace(SETTINGS, semantic_weight=0)
                 learning = learn_token(models, goal, object_names, settings)
@@ -178,17 +186,27 @@ class LearnTab:
                     shown = time.monotonic()
                 if session.stopping or spent >= seconds:
                     break
-            token = learning.token
-            name = session.keep_token("learned", token, self.limits.max_tokens)
-            # After Stop the evaluation is skipped, so that the worker is free at once.
-            seeds = () if session.stopping else TRIAL_SEEDS
-            trials = [
-                evaluate_token(models, token, object_names[k % len(object_names)], s) for k, s in enumerate(seeds)
-            ]
-            finished = learn_view.finished(name, token, trials, spent, losses, counts)
-            yield finished, self.generate_tab.token_choices(session, name)
+            yield self._finished(models, learning.token, object_names, session, spent, losses, counts)
         finally:
             session.end()
+
+    def _finished(
+        self,
+        models: Models,
+        token: CountToken,
+        object_names: Sequence[str],
+        session: Session,
+        spent: float = 0.0,
+        losses: Sequence[float] = (),
+        counts: Sequence[float] = (),
+    ) -> tuple[object, object]:
+        """Keep a token, and return its evaluation on new seeds and an update of the token field."""
+        name = session.keep_token("learned", token, self.limits.max_tokens)
+        # After Stop the evaluation is skipped, so that the worker is free at once.
+        seeds = () if session.stopping else TRIAL_SEEDS
+        trials = [evaluate_token(models, token, object_names[k % len(object_names)], s) for k, s in enumerate(seeds)]
+        finished = learn_view.finished(name, token, trials, spent, losses, counts)
+        return finished, self.generate_tab.token_choices(session, name)
 
     def hand_in(self, session: Session, event: gr.EventData) -> tuple[str, object]:
         """Accept a token file, which is sent as base64 and never written to the disk."""

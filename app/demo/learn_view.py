@@ -110,6 +110,8 @@ def _verdict(goal: int, trials: Sequence[Trial]) -> str:
 
 
 def _curves(goal: int, losses: Sequence[float], counts: Sequence[float]) -> str:
-    """Return the charts of the soft count and the loss; there is at least one step."""
+    """Return the charts of the soft count and the loss; none for a token that was not trained."""
+    if not losses:
+        return ""
     soft_count = curve("Soft count, mean of the batch", counts, float(goal), f"{counts[-1]:.1f} of {goal}")
     return f"<div class='curves'>{soft_count}{curve('Loss', losses)}</div>"

@@ -7,8 +7,9 @@ import gradio as gr
 from app.demo.generate_form import RANDOM_SEED
 from app.demo.limits import Limits
 from app.demo.settings_form import HIDDEN, settings_form
+from countgen.adapters import available_adapters
 
-TOKENS = (("none", "none"), ("shipped with countgen", "shipped"))
+SHIPPED = (("none", "none"), ("shipped with countgen", "shipped"))
 _METHOD_NAMES = {"lmn": "LMN"}
 
 
@@ -65,7 +66,7 @@ class Options:
                 list(limits.backbones), value=limits.backbones[0], label="Model", min_width=120, scale=2
             )
             self.token = gr.Dropdown(
-                list(TOKENS), value="none", label="Count token", min_width=120, elem_id="token", scale=2
+                list(SHIPPED), value="none", label="Count token", min_width=120, elem_id="token", scale=2
             )
         with gr.Accordion("More options", open=False, elem_id="more"):
             self.negative_prompt = gr.Textbox(
@@ -80,6 +81,13 @@ class Options:
                     )
                     for label, name in (("Sampler steps", "steps"), ("Guidance scale", "guidance"))
                 )
+            self.adapter = gr.Dropdown(
+                list(SHIPPED),
+                value="none",
+                label="Noise adapter",
+                visible=any(available_adapters(backbone) for backbone in limits.backbones),
+                elem_id="adapter",
+            )
             self.settings_form = gr.HTML(settings_form(limits, limits.methods[0]), elem_id="settings-form")
             self.settings = gr.Textbox("", label="Settings of the method", visible="hidden", elem_id=HIDDEN)
         self.method.input(

@@ -35,7 +35,7 @@ class Summary:
         done, failed: numbers of these.
         earlier: number of images that existed before.
         lost: image files that were missing or incomplete at the start; their cases were generated again.
-        left_out: number of images without a shipped count token; they are no part of the run.
+        left_out: number of images for which no token is shipped or no adapter trained; they are no part of the run.
         reasons: number of failures by reason, the most frequent first.
     """
 

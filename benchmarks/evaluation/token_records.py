@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO, cast
 
-RECORDS = Path(__file__).parents[1] / "results" / "tokens.jsonl.gz"
+RESULTS = Path(__file__).parents[1] / "results"
+RECORDS = RESULTS / "tokens.jsonl.gz"
+"""Of the miniature's tokens up to ten."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class TokenRecord:
     counted: dict[str, int]
     confidence: dict[str, float]
     token: str = ""
+
+
+def direction_records(model: str) -> Path:
+    """Return the file of the records of a model's tokens beyond the number words."""
+    return RESULTS / f"direction_tokens_{model}.jsonl.gz"
 
 
 def read(path: Path) -> list[TokenRecord]:

@@ -17,7 +17,7 @@ from benchmarks.evaluation import arms
 from benchmarks.evaluation.json_lines import SCHEMA
 from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
-from benchmarks.evaluation.plan import Case, RunSettings, token_name
+from benchmarks.evaluation.plan import Case, RunSettings, adapter_of, token_name
 from benchmarks.evaluation.records import IMAGES, Record
 from benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.images import to_pil
@@ -124,7 +124,7 @@ class Worker:
         rights.append(result.verified)
         trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
         # The image is its own plain image.
-        is_plain = result.method == "plain" and "token" not in result.recipe
+        is_plain = result.method == "plain" and result.recipe.keys().isdisjoint(("token", "adapter"))
         record = Record(
             **_case_fields(case, self.settings),
             status="done",
@@ -159,6 +159,7 @@ class Worker:
             max_seconds=self.settings.max_seconds,
             max_evaluations=self.settings.max_evaluations,
             token=find_token(token_name(case.prompt), case.backbone) if arm.with_token else None,
+            adapter=adapter_of(self.settings, case.backbone) if arm.with_adapter else None,
             number_offset=0 if arm.as_written else None,
             calibration=self.settings.generation.loaded_calibration,
             negative_prompt=self.settings.generation.negative_prompt,

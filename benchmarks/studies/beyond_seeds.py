@@ -45,7 +45,6 @@ STUDY = Study(
     HYPOTHESES,
     groups=(range(1, 6), range(4, 13), range(6, 11), range(11, 13), range(13, 16), range(16, 17), range(17, 21)),
     first_seed=80_000_000,
-    max_evaluations=60,
 )
 
 SUMMARY = {

@@ -1,9 +1,9 @@
 """Write what the studies found into the README and docs/results.md: `python -m benchmarks.studies.document_tables`.
 
 Between the lines `<!-- study: FOLDER -->` and `<!-- end of study -->` stands the table of the run in that folder, of
-all methods or of those named after the folder, and whatever else is there is replaced. In place of a folder,
-`beyond-seeds` names the study of benchmarks/studies/beyond_seeds.py, whole or a summary of methods. The curve of
-benchmarks/results/study goes to docs/study-by-evaluations.svg.
+all methods or of those named after the folder, and whatever else is there is replaced. In place of a folder stands the
+name of a registered study; with methods after it, `beyond-seeds` is a summary. The curve of benchmarks/results/study
+goes to docs/study-by-evaluations.svg.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from benchmarks.evaluation.report.findings import Section, findings
 from benchmarks.evaluation.report.page import plots
 from benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
 from benchmarks.evaluation.report.table import percent
-from benchmarks.studies import beyond_seeds
+from benchmarks.studies import beyond_seeds, learned
 
 DOCUMENTS = (Path("README.md"), Path("docs/results.md"), Path("docs/study-results.md"))
+REGISTERED = {study.name: study for study in (beyond_seeds.STUDY, learned.STUDY)}
 STUDY = "benchmarks/results/study"
 CURVE = Path("docs/study-by-evaluations.svg")
 _LEVELS = {"easy": "1-5", "medium": "6-10", "hard": "11-15"}
@@ -67,8 +68,8 @@ def with_tables(text: str) -> str:
 
     def written(found: re.Match[str]) -> str:
         names = found[3].split(",") if found[3] else ()
-        if found[2] == "beyond-seeds":
-            text = beyond_seeds.summary(names) if names else beyond_seeds.STUDY.results()
+        if found[2] in REGISTERED:
+            text = beyond_seeds.summary(names) if names else REGISTERED[found[2]].results()
             return f"{found[1]}{text}\n{found[4]}"
         return found[1] + table(*_first_section(found[2]), names) + found[4]
 

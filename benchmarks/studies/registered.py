@@ -29,6 +29,7 @@ from countgen.prompts.plurals import counted
 
 SUITES = Path("benchmarks/studies/suites")
 RESULTS = Path("benchmarks/results")
+_COSTS = ("evaluations", "evaluations a right image", "seconds")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Part:
         methods: arms.
         object_names: classes that the prompts take in turn, in an order of each total's own.
         templates: prompts, with {} for number and objects, taken in turn.
+        max_evaluations: for each image of every arm.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Part:
     methods: tuple[str, ...]
     object_names: tuple[str, ...] = tuple(OBJECT_NAMES)
     templates: tuple[str, ...] = ("a photo of {}",)
+    max_evaluations: int = 60
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,6 @@ class Study:
         hypotheses: two-sided exact McNemar tests, with Holm's correction over all of them.
         groups: totals that the tables put together, besides every total alone.
         first_seed: of the first part; a part takes a million.
-        max_evaluations: for each image of every arm.
     """
 
     name: str
@@ -93,7 +95,6 @@ class Study:
     hypotheses: tuple[Hypothesis, ...]
     groups: tuple[range, ...]
     first_seed: int
-    max_evaluations: int
 
     def cases(self, name: str) -> Iterator[dict[str, object]]:
         """Yield the rows of a part's suite: prompt, targets and the case's own seed, the first of each total first."""
@@ -126,7 +127,7 @@ class Study:
         """Return the command of every part."""
         return "\n".join(
             f"countgen eval --suite {SUITES / name}.jsonl --model {part.model} --methods {','.join(part.methods)} "
-            f"--max-evaluations {self.max_evaluations} --threads 1 --out runs/{name}"
+            f"--max-evaluations {part.max_evaluations} --threads 1 --out runs/{name}"
             for name, part in self.parts.items()
         )
 
@@ -149,7 +150,7 @@ class Study:
         """Return the tables and tests of the parts that have records, in Markdown."""
         runs = self.read()
         lines = []
-        measures = ("right %", "by the second judge %", "right, same image %", "mean error", "evaluations", "seconds")
+        measures = ("right %", "by the second judge %", "right, same image %", "mean error", *_COSTS)
         for name, records in runs.items():
             totals = self.parts[name].totals
             together = [group for group in self.groups if len(group) > 1 and {*group} < {*totals}]
@@ -220,6 +221,10 @@ def compared(test: Hypothesis, records: Sequence[Record]) -> Duel:
 
 def _cells(arm: str, group: range, records: Sequence[Record]) -> tuple[str, ...]:
     first, second = records[0].judges[:2]
+    evaluations, right = (
+        fmean(record.evaluations for record in records),
+        sum(is_right(record, first) for record in records),
+    )
     errors = [error for record in records if (error := absolute_error(record, first)) is not None]
     return (
         arm,
@@ -229,6 +234,7 @@ def _cells(arm: str, group: range, records: Sequence[Record]) -> tuple[str, ...]
         rate([is_right(record, second) for record in records]),
         rate([*map(same_and_right, records)]),
         f"{fmean(errors):.2f}" if errors else "-",
-        f"{fmean(record.evaluations for record in records):.1f}",
+        f"{evaluations:.1f}",
+        f"{evaluations * len(records) / right:.1f}" if right else "-",
         f"{fmean(record.seconds for record in records):.1f}",
     )

@@ -6,6 +6,10 @@ learns them by default, by a density map's gradient alone, and as they are shipp
 none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the tables are printed
 from the records: `results/tokens.jsonl.gz` by default, and `--records` names those of the methods that cost a learning
 a count, `results/published_tokens.jsonl.gz` and `results/learned_tokens.jsonl.gz`.
+
+`--learn --counts 13-17` makes the tokens with a number direction, with `--model miniature-pixart` also of that model;
+`--measure --methods "plain;word alone;slider;token"` compares them with the number slider, whose direction is that of
+each prompt. Their records have a file of their own for each model.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import torch
 
 import countgen
 from benchmarks.evaluation.statistics import duel, rate
-from benchmarks.evaluation.token_records import RECORDS, TokenRecord, hits, opened, read
+from benchmarks.evaluation.token_records import RECORDS, TokenRecord, direction_records, hits, opened, read
 from benchmarks.studies import published_token
 from benchmarks.studies.markdown import paired, table
 from countgen.backbones import PromptEmbeds
@@ -269,7 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--methods", default=";".join(CHEAP), help="to measure: %(default)s, or of " + ";".join(METHODS)
     )
-    parser.add_argument("--records", type=Path, default=RECORDS, help="where they are (%(default)s)")
+    parser.add_argument(
+        "--records", type=Path, help="where they are (the file of the counts and the model in results/)"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     methods = options.methods.split(";")
@@ -280,6 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--pairs is from 1 to 500, got {options.pairs}: a group of objects has 500 seeds a count")
     torch.set_num_threads(options.threads)
     counts = options.counts
+    if options.records is None:
+        options.records = RECORDS if counts[-1] in COUNTS else direction_records(options.model)
     if options.learn or options.measure:
         models = countgen.load(options.model)
     if options.learn:

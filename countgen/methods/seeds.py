@@ -46,7 +46,7 @@ def evaluate_seeds(
     Args:
         problem: to solve.
         seeds: at least one.
-        budget: charged one evaluation for each seed.
+        budget: charged `Problem.cost_of_seed` for each seed.
         views: those that confirm a count; the first one is the untransformed image.
         index: of the steps.
 
@@ -55,7 +55,7 @@ def evaluate_seeds(
         NonFiniteLossError: no loss of the batch is finite; the message names the step.
     """
     backbone, embeds = problem.backbone, problem.embeds
-    latents = backbone.initial_latents(seeds)
+    latents = problem.initial_latents(seeds, budget)
     size = images_at_once(backbone, embeds, len(seeds), problem.cache)
     parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
     images = torch.cat([backbone.render(latents[part], embeds, seeds[part]) for part in parts])

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
+from countgen.learning.settings import TEMPLATES
 from countgen.number_slider.calibration import Calibration
 from countgen.prompts.number_words import number_word
 from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
 from countgen.tokens.direction import EncodedPrompt, mean_direction
 from countgen.tokens.file import CountToken
-from countgen.tokens.settings import TEMPLATES
 from countgen.tokens.textual_inversion import encoders_of, injected, length_of
 
 

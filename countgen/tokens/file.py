@@ -18,22 +18,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from countgen.atomic_write import write_atomically
 from countgen.errors import TokenFileError
+from countgen.learning.tensor_file import TensorFile, fact
 from countgen.prompts.placeholders import PLACEHOLDER, placeholder_of
 from countgen.tokens.direction import NumberDirection, from_file, to_file
 
-SUFFIX = ".safetensors"
-METADATA_KEY = "countgen"
-"""The key of the only metadata entry, JSON: safetensors does not keep the order of several, and equal tokens must give
-equal files."""
 SCHEMA = 1
 DIRECTION_SCHEMA = 2
 """The schema of a token with a number direction, which earlier versions refuse."""
 MAX_FILE_BYTES = 1024 * 1024
 MAX_VECTORS = 32
 ENCODER_KEYS = ("clip_l", "clip_g", "t5")
-_PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
+METADATA_KEY = "countgen"
+FILE = TensorFile(
+    what="count token",
+    key=METADATA_KEY,
+    schemas=(SCHEMA, DIRECTION_SCHEMA),
+    max_bytes=MAX_FILE_BYTES,
+    smaller="use fewer vectors",
+    dtype=torch.float32,
+    error=TokenFileError,
+)
 
 
 @dataclass(frozen=True)
@@ -135,13 +140,7 @@ def save_token(token: CountToken, path: str | Path, *, overwrite: bool = False) 
         TokenFileError: the suffix is another one, the file exists, or the token is too large.
         OSError: the folder is missing or cannot be written to.
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise TokenFileError(f"a token file ends with {SUFFIX}, got {path.name}")
-    if path.exists() and not overwrite:
-        raise TokenFileError(f"{path} exists already; give another name, or overwrite=True")
-    write_atomically(encoded(token), path)
-    return path
+    return FILE.save(encoded(token), path, overwrite=overwrite)
 
 
 def load_token(path: str | Path) -> CountToken:
@@ -151,14 +150,7 @@ def load_token(path: str | Path) -> CountToken:
         FileNotFoundError: there is no such file.
         TokenFileError: the file is a pickle, damaged, over 1 MiB, of an unknown schema, or not a count token.
     """
-    path = Path(path)
-    if path.suffix in _PICKLES:
-        raise TokenFileError(f"{path} is named like a pickle, which can run code; only {SUFFIX} files are read")
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise TokenFileError(f"{path} is no file; give a {SUFFIX} file that holds a token")
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    return decoded(data, str(path))
+    return decoded(FILE.read(path), str(path))
 
 
 def encoded(token: CountToken) -> bytes:
@@ -167,15 +159,8 @@ def encoded(token: CountToken) -> bytes:
     Raises:
         TokenFileError: the file would be over 1 MiB.
     """
-    from safetensors.torch import save
-
-    tensors, metadata = _tensors(token), _metadata(token)
-    data = save(tensors, {METADATA_KEY: json.dumps({**metadata, "digest": _digest(metadata, token)}, sort_keys=True)})
-    if len(data) > MAX_FILE_BYTES:
-        raise TokenFileError(
-            f"the token takes {len(data)} bytes, at most {MAX_FILE_BYTES} are allowed; use fewer vectors"
-        )
-    return data
+    metadata = _metadata(token)
+    return FILE.packed(_tensors(token), {**metadata, "digest": _digest(metadata, token)})
 
 
 def decoded(data: bytes, source: str) -> CountToken:
@@ -188,38 +173,7 @@ def decoded(data: bytes, source: str) -> CountToken:
     Raises:
         TokenFileError: as for `load_token`.
     """
-    from safetensors import SafetensorError, deserialize
-
-    if len(data) > MAX_FILE_BYTES:
-        raise TokenFileError(f"{source} is larger than {MAX_FILE_BYTES} bytes; count tokens are small")
-    if data.startswith((b"PK", b"\x80")):
-        raise TokenFileError(f"{source} is a pickle, which can run code; only safetensors files are read")
-    try:
-        entries = dict(deserialize(data))
-    except SafetensorError as error:
-        raise TokenFileError(f"{source} is not a safetensors file, or is damaged: {_short(error)}") from error
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    try:
-        metadata = json.loads((header.get("__metadata__") or {}).get(METADATA_KEY, "{}"))
-        schema = metadata.get("schema")
-        if schema not in (SCHEMA, DIRECTION_SCHEMA):
-            raise TokenFileError(
-                f"{source} has the schema {_short(schema)}, this version reads {SCHEMA} and {DIRECTION_SCHEMA}"
-            )
-        token = _token(metadata, {key: _tensor(entry) for key, entry in entries.items()})
-    except TokenFileError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise TokenFileError(f"{source} holds no valid count token: {_short(error)}") from error
-    if metadata.get("digest") != _digest(_metadata(token), token):
-        raise TokenFileError(f"{source} is damaged: its digest does not match its content")
-    return token
-
-
-def _short(text: object) -> str:
-    """Return what the file or a library says, escaped and short."""
-    said = ascii(str(text))[1:-1]
-    return said if len(said) <= 200 else f"{said[:197]}..."
+    return FILE.opened(data, source, _token)
 
 
 def _metadata(token: CountToken) -> dict[str, Any]:
@@ -242,26 +196,26 @@ def _tensors(token: CountToken) -> dict[str, Tensor]:
         tensors = to_file(token.direction, tensors)
     elif list(tensors) == ["clip_l"]:
         tensors = {token.placeholder_token: tensors["clip_l"]}
-    return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    return tensors
 
 
 def _token(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToken:
     placeholder, direction = metadata["placeholder_token"], None
     if metadata["schema"] == DIRECTION_SCHEMA:
-        direction, tensors = from_file(_field(metadata, "start_number", int), tensors)
+        direction, tensors = from_file(fact(metadata, "start_number", int), tensors)
     if {placeholder, "clip_l"} <= tensors.keys():
         raise ValueError(f"it holds both {placeholder} and clip_l, which belong to the same encoder")
     token = CountToken(
         placeholder_token=placeholder,
-        target_count=_field(metadata, "target_count", int),
+        target_count=fact(metadata, "target_count", int),
         vectors={"clip_l" if key == placeholder else key: tensor for key, tensor in tensors.items()},
-        base_model=_field(metadata, "base_model", str),
-        revision=_field(metadata, "revision", str | None),
-        object_names=tuple(str(name) for name in _field(metadata, "object_names", list)),
-        critic=_field(metadata, "critic", str),
-        config_hash=_field(metadata, "config_hash", str),
-        accuracy=_field(metadata, "accuracy", float | int | None),
-        licence=_field(metadata, "licence", str),
+        base_model=fact(metadata, "base_model", str),
+        revision=fact(metadata, "revision", str | None),
+        object_names=tuple(str(name) for name in fact(metadata, "object_names", list)),
+        critic=fact(metadata, "critic", str),
+        config_hash=fact(metadata, "config_hash", str),
+        accuracy=fact(metadata, "accuracy", float | int | None),
+        licence=fact(metadata, "licence", str),
         direction=direction,
     )
     if metadata["encoder_dims"] != token.encoder_dims:
@@ -269,21 +223,9 @@ def _token(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToke
     unknown = metadata.keys() - {*_metadata(token), "digest"}
     if unknown:
         raise ValueError(f"its metadata has unknown fields: {', '.join(sorted(unknown))}")
+    if metadata.get("digest") != _digest(_metadata(token), token):
+        raise ValueError("it is damaged, its digest does not match its content")
     return token
-
-
-def _field(metadata: Mapping[str, Any], name: str, expected_type: Any) -> Any:
-    if not isinstance(metadata[name], expected_type):
-        raise ValueError(f"its {name} is {metadata[name]!r}")
-    return metadata[name]
-
-
-def _tensor(entry: Mapping[str, Any]) -> Tensor:
-    if entry["dtype"] != "F32":
-        raise ValueError(f"vectors must be float32, got {entry['dtype']}")
-    if not entry["data"]:
-        raise ValueError("it holds an empty tensor")
-    return torch.frombuffer(bytearray(entry["data"]), dtype=torch.float32).view(entry["shape"]).clone()
 
 
 def _digest(metadata: Mapping[str, Any], token: CountToken) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from countgen.backbones.registry import presets
+from countgen.learning.hub import downloaded, loading_arguments, upload
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
 from countgen.tokens.direction import KEY
@@ -108,9 +108,7 @@ def model_card(token: CountToken, repository: str) -> str:
         repository: repository that the card's example reads, OWNER/NAME or a folder.
     """
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
-    preset, colon, checkpoint = token.base_model.partition(":")
-    path = "" if "/" in checkpoint else "  # the path of that checkpoint"
-    load = f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})"
+    load, comment = loading_arguments(token.base_model)
     content = f"{len(next(iter(token.vectors.values())))} vector(s) for each of: {', '.join(token.vectors)}"
     if token.direction is not None:
         start = number_word(token.direction.start_number)
@@ -121,7 +119,7 @@ def model_card(token: CountToken, repository: str) -> str:
         placeholder=token.placeholder_token,
         count=token.target_count,
         base=token.base_model,
-        load=f"{load}{path}" if colon else load,
+        load=f"{load}{comment}",
         repository=repository,
         prompt=f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}",
         objects=", ".join(token.object_names),
@@ -189,14 +187,12 @@ def push_to_hub(token: CountToken, repository: str, *, private: bool = False) ->
     Raises:
         huggingface_hub.errors.HfHubHTTPError: the user is not logged in, or has no permission.
     """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    api.create_repo(repository, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(token, folder, repository=repository)
-        commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Add {token.name}")
-    return str(commit.commit_url)
+    return upload(
+        lambda folder: save_pretrained(token, folder, repository=repository),
+        repository,
+        f"Add {token.name}",
+        private=private,
+    )
 
 
 def from_pretrained(repository: str | Path, *, revision: str | None = None) -> CountToken:
@@ -210,9 +206,4 @@ def from_pretrained(repository: str | Path, *, revision: str | None = None) -> C
         TokenFileError: the repository holds no valid token.
         OSError: it is neither a folder nor in the cache, and could not be downloaded (from huggingface_hub).
     """
-    folder = Path(repository)
-    if folder.is_dir():
-        return load_token(folder / FILE_NAME)
-    from huggingface_hub import hf_hub_download
-
-    return load_token(hf_hub_download(str(repository), FILE_NAME, revision=revision))
+    return load_token(downloaded(repository, FILE_NAME, revision))

@@ -5,34 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from countgen.backbones.registry import base_model
-from countgen.errors import NonFiniteLossError
-from countgen.methods.objective import PLAIN_VIEW, Objective
-from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
+from countgen.learning.settings import FIRST_SEED, TEMPLATES
+from countgen.learning.training import Training
+from countgen.methods.step import COST_WITH_GRADIENT, Step
 from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
-from countgen.tokens.checkpoint import Checkpoint, Validation, load_checkpoint, save_checkpoint
 from countgen.tokens.distillation import DistillationStep, Example, distill
 from countgen.tokens.file import CountToken
-from countgen.tokens.settings import TEMPLATES, LearnSettings
+from countgen.tokens.settings import LearnSettings
 from countgen.tokens.textual_inversion import encoders_of, injected, length_of
-from critics import Critic, Evaluation
-from critics.losses import LOSSES
+from critics import Critic
 
 __all__ = ["TEMPLATES", "LearnSettings", "Learning", "Semantic", "class_confidence", "learn_token"]
-
-FIRST_SEED = 2**31
-"""The first seed of training; validation has lower seeds, and users usually give far lower ones."""
-FIRST_VALIDATION_SEED = 2**30
-"""The first seed of validation."""
 
 Semantic = Callable[[Tensor, Target], Tensor]
 """A function from images (B, 3, H, W) and a target to the probability of the object, float (B,), with gradient."""
@@ -50,7 +42,7 @@ def class_confidence(critic: Critic) -> Semantic:
 
 
 @dataclass
-class Learning:
+class Learning(Training):
     """A training run of a token: iterate over it for its `Step`s, and read `token` at any time for the best so far.
 
     Iteration can be stopped after any step. Steps of the phase "distill" come first, then steps of the phase "train",
@@ -69,7 +61,7 @@ class Learning:
     Raises:
         ValueError: there are no objects, a detector does not know an object, no critic detects and `semantic` is not
             given, no encoder is trained, or the initial text has more than `num_vectors` tokens.
-        TokenFileError: the checkpoint is damaged or belongs to another training run.
+        CheckpointError: the checkpoint is damaged or belongs to another training run.
     """
 
     models: Models
@@ -101,18 +93,13 @@ class Learning:
                 f"which has {', '.join(own)}"
             )
         self.initial_vectors = self._vectors_of(self.settings.initial_text or number_word(self.target_count))
-        state = load_checkpoint(self.checkpoint, self._identity) if self.checkpoint else None
-        self.state = state or Checkpoint(self.initial_vectors)
+        self.state = self._resumed(self.initial_vectors)
 
     @property
     def _identity(self) -> str:
-        """The identity of the training run, which its checkpoint must have too."""
         critics = (critic.name for critic in self.models.critics)
-        count, backbone = str(self.target_count), self.models.backbone
-        sampling = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
-        sampled = (*backbone.loaded_as, sampling, f"{backbone.width}x{backbone.height}")
-        names = (base_model(backbone), count, *self.object_names)
-        return "; ".join((*names, self.settings.config_hash, *critics, *sampled))
+        count, base = str(self.target_count), base_model(self.models.backbone)
+        return "; ".join((base, count, *self.object_names, self.settings.config_hash, *critics, *self._sampled))
 
     @property
     def token(self) -> CountToken:
@@ -131,16 +118,6 @@ class Learning:
         )
 
     @property
-    def validations(self) -> list[Validation]:
-        """All validations so far, including those before a resume."""
-        return self.state.validations
-
-    @property
-    def best_validation(self) -> Validation:
-        """The validation of the vectors of `token`."""
-        return self.state.best_validation
-
-    @property
     def steps_made(self) -> int:
         """The number of completed steps, including those before a resume."""
         return self.state.distillation_steps + self.state.step
@@ -151,92 +128,22 @@ class Learning:
         settings = self.settings
         return (settings.teacher_steps if settings.teacher is not None else 0) + settings.num_optimization_steps
 
-    def __iter__(self) -> Iterator[Step]:
-        self.budget = Budget()
-        self._save()
-        yield from self._start()
-        settings, state = self.settings, self.state
-        vectors = self._parameters()
-        trained = [parameter for parameter in vectors.values() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
-        state.restore(vectors, optimizer, state.step)
-        while state.step < settings.num_optimization_steps and state.validations_since_best < settings.patience:
-            optimizer.zero_grad()
-            with torch.enable_grad():
-                step = self._backward(vectors, state.step)
-            optimizer.step()
-            state.step += 1
-            state.update(vectors, optimizer)
-            if state.step % settings.validate_every == 0 or state.step == settings.num_optimization_steps:
-                self._validate(state.vectors)
-            self._save()
-            yield step
+    def _is_trained(self, name: str) -> bool:
+        return name in self.settings.encoders
 
-    def _save(self) -> None:
-        if self.checkpoint:
-            save_checkpoint(self.state, self.checkpoint, self._identity)
-
-    def _parameters(self) -> dict[str, Tensor]:
-        """Return copies of the current vectors; those of the encoders that are trained require gradient."""
-        encoders = self.settings.encoders
-        return {key: value.clone().requires_grad_(key in encoders) for key, value in self.state.vectors.items()}
-
-    def _backward(self, vectors: Mapping[str, Tensor], index: int) -> Step:
-        """Accumulate the gradient of one batch, object by object, so that only one object's images are in memory."""
-        settings = self.settings
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + index)
-
-        def sample_below(limit: int, number: int) -> list[int]:
-            return torch.randint(limit, (number,), generator=generator).tolist()
-
-        parts = []
-        objects = torch.randperm(len(self.targets), generator=generator).tolist()[: settings.objects_per_step]
-        for index_of_object in objects:
-            target = self.targets[index_of_object]
-            template = settings.templates[sample_below(len(settings.templates), 1)[0]]
-            seeds = [FIRST_SEED + value for value in sample_below(FIRST_SEED, settings.seeds_per_object)]
-            latents, images = self._render(vectors, template, target, seeds)
-            evaluation = self._objective(target).evaluate(images)
-            loss = evaluation.loss.mean()
-            if self.semantic is not None and settings.semantic_weight:
-                loss = loss + settings.semantic_weight * (1 - self.semantic(images, target)).mean()
-            if not torch.isfinite(loss):
-                raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
-            (loss / len(objects)).backward()
-            self.state.evaluations += COST_WITH_GRADIENT * len(seeds)
-            parts.append((seeds[0], latents[0], images[0].detach(), evaluation, loss.item()))
-        seed, latent, image, evaluation, _ = parts[0]
-        return self._step(
-            evaluation,
-            phase="train",
-            index=index,
-            seed=seed,
-            loss=sum(part[4] for part in parts) / len(parts),
-            soft_counts=(float(torch.cat([part[3].soft_counts for part in parts]).mean()),),
-            image=image,
-            latents=latent,
-        )
-
-    def _objective(self, target: Target) -> Objective:
-        return Objective(self.models.critics, (target,), PLAIN_VIEW, self.settings.loss)
-
-    def _step(self, evaluation: Evaluation, **fields: Any) -> Step:
-        """Return the `Step` of a batch, with the counts of the first image of its evaluation."""
-        return Step(
-            counts=tuple(evaluation.counts[0].tolist()),
-            margin=float(evaluation.margin[0]),
-            evaluations=self.state.evaluations,
-            seconds=self.budget.seconds,
-            **fields,
-        )
+    def _penalty(self, latents: Tensor, images: Tensor, target: Target, seeds: Sequence[int]) -> Tensor:
+        """Return the weighted semantic loss, 1 - the probability of the object."""
+        if self.semantic is None or not self.settings.semantic_weight:
+            return images.new_zeros(())
+        return self.settings.semantic_weight * (1 - self.semantic(images, target)).mean()
 
     def _render(
-        self, vectors: Mapping[str, Tensor], template: str, target: Target, seeds: Sequence[int]
+        self, parameters: Mapping[str, Tensor], template: str, target: Target, seeds: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Return latents and images of a prompt in which these vectors replace the number."""
         backbone = self.models.backbone
         placeholder = placeholder_of(self.target_count)
-        with injected(backbone, {placeholder: vectors}) as encode:
+        with injected(backbone, {placeholder: parameters}) as encode:
             objects = counted(target.object_name, target.target_count)
             embeds = encode(template.format(number=placeholder, objects=objects))
         latents = backbone.initial_latents(seeds)
@@ -256,16 +163,12 @@ class Learning:
         if state.stage == "imitate":
             if settings.teacher is not None and settings.teacher_steps:
                 yield from self._distill(settings.teacher)
-                self._validate(state.vectors)
+                self._validate(state.parameters)
             self._enter("walk")
         if state.stage == "walk":
             self._line_search()
-            state.vectors, state.validations_since_best = dict(state.best), 0
+            state.parameters, state.validations_since_best = dict(state.best), 0
             self._enter("learn")
-
-    def _enter(self, stage: str) -> None:
-        self.state.stage, self.state.moments = stage, {}
-        self._save()
 
     def _distill(self, teacher: str) -> Iterator[Step]:
         settings, state = self.settings, self.state
@@ -341,29 +244,6 @@ class Learning:
             }
             if not self._validate(tried):
                 break
-
-    @torch.no_grad()
-    def _validate(self, vectors: Mapping[str, Tensor]) -> bool:
-        """Validate vectors on images of fixed seeds, and return whether they are the best so far."""
-        settings = self.settings
-        by_target = torch.arange(settings.validation_pictures).tensor_split(len(self.targets))
-        right, losses, counts = [], [], []
-        for target, numbers in zip(self.targets, by_target, strict=True):
-            for template, part in zip(settings.templates, numbers.tensor_split(len(settings.templates)), strict=True):
-                seeds = [FIRST_VALIDATION_SEED + number for number in part.tolist()]
-                if not seeds:
-                    continue
-                _, images = self._render(vectors, template, target, seeds)
-                for critic in self.models.critics:
-                    evaluation = critic.evaluate(
-                        images, {target.object_name: target.target_count}, LOSSES[settings.loss]
-                    )
-                    right += (evaluation.counts[:, 0] == target.target_count).tolist()
-                    losses += evaluation.loss.tolist()
-                    counts += evaluation.counts[:, 0].tolist()
-        self.state.evaluations += settings.validation_pictures
-        means = (sum(values) / len(values) for values in (right, losses, counts))
-        return self.state.record(vectors, Validation(self.state.step, *means))
 
 
 def detecting(models: Models) -> Critic | None:

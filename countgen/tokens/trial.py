@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from countgen.learning.settings import FIRST_TRIAL_SEED
 from countgen.models import Models
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
@@ -11,8 +12,6 @@ from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import encode_prompt
 
 NUM_IMAGES = 32
-FIRST_TRIAL_SEED = 3 * 2**29
-"""The first seed of a trial, above the seeds of validation and below those of training."""
 
 
 @torch.no_grad()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from app import learn_adapter, learn_token
 from app.cli import build_parser, main
 from app.completion import SHELLS
-from app.learn_token import LOSSES, SETTINGS
+from app.training_command import LOSSES
+from countgen.adapters.settings import AdapterSettings
 from countgen.tokens.settings import LearnSettings
 from critics import losses
 from tests.app.standard_error import errors_in
@@ -62,11 +64,14 @@ def test_every_option_is_explained_and_none_is_abbreviated(subtests: pytest.Subt
             assert [action.dest for action in parser._actions if not action.help and action.dest != "command"] == []
 
 
-def test_the_help_of_learn_token_names_the_defaults() -> None:
+def test_the_help_of_training_names_the_defaults() -> None:
     assert set(LOSSES) == set(losses.LOSSES)
-    shown = {name: text.rpartition("(")[2].rstrip(")") for name, _, _, text in SETTINGS}
-    usual = {name: str(getattr(LearnSettings(), name)) for name in shown}
-    assert shown == usual | {"num_vectors": "the number word's"}  # depends on the backbone
+    for module, settings in ((learn_token, LearnSettings()), (learn_adapter, AdapterSettings())):
+        shown = {name: text.rpartition("(")[2].rstrip(")") for name, _, _, text in module.SETTINGS}
+        usual = {name: str(getattr(settings, name)) for name in shown}
+        if module is learn_token:
+            usual["num_vectors"] = "the number word's"  # depends on the backbone
+        assert shown == usual
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -26,7 +26,7 @@ from app.demo import _user_and_password, benchmark_view, edit_view, example, res
 from app.demo.curves import curve
 from app.demo.edit_tab import EditTab
 from app.demo.gallery import entry_of, zip_link
-from app.demo.generate_form import GenerateForm, find_token, form_of
+from app.demo.generate_form import GenerateForm, edited_form, find_adapter, find_token, form_of
 from app.demo.generate_tab import GenerateTab
 from app.demo.html import model_line
 from app.demo.image_html import match, overlay
@@ -52,6 +52,7 @@ from countgen.tokens.library import available_tokens
 from countgen.tokens.trainer import learn_token
 from critics import NO_ANSWER, Detections
 from tests.benchmarks.evaluation.made_records import record
+from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 LIMITS = Limits()
 
@@ -515,6 +516,19 @@ def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -
         find_token("shipped", (Target("cat", 18),), backbone, Session())
 
 
+def test_a_count_beyond_the_number_words_is_not_trained_but_made(models: countgen.Models) -> None:
+    session, model_cache = Session(), ModelCache({"miniature": models})
+    with gr.Blocks():
+        state, tabs = gr.State(session), gr.Tabs()
+        tab = LearnTab(LIMITS, model_cache, state, GenerateTab(LIMITS, model_cache, state), tabs)
+    session.begin()
+    *_, (finished, _) = tab.learn(["apple", "cat"], 14, 30, "miniature", session)
+    assert "with the token, 0 of 4 with the number word" in str(finished)
+    (token,) = session.tokens.values()
+    assert token.direction is not None
+    assert token.object_names == ("apple", "cat")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
 def test_freed_memory_is_returned_to_the_system() -> None:
     kept = [torch.ones(4000) for _ in range(20_000)][::100]  # blocks in use lie between freed ones
@@ -562,3 +576,23 @@ def test_the_demo_is_reachable_from_this_machine_only_by_default() -> None:
     assert _user_and_password("ada:love:lace") == ("ada", "love:lace")
     with pytest.raises(argparse.ArgumentTypeError):
         _user_and_password("ada:")
+
+
+def test_a_shipped_noise_adapter_is_offered_and_restored(
+    models: countgen.Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RefusedError, match="Unknown noise adapter"):
+        find_adapter("../a", "miniature")
+    with pytest.raises(RefusedError, match="No noise adapter is shipped for magic"):
+        find_adapter("shipped", "magic")
+    monkeypatch.setattr("countgen.adapters.library.FOLDER", tmp_path)
+    (tmp_path / "miniature").mkdir()
+    countgen.save_adapter(tiny_adapter(), tmp_path / "miniature" / "tiny.safetensors")
+    form = GenerateForm("four apples", method="plain", adapter="shipped", seed=3).checked(LIMITS)
+    run = form.run(models, (Target("apple", 4),), Session(), LIMITS)
+    list(run)
+    recipe = run.result().recipe
+    assert form_of(recipe, Session()).adapter == "shipped"
+    assert edited_form(form, "five apples").adapter == "none"
+    assert form_of(recipe | {"adapter": {"sha256": "0"}}, Session()).adapter == "none"
+    assert find_adapter("none", "miniature") is None

@@ -85,6 +85,7 @@ def test_the_calibration_of_another_model_is_refused(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["learn-token", "25", "--object", "apple"], "reaches counts from 13 to 17, as it was calibrated, got 25"),
+        (["learn-token", "14", "--object", "aeroplane"], "no class"),
         (["learn-token", "14", "--object", "apple", "--patience", "2"], "not trained: leave out --patience"),
         (["generate", "three cups", "--token", "count-999"], "no such file"),
         (["learn-token", "3", "--object", "apple", "--out", "token.pt"], ".safetensors"),

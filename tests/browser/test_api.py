@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
 ]
 PLAIN = {"prompt": "one apple", "backbone": "miniature", "method": "plain", "token": "none", "seed": 0, "seconds": 5}
-VIEW = (*PLAIN.values(), "critic", 1, "", "", "", "")
+VIEW = (*PLAIN.values(), "critic", 1, "", "", "", "", "none")
 """The fields of the page's form, whose function keeps a session."""
 LONG = PLAIN | {"prompt": "a photo of fifteen strawberries", "method": "auto", "seconds": 20}
 LONG_VIEW = (*LONG.values(), *VIEW[len(LONG) :])

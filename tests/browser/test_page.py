@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
     pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
 ]
-LONG = ("a photo of fifteen strawberries", "miniature", "auto", "none", 0, 20, "critic", 1, "", "", "", "")
+LONG = ("a photo of fifteen strawberries", "miniature", "auto", "none", 0, 20, "critic", 1, "", "", "", "", "none")
 PHONE = {"width": 390, "height": 844}
 
 

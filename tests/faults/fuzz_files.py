@@ -1,6 +1,6 @@
-"""Damage recipes, token files, detector files, calibrations, labels and judgements at random.
+"""Damage recipes, token and adapter files, detector files, calibrations, labels and judgements at random.
 
-`python -m tests.faults.fuzz_files --tries 1200 --seed 0` prints what was accepted and refused, and every failure.
+`python -m tests.faults.fuzz_files --tries 1500 --seed 0` prints what was accepted and refused, and every failure.
 
 Every try must end in what the file honestly holds or in one line that says what is wrong, in seconds, and must run no
 code, open no connection and start no process. The seed and the number of a try give the same file again.
@@ -32,8 +32,9 @@ from benchmarks.evaluation.report.export import as_json
 from benchmarks.evaluation.report.findings import findings
 from benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen import miniature
+from countgen.adapters import file as adapters
 from countgen.editing import targets_of
-from countgen.errors import TokenFileError
+from countgen.errors import AdapterFileError, TokenFileError
 from countgen.images import read_png, save_png
 from countgen.number_slider import Calibration, NumberShift, load_calibration
 from countgen.prompts import Target
@@ -43,6 +44,7 @@ from countgen.tokens.library import available_tokens
 from critics import load
 from critics.ultralytics_files import import_ultralytics
 from tests.benchmarks.evaluation.made_records import record
+from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 LONGEST_MESSAGE = 1000
 SECONDS = 20.0
@@ -171,18 +173,32 @@ def _write_png(path: Path, text: str) -> None:
 def token(chance: random.Random, folder: Path, mark: str) -> None:
     """A shipped token with damage in its bytes or in what its header says."""
     honest = encoded(chance.choice(tuple(available_tokens("miniature").values())))
+    decoded(_damaged_tensors(honest, METADATA_KEY, chance, mark), "the token")
+
+
+def adapter(chance: random.Random, folder: Path, mark: str) -> None:
+    """A noise adapter with the same damage, or with facts that do not fit and a digest that does."""
+    honest = tiny_adapter()
+    if chance.random() < 0.7:
+        data = _damaged_tensors(adapters.encoded(honest), adapters.FILE.key, chance, mark)
+    else:
+        data = adapters.packed(honest.weights, damaged(adapters.facts_of(honest), chance, mark))
+    adapters.decoded(data, "the adapter")
+
+
+def _damaged_tensors(honest: bytes, key: str, chance: random.Random, mark: str) -> bytes:
+    """Return the bytes of a safetensors file with damage anywhere or in its header."""
     if chance.random() < 0.5:
-        decoded(flipped(honest, chance), "the token")
-        return
+        return flipped(honest, chance)
     length = int.from_bytes(honest[:8], "little")
     header = json.loads(honest[8 : 8 + length])
     if chance.random() < 0.7:
-        said = damaged(json.loads(header["__metadata__"][METADATA_KEY]), chance, mark)
-        header["__metadata__"][METADATA_KEY] = json.dumps(said)
+        said = damaged(json.loads(header["__metadata__"][key]), chance, mark)
+        header["__metadata__"][key] = json.dumps(said)
     else:
         header = damaged(header, chance, mark)
     changed = json.dumps(header).encode()
-    decoded(len(changed).to_bytes(8, "little") + changed + honest[8 + length :], "the token")
+    return len(changed).to_bytes(8, "little") + changed + honest[8 + length :]
 
 
 def detector(chance: random.Random, folder: Path, mark: str) -> None:
@@ -295,7 +311,7 @@ def judgements(chance: random.Random, folder: Path, mark: str) -> None:
     json.dumps(as_json(findings(run)), allow_nan=False)
 
 
-TARGETS = (recipe, token, detector, calibration, judgements)
+TARGETS = (recipe, token, adapter, detector, calibration, judgements)
 
 
 @contextmanager
@@ -336,8 +352,9 @@ def fuzz(tries: int, seed: int) -> tuple[Counter[str], list[str]]:
                     or isinstance(error, UnicodeError | json.JSONDecodeError)
                 ):
                     failures.append(f"{place}: {type(error).__name__}: {ascii(said)[:300]}")
-                if target is token and not isinstance(error, TokenFileError):
-                    failures.append(f"{place}: {type(error).__name__} instead of TokenFileError: {ascii(said)[:200]}")
+                expected = {token: TokenFileError, adapter: AdapterFileError}.get(target, Exception)
+                if not isinstance(error, expected):
+                    failures.append(f"{place}: {type(error).__name__}, no {expected.__name__}: {ascii(said)[:200]}")
             except Exception as error:
                 outcome = "broken"
                 failures.append(f"{place}: {type(error).__name__}: {ascii(str(error))[:300]}")
@@ -355,7 +372,7 @@ def fuzz(tries: int, seed: int) -> tuple[Counter[str], list[str]]:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz_files", description=__doc__)
-    parser.add_argument("--tries", type=int, default=1200, metavar="N", help="a fifth for each kind (%(default)s)")
+    parser.add_argument("--tries", type=int, default=1500, metavar="N", help="a sixth for each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all files (%(default)s)")
     options = parser.parse_args()
     counted, failures = fuzz(options.tries, options.seed)

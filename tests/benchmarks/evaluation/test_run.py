@@ -1,6 +1,7 @@
 """Runs are real: the embedded models draw, few and small pictures."""
 
 import argparse
+import copy
 import io
 import json
 import os
@@ -17,18 +18,19 @@ from app.cli import main
 from app.evaluate import add_arguments, settings_from
 from benchmarks.evaluation import arms
 from benchmarks.evaluation.judges import judged, record_fields
-from benchmarks.evaluation.plan import Case, RunSettings, cases, left_out, suite_digest
+from benchmarks.evaluation.plan import Case, RunSettings, adapter_digests, cases, left_out, recorded, suite_digest
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import read_run, table
 from benchmarks.evaluation.run import evaluate
 from benchmarks.evaluation.suites import Prompt
 from benchmarks.evaluation.worker import Outcome, Worker, failed
 from benchmarks.studies.crash_consistency import settings
-from countgen import CountGenError, Models, Target
+from countgen import CountGenError, Models, Target, save_adapter
 from countgen.images import read_recipe
 from countgen.miniature import FOLDER
 from critics.detectors.density import DensityCritic
 from critics.networks.density import build
+from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,43 @@ def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: P
     parts = [replace(mine, shard=f"{k}/2") for k in (1, 2)]
     assert sum(len(left_out(part)) for part in parts) == 2
     assert sum(len(cases(part)) for part in parts) == 4
+
+
+def test_an_arm_with_an_adapter_is_compared_with_the_one_without(
+    asked: RunSettings, worker: Worker, tmp_path: Path
+) -> None:
+    path = tmp_path / "several.txt"
+    path.write_text("four apples\nnine apples\nthree cats and two dogs\n")
+    file = (str(save_adapter(tiny_adapter(), tmp_path / "a.safetensors")),)
+    methods = ("plain", "plain+adapter")
+    given = {"suite": str(path), "suite_sha256": suite_digest(str(path)), "methods": methods, "max_evaluations": 1}
+    mine = replace(asked, **given, adapter=file, adapters=adapter_digests(methods, asked.backbones, file))
+    assert [case.prompt.prompt for case in left_out(mine)] == ["nine apples", "three cats and two dogs"]
+    assert recorded(mine)["adapters"] == (tiny_adapter().sha256,)
+    assert "adapter" not in recorded(mine)
+    plain, moved = (case for case in cases(mine) if case.prompt.prompt == "four apples")
+    assert plain.key in {case.key for case in cases(replace(mine, methods=("plain",), adapter=(), adapters=()))}
+    own = copy.copy(worker)
+    own.settings = mine
+    without, with_it = own.attempt(plain), own.attempt(moved)
+    assert with_it.record.status == "done"
+    assert with_it.recipe["adapter"] == {"sha256": tiny_adapter().sha256}
+    assert with_it.record.before != with_it.record.image
+    assert with_it.before is not None
+    assert with_it.before == without.image
+
+
+def test_an_adapter_that_no_arm_uses_or_that_is_missing_is_refused(
+    asked: RunSettings, subtests: pytest.Subtests
+) -> None:
+    for methods, given, reason in (
+        (("plain",), ("a.safetensors",), "no method of the run uses the adapter 'a.safetensors'"),
+        (("plain+adapter",), ("a", "b"), "one noise adapter is used at a time, got 2"),
+        (("plain+adapter",), ("nothing",), "no adapter 'nothing'"),
+    ):
+        with subtests.test(reason=reason), pytest.raises(ValueError, match=reason):
+            adapter_digests(methods, asked.backbones, given)
+    assert "edit+adapter" not in arms.available()
 
 
 def test_no_image_costs_more_evaluations_than_it_may(finished: Path) -> None:
@@ -409,7 +448,7 @@ def test_a_judge_that_counts_without_detecting_shows_no_boxes() -> None:
 
 
 def test_every_method_and_refinement_can_be_asked_for() -> None:
-    with_suffix = {"plain+token", "auto+token", "auto+as-written"}
+    with_suffix = {"plain+token", "auto+token", "plain+adapter", "auto+as-written"}
     assert {"plain", "search", "noise", "lmn", "auto", "grid", *with_suffix} <= set(arms.available())
 
 

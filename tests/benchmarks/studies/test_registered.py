@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.evaluation.suites import load
-from benchmarks.studies import beyond_seeds
+from benchmarks.studies import beyond_seeds, learned
 from benchmarks.studies.registered import SUITES, Hypothesis, Study, compared, detectable
 from countgen.prompts import parse
 from tests.benchmarks.evaluation.made_records import record
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 KEPT = {"objects_kept": 1.0, "background_change": 0.0, "structural_similarity": 1.0}
 
 
-STUDIES = {beyond_seeds.STUDY: "study-plan.md"}
+STUDIES = {beyond_seeds.STUDY: "study-plan.md", learned.STUDY: "study-plan-learned.md"}
 PARTS = [(study, name) for study in STUDIES for name in study.parts]
 
 

@@ -12,10 +12,10 @@ from safetensors import safe_open
 
 import countgen
 from countgen import backbones
-from countgen.errors import TokenFileError
+from countgen.errors import CheckpointError
+from countgen.learning.checkpoint import load_checkpoint
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.tokens import distillation
-from countgen.tokens.checkpoint import load_checkpoint
 from countgen.tokens.distillation import Example, distill
 from countgen.tokens.file import encoded, load_token
 from countgen.tokens.textual_inversion import encoders_of, injected, length_of
@@ -54,7 +54,7 @@ def test_training_changes_the_vectors_and_no_weight(frozen):
     assert [step.phase for step in steps] == ["train"] * 2
     assert [step.index for step in steps] == [0, 1]
     assert steps[-1].evaluations == 1 + 2 * 3  # one validation image, two steps with gradient
-    for key, vectors in learning.state.vectors.items():
+    for key, vectors in learning.state.parameters.items():
         assert not torch.equal(vectors, start.vectors[key])
 
 
@@ -78,8 +78,8 @@ def test_encoders_that_are_not_trained_keep_the_initial_text(models):
     learning = learn_token(models, 3, OBJECTS, replace(TOY, encoders=("clip_l",), num_optimization_steps=1))
     start = learning.token
     list(learning)
-    assert torch.equal(learning.state.vectors["clip_g"], start.vectors["clip_g"])
-    assert not torch.equal(learning.state.vectors["clip_l"], start.vectors["clip_l"])
+    assert torch.equal(learning.state.parameters["clip_g"], start.vectors["clip_g"])
+    assert not torch.equal(learning.state.parameters["clip_l"], start.vectors["clip_l"])
 
 
 def test_the_loss_decreases_on_training_images(models):
@@ -203,10 +203,10 @@ def test_a_number_of_several_tokens_is_not_truncated(models):
 def test_a_checkpoint_of_another_training_run_is_refused(models, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     list(itertools.islice(learn_token(models, 3, OBJECTS, TOY, checkpoint=path), 1))
-    with pytest.raises(TokenFileError, match="another training run"):
+    with pytest.raises(CheckpointError, match="another training run"):
         learn_token(models, 4, OBJECTS, TOY, checkpoint=path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(TokenFileError, match="damaged"):
+    with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(path, "")
 
 
@@ -337,7 +337,7 @@ def test_a_detector_without_gradient_trains_through_a_density_map(models):
     (step,) = learning
     # The soft count is the detector's, a whole number; its gradient is the density map's.
     assert step.soft_counts[0] == pytest.approx(round(step.soft_counts[0]), abs=1e-4)
-    assert not torch.equal(learning.state.vectors["clip_l"], start.vectors["clip_l"])
+    assert not torch.equal(learning.state.parameters["clip_l"], start.vectors["clip_l"])
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Checkpoints of token training, from which a killed run resumes with the same result."""
+"""Checkpoints of a training run, from which a killed run resumes with the same result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from countgen.atomic_write import write_atomically
-from countgen.errors import TokenFileError
+from countgen.errors import CheckpointError
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _FILE_FIELDS = {
@@ -20,13 +20,14 @@ _FILE_FIELDS = {
     "step": "step",
     "waited": "validations_since_best",
     "evaluations": "evaluations",
+    "seconds": "seconds",
 }
 """The checkpoint's attributes by their names in the file, which stay the same so that older checkpoints can be read."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Metrics of the vectors on images of seeds that are not trained on.
+    """Metrics of the parameters on images of seeds that are not trained on.
 
     Attributes:
         step: number of steps on the count loss before the validation.
@@ -51,19 +52,21 @@ class Checkpoint:
     """The state of a training run.
 
     Attributes:
-        vectors: current vectors, float32 (V, D) by text encoder.
-        best: vectors of the best validation; the initial vectors before the first.
-        moments: Adam's moments by their name in torch and the encoder; empty before the first step of a stage.
-        stage: the stage to run next: "word" (validate the initial vectors), "imitate" (distillation), "walk" (line
-            search) or "learn" (steps on the count loss).
+        parameters: current trained tensors, float32, by name: a token's vectors (V, D) by text encoder, or the weights
+            of an adapter's network.
+        best: those of the best validation; the initial ones before the first.
+        moments: Adam's moments by their name in torch and the parameter's; empty before the first step of a stage.
+        stage: the stage to run next: "word" (validate the initial parameters), "imitate" (a token's distillation),
+            "walk" (its line search) or "learn" (steps on the count loss).
         distillation_steps: completed steps of the distillation.
         step: completed steps on the count loss.
         validations_since_best: number of validations since the best one.
         evaluations: number of evaluations used.
+        seconds: spent on the training, those before a resume included.
         validations: all validations, in order.
     """
 
-    vectors: dict[str, Tensor]
+    parameters: dict[str, Tensor]
     best: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
     stage: str = "word"
@@ -71,22 +74,23 @@ class Checkpoint:
     step: int = 0
     validations_since_best: int = 0
     evaluations: int = 0
+    seconds: float = 0.0
     validations: list[Validation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.best = self.best or dict(self.vectors)
+        self.best = self.best or dict(self.parameters)
 
-    def update(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-        """Copy the current vectors, and their moments from the optimizer."""
-        self.vectors = {key: value.detach().clone() for key, value in vectors.items()}
-        for key, value in vectors.items():
+    def update(self, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Copy the current parameters, and their moments from the optimizer."""
+        self.parameters = {key: value.detach().clone() for key, value in parameters.items()}
+        for key, value in parameters.items():
             for name in _MOMENTS:
                 if value in optimizer.state:
                     self.moments[f"{name}.{key}"] = optimizer.state[value][name].clone()
 
-    def restore(self, vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, steps: int) -> None:
-        """Restore the state of an optimizer of these vectors after a number of steps."""
-        for key, value in vectors.items():
+    def restore(self, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, steps: int) -> None:
+        """Restore the state of an optimizer of these parameters after a number of steps."""
+        for key, value in parameters.items():
             moments = {
                 name: self.moments[f"{name}.{key}"].clone() for name in _MOMENTS if f"{name}.{key}" in self.moments
             }
@@ -102,12 +106,12 @@ class Checkpoint:
         """
         return max(self.validations, key=lambda validation: validation.rank)
 
-    def record(self, vectors: Mapping[str, Tensor], validation: Validation) -> bool:
-        """Record the validation of vectors, keep the vectors if it is the best so far, and return whether it is."""
+    def record(self, parameters: Mapping[str, Tensor], validation: Validation) -> bool:
+        """Record the validation of parameters, keep these if it is the best so far, and return whether it is."""
         better = not self.validations or validation.rank > self.best_validation.rank
         self.validations.append(validation)
         if better:
-            self.best = dict(vectors)
+            self.best = dict(parameters)
         self.validations_since_best = 0 if better else self.validations_since_best + 1
         return better
 
@@ -123,13 +127,13 @@ def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
     from safetensors.torch import save
 
     tensors = {
-        **{f"vectors.{key}": value for key, value in state.vectors.items()},
+        **{f"vectors.{key}": value for key, value in state.parameters.items()},
         **{f"best.{key}": value for key, value in state.best.items()},
         **{f"moments.{key}": value for key, value in state.moments.items()},
     }
     numbers = {name: getattr(state, attribute) for name, attribute in _FILE_FIELDS.items()}
     numbers["validations"] = [asdict(validation) for validation in state.validations]
-    # Copies, because safetensors refuses tensors that share memory, as `vectors` and `best` may.
+    # Copies, because safetensors refuses tensors that share memory, as `parameters` and `best` may.
     data = save(
         {key: value.detach().cpu().clone() for key, value in tensors.items()},
         {"identity": identity, "numbers": json.dumps(numbers)},
@@ -141,7 +145,7 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
     """Read the state from a checkpoint, or return None if there is no such file.
 
     Raises:
-        TokenFileError: the checkpoint is damaged, or belongs to another training run.
+        CheckpointError: the checkpoint is damaged, or belongs to another training run.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -154,15 +158,15 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
             for name in file.keys():  # noqa: SIM118  # the file is not a dictionary
                 group, _, key = name.partition(".")
                 groups[group][key] = file.get_tensor(name)
-        numbers = json.loads(metadata["numbers"])
+        numbers = {"seconds": 0.0, **json.loads(metadata["numbers"])}  # earlier versions wrote no seconds
         validations = [Validation(**fields) for fields in numbers["validations"]]
         saved = Checkpoint(groups["vectors"], groups["best"], groups["moments"], validations=validations)
         for name, attribute in _FILE_FIELDS.items():
             setattr(saved, attribute, numbers[name])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise TokenFileError(f"the checkpoint {path} is damaged: {error}; delete it to start again") from error
+        raise CheckpointError(f"the checkpoint {path} is damaged: {error}; delete it to start again") from error
     if metadata.get("identity") != identity:
-        raise TokenFileError(
+        raise CheckpointError(
             f"the checkpoint {path} belongs to another training run ({metadata.get('identity')}), this one is "
             f"{identity}; delete it, or give another file"
         )
