@@ -8,14 +8,18 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.argument_types import add_trust_checkpoint
 from app.exit_codes import NOT_REACHED, OK
 from app.loading import available_device
 from app.terminal import fitted
+
+if TYPE_CHECKING:
+    from benchmarks.evaluation.golden import Answers, GoldenImage
 
 PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
@@ -76,22 +80,17 @@ def _score(options: argparse.Namespace) -> int:
     """Print how the judges that are named count the golden set."""
     from benchmarks.evaluation import golden
     from benchmarks.evaluation.consensus import MAJORITY
-    from benchmarks.evaluation.progress import shown
-    from countgen.models import check_detectors, load_critic, parts_of
+    from countgen.models import check_detectors, parts_of
     from countgen.printable import printable
-    from countgen.progress import loading
 
     device = available_device(options.device)
     for missing in check_detectors(options.judge):
         if not options.json:
             print(fitted(f"will be downloaded: {printable(str(missing), 400)}"))
     images = golden.golden_images()
-    found: dict[str, golden.Answers] = {}
+    found: dict[str, Answers] = {}
     for name in dict.fromkeys(options.judge):
-        with loading(name, shown=not options.json):
-            judge = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
-        known = golden.known_images(judge, images)
-        found[name] = dict(shown(golden.answers(judge, known, device), len(known), 0, lambda _: False))
+        found[name] = _answers(name, images, device, options)
     if len(found) > 2:
         found[MAJORITY] = golden.majority_answers(list(found.values()))
     scores = {name: golden.rows(images, mine) for name, mine in found.items()}
@@ -110,11 +109,24 @@ def _score(options: argparse.Namespace) -> int:
     low, high = (round(100 * end) for end in again.interval)
     print(
         fitted(
-            f"The reader of the set, an AI model, gave in its second pass {again.exact} of {again.cases} counts again "
+            f"The set's reader is an AI model; its second pass gave {again.exact} of {again.cases} counts again "
             f"({100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f})"
         )
     )
     return OK
+
+
+def _answers(name: str, images: Sequence[GoldenImage], device: str, options: argparse.Namespace) -> Answers:
+    """Return the answers of one judge, which is out of memory before the next one is loaded."""
+    from benchmarks.evaluation import golden
+    from benchmarks.evaluation.progress import shown
+    from countgen.models import load_critic
+    from countgen.progress import loading
+
+    with loading(name, shown=not options.json):
+        judge = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
+    known = golden.known_images(judge, images)
+    return dict(shown(golden.answers(judge, known, device), len(known), 0, lambda _: False))
 
 
 def _versions() -> list[Check]:

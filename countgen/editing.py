@@ -14,7 +14,8 @@ from countgen.number_slider.shifts import stored_shifts
 from countgen.prompts import Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.recount import recounted
-from countgen.recipe import candidate_seed, latents_of, negative_prompt_of, regenerate
+from countgen.recipe import regenerate
+from countgen.recipe_fields import candidate_seed, latents_of, negative_prompt_of
 from countgen.run import Original, Result, Run
 from countgen.tokens.file import CountToken
 

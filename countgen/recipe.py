@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +18,6 @@ from countgen.backbones import Backbone, Preset
 from countgen.backbones.base import MEMORY
 from countgen.backbones.loading import at_revision, hub_sources, is_commit, public_name
 from countgen.backbones.lora import Lora
-from countgen.backbones.preset import MAX_GUIDANCE
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
 from countgen.errors import RecipeError
@@ -31,6 +27,18 @@ from countgen.models import Models
 from countgen.number_slider import NumberShift, encode_shifted
 from countgen.number_slider.shifts import stored_shifts
 from countgen.prompts import Target, check_prompt
+from countgen.recipe_fields import (
+    candidate_seed,
+    check_token,
+    choice_of,
+    guidance_of,
+    latent_values,
+    latents_of,
+    negative_prompt_of,
+    shown,
+    text_of,
+    whole_number_of,
+)
 from countgen.tokens.file import CountToken
 
 SCHEMA = 2
@@ -239,35 +247,35 @@ def check(
         ValueError: no such preset, model or scheduler.
     """
     if recipe.get("schema") not in range(1, SCHEMA + 1):
-        raise RecipeError(f"the recipe has the schema {_shown(recipe.get('schema'))}, this version reads 1 to {SCHEMA}")
-    name, known = _text(recipe, "backbone"), presets()
+        raise RecipeError(f"the recipe has the schema {shown(recipe.get('schema'))}, this version reads 1 to {SCHEMA}")
+    name, known = text_of(recipe, "backbone"), presets()
     preset = known[name][1] if name in known else None
     if preset is None and recipe.get("family") not in backbones.families():
         if len(name) > LONGEST_NAME or not name.isprintable():
-            raise RecipeError(f"the recipe's backbone is {_shown(name)}; known: {', '.join(sorted(known))}")
+            raise RecipeError(f"the recipe's backbone is {shown(name)}; known: {', '.join(sorted(known))}")
         find(name)  # refuses it, with near names
     named = recipe.get("repository")
     if model is None and (preset is None or named not in (None, public_name(preset.repository))):
         raise RecipeError(
-            f"the image was generated with {_shown(named or name)}, which a recipe may not name by itself: give "
+            f"the image was generated with {shown(named or name)}, which a recipe may not name by itself: give "
             "model=, on the command line --model, what it was generated with"
         )
     if recipe.get("changed_parts"):
         raise RecipeError(
-            f"the image was generated with another {_shown(recipe['changed_parts'])} than {_shown(name)} has: load the "
+            f"the image was generated with another {shown(recipe['changed_parts'])} than {shown(name)} has: load the "
             "backbone as it was loaded then, and give it to countgen.recipe.regenerate"
         )
     if recipe.get("loras", []) != (given := [lora.recorded for lora in loras]):
         raise RecipeError(
-            f"the image was generated with the adapters {_shown(recipe.get('loras', []))}, got {_shown(given)}: give "
+            f"the image was generated with the adapters {shown(recipe.get('loras', []))}, got {shown(given)}: give "
             "loras=, on the command line --lora, the same in that order"
         )
-    dtype = _choice(recipe, "dtype", DTYPES)
+    dtype = choice_of(recipe, "dtype", DTYPES)
     changes: dict[str, Any] = {
-        "num_inference_steps": _whole(recipe, "num_inference_steps", MAX_INFERENCE_STEPS),
-        "guidance_scale": _guidance(recipe),
-        "height": _whole(recipe, "height", MAX_SIDE),
-        "width": _whole(recipe, "width", MAX_SIDE),
+        "num_inference_steps": whole_number_of(recipe, "num_inference_steps", MAX_INFERENCE_STEPS),
+        "guidance_scale": guidance_of(recipe),
+        "height": whole_number_of(recipe, "height", MAX_SIDE),
+        "width": whole_number_of(recipe, "width", MAX_SIDE),
     }
     _check_steps(changes["num_inference_steps"], preset, name, many_steps)
     rendered = changes["width"], changes["height"]
@@ -277,26 +285,26 @@ def check(
             "cropped since"
         )
     if recipe.get("scheduler") is not None:
-        changes["scheduler"] = _text(recipe, "scheduler")
+        changes["scheduler"] = text_of(recipe, "scheduler")
         if len(changes["scheduler"]) > LONGEST_NAME:
-            raise RecipeError(f"the recipe's scheduler is {_shown(changes['scheduler'])}, expected one of diffusers")
+            raise RecipeError(f"the recipe's scheduler is {shown(changes['scheduler'])}, expected one of diffusers")
     repository, revision = at_revision(model) if model is not None else (None, None)
     if preset is not None and repository in (name, preset.repository):
         repository = None
     if (wanted := revision or _revision(recipe, preset, repository)) is not None:
         changes["revision"] = wanted
-    prompt = _text(recipe, "prompt")
+    prompt = text_of(recipe, "prompt")
     check_prompt(prompt)
     if stored_shifts(recipe.get("number_shifts", ()), prompt) and recipe.get("token") is not None:
         raise RecipeError("the recipe names a token and number_shifts; an image is made with one of them")
     negative_prompt_of(recipe)
     candidate_seed(recipe)
-    _check_token(recipe.get("token"), token)
+    check_token(recipe.get("token"), token)
     if recipe.get("latents") is not None:
-        _numbers(recipe["latents"])
+        latent_values(recipe["latents"])
     options = {
         "dtype": DTYPES[dtype],
-        "memory": _choice(recipe, "memory", MEMORY) if "memory" in recipe else "fast",
+        "memory": choice_of(recipe, "memory", MEMORY) if "memory" in recipe else "fast",
         **changes,
     }
     if preset is not None:
@@ -330,7 +338,7 @@ def _revision(recipe: Mapping[str, Any], preset: Preset | None, repository: str 
         return None
     if not isinstance(wanted, str) or not (is_commit(wanted) or (own is not None and wanted == own.revision)):
         raise RecipeError(
-            f"the recipe's revision is {_shown(wanted)}, expected the 40 hexadecimal digits of a commit: what a branch "
+            f"the recipe's revision is {shown(wanted)}, expected the 40 hexadecimal digits of a commit: what a branch "
             "holds can change, and others may push to it; where you trust it, give model=NAME@REVISION, on the command "
             "line --model NAME@REVISION"
         )
@@ -374,125 +382,10 @@ def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken 
     Raises:
         RecipeError: a field is missing or not possible, or the token is not the one that the image was generated with.
     """
-    prompt = _text(recipe, "prompt")
+    prompt = text_of(recipe, "prompt")
     check_prompt(prompt)
-    _check_token(recipe.get("token"), token)
+    check_token(recipe.get("token"), token)
     seed = candidate_seed(recipe)
     shifts = stored_shifts(recipe.get("number_shifts", ()), prompt)
     embeds = encode_shifted(backbone, prompt, token, shifts, negative_prompt_of(recipe))
     return backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
-
-
-def negative_prompt_of(recipe: Mapping[str, Any]) -> str | None:
-    """Return the negative prompt of a recipe; None where it has none.
-
-    Raises:
-        RecipeError, PromptError: it is no text, or too long.
-    """
-    if recipe.get("negative_prompt") is None:
-        return None
-    text = _text(recipe, "negative_prompt")
-    if text:
-        check_prompt(text)
-    return text
-
-
-def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:
-    """Return the latents that a recipe holds, otherwise those of its seed: float32 (1, C, h, w).
-
-    Raises:
-        RecipeError: they are damaged or of another shape than the backbone's, or the seed is missing.
-    """
-    stored = recipe.get("latents")
-    if stored is not None:
-        return _latents(stored, backbone)
-    return backbone.initial_latents([candidate_seed(recipe)])
-
-
-def _check_token(named: Any, token: CountToken | None) -> None:
-    """Refuse a token whose vectors are not those that the recipe names."""
-    wanted = None if named is None else _text(named if isinstance(named, dict) else {}, "sha256")
-    given = None if token is None else token.sha256
-    if wanted != given:
-        raise RecipeError(
-            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's "
-            "file or shipped name"
-        )
-
-
-def _described(sha256: str | None) -> str:
-    return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {_shown(sha256[:12])}..."
-
-
-def _latents(stored: Any, backbone: Backbone) -> Tensor:
-    """Return stored latents as float32 (1, C, h, w)."""
-    shape, values = backbone.latent_shape, _numbers(stored)
-    if stored.get("shape") != list(shape) or values.size != math.prod(shape):
-        raise RecipeError(f"the recipe's latents are not the {list(shape)} finite numbers that {backbone.name} needs")
-    return torch.from_numpy(values.reshape(1, *shape).astype(np.float32)).to(backbone.device)
-
-
-def _numbers(stored: Any) -> np.ndarray[Any, Any]:
-    """Return the numbers of stored latents."""
-    try:
-        values = np.frombuffer(base64.b64decode(stored["float32"], validate=True), "<f4")
-    except (TypeError, KeyError, ValueError, binascii.Error) as error:
-        raise RecipeError(f"the recipe's latents are not base64 of float32: {_shown(str(error))}") from error
-    if not np.isfinite(values).all():
-        raise RecipeError("the recipe's latents are not finite numbers")
-    return values
-
-
-def candidate_seed(recipe: Mapping[str, Any]) -> int:
-    """Return the seed of the image itself, which a search may have found far from the seed that was given.
-
-    Raises:
-        RecipeError: it is missing or not possible.
-    """
-    return _whole(recipe, "candidate_seed", 2**63 - 1, smallest=0)
-
-
-def _shown(value: Any) -> str:
-    """Return a value of the file as messages quote it: escaped and short."""
-    try:
-        text = ascii(value)
-    except RecursionError:
-        return "too deeply nested"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _field(recipe: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = recipe.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise RecipeError(
-            f"the recipe's {name} is {_shown(value)}, expected {kind.__name__}; no image can be generated from it"
-        )
-    return value
-
-
-def _text(recipe: Mapping[str, Any], name: str) -> str:
-    value: str = _field(recipe, name, str)
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecipeError(f"the recipe's {name} is {_shown(value)}, which is no text: it holds half a surrogate pair")
-    return value
-
-
-def _choice(recipe: Mapping[str, Any], name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    value = _text(recipe, name)
-    if value not in known:
-        raise RecipeError(f"the recipe's {name} is {_shown(value)}; known: {', '.join(known)}")
-    return value
-
-
-def _whole(recipe: Mapping[str, Any], name: str, largest: int, *, smallest: int = 1) -> int:
-    value: int = _field(recipe, name, int)
-    if not smallest <= value <= largest:
-        raise RecipeError(f"the recipe's {name} is {_shown(value)}, expected {smallest} to {largest}")
-    return value
-
-
-def _guidance(recipe: Mapping[str, Any]) -> float:
-    value = recipe.get("guidance_scale")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_GUIDANCE:
-        raise RecipeError(f"the recipe's guidance_scale is {_shown(value)}, expected a number from 0 to {MAX_GUIDANCE}")
-    return float(value)

@@ -29,7 +29,8 @@ from countgen.number_slider import encode_shifted
 from countgen.prompts import Target
 from countgen.prompts.plurals import plural
 from countgen.recipe import check as check_recipe
-from countgen.recipe import latents_of, negative_prompt_of, regenerate
+from countgen.recipe import regenerate
+from countgen.recipe_fields import latents_of, negative_prompt_of
 from countgen.tokens.file import CountToken
 
 

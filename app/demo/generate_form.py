@@ -18,7 +18,7 @@ from countgen.editing import targets_of
 from countgen.methods.settings import Settings, describe
 from countgen.models import Models
 from countgen.prompts import Target
-from countgen.recipe import negative_prompt_of
+from countgen.recipe_fields import negative_prompt_of
 from countgen.tokens.file import CountToken
 from countgen.tokens.library import available_tokens
 

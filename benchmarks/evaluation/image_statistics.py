@@ -25,6 +25,10 @@ EDGE = 0.1
 """Length of the luma's gradient per pixel above which a pixel is on an edge, of 1."""
 FLAGGED = 1.0
 """Mean change above which a method is flagged, in standard deviations of the plain images."""
+LEAST = {"dark": 0.01, "blown": 0.01, "edges": 0.01, "colour_entropy": 0.1}
+"""Mean change that is never flagged, however alike the plain images are: one image of many can exceed their spread."""
+LEAST_SHARPNESS = 0.1
+"""The same for sharpness, as a fraction of the plain images' mean."""
 MOST_IMAGES = 200
 """Number of images of a method that are measured at most, so that a report takes seconds."""
 
@@ -62,17 +66,20 @@ class Shift:
         change: mean of the image's value less the plain image's.
         spread: standard deviation of the plain images; NaN for fewer than two.
         outside: fraction of images outside the range of the plain images.
+        least: change that is never flagged.
     """
 
     plain: float
     change: float
     spread: float
     outside: float
+    least: float
 
     @property
     def flagged(self) -> bool:
-        """Whether the mean change is larger than the plain images' spread."""
-        return abs(self.change) > FLAGGED * self.spread if self.spread > 0 else bool(abs(self.change) > 1e-6)
+        """Whether the mean change is larger than the plain images' spread, and than what is never flagged."""
+        spread = self.spread if self.spread > 0 else 0.0  # NaN for a single image
+        return abs(self.change) > max(FLAGGED * spread, self.least)
 
 
 @dataclass(frozen=True)
@@ -142,8 +149,10 @@ def image_quality(records: Sequence[Record], image_path: Callable[..., Path | No
     values, plain = (np.array([astuple(pair[place]) for pair in known]) for place in (0, 1))
     low, high = plain.min(0), plain.max(0)
     spread = plain.std(0, ddof=1) if len(known) > 1 else np.full(len(NAMES), math.nan)
+    mean = plain.mean(0)
+    least = [LEAST.get(name, LEAST_SHARPNESS * mean[place]) for place, name in enumerate(NAMES)]
     columns: Any = zip(
-        plain.mean(0), (values - plain).mean(0), spread, ((values < low) | (values > high)).mean(0), strict=True
+        mean, (values - plain).mean(0), spread, ((values < low) | (values > high)).mean(0), least, strict=True
     )
     return ImageQuality(
         len(known), {name: Shift(*map(float, column)) for name, column in zip(NAMES, columns, strict=True)}

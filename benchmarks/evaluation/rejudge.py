@@ -80,24 +80,23 @@ def rejudge(
     torch.set_num_threads(threads)
     summary = Rejudged(images=len(done))
     with locked(folder):
-        found = {(one.key, one.judge): one for one in read_judgements(folder)}
         for name in judges:
-            left = [record for record in done if (record.key, name) not in found]
+            mine = {one.key: one for one in read_judgements(folder) if one.judge == name}
+            left = [record for record in done if record.key not in mine]
             if left:
                 judge = load_critic(name, device, trust_checkpoint=trust_checkpoint)
                 _check_objects(judge, left)
-                # Images of the same objects can share a batch.
-                left.sort(key=_object_names)
                 fresh = _judgements(folder, left, name, judge, device, batch_size, summary.unread)
+                del judge  # so that it is not in memory while the next one is loaded
                 if not quiet:
                     fresh = shown(fresh, len(done), len(done) - len(left), lambda _: False)
                 with RecordFile(folder / JUDGEMENTS) as file:
                     for one in fresh:
                         file.append_line(one.to_line())
-                        found[one.key, name] = one
-            mine = [found[record.key, name] for record in done if (record.key, name) in found]
-            summary.judged[name] = len(mine)
-            summary.abstained[name] = sum(one.counts is None for one in mine)
+                        mine[one.key] = one
+            known = [mine[record.key] for record in done if record.key in mine]
+            summary.judged[name] = len(known)
+            summary.abstained[name] = sum(one.counts is None for one in known)
     return summary
 
 
@@ -140,7 +139,8 @@ def _judgements(
     """Yield the result for each image that can be read, and note the others in `unread`."""
     batch: list[tuple[Record, Tensor]] = []
     kind: object = None
-    for record in records:
+    # Images of the same objects can share a batch.
+    for record in sorted(records, key=_object_names):
         try:
             image = _image(folder, record)
         except (OSError, ValueError) as error:

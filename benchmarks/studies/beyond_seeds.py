@@ -73,5 +73,7 @@ def summary(methods: Sequence[str]) -> str:
     return table(head, [(name, *(rate(found.get(name, [])) for found in columns.values())) for name in methods])
 
 
+main = STUDY.main
+
 if __name__ == "__main__":
-    raise SystemExit(STUDY.main())
+    raise SystemExit(main())

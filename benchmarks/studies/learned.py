@@ -50,5 +50,7 @@ STUDY = Study(
     first_seed=110_000_000,
 )
 
+main = STUDY.main
+
 if __name__ == "__main__":
-    raise SystemExit(STUDY.main())
+    raise SystemExit(main())

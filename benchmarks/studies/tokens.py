@@ -7,7 +7,7 @@ none of them. `--stamp` writes the measured accuracy into the shipped files. Wit
 from the records: `results/tokens.jsonl.gz` by default, and `--records` names those of the methods that cost a learning
 a count, `results/published_tokens.jsonl.gz` and `results/learned_tokens.jsonl.gz`.
 
-`--learn --counts 13-17` makes the tokens with a number direction, with `--model miniature-pixart` also of that model;
+`--learn --counts 13-15` makes the tokens with a number direction, with `--model miniature-pixart` also of that model;
 `--measure --methods "plain;word alone;slider;token"` compares them with the number slider, whose direction is that of
 each prompt. Their records have a file of their own for each model.
 """

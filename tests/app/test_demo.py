@@ -512,7 +512,7 @@ def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -
     token = find_token("shipped", (Target("cat", 14),), backbone, Session())
     assert token is not None
     assert token.direction is not None
-    with pytest.raises(RefusedError, match=f"for this count is shipped for {backbone}; shipped are: .*count-17"):
+    with pytest.raises(RefusedError, match=f"for this count is shipped for {backbone}; shipped are: .*count-15"):
         find_token("shipped", (Target("cat", 18),), backbone, Session())
 
 

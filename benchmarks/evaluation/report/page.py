@@ -75,7 +75,9 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    body = "\n".join((*_head(run, sections), *_sections(sections, figures), *_gallery(run, max_images)))
+    judges = judges_of(with_consensus(run.records))
+    parts = (*_head(run, sections, judges), *_sections(sections, figures), *_gallery(run, max_images, judges))
+    body = "\n".join(parts)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -94,7 +96,7 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
 """
 
 
-def _head(run: ReportedRun, sections: Sequence[Section]) -> Iterator[str]:
+def _head(run: ReportedRun, sections: Sequence[Section], judges: Sequence[str]) -> Iterator[str]:
     settings = run.settings
     failed = sum(record.status == "failed" for record in run.records)
     limits = [
@@ -114,7 +116,9 @@ def _head(run: ReportedRun, sections: Sequence[Section]) -> Iterator[str]:
     yield "<header><p class=eyebrow>Counting report</p>"
     yield f"<h1>{escape(run.name)}</h1><dl class=facts>"
     yield from (f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items() if value)
-    yield "</dl></header><main>"
+    yield "</dl>"
+    yield _judge_switch(judges, "judge")
+    yield "</header><main>"
 
 
 def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Iterator[str]:
@@ -179,13 +183,12 @@ def _table(table: Table, unfolded: bool) -> str:
     )
 
 
-def _gallery(run: ReportedRun, max_images: int) -> Iterator[str]:
+def _gallery(run: ReportedRun, max_images: int, judges: Sequence[str]) -> Iterator[str]:
     shown = with_consensus(chosen(run.records, max_images))
     if not shown:
         yield "</main>"
         return
     yield from _disagreements(run, min(MOST_DISAGREEMENTS, max_images))
-    judges = judges_of(shown)
     yield "<section><h2>Pictures</h2>"
     if not any(run.image_path(record) for record in shown):
         yield "<p class=note>The images of this run are not beside its records.</p></section></main>"
@@ -199,9 +202,7 @@ def _gallery(run: ReportedRun, max_images: int) -> Iterator[str]:
     yield _select("count", "all counts", sorted({total(record) for record in shown}))
     every = (status for record in shown for judge in judges for status in statuses(record, judge))
     yield _select("status", "all", dict.fromkeys(every))
-    if len(judges) > 1:
-        options = "".join(f"<option>{escape(judge)}</option>" for judge in judges)
-        yield f"<label>judge<select name=judge>{options}</select></label>"
+    yield _judge_switch(judges)
     yield "<label class=check><input type=checkbox name=boxes> what the judge counted</label>"
     yield "<output aria-live=polite></output></form><ul class='cards filtered'>"
     yield from (card(run, record, judges) for record in shown)
@@ -217,6 +218,14 @@ def _disagreements(run: ReportedRun, limit: int) -> Iterator[str]:
         yield "<ul class=cards>"
         yield from (disagreement(run, record) for record in found)
         yield "</ul></section>"
+
+
+def _judge_switch(judges: Sequence[str], kind: str = "") -> str:
+    """Return a field that chooses the judge of the whole page, as every such field; nothing for a single judge."""
+    if len(judges) < 2:
+        return ""
+    options = "".join(f"<option>{escape(judge)}</option>" for judge in judges)
+    return f"<label{f' class={kind} hidden' if kind else ''}>judge<select name=judge>{options}</select></label>"
 
 
 def _select(name: str, everything: str, values: Sequence[int] | Mapping[str, None]) -> str:

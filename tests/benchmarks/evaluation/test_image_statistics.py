@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.evaluation.image_statistics import image_quality, image_statistics
+from benchmarks.evaluation.image_statistics import Shift, image_quality, image_statistics
 from benchmarks.evaluation.report.findings import findings
 from benchmarks.evaluation.report.judge_tables import FLAG, QUALITY_FLAGGED, quality_warnings
 from benchmarks.evaluation.report.reported_run import ReportedRun
@@ -72,6 +73,13 @@ def test_a_method_that_spoils_images_is_flagged_and_one_that_does_not_is_not(run
     assert (FLAG in cells["dark"][0], FLAG in cells["dark"][1]) == (False, True)
     (warning,) = quality_warnings(section)
     assert warning.startswith(f"{FLAG} black moves dark, ")
+
+
+def test_a_small_change_is_not_flagged_however_alike_the_plain_images_are() -> None:
+    assert not Shift(plain=0.1, change=0.005, spread=0.0001, outside=0.1, least=0.01).flagged
+    assert Shift(plain=0.1, change=-0.02, spread=0.0001, outside=1.0, least=0.01).flagged
+    assert not Shift(plain=0.1, change=0.02, spread=0.03, outside=0.1, least=0.01).flagged
+    assert Shift(plain=0.1, change=0.02, spread=math.nan, outside=0.1, least=0.01).flagged
 
 
 def test_images_that_are_missing_or_damaged_are_left_out(run: ReportedRun, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,22 @@ def test_an_image_that_is_lost_or_of_another_run_is_named_and_the_others_are_jud
     assert f"{SECOND}: 2 of 4 images" in printed
     assert "is missing" in printed
     assert "is an image of another run: its recipe has prompt " in printed
+
+
+def test_no_judge_is_in_memory_while_the_next_one_is_loaded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def loading(name: str, *arguments: object, **options: object) -> object:
+        gc.collect()
+        assert [one() for one in loaded] == [None] * len(loaded)
+        judge = load_critic(name)
+        loaded.append(weakref.ref(judge))
+        return judge
+
+    monkeypatch.setattr(module, "load_critic", loading)
+    names = [SECOND, "miniature-heatmap"]
+    assert rejudge(run, names).judged == dict.fromkeys(names, 4)
+    assert len(loaded) == 2
 
 
 @pytest.mark.parametrize("name", ["seed", "targets", "prompt"])

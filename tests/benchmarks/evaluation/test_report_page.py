@@ -54,7 +54,9 @@ def test_another_judge_can_be_chosen(page: Page) -> None:
     assert "critic" in heading.inner_text()
     assert page.locator(".filtered .card [data-judge=critic]:visible").count() == 16
     assert page.locator(".filtered .card [data-judge=detector]:visible").count() == 0
-    page.select_option("[name=judge]", "detector")
+    assert [one.input_value() for one in page.locator("[name=judge]").all()] == ["critic", "critic"]
+    page.select_option(".filters [name=judge]", "detector")
+    assert page.input_value("header [name=judge]") == "detector"
     assert page.locator(".filtered .card.right").count() == right
 
 
