@@ -54,7 +54,8 @@ class AdapterNetwork(nn.Module):
     """A residual convolutional network at the latents' resolution, modulated by the count and the prompt (FiLM).
 
     Dilations give it a receptive field of 73 latent cells, and coordinates as further inputs a place for each object.
-    The last layer is initialised with zeros, so that an untrained network moves nothing.
+    The last layer is initialised with zeros, so that an untrained network moves nothing. Each channel keeps its mean: it
+    decides the colour of the background, which must stay as it was, and not the number of objects.
 
     Source: FiLM, Perez et al. 2018 (arXiv 1709.07871).
     """
@@ -92,7 +93,8 @@ class AdapterNetwork(nn.Module):
         hidden = self.first(torch.cat([read, _coordinates(latents)], 1))
         for block in self.blocks:
             hidden = block(hidden, condition)
-        return self.last(hidden)
+        displacement = self.last(hidden)
+        return displacement - displacement.mean((2, 3), keepdim=True)
 
 
 class _Block(nn.Module):
