@@ -50,9 +50,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seed", type=one_seed, metavar="N", help="first seed of each point (90000)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to save it (calibration-MODEL.json)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
-    parser.add_argument(
-        "--memory", choices=("fast", "low"), default="fast", help="low: for devices with little memory (%(default)s)"
-    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -86,7 +83,6 @@ def run(options: argparse.Namespace) -> int:
         critics=(options.critic,) if options.critic else None,
         judge=options.judge,
         device=device,
-        memory=options.memory,
         trust_checkpoint=options.trust_checkpoint,
         progress=not (options.quiet or options.json),
         **asked_of_load(options),

@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file, or a folder of images")
-    parser.add_argument("objects", metavar="OBJECT", help="what to count; several with commas")
+    parser.add_argument("objects", metavar="OBJECT", help="what to count; several with commas or spaces")
     parser.add_argument(
         "--critic", metavar="NAME", help="the detector (nanodet for COCO's classes, otherwise owl:owlv2-base)"
     )
@@ -54,10 +54,11 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, found before the detector is loaded wherever that is possible.
     """
-    names = [name.strip() for name in options.objects.split(",") if name.strip()]
+    images, words = _divided(options.images, options.objects)
+    names = [name.strip() for word in words for name in word.split(",") if name.strip()]
     if not names:
         raise ValueError(f"no object is named in {options.objects!r}; write 'apple', or 'apple,dog' for several")
-    files = list(dict.fromkeys(_files(options.images)))
+    files = list(dict.fromkeys(_files(images)))
     several = len(files) > 1
     if options.boxes:
         _check_boxes(options.boxes, several=several)
@@ -101,6 +102,14 @@ def _check_boxes(out: Path, *, several: bool) -> None:
         wanted = "be a folder for several images" if several else "end in .png for one image"
         raise ValueError(f"--boxes {out} must {wanted}")
     check_writable(out if several else out.parent)
+
+
+def _divided(paths: Sequence[Path], last: str) -> tuple[list[Path], list[str]]:
+    """Return images and objects of a command line whose last word is an object, and words before it may be."""
+    images, words = list(paths), [last]
+    while len(images) > 1 and not images[-1].exists() and images[-1].name == str(images[-1]) and not images[-1].suffix:
+        words.insert(0, str(images.pop()))
+    return images, words
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

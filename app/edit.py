@@ -13,6 +13,7 @@ from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.generate import SettingsHelp
 from app.interrupts import held_interrupts, run_to_end
 from app.loading import available_device
+from app.model_arguments import add_calibration
 from app.reproduce import add_origin, checked_recipe, loaded, token_of
 from app.result_lines import record_of, report
 from app.terminal import fitted
@@ -43,12 +44,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--token", metavar="NAME|FILE", help="the count token the image was made with, where it is not a shipped one"
     )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="FILE",
-        help="for counts that no number word reaches: one that countgen calibrate wrote",
-    )
+    add_calibration(parser)
     add_origin(parser)
     parser.add_argument(
         "--until",

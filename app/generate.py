@@ -21,7 +21,14 @@ from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from app.image_files import DEFAULT_TEMPLATE, FIELDS, name_template, save_grid, save_result
 from app.interrupts import held_interrupts, run_to_end
 from app.loading import available_device
-from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
+from app.model_arguments import (
+    add_calibration,
+    add_loading,
+    add_model,
+    add_negative_prompt,
+    add_sampling,
+    asked_of_load,
+)
 from app.result_lines import report
 from app.terminal import fitted
 from countgen import methods
@@ -76,15 +83,11 @@ def add_parser(commands: Any) -> None:
         help="objects to add to what the prompt says, for every object class or one (repeatable); 0 for the prompt as "
         "written (search, auto and edit: the calibrated one where no number word reaches the count)",
     )
-    parser.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="of the number offset: one that countgen calibrate wrote"
-    )
+    add_calibration(parser)
     add_model(parser)
     add_loading(parser)
     add_sampling(parser)
-    parser.add_argument(
-        "--negative-prompt", metavar="TEXT", help="what the image shall not show; for models that use guidance"
-    )
+    add_negative_prompt(parser)
     add_detectors(parser)
     parser.add_argument(
         "--seed",
@@ -126,12 +129,6 @@ def add_parser(commands: Any) -> None:
         help=f"name of each file, from {', '.join(f'{{{field}}}' for field in FIELDS)} (%(default)s)",
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
-    parser.add_argument(
-        "--memory",
-        choices=("fast", "low"),
-        default="fast",
-        help="low: slower, for devices with little memory (%(default)s)",
-    )
     parser.add_argument(
         "--draft", action="store_true", help="cheaper gradients through a tiny decoder; only where the backbone has one"
     )
@@ -260,7 +257,6 @@ def _loaded(options: argparse.Namespace, objects: Sequence[str]) -> Models:
         judge=choice.judge,
         because=choice.because,
         device=device,
-        memory=options.memory,
         draft=options.draft,
         trust_checkpoint=options.trust_checkpoint,
         progress=text,

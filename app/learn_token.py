@@ -10,12 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from app.argument_types import not_negative, one_seed, positive, rate, weight
 from app.exit_codes import INTERRUPTED, OK
+from app.model_arguments import add_calibration
 from app.terminal import fitted
-from app.training_command import SUFFIX, add_training, check_output, given_settings, load_models, taken, train
+from app.training_command import (
+    SUFFIX,
+    add_training,
+    check_output,
+    given_settings,
+    load_models,
+    option_of,
+    taken,
+    train,
+)
 
 if TYPE_CHECKING:
     from countgen.models import Models
     from countgen.number_slider import Calibration
+    from countgen.tokens.file import CountToken
     from countgen.tokens.trainer import Learning
 
 SETTINGS = (
@@ -26,7 +37,14 @@ SETTINGS = (
         "num_optimization_steps",
         not_negative,
         "N",
-        "maximum number of steps on the count loss, which follow 25 of distillation; 0 for the distillation only (60)",
+        "maximum number of steps on the count loss, after the distillation; 0 for the distillation only (60)",
+    ),
+    ("teacher_steps", not_negative, "N", "number of steps of the distillation; 0 for the count loss only (25)"),
+    (
+        "validation_pictures",
+        positive,
+        "N",
+        "images of each validation, which the critics count; fewer are faster and choose worse (48)",
     ),
     ("objects_per_step", positive, "N", "object classes per step, sampled from all --object (8)"),
     ("seeds_per_object", positive, "N", "images per object class in a step; more reduce noise and are slower (2)"),
@@ -43,10 +61,10 @@ def add_parser(commands: Any) -> None:
         help="learn a count token",
         description=(
             "Learn a token that gives more accurate counts than the number word, for use with generate --token. First "
-            "25 steps distil it from prompts that count better, then --num-optimization-steps steps minimise the count "
-            "loss. After an interruption the best token so far is saved, and the same command resumes. A count that no "
-            "number word of the model reaches, by its calibration, is not learned but gets a direction of the prompt "
-            "embeddings."
+            "--distillation-steps steps distil it from prompts that count better, then --num-optimization-steps steps "
+            "minimise the count loss. After an interruption the best token so far is saved, and the same command "
+            "resumes. A count that no number word of the model reaches, by its calibration, is not learned but gets a "
+            "direction of the prompt embeddings."
         ),
     )
     parser.set_defaults(run=run)
@@ -60,11 +78,14 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the .safetensors file to write (count-N.safetensors)")
     add_training(parser, SETTINGS, what="token", loss="l1")
+    add_calibration(parser)
     parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="FILE",
-        help="of the model's number words: one that countgen calibrate wrote, for counts beyond them (the shipped one)",
+        "--trial-images",
+        type=not_negative,
+        default=32,
+        metavar="N",
+        help="images of the finished token, and as many of the number word, that the judge counts; 0 for no trial "
+        "(%(default)s)",
     )
 
 
@@ -106,8 +127,8 @@ def run(options: argparse.Namespace) -> int:
     }
     interrupted = train(learning, bars, silent=options.quiet or options.json)
     token, plain = learning.token, None
-    if not interrupted:
-        accuracy, plain = try_token(models, token)
+    if options.trial_images and not interrupted:
+        accuracy, plain = try_token(models, token, options.trial_images)
         token = replace(token, accuracy=accuracy)
     save_token(token, out, overwrite=True)
     if not interrupted:
@@ -134,9 +155,7 @@ def run(options: argparse.Namespace) -> int:
         )
         print(fitted(f"{token.placeholder_token} after {made}, {validation}"))
         print(f"  {printable(out)}")
-        if plain is not None and token.accuracy is not None:
-            judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
-            print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+        _report_trial(token, plain)
     return INTERRUPTED if interrupted else OK
 
 
@@ -158,15 +177,17 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
         raise ValueError(
             f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
             f"{options.count} is a direction of the prompt embeddings, which is not trained: leave out "
-            f"--{given[0].replace('_', '-')}"
+            f"{option_of(given[0])}"
         )
     for name in options.object:
         models.check((Target(name, options.count),))
     token = direction_token(models.backbone, options.count, options.object, calibration)
     save_token(token, out, overwrite=options.overwrite)
-    accuracy, plain = try_token(models, token)
-    token = replace(token, accuracy=accuracy)
-    save_token(token, out, overwrite=True)
+    plain = None
+    if options.trial_images:
+        accuracy, plain = try_token(models, token, options.trial_images)
+        token = replace(token, accuracy=accuracy)
+        save_token(token, out, overwrite=True)
     assert token.direction is not None
     start, offset = token.direction.start_number, token.direction.offset
     record = {
@@ -174,7 +195,7 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
         "placeholder_token": token.placeholder_token,
         "start_number": start,
         "offset": offset,
-        "accuracy": accuracy,
+        "accuracy": token.accuracy,
         "plain_accuracy": plain,
     }
     if options.json:
@@ -182,9 +203,15 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
     elif not options.quiet:
         print(fitted(f"{token.placeholder_token}: {number_word(start)} moved by {offset:g} along the number axis"))
         print(f"  {printable(out)}")
-        judged = f"{100 * accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
-        print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+        _report_trial(token, plain)
     return OK
+
+
+def _report_trial(token: CountToken, plain: float | None) -> None:
+    """Print how often the judge counts right with the token and with the number word, where it was asked."""
+    if plain is not None and token.accuracy is not None:
+        judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
+        print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
 
 
 def _is_interrupted_output(learning: Learning, out: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from app.argument_types import sampler_steps, size, weight
@@ -14,6 +15,8 @@ MODEL_HELP = (
 )
 METAVAR = "NAME|HUB-ID|FOLDER|FILE[@REVISION]"
 DTYPES = ("float32", "float16", "bfloat16")
+_SAME_NAME = ("num_inference_steps", "guidance_scale", "scheduler", "memory", "dtype")
+"""Options that `countgen.load` calls the same."""
 
 
 class Renamed(argparse.Action):
@@ -53,10 +56,11 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None
 
 
 def add_loading(parser: argparse.ArgumentParser) -> None:
-    """Add what is loaded with a model: adapters and the number format."""
+    """Add how a model is loaded: its adapters, its scheduler, its number format, and what memory it takes."""
     add_loras(parser)
     parser.add_argument("--scheduler", metavar="CLASS", help="a scheduler of diffusers in place of the model's own")
     parser.add_argument("--dtype", choices=DTYPES, help="number format of the model (float32 on a CPU, else its own)")
+    parser.add_argument("--memory", choices=("fast", "low"), help="low: slower, for devices with little memory (fast)")
 
 
 def add_loras(parser: argparse.ArgumentParser) -> None:
@@ -85,19 +89,37 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     add_renamed(parser, steps="--num-inference-steps")
 
 
+def add_negative_prompt(parser: argparse.ArgumentParser) -> None:
+    """Add `--negative-prompt`."""
+    parser.add_argument(
+        "--negative-prompt", metavar="TEXT", help="what the image shall not show; for models that use guidance"
+    )
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """Add `--calibration`."""
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="of the number slider, for counts that no number word reaches: one that countgen calibrate wrote",
+    )
+
+
+def given_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the options of `add_loading` and `add_sampling` say by the names of `countgen.load`.
+
+    What they leave to the model is left out, and the dtype is its name.
+    """
+    width, height = getattr(options, "size", None) or (None, None)
+    given = {name: getattr(options, name, None) for name in _SAME_NAME}
+    given |= {"width": width, "height": height, "loras": tuple(options.lora) or None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def asked_of_load(options: argparse.Namespace) -> dict[str, Any]:
-    """What the options ask of `countgen.load`, without what they leave to the model."""
+    """Return what the options ask of `countgen.load`, without what they leave to the model."""
     import torch
 
-    width, height = getattr(options, "size", None) or (None, None)
-    dtype = getattr(options, "dtype", None)
-    asked = {
-        "num_inference_steps": getattr(options, "num_inference_steps", None),
-        "guidance_scale": getattr(options, "guidance_scale", None),
-        "width": width,
-        "height": height,
-        "scheduler": getattr(options, "scheduler", None),
-        "loras": tuple(options.lora) if getattr(options, "lora", None) else None,
-        "dtype": getattr(torch, dtype) if dtype else None,
-    }
-    return {name: value for name, value in asked.items() if value is not None}
+    given = given_of(options)
+    return given | ({"dtype": getattr(torch, given["dtype"])} if "dtype" in given else {})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.argument_types import add_trust_checkpoint
 from app.detector_arguments import chosen_detectors
 from app.loading import available_device
-from app.model_arguments import add_loading, add_model, asked_of_load
+from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
 
 if TYPE_CHECKING:
     from countgen.learning.training import Training
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LOSSES = ("l1", "d2d", "margin")
 """The names in `critics.losses`, repeated here because the parser must not import torch, which takes seconds."""
 SUFFIX = ".safetensors"
+_OPTIONS = {"teacher_steps": "--distillation-steps", "validation_pictures": "--validation-images"}
+"""Options of settings that are not called as these."""
 
 SettingOption = tuple[str, Callable[[str], Any], str, str]
 """Name of the setting, type, placeholder, and help with the default."""
@@ -30,6 +32,7 @@ def add_training(parser: argparse.ArgumentParser, settings: Iterable[SettingOpti
     parser.add_argument("--overwrite", action="store_true", help=f"replace an existing {what} file")
     add_model(parser)
     add_loading(parser)
+    add_sampling(parser)
     parser.add_argument(
         "--critic",
         action="append",
@@ -52,10 +55,15 @@ def add_training(parser: argparse.ArgumentParser, settings: Iterable[SettingOpti
         ),
     )
     for name, kind, metavar, said in settings:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=said)
+        parser.add_argument(option_of(name), dest=name, type=kind, metavar=metavar, help=said)
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def option_of(name: str) -> str:
+    """Return the option of a setting."""
+    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
 def given_settings(settings_class: type[Any], options: argparse.Namespace) -> Any:

@@ -29,8 +29,14 @@ FACTS = {
     "torchvision:fasterrcnn_resnet50_fpn_v2": Facts("BSD-3-Clause", 175),
     "owl:owlv2-base": Facts("Apache-2.0", 620),
     "grounding_dino:tiny": Facts("Apache-2.0", 690),
+    "torchvision:retinanet_resnet50_fpn_v2": Facts("BSD-3-Clause", 146),
+    "torchvision:fcos_resnet50_fpn": Facts("BSD-3-Clause", 124),
+    "torchvision:ssd300_vgg16": Facts("BSD-3-Clause", 136),
+    "detr:detr-resnet-50": Facts("Apache-2.0", 167),
+    "detr:rtdetr-r50": Facts("Apache-2.0", 172),
+    "sam3:sam3": Facts("SAM License", 3400),
 }
-"""Facts about the detectors that may be chosen."""
+"""Facts about the detectors that may be chosen, and others that users name."""
 
 
 @dataclass(frozen=True)

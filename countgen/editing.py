@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from countgen.errors import RecipeError
 from countgen.methods.settings import Settings
 from countgen.models import Models
-from countgen.number_slider import Calibration
+from countgen.number_slider import Calibration, NumberShift
+from countgen.number_slider.shifts import stored_shifts
 from countgen.prompts import Target
+from countgen.prompts.number_spans import number_span
 from countgen.prompts.recount import recounted
 from countgen.recipe import regenerate
 from countgen.recipe_fields import candidate_seed, latents_of, negative_prompt_of
@@ -32,7 +35,8 @@ def edit(
 ) -> Result:
     """Change the count of an image, and keep the rest of the image.
 
-    The edit encodes the numbers as words or by the calibration: a number offset or a token of the original is not kept.
+    Objects whose count stays keep the offset along the number axis that the original has for them; changed counts are
+    encoded as words or by the calibration. A token of the original is not kept.
 
     Args:
         original: a result, or the recipe inside a PNG.
@@ -88,7 +92,7 @@ def edit_run(
     check_backbone(recipe, models)
     image = regenerate(recipe, models.backbone, token)
     prompt, known_names = str(recipe["prompt"]), models.critics[0].object_names
-    return Run(
+    run = Run(
         recounted(prompt, targets, known_names),
         models,
         targets=targets,
@@ -102,6 +106,22 @@ def edit_run(
         original=Original(latents_of(recipe, models.backbone), image),
         calibration=calibration,
     )
+    run.shifts = _with_kept_shifts(run, recipe, old)
+    return run
+
+
+def _with_kept_shifts(run: Run, recipe: Mapping[str, Any], old: tuple[Target, ...]) -> tuple[NumberShift, ...]:
+    """Return the shifts of an edit, those of the original for objects whose count stays."""
+    stored = stored_shifts(recipe.get("number_shifts", ()), str(recipe["prompt"]))
+    same = {target.object_name: target for target in run.targets if target in old}
+    kept = []
+    for shift in stored:
+        if shift.object_name in same:
+            names = run.models.critics[0].object_names
+            start, end = number_span(run.prompt, same[shift.object_name], run.targets, names)
+            kept.append(replace(shift, start=start, end=end))
+    names_kept = {shift.object_name for shift in kept}
+    return (*kept, *(shift for shift in run.shifts if shift.object_name not in names_kept))
 
 
 def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:

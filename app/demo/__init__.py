@@ -11,7 +11,7 @@ from typing import Any
 from app.argument_types import add_trust_checkpoint, shown
 from app.demo.loopback import LOOPBACKS
 from app.exit_codes import OK
-from app.model_arguments import add_model
+from app.model_arguments import add_loading, add_model, asked_of_load
 
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """Every user of the machine can read the command line of a process, but not its environment."""
@@ -45,6 +45,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a folder of evaluations to show and to label")
     add_model(parser, several=True)
+    add_loading(parser)
     parser.add_argument(
         "--critic",
         action="append",
@@ -93,6 +94,7 @@ def run(options: argparse.Namespace) -> int:
         critics=tuple(options.critic) if options.critic else None,
         judge=options.judge,
         trust_checkpoint=options.trust_checkpoint,
+        options=asked_of_load(options),
     )
     if detectors:  # missing weights are reported before the page is served
         model_cache.load(limits.backbones[0])

@@ -50,6 +50,7 @@ class ModelCache:
         loaded: models that are loaded already, by backbone.
         critics, judge, trust_checkpoint: for all other models, as `countgen.load` takes them; by default the
             backbone's own detectors.
+        options: further arguments of `countgen.load` for all other models, such as `loras` and `dtype`.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class ModelCache:
         critics: tuple[str, ...] | None = None,
         judge: str | None = None,
         trust_checkpoint: bool = False,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._loaded = dict(loaded or {})
+        self._options = dict(options or {})
         self._detectors: dict[str, Critic] = {}
         self._critics, self._judge, self._trust_checkpoint = critics, judge, trust_checkpoint
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
@@ -71,7 +74,11 @@ class ModelCache:
         """Return the models of a backbone; only jobs of `run_in_worker` may call this."""
         if backbone not in self._loaded:
             self._loaded[backbone] = countgen.load(
-                backbone, critics=self._critics, judge=self._judge, trust_checkpoint=self._trust_checkpoint
+                backbone,
+                critics=self._critics,
+                judge=self._judge,
+                trust_checkpoint=self._trust_checkpoint,
+                **self._options,
             )
         return self._loaded[backbone]
 

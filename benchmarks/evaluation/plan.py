@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import countgen
 from benchmarks.evaluation import arms
+from benchmarks.evaluation.generation import Generation
 from benchmarks.evaluation.suites import Prompt, load
 from countgen.adapters import NoiseAdapter
 from countgen.adapters.library import FOLDER as ADAPTERS
@@ -35,7 +36,7 @@ _SELECTION = (
 """Run settings that select cases; all others are part of the key of each case. Of the method settings and the adapters,
 a key holds those of its own arm."""
 
-_RESULTS_DEPEND_ON = ("arms.py", "refinements.py", "worker.py", "judges.py")
+_RESULTS_DEPEND_ON = ("arms.py", "generation.py", "refinements.py", "worker.py", "judges.py")
 """Files of this folder on which results depend, besides the packages countgen and critics."""
 
 _LIBRARIES = ("torch", "diffusers", "transformers")
@@ -67,6 +68,7 @@ class RunSettings:
             one of each backbone where there is none.
         adapters: SHA-256 of the adapter of each of `backbones`, from `adapter_digests`; empty if no arm has one.
         method_settings: those that differ from the defaults, as `arms.canonical` writes them.
+        generation: what the models are asked for in place of their own settings.
 
     Raises:
         ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
@@ -92,6 +94,7 @@ class RunSettings:
     sources: tuple[str, ...] = ()
     adapter: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    generation: Generation = field(default_factory=Generation)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -145,12 +148,10 @@ def steering(critics: Sequence[str]) -> set[str]:
 
 
 def recorded(settings: RunSettings) -> dict[str, Any]:
-    """Settings that a run folder stores."""
-    return {
-        name: value
-        for name, value in asdict(settings).items()
-        if name not in ("trust_checkpoint", "sources", "adapter")
-    }
+    """Settings that a run folder stores; what is asked of the models stands among them, where anything is."""
+    left_out = ("trust_checkpoint", "sources", "adapter", "generation")
+    own = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    return own | settings.generation.recorded
 
 
 @dataclass(frozen=True)

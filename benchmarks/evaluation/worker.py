@@ -55,7 +55,8 @@ class Worker:
         backbone: one of its backbones.
 
     Raises:
-        ValueError: a detector that cannot be loaded, or a judge of a critic's architecture.
+        ValueError: a detector that cannot be loaded, a judge of a critic's architecture, or a model that does not do
+            what the settings ask of it.
     """
 
     def __init__(self, settings: RunSettings, backbone: str) -> None:
@@ -71,7 +72,9 @@ class Worker:
             judge=settings.judges[0],
             device=settings.device,
             trust_checkpoint=settings.trust_checkpoint,
+            **settings.generation.asked_of_load,
         )
+        settings.generation.check(self.models.backbone)
         others = tuple(
             load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
             for name in settings.judges[1:]
@@ -158,6 +161,8 @@ class Worker:
             token=find_token(token_name(case.prompt), case.backbone) if arm.with_token else None,
             adapter=adapter_of(self.settings, case.backbone) if arm.with_adapter else None,
             number_offset=0 if arm.as_written else None,
+            calibration=self.settings.generation.loaded_calibration,
+            negative_prompt=self.settings.generation.negative_prompt,
         )
 
     def _warm_up(self, case: Case) -> None:

@@ -49,13 +49,19 @@ by one evaluation and leaves the latter when it checks, before a run, whether it
 REHEARSED = """
 ## Measured on a CPU
 
-Printed by `OMP_NUM_THREADS=1 python -m benchmarks.speed.rehearsal --size full`: random weights in the files of the
-published repository, the ordinary command, offline. **peak** is the largest resident set of the process, Python and
-its libraries included; **predicted** is the estimate in that dtype and size with the text encoders, which stay in
-memory on a CPU, the critic, and the 1 GiB that is reserved. `generate` and `edit` take one step with `--memory low`.
-Exit code 1: random weights reach no count; 130: interrupted after `--limit` seconds. Seconds are those of a machine
-that was busy with other work, CPU seconds are the process's own. SDXL-Turbo in
-bfloat16 took 3.5 GiB more than predicted; why (reading the files, kernels of the CPU) was not measured.
+Printed by `python -m benchmarks.speed.rehearsal --size full`: random weights in the files of the published repository,
+the ordinary command, offline, one step or two with `--memory low`.
+
+- **peak**: the largest resident set of the process, Python and its libraries included: about 1.1 GiB at `--size tiny`.
+- **private**: the largest part of it that is no page of a file; "-" where it was not measured. Weights in the published
+  number format stay in the pages of their file. Of weights in another format the resident set holds the file's pages
+  beside the converted copy until a component is read; the system takes them back where memory is short. That is how
+  SDXL-Turbo's peak in bfloat16, read from float16 files, comes to be far above what its step needs.
+- **predicted**: the larger of what the step needs in that format and size, with the text encoders, which stay in memory
+  on a CPU, the critic and the 1 GiB that is reserved; and of what reading the model needs, the largest converted file
+  included.
+- CPU seconds are the process's own, of a machine that was busy with other work. Exit code 1: random weights reach no
+  count; 130: interrupted after `--limit` seconds.
 
 {table}
 """

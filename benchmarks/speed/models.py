@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from benchmarks.speed.components import tiny_vae
 from benchmarks.speed.transformers import flux, flux2, pixart, sana, stable_diffusion_3, z_image
@@ -21,6 +22,11 @@ from critics.base import Critic
 SIZES = ("full", "tiny")
 TIMED = ("sdxl-turbo", "sd-turbo", "pixart-dmd")
 """The one-step models, which are timed by default."""
+
+_RANDOM = ("normal_", "uniform_", "kaiming_uniform_", "xavier_uniform_", "trunc_normal_")
+"""Names of the functions that draw weights, of tensors and of torch.nn.init."""
+_DRAWN = 2**18
+"""Values of a tensor that are drawn on a CPU; the others repeat them."""
 
 _NOISE: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -98,12 +104,31 @@ def build_critic(
     return YoloCritic(model.float().to(device), names, name=f"yolo11{letter}", image_size=image_size or side)
 
 
+class _Repeated(TorchFunctionMode):
+    """Initialisation of large tensors that draws their first rows and repeats them, which a CPU does far faster."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensor = kwargs.get("tensor", args[0] if args else None)
+        if getattr(func, "__name__", "") not in _RANDOM or not isinstance(tensor, torch.Tensor):
+            return func(*args, **kwargs)
+        drawn = max(1, _DRAWN // max(1, tensor[:1].numel())) if tensor.dim() > 1 else len(tensor)
+        first = tensor.detach()[:drawn]
+        func(*((first, *args[1:]) if args else ()), **(kwargs | ({"tensor": first} if "tensor" in kwargs else {})))
+        for start in range(drawn, len(tensor), drawn):
+            rest = tensor.detach()[start : start + drawn]
+            rest.copy_(first[: len(rest)])
+        return tensor
+
+
 @contextmanager
 def _born(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.device(device):
+        with torch.device(device), _Repeated() if device.type == "cpu" else nullcontext():
             yield
     finally:
         torch.set_default_dtype(before)

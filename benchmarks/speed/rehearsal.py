@@ -1,8 +1,8 @@
 """Rehearse published models on a CPU, offline, through the command: `python -m benchmarks.speed.rehearsal`.
 
 Writes each model with random weights in the files of its repository, together with the detectors of COCO's classes,
-runs `countgen generate`, `edit`, `eval` and `learn-token` on them, and prints seconds and peak memory beside the
-predicted memory. Counts are not reached with random weights, so that the exit code 1 is expected.
+runs `countgen generate`, `edit`, `eval` and `learn-token` on them, and prints the seconds of the processor and the peak
+memory beside the predicted memory. Counts are not reached with random weights, so that the exit code 1 is expected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ from benchmarks.speed.models import MODELS, SIZES, build, build_critic, models_o
 from benchmarks.speed.published import Home, write_detectors, write_model
 from countgen.backbones import presets
 from countgen.backbones.memory_check import WORKSPACE
-from countgen.backbones.memory_estimate import estimate_memory, kept_by
+from countgen.backbones.memory_estimate import estimate_memory, kept_by, weights_of
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.models import no_larger
 from countgen.prompts import Target
@@ -41,6 +42,7 @@ NO_TOKENS = ("sana", "z_image", "flux2")
 FINISHED = (0, 1)
 """Exit codes of a command that did its work; with random weights the counts differ."""
 INTERRUPTED = 130
+_EVERY = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class Rehearsed:
         dtype: of the weights in memory.
         seconds: from its start to its end.
         cpu_seconds: of its process, which other processes do not add to.
-        peak: bytes, the largest resident set of its process.
+        peak: bytes, the largest resident set of its process, pages of mapped files included.
+        private: bytes, the largest part of it that belongs to no file, read every `_EVERY` seconds; None where it was
+            not measured.
         code: exit code; 130 for a command that was interrupted after the time limit.
         said: last line of its output, where it failed.
         predicted: bytes.
@@ -70,16 +74,18 @@ class Rehearsed:
     code: int
     said: str
     predicted: int
+    private: int | None = None
 
     @property
     def line(self) -> str:
         """The row of a table."""
-        numbers = f"{self.seconds:.0f} | {self.cpu_seconds:.0f} | {self.peak / GIB:.2f} | {self.predicted / GIB:.2f}"
+        private = "-" if self.private is None else f"{self.private / GIB:.2f}"
+        numbers = f"{self.cpu_seconds:.0f} | {self.peak / GIB:.2f} | {private} | {self.predicted / GIB:.2f}"
         what = f"{self.model} | {self.command} | {self.pixels} | {self.dtype}"
         return f"| {what} | {numbers} | {f'{self.code}: {self.said}' if self.said else self.code} |"
 
 
-HEADER = "| model | command | pixels | weights | seconds | CPU seconds | peak GiB | predicted GiB | exit code |"
+HEADER = "| model | command | pixels | weights | CPU seconds | peak GiB | private GiB | predicted GiB | exit code |"
 
 
 def rehearse(
@@ -91,8 +97,8 @@ def rehearse(
         name: of a preset.
         size: "full" or "tiny".
         commands: of `COMMANDS`; `edit` needs the image of `generate`, and is left out where that gave none.
-        dtype: of the weights in memory, where a command can choose it.
-        pixels: height and width of the images of `generate` and `edit`; the preset's by default.
+        dtype: of the weights in memory.
+        pixels: height and width of the images; the preset's by default.
         folder: for all files.
         limit: seconds after which a command is interrupted.
     """
@@ -112,29 +118,32 @@ def rehearse(
             if size == "tiny" or command == "eval":
                 words += ["--critic", detectors[0], "--judge", detectors[1]]
             ran = _run(words, home, limit)
-            # Neither takes a size, and an evaluation takes no dtype.
-            side = (pixels if command in ("generate", "edit") else None) or preset.height
-            loaded = "float32" if command == "eval" else dtype
-            yield Rehearsed(name, size, command, side, loaded, *ran, predict(name, size, command, loaded, side))
+            side = pixels or preset.height
+            yield Rehearsed(
+                *(name, size, command, side, dtype),
+                **ran,
+                predicted=max(predict(name, size, command, dtype, side), loading(name, size, dtype, stored)),
+            )
     finally:
         shutil.rmtree(home.folder, ignore_errors=True)
 
 
 def _words(command: str, name: str, folder: Path, dtype: str, pixels: int | None) -> list[str]:
-    shape = ["--size", str(pixels)] if pixels else []
     device = ["--device", "cpu"]
-    loading = ["--model", name, "--dtype", dtype]
+    loading = ["--model", name, "--dtype", dtype, "--memory", "low", *(["--size", str(pixels)] if pixels else [])]
     if command == "generate":
-        steps = ["--method", "noise", "--max-steps", "1", "--seed", "0", "--memory", "low"]
-        return [command, "a photo of three apples", *loading, *shape, *steps, *device, "--out", str(folder / "images")]
-    if command == "edit":
+        steps = ["--method", "noise", "--max-steps", "1", "--seed", "0"]
+        return [command, "a photo of three apples", *loading, *steps, *device, "--out", str(folder / "images")]
+    if command == "edit":  # the rest is in the recipe of the image
         (image,) = _generated(folder)
         return [command, str(image), "apple=2", "--max-steps", "1", *device]
     if command == "eval":
         few = ["--suite", "d2d-small-style", "--limit", "1", "--methods", "plain,noise", "--max-evaluations", "4"]
-        return [command, *few, "--model", name, *device, "--out", str(folder / "run")]
-    few = ["--num-optimization-steps", "2", "--objects-per-step", "1", "--seeds-per-object", "1"]
-    return [command, "3", "--object", "apple", *loading, *few, *device, "--out", str(folder / "count-3.safetensors")]
+        return [command, *few, *loading, *device, "--out", str(folder / "run")]
+    numbers = {"objects-per-step": 1, "seeds-per-object": 1, "validation-images": 1, "trial-images": 0}
+    numbers |= {"distillation-steps": 1, "num-optimization-steps": 2}
+    steps = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    return [command, "3", "--object", "apple", *loading, *steps, *device, "--out", str(folder / "count-3.safetensors")]
 
 
 def _generated(folder: Path) -> list[Path]:
@@ -142,7 +151,7 @@ def _generated(folder: Path) -> list[Path]:
     return [path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before")]
 
 
-def _run(words: Sequence[str], home: Home, limit: float | None) -> tuple[float, float, int, int, str]:
+def _run(words: Sequence[str], home: Home, limit: float | None) -> dict[str, Any]:
     """Run the command, and return what `Rehearsed` says of it."""
     environment = {**os.environ, **home.environment, "CUDA_VISIBLE_DEVICES": ""}
     begin = perf_counter()
@@ -152,16 +161,45 @@ def _run(words: Sequence[str], home: Home, limit: float | None) -> tuple[float, 
         )
         timer = threading.Timer(limit or threading.TIMEOUT_MAX, process.send_signal, (signal.SIGTERM,))
         timer.start()
+        private = 0
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+                private = max(private, _private(process.pid))
+                sleep(_EVERY)
         finally:
             timer.cancel()
         seconds = perf_counter() - begin
         output.seek(0)
         said = output.read().strip().splitlines()
+    _, status, usage = ended
     process.returncode = os.waitstatus_to_exitcode(status)
     last = said[-1][:200] if said and process.returncode not in (*FINISHED, INTERRUPTED) else ""
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, process.returncode, last
+    return {
+        "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak": usage.ru_maxrss * 1024,
+        "private": private,
+        "code": process.returncode,
+        "said": last,
+    }
+
+
+def _private(process: int) -> int:
+    """Return the bytes of a process's resident set that belong to no file."""
+    status = Path(f"/proc/{process}/status").read_text("utf-8")
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon:")), 0)
+
+
+def loading(name: str, size: str, dtype: str, stored: torch.dtype) -> int:
+    """Return the bytes that are resident at most while a model is read.
+
+    The file of a component stays mapped until its weights are converted: the resident set holds both, though the
+    system takes pages of files back where memory is short. Weights that are not converted stay in the file's pages.
+    """
+    backbone = build(name, size, torch.device("meta"), DTYPES[dtype]).backbone
+    parts = [weights_of(part) for part in backbone.pipeline.components.values()]
+    mapped = 0 if DTYPES[dtype] == stored else max(parts) * stored.itemsize // DTYPES[dtype].itemsize
+    return sum(parts) + mapped + WORKSPACE
 
 
 def predict(name: str, size: str, command: str, dtype: str, pixels: int) -> int:
@@ -171,15 +209,12 @@ def predict(name: str, size: str, command: str, dtype: str, pixels: int) -> int:
     backbone.height = backbone.width = pixels
     with torch.no_grad():
         embeds = model.encode()
-    low = command in ("generate", "edit")
     need = estimate_memory(backbone, embeds)
     views = PLAIN_VIEW if command == "learn-token" else CONFIRMATION_VIEWS
-    critic = build_critic(size, torch.device("cpu"))
-    critic = no_larger(critic, pixels) if low else critic
+    critic = no_larger(build_critic(size, torch.device("cpu")), pixels)
     image = torch.zeros(1, 3, pixels, pixels).requires_grad_(True)
     critics = kept_by(partial(Objective((critic,), (Target("apple", 3),), views).evaluate, image))
-    kept = need.kept_low if low else need.kept
-    return need.weights + need.text_encoders + kept + critics + WORKSPACE
+    return need.weights + need.text_encoders + need.kept_low + critics + WORKSPACE
 
 
 def keep(one: Rehearsed, path: Path) -> None:

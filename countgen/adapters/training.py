@@ -74,7 +74,7 @@ class AdapterTraining(Training):
         smallest, largest = self.counts
         base = base_model(self.models.backbone)
         facts = ("adapter", base, f"{smallest}-{largest}", *self.object_names, self.settings.config_hash, *critics)
-        return "; ".join(facts)
+        return "; ".join((*facts, *self._sampled))
 
     @property
     def adapter(self) -> NoiseAdapter:

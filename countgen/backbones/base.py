@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -106,6 +107,12 @@ class Backbone(ABC):
     def dtype(self) -> torch.dtype:
         """The dtype of the denoiser's parameters."""
         return next(self.denoiser.parameters()).dtype
+
+    @property
+    def loaded_as(self) -> tuple[str, ...]:
+        """What can be asked for when a model is loaded: its dtype, its scheduler's class, and its adapters."""
+        adapters = (json.dumps(one.recorded, sort_keys=True) for one in self.loras)
+        return (str(self.dtype).removeprefix("torch."), type(self.pipeline.scheduler).__name__, *adapters)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -29,7 +29,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def _reasons(pipeline: Any) -> Iterator[str]:
-    if getattr(pipeline, "hf_device_map", None):
+    if _is_spread(pipeline):
         yield "is spread over devices (device_map): call pipe.reset_device_map() and pipe.to(device)"
     modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     if not any(name.startswith("text_encoder") for name in modules):
@@ -55,8 +55,14 @@ def _reasons(pipeline: Any) -> Iterator[str]:
         yield f"is on several devices ({', '.join(sorted(devices))}): call pipe.to(device)"
 
 
+def _is_spread(part: Any) -> bool:
+    """Return whether a pipeline or module was loaded onto several devices, the disk included."""
+    placed = getattr(part, "hf_device_map", None)  # "cuda" where all of it is on one
+    return isinstance(placed, dict) and len({str(device) for device in placed.values()}) > 1
+
+
 def _of_module(name: str, module: nn.Module) -> Iterator[str]:
-    if getattr(module, "hf_device_map", None):
+    if _is_spread(module):
         yield f"has its {name} spread over devices (device_map): load it without device_map and call pipe.to(device)"
     for inside in module.modules():
         hook = getattr(inside, "_hf_hook", None)

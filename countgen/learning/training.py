@@ -50,6 +50,13 @@ class Training(ABC):
     def _identity(self) -> str:
         """The identity of the training run, which its checkpoint must have too."""
 
+    @property
+    def _sampled(self) -> tuple[str, ...]:
+        """How the model was loaded and samples; a part of the identity."""
+        backbone = self.models.backbone
+        sampling = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
+        return (*backbone.loaded_as, sampling, f"{backbone.width}x{backbone.height}")
+
     @abstractmethod
     def _render(
         self, parameters: Mapping[str, Tensor], template: str, target: Target, seeds: Sequence[int]

@@ -72,6 +72,7 @@ class Calibration:
         first_seed: of those seeds.
         max_number: highest number word.
         points: number words from 1 on with the offset 0, then offsets from `hi`.
+        loaded_as: dtype, scheduler and adapters of the model; empty in files of earlier versions.
     """
 
     backbone: str
@@ -85,6 +86,7 @@ class Calibration:
     first_seed: int
     max_number: int
     points: tuple[Point, ...] = ()
+    loaded_as: tuple[str, ...] = ()
 
     @property
     def words(self) -> tuple[Point, ...]:
@@ -198,7 +200,8 @@ def load_calibration(path: str | Path) -> Calibration:
         schema, points = stored.pop("schema"), stored.pop("points")
         if schema != SCHEMA:
             raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
-        found = Calibration(**{**stored, "object_names": tuple(stored["object_names"])})
+        lists = {"object_names": stored["object_names"], "loaded_as": stored.get("loaded_as", ())}
+        found = Calibration(**{**stored, **{name: tuple(values) for name, values in lists.items()}})
         found = replace(found, points=tuple(_point(point) for point in points))
         _check(found)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

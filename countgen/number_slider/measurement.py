@@ -52,6 +52,7 @@ def new_calibration(
         images_per_point=images_per_point,
         first_seed=first_seed,
         max_number=max_number,
+        loaded_as=backbone.loaded_as,
     )
 
 

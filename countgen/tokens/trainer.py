@@ -99,7 +99,7 @@ class Learning(Training):
     def _identity(self) -> str:
         critics = (critic.name for critic in self.models.critics)
         count, base = str(self.target_count), base_model(self.models.backbone)
-        return "; ".join((base, count, *self.object_names, self.settings.config_hash, *critics))
+        return "; ".join((base, count, *self.object_names, self.settings.config_hash, *critics, *self._sampled))
 
     @property
     def token(self) -> CountToken:

@@ -10,7 +10,7 @@ from countgen.adapters import library
 from countgen.adapters.file import load_adapter
 
 FEW_STEPS = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1", "--channels", "8"]
-FEW_STEPS += ["--validation-pictures", "1", "--counts", "3-4"]
+FEW_STEPS += ["--validation-images", "1", "--counts", "3-4"]
 
 
 @pytest.fixture(autouse=True)

@@ -61,8 +61,9 @@ def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
     assert len(asked) == done, "what is complete is not measured again"
 
     capsys.readouterr()
-    assert calibrated(out, "--images", "3") == 2
-    assert "with other settings" in capsys.readouterr().err
+    for other in (["--images", "3"], ["--dtype", "bfloat16"], ["--scheduler", "DDIMScheduler"], ["--size", "64"]):
+        assert calibrated(out, *other) == 2
+        assert "with other settings" in capsys.readouterr().err
     assert load_calibration(out) == load_calibration(whole)
 
     pictures = ["--method", "plain", "--out", str(tmp_path), "--json"]

@@ -44,6 +44,15 @@ def test_persons_and_buses_on_photographs(tmp_path: Path, capsys: pytest.Capture
     assert (drawn != photo).any(axis=2).mean() > 0.005
 
 
+def test_objects_may_be_several_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["count", BUS, "person", "bus", "traffic light", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["images"][0]["counts"] == {"person": 4, "bus": 1, "traffic light": 0}
+    for words in ([BUS, "none.jpg", "person"], [BUS, "some/where", "person"], ["person", BUS, "bus"]):
+        assert main(["count", *words]) == 2
+        assert "no such file or folder" in capsys.readouterr().err
+
+
 def test_a_table_and_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["count", BUS, "person", "--csv", "--boxes", str(tmp_path / "a.png")]) == 0
     assert capsys.readouterr().out == f"image,object,count\n{BUS},person,4\n"

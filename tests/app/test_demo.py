@@ -118,6 +118,13 @@ def test_density_critics_train_a_token_without_the_semantic_term(models: countge
     assert list(session.tokens)
 
 
+def test_models_are_loaded_as_the_command_asks() -> None:
+    cache = ModelCache(options={"memory": "low", "scheduler": "DDIMScheduler"})
+    cache.load("miniature")
+    backbone = cache.get("miniature").backbone
+    assert (backbone.memory, type(backbone.pipeline.scheduler).__name__) == ("low", "DDIMScheduler")
+
+
 @pytest.mark.parametrize("backbone", ["miniature", "miniature-pixart"])
 def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -> None:
     token = find_token("shipped", (Target("cat", 14),), backbone, Session())

@@ -15,21 +15,7 @@ from countgen.tokens.library import FOLDER, available_tokens
 from countgen.tokens.textual_inversion import encoders_of
 
 FEW_STEPS = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1"]
-
-
-@pytest.fixture(autouse=True)
-def few_validation_images(monkeypatch):
-    from countgen.tokens import trainer, trial
-
-    monkeypatch.setattr(trainer.LearnSettings, "__init__", _with_one_validation_image(trainer.LearnSettings.__init__))
-    monkeypatch.setattr(trial.try_token.__wrapped__, "__defaults__", (2,))  # behind no_grad
-
-
-def _with_one_validation_image(init):
-    def changed(self, **given):
-        init(self, **{"validation_pictures": 1, "initial_step": 0, "teacher": None, **given})
-
-    return changed
+FEW_STEPS += ["--distillation-steps", "0", "--validation-images", "1", "--trial-images", "2"]
 
 
 def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
@@ -46,6 +32,18 @@ def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
     )
     assert code in (OK, NOT_REACHED)
     assert json.loads(capsys.readouterr().out)["images"][0]["method"] == "plain"
+
+
+def test_without_a_trial_the_token_has_no_accuracy(tmp_path, capsys):
+    out = tmp_path / "three.safetensors"
+    command = ["learn-token", "3", "--object", "apple", "--out", str(out), *FEW_STEPS, "--trial-images", "0"]
+    command += ["--size", "64", "--num-inference-steps", "2"]
+    assert main([*command, "--json"]) == OK
+    record = json.loads(capsys.readouterr().out)
+    assert (record["accuracy"], record["plain_accuracy"]) == (None, None)
+    assert load_token(out).accuracy is None
+    assert main(command) == BAD_INPUT
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_a_density_critic_trains_a_token_by_its_gradient(tmp_path, capsys):
@@ -122,6 +120,8 @@ def test_a_finished_token_is_not_replaced_though_a_checkpoint_exists(tmp_path, c
         assert main(command) == INTERRUPTED
     checkpoint = out.with_suffix(".checkpoint.safetensors")
     left = checkpoint.read_bytes()
+    assert main([*command, "--num-inference-steps", "2"]) == BAD_INPUT
+    assert "another training run" in capsys.readouterr().err
     assert main(command) == OK  # resumes although the file exists
     checkpoint.write_bytes(left)
     finished = out.read_bytes()

@@ -158,6 +158,21 @@ def test_an_edit_takes_a_calibration(models: countgen.Models, calibration: Calib
     assert edit_run(original, models, counts={"cat": 6}).shifts == ()
 
 
+def test_an_edit_keeps_the_offset_of_objects_whose_count_stays(
+    models: countgen.Models, calibration: Calibration
+) -> None:
+    prompt, offset = "two dogs and three cats", {"cat": 1.0}
+    original = countgen.generate(prompt, models, method="plain", number_offset=offset, calibration=calibration)
+    run = edit_run(original, models, counts={"dog": 4})
+    (shift,) = run.shifts
+    assert (shift.object_name, shift.number, shift.offset) == ("cat", 3, 1.0)
+    assert run.prompt[shift.start : shift.end] == "three"
+    assert shift.start == len("four dogs and ")
+    assert edit_run(original, models, counts={"cat": 2}).shifts == ()
+    (beyond,) = edit_run(original, models, counts={"cat": 6}, calibration=calibration).shifts
+    assert (beyond.number, beyond.offset) == (4, 3.0)
+
+
 def test_number_offsets_are_read_as_text() -> None:
     assert number_offset_from([]) is None
     assert number_offset_from(["-2.5"]) == -2.5

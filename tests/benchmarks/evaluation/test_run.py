@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from app.cli import main
+from app.evaluate import add_arguments, settings_from
 from benchmarks.evaluation import arms
-from benchmarks.evaluation import run as command
 from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.plan import Case, RunSettings, adapter_digests, cases, left_out, recorded, suite_digest
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import read_run, table
-from benchmarks.evaluation.run import add_arguments, evaluate, settings_from
+from benchmarks.evaluation.run import evaluate
 from benchmarks.evaluation.suites import Prompt
 from benchmarks.evaluation.worker import Outcome, Worker, failed
 from benchmarks.studies.crash_consistency import settings
@@ -534,10 +534,3 @@ def test_eval_says_why_images_failed_and_what_is_left_out(tmp_path: Path, capsys
     assert "3 of 5 images" in said
     assert "1 more are no part of the run" in said
     assert re.search(r"^  2 x ValueError: .*unicorn", said, re.MULTILINE)
-
-
-def test_bad_input_of_the_module_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        command.main(["--suite", "none", "--out", str(tmp_path)])
-    assert stopped.value.code == 2
-    assert "no suite 'none'" in capsys.readouterr().err

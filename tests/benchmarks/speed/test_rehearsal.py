@@ -14,7 +14,9 @@ from benchmarks.speed.rehearsal import Rehearsed
 from countgen.backbones import presets
 
 ONE_OF_EACH_FAMILY = {family: name for name, (family, _) in reversed(presets().items()) if name in MODELS}.values()
-"""`python -m benchmarks.speed.rehearsal --size tiny` runs them all, and `learn-token`."""
+"""`python -m benchmarks.speed.rehearsal --size tiny` runs them all."""
+
+STORED = (torch.float16, torch.bfloat16)
 
 
 def test_a_model_is_written_as_its_repository_is_published(tmp_path: Path) -> None:
@@ -49,12 +51,20 @@ def test_what_is_published_in_several_files_is_a_preset() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
 def test_a_preset_of_every_family_goes_through_the_command(name: str, tmp_path: Path) -> None:
-    commands = ("generate", "edit", "eval") if name == "sd-turbo" else ("generate",)
+    commands = rehearsal.COMMANDS if name == "sd-turbo" else ("generate",)
     for one in rehearsal.rehearse(name, "tiny", commands, "float32", 64, tmp_path, None):
         assert one.code in rehearsal.FINISHED, one.said
         assert one.peak > one.predicted / 4
+        assert one.private is not None
+        assert one.peak > one.private > one.peak / 4
         assert one.seconds > 0
     assert not any(tmp_path.iterdir())
+
+
+def test_a_file_that_is_converted_counts_while_it_is_read() -> None:
+    same, converted = (rehearsal.loading("sd-turbo", "tiny", "float16", stored) for stored in STORED)
+    weights = same - rehearsal.WORKSPACE
+    assert weights < converted - rehearsal.WORKSPACE < 2 * weights + 1  # bfloat16 takes what float16 takes
 
 
 def test_results_of_the_same_command_replace_each_other(tmp_path: Path) -> None:
@@ -63,7 +73,7 @@ def test_results_of_the_same_command_replace_each_other(tmp_path: Path) -> None:
     for one in (first, other, again):
         rehearsal.keep(one, tmp_path / "out.json")
     assert rehearsal.read(tmp_path / "out.json") == [other, again]
-    assert rehearsal.table([first])[-1] == "| sd-turbo | generate | 256 | float32 | 2 | 1 | 1.00 | 2.00 | 1 |"
+    assert rehearsal.table([first])[-1] == "| sd-turbo | generate | 256 | float32 | 1 | 1.00 | - | 2.00 | 1 |"
     assert len(json.loads((tmp_path / "out.json").read_text())) == 2
 
 

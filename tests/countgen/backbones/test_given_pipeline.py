@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import accelerate
 import pytest
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from torch import Tensor, nn
 
 import countgen
@@ -22,6 +23,8 @@ from countgen.recipe import load_backbone, regenerate
 from tests.countgen.backbones.conftest import BUILDERS
 
 PROMPT = "a photo of three cats"
+MINIATURE = countgen.miniature.FOLDER / "mini-sdxl-turbo"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "models.md"
 DETECTORS: dict[str, Any] = {"critics": ("miniature-yolo",), "judge": "miniature-fcos"}
 
 
@@ -134,6 +137,10 @@ def _quantised(pipeline: Any) -> None:
     linear.weight = nn.Parameter(torch.zeros_like(linear.weight, dtype=torch.int8), requires_grad=False)
 
 
+def _dynamically_quantised(pipeline: Any) -> None:
+    pipeline.unet = torch.ao.quantization.quantize_dynamic(pipeline.unet, {nn.Linear})
+
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "model offload": (lambda p: p.enable_model_cpu_offload(device="cpu"), "model CPU offload.*remove_all_hooks"),
     "offload of one part": (lambda p: accelerate.cpu_offload_with_hook(p.unet, "cpu"), "unet under model CPU offload"),
@@ -147,6 +154,9 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         r"unet \(layerwise casting\)",
     ),
     "quantised weights": (_quantised, r"a quantised unet \(int8\)"),
+    "torch's quantisation": (_dynamically_quantised, r"a quantised unet \(Linear\)"),
+    "several devices": (lambda p: setattr(p, "hf_device_map", {"unet": 0, "vae": "cpu"}), "spread over devices"),
+    "a part on several devices": (lambda p: setattr(p.unet, "hf_device_map", {"a": 0, "b": "disk"}), "its unet spread"),
     "IP-adapter": (_with_ip_adapter, "IP-adapter.*unload_ip_adapter"),
     "meta device": (lambda p: p.vae.to("meta"), "a vae without weights"),
     "no text encoder": (lambda p: [setattr(p, f"text_encoder{n}", None) for n in ("", "_2")], "no text encoder"),
@@ -155,6 +165,8 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")  # what replaces it needs torchao
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize("feature", REFUSED)
 def test_a_feature_is_refused_by_name(feature: str) -> None:
     pipeline = fresh()
@@ -162,6 +174,23 @@ def test_a_feature_is_refused_by_name(feature: str) -> None:
     turn_on(pipeline)
     with pytest.raises(ValueError, match=message):
         from_pipeline(pipeline)
+
+
+def test_a_pipeline_that_was_loaded_onto_one_device_works() -> None:
+    loaded = StableDiffusionXLPipeline.from_pretrained(MINIATURE, dtype=torch.float32, device_map="cpu")
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.hf_device_map == "cpu"
+    check(loaded)
+
+
+def test_the_document_lists_every_feature_and_its_test() -> None:
+    rows = re.findall(r"^\|.*\| (works|refused) \| .*\| (.*) \|$", DOCUMENT.read_text("utf-8"), re.MULTILINE)
+    for outcome, cases in (("works", WORKS), ("refused", REFUSED)):
+        named = [name.strip() for found, names in rows if found == outcome for name in names.split(";")]
+        tests = [name.strip("`") for name in named if name.startswith("`test_")]
+        assert sorted({*named} - {f"`{name}`" for name in tests}) == sorted(cases)
+        tested = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+        assert [name for name in tests if f"def {name}(" not in tested] == []
 
 
 def test_another_pipeline_class_says_how_to_make_one_that_is_read() -> None:

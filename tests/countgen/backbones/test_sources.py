@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from countgen import backbones, miniature
 from countgen.backbones.lora import Lora, parse
 from countgen.backbones.sources import find_source
+from tests.countgen.backbones.tiny_lora import write_lora
 
 SDXL = miniature.FOLDER / "mini-sdxl-turbo"
 PIXART = miniature.FOLDER / "mini-pixart-dmd"
@@ -122,16 +123,7 @@ def test_a_lora_changes_the_image_by_its_weight(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"pip install \"countgen\[lora\]\""):
             backbones.load("miniature", loras=[Lora("owner/style")])
         pytest.skip("the rest needs peft, the extra countgen[lora]")
-    from diffusers import StableDiffusionXLPipeline
-    from peft import LoraConfig
-    from peft.utils import get_peft_model_state_dict
-
-    trained = backbones.load("miniature").pipeline.unet
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        trained.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_k", "to_v"]))
-    StableDiffusionXLPipeline.save_lora_weights(tmp_path, unet_lora_layers=get_peft_model_state_dict(trained))
-    file = tmp_path / "pytorch_lora_weights.safetensors"
+    file = write_lora(tmp_path)
 
     def image(weight: float) -> torch.Tensor:
         backbone = backbones.load("miniature", loras=[parse(f"{file}:{weight}")])
