@@ -26,7 +26,6 @@ from countgen.errors import PromptError
 from countgen.prompts import Target
 
 PROMPTS = ("seven apples", "nine butterflies in the snow", "five cats and three dogs", "ten strawberries on a table")
-RESTORED = "restore-file"
 EXAMPLE = example.load()
 
 _PICK = (
@@ -46,10 +45,10 @@ class GenerateTab:
 
     def __init__(self, limits: Limits, model_cache: ModelCache, session: gr.State, queue: JobQueue) -> None:
         self.limits, self.model_cache, self.queue = limits, model_cache, queue
-        self._lay_out(session)
+        self._lay_out()
         self._connect(session)
 
-    def _lay_out(self, session: gr.State) -> None:
+    def _lay_out(self) -> None:
         limits = self.limits
         with gr.Row(elem_classes="workbench"):
             with gr.Column(scale=4, min_width=300, elem_classes="controls"):

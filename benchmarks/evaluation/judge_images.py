@@ -25,7 +25,7 @@ from benchmarks.evaluation.as_module import run_module
 from benchmarks.evaluation.image_files import READERS, open_image
 from benchmarks.evaluation.json_lines import SCHEMA
 from benchmarks.evaluation.judges import judged, record_fields
-from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version
+from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version, content_digest
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import IMAGES, Record
 from benchmarks.evaluation.run_folder import RunFolder
@@ -122,8 +122,9 @@ def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbo
 
 def _key(prompt: Prompt, image: Path, judges: Sequence[str], method: str, backbone: str) -> str:
     counts = [asdict(target) for target in prompt.targets]
-    content = hashlib.sha256(image.read_bytes()).hexdigest()
-    return _digest([prompt.prompt, counts, content, list(judges), method, backbone, prompt.tags.get("seed")])[:32]
+    pixels = hashlib.sha256(image.read_bytes()).hexdigest()
+    content = [prompt.prompt, counts, pixels, list(judges), method, backbone, prompt.tags.get("seed")]
+    return content_digest(content)[:32]
 
 
 def _seconds(prompt: Prompt, where: str) -> float:
@@ -150,7 +151,7 @@ def settings_of(
     cases = [one.case for one in given]
     return GivenImages(
         suite=str(path),
-        suite_sha256=_digest([case.key for case in cases]),
+        suite_sha256=content_digest([case.key for case in cases]),
         limit=None,
         backbones=tuple(dict.fromkeys(case.backbone for case in cases)),
         methods=tuple(dict.fromkeys(case.method for case in cases)),
@@ -214,10 +215,6 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
         before=path,
     )
     return Outcome(record, decoded, None, {"prompt": prompt.prompt, "drawn_from": given.path.name}, os.getpid())
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -182,7 +182,7 @@ def prompts_of(suite: str, limit: int | None = None) -> list[tuple[int, Prompt]]
 
 def suite_digest(suite: str) -> str:
     """Return the digest of a suite's content, independent of its path."""
-    return _digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
+    return content_digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
 
 
 def cases(settings: RunSettings) -> list[Case]:
@@ -243,7 +243,7 @@ def _shipped(backbone: str) -> frozenset[str]:
 def _all_cases(settings: RunSettings) -> list[Case]:
     if suite_digest(settings.suite) != settings.suite_sha256:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
-    determining = _digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
+    determining = content_digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
     own_settings = {name: _own_settings(name, settings) for name in settings.methods}
     digests = dict(zip(settings.backbones, settings.adapters, strict=False))
     chosen = prompts_of(settings.suite, settings.limit)
@@ -278,12 +278,12 @@ def _own_settings(name: str, settings: RunSettings) -> str:
     """Return the digest of an arm's settings; "" at the defaults, so that new settings do not change the keys."""
     arm = arms.find(name)
     mine, defaults = as_dict(arm.settings(settings.method_settings)), as_dict(arm.settings(()))
-    return _digest(mine) if mine != defaults else ""
+    return content_digest(mine) if mine != defaults else ""
 
 
 def _case(prompt: Prompt, seed: int, backbone: str, method: str, determining: str) -> Case:
     content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining]
-    return Case(_digest(content)[:32], prompt, seed, backbone, method)
+    return Case(content_digest(content)[:32], prompt, seed, backbone, method)
 
 
 def token_name(prompt: Prompt) -> str:
@@ -301,7 +301,8 @@ def _counts(prompt: Prompt) -> list[list[Any]]:
     return [[target.object_name, target.target_count] for target in prompt.targets]
 
 
-def _digest(content: Any) -> str:
+def content_digest(content: Any) -> str:
+    """Return the SHA-256 of a JSON value; the order of an object's keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from countgen.errors import PromptError
 from countgen.prompts.number_words import number_word
-from countgen.prompts.parser import Target, parse
+from countgen.prompts.parser import Target, parses_to
 from countgen.prompts.placeholders import numbers_in, spelled_out
 
 
@@ -40,9 +40,9 @@ def number_span(
     found = [
         (start, end)
         for start, end, value in numbers_in(prompt)
-        if _parsed(with_number(text, start, end, value + 1), known_names) == one_more
+        if parses_to(with_number(text, start, end, value + 1), one_more, known_names)
     ]
-    if len(found) != 1 or _parsed(text, known_names) != tuple(targets):
+    if len(found) != 1 or not parses_to(text, targets, known_names):
         count = f"{len(found)} numbers say" if len(found) > 1 else "no number says"
         raise PromptError(
             f"{count} in {prompt!r} how many {target.object_name!r} to generate, and the number slider moves one "
@@ -50,10 +50,3 @@ def number_span(
             "number offset out"
         )
     return found[0]
-
-
-def _parsed(text: str, known_names: Sequence[str] | None) -> tuple[Target, ...] | None:
-    try:
-        return parse(text, known_names)
-    except PromptError:
-        return None

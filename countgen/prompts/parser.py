@@ -121,6 +121,14 @@ def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target
     return tuple(Target(name, count) for name, count in counts.items())
 
 
+def parses_to(prompt: str, targets: Sequence[Target], known_names: Sequence[str] | None = None) -> bool:
+    """Return whether `parse` reads these targets; False for a prompt that it refuses."""
+    try:
+        return parse(prompt, known_names) == tuple(targets)
+    except PromptError:
+        return False
+
+
 def check_prompt(prompt: str) -> None:
     """Refuse a prompt that no text encoder can read, whether or not the targets come from it.
 

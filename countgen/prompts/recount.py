@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from countgen.errors import PromptError
 from countgen.prompts.number_words import number_word, read_number
-from countgen.prompts.parser import Target, parse
+from countgen.prompts.parser import Target, parse, parses_to
 from countgen.prompts.placeholders import spelled_out
 from countgen.prompts.plurals import counted
 
@@ -37,7 +37,7 @@ def recounted(prompt: str, targets: Sequence[Target], known_names: Sequence[str]
             continue
         wanted = (*current[:position], target, *current[position + 1 :])
         # The parser decides which of the numbers is this object's.
-        fitting = (new for new in _replaced(text, current[position], target) if _parses_to(new, wanted, known_names))
+        fitting = (new for new in _replaced(text, current[position], target) if parses_to(new, wanted, known_names))
         found = next(fitting, None)
         if found is None:
             break
@@ -65,10 +65,3 @@ def _replaced(text: str, old: Target, new: Target) -> Iterator[str]:
     for start, end in reversed(places):
         rest = re.sub(rf"\b{re.escape(noun_before)}\b", noun, text[end:], count=1, flags=re.IGNORECASE)
         yield f"{text[:start]}{number_word(new.target_count)}{rest}"
-
-
-def _parses_to(text: str, targets: Sequence[Target], known_names: Sequence[str] | None) -> bool:
-    try:
-        return parse(text, known_names) == tuple(targets)
-    except PromptError:
-        return False

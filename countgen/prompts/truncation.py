@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from countgen.errors import PromptError
-from countgen.prompts import Target, parse
+from countgen.prompts.parser import Target, parses_to
 from countgen.prompts.placeholders import spelled_out
 
 
@@ -28,11 +28,11 @@ def check_is_read(prompt: str, targets: Sequence[Target], pipeline: Any, known_n
     text = spelled_out(prompt)
     # Of several encoders, the one that reads most counts.
     read = max((_read_by(tokenizer, text) for tokenizer in tokenizers), key=len, default=text)
-    if read == text or _parsed(text, known_names) != tuple(targets):
+    if read == text or not parses_to(text, targets, known_names):
         return
     # The truncated text may end in a number without its noun ("in two" of "in two rows").
     words = read.split(" ")
-    if any(_parsed(" ".join(words[:end]), known_names) == tuple(targets) for end in range(len(words), 0, -1)):
+    if any(parses_to(" ".join(words[:end]), targets, known_names) for end in range(len(words), 0, -1)):
         return
     limit = max(tokenizer.model_max_length for tokenizer in tokenizers)
     raise PromptError(
@@ -48,10 +48,3 @@ def _read_by(tokenizer: Any, text: str) -> str:
     while len(tokenizer(" ".join(words), verbose=False).input_ids) > tokenizer.model_max_length and len(words) > 1:
         words.pop()
     return " ".join(words)
-
-
-def _parsed(text: str, known_names: Sequence[str] | None) -> tuple[Target, ...] | None:
-    try:
-        return parse(text, known_names)
-    except PromptError:
-        return None

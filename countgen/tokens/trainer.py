@@ -122,12 +122,6 @@ class Learning(Training):
         """The number of completed steps, including those before a resume."""
         return self.state.distillation_steps + self.state.step
 
-    @property
-    def most_steps(self) -> int:
-        """The largest possible number of steps; patience may end training earlier."""
-        settings = self.settings
-        return (settings.teacher_steps if settings.teacher is not None else 0) + settings.num_optimization_steps
-
     def _is_trained(self, name: str) -> bool:
         return name in self.settings.encoders
 
