@@ -79,7 +79,7 @@ def report(readings: dict[str, Readings], critics: Sequence[Critic]) -> Table:
     first = next(iter(costs))
     rows = [[name, f"{1000 * value:.1f}", f"{value / costs[first]:.2f}"] for name, value in costs.items()]
     parts.append(
-        _section("Processor time of a look with gradient, 128 pixels", ["critic", "ms", f"times {first}"], rows)
+        _section("Processor time of an evaluation with gradient, 128 pixels", ["critic", "ms", f"times {first}"], rows)
     )
     seconds = import_seconds()
     parts.append(f"`import critics` takes {seconds:.2f} s longer than `import torch` and loads no detector library.\n")
