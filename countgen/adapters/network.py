@@ -70,10 +70,8 @@ class AdapterNetwork(nn.Module):
         inputs = latent_channels * (2 if config.sees_sample else 1) + 4
         self.first = nn.Conv2d(inputs, channels, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(channels, dilation, condition) for dilation in _DILATIONS)
-        self.last = nn.Conv2d(channels, latent_channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, latent_channels, 3, padding=1, bias=False)  # `forward` takes the mean out
         nn.init.zeros_(self.last.weight)
-        assert self.last.bias is not None
-        nn.init.zeros_(self.last.bias)
 
     def forward(
         self, latents: Tensor, target_count: int, prompt_vector: Tensor | None = None, sample: Tensor | None = None

@@ -145,9 +145,9 @@ class Training(ABC):
 
     def _parameters(self) -> dict[str, Tensor]:
         """Return copies of the current parameters; those that are trained require gradient."""
-        return {
-            name: value.clone().requires_grad_(self._is_trained(name)) for name, value in self.state.parameters.items()
-        }
+        # Sorted, as checkpoints are: the norm of all gradients depends on their order by rounding.
+        ordered = sorted(self.state.parameters.items())
+        return {name: value.clone().requires_grad_(self._is_trained(name)) for name, value in ordered}
 
     def _backward(self, parameters: Mapping[str, Tensor], index: int) -> Step:
         """Accumulate the gradient of one batch, object by object, so that only one object's images are in memory."""
