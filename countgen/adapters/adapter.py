@@ -105,12 +105,18 @@ class NoiseAdapter:
             seeds: of the latents, as `Backbone.render` takes them.
 
         Raises:
-            AdapterFileError, ValueError: as `check_latents` and `check_targets`.
+            AdapterFileError: as `check_latents`, or the weights give latents that are not finite.
+            ValueError: as `check_targets`.
         """
         self.check_targets(targets)
         self.check_latents(tuple(latents.shape[1:]))
         inputs = network_inputs(self.config, backbone, latents, targets[0].target_count, embeds, seeds)
-        return moved(latents, self.network.to(latents.device)(*inputs))
+        result = moved(latents, self.network.to(latents.device)(*inputs))
+        if not torch.isfinite(result).all():
+            raise AdapterFileError(
+                "the adapter moves latents to values that are not finite; leave it out, or train it again"
+            )
+        return result
 
     def accepts(self, targets: Sequence[Target]) -> bool:
         """Return whether it was trained for the targets of a prompt."""
