@@ -75,6 +75,15 @@ def models() -> "countgen.Models":
     return countgen.load("miniature", device="cpu")
 
 
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache of this test, which need not be there yet; its client asks for the folder at every look-up."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator["Browser"]:
     """One for the demo's tests and the report's: Playwright starts only once in a process."""

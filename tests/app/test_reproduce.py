@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 
@@ -170,17 +171,16 @@ def test_a_recipe_that_cannot_be_drawn_is_one_line_and_exit_code_2(
     assert len(errors) < 700
 
 
-BEFORE = """
-import json, sys
-import diffusers
-from app.cli import main
-def never(*_, **__): raise AssertionError("a model was read")
-for owner in (diffusers.DiffusionPipeline, diffusers.ModelMixin): owner.from_pretrained = classmethod(never)
-print(*(main(["reproduce", path]) for path in sys.argv[1:]))
-"""
+def test_what_a_recipe_may_not_ask_for_is_refused_before_a_model_is_read(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a model was read")
 
-
-def test_what_a_recipe_may_not_ask_for_is_refused_before_a_model_is_read(written: Written, tmp_path: Path) -> None:
+    for owner in (diffusers.DiffusionPipeline, diffusers.ModelMixin):
+        monkeypatch.setattr(owner, "from_pretrained", classmethod(never))
+    with pytest.raises(AssertionError, match="a model was read"):
+        main(["reproduce", str(written["plain"])])
     asked: tuple[dict[str, object], ...] = (
         {"height": 4096, "width": 4096},
         {"num_inference_steps": 1000},
@@ -193,11 +193,9 @@ def test_what_a_recipe_may_not_ask_for_is_refused_before_a_model_is_read(written
         {"loras": [{"name": "owner/evil", "weight": 1}]},
         {"negative_prompt": "x" * 501},
     )
-    paths = []
-    for number, fields in enumerate(asked):
-        paths.append(str(changed(written["plain"], tmp_path, **fields).rename(tmp_path / f"{number}.png")))
-    done = subprocess.run([sys.executable, "-c", BEFORE, *paths], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["2"] * len(asked), done.stderr
+    for fields in asked:
+        with subtests.test(fields=fields):
+            assert main(["reproduce", str(changed(written["plain"], tmp_path, **fields))]) == 2
 
 
 @pytest.mark.parametrize("revision", ["refs/pr/1", "main", "../../etc", "b261bac6", "B" * 40, 7, "\ud800"])
@@ -214,34 +212,47 @@ def test_a_recipe_names_a_commit_or_nothing(revision: object, written: Written) 
         assert check(recipe | {"revision": commit}).sources == (f"stabilityai/sd-turbo at commit {commit}",)
 
 
-@pytest.mark.parametrize(
-    ("repository", "fields", "options"),
-    [
+REFUSED_THEN_AGREED = """
+import json, socket, sys
+from app.cli import main
+asked = json.loads(sys.argv[1])
+codes = [main(["reproduce", *words]) for words in asked]
+assert codes == [2, 2], codes
+def mark(text):
+    with socket.create_connection(("127.0.0.1", int(sys.argv[2]))) as listener: listener.send(text.encode())
+    print(text, file=sys.stderr)
+mark("refused")
+for words in asked:
+    main(["reproduce", *words, "--yes"])
+    mark("agreed")
+"""
+
+
+def test_nothing_is_downloaded_for_a_recipe_without_a_yes(written: Written, tmp_path: Path) -> None:
+    fine_tune = {"backbone": "owner/fine-tune", "family": "stable_diffusion_xl"}
+    asked = []
+    for repository, fields, options in (
         ("stabilityai/sd-turbo", {"backbone": "sd-turbo"}, []),
-        (
-            "owner/fine-tune",
-            {"backbone": "owner/fine-tune", "family": "stable_diffusion_xl"},
-            ["--model", "owner/fine-tune"],
-        ),
-    ],
-)
-def test_nothing_is_downloaded_for_a_recipe_without_a_yes(
-    repository: str, fields: dict[str, str], options: list[str], written: Written, tmp_path: Path
-) -> None:
-    recipe = {**fields, "repository": repository, "revision": "a" * 40}
-    path = changed(written["plain"], tmp_path, **recipe)
+        ("owner/fine-tune", fine_tune, ["--model", "owner/fine-tune"]),
+    ):
+        recipe = {**fields, "repository": repository, "revision": "a" * 40}
+        path = changed(written["plain"], tmp_path, **recipe).rename(tmp_path / f"{fields['backbone'][:5]}.png")
+        asked.append([str(path), *options])
     with Listener() as (url, calls):
+        # The hub's client reads these when it is imported.
         hub = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
-        asked = [sys.executable, "-m", "app.cli", "reproduce", str(path), *options]
-        refused = subprocess.run(asked, env=os.environ | hub, capture_output=True, text=True, check=False)
-        assert refused.returncode == 2
-        assert f"{repository} at commit {'a' * 40}" in refused.stderr
-        assert "--yes" in refused.stderr
-        assert len(errors_in(refused.stderr)) == 1
-        assert calls == []
-        agreed = subprocess.run([*asked, "--yes"], env=os.environ | hub, capture_output=True, text=True, check=False)
-        assert f"downloading what the cache does not hold of {repository}" in agreed.stdout
-        assert calls
+        command = [sys.executable, "-c", REFUSED_THEN_AGREED, json.dumps(asked), url.rpartition(":")[2]]
+        done = subprocess.run(command, env=os.environ | hub, capture_output=True, text=True, check=False)
+    refused, marker, _ = done.stderr.partition("refused\n")
+    assert marker, done.stderr
+    assert len(errors_in(refused)) == 2
+    assert calls[0] == b"refused", "nothing is called before the user agrees"
+    for repository, error in zip(("stabilityai/sd-turbo", "owner/fine-tune"), errors_in(refused), strict=True):
+        assert f"{repository} at commit {'a' * 40}" in error
+        assert "--yes" in error
+        assert f"downloading what the cache does not hold of {repository}" in done.stdout
+    for call in (calls[1], calls[calls.index(b"agreed") + 1]):
+        assert call.startswith(b"HEAD "), calls
 
 
 def test_many_steps_are_taken_on_request(written: Written, tmp_path: Path) -> None:

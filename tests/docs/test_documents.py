@@ -108,6 +108,18 @@ def test_the_interface_page_holds_every_public_name(subtests: pytest.Subtests) -
     assert {f"{one.__module__}.{one.__qualname__}" for one in objects} - named == set()
 
 
+@pytest.mark.parametrize(("document", "example"), [("add-a-backbone", "Example"), ("add-a-critic", "MyCritic")])
+def test_the_example_of_a_plug_in_takes_what_its_base_class_is_given(document: str, example: str) -> None:
+    names: dict[str, Any] = {}
+    exec(next(block.text for block in blocks(f"docs/{document}.md") if block.language == "python"), names)
+    own, base = names[example], names[example].__base__
+    overridden = [name for name in vars(own) if not name.startswith("__") and callable(getattr(base, name, None))]
+    assert overridden
+    for name in overridden:
+        given, taken = (list(inspect.signature(getattr(one, name)).parameters) for one in (base, own))
+        assert given == taken, name
+
+
 def test_a_document_names_no_folder_of_somebodys_machine(subtests: pytest.Subtests) -> None:
     for document in DOCUMENTS:
         with subtests.test(document=document):
