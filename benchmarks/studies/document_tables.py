@@ -21,7 +21,7 @@ from benchmarks.evaluation.report.reported_run import ReportedRun, read_reported
 from benchmarks.evaluation.report.table import percent
 from benchmarks.studies import beyond_seeds, learned
 
-DOCUMENTS = (Path("README.md"), Path("docs/results.md"), Path("docs/study-results.md"))
+DOCUMENTS = tuple(map(Path, ("README.md", "docs/results.md", "docs/study-results.md", "docs/study-results-learned.md")))
 REGISTERED = {study.name: study for study in (beyond_seeds.STUDY, learned.STUDY)}
 STUDY = "benchmarks/results/study"
 CURVE = Path("docs/study-by-evaluations.svg")

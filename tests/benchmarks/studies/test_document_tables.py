@@ -14,7 +14,7 @@ from tests.benchmarks.evaluation.test_report import write_run
 ROOT = Path(__file__).parents[3]
 
 
-RUNS = ("beyond-seeds", "benchmarks/results/study-pixart", "beyond-seeds")
+RUNS = ("beyond-seeds", "benchmarks/results/study-pixart", "beyond-seeds", "learned")
 
 
 @pytest.mark.parametrize(("document", "run"), list(zip(DOCUMENTS, RUNS, strict=True)))

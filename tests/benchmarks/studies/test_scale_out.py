@@ -3,17 +3,28 @@ import sys
 
 import pytest
 
+SAID = """
+import os
+from benchmarks.evaluation.engines import local
+from benchmarks.studies.crash_consistency import settings
+from benchmarks.studies.scale_out import core_seconds, pace
+print("used", core_seconds(), sum(os.times()[:2]))
+found = pace(settings(3), local.attempts, 1)
+print("pace", len(found.table.splitlines()), found.rate, found.start, found.driver, found.all)
+"""
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, list[float]]:
+    """What a process of its own prints: here, other tests may have left a browser running."""
+    printed = subprocess.run([sys.executable, "-c", SAID], check=True, capture_output=True, text=True).stdout
+    words = [line.split() for line in printed.splitlines() if line.startswith(("used ", "pace "))]
+    return {name: [float(word) for word in numbers] for name, *numbers in words}
+
 
 @pytest.mark.slow
-def test_the_engines_are_compared_on_the_same_run() -> None:
-    # A process of its own: here, other tests may have left a browser running.
-    said = (
-        "from benchmarks.evaluation.engines import local; from benchmarks.studies.crash_consistency import settings\n"
-        "from benchmarks.studies.scale_out import pace; found = pace(settings(3), local.attempts, 1)\n"
-        "print(len(found.table.splitlines()), found.rate, found.start, found.driver, found.all)"
-    )
-    printed = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True).stdout
-    lines, rate, start, driver, everything = map(float, printed.splitlines()[-1].split())
+def test_the_engines_are_compared_on_the_same_run(said: dict[str, list[float]]) -> None:
+    lines, rate, start, driver, everything = said["pace"]
     assert lines == 3
     assert rate > 0
     assert start > 0
@@ -22,11 +33,6 @@ def test_the_engines_are_compared_on_the_same_run() -> None:
 
 
 @pytest.mark.slow
-def test_core_seconds_count_this_process():
-    # A process of its own: here, other tests may have left a browser running.
-    said = (
-        "import os\nfrom benchmarks.studies.scale_out import core_seconds\nprint(core_seconds(), sum(os.times()[:2]))"
-    )
-    printed = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True).stdout
-    found, used = map(float, printed.split())
+def test_core_seconds_count_this_process(said: dict[str, list[float]]) -> None:
+    found, used = said["used"]
     assert found == pytest.approx(used, abs=0.1)
