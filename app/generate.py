@@ -188,11 +188,16 @@ def run(options: argparse.Namespace) -> int:
     if options.token is not None or options.adapter:
         from countgen.adapters.library import chosen_adapter
         from countgen.backbones.sources import find_source
+        from countgen.run import check_starts_from_noise
         from countgen.tokens.library import find_token
 
         name = find_source(options.model).name
         given["token"] = find_token(options.token, name) if options.token is not None else None
-        given["adapter"] = chosen_adapter(options.adapter, name)
+        given["adapter"] = adapter = chosen_adapter(options.adapter, name)
+        if adapter is not None:
+            check_starts_from_noise(methods.load(options.method))
+            if len(found := targets or parse(options.prompt)) == 1:  # of several, the detector may not know some
+                adapter.check_targets(found)
     given["number_offset"] = number_offset_from(options.number_offset)
     given["calibration"] = load_calibration(options.calibration) if options.calibration else None
     models = _loaded(options, objects)

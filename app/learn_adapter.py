@@ -6,15 +6,20 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.argument_types import count_range, names, not_negative, one_seed, positive, rate, seconds, weight
 from app.exit_codes import INTERRUPTED, OK
 from app.terminal import fitted
-from app.training_command import SUFFIX, add_training, check_output, given_settings, load_models, taken, train
-
-if TYPE_CHECKING:
-    from countgen.adapters.adapter import NoiseAdapter
+from app.training_command import (
+    SUFFIX,
+    add_training,
+    check_output,
+    check_unfinished,
+    given_settings,
+    load_models,
+    train,
+)
 
 SETTINGS = (
     ("num_optimization_steps", not_negative, "N", "maximum number of steps (3000)"),
@@ -88,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
-    from countgen.adapters.file import save_adapter
+    from countgen.adapters.file import load_adapter, save_adapter
     from countgen.adapters.settings import AdapterSettings
     from countgen.adapters.training import AdapterTraining, try_adapter
 
@@ -99,15 +104,18 @@ def run(options: argparse.Namespace) -> int:
     silent = options.quiet or options.json
     models = load_models(options, options.objects)
     training = AdapterTraining(models, options.objects, options.counts, settings, checkpoint)
-    if out.exists() and not options.overwrite and not _is_interrupted_output(training.adapter, out):
-        raise taken(out)
-    interrupted = train(training, {"train": ("count loss", settings.num_optimization_steps)}, silent=silent)
+    check_unfinished(out, training.adapter, load_adapter, overwrite=options.overwrite)
+    interrupted = train(
+        training,
+        {"train": ("count loss", settings.num_optimization_steps)},
+        lambda: save_adapter(training.adapter, out, overwrite=True),
+        silent=silent,
+    )
     adapter = training.adapter
     if not interrupted:
         accuracy, plain = try_adapter(models, adapter)
         adapter = replace(adapter, accuracy=accuracy, plain_accuracy=plain)
-    save_adapter(adapter, out, overwrite=True)
-    if not interrupted:
+        save_adapter(adapter, out, overwrite=True)
         checkpoint.unlink(missing_ok=True)
     state = training.state
     first, best = (state.validations[0], state.best_validation) if state.validations else (None, None)
@@ -141,12 +149,3 @@ def _report(record: dict[str, Any]) -> None:
     if record["accuracy"] is not None:
         judged = f"{100 * record['accuracy']:.0f} % correct, baseline {100 * record['plain_accuracy']:.0f} %"
         print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
-
-
-def _is_interrupted_output(expected: NoiseAdapter, out: Path) -> bool:
-    """Return whether a file is the interrupted output of this training, rather than another finished adapter."""
-    from countgen.adapters.file import load_adapter
-
-    existing = load_adapter(out)
-    names = ("config", "base_model", "object_names", "critic", "config_hash", "accuracy")
-    return all(getattr(existing, name) == getattr(expected, name) for name in names)

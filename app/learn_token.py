@@ -16,6 +16,7 @@ from app.training_command import (
     SUFFIX,
     add_training,
     check_output,
+    check_unfinished,
     given_settings,
     load_models,
     option_of,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from countgen.models import Models
     from countgen.number_slider import Calibration
     from countgen.tokens.file import CountToken
-    from countgen.tokens.trainer import Learning
 
 SETTINGS = (
     ("learning_rate", rate, "X", "learning rate, above 0; the token gets worse with a high rate (0.0005)"),
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     from countgen.number_slider import find_calibration, load_calibration
     from countgen.printable import printable
     from countgen.prompts.number_words import number_word
-    from countgen.tokens.file import save_token
+    from countgen.tokens.file import load_token, save_token
     from countgen.tokens.textual_inversion import length_of
     from countgen.tokens.trainer import Learning, LearnSettings
     from countgen.tokens.trial import try_token
@@ -119,18 +119,22 @@ def run(options: argparse.Namespace) -> int:
     if options.num_vectors is None:
         settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
-    if out.exists() and not options.overwrite and not _is_interrupted_output(learning, out):
-        raise taken(out)
+    check_unfinished(out, learning.token, load_token, overwrite=options.overwrite)
     bars = {
         "distill": ("distillation", settings.teacher_steps),
         "train": ("count loss", settings.num_optimization_steps),
     }
-    interrupted = train(learning, bars, silent=options.quiet or options.json)
+    interrupted = train(
+        learning,
+        bars,
+        lambda: save_token(learning.token, out, overwrite=True),
+        silent=options.quiet or options.json,
+    )
     token, plain = learning.token, None
     if options.trial_images and not interrupted:
         accuracy, plain = try_token(models, token, options.trial_images)
         token = replace(token, accuracy=accuracy)
-    save_token(token, out, overwrite=True)
+        save_token(token, out, overwrite=True)
     if not interrupted:
         checkpoint.unlink(missing_ok=True)
     validated = learning.best_validation.accuracy if learning.validations else None
@@ -212,12 +216,3 @@ def _report_trial(token: CountToken, plain: float | None) -> None:
     if plain is not None and token.accuracy is not None:
         judged = f"{100 * token.accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
         print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
-
-
-def _is_interrupted_output(learning: Learning, out: Path) -> bool:
-    """Return whether a file is the interrupted output of this learning, rather than another finished token."""
-    from countgen.tokens.file import load_token
-
-    existing, expected = load_token(out), learning.token
-    names = ("target_count", "base_model", "object_names", "critic", "config_hash", "accuracy")
-    return all(getattr(existing, name) == getattr(expected, name) for name in names)

@@ -92,6 +92,26 @@ def check_output(out: Path, checkpoint: Path, overwrite: bool) -> None:
         raise taken(out)
 
 
+def check_unfinished(out: Path, expected: Any, load: Callable[[Path], Any], *, overwrite: bool) -> None:
+    """Refuse to replace an existing file, unless it is the output of this training after an interruption.
+
+    Args:
+        out: file of the output, which may exist.
+        expected: token or adapter of this training, without a measured accuracy.
+        load: reads the file.
+        overwrite: replace any file.
+
+    Raises:
+        ValueError: the file holds something else, or a finished output.
+    """
+    if overwrite or not out.exists():
+        return
+    existing = load(out)
+    names = [field.name for field in fields(expected) if field.name not in ("vectors", "weights", "direction")]
+    if any(getattr(existing, name) != getattr(expected, name) for name in names):
+        raise taken(out)
+
+
 def taken(out: Path) -> ValueError:
     """Return the error of an output that exists already."""
     return ValueError(f"{out} exists already; give another --out, or --overwrite")
@@ -121,12 +141,15 @@ def load_models(options: argparse.Namespace, object_names: Sequence[str]) -> Mod
     )
 
 
-def train(training: Training, bars: Mapping[str, tuple[str, int]], *, silent: bool) -> bool:
+def train(training: Training, bars: Mapping[str, tuple[str, int]], save: Callable[[], object], *, silent: bool) -> bool:
     """Run a training to its end, with a bar for each phase; return whether the user interrupted it.
+
+    The best parameters so far are saved afterwards, also where the training failed.
 
     Args:
         training: is iterated over.
         bars: title and number of steps by phase.
+        save: writes the output.
         silent: show no bar.
     """
     from tqdm import tqdm
@@ -144,5 +167,11 @@ def train(training: Training, bars: Mapping[str, tuple[str, int]], *, silent: bo
                 bar.set_postfix_str(f"loss {step.loss:.2f}, soft count {step.soft_counts[0]:.1f}", refresh=False)
                 bar.update(step.index + 1 - bar.n)
     except KeyboardInterrupt:
+        save()
         return True
+    except Exception:
+        if training.validations:
+            save()
+        raise
+    save()
     return False

@@ -16,6 +16,7 @@ from countgen.backbones import PromptEmbeds
 from countgen.errors import StoppedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.methods.problem import Problem
+from countgen.methods.registry import Method
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget, Step
 from countgen.models import Models
@@ -181,11 +182,7 @@ class Run:
                 f"the prompt contains {placeholder[0]}: give that token too, or write the number as a word"
             )
         if adapter is not None:
-            if self._method.starts_from_image:
-                raise ValueError(
-                    f"method {method!r} keeps an image, and an adapter moves the noise of a new one: leave the adapter "
-                    "out, or give another method"
-                )
+            check_starts_from_noise(self._method)
             check_adapter(adapter, models.backbone)
             adapter.check_targets(self.targets)
             if max_evaluations is not None and max_evaluations <= adapter.cost:
@@ -346,6 +343,19 @@ class Run:
                 shifts=self.shifts,
                 negative_prompt=self.negative_prompt,
             ),
+        )
+
+
+def check_starts_from_noise(method: Method) -> None:
+    """Refuse a method that cannot take a noise adapter.
+
+    Raises:
+        ValueError: the method starts from an image.
+    """
+    if method.starts_from_image:
+        raise ValueError(
+            f"method {method.name!r} keeps an image, and an adapter moves the noise of a new one: leave the adapter "
+            "out, or give another method"
         )
 
 

@@ -1,11 +1,11 @@
 """What count tokens are worth: `python -m benchmarks.studies.tokens`.
 
-`--learn` learns the tokens that are shipped and writes them. `--measure` draws the same seeds with the plain prompt,
-with the number word alone ("seven apples"), with tokens of the published recipe, with ours as `countgen learn-token`
-learns them by default, by a density map's gradient alone, and as they are shipped, and asks the judge, which taught
-none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of them, the tables are printed
-from the records: `results/tokens.jsonl.gz` by default, and `--records` names those of the methods that cost a learning
-a count, `results/published_tokens.jsonl.gz` and `results/learned_tokens.jsonl.gz`.
+`--learn` learns the tokens that are shipped and writes them. `--measure` generates the same seeds with the plain
+prompt, with the number word alone ("seven apples"), with tokens of the published recipe, with ours as `countgen
+learn-token` learns them by default, by a density map's gradient alone, and as they are shipped; the judge counts,
+which was used to learn none of them. `--stamp` writes the measured accuracy into the shipped files. Without any of
+them, the tables are printed from the records: `results/tokens.jsonl.gz` by default, and `--records` names those of
+the methods that cost a learning a count, `results/published_tokens.jsonl.gz` and `results/learned_tokens.jsonl.gz`.
 
 `--learn --counts 13-15` makes the tokens with a number direction, with `--model miniature-pixart` also of that model;
 `--measure --methods "plain;word alone;slider;token"` compares them with the number slider, whose direction is that of
@@ -48,7 +48,7 @@ from critics.detections import mean_score
 COUNTS = range(1, 11)
 LAST_COUNT = 20
 UNSEEN = (*sorted(HELD_OUT_OBJECTS), "banana", "dog", "clock", "bus")
-"""Kinds that no token was learned on; the first four the generator never read a number with either."""
+"""Object classes that no token was learned on; in the generator's training the first four had no number either."""
 LEARNED = tuple(name for name in OBJECT_NAMES if name not in UNSEEN)
 GROUPS = {"learned": LEARNED, "unseen": UNSEEN}
 METHODS = (
@@ -93,7 +93,7 @@ def learn(models: countgen.Models, counts: Sequence[int], folder: Path, settings
 
 
 def ways(models: countgen.Models, count: int) -> dict[str, Callable[[], Callable[[str], PromptEmbeds]]]:
-    """How each method says that many of an object; called, it learns what has to be learned for it, once."""
+    """Return for each method what trains it, at most once, and returns how it encodes the prompt of an object class."""
     backbone = models.backbone
 
     def said(template: str, name: str) -> str:
@@ -158,7 +158,7 @@ def measure(
     done: Sequence[TokenRecord],
     first_seed: int = FIRST_SEED,
 ) -> Iterator[TokenRecord]:
-    """Draw and judge `pairs` seeds a count and group, every object as often as any other; what is done is left out."""
+    """Generate and judge `pairs` seeds for each count and group, all objects equally often; skip what is done."""
     there = {(record.count, record.object_name, record.seed): record.counted for record in done}
     shipped = {token.target_count: token.sha256 for token in available_tokens(models.backbone.name).values()}
     for count in counts:

@@ -1,4 +1,4 @@
-"""A noise adapter: it moves the initial latents of a prompt to where its count is drawn more often."""
+"""A noise adapter: it moves the initial latents of a prompt so that its images have the right count more often."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from countgen.adapters.network import ARCHITECTURE, AdapterNetwork, NetworkConfig
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones.loading import public_name
 from countgen.backbones.registry import base_model
 from countgen.errors import AdapterFileError
+from countgen.learning.tensor_file import bytes_of
 from countgen.prompts import Target
 
 
@@ -69,7 +71,7 @@ class NoiseAdapter:
         digest = hashlib.sha256(f"{ARCHITECTURE} {json.dumps(asdict(self.config), sort_keys=True)}".encode())
         for name in sorted(self.weights):
             digest.update(name.encode())
-            digest.update(self.weights[name].detach().cpu().contiguous().numpy().astype("<f2").tobytes())
+            digest.update(bytes_of(self.weights[name]))
         return digest.hexdigest()
 
     @cached_property
@@ -103,12 +105,18 @@ class NoiseAdapter:
             seeds: of the latents, as `Backbone.render` takes them.
 
         Raises:
-            AdapterFileError, ValueError: as `check_latents` and `check_targets`.
+            AdapterFileError: as `check_latents`, or the weights give latents that are not finite.
+            ValueError: as `check_targets`.
         """
         self.check_targets(targets)
         self.check_latents(tuple(latents.shape[1:]))
         inputs = network_inputs(self.config, backbone, latents, targets[0].target_count, embeds, seeds)
-        return moved(latents, self.network.to(latents.device)(*inputs))
+        result = moved(latents, self.network.to(latents.device)(*inputs))
+        if not torch.isfinite(result).all():
+            raise AdapterFileError(
+                "the adapter moves latents to values that are not finite; leave it out, or train it again"
+            )
+        return result
 
     def accepts(self, targets: Sequence[Target]) -> bool:
         """Return whether it was trained for the targets of a prompt."""
@@ -200,18 +208,39 @@ def prompt_vector(embeds: PromptEmbeds) -> Tensor:
 def check_adapter(adapter: NoiseAdapter, backbone: Backbone) -> None:
     """Refuse an adapter of another model or of another size of images.
 
-    Unlike a token it is not accepted by fine-tunes: where objects appear depends on the denoiser's weights.
+    Unlike a token it is not accepted by fine-tunes, LoRAs included: where objects appear depends on the denoiser's
+    weights.
 
     Raises:
-        AdapterFileError: another base model or another latent shape.
+        AdapterFileError: another base model, a model with LoRAs, or another latent shape.
         ValueError: it is no adapter.
     """
     if not isinstance(adapter, NoiseAdapter):
         raise ValueError(f"one noise adapter is used at a time, a NoiseAdapter; got {type(adapter).__name__}")
     loaded = base_model(backbone)
     if adapter.base_model != loaded:
-        raise AdapterFileError(
-            f"the adapter was trained on {adapter.base_model!r} and does not work with {loaded!r}; load the model it "
-            "was trained on (PRESET:REPOSITORY is --model REPOSITORY), or train an adapter on this one"
-        )
+        raise of_another_model(adapter, loaded)
+    check_no_loras(backbone)
     adapter.check_latents(backbone.latent_shape)
+
+
+def check_no_loras(backbone: Backbone) -> None:
+    """Refuse a model with LoRAs, which an adapter's file cannot name.
+
+    Raises:
+        AdapterFileError: the model has some.
+    """
+    if backbone.loras:
+        names = ", ".join(public_name(lora.source) for lora in backbone.loras)
+        raise AdapterFileError(
+            f"noise adapters work with models without LoRAs, which change where objects appear; got {names}: leave "
+            "the LoRA or the adapter out"
+        )
+
+
+def of_another_model(adapter: NoiseAdapter, loaded: str) -> AdapterFileError:
+    """Return the error of an adapter that was trained on another model than the one that is loaded."""
+    return AdapterFileError(
+        f"the adapter was trained on {adapter.base_model!r} and does not work with {loaded!r}; load the model it was "
+        "trained on (PRESET:REPOSITORY is --model REPOSITORY), or train an adapter on this one"
+    )

@@ -15,13 +15,12 @@ from torch import Tensor
 from countgen.adapters.adapter import NoiseAdapter
 from countgen.adapters.network import ARCHITECTURE, NetworkConfig
 from countgen.errors import AdapterFileError
-from countgen.learning.tensor_file import TensorFile, fact
+from countgen.learning.tensor_file import TensorFile, bytes_of, fact
 
 __all__ = ["FILE", "decoded", "encoded", "load_adapter", "packed", "save_adapter"]
 
 SCHEMA = 1
 FILE = TensorFile(
-    what="noise adapter",
     key="countgen-adapter",
     schemas=(SCHEMA,),
     max_bytes=16 * 1024 * 1024,
@@ -130,5 +129,5 @@ def _digest(facts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
     for name in sorted(weights):
         digest.update(f"{name} {tuple(weights[name].shape)}".encode())
-        digest.update(weights[name].detach().cpu().contiguous().numpy().astype("<f2").tobytes())
+        digest.update(bytes_of(weights[name]))
     return digest.hexdigest()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from countgen import miniature
-from countgen.adapters.adapter import NoiseAdapter
+from countgen.adapters.adapter import NoiseAdapter, of_another_model
 from countgen.adapters.file import load_adapter
-from countgen.learning.shipped import shipped_files
+from countgen.backbones.registry import presets
+from countgen.learning.shipped import file_of, shipped_files
 
 FOLDER = miniature.FOLDER / "adapters"
 """The folder of the shipped adapters: a folder per backbone, as in "miniature/noise.safetensors"."""
@@ -27,18 +27,14 @@ def find_adapter(name_or_path: str, backbone_name: str) -> NoiseAdapter:
     """Return the shipped adapter of a name, or the adapter in a file.
 
     Raises:
-        AdapterFileError: the file holds no valid adapter.
+        AdapterFileError: the file holds no valid adapter, or one of another preset.
         ValueError: it is neither the name of a shipped adapter nor a file.
     """
     shipped = shipped_files(FOLDER, backbone_name)
-    if name_or_path in shipped:
-        return load_adapter(shipped[name_or_path])
-    if Path(name_or_path).is_file():
-        return load_adapter(name_or_path)
-    raise ValueError(
-        f"no adapter {name_or_path!r}: no such file, and the adapters shipped for {backbone_name} are "
-        f"{', '.join(sorted(shipped)) or 'none'}; train one with `countgen learn-adapter`"
-    )
+    adapter = load_adapter(file_of(name_or_path, shipped, what="adapter", backbone_name=backbone_name))
+    if backbone_name in presets() and adapter.base_model.partition(":")[0] != backbone_name:
+        raise of_another_model(adapter, backbone_name)
+    return adapter
 
 
 def chosen_adapter(given: Sequence[str], backbone_name: str) -> NoiseAdapter | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from countgen.adapters.adapter import NoiseAdapter, moved, network_inputs, prompt_vector
+from countgen.adapters.adapter import NoiseAdapter, check_no_loras, moved, network_inputs, prompt_vector
 from countgen.adapters.network import AdapterNetwork, NetworkConfig
 from countgen.adapters.settings import AdapterSettings
 from countgen.backbones import PromptEmbeds
@@ -39,6 +39,7 @@ class AdapterTraining(Training):
 
     Raises:
         ValueError: there are no objects, a detector does not know an object, or a setting or a count is out of range.
+        AdapterFileError: the model has LoRAs.
         CheckpointError: the checkpoint is damaged or belongs to another training run.
     """
 
@@ -52,6 +53,7 @@ class AdapterTraining(Training):
     def __post_init__(self) -> None:
         if not self.object_names:
             raise ValueError("an adapter is trained on at least one object class; give object_names")
+        check_no_loras(self.models.backbone)
         smallest, largest = self.counts
         self.config = NetworkConfig(
             self.models.backbone.latent_shape,

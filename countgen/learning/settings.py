@@ -32,7 +32,8 @@ class TrainingSettings:
         num_optimization_steps, learning_rate: steps on the count loss, with AdamW.
         loss: a name in `critics.losses.LOSSES`.
         validate_every: number of steps between validations.
-        validation_pictures: number of validation images, of fixed seeds that are not trained on.
+        validation_pictures: number of validation images, of fixed seeds that are not trained on, spread over object
+            classes and counts; with fewer images than these, the last ones are not validated.
         patience: number of validations without improvement after which training stops.
         seed: seed of all random choices.
     """

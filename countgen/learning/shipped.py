@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from countgen.learning.tensor_file import SUFFIX
@@ -16,3 +17,26 @@ def shipped_files(folder: Path, backbone_name: str) -> dict[str, Path]:
     if backbone_name not in folders:
         return {}
     return {path.stem: path for path in folders[backbone_name].glob(f"*{SUFFIX}")}
+
+
+def file_of(name_or_path: str, shipped: Mapping[str, Path], *, what: str, backbone_name: str) -> Path:
+    """Return the path of a shipped file by its name, or another path as it is given.
+
+    Args:
+        name_or_path: name of a shipped file, which comes first, or a path.
+        shipped: from `shipped_files`.
+        what: "token" or "adapter", in messages.
+        backbone_name: in messages.
+
+    Raises:
+        ValueError: it is neither the name of a shipped file nor an existing path.
+    """
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    if Path(name_or_path).exists():  # what is no regular file is refused where it is read
+        return Path(name_or_path)
+    names = sorted(shipped, key=lambda name: (len(name), name))
+    raise ValueError(
+        f"no {what} {name_or_path!r}: no such file, and the {what}s shipped for {backbone_name} are "
+        f"{', '.join(names) or 'none'}; train one with `countgen learn-{what}`"
+    )

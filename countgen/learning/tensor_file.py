@@ -20,6 +20,9 @@ _SHOWN = 200
 DTYPES = {torch.float32: ("F32", "<f4"), torch.float16: ("F16", "<f2")}
 """The names of a dtype in safetensors and in numpy."""
 
+KINDS = {"countgen": "count token", "countgen-adapter": "noise adapter"}
+"""What a file holds, by the entry of its metadata."""
+
 T = TypeVar("T")
 
 
@@ -30,8 +33,7 @@ class TensorFile:
     There is one entry because safetensors does not keep the order of several, and equal content must give equal bytes.
 
     Attributes:
-        what: what such a file holds, in messages.
-        key: of the entry.
+        key: of the entry, a key of `KINDS`.
         schemas: versions of the facts that are read; others are refused.
         max_bytes: size of the largest file.
         smaller: what makes a file smaller, in messages.
@@ -39,13 +41,17 @@ class TensorFile:
         error: class of all errors about content.
     """
 
-    what: str
     key: str
     schemas: tuple[int, ...]
     max_bytes: int
     smaller: str
     dtype: torch.dtype
     error: type[ValueError]
+
+    @property
+    def what(self) -> str:
+        """What such a file holds, in messages."""
+        return KINDS[self.key]
 
     def save(self, data: bytes, path: str | Path, *, overwrite: bool) -> Path:
         """Write the bytes of a file atomically and return the path.
@@ -117,7 +123,10 @@ class TensorFile:
             raise self.error(f"{source} is not a safetensors file, or is damaged: {short(error)}") from error
         try:
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            facts = json.loads((header.get("__metadata__") or {}).get(self.key, "{}"))
+            metadata = header.get("__metadata__") or {}
+            if self.key not in metadata and (other := next((key for key in KINDS if key in metadata), None)):
+                raise self.error(f"{source} holds a {KINDS[other]}, expected a {self.what}")
+            facts = json.loads(metadata.get(self.key, "{}"))
             if facts.get("schema") not in self.schemas:
                 raise self.error(
                     f"{source} holds no {self.what} that this version reads: it has the schema "
@@ -143,9 +152,14 @@ def fact(facts: Mapping[str, Any], name: str, expected_type: Any) -> Any:
 
 
 def short(text: object) -> str:
-    """Return what the file or a library says, escaped and short."""
-    said = ascii(str(text))[1:-1]
-    return said if len(said) <= _SHOWN else f"{said[: _SHOWN - 3]}..."
+    """Return a text from a file or a library, escaped and at most 200 characters long."""
+    escaped = ascii(str(text))[1:-1]
+    return escaped if len(escaped) <= _SHOWN else f"{escaped[: _SHOWN - 3]}..."
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """Return the values of a tensor as bytes, little-endian on every machine; its dtype is a key of `DTYPES`."""
+    return tensor.detach().cpu().contiguous().numpy().astype(DTYPES[tensor.dtype][1]).tobytes()
 
 
 def _tensor(entry: Mapping[str, Any], dtype: torch.dtype) -> Tensor:

@@ -55,8 +55,8 @@ def evaluate_seeds(
         NonFiniteLossError: no loss of the batch is finite; the message names the step.
     """
     backbone, embeds = problem.backbone, problem.embeds
+    size = images_at_once(backbone, embeds, len(seeds), problem.cache)  # before an adapter generates with the model
     latents = problem.initial_latents(seeds, budget)
-    size = images_at_once(backbone, embeds, len(seeds), problem.cache)
     parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
     images = torch.cat([backbone.render(latents[part], embeds, seeds[part]) for part in parts])
     budget.evaluations += len(seeds)

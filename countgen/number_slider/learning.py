@@ -56,7 +56,8 @@ def direction_token(
     if not hi < target_count <= calibration.max_count:
         raise ValueError(
             f"the number axis of {calibration.backbone} reaches counts from {hi + 1} to {calibration.max_count}, as it "
-            f"was calibrated, got {target_count}"
+            f"was calibrated, got {target_count}; give such a count, or a calibration that reaches farther (countgen "
+            "calibrate --max-number)"
         )
     low, high = (_encoded(backbone, number, object_names, templates) for number in (lo, hi))
     beyond = [point for point in calibration.on_axis if point.offset > 0]

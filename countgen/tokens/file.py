@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from countgen.errors import TokenFileError
-from countgen.learning.tensor_file import TensorFile, fact
+from countgen.learning.tensor_file import TensorFile, bytes_of, fact
 from countgen.prompts.placeholders import PLACEHOLDER, placeholder_of
 from countgen.tokens.direction import NumberDirection, from_file, to_file
 
@@ -31,7 +31,6 @@ MAX_VECTORS = 32
 ENCODER_KEYS = ("clip_l", "clip_g", "t5")
 METADATA_KEY = "countgen"
 FILE = TensorFile(
-    what="count token",
     key=METADATA_KEY,
     schemas=(SCHEMA, DIRECTION_SCHEMA),
     max_bytes=MAX_FILE_BYTES,
@@ -124,7 +123,7 @@ class CountToken:
         digest, tensors = hashlib.sha256(), self.vectors if self.direction is None else _tensors(self)
         for key in sorted(tensors):
             digest.update(f"{key} {tuple(tensors[key].shape)}".encode())
-            digest.update(_bytes_of(tensors[key]))
+            digest.update(bytes_of(tensors[key]))
         return digest.hexdigest()
 
 
@@ -230,7 +229,3 @@ def _token(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToke
 
 def _digest(metadata: Mapping[str, Any], token: CountToken) -> str:
     return hashlib.sha256((json.dumps(dict(metadata), sort_keys=True) + token.sha256).encode()).hexdigest()
-
-
-def _bytes_of(vectors: Tensor) -> bytes:
-    return vectors.detach().cpu().contiguous().numpy().astype("<f4").tobytes()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from countgen import miniature
-from countgen.learning.shipped import shipped_files
+from countgen.learning.shipped import file_of, shipped_files
 from countgen.tokens.file import CountToken, load_token
 
 FOLDER = miniature.FOLDER / "tokens"
@@ -31,11 +29,5 @@ def find_token(name_or_path: str, backbone_name: str) -> CountToken:
     """
     shipped = shipped_files(FOLDER, backbone_name)
     name = name_or_path.strip("<>")
-    if name in shipped:
-        return load_token(shipped[name])
-    if Path(name_or_path).is_file():
-        return load_token(name_or_path)
-    raise ValueError(
-        f"no token {name_or_path!r}: no such file, and the tokens shipped for {backbone_name} are "
-        f"{', '.join(available_tokens(backbone_name)) or 'none'}; train one with `countgen learn-token`"
-    )
+    chosen = name if name in shipped else name_or_path
+    return load_token(file_of(chosen, shipped, what="token", backbone_name=backbone_name))

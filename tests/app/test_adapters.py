@@ -8,9 +8,11 @@ from app.cli import main
 from app.exit_codes import BAD_INPUT, INTERRUPTED, NOT_REACHED, OK
 from countgen.adapters import library
 from countgen.adapters.file import load_adapter
+from countgen.errors import NonFiniteLossError
 
 FEW_STEPS = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1", "--channels", "8"]
 FEW_STEPS += ["--validation-images", "1", "--counts", "3-4"]
+NOISE = library.FOLDER / "miniature" / "noise.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +74,30 @@ def test_ctrl_c_saves_the_best_adapter_and_the_same_command_resumes(tmp_path, ca
     assert load_adapter(out).accuracy is not None
 
 
+def test_an_error_and_ctrl_c_in_the_trial_keep_what_was_learned(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "a.safetensors"
+    command = ["learn-adapter", "--objects", "apple", "--out", str(out), "--quiet", *FEW_STEPS]
+
+    def failing(*_, **__):
+        raise NonFiniteLossError("the loss is not finite at step 0; lower learning_rate or use float32")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("countgen.adapters.training.AdapterTraining._backward", failing)
+        assert main(command) == BAD_INPUT
+    assert load_adapter(out).accuracy is None
+    out.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("countgen.adapters.training.try_adapter", interrupted)
+        assert main(command) == INTERRUPTED
+    assert "interrupted" in capsys.readouterr().err
+    assert load_adapter(out).accuracy is None
+    assert main(command) == OK  # resumes although the file exists
+    assert load_adapter(out).accuracy is not None
+
+
 def test_models_without_adapters_are_listed_as_such(capsys):
     assert main(["adapters", "--model", "sdxl-turbo"]) == OK
     assert "no noise adapter is shipped for sdxl-turbo" in capsys.readouterr().out
@@ -81,6 +107,11 @@ def test_models_without_adapters_are_listed_as_such(capsys):
     ("arguments", "message"),
     [
         (["generate", "three cups", "--adapter", "nothing"], "no such file"),
+        (["generate", "three cups", "--adapter", "."], "is no file"),
+        (["generate", "three cups", "--adapter", "noise"], "trained on counts from 4 to 12, got 3"),
+        (["generate", "nine cups", "--adapter", "noise", "--method", "edit"], "leave the adapter out"),
+        (["generate", "nine cups", "--adapter", str(NOISE), "--model", "miniature-pixart"], "with 'miniature-pixart'"),
+        (["generate", "nine cups", "--token", str(NOISE)], "holds a noise adapter, expected a count token"),
         (["learn-adapter", "--objects", "apple", "--out", "a.pt"], "--out must end with .safetensors"),
         (["learn-adapter", "--objects", "apple", "--checkpoint", "a.pt"], "--checkpoint must end with .safetensors"),
         (["learn-adapter", "--objects", "apple", "--checkpoint", "adapter.safetensors"], "give two files"),

@@ -1,5 +1,6 @@
 """What an adapter does to latents, and generation with one."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ import countgen
 from countgen import recipe as recipes
 from countgen.adapters.adapter import built, prompt_vector
 from countgen.backbones import PromptEmbeds
-from countgen.errors import AdapterFileError
+from countgen.backbones.lora import Lora
+from countgen.errors import AdapterFileError, RecipeError
 from countgen.methods.problem import Problem
 from countgen.methods.step import Budget
 
@@ -88,6 +90,15 @@ def test_moved_latents_do_not_depend_on_their_batch(models, adapter, embeds):
     assert budget.evaluations == 0
 
 
+def test_an_image_with_an_adapter_and_a_token_is_regenerated_exactly(models, adapter):
+    token = countgen.find_token("count-4", "miniature")
+    result = countgen.generate(PROMPT, models, method="plain", seed=3, adapter=adapter, token=token)
+    recipe = json.loads(json.dumps(result.recipe))
+    assert torch.equal(recipes.regenerate(recipe, models.backbone, token), result.image)
+    with pytest.raises(RecipeError, match="a token whose vectors"):
+        recipes.regenerate(recipe, models.backbone)
+
+
 def test_an_image_with_an_adapter_is_edited_from_its_own_latents(models, adapter):
     made = countgen.generate(PROMPT, models, method="plain", seed=3, adapter=adapter)
     edited = countgen.edit(made, models, counts={"apple": 5}, max_evaluations=1)
@@ -109,6 +120,8 @@ def test_the_adapters_own_evaluations_are_paid_for(models, seeing):
 def test_what_an_adapter_was_not_trained_for_is_refused(models, adapter, subtests):
     other = countgen.backbones.load("miniature", device="cpu", height=64, width=64)
     pixart = replace(adapter, base_model="miniature-pixart")
+    with_lora = copy.copy(models.backbone)
+    with_lora.loras = (Lora("owner/style"),)
     for prompt, options, error, message in (
         ("nine apples", {}, ValueError, "counts from 3 to 6, got 9"),
         ("two apples", {}, ValueError, "counts from 3 to 6, got 2"),
@@ -116,11 +129,20 @@ def test_what_an_adapter_was_not_trained_for_is_refused(models, adapter, subtest
         (PROMPT, {"method": "edit"}, ValueError, "'edit' keeps an image"),
         (PROMPT, {"adapter": [adapter, adapter]}, ValueError, "one noise adapter is used at a time.*got list"),
         (PROMPT, {"adapter": pixart}, AdapterFileError, "trained on 'miniature-pixart'.*'miniature'"),
+        (PROMPT, {"models": replace(models, backbone=with_lora)}, AdapterFileError, "without LoRAs.*got owner/style"),
         (PROMPT, {"models": replace(models, backbone=other)}, AdapterFileError, r"\(4, 32, 32\).*got \(4, 16, 16\)"),
     ):
         given = {"models": models, "adapter": adapter, **options}
         with subtests.test(prompt=prompt, options=options), pytest.raises(error, match=message):
             countgen.Run(prompt, **given)
+
+
+def test_weights_that_overflow_are_refused(models, adapter, embeds):
+    weights = {name: torch.full_like(value, 60000) for name, value in adapter.weights.items()}
+    with pytest.raises(AdapterFileError, match="not finite; leave it out"):
+        replace(adapter, weights=weights).move(
+            models.backbone, models.backbone.initial_latents([1]), TARGETS, embeds, [1]
+        )
 
 
 def test_prompt_vectors_of_another_dimension_are_refused(models, adapter, embeds):
