@@ -136,9 +136,10 @@ def test_the_shipped_tokens_beyond_the_number_words_are_offered(backbone: str) -
 
 def test_a_count_beyond_the_number_words_is_not_trained_but_made(models: countgen.Models) -> None:
     session, model_cache = Session(), ModelCache({"miniature": models})
-    with gr.Blocks():
+    with gr.Blocks() as page:
         state, tabs = gr.State(session), gr.Tabs()
-        tab = LearnTab(LIMITS, model_cache, state, GenerateTab(LIMITS, model_cache, state), tabs)
+        generate_tab = GenerateTab(LIMITS, model_cache, state, JobQueue(page, model_cache))
+        tab = LearnTab(LIMITS, model_cache, state, generate_tab, tabs)
     session.begin()
     *_, (finished, _) = tab.learn(["apple", "cat"], 14, 30, "miniature", session)
     assert "with the token, 0 of 4 with the number word" in str(finished)

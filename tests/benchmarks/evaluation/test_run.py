@@ -531,7 +531,7 @@ def test_pictures_that_were_lost_are_named_and_generated_again(
 @pytest.mark.slow
 def test_eval_says_why_images_failed_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "odd.txt"
-    prompts.write_text("two apples\nfour unicorns\nthirteen cats\n")
+    prompts.write_text("two apples\nfour unicorns\neighteen cats\n")
     arguments = ["eval", "--suite", str(prompts), "--methods", "plain,plain+token", "--out", str(tmp_path / "run")]
     assert main([*arguments, "--max-evaluations", "2", "--quiet", "--device", "cpu"]) == 1
     said = capsys.readouterr().out

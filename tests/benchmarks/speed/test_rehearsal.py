@@ -58,7 +58,7 @@ def test_a_command_runs_in_a_process_of_its_own_that_is_measured(tmp_path: Path)
     assert one.code in rehearsal.FINISHED, one.said
     assert one.peak > one.predicted / 4
     assert one.private is not None
-    assert one.peak > one.private > one.peak / 4
+    assert one.peak > one.private > one.predicted / 4  # the rest of the peak is mapped files
     assert one.seconds > 0
 
 
