@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             client = Client(url, verbose=False)
         begun = time.perf_counter()
         job = client.submit(
-            *(PROMPTS[number % len(PROMPTS)], "miniature", "auto", "none", number, 5, "critic", 1, "", "", "", ""),
+            *(PROMPTS[number % len(PROMPTS)], "miniature", "auto", "none", number, 5, "critic", 1, *[""] * 4, "none"),
             api_name="/generate_view",
         )
         views: list[str] = []
