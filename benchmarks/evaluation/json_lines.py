@@ -14,7 +14,7 @@ from countgen.printable import printable
 from countgen.regular_file import check_regular
 
 SCHEMA = 1
-"""Of every line, whatever it holds."""
+"""Schema of every line, whatever it holds."""
 
 LONGEST = 400
 """Number of characters of a reason that a message shows."""

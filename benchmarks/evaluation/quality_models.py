@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _AFTER_RELU = (1, 4, 7, 9, 11)
 """Layers of AlexNet's `features` whose outputs LPIPS compares."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, for RGB in [0, 1]."""
+"""Mean and standard deviation of ImageNet's channels, RGB in [0, 1]."""
 _SMALLEST = 63
 """Pixels of an image's shorter side that AlexNet's layers need."""
 

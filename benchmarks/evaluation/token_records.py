@@ -12,7 +12,7 @@ from typing import TextIO, cast
 
 RESULTS = Path(__file__).parents[1] / "results"
 RECORDS = RESULTS / "tokens.jsonl.gz"
-"""Of the miniature's tokens up to ten."""
+"""Records of the miniature's tokens up to ten."""
 
 
 @dataclass(frozen=True)

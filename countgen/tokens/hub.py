@@ -97,7 +97,7 @@ _FAMILIES = {
         "prompt_attention_mask=mask, negative_prompt=None, use_resolution_binning=False",
     ),
 }
-"""By family: what its pipeline's `encode_prompt` returns, how a pooled vector is moved, and what the pipeline takes."""
+"""What each family's `encode_prompt` returns, how a pooled vector is moved, and what its pipeline takes."""
 
 
 def model_card(token: CountToken, repository: str) -> str:

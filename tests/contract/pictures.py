@@ -14,7 +14,7 @@ from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render, 
 from critics import Critic
 
 CLASSES = ("apple", "dog", "car", "ball")
-"""Of the untrained detectors."""
+"""Object classes of the untrained detectors."""
 SIDE = 128
 
 load_sprites = cache(load_sprites)

@@ -122,6 +122,15 @@ def qwen(version: str) -> tuple[Any, Any]:
     return model, processor
 
 
+_LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def _text_config(model_type: str, tokenizer: Any) -> dict[str, Any]:
+    text = {"model_type": model_type, "vocab_size": len(tokenizer), "num_key_value_heads": 1}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    return _LAYERS | text | ends
+
+
 def internvl() -> tuple[Any, Any]:
     """A model of InternVL and its processor."""
     from transformers import (
@@ -133,13 +142,10 @@ def internvl() -> tuple[Any, Any]:
     )
 
     tokenizer = character_tokenizer()
-    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"model_type": "qwen2", "vocab_size": len(tokenizer), "num_key_value_heads": 1}
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
     config = AutoConfig.for_model(
         "internvl",
-        text_config=layers | text | ends,
-        vision_config=layers | {"image_size": [32, 32], "patch_size": [8, 8]},
+        text_config=_text_config("qwen2", tokenizer),
+        vision_config=_LAYERS | {"image_size": [32, 32], "patch_size": [8, 8]},
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         image_seq_length=4,
         downsample_ratio=0.5,
@@ -202,13 +208,10 @@ def smolvlm() -> tuple[Any, Any]:
     )
 
     tokenizer = character_tokenizer()
-    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"model_type": "llama", "vocab_size": len(tokenizer), "num_key_value_heads": 1}
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
     config = AutoConfig.for_model(
         "smolvlm",
-        text_config=layers | text | ends,
-        vision_config=layers | {"image_size": 32, "patch_size": 8},
+        text_config=_text_config("llama", tokenizer),
+        vision_config=_LAYERS | {"image_size": 32, "patch_size": 8},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
     )

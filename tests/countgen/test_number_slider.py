@@ -27,7 +27,7 @@ PROMPT = "a photo of fourteen cats"
 
 @pytest.fixture
 def calibration() -> Calibration:
-    """Of a model that knows four number words and draws two objects for higher ones."""
+    """The calibration of a model that knows four number words and generates two objects for higher ones."""
     made = Calibration("miniature", 1, 0.0, 128, 128, "miniature-yolo", ("cat",), 20, 0, 6)
     for number in range(1, 7):
         made = made.with_point(number, 0.0, {number if number < 5 else 2: 19, 4: 1})

@@ -48,7 +48,7 @@ from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 LONGEST_MESSAGE = 1000
 SECONDS = 20.0
-"""Of a try; a detector is built in one or two on a busy machine."""
+"""Most seconds of a try; a detector is built in one or two on a busy machine."""
 
 _FORBIDDEN = (
     "os.system",
