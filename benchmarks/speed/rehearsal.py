@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
-from typing import Any
 
 import torch
 
+from benchmarks.speed import process
 from benchmarks.speed.clock import GIB
 from benchmarks.speed.models import MODELS, SIZES, build, build_critic, models_of
-from benchmarks.speed.published import Home, write_detectors, write_model
+from benchmarks.speed.published import SHARDS, Home, write_detectors, write_model
 from countgen.backbones import presets
 from countgen.backbones.memory_check import WORKSPACE
 from countgen.backbones.memory_estimate import estimate_memory, kept_by, weights_of
@@ -42,7 +36,6 @@ NO_TOKENS = ("sana", "z_image", "flux2")
 FINISHED = (0, 1)
 """Exit codes of a command that did its work; with random weights the counts differ."""
 INTERRUPTED = 130
-_EVERY = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,11 +46,7 @@ class Rehearsed:
         model, size, command: what ran.
         pixels: height and width of the image.
         dtype: of the weights in memory.
-        seconds: from its start to its end.
-        cpu_seconds: of its process, which other processes do not add to.
-        peak: bytes, the largest resident set of its process, pages of mapped files included.
-        private: bytes, the largest part of it that belongs to no file, read every `_EVERY` seconds; None where it was
-            not measured.
+        seconds, cpu_seconds, peak, private: as `process.Finished` has them; None for a `private` that was not measured.
         code: exit code; 130 for a command that was interrupted after the time limit.
         said: last line of its output, where it failed.
         predicted: bytes.
@@ -117,12 +106,15 @@ def rehearse(
             words = _words(command, name, home.folder, dtype, pixels)
             if size == "tiny" or command == "eval":
                 words += ["--critic", detectors[0], "--judge", detectors[1]]
-            ran = _run(words, home, limit)
+            ran = process.run((*process.COUNTGEN, *words), home.environment, limit=limit)
             side = pixels or preset.height
+            failed = ran.code not in (*FINISHED, INTERRUPTED)
             yield Rehearsed(
                 *(name, size, command, side, dtype),
-                **ran,
+                *(ran.seconds, ran.cpu_seconds, ran.peak, ran.code),
+                said=ran.output.strip().rpartition("\n")[2][:200] if failed else "",
                 predicted=max(predict(name, size, command, dtype, side), loading(name, size, dtype, stored)),
+                private=ran.private,
             )
     finally:
         shutil.rmtree(home.folder, ignore_errors=True)
@@ -151,55 +143,17 @@ def _generated(folder: Path) -> list[Path]:
     return [path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before")]
 
 
-def _run(words: Sequence[str], home: Home, limit: float | None) -> dict[str, Any]:
-    """Run the command, and return what `Rehearsed` says of it."""
-    environment = {**os.environ, **home.environment, "CUDA_VISIBLE_DEVICES": ""}
-    begin = perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", *words], env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        timer = threading.Timer(limit or threading.TIMEOUT_MAX, process.send_signal, (signal.SIGTERM,))
-        timer.start()
-        private = 0
-        try:
-            while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-                private = max(private, _private(process.pid))
-                sleep(_EVERY)
-        finally:
-            timer.cancel()
-        seconds = perf_counter() - begin
-        output.seek(0)
-        said = output.read().strip().splitlines()
-    _, status, usage = ended
-    process.returncode = os.waitstatus_to_exitcode(status)
-    last = said[-1][:200] if said and process.returncode not in (*FINISHED, INTERRUPTED) else ""
-    return {
-        "seconds": seconds,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak": usage.ru_maxrss * 1024,
-        "private": private,
-        "code": process.returncode,
-        "said": last,
-    }
-
-
-def _private(process: int) -> int:
-    """Return the bytes of a process's resident set that belong to no file."""
-    status = Path(f"/proc/{process}/status").read_text("utf-8")
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon:")), 0)
-
-
 def loading(name: str, size: str, dtype: str, stored: torch.dtype) -> int:
     """Return the bytes that are resident at most while a model is read.
 
-    The file of a component stays mapped until its weights are converted: the resident set holds both, though the
-    system takes pages of files back where memory is short. Weights that are not converted stay in the file's pages.
+    A file stays mapped until its weights are converted: the resident set holds both, though the system takes pages of
+    files back where memory is short. Weights that are not converted stay in the file's pages.
     """
-    backbone = build(name, size, torch.device("meta"), DTYPES[dtype]).backbone
-    parts = [weights_of(part) for part in backbone.pipeline.components.values()]
-    mapped = 0 if DTYPES[dtype] == stored else max(parts) * stored.itemsize // DTYPES[dtype].itemsize
-    return sum(parts) + mapped + WORKSPACE
+    pipeline = build(name, size, torch.device("meta"), DTYPES[dtype]).backbone.pipeline
+    parts = {part: weights_of(component) for part, component in pipeline.components.items()}
+    largest = max(weights / SHARDS.get(name, {}).get(part, 1) for part, weights in parts.items())
+    mapped = 0 if DTYPES[dtype] == stored else int(largest) * stored.itemsize // DTYPES[dtype].itemsize
+    return sum(parts.values()) + mapped + WORKSPACE
 
 
 def predict(name: str, size: str, command: str, dtype: str, pixels: int) -> int:
