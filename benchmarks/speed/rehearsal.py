@@ -21,7 +21,7 @@ import torch
 from benchmarks.speed import process
 from benchmarks.speed.clock import GIB
 from benchmarks.speed.models import MODELS, SIZES, build, build_critic, models_of
-from benchmarks.speed.published import SHARDS, Home, write_detectors, write_model
+from benchmarks.speed.published import Home, write_detectors, write_model
 from countgen.backbones import presets
 from countgen.backbones.memory_check import WORKSPACE
 from countgen.backbones.memory_estimate import estimate_memory, kept_by, weights_of
@@ -146,14 +146,13 @@ def _generated(folder: Path) -> list[Path]:
 def loading(name: str, size: str, dtype: str, stored: torch.dtype) -> int:
     """Return the bytes that are resident at most while a model is read.
 
-    A file stays mapped until its weights are converted: the resident set holds both, though the system takes pages of
-    files back where memory is short. Weights that are not converted stay in the file's pages.
+    The file of a component stays mapped until its weights are converted: the resident set holds both, though the
+    system takes pages of files back where memory is short. Weights that are not converted stay in the file's pages.
     """
-    pipeline = build(name, size, torch.device("meta"), DTYPES[dtype]).backbone.pipeline
-    parts = {part: weights_of(component) for part, component in pipeline.components.items()}
-    largest = max(weights / SHARDS.get(name, {}).get(part, 1) for part, weights in parts.items())
-    mapped = 0 if DTYPES[dtype] == stored else int(largest) * stored.itemsize // DTYPES[dtype].itemsize
-    return sum(parts.values()) + mapped + WORKSPACE
+    backbone = build(name, size, torch.device("meta"), DTYPES[dtype]).backbone
+    parts = [weights_of(part) for part in backbone.pipeline.components.values()]
+    mapped = 0 if DTYPES[dtype] == stored else max(parts) * stored.itemsize // DTYPES[dtype].itemsize
+    return sum(parts) + mapped + WORKSPACE
 
 
 def predict(name: str, size: str, command: str, dtype: str, pixels: int) -> int:
