@@ -96,9 +96,7 @@ def test_stop_reaches_a_job_that_runs_and_no_later_one() -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
-def test_a_generation_that_is_stopped_or_cancelled_does_not_go_on(
-    models: countgen.Models, how: str
-) -> None:
+def test_a_generation_that_is_stopped_or_cancelled_does_not_go_on(models: countgen.Models, how: str) -> None:
     session, cache, begun = Session(), ModelCache({"miniature": models}), threading.Event()
     run = countgen.Run("a photo of nine cats", models, method="search", seed=1, max_evaluations=200)
 
