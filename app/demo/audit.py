@@ -82,7 +82,7 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
     yield "example"
     page.locator("#prompt textarea").fill("a photo of three apples")
     page.locator("#go").click()
-    page.locator("#stage .running img").or_(page.locator("#stage .done")).first.wait_for()
+    page.locator("#stage .running img").or_(page.locator("#pictures li")).first.wait_for()  # the example is done, too
     yield "generating"
     page.locator("#pictures li").wait_for()
     yield "generated"
@@ -93,7 +93,7 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
     page.locator("dialog.zoomed").wait_for()
     yield "enlarged"
     page.keyboard.press("Escape")
-    page.get_by_text("Method, sampler, negative prompt").click()
+    page.get_by_text("Negative prompt, steps, guidance, method").click()
     page.locator("[data-name='num_searches']").wait_for()
     yield "more-options"
     page.locator("#prompt textarea").fill("some apples")
