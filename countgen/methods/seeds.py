@@ -59,11 +59,8 @@ def evaluate_seeds(
     size = images_at_once(backbone, embeds, len(seeds), problem.cache)  # before an adapter generates with the model
     latents = problem.initial_latents(seeds, budget)
     parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
-    rendered = []
-    for part in parts:
-        budget.check_stop()
-        rendered.append(backbone.render(latents[part], embeds, seeds[part]))
-    images = torch.cat(rendered)
+    stop = budget.check_stop
+    images = torch.cat([backbone.render(latents[part], embeds, seeds[part], check=stop) for part in parts])
     budget.evaluations += len(seeds)
     budget.check_stop()
     first = problem.objective(PLAIN_VIEW, "margin").evaluate(images)

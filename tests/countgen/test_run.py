@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import countgen
+from app.demo.model_cache import ModelCache
 from countgen import recipe as recipes
 from countgen.backbones import Backbone
 from countgen.errors import CountGenError, PromptError, RecipeError
@@ -82,7 +83,7 @@ def test_a_run_that_is_left_early_keeps_its_best(models):
     assert run.result().image.shape == (3, 128, 128)
 
 
-def passes_after_stop(run, number, monkeypatch):
+def passes_after_stop(run, number, monkeypatch, watch):
     """Iterate to the end; Stop comes during pass `number`. Return the names of the passes from it on, and the steps."""
     passes = []
 
@@ -97,10 +98,8 @@ def passes_after_stop(run, number, monkeypatch):
 
         monkeypatch.setattr(owner, name, passed)
 
-    watched(Backbone, "render")
-    watched(Objective, "evaluate")
-    watched(EagerEvaluator, "backward")
-    watched(EagerRenderer, "backward")
+    for owner, name in watch:
+        watched(owner, name)
     steps = list(run)
     return passes[number - 1 :], steps
 
@@ -116,11 +115,21 @@ def passes_after_stop(run, number, monkeypatch):
 )
 def test_stop_lets_only_the_pass_in_progress_end(models, monkeypatch, method, number, interrupted):
     run = countgen.Run("a photo of nine cats", models, method=method, seed=1, max_evaluations=12)
-    passes, steps = passes_after_stop(run, number, monkeypatch)
+    watch = ((Backbone, "render"), (Objective, "evaluate"), (EagerEvaluator, "backward"), (EagerRenderer, "backward"))
+    passes, steps = passes_after_stop(run, number, monkeypatch, watch)
     assert passes == [interrupted]
     assert run.best in steps
     monkeypatch.undo()
     assert run.result().stopped is None
+
+
+def test_stop_takes_effect_between_two_steps_of_the_sampler(models, monkeypatch):
+    four_steps = ModelCache({"miniature": models}).sampled("miniature", num_inference_steps=4)
+    run = countgen.Run("a photo of nine cats", four_steps, method="search", seed=1, max_evaluations=12)
+    watch = ((type(models.backbone), "denoise"),)
+    # Pass 6 is the second step of the second batch.
+    passes, steps = passes_after_stop(run, 6, monkeypatch, watch)
+    assert len(passes) == len(steps) == 1
 
 
 def test_stop_before_the_first_candidate_still_gives_an_image(models):
