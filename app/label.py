@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         number = write_sheet(options.folder, options.out, options.labeller, seed=options.seed, limit=options.number)
         back = ["countgen", "label", options.folder, "--read", str(options.out), "--labeller", options.labeller]
-        record: dict[str, Any] = {"sheet": str(options.out), "pictures": number}
+        record: dict[str, Any] = {"sheet": str(options.out), "images": number}
         text = [
             fitted(f"{options.out}: {number} images, with paths relative to {options.folder}"),
             "fill in the column 'count', then:",

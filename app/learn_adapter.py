@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import count_range, names, not_negative, one_seed, positive, rate, seconds, weight
+from app.argument_types import count_range, not_negative, one_seed, positive, rate, seconds, weight
 from app.exit_codes import INTERRUPTED, OK
 from app.terminal import fitted
 from app.training_command import (
@@ -49,14 +49,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--objects",
-        action="extend",
-        type=names,
-        required=True,
-        metavar="NAME,NAME",
-        help="object classes to learn on, with commas; repeatable, the more the better it generalises",
-    )
-    parser.add_argument(
         "--counts", type=count_range, default=(3, 12), metavar="A-B", help="smallest and largest count (3-12)"
     )
     parser.add_argument(
@@ -72,7 +64,7 @@ def add_parser(commands: Any) -> None:
         metavar="S",
         help="end after so many seconds, those before an interruption included (no limit)",
     )
-    add_training(parser, SETTINGS, what="adapter", loss="margin")
+    add_training(parser, SETTINGS, what="adapter", loss="margin", trial_images=120)
     parser.add_argument(
         "--class-agnostic",
         dest="reads_prompt",
@@ -102,8 +94,8 @@ def run(options: argparse.Namespace) -> int:
     check_output(out, checkpoint, options.overwrite)
     settings = given_settings(AdapterSettings, options)
     silent = options.quiet or options.json
-    models = load_models(options, options.objects)
-    training = AdapterTraining(models, options.objects, options.counts, settings, checkpoint)
+    models = load_models(options, options.object)
+    training = AdapterTraining(models, options.object, options.counts, settings, checkpoint)
     check_unfinished(out, training.adapter, load_adapter, overwrite=options.overwrite)
     interrupted = train(
         training,
@@ -112,10 +104,11 @@ def run(options: argparse.Namespace) -> int:
         silent=silent,
     )
     adapter = training.adapter
-    if not interrupted:
-        accuracy, plain = try_adapter(models, adapter)
+    if options.trial_images and not interrupted:
+        accuracy, plain = try_adapter(models, adapter, options.trial_images)
         adapter = replace(adapter, accuracy=accuracy, plain_accuracy=plain)
         save_adapter(adapter, out, overwrite=True)
+    if not interrupted:
         checkpoint.unlink(missing_ok=True)
     state = training.state
     first, best = (state.validations[0], state.best_validation) if state.validations else (None, None)

@@ -69,24 +69,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("count", type=positive, metavar="N", help="the number of objects that the token stands for")
-    parser.add_argument(
-        "--object",
-        action="append",
-        required=True,
-        metavar="NAME",
-        help="an object class to learn on, such as apple; repeatable, several make the token general",
-    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the .safetensors file to write (count-N.safetensors)")
-    add_training(parser, SETTINGS, what="token", loss="l1")
+    add_training(parser, SETTINGS, what="token", loss="l1", trial_images=32)
     add_calibration(parser)
-    parser.add_argument(
-        "--trial-images",
-        type=not_negative,
-        default=32,
-        metavar="N",
-        help="images of the finished token, and as many of the number word, that the judge counts; 0 for no trial "
-        "(%(default)s)",
-    )
 
 
 def run(options: argparse.Namespace) -> int:

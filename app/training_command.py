@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import add_trust_checkpoint
+from app.argument_types import add_trust_checkpoint, names, not_negative
 from app.detector_arguments import chosen_detectors
 from app.loading import available_device
 from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
@@ -27,8 +27,25 @@ SettingOption = tuple[str, Callable[[str], Any], str, str]
 """Name of the setting, type, placeholder, and help with the default."""
 
 
-def add_training(parser: argparse.ArgumentParser, settings: Iterable[SettingOption], *, what: str, loss: str) -> None:
-    """Add the options of models, detectors, settings and reports; `what` is trained, with the default `loss`."""
+def add_training(
+    parser: argparse.ArgumentParser, settings: Iterable[SettingOption], *, what: str, loss: str, trial_images: int
+) -> None:
+    """Add the options of objects, models, detectors, settings, the trial at the end and reports.
+
+    Args:
+        parser: of the command.
+        settings: options of the settings.
+        what: is trained, "token" or "adapter".
+        loss, trial_images: defaults.
+    """
+    parser.add_argument(
+        "--object",
+        action="extend",
+        type=names,
+        required=True,
+        metavar="NAME[,NAME]",
+        help=f"object classes to learn on, such as apple,cat; repeatable, several make the {what} general",
+    )
     parser.add_argument("--overwrite", action="store_true", help=f"replace an existing {what} file")
     add_model(parser)
     add_loading(parser)
@@ -56,6 +73,14 @@ def add_training(parser: argparse.ArgumentParser, settings: Iterable[SettingOpti
     )
     for name, kind, metavar, said in settings:
         parser.add_argument(option_of(name), dest=name, type=kind, metavar=metavar, help=said)
+    parser.add_argument(
+        "--trial-images",
+        type=not_negative,
+        default=trial_images,
+        metavar="N",
+        help=f"images with the finished {what}, and as many without it, that the judge counts; 0 for no trial "
+        "(%(default)s)",
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")

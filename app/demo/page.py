@@ -54,7 +54,8 @@ def build(limits: Limits, runs: Path | None = None, model_cache: ModelCache | No
     with CheckedBlocks(title="countgen", analytics_enabled=False, fill_width=True) as page:
         session = gr.State(Session(), time_to_live=SECONDS_KEPT)
         gr.HTML(HEADER)
-        with gr.Tabs(elem_id="tabs") as tabs:
+        # Rows of tabs: a menu of those that do not fit would hide some on a phone, depending on its font.
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Generate", id="generate"):
                 generate_tab = GenerateTab(limits, model_cache, session, JobQueue(page, model_cache))
             with gr.Tab("Edit", id="edit") as opened:

@@ -10,7 +10,6 @@ are written without an image.
 from __future__ import annotations
 
 import argparse
-import gzip
 import math
 import shutil
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.evaluation.metrics import by_arm, counts, is_right, target_counts
-from benchmarks.evaluation.records import PACKED, SETTINGS, Record, read_run, to_line
+from benchmarks.evaluation.records import SETTINGS, Record, pack, read_run, to_line
 
 MOST_SHOWN = 24
 """Number of failures of one method on a page."""
@@ -64,7 +63,7 @@ def ship(run: Path, out: Path, methods: Sequence[str]) -> int:
             image = f"{IMAGES}/{record.key}.jpg"
             size += _small(run / record.image, out / image)
         lines.append(to_line(replace(record, image=image, before=None)))
-    (out / PACKED).write_bytes(gzip.compress(b"".join(lines), mtime=0))
+    pack(lines, out)
     shutil.copyfile(run / SETTINGS, out / SETTINGS)
     return size
 

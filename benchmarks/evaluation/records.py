@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import gzip
 import json
+import lzma
 import os
-import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -22,7 +21,7 @@ from countgen.prompts import Target
 from countgen.regular_file import check_regular
 
 RECORDS = "records.jsonl"
-PACKED = "records.jsonl.gz"
+PACKED = "records.jsonl.xz"
 """Name of the compressed records of a finished run; nothing is appended to them."""
 MAX_UNPACKED_BYTES = 512 * 2**20
 """Largest size of packed records once they are unpacked."""
@@ -148,7 +147,7 @@ def read_records(path: Path) -> list[Record]:
     """
     try:
         content = _content(check_regular(path)) if path.exists() else b""
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
     collecting = gc.isenabled()
     gc.disable()  # the collector would traverse the growing records repeatedly, which doubles the time
@@ -167,13 +166,18 @@ def read_records(path: Path) -> list[Record]:
 
 
 def _content(path: Path) -> bytes:
-    if path.suffix != ".gz":
+    if path.suffix != ".xz":
         return path.read_bytes()
-    with gzip.open(path) as file:
+    with lzma.open(path) as file:
         content: bytes = file.read(MAX_UNPACKED_BYTES + 1)
     if len(content) > MAX_UNPACKED_BYTES:
         raise ValueError(f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes")
     return content
+
+
+def pack(lines: Iterable[bytes], folder: Path) -> None:
+    """Write the lines of a finished run's records into its folder, compressed."""
+    (folder / PACKED).write_bytes(lzma.compress(b"".join(lines), preset=9 | lzma.PRESET_EXTREME))
 
 
 def to_line(record: Record) -> bytes:

@@ -1,4 +1,4 @@
-"""Seconds from nothing to a right picture on the command line: `python -m benchmarks.studies.cold_start`.
+"""Seconds from nothing to a right image on the command line: `python -m benchmarks.studies.cold_start`.
 
 Every run is a new process: it imports the libraries, loads the models, draws, judges and writes the PNGs.
 """

@@ -55,7 +55,7 @@ class Kills:
         lost: cases that were recorded and later were not.
         twice: cases with two records in the end.
         most_redone: images that one kill caused to be begun again, at most.
-        table_equal, pictures_equal: to those of a run that nobody killed, byte by byte.
+        table_equal, images_equal: to those of a run that nobody killed, byte by byte.
     """
 
     number: int = 0
@@ -64,7 +64,7 @@ class Kills:
     twice: int = 0
     most_redone: int = 0
     table_equal: bool = True
-    pictures_equal: bool = True
+    images_equal: bool = True
 
 
 def settings(cases: int) -> RunSettings:
@@ -170,7 +170,7 @@ def _kill_one(
     lines = (run.folder / RECORDS).read_bytes().splitlines()
     found.twice += sum(times > 1 for times in Counter(json.loads(line)["key"] for line in lines).values())
     found.table_equal &= _table(run) == _table(reference)
-    found.pictures_equal &= _pictures(run) == _pictures(reference)
+    found.images_equal &= _images(run) == _images(reference)
 
 
 def _wait(child: int) -> bool:
@@ -185,7 +185,7 @@ def _table(run: KilledRun) -> bytes:
     return table(read_run(run.folder)[1])
 
 
-def _pictures(run: KilledRun) -> dict[str, bytes]:
+def _images(run: KilledRun) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run.folder / IMAGES).iterdir()}
 
 
@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{found.number} kills of a run of {options.cases} images: {found.lost} finished images lost, "
             f"{found.twice} recorded twice, at most {found.most_redone} redone after a kill, "
             f"{found.torn} torn records repaired; table byte-equal to an uninterrupted run: {found.table_equal}, "
-            f"pictures: {found.pictures_equal}",
+            f"images: {found.images_equal}",
             flush=True,
         )
         _, records = read_run(folder / "reference")
@@ -296,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{options.records} records like a study's open in {core:.2f} s of a core, {clock:.2f} s on the clock "
             f"(load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)"
         )
-    clean = not (found.lost or found.twice) and found.most_redone <= 1 and found.table_equal and found.pictures_equal
+    clean = not (found.lost or found.twice) and found.most_redone <= 1 and found.table_equal and found.images_equal
     return 0 if clean and repaired == cuts and intact and core <= MOST_OPENING_SECONDS else 1
 
 

@@ -19,10 +19,10 @@ from benchmarks.evaluation.report.findings import Section, findings
 from benchmarks.evaluation.report.page import plots
 from benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
 from benchmarks.evaluation.report.table import percent
-from benchmarks.studies import beyond_seeds, learned
+from benchmarks.studies import beyond_seeds, learned, learned_pixart
 
 DOCUMENTS = tuple(map(Path, ("README.md", "docs/results.md", "docs/study-results.md", "docs/study-results-learned.md")))
-REGISTERED = {study.name: study for study in (beyond_seeds.STUDY, learned.STUDY)}
+REGISTERED = {study.name: study for study in (beyond_seeds.STUDY, learned.STUDY, learned_pixart.STUDY)}
 STUDY = "benchmarks/results/study"
 CURVE = Path("docs/study-by-evaluations.svg")
 _LEVELS = {"easy": "1-5", "medium": "6-10", "hard": "11-15"}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import hashlib
 import json
 from collections import Counter, defaultdict
@@ -24,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.evaluation.golden import FOLDER
 from benchmarks.evaluation.image_files import open_image
 from benchmarks.evaluation.label_sheet import write_sheet
-from benchmarks.evaluation.records import IMAGES, PACKED, SETTINGS, Record, read_run, to_line
+from benchmarks.evaluation.records import IMAGES, SETTINGS, Record, pack, read_run, to_line
 from benchmarks.evaluation.statistics import rate
 from countgen import miniature
 from critics.validation import to_batch
@@ -75,7 +74,7 @@ def write(images: Sequence[tuple[Record, Image.Image]], out: Path) -> None:
         name = f"{IMAGES}/{record.key}.jpg"
         image.save(out / name, quality=JPEG_QUALITY, optimize=True)
         lines.append(to_line(replace(record, image=name, before=None, boxes={}, trace=record.trace[-1:])))
-    (out / PACKED).write_bytes(gzip.compress(b"".join(lines), mtime=0))
+    pack(lines, out)
     records = [record for record, _ in images]
     settings = {
         "suite": "golden",

@@ -127,7 +127,7 @@ class Study:
         """Return the command of every part."""
         return "\n".join(
             f"countgen eval --suite {SUITES / name}.jsonl --model {part.model} --methods {','.join(part.methods)} "
-            f"--max-evaluations {part.max_evaluations} --threads 1 --out runs/{name}"
+            f"--max-evaluations {part.max_evaluations} --threads 1 --out runs/{self.name}/{name}"
             for name, part in self.parts.items()
         )
 

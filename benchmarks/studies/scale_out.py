@@ -45,7 +45,7 @@ class Pace:
 
 
 def pace(asked: RunSettings, engine: Engine, workers: int) -> Pace:
-    """Run once, pictures and records written, and time it."""
+    """Run once, images and records written, and time it."""
     finished: list[tuple[float, float, float]] = []
 
     def timed(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:

@@ -177,7 +177,7 @@ def alone(count: int, k: int, options: argparse.Namespace) -> Iterator[tuple[lis
 def fits(models: countgen.Models, count: int, options: argparse.Namespace) -> Iterator[str]:
     """Yield a row for each fit; every group of images is fitted alone."""
     plain = token_of(models, count)
-    kinds = [("token", k, token_of, mixed) for k in options.pictures]
+    kinds = [("token", k, token_of, mixed) for k in options.images]
     kinds += [("offset", k, offset_of, mixed) for k in options.offset]
     kinds += [("token for one object class", k, token_of, alone) for k in options.alone]
     for kind, k, made, groups in kinds:
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.token_oracle", description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[4, 7, 10])
     parser.add_argument("--gradients", type=int, default=32, help="images per count whose gradients are compared")
-    parser.add_argument("--pictures", type=int, nargs="*", default=[1, 4, 16], help="that a token is fitted to")
+    parser.add_argument("--images", type=int, nargs="*", default=[1, 4, 16], help="that a token is fitted to")
     parser.add_argument("--offset", type=int, nargs="*", default=[16], help="images that an offset is fitted to")
     parser.add_argument(
         "--alone",
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     sizes = [options.gradients - 1, options.at_least, options.new, options.steps]
-    sizes += [*options.pictures, *options.offset, *options.alone]
+    sizes += [*options.images, *options.offset, *options.alone]
     if min(*sizes, *options.counts) < 1 or not options.learning_rate > 0:
         parser.error("counts, images, steps and rate must be above 0, gradients above 1")
     if max(*sizes, len(ALONE) * max(options.alone, default=0)) > 500:

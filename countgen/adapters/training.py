@@ -22,7 +22,7 @@ from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
 
-TRIALS_PER_COUNT = 12
+TRIAL_IMAGES = 120
 
 
 @dataclass
@@ -152,20 +152,19 @@ def prompt_of(template: str, target: Target) -> str:
 
 
 @torch.no_grad()
-def try_adapter(models: Models, adapter: NoiseAdapter, per_count: int = TRIALS_PER_COUNT) -> tuple[float, float]:
+def try_adapter(models: Models, adapter: NoiseAdapter, num_images: int = TRIAL_IMAGES) -> tuple[float, float]:
     """Return the judge's accuracy with the adapter and without it, on the same seeds.
 
-    The objects are those that it was trained on, in turn; the seeds are not those of training or validation.
+    The objects and counts are those that it was trained on, in turn; the seeds are not those of training or validation.
     """
     backbone = models.backbone
     smallest, largest = adapter.config.counts
     names, counts = adapter.object_names, range(smallest, largest + 1)
-    # Every round of counts begins with another object, so that no count is always of one object.
-    targets = [
-        Target(names[(place + turn) % len(names)], n) for turn in range(per_count) for place, n in enumerate(counts)
-    ]
     right = {True: 0, False: 0}
-    for k, target in enumerate(targets):
+    for k in range(num_images):
+        turn, place = divmod(k, len(counts))
+        # Every round of counts begins with another object, so that no count is always of one object.
+        target = Target(names[(place + turn) % len(names)], counts[place])
         embeds = backbone.encode_prompt(prompt_of("a photo of {number} {objects}", target))
         seed = FIRST_TRIAL_SEED + k
         latents = backbone.initial_latents([seed])
@@ -173,4 +172,4 @@ def try_adapter(models: Models, adapter: NoiseAdapter, per_count: int = TRIALS_P
             start = adapter.move(backbone, latents, (target,), embeds, [seed]) if with_adapter else latents
             images = backbone.render(start, embeds, [seed])
             right[with_adapter] += int(models.judge.counts(images, [target.object_name])[0, 0]) == target.target_count
-    return right[True] / len(targets), right[False] / len(targets)
+    return right[True] / num_images, right[False] / num_images

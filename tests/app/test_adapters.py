@@ -11,21 +11,14 @@ from countgen.adapters.file import load_adapter
 from countgen.errors import NonFiniteLossError
 
 FEW_STEPS = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1", "--channels", "8"]
-FEW_STEPS += ["--validation-images", "1", "--counts", "3-4"]
+FEW_STEPS += ["--validation-images", "1", "--trial-images", "2", "--counts", "3-4"]
 NOISE = library.FOLDER / "miniature" / "noise.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def few_trials(monkeypatch):
-    from countgen.adapters.training import try_adapter
-
-    monkeypatch.setattr(try_adapter.__wrapped__, "__defaults__", (1,))  # behind no_grad
 
 
 def test_an_adapter_is_learned_saved_listed_and_used(tmp_path, capsys, monkeypatch):
     out = tmp_path / "adapters" / "miniature" / "small.safetensors"
     out.parent.mkdir(parents=True)
-    command = ["learn-adapter", "--objects", "apple, dog", "--out", str(out), "--json", *FEW_STEPS]
+    command = ["learn-adapter", "--object", "apple, dog", "--out", str(out), "--json", *FEW_STEPS]
     assert main(command) == OK
     record = json.loads(capsys.readouterr().out)
     assert (record["steps"], record["interrupted"]) == (1, False)
@@ -56,7 +49,7 @@ def test_an_adapter_is_learned_saved_listed_and_used(tmp_path, capsys, monkeypat
 
 def test_ctrl_c_saves_the_best_adapter_and_the_same_command_resumes(tmp_path, capsys, monkeypatch):
     out, checkpoint = tmp_path / "a.safetensors", tmp_path / "elsewhere.safetensors"
-    command = ["learn-adapter", "--objects", "apple", "--out", str(out), "--checkpoint", str(checkpoint), *FEW_STEPS]
+    command = ["learn-adapter", "--object", "apple", "--out", str(out), "--checkpoint", str(checkpoint), *FEW_STEPS]
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -76,7 +69,7 @@ def test_ctrl_c_saves_the_best_adapter_and_the_same_command_resumes(tmp_path, ca
 
 def test_an_error_and_ctrl_c_in_the_trial_keep_what_was_learned(tmp_path, capsys, monkeypatch):
     out = tmp_path / "a.safetensors"
-    command = ["learn-adapter", "--objects", "apple", "--out", str(out), "--quiet", *FEW_STEPS]
+    command = ["learn-adapter", "--object", "apple", "--out", str(out), "--quiet", *FEW_STEPS]
 
     def failing(*_, **__):
         raise NonFiniteLossError("the loss is not finite at step 0; lower learning_rate or use float32")
@@ -112,12 +105,12 @@ def test_models_without_adapters_are_listed_as_such(capsys):
         (["generate", "nine cups", "--adapter", "noise", "--method", "edit"], "leave the adapter out"),
         (["generate", "nine cups", "--adapter", str(NOISE), "--model", "miniature-pixart"], "with 'miniature-pixart'"),
         (["generate", "nine cups", "--token", str(NOISE)], "holds a noise adapter, expected a count token"),
-        (["learn-adapter", "--objects", "apple", "--out", "a.pt"], "--out must end with .safetensors"),
-        (["learn-adapter", "--objects", "apple", "--checkpoint", "a.pt"], "--checkpoint must end with .safetensors"),
-        (["learn-adapter", "--objects", "apple", "--checkpoint", "adapter.safetensors"], "give two files"),
-        (["learn-adapter", "--objects", "aeroplane"], "no class"),
-        (["learn-adapter", "--objects", "apple", "--counts", "3-120"], "counts must be"),
-        (["learn-adapter", "--objects", "apple", "--channels", "9"], "multiple of 8"),
+        (["learn-adapter", "--object", "apple", "--out", "a.pt"], "--out must end with .safetensors"),
+        (["learn-adapter", "--object", "apple", "--checkpoint", "a.pt"], "--checkpoint must end with .safetensors"),
+        (["learn-adapter", "--object", "apple", "--checkpoint", "adapter.safetensors"], "give two files"),
+        (["learn-adapter", "--object", "aeroplane"], "no class"),
+        (["learn-adapter", "--object", "apple", "--counts", "3-120"], "counts must be"),
+        (["learn-adapter", "--object", "apple", "--channels", "9"], "multiple of 8"),
         (["adapters", "--model", "magic"], "unknown backbone"),
     ],
 )
@@ -128,7 +121,7 @@ def test_bad_input_is_refused_with_a_message(tmp_path, monkeypatch, capsys, argu
     assert not list(tmp_path.glob("**/*.*"))
 
 
-@pytest.mark.parametrize("arguments", [["--objects", ","], ["--objects", "apple", "--counts", "5-3"]])
+@pytest.mark.parametrize("arguments", [["--object", ","], ["--object", "apple", "--counts", "5-3"]])
 def test_options_that_cannot_be_read_are_refused(capsys, arguments):
     with pytest.raises(SystemExit, match=r"^2$"):
         main(["learn-adapter", *arguments])

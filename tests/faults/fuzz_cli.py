@@ -77,7 +77,7 @@ _VALUES: tuple[Any, ...] = (
 _OPTIONS = (
     "--seed --images --count --until --max-seconds --max-steps --max-evaluations --size --num-inference-steps --method "
     "--token --judge --critic --device --memory --json --quiet --draft --limit --seeds --shard --threads --workers "
-    "--engine --baseline --pictures --labeller --number --tolerance --object --loss --learning-rate "
+    "--engine --baseline --images --labeller --number --tolerance --object --loss --learning-rate "
     "--num-vectors --patience --"
 ).split()
 
@@ -138,7 +138,7 @@ def run_folder(rng: random.Random, folder: Path) -> list[str]:
     }
     for name, content in files.items():
         (run / name).write_bytes(damaged(rng, content.encode()) if rng.random() < 0.15 else content.encode())
-    page = ["--out", str(folder / "page.html"), "--pictures", "2"] if rng.random() < 0.1 else []
+    page = ["--out", str(folder / "page.html"), "--images", "2"] if rng.random() < 0.1 else []
     return rng.choice(
         (
             ["report", str(run), *page],
@@ -222,14 +222,14 @@ def misread(prompt: str) -> str | None:
 def fuzz(tries: int, seed: int) -> Iterator[tuple[list[str], str]]:
     """The arguments and the fault of every try that failed; the same seed makes the same tries."""
     rng = random.Random(seed)
-    picture = Image.new("RGB", (8, 8))
+    image = Image.new("RGB", (8, 8))
     for _ in range(tries):
         kind = rng.choice(KINDS)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if kind is run_folder:
                 with RunFolder(folder / "run", settings(1)) as run:
-                    run.keep(Outcome(DONE, picture, picture, {}, 0))
+                    run.keep(Outcome(DONE, image, image, {}, 0))
             arguments = kind(rng, folder)
             fault = attempt(arguments) or (misread(arguments[-1]) if kind is prompt_alone else None)
             if fault:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Nothing heavy is imported above: `countgen report --help` reads this file.
 
-DEFAULT_PICTURES = 400
+DEFAULT_IMAGES = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="PATH", help="write FILE.html; or a FOLDER with report.html and the plots"
     )
     parser.add_argument(
-        "--pictures",
+        "--images",
         type=int,
-        default=DEFAULT_PICTURES,
+        default=DEFAULT_IMAGES,
         metavar="N",
         help="largest number of images in the page (%(default)s)",
     )
@@ -78,8 +78,8 @@ def run(options: argparse.Namespace) -> int:
     from benchmarks.evaluation.report.table import as_text
     from benchmarks.evaluation.report.tables import tables
 
-    if options.pictures < 0:
-        raise ValueError(f"--pictures must be 0 or more, got {options.pictures}")
+    if options.images < 0:
+        raise ValueError(f"--images must be 0 or more, got {options.images}")
     mine = read_reported_run(options.folders)
     other = read_reported_run([options.against]) if options.against else None
     for folder, names in mine.lost().items():
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     if options.parquet:
         write_parquet(mine.records, options.parquet)
     if options.out:
-        print(f"written: {printable(_write(mine, sections, options.out, options.pictures))}", file=sys.stderr)
+        print(f"written: {printable(_write(mine, sections, options.out, options.images))}", file=sys.stderr)
     if options.json:
         print(json.dumps(as_json(sections), allow_nan=False))
     else:

@@ -189,7 +189,7 @@ def _gallery(run: ReportedRun, max_images: int, judges: Sequence[str]) -> Iterat
         yield "</main>"
         return
     yield from _disagreements(run, min(MOST_DISAGREEMENTS, max_images))
-    yield "<section><h2>Pictures</h2>"
+    yield "<section><h2>Images</h2>"
     if not any(run.image_path(record) for record in shown):
         yield "<p class=note>The images of this run are not beside its records.</p></section></main>"
         return

@@ -1,4 +1,4 @@
-"""Rendered scenes whose count is known, and the ways in which a generator's pictures are worse than they."""
+"""Rendered scenes whose count is known, and the ways in which a generator's images are worse than they."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AT_ONCE = 25
 
 @dataclass(frozen=True)
 class KnownScenes:
-    """Pictures with the same number of objects, each of a kind of its own.
+    """Images with the same number of objects, each of a kind of its own.
 
     Attributes:
         condition: one of `CONDITIONS`.

@@ -20,7 +20,7 @@ GROUPS = {"0-10": range(11), "11-20": range(11, 21)}
 FAITHFUL = 0.1
 """Bound of the mean |soft - hard|: the lowest steepness within it is chosen, because its gradient reaches farthest.
 
-A third of what is asked for along real runs, whose pictures are harder."""
+A third of what is asked for along real runs, whose images are harder."""
 
 Table = tuple[str, dict[str, object]]
 

@@ -2,7 +2,7 @@
 
 Detectors on fresh rendered scenes by count, generators by count, object and number of steps, agreement of the
 detectors on plain samples, CPU seconds, and a page of samples. Scenes, prompts and seeds are apart from those that
-weights and thresholds were chosen on. `--quick` takes a twentieth of the pictures, for a look.
+weights and thresholds were chosen on. `--quick` takes a twentieth of the images, for a look.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ STEPS = (2, 3, 4)
 
 @dataclass(frozen=True)
 class Size:
-    """How many pictures the card is made of.
+    """How many images the card is made of.
 
     Attributes:
         scenes: rendered, of each of 21 counts.
-        samples: plain one-step pictures of each generator and each of 15 counts.
+        samples: plain one-step images of each generator and each of 15 counts.
         more_steps: the same at each other number of steps.
         repeats: of what is timed.
     """
@@ -92,12 +92,12 @@ def card(size: Size, page: Path | None) -> str:
             f"Fresh rendered scenes, as they are and after a VAE round trip, every fifth with two kinds of object; all "
             f"24 objects must be right, zeros included. Thresholds as shipped: {thresholds}. [95 % interval]",
             scenes.table(seen, names),
-            f"### Generators: plain pictures with the right count, %, by {miniature.JUDGE}",
+            f"### Generators: plain images with the right count, %, by {miniature.JUDGE}",
             '"a photo of seven apples", every object equally often at every count; nothing is optimised or chosen.',
             samples.count_table(found, miniature.JUDGE),
             f"### Generators: by object, all counts, %, by {miniature.JUDGE}",
             samples.object_table(found, miniature.JUDGE, one_step),
-            "### Detectors: the same count on plain pictures, %",
+            "### Detectors: the same count on plain images, %",
             samples.agreement_table(found, names, one_step),
             f"### CPU seconds, median, threads: {torch.get_num_threads()}",
             f"Prompt encoded once; gradient of {critic.name}'s loss at the latents.",
@@ -141,7 +141,7 @@ def say(what: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.miniature", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few pictures")
+    parser.add_argument("--quick", action="store_true", help="few images")
     parser.add_argument("--write", action="store_true", help=f"put the card into {CARD.name} of the miniature")
     parser.add_argument("--page", type=Path, default=PAGE, help="where the page of samples goes with --write")
     parser.add_argument("--threads", type=int, default=2)

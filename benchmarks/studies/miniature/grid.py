@@ -31,12 +31,12 @@ def grid_cases() -> list[Case]:
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """PIL picture of RGB (3, H, W) in [0, 1]."""
+    """PIL image of RGB (3, H, W) in [0, 1]."""
     return Image.fromarray((image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def grid(backbone: Backbone, cases: list[Case]) -> Image.Image:
-    """The page: objects in blocks of three pictures, labelled with what was asked for."""
+    """The page: objects in blocks of three images, labelled with what was asked for."""
     drawn = dict(draw(backbone, cases))
     blocks = [cases[begin : begin + len(COUNTS)] for begin in range(0, len(cases), len(COUNTS))]
     block_width = len(COUNTS) * IMAGE_SIZE + MARGIN

@@ -22,7 +22,7 @@ GROUPS = (("1-5", 1, 5), ("6-10", 6, 10), ("11-15", 11, 15), ("all", 1, 15))
 
 @dataclass(frozen=True)
 class Sample:
-    """One plain picture.
+    """One plain image.
 
     Attributes:
         generator: what drew it, with its number of steps.
@@ -38,7 +38,7 @@ class Sample:
 
 @torch.no_grad()
 def draw(backbone: Backbone, cases: Sequence[Case]) -> list[tuple[Case, Tensor]]:
-    """Plain pictures (3, H, W) of cases; those of one prompt are drawn together."""
+    """Plain images (3, H, W) of cases; those of one prompt are drawn together."""
     drawn = []
     for prompt, same in itertools.groupby(sorted(cases, key=lambda case: case.prompt), lambda case: case.prompt):
         together = list(same)

@@ -1,5 +1,5 @@
-import gzip
 import json
+import lzma
 import os
 import random
 import resource
@@ -223,9 +223,9 @@ def test_pipes_in_a_run_folder_are_refused_and_not_waited_for(tmp_path: Path) ->
 
 def test_packed_records_unpack_to_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.evaluation.records.MAX_UNPACKED_BYTES", 1_000_000)
-    (tmp_path / "records.jsonl.gz").write_bytes(gzip.compress(bytes(2_000_000)))
+    (tmp_path / "records.jsonl.xz").write_bytes(lzma.compress(bytes(2_000_000)))
     with pytest.raises(RunFolderError, match="unpacks to more than 1000000 bytes"):
-        read_records(tmp_path / "records.jsonl.gz")
+        read_records(tmp_path / "records.jsonl.xz")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -354,7 +354,7 @@ def test_the_widest_disagreements_come_first_and_critics_have_no_part_in_them():
     [
         (["nowhere"], "is no run"),
         (["run", "--baseline", "magic"], "no method 'magic'"),
-        (["run", "--pictures", "-1"], "0 or more"),
+        (["run", "--images", "-1"], "0 or more"),
         (["empty"], "no records yet"),
         (["run", "--clip", "nowhere"], "nowhere"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.evaluation.suites import load
-from benchmarks.studies import beyond_seeds, learned
+from benchmarks.studies import beyond_seeds, learned, learned_pixart
 from benchmarks.studies.registered import SUITES, Hypothesis, Study, compared, detectable
 from countgen.prompts import parse
 from tests.benchmarks.evaluation.made_records import record
@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[3]
 KEPT = {"objects_kept": 1.0, "background_change": 0.0, "structural_similarity": 1.0}
 
 
-STUDIES = {beyond_seeds.STUDY: "study-plan.md", learned.STUDY: "study-plan-learned.md"}
+STUDIES = {
+    beyond_seeds.STUDY: "study-plan.md",
+    learned.STUDY: "study-plan-learned.md",
+    learned_pixart.STUDY: "study-plan-learned.md",
+}
 PARTS = [(study, name) for study in STUDIES for name in study.parts]
 
 
@@ -29,8 +33,8 @@ def test_the_committed_suites_are_the_cases_of_the_plan(study, name):
         assert parse(prompt.prompt) == prompt.targets
 
 
-def test_no_two_parts_share_a_seed():
-    seeds = [row["tags"]["seed"] for study, name in PARTS for row in study.cases(name)]
+def test_no_two_parts_of_a_model_share_a_seed():
+    seeds = [(study.parts[name].model, row["tags"]["seed"]) for study, name in PARTS for row in study.cases(name)]
     assert len(seeds) == len(set(seeds))
 
 

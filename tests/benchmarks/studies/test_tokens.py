@@ -176,7 +176,7 @@ def test_a_benchmark_says_what_is_wrong_with_its_command_line(capsys, run, argum
 
 @pytest.mark.slow
 def test_the_oracle_prints_its_rows(capsys):
-    sizes = "--gradients 2 --pictures 1 --offset 1 --alone 1 --at-least 1 --new 1 --steps 1".split()
+    sizes = "--gradients 2 --images 1 --offset 1 --alone 1 --at-least 1 --new 1 --steps 1".split()
     assert token_oracle.main(["--counts", "1", *sizes]) == 0
     said = capsys.readouterr().out
     assert "| 1 | token | 1 | 1 |" in said
