@@ -138,6 +138,16 @@ def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: p
             cluster.communicate()  # or it would wait for somebody to listen
 
 
+def test_a_cluster_whose_token_is_missing_says_what_to_set(tmp_path: Path) -> None:
+    # In a process of its own: Ray reads the variables once.
+    code = "from benchmarks.evaluation.engines import ray_cluster as r; r._started(1, '127.0.0.1:1')"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+    environment |= {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("ValueError: the Ray cluster at '127.0.0.1:1' (HOST:PORT) cannot")
+    assert "RAY_AUTH_MODE=token here and on its nodes" in done.stderr
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_local_cluster_listens_on_the_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_cluster, "Worker", light_worker(lambda case: (case.key, "drawn")))
