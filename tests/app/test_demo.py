@@ -93,8 +93,9 @@ def test_stop_reaches_a_job_that_runs_and_no_later_one() -> None:
 
 @pytest.mark.slow
 def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.Models) -> None:
-    learning = learn_token(models, 5, ["apple", "cat", "ball"], SETTINGS)
-    spent = [0, *(step.evaluations for step in itertools.islice(learning, 6))]
+    settings = replace(SETTINGS, validate_every=2)  # so that one comes soon
+    learning = learn_token(models, 5, ["apple", "cat", "ball"], settings)
+    spent = [0, *(step.evaluations for step in itertools.islice(learning, 3))]
     step = COST_WITH_GRADIENT * SETTINGS.objects_per_step * SETTINGS.seeds_per_object
     assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_pictures + step
 

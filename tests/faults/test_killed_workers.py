@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,7 +110,9 @@ def test_models_that_no_ray_worker_can_load_are_a_clear_error(monkeypatch: pytes
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_cluster_listens_on_the_loopback_only_and_another_is_used_by_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def attempt(case: Any) -> tuple[str, str]:
         import ray
 
@@ -121,8 +123,15 @@ def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: p
         one.bind(("127.0.0.1", 0))
         port = str(one.getsockname()[1])
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")  # nothing listens there yet: a local cluster needs none
+    earlier = listening_sockets()
     alone = ray_cluster.attempts(light_cases(2), LIGHT_SETTINGS, workers=1)  # type: ignore[arg-type]
-    assert port not in ports_of(alone)
+    first: Any = next(alone)
+    opened = {inode: address for inode, address in listening_sockets().items() if inode not in earlier}
+    assert len(opened) >= 3  # the control service, the node's and a worker's at least
+    assert {address for address in opened.values() if not address.is_loopback} == set()
+    ports = ports_of([first, *alone])
+    assert len(ports) == 2
+    assert port not in ports
     with pytest.raises(ValueError, match=r"the Ray cluster at 'nowhere' \(HOST:PORT\) cannot be used"):
         next(ray_cluster.attempts(light_cases(1), LIGHT_SETTINGS, workers=1, address="nowhere"))  # type: ignore[arg-type]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
@@ -136,18 +145,6 @@ def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: p
         finally:
             cluster.terminate()
             cluster.communicate()  # or it would wait for somebody to listen
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_local_cluster_listens_on_the_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_cluster, "Worker", light_worker(lambda case: (case.key, "drawn")))
-    earlier = listening_sockets()
-    outcomes = ray_cluster.attempts(light_cases(2), LIGHT_SETTINGS, workers=1)  # type: ignore[arg-type]
-    next(outcomes)
-    opened = {inode: address for inode, address in listening_sockets().items() if inode not in earlier}
-    assert len(list(outcomes)) == 1
-    assert len(opened) >= 3  # the control service, the node's and a worker's at least
-    assert {address for address in opened.values() if not address.is_loopback} == set()
 
 
 def listening_sockets() -> dict[str, Address]:
@@ -179,5 +176,5 @@ def stats() -> Iterator[Path]:
             yield path
 
 
-def ports_of(outcomes: Iterator[Any]) -> list[str]:
+def ports_of(outcomes: Iterable[Any]) -> list[str]:
     return [address.rpartition(":")[2] for _, address in outcomes]
