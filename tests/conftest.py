@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Images and records are written through to the disk, which takes milliseconds each; a folder in memory takes none.
+if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 4 * 2**30 and "TMPDIR" not in os.environ:
+    os.environ["TMPDIR"] = tempfile.tempdir = "/dev/shm"
 # Before any library reads them.
 _CONFIG_FOLDER = tempfile.mkdtemp(prefix="countgen-tests-")
 atexit.register(shutil.rmtree, _CONFIG_FOLDER, ignore_errors=True)
@@ -26,9 +29,6 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     OMP_WAIT_POLICY="passive",
 )
-# Every image and record is written through to the disk, which takes milliseconds; a folder in memory takes none.
-if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 4 * 2**30:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
 import torch  # noqa: E402
 
