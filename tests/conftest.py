@@ -9,9 +9,6 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Images and records are written through to the disk, which takes milliseconds each; a folder in memory takes none.
-if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 4 * 2**30 and "TMPDIR" not in os.environ:
-    os.environ["TMPDIR"] = tempfile.tempdir = "/dev/shm"
 # Before any library reads them.
 _CONFIG_FOLDER = tempfile.mkdtemp(prefix="countgen-tests-")
 atexit.register(shutil.rmtree, _CONFIG_FOLDER, ignore_errors=True)
@@ -28,7 +25,12 @@ os.environ.update(
     # Of the processes that tests start, and of threads that tests ask for: waiting ones take no core from the others.
     OMP_NUM_THREADS="1",
     OMP_WAIT_POLICY="passive",
+    # Ray's workers, which a test waits for, would give way to every other process.
+    RAY_worker_niceness="0",
 )
+# Images and records are written through to the disk, which takes milliseconds each; a folder in memory takes none.
+if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # of tmp_path
 
 import torch  # noqa: E402
 

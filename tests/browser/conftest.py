@@ -2,6 +2,7 @@
 
 import gc
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,15 +80,18 @@ def write_run(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Create a root with one run to show and two to label, and a secret run beside the root."""
-    outside = tmp_path_factory.mktemp("outside")
-    root = outside / "runs"
-    write_run(root / "first")
-    write_run(root / "to-label")
-    write_run(root / "to-audit")  # the newest, which the page opens
-    write_run(outside / "secret")
-    return root
+def runs() -> Iterator[Path]:
+    """Create a root with one run to show and two to label, and a secret run beside the root.
+
+    In the system's temporary folder, from which Gradio serves more than from others.
+    """
+    with tempfile.TemporaryDirectory() as outside:
+        root = Path(outside) / "runs"
+        write_run(root / "first")
+        write_run(root / "to-label")
+        write_run(root / "to-audit")  # the newest, which the page opens
+        write_run(Path(outside) / "secret")
+        yield root
 
 
 @contextmanager

@@ -32,8 +32,7 @@ VIEW = (*PLAIN.values(), "critic", 1, "", "", "", "", "none")
 LONG = PLAIN | {"prompt": "a photo of fifteen strawberries", "method": "auto", "seconds": 20}
 LONG_VIEW = (*LONG.values(), *VIEW[len(LONG) :])
 LEARNING = {"names": ["apple"], "count": 2, "seconds": 2, "backbone": "miniature"}
-SECRETS = (str(Path(countgen.__file__).parents[1]), "Traceback", "site-packages")
-SECRETS += ("/tmp/", "/dev/shm/", "/root/", "/home/")
+SECRETS = (str(Path(countgen.__file__).parents[1]), "Traceback", "site-packages", "/tmp/", "/root/", "/home/")
 
 
 BEYOND_THE_LIMITS = [
