@@ -18,6 +18,7 @@ def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     found = result.before_detections
     return {
         "seed": result.seed,
+        "image_seed": result.recipe["candidate_seed"],
         "before": str(before),
         "after": str(after),
         "targets": {target.object_name: target.target_count for target in result.targets},
@@ -67,9 +68,10 @@ def _found(record: dict[str, Any]) -> str:
     counts, targets = record["judge_counts"], record["targets"]
     wrong = differences_in_words(counts, targets)
     evaluations = f"{record['evaluations']} {counted('evaluation', record['evaluations'])}"
+    found_at = "" if record["image_seed"] == record["seed"] else f", found at seed {record['image_seed']}"
     return (
         f"seed {record['seed']}: {counts_in_words(counts, targets)} ({by}){f', {wrong},' if wrong else ''} "
-        f"after {evaluations}, {duration(record['seconds'])}"
+        f"after {evaluations}, {duration(record['seconds'])}{found_at}"
     )
 
 

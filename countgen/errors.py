@@ -21,6 +21,10 @@ class StoppedError(CountGenError):
     """A run cannot continue; the best candidate so far is kept."""
 
 
+class StopRequestedError(StoppedError):
+    """`countgen.Run.stop` was called between two forward passes of an evaluation, which is not finished."""
+
+
 class NonFiniteLossError(StoppedError, ArithmeticError):
     """The loss became infinite or not a number."""
 

@@ -102,7 +102,7 @@ def followed(
     begin, form = f"{label}: 0 evaluations", "{desc} |{bar}|"
     with tqdm(desc=begin, total=1.0, bar_format=form, file=stream, disable=not terminal, leave=False) as bar:
         for step in steps:
-            line, bar.n = f"{label}: {_progress_of(step, targets, limits)}", _spent(step, limits)
+            line, bar.n = f"{label}: {_progress_of(step, targets, limits)}", min(1.0, _spent(step, limits))
             # What matters stands first: a narrow terminal cuts the rest, and would break a longer line.
             bar.ncols = get_terminal_size().columns - 1
             bar.set_description_str(line)
@@ -122,9 +122,9 @@ def _progress_of(step: Step, targets: Sequence[Target], limits: tuple[float | No
 
 
 def _spent(step: Step, limits: tuple[float | None, int | None]) -> float:
-    """Return the part of the budget that is spent, 0 to 1."""
+    """Return the part of the budget that is spent; above 1 where the last evaluation took longer than was left."""
     spent = (step.seconds, step.evaluations)
-    return min(1.0, max(used / limit for used, limit in zip(spent, limits, strict=True) if limit is not None))
+    return max(used / limit for used, limit in zip(spent, limits, strict=True) if limit is not None)
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from countgen import methods, recipe
 from countgen.adapters.adapter import NoiseAdapter, check_adapter
 from countgen.backbones import PromptEmbeds
-from countgen.errors import StoppedError
+from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.methods.problem import Problem
 from countgen.methods.registry import Method
@@ -26,6 +25,7 @@ from countgen.progress import followed
 from countgen.prompts import Target, check_prompt, parse
 from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts.truncation import check_is_read
+from countgen.result import Result
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import check_token, encode_prompt
 from critics import Detections
@@ -47,58 +47,10 @@ class Original:
     image: Tensor
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished image and what is known about it.
-
-    Attributes:
-        image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the given seed, rendered without a token, an adapter or an offset of the numbers;
-            for an edit, the original.
-        targets: object classes and their target counts.
-        counts: the first critic's counts, per target.
-        judge_counts: the judge's counts, per target; `critics.NO_ANSWER` where it gave none.
-        detections, before_detections: the judge's detections in `image` and in `before`, per target; empty where the
-            judge counts without detecting.
-        objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,
-            as `countgen.image_preservation` defines them; None where the judge counts without detecting.
-        confirmed: the critics agree on every view.
-        method, seed: as given.
-        phase: of the best candidate, as `Step` defines it.
-        steps: candidates that were evaluated, batches counted once.
-        evaluations, seconds: spent, without loading; time for judging is included where the judge steers.
-        stopped: why the run ended early: a loss that is not finite, or out of memory; otherwise None.
-        recipe: JSON-able; everything that is needed to generate the image again.
-    """
-
-    image: Tensor
-    before: Tensor
-    targets: tuple[Target, ...]
-    counts: tuple[int, ...]
-    judge_counts: tuple[int, ...]
-    detections: tuple[Detections, ...]
-    before_detections: tuple[Detections, ...]
-    objects_kept: float | None
-    background_change: float | None
-    structural_similarity: float | None
-    confirmed: bool
-    method: str
-    seed: int
-    phase: str
-    steps: int
-    evaluations: int
-    seconds: float
-    stopped: str | None
-    recipe: dict[str, Any]
-
-    @property
-    def verified(self) -> bool:
-        """Whether the judge's counts equal the target counts."""
-        return self.judge_counts == tuple(target.target_count for target in self.targets)
-
-
 class Run:
-    """The generation of one image: iterate over it for its `Step`s, stop at any time, then call `result`.
+    """The generation of one image: iterate over it for its `Step`s, leave the loop at any time, then call `result`.
+
+    `stop` ends the iteration from another thread.
 
     Args:
         prompt: for example "a photo of seven apples".
@@ -215,13 +167,13 @@ class Run:
         self.last: Step | None = None
         self.stopped: str | None = None
         self._accepted: Step | None = None
-        self._begun = False
+        self._begun = self._stop_requested = False
 
     def __iter__(self) -> Iterator[Step]:
         if self._begun:
             raise RuntimeError("this run was iterated over already; create another Run to generate again")
         self._begun = True
-        budget = Budget(*self.limits)
+        budget = Budget(*self.limits, stop_requested=lambda: self._stop_requested and self.best is not None)
         models = self.models
         latents = None if self.original is None else self.original.latents
         problem = Problem(
@@ -241,10 +193,22 @@ class Run:
                 if step is self._accepted or self.best is None or step.rank > self.best.rank:
                     self.best = step
                 yield step
+                if self._stop_requested:
+                    return
+        except StopRequestedError:
+            return
         except (StoppedError, torch.OutOfMemoryError) as error:
             if self.best is None:
                 raise
             self.stopped = str(error)
+
+    def stop(self) -> None:
+        """End the iteration as soon as the forward or backward pass in progress ends; any thread may call this.
+
+        The evaluation in progress is lost, `result` returns the best candidate before it. Without any candidate yet,
+        the iteration ends after its first step.
+        """
+        self._stop_requested = True
 
     def with_progress(self, label: str | None = None) -> Iterator[Step]:
         """Iterate, and show on standard error the counts, the loss and how much of the budget is spent.
@@ -288,6 +252,18 @@ class Run:
         judge = self.models.judge
         return judge.detect(image, self._object_names)[0] if judge.detects else ()
 
+    def _image_before(self, image: Tensor, best: Step) -> Tensor:
+        """Return the original of an edit, or the plain image of the seed; `image` where the best candidate is that."""
+        if self.original is not None:
+            return self.original.image
+        backbone = self.models.backbone
+        latents = backbone.initial_latents([self.seed])
+        changed = self.token or self.adapter or self.shifts
+        if not changed and best.seed == self.seed and torch.equal(best.latents, latents[0]):
+            return image
+        embeds = encode_prompt(backbone, self.prompt, None, self.negative_prompt)
+        return backbone.render(latents, embeds, [self.seed])[0]
+
     def result(self) -> Result:
         """Return the best candidate so far with the judge's counts.
 
@@ -298,15 +274,12 @@ class Run:
             raise RuntimeError("nothing is generated yet: iterate over the run first")
         backbone = self.models.backbone
         with torch.no_grad():
-            if self.original is None:
-                plain = encode_prompt(backbone, self.prompt, None, self.negative_prompt)
-                before = backbone.render(backbone.initial_latents([self.seed]), plain, [self.seed])[0]
-            else:
-                before = self.original.image
             # Rendered alone, as `countgen.recipe.regenerate` will: within a batch, rounding differs.
             image = backbone.render(self.best.latents[None], self._embeds, [self.best.seed])[0]
-        judge_counts = self._judge(image)
-        detections, before_detections = self._detect(image), self._detect(before)
+            before = self._image_before(image, self.best)
+        detections = self._detect(image)
+        judge_counts = tuple(map(len, detections)) if self.models.judge.detects else self._judge(image)
+        before_detections = detections if before is image else self._detect(before)
         boxes = torch.cat([one.boxes for one in (*detections, *before_detections)]) if detections else None
         kept = None if boxes is None else objects_kept(before_detections, detections, self._target_counts)
         return Result(

@@ -6,7 +6,7 @@ They keep no session: nothing that a call returns is on the server afterwards. d
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -39,7 +39,7 @@ class Api:
         for function in (self.generate, self.edit, self.count):
             gr.api(function, api_name=function.__name__, **MODELS)
 
-    def generate(
+    async def generate(
         self,
         prompt: str,
         backbone: str = "miniature",
@@ -53,7 +53,7 @@ class Api:
         guidance_scale: float | None = None,
         settings: str = "",
         adapter: str = "none",
-    ) -> Iterator[dict[str, Any]]:
+    ) -> AsyncIterator[dict[str, Any]]:
         """Generate an image with the number of objects that the prompt asks for.
 
         Progress is reported while it runs; the last object has the image (PNG as base64, recipe inside), the counts of
@@ -75,17 +75,21 @@ class Api:
                 settings,
                 adapter,
             ).checked(self.limits)
-        yield from self.generate_tab.model_cache.run_in_worker(self._generated(form))
+        session = Session()
+        async for report in self.generate_tab.model_cache.run_in_worker(self._generated(form, session), session):
+            yield report
 
-    def _generated(self, form: GenerateForm) -> Generator[dict[str, Any], None, None]:
+    def _generated(self, form: GenerateForm, session: Session) -> Generator[dict[str, Any], None, None]:
         cache = self.generate_tab.model_cache
         models = cache.sampled(form.backbone, *form.sampling(self.limits))
         with errors_shown():
             targets = self.generate_tab.targets(form.prompt, form.backbone)
-            run = form.run(models, targets, Session(), self.limits)
-        yield from _reported(run)
+            run = form.run(models, targets, session, self.limits)
+        yield from _reported(run, session)
 
-    def edit(self, image: str, counts: str, seconds: int = 5, until: str = "critic") -> Iterator[dict[str, Any]]:
+    async def edit(
+        self, image: str, counts: str, seconds: int = 5, until: str = "critic"
+    ) -> AsyncIterator[dict[str, Any]]:
         """Change the count of an image of countgen and keep the rest of it.
 
         `image` is the PNG as base64, at most 1 MiB; `counts` is for example "apple=7". Returns the same object as
@@ -103,15 +107,18 @@ class Api:
             if recipe.get("token") is not None:
                 raise RefusedError("This image was generated with a count token; edit it with countgen edit --token.")
             check_recipe(recipe)
-        yield from self.edit_tab.model_cache.run_in_worker(self._edited(recipe, wanted, limit, end))
+        session = Session()
+        job = self._edited(recipe, wanted, limit, end, session)
+        async for report in self.edit_tab.model_cache.run_in_worker(job, session):
+            yield report
 
     def _edited(
-        self, recipe: Mapping[str, Any], counts: Mapping[str, int], seconds: int, until: str
+        self, recipe: Mapping[str, Any], counts: Mapping[str, int], seconds: int, until: str, session: Session
     ) -> Generator[dict[str, Any], None, None]:
         with errors_shown():
             models = self.edit_tab.models_of(recipe)
             run = edit_run(recipe, models, counts=counts, max_seconds=seconds, until=until)
-        yield from _reported(run)
+        yield from _reported(run, session)
 
     def count(self, image: str, objects: str = "person", detector: str = "nanodet") -> dict[str, Any]:
         """Count objects in an image: PNG, JPEG or WebP as base64, at most 1 MiB and four megapixels.
@@ -128,8 +135,10 @@ class Api:
         }
 
 
-def _reported(run: countgen.Run) -> Iterator[dict[str, Any]]:
-    """Yield the progress of a run now and then, and its result."""
+def _reported(run: countgen.Run, session: Session) -> Iterator[dict[str, Any]]:
+    """Yield the progress of a run now and then, and its result unless the caller has left."""
+    session.begin()
+    session.run = run
     shown = 0.0
     for step in run:
         if step.seconds - shown >= SECONDS_BETWEEN_REPORTS:
@@ -140,6 +149,8 @@ def _reported(run: countgen.Run) -> Iterator[dict[str, Any]]:
                 "evaluations": step.evaluations,
                 "seconds": round(step.seconds, 3),
             }
+    if session.stopping:
+        return
     result = run.result()
     yield {
         "finished": True,

@@ -20,13 +20,16 @@ VIEWS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
 }
+OF_COLOURS = ("color-contrast", "link-in-text-block")
+"""Rules of axe-core that depend on colours; dark mode changes nothing else."""
 LABELLED = 3
 """Number of images that are labelled before the comparison with the judges."""
 
 # Excluded because Gradio nests the close button of a message inside another button.
-_RUN_AXE = """async (source) => {
+_RUN_AXE = """async ([source, rules]) => {
   if (!window.axe) (0, eval)(source);
-  const found = await axe.run({exclude: [".toast-header"]}, {resultTypes: ["violations"]});
+  const only = rules ? {runOnly: {type: "rule", values: rules}} : {};
+  const found = await axe.run({exclude: [".toast-header"]}, {resultTypes: ["violations"], ...only});
   return found.violations.map((v) => [v.impact, v.id, v.nodes.length, v.nodes[0].target.join(" ")]);
 }"""
 
@@ -82,7 +85,7 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
     yield "example"
     page.locator("#prompt textarea").fill("a photo of three apples")
     page.locator("#go").click()
-    page.locator("#stage .running img").or_(page.locator("#stage .done")).first.wait_for()
+    page.locator("#stage .running img").or_(page.locator("#pictures li")).first.wait_for()  # the example is done, too
     yield "generating"
     page.locator("#pictures li").wait_for()
     yield "generated"
@@ -93,7 +96,7 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
     page.locator("dialog.zoomed").wait_for()
     yield "enlarged"
     page.keyboard.press("Escape")
-    page.get_by_text("Method, sampler, negative prompt").click()
+    page.get_by_text("Negative prompt, steps, guidance, method").click()
     page.locator("[data-name='num_searches']").wait_for()
     yield "more-options"
     page.locator("#prompt textarea").fill("some apples")
@@ -156,12 +159,17 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
     yield "agreement"
 
 
-def accessibility(page: Any) -> list[tuple[str, str, int, str]]:
-    """Return the violations that axe-core reports: impact, rule, number of elements, one of the elements."""
+def accessibility(page: Any, rules: Sequence[str] | None = None) -> list[tuple[str, str, int, str]]:
+    """Return the violations that axe-core reports: impact, rule, number of elements, one of the elements.
+
+    Args:
+        page: a Playwright page.
+        rules: names of rules of axe-core; all by default.
+    """
     import axe_playwright_python
 
     source = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-    return [tuple(one) for one in page.evaluate(_RUN_AXE, source)]
+    return [tuple(one) for one in page.evaluate(_RUN_AXE, [source, rules and list(rules)])]
 
 
 def serious(found: Sequence[tuple[str, str, int, str]]) -> list[tuple[str, str, int, str]]:

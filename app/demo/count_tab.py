@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import gradio as gr
@@ -100,17 +100,15 @@ class CountTab:
             name = self.limits.check_detector(detector)
             wanted = self._names(names)
             image = decoded_image(data, self.limits.max_image_bytes, self.limits.max_image_pixels)
-        return image, next(self.model_cache.run_in_worker(self._detected(image, wanted, name)))
+        return image, self.model_cache.call_in_worker(self._detected, image, wanted, name)
 
-    def _detected(
-        self, image: Image.Image, names: Sequence[str], detector: str
-    ) -> Generator[tuple[Detections, ...], None, None]:
+    def _detected(self, image: Image.Image, names: Sequence[str], detector: str) -> tuple[Detections, ...]:
         critic = self.model_cache.detector(detector)
         with errors_shown():
             for name in names:
                 self.model_cache.check_known(critic, name)
             critic.check_distinct(names)
-        yield critic.detect(to_batch(image), list(names))[0]
+        return critic.detect(to_batch(image), list(names))[0]
 
     def _names(self, names: object) -> tuple[str, ...]:
         """Return the object names of a text, in the singular."""

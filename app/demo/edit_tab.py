@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import gradio as gr
@@ -135,9 +135,12 @@ class EditTab:
         session.begin()
         return result_view.queued(), 0
 
-    def edit_shown(self, name: str, count: float, seconds: int, session: Session) -> Iterator[tuple[Any, ...]]:
+    async def edit_shown(
+        self, name: str, count: float, seconds: int, session: Session
+    ) -> AsyncIterator[tuple[Any, ...]]:
         """Edit the image with live previews; the last item is the judged result, also after Stop."""
-        yield from self.model_cache.run_in_worker(self._edited(name, count, seconds, session))
+        async for shown in self.model_cache.run_in_worker(self._edited(name, count, seconds, session), session):
+            yield shown
 
     def _edited(
         self, name: str, count: float, seconds: int, session: Session
@@ -169,9 +172,9 @@ class EditTab:
 
     def slide(self, offset: float, name: str, session: Session) -> str:
         """Return the image with its prompt moved along the number axis."""
-        return next(self.model_cache.run_in_worker(self._slid(offset, name, session)))
+        return self.model_cache.call_in_worker(self._slid, offset, name, session)
 
-    def _slid(self, offset: float, name: str, session: Session) -> Generator[str, None, None]:
+    def _slid(self, offset: float, name: str, session: Session) -> str:
         entry = session.shown or EXAMPLE
         recipe = entry.recipe
         with errors_shown():
@@ -189,7 +192,7 @@ class EditTab:
         counts = models.judge.counts(image[None], names)[0].tolist()
         found_before, found = detect(models.judge, before, targets), detect(models.judge, image, targets)
         moved = {**recipe, "number_shifts": [shift.as_dict() for shift in shifts], "judge_counts": counts}
-        yield edit_view.moved(
+        return edit_view.moved(
             Side(before, found_before, caption("Original", found_before), "Original", f"seed {seed}"),
             Side(image, found, caption(f"Moved by {offset:+g}", found), "Moved"),
             targets,
@@ -207,17 +210,15 @@ class EditTab:
             form.checked(self.limits)
             token = self._token(recipe, session)
             check_recipe(recipe, token=token)
-        session.shown = next(self.model_cache.run_in_worker(self._regenerated(recipe, form, token)))
+        session.shown = self.model_cache.call_in_worker(self._regenerated, recipe, form, token)
         return self.open(session)
 
-    def _regenerated(
-        self, recipe: dict[str, Any], form: GenerateForm, token: CountToken | None
-    ) -> Generator[GalleryEntry, None, None]:
+    def _regenerated(self, recipe: dict[str, Any], form: GenerateForm, token: CountToken | None) -> GalleryEntry:
         with errors_shown():
             targets, models = targets_of(recipe), self.models_of(recipe)
             image = regenerate(recipe, models.backbone, token)
         boxes = overlay(size_of(image), detect(models.judge, image, targets))
-        yield GalleryEntry(
+        return GalleryEntry(
             title=target_list(targets),
             correct=False,
             preview=shown_uri(image),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -182,10 +182,11 @@ class GenerateTab:
         self.model_cache.check(name, targets)
         return targets
 
-    def generate_shown(self, *values: Any) -> Iterator[tuple[str, str]]:
+    async def generate_shown(self, *values: Any) -> AsyncIterator[tuple[str, str]]:
         """Generate images with live previews; the last item is a judged result, also after Stop."""
         *given, session = values
-        yield from self.model_cache.run_in_worker(self._generated(GenerateForm(*given), session))
+        async for shown in self.model_cache.run_in_worker(self._generated(GenerateForm(*given), session), session):
+            yield shown
 
     def _generated(self, form: GenerateForm, session: Session) -> Generator[tuple[str, str], None, None]:
         if session.busy and session.stopping:

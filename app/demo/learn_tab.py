@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from dataclasses import replace
 
 import gradio as gr
@@ -141,11 +141,13 @@ class LearnTab:
         session.begin()
         return result_view.queued()
 
-    def learn(
+    async def learn(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session
-    ) -> Iterator[tuple[object, object]]:
+    ) -> AsyncIterator[tuple[object, object]]:
         """Learn one token with live previews; the last item is its evaluation on new seeds."""
-        yield from self.model_cache.run_in_worker(self._learned(names, count, seconds, backbone, session))
+        job = self._learned(names, count, seconds, backbone, session)
+        async for shown in self.model_cache.run_in_worker(job, session):
+            yield shown
 
     def _learned(
         self, names: list[str], count: float, seconds: int, backbone: str, session: Session

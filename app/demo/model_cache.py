@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import countgen
 from app.demo.limits import RefusedError
+from app.demo.session import Session
 from countgen.editing import targets_of
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.models import load_critic
@@ -71,7 +74,7 @@ class ModelCache:
         self._began: float | None = None
 
     def get(self, backbone: str) -> countgen.Models:
-        """Return the models of a backbone; only jobs of `run_in_worker` may call this."""
+        """Return the models of a backbone; only what runs in the worker may call this."""
         if backbone not in self._loaded:
             self._loaded[backbone] = countgen.load(
                 backbone,
@@ -80,6 +83,9 @@ class ModelCache:
                 trust_checkpoint=self._trust_checkpoint,
                 **self._options,
             )
+            # What a model and its libraries consist of never becomes garbage: `release_memory` need not look at it.
+            gc.collect()
+            gc.freeze()
         return self._loaded[backbone]
 
     def sampled(
@@ -87,7 +93,7 @@ class ModelCache:
     ) -> countgen.Models:
         """Return the models of a backbone that samples otherwise; None for its own settings. Weights are shared.
 
-        Only jobs of `run_in_worker` may call this.
+        Only what runs in the worker may call this.
         """
         models = self.get(backbone)
         given = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
@@ -108,7 +114,7 @@ class ModelCache:
         return replace(models, backbone=changed, cache=ExecutionCache())
 
     def detector(self, name: str) -> Critic:
-        """Return a detector for uploaded images, loaded on first use; only jobs of `run_in_worker` may call this."""
+        """Return a detector for uploaded images, loaded on first use; only what runs in the worker may call this."""
         if name not in self._detectors:
             self._detectors[name] = load_critic(name)
         return self._detectors[name]
@@ -152,15 +158,37 @@ class ModelCache:
         """
         self._worker.submit(self.get, backbone).result()
 
-    def run_in_worker(self, job: Generator[Item, None, None]) -> Iterator[Item]:
-        """Yield the items of a job, each computed in the worker thread; close the job at the end."""
+    async def run_in_worker(self, job: Generator[Item, None, None], session: Session) -> AsyncIterator[Item]:
+        """Yield the items of a visitor's job, each computed in the worker thread; close the job at the end.
+
+        A job that is cancelled is stopped, as the visitor's Stop does it, and its last item is dropped.
+        """
+        with self._timed():
+            try:
+                while not isinstance(item := await self._in_worker(next, job, _END), _End):
+                    yield item
+            except asyncio.CancelledError:
+                session.stop()
+                raise
+            finally:
+                await self._in_worker(job.close)
+
+    def call_in_worker(self, function: Callable[..., Item], *arguments: Any) -> Item:
+        """Return a function's value, computed in the worker thread."""
+        with self._timed():
+            return self._worker.submit(function, *arguments).result()
+
+    async def _in_worker(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.wrap_future(self._worker.submit(function, *arguments))
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Take the time of a job for `wait`, and release its memory after it."""
         began = self._began = time.monotonic()
         try:
-            while not isinstance(item := self._worker.submit(next, job, _END).result(), _End):
-                yield item
+            yield
         finally:
-            self._worker.submit(job.close).result()
-            self._worker.submit(release_memory).result()
+            self._worker.submit(release_memory)
             self._durations.append(time.monotonic() - began)
             self._began = None
 

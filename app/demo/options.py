@@ -62,15 +62,7 @@ class Options:
             self.token = gr.Dropdown(
                 list(SHIPPED), value="none", label="Count token", min_width=120, elem_id="token", scale=2
             )
-        with gr.Accordion("Method, sampler, negative prompt", open=False, elem_id="more"):
-            self.method = gr.Radio(
-                [(_METHOD_NAMES.get(name, name.capitalize()), name) for name in limits.methods],
-                value=limits.methods[0],
-                label="Method",
-                elem_id="method",
-            )
-            self.settings_form = gr.HTML(settings_form(limits, limits.methods[0]), elem_id="settings-form")
-            self.settings = gr.Textbox("", label="Settings of the method", visible="hidden", elem_id=HIDDEN)
+        with gr.Accordion("Negative prompt, steps, guidance, method", open=False, elem_id="more"):
             self.negative_prompt = gr.Textbox(
                 label="Negative prompt (needs guidance above 1)",
                 max_length=limits.max_prompt_length,
@@ -90,6 +82,14 @@ class Options:
                 visible=any(available_adapters(backbone) for backbone in limits.backbones),
                 elem_id="adapter",
             )
+            self.method = gr.Radio(
+                [(_METHOD_NAMES.get(name, name.capitalize()), name) for name in limits.methods],
+                value=limits.methods[0],
+                label="Method",
+                elem_id="method",
+            )
+            self.settings_form = gr.HTML(settings_form(limits, limits.methods[0]), elem_id="settings-form")
+            self.settings = gr.Textbox("", label="Settings of the method", visible="hidden", elem_id=HIDDEN)
         self.method.input(
             lambda method: (settings_form(limits, limits.check_method(method)), ""),
             inputs=self.method,

@@ -25,6 +25,7 @@ def previews(
         title: text before the note about the progress.
     """
     critic, shown = run.models.critics[0], -math.inf
+    session.run = run
     for step in run:
         if math.isfinite(step.loss):
             history.append(HistoryEntry(step.counts, step.loss))

@@ -178,7 +178,7 @@ def closing(result: countgen.Result, ending: str = "") -> str:
             "The steering detectors count it as right on every view. The judge, a detector of another kind, did not "
             "steer and does not agree: two detectors can differ on one image."
         )
-    elif not result.verified and not result.stopped:
+    elif not result.verified and not result.stopped and not ending:
         notes = hint("The time limit ended the run before the steering detectors confirmed the count.")
     if result.recipe["until"] == "judge":
         notes += hint("The judge was asked during this run, so its count is no independent check.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 if TYPE_CHECKING:
+    import countgen
     from app.demo.generate_form import GenerateForm
     from benchmarks.evaluation.labels import Question
     from countgen.tokens.file import CountToken
@@ -69,6 +70,7 @@ class Session:
     Attributes:
         busy: a job is queued or running.
         stopping: the visitor asked the job to end with the best result so far.
+        run: the generation in progress, which Stop ends within an evaluation; None between two.
         gallery: finished images, newest first.
         shown: the image on the page, which the next steps and the Edit tab refer to.
         tokens: learned or uploaded, by the name they are offered under.
@@ -78,6 +80,7 @@ class Session:
 
     busy: bool = False
     stopping: bool = False
+    run: countgen.Run | None = None
     gallery: list[GalleryEntry] = field(default_factory=list)
     shown: GalleryEntry | None = None
     tokens: dict[str, CountToken] = field(default_factory=dict)
@@ -91,10 +94,13 @@ class Session:
     def end(self) -> None:
         """Mark the job as ended, whatever the reason."""
         self.busy = self.stopping = False
+        self.run = None
 
     def stop(self) -> None:
         """Ask the job to end with the best result so far; has no effect without a job."""
         self.stopping = self.busy
+        if self.busy and self.run is not None:
+            self.run.stop()
 
     def keep_image(self, entry: GalleryEntry, most: int) -> None:
         """Keep a finished image and show it; the oldest images beyond `most` are dropped."""

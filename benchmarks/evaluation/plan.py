@@ -203,6 +203,17 @@ def left_out(settings: RunSettings) -> list[Case]:
     return [case for case in _all_cases(settings) if not _possible(case, settings)]
 
 
+def why_left_out(case: Case, settings: RunSettings) -> str:
+    """Return why an image of `left_out` cannot be generated, and what could be."""
+    arm, (first, *more) = arms.find(case.method), case.prompt.targets
+    asked = f"{case.prompt.prompt!r} asks for {first.target_count}" + (" and another class" if more else "")
+    if arm.with_token:
+        known = ", ".join(available_tokens(case.backbone))
+        return f"{asked}, and the count tokens of {case.backbone} are for one class: {known}"
+    smallest, largest = adapter_of(settings, case.backbone).config.counts
+    return f"{asked}, and the adapter is trained on one class with counts from {smallest} to {largest}"
+
+
 def _possible(case: Case, settings: RunSettings) -> bool:
     arm, targets = arms.find(case.method), case.prompt.targets
     if arm.with_token:

@@ -61,16 +61,23 @@ def evaluate(
         quiet: show no progress.
 
     Raises:
+        ValueError: a run without any image, see `benchmarks.evaluation.plan.cases`.
         RunFolderError: the folder is in use, damaged, or of other settings.
         EverythingFailsError: several images in a row failed for one reason.
         OSError: the folder cannot be written; finished results are kept.
     """
     from benchmarks.evaluation.image_files import lost_images_message
-    from benchmarks.evaluation.plan import cases, left_out
+    from benchmarks.evaluation.plan import cases, left_out, why_left_out
     from benchmarks.evaluation.progress import shown
     from benchmarks.evaluation.run_folder import RunFolder
 
-    everything = cases(settings)
+    everything, impossible = cases(settings), left_out(settings)
+    if not everything and impossible and settings.shard == "1/1":  # one part of several may be empty
+        raise ValueError(
+            f"none of the {len(impossible)} images of {settings.suite} with {', '.join(settings.methods)} can be "
+            f"generated; the first: {why_left_out(impossible[0], settings)}. Give a suite with other prompts, or a "
+            "method without a token or an adapter"
+        )
     with RunFolder(folder, settings) as kept:
         earlier = {key for key, record in kept.records.items() if record.status == "done" or not retry_failed}
         left = [case for case in everything if case.key not in earlier or case.key in kept.lost]
@@ -92,7 +99,7 @@ def evaluate(
         failed=reasons.total(),
         earlier=len(everything) - len(left),
         lost=lost,
-        left_out=len(left_out(settings)),
+        left_out=len(impossible),
         reasons=dict(reasons.most_common()),
     )
 

@@ -7,7 +7,7 @@ import inspect
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -142,7 +142,7 @@ class Backbone(ABC):
         if negative_prompt is not None and not self._guided:
             raise ValueError(
                 f"a negative prompt needs guidance, and {self.name} samples without it (guidance_scale "
-                f"{self.guidance_scale:g}): leave negative_prompt out, or give a guidance_scale above 1 to a model of "
+                f"{self.guidance_scale:g}): leave it out, or give a guidance scale above 1 to a model of "
                 "a family that uses it: stable_diffusion, stable_diffusion_xl, stable_diffusion_3, pixart, z_image or "
                 "flux2 (unless distilled)"
             )
@@ -190,7 +190,13 @@ class Backbone(ABC):
         return torch.randn((1, *self.latent_shape), generator=generator)
 
     def render(
-        self, latents: Tensor, embeds: PromptEmbeds, seeds: Sequence[int] | None = None, *, draft: bool = False
+        self,
+        latents: Tensor,
+        embeds: PromptEmbeds,
+        seeds: Sequence[int] | None = None,
+        *,
+        draft: bool = False,
+        check: Callable[[], object] = lambda: None,
     ) -> Tensor:
         """Sample images from latents, with gradient to latents and embeds.
 
@@ -200,6 +206,7 @@ class Backbone(ABC):
             seeds: the seeds of the latents. A sampler that adds noise between its steps samples that noise as the
                 stock pipeline does with these seeds, and needs them at more than one step.
             draft: decode with the tiny VAE, if there is one.
+            check: called before each step of the sampler; its error ends the rendering.
 
         Raises:
             ValueError: the number of seeds differs from that of the latents, or the sampler needs seeds and got none.
@@ -220,12 +227,18 @@ class Backbone(ABC):
         if scale is not None:
             latents = scale.unscale_gradient(latents)
             embeds = scale.unscale_embeds(embeds)
-        sample = self.sample(latents, embeds, seeds)
+        sample = self.sample(latents, embeds, seeds, check)
         images = self.decode(sample, draft=draft)
         return images if scale is None else scale.scale_gradient(images)
 
-    def sample(self, latents: Tensor, embeds: PromptEmbeds, seeds: Sequence[int] | None) -> Tensor:
-        """Return clean latents (B, C, h, w), sampled from noise with the pipeline's scheduler."""
+    def sample(
+        self,
+        latents: Tensor,
+        embeds: PromptEmbeds,
+        seeds: Sequence[int] | None,
+        check: Callable[[], object] = lambda: None,
+    ) -> Tensor:
+        """Return clean latents (B, C, h, w), sampled from noise with the pipeline's scheduler; see `render`."""
         scheduler = self.pipeline.scheduler
         timesteps, moved = self._timesteps(latents.device)
         options = self._step_options(self._generators(seeds) if len(timesteps) > 1 else None)
@@ -233,6 +246,7 @@ class Backbone(ABC):
         scale = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
         sample = (latents * getattr(scheduler, "init_noise_sigma", 1.0)).to(self._sample_dtype)
         for timestep, on_device in zip(timesteps, moved, strict=True):
+            check()
             output = self.denoise(scale(sample, timestep), on_device, embeds)
             sample = self._step(output, timestep, sample, options)
         return sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -74,7 +74,13 @@ class SanaSprint(Backbone):
         )[0]
         return ((1 - 2 * time) * noisy + (1 - 2 * time + 2 * time**2) * flow) / norm
 
-    def sample(self, latents: Tensor, embeds: PromptEmbeds, seeds: Sequence[int] | None) -> Tensor:
+    def sample(
+        self,
+        latents: Tensor,
+        embeds: PromptEmbeds,
+        seeds: Sequence[int] | None,
+        check: Callable[[], object] = lambda: None,
+    ) -> Tensor:
         scheduler = self.pipeline.scheduler
         spread = scheduler.config.sigma_data
         timesteps, moved = self._timesteps(latents.device)
@@ -82,6 +88,7 @@ class SanaSprint(Backbone):
         sample = clean = latents.float() * spread
         # The last timestep is the end of the last step.
         for timestep, on_device in zip(timesteps[:-1], moved[:-1], strict=True):
+            check()
             velocity = self.predict(sample / spread, on_device, embeds).float() * spread
             sample, clean = scheduler.step(velocity, timestep, sample, **options, return_dict=False)
         return clean / spread

@@ -160,14 +160,28 @@ class ForwardBackward:
         self.renderer = renderer
         self.evaluator = evaluator
 
-    def forward(self, latents: Tensor) -> tuple[Tensor, Evaluation]:
-        """Return images (B, 3, H, W) and their evaluation, detached copies."""
+    def forward(self, latents: Tensor, check: Callable[[], object] = lambda: None) -> tuple[Tensor, Evaluation]:
+        """Return images (B, 3, H, W) and their evaluation, detached copies.
+
+        Args:
+            latents: float (B, C, h, w).
+            check: called before the images are rendered and before they are evaluated; its error ends the pass.
+        """
+        check()
         images = self.renderer.forward(latents)
+        check()
         return images, self.evaluator.forward(images)
 
-    def backward(self) -> Tensor:
-        """Return the gradient of the last forward's losses with respect to its latents, float32 (B, C, h, w)."""
-        return self.renderer.backward(self.evaluator.backward())
+    def backward(self, check: Callable[[], object] = lambda: None) -> Tensor:
+        """Return the gradient of the last forward's losses with respect to its latents, float32 (B, C, h, w).
+
+        Args:
+            check: called before the gradient of the images and before that of the latents; its error ends the pass.
+        """
+        check()
+        image_gradient = self.evaluator.backward()
+        check()
+        return self.renderer.backward(image_gradient)
 
 
 def eager(

@@ -125,7 +125,7 @@ def refine(
         with torch.enable_grad():  # the caller may iterate under no_grad
             moved = module()
         latents = moved.detach().requires_grad_(True)
-        images, evaluation = passes.forward(latents)
+        images, evaluation = passes.forward(latents, budget.check_stop)
         budget.evaluations += len(seeds)
         if not torch.isfinite(evaluation.loss).all():
             raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
@@ -148,7 +148,7 @@ def refine(
         with torch.enable_grad():
             (settings.prior_weight * settings.prior_power * latent_prior(latents)).sum().backward()
         assert latents.grad is not None
-        latents.grad += passes.backward()
+        latents.grad += passes.backward(budget.check_stop)
         if transform is not None:
             latents.grad = transform(latents.grad, images)
         budget.evaluations += (COST_WITH_GRADIENT - 1) * len(seeds)
@@ -186,6 +186,8 @@ def _best(
 @torch.no_grad()
 def _decoded_by_vae(draft: Step, problem: Problem, objective: Objective, budget: Budget) -> Step:
     latents = draft.latents[None]
+    budget.check_stop()
     images = problem.backbone.render(latents, problem.embeds, [draft.seed])
     budget.evaluations += 1
+    budget.check_stop()
     return _best(draft.index, [draft.seed], latents, images, objective.evaluate(images), budget)

@@ -53,19 +53,23 @@ def evaluate_seeds(
     Raises:
         DoesNotFitError: the device's memory is too small for a single image.
         NonFiniteLossError: no loss of the batch is finite; the message names the step.
+        StopRequestedError: as `Budget.check_stop`.
     """
     backbone, embeds = problem.backbone, problem.embeds
     size = images_at_once(backbone, embeds, len(seeds), problem.cache)  # before an adapter generates with the model
     latents = problem.initial_latents(seeds, budget)
     parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
-    images = torch.cat([backbone.render(latents[part], embeds, seeds[part]) for part in parts])
+    stop = budget.check_stop
+    images = torch.cat([backbone.render(latents[part], embeds, seeds[part], check=stop) for part in parts])
     budget.evaluations += len(seeds)
+    budget.check_stop()
     first = problem.objective(PLAIN_VIEW, "margin").evaluate(images)
     if not torch.isfinite(first.loss).any():
         raise NonFiniteLossError(f"no loss of the batch is finite at step {index}; use float32 or another VAE")
     margin = first.margin.clone()
     right = margin > 0
     if right.any() and len(views) > 1:
+        budget.check_stop()
         margin[right] = problem.objective(views, "margin").evaluate(images[right]).margin
     return [
         step_of(

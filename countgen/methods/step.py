@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from countgen.errors import StopRequestedError
 from critics import Evaluation
 
 COST_WITH_GRADIENT = 3
@@ -106,11 +108,13 @@ class Budget:
     Attributes:
         max_seconds: wall clock from the creation on; None for no limit. An evaluation in progress is finished.
         max_evaluations: model evaluations, never exceeded; None for no limit.
+        stop_requested: whether the run shall end now, also within an evaluation.
     """
 
     max_seconds: float | None = None
     max_evaluations: int | None = None
     evaluations: int = 0
+    stop_requested: Callable[[], bool] = lambda: False
     started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -130,6 +134,15 @@ class Budget:
     def evaluations_left(self) -> int:
         """Number of evaluations that may still be made; sys.maxsize without a limit."""
         return sys.maxsize if self.max_evaluations is None else self.max_evaluations - self.evaluations
+
+    def check_stop(self) -> None:
+        """End an evaluation that is no longer wanted; methods call this between forward and backward passes.
+
+        Raises:
+            StopRequestedError: `stop_requested` returns True.
+        """
+        if self.stop_requested():
+            raise StopRequestedError("the run was stopped")
 
     @property
     def left(self) -> bool:

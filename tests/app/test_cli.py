@@ -273,6 +273,9 @@ def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     assert re.match(r"seed 0: \d+ of 12 cats \(judge.*\), \d+ cats? too few, after \d+ evaluations?, ", output)
     assert "  before: " in output
     assert len(os.listdir(tmp_path)) == 2
+    with Image.open(tmp_path / "one-cat-0-after.png") as image:
+        (seed,) = re.findall(r"Seed: (\d+)", image.info["parameters"])
+    assert (f", found at seed {seed}" in " ".join(output.split())) == (seed != "0")
 
 
 @pytest.mark.slow

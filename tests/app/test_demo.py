@@ -1,8 +1,11 @@
 """The demo without a server: models, forms, sessions, tokens, and the checks of the command."""
 
 import argparse
+import asyncio
 import itertools
 import sys
+import threading
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from app.demo.job_queue import JobQueue
 from app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
 from app.demo.limits import Limits, RefusedError
 from app.demo.model_cache import ModelCache, release_memory
+from app.demo.previews import previews
 from app.demo.session import Session
 from app.demo.soak import resident_mib
 from countgen.methods.step import COST_WITH_GRADIENT
@@ -91,10 +95,38 @@ def test_stop_reaches_a_job_that_runs_and_no_later_one() -> None:
     assert not session.stopping
 
 
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_a_generation_that_is_stopped_or_cancelled_does_not_go_on(models: countgen.Models, how: str) -> None:
+    session, cache, begun = Session(), ModelCache({"miniature": models}), threading.Event()
+    run = countgen.Run("a photo of nine cats", models, method="search", seed=1, max_evaluations=200)
+
+    def job() -> Generator[list[str], None, None]:
+        session.begin()
+        begun.set()
+        yield list(previews(run, session, [], max_seconds=60))
+
+    async def ended() -> None:
+        waiting = asyncio.ensure_future(anext(cache.run_in_worker(job(), session)))
+        await asyncio.to_thread(begun.wait)
+        if how == "cancel":
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        else:
+            session.stop()
+            assert len(await waiting) <= 1
+
+    asyncio.run(ended())
+    assert run.last is not None
+    assert run.last.evaluations < 100
+    assert run.result().judge_counts
+
+
 @pytest.mark.slow
 def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.Models) -> None:
-    learning = learn_token(models, 5, ["apple", "cat", "ball"], SETTINGS)
-    spent = [0, *(step.evaluations for step in itertools.islice(learning, 6))]
+    settings = replace(SETTINGS, validate_every=2)  # so that one comes soon
+    learning = learn_token(models, 5, ["apple", "cat", "ball"], settings)
+    spent = [0, *(step.evaluations for step in itertools.islice(learning, 3))]
     step = COST_WITH_GRADIENT * SETTINGS.objects_per_step * SETTINGS.seeds_per_object
     assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_pictures + step
 
@@ -110,11 +142,17 @@ def test_density_critics_train_a_token_without_the_semantic_term(models: countge
         generate_tab = GenerateTab(LIMITS, model_cache, state, JobQueue(page, model_cache))
         tab = LearnTab(LIMITS, model_cache, state, generate_tab, tabs)
     session.begin()
-    shown = tab.learn(["apple"], 3, 30, "miniature", session)
-    assert next(shown)[0] == result_view.starting(True)
-    assert "Image of this step" in next(shown)[0]
-    session.stop()
-    list(shown)
+    views = []
+
+    async def stopped_in_the_second_view() -> None:
+        async for view, _ in tab.learn(["apple"], 3, 30, "miniature", session):
+            views.append(view)
+            if len(views) == 2:
+                session.stop()
+
+    asyncio.run(stopped_in_the_second_view())
+    assert views[0] == result_view.starting(True)
+    assert "Image of this step" in views[1]
     assert list(session.tokens)
 
 
@@ -141,7 +179,11 @@ def test_a_count_beyond_the_number_words_is_not_trained_but_made(models: countge
         generate_tab = GenerateTab(LIMITS, model_cache, state, JobQueue(page, model_cache))
         tab = LearnTab(LIMITS, model_cache, state, generate_tab, tabs)
     session.begin()
-    *_, (finished, _) = tab.learn(["apple", "cat"], 14, 30, "miniature", session)
+
+    async def learned() -> list[tuple[object, object]]:
+        return [shown async for shown in tab.learn(["apple", "cat"], 14, 30, "miniature", session)]
+
+    *_, (finished, _) = asyncio.run(learned())
     assert "with the token, 0 of 4 with the number word" in str(finished)
     (token,) = session.tokens.values()
     assert token.direction is not None

@@ -5,7 +5,6 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Generator
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -191,17 +190,10 @@ def test_a_curve_shows_its_latest_value_and_its_goal() -> None:
 def test_a_waiting_job_is_shown_with_its_place_and_time(models: countgen.Models) -> None:
     cache = ModelCache({"miniature": models})
     assert cache.wait(1) == (1, None)  # no job has ended
-    assert list(cache.run_in_worker(iter_of(7))) == [7]
+    assert cache.call_in_worker(abs, -7) == 7
     jobs, seconds = cache.wait(3)
     assert jobs == 3
     assert seconds is not None
-    running = cache.run_in_worker(iter_of(1))
-    next(iter(running))
-    assert cache.wait(3)[0] == 4
-    list(running)
+    assert cache.call_in_worker(cache.wait, 3)[0] == 4
     assert "3 jobs before yours, about 12 s" in result_view.queued(3, 12.3)
     assert "1 job before yours …" in result_view.queued(1)
-
-
-def iter_of(value: int) -> Generator[int, None, None]:
-    yield value

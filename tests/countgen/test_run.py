@@ -8,9 +8,13 @@ import pytest
 import torch
 
 import countgen
+from app.demo.model_cache import ModelCache
 from countgen import recipe as recipes
+from countgen.backbones import Backbone
 from countgen.errors import CountGenError, PromptError, RecipeError
+from countgen.methods.forward_backward import EagerEvaluator, EagerRenderer
 from countgen.methods.noise import NoiseSettings
+from countgen.methods.objective import Objective
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import encoders_of
 
@@ -77,6 +81,62 @@ def test_a_run_that_is_left_early_keeps_its_best(models):
     for _ in run:
         break
     assert run.result().image.shape == (3, 128, 128)
+
+
+def passes_after_stop(run, number, monkeypatch, watch):
+    """Iterate to the end; Stop comes during pass `number`. Return the names of the passes from it on, and the steps."""
+    passes = []
+
+    def watched(owner, name):
+        original = getattr(owner, name)
+
+        def passed(*arguments, **options):
+            passes.append(f"{owner.__name__}.{name}")
+            if len(passes) == number:
+                run.stop()
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, passed)
+
+    for owner, name in watch:
+        watched(owner, name)
+    steps = list(run)
+    return passes[number - 1 :], steps
+
+
+@pytest.mark.parametrize(
+    ("method", "number", "interrupted"),
+    [
+        ("search", 4, "Backbone.render"),
+        ("search", 5, "Objective.evaluate"),  # of the first view; the other views would follow as pass 6
+        ("noise", 3, "EagerEvaluator.backward"),
+        ("noise", 4, "EagerRenderer.backward"),
+    ],
+)
+def test_stop_lets_only_the_pass_in_progress_end(models, monkeypatch, method, number, interrupted):
+    run = countgen.Run("a photo of nine cats", models, method=method, seed=1, max_evaluations=12)
+    watch = ((Backbone, "render"), (Objective, "evaluate"), (EagerEvaluator, "backward"), (EagerRenderer, "backward"))
+    passes, steps = passes_after_stop(run, number, monkeypatch, watch)
+    assert passes == [interrupted]
+    assert run.best in steps
+    monkeypatch.undo()
+    assert run.result().stopped is None
+
+
+def test_stop_takes_effect_between_two_steps_of_the_sampler(models, monkeypatch):
+    four_steps = ModelCache({"miniature": models}).sampled("miniature", num_inference_steps=4)
+    run = countgen.Run("a photo of nine cats", four_steps, method="search", seed=1, max_evaluations=12)
+    watch = ((type(models.backbone), "denoise"),)
+    # Pass 6 is the second step of the second batch.
+    passes, steps = passes_after_stop(run, 6, monkeypatch, watch)
+    assert len(passes) == len(steps) == 1
+
+
+def test_stop_before_the_first_candidate_still_gives_an_image(models):
+    run = countgen.Run("a photo of two apples", models, method="search", seed=0)
+    run.stop()
+    assert len(list(run)) == 1
+    assert run.result().evaluations == 4
 
 
 def test_result_before_anything_was_drawn_is_refused(models):

@@ -17,6 +17,7 @@ import torch
 from app.cli import main
 from app.evaluate import add_arguments, settings_from
 from benchmarks.evaluation import arms
+from benchmarks.evaluation.engines import local
 from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.plan import Case, RunSettings, adapter_digests, cases, left_out, recorded, suite_digest
 from benchmarks.evaluation.progress import shown
@@ -197,6 +198,25 @@ def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: P
     parts = [replace(mine, shard=f"{k}/2") for k in (1, 2)]
     assert sum(len(left_out(part)) for part in parts) == 2
     assert sum(len(cases(part)) for part in parts) == 4
+
+
+def test_a_run_without_any_image_is_refused(asked: RunSettings, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    path = tmp_path / "beyond.txt"
+    path.write_text("eighteen apples\nthree cats and two dogs\n")
+    adapter = (str(save_adapter(tiny_adapter(), tmp_path / "a.safetensors")),)
+    for method, given, known in (
+        ("plain+token", (), r"one class: count-\d"),
+        ("plain+adapter", adapter, "counts from"),
+    ):
+        mine = replace(
+            asked,
+            **{"suite": str(path), "suite_sha256": suite_digest(str(path)), "methods": (method,), "limit": None},
+            adapter=given,
+            adapters=adapter_digests((method,), asked.backbones, given),
+        )
+        with subtests.test(method=method), pytest.raises(ValueError, match=f"none of the 2 .*asks for 18.*{known}"):
+            evaluate(mine, tmp_path / "run", local.attempts)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_arm_with_an_adapter_is_compared_with_the_one_without(
