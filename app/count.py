@@ -7,6 +7,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File name endings of the images in a folder."""
+_EMBEDDED = "nanodet"
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
 
 
@@ -141,13 +143,14 @@ def _critic(options: argparse.Namespace, names: Sequence[str]) -> Critic:
     from countgen.models import check_detectors, load_critic
     from countgen.progress import loading
 
-    name = options.critic or ("nanodet" if all(map(in_coco, names)) else OPEN_VOCABULARY[0][0])
+    name = options.critic or (_EMBEDDED if all(map(in_coco, names)) else OPEN_VOCABULARY[0][0])
     device = available_device(options.device)
     missing = check_detectors([name])
     if not options.json and not options.csv:
         for one in missing:
             print(fitted(f"will be downloaded: {_shown(str(one))}"))
-    with loading(name, shown=not (options.json or options.csv)):
+    embedded = name == _EMBEDDED  # in no time, and without diffusers and transformers, which take longer to import
+    with nullcontext() if embedded else loading(name, shown=not (options.json or options.csv)):
         critic = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
     critic.check_distinct(names)
     return critic

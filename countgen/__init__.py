@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from countgen.methods.step import Budget, Step
     from countgen.models import Models, load
     from countgen.prompts import Target, parse
-    from countgen.run import Result, Run, generate
+    from countgen.result import Result
+    from countgen.run import Run, generate
     from countgen.tokens import CountToken, available_tokens, find_token, load_token, save_token
 
 __version__ = "0.1.0"
@@ -48,7 +49,8 @@ __all__ = [
 
 _MODULES = {
     "errors": ("CountGenError",),
-    "run": ("Result", "Run", "generate"),
+    "result": ("Result",),
+    "run": ("Run", "generate"),
     "editing": ("edit",),
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),

@@ -16,7 +16,8 @@ from countgen.prompts.number_spans import number_span
 from countgen.prompts.recount import recounted
 from countgen.recipe import regenerate
 from countgen.recipe_fields import candidate_seed, latents_of, negative_prompt_of
-from countgen.run import Original, Result, Run
+from countgen.result import Result
+from countgen.run import Original, Run
 from countgen.tokens.file import CountToken
 
 

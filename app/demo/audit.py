@@ -20,13 +20,16 @@ VIEWS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
 }
+OF_COLOURS = ("color-contrast", "link-in-text-block")
+"""Rules of axe-core that depend on colours; dark mode changes nothing else."""
 LABELLED = 3
 """Number of images that are labelled before the comparison with the judges."""
 
 # Excluded because Gradio nests the close button of a message inside another button.
-_RUN_AXE = """async (source) => {
+_RUN_AXE = """async ([source, rules]) => {
   if (!window.axe) (0, eval)(source);
-  const found = await axe.run({exclude: [".toast-header"]}, {resultTypes: ["violations"]});
+  const only = rules ? {runOnly: {type: "rule", values: rules}} : {};
+  const found = await axe.run({exclude: [".toast-header"]}, {resultTypes: ["violations"], ...only});
   return found.violations.map((v) => [v.impact, v.id, v.nodes.length, v.nodes[0].target.join(" ")]);
 }"""
 
@@ -156,12 +159,17 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
     yield "agreement"
 
 
-def accessibility(page: Any) -> list[tuple[str, str, int, str]]:
-    """Return the violations that axe-core reports: impact, rule, number of elements, one of the elements."""
+def accessibility(page: Any, rules: Sequence[str] | None = None) -> list[tuple[str, str, int, str]]:
+    """Return the violations that axe-core reports: impact, rule, number of elements, one of the elements.
+
+    Args:
+        page: a Playwright page.
+        rules: names of rules of axe-core; all by default.
+    """
     import axe_playwright_python
 
     source = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-    return [tuple(one) for one in page.evaluate(_RUN_AXE, source)]
+    return [tuple(one) for one in page.evaluate(_RUN_AXE, [source, rules and list(rules)])]
 
 
 def serious(found: Sequence[tuple[str, str, int, str]]) -> list[tuple[str, str, int, str]]:

@@ -60,7 +60,7 @@ the ordinary command, offline, one step or two with `--memory low`.
 - **predicted**: the larger of what the step needs in that format and size, with the text encoders, which stay in memory
   on a CPU, the critic and the 1 GiB that is reserved; and of what reading the model needs, the largest converted file
   included.
-- CPU seconds are the process's own, of a machine that was busy with other work. Exit code 1: random weights reach no
+- CPU seconds are the process's own, of one core that other processes used too. Exit code 1: random weights reach no
   count; 130: interrupted after `--limit` seconds.
 
 {table}

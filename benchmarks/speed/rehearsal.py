@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
-from typing import Any
 
 import torch
 
+from benchmarks.speed import process
 from benchmarks.speed.clock import GIB
 from benchmarks.speed.models import MODELS, SIZES, build, build_critic, models_of
 from benchmarks.speed.published import Home, write_detectors, write_model
@@ -42,7 +36,6 @@ NO_TOKENS = ("sana", "z_image", "flux2")
 FINISHED = (0, 1)
 """Exit codes of a command that did its work; with random weights the counts differ."""
 INTERRUPTED = 130
-_EVERY = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,11 +46,7 @@ class Rehearsed:
         model, size, command: what ran.
         pixels: height and width of the image.
         dtype: of the weights in memory.
-        seconds: from its start to its end.
-        cpu_seconds: of its process, which other processes do not add to.
-        peak: bytes, the largest resident set of its process, pages of mapped files included.
-        private: bytes, the largest part of it that belongs to no file, read every `_EVERY` seconds; None where it was
-            not measured.
+        seconds, cpu_seconds, peak, private: as `process.Finished` has them; None for a `private` that was not measured.
         code: exit code; 130 for a command that was interrupted after the time limit.
         said: last line of its output, where it failed.
         predicted: bytes.
@@ -117,12 +106,15 @@ def rehearse(
             words = _words(command, name, home.folder, dtype, pixels)
             if size == "tiny" or command == "eval":
                 words += ["--critic", detectors[0], "--judge", detectors[1]]
-            ran = _run(words, home, limit)
+            ran = process.run((*process.COUNTGEN, *words), home.environment, limit=limit)
             side = pixels or preset.height
+            failed = ran.code not in (*FINISHED, INTERRUPTED)
             yield Rehearsed(
                 *(name, size, command, side, dtype),
-                **ran,
+                *(ran.seconds, ran.cpu_seconds, ran.peak, ran.code),
+                said=ran.output.strip().rpartition("\n")[2][:200] if failed else "",
                 predicted=max(predict(name, size, command, dtype, side), loading(name, size, dtype, stored)),
+                private=ran.private,
             )
     finally:
         shutil.rmtree(home.folder, ignore_errors=True)
@@ -149,45 +141,6 @@ def _words(command: str, name: str, folder: Path, dtype: str, pixels: int | None
 def _generated(folder: Path) -> list[Path]:
     """Return the image that `generate` wrote; none where it failed, or was interrupted before the first candidate."""
     return [path for path in (folder / "images").glob("*.png") if not path.stem.endswith("-before")]
-
-
-def _run(words: Sequence[str], home: Home, limit: float | None) -> dict[str, Any]:
-    """Run the command, and return what `Rehearsed` says of it."""
-    environment = {**os.environ, **home.environment, "CUDA_VISIBLE_DEVICES": ""}
-    begin = perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", *words], env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        timer = threading.Timer(limit or threading.TIMEOUT_MAX, process.send_signal, (signal.SIGTERM,))
-        timer.start()
-        private = 0
-        try:
-            while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-                private = max(private, _private(process.pid))
-                sleep(_EVERY)
-        finally:
-            timer.cancel()
-        seconds = perf_counter() - begin
-        output.seek(0)
-        said = output.read().strip().splitlines()
-    _, status, usage = ended
-    process.returncode = os.waitstatus_to_exitcode(status)
-    last = said[-1][:200] if said and process.returncode not in (*FINISHED, INTERRUPTED) else ""
-    return {
-        "seconds": seconds,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak": usage.ru_maxrss * 1024,
-        "private": private,
-        "code": process.returncode,
-        "said": last,
-    }
-
-
-def _private(process: int) -> int:
-    """Return the bytes of a process's resident set that belong to no file."""
-    status = Path(f"/proc/{process}/status").read_text("utf-8")
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon:")), 0)
 
 
 def loading(name: str, size: str, dtype: str, stored: torch.dtype) -> int:

@@ -157,13 +157,13 @@ class Backbone(ABC):
             ValueError: as `check_negative_prompt`.
         """
         self.check_negative_prompt(negative_prompt)
-        if self.memory != "low":
-            return self.embed(prompt, negative_prompt)
-        self.move_text_encoders(self.device)
+        if self.memory == "low":
+            self.move_text_encoders(self.device)
         embeds = self.embed(prompt, negative_prompt)
-        if not torch.is_grad_enabled():
+        if self.memory == "low" and not torch.is_grad_enabled():
             self.move_text_encoders("cpu")
-        return embeds
+        # transformers loads text encoders as they are stored, diffusers the denoiser in float32 by default.
+        return embeds.map(lambda tensor: tensor.to(self.dtype) if tensor.is_floating_point() else tensor)
 
     def denoise(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
         """Return the denoiser's raw output for scaled latents (B, C, h, w), with guidance applied."""

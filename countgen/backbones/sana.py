@@ -50,7 +50,7 @@ class SanaSprint(Backbone):
             complex_human_instruction=stock["complex_human_instruction"].default,
             **self._sequence_length,
         )
-        return PromptEmbeds(prompt_embeds=embeds.to(self.dtype), attention_mask=mask)
+        return PromptEmbeds(prompt_embeds=embeds, attention_mask=mask)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
         """Return TrigFlow's velocity for latents of unit variance, from a transformer trained with flow matching.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,15 @@ def test_objects_may_be_several_words(capsys: pytest.CaptureFixture[str]) -> Non
     for words in ([BUS, "none.jpg", "person"], [BUS, "some/where", "person"], ["person", BUS, "bus"]):
         assert main(["count", *words]) == 2
         assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_the_embedded_detector_imports_no_library_of_pipelines() -> None:
+    heavy = {"diffusers", "transformers", "ultralytics"}
+    code = (
+        f"import sys; from app.cli import main; main(['count', {BUS!r}, 'person']); print({heavy} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_a_table_and_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

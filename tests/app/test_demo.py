@@ -125,8 +125,9 @@ def test_a_generation_that_is_stopped_or_cancelled_does_not_go_on(models: countg
 
 @pytest.mark.slow
 def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.Models) -> None:
-    learning = learn_token(models, 5, ["apple", "cat", "ball"], SETTINGS)
-    spent = [0, *(step.evaluations for step in itertools.islice(learning, 6))]
+    settings = replace(SETTINGS, validate_every=2)  # so that one comes soon
+    learning = learn_token(models, 5, ["apple", "cat", "ball"], settings)
+    spent = [0, *(step.evaluations for step in itertools.islice(learning, 3))]
     step = COST_WITH_GRADIENT * SETTINGS.objects_per_step * SETTINGS.seeds_per_object
     assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_pictures + step
 

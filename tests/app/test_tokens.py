@@ -58,7 +58,7 @@ def test_a_density_critic_trains_a_token_by_its_gradient(tmp_path, capsys):
 
 def test_a_count_beyond_the_number_words_gets_a_direction(tmp_path, capsys):
     out = tmp_path / "fourteen.safetensors"
-    command = ["learn-token", "14", "--object", "apple", "--object", "dog", "--out", str(out)]
+    command = ["learn-token", "14", "--object", "apple", "--object", "dog", "--out", str(out), "--trial-images", "4"]
     assert main([*command, "--json"]) == OK
     record = json.loads(capsys.readouterr().out)
     token = load_token(out)
@@ -69,7 +69,7 @@ def test_a_count_beyond_the_number_words_gets_a_direction(tmp_path, capsys):
     assert main(command) == BAD_INPUT
     assert "exists already" in capsys.readouterr().err
     assert out.read_bytes() == made
-    assert main([*command, "--overwrite"]) == OK
+    assert main([*command, "--overwrite", "--trial-images", "0"]) == OK
     assert "<count-14>: twelve moved by 4 along the number axis" in capsys.readouterr().out
 
 

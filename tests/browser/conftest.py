@@ -1,7 +1,8 @@
-"""One demo server for all tests of this folder; a screenshot is taken of every page at the end of a test."""
+"""One demo server for all tests of this folder."""
 
 import gc
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,15 +80,18 @@ def write_run(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Create a root with one run to show and two to label, and a secret run beside the root."""
-    outside = tmp_path_factory.mktemp("outside")
-    root = outside / "runs"
-    write_run(root / "first")
-    write_run(root / "to-label")
-    write_run(root / "to-audit")  # the newest, which the page opens
-    write_run(outside / "secret")
-    return root
+def runs() -> Iterator[Path]:
+    """Create a root with one run to show and two to label, and a secret run beside the root.
+
+    In the system's temporary folder, from which Gradio serves more than from others.
+    """
+    with tempfile.TemporaryDirectory() as outside:
+        root = Path(outside) / "runs"
+        write_run(root / "first")
+        write_run(root / "to-label")
+        write_run(root / "to-audit")  # the newest, which the page opens
+        write_run(Path(outside) / "secret")
+        yield root
 
 
 @contextmanager
@@ -128,7 +132,7 @@ def api(client: Client) -> Client:
 
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder for screenshots: COUNTGEN_SCREENSHOTS, otherwise a temporary one."""
+    """Return the folder for screenshots: COUNTGEN_SCREENSHOTS, which gets one of every page, or a temporary one."""
     given = os.environ.get("COUNTGEN_SCREENSHOTS")
     folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,8 +144,9 @@ def open_page(demo: str, chromium: Browser, screenshots: Path, request: pytest.F
     """Open the demo in new browser contexts; afterwards only expected refusals may have been reported as errors."""
     opener = Opener(demo, chromium)
     yield opener
-    for number, page in enumerate(opener.pages):
-        page.screenshot(path=screenshots / f"{request.node.name}-{number}.png", full_page=True)
+    if "COUNTGEN_SCREENSHOTS" in os.environ:
+        for number, page in enumerate(opener.pages):
+            page.screenshot(path=screenshots / f"{request.node.name}-{number}.png", full_page=True)
     for context in opener.contexts:
         context.close()
     assert not opener.errors

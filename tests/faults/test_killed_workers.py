@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,20 +28,20 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves the pipes of its processes to the collector
 def test_ray_with_a_killed_worker_loses_nothing_and_equals_the_local_engine(tmp_path: Path) -> None:
-    asked = settings(6)
+    asked = settings(4)
     killed: list[int] = []
 
     def attempts(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
-        for outcome in ray_cluster.attempts(cases, settings, workers=2):
+        for outcome in ray_cluster.attempts(cases, settings, workers=1):  # each imports torch: what takes the time
             if not killed:
                 killed.append(outcome.process)
                 os.kill(outcome.process, signal.SIGKILL)  # it draws its next image already
             yield outcome
 
-    assert evaluate(asked, tmp_path / "local", local.attempts, quiet=True).done == 6
-    assert evaluate(asked, tmp_path / "ray", attempts, quiet=True).done == 6
+    assert evaluate(asked, tmp_path / "local", local.attempts, quiet=True).done == 4
+    assert evaluate(asked, tmp_path / "ray", attempts, quiet=True).done == 4
     assert killed[0] != os.getpid()
-    assert len((tmp_path / "ray" / "records.jsonl").read_bytes().splitlines()) == 6
+    assert len((tmp_path / "ray" / "records.jsonl").read_bytes().splitlines()) == 4
     assert table(read_run(tmp_path / "ray")[1]) == table(read_run(tmp_path / "local")[1])
     for path in (tmp_path / "local" / "images").iterdir():
         assert (tmp_path / "ray" / "images" / path.name).read_bytes() == path.read_bytes()
@@ -110,7 +110,9 @@ def test_models_that_no_ray_worker_can_load_are_a_clear_error(monkeypatch: pytes
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_cluster_listens_on_the_loopback_only_and_another_is_used_by_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def attempt(case: Any) -> tuple[str, str]:
         import ray
 
@@ -121,8 +123,15 @@ def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: p
         one.bind(("127.0.0.1", 0))
         port = str(one.getsockname()[1])
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")  # nothing listens there yet: a local cluster needs none
+    earlier = listening_sockets()
     alone = ray_cluster.attempts(light_cases(2), LIGHT_SETTINGS, workers=1)  # type: ignore[arg-type]
-    assert port not in ports_of(alone)
+    first: Any = next(alone)
+    opened = {inode: address for inode, address in listening_sockets().items() if inode not in earlier}
+    assert len(opened) >= 3  # the control service, the node's and a worker's at least
+    assert {address for address in opened.values() if not address.is_loopback} == set()
+    ports = ports_of([first, *alone])
+    assert len(ports) == 2
+    assert port not in ports
     with pytest.raises(ValueError, match=r"the Ray cluster at 'nowhere' \(HOST:PORT\) cannot be used"):
         next(ray_cluster.attempts(light_cases(1), LIGHT_SETTINGS, workers=1, address="nowhere"))  # type: ignore[arg-type]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
@@ -138,16 +147,14 @@ def test_a_cluster_is_used_by_its_address_and_no_other_by_default(monkeypatch: p
             cluster.communicate()  # or it would wait for somebody to listen
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_local_cluster_listens_on_the_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_cluster, "Worker", light_worker(lambda case: (case.key, "drawn")))
-    earlier = listening_sockets()
-    outcomes = ray_cluster.attempts(light_cases(2), LIGHT_SETTINGS, workers=1)  # type: ignore[arg-type]
-    next(outcomes)
-    opened = {inode: address for inode, address in listening_sockets().items() if inode not in earlier}
-    assert len(list(outcomes)) == 1
-    assert len(opened) >= 3  # the control service, the node's and a worker's at least
-    assert {address for address in opened.values() if not address.is_loopback} == set()
+def test_a_cluster_whose_token_is_missing_says_what_to_set(tmp_path: Path) -> None:
+    # In a process of its own: Ray reads the variables once.
+    code = "from benchmarks.evaluation.engines import ray_cluster as r; r._started(1, '127.0.0.1:1')"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+    environment |= {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("ValueError: the Ray cluster at '127.0.0.1:1' (HOST:PORT) cannot")
+    assert "RAY_AUTH_MODE=token here and on its nodes" in done.stderr
 
 
 def listening_sockets() -> dict[str, Address]:
@@ -179,5 +186,5 @@ def stats() -> Iterator[Path]:
             yield path
 
 
-def ports_of(outcomes: Iterator[Any]) -> list[str]:
+def ports_of(outcomes: Iterable[Any]) -> list[str]:
     return [address.rpartition(":")[2] for _, address in outcomes]

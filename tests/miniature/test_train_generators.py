@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -210,10 +210,13 @@ def test_pairs_with_wrong_or_additional_objects_are_rejected() -> None:
 
 
 @pytest.fixture(scope="module")
-def unet_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unet_pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished run of pairs; of few steps, because the one-step student is the teacher."""
     folder = tmp_path_factory.mktemp("pairs")
-    pairs(StageSettings(out=folder, init=FAMILIES["unet"].folder, number=2, batch_size=4))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "unet", dataclasses.replace(FAMILIES["unet"], ode_steps=2))
+        pairs(StageSettings(out=folder, init=FAMILIES["unet"].folder, number=2, batch_size=4))
+        yield folder
 
 
 def test_pairs_are_written_with_their_teacher_and_a_finished_run_adds_none(unet_pairs: Path) -> None:

@@ -16,6 +16,7 @@ MOST_DEATHS = 2
 """Number of workers that may die of a case before it is recorded as failed."""
 QUEUED = 2
 """Number of cases that a worker has at a time, so that it need not wait for the next one, until a worker dies."""
+_TOKEN = "if it asks for a token, set RAY_AUTH_MODE=token here and on its nodes, with the same ~/.ray/auth_token"
 _LOOPBACK = "127.0.0.1"
 _STORE_BYTES = 256 * 2**20
 
@@ -70,8 +71,8 @@ def _started(workers: int, address: str | None) -> Any:
         return ray
     try:
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError) as error:
-        raise ValueError(f"the Ray cluster at {address!r} (HOST:PORT) cannot be used: {error}") from error
+    except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
+        raise ValueError(f"the Ray cluster at {address!r} (HOST:PORT) cannot be used: {error}; {_TOKEN}") from error
     return ray
 
 

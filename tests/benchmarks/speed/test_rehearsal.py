@@ -4,15 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import constants
 
 from app import cli
-from benchmarks.speed import rehearsal
+from benchmarks.speed import process, rehearsal
 from benchmarks.speed.models import MODELS
+from benchmarks.speed.process import Finished
 from benchmarks.speed.published import MAIN, SHARDS, Home, write_detectors, write_model
 from benchmarks.speed.rehearsal import Rehearsed
 from countgen.backbones import presets
@@ -62,14 +62,14 @@ def test_a_command_runs_in_a_process_of_its_own_that_is_measured(tmp_path: Path)
     assert one.seconds > 0
 
 
-def run_here(words: Sequence[str], home: Home, limit: float | None) -> dict[str, Any]:
-    """Stands in for `rehearsal._run` without the seconds that a new process takes to import the libraries."""
+def run_here(arguments: Sequence[str], environment: dict[str, str], *, limit: float | None) -> Finished:
+    """Stands in for `process.run` without the seconds that a new process takes to import the libraries."""
     assert limit is None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "HF_HUB_CACHE", str(Path(home.environment["HF_HOME"]) / "hub"))
-        patch.setenv("TORCH_HOME", home.environment["TORCH_HOME"])
-        code = cli.main(words)
-    return {"seconds": 1.0, "cpu_seconds": 1.0, "peak": 1, "code": code, "said": ""}
+        patch.setattr(constants, "HF_HUB_CACHE", str(Path(environment["HF_HOME"]) / "hub"))
+        patch.setenv("TORCH_HOME", environment["TORCH_HOME"])
+        code = cli.main(arguments[2:])
+    return Finished(1.0, 1.0, 1.0, 1, 1, code, "")
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def run_here(words: Sequence[str], home: Home, limit: float | None) -> dict[str,
 def test_a_preset_of_every_family_goes_through_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "_run", run_here)
+    monkeypatch.setattr(process, "run", run_here)
     commands = rehearsal.COMMANDS if name == "sd-turbo" else ("generate",)
     done = list(rehearsal.rehearse(name, "tiny", commands, "float32", 64, tmp_path, None))
     assert [one.command for one in done if one.code in rehearsal.FINISHED] == list(commands)

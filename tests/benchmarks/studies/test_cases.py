@@ -20,8 +20,8 @@ def test_tuning_and_reporting_share_no_seed_and_every_case_has_one_of_its_own():
 
 @pytest.mark.slow
 def test_tuning_prints_one_line_a_setting(capsys):
-    assert tuning.main(["searches", "--counts", "2-2", "--pairs", "1", "--evaluations", "4", "--threads", "1"]) == 0
-    assert capsys.readouterr().out.count("before refining") == len(tuning.SWEEPS["searches"])
+    assert tuning.main(["batch", "--counts", "2-2", "--pairs", "1", "--evaluations", "4", "--threads", "1"]) == 0
+    assert capsys.readouterr().out.count("| first ") == len(tuning.SWEEPS["batch"])
 
 
 def test_tuning_refuses_an_unknown_sweep(capsys):

@@ -82,7 +82,7 @@ def test_readings_are_what_the_critic_counts() -> None:
 @pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap", "miniature-fcos"])
 def test_counts_at_every_threshold_are_those_of_a_critic_with_that_threshold(name: str) -> None:
     critic = miniature.load_detector(name)
-    images = torch.cat([scenes.images for scenes in islice(known_scenes(1, "tuning"), 0, 72, 3)])  # every condition
+    images = torch.cat([scenes.images for scenes in islice(known_scenes(1, "tuning"), 0, 72, 9)])  # every condition
     with torch.no_grad():
         found = by_threshold(critic, critic.propose(images, ["apple"]))
     for threshold, counts in zip(THRESHOLDS, found.unbind(1), strict=True):

@@ -116,6 +116,24 @@ def test_its_dtype_is_kept(dtype: torch.dtype, tolerance: float) -> None:
     )
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_text_encoders_of_another_dtype_work(name: str) -> None:
+    pipeline = fresh(name)
+    expected = from_pipeline(pipeline, num_inference_steps=1)
+    with torch.no_grad():
+        embeds = expected.encode_prompt(PROMPT)
+        image = expected.render(expected.initial_latents([1]), embeds, [1])
+    for part, module in pipeline.components.items():
+        if part.startswith("text_encoder") and module is not None:
+            module.to(torch.bfloat16)
+    backbone = from_pipeline(pipeline, num_inference_steps=1)
+    with torch.no_grad():
+        embeds = backbone.encode_prompt(PROMPT)
+        assert embeds.prompt_embeds.dtype == backbone.dtype == torch.float32
+        found = backbone.render(backbone.initial_latents([1]), embeds, [1])
+    torch.testing.assert_close(found, image, atol=0.05, rtol=0)
+
+
 def _with_ip_adapter(pipeline: Any) -> None:
     unet = pipeline.unet
     keys = {}
