@@ -41,7 +41,8 @@ def add_parser(commands: Any) -> None:
         help="compare methods on many prompts",
         description="Generate every prompt of a suite with every method, count with independent judges, and keep a "
         "record of each image. After an interruption the same command resumes the evaluation. "
-        "The exit code is 1 if some images failed.",
+        "The exit code is 1 if some images failed. Images that anything else generated: python -m "
+        "benchmarks.evaluation.judge_images --help.",
     )
     parser.set_defaults(run=run)
     add_arguments(parser)

@@ -190,8 +190,7 @@ class GenerateTab:
 
     def _generated(self, form: GenerateForm, session: Session) -> Generator[tuple[str, str], None, None]:
         if session.busy and session.stopping:
-            session.end()
-            yield result_view.EMPTY, gallery(session.gallery)
+            yield leave_queue(session), gallery(session.gallery)
             return
         session.begin()
         try:
@@ -287,6 +286,6 @@ class GenerateTab:
 
 
 def leave_queue(session: Session) -> str:
-    """Return the empty view after a job was cancelled in the queue or failed."""
+    """Show the latest image again, at first the example, after a job was cancelled in the queue or failed."""
     session.end()
-    return result_view.EMPTY
+    return (session.shown or EXAMPLE).view or result_view.EMPTY

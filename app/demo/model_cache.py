@@ -159,27 +159,24 @@ class ModelCache:
         self._worker.submit(self.get, backbone).result()
 
     async def run_in_worker(self, job: Generator[Item, None, None], session: Session) -> AsyncIterator[Item]:
-        """Yield the items of a visitor's job, each computed in the worker thread; close the job at the end.
+        """Yield the items of a visitor's job, each computed in the worker thread, which then closes the job.
 
         A job that is cancelled is stopped, as the visitor's Stop does it, and its last item is dropped.
         """
         with self._timed():
             try:
-                while not isinstance(item := await self._in_worker(next, job, _END), _End):
+                while not isinstance(item := await asyncio.wrap_future(self._worker.submit(next, job, _END)), _End):
                     yield item
             except asyncio.CancelledError:
                 session.stop()
                 raise
             finally:
-                await self._in_worker(job.close)
+                self._worker.submit(job.close)  # not awaited: a cancel request would wait for the pass in progress
 
     def call_in_worker(self, function: Callable[..., Item], *arguments: Any) -> Item:
         """Return a function's value, computed in the worker thread."""
         with self._timed():
             return self._worker.submit(function, *arguments).result()
-
-    async def _in_worker(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.wrap_future(self._worker.submit(function, *arguments))
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

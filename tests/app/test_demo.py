@@ -117,6 +117,7 @@ def test_a_generation_that_is_stopped_or_cancelled_does_not_go_on(models: countg
             assert len(await waiting) <= 1
 
     asyncio.run(ended())
+    cache.call_in_worker(int)  # returns after the job
     assert run.last is not None
     assert run.last.evaluations < 100
     assert run.result().judge_counts

@@ -29,7 +29,7 @@ def said() -> str:
 def test_kills_at_random_moments_lose_nothing(said: str) -> None:
     assert "generating ended with 0\n" in said
     assert "3 kills of a run of 6 images: 0 finished images lost, 0 recorded twice" in said
-    assert "table byte-equal to an uninterrupted run: True, pictures: True" in said
+    assert "table byte-equal to an uninterrupted run: True, images: True" in said
 
 
 def test_kills_while_judging_a_finished_run_lose_no_judgement(said: str) -> None:
