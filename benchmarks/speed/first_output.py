@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines += ["", f"{os.cpu_count()} cores; load average {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end."]
     print(*lines[-2:], sep="\n")
     if not options.commands:
-        DOCUMENT.write_text(_MARKED.sub(lambda found: found[1] + "\n".join([*lines, found[2]]), DOCUMENT.read_text()))
+        written = DOCUMENT.read_text("utf-8")
+        DOCUMENT.write_text(_MARKED.sub(lambda found: found[1] + "\n".join([*lines, found[2]]), written), "utf-8")
     return int(failed)
 
 

@@ -26,7 +26,8 @@ class Finished:
         first_output: seconds until its first output, or until it was ready.
         cpu_seconds: of the process, which other processes do not add to.
         peak: bytes, the largest resident set, pages of mapped files included.
-        private: bytes, the largest part of it that belongs to no file, read every `_EVERY` seconds.
+        private: bytes, the largest part of it that belongs to no file. Both are read every `_EVERY` seconds: the peak
+            that `wait4` returns would include that of this process, from which the new one begins.
         code: exit code.
         output: standard output and error.
     """
@@ -63,9 +64,9 @@ def run(
         process = subprocess.Popen(
             [sys.executable, *arguments], env=variables, cwd=folder, stdout=output, stderr=subprocess.STDOUT
         )
-        private, first, interrupted = 0, None, False
+        peak, private, first, interrupted = 0, 0, None, False
         while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-            private = max(private, _private(process.pid))
+            peak, private = map(max, (peak, private), _resident(process.pid))
             spent = perf_counter() - begin
             if first is None and (ready() if ready else os.fstat(output.fileno()).st_size):
                 first = spent
@@ -82,14 +83,16 @@ def run(
         seconds=seconds,
         first_output=seconds if first is None else first,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak=usage.ru_maxrss * 1024,
+        peak=peak,
         private=private,
         code=process.returncode,
         output=text,
     )
 
 
-def _private(process: int) -> int:
-    """Return the bytes of a process's resident set that belong to no file."""
-    status = Path(f"/proc/{process}/status").read_text("utf-8")
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon:")), 0)
+def _resident(process: int) -> tuple[int, int]:
+    """Return the bytes of a process's largest resident set, and those that now belong to no file; 0 after its end."""
+    lines = Path(f"/proc/{process}/status").read_text("utf-8").splitlines()
+    values = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    peak, private = (int(values.get(name, "0").split()[0]) * 1024 for name in ("VmHWM", "RssAnon"))
+    return peak, private
