@@ -75,7 +75,7 @@ class Api:
                 settings,
                 adapter,
             ).checked(self.limits)
-        session = Session()
+        session = Session(busy=True)
         async for report in self.generate_tab.model_cache.run_in_worker(self._generated(form, session), session):
             yield report
 
@@ -107,7 +107,7 @@ class Api:
             if recipe.get("token") is not None:
                 raise RefusedError("This image was generated with a count token; edit it with countgen edit --token.")
             check_recipe(recipe)
-        session = Session()
+        session = Session(busy=True)
         job = self._edited(recipe, wanted, limit, end, session)
         async for report in self.edit_tab.model_cache.run_in_worker(job, session):
             yield report
@@ -137,8 +137,9 @@ class Api:
 
 def _reported(run: countgen.Run, session: Session) -> Iterator[dict[str, Any]]:
     """Yield the progress of a run now and then, and its result unless the caller has left."""
-    session.begin()
     session.run = run
+    if session.stopping:  # the caller left while the models were loaded
+        return
     shown = 0.0
     for step in run:
         if step.seconds - shown >= SECONDS_BETWEEN_REPORTS:

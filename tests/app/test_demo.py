@@ -16,6 +16,8 @@ import torch
 import countgen
 from app.cli import build_parser, main
 from app.demo import _user_and_password, result_view
+from app.demo.api import Api
+from app.demo.count_tab import CountTab
 from app.demo.edit_tab import EditTab
 from app.demo.gallery import entry_of
 from app.demo.generate_form import GenerateForm, edited_form, find_adapter, find_token, form_of
@@ -121,6 +123,37 @@ def test_a_generation_that_is_stopped_or_cancelled_does_not_go_on(models: countg
     assert run.last is not None
     assert run.last.evaluations < 100
     assert run.result().judge_counts
+
+
+def test_a_caller_who_leaves_while_the_models_are_loaded_starts_no_run(
+    models: countgen.Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, loading, left = ModelCache({"miniature": models}), threading.Event(), threading.Event()
+    runs = [countgen.Run("a photo of nine cats", models, method="search", max_evaluations=200)]
+
+    def slow(*_: object) -> countgen.Models:
+        loading.set()
+        left.wait()
+        return models
+
+    monkeypatch.setattr(cache, "sampled", slow)
+    monkeypatch.setattr(GenerateForm, "run", lambda *_: runs[0])
+    with gr.Blocks() as page, gr.Tabs() as tabs, gr.Tab() as opened:
+        state = gr.State(Session())
+        tab = GenerateTab(LIMITS, cache, state, JobQueue(page, cache))
+        api = Api(LIMITS, tab, EditTab(LIMITS, cache, state, tab, tabs, opened), CountTab(LIMITS, cache))
+
+    async def leave() -> None:
+        waiting = asyncio.ensure_future(anext(api.generate("a photo of nine cats")))
+        await asyncio.to_thread(loading.wait)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        left.set()
+
+    asyncio.run(leave())
+    cache.call_in_worker(int)  # returns after the job
+    assert runs[0].last is None
 
 
 @pytest.mark.slow
