@@ -22,7 +22,7 @@ pytestmark = [
 ]
 FIELDS = (gr.Textbox, gr.Slider, gr.Image, gr.Gallery, gr.File, gr.JSON, gr.HTML, gr.State, gr.Dropdown, gr.Button)
 SHARES = 19
-"""Each function gets every so manieth value; of another form each time, because there are twenty forms."""
+"""Each function gets every nineteenth value; of another form each time, because there are twenty forms."""
 TOO_WIDE = 8000
 """Wider than any text encoder; 32 such vectors make a token file of 1 MiB."""
 

@@ -3,12 +3,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-# Both write, and wait for the disk, hundreds of times; where there is a folder in memory, that takes no time.
-ENVIRONMENT = os.environ | ({"TMPDIR": "/dev/shm"} if Path("/dev/shm").is_dir() else {})
 GENERATING = "--cases 6 --kills 3 --records 200".split()
 JUDGING = "--images 24 --kills 2 --batch-size 2".split()
 SCRIPT = f"""
@@ -19,9 +16,11 @@ print("judging ended with", rejudging.main({JUDGING}), flush=True)
 
 
 @pytest.fixture(scope="module")
-def said() -> str:
+def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What one process says of both, because importing the libraries takes longer than either."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    # Both write, and wait for the disk, hundreds of times: the folders of tests lie in memory where it has room.
+    variables = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("kills"))}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, env=variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
