@@ -149,7 +149,7 @@ def _critic(options: argparse.Namespace, names: Sequence[str]) -> Critic:
     if not options.json and not options.csv:
         for one in missing:
             print(fitted(f"will be downloaded: {_shown(str(one))}"))
-    embedded = name == _EMBEDDED  # in no time, and without diffusers and transformers, which take longer to import
+    embedded = name == _EMBEDDED  # loads quickly, without diffusers and transformers, whose import takes longer
     with nullcontext() if embedded else loading(name, shown=not (options.json or options.csv)):
         critic = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
     critic.check_distinct(names)

@@ -211,7 +211,7 @@ def why_left_out(case: Case, settings: RunSettings) -> str:
         known = ", ".join(available_tokens(case.backbone))
         return f"{asked}, and the count tokens of {case.backbone} are for one class: {known}"
     smallest, largest = adapter_of(settings, case.backbone).config.counts
-    return f"{asked}, and the adapter is trained on one class with counts from {smallest} to {largest}"
+    return f"{asked}, and the adapter is for one class with counts from {smallest} to {largest}"
 
 
 def _possible(case: Case, settings: RunSettings) -> bool:

@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.diversity", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="images of each of the 56 prompts, by every arm (5)")
     options = parser.parse_args(arguments)
+    if options.seeds < 2:
+        parser.error(f"--seeds must be 2 or more, because pairs of images are compared; got {options.seeds}")
     models = countgen.load()
     adapter = countgen.find_adapter("noise", "miniature")
     prompts = [
