@@ -6,7 +6,7 @@ They keep no session: nothing that a call returns is on the server afterwards. d
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -138,10 +138,9 @@ class Api:
 def _reported(run: countgen.Run, session: Session) -> Iterator[dict[str, Any]]:
     """Yield the progress of a run now and then, and its result unless the caller has left."""
     session.run = run
-    if session.stopping:  # the caller left while the models were loaded
-        return
+    steps: Iterable[countgen.Step] = () if session.stopping else run  # the caller may leave during loading
     shown = 0.0
-    for step in run:
+    for step in steps:
         if step.seconds - shown >= SECONDS_BETWEEN_REPORTS:
             shown = step.seconds
             yield {
