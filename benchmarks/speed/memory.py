@@ -53,8 +53,8 @@ Printed by `python -m benchmarks.speed.rehearsal --size full`: random weights in
 the ordinary command, offline, one step or two with `--memory low`.
 
 - **peak**: the largest resident set of the process, Python and its libraries included: about 1.1 GiB at `--size tiny`.
-  The peaks of the rows below were read from `wait4`, which returns that of the process that wrote the model where it is
-  larger: each is an upper bound. SANA-Sprint's three equal ones are of the writer, FLUX.2 [klein]'s may be.
+  The peaks of SANA-Sprint, FLUX.2 [klein] and SD-Turbo at 256 and 512 pixels are upper bounds: they may be those of the
+  process that wrote the model.
 - **private**: the largest part of it that is no page of a file; "-" where it was not measured. Weights in the published
   number format stay in the pages of their file. Of weights in another format the resident set holds the file's pages
   beside the converted copy until a component is read; the system takes them back where memory is short. That is how
