@@ -150,7 +150,7 @@ BAD_INPUT = [
     (["learn-token", "0", "--object", "apple"], "no whole number from 1"),
     (["learn-token", "3", "--object", "apple", "--num-vectors", "0"], "no whole number from 1"),
     (["learn-token", "300", "--object", "apple"], "at most"),
-    (["learn-token", "3", "--object", ""], "name of an object"),
+    (["learn-token", "3", "--object", ""], "holds no name; write apple,dog"),
     (["learn-token", "3", "--object", "apple", "--learning-rate", "nan"], "no number above 0"),
     (["learn-token", "3", "--object", "apple", "--semantic-weight", "inf"], "no number of 0 or above"),
     (["learn-token", "3", "--object", "apple", "--seed", "-1"], "from 0 to 4294967295"),

@@ -1,5 +1,6 @@
 """The soak test's own command, at the size of a smoke test: its calls follow the form and the API."""
 
+import logging
 import re
 
 import pytest
@@ -13,7 +14,11 @@ pytestmark = [
 ]
 
 
-def test_the_soak_test_generates_uploads_and_cancels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_soak_test_generates_uploads_and_cancels(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("app.demo", "httpx"):  # the command silences them, and the fixture restores their levels
+        caplog.set_level(logging.ERROR, name)
     soak.main(["--jobs", "2", "--warm-up", "1", "--uploads", "1", "--cancels", "1"])
     printed = capsys.readouterr().out
     for line in (
