@@ -5,9 +5,11 @@ import asyncio
 import itertools
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -37,6 +39,12 @@ from countgen.tokens.trainer import learn_token
 from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 LIMITS = Limits()
+
+
+def completed(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return the result of a coroutine, run in a thread of its own: a browser's event loop may run in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def test_an_object_without_a_class_is_refused_with_the_known_classes(models: countgen.Models) -> None:
@@ -118,7 +126,7 @@ def test_a_generation_that_is_stopped_or_cancelled_does_not_go_on(models: countg
             session.stop()
             assert len(await waiting) <= 1
 
-    asyncio.run(ended())
+    completed(ended())
     cache.call_in_worker(int)  # returns after the job
     assert run.last is not None
     assert run.last.evaluations < 100
@@ -151,7 +159,7 @@ def test_a_caller_who_leaves_while_the_models_are_loaded_starts_no_run(
             await waiting
         left.set()
 
-    asyncio.run(leave())
+    completed(leave())
     cache.call_in_worker(int)  # returns after the job
     assert runs[0].last is None
 
@@ -184,7 +192,7 @@ def test_density_critics_train_a_token_without_the_semantic_term(models: countge
             if len(views) == 2:
                 session.stop()
 
-    asyncio.run(stopped_in_the_second_view())
+    completed(stopped_in_the_second_view())
     assert views[0] == result_view.starting(True)
     assert "Image of this step" in views[1]
     assert list(session.tokens)
@@ -217,7 +225,7 @@ def test_a_count_beyond_the_number_words_is_not_trained_but_made(models: countge
     async def learned() -> list[tuple[object, object]]:
         return [shown async for shown in tab.learn(["apple", "cat"], 14, 30, "miniature", session)]
 
-    *_, (finished, _) = asyncio.run(learned())
+    *_, (finished, _) = completed(learned())
     assert "with the token, 0 of 4 with the number word" in str(finished)
     (token,) = session.tokens.values()
     assert token.direction is not None
