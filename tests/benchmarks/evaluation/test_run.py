@@ -1,6 +1,5 @@
-"""Runs are real: the embedded models draw, few and small pictures."""
+"""Runs are real: the embedded models generate a few small images."""
 
-import argparse
 import copy
 import io
 import json
@@ -12,46 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from app.cli import main
-from app.evaluate import add_arguments, settings_from
 from benchmarks.evaluation import arms
 from benchmarks.evaluation.engines import local
-from benchmarks.evaluation.judges import judged, record_fields
 from benchmarks.evaluation.plan import Case, RunSettings, adapter_digests, cases, left_out, recorded, suite_digest
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import read_run, table
 from benchmarks.evaluation.run import evaluate
 from benchmarks.evaluation.suites import Prompt
 from benchmarks.evaluation.worker import Outcome, Worker, failed
-from benchmarks.studies.crash_consistency import settings
-from countgen import CountGenError, Models, Target, save_adapter
+from countgen import CountGenError, Target, save_adapter
 from countgen.images import read_recipe
-from countgen.miniature import FOLDER
-from critics.detectors.density import DensityCritic
-from critics.networks.density import build
 from tests.countgen.adapters.tiny_adapter import tiny_adapter
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("suite") / "mine.txt"
-    path.write_text("two apples\na photo of three cats and two dogs\nfour unicorns\n")
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def asked(suite: str) -> RunSettings:
-    return replace(
-        settings(1),
-        suite=suite,
-        suite_sha256=suite_digest(suite),
-        limit=None,
-        methods=("plain", "search", "noise", "grid"),
-        max_evaluations=6,
-        first_seed=5,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -292,59 +264,6 @@ def test_a_run_whose_every_image_fails_alike_stops_and_keeps_what_it_has(asked: 
     }
 
 
-def test_keys_name_what_decides_the_result(asked: RunSettings) -> None:
-    def keys(**changes: object) -> set[str]:
-        return {case.key for case in cases(replace(asked, **changes))}  # type: ignore[arg-type]
-
-    everything = keys()
-    assert len(everything) == 12
-    assert keys(methods=("noise", "plain")) < everything
-    assert keys(limit=1) < everything
-    for changes in (
-        {"max_evaluations": 7},
-        {"max_seconds": 1.0},
-        {"judges": ("miniature-heatmap",), "critics": ("miniature-yolo",)},
-        {"code": "2"},
-        {"threads": 2},
-        {"first_seed": 1000},
-        {"backbones": ("miniature-pixart",)},
-    ):
-        assert not keys(**changes) & everything
-
-
-def test_settings_of_a_method_change_its_own_keys_only(asked: RunSettings) -> None:
-    changed = replace(asked, method_settings=arms.canonical(asked.methods, ["noise.learning_rate=0.1"]))
-    before, after = ({(case.key, case.method) for case in cases(settings)} for settings in (asked, changed))
-    assert {method for _, method in before - after} == {"noise"}
-    assert {method for _, method in after - before} == {"noise"}
-
-
-def test_settings_of_methods_are_kept_in_one_way_of_writing() -> None:
-    names = ("noise", "auto", "auto+token")
-    said = ["auto.refinement.learning_rate=1e-1", "noise.learning_rate=0.2", "noise.learning_rate=0.10"]
-    said += ["noise.prior_weight=0.01", "auto+token.num_searches=3"]
-    assert arms.canonical(names, said) == (
-        *("noise.learning_rate=0.1", "auto.refinement.learning_rate=0.1", "auto+token.num_searches=3"),
-    )
-    assert arms.canonical(names, arms.canonical(names, said)) == arms.canonical(names, said)
-
-
-UNKNOWN_SETTINGS = [
-    ("learning_rate=0.1", "the run has no method 'learning_rate=0'; it has noise, grid; write METHOD.NAME=VALUE"),
-    ("auto.num_searches=3", "the run has no method 'auto'; it has noise, grid"),
-    ("noise.learning_rat=1", "noise: unknown setting 'learning_rat'. Did you mean learning_rate"),
-    ("noise.learning_rate", "noise: cannot read the setting 'learning_rate'; write NAME=VALUE"),
-    ("noise.learning_rate=-1", "noise: learning_rate must be above 0, got -1"),
-    ("grid.learning_rate=1", "grid: unknown setting 'learning_rate'. Available: none"),
-]
-
-
-def test_settings_that_no_method_of_the_run_has_are_refused(subtests: pytest.Subtests) -> None:
-    for said, reason in UNKNOWN_SETTINGS:
-        with subtests.test(said=said), pytest.raises(ValueError, match=reason):
-            arms.canonical(("noise", "grid"), [said])
-
-
 @pytest.mark.slow
 def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
     settings = replace(
@@ -359,34 +278,6 @@ def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_p
     noise, search = (read_recipe(tmp_path / str(record.image)) for record in read_run(tmp_path)[1])
     assert noise["settings"]["num_optimization_steps"] == 1
     assert search["settings"]["batch_size"] == 8
-
-
-def test_a_prompt_that_is_listed_twice_with_one_seed_is_drawn_once(asked: RunSettings, tmp_path: Path) -> None:
-    path = tmp_path / "twice.csv"
-    path.write_text("prompt,seed\ntwo apples,7\ntwo apples,7\ntwo apples,8\n")
-    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain",))
-    assert [case.seed for case in cases(mine)] == [7, 8]
-
-
-def test_a_suite_whose_seeds_changed_is_another_suite(tmp_path: Path) -> None:
-    path = tmp_path / "seeds.csv"
-    digests = set()
-    for seed in (7, 8):
-        path.write_text(f"prompt,seed\ntwo apples,{seed}\n")
-        digests.add(suite_digest(str(path)))
-    assert len(digests) == 2
-
-
-def test_seeds_beyond_the_last_one_are_refused_before_anything_is_drawn(asked: RunSettings) -> None:
-    assert len(cases(replace(asked, first_seed=2**32 - 3))) == 12
-    with pytest.raises(ValueError, match="prompt 3 would get seeds from 4294967296 on"):
-        cases(replace(asked, first_seed=2**32 - 2))
-
-
-def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
-    parts = [{case.key for case in cases(replace(asked, shard=f"{k}/3"))} for k in (1, 2, 3)]
-    assert set.union(*parts) == {case.key for case in cases(asked)}
-    assert sum(map(len, parts)) == 12
 
 
 @pytest.mark.slow
@@ -406,76 +297,6 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
     assert evaluate(plain, whole, Engine(worker, stop_after=0), quiet=True).earlier == 6
 
 
-SENSELESS = [
-    ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, edit, lmn, noise, plain, search, auto.token"),
-    ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
-    ({"methods": ("token+noise",)}, "did you mean auto.token"),
-    ({"methods": ("grid+token",)}, "unknown method"),
-    ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
-    ({"methods": ()}, "at least one method"),
-    ({"methods": ("plain", "plain")}, "each once"),
-    ({"backbones": ("minature",)}, "Did you mean miniature"),
-    ({"backbones": ("minature",), "critics": (), "judges": ()}, "Did you mean miniature"),
-    ({"critics": ("miniature-yolo",) * 2}, "at least one critic, and each once"),
-    ({"critics": ()}, "name critics and judges"),
-    ({"judges": ("miniature-yolo",)}, "critic and judge"),
-    ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
-    ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
-    ({"methods": ("plain", "plain+token"), "backbones": ("sd-turbo",)}, "no count token is shipped"),
-    ({"max_evaluations": None}, "budget"),
-    ({"max_evaluations": 0}, "max_evaluations must be above 0"),
-    ({"limit": 0}, "limit must be at least 1"),
-    ({"threads": 0}, "threads must be from 1"),
-    ({"threads": 99_999}, "threads must be from 1 to 1024"),
-    ({"shard": "4/3"}, "no shard"),
-    ({"shard": "third"}, "no shard"),
-]
-
-
-def test_settings_that_make_no_sense_are_refused(subtests: pytest.Subtests, asked: RunSettings) -> None:
-    for changes, reason in SENSELESS:
-        with subtests.test(changes=changes), pytest.raises(ValueError, match=reason):
-            replace(asked, **changes)  # type: ignore[arg-type]
-
-
-def test_a_suite_that_changed_is_refused(asked: RunSettings) -> None:
-    with pytest.raises(ValueError, match="has changed"):
-        cases(replace(asked, suite_sha256="0"))
-
-
-def test_a_second_judge_of_a_critics_architecture_is_refused(asked: RunSettings) -> None:
-    twin = f"fcos:{FOLDER / 'judge' / 'model.safetensors'}"
-    with pytest.raises(ValueError, match=r"judge miniature-fcos is of the same family .* as the critic"):
-        Worker(replace(asked, critics=(twin,), judges=("miniature-yolo", "miniature-fcos")), "miniature")
-
-
-def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
-    image = models.backbone.render(
-        models.backbone.initial_latents([3]), models.backbone.encode_prompt("a photo of four apples"), [3]
-    )[0]
-    counts, detections = found = judged(models.judge, image.detach()[None], ["apple", "cat"])[0]
-    assert counts == tuple(models.judge.counts(image[None], ["apple", "cat"])[0].tolist())
-    fields = record_fields({"judge": found})
-    assert fields["judge_counts"] == {"judge": counts}
-    assert len(fields["boxes"]["judge"]) == sum(counts)
-    scores = torch.cat([one.scores for one in detections])
-    assert fields["confidence"]["judge"] == pytest.approx(float(scores.mean()), abs=1e-4)
-
-
-def test_a_judge_that_counts_without_detecting_shows_no_boxes() -> None:
-    counter = DensityCritic(build(2), ["apple", "cat"])
-    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    counts, detections = judged(counter, image[None], ["cat"])[0]
-    assert counts == tuple(counter.counts(image[None], ["cat"])[0].tolist())
-    fields = record_fields({"counter": (counts, detections)})
-    assert (fields["boxes"], fields["confidence"]) == ({"counter": ()}, {"counter": 0.0})
-
-
-def test_every_method_and_refinement_can_be_asked_for() -> None:
-    with_suffix = {"plain+token", "auto+token", "plain+adapter", "auto+as-written"}
-    assert {"plain", "search", "noise", "lmn", "auto", "grid", *with_suffix} <= set(arms.available())
-
-
 def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     assert list(shown(range(5), 25, 20, lambda item: item == 2, stream=stream)) == [0, 1, 2, 3, 4]
@@ -483,17 +304,6 @@ def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     list(shown(range(3), 3, 0, bool, stream=stream, every=0))
     assert len(stream.getvalue().splitlines()) == 3
-
-
-def test_the_parts_of_a_critic_are_no_judges() -> None:
-    pair = "miniature-yolo by miniature-density"
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    asked = ["--suite", "t2icountbench-miniature", "--out", "run", "--critic", pair]
-    assert settings_from(parser.parse_args(asked)).judges == ("miniature-fcos", "miniature-heatmap")
-    for name in ("miniature-density", pair):
-        with pytest.raises(ValueError, match="is critic and judge"):
-            settings_from(parser.parse_args([*asked, "--judge", name]))
 
 
 def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,153 @@
+"""Which images a run has, by its settings, and which settings are refused; nothing is generated."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.evaluate import add_arguments, settings_from
+from benchmarks.evaluation import arms
+from benchmarks.evaluation.plan import RunSettings, cases, suite_digest
+from benchmarks.evaluation.worker import Worker
+from countgen.miniature import FOLDER
+
+
+def test_keys_name_what_decides_the_result(asked: RunSettings) -> None:
+    def keys(**changes: object) -> set[str]:
+        return {case.key for case in cases(replace(asked, **changes))}  # type: ignore[arg-type]
+
+    everything = keys()
+    assert len(everything) == 12
+    assert keys(methods=("noise", "plain")) < everything
+    assert keys(limit=1) < everything
+    for changes in (
+        {"max_evaluations": 7},
+        {"max_seconds": 1.0},
+        {"judges": ("miniature-heatmap",), "critics": ("miniature-yolo",)},
+        {"code": "2"},
+        {"threads": 2},
+        {"first_seed": 1000},
+        {"backbones": ("miniature-pixart",)},
+    ):
+        assert not keys(**changes) & everything
+
+
+def test_settings_of_a_method_change_its_own_keys_only(asked: RunSettings) -> None:
+    changed = replace(asked, method_settings=arms.canonical(asked.methods, ["noise.learning_rate=0.1"]))
+    before, after = ({(case.key, case.method) for case in cases(settings)} for settings in (asked, changed))
+    assert {method for _, method in before - after} == {"noise"}
+    assert {method for _, method in after - before} == {"noise"}
+
+
+def test_settings_of_methods_are_kept_in_one_way_of_writing() -> None:
+    names = ("noise", "auto", "auto+token")
+    said = ["auto.refinement.learning_rate=1e-1", "noise.learning_rate=0.2", "noise.learning_rate=0.10"]
+    said += ["noise.prior_weight=0.01", "auto+token.num_searches=3"]
+    assert arms.canonical(names, said) == (
+        *("noise.learning_rate=0.1", "auto.refinement.learning_rate=0.1", "auto+token.num_searches=3"),
+    )
+    assert arms.canonical(names, arms.canonical(names, said)) == arms.canonical(names, said)
+
+
+UNKNOWN_SETTINGS = [
+    ("learning_rate=0.1", "the run has no method 'learning_rate=0'; it has noise, grid; write METHOD.NAME=VALUE"),
+    ("auto.num_searches=3", "the run has no method 'auto'; it has noise, grid"),
+    ("noise.learning_rat=1", "noise: unknown setting 'learning_rat'. Did you mean learning_rate"),
+    ("noise.learning_rate", "noise: cannot read the setting 'learning_rate'; write NAME=VALUE"),
+    ("noise.learning_rate=-1", "noise: learning_rate must be above 0, got -1"),
+    ("grid.learning_rate=1", "grid: unknown setting 'learning_rate'. Available: none"),
+]
+
+
+def test_settings_that_no_method_of_the_run_has_are_refused(subtests: pytest.Subtests) -> None:
+    for said, reason in UNKNOWN_SETTINGS:
+        with subtests.test(said=said), pytest.raises(ValueError, match=reason):
+            arms.canonical(("noise", "grid"), [said])
+
+
+def test_a_prompt_that_is_listed_twice_with_one_seed_is_drawn_once(asked: RunSettings, tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("prompt,seed\ntwo apples,7\ntwo apples,7\ntwo apples,8\n")
+    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain",))
+    assert [case.seed for case in cases(mine)] == [7, 8]
+
+
+def test_a_suite_whose_seeds_changed_is_another_suite(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.csv"
+    digests = set()
+    for seed in (7, 8):
+        path.write_text(f"prompt,seed\ntwo apples,{seed}\n")
+        digests.add(suite_digest(str(path)))
+    assert len(digests) == 2
+
+
+def test_seeds_beyond_the_last_one_are_refused_before_anything_is_drawn(asked: RunSettings) -> None:
+    assert len(cases(replace(asked, first_seed=2**32 - 3))) == 12
+    with pytest.raises(ValueError, match="prompt 3 would get seeds from 4294967296 on"):
+        cases(replace(asked, first_seed=2**32 - 2))
+
+
+def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
+    parts = [{case.key for case in cases(replace(asked, shard=f"{k}/3"))} for k in (1, 2, 3)]
+    assert set.union(*parts) == {case.key for case in cases(asked)}
+    assert sum(map(len, parts)) == 12
+
+
+SENSELESS = [
+    ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, edit, lmn, noise, plain, search, auto.token"),
+    ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
+    ({"methods": ("token+noise",)}, "did you mean auto.token"),
+    ({"methods": ("grid+token",)}, "unknown method"),
+    ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
+    ({"methods": ()}, "at least one method"),
+    ({"methods": ("plain", "plain")}, "each once"),
+    ({"backbones": ("minature",)}, "Did you mean miniature"),
+    ({"backbones": ("minature",), "critics": (), "judges": ()}, "Did you mean miniature"),
+    ({"critics": ("miniature-yolo",) * 2}, "at least one critic, and each once"),
+    ({"critics": ()}, "name critics and judges"),
+    ({"judges": ("miniature-yolo",)}, "critic and judge"),
+    ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
+    ({"critics": ("yollo:a.pt",)}, "Did you mean yolo"),
+    ({"methods": ("plain", "plain+token"), "backbones": ("sd-turbo",)}, "no count token is shipped"),
+    ({"max_evaluations": None}, "budget"),
+    ({"max_evaluations": 0}, "max_evaluations must be above 0"),
+    ({"limit": 0}, "limit must be at least 1"),
+    ({"threads": 0}, "threads must be from 1"),
+    ({"threads": 99_999}, "threads must be from 1 to 1024"),
+    ({"shard": "4/3"}, "no shard"),
+    ({"shard": "third"}, "no shard"),
+]
+
+
+def test_settings_that_make_no_sense_are_refused(subtests: pytest.Subtests, asked: RunSettings) -> None:
+    for changes, reason in SENSELESS:
+        with subtests.test(changes=changes), pytest.raises(ValueError, match=reason):
+            replace(asked, **changes)  # type: ignore[arg-type]
+
+
+def test_a_suite_that_changed_is_refused(asked: RunSettings) -> None:
+    with pytest.raises(ValueError, match="has changed"):
+        cases(replace(asked, suite_sha256="0"))
+
+
+def test_a_second_judge_of_a_critics_architecture_is_refused(asked: RunSettings) -> None:
+    twin = f"fcos:{FOLDER / 'judge' / 'model.safetensors'}"
+    with pytest.raises(ValueError, match=r"judge miniature-fcos is of the same family .* as the critic"):
+        Worker(replace(asked, critics=(twin,), judges=("miniature-yolo", "miniature-fcos")), "miniature")
+
+
+def test_every_method_and_refinement_can_be_asked_for() -> None:
+    with_suffix = {"plain+token", "auto+token", "plain+adapter", "auto+as-written"}
+    assert {"plain", "search", "noise", "lmn", "auto", "grid", *with_suffix} <= set(arms.available())
+
+
+def test_the_parts_of_a_critic_are_no_judges() -> None:
+    pair = "miniature-yolo by miniature-density"
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    asked = ["--suite", "t2icountbench-miniature", "--out", "run", "--critic", pair]
+    assert settings_from(parser.parse_args(asked)).judges == ("miniature-fcos", "miniature-heatmap")
+    for name in ("miniature-density", pair):
+        with pytest.raises(ValueError, match="is critic and judge"):
+            settings_from(parser.parse_args([*asked, "--judge", name]))
