@@ -105,8 +105,10 @@ def adamw(groups: Sequence[tuple[nn.Module, float]], betas: tuple[float, float] 
 
 
 def autocast(device: str) -> AbstractContextManager[object]:
-    """Return bfloat16 autocast on CUDA, and full precision on a CPU."""
-    return torch.autocast("cuda" if device.startswith("cuda") else "cpu", torch.bfloat16, device.startswith("cuda"))
+    """Return bfloat16 autocast where the device multiplies it natively: on CUDA, and on a CPU with its instructions."""
+    cuda = device.startswith("cuda")
+    native = cuda or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast("cuda" if cuda else "cpu", torch.bfloat16, native)
 
 
 def update_average(average: nn.Module, module: nn.Module, iteration: int, decay: float = 0.999) -> None:

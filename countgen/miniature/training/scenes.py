@@ -25,7 +25,7 @@ from countgen.miniature.world import (
 )
 
 UNIFORM_SHARE = 0.35
-"""The fraction of scenes whose count is sampled uniformly from 1 to 15, so that high counts are frequent enough."""
+"""The fraction of scenes whose count is sampled uniformly, so that high counts are frequent enough."""
 COUNTED_SHARE = 0.8
 """The fraction of captions that state the count."""
 RENDERED_AT_ONCE = 256
@@ -51,15 +51,30 @@ class ScenePool:
         return self.latents[rows].float(), self.tokens[rows]
 
 
-def sample_captioned(number: int, rng: np.random.Generator) -> tuple[list[Scene], list[str], np.ndarray]:
+def sample_captioned(
+    number: int,
+    rng: np.random.Generator,
+    *,
+    max_count: int = 15,
+    two_kinds: float = 0.22,
+    uniform_share: float = UNIFORM_SHARE,
+) -> tuple[list[Scene], list[str], np.ndarray]:
     """Sample scenes and their captions, and return them with the counts that the captions specify.
+
+    Args:
+        number: number of scenes.
+        rng: random number generator.
+        max_count: largest number of objects in a scene.
+        two_kinds: fraction of the scenes with two or more objects that have two object classes.
+        uniform_share: fraction of the scenes whose count is sampled uniformly.
 
     Returns:
         scenes, captions, and target counts, int64 (number, 24), with `UNSPECIFIED` for objects in the scene whose count
         the caption does not state.
     """
-    even = round(number * UNIFORM_SHARE)
-    scenes = [*sample_scenes(number - even, rng), *sample_scenes(even, rng, uniform=True)]
+    even = round(number * uniform_share)
+    scenes = sample_scenes(number - even, rng, max_count=max_count, two_kinds=two_kinds)
+    scenes += sample_scenes(even, rng, max_count=max_count, two_kinds=two_kinds, uniform=True)
     rng.shuffle(scenes)
     captions, targets = [], np.zeros((number, len(OBJECT_NAMES)), np.int64)
     for row, scene in enumerate(scenes):

@@ -1,0 +1,193 @@
+"""Sharpen a one-step student: its teacher finishes the student's own images, and the student learns from the result.
+
+A target is near the image that the student generates already, so that one step can learn it; a pair of the teacher's
+own ODE asks for another layout, of which a small student learns the blurred mean. Images whose count is wrong or
+unclear teach nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from countgen.miniature import FOLDER
+from countgen.miniature.training.critic import read_critic
+from countgen.miniature.training.detector_accuracy import detector_counter
+from countgen.miniature.training.export import export, place
+from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Family, Generator, decode, read_generator
+from countgen.miniature.training.loop import (
+    StageSettings,
+    adamw,
+    autocast,
+    data_seed,
+    is_finished,
+    train,
+    update_average,
+)
+from countgen.miniature.training.ode import integrate
+from countgen.miniature.training.pairs import right_counts
+from countgen.miniature.training.scenes import sample_captioned, sample_prompts, save_grid
+from countgen.miniature.training.teacher import MAX_GRAD_NORM
+
+LEARNING_RATE = 1e-4
+BATCH_SIZE = 16
+FRESH_EVERY = 4
+"""Iterations between two batches of new targets; about half of a batch is kept, so that each is used eight times."""
+TARGETS = 2048
+FIRST_TARGETS = 128
+FINISHED_FROM = (600, 850)
+"""The range of timesteps from which the teacher finishes an image; higher ones change the layout."""
+STEPS, GUIDANCE_SCALE = 4, 2.5
+CLEAR = (0.25, 0.65)
+"""An image is clear if the critic counts the same at its own threshold and at these."""
+FEATURE_WEIGHT = 2.0
+FEATURE_NOISE = (20, 600)
+"""The range of timesteps to which latents are noised for the teacher's features."""
+AVERAGE_DECAY = 0.995
+
+
+class Targets:
+    """The latest finished images with a clear and right count, with their noise and tokens.
+
+    Args:
+        student: generator whose images are finished.
+        teacher: multi-step generator that finishes them.
+        vae: their decoder.
+        number: images per batch.
+        seed: seed of captions and noise.
+    """
+
+    def __init__(self, student: Generator, teacher: Generator, vae: nn.Module, number: int, seed: int) -> None:
+        self.device = str(teacher.alphas_cumprod.device)
+        self._student, self._teacher, self._vae, self._number = student, teacher, vae, number
+        critic = read_critic(FOLDER / "critic", self.device)
+        self._count, self._thresholds = detector_counter(critic), [critic.threshold, *CLEAR]
+        self._captions = np.random.default_rng(seed)
+        self._noise = torch.Generator(self.device).manual_seed(seed)
+        self._rows: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=TARGETS)
+        self.kept = 0.0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Let the teacher finish a batch of new images, and keep those whose count is clear and right."""
+        _, captions, stated = sample_captioned(
+            self._number, self._captions, max_count=12, two_kinds=1 / 3, uniform_share=0.8
+        )
+        tokens = self._student.tokenize(captions).to(self.device)
+        noise = torch.randn(self._number, *LATENT_SHAPE, generator=self._noise, device=self.device)
+        first = int(self._captions.integers(*FINISHED_FROM))
+        with autocast(self.device):
+            own = self._student.one_step(noise, self._student.encode(tokens)).float()
+            latents = integrate(
+                self._teacher, noise, tokens, steps=STEPS, guidance_scale=GUIDANCE_SCALE, start=(own, first)
+            )
+            images = decode(self._vae, latents).clamp(0, 1)
+        counts, fewest, most = self._count(images, self._thresholds)
+        right = right_counts(torch.from_numpy(stated).to(self.device), counts)
+        kept = right & (fewest == most).all(1) & latents.isfinite().all((1, 2, 3))
+        self.kept = float(kept.float().mean())
+        self._rows.extend(zip(noise[kept], latents[kept], tokens[kept], strict=True))
+
+    def draw(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return noise, latents and tokens of random targets."""
+        rows = [self._rows[row] for row in torch.randint(len(self._rows), (number,))]
+        noise, latents, tokens = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        return noise, latents, tokens
+
+
+def feature_distance(teacher: Generator, latents: Tensor, expected: Tensor, tokens: Tensor) -> Tensor:
+    """Return the mean absolute difference of a teacher's features relative to their mean, with gradient to `latents`.
+
+    Both are noised alike to a random timestep each; no detector takes part.
+    """
+    timesteps = torch.randint(*FEATURE_NOISE, (len(latents),), device=latents.device)
+    noise = torch.randn_like(latents)
+    with torch.no_grad():
+        conditioning = teacher.encode(tokens)
+        targets = teacher.features(teacher.add_noise(expected, noise, timesteps)[0], timesteps, conditioning)
+    found = teacher.features(teacher.add_noise(latents, noise, timesteps)[0], timesteps, conditioning)
+    parts = [(a - b).abs().mean() / b.abs().mean() for a, b in zip(found, targets, strict=True)]
+    return torch.stack(parts).float().mean()
+
+
+def _sharpen(family: Family, settings: StageSettings) -> None:
+    device = settings.device
+    if settings.data is None:
+        raise ValueError("sharpening needs a teacher: give --data, its pipeline folder")
+    if is_finished(settings, settings.out / "pipeline"):
+        return
+    torch.manual_seed(settings.seed)
+    teacher, _ = read_generator(family, settings.data)
+    student, vae = read_generator(family, settings.init or family.folder)
+    place(teacher.eval().requires_grad_(False), device)
+    place(vae, device)
+    vae.to(memory_format=torch.channels_last)
+    student.text_encoders.requires_grad_(False)  # tokens and embeddings made with them stay valid
+    place(student, device).train()
+    average = copy.deepcopy(student).eval().requires_grad_(False)
+    batch_size = settings.batch_size or BATCH_SIZE
+    targets = Targets(average, teacher, vae, batch_size, data_seed(settings))
+    optimizer = adamw([(student.denoiser, settings.learning_rate or LEARNING_RATE)])
+    if settings.compile:
+        student.denoiser.compile()
+
+    def step(iteration: int, progress: float) -> dict[str, float | Tensor]:
+        if iteration % FRESH_EVERY == 0:
+            targets.add()
+        while len(targets) < FIRST_TARGETS:
+            targets.add()
+        noise, expected, tokens = targets.draw(batch_size)
+        with autocast(device):
+            latents = student.one_step(noise, student.encode(tokens))
+            features = feature_distance(teacher, latents, expected, tokens)
+        distance = F.l1_loss(latents, expected)
+        loss = distance + 0.5 * F.mse_loss(latents, expected) + FEATURE_WEIGHT * features
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM)
+        optimizer.step()
+        update_average(average, student, iteration, AVERAGE_DECAY)
+        parts = {"latents": distance.detach(), "features": features.detach()}
+        return {"loss": loss.detach(), **parts, "kept": targets.kept, "targets": float(len(targets))}
+
+    shown = min(32, batch_size)
+    noise = torch.randn(shown, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
+    prompts = student.tokenize(sample_prompts(shown)).to(device)
+
+    def save_sample(path: Path) -> None:
+        with torch.no_grad(), autocast(device):
+            latents = average.one_step(noise, average.encode(prompts))
+        save_grid(vae, latents, path)
+
+    train(
+        settings,
+        {"generator": student},
+        [optimizer],
+        step,
+        sample=save_sample,
+        seconds_between_samples=300.0,
+        ema={"generator": average},
+    )
+    export(average, vae, settings.out / "pipeline", one_step=True)
+
+
+def sharpen(settings: StageSettings) -> None:
+    """Sharpen the U-Net student `init`, by default the shipped one; `data` is its teacher's pipeline folder.
+
+    A resumed run starts with new targets. The text encoders do not change.
+    """
+    _sharpen(FAMILIES["unet"], settings)
+
+
+def pixart_sharpen(settings: StageSettings) -> None:
+    """Sharpen the PixArt student, with the settings of `sharpen`."""
+    _sharpen(FAMILIES["pixart"], settings)
