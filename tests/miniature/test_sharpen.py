@@ -1,0 +1,74 @@
+"""Sharpening of a one-step student, with few steps, on a CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Generator, read_generator
+from countgen.miniature.training.loop import StageSettings
+from countgen.miniature.training.ode import integrate
+from countgen.miniature.training.sharpen import Targets, pixart_sharpen, sharpen
+
+pytestmark = pytest.mark.filterwarnings(
+    # diffusers and numpy 2: an __array__ without the copy keyword, in the solver's set_timesteps.
+    "ignore:__array__ implementation doesn.t accept a copy keyword:DeprecationWarning"
+)
+
+UNET = FAMILIES["unet"]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> tuple[Generator, torch.nn.Module]:
+    """The shipped student, which stands for a teacher too, and its VAE."""
+    return read_generator(UNET, UNET.folder)
+
+
+def test_a_resumed_stage_changes_the_denoiser_and_no_text_encoder(
+    shipped: tuple[Generator, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countgen.miniature.training.sharpen.FIRST_TARGETS", 2)
+    monkeypatch.setattr("countgen.miniature.training.sharpen.STEPS", 1)
+    settings = StageSettings(out=tmp_path, data=UNET.folder, iterations=1, batch_size=2, stage="sharpen")
+    sharpen(settings)
+    sharpen(dataclasses.replace(settings, iterations=2))
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["iteration"] for record in log] == [1, 2]
+    assert all(record["targets"] >= 2 and 0 < record["latents"] < 1 for record in log)
+    trained, _ = read_generator(UNET, tmp_path / "pipeline")
+    for part, same in (("text_encoders", True), ("denoiser", False)):
+        after, before = (dict(getattr(model, part).named_parameters()) for model in (trained, shipped[0]))
+        assert all(torch.equal(after[name], before[name]) for name in before) is same
+
+
+def test_sharpening_without_a_teacher_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give --data, its pipeline folder"):
+        pixart_sharpen(StageSettings(out=tmp_path, iterations=1))
+
+
+def test_images_with_a_wrong_or_unclear_count_are_no_targets(
+    shipped: tuple[Generator, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countgen.miniature.training.sharpen.STEPS", 1)
+    targets = Targets(shipped[0], shipped[0], shipped[1], 8, seed=0)
+    targets.add()
+    assert 0 < len(targets) < 8
+    assert len(targets) == round(8 * targets.kept)
+    noise, latents, tokens = targets.draw(3)
+    assert noise.shape == latents.shape == (3, *LATENT_SHAPE)
+    assert tokens.shape == (3, 2, 32)
+
+
+def test_the_ode_can_start_from_clean_latents(shipped: tuple[Generator, torch.nn.Module]) -> None:
+    generator, _ = shipped
+    tokens = generator.tokenize(["a photo of five cats", "two apples and three dogs on a table"])
+    noise = torch.randn(2, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
+    clean = generator.one_step(noise, generator.encode(tokens)).detach()
+    near, far = (
+        integrate(generator, noise, tokens, steps=2, guidance_scale=1.0, start=(clean, first)) for first in (20, 900)
+    )
+    assert (near - clean).abs().mean() < 0.5 * (far - clean).abs().mean()
