@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from countgen.miniature.training.generator import Generator, decode, encode_images
+from countgen.miniature.training.generator import LATENT_SHAPE, Generator, decode, encode_images
 from countgen.miniature.training.loop import autocast
 from countgen.miniature.world import (
     HELD_OUT_OBJECTS,
@@ -113,6 +113,19 @@ def sample_prompts(number: int) -> list[str]:
         things = OBJECT_NAMES[kind] if count == 1 else PLURALS[kind]
         prompts.append(f"a photo of {NUMBER_WORDS[count]} {things}")
     return prompts
+
+
+def one_step_sampler(generator: Generator, vae: nn.Module, device: str, number: int) -> Callable[[Path], None]:
+    """Return a function that saves `number` one-step images of fixed prompts and noise to a path."""
+    noise = torch.randn(number, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
+    tokens = generator.tokenize(sample_prompts(number)).to(device)
+
+    def sample(path: Path) -> None:
+        with torch.no_grad(), autocast(device):
+            latents = generator.one_step(noise, generator.encode(tokens))
+        save_grid(vae, latents, path)
+
+    return sample
 
 
 def save_grid(vae: Any, latents: Sequence[Tensor] | Tensor, path: Path) -> None:

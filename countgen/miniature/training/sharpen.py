@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from countgen.miniature.training.loop import (
 )
 from countgen.miniature.training.ode import integrate
 from countgen.miniature.training.pairs import right_counts
-from countgen.miniature.training.scenes import sample_captioned, sample_prompts, save_grid
+from countgen.miniature.training.scenes import one_step_sampler, sample_captioned
 from countgen.miniature.training.teacher import MAX_GRAD_NORM
 
 LEARNING_RATE = 1e-4
@@ -159,21 +158,12 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
         parts = {"latents": distance.detach(), "features": features.detach()}
         return {"loss": loss.detach(), **parts, "kept": targets.kept, "targets": float(len(targets))}
 
-    shown = min(32, batch_size)
-    noise = torch.randn(shown, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
-    prompts = student.tokenize(sample_prompts(shown)).to(device)
-
-    def save_sample(path: Path) -> None:
-        with torch.no_grad(), autocast(device):
-            latents = average.one_step(noise, average.encode(prompts))
-        save_grid(vae, latents, path)
-
     train(
         settings,
         {"generator": student},
         [optimizer],
         step,
-        sample=save_sample,
+        sample=one_step_sampler(average, vae, device, min(32, batch_size)),
         seconds_between_samples=300.0,
         ema={"generator": average},
     )

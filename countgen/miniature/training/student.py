@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +12,10 @@ from countgen.miniature import FOLDER
 from countgen.miniature.training.critic import feature_distance, read_critic
 from countgen.miniature.training.discriminator import Discriminator
 from countgen.miniature.training.export import export, place
-from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Family, decode, read_generator
+from countgen.miniature.training.generator import FAMILIES, Family, decode, read_generator
 from countgen.miniature.training.loop import StageSettings, adamw, autocast, is_finished, train, update_average
 from countgen.miniature.training.pairs import TEACHER, read_pairs
-from countgen.miniature.training.scenes import sample_prompts, save_grid, scene_pool
+from countgen.miniature.training.scenes import one_step_sampler, scene_pool
 from countgen.miniature.training.teacher import MAX_GRAD_NORM, denoising_loss
 
 LEARNING_RATE = 5e-4
@@ -126,21 +125,12 @@ def _student(family: Family, settings: StageSettings) -> None:
         update_average(average, student, iteration, AVERAGE_DECAY)
         return {"loss": loss.detach(), **metrics}
 
-    shown = min(32, batch_size)
-    noise = torch.randn(shown, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
-    prompts = student.tokenize(sample_prompts(shown)).to(device)
-
-    def save_sample(path: Path) -> None:
-        with torch.no_grad(), autocast(device):
-            latents = average.one_step(noise, average.encode(prompts))
-        save_grid(vae, latents, path)
-
     train(
         settings,
         {"generator": student, "discriminator": discriminator},
         [optimizer, adversary],
         step,
-        sample=save_sample,
+        sample=one_step_sampler(average, vae, device, min(32, batch_size)),
         ema={"generator": average},
     )
     export(average, vae, settings.out / "pipeline", one_step=True)
