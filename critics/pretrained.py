@@ -31,7 +31,7 @@ def locate(weights: str, presets: Mapping[str, str]) -> tuple[str, str | None]:
     name = preset or str(weights)
     if not Path(name).exists() and not _REPOSITORY.fullmatch(name):
         raise ValueError(
-            f"there is no folder {name!r}; give one that exists, a repository as OWNER/NAME"
+            f"there is no folder {name!r}; give one that exists, or a repository as OWNER/NAME"
             f"{', or one of ' * bool(presets)}{', '.join(presets)}"
         )
     return name, revision or None

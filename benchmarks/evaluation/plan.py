@@ -198,9 +198,9 @@ def cases(settings: RunSettings) -> list[Case]:
     return [case for case in _all_cases(settings) if _possible(case, settings)]
 
 
-def object_names(mine: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
+def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
     """Return the object names of cases, each combination once."""
-    return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in mine))
+    return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in cases))
 
 
 def left_out(settings: RunSettings) -> list[Case]:

@@ -173,7 +173,9 @@ def test_a_repository_that_cannot_be_read_names_the_presets(kind: str) -> None:
 def test_what_is_neither_a_folder_nor_a_repositorys_name_is_refused_without_asking_the_hub(
     kind: str, weights: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"^there is no folder '{weights}'; give one that exists, a repository as"):
+    with pytest.raises(
+        ValueError, match=f"^there is no folder '{weights}'; give one that exists, or a repository as OWNER/NAME"
+    ):
         load(kind, weights=weights)
     with pytest.raises(ValueError, match=f"^there is no folder '{weights}'"):
         check_detectors([f"{kind}:{weights}"])
