@@ -104,7 +104,7 @@ def test_a_judge_that_does_not_know_a_class_is_refused_before_the_first_image(
         command(listed, "--judge", "nanodet")
     assert stopped.value.code == 2
     assert "has no class for 'butterfly'" in capsys.readouterr().err
-    assert not (listed.parent / "run" / "records.jsonl").exists()
+    assert (listed.parent / "run" / "records.jsonl").read_bytes() == b""
 
 
 def test_a_jpeg_and_a_picture_with_transparency_are_read(listed: Path) -> None:
