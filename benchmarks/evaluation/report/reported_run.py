@@ -75,7 +75,8 @@ def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
         labelled = {record.key: record for record in with_labels(with_judgements(found, judgements), labels)}
         records.update(labelled)
         where.update(dict.fromkeys(labelled, folder))
-        number = sum(one.key not in labelled for one in (*judgements, *labels))
+        keys = [one.key for one in judgements] + [one.key for one in labels]
+        number = sum(key not in labelled for key in keys)
         stray.update({folder: number} if number else {})
     if not records:
         raise ValueError(f"{', '.join(map(str, folders))}: no records yet, so there is nothing to report")
