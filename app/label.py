@@ -74,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
         text = [f"{found.saved} labels saved, {found.known} were there before"]
         if found.unknown_images:
             shown = ", ".join(printable(name, 60) for name in found.unknown_images[:3])
-            text.append(fitted(f"{len(found.unknown_images)} images are not in {options.folder}, such as {shown}"))
+            text.append(fitted(f"not in {options.folder}: {len(found.unknown_images)} images, such as {shown}"))
         text.append(
-            fitted(f"{found.no_number} rows hold no whole number; {found.incomplete} images are left out for it")
+            fitted(f"rows without a whole number: {found.no_number}; images left out for it: {found.incomplete}")
         )
     else:
         finished = {question.key for question in questions(options.folder)}

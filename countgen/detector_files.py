@@ -9,6 +9,7 @@ from pathlib import Path
 
 from countgen.backbones.hub import unreachable
 from countgen.detector_choice import FACTS
+from critics.pretrained import locate
 from critics.ultralytics_files import KINDS, PRESETS
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -51,6 +52,9 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
         kind: the critic's file in `critics/detectors`.
         weights, revision: as its `load` takes them.
         detector: its name, for the message.
+
+    Raises:
+        ValueError: neither a folder nor a repository's name.
     """
     if Path(weights).exists() or not weights:
         return None
@@ -62,11 +66,8 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
             return None  # a path, which the critic refuses itself
         return _of_hub(owner, (file,), revision, detector, f"{kind}:FILE.pt")
     if kind in _HUB_KINDS:
-        preset, _, own = (
-            importlib.import_module(f"critics.detectors.{kind}").PRESETS.get(weights, weights).partition("@")
-        )
-        if "/" in preset:
-            return _of_hub(preset, _HUB_KINDS[kind], revision or own or None, detector, f"{kind}:FOLDER")
+        repository, own = locate(weights, importlib.import_module(f"critics.detectors.{kind}").PRESETS)
+        return _of_hub(repository, _HUB_KINDS[kind], revision or own, detector, f"{kind}:FOLDER")
     return None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -12,6 +14,27 @@ from torch import Tensor, nn
 from critics.base import scale_boxes
 
 _LONGEST_CAUSE = 300
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def locate(weights: str, presets: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the folder or the hub's repository of some weights, and the revision that a preset is read at.
+
+    Args:
+        weights: a key of `presets`, a repository's name, or a folder.
+        presets: short names of repositories, some with "@" and a revision.
+
+    Raises:
+        ValueError: it is no folder, and no name that a repository can have.
+    """
+    preset, _, revision = presets.get(weights, "").partition("@")
+    name = preset or str(weights)
+    if not Path(name).exists() and not _REPOSITORY.fullmatch(name):
+        raise ValueError(
+            f"there is no folder {name!r}; give one that exists, or a repository as OWNER/NAME"
+            f"{', or one of ' * bool(presets)}{', '.join(presets)}"
+        )
+    return name, revision or None
 
 
 def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
@@ -19,16 +42,14 @@ def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | 
 
     Args:
         loader: a class of transformers.
-        weights: a key of `presets`, a repository's name, or a folder.
-        presets: short names of repositories, some with "@" and the revision they are read at by default.
+        weights, presets: as of `locate`.
         revision: a branch, tag or commit; None for the repository's main branch.
         **options: for `from_pretrained`.
 
     Raises:
-        ValueError: it cannot be read, or needs a package that is not installed.
+        ValueError: as `locate`; it cannot be read, or needs a package that is not installed.
     """
-    preset, _, own_revision = presets.get(weights, "").partition("@")
-    name = preset or str(weights)
+    name, own_revision = locate(weights, presets)
     if revision or own_revision:
         options["revision"] = revision or own_revision
     try:

@@ -142,7 +142,7 @@ def image_quality(records: Sequence[Record], image_path: Callable[..., Path | No
     Args:
         records, image_path: as of `plain_pairs`.
     """
-    measured = [(_measured(after), _measured(before)) for _, after, before in plain_pairs(records, image_path)]
+    measured = [(statistics_of(after), statistics_of(before)) for _, after, before in plain_pairs(records, image_path)]
     known = [(a, b) for a, b in measured if a is not None and b is not None]
     if not known:
         return None
@@ -159,8 +159,8 @@ def image_quality(records: Sequence[Record], image_path: Callable[..., Path | No
     )
 
 
-def _measured(path: Path) -> ImageStatistics | None:
-    """Return the statistics of a file, None for one that cannot be read: the report names it elsewhere."""
+def statistics_of(path: Path) -> ImageStatistics | None:
+    """Return the statistics of an image file, None for one that cannot be read: the report names it elsewhere."""
     try:
         with open_image(path) as file:
             return image_statistics(np.asarray(file.convert("RGB")))

@@ -16,6 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from benchmarks.evaluation.as_module import run_module
 from benchmarks.evaluation.image_files import READERS, open_image
 from benchmarks.evaluation.json_lines import SCHEMA
 from benchmarks.evaluation.judges import judged, record_fields
-from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version, content_digest
+from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version, content_digest, object_names
 from benchmarks.evaluation.progress import shown
 from benchmarks.evaluation.records import IMAGES, Record
 from benchmarks.evaluation.run_folder import RunFolder
@@ -170,11 +171,17 @@ def settings_of(
 
 
 def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]:
-    """Yield the outcome of each image; one that cannot be read or judged becomes a failed record."""
+    """Yield the outcome of each image; one that cannot be read or judged becomes a failed record.
+
+    Raises:
+        ValueError, OSError: a judge that cannot be loaded, or that does not know an object of the list.
+    """
     torch.set_num_threads(settings.threads)
     judges = {
         name: load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint) for name in settings.judges
     }
+    for judge, names in product(judges.values(), object_names(one.case for one in given)):
+        judge.check_distinct(names)
     for one in given:
         try:
             yield _evaluated(one, settings, judges)

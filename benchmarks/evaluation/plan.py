@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -196,6 +196,11 @@ def cases(settings: RunSettings) -> list[Case]:
         ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
     """
     return [case for case in _all_cases(settings) if _possible(case, settings)]
+
+
+def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
+    """Return the object names of cases, each combination once."""
+    return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in cases))
 
 
 def left_out(settings: RunSettings) -> list[Case]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +54,14 @@ class Worker:
     Args:
         settings: of the run.
         backbone: one of its backbones.
+        object_names: of the images that it is loaded for, see `benchmarks.evaluation.plan.object_names`.
 
     Raises:
-        ValueError: a detector that cannot be loaded, a judge of a critic's architecture, or a model that does not do
-            what the settings ask of it.
+        ValueError: a detector that cannot be loaded, a judge of a critic's architecture, or one that does not know
+            objects which the critics know, or a model that does not do what the settings ask of it.
     """
 
-    def __init__(self, settings: RunSettings, backbone: str) -> None:
+    def __init__(self, settings: RunSettings, backbone: str, object_names: Iterable[tuple[str, ...]] = ()) -> None:
         torch.set_num_threads(settings.threads)
         self.settings = settings
         self.backbone = backbone
@@ -82,8 +84,20 @@ class Worker:
         for critic in others:  # refuses judges of a critic's family
             Models(self.models.backbone, self.models.critics, critic)
         self.judges = dict(zip(settings.judges, (self.models.judge, *others), strict=True))
+        for names in object_names:
+            self._check_judges(names)
         self._truncations = truncations_of(self.models.backbone.pipeline)
         self._warm: set[str] = set()
+
+    def _check_judges(self, object_names: tuple[str, ...]) -> None:
+        """Refuse a judge that would fail every image of objects which the critics can count."""
+        try:
+            for critic in self.models.critics:
+                critic.check_distinct(object_names)
+        except ValueError:
+            return  # whatever judges: the images of these objects fail, and the others do not
+        for judge in self.judges.values():
+            judge.check_distinct(object_names)
 
     def process(self) -> int:
         """Return the process id, once the models are loaded."""

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from countgen import miniature
+from countgen.models import check_detectors
 from critics import load, weights
 from critics.detectors import yolo_world
 from critics.detectors.yolo import letterbox
@@ -165,6 +166,19 @@ def test_clip_embeddings_are_unit_vectors_of_a_stock_text_encoder(tmp_path: Path
 def test_a_repository_that_cannot_be_read_names_the_presets(kind: str) -> None:
     with pytest.raises(ValueError, match=r"cannot read .* from 'nobody/nothing'.*one of [a-z]"):
         load(kind, weights="nobody/nothing")
+
+
+@pytest.mark.parametrize("kind", ["owl", "grounding_dino", "detr", "sam3", "vlm"])
+@pytest.mark.parametrize("weights", ["nonsense", "/nowhere/model"])
+def test_what_is_neither_a_folder_nor_a_repositorys_name_is_refused_without_asking_the_hub(
+    kind: str, weights: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=f"^there is no folder '{weights}'; give one that exists, or a repository as OWNER/NAME"
+    ):
+        load(kind, weights=weights)
+    with pytest.raises(ValueError, match=f"^there is no folder '{weights}'"):
+        check_detectors([f"{kind}:{weights}"])
 
 
 def test_the_cause_of_an_unreadable_repository_is_told(tmp_path: Path) -> None:

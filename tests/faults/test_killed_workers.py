@@ -59,7 +59,8 @@ LIGHT_SETTINGS = SimpleNamespace(device="cpu")
 
 
 def light_cases(number: int) -> list[Any]:
-    return [SimpleNamespace(key=str(k), backbone="none") for k in range(number)]
+    prompt = SimpleNamespace(targets=())
+    return [SimpleNamespace(key=str(k), backbone="none", prompt=prompt) for k in range(number)]
 
 
 def light_worker(attempt: Callable[[Any], tuple[str, str]]) -> type:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from benchmarks.evaluation.plan import Case, RunSettings
+from benchmarks.evaluation.plan import Case, RunSettings, object_names
 from benchmarks.evaluation.worker import Outcome, Worker
 
 
-def attempts(cases: Iterable[Case], settings: RunSettings) -> Iterator[Outcome]:
+def attempts(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
     """Yield outcomes in the order of the cases, with the models of one backbone in memory at a time."""
-    worker = None
-    for case in cases:
-        if worker is None or worker.backbone != case.backbone:
-            worker = None  # free the old models before the new ones are loaded
-            worker = Worker(settings, case.backbone)
-        yield worker.attempt(case)
+    for backbone, group in groupby(cases, key=lambda case: case.backbone):
+        mine = list(group)
+        worker = Worker(settings, backbone, object_names(mine))
+        yield from map(worker.attempt, mine)
+        del worker  # free the models before the next ones are loaded

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
-from benchmarks.evaluation.plan import Case, RunSettings
+from benchmarks.evaluation.plan import Case, RunSettings, object_names
 from benchmarks.evaluation.worker import Outcome, Worker, failed
 
 MOST_DEATHS = 2
@@ -42,7 +42,8 @@ def attempts(
     ray = _started(workers, address)
     try:
         for backbone, mine in groupby(cases, key=lambda case: case.backbone):
-            yield from _Pool(ray, settings, backbone, workers).attempts(list(mine))
+            theirs = list(mine)
+            yield from _Pool(ray, settings, backbone, workers, object_names(theirs)).attempts(theirs)
     finally:
         ray.shutdown()
 
@@ -101,13 +102,20 @@ def _on_loopback() -> Iterator[None]:
 class _Pool:
     """The workers of one backbone, and the pending case of each."""
 
-    def __init__(self, ray: Any, settings: RunSettings, backbone: str, workers: int) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        settings: RunSettings,
+        backbone: str,
+        workers: int,
+        asked: tuple[tuple[str, ...], ...],
+    ) -> None:
         self.ray = ray
         self.settings = settings
         gpus = 1 if settings.device.startswith("cuda") else 0
         # A worker that dies is started again, with its models; its cases are given out again here.
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)(Worker)
-        self.workers = [remote.remote(settings, backbone) for _ in range(workers)]
+        self.workers = [remote.remote(settings, backbone, asked) for _ in range(workers)]
         self.ready: set[int] = set()
         self.queued = QUEUED
         self.pending: dict[Any, tuple[int, Case | None]] = {}

@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a labelled run that says how often its judges err (this run's own labels)",
     )
-    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write the records, a row per image")
+    parser.add_argument(
+        "--parquet", type=Path, metavar="FILE", help="write a row per image: its record, and statistics of its pixels"
+    )
     parser.add_argument("--all", action="store_true", help="print all tables, not only the first of each suite")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object, not as tables")
 
@@ -85,6 +87,11 @@ def run(options: argparse.Namespace) -> int:
     for folder, names in mine.lost().items():
         again = "the command that wrote them generates them again"
         print(f"{lost_images_message(folder, names)}; {again}", file=sys.stderr)
+    for folder, number in mine.stray.items():
+        print(
+            f"labels or judgements of images that {printable(folder)} does not have, left out: {number}",
+            file=sys.stderr,
+        )
     calibrated_by = read_reported_run([options.calibration]) if options.calibration else None
     models = QualityModels(
         clip=load_clip(options.clip) if options.clip else None,
@@ -93,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     )
     sections = findings(mine, other, baseline=options.baseline, models=models, calibrated_by=calibrated_by)
     if options.parquet:
-        write_parquet(mine.records, options.parquet)
+        write_parquet(mine, options.parquet)
     if options.out:
         print(f"written: {printable(_write(mine, sections, options.out, options.images))}", file=sys.stderr)
     if options.json:

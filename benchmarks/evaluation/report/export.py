@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.evaluation.image_statistics import NAMES, statistics_of
 from benchmarks.evaluation.metrics import Scores, is_right, total
 from benchmarks.evaluation.records import Record
 from benchmarks.evaluation.report.findings import Section
+from benchmarks.evaluation.report.reported_run import ReportedRun
 
 if TYPE_CHECKING:
     import pyarrow
@@ -43,8 +45,10 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write_parquet(records: Sequence[Record], path: Path) -> None:
-    """Write a row per record: all its fields, the total target count, and whether it is right by the first judge.
+def write_parquet(run: ReportedRun, path: Path) -> None:
+    """Write a row per record: its fields, the total target count, whether it is right by the first judge, statistics.
+
+    The statistics are those of the pixels of the image and of the plain image of its seed; null without the file.
 
     Raises:
         ValueError: pyarrow is not installed.
@@ -55,13 +59,16 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
     except ImportError as error:
         raise ValueError("Parquet needs pyarrow: pip install 'countgen[report]'") from error
     try:
-        table = Table.from_pylist([_row(record) for record in records], schema=_schema())
+        table = Table.from_pylist([_row(run, record) for record in run.records], schema=_schema())
     except (OverflowError, UnicodeEncodeError) as error:
         raise ValueError(f"Parquet cannot hold these records: {error}") from error
     parquet.write_table(table, path)
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(run: ReportedRun, record: Record) -> dict[str, Any]:
+    image, plain_image = run.image_path(record), run.image_path(record, before=True)
+    mine = None if image is None else statistics_of(image)
+    its = mine if plain_image == image else None if plain_image is None else statistics_of(plain_image)
     return record.__dict__ | {
         "targets": [target.__dict__ for target in record.targets],
         "judge_counts": list(record.judge_counts.items()),
@@ -70,6 +77,8 @@ def _row(record: Record) -> dict[str, Any]:
         "trace": [{"evaluations": e, "seconds": s, "right": right} for e, s, right in record.trace],
         "total": total(record),
         "right": is_right(record, record.judges[0]),
+        "image_statistics": mine and asdict(mine),
+        "plain_image_statistics": its and asdict(its),
     }
 
 
@@ -79,17 +88,21 @@ def _schema() -> pyarrow.Schema:
     text, whole, real = pa.string(), pa.int64(), pa.float64()
     target = pa.struct([("object_name", text), ("target_count", whole)])
     step = pa.struct([("evaluations", whole), ("seconds", real), ("right", pa.bool_())])
+    statistics = pa.struct([(name, real) for name in NAMES])
     types = {
+        **dict.fromkeys(("key", "suite", "level", "prompt", "backbone", "method", "status"), text),
+        **dict.fromkeys(("error", "image", "before"), text),
         **dict.fromkeys(("schema", "seed", "evaluations", "peak_bytes", "total"), whole),
         **dict.fromkeys(("critics", "judges"), pa.list_(text)),
-        **dict.fromkeys(("confirmed", "right"), pa.bool_()),
+        **dict.fromkeys(("confirmed", "truncated", "right"), pa.bool_()),
+        **dict.fromkeys(("seconds", "objects_kept", "background_change", "structural_similarity"), real),
+        **dict.fromkeys(("image_statistics", "plain_image_statistics"), statistics),
         "targets": pa.list_(target),
         "critic_counts": pa.list_(whole),
         "judge_counts": pa.map_(text, pa.list_(whole)),
         "confidence": pa.map_(text, real),
         "boxes": pa.map_(text, pa.list_(pa.list_(whole))),
         "trace": pa.list_(step),
-        "seconds": real,
     }
-    names = (*(field.name for field in fields(Record)), "total", "right")
-    return pa.schema([(name, types.get(name, text)) for name in names])
+    names = (*(field.name for field in fields(Record)), "total", "right", "image_statistics", "plain_image_statistics")
+    return pa.schema([(name, types[name]) for name in names])

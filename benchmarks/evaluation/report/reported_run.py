@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ class ReportedRun:
         records: by method in the order of the run, then by key, so that the report does not depend on the order of
             generation.
         folders: of the images of each record, by key.
+        stray: number of labels and later judgements of images that the run does not have, by folder.
     """
 
     name: str
     settings: Mapping[str, Any]
     records: tuple[Record, ...]
     folders: Mapping[str, Path]
+    stray: Mapping[Path, int] = field(default_factory=dict)
 
     def image_path(self, record: Record, before: bool = False) -> Path | None:
         """Return the path of a record's image; None where there is none, or its name leads outside the run's folder."""
@@ -59,6 +61,7 @@ def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
     settings: dict[str, Any] = {}
     records: dict[str, Record] = {}
     where: dict[str, Path] = {}
+    stray: dict[Path, int] = {}
     for folder in map(Path, folders):
         mine, found = read_run(folder)
         differing = [name for name in differing_settings(settings or mine, mine) if name != "shard"]
@@ -68,12 +71,15 @@ def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
                 "compare runs with --against"
             )
         settings = settings or mine
-        judged = with_judgements(found, read_judgements(folder))
-        labelled = with_labels(judged, read_labels(folder))
-        records.update({record.key: record for record in labelled})
-        where.update({record.key: folder for record in labelled})
+        judgements, labels = read_judgements(folder), read_labels(folder)
+        labelled = {record.key: record for record in with_labels(with_judgements(found, judgements), labels)}
+        records.update(labelled)
+        where.update(dict.fromkeys(labelled, folder))
+        keys = [one.key for one in judgements] + [one.key for one in labels]
+        number = sum(key not in labelled for key in keys)
+        stray.update({folder: number} if number else {})
     if not records:
         raise ValueError(f"{', '.join(map(str, folders))}: no records yet, so there is nothing to report")
     order = {name: place for place, name in enumerate(settings.get("methods", ()))}
     ordered = sorted(records.values(), key=lambda r: (order.get(r.method, len(order)), r.method, r.key))
-    return ReportedRun(Path(folders[0]).resolve().name, settings, tuple(ordered), where)
+    return ReportedRun(Path(folders[0]).resolve().name, settings, tuple(ordered), where, stray)

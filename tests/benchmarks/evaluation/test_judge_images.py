@@ -96,6 +96,17 @@ def test_bad_settings_are_refused_before_anything_is_written(
     assert not (listed.parent / "run").exists()
 
 
+def test_a_judge_that_does_not_know_a_class_is_refused_before_the_first_image(
+    listed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed.write_text(listed.read_text().replace("dogs", "butterflies"))
+    with pytest.raises(SystemExit) as stopped:
+        command(listed, "--judge", "nanodet")
+    assert stopped.value.code == 2
+    assert "has no class for 'butterfly'" in capsys.readouterr().err
+    assert (listed.parent / "run" / "records.jsonl").read_bytes() == b""
+
+
 def test_a_jpeg_and_a_picture_with_transparency_are_read(listed: Path) -> None:
     with PngImageFile(listed.parent / "pictures/0.png") as picture:
         picture.convert("RGBA").save(listed.parent / "pictures/1.png")

@@ -6,15 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from benchmarks.evaluation.image_statistics import image_statistics
+from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement
 from benchmarks.evaluation.labels import save_label
 from benchmarks.evaluation.metrics import scores
 from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
@@ -248,6 +251,39 @@ def test_parquet_keeps_every_field(tmp_path):
         assert [tuple(step.values()) for step in row["trace"]] == list(one.trace)
         assert [target["target_count"] for target in row["targets"]] == [3]
         assert row["right"] == (one.judge_counts.get("detector") == (3,))
+
+
+def test_parquet_has_the_statistics_of_every_image_and_of_its_plain_image(tmp_path: Path) -> None:
+    kept = {"truncated": True, "objects_kept": 0.75, "background_change": 0.125, "structural_similarity": 0.5}
+    run = write_run(tmp_path / "run", [record("plain"), record("auto", **kept), record("noise", counted=None)])
+    plain, auto, noise = read_run(run)[1]
+    Image.new("RGB", (32, 24)).save(run / str(auto.image))
+    auto = replace(auto, before=plain.image)
+    (run / RECORDS).write_bytes(b"".join(map(to_line, (plain, auto, noise))))
+    main([str(run), "--parquet", str(tmp_path / "records.parquet")])
+    rows = {row["method"]: row for row in parquet.read_table(tmp_path / "records.parquet").to_pylist()}
+    assert {name: rows["auto"][name] for name in kept} == kept
+    grey, black = (asdict(image_statistics(np.asarray(Image.open(run / str(one.image))))) for one in (plain, auto))
+    assert black["dark"] == 1
+    assert rows["auto"]["image_statistics"] == black
+    assert rows["auto"]["plain_image_statistics"] == grey
+    assert rows["plain"]["image_statistics"] == rows["plain"]["plain_image_statistics"] == grey
+    assert rows["noise"]["image_statistics"] is None
+
+
+def test_labels_and_judgements_of_images_that_are_not_there_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = table_run(tmp_path / "run")
+    key = read_run(run)[1][0].key
+    save_label(run, key, "anna", [3])
+    label = (run / "labels.jsonl").read_text()
+    (run / "labels.jsonl").write_text(label + label.replace(key, "0" * 32))
+    (run / JUDGEMENTS).write_bytes(Judgement("0" * 32, "late", (3,), 0.5, ()).to_line())
+    assert main([str(run)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == f"labels or judgements of images that {run} does not have, left out: 2\n"
+    assert "judged by detector" in printed.out
 
 
 def test_against_pairs_the_cases_of_both_runs(tmp_path, capsys, monkeypatch):

@@ -358,6 +358,18 @@ def test_pictures_that_were_lost_are_named_and_generated_again(
     assert capsys.readouterr().err == ""
 
 
+def test_a_judge_that_does_not_know_a_class_is_refused_before_the_first_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("two apples\nthree butterflies\n")
+    arguments = ["eval", "--suite", str(prompts), "--methods", "plain", "--judge", "miniature-fcos"]
+    arguments += ["--judge", "nanodet", "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]
+    assert main(arguments) == 2
+    assert re.fullmatch("countgen: error: nanodet.* has no class for 'butterfly'; .*\n", capsys.readouterr().err)
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == b""
+
+
 @pytest.mark.slow
 def test_eval_says_why_images_failed_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "odd.txt"
