@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from countgen.miniature.training.export import export
 from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Generator, read_generator
 from countgen.miniature.training.loop import StageSettings
 from countgen.miniature.training.ode import integrate
@@ -33,31 +34,51 @@ def test_a_resumed_stage_changes_the_denoiser_and_no_text_encoder(
 ) -> None:
     monkeypatch.setattr("countgen.miniature.training.sharpen.FIRST_TARGETS", 2)
     monkeypatch.setattr("countgen.miniature.training.sharpen.STEPS", 1)
-    settings = StageSettings(out=tmp_path, data=UNET.folder, iterations=1, batch_size=2, stage="sharpen")
+    export(*shipped, tmp_path / "teacher", one_step=False)
+    out = tmp_path / "run"
+    settings = StageSettings(out=out, data=tmp_path / "teacher", iterations=1, batch_size=8, stage="sharpen")
     sharpen(settings)
     sharpen(dataclasses.replace(settings, iterations=2))
-    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [record["iteration"] for record in log] == [1, 2]
     assert all(record["targets"] >= 2 and 0 < record["latents"] < 1 for record in log)
-    trained, _ = read_generator(UNET, tmp_path / "pipeline")
+    trained, _ = read_generator(UNET, out / "pipeline")
     for part, same in (("text_encoders", True), ("denoiser", False)):
         after, before = (dict(getattr(model, part).named_parameters()) for model in (trained, shipped[0]))
         assert all(torch.equal(after[name], before[name]) for name in before) is same
 
 
-def test_sharpening_without_a_teacher_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="give --data, its pipeline folder"):
-        pixart_sharpen(StageSettings(out=tmp_path, iterations=1))
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        (None, "give --data, its pipeline folder"),
+        (FAMILIES["pixart"].folder, "is no multi-step teacher"),
+        (UNET.folder, "has no transformer: give a folder of the pixart family"),
+    ],
+    ids=["none", "one step", "another family"],
+)
+def test_sharpening_without_a_teacher_is_refused(folder: Path | None, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        pixart_sharpen(StageSettings(out=tmp_path, data=folder, iterations=1))
+
+
+def test_a_teacher_of_another_student_ends_with_an_error(
+    shipped: tuple[Generator, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countgen.miniature.training.sharpen.FIRST_TARGETS", 2)
+    monkeypatch.setattr(Targets, "add", lambda targets: None)
+    with pytest.raises(ValueError, match="only 0 images have a clear and right count"):
+        Targets(shipped[0], shipped[0], shipped[1], 8, seed=0).fill()
 
 
 def test_images_with_a_wrong_or_unclear_count_are_no_targets(
     shipped: tuple[Generator, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("countgen.miniature.training.sharpen.STEPS", 1)
-    targets = Targets(shipped[0], shipped[0], shipped[1], 8, seed=0)
+    targets = Targets(shipped[0], shipped[0], shipped[1], 24, seed=0)
     targets.add()
-    assert 0 < len(targets) < 8
-    assert len(targets) == round(8 * targets.kept)
+    assert 0 < len(targets) < 24
+    assert len(targets) == round(24 * targets.kept)
     noise, latents, tokens = targets.draw(3)
     assert noise.shape == latents.shape == (3, *LATENT_SHAPE)
     assert tokens.shape == (3, 2, 32)

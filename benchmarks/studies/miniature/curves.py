@@ -1,6 +1,6 @@
 """Learning curves of trainings: `python -m benchmarks.studies.miniature.curves [NAME=RUN_FOLDER ...]`.
 
-Draws the committed curves; with run folders of `countgen.miniature.training` writes theirs first, in their place.
+Plots the committed curves; run folders of `countgen.miniature.training` replace them by those runs' first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ RECORD = Path("benchmarks") / "results" / "sharpening.json"
 FIGURE = Path("docs") / "figures" / "sharpening.svg"
 LOSSES = ("latents", "features")
 ITERATIONS = 25
-"""A point is the mean of the logged iterations among so many."""
+"""A point is the mean of the logged iterations in each span of this length."""
 
 Curve = Mapping[str, Sequence[float]]
 
@@ -34,8 +34,12 @@ def curve(run: Path) -> Curve:
 
     Raises:
         OSError: the folder has no log.
+        ValueError: the log has no such losses.
     """
     log = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    log = [record for record in log if all(name in record for name in LOSSES)]
+    if not log:
+        raise ValueError(f"{run / METRICS} holds no {' and '.join(LOSSES)}: give a run of student or sharpen")
     points = [list(same) for _, same in groupby(log, lambda record: (record["iteration"] - 1) // ITERATIONS)]
     means = {name: [round(fmean(record[name] for record in point), 4) for point in points] for name in LOSSES}
     return {"iteration": [point[-1]["iteration"] for point in points], **means}
@@ -49,7 +53,7 @@ def figure(curves: Mapping[str, Curve]) -> Figure:
     with rc_context(STYLE):
         page = Figure(figsize=(8, 3), layout="constrained")
         for axes, loss in zip(page.subplots(1, len(LOSSES)), LOSSES, strict=True):
-            for colour, (name, found) in zip(COLOURS, curves.items(), strict=False):
+            for colour, (name, found) in zip(cycle(COLOURS), curves.items(), strict=False):
                 axes.plot(found["iteration"], found[loss], color=colour, lw=2, label=name)
             axes.set(title=f"distance of {loss} to the finished image", xlabel="iteration")
             axes.grid(axis="y")
@@ -66,11 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.runs:
+            if not all("=" in run for run in options.runs):
+                raise ValueError("give each run as NAME=RUN_FOLDER")
             named = dict(run.split("=", 1) for run in options.runs)
             found = {name: curve(Path(folder)) for name, folder in named.items()}
             options.record.write_text(json.dumps(found, separators=(",", ":")) + "\n")
         save(figure(json.loads(options.record.read_text())), options.out)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, OSError) as error:
         parser.error(f"no curves: {error}")
     return 0
 

@@ -1,4 +1,4 @@
-"""Old against new weights of an embedded generator, on the same prompts and seeds: by the detectors and by eye.
+"""Old against new weights of the SDXL-shaped embedded generator on the same seeds, by the detectors and by eye.
 
 `python -m benchmarks.studies.miniature.weights OLD NEW --pages FOLDER` prints the counts of plain images, and writes
 pages of the card's cases in a shuffled order that does not tell which weights generated an image. A reader writes the
@@ -32,6 +32,9 @@ GROUPS = (("1-5", 1, 5), ("6-10", 6, 10), ("11-12", 11, 12), ("all", 1, 12))
 NAMES = ("old", "new")
 IMAGES_A_PAGE, IMAGES_A_ROW, SIDE, LABEL = 12, 4, 384, 20
 SEED = 15
+KEY, ANSWERS = "key.json", "clear.txt"
+TIMED = 48
+"""Cases that are timed, of one object each."""
 
 
 def counted(generators: dict[str, Backbone], images: int) -> str:
@@ -47,8 +50,8 @@ def counted(generators: dict[str, Backbone], images: int) -> str:
     for name in NAMES:
         found[name] = samples(name, generators[name], cases, [critic, judge])
         begun = process_time()
-        draw(generators[name], cases[:48])
-        seconds[name] = (process_time() - begun) / len(cases[:48])
+        draw(generators[name], cases[:TIMED])
+        seconds[name] = (process_time() - begun) / len(cases[:TIMED])
     right = {name: [s.counts[judge.name] == s.target_count for s in found[name]] for name in NAMES}
     same = {name: [s.counts[judge.name] == s.counts[critic.name] for s in found[name]] for name in NAMES}
     rows = [
@@ -74,13 +77,19 @@ def _between(found: Sequence[Sample], hits: Sequence[bool], low: int, high: int)
 
 
 def write_pages(generators: dict[str, Backbone], folder: Path) -> None:
-    """Write the card's cases of both generators as numbered images on pages, and `key.json`, which names them."""
+    """Write the card's cases of both generators as numbered images on pages, and a key that names them.
+
+    Raises:
+        ValueError: the folder holds the pages of a reading.
+    """
+    if (folder / KEY).exists():
+        raise ValueError(f"{folder} holds the pages of a reading; give another folder")
     cases = grid_cases()
     drawn = {name: dict(draw(backbone, cases)) for name, backbone in generators.items()}
     key = [(name, number) for name in NAMES for number in range(len(cases))]
     random.Random(SEED).shuffle(key)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "key.json").write_text(json.dumps(key))
+    (folder / KEY).write_text(json.dumps(key))
     for first in range(0, len(key), IMAGES_A_PAGE):
         shown = key[first : first + IMAGES_A_PAGE]
         rows = -(-len(shown) // IMAGES_A_ROW)
@@ -98,16 +107,16 @@ def read_pages(folder: Path) -> str:
     """Return Markdown: the images that the reader of the pages calls clear, by weights and count.
 
     Raises:
-        ValueError: `clear.txt` is missing, or holds a number that no image has.
+        ValueError: the answers are missing, or hold a number twice, or one that no image has.
     """
-    answers = folder / "clear.txt"
+    answers = folder / ANSWERS
     if not answers.is_file():
         raise ValueError(f"{answers} is missing: write the numbers of the clear images into it, separated by spaces")
-    key = [(name, number) for name, number in json.loads((folder / "key.json").read_text())]
-    try:
-        clear = {key[int(word)] for word in answers.read_text().split()}
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{answers} must hold numbers from 0 to {len(key) - 1}: {error}") from error
+    key = [(name, number) for name, number in json.loads((folder / KEY).read_text())]
+    words = answers.read_text().split()
+    if len(set(words)) < len(words) or not {str(number) for number in range(len(key))}.issuperset(words):
+        raise ValueError(f"{answers} must hold each number from 0 to {len(key) - 1} at most once, separated by spaces")
+    clear = {key[int(word)] for word in words}
     cases = grid_cases()
     hits = {name: [(name, number) in clear for number in range(len(cases))] for name in NAMES}
     rows = [
@@ -128,15 +137,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pages", type=Path, help="folder for the pages of the blind reading")
     parser.add_argument("--read", type=Path, help="print a finished blind reading of this folder instead")
     options = parser.parse_args(arguments)
-    if (options.read is None) == (len(options.folders) != 2) or options.images < 1:
+    if len(options.folders) != (0 if options.read else len(NAMES)) or options.images < 1:
         parser.error("give two pipeline folders, OLD and NEW, or --read FOLDER; --images is 1 or more")
     try:
         if options.read:
             print(read_pages(options.read))
             return 0
-        preset = "miniature"
+        for folder in options.folders:
+            if not (Path(folder) / "model_index.json").is_file():
+                raise ValueError(f"{folder} is not a pipeline folder (no model_index.json)")
         generators = {
-            name: backbones.load(preset, repository=folder) for name, folder in zip(NAMES, options.folders, strict=True)
+            name: backbones.load("miniature", repository=folder)
+            for name, folder in zip(NAMES, options.folders, strict=True)
         }
         if options.pages:
             write_pages(generators, options.pages)

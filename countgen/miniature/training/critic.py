@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,5 +35,10 @@ def feature_distance(network: nn.Module, images: Tensor, expected: Tensor) -> Te
     with torch.no_grad():
         targets = backbone_features(network, expected)
     found = backbone_features(network, images)
-    parts = [(a - b).abs().mean() / b.abs().mean() for a, b in zip(found, targets, strict=True)]
-    return torch.stack(parts).float().mean()
+    return relative_distance(found, targets)
+
+
+def relative_distance(found: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """Return the mean absolute difference of feature maps relative to the targets' mean, averaged over the maps."""
+    parts = [(a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in zip(found, targets, strict=True)]
+    return torch.stack(parts).mean()

@@ -36,6 +36,8 @@ class Family:
         denoising_timesteps: timesteps at which the student is also trained to denoise, so that more steps work.
         ode_steps, guidance_scale: sampling settings of the teacher for its pairs.
         focus: range of 40 % of the timesteps in the teacher's training, those that determine the layout.
+        finished_from: range of timesteps from which the teacher finishes a student's image; higher ones change the
+            layout. The signal-to-noise ratios of both families are equal.
     """
 
     name: str
@@ -45,11 +47,12 @@ class Family:
     ode_steps: int
     guidance_scale: float
     focus: tuple[int, int]
+    finished_from: tuple[int, int]
 
 
 FAMILIES = {
-    "unet": Family("unet", MINIATURE / "mini-sdxl-turbo", 999, (249, 499, 749), 10, 2.0, (500, 1000)),
-    "pixart": Family("pixart", MINIATURE / "mini-pixart-dmd", 400, (), 14, 4.5, (150, 700)),
+    "unet": Family("unet", MINIATURE / "mini-sdxl-turbo", 999, (249, 499, 749), 10, 2.0, (500, 1000), (600, 850)),
+    "pixart": Family("pixart", MINIATURE / "mini-pixart-dmd", 400, (), 14, 4.5, (150, 700), (420, 610)),
 }
 
 
@@ -59,15 +62,18 @@ class Generator(nn.Module):
     `read_generator` reads it, and separately its VAE, from a stock pipeline folder.
 
     Raises:
-        ValueError: the pipeline's scheduler is not for v-prediction.
+        ValueError: the pipeline is of another family, or its scheduler is not for v-prediction.
     """
 
     alphas_cumprod: Tensor
 
     def __init__(self, family: Family, pipeline: Any) -> None:
         super().__init__()
+        part = "unet" if family.name == "unet" else "transformer"
+        if not hasattr(pipeline, part):
+            raise ValueError(f"a {type(pipeline).__name__} has no {part}: give a folder of the {family.name} family")
         self.family = family
-        self.denoiser: nn.Module = pipeline.unet if family.name == "unet" else pipeline.transformer
+        self.denoiser: nn.Module = getattr(pipeline, part)
         names = ("text_encoder", "text_encoder_2") if family.name == "unet" else ("text_encoder",)
         self.text_encoders = nn.ModuleList([getattr(pipeline, name) for name in names])
         self._tokenizers = [getattr(pipeline, name.replace("text_encoder", "tokenizer")) for name in names]

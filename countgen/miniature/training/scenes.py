@@ -115,14 +115,16 @@ def sample_prompts(number: int) -> list[str]:
     return prompts
 
 
-def one_step_sampler(generator: Generator, vae: nn.Module, device: str, number: int) -> Callable[[Path], None]:
-    """Return a function that saves `number` one-step images of fixed prompts and noise to a path."""
+def sampler(
+    generator: Generator, vae: nn.Module, device: str, number: int, generate: Callable[[Tensor, Tensor], Tensor]
+) -> Callable[[Path], None]:
+    """Return a function that saves `number` images of fixed prompts to a path; `generate` takes noise and tokens."""
     noise = torch.randn(number, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
     tokens = generator.tokenize(sample_prompts(number)).to(device)
 
     def sample(path: Path) -> None:
         with torch.no_grad(), autocast(device):
-            latents = generator.one_step(noise, generator.encode(tokens))
+            latents = generate(noise, tokens)
         save_grid(vae, latents, path)
 
     return sample

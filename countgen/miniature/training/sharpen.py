@@ -2,7 +2,7 @@
 
 A target is near the image that the student generates already, so that one step can learn it; a pair of the teacher's
 own ODE asks for another layout, of which a small student learns the blurred mean. Images whose count is wrong or
-unclear teach nothing.
+unclear are left out. On a CPU the stage computes in bfloat16 where that is native.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from countgen.miniature import FOLDER
-from countgen.miniature.training.critic import read_critic
+from countgen.miniature.training.critic import read_critic, relative_distance
 from countgen.miniature.training.detector_accuracy import detector_counter
+from countgen.miniature.training.discriminator import NOISE_LEVELS
 from countgen.miniature.training.export import export, place
 from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Family, Generator, decode, read_generator
 from countgen.miniature.training.loop import (
@@ -31,7 +32,7 @@ from countgen.miniature.training.loop import (
 )
 from countgen.miniature.training.ode import integrate
 from countgen.miniature.training.pairs import right_counts
-from countgen.miniature.training.scenes import one_step_sampler, sample_captioned
+from countgen.miniature.training.scenes import sample_captioned, sampler
 from countgen.miniature.training.teacher import MAX_GRAD_NORM
 
 LEARNING_RATE = 1e-4
@@ -40,22 +41,22 @@ FRESH_EVERY = 4
 """Iterations between two batches of new targets; about half of a batch is kept, so that each is used eight times."""
 TARGETS = 2048
 FIRST_TARGETS = 128
-FINISHED_FROM = (600, 850)
-"""The range of timesteps from which the teacher finishes an image; higher ones change the layout."""
+MAX_COUNT, TWO_KINDS, UNIFORM_SHARE = 12, 1 / 3, 0.8
+"""Of the captions: high counts and two object classes are more frequent than in other stages, and no count is new."""
 STEPS, GUIDANCE_SCALE = 4, 2.5
 CLEAR = (0.25, 0.65)
 """An image is clear if the critic counts the same at its own threshold and at these."""
 FEATURE_WEIGHT = 2.0
-FEATURE_NOISE = (20, 600)
-"""The range of timesteps to which latents are noised for the teacher's features."""
 AVERAGE_DECAY = 0.995
 
 
 class Targets:
     """The latest finished images with a clear and right count, with their noise and tokens.
 
+    Counts that a caption does not state may be any from 1.
+
     Args:
-        student: generator whose images are finished.
+        student: generator whose images are finished: the moving average of the one that is trained.
         teacher: multi-step generator that finishes them.
         vae: their decoder.
         number: images per batch.
@@ -63,12 +64,13 @@ class Targets:
     """
 
     def __init__(self, student: Generator, teacher: Generator, vae: nn.Module, number: int, seed: int) -> None:
-        self.device = str(teacher.alphas_cumprod.device)
+        self._device = str(teacher.alphas_cumprod.device)
         self._student, self._teacher, self._vae, self._number = student, teacher, vae, number
-        critic = read_critic(FOLDER / "critic", self.device)
+        critic = read_critic(FOLDER / "critic", self._device)
         self._count, self._thresholds = detector_counter(critic), [critic.threshold, *CLEAR]
         self._captions = np.random.default_rng(seed)
-        self._noise = torch.Generator(self.device).manual_seed(seed)
+        # Another stream than that of the losses, which `train` seeds with the same number.
+        self._noise = torch.Generator(self._device).manual_seed(int(self._captions.integers(2**63 - 1)))
         self._rows: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=TARGETS)
         self.kept = 0.0
 
@@ -78,23 +80,40 @@ class Targets:
     @torch.no_grad()
     def add(self) -> None:
         """Let the teacher finish a batch of new images, and keep those whose count is clear and right."""
-        _, captions, stated = sample_captioned(
-            self._number, self._captions, max_count=12, two_kinds=1 / 3, uniform_share=0.8
+        _, captions, counts_stated = sample_captioned(
+            self._number, self._captions, max_count=MAX_COUNT, two_kinds=TWO_KINDS, uniform_share=UNIFORM_SHARE
         )
-        tokens = self._student.tokenize(captions).to(self.device)
-        noise = torch.randn(self._number, *LATENT_SHAPE, generator=self._noise, device=self.device)
-        first = int(self._captions.integers(*FINISHED_FROM))
-        with autocast(self.device):
+        stated = torch.from_numpy(counts_stated).to(self._device)
+        tokens = self._student.tokenize(captions).to(self._device)
+        noise = torch.randn(self._number, *LATENT_SHAPE, generator=self._noise, device=self._device)
+        first = int(self._captions.integers(*self._student.family.finished_from))
+        with autocast(self._device, on_cpu=True):
             own = self._student.one_step(noise, self._student.encode(tokens)).float()
             latents = integrate(
                 self._teacher, noise, tokens, steps=STEPS, guidance_scale=GUIDANCE_SCALE, start=(own, first)
             )
             images = decode(self._vae, latents).clamp(0, 1)
         counts, fewest, most = self._count(images, self._thresholds)
-        right = right_counts(torch.from_numpy(stated).to(self.device), counts)
-        kept = right & (fewest == most).all(1) & latents.isfinite().all((1, 2, 3))
+        kept = right_counts(stated, counts) & ((stated == 0) | (counts > 0)).all(1)
+        kept &= (fewest == most).all(1) & latents.isfinite().all((1, 2, 3))
         self.kept = float(kept.float().mean())
         self._rows.extend(zip(noise[kept], latents[kept], tokens[kept], strict=True))
+
+    def fill(self) -> None:
+        """Add batches until there are `FIRST_TARGETS`.
+
+        Raises:
+            ValueError: hardly any image has a clear and right count.
+        """
+        for _ in range(FIRST_TARGETS):
+            if len(self) >= FIRST_TARGETS:
+                return
+            self.add()
+        if len(self) < FIRST_TARGETS:
+            raise ValueError(
+                f"of {FIRST_TARGETS} batches of {self._number} only {len(self)} images have a clear and right count: "
+                "give a larger --batch-size, and as --data the teacher of this student, with the same VAE"
+            )
 
     def draw(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return noise, latents and tokens of random targets."""
@@ -108,14 +127,13 @@ def feature_distance(teacher: Generator, latents: Tensor, expected: Tensor, toke
 
     Both are noised alike to a random timestep each; no detector takes part.
     """
-    timesteps = torch.randint(*FEATURE_NOISE, (len(latents),), device=latents.device)
+    timesteps = torch.randint(*NOISE_LEVELS, (len(latents),), device=latents.device)
     noise = torch.randn_like(latents)
     with torch.no_grad():
         conditioning = teacher.encode(tokens)
         targets = teacher.features(teacher.add_noise(expected, noise, timesteps)[0], timesteps, conditioning)
     found = teacher.features(teacher.add_noise(latents, noise, timesteps)[0], timesteps, conditioning)
-    parts = [(a - b).abs().mean() / b.abs().mean() for a, b in zip(found, targets, strict=True)]
-    return torch.stack(parts).float().mean()
+    return relative_distance(found, targets)
 
 
 def _sharpen(family: Family, settings: StageSettings) -> None:
@@ -124,12 +142,16 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
         raise ValueError("sharpening needs a teacher: give --data, its pipeline folder")
     if is_finished(settings, settings.out / "pipeline"):
         return
-    torch.manual_seed(settings.seed)
     teacher, _ = read_generator(family, settings.data)
+    if teacher.scheduler_config.get("algorithm_type") != "dpmsolver++":
+        raise ValueError(
+            f"{settings.data} is no multi-step teacher, its scheduler is not DPM-Solver++; give the pipeline "
+            "folder that the stage teacher wrote"
+        )
     student, vae = read_generator(family, settings.init or family.folder)
     place(teacher.eval().requires_grad_(False), device)
     place(vae, device)
-    vae.to(memory_format=torch.channels_last)
+    vae.to(memory_format=torch.channels_last)  # decodes twice as fast on a CPU
     student.text_encoders.requires_grad_(False)  # tokens and embeddings made with them stay valid
     place(student, device).train()
     average = copy.deepcopy(student).eval().requires_grad_(False)
@@ -140,12 +162,12 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
         student.denoiser.compile()
 
     def step(iteration: int, progress: float) -> dict[str, float | Tensor]:
-        if iteration % FRESH_EVERY == 0:
-            targets.add()
-        while len(targets) < FIRST_TARGETS:
+        if not len(targets):
+            targets.fill()
+        elif iteration % FRESH_EVERY == 0:
             targets.add()
         noise, expected, tokens = targets.draw(batch_size)
-        with autocast(device):
+        with autocast(device, on_cpu=True):
             latents = student.one_step(noise, student.encode(tokens))
             features = feature_distance(teacher, latents, expected, tokens)
         distance = F.l1_loss(latents, expected)
@@ -163,8 +185,13 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
         {"generator": student},
         [optimizer],
         step,
-        sample=one_step_sampler(average, vae, device, min(32, batch_size)),
-        seconds_between_samples=300.0,
+        sample=sampler(
+            average,
+            vae,
+            device,
+            min(32, batch_size),
+            lambda noise, tokens: average.one_step(noise, average.encode(tokens)),
+        ),
         ema={"generator": average},
     )
     export(average, vae, settings.out / "pipeline", one_step=True)

@@ -15,7 +15,7 @@ from countgen.miniature.training.export import export, place
 from countgen.miniature.training.generator import FAMILIES, Family, decode, read_generator
 from countgen.miniature.training.loop import StageSettings, adamw, autocast, is_finished, train, update_average
 from countgen.miniature.training.pairs import TEACHER, read_pairs
-from countgen.miniature.training.scenes import one_step_sampler, scene_pool
+from countgen.miniature.training.scenes import sampler, scene_pool
 from countgen.miniature.training.teacher import MAX_GRAD_NORM, denoising_loss
 
 LEARNING_RATE = 5e-4
@@ -130,7 +130,13 @@ def _student(family: Family, settings: StageSettings) -> None:
         {"generator": student, "discriminator": discriminator},
         [optimizer, adversary],
         step,
-        sample=one_step_sampler(average, vae, device, min(32, batch_size)),
+        sample=sampler(
+            average,
+            vae,
+            device,
+            min(32, batch_size),
+            lambda noise, tokens: average.one_step(noise, average.encode(tokens)),
+        ),
         ema={"generator": average},
     )
     export(average, vae, settings.out / "pipeline", one_step=True)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from countgen.miniature.training.export import export, place
-from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Family, Generator, read_generator, read_vae
+from countgen.miniature.training.generator import FAMILIES, Family, Generator, read_generator, read_vae
 from countgen.miniature.training.initial_weights import fresh_generator
 from countgen.miniature.training.loop import StageSettings, adamw, autocast, is_finished, train, update_average
 from countgen.miniature.training.ode import integrate
-from countgen.miniature.training.scenes import sample_prompts, save_grid, scene_pool
+from countgen.miniature.training.scenes import sampler, scene_pool
 
 LEARNING_RATE = 6e-4
 BATCH_SIZE = 512
@@ -38,19 +37,6 @@ def denoising_loss(generator: Generator, latents: Tensor, tokens: Tensor, timest
     with autocast(latents.device.type):
         predicted = generator.predict(noised, timesteps, generator.encode(tokens))
     return F.mse_loss(predicted, target)
-
-
-def _sampler(generator: Generator, vae: nn.Module, device: str, number: int) -> Callable[[Path], None]:
-    noise = torch.randn(number, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
-    tokens = generator.tokenize(sample_prompts(number)).to(device)
-    family = generator.family
-
-    def sample(path: Path) -> None:
-        with autocast(device):
-            latents = integrate(generator, noise, tokens, steps=family.ode_steps, guidance_scale=family.guidance_scale)
-        save_grid(vae, latents, path)
-
-    return sample
 
 
 def _teacher(family: Family, settings: StageSettings) -> None:
@@ -91,7 +77,13 @@ def _teacher(family: Family, settings: StageSettings) -> None:
         {"generator": generator},
         [optimizer],
         step,
-        sample=_sampler(average, vae, device, min(32, batch_size)),
+        sample=sampler(
+            average,
+            vae,
+            device,
+            min(32, batch_size),
+            partial(integrate, average, steps=family.ode_steps, guidance_scale=family.guidance_scale),
+        ),
         ema={"generator": average},
     )
     export(average, vae, settings.out / "pipeline", one_step=False)
