@@ -36,8 +36,8 @@ class Family:
         denoising_timesteps: timesteps at which the student is also trained to denoise, so that more steps work.
         ode_steps, guidance_scale: sampling settings of the teacher for its pairs.
         focus: range of 40 % of the timesteps in the teacher's training, those that determine the layout.
-        finished_from: range of timesteps from which the teacher finishes a student's image; higher ones change the
-            layout. The signal-to-noise ratios of both families are equal.
+        finished_from, laid_out_from: ranges of timesteps from which the teacher finishes a student's image, without
+            and with a change of layout. The signal-to-noise ratios of both families are equal.
     """
 
     name: str
@@ -48,11 +48,14 @@ class Family:
     guidance_scale: float
     focus: tuple[int, int]
     finished_from: tuple[int, int]
+    laid_out_from: tuple[int, int]
 
 
 FAMILIES = {
-    "unet": Family("unet", MINIATURE / "mini-sdxl-turbo", 999, (249, 499, 749), 10, 2.0, (500, 1000), (600, 850)),
-    "pixart": Family("pixart", MINIATURE / "mini-pixart-dmd", 400, (), 14, 4.5, (150, 700), (420, 610)),
+    "unet": Family(
+        "unet", MINIATURE / "mini-sdxl-turbo", 999, (249, 499, 749), 10, 2.0, (500, 1000), (600, 850), (850, 950)
+    ),
+    "pixart": Family("pixart", MINIATURE / "mini-pixart-dmd", 400, (), 14, 4.5, (150, 700), (420, 610), (610, 700)),
 }
 
 

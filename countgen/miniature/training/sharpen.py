@@ -56,7 +56,7 @@ class Targets:
     Counts that a caption does not state may be any from 1.
 
     Args:
-        student: generator whose images are finished: the moving average of the one that is trained.
+        student: generator whose images are finished.
         teacher: multi-step generator that finishes them.
         vae: their decoder.
         number: images per batch.
@@ -79,25 +79,33 @@ class Targets:
 
     @torch.no_grad()
     def add(self) -> None:
-        """Let the teacher finish a batch of new images, and keep those whose count is clear and right."""
+        """Let the teacher finish a batch of new images, and keep those whose count is clear and right.
+
+        It tries the others once more, from a higher timestep, which changes their layout.
+        """
         _, captions, counts_stated = sample_captioned(
             self._number, self._captions, max_count=MAX_COUNT, two_kinds=TWO_KINDS, uniform_share=UNIFORM_SHARE
         )
         stated = torch.from_numpy(counts_stated).to(self._device)
         tokens = self._student.tokenize(captions).to(self._device)
         noise = torch.randn(self._number, *LATENT_SHAPE, generator=self._noise, device=self._device)
-        first = int(self._captions.integers(*self._student.family.finished_from))
         with autocast(self._device, on_cpu=True):
             own = self._student.one_step(noise, self._student.encode(tokens)).float()
-            latents = integrate(
-                self._teacher, noise, tokens, steps=STEPS, guidance_scale=GUIDANCE_SCALE, start=(own, first)
-            )
-            images = decode(self._vae, latents).clamp(0, 1)
-        counts, fewest, most = self._count(images, self._thresholds)
-        kept = right_counts(stated, counts) & ((stated == 0) | (counts > 0)).all(1)
-        kept &= (fewest == most).all(1) & latents.isfinite().all((1, 2, 3))
-        self.kept = float(kept.float().mean())
-        self._rows.extend(zip(noise[kept], latents[kept], tokens[kept], strict=True))
+        found = 0
+        for timesteps in (self._student.family.finished_from, self._student.family.laid_out_from):
+            first = int(self._captions.integers(*timesteps))
+            with autocast(self._device, on_cpu=True):
+                latents = integrate(
+                    self._teacher, noise, tokens, steps=STEPS, guidance_scale=GUIDANCE_SCALE, start=(own, first)
+                )
+                images = decode(self._vae, latents).clamp(0, 1)
+            counts, fewest, most = self._count(images, self._thresholds)
+            kept = right_counts(stated, counts) & ((stated == 0) | (counts > 0)).all(1)
+            kept &= (fewest == most).all(1) & latents.isfinite().all((1, 2, 3))
+            self._rows.extend(zip(noise[kept], latents[kept], tokens[kept], strict=True))
+            found += int(kept.sum())
+            noise, tokens, stated, own = (rows[~kept] for rows in (noise, tokens, stated, own))
+        self.kept = found / self._number
 
     def fill(self) -> None:
         """Add batches until there are `FIRST_TARGETS`.
@@ -154,9 +162,10 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
     vae.to(memory_format=torch.channels_last)  # decodes twice as fast on a CPU
     student.text_encoders.requires_grad_(False)  # tokens and embeddings made with them stay valid
     place(student, device).train()
-    average = copy.deepcopy(student).eval().requires_grad_(False)
+    average, initial = (copy.deepcopy(student).eval().requires_grad_(False) for _ in range(2))
     batch_size = settings.batch_size or BATCH_SIZE
-    targets = Targets(average, teacher, vae, batch_size, data_seed(settings))
+    # Not of the student as it is trained: its objects grow and merge when it follows its own images.
+    targets = Targets(initial, teacher, vae, batch_size, data_seed(settings))
     optimizer = adamw([(student.denoiser, settings.learning_rate or LEARNING_RATE)])
     if settings.compile:
         student.denoiser.compile()
