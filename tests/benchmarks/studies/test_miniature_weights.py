@@ -46,7 +46,10 @@ def test_pages_show_every_image_once_and_its_number(
     key = [(name, number) for name, number in json.loads((tmp_path / "key.json").read_text())]
     assert sorted(key) == sorted((name, number) for name in weights.NAMES for number in range(7))
     assert key != sorted(key)
-    sizes = [Image.open(path).size for path in sorted(tmp_path.glob("page-*.png"))]
+    sizes = []
+    for path in sorted(tmp_path.glob("page-*.png")):
+        with Image.open(path) as page:
+            sizes.append(page.size)
     width, row = weights.IMAGES_A_ROW * weights.SIDE, weights.SIDE + weights.LABEL
     assert sizes == [(width, 3 * row), (width, row)]
 
