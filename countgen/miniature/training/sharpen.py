@@ -33,7 +33,8 @@ from countgen.miniature.training.loop import (
 from countgen.miniature.training.ode import integrate
 from countgen.miniature.training.pairs import right_counts
 from countgen.miniature.training.scenes import sample_captioned, sampler
-from countgen.miniature.training.teacher import MAX_GRAD_NORM
+from countgen.miniature.training.student import DENOISING_EVERY
+from countgen.miniature.training.teacher import MAX_GRAD_NORM, few_step_loss
 
 LEARNING_RATE = 1e-4
 BATCH_SIZE = 16
@@ -170,22 +171,29 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
     if settings.compile:
         student.denoiser.compile()
 
+    def update(loss: Tensor, iteration: int) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM)
+        optimizer.step()
+        update_average(average, student, iteration, AVERAGE_DECAY)
+
     def step(iteration: int, progress: float) -> dict[str, float | Tensor]:
         if not len(targets):
             targets.fill()
         elif iteration % FRESH_EVERY == 0:
             targets.add()
         noise, expected, tokens = targets.draw(batch_size)
+        if family.denoising_timesteps and iteration % DENOISING_EVERY == DENOISING_EVERY - 1:
+            loss = few_step_loss(student, expected, tokens)
+            update(loss, iteration)
+            return {"denoising": loss.detach()}
         with autocast(device, on_cpu=True):
             latents = student.one_step(noise, student.encode(tokens))
             features = feature_distance(teacher, latents, expected, tokens)
         distance = F.l1_loss(latents, expected)
         loss = distance + 0.5 * F.mse_loss(latents, expected) + FEATURE_WEIGHT * features
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
-        update_average(average, student, iteration, AVERAGE_DECAY)
+        update(loss, iteration)
         parts = {"latents": distance.detach(), "features": features.detach()}
         return {"loss": loss.detach(), **parts, "kept": targets.kept, "targets": float(len(targets))}
 

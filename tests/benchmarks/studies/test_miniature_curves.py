@@ -17,9 +17,9 @@ def write_log(folder: Path, records: list[dict[str, float]]) -> Path:
 
 
 def test_a_point_is_the_mean_of_the_logged_iterations_of_its_span(tmp_path: Path) -> None:
-    log = [(1, 0.4, 0.2), (25, 0.2, 0.4), (26, 0.1, 0.1)]
+    log = [(1, 0.4, 0.2), (50, 0.2, 0.4), (51, 0.1, 0.1)]
     run = write_log(tmp_path / "run", [{"iteration": i, "latents": a, "features": b} for i, a, b in log])
-    assert curves.curve(run) == {"iteration": [25, 26], "latents": [0.3, 0.1], "features": [0.3, 0.1]}
+    assert curves.curve(run) == {"iteration": [50, 51], "latents": [0.3, 0.1], "features": [0.3, 0.1]}
 
 
 def test_iterations_without_these_losses_are_left_out(tmp_path: Path) -> None:
