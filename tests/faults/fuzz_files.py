@@ -15,6 +15,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -316,12 +317,16 @@ TARGETS = (recipe, token, adapter, detector, calibration, judgements)
 
 @contextmanager
 def watched() -> Iterator[list[str]]:
-    """What is done meanwhile that no file may cause. An audit hook stays for the process: this one falls silent."""
+    """What this thread does meanwhile that no file may cause; another test's thread may still run.
+
+    An audit hook stays for the process: this one falls silent.
+    """
     seen: list[str] = []
     watching = [True]
+    thread = threading.get_ident()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if watching[0] and event.startswith(_FORBIDDEN):
+        if watching[0] and threading.get_ident() == thread and event.startswith(_FORBIDDEN):
             seen.append(f"{event} {ascii(arguments)[:80]}")
 
     sys.addaudithook(hook)

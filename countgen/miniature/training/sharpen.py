@@ -165,7 +165,7 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
     place(student, device).train()
     average, initial = (copy.deepcopy(student).eval().requires_grad_(False) for _ in range(2))
     batch_size = settings.batch_size or BATCH_SIZE
-    # Not of the student as it is trained: its objects grow and merge when it follows its own images.
+    # Not of the student as it is trained, which would drift with its own images.
     targets = Targets(initial, teacher, vae, batch_size, data_seed(settings))
     optimizer = adamw([(student.denoiser, settings.learning_rate or LEARNING_RATE)])
     if settings.compile:

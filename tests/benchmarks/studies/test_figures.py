@@ -40,5 +40,5 @@ def test_the_run_that_is_shown_begins_wrong_and_ends_right(models: countgen.Mode
 
 def test_committed_figures_are_small() -> None:
     sizes = {path.name: path.stat().st_size for path in FIGURES.glob("*.svg")}
-    assert sizes.keys() == {"soft-indicators.svg", "losses.svg", "one-run.svg"}
+    assert sizes.keys() == {"soft-indicators.svg", "losses.svg", "one-run.svg", "sharpening.svg"}
     assert max(sizes.values()) < 40_000
