@@ -43,7 +43,7 @@ FRESH_EVERY = 4
 TARGETS = 2048
 FIRST_TARGETS = 128
 MAX_COUNT, TWO_KINDS, UNIFORM_SHARE = 12, 1 / 3, 0.8
-"""Of the captions: high counts and two object classes are more frequent than in other stages, and no count is new."""
+"""High counts and two object classes are more frequent in the captions than in other stages; no count is new."""
 STEPS, GUIDANCE_SCALE = 4, 2.5
 CLEAR = (0.25, 0.65)
 """An image is clear if the critic counts the same at its own threshold and at these."""
