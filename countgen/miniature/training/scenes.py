@@ -116,15 +116,23 @@ def sample_prompts(number: int) -> list[str]:
 
 
 def sampler(
-    generator: Generator, vae: nn.Module, device: str, number: int, generate: Callable[[Tensor, Tensor], Tensor]
+    generator: Generator,
+    vae: nn.Module,
+    device: str,
+    batch_size: int,
+    generate: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Callable[[Path], None]:
-    """Return a function that saves `number` images of fixed prompts to a path; `generate` takes noise and tokens."""
+    """Return a function that saves images of fixed prompts, a batch of at most 32, to a path.
+
+    `generate` takes noise and tokens; without it the generator does one step.
+    """
+    number = min(32, batch_size)
     noise = torch.randn(number, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
     tokens = generator.tokenize(sample_prompts(number)).to(device)
 
     def sample(path: Path) -> None:
         with torch.no_grad(), autocast(device):
-            latents = generate(noise, tokens)
+            latents = generate(noise, tokens) if generate else generator.one_step(noise, generator.encode(tokens))
         save_grid(vae, latents, path)
 
     return sample

@@ -202,13 +202,7 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
         {"generator": student},
         [optimizer],
         step,
-        sample=sampler(
-            average,
-            vae,
-            device,
-            min(32, batch_size),
-            lambda noise, tokens: average.one_step(noise, average.encode(tokens)),
-        ),
+        sample=sampler(average, vae, device, batch_size),
         ema={"generator": average},
     )
     export(average, vae, settings.out / "pipeline", one_step=True)

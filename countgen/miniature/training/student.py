@@ -127,13 +127,7 @@ def _student(family: Family, settings: StageSettings) -> None:
         {"generator": student, "discriminator": discriminator},
         [optimizer, adversary],
         step,
-        sample=sampler(
-            average,
-            vae,
-            device,
-            min(32, batch_size),
-            lambda noise, tokens: average.one_step(noise, average.encode(tokens)),
-        ),
+        sample=sampler(average, vae, device, batch_size),
         ema={"generator": average},
     )
     export(average, vae, settings.out / "pipeline", one_step=True)

@@ -67,6 +67,8 @@ def _teacher(family: Family, settings: StageSettings) -> None:
         generator.denoiser.compile()
     batch_size = settings.batch_size or BATCH_SIZE
 
+    generate = partial(integrate, average, steps=family.ode_steps, guidance_scale=family.guidance_scale)
+
     def step(iteration: int, progress: float) -> dict[str, Tensor]:
         latents, tokens = pool.draw(batch_size)
         drop = torch.rand(batch_size, device=latents.device) < EMPTY_SHARE
@@ -84,13 +86,7 @@ def _teacher(family: Family, settings: StageSettings) -> None:
         {"generator": generator},
         [optimizer],
         step,
-        sample=sampler(
-            average,
-            vae,
-            device,
-            min(32, batch_size),
-            partial(integrate, average, steps=family.ode_steps, guidance_scale=family.guidance_scale),
-        ),
+        sample=sampler(average, vae, device, batch_size, generate),
         ema={"generator": average},
     )
     export(average, vae, settings.out / "pipeline", one_step=False)
