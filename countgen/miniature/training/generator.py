@@ -162,13 +162,18 @@ class Generator(nn.Module):
         alpha = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise, alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
 
+    def denoise(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the clean latents sqrt(a) x - sqrt(1-a) v that the v-prediction at int64 timesteps (B,) implies."""
+        alpha = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        return alpha.sqrt() * latents - (1 - alpha).sqrt() * self.predict(latents, timesteps, conditioning)
+
     def one_step(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
         """Return clean latents from standard normal noise in one step, equal to the stock pipeline's."""
         timesteps = torch.full((len(noise),), self.family.one_step_timestep, device=noise.device)
         alpha = self.alphas_cumprod[self.family.one_step_timestep]
         # Euler's scaled initial latents are sqrt(1 - a) noise for the U-Net; PixArt-DMD uses the noise unscaled.
         latents = noise * (1 - alpha).sqrt() if self.family.name == "unet" else noise
-        return alpha.sqrt() * latents - (1 - alpha).sqrt() * self.predict(latents, timesteps, conditioning)
+        return self.denoise(latents, timesteps, conditioning)
 
 
 def read_pipeline(folder: Path) -> Any:

@@ -33,8 +33,7 @@ from countgen.miniature.training.loop import (
 from countgen.miniature.training.ode import integrate
 from countgen.miniature.training.pairs import right_counts
 from countgen.miniature.training.scenes import sample_captioned, sampler
-from countgen.miniature.training.student import DENOISING_EVERY
-from countgen.miniature.training.teacher import MAX_GRAD_NORM, few_step_loss
+from countgen.miniature.training.teacher import MAX_GRAD_NORM
 
 LEARNING_RATE = 1e-4
 BATCH_SIZE = 16
@@ -48,6 +47,8 @@ STEPS, GUIDANCE_SCALE = 4, 2.5
 CLEAR = (0.25, 0.65)
 """An image is clear if the critic counts the same at its own threshold and at these."""
 FEATURE_WEIGHT = 2.0
+LATER_STEP_EVERY = 3
+"""Every so many iterations train a later step, for pipelines of two to four steps."""
 AVERAGE_DECAY = 0.995
 
 
@@ -145,6 +146,21 @@ def feature_distance(teacher: Generator, latents: Tensor, expected: Tensor, toke
     return relative_distance(found, targets)
 
 
+def later_step(student: Generator, noise: Tensor, tokens: Tensor) -> Tensor:
+    """Return the student's clean latents of a later step: its own one-step image, noised anew and denoised.
+
+    The timesteps are random between the least and the greatest of `Family.denoising_timesteps`; the gradient passes
+    through the later step only.
+    """
+    conditioning = student.encode(tokens)
+    with torch.no_grad():
+        own = student.one_step(noise, conditioning)
+    first, *_, last = sorted(student.family.denoising_timesteps)
+    timesteps = torch.randint(first, last + 1, (len(noise),), device=noise.device)
+    noised, _ = student.add_noise(own, torch.randn_like(own), timesteps)
+    return student.denoise(noised, timesteps, conditioning)
+
+
 def _sharpen(family: Family, settings: StageSettings) -> None:
     device = settings.device
     if settings.data is None:
@@ -171,29 +187,25 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
     if settings.compile:
         student.denoiser.compile()
 
-    def update(loss: Tensor, iteration: int) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
-        update_average(average, student, iteration, AVERAGE_DECAY)
-
     def step(iteration: int, progress: float) -> dict[str, float | Tensor]:
         if not len(targets):
             targets.fill()
         elif iteration % FRESH_EVERY == 0:
             targets.add()
         noise, expected, tokens = targets.draw(batch_size)
-        if family.denoising_timesteps and iteration % DENOISING_EVERY == DENOISING_EVERY - 1:
-            loss = few_step_loss(student, expected, tokens)
-            update(loss, iteration)
-            return {"denoising": loss.detach()}
+        later = bool(family.denoising_timesteps) and iteration % LATER_STEP_EVERY == LATER_STEP_EVERY - 1
         with autocast(device, on_cpu=True):
-            latents = student.one_step(noise, student.encode(tokens))
+            latents = later_step(student, noise, tokens) if later else student.one_step(noise, student.encode(tokens))
             features = feature_distance(teacher, latents, expected, tokens)
         distance = F.l1_loss(latents, expected)
         loss = distance + 0.5 * F.mse_loss(latents, expected) + FEATURE_WEIGHT * features
-        update(loss, iteration)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM)
+        optimizer.step()
+        update_average(average, student, iteration, AVERAGE_DECAY)
+        if later:
+            return {"later_step": distance.detach()}
         parts = {"latents": distance.detach(), "features": features.detach()}
         return {"loss": loss.detach(), **parts, "kept": targets.kept, "targets": float(len(targets))}
 
