@@ -1,9 +1,9 @@
 """Old against new weights of the SDXL-shaped embedded generator on the same seeds, by the detectors and by eye.
 
-`python -m benchmarks.studies.miniature.weights OLD NEW --pages FOLDER` prints the counts of plain images, and writes
-pages of the card's cases in a shuffled order that does not tell which weights generated an image. A reader writes the
-numbers of the clear images, those in which everything is recognisably one of the objects asked for, whatever the count,
-into `FOLDER/clear.txt`; `--read FOLDER` prints them by weights.
+`python -m benchmarks.studies.miniature.weights OLD NEW --pages FOLDER` prints the counts of plain images, of one step
+and of more, and writes pages of the card's cases in a shuffled order that does not tell which weights generated an
+image. A reader writes the numbers of the clear images, those in which everything is recognisably one of the objects
+asked for, whatever the count, into `FOLDER/clear.txt`; `--read FOLDER` prints them by weights.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ SEED = 15
 KEY, ANSWERS = "key.json", "clear.txt"
 TIMED = 48
 """Cases that are timed, of one object each."""
+MORE_STEPS = (2, 3, 4)
 
 
 def counted(generators: dict[str, Backbone], images: int) -> str:
@@ -70,6 +71,26 @@ def counted(generators: dict[str, Backbone], images: int) -> str:
             "Agreement: " + paired("new", "old", duel(same["new"], same["old"])),
         ]
     )
+
+
+def more_steps(folders: dict[str, str], images: int) -> str:
+    """Return Markdown: accuracy by the judge at `MORE_STEPS`, old against new.
+
+    Args:
+        folders: pipeline folders by name, of `NAMES`.
+        images: plain images per count and number of steps.
+    """
+    cases = one_class(COUNTS, images, "reporting")
+    judge = miniature.load_detector(miniature.JUDGE)
+    rows, duels = [], []
+    for steps in MORE_STEPS:
+        right = {}
+        for name, folder in folders.items():
+            backbone = backbones.load("miniature", repository=folder, num_inference_steps=steps)
+            right[name] = [s.counts[judge.name] == s.target_count for s in samples(name, backbone, cases, [judge])]
+        rows.append([f"right, {steps} steps, %", *(rate(right[name]) for name in NAMES)])
+        duels.append(f"{steps} steps: " + paired("new", "old", duel(right["new"], right["old"])))
+    return "\n\n".join([table([f"{judge.name}, n = {len(cases)}", *NAMES], rows), *duels])
 
 
 def _between(found: Sequence[Sample], hits: Sequence[bool], low: int, high: int) -> list[bool]:
@@ -133,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.miniature.weights", description=__doc__)
     parser.add_argument("folders", nargs="*", metavar="OLD NEW", help="pipeline folders of the old and new weights")
-    parser.add_argument("--images", type=int, default=48, help="plain images per count")
+    parser.add_argument("--images", type=int, default=48, help="plain images per count; half of it with more steps")
     parser.add_argument("--pages", type=Path, help="folder for the pages of the blind reading")
     parser.add_argument("--read", type=Path, help="print a finished blind reading of this folder instead")
     options = parser.parse_args(arguments)
@@ -146,13 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for folder in options.folders:
             if not (Path(folder) / "model_index.json").is_file():
                 raise ValueError(f"{folder} is not a pipeline folder (no model_index.json)")
-        generators = {
-            name: backbones.load("miniature", repository=folder)
-            for name, folder in zip(NAMES, options.folders, strict=True)
-        }
+        folders = dict(zip(NAMES, options.folders, strict=True))
+        generators = {name: backbones.load("miniature", repository=folder) for name, folder in folders.items()}
         if options.pages:
             write_pages(generators, options.pages)
         print(counted(generators, options.images))
+        print("\n" + more_steps(folders, -(-options.images // 2)))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return 0

@@ -16,7 +16,7 @@ from countgen.miniature.training.generator import FAMILIES, Family, decode, read
 from countgen.miniature.training.loop import StageSettings, adamw, autocast, is_finished, train, update_average
 from countgen.miniature.training.pairs import TEACHER, read_pairs
 from countgen.miniature.training.scenes import sampler, scene_pool
-from countgen.miniature.training.teacher import MAX_GRAD_NORM, few_step_loss
+from countgen.miniature.training.teacher import MAX_GRAD_NORM, denoising_loss
 
 LEARNING_RATE = 5e-4
 TEXT_LEARNING_RATE_SHARE = 0.2
@@ -99,7 +99,9 @@ def _student(family: Family, settings: StageSettings) -> None:
     def step(iteration: int, progress: float) -> dict[str, Tensor]:
         if family.denoising_timesteps and iteration % DENOISING_EVERY == DENOISING_EVERY - 1:
             real, tokens = pool.draw(batch_size)
-            loss = few_step_loss(student, real, tokens)
+            choices = torch.tensor(family.denoising_timesteps, device=device)
+            timesteps = choices[torch.randint(len(choices), (batch_size,), device=device)]
+            loss = denoising_loss(student, real, tokens, timesteps)
             loss.backward()
             update()
             update_average(average, student, iteration, AVERAGE_DECAY)

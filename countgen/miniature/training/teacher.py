@@ -39,13 +39,6 @@ def denoising_loss(generator: Generator, latents: Tensor, tokens: Tensor, timest
     return F.mse_loss(predicted, target)
 
 
-def few_step_loss(generator: Generator, latents: Tensor, tokens: Tensor) -> Tensor:
-    """Return the denoising loss at random timesteps of `Family.denoising_timesteps`, so that more steps work too."""
-    choices = torch.tensor(generator.family.denoising_timesteps, device=latents.device)
-    timesteps = choices[torch.randint(len(choices), (len(latents),), device=latents.device)]
-    return denoising_loss(generator, latents, tokens, timesteps)
-
-
 def _teacher(family: Family, settings: StageSettings) -> None:
     device = settings.device
     if is_finished(settings, settings.out / "pipeline"):

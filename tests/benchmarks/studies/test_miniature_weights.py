@@ -37,6 +37,15 @@ def test_equal_weights_count_alike(models: countgen.Models, monkeypatch: pytest.
     assert text.count("new against old: 0 won, 0 lost of 4") == 2
 
 
+def test_more_steps_are_counted_by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "COUNTS", (1,))
+    monkeypatch.setattr(weights, "MORE_STEPS", (2,))
+    text = weights.more_steps(dict.fromkeys(weights.NAMES, FOLDER), 3)
+    row = next(line for line in text.splitlines() if line.startswith("| right, 2 steps, % |"))
+    assert len(set(row.split("|")[2:4])) == 1
+    assert "2 steps: new against old: 0 won, 0 lost of 3" in text
+
+
 def test_pages_show_every_image_once_and_its_number(
     models: countgen.Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
