@@ -22,8 +22,7 @@ from benchmarks.evaluation.records import RECORDS, Record
 from benchmarks.evaluation.report.__main__ import main
 from countgen.images import save_png
 from countgen.miniature import FOLDER
-from tests.benchmarks.evaluation.made_records import record
-from tests.benchmarks.evaluation.test_report import table_run
+from tests.benchmarks.evaluation.made_records import record, table_run
 
 TOKENIZER = FOLDER / "mini-sdxl-turbo" / "tokenizer"
 

@@ -6,21 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from pyarrow import parquet
 
-from benchmarks.evaluation.image_statistics import image_statistics
 from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement
 from benchmarks.evaluation.labels import save_label
 from benchmarks.evaluation.metrics import scores
-from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
+from benchmarks.evaluation.records import RECORDS, read_run, to_line
 from benchmarks.evaluation.report.__main__ import main
 from benchmarks.evaluation.report.cards import chosen, disagreements, statuses
 from benchmarks.evaluation.report.findings import findings
@@ -28,35 +24,9 @@ from benchmarks.evaluation.report.page import plots
 from benchmarks.evaluation.report.reported_run import read_reported_run
 from benchmarks.evaluation.report.table import MARK, Table, as_text
 from countgen.images import save_png
-from tests.benchmarks.evaluation.made_records import random_records, record
+from tests.benchmarks.evaluation.made_records import random_records, record, table_run, write_run
 
 EVIL = '<script>alert("7")</script> & <b>bold</b> "quoted" \'apples\''
-
-
-def write_run(
-    folder: Path, records: list[Record], methods: tuple[str, ...] = ("plain", "auto"), **settings: Any
-) -> Path:
-    """A run folder with a picture for every record that was drawn."""
-    (folder / "images").mkdir(parents=True)
-    (folder / SETTINGS).write_text(
-        json.dumps({"methods": ["plain", "auto"], "max_evaluations": 9, "shard": "1/1"} | settings)
-    )
-    lines = []
-    for one in records:
-        if one.status == "done":
-            name = f"images/{one.key}.png"
-            save_png(Image.new("RGB", (32, 24), (200, 30 * one.seed % 255, 90)), folder / name)
-            one = replace(one, image=name, before=name)
-        lines.append(to_line(one))
-    (folder / RECORDS).write_bytes(b"".join(lines))
-    return folder
-
-
-def table_run(folder: Path) -> Path:
-    """Plain is right at 3 of 8, auto at 6 of 8, one image failed."""
-    records = [record("plain", seed, 3 if seed < 3 else 4) for seed in range(8)]
-    records += [record("auto", seed, 3 if seed < 6 else None if seed == 6 else 5) for seed in range(8)]
-    return write_run(folder, records)
 
 
 def test_a_run_of_t2i_compbench_has_its_own_score_beside_ours(
@@ -224,51 +194,6 @@ def test_records_without_their_pictures_make_a_page_too(tmp_path):
     page = Page((tmp_path / "report.html").read_text())
     assert "not beside its records" in page.text
     assert "made to fail" in page.text
-
-
-def test_json_holds_every_figure_and_no_nan(tmp_path, capsys):
-    run = table_run(tmp_path / "run")
-    main([str(run), "--json"])
-    document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    plain, auto = document["sections"][0]["methods"]
-    assert (plain["name"], auto["name"]) == ("plain", "auto")
-    assert auto["scores"]["detector"]["accuracy"] == 0.75
-    assert auto["levels"]["easy"]["failed"] == 1
-    assert document["sections"][0]["versus"]["detector"][0]["comparison"]["duel"]["won"] == 3
-    assert document["sections"][0]["agreements"]["detector & counter"]["kappa"] == 1
-
-
-def test_parquet_keeps_every_field(tmp_path):
-    run = table_run(tmp_path / "run")
-    main([str(run), "--parquet", str(tmp_path / "records.parquet")])
-    rows = {row["key"]: row for row in parquet.read_table(tmp_path / "records.parquet").to_pylist()}
-    _, records = read_run(run)
-    assert len(rows) == len(records)
-    for one in records:
-        row = rows[one.key]
-        assert (row["prompt"], row["seed"], row["status"]) == (one.prompt, one.seed, one.status)
-        assert {judge: tuple(found) for judge, found in row["judge_counts"]} == one.judge_counts
-        assert [tuple(step.values()) for step in row["trace"]] == list(one.trace)
-        assert [target["target_count"] for target in row["targets"]] == [3]
-        assert row["right"] == (one.judge_counts.get("detector") == (3,))
-
-
-def test_parquet_has_the_statistics_of_every_image_and_of_its_plain_image(tmp_path: Path) -> None:
-    kept = {"truncated": True, "objects_kept": 0.75, "background_change": 0.125, "structural_similarity": 0.5}
-    run = write_run(tmp_path / "run", [record("plain"), record("auto", **kept), record("noise", counted=None)])
-    plain, auto, noise = read_run(run)[1]
-    Image.new("RGB", (32, 24)).save(run / str(auto.image))
-    auto = replace(auto, before=plain.image)
-    (run / RECORDS).write_bytes(b"".join(map(to_line, (plain, auto, noise))))
-    main([str(run), "--parquet", str(tmp_path / "records.parquet")])
-    rows = {row["method"]: row for row in parquet.read_table(tmp_path / "records.parquet").to_pylist()}
-    assert {name: rows["auto"][name] for name in kept} == kept
-    grey, black = (asdict(image_statistics(np.asarray(Image.open(run / str(one.image))))) for one in (plain, auto))
-    assert black["dark"] == 1
-    assert rows["auto"]["image_statistics"] == black
-    assert rows["auto"]["plain_image_statistics"] == grey
-    assert rows["plain"]["image_statistics"] == rows["plain"]["plain_image_statistics"] == grey
-    assert rows["noise"]["image_statistics"] is None
 
 
 def test_labels_and_judgements_of_images_that_are_not_there_are_told(

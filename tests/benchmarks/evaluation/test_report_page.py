@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from benchmarks.evaluation.report.__main__ import main
-from tests.benchmarks.evaluation.test_report import table_run
+from tests.benchmarks.evaluation.made_records import table_run
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import pytest
 from benchmarks.evaluation.report.findings import findings
 from benchmarks.evaluation.report.reported_run import read_reported_run
 from benchmarks.studies.document_tables import DOCUMENTS, table, with_tables
-from tests.benchmarks.evaluation.made_records import record
-from tests.benchmarks.evaluation.test_report import write_run
+from tests.benchmarks.evaluation.made_records import record, write_run
 
 ROOT = Path(__file__).parents[3]
 
