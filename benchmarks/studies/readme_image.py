@@ -22,8 +22,11 @@ PROMPTS = (
     "a photo of five cats and three dogs",
     "a photo of ten strawberries",
 )
-SEED = 1
-"""The first at which the model alone is wrong four times; which shows what countgen does, not how often."""
+SEED = 18
+"""A seed with clear images at which the model alone is wrong four times and the edit right four times.
+
+It shows what countgen does, not how often; the first such seed is 16.
+"""
 GAP = 8
 
 

@@ -45,7 +45,7 @@ DETECTORS = {
 """The embedded detectors by short name.
 
 The heat map's logits lie close to the threshold, so its safe distance is small. Safe distances were chosen with
-`python -m benchmarks.studies.tuning margins`.
+`python -m benchmarks.studies.tuning "safe distances"`.
 """
 
 CRITICS = ("miniature-yolo", "miniature-heatmap")

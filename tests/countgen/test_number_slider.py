@@ -268,8 +268,8 @@ def test_a_token_of_one_prompt_moves_that_prompt_as_the_slider_does_at_the_numbe
     templates = ("a photo of {number} {objects}",)
     token = direction_token(models.backbone, 14, ["cat"], calibration, templates=templates)
     assert token.direction is not None
-    assert (token.direction.start_number, token.direction.offset) == (12, 4.0)
-    shift = NumberShift("cat", 11, 19, number=12, offset=4.0, lo=6, hi=12)
+    assert (token.direction.start_number, token.direction.offset) == (12, 6.0)
+    shift = NumberShift("cat", 11, 19, number=12, offset=6.0, lo=6, hi=12)
     exact = encode_shifted(models.backbone, PROMPT, None, [shift])
     moved = encode_prompt(models.backbone, PROMPT, token)
     torch.testing.assert_close(moved.prompt_embeds[:, :5], exact.prompt_embeds[:, :5])

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from countgen.miniature.training.export import export
-from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Generator, read_generator
+from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Conditioning, Generator, read_generator
 from countgen.miniature.training.loop import StageSettings
 from countgen.miniature.training.ode import integrate
-from countgen.miniature.training.sharpen import Targets, pixart_sharpen, sharpen
+from countgen.miniature.training.sharpen import Targets, later_step, pixart_sharpen, sharpen
 
 pytestmark = pytest.mark.filterwarnings(
     # diffusers and numpy 2: an __array__ without the copy keyword, in the solver's set_timesteps.
@@ -95,3 +96,43 @@ def test_the_ode_can_start_from_clean_latents(shipped: tuple[Generator, torch.nn
         integrate(generator, noise, tokens, steps=2, guidance_scale=1.0, start=(clean, first)) for first in (20, 900)
     )
     assert (near - clean).abs().mean() < 0.5 * (far - clean).abs().mean()
+
+
+def test_a_later_step_denoises_the_students_own_image_noised_anew(
+    shipped: tuple[Generator, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, _ = shipped
+    tokens = generator.tokenize(["a photo of five cats"] * 8)
+    noise = torch.randn(8, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        own = generator.one_step(noise, generator.encode(tokens))
+    seen, predict = [], generator.predict
+
+    def watched(latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        seen.append((latents, timesteps, torch.is_grad_enabled()))
+        return predict(latents, timesteps, conditioning)
+
+    monkeypatch.setattr(generator, "predict", watched)
+    torch.manual_seed(0)
+    latents = later_step(generator, noise, tokens)
+    (_, first, first_with_gradient), (noised, later, later_with_gradient) = seen
+    assert first.tolist() == [UNET.one_step_timestep] * 8
+    assert (first_with_gradient, later_with_gradient) == (False, True)
+    assert min(UNET.denoising_timesteps) <= later.min() < later.max() <= max(UNET.denoising_timesteps)
+    alpha = generator.alphas_cumprod[later].view(-1, 1, 1, 1)
+    added = (noised - alpha.sqrt() * own) / (1 - alpha).sqrt()
+    assert added.std() == pytest.approx(1, abs=0.02)
+    assert (added * noise).mean() == pytest.approx(0, abs=0.02)
+    assert (latents - own).abs().mean() < 0.5 * own.abs().mean()
+
+
+def test_clean_latents_follow_from_the_v_prediction(
+    shipped: tuple[Generator, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, _ = shipped
+    clean, noise = torch.randn(2, 3, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([0, 500, 999])
+    noised, target = generator.add_noise(clean, noise, timesteps)
+    monkeypatch.setattr(generator, "predict", lambda latents, timesteps, conditioning: target)
+    conditioning = generator.encode(generator.tokenize([""]))
+    torch.testing.assert_close(generator.denoise(noised, timesteps, conditioning), clean, atol=1e-4, rtol=1e-4)

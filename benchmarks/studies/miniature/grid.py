@@ -17,7 +17,7 @@ COUNTS = (3, 6, 9)
 OBJECTS_A_ROW = 4
 MARGIN = 6
 LABEL = 14
-QUALITY = 75
+QUALITY = 70
 
 
 def grid_cases() -> list[Case]:

@@ -73,20 +73,19 @@ def counted(generators: dict[str, Backbone], images: int) -> str:
     )
 
 
-def more_steps(folders: dict[str, str], images: int) -> str:
-    """Return Markdown: accuracy by the judge at `MORE_STEPS`, old against new.
+def more_steps(generators: dict[int, dict[str, Backbone]], images: int) -> str:
+    """Return Markdown: accuracy by the judge at each number of steps, old against new.
 
     Args:
-        folders: pipeline folders by name, of `NAMES`.
+        generators: backbones by number of steps and name, of `NAMES`.
         images: plain images per count and number of steps.
     """
     cases = one_class(COUNTS, images, "reporting")
     judge = miniature.load_detector(miniature.JUDGE)
     rows, duels = [], []
-    for steps in MORE_STEPS:
+    for steps, by_name in generators.items():
         right = {}
-        for name, folder in folders.items():
-            backbone = backbones.load("miniature", repository=folder, num_inference_steps=steps)
+        for name, backbone in by_name.items():
             right[name] = [s.counts[judge.name] == s.target_count for s in samples(name, backbone, cases, [judge])]
         rows.append([f"right, {steps} steps, %", *(rate(right[name]) for name in NAMES)])
         duels.append(f"{steps} steps: " + paired("new", "old", duel(right["new"], right["old"])))
@@ -168,11 +167,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not (Path(folder) / "model_index.json").is_file():
                 raise ValueError(f"{folder} is not a pipeline folder (no model_index.json)")
         folders = dict(zip(NAMES, options.folders, strict=True))
-        generators = {name: backbones.load("miniature", repository=folder) for name, folder in folders.items()}
+        # All are read before anything is measured: a folder may change meanwhile.
+        by_steps = {
+            steps: {
+                name: backbones.load("miniature", repository=folder, num_inference_steps=steps)
+                for name, folder in folders.items()
+            }
+            for steps in (1, *MORE_STEPS)
+        }
+        generators = by_steps.pop(1)
         if options.pages:
             write_pages(generators, options.pages)
         print(counted(generators, options.images))
-        print("\n" + more_steps(folders, -(-options.images // 2)))
+        print("\n" + more_steps(by_steps, -(-options.images // 2)))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return 0

@@ -33,7 +33,8 @@ class Family:
     Attributes:
         folder: the shipped one-step pipeline, template of classes, configs and tokenizers.
         one_step_timestep: timestep of the one-step student.
-        denoising_timesteps: timesteps at which the student is also trained to denoise, so that more steps work.
+        denoising_timesteps: timesteps at which the stage `student` also trains to denoise, so that more steps work;
+            `sharpen` trains later steps between the least and the greatest.
         ode_steps, guidance_scale: sampling settings of the teacher for its pairs.
         focus: range of 40 % of the timesteps in the teacher's training, those that determine the layout.
         finished_from, laid_out_from: ranges of timesteps from which the teacher finishes a student's image, without

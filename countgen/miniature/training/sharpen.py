@@ -48,7 +48,7 @@ CLEAR = (0.25, 0.65)
 """An image is clear if the critic counts the same at its own threshold and at these."""
 FEATURE_WEIGHT = 2.0
 LATER_STEP_EVERY = 3
-"""Every so many iterations train a later step, for pipelines of two to four steps."""
+"""One iteration of this many trains a later step, so that two to four steps stay useful."""
 AVERAGE_DECAY = 0.995
 
 
@@ -155,8 +155,8 @@ def later_step(student: Generator, noise: Tensor, tokens: Tensor) -> Tensor:
     conditioning = student.encode(tokens)
     with torch.no_grad():
         own = student.one_step(noise, conditioning)
-    first, *_, last = sorted(student.family.denoising_timesteps)
-    timesteps = torch.randint(first, last + 1, (len(noise),), device=noise.device)
+    choices = student.family.denoising_timesteps
+    timesteps = torch.randint(min(choices), max(choices) + 1, (len(noise),), device=noise.device)
     noised, _ = student.add_noise(own, torch.randn_like(own), timesteps)
     return student.denoise(noised, timesteps, conditioning)
 
@@ -205,7 +205,7 @@ def _sharpen(family: Family, settings: StageSettings) -> None:
         optimizer.step()
         update_average(average, student, iteration, AVERAGE_DECAY)
         if later:
-            return {"later_step": distance.detach()}
+            return {"later_step": distance.detach(), "later_features": features.detach()}
         parts = {"latents": distance.detach(), "features": features.detach()}
         return {"loss": loss.detach(), **parts, "kept": targets.kept, "targets": float(len(targets))}
 

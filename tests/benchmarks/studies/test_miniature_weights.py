@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import countgen
 from benchmarks.studies.cases import one_class
 from benchmarks.studies.miniature import grid, weights
+from benchmarks.studies.miniature.samples import Sample, samples
+from countgen.backbones import Backbone
 
 FOLDER = str(countgen.miniature.FOLDER / "mini-sdxl-turbo")
 
@@ -37,13 +43,28 @@ def test_equal_weights_count_alike(models: countgen.Models, monkeypatch: pytest.
     assert text.count("new against old: 0 won, 0 lost of 4") == 2
 
 
-def test_more_steps_are_counted_by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_steps_of_each_folder_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(weights, "COUNTS", (1,))
     monkeypatch.setattr(weights, "MORE_STEPS", (2,))
-    text = weights.more_steps(dict.fromkeys(weights.NAMES, FOLDER), 3)
+    empty = tmp_path / "empty"
+    shutil.copytree(FOLDER, empty)
+    file = empty / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(file).items()}, file)
+    steps = []
+
+    def watched(name: str, backbone: Backbone, *arguments: Any) -> list[Sample]:
+        steps.append(backbone.num_inference_steps)
+        return samples(name, backbone, *arguments)
+
+    monkeypatch.setattr(weights, "samples", watched)
+    assert weights.main([str(empty), FOLDER, "--images", "8"]) == 0
+    text = capsys.readouterr().out
     row = next(line for line in text.splitlines() if line.startswith("| right, 2 steps, % |"))
-    assert len(set(row.split("|")[2:4])) == 1
-    assert "2 steps: new against old: 0 won, 0 lost of 3" in text
+    assert row.split("|")[2].strip().startswith("0 [")
+    assert "2 steps: new against old: 0 won" not in text
+    assert steps == [1, 1, 2, 2]
 
 
 def test_pages_show_every_image_once_and_its_number(

@@ -186,7 +186,8 @@ def test_the_oracle_prints_its_rows(capsys):
 
 @pytest.mark.slow
 def test_the_published_recipe_learns_one_vector_of_one_encoder(models):
-    learned = published_token.learn(models, Target("apple", 2), 5, dynamic=False, max_steps=2)
-    untrained = published_token.learn(models, Target("apple", 2), 5, dynamic=True, max_steps=0)
+    # At this seed the first image has a wrong count, so that learning takes a step.
+    learned = published_token.learn(models, Target("apple", 2), 1, dynamic=False, max_steps=2)
+    untrained = published_token.learn(models, Target("apple", 2), 1, dynamic=True, max_steps=0)
     assert torch.equal(learned["clip_g"], untrained["clip_g"])
     assert not torch.equal(learned["clip_l"], untrained["clip_l"])
