@@ -25,6 +25,8 @@ PACKED = "records.jsonl.xz"
 """Name of the compressed records of a finished run; nothing is appended to them."""
 MAX_UNPACKED_BYTES = 512 * 2**20
 """Largest size of packed records once they are unpacked."""
+MANY_BYTES = 2**20
+"""Size of records from which reading them pauses the garbage collector."""
 SETTINGS = "settings.json"
 IMAGES = "images"
 """Folder of a run's images."""
@@ -149,8 +151,10 @@ def read_records(path: Path) -> list[Record]:
         content = _content(check_regular(path)) if path.exists() else b""
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
-    collecting = gc.isenabled()
-    gc.disable()  # the collector would traverse the growing records repeatedly, which doubles the time
+    # The collector would traverse many growing records repeatedly, which doubles the time.
+    collecting = gc.isenabled() and len(content) > MANY_BYTES
+    if collecting:
+        gc.disable()
     try:
         found = parsed(content, path, "record", from_document, ", and the run does its case again")
         latest = {record.key: record for record in found}

@@ -45,9 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             owner = [index for index, run in enumerate(runs) for _ in run.soft]
             gaps = np.abs(soft - hard)
             low, high = cluster_bootstrap(gaps, owner)
+            varied = soft.std() > 0 and hard.std() > 0
+            pearson = f"{np.corrcoef(soft, hard)[0, 1]:.3f}" if varied else "-"
             print(
                 f"| {loss} | {name} | {len(runs)} | {len(soft)} | {gaps.mean():.3f} [{low:.3f}, {high:.3f}] | "
-                f"{np.corrcoef(soft, hard)[0, 1]:.3f} | {rate([run.right for run in runs])} | "
+                f"{pearson} | {rate([run.right for run in runs])} | "
                 f"{rate([run.differ for run in runs])} |",
                 flush=True,
             )

@@ -70,7 +70,7 @@ def test_a_count_beyond_the_number_words_gets_a_direction(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert out.read_bytes() == made
     assert main([*command, "--overwrite", "--trial-images", "0"]) == OK
-    assert "<count-14>: twelve moved by 4 along the number axis" in capsys.readouterr().out
+    assert "<count-14>: twelve moved by 6 along the number axis" in capsys.readouterr().out
 
 
 def test_the_calibration_of_another_model_is_refused(tmp_path, capsys):
@@ -84,7 +84,7 @@ def test_the_calibration_of_another_model_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["learn-token", "25", "--object", "apple"], "reaches counts from 13 to 17, as it was calibrated, got 25"),
+        (["learn-token", "25", "--object", "apple"], "reaches counts from 13 to 16, as it was calibrated, got 25"),
         (["learn-token", "14", "--object", "aeroplane"], "no class"),
         (["learn-token", "14", "--object", "apple", "--patience", "2"], "not trained: leave out --patience"),
         (["generate", "three cups", "--token", "count-999"], "no such file"),

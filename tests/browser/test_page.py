@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 import countgen
 from app.demo.audit import OF_COLOURS, accessibility, serious, states
+from app.demo.example import SEED
 from app.demo.run_folders import STUDY
 from countgen.images import read_recipe
 from countgen.tokens.file import decoded
@@ -87,11 +88,11 @@ def test_an_image_is_edited_on_its_seed_and_moved_by_the_slider(open_page) -> No
     page.locator("#slider input[type=range]").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#editing .verdict")).to_contain_text("Moved by +0.5: the judge counts")
-    expect(page.locator("#editing .before figcaption")).to_have_text("Original: 7 apples seed 324")
+    expect(page.locator("#editing .before figcaption")).to_have_text(f"Original: 7 apples seed {SEED}")
     page.locator("#one-more").click()
     page.locator("#editing .facts").wait_for()
-    expect(page.locator("#editing .before figcaption")).to_have_text("Original: 7 apples seed 324")
-    expect(page.locator("#editing .after figcaption")).to_contain_text(" of 8 apples seed 324")
+    expect(page.locator("#editing .before figcaption")).to_have_text(f"Original: 7 apples seed {SEED}")
+    expect(page.locator("#editing .after figcaption")).to_contain_text(f" of 8 apples seed {SEED}")
     assert page.locator("#editing .after .same").count() > 3
     expect(page.locator("#pictures li span")).to_have_text(["8 × apple"])
     expect(page.locator("#slider input[type=range]")).to_have_value("0")
@@ -182,7 +183,7 @@ def test_a_file_dropped_beside_its_field_is_read(open_page) -> None:
         }""",
         page.locator("#stage a[download]").get_attribute("href"),
     )
-    expect(page.locator("#restored")).to_contain_text("a photo of seven apples, seed 324")
+    expect(page.locator("#restored")).to_contain_text(f"a photo of seven apples, seed {SEED}")
 
 
 def test_objects_in_an_uploaded_photograph_are_counted(open_page) -> None:

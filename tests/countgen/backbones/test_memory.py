@@ -88,11 +88,11 @@ def drafting() -> Backbone:
 def test_gradients_use_the_draft_and_steps_show_images_of_the_vae(drafting: Backbone, models: countgen.Models) -> None:
     with torch.no_grad():
         embeds = drafting.encode_prompt(PROMPT)
-    latents = drafting.initial_latents([3])
+    latents = drafting.initial_latents([9])  # counts wrong until the last of four steps
     settings = NoiseSettings(num_optimization_steps=4)
     budget = Budget()
     problem = Problem(drafting, models.critics, TARGETS, embeds)
-    steps = list(refine(problem, latents, [3], budget, settings))
+    steps = list(refine(problem, latents, [9], budget, settings))
 
     assert (steps[0].index, steps[-1].index) == (0, 3)
     # Four evaluations of drafts, three of them with gradient, and the images that the VAE decoded.
