@@ -25,7 +25,6 @@ CARD = miniature.FOLDER / "README.md"
 PAGE = Path("docs") / "miniature-samples.jpg"
 BEGIN, END = "<!-- card: written by benchmarks.studies.miniature -->", "<!-- end of the card -->"
 GENERATORS = {"SDXL-shaped": "miniature", "PixArt-shaped": "miniature-pixart"}
-STEPS = (2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def card(size: Size, page: Path | None) -> str:
     ]
     fewer = one_class(samples.COUNTS, size.more_steps, "reporting")
     label, preset = next(iter(GENERATORS.items()))
-    for steps in STEPS:
+    for steps in samples.MORE_STEPS:
         backbone = backbones.load(preset, num_inference_steps=steps)
         found += samples.samples(f"{label}, {steps} steps", backbone, fewer, detectors)
     say("scenes")

@@ -18,6 +18,8 @@ from critics import Critic
 
 COUNTS = range(1, 16)
 GROUPS = (("1-5", 1, 5), ("6-10", 6, 10), ("11-15", 11, 15), ("all", 1, 15))
+MORE_STEPS = (2, 3, 4)
+"""Numbers of steps that are measured beside one step."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from benchmarks.studies.cases import one_class
 from benchmarks.studies.markdown import paired, table
 from benchmarks.studies.miniature.grid import COUNTS as GRID_COUNTS
 from benchmarks.studies.miniature.grid import grid_cases, to_pil
-from benchmarks.studies.miniature.samples import Sample, draw, samples
+from benchmarks.studies.miniature.samples import MORE_STEPS, Sample, draw, samples
 from countgen import backbones, miniature
 from countgen.backbones import Backbone
 
@@ -35,7 +35,6 @@ SEED = 15
 KEY, ANSWERS = "key.json", "clear.txt"
 TIMED = 48
 """Cases that are timed, of one object each."""
-MORE_STEPS = (2, 3, 4)
 
 
 def counted(generators: dict[str, Backbone], images: int) -> str:

@@ -1,4 +1,4 @@
-"""Records that no model made: of one case, of run folders, and whole random tables."""
+"""Records that no model made: of one case, of whole random tables, and of run folders."""
 
 import json
 import random

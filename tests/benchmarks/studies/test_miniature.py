@@ -109,7 +109,7 @@ def test_the_command_writes_card_page_and_checksums(
     card.write_text(f"# Title\n\n{miniature.BEGIN}\n{miniature.END}\n", encoding="utf-8")
     monkeypatch.setattr(miniature, "CARD", card)
     monkeypatch.setattr(miniature, "QUICK", miniature.Size(scenes=1, samples=1, more_steps=1, repeats=1))
-    monkeypatch.setattr(miniature, "STEPS", (2,))
+    monkeypatch.setattr(miniature.samples, "MORE_STEPS", (2,))
     monkeypatch.setattr(samples, "COUNTS", (1, 3))
     monkeypatch.setattr(scenes, "COUNTS", (0, 2))
     monkeypatch.setattr(grid, "COUNTS", (1,))
