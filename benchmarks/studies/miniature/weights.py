@@ -31,6 +31,7 @@ COUNTS = range(1, 13)
 GROUPS = (("1-5", 1, 5), ("6-10", 6, 10), ("11-12", 11, 12), ("all", 1, 12))
 NAMES = ("old", "new")
 IMAGES_A_PAGE, IMAGES_A_ROW, SIDE, LABEL = 12, 4, 384, 20
+SECOND_JUDGE = "miniature-density"
 SEED = 15
 KEY, ANSWERS = "key.json", "clear.txt"
 TIMED = 48
@@ -38,17 +39,18 @@ TIMED = 48
 
 
 def counted(generators: dict[str, Backbone], images: int) -> str:
-    """Return Markdown: accuracy by the judge, agreement of critic and judge and CPU seconds, old against new.
+    """Return Markdown: accuracy by two judges, agreement of critic and judge and CPU seconds, old against new.
 
     Args:
         generators: backbones by name, of `NAMES`.
         images: plain images per count.
     """
     cases = one_class(COUNTS, images, "reporting")
-    critic, judge = (miniature.load_detector(name) for name in (miniature.CRITICS[0], miniature.JUDGE))
+    names = (miniature.CRITICS[0], miniature.JUDGE, SECOND_JUDGE)
+    critic, judge, second = (miniature.load_detector(name) for name in names)
     found, seconds = {}, {}
     for name in NAMES:
-        found[name] = samples(name, generators[name], cases, [critic, judge])
+        found[name] = samples(name, generators[name], cases, [critic, judge, second])
         begun = process_time()
         draw(generators[name], cases[:TIMED])
         seconds[name] = (process_time() - begun) / len(cases[:TIMED])
@@ -58,6 +60,8 @@ def counted(generators: dict[str, Backbone], images: int) -> str:
         [f"right, {label}, %", *(rate(_between(found[name], right[name], low, high)) for name in NAMES)]
         for label, low, high in GROUPS
     ]
+    by_second = {name: [s.counts[second.name] == s.target_count for s in found[name]] for name in NAMES}
+    rows.append([f"right by {second.name}, all, %", *(rate(by_second[name]) for name in NAMES)])
     rows.append(["critic and judge agree, %", *(rate(same[name]) for name in NAMES)])
     errors = [[abs(s.counts[judge.name] - s.target_count) for s in found[name]] for name in NAMES]
     rows.append(["mean error, objects", *(f"{sum(mine) / len(mine):.2f}" for mine in errors)])
@@ -67,6 +71,7 @@ def counted(generators: dict[str, Backbone], images: int) -> str:
         [
             shown,
             "Right: " + paired("new", "old", duel(right["new"], right["old"])),
+            f"Right by {second.name}: " + paired("new", "old", duel(by_second["new"], by_second["old"])),
             "Agreement: " + paired("new", "old", duel(same["new"], same["old"])),
         ]
     )

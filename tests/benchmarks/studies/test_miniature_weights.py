@@ -40,7 +40,7 @@ def test_equal_weights_count_alike(models: countgen.Models, monkeypatch: pytest.
             assert old == new
     assert by_label["right, 11-12, %"] == ("-", "-")
     assert float(by_label["CPU seconds an image"][0]) > 0
-    assert text.count("new against old: 0 won, 0 lost of 4") == 2
+    assert text.count("new against old: 0 won, 0 lost of 4") == 3
 
 
 def test_more_steps_of_each_folder_are_counted(
