@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from app.exit_codes import OK
-from app.terminal import fitted
+from countgen.app.exit_codes import OK
+from countgen.app.terminal import fitted
 
 
 def add_parser(commands: Any) -> None:

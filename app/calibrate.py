@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import add_trust_checkpoint, one_seed, positive
-from app.exit_codes import INTERRUPTED, OK
-from app.interrupts import held_interrupts
-from app.loading import available_device
-from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
-from app.terminal import fitted
+from countgen.app.argument_types import add_trust_checkpoint, one_seed, positive
+from countgen.app.exit_codes import INTERRUPTED, OK
+from countgen.app.interrupts import held_interrupts
+from countgen.app.loading import available_device
+from countgen.app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
+from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
     from countgen.models import Models

@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from app import (
+from countgen import __version__
+from countgen.app import (
     adapters,
     calibrate,
     compare,
@@ -36,8 +37,7 @@ from app import (
     reproduce,
     tokens,
 )
-from app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OK
-from countgen import __version__
+from countgen.app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OK
 from countgen.errors import CountGenError
 from countgen.printable import printable
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import not_negative
-from app.exit_codes import OK
-from app.terminal import fitted
+from countgen.app.argument_types import not_negative
+from countgen.app.exit_codes import OK
+from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
-    from benchmarks.evaluation.run_comparison import Change, RunComparison
+    from countgen.benchmarks.evaluation.run_comparison import Change, RunComparison
 
 _LONGEST_VALUE = 100
 
@@ -42,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: no run, or nothing that both have.
     """
-    from benchmarks.evaluation.report.export import plain
-    from benchmarks.evaluation.report.reported_run import read_reported_run
-    from benchmarks.evaluation.run_comparison import compare_runs
+    from countgen.benchmarks.evaluation.report.export import plain
+    from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
+    from countgen.benchmarks.evaluation.run_comparison import compare_runs
 
     found = compare_runs(read_reported_run([options.first]), read_reported_run([options.second]))
     if options.json:
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _text(found: RunComparison, cases: int) -> Iterator[str]:
-    from benchmarks.evaluation.report.table import Table, as_text, number, p_text
+    from countgen.benchmarks.evaluation.report.table import Table, as_text, number, p_text
     from countgen.printable import printable
 
     for name, (first, second) in found.settings.items():

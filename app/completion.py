@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from app.exit_codes import OK
+from countgen.app.exit_codes import OK
 
 SHELLS = ("bash", "zsh", "fish")
 _EPILOG = """\

@@ -11,12 +11,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.exit_codes import NOT_REACHED, OK
-from app.loading import available_device
-from app.terminal import fitted
+from countgen.app.exit_codes import NOT_REACHED, OK
+from countgen.app.loading import available_device
+from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
-    from critics import Critic, Detections
+    from countgen.critics import Critic, Detections
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File name endings of the images in a folder."""
@@ -158,8 +158,8 @@ def _critic(options: argparse.Namespace, names: Sequence[str]) -> Critic:
 
 def _counted(critic: Critic, file: Path, names: Sequence[str], boxes: Path | None, *, several: bool) -> dict[str, Any]:
     """Return the record of one image, its boxes drawn where that is asked for."""
-    from critics import NO_ANSWER
-    from critics.validation import to_batch
+    from countgen.critics import NO_ANSWER
+    from countgen.critics.validation import to_batch
 
     batch = to_batch(file).to(next(_parameters(critic)).device)
     if not critic.detects:
@@ -212,8 +212,8 @@ def _report(record: dict[str, Any]) -> None:
 
 
 def _said(counts: dict[str, int]) -> str:
+    from countgen.critics.vocabulary import singular
     from countgen.prompts.plurals import counted
-    from critics.vocabulary import singular
 
     return ", ".join(f"{count} {counted(singular(name), count)}" for name, count in counts.items())
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from app.argument_types import add_trust_checkpoint
-from app.terminal import fitted
+from countgen.app.argument_types import add_trust_checkpoint
+from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
     from countgen.detector_choice import Choice

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import add_trust_checkpoint
-from app.exit_codes import NOT_REACHED, OK
-from app.loading import available_device
-from app.terminal import fitted
+from countgen.app.argument_types import add_trust_checkpoint
+from countgen.app.exit_codes import NOT_REACHED, OK
+from countgen.app.loading import available_device
+from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
-    from benchmarks.evaluation.golden import Answers, GoldenImage
+    from countgen.benchmarks.evaluation.golden import Answers, GoldenImage
 
 PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
@@ -78,8 +78,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     """Print how the judges that are named count the golden set."""
-    from benchmarks.evaluation import golden
-    from benchmarks.evaluation.consensus import MAJORITY
+    from countgen.benchmarks.evaluation import golden
+    from countgen.benchmarks.evaluation.consensus import MAJORITY
     from countgen.models import check_detectors, parts_of
     from countgen.printable import printable
 
@@ -118,8 +118,8 @@ def _score(options: argparse.Namespace) -> int:
 
 def _answers(name: str, images: Sequence[GoldenImage], device: str, options: argparse.Namespace) -> Answers:
     """Return the answers of one judge, which is out of memory before the next one is loaded."""
-    from benchmarks.evaluation import golden
-    from benchmarks.evaluation.progress import shown
+    from countgen.benchmarks.evaluation import golden
+    from countgen.benchmarks.evaluation.progress import shown
     from countgen.models import load_critic
     from countgen.progress import loading
 

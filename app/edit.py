@@ -7,16 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import positive, seconds
-from app.detector_arguments import add_detectors, chosen_detectors
-from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
-from app.generate import SettingsHelp
-from app.interrupts import held_interrupts, run_to_end
-from app.loading import available_device
-from app.model_arguments import add_calibration
-from app.reproduce import add_origin, checked_recipe, loaded, token_of
-from app.result_lines import record_of, report
-from app.terminal import fitted
+from countgen.app.argument_types import positive, seconds
+from countgen.app.detector_arguments import add_detectors, chosen_detectors
+from countgen.app.exit_codes import INTERRUPTED, NOT_REACHED, OK
+from countgen.app.generate import SettingsHelp
+from countgen.app.interrupts import held_interrupts, run_to_end
+from countgen.app.loading import available_device
+from countgen.app.model_arguments import add_calibration
+from countgen.app.reproduce import add_origin, checked_recipe, loaded, token_of
+from countgen.app.result_lines import record_of, report
+from countgen.app.terminal import fitted
 
 
 def add_parser(commands: Any) -> None:

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import add_trust_checkpoint
-from app.exit_codes import NOT_REACHED, OK
-from app.loading import available_device
-from app.model_arguments import (
+from countgen.app.argument_types import add_trust_checkpoint
+from countgen.app.exit_codes import NOT_REACHED, OK
+from countgen.app.loading import available_device
+from countgen.app.model_arguments import (
     METAVAR,
     add_calibration,
     add_loading,
@@ -23,10 +23,10 @@ from app.model_arguments import (
 )
 
 if TYPE_CHECKING:
-    from benchmarks.evaluation.engines import Engine
-    from benchmarks.evaluation.plan import Case, RunSettings
-    from benchmarks.evaluation.run import Summary
-    from benchmarks.evaluation.worker import Outcome
+    from countgen.benchmarks.evaluation.engines import Engine
+    from countgen.benchmarks.evaluation.plan import Case, RunSettings
+    from countgen.benchmarks.evaluation.run import Summary
+    from countgen.benchmarks.evaluation.worker import Outcome
 
 ENGINES = ("local", "ray")
 DEFAULT_METHODS = "plain,search,noise,auto"
@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
         description="Generate every prompt of a suite with every method, count with independent judges, and keep a "
         "record of each image. After an interruption the same command resumes the evaluation. "
         "The exit code is 1 if some images failed. Images that anything else generated: python -m "
-        "benchmarks.evaluation.judge_images --help.",
+        "countgen.benchmarks.evaluation.judge_images --help.",
     )
     parser.set_defaults(run=run)
     add_arguments(parser)
@@ -130,11 +130,11 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, or a folder that cannot be used.
     """
-    from benchmarks.evaluation.run import evaluate
+    from countgen.benchmarks.evaluation.run import evaluate
     from countgen.models import check_detectors
 
     if options.rejudge is not None:
-        from benchmarks.evaluation.rejudge import run as rejudge
+        from countgen.benchmarks.evaluation.rejudge import run as rejudge
 
         return rejudge(options, _device(options))
     if not (options.suite and options.out):
@@ -163,10 +163,10 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
         OSError: a model's or a calibration's file cannot be read.
     """
-    from benchmarks.evaluation import arms
-    from benchmarks.evaluation.generation import Generation
-    from benchmarks.evaluation.models import recorded_model, run_detectors
-    from benchmarks.evaluation.plan import RunSettings, adapter_digests, code_version, suite_digest
+    from countgen.benchmarks.evaluation import arms
+    from countgen.benchmarks.evaluation.generation import Generation
+    from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
+    from countgen.benchmarks.evaluation.plan import RunSettings, adapter_digests, code_version, suite_digest
     from countgen.printable import printable
 
     models = [recorded_model(model) for model in options.backbones]
@@ -202,7 +202,7 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
 
 
 def _report(summary: Summary, out: Path) -> None:
-    from benchmarks.evaluation.image_files import lost_images_message
+    from countgen.benchmarks.evaluation.image_files import lost_images_message
     from countgen.printable import printable
 
     print(f"{summary.done} of {summary.total} images are in {printable(out)}")
@@ -227,10 +227,10 @@ def _device(options: argparse.Namespace) -> str:
 def _engine(options: argparse.Namespace) -> Engine:
     """Return the engine of the command line; Ray is imported only for its engine."""
     if options.engine == "local":
-        from benchmarks.evaluation.engines import local
+        from countgen.benchmarks.evaluation.engines import local
 
         return local.attempts
-    from benchmarks.evaluation.engines import ray_cluster
+    from countgen.benchmarks.evaluation.engines import ray_cluster
 
     def attempts(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
         return ray_cluster.attempts(cases, settings, workers=options.workers, address=options.address)

@@ -9,19 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import (
+from countgen import methods
+from countgen.app.argument_types import (
     MAX_SEED,
     MAX_SEEDS,
     positive,
     seconds,
     seeds_in,
 )
-from app.detector_arguments import add_detectors, chosen_detectors
-from app.exit_codes import INTERRUPTED, NOT_REACHED, OK
-from app.image_files import DEFAULT_TEMPLATE, FIELDS, name_template, save_grid, save_result
-from app.interrupts import held_interrupts, run_to_end
-from app.loading import available_device
-from app.model_arguments import (
+from countgen.app.detector_arguments import add_detectors, chosen_detectors
+from countgen.app.exit_codes import INTERRUPTED, NOT_REACHED, OK
+from countgen.app.image_files import DEFAULT_TEMPLATE, FIELDS, name_template, save_grid, save_result
+from countgen.app.interrupts import held_interrupts, run_to_end
+from countgen.app.loading import available_device
+from countgen.app.model_arguments import (
     add_calibration,
     add_loading,
     add_model,
@@ -29,9 +30,8 @@ from app.model_arguments import (
     add_sampling,
     asked_of_load,
 )
-from app.result_lines import report
-from app.terminal import fitted
-from countgen import methods
+from countgen.app.result_lines import report
+from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
     from countgen import Models, Run

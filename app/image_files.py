@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from app.result_lines import record_of
+from countgen.app.result_lines import record_of
 
 if TYPE_CHECKING:
     from countgen import Result

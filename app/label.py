@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import one_seed, positive
-from app.exit_codes import OK
-from app.terminal import fitted
+from countgen.app.argument_types import one_seed, positive
+from countgen.app.exit_codes import OK
+from countgen.app.terminal import fitted
 
 
 def add_parser(commands: Any) -> None:
@@ -49,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: the options, the run or the sheet cannot be used.
     """
-    from benchmarks.evaluation.label_import import import_labels
-    from benchmarks.evaluation.label_sheet import read_sheet, write_sheet
-    from benchmarks.evaluation.labels import questions, read_labels
+    from countgen.benchmarks.evaluation.label_import import import_labels
+    from countgen.benchmarks.evaluation.label_sheet import read_sheet, write_sheet
+    from countgen.benchmarks.evaluation.labels import questions, read_labels
     from countgen.printable import printable
 
     if (options.out or options.read or options.import_from) and options.labeller is None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import count_range, not_negative, one_seed, positive, rate, seconds, weight
-from app.exit_codes import INTERRUPTED, OK
-from app.terminal import fitted
-from app.training_command import (
+from countgen.app.argument_types import count_range, not_negative, one_seed, positive, rate, seconds, weight
+from countgen.app.exit_codes import INTERRUPTED, OK
+from countgen.app.terminal import fitted
+from countgen.app.training_command import (
     SUFFIX,
     add_training,
     check_output,

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import not_negative, one_seed, positive, rate, weight
-from app.exit_codes import INTERRUPTED, OK
-from app.model_arguments import add_calibration
-from app.terminal import fitted
-from app.training_command import (
+from countgen.app.argument_types import not_negative, one_seed, positive, rate, weight
+from countgen.app.exit_codes import INTERRUPTED, OK
+from countgen.app.model_arguments import add_calibration
+from countgen.app.terminal import fitted
+from countgen.app.training_command import (
     SUFFIX,
     add_training,
     check_output,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import sampler_steps, size, weight
+from countgen.app.argument_types import sampler_steps, size, weight
 
 MODEL_HELP = (
     "the model that generates: a preset's name, OWNER/NAME on the hub, the folder of a diffusers pipeline or a "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.evaluation.report.command import add_arguments, run
+from countgen.benchmarks.evaluation.report.command import add_arguments, run
 
 
 def add_parser(commands: Any) -> None:

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import grey_levels
-from app.exit_codes import NOT_REACHED, OK
-from app.loading import available_device
-from app.model_arguments import METAVAR, add_loras, add_renamed
-from app.terminal import fitted
+from countgen.app.argument_types import grey_levels
+from countgen.app.exit_codes import NOT_REACHED, OK
+from countgen.app.loading import available_device
+from countgen.app.model_arguments import METAVAR, add_loras, add_renamed
+from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.terminal import fitted
+from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
     from countgen import Result
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     """Return the record of a result, for JSON, with the files of its two images."""
-    from critics import NO_ANSWER
+    from countgen.critics import NO_ANSWER
 
     found = result.before_detections
     return {

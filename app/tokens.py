@@ -6,9 +6,9 @@ import argparse
 import json
 from typing import Any
 
-from app.exit_codes import OK
-from app.model_arguments import add_renamed
-from app.terminal import fitted
+from countgen.app.exit_codes import OK
+from countgen.app.model_arguments import add_renamed
+from countgen.app.terminal import fitted
 
 
 def add_parser(commands: Any) -> None:
@@ -30,8 +30,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: the backbone is unknown, or a token file is damaged.
     """
-    from benchmarks.evaluation.token_records import RECORDS, direction_records, plain_accuracy, read
     from countgen.backbones.registry import find
+    from countgen.benchmarks.evaluation.token_records import RECORDS, direction_records, plain_accuracy, read
     from countgen.prompts.number_words import number_word
     from countgen.tokens.library import available_tokens
 

@@ -8,17 +8,17 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.argument_types import add_trust_checkpoint, names, not_negative
-from app.detector_arguments import chosen_detectors
-from app.loading import available_device
-from app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
+from countgen.app.argument_types import add_trust_checkpoint, names, not_negative
+from countgen.app.detector_arguments import chosen_detectors
+from countgen.app.loading import available_device
+from countgen.app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
 
 if TYPE_CHECKING:
     from countgen.learning.training import Training
     from countgen.models import Models
 
 LOSSES = ("l1", "d2d", "margin")
-"""The names in `critics.losses`, repeated here because the parser must not import torch, which takes seconds."""
+"""The names in `countgen.critics.losses`, repeated here because the parser must not import torch."""
 SUFFIX = ".safetensors"
 _OPTIONS = {"teacher_steps": "--distillation-steps", "validation_pictures": "--validation-images"}
 """Options of settings that are not called as these."""

@@ -58,7 +58,7 @@ _MODULES = {
     "adapters": ("NoiseAdapter", "available_adapters", "find_adapter", "load_adapter", "save_adapter"),
     "tokens": ("CountToken", "available_tokens", "find_token", "load_token", "save_token"),
 }
-_PACKAGES = ("adapters", "backbones", "methods", "prompts", "tokens")
+_PACKAGES = ("adapters", "backbones", "critics", "methods", "prompts", "tokens")
 
 
 def __getattr__(name: str) -> Any:

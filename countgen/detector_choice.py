@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from countgen import miniature
-from critics.vocabulary import COCO_CLASSES, resolve
+from countgen.critics.vocabulary import COCO_CLASSES, resolve
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countgen.backbones.hub import unreachable
+from countgen.critics.pretrained import locate
+from countgen.critics.ultralytics_files import KINDS, PRESETS
 from countgen.detector_choice import FACTS
-from critics.pretrained import locate
-from critics.ultralytics_files import KINDS, PRESETS
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _HUB_KINDS = {
@@ -66,7 +66,7 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
             return None  # a path, which the critic refuses itself
         return _of_hub(owner, (file,), revision, detector, f"{kind}:FILE.pt")
     if kind in _HUB_KINDS:
-        repository, own = locate(weights, importlib.import_module(f"critics.detectors.{kind}").PRESETS)
+        repository, own = locate(weights, importlib.import_module(f"countgen.critics.detectors.{kind}").PRESETS)
         return _of_hub(repository, _HUB_KINDS[kind], revision or own, detector, f"{kind}:FOLDER")
     return None
 

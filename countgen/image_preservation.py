@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from critics import Detections
+from countgen.critics import Detections
 
 SAME_OBJECT_IOU = 0.5
 """Intersection over union above which a detection before and one after are the same object."""

@@ -18,15 +18,15 @@ from countgen.backbones.loading import load_tiny_vae
 from countgen.backbones.lora import Lora
 from countgen.backbones.sources import find_source
 from countgen.backbones.weight_files import described
+from countgen.critics import Critic, registry
+from countgen.critics.detectors.density import DensityCritic
+from countgen.critics.dynamic_scale import DynamicScaleCritic
+from countgen.critics.ultralytics_files import KINDS
 from countgen.detector_choice import choose
 from countgen.detector_files import Missing, missing_files, refuse_if_offline
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.progress import loading, without_loading_bars
 from countgen.prompts import Target
-from critics import Critic, registry
-from critics.detectors.density import DensityCritic
-from critics.dynamic_scale import DynamicScaleCritic
-from critics.ultralytics_files import KINDS
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
         name: an embedded one ("miniature-yolo"), or KIND:WEIGHTS with a kind from `critics.available()`, for
             example "yolo:weights/yolo11x.pt" or "detr:rtdetr-r50"; weights of a repository may end in @REVISION.
             A `.pt` is read as data. "DETECTOR by DENSITY" has the counts of the first and the gradient of the second,
-            see `critics.dynamic_scale`.
+            see `countgen.critics.dynamic_scale`.
         device: where it runs.
         trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs any code that its author put into it.
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from countgen.critics import Detections
 from countgen.prompts import Target
-from critics import Detections
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from countgen import methods, recipe
 from countgen.adapters.adapter import NoiseAdapter, check_adapter
 from countgen.backbones import PromptEmbeds
+from countgen.critics import Detections
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.methods.problem import Problem
@@ -28,7 +29,6 @@ from countgen.prompts.truncation import check_is_read
 from countgen.result import Result
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import check_token, encode_prompt
-from critics import Detections
 
 UNTIL = ("critic", "judge")
 DEFAULT_MAX_EVALUATIONS = 400

@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from critics.base import NO_ANSWER, Critic
-from critics.candidates import Candidates, Proposals
-from critics.detections import Detections
-from critics.evaluation import Evaluation
-from critics.registry import available, load
+from countgen.critics.base import NO_ANSWER, Critic
+from countgen.critics.candidates import Candidates, Proposals
+from countgen.critics.detections import Detections
+from countgen.critics.evaluation import Evaluation
+from countgen.critics.registry import available, load
 
 if TYPE_CHECKING:
-    from critics.module_critic import from_module
+    from countgen.critics.module_critic import from_module
 
 __all__ = [
     "NO_ANSWER",
@@ -26,7 +26,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "from_module":
-        from critics.module_critic import from_module
+        from countgen.critics.module_critic import from_module
 
         return from_module
     raise AttributeError(f"module 'critics' has no attribute {name!r}")

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from critics.candidates import Candidates, Proposals
-from critics.detections import Detections, detections_of, hard_count
-from critics.evaluation import Evaluation
-from critics.losses import CountLoss
-from critics.nms import unsuppressed
-from critics.soft_indicator import distance_to_change, soft_count
-from critics.validation import AnyImage, check_names, check_targets, checked_images, to_batch
-from critics.vocabulary import resolve
+from countgen.critics.candidates import Candidates, Proposals
+from countgen.critics.detections import Detections, detections_of, hard_count
+from countgen.critics.evaluation import Evaluation
+from countgen.critics.losses import CountLoss
+from countgen.critics.nms import unsuppressed
+from countgen.critics.soft_indicator import distance_to_change, soft_count
+from countgen.critics.validation import AnyImage, check_names, check_targets, checked_images, to_batch
+from countgen.critics.vocabulary import resolve
 
 MAX_CANDIDATES = 1024
 """Largest number of candidates per image and object name; those that non-maximum suppression keeps come first."""
@@ -208,7 +208,7 @@ class Critic:
         Args:
             images: RGB float (B, 3, H, W) in [0, 1]; gradient of the loss flows back to them.
             target_counts: by object name.
-            loss: from `critics.losses`.
+            loss: from `countgen.critics.losses`.
 
         Raises:
             ValueError: as `candidates`, or a count that is not a whole number of at least 0.

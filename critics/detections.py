@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from critics.candidates import Candidates
+from countgen.critics.candidates import Candidates
 
 
 @dataclass(frozen=True)

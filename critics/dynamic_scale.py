@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from critics.base import Critic
-from critics.detectors.density import DensityCritic
-from critics.evaluation import Evaluation
-from critics.losses import CountLoss, density, dynamic_scale
+from countgen.critics.base import Critic
+from countgen.critics.detectors.density import DensityCritic
+from countgen.critics.evaluation import Evaluation
+from countgen.critics.losses import CountLoss, density, dynamic_scale
 
 
 class DynamicScaleCritic(Critic):
@@ -49,7 +49,7 @@ class DynamicScaleCritic(Critic):
         return self if scaled is self.detector else DynamicScaleCritic(scaled, self.density)
 
     def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
-        """See `Critic.evaluate`; `loss` is not read, it is always `critics.losses.density`.
+        """See `Critic.evaluate`; `loss` is not read, it is always `countgen.critics.losses.density`.
 
         The margin is the detector's.
         """

@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from critics.candidates import Candidates
-from critics.soft_indicator import soft_count, soft_indicator
+from countgen.critics.candidates import Candidates
+from countgen.critics.soft_indicator import soft_count, soft_indicator
 
 STEEPNESS = 4.0
 """Slope of the soft indicator per logit where a critic does not set its own."""

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from critics.base import ABSENT, Critic
-from critics.candidates import Proposals
-from critics.vocabulary import UNUSED_LABELS
+from countgen.critics.base import ABSENT, Critic
+from countgen.critics.candidates import Proposals
+from countgen.critics.vocabulary import UNUSED_LABELS
 
 _CERTAIN = 1e-7
 """Distance from 0 and 1 to which probabilities are clamped: their logits stay finite in float32."""
@@ -110,7 +110,7 @@ class ModuleCritic(Critic):
             raise TypeError(
                 f"{self.name} gives no gradient: its scores do not depend on the image in torch's graph (no_grad, "
                 "detach or numpy inside). It can count and judge; to optimise against it, return scores with their "
-                "graph, or give it as the detector of critics.dynamic_scale.DynamicScaleCritic"
+                "graph, or give it as the detector of countgen.critics.dynamic_scale.DynamicScaleCritic"
             )
         return logits
 

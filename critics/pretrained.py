@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from critics.base import scale_boxes
+from countgen.critics.base import scale_boxes
 
 _LONGEST_CAUSE = 300
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

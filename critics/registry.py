@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from critics.base import Critic
+from countgen.critics.base import Critic
 
 _FOLDER = Path(__file__).parent / "detectors"
 
@@ -89,7 +89,7 @@ def load(
     }
     options = {option: value for option, value in given.items() if value is not None}
     check(name)
-    module = importlib.import_module(f"critics.detectors.{name}")
+    module = importlib.import_module(f"countgen.critics.detectors.{name}")
     taken = inspect.signature(module.load)
     try:
         taken.bind(**options)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from critics.candidates import Candidates
+from countgen.critics.candidates import Candidates
 
 
 def soft_indicator(logits: Tensor, threshold_logit: float, steepness: float) -> Tensor:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critics import ultralytics_yaml
+from countgen.critics import ultralytics_yaml
 
 MAX_PICKLE_BYTES = 64 * 1024 * 1024
 """Largest size of the objects without their tensors; the largest of Ultralytics' detectors take less than 1 MiB."""

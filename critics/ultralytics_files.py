@@ -18,8 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from critics import ultralytics_checkpoint, ultralytics_yaml
-from critics.weights import recorded_as, threshold_of
+from countgen.critics import ultralytics_checkpoint, ultralytics_yaml
+from countgen.critics.weights import recorded_as, threshold_of
 
 TRAINED_SIZE = 640
 """Image size where the file does not state one: that of nearly every Ultralytics checkpoint."""
@@ -80,7 +80,7 @@ def build(config: Path) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the architecture of an Ultralytics yaml, randomly initialised, with its class names.
 
     Raises:
-        ValueError: the yaml has no `names`, or holds what `critics.ultralytics_yaml` does not allow.
+        ValueError: the yaml has no `names`, or holds what `countgen.critics.ultralytics_yaml` does not allow.
     """
     described = ultralytics_yaml.read(config)
     return assembled(described, len(described["names"]), str(config)), described["names"]
@@ -92,7 +92,7 @@ def assembled(
     """Return the model of a description.
 
     Args:
-        described: as `critics.ultralytics_yaml` checked it.
+        described: as `countgen.critics.ultralytics_yaml` checked it.
         classes: number of classes of the head.
         source: its name in messages.
         tensors: its weights; random ones by default.

@@ -113,4 +113,4 @@ def check_targets(target_counts: Mapping[str, int], loss: object) -> None:
         if not isinstance(target_count, int) or target_count < 0:
             raise ValueError(f"expected a whole number from 0 on for {name!r}, got {target_count!r}")
     if not callable(loss):
-        raise ValueError(f"expected a function of critics.losses, got {loss!r}; its names stand in LOSSES")
+        raise ValueError(f"expected a function of countgen.critics.losses, got {loss!r}; its names stand in LOSSES")

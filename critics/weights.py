@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from critics.base import Critic
+    from countgen.critics.base import Critic
 
 Network = TypeVar("Network", bound=nn.Module)
 AnyCritic = TypeVar("AnyCritic", bound="Critic")
@@ -35,7 +35,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | 
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     if "object_names" not in metadata:
         raise ValueError(
-            f"{path} has no object names; write it with critics.weights.write, "
+            f"{path} has no object names; write it with countgen.critics.weights.write, "
             'which puts a JSON list "object_names" into its metadata'
         )
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}

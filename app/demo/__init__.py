@@ -8,10 +8,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from app.argument_types import add_trust_checkpoint, shown
-from app.demo.loopback import LOOPBACKS
-from app.exit_codes import OK
-from app.model_arguments import add_loading, add_model, asked_of_load
+from countgen.app.argument_types import add_trust_checkpoint, shown
+from countgen.app.demo.loopback import LOOPBACKS
+from countgen.app.exit_codes import OK
+from countgen.app.model_arguments import add_loading, add_model, asked_of_load
 
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """Every user of the machine can read the command line of a process, but not its environment."""
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--runs: no folder {options.runs}")
     check_address(options.host, options.port)
 
-    from app.demo.limits import Limits
+    from countgen.app.demo.limits import Limits
     from countgen.backbones.sources import find_source
     from countgen.detector_choice import choose
     from countgen.models import check_detectors
@@ -86,8 +86,8 @@ def run(options: argparse.Namespace) -> int:
     check_detectors(detectors)
     limits = Limits(backbones=tuple(options.model)) if options.model else Limits()
     try:
-        from app.demo.model_cache import ModelCache
-        from app.demo.page import serve
+        from countgen.app.demo.model_cache import ModelCache
+        from countgen.app.demo.page import serve
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
     model_cache = ModelCache(

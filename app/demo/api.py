@@ -13,20 +13,20 @@ from typing import Any
 import gradio as gr
 
 import countgen
-from app.demo.count_tab import CountTab
-from app.demo.edit_tab import EditTab
-from app.demo.generate_form import GenerateForm
-from app.demo.generate_tab import GenerateTab
-from app.demo.image_html import png_bytes
-from app.demo.job_queue import MODELS
-from app.demo.limits import Limits, RefusedError
-from app.demo.refusals import errors_shown
-from app.demo.session import Session
-from app.demo.uploads import decoded_recipe
+from countgen.app.demo.count_tab import CountTab
+from countgen.app.demo.edit_tab import EditTab
+from countgen.app.demo.generate_form import GenerateForm
+from countgen.app.demo.generate_tab import GenerateTab
+from countgen.app.demo.image_html import png_bytes
+from countgen.app.demo.job_queue import MODELS
+from countgen.app.demo.limits import Limits, RefusedError
+from countgen.app.demo.refusals import errors_shown
+from countgen.app.demo.session import Session
+from countgen.app.demo.uploads import decoded_recipe
+from countgen.critics import NO_ANSWER, Detections
 from countgen.editing import edit_run
 from countgen.prompts import targets_from
 from countgen.recipe import check as check_recipe
-from critics import NO_ANSWER, Detections
 
 SECONDS_BETWEEN_REPORTS = 0.5
 

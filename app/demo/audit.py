@@ -1,4 +1,4 @@
-"""Audit the demo in Chromium: `python -m app.demo.audit --runs FOLDER --out images`.
+"""Audit the demo in Chromium: `python -m countgen.app.demo.audit --runs FOLDER --out images`.
 
 Visits every state of the page on a desktop, on a phone and in dark mode, and takes a screenshot of each. Prints the
 time to the first paint and the first preview, horizontal overflow, and the violations that axe-core reports.
@@ -36,7 +36,7 @@ _RUN_AXE = """async ([source, rules]) => {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 1 if axe reports a serious violation or a page overflows sideways."""
-    parser = argparse.ArgumentParser(prog="python -m app.demo.audit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m countgen.app.demo.audit", description=__doc__)
     parser.add_argument("--runs", type=Path, help="a folder of runs for the last tab; labels are written into it")
     parser.add_argument("--out", type=Path, default=Path("demo-images"))
     options = parser.parse_args(arguments)
@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from playwright.sync_api import sync_playwright
 
     import countgen
-    from app.demo.limits import Limits
-    from app.demo.model_cache import ModelCache
-    from app.demo.page import build, launch
+    from countgen.app.demo.limits import Limits
+    from countgen.app.demo.model_cache import ModelCache
+    from countgen.app.demo.page import build, launch
 
     page = build(Limits(), options.runs, ModelCache({"miniature": countgen.load("miniature")}))
     url = launch(page, quiet=True)
@@ -79,7 +79,7 @@ def states(page: Any, *, labelling: bool = True, labeller: str = "Ada") -> Itera
         labelling: whether to label images of the newest run.
         labeller: name of the labeller.
     """
-    from app.demo import example
+    from countgen.app.demo import example
 
     page.locator("#go").wait_for()
     yield "example"

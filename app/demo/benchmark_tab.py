@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.demo import benchmark_view
-from app.demo.html import hint
-from app.demo.limits import RefusedError
-from app.demo.refusals import errors_shown
-from app.demo.run_folders import RunFolders
-from benchmarks.evaluation.metrics import by_arm
-from benchmarks.evaluation.records import Record
+from countgen.app.demo import benchmark_view
+from countgen.app.demo.html import hint
+from countgen.app.demo.limits import RefusedError
+from countgen.app.demo.refusals import errors_shown
+from countgen.app.demo.run_folders import RunFolders
+from countgen.benchmarks.evaluation.metrics import by_arm
+from countgen.benchmarks.evaluation.records import Record
 
 NOTHING = hint("There is no evaluation to show: run countgen eval, and start the demo with --runs FOLDER.")
 DEFAULT_METHOD = "auto"

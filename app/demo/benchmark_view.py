@@ -9,14 +9,14 @@ from html import escape
 from pathlib import Path
 from statistics import mean, median
 
-from app.demo.html import counts_of, fact, hint, table
-from app.demo.image_html import jpeg_uri
-from app.demo.run_folders import read_image
-from benchmarks.evaluation.failures import MOST_SHOWN
-from benchmarks.evaluation.failures import failures as failures_of
-from benchmarks.evaluation.metrics import by_arm, counts, scores, steered
-from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, to_svg
-from benchmarks.evaluation.records import Record
+from countgen.app.demo.html import counts_of, fact, hint, table
+from countgen.app.demo.image_html import jpeg_uri
+from countgen.app.demo.run_folders import read_image
+from countgen.benchmarks.evaluation.failures import MOST_SHOWN
+from countgen.benchmarks.evaluation.failures import failures as failures_of
+from countgen.benchmarks.evaluation.metrics import by_arm, counts, scores, steered
+from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, to_svg
+from countgen.benchmarks.evaluation.records import Record
 
 IMAGE_SIDE = 200
 

@@ -9,11 +9,11 @@ import gradio as gr
 from gradio.components.api_component import Api
 from gradio.routes import App
 
-from app.demo.html import sentence
-from app.demo.limits import RefusedError
-from app.demo.request_bodies import check_inputs
-from app.demo.responses import REFUSALS, log_line
-from app.demo.route_allow_list import RouteAllowList
+from countgen.app.demo.html import sentence
+from countgen.app.demo.limits import RefusedError
+from countgen.app.demo.request_bodies import check_inputs
+from countgen.app.demo.responses import REFUSALS, log_line
+from countgen.app.demo.route_allow_list import RouteAllowList
 
 _LOG = logging.getLogger(__name__)
 

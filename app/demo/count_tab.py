@@ -8,17 +8,17 @@ from html import escape
 import gradio as gr
 from PIL import Image
 
-from app.demo.html import hint
-from app.demo.image_html import overlay, zoomable
-from app.demo.job_queue import MODELS
-from app.demo.limits import Limits, RefusedError
-from app.demo.model_cache import ModelCache
-from app.demo.refusals import errors_shown, event_field
-from app.demo.uploads import PHOTO_JS, decoded_image, file_field
+from countgen.app.demo.html import hint
+from countgen.app.demo.image_html import overlay, zoomable
+from countgen.app.demo.job_queue import MODELS
+from countgen.app.demo.limits import Limits, RefusedError
+from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.refusals import errors_shown, event_field
+from countgen.app.demo.uploads import PHOTO_JS, decoded_image, file_field
+from countgen.critics import Detections
+from countgen.critics.validation import to_batch
+from countgen.critics.vocabulary import singular
 from countgen.prompts.plurals import counted
-from critics import Detections
-from critics.validation import to_batch
-from critics.vocabulary import singular
 
 ACCEPTED = "image/png,image/jpeg,image/webp"
 DETECTORS = {

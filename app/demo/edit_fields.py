@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import gradio as gr
 
-from app.demo.html import hint
-from app.demo.limits import Limits
-from app.demo.uploads import FILE_JS, file_field
+from countgen.app.demo.html import hint
+from countgen.app.demo.limits import Limits
+from countgen.app.demo.uploads import FILE_JS, file_field
 from countgen.prompts import Target
 
 MOST_OFFSET = 6

@@ -8,23 +8,23 @@ from typing import Any
 import gradio as gr
 import torch
 
-from app.demo import edit_view, result_view
-from app.demo.edit_fields import MOST_OFFSET, EditFields
-from app.demo.gallery import entry_of, gallery
-from app.demo.generate_form import GenerateForm, edited_form, find_token, form_of
-from app.demo.generate_tab import EXAMPLE, GenerateTab
-from app.demo.html import target_list
-from app.demo.image_html import detect, overlay, png_bytes, shown_uri
-from app.demo.image_pair import Side, caption
-from app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET
-from app.demo.limits import Limits, RefusedError
-from app.demo.model_cache import ModelCache
-from app.demo.previews import previews
-from app.demo.refusals import errors_shown, event_field
-from app.demo.result_view import size_of
-from app.demo.session import GalleryEntry, Session
-from app.demo.uploads import decoded_recipe
-from app.image_files import slug
+from countgen.app.demo import edit_view, result_view
+from countgen.app.demo.edit_fields import MOST_OFFSET, EditFields
+from countgen.app.demo.gallery import entry_of, gallery
+from countgen.app.demo.generate_form import GenerateForm, edited_form, find_token, form_of
+from countgen.app.demo.generate_tab import EXAMPLE, GenerateTab
+from countgen.app.demo.html import target_list
+from countgen.app.demo.image_html import detect, overlay, png_bytes, shown_uri
+from countgen.app.demo.image_pair import Side, caption
+from countgen.app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET
+from countgen.app.demo.limits import Limits, RefusedError
+from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.previews import previews
+from countgen.app.demo.refusals import errors_shown, event_field
+from countgen.app.demo.result_view import size_of
+from countgen.app.demo.session import GalleryEntry, Session
+from countgen.app.demo.uploads import decoded_recipe
+from countgen.app.image_files import slug
 from countgen.editing import edit_run, targets_of
 from countgen.models import Models
 from countgen.number_slider import encode_shifted

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from app.demo.html import hint
-from app.demo.image_html import zoomable
-from app.demo.image_pair import Side, actions, pair
-from app.demo.session import GalleryEntry
+from countgen.app.demo.html import hint
+from countgen.app.demo.image_html import zoomable
+from countgen.app.demo.image_pair import Side, actions, pair
+from countgen.app.demo.session import GalleryEntry
+from countgen.critics import NO_ANSWER
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
-from critics import NO_ANSWER
 
 
 def opened(entry: GalleryEntry) -> str:

@@ -1,4 +1,4 @@
-"""The example that the page opens with: `python -m app.demo.example` makes it again.
+"""The example that the page opens with: `python -m countgen.app.demo.example` makes it again.
 
 One seed of the embedded model, whose plain image has five apples in place of seven, and the same seed after an edit.
 """
@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import countgen
-from app.demo.gallery import entry_of
-from app.demo.generate_form import GenerateForm
-from app.demo.result_view import HistoryEntry
-from app.demo.session import GalleryEntry
+from countgen.app.demo.gallery import entry_of
+from countgen.app.demo.generate_form import GenerateForm
+from countgen.app.demo.result_view import HistoryEntry
+from countgen.app.demo.session import GalleryEntry
 from countgen.images import read_recipe
 
 FILE = Path(__file__).with_name("example.json")
@@ -56,7 +56,7 @@ def load() -> GalleryEntry:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the example and write its file."""
-    argparse.ArgumentParser(prog="python -m app.demo.example", description=__doc__).parse_args(arguments)
+    argparse.ArgumentParser(prog="python -m countgen.app.demo.example", description=__doc__).parse_args(arguments)
     entry = make()
     stored = {name: value for name, value in vars(entry).items() if name != "recipe"}
     stored |= {"png": base64.b64encode(entry.png).decode("ascii"), "form": asdict(entry.form)}

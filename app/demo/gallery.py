@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from html import escape
 
 import countgen
-from app.demo.generate_form import GenerateForm
-from app.demo.html import target_list
-from app.demo.image_html import overlay, png_bytes, shown_uri
-from app.demo.result_view import HistoryEntry, finished, size_of
-from app.demo.session import GalleryEntry
-from app.image_files import slug
+from countgen.app.demo.generate_form import GenerateForm
+from countgen.app.demo.html import target_list
+from countgen.app.demo.image_html import overlay, png_bytes, shown_uri
+from countgen.app.demo.result_view import HistoryEntry, finished, size_of
+from countgen.app.demo.session import GalleryEntry
+from countgen.app.image_files import slug
 
 
 def entry_of(

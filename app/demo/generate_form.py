@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import countgen
-from app.demo.limits import Limits, RefusedError
-from app.demo.session import Session
 from countgen import methods
 from countgen.adapters import NoiseAdapter, available_adapters
 from countgen.adapters.library import shipped_adapter
+from countgen.app.demo.limits import Limits, RefusedError
+from countgen.app.demo.session import Session
 from countgen.backbones.registry import presets
 from countgen.editing import targets_of
 from countgen.methods.settings import Settings, describe

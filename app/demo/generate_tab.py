@@ -9,19 +9,19 @@ from typing import Any
 import gradio as gr
 
 import countgen
-from app.demo import example, result_view
-from app.demo.gallery import entry_of, gallery, zip_link
-from app.demo.generate_form import RANDOM_SEED, GenerateForm, form_of
-from app.demo.html import chips, counts_line, hint, model_line, sentence
-from app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET, JobQueue
-from app.demo.limits import Limits, RefusedError
-from app.demo.model_cache import ModelCache
-from app.demo.options import SHIPPED, Options
-from app.demo.previews import previews
-from app.demo.refusals import errors_shown, event_field
-from app.demo.session import GalleryEntry, Session
-from app.demo.settings_form import settings_form
-from app.demo.uploads import FILE_JS, decoded_recipe, file_field
+from countgen.app.demo import example, result_view
+from countgen.app.demo.gallery import entry_of, gallery, zip_link
+from countgen.app.demo.generate_form import RANDOM_SEED, GenerateForm, form_of
+from countgen.app.demo.html import chips, counts_line, hint, model_line, sentence
+from countgen.app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET, JobQueue
+from countgen.app.demo.limits import Limits, RefusedError
+from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.options import SHIPPED, Options
+from countgen.app.demo.previews import previews
+from countgen.app.demo.refusals import errors_shown, event_field
+from countgen.app.demo.session import GalleryEntry, Session
+from countgen.app.demo.settings_form import settings_form
+from countgen.app.demo.uploads import FILE_JS, decoded_recipe, file_field
 from countgen.errors import PromptError
 from countgen.prompts import Target
 

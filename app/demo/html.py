@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from app.demo.session import GalleryEntry
+from countgen.app.demo.session import GalleryEntry
 from countgen.backbones.registry import presets
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.prompts import OVERRIDE, Target

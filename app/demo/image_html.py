@@ -14,10 +14,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from countgen.critics import Critic, Detections
 from countgen.image_preservation import same_objects
 from countgen.images import save_png, to_pil
 from countgen.prompts import Target
-from critics import Critic, Detections
 
 SHOWN_SIDE = 384
 """Smaller images are enlarged to this many pixels on the longer side, by a better filter than the browser's."""

@@ -8,11 +8,11 @@ from html import escape
 
 from torch import Tensor
 
-from app.demo.html import hint, target_list
-from app.demo.image_html import match, overlay, png_uri, zoomable
+from countgen.app.demo.html import hint, target_list
+from countgen.app.demo.image_html import match, overlay, png_uri, zoomable
+from countgen.critics import Detections
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
-from critics import Detections
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.demo.model_cache import ModelCache
-from app.demo.result_view import queued
-from app.demo.session import Session
+from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.result_view import queued
+from countgen.app.demo.session import Session
 
 AT_ONCE = {"concurrency_limit": None}
 """Run at once, beside other jobs; with `queue=False` the page would not show the function's error messages."""

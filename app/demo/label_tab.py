@@ -6,17 +6,17 @@ from html import escape
 
 import gradio as gr
 
-from app.demo.benchmark_view import judges_of
-from app.demo.html import hint, table
-from app.demo.image_html import jpeg_uri
-from app.demo.limits import Limits, RefusedError, whole_number
-from app.demo.refusals import errors_shown
-from app.demo.run_folders import STUDY, RunFolders, read_image
-from app.demo.session import Labelling, Session
-from benchmarks.evaluation.comparison import agreement
-from benchmarks.evaluation.label_sheet import UNCOUNTABLE
-from benchmarks.evaluation.labels import MAX_COUNT, Question, questions, read_labels, save_label, unlabelled
-from benchmarks.evaluation.metrics import with_labels
+from countgen.app.demo.benchmark_view import judges_of
+from countgen.app.demo.html import hint, table
+from countgen.app.demo.image_html import jpeg_uri
+from countgen.app.demo.limits import Limits, RefusedError, whole_number
+from countgen.app.demo.refusals import errors_shown
+from countgen.app.demo.run_folders import STUDY, RunFolders, read_image
+from countgen.app.demo.session import Labelling, Session
+from countgen.benchmarks.evaluation.comparison import agreement
+from countgen.benchmarks.evaluation.label_sheet import UNCOUNTABLE
+from countgen.benchmarks.evaluation.labels import MAX_COUNT, Question, questions, read_labels, save_label, unlabelled
+from countgen.benchmarks.evaluation.metrics import with_labels
 from countgen.prompts.plurals import plural
 
 IMAGE_SIDE = 640

@@ -10,16 +10,16 @@ from dataclasses import replace
 import gradio as gr
 
 import countgen
-from app.demo import learn_view, result_view
-from app.demo.generate_tab import GenerateTab
-from app.demo.html import hint
-from app.demo.image_html import detect
-from app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET
-from app.demo.limits import Limits, RefusedError
-from app.demo.model_cache import ModelCache
-from app.demo.refusals import errors_shown, event_field
-from app.demo.session import Session, UploadedTokens
-from app.demo.uploads import FILE_JS, decoded_file, file_field
+from countgen.app.demo import learn_view, result_view
+from countgen.app.demo.generate_tab import GenerateTab
+from countgen.app.demo.html import hint
+from countgen.app.demo.image_html import detect
+from countgen.app.demo.job_queue import AT_ONCE, MODELS, PRIVATE, QUIET
+from countgen.app.demo.limits import Limits, RefusedError
+from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.refusals import errors_shown, event_field
+from countgen.app.demo.session import Session, UploadedTokens
+from countgen.app.demo.uploads import FILE_JS, decoded_file, file_field
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import Models
 from countgen.number_slider import find_calibration

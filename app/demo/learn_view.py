@@ -9,14 +9,14 @@ from html import escape
 
 from torch import Tensor
 
-from app.demo.curves import curve
-from app.demo.html import fact, hint
-from app.demo.image_html import overlay, shown_uri
-from app.demo.result_view import size_of
+from countgen.app.demo.curves import curve
+from countgen.app.demo.html import fact, hint
+from countgen.app.demo.image_html import overlay, shown_uri
+from countgen.app.demo.result_view import size_of
+from countgen.critics import Detections
 from countgen.methods.step import Step
 from countgen.prompts.plurals import count_in_words
 from countgen.tokens.file import CountToken, encoded
-from critics import Detections
 
 EMPTY = (
     "<section class='stage empty'><div class='canvas'><p>Images made with the token appear here.</p></div>"

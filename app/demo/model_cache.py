@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import countgen
-from app.demo.limits import RefusedError
-from app.demo.session import Session
+from countgen.app.demo.limits import RefusedError
+from countgen.app.demo.session import Session
+from countgen.critics import Critic
 from countgen.editing import targets_of
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.models import load_critic
@@ -25,7 +26,6 @@ from countgen.number_slider import NumberShift, find_calibration
 from countgen.number_slider.shifts import offset_shifts, stored_shifts
 from countgen.prompts import Target
 from countgen.prompts.plurals import plural
-from critics import Critic
 
 Item = TypeVar("Item")
 

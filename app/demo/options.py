@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.demo.generate_form import RANDOM_SEED
-from app.demo.limits import Limits
-from app.demo.settings_form import HIDDEN, settings_form
 from countgen.adapters import available_adapters
+from countgen.app.demo.generate_form import RANDOM_SEED
+from countgen.app.demo.limits import Limits
+from countgen.app.demo.settings_form import HIDDEN, settings_form
 
 SHIPPED = (("none", "none"), ("shipped with countgen", "shipped"))
 _METHOD_NAMES = {"lmn": "LMN"}

@@ -11,21 +11,21 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from app.demo.api import Api
-from app.demo.benchmark_tab import BenchmarkTab
-from app.demo.checked_app import CheckedApp, CheckedBlocks
-from app.demo.count_tab import CountTab
-from app.demo.edit_tab import EditTab
-from app.demo.generate_tab import GenerateTab
-from app.demo.job_queue import JobQueue
-from app.demo.label_tab import LabelTab
-from app.demo.learn_tab import LearnTab
-from app.demo.limits import Limits
-from app.demo.loopback import LOOPBACKS
-from app.demo.model_cache import ModelCache
-from app.demo.run_folders import RunFolders
-from app.demo.session import Session
-from app.demo.visits import Visits
+from countgen.app.demo.api import Api
+from countgen.app.demo.benchmark_tab import BenchmarkTab
+from countgen.app.demo.checked_app import CheckedApp, CheckedBlocks
+from countgen.app.demo.count_tab import CountTab
+from countgen.app.demo.edit_tab import EditTab
+from countgen.app.demo.generate_tab import GenerateTab
+from countgen.app.demo.job_queue import JobQueue
+from countgen.app.demo.label_tab import LabelTab
+from countgen.app.demo.learn_tab import LearnTab
+from countgen.app.demo.limits import Limits
+from countgen.app.demo.loopback import LOOPBACKS
+from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.run_folders import RunFolders
+from countgen.app.demo.session import Session
+from countgen.app.demo.visits import Visits
 
 _HERE = Path(__file__).parent
 HEADER = """

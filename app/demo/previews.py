@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 
 import countgen
-from app.demo.image_html import detect
-from app.demo.result_view import SECONDS_BETWEEN_PREVIEWS, HistoryEntry, live
-from app.demo.session import Session
+from countgen.app.demo.image_html import detect
+from countgen.app.demo.result_view import SECONDS_BETWEEN_PREVIEWS, HistoryEntry, live
+from countgen.app.demo.session import Session
 
 
 def previews(

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.demo.html import sentence
+from countgen.app.demo.html import sentence
 from countgen.errors import CountGenError
 
 

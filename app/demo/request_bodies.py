@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from app.demo.limits import RefusedError
+from countgen.app.demo.limits import RefusedError
 
 MAX_FIELDS = 16
 """Maximum number of inputs of one function; the demo needs at most thirteen."""

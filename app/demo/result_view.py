@@ -9,14 +9,14 @@ from html import escape
 from torch import Tensor
 
 import countgen
-from app.demo.curves import curve
-from app.demo.html import counts_of, fact, hint
-from app.demo.image_html import overlay, shown_uri
-from app.demo.image_pair import Side, actions, caption, pair
+from countgen.app.demo.curves import curve
+from countgen.app.demo.html import counts_of, fact, hint
+from countgen.app.demo.image_html import overlay, shown_uri
+from countgen.app.demo.image_pair import Side, actions, caption, pair
+from countgen.critics import NO_ANSWER, Detections
 from countgen.methods.step import Step
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
-from critics import NO_ANSWER, Detections
 
 SECONDS_BETWEEN_PREVIEWS = 0.12
 

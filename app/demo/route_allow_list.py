@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.demo.limits import RefusedError
-from app.demo.model_cache import release_memory
-from app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
-from app.demo.responses import (
+from countgen.app.demo.limits import RefusedError
+from countgen.app.demo.model_cache import release_memory
+from countgen.app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
+from countgen.app.demo.responses import (
     REFUSALS,
     Message,
     Receive,

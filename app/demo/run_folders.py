@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-import benchmarks
-from app.demo.limits import RefusedError
-from benchmarks.evaluation.image_files import open_image
-from benchmarks.evaluation.judgements import read_judgements, with_judgements
-from benchmarks.evaluation.records import SETTINGS, Record, read_run
+from countgen import benchmarks
+from countgen.app.demo.limits import RefusedError
+from countgen.benchmarks.evaluation.image_files import open_image
+from countgen.benchmarks.evaluation.judgements import read_judgements, with_judgements
+from countgen.benchmarks.evaluation.records import SETTINGS, Record, read_run
 from countgen.images import MAX_PIXELS
 
 STUDY = "The study that ships with countgen"

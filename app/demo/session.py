@@ -11,8 +11,8 @@ from weakref import ref
 
 if TYPE_CHECKING:
     import countgen
-    from app.demo.generate_form import GenerateForm
-    from benchmarks.evaluation.labels import Question
+    from countgen.app.demo.generate_form import GenerateForm
+    from countgen.benchmarks.evaluation.labels import Question
     from countgen.tokens.file import CountToken
 
 

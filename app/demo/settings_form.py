@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from html import escape
 
-from app.demo.html import hint
-from app.demo.limits import Limits
 from countgen import methods
+from countgen.app.demo.html import hint
+from countgen.app.demo.limits import Limits
 from countgen.methods.settings import Description, describe
 
 HIDDEN = "settings"

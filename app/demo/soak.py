@@ -1,4 +1,6 @@
-"""Soak test of the demo's API: `python -m app.demo.soak --jobs 300`. Prints memory and times of many jobs and uploads.
+"""Soak test of the demo's API: `python -m countgen.app.demo.soak --jobs 300`.
+
+Prints memory and times of many jobs and uploads.
 
 The exit code is 1 if memory grew by more than 5 %, or if the worker was not free within two seconds of a cancel.
 """
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
-from app.argument_types import positive
+from countgen.app.argument_types import positive
 
 PROMPTS = ("one cat", "three apples", "two balls and one dog", "five cookies")
 LONG = "a photo of fifteen strawberries"
@@ -51,7 +53,7 @@ def generate_images(url: str, number: int, warm_up: int) -> tuple[float, float]:
     """
     from gradio_client import Client  # type: ignore[import-untyped, unused-ignore]
 
-    from app.demo.generate_form import GenerateForm
+    from countgen.app.demo.generate_form import GenerateForm
 
     settled, previews, durations = resident_mib(), [], []
     client = Client(url, verbose=False)
@@ -158,7 +160,7 @@ def cancel_jobs(url: str, number: int) -> list[float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m app.demo.soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m countgen.app.demo.soak", description=__doc__)
     parser.add_argument("--jobs", type=positive, default=300)
     parser.add_argument(
         "--cancels", type=positive, default=5, help="number of long jobs that are cancelled (%(default)s)"
@@ -179,13 +181,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # Gradio's client would send usage statistics
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("app.demo").setLevel(logging.ERROR)  # every second upload is refused and logged
+    logging.getLogger("countgen.app.demo").setLevel(logging.ERROR)  # every second upload is refused and logged
 
-    from app.demo.page import build, launch
+    from countgen.app.demo.page import build, launch
 
     started = time.perf_counter()
-    from app.demo.limits import Limits
-    from app.demo.model_cache import ModelCache
+    from countgen.app.demo.limits import Limits
+    from countgen.app.demo.model_cache import ModelCache
 
     model_cache = ModelCache()
     model_cache.load("miniature")

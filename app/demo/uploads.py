@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from app.demo.limits import RefusedError
+from countgen.app.demo.limits import RefusedError
 from countgen.errors import RecipeError
 from countgen.images import read_recipe
 

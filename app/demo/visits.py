@@ -9,11 +9,11 @@ from weakref import WeakValueDictionary
 
 import gradio as gr
 
-from app.demo.gallery import gallery
-from app.demo.generate_form import GenerateForm, kept_form
-from app.demo.generate_tab import EXAMPLE, GenerateTab
-from app.demo.job_queue import QUIET
-from app.demo.session import Session
+from countgen.app.demo.gallery import gallery
+from countgen.app.demo.generate_form import GenerateForm, kept_form
+from countgen.app.demo.generate_tab import EXAMPLE, GenerateTab
+from countgen.app.demo.job_queue import QUIET
+from countgen.app.demo.session import Session
 
 _NAMES = ", ".join(field.name for field in fields(GenerateForm))
 # The page's fields report changes while it is built, before the kept values are read.

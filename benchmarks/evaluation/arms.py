@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.evaluation.refinements import REFINEMENTS
 from countgen import methods
+from countgen.benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.methods.settings import Settings, as_dict, with_text
 
 _TOKEN = "+token"

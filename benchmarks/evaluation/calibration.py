@@ -13,9 +13,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from benchmarks.evaluation.metrics import counts, grouped, is_right, scores, target_counts
-from benchmarks.evaluation.records import Record
-from benchmarks.evaluation.statistics import wilson_interval
+from countgen.benchmarks.evaluation.metrics import counts, grouped, is_right, scores, target_counts
+from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.statistics import wilson_interval
 
 _Z = NormalDist().inv_cdf(0.975)
 HUMAN = "human "

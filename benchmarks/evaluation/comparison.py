@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmarks.evaluation.metrics import absolute_error, counts, evaluated_by, is_right, target_counts
-from benchmarks.evaluation.records import Record
-from benchmarks.evaluation.statistics import Duel, cluster_bootstrap, cohen_kappa, duel
+from countgen.benchmarks.evaluation.metrics import absolute_error, counts, evaluated_by, is_right, target_counts
+from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.statistics import Duel, cluster_bootstrap, cohen_kappa, duel
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.records import Record
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.records import Record
 
 MAJORITY, UNANIMOUS = "majority", "unanimous"
 CONSENSUS = (MAJORITY, UNANIMOUS)

@@ -1,6 +1,6 @@
 """List the failures of a run, and copy a run with only these images.
 
-`python -m benchmarks.evaluation.failures RUN --out FOLDER` makes a small copy of a run.
+`python -m countgen.benchmarks.evaluation.failures RUN --out FOLDER` makes a small copy of a run.
 
 It copies the settings and packs the records. Of the images it keeps those that the first judge does not accept, of
 the methods named, as small JPEGs; the studies that come with countgen keep those of `auto`. The other records
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.evaluation.metrics import by_arm, counts, is_right, target_counts
-from benchmarks.evaluation.records import SETTINGS, Record, pack, read_run, to_line
+from countgen.benchmarks.evaluation.metrics import by_arm, counts, is_right, target_counts
+from countgen.benchmarks.evaluation.records import SETTINGS, Record, pack, read_run, to_line
 
 MOST_SHOWN = 24
 """Number of failures of one method on a page."""
@@ -78,7 +78,7 @@ def _small(source: Path, goal: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation.failures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m countgen.benchmarks.evaluation.failures", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a folder that countgen eval wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="its images are replaced")
     parser.add_argument("--methods", default="auto", help="methods whose failures are kept, with commas (%(default)s)")

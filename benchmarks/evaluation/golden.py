@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.evaluation.consensus import majority
-from benchmarks.evaluation.image_files import open_image
-from benchmarks.evaluation.judges import answered, judged
-from benchmarks.evaluation.labels import read_labels
-from benchmarks.evaluation.records import read_run
-from benchmarks.evaluation.statistics import cohen_kappa, wilson_interval
-from critics import Critic
-from critics.validation import to_batch
+from countgen.benchmarks.evaluation.consensus import majority
+from countgen.benchmarks.evaluation.image_files import open_image
+from countgen.benchmarks.evaluation.judges import answered, judged
+from countgen.benchmarks.evaluation.labels import read_labels
+from countgen.benchmarks.evaluation.records import read_run
+from countgen.benchmarks.evaluation.statistics import cohen_kappa, wilson_interval
+from countgen.critics import Critic
+from countgen.critics.validation import to_batch
 
 FOLDER = Path(__file__).parents[1] / "golden"
 READER, SECOND_PASS = "reader", "reader, second pass"

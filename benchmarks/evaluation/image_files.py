@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.records import Record
 from countgen.printable import printable
 from countgen.regular_file import check_regular
 

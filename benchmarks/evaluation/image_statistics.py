@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.evaluation.image_files import open_image
-from benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.image_files import open_image
+from countgen.benchmarks.evaluation.records import Record
 
 DARK, BLOWN = 15, 240
 """Pixels with no channel above `DARK`, or none below `BLOWN`, of 255."""

@@ -1,4 +1,4 @@
-"""Evaluate images from another source: `python -m benchmarks.evaluation.judge_images mine.csv --out RUN`.
+"""Evaluate images from another source: `python -m countgen.benchmarks.evaluation.judge_images mine.csv --out RUN`.
 
 The list names an image for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
 column or tag `image`, a path relative to the list; or a folder in GenEval's layout (00000/metadata.jsonl,
@@ -22,21 +22,28 @@ from pathlib import Path
 import torch
 from PIL.ImageOps import exif_transpose
 
-from benchmarks.evaluation.as_module import run_module
-from benchmarks.evaluation.image_files import READERS, open_image
-from benchmarks.evaluation.json_lines import SCHEMA
-from benchmarks.evaluation.judges import judged, record_fields
-from benchmarks.evaluation.plan import MAX_THREADS, Case, RunSettings, code_version, content_digest, object_names
-from benchmarks.evaluation.progress import shown
-from benchmarks.evaluation.records import IMAGES, Record
-from benchmarks.evaluation.run_folder import RunFolder
-from benchmarks.evaluation.suites import Prompt, load
-from benchmarks.evaluation.worker import Outcome, failed
 from countgen import miniature
+from countgen.benchmarks.evaluation.as_module import run_module
+from countgen.benchmarks.evaluation.image_files import READERS, open_image
+from countgen.benchmarks.evaluation.json_lines import SCHEMA
+from countgen.benchmarks.evaluation.judges import judged, record_fields
+from countgen.benchmarks.evaluation.plan import (
+    MAX_THREADS,
+    Case,
+    RunSettings,
+    code_version,
+    content_digest,
+    object_names,
+)
+from countgen.benchmarks.evaluation.progress import shown
+from countgen.benchmarks.evaluation.records import IMAGES, Record
+from countgen.benchmarks.evaluation.run_folder import RunFolder
+from countgen.benchmarks.evaluation.suites import Prompt, load
+from countgen.benchmarks.evaluation.worker import Outcome, failed
+from countgen.critics import Critic
+from countgen.critics.validation import to_batch
 from countgen.models import check_detector, load_critic
 from countgen.prompts import Target
-from critics import Critic
-from critics.validation import to_batch
 
 
 class GivenImages(RunSettings):
@@ -272,7 +279,7 @@ def run(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    return run_module("benchmarks.evaluation.judge_images", __doc__, add_arguments, run, arguments)
+    return run_module("countgen.benchmarks.evaluation.judge_images", __doc__, add_arguments, run, arguments)
 
 
 if __name__ == "__main__":

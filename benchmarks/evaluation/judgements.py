@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.json_lines import SCHEMA, read_lines
-from benchmarks.evaluation.metrics import grouped
-from benchmarks.evaluation.records import Box, Record
+from countgen.benchmarks.evaluation.json_lines import SCHEMA, read_lines
+from countgen.benchmarks.evaluation.metrics import grouped
+from countgen.benchmarks.evaluation.records import Box, Record
 
 JUDGEMENTS = "judgements.jsonl"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.evaluation.records import Box
-from critics import NO_ANSWER, Critic, Detections
-from critics.detections import mean_score
+from countgen.benchmarks.evaluation.records import Box
+from countgen.critics import NO_ANSWER, Critic, Detections
+from countgen.critics.detections import mean_score
 
 Judged = tuple[tuple[int, ...], tuple[Detections, ...]]
 """Counts, with `NO_ANSWER` for none, and detections per object name; no detections from a judge that only counts."""

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.evaluation.label_sheet import COLUMNS, UNCOUNTABLE
-from benchmarks.evaluation.labels import (
+from countgen.benchmarks.evaluation.label_sheet import COLUMNS, UNCOUNTABLE
+from countgen.benchmarks.evaluation.labels import (
     MAX_COUNT,
     Question,
     check_label,
@@ -19,11 +19,11 @@ from benchmarks.evaluation.labels import (
     read_labels,
     save_label,
 )
-from benchmarks.evaluation.records import IMAGES
-from benchmarks.evaluation.suites.readers import HOW_MANY
+from countgen.benchmarks.evaluation.records import IMAGES
+from countgen.benchmarks.evaluation.suites.readers import HOW_MANY
+from countgen.critics.vocabulary import singular
 from countgen.errors import RecipeError
 from countgen.images import read_recipe
-from critics.vocabulary import singular
 
 GECKONUM_COLUMNS = ("image_id", "question", "annot_id", "answer")
 _SHOWN = 3

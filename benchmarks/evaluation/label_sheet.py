@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.evaluation.labels import (
+from countgen.benchmarks.evaluation.labels import (
     Label,
     check_label,
     check_labeller,

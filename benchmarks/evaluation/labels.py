@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.json_lines import SCHEMA, read_lines, split_torn
-from benchmarks.evaluation.records import RECORDS, RecordWriteError, read_run
+from countgen.benchmarks.evaluation.json_lines import SCHEMA, read_lines, split_torn
+from countgen.benchmarks.evaluation.records import RECORDS, RecordWriteError, read_run
 
 LABELS = "labels.jsonl"
 MAX_COUNT = 10_000

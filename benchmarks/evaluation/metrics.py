@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from benchmarks.evaluation.labels import Label
-from benchmarks.evaluation.records import Record
-from benchmarks.evaluation.statistics import wilson_interval
-from benchmarks.evaluation.suites.prompt import LEVELS
+from countgen.benchmarks.evaluation.labels import Label
+from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.statistics import wilson_interval
+from countgen.benchmarks.evaluation.suites.prompt import LEVELS
 
 KEPT, CHANGED = 0.8, 0.1
 """Fraction of objects kept at least, and background changed at most, of an image that counts as the same image."""

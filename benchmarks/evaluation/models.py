@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.evaluation.suites import load
 from countgen import miniature
 from countgen.backbones.loading import at_revision, digest, is_commit
 from countgen.backbones.registry import presets
 from countgen.backbones.sources import find_source
+from countgen.benchmarks.evaluation.suites import load
 from countgen.detector_choice import choose
 from countgen.models import parts_of
 
@@ -56,7 +56,7 @@ def run_detectors(
 
     Args:
         backbones: names in records.
-        suite: as of `benchmarks.evaluation.suites.load`.
+        suite: as of `countgen.benchmarks.evaluation.suites.load`.
         critics, judges: that the user named.
 
     Raises:

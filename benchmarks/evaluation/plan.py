@@ -11,13 +11,13 @@ from importlib.metadata import version
 from typing import Any
 
 import countgen
-from benchmarks.evaluation import arms
-from benchmarks.evaluation.generation import Generation
-from benchmarks.evaluation.suites import Prompt, load
 from countgen.adapters import NoiseAdapter
 from countgen.adapters.library import FOLDER as ADAPTERS
 from countgen.adapters.library import chosen_adapter, shipped_adapter
 from countgen.backbones.registry import find
+from countgen.benchmarks.evaluation import arms
+from countgen.benchmarks.evaluation.generation import Generation
+from countgen.benchmarks.evaluation.suites import Prompt, load
 from countgen.learning.tensor_file import SUFFIX
 from countgen.methods.settings import as_dict
 from countgen.methods.step import Budget
@@ -48,11 +48,11 @@ class RunSettings:
     """The settings of a run: prompts, methods, judges and code; a run folder holds results of one of these only.
 
     Attributes:
-        suite: a name or a file, as `benchmarks.evaluation.suites.load` reads it.
+        suite: a name or a file, as `countgen.benchmarks.evaluation.suites.load` reads it.
         suite_sha256: of its prompts, targets and seeds.
         limit: number of prompts used, evenly spread; None for all.
-        backbones: presets, or what `benchmarks.evaluation.models.recorded_model` calls other models.
-        methods: arms, see `benchmarks.evaluation.arms`: methods, methods with a token, prompt refinements.
+        backbones: presets, or what `countgen.benchmarks.evaluation.models.recorded_model` calls other models.
+        methods: arms, see `countgen.benchmarks.evaluation.arms`: methods, methods with a token, prompt refinements.
         critics: detectors that steer, for every backbone.
         judges: detectors that do not steer; the first one decides.
         max_evaluations, max_seconds: the budget of an image, the same for all methods; at least one is given.
@@ -162,7 +162,7 @@ class Case:
         key: digest of everything that determines the image and its record.
         prompt: of the suite; a refinement changes it later.
         seed, backbone: of the run.
-        method: name of an arm, see `benchmarks.evaluation.arms`.
+        method: name of an arm, see `countgen.benchmarks.evaluation.arms`.
     """
 
     key: str

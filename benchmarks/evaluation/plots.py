@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.evaluation.compute import compute_curve
-from benchmarks.evaluation.metrics import by_arm, by_count, scores
-from benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.compute import compute_curve
+from countgen.benchmarks.evaluation.metrics import by_arm, by_count, scores
+from countgen.benchmarks.evaluation.records import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from benchmarks.evaluation.calibration import Calibration
+    from countgen.benchmarks.evaluation.calibration import Calibration
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A51A3", "#7F7F7F")
 """Colours of Okabe and Ito, with a darker yellow, violet and grey."""
@@ -57,7 +57,7 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
 
     Args:
         records: of one run or several methods; a line per method.
-        judge: who counts; see `benchmarks.evaluation.metrics`.
+        judge: who counts; see `countgen.benchmarks.evaluation.metrics`.
         title: above the plot.
 
     Raises:

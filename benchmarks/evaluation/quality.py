@@ -1,7 +1,7 @@
 """Measure image quality with models of the user's: similarity to the prompt, diversity, preference, distance to plain.
 
-No weights are embedded for this: `benchmarks.evaluation.quality_models` reads local ones. Statistics that need none are
-in `benchmarks.evaluation.image_statistics`.
+No weights are embedded for this: `countgen.benchmarks.evaluation.quality_models` reads local ones. Statistics that
+need none are in `countgen.benchmarks.evaluation.image_statistics`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from benchmarks.evaluation.image_files import open_image
-from benchmarks.evaluation.image_statistics import plain_pairs
-from benchmarks.evaluation.metrics import grouped
-from benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.image_files import open_image
+from countgen.benchmarks.evaluation.image_statistics import plain_pairs
+from countgen.benchmarks.evaluation.metrics import grouped
+from countgen.benchmarks.evaluation.records import Record
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from benchmarks.evaluation.quality import Clip, Features
+from countgen.benchmarks.evaluation.quality import Clip, Features
 
 if TYPE_CHECKING:
     from PIL.Image import Image

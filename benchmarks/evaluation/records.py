@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.arms import current_name
-from benchmarks.evaluation.json_lines import load_line, parsed, split_torn
-from benchmarks.evaluation.record_types import check_record, check_settings
+from countgen.benchmarks.evaluation.arms import current_name
+from countgen.benchmarks.evaluation.json_lines import load_line, parsed, split_torn
+from countgen.benchmarks.evaluation.record_types import check_record, check_settings
 from countgen.errors import CountGenError
 from countgen.prompts import Target
 from countgen.regular_file import check_regular
@@ -52,7 +52,7 @@ class Record:
         key: names the case by its content: the same case has the same key in every run.
         suite, level: name of the prompt's suite, and "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond".
         prompt, targets, seed: of the case; a refined prompt is in the image's recipe.
-        backbone, method, critics: models and method; the method is an arm, see `benchmarks.evaluation.arms`.
+        backbone, method, critics: models and method; the method is an arm, see `countgen.benchmarks.evaluation.arms`.
         judges: detectors that counted and did not steer; the first one decides.
         status: "done" or "failed".
         error: message of the failure; None when done.

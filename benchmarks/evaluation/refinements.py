@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from benchmarks.evaluation.suites import Prompt
-from benchmarks.evaluation.suites.words import number_word
+from countgen.benchmarks.evaluation.suites import Prompt
+from countgen.benchmarks.evaluation.suites.words import number_word
 from countgen.prompts.plurals import counted
 
 _PLACES = (

@@ -12,20 +12,20 @@ import torch
 from PIL.ImageOps import exif_transpose
 from torch import Tensor
 
-from benchmarks.evaluation.image_files import inside, open_image
-from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements
-from benchmarks.evaluation.judges import answered, judged, rounded_boxes
-from benchmarks.evaluation.plan import steering
-from benchmarks.evaluation.progress import shown
-from benchmarks.evaluation.records import Record, RecordFile, read_run
-from benchmarks.evaluation.run_folder import locked
+from countgen.benchmarks.evaluation.image_files import inside, open_image
+from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements
+from countgen.benchmarks.evaluation.judges import answered, judged, rounded_boxes
+from countgen.benchmarks.evaluation.plan import steering
+from countgen.benchmarks.evaluation.progress import shown
+from countgen.benchmarks.evaluation.records import Record, RecordFile, read_run
+from countgen.benchmarks.evaluation.run_folder import locked
+from countgen.critics import Critic
+from countgen.critics.detections import mean_score
+from countgen.critics.validation import to_batch
 from countgen.errors import RecipeError
 from countgen.images import read_recipe
 from countgen.models import check_detectors, load_critic, parts_of
 from countgen.printable import printable
-from critics import Critic
-from critics.detections import mean_score
-from critics.validation import to_batch
 
 _SHOWN = 3
 """Number of images that are named of those that cannot be judged."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from countgen.errors import CountGenError
 
 if TYPE_CHECKING:
-    from benchmarks.evaluation.engines import Engine
-    from benchmarks.evaluation.plan import RunSettings
-    from benchmarks.evaluation.worker import Outcome
+    from countgen.benchmarks.evaluation.engines import Engine
+    from countgen.benchmarks.evaluation.plan import RunSettings
+    from countgen.benchmarks.evaluation.worker import Outcome
 
 MOST_ALIKE = 20
 """Number of images that may fail in a row in a process for one reason before the run stops."""
@@ -56,20 +56,20 @@ def evaluate(
     Args:
         settings: of the run.
         folder: of the results; that of a stopped run continues the run.
-        engine: from `benchmarks.evaluation.engines`.
+        engine: from `countgen.benchmarks.evaluation.engines`.
         retry_failed: generate cases that failed earlier again.
         quiet: show no progress.
 
     Raises:
-        ValueError: a run without any image, see `benchmarks.evaluation.plan.cases`.
+        ValueError: a run without any image, see `countgen.benchmarks.evaluation.plan.cases`.
         RunFolderError: the folder is in use, damaged, or of other settings.
         EverythingFailsError: several images in a row failed for one reason.
         OSError: the folder cannot be written; finished results are kept.
     """
-    from benchmarks.evaluation.image_files import lost_images_message
-    from benchmarks.evaluation.plan import cases, left_out, why_left_out
-    from benchmarks.evaluation.progress import shown
-    from benchmarks.evaluation.run_folder import RunFolder
+    from countgen.benchmarks.evaluation.image_files import lost_images_message
+    from countgen.benchmarks.evaluation.plan import cases, left_out, why_left_out
+    from countgen.benchmarks.evaluation.progress import shown
+    from countgen.benchmarks.evaluation.run_folder import RunFolder
 
     everything, impossible = cases(settings), left_out(settings)
     if not everything and impossible and settings.shard == "1/1":  # one part of several may be empty

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.evaluation.comparison import Comparison, compare, pairs
-from benchmarks.evaluation.consensus import CONSENSUS, with_consensus
-from benchmarks.evaluation.metrics import by_arm, counts, evaluated_by, is_right, steered
-from benchmarks.evaluation.records import Record, differing_settings
-from benchmarks.evaluation.report.reported_run import ReportedRun
-from benchmarks.evaluation.statistics import holm
+from countgen.benchmarks.evaluation.comparison import Comparison, compare, pairs
+from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
+from countgen.benchmarks.evaluation.metrics import by_arm, counts, evaluated_by, is_right, steered
+from countgen.benchmarks.evaluation.records import Record, differing_settings
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.benchmarks.evaluation.statistics import holm
 
 _DETAIL = ("suite_sha256", "shard")
 """Settings that say nothing to a reader: the suite's digest, and part of a run."""

@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.image_files import lost_images
-from benchmarks.evaluation.plan import RunSettings, recorded
-from benchmarks.evaluation.records import (
+from countgen.benchmarks.evaluation.image_files import lost_images
+from countgen.benchmarks.evaluation.plan import RunSettings, recorded
+from countgen.benchmarks.evaluation.records import (
     IMAGES,
     PACKED,
     RECORDS,
@@ -23,7 +23,7 @@ from benchmarks.evaluation.records import (
     differing_settings,
     read_records,
 )
-from benchmarks.evaluation.worker import Outcome
+from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.images import check_writable, save_png
 from countgen.regular_file import check_regular
 

@@ -1,4 +1,4 @@
-"""Write a run in the formats of published benchmarks: `python -m benchmarks.evaluation.suite_export RUN`.
+"""Write a run in the formats of published benchmarks: `python -m countgen.benchmarks.evaluation.suite_export RUN`.
 
 - `geneval`: a folder in GenEval's layout, for its own `evaluate_images.py`: a prompt's metadata and its samples.
 - `geneval-results`: its `results.jsonl` with the counts of a judge of the run, for its own `summary_scores.py`.
@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.as_module import run_module
-from benchmarks.evaluation.metrics import by_arm, counts, grouped, is_right
-from benchmarks.evaluation.records import Record
-from benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
-from benchmarks.evaluation.suites.readers import GENEVAL_NAMES
 from countgen.atomic_write import write_atomically
+from countgen.benchmarks.evaluation.as_module import run_module
+from countgen.benchmarks.evaluation.metrics import by_arm, counts, grouped, is_right
+from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
+from countgen.benchmarks.evaluation.suites.readers import GENEVAL_NAMES
 from countgen.printable import printable
 
 FORMATS = ("geneval", "geneval-results", "geneval2")
@@ -139,7 +139,7 @@ def _chosen(reported: ReportedRun, method: str | None) -> list[Record]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    return run_module("benchmarks.evaluation.suite_export", __doc__, add_arguments, run, arguments)
+    return run_module("countgen.benchmarks.evaluation.suite_export", __doc__, add_arguments, run, arguments)
 
 
 if __name__ == "__main__":

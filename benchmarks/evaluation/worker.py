@@ -14,13 +14,13 @@ import transformers
 from PIL.Image import Image
 
 import countgen
-from benchmarks.evaluation import arms
-from benchmarks.evaluation.json_lines import SCHEMA
-from benchmarks.evaluation.judges import judged, record_fields
-from benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
-from benchmarks.evaluation.plan import Case, RunSettings, adapter_of, token_name
-from benchmarks.evaluation.records import IMAGES, Record
-from benchmarks.evaluation.refinements import REFINEMENTS
+from countgen.benchmarks.evaluation import arms
+from countgen.benchmarks.evaluation.json_lines import SCHEMA
+from countgen.benchmarks.evaluation.judges import judged, record_fields
+from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, adapter_of, token_name
+from countgen.benchmarks.evaluation.records import IMAGES, Record
+from countgen.benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.images import to_pil
 from countgen.methods.step import Step
 from countgen.models import Models, load_critic
@@ -54,7 +54,7 @@ class Worker:
     Args:
         settings: of the run.
         backbone: one of its backbones.
-        object_names: of the images that it is loaded for, see `benchmarks.evaluation.plan.object_names`.
+        object_names: of the images that it is loaded for, see `countgen.benchmarks.evaluation.plan.object_names`.
 
     Raises:
         ValueError: a detector that cannot be loaded, a judge of a critic's architecture, or one that does not know

@@ -1,4 +1,4 @@
-"""Time one optimisation iteration of full-size models, and what it is made of: `python -m benchmarks.speed`.
+"""Time one optimisation iteration of full-size models, and what it is made of: `python -m countgen.benchmarks.speed`.
 
 On a GPU: SDXL-Turbo, SD-Turbo and PixArt-DMD at 512x512 with random weights, so nothing is downloaded, with a
 full-size YOLO as critic. Each time is also given as a ratio to a plain re-implementation of ReNO's loop in the
@@ -20,19 +20,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from benchmarks.speed.clock import GIB, count_flops, forget, matmul_rate
-from benchmarks.speed.models import SIZES, TIMED, BuiltModel, build, build_critic, device_of, models_of
-from benchmarks.speed.reno import plain_again, reno_step
-from benchmarks.speed.table import Bench, Prepared, Row
 from countgen.backbones import PromptEmbeds
 from countgen.backbones.cuda_graphs import CapturedFunction
+from countgen.benchmarks.speed.clock import GIB, count_flops, forget, matmul_rate
+from countgen.benchmarks.speed.models import SIZES, TIMED, BuiltModel, build, build_critic, device_of, models_of
+from countgen.benchmarks.speed.reno import plain_again, reno_step
+from countgen.benchmarks.speed.table import Bench, Prepared, Row
+from countgen.critics.base import Critic
 from countgen.methods.forward_backward import ForwardBackward, captured, eager
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import OPTIMIZERS, RefinementSettings, clip, latent_prior, refine
 from countgen.methods.step import Budget
 from countgen.prompts import Target
-from critics.base import Critic
 
 TARGETS = (Target("apple", 5),)
 STEPS = 20
@@ -257,7 +257,9 @@ def agreement(reference: ForwardBackward, other: ForwardBackward, latents: Tenso
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m countgen.benchmarks.speed", description=(__doc__ or "").split("\n\n")[0]
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--models", default=",".join(TIMED), help="of the full-size ones, with commas")
     parser.add_argument("--size", choices=(*SIZES, "miniature"), help="full on a GPU, miniature on a CPU by default")
@@ -281,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.repeats = options.repeats or (24 if size == "miniature" else 5)
     bench = ModelBench(device, size, options.repeats, options.out, options.max_seconds, options.only)
     if size == "miniature":
-        from benchmarks.speed.miniature import compare, layouts, profile, threads
+        from countgen.benchmarks.speed.miniature import compare, layouts, profile, threads
 
         compare(bench, options.repeats)
         if options.threads:

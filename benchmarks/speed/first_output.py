@@ -1,4 +1,4 @@
-"""Seconds that a new user waits for each command: `python -m benchmarks.speed.first_output`.
+"""Seconds that a new user waits for each command: `python -m countgen.benchmarks.speed.first_output`.
 
 Runs each command once, as it is typed, with the embedded models, offline, in an empty home folder and with the
 photographs that the ultralytics package ships, and writes the table into docs/results.md. Another process that
@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from benchmarks.speed import process
+from countgen.benchmarks.speed import process
 
 PIPELINE = """\
 import countgen
@@ -57,7 +57,7 @@ HEADER = "| command | first line, s | result, s | CPU seconds | exit code | last
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 1 where a command failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.first_output", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m countgen.benchmarks.speed.first_output", description=__doc__)
     parser.add_argument(
         "--commands", metavar="WORDS", help="only those with one of these words; the document then stays as it is"
     )

@@ -1,4 +1,4 @@
-"""Bytes that an optimisation step of each published backbone needs: `python -m benchmarks.speed.memory`.
+"""Bytes that an optimisation step of each published backbone needs: `python -m countgen.benchmarks.speed.memory`.
 
 Predicted from the full-size architectures on tensors without contents: no weights, no GPU, no download. On a GPU the
 peak of a step with random weights is measured beside it. `--out docs/memory.md` writes the page.
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import rehearsal
-from benchmarks.speed.clock import GIB, forget, measure
-from benchmarks.speed.models import MODELS, SIZES, BuiltModel, build, build_critic, device_of, models_of
 from countgen.backbones import presets
 from countgen.backbones.memory_estimate import MemoryEstimate, estimate_memory, kept_by
+from countgen.benchmarks.speed import rehearsal
+from countgen.benchmarks.speed.clock import GIB, forget, measure
+from countgen.benchmarks.speed.models import MODELS, SIZES, BuiltModel, build, build_critic, device_of, models_of
 from countgen.methods.forward_backward import ForwardBackward, eager
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.prompts import Target
@@ -30,7 +30,7 @@ PAGE = """\
 # Memory
 
 GiB that one optimisation step needs, batch 1, in each preset's half precision; printed by
-`python -m benchmarks.speed.memory`. {kind}
+`python -m countgen.benchmarks.speed.memory`. {kind}
 The critics come on top, and 1 GiB for detectors' weights and the libraries' workspaces: `countgen` counts the former
 by one evaluation and leaves the latter when it checks, before a run, whether it will fit.
 
@@ -49,7 +49,7 @@ by one evaluation and leaves the latter when it checks, before a run, whether it
 REHEARSED = """
 ## Measured on a CPU
 
-Printed by `python -m benchmarks.speed.rehearsal --size full`: random weights in the files of the published repository,
+Printed by `python -m countgen.benchmarks.speed.rehearsal --size full`: random weights in the published files,
 the ordinary command, offline, one step or two with `--memory low`.
 
 - **peak**: the largest resident set of the process, Python and its libraries included: about 1.1 GiB at `--size tiny`.
@@ -153,7 +153,7 @@ def _peak(model: BuiltModel, passes: ForwardBackward, device: torch.device) -> s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.memory", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m countgen.benchmarks.speed.memory", description=__doc__)
     parser.add_argument("--models", default=",".join(MODELS), help="with commas")
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import countgen
-from benchmarks.speed.bare_loop import bare_loop
-from benchmarks.speed.table import Bench, Row
+from countgen.benchmarks.speed.bare_loop import bare_loop
+from countgen.benchmarks.speed.table import Bench, Row
 from countgen.methods.forward_backward import eager
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import RefinementSettings, refine

@@ -1,4 +1,4 @@
-"""Write the tables of models and detectors into docs/models.md: `python -m benchmarks.speed.model_tables`.
+"""Write the tables of models and detectors into docs/models.md: `python -m countgen.benchmarks.speed.model_tables`.
 
 Licences are those of the presets and of `countgen.detector_choice`, the memory of a step is that of docs/memory.md.
 What ran at full size is in benchmarks/results/rehearsal.json. The weights of detectors are counted in their
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.speed import rehearsal
-from benchmarks.speed.clock import GIB
-from benchmarks.speed.memory import RESULTS
-from benchmarks.speed.models import MODELS, build_critic
 from countgen.backbones import presets
 from countgen.backbones.memory_estimate import weights_of
+from countgen.benchmarks.speed import rehearsal
+from countgen.benchmarks.speed.clock import GIB
+from countgen.benchmarks.speed.memory import RESULTS
+from countgen.benchmarks.speed.models import MODELS, build_critic
 from countgen.detector_choice import COCO, FACTS, OPEN_VOCABULARY
 
 DOCUMENT = Path("docs/models.md")

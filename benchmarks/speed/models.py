@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from benchmarks.speed.components import tiny_vae
-from benchmarks.speed.transformers import flux, flux2, pixart, sana, stable_diffusion_3, z_image
-from benchmarks.speed.unets import Built, stable_diffusion_2, stable_diffusion_xl
 from countgen import backbones
 from countgen.backbones import Backbone, PromptEmbeds
-from critics.base import Critic
+from countgen.benchmarks.speed.components import tiny_vae
+from countgen.benchmarks.speed.transformers import flux, flux2, pixart, sana, stable_diffusion_3, z_image
+from countgen.benchmarks.speed.unets import Built, stable_diffusion_2, stable_diffusion_xl
+from countgen.critics.base import Critic
 
 SIZES = ("full", "tiny")
 TIMED = ("sdxl-turbo", "sd-turbo", "pixart-dmd")
@@ -91,8 +91,8 @@ def build_critic(
     Args:
         letter: of another size of network.
     """
-    from critics.detectors.yolo import YoloCritic
-    from critics.ultralytics_files import import_ultralytics
+    from countgen.critics.detectors.yolo import YoloCritic
+    from countgen.critics.ultralytics_files import import_ultralytics
 
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, sleep
 
-COUNTGEN = ("-m", "app.cli")
+COUNTGEN = ("-m", "countgen.app.cli")
 """Arguments of Python that start the command."""
 _EVERY = 0.05
 

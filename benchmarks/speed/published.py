@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.speed import tokenizers
-from benchmarks.speed.models import build, build_critic
 from countgen import backbones
 from countgen.backbones.loading import SINGLE_FILE, at_revision
+from countgen.benchmarks.speed import tokenizers
+from countgen.benchmarks.speed.models import build, build_critic
+from countgen.critics.ultralytics_files import PRESETS as CHECKPOINTS
+from countgen.critics.vocabulary import COCO_CLASSES
 from countgen.detector_choice import COCO
-from critics.ultralytics_files import PRESETS as CHECKPOINTS
-from critics.vocabulary import COCO_CLASSES
 
 MAIN = "0" * 40
 """The commit of a repository that is read at its main branch."""

@@ -1,4 +1,4 @@
-"""Rehearse published models on a CPU, offline, through the command: `python -m benchmarks.speed.rehearsal`.
+"""Rehearse published models on a CPU, offline, through the command: `python -m countgen.benchmarks.speed.rehearsal`.
 
 Writes each model with random weights in the files of its repository, together with the detectors of COCO's classes,
 runs `countgen generate`, `edit`, `eval` and `learn-token` on them, and prints the seconds of the processor and the peak
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import process
-from benchmarks.speed.clock import GIB
-from benchmarks.speed.models import MODELS, SIZES, build, build_critic, models_of
-from benchmarks.speed.published import Home, write_detectors, write_model
 from countgen.backbones import presets
 from countgen.backbones.memory_check import WORKSPACE
 from countgen.backbones.memory_estimate import estimate_memory, kept_by, weights_of
+from countgen.benchmarks.speed import process
+from countgen.benchmarks.speed.clock import GIB
+from countgen.benchmarks.speed.models import MODELS, SIZES, build, build_critic, models_of
+from countgen.benchmarks.speed.published import Home, write_detectors, write_model
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective
 from countgen.models import no_larger
 from countgen.prompts import Target
@@ -189,7 +189,7 @@ def table(results: Sequence[Rehearsed]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 1 where a command failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.rehearsal", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m countgen.benchmarks.speed.rehearsal", description=__doc__)
     parser.add_argument("--models", default=",".join(MODELS), help="with commas")
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--commands", default=",".join(COMMANDS), help="with commas (%(default)s)")

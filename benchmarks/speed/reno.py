@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.speed.models import BuiltModel
+from countgen.benchmarks.speed.models import BuiltModel
 
 
 def reno_step(model: BuiltModel, latents: Tensor, loss_of: Callable[[Tensor], Tensor]) -> Callable[[], object]:

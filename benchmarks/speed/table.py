@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed.clock import GIB, Measured, forget, measure
-from benchmarks.speed.models import BuiltModel
 from countgen.backbones.cuda_graphs import CUDAGraphs, root_cause
+from countgen.benchmarks.speed.clock import GIB, Measured, forget, measure
+from countgen.benchmarks.speed.models import BuiltModel
 from countgen.errors import CountGenError
 
 Prepared = tuple[Callable[[], object], str]

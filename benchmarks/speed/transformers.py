@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from benchmarks.speed.components import clip_g, clip_l, deep_vae, gemma, packed_vae, qwen3, t5, vae
-from benchmarks.speed.unets import Built
 from countgen.backbones import PromptEmbeds
+from countgen.benchmarks.speed.components import clip_g, clip_l, deep_vae, gemma, packed_vae, qwen3, t5, vae
+from countgen.benchmarks.speed.unets import Built
 
 PROMPT_TOKENS = 16
 """Tokens of the prompt; the encoders always read their whole context."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed.components import clip, clip_g, clip_l, vae
 from countgen.backbones import PromptEmbeds
+from countgen.benchmarks.speed.components import clip, clip_g, clip_l, vae
 
 Built = tuple[Any, Callable[[], PromptEmbeds]]
 """A stock pipeline without tokenizers, and its text encoders run on a fixed prompt."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from critics.losses import LOSSES
+from countgen.critics.losses import LOSSES
 
 FIRST_SEED = 2**31
 """The first seed of training; validation has lower seeds, and users usually give far lower ones."""
@@ -30,7 +30,7 @@ class TrainingSettings:
         templates: templates of training prompts, with {number} and {objects}; sampled at random.
         objects_per_step, seeds_per_object: batch of each step on the count loss, sampled at random.
         num_optimization_steps, learning_rate: steps on the count loss, with AdamW.
-        loss: a name in `critics.losses.LOSSES`.
+        loss: a name in `countgen.critics.losses.LOSSES`.
         validate_every: number of steps between validations.
         validation_pictures: number of validation images, of fixed seeds that are not trained on, spread over object
             classes and counts; with fewer images than these, the last ones are not validated.

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from countgen.critics import Evaluation
+from countgen.critics.losses import LOSSES
 from countgen.errors import NonFiniteLossError
 from countgen.learning.checkpoint import Checkpoint, Validation, load_checkpoint, save_checkpoint
 from countgen.learning.settings import FIRST_SEED, FIRST_VALIDATION_SEED, TrainingSettings
@@ -18,8 +20,6 @@ from countgen.methods.objective import PLAIN_VIEW, Objective
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 from countgen.models import Models
 from countgen.prompts import Target
-from critics import Evaluation
-from critics.losses import LOSSES
 
 
 class Training(ABC):

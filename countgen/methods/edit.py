@@ -28,7 +28,7 @@ PHASES = ("edit", "edit, low frequencies too", "edit, mask widened")
 
 @dataclass(frozen=True)
 class EditSettings(RefinementSettings):
-    """What an edit may change. benchmarks/studies/edit_settings.py measures it, benchmarks/results has the records."""
+    """What an edit may change. Measured by `git show 7b186aa:benchmarks/studies/edit_settings.py`."""
 
     num_optimization_steps: int = setting(20, "gradient steps", at_least=1)
     learning_rate: float = setting(0.05, "of the optimizer, on latents of unit variance", above=0)

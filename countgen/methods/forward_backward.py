@@ -12,10 +12,10 @@ from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.cuda_graphs import CapturedFunction, CUDAGraphs, NotCapturedError
+from countgen.critics import Evaluation
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.memory import check_gradient_memory
 from countgen.methods.objective import Objective
-from critics import Evaluation
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from countgen.critics import Candidates, Critic
 from countgen.methods.problem import Problem
-from critics import Candidates, Critic
 
 
 def local_gradient(gradient: Tensor, masks: Tensor) -> Tensor:

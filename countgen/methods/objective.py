@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from countgen.critics import Candidates, Critic, Evaluation
+from countgen.critics.losses import LOSSES
 from countgen.prompts import Target
-from critics import Candidates, Critic, Evaluation
-from critics.losses import LOSSES
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Objective:
         critics: at least one; the first one's counts are reported.
         targets: at least one.
         views: at least one; the first one's counts are reported.
-        loss: a name in `critics.losses.LOSSES`.
+        loss: a name in `countgen.critics.losses.LOSSES`.
 
     Raises:
         ValueError: no critic or no view.

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from countgen.adapters.adapter import NoiseAdapter
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.critics import Critic
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.objective import Objective, View
 from countgen.methods.step import Budget, Step
 from countgen.prompts import Target
-from critics import Critic
 
 
 def confirmed(step: Step) -> bool:
@@ -72,6 +72,6 @@ class Problem:
 
         Args:
             views: transformations under which each image is evaluated, see `countgen.methods.objective`.
-            loss: a name in `critics.losses.LOSSES`.
+            loss: a name in `countgen.critics.losses.LOSSES`.
         """
         return Objective(tuple(self.critics), tuple(self.targets), tuple(views), loss)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from countgen.critics import Evaluation
+from countgen.critics.losses import LOSSES
 from countgen.errors import NonFiniteLossError
 from countgen.methods.forward_backward import prepare
 from countgen.methods.latent_modifier import DirectLatents
@@ -17,8 +19,6 @@ from countgen.methods.problem import Problem
 from countgen.methods.seeds import SearchSettings
 from countgen.methods.settings import Settings, setting
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, step_of
-from critics import Evaluation
-from critics.losses import LOSSES
 
 OPTIMIZERS = {
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from countgen.critics import Evaluation
 from countgen.errors import StopRequestedError
-from critics import Evaluation
 
 COST_WITH_GRADIENT = 3
 """Cost of a forward and backward pass in forward passes, by the usual convention: the backward pass costs two."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from critics import Critic
+    from countgen.critics import Critic
 
 FOLDER = Path(__file__).parent
 """The folder of the embedded models: a stock pipeline folder per generator, and a folder per detector."""
@@ -45,7 +45,7 @@ DETECTORS = {
 """The embedded detectors by short name.
 
 The heat map's logits lie close to the threshold, so its safe distance is small. Safe distances were chosen with
-`python -m benchmarks.studies.tuning "safe distances"`.
+`git show 7b186aa:benchmarks/studies/tuning.py`.
 """
 
 CRITICS = ("miniature-yolo", "miniature-heatmap")
@@ -54,7 +54,7 @@ JUDGE = "miniature-fcos"
 
 def load_detector(name: str, device: str | torch.device = "cpu") -> Critic:
     """Load one of `DETECTORS`, which has its short name in records."""
-    from critics import load
+    from countgen.critics import load
 
     found = DETECTORS[name]
     critic = load(found.kind, **found.options, device=device)

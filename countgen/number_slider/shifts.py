@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from countgen.critics.vocabulary import singular
 from countgen.errors import PromptError, RecipeError
 from countgen.number_slider.axis import NumberShift
 from countgen.number_slider.calibration import Calibration
@@ -13,7 +14,6 @@ from countgen.printable import printable
 from countgen.prompts import MAX_TARGET_COUNT, Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.placeholders import numbers_in
-from critics.vocabulary import singular
 
 NumberOffset = float | Mapping[str, float]
 """Objects to add to the prompt's number, for every object class or by its name; 0 for the prompt as written."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from countgen.critics.vocabulary import can_be_plural, singular
 from countgen.prompts.number_words import read_number
-from critics.vocabulary import can_be_plural, singular
 
 SEPARATORS = frozenset(("and", "&", "+", "plus", "vs", "versus", ",", ";", ":", ".", "!", "?", "(", ")", "–", "—"))
 PREPOSITIONS = frozenset(

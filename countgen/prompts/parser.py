@@ -20,12 +20,12 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from countgen.critics.vocabulary import PLURAL_ONLY, can_be_plural, singular, spellings
 from countgen.errors import PromptError
 from countgen.prompts.noun_phrase import MEDIUMS, PREPOSITIONS, SEPARATORS, read_noun_phrase
 from countgen.prompts.number_words import GROUPS, SMALL_GROUPS, read_number
 from countgen.prompts.placeholders import spelled_out
 from countgen.prompts.words import ODD_NUMBER, unreadable, words_of
-from critics.vocabulary import PLURAL_ONLY, can_be_plural, singular, spellings
 
 MAX_PROMPT_LENGTH = 500
 """Characters; text encoders truncate prompts to 77 to 120 tokens without an error."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from critics import NO_ANSWER
-from critics.vocabulary import plural
+from countgen.critics import NO_ANSWER
+from countgen.critics.vocabulary import plural
 
 __all__ = ["count_in_words", "counted", "counts_in_words", "differences_in_words", "plural"]
 

@@ -10,7 +10,7 @@ from countgen.tokens.file import ENCODER_KEYS, MAX_VECTORS
 
 @dataclass(frozen=True)
 class LearnSettings(TrainingSettings):
-    """Settings of token training; those of the shipped tokens are in `benchmarks.studies.tokens`.
+    """Settings of token training; those of the shipped tokens are in docs/results.md.
 
     `TrainingSettings` describes the others. A step on the count loss, with AdamW without weight decay, changes every
     component by about the learning rate; those of a word are near 0.02. With 0 steps there is only the distillation.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones.registry import base_model
+from countgen.critics import Critic
 from countgen.learning.settings import FIRST_SEED, TEMPLATES
 from countgen.learning.training import Training
 from countgen.methods.step import COST_WITH_GRADIENT, Step
@@ -22,7 +23,6 @@ from countgen.tokens.distillation import DistillationStep, Example, distill
 from countgen.tokens.file import CountToken
 from countgen.tokens.settings import LearnSettings
 from countgen.tokens.textual_inversion import encoders_of, injected, length_of
-from critics import Critic
 
 __all__ = ["TEMPLATES", "LearnSettings", "Learning", "Semantic", "class_confidence", "learn_token"]
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from critics.base import Critic, scale_boxes
-from critics.candidates import Proposals
-from critics.networks.hourglass import STRIDE, HourGlass, convolution, seen_size
-from critics.weights import restore
+from countgen.critics.base import Critic, scale_boxes
+from countgen.critics.candidates import Proposals
+from countgen.critics.networks.hourglass import STRIDE, HourGlass, convolution, seen_size
+from countgen.critics.weights import restore
 
 WIDTHS = (24, 48, 72, 80)
 _SIZE_UNIT = 16.0
@@ -22,7 +22,7 @@ _NO_PEAK = 20.0
 
 
 def load(*, weights: str | Path, device: torch.device | str = "cpu") -> CenterNetCritic:
-    """Build the critic from a safetensors file that names its objects, see `critics.weights`.
+    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`.
 
     Raises:
         ValueError: no such file, or the weights of another architecture.

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from critics import pretrained
-from critics.detectors.density import DensityCritic
-from critics.networks.clip_count import DENSITY_PER_OBJECT, DENSITY_SIZE, ClipCount, own_tensors
-from critics.validation import to_batch
-from critics.vocabulary import singular
-from critics.weights import recorded_as
+from countgen.critics import pretrained
+from countgen.critics.detectors.density import DensityCritic
+from countgen.critics.networks.clip_count import DENSITY_PER_OBJECT, DENSITY_SIZE, ClipCount, own_tensors
+from countgen.critics.validation import to_batch
+from countgen.critics.vocabulary import singular
+from countgen.critics.weights import recorded_as
 
 TOKENIZER = "openai/clip-vit-base-patch16"
 _MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from critics.base import Critic, columns
-from critics.evaluation import Evaluation
-from critics.losses import CountLoss, density
-from critics.networks.density import DensityCounter, build
-from critics.networks.hourglass import seen_size
-from critics.validation import check_names, check_targets, checked_images, to_batch
-from critics.weights import restore
+from countgen.critics.base import Critic, columns
+from countgen.critics.evaluation import Evaluation
+from countgen.critics.losses import CountLoss, density
+from countgen.critics.networks.density import DensityCounter, build
+from countgen.critics.networks.hourglass import seen_size
+from countgen.critics.validation import check_names, check_targets, checked_images, to_batch
+from countgen.critics.weights import restore
 
 
 def load(*, weights: str | Path, device: torch.device | str = "cpu") -> DensityCritic:
-    """Build the critic from a safetensors file that names its objects, see `critics.weights`.
+    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`.
 
     Raises:
         ValueError: no such file, or the weights of another architecture.
@@ -34,7 +34,7 @@ def load(*, weights: str | Path, device: torch.device | str = "cpu") -> DensityC
 class DensityCritic(Critic):
     """Counts by the sum of a class's density map; the hard count is that sum, rounded.
 
-    There are no candidates: whichever loss is asked for, it is `critics.losses.density`.
+    There are no candidates: whichever loss is asked for, it is `countgen.critics.losses.density`.
     """
 
     family = "density"

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critics import pretrained
-from critics.base import Critic
-from critics.candidates import Proposals
-from critics.soft_indicator import softmax_logits
-from critics.vocabulary import UNUSED_LABELS
+from countgen.critics import pretrained
+from countgen.critics.base import Critic
+from countgen.critics.candidates import Proposals
+from countgen.critics.soft_indicator import softmax_logits
+from countgen.critics.vocabulary import UNUSED_LABELS
 
 PRESETS = {
     "detr-resnet-50": "facebook/detr-resnet-50@no_timm",

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from critics.base import Critic, scale_boxes
-from critics.candidates import Proposals
-from critics.soft_indicator import geometric_mean_logits
-from critics.weights import restore
+from countgen.critics.base import Critic, scale_boxes
+from countgen.critics.candidates import Proposals
+from countgen.critics.soft_indicator import geometric_mean_logits
+from countgen.critics.weights import restore
 
 if TYPE_CHECKING:
     from torchvision.models.detection import FCOS
@@ -26,7 +26,7 @@ _PYRAMID_CHANNELS = 64
 
 
 def load(*, weights: str | Path, device: torch.device | str = "cpu") -> FCOSCritic:
-    """Build the critic from a safetensors file that names its objects, see `critics.weights`.
+    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`.
 
     Raises:
         ValueError: no such file, or the weights of another architecture.

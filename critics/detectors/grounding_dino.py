@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critics import pretrained
-from critics.base import Critic
-from critics.candidates import Proposals
-from critics.vocabulary import singular
+from countgen.critics import pretrained
+from countgen.critics.base import Critic
+from countgen.critics.candidates import Proposals
+from countgen.critics.vocabulary import singular
 
 PRESETS = {
     "tiny": "IDEA-Research/grounding-dino-tiny@a2bb814dd30d776dcf7e30523b00659f4f141c71",

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from critics.base import Critic, scale_boxes
-from critics.candidates import Proposals
-from critics.networks.nanodet import STRIDES, NanoDet
-from critics.weights import restore
+from countgen.critics.base import Critic, scale_boxes
+from countgen.critics.candidates import Proposals
+from countgen.critics.networks.nanodet import STRIDES, NanoDet
+from countgen.critics.weights import restore
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "nanodet" / "model.safetensors"
 """The published weights, converted; the README beside them names their sources and licences."""
@@ -34,7 +34,7 @@ def load(
     """Build the critic.
 
     Args:
-        weights: a file written by `critics.networks.nanodet_conversion`; the embedded one by default.
+        weights: a file written by `countgen.critics.networks.nanodet_conversion`; the embedded one by default.
         threshold: probability above which a box counts; the one that the file notes by default.
         steepness: slope of the soft indicator.
         nms_iou: overlap above which two boxes are one object.

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critics import pretrained
-from critics.base import Critic
-from critics.candidates import Proposals
-from critics.vocabulary import singular
+from countgen.critics import pretrained
+from countgen.critics.base import Critic
+from countgen.critics.candidates import Proposals
+from countgen.critics.vocabulary import singular
 
 PRESETS = {
     "owlv2-base": "google/owlv2-base-patch16-ensemble@cfd3195ba4ea9592eec887ded089f4c08eff231d",

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from critics import pretrained
-from critics.base import ABSENT, Critic, scale_boxes
-from critics.candidates import Proposals
-from critics.vocabulary import singular
+from countgen.critics import pretrained
+from countgen.critics.base import ABSENT, Critic, scale_boxes
+from countgen.critics.candidates import Proposals
+from countgen.critics.vocabulary import singular
 
 PRESETS = {"sam3": "facebook/sam3@3c879f39826c281e95690f02c7821c4de09afae7"}
 """The published weights ask for an account that has accepted their licence."""

@@ -12,11 +12,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from critics.base import ABSENT, Critic, columns, scale_boxes
-from critics.candidates import Proposals
-from critics.soft_indicator import geometric_mean_logits, softmax_logits
-from critics.vocabulary import UNUSED_LABELS
-from critics.weights import recorded_as
+from countgen.critics.base import ABSENT, Critic, columns, scale_boxes
+from countgen.critics.candidates import Proposals
+from countgen.critics.soft_indicator import geometric_mean_logits, softmax_logits
+from countgen.critics.vocabulary import UNUSED_LABELS
+from countgen.critics.weights import recorded_as
 
 SUFFIXES = (".pth", ".safetensors")
 """File name endings of the user's own weights."""

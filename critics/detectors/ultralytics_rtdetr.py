@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from critics.base import Critic
-from critics.candidates import Proposals
-from critics.pretrained import corners
-from critics.ultralytics_files import PREDICT_THRESHOLD, forget_unusable_anchors, read
+from countgen.critics.base import Critic
+from countgen.critics.candidates import Proposals
+from countgen.critics.pretrained import corners
+from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, forget_unusable_anchors, read
 
 _STRIDE = 32
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor
 
-from critics import pretrained
-from critics.base import NO_ANSWER, Critic
-from critics.evaluation import Evaluation
-from critics.losses import CountLoss
-from critics.validation import check_names, checked_images
-from critics.vocabulary import plural, singular
+from countgen.critics import pretrained
+from countgen.critics.base import NO_ANSWER, Critic
+from countgen.critics.evaluation import Evaluation
+from countgen.critics.losses import CountLoss
+from countgen.critics.validation import check_names, checked_images
+from countgen.critics.vocabulary import plural, singular
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from critics.base import Critic
-from critics.candidates import Proposals
-from critics.ultralytics_files import PREDICT_THRESHOLD, build, forget_unusable_anchors, read
+from countgen.critics.base import Critic
+from countgen.critics.candidates import Proposals
+from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, build, forget_unusable_anchors, read
 
 __all__ = ["YoloCritic", "build", "letterbox", "load"]
 
@@ -40,7 +40,8 @@ def load(
 
     Args:
         weights: an Ultralytics `.pt`, of which the description and the tensors are read and no code runs, or
-            `.safetensors`. A path, OWNER/REPOSITORY/FILE on the hub, or one of `critics.ultralytics_files.PRESETS`.
+            `.safetensors`. A path, OWNER/REPOSITORY/FILE on the hub, or a name in
+            `countgen.critics.ultralytics_files.PRESETS`.
         config: for safetensors, the architecture's yaml with a `names` list.
         revision: a branch, tag or commit of the repository.
         trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For

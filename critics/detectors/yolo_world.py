@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from critics.detectors.yolo import YoloCritic
-from critics.ultralytics_files import read
+from countgen.critics.detectors.yolo import YoloCritic
+from countgen.critics.ultralytics_files import read
 
 CLIP = "openai/clip-vit-base-patch32"
 PRESETS = {CLIP: f"{CLIP}@c237dc49a33fc61debc9276459120b7eac67e7ef"}
@@ -86,7 +86,7 @@ def clip_embeddings(object_names: Sequence[str], encoder: str = CLIP, revision: 
     """
     from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
-    from critics import pretrained
+    from countgen.critics import pretrained
 
     model = pretrained.read(CLIPTextModelWithProjection, encoder, PRESETS, revision, use_safetensors=True).eval()
     tokens = pretrained.read(AutoTokenizer, encoder, PRESETS, revision)(

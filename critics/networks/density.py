@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from critics.networks.hourglass import STRIDE, HourGlass
+from countgen.critics.networks.hourglass import STRIDE, HourGlass
 
 WIDTHS = (16, 40, 56, 64)
 __all__ = ["STRIDE", "DensityCounter", "build"]

@@ -2,7 +2,7 @@
 
 The half-precision weights are copied bit for bit; only their layout and their names change.
 
-`python -m critics.networks.nanodet_conversion nanodet.json nanodet.bin model.safetensors`
+`python -m countgen.critics.networks.nanodet_conversion nanodet.json nanodet.bin model.safetensors`
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from critics.networks.nanodet import BINS, NanoDet
-from critics.vocabulary import COCO_CLASSES
-from critics.weights import write
+from countgen.critics.networks.nanodet import BINS, NanoDet
+from countgen.critics.vocabulary import COCO_CLASSES
+from countgen.critics.weights import write
 
 THRESHOLD = 0.35
 """Probability above which a detection counts; docs/why-an-independent-judge.md has the counts it was chosen by."""
@@ -86,7 +86,7 @@ def state_dict(graph: dict[str, Any], weights: bytes) -> dict[str, Tensor]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Write the safetensors file of a graph model."""
-    parser = argparse.ArgumentParser(prog="python -m critics.networks.nanodet_conversion", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m countgen.critics.networks.nanodet_conversion", description=__doc__)
     parser.add_argument("graph", type=Path, help="nanodet.json")
     parser.add_argument("weights", type=Path, help="nanodet.bin")
     parser.add_argument("out", type=Path, help="the .safetensors file to write")

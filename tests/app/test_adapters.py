@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from app.cli import main
-from app.exit_codes import BAD_INPUT, INTERRUPTED, NOT_REACHED, OK
 from countgen.adapters import library
 from countgen.adapters.file import load_adapter
+from countgen.app.cli import main
+from countgen.app.exit_codes import BAD_INPUT, INTERRUPTED, NOT_REACHED, OK
 from countgen.errors import NonFiniteLossError
 
 FEW_STEPS = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1", "--channels", "8"]

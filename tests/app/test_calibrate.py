@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
+from countgen.app.cli import main
 from countgen.images import read_recipe
 from countgen.number_slider import load_calibration
 from countgen.number_slider import measurement as measurements

@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from app.argument_types import seeds_in
-from app.cli import main
-from app.doctor import OPTIONAL_PACKAGES, PACKAGES
-from app.image_files import slug
-from app.interrupts import held_interrupts
+from countgen.app.argument_types import seeds_in
+from countgen.app.cli import main
+from countgen.app.doctor import OPTIONAL_PACKAGES, PACKAGES
+from countgen.app.image_files import slug
+from countgen.app.interrupts import held_interrupts
 from countgen.images import read_recipe
 from tests.app.standard_error import errors_in
 
@@ -39,7 +39,7 @@ def exit_code(arguments: list[str]) -> int:
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys\n"
-        "from app.cli import main\n"
+        "from countgen.app.cli import main\n"
         "try: main(sys.argv[1:])\n"
         f"except SystemExit as error: print(error.code, [m for m in {HEAVY} if m in sys.modules])"
     )
@@ -51,7 +51,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(("given", "used"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: dict[str, str], used: str) -> None:
-    script = "import os; from app.cli import main; main([]); print(os.environ['OMP_WAIT_POLICY'])"
+    script = "import os; from countgen.app.cli import main; main([]); print(os.environ['OMP_WAIT_POLICY'])"
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, env=environment
@@ -285,7 +285,7 @@ def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, 
     termios.tcsetwinsize(ours, (24, columns))
     arguments = ["generate", "one cat", "--count", "cat=12", "--max-seconds", "60", "--out", str(tmp_path)]
     environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(columns)}
-    command = [sys.executable, "-m", "app.cli", *arguments]
+    command = [sys.executable, "-m", "countgen.app.cli", *arguments]
     if ignored:  # as in a shell's background job
         command = ["sh", "-c", f"trap '' {ignored}; exec \"$@\"", "sh", *command]
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # or tests in the background would hand theirs on
@@ -372,7 +372,7 @@ def test_doctor_reports_a_cache_that_cannot_be_written(
 
 def test_a_reader_that_goes_away_is_no_fault() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "completion", "bash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "countgen.app.cli", "completion", "bash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
     process.stdout.close()

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from app import learn_adapter, learn_token
-from app.cli import build_parser, main
-from app.completion import SHELLS
-from app.training_command import LOSSES
 from countgen.adapters.settings import AdapterSettings
+from countgen.app import learn_adapter, learn_token
+from countgen.app.cli import build_parser, main
+from countgen.app.completion import SHELLS
+from countgen.app.training_command import LOSSES
+from countgen.critics import losses
 from countgen.tokens.settings import LearnSettings
-from critics import losses
 from tests.app.standard_error import errors_in
 
 SILENT = {"completion", "demo"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.cli import main
-from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
 from tests.benchmarks.evaluation.made_records import record
 
 

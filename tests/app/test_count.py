@@ -14,9 +14,9 @@ import torch
 import ultralytics
 from PIL import Image
 
-import critics
-from app.cli import main
-from critics.validation import to_batch
+from countgen import critics
+from countgen.app.cli import main
+from countgen.critics.validation import to_batch
 
 ASSETS = Path(ultralytics.__file__).parent / "assets"
 BUS = str(ASSETS / "bus.jpg")
@@ -58,7 +58,8 @@ def test_objects_may_be_several_words(capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_embedded_detector_imports_no_library_of_pipelines() -> None:
     heavy = {"diffusers", "transformers", "ultralytics"}
     code = (
-        f"import sys; from app.cli import main; main(['count', {BUS!r}, 'person']); print({heavy} & sys.modules.keys())"
+        f"import sys; from countgen.app.cli import main; main(['count', {BUS!r}, 'person'])\n"
+        f"print({heavy} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"

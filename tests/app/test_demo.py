@@ -16,21 +16,21 @@ import pytest
 import torch
 
 import countgen
-from app.cli import build_parser, main
-from app.demo import _user_and_password, result_view
-from app.demo.api import Api
-from app.demo.count_tab import CountTab
-from app.demo.edit_tab import EditTab
-from app.demo.gallery import entry_of
-from app.demo.generate_form import GenerateForm, edited_form, find_adapter, find_token, form_of
-from app.demo.generate_tab import GenerateTab
-from app.demo.job_queue import JobQueue
-from app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
-from app.demo.limits import Limits, RefusedError
-from app.demo.model_cache import ModelCache, release_memory
-from app.demo.previews import previews
-from app.demo.session import Session
-from app.demo.soak import resident_mib
+from countgen.app.cli import build_parser, main
+from countgen.app.demo import _user_and_password, result_view
+from countgen.app.demo.api import Api
+from countgen.app.demo.count_tab import CountTab
+from countgen.app.demo.edit_tab import EditTab
+from countgen.app.demo.gallery import entry_of
+from countgen.app.demo.generate_form import GenerateForm, edited_form, find_adapter, find_token, form_of
+from countgen.app.demo.generate_tab import GenerateTab
+from countgen.app.demo.job_queue import JobQueue
+from countgen.app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
+from countgen.app.demo.limits import Limits, RefusedError
+from countgen.app.demo.model_cache import ModelCache, release_memory
+from countgen.app.demo.previews import previews
+from countgen.app.demo.session import Session
+from countgen.app.demo.soak import resident_mib
 from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.models import load_critic
 from countgen.prompts import Target

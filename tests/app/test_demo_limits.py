@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.demo import example, route_allow_list
-from app.demo.generate_form import GenerateForm, kept_form
-from app.demo.limits import Limits, RefusedError, whole_number
-from app.demo.run_folders import RunFolders, read_image
-from app.demo.session import Session
-from app.demo.uploads import decoded_image, decoded_recipe
+from countgen.app.demo import example, route_allow_list
+from countgen.app.demo.generate_form import GenerateForm, kept_form
+from countgen.app.demo.limits import Limits, RefusedError, whole_number
+from countgen.app.demo.run_folders import RunFolders, read_image
+from countgen.app.demo.session import Session
+from countgen.app.demo.uploads import decoded_image, decoded_recipe
 
 LIMITS = Limits()
 

@@ -14,27 +14,27 @@ import torch
 from PIL.PngImagePlugin import PngImageFile
 
 import countgen
-from app.demo import benchmark_view, edit_view, example, image_pair, result_view
-from app.demo.curves import curve
-from app.demo.gallery import entry_of, zip_link
-from app.demo.generate_form import GenerateForm
-from app.demo.html import model_line
-from app.demo.image_html import match, overlay
-from app.demo.image_pair import Side
-from app.demo.learn_view import Trial
-from app.demo.learn_view import finished as learned_view
-from app.demo.limits import Limits
-from app.demo.model_cache import ModelCache
-from app.demo.settings_form import settings_form
-from app.demo.uploads import file_field
 from countgen import methods
+from countgen.app.demo import benchmark_view, edit_view, example, image_pair, result_view
+from countgen.app.demo.curves import curve
+from countgen.app.demo.gallery import entry_of, zip_link
+from countgen.app.demo.generate_form import GenerateForm
+from countgen.app.demo.html import model_line
+from countgen.app.demo.image_html import match, overlay
+from countgen.app.demo.image_pair import Side
+from countgen.app.demo.learn_view import Trial
+from countgen.app.demo.learn_view import finished as learned_view
+from countgen.app.demo.limits import Limits
+from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.settings_form import settings_form
+from countgen.app.demo.uploads import file_field
+from countgen.critics import NO_ANSWER, Detections
 from countgen.images import read_recipe, to_pil
 from countgen.methods.settings import describe
 from countgen.methods.step import Step
 from countgen.prompts import Target
 from countgen.recipe import regenerate
 from countgen.tokens.library import available_tokens
-from critics import NO_ANSWER, Detections
 from tests.benchmarks.evaluation.made_records import record
 
 LIMITS = Limits()

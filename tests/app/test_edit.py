@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import countgen
-from app.cli import main
 from countgen import miniature
+from countgen.app.cli import main
 from countgen.images import read_png, read_recipe, save_png
 from countgen.number_slider import NumberShift
 from tests.app.standard_error import errors_in

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchmarks.evaluation.refinements import REFINEMENTS, refine
-from benchmarks.evaluation.suites import Prompt, available, load
+from countgen.benchmarks.evaluation.refinements import REFINEMENTS, refine
+from countgen.benchmarks.evaluation.suites import Prompt, available, load
 from countgen.prompts import Target
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")

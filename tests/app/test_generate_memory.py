@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.cli import main
+from countgen.app.cli import main
 from countgen.images import read_recipe
 
 PROMPT = "a photo of two apples"

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import countgen
-from app.cli import main
 from countgen import miniature
+from countgen.app.cli import main
 from countgen.errors import RecipeError, TokenFileError
 from countgen.images import read_png, read_recipe, save_png
 from countgen.recipe import check, load_backbone, plain
@@ -214,7 +214,7 @@ def test_a_recipe_names_a_commit_or_nothing(revision: object, written: Written) 
 
 REFUSED_THEN_AGREED = """
 import json, socket, sys
-from app.cli import main
+from countgen.app.cli import main
 asked = json.loads(sys.argv[1])
 codes = [main(["reproduce", *words]) for words in asked]
 assert codes == [2, 2], codes

@@ -5,10 +5,10 @@ import json
 import pytest
 
 import countgen
-from app.demo.limits import RefusedError
-from app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
-from app.demo.route_allow_list import is_foreign
-from app.demo.session import Session, UploadedTokens
+from countgen.app.demo.limits import RefusedError
+from countgen.app.demo.request_bodies import UnknownFunctionError, check_call, check_cancel
+from countgen.app.demo.route_allow_list import is_foreign
+from countgen.app.demo.session import Session, UploadedTokens
 
 FUNCTIONS = [0, 1, 2, "parse", "generate"]
 PLAIN = {"data": ["seven apples", "miniature", None, True, 7, 2.5, ["apple", "cat"]], "fn_index": 1}

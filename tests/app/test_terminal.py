@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import save_file
 
 import countgen
-from app.cli import main
-from app.terminal import fitted
-from benchmarks.evaluation.plan import RunSettings
-from benchmarks.evaluation.records import RecordFile
-from benchmarks.evaluation.run_folder import RunFolder
-from benchmarks.studies.crash_consistency import settings
+from countgen.app.cli import main
+from countgen.app.terminal import fitted
+from countgen.benchmarks.evaluation.plan import RunSettings
+from countgen.benchmarks.evaluation.records import RecordFile
+from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.images import save_png
 from countgen.printable import MAX_LINE, printable
 from countgen.tokens.file import METADATA_KEY
 from tests.benchmarks.evaluation.test_records import DONE, FAILED
+from tests.faults.crash_consistency import settings
 
 EVIL = "\x1b]0;owned\x07\x9b2J\u202eegami\r\n" + "long " * 5000
 """Control sequences that set the title, clear the screen and reverse the text direction, and a long text."""

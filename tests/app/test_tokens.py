@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import countgen
-from app.cli import main
-from app.exit_codes import BAD_INPUT, INTERRUPTED, NOT_REACHED, OK
+from countgen.app.cli import main
+from countgen.app.exit_codes import BAD_INPUT, INTERRUPTED, NOT_REACHED, OK
 from countgen.number_slider.calibration import FOLDER as CALIBRATIONS
 from countgen.prompts.number_words import number_word
 from countgen.tokens.file import load_token

@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect
 
 import countgen
-from app.demo.limits import Limits
-from app.demo.model_cache import ModelCache
-from app.demo.page import build, launch
-from benchmarks.evaluation.json_lines import SCHEMA
-from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from countgen.app.demo.limits import Limits
+from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.page import build, launch
+from countgen.benchmarks.evaluation.json_lines import SCHEMA
+from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
 from countgen.prompts import Target
 
 # A long timeout, for machines with other load.

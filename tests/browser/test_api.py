@@ -15,8 +15,8 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 import countgen
-from app.demo import example
-from app.demo.page import build, launch
+from countgen.app.demo import example
+from countgen.app.demo.page import build, launch
 from countgen.images import read_recipe
 from tests.browser.conftest import LIMITS, served
 from tests.browser.paths import HOSTILE_PATHS

@@ -11,9 +11,9 @@ from gradio_client import Client
 from playwright.sync_api import Browser, Page, expect
 
 import countgen
-from app.demo.audit import OF_COLOURS, accessibility, serious, states
-from app.demo.example import SEED
-from app.demo.run_folders import STUDY
+from countgen.app.demo.audit import OF_COLOURS, accessibility, serious, states
+from countgen.app.demo.example import SEED
+from countgen.app.demo.run_folders import STUDY
 from countgen.images import read_recipe
 from countgen.tokens.file import decoded
 from tests.browser.conftest import LIMITS, served

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import torch
 
-from app.demo.checked_app import CheckedBlocks
-from app.demo.page import build, launch
+from countgen.app.demo.checked_app import CheckedBlocks
+from countgen.app.demo.page import build, launch
 from countgen.tokens.file import CountToken, encoded
 from tests.browser.conftest import LIMITS
 from tests.browser.listener import Listener, files, listening

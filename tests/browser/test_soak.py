@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from app.demo import soak
+from countgen.app.demo import soak
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
@@ -17,7 +17,7 @@ pytestmark = [
 def test_the_soak_test_generates_uploads_and_cancels(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("app.demo", "httpx"):  # the command silences them, and the fixture restores their levels
+    for name in ("countgen.app.demo", "httpx"):  # the command silences them, and the fixture restores their levels
         caplog.set_level(logging.ERROR, name)
     soak.main(["--jobs", "2", "--warm-up", "1", "--uploads", "1", "--cancels", "1"])
     printed = capsys.readouterr().out

@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor, nn
 
 from countgen import miniature
-from critics import Critic, load
+from countgen.critics import Critic, load
 from tests.contract import tiny_counters, tiny_detectors
 from tests.contract.pictures import networks_in, only_apples, rendered
 

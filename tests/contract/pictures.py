@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from countgen.critics import Critic
 from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render, sample_scenes
-from critics import Critic
 
 CLASSES = ("apple", "dog", "car", "ball")
 """Object classes of the untrained detectors."""

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from countgen import miniature
-from critics import load
+from countgen.critics import load
 
 TOKENIZER = miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer"
 Tensors = Callable[[int], dict[str, Tensor]]
@@ -55,7 +55,7 @@ def test_a_block_is_that_of_stock_clip() -> None:
     from transformers import CLIPTextConfig
     from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-    from critics.networks.clip_count import Block
+    from countgen.critics.networks.clip_count import Block
 
     sizes = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2, "hidden_act": "quick_gelu"}
     torch.manual_seed(0)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from critics import Critic
-from critics.losses import LOSSES
+from countgen.critics import Critic
+from countgen.critics.losses import LOSSES
 from tests.contract.conftest import BUILDERS
 from tests.contract.pictures import CLASSES, SIDE
 

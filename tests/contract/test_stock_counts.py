@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.ops import nms
 
-from critics import Critic, load
+from countgen.critics import Critic, load
 
 Critics = Callable[[str], Any]
 Pictures = Callable[..., Tensor]
@@ -174,7 +174,7 @@ def test_sam3_counts_as_its_processor_does_with_several_objects_at_once(critics:
 
 
 def test_sam3_multiplies_the_probabilities_of_a_query_and_of_the_objects_presence() -> None:
-    from critics.detectors.sam3 import probability_logit
+    from countgen.critics.detectors.sam3 import probability_logit
 
     queries = torch.linspace(-60, 12, 40, dtype=torch.float64)[None].requires_grad_(True)
     presence = torch.tensor([[-10.0, 0.0, 3.0, 10.0]], dtype=torch.float64).T.requires_grad_(True)

@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 
 from countgen import miniature
-from critics import Critic
+from countgen.critics import Critic
 from tests.contract.pictures import CLASSES, enliven
 
 
 def centernet() -> Critic:
-    from critics.detectors.centernet import CenterNetCritic, build
+    from countgen.critics.detectors.centernet import CenterNetCritic, build
 
     torch.manual_seed(0)
     return enliven(CenterNetCritic(build(len(CLASSES)), CLASSES), "head.1.weight", 30.0)
 
 
 def density() -> Critic:
-    from critics.detectors.density import DensityCritic
-    from critics.networks.density import build
+    from countgen.critics.detectors.density import DensityCritic
+    from countgen.critics.networks.density import build
 
     torch.manual_seed(0)
     counter = build(len(CLASSES))
@@ -32,8 +32,8 @@ def density() -> Critic:
 def clip_count() -> Critic:
     from transformers import AutoTokenizer
 
-    from critics.detectors.clip_count import ClipCountCritic
-    from critics.networks.clip_count import ClipCount
+    from countgen.critics.detectors.clip_count import ClipCountCritic
+    from countgen.critics.networks.clip_count import ClipCount
 
     tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
     network = ClipCount(clip_count_checkpoint(len(tokenizer)))
@@ -96,6 +96,6 @@ def clip_count_checkpoint(words: int, width: int = 64, dim: int = 128, layers: i
 
 
 def dynamic_scale() -> Critic:
-    from critics.dynamic_scale import DynamicScaleCritic
+    from countgen.critics.dynamic_scale import DynamicScaleCritic
 
     return DynamicScaleCritic(centernet(), density())

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from countgen import miniature
-from critics import Critic
+from countgen.critics import Critic
 from tests.contract.pictures import CLASSES, SIDE, enliven
 
 # Ultralytics
 
 
 def ultralytics_model(family: str, config: str, scale: tuple[float, float, int] | None, **head: Any) -> nn.Module:
-    from critics.ultralytics_files import import_ultralytics
+    from countgen.critics.ultralytics_files import import_ultralytics
 
     import_ultralytics()
     import ultralytics
@@ -36,7 +36,7 @@ def ultralytics_model(family: str, config: str, scale: tuple[float, float, int] 
 
 
 def yolo(config: str, scale: tuple[float, float, int] | None = (0.33, 0.125, 1024)) -> Critic:
-    from critics.detectors.yolo import YoloCritic
+    from countgen.critics.detectors.yolo import YoloCritic
 
     model = ultralytics_model("DetectionModel", config, scale)
     # The last convolution of the class branches: a probability that rounds to 1 would hide which class is best.
@@ -44,7 +44,7 @@ def yolo(config: str, scale: tuple[float, float, int] | None = (0.33, 0.125, 102
 
 
 def yolo_with_text(family: str, config: str) -> Critic:
-    from critics.detectors.yolo_world import YoloWorldCritic
+    from countgen.critics.detectors.yolo_world import YoloWorldCritic
 
     generator = torch.Generator().manual_seed(0)
     embeddings = {name: normalize(torch.randn(512, generator=generator), dim=0) for name in CLASSES}
@@ -53,7 +53,7 @@ def yolo_with_text(family: str, config: str) -> Critic:
 
 
 def ultralytics_rtdetr() -> Critic:
-    from critics.detectors.ultralytics_rtdetr import RTDETRCritic
+    from countgen.critics.detectors.ultralytics_rtdetr import RTDETRCritic
 
     head = {"hidden": 64, "queries": 60, "points": 4, "heads": 4, "layers": 2, "feed_forward": 64}
     model = ultralytics_model("RTDETRDetectionModel", "v8/yolov8-rtdetr.yaml", (0.33, 0.125, 1024), **head)
@@ -74,7 +74,7 @@ def owl(family: str) -> Critic:
         OwlViTImageProcessor,
     )
 
-    from critics.detectors.owl import OwlCritic
+    from countgen.critics.detectors.owl import OwlCritic
 
     tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
     layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -96,7 +96,7 @@ def grounding_dino(folder: Path) -> Critic:
         GroundingDinoImageProcessor,
     )
 
-    from critics.detectors.grounding_dino import GroundingDinoCritic
+    from countgen.critics.detectors.grounding_dino import GroundingDinoCritic
 
     # The model knows the special tokens of BERT by their numbers.
     words = [f"[unused{index}]" for index in range(1100)]
@@ -122,7 +122,7 @@ def grounding_dino(folder: Path) -> Critic:
 def sam3() -> Critic:
     from transformers import AutoTokenizer, Sam3Config, Sam3ImageProcessor, Sam3Model
 
-    from critics.detectors.sam3 import Sam3Critic
+    from countgen.critics.detectors.sam3 import Sam3Critic
 
     tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
     heads = {"hidden_size": 32, "num_attention_heads": 2}
@@ -149,7 +149,7 @@ def sam3() -> Critic:
 def detr() -> Critic:
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor
 
-    from critics.detectors.detr import DetrCritic
+    from countgen.critics.detectors.detr import DetrCritic
 
     backbone = _resnet() | {"model_type": "resnet", "out_features": ["stage4"]}
     config = DetrConfig(backbone_config=backbone, num_queries=40, **_encoder_and_decoder(), **LABELS)
@@ -161,7 +161,7 @@ def detr() -> Critic:
 def real_time_detr(family: str) -> Critic:
     from transformers import AutoConfig, AutoModelForObjectDetection, RTDetrImageProcessor
 
-    from critics.detectors.detr import DetrCritic
+    from countgen.critics.detectors.detr import DetrCritic
 
     stages = {"out_features": ["stage2", "stage3", "stage4"]}
     backbone = _resnet() | stages | {"model_type": "rt_detr_resnet"}
@@ -229,7 +229,7 @@ def torchvision_detector(family: str) -> Critic:
     from torchvision.models.detection.ssd import SSD
     from torchvision.ops import MultiScaleRoIAlign
 
-    from critics.detectors.torchvision import TorchvisionCritic
+    from countgen.critics.detectors.torchvision import TorchvisionCritic
 
     torch.manual_seed(0)
     classes = len(CLASSES) + 1

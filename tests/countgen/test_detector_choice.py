@@ -94,8 +94,8 @@ def test_what_is_in_the_hubs_cache_is_found(hub_cache: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # those of the libraries
 def test_a_noun_that_is_no_class_runs_offline_with_what_the_cache_holds(hub_cache: Path, tmp_path: Path) -> None:
-    from critics.detectors.grounding_dino import PRESETS as GROUNDING_DINO
-    from critics.detectors.owl import PRESETS as OWL
+    from countgen.critics.detectors.grounding_dino import PRESETS as GROUNDING_DINO
+    from countgen.critics.detectors.owl import PRESETS as OWL
 
     (tmp_path / "bert").mkdir()
     for preset, critic in (

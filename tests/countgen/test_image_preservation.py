@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
+from countgen.critics import Detections
 from countgen.image_preservation import background_change, inside_boxes, objects_kept, structural_similarity
-from critics import Detections
 
 NO_BOXES = torch.empty(0, 4)
 

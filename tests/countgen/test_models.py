@@ -5,9 +5,9 @@ import torch
 
 import countgen
 from countgen import backbones
+from countgen.critics import from_module
+from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.models import load_critic, parts_of
-from critics import from_module
-from critics.dynamic_scale import DynamicScaleCritic
 
 
 def test_the_embedded_judge_is_of_another_architecture_than_every_critic(models):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import countgen
-from app.demo.model_cache import ModelCache
 from countgen import recipe as recipes
+from countgen.app.demo.model_cache import ModelCache
 from countgen.backbones import Backbone
 from countgen.errors import CountGenError, PromptError, RecipeError
 from countgen.methods.forward_backward import EagerEvaluator, EagerRenderer

@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import nms
 
-from critics import nms as suppression
-from critics.base import Critic
-from critics.candidates import Proposals
-from critics.losses import LOSSES
-from critics.nms import unsuppressed
-from critics.validation import to_batch
+from countgen.critics import nms as suppression
+from countgen.critics.base import Critic
+from countgen.critics.candidates import Proposals
+from countgen.critics.losses import LOSSES
+from countgen.critics.nms import unsuppressed
+from countgen.critics.validation import to_batch
 
 
 def boxes_of(number: int, seed: int, side: float = 128.0) -> Tensor:
@@ -160,7 +160,7 @@ def test_names_that_ask_nothing_are_refused(names: Sequence[str]) -> None:
         ({}, "margin", "one or several object names"),
         ({"apple": -1}, "margin", "whole number from 0 on for 'apple', got -1"),
         ({"apple": 2.5}, "l1", r"got 2\.5"),
-        ({"apple": 2}, None, "a function of critics.losses, got 'margin'"),
+        ({"apple": 2}, None, "a function of countgen.critics.losses, got 'margin'"),
     ],
 )
 def test_questions_that_no_picture_answers_are_refused(targets: dict[str, int], loss: str | None, message: str) -> None:

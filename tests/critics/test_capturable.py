@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from critics.nms import CAPTURED_PASSES, _covers, _passes
+from countgen.critics.nms import CAPTURED_PASSES, _covers, _passes
 
 
 def chain(length: int, step: float) -> Tensor:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from critics.candidates import Candidates
-from critics.detectors import centernet
-from critics.detectors.centernet import CenterNetCritic, decode, encode_size
-from critics.networks.hourglass import STRIDE
-from critics.weights import write
+from countgen.critics.candidates import Candidates
+from countgen.critics.detectors import centernet
+from countgen.critics.detectors.centernet import CenterNetCritic, decode, encode_size
+from countgen.critics.networks.hourglass import STRIDE
+from countgen.critics.weights import write
 
 
 class Drawn(centernet.CenterNet):

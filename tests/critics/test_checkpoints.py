@@ -15,11 +15,11 @@ import torch
 import yaml
 from torch import nn
 
-from app.cli import main
 from countgen import miniature
+from countgen.app.cli import main
+from countgen.critics import load, ultralytics_files
+from countgen.critics.detectors.yolo import YoloCritic
 from countgen.models import load_critic
-from critics import load, ultralytics_files
-from critics.detectors.yolo import YoloCritic
 from tests.faults.listener import Listener
 
 OPTIONS = miniature.DETECTORS["miniature-yolo"].options

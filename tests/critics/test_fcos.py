@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from countgen.critics.detectors import fcos
+from countgen.critics.weights import read, write
 from countgen.miniature import FOLDER
 from countgen.miniature.world import OBJECT_NAMES, Rendered, Scene, load_sprites, render, sample_scenes
-from critics.detectors import fcos
-from critics.weights import read, write
 
 JUDGE = FOLDER / "judge" / "model.safetensors"
 

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from countgen import miniature
+from countgen.critics import load, weights
+from countgen.critics.detectors import yolo_world
+from countgen.critics.detectors.yolo import letterbox
+from countgen.critics.ultralytics_files import PREDICT_THRESHOLD
 from countgen.models import check_detectors
-from critics import load, weights
-from critics.detectors import yolo_world
-from critics.detectors.yolo import letterbox
-from critics.ultralytics_files import PREDICT_THRESHOLD
 from tests.contract import tiny_detectors
 from tests.contract.pictures import rendered
 
@@ -132,7 +132,7 @@ def test_a_yolo_is_refused_where_another_head_is_read(kind: str) -> None:
 def test_embeddings_must_be_one_vector_per_object(tmp_path: Path) -> None:
     text = Path(YOLO["config"]).read_text().replace("1, Detect, [nc]", "1, WorldDetect, [nc, 512, True]")
     (tmp_path / "world.yaml").write_text(text)
-    from critics.ultralytics_files import build
+    from countgen.critics.ultralytics_files import build
 
     model, _ = build(tmp_path / "world.yaml")
     save_file(model.state_dict(), tmp_path / "world.safetensors")
@@ -244,7 +244,7 @@ def test_sam3_is_read_from_a_folder_and_refused_where_weights_are_missing(tmp_pa
 def test_owl_refuses_another_kind_of_model() -> None:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from critics.detectors.owl import OwlCritic
+    from countgen.critics.detectors.owl import OwlCritic
 
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = CLIPTextModel(CLIPTextConfig(vocab_size=99, **sizes))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from critics.candidates import Candidates
-from critics.detections import hard_count
-from critics.losses import LOSSES, d2d, l1, margin_loss
+from countgen.critics.candidates import Candidates
+from countgen.critics.detections import hard_count
+from countgen.critics.losses import LOSSES, d2d, l1, margin_loss
 
 THRESHOLD = 0.3
 ALL = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-import critics
-from critics import Critic, from_module
-from critics.dynamic_scale import DynamicScaleCritic
-from critics.losses import LOSSES
+from countgen import critics
+from countgen.critics import Critic, from_module
+from countgen.critics.dynamic_scale import DynamicScaleCritic
+from countgen.critics.losses import LOSSES
 from tests.contract.pictures import CLASSES, rendered
 from tests.contract.tiny_counters import density
 from tests.contract.tiny_detectors import torchvision_detector, yolo

@@ -15,15 +15,14 @@ import yaml
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-import critics
-from benchmarks.studies.photographs import TRUTH, optimised, photograph, with_oranges
-from countgen import miniature
-from critics.detectors import nanodet
-from critics.losses import LOSSES
-from critics.networks import nanodet_conversion
-from critics.vocabulary import COCO_CLASSES
-from critics.weights import read
+from countgen import critics, miniature
+from countgen.critics.detectors import nanodet
+from countgen.critics.losses import LOSSES
+from countgen.critics.networks import nanodet_conversion
+from countgen.critics.vocabulary import COCO_CLASSES
+from countgen.critics.weights import read
 from tests.critics import tfjs_interpreter
+from tests.critics.photographs import TRUTH, optimised, photograph, with_oranges
 
 DATA = Path(__file__).parent / "nanodet"
 """The published graph, and those of its constants that are no weights of a convolution."""

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import critics
-from countgen import miniature
+from countgen import critics, miniature
 
-DETECTOR_LIBRARIES = ("ultralytics", "transformers", "torchvision", "diffusers", "inflect", "PIL", "countgen")
+DETECTOR_LIBRARIES = ("ultralytics", "transformers", "torchvision", "diffusers", "inflect", "PIL", "countgen.models")
 
 
 def test_every_file_of_the_folder_is_a_critic_and_can_be_named() -> None:
@@ -26,7 +25,7 @@ def test_a_wrong_name_says_what_is_near_and_what_there_is() -> None:
         critics.load("yollo")
 
 
-@pytest.mark.parametrize("name", ["os", "../registry", "__init__", "critics.base", "yolo.py", ""])
+@pytest.mark.parametrize("name", ["os", "../registry", "__init__", "countgen.critics.base", "yolo.py", ""])
 def test_a_name_can_never_load_another_module(name: str) -> None:
     before = set(sys.modules)
     with pytest.raises(ValueError, match="unknown critic"):
@@ -41,8 +40,8 @@ def run(program: str) -> str:
 
 
 def test_importing_critics_imports_no_detector_library() -> None:
-    names = (*DETECTOR_LIBRARIES, "critics.module_critic")
-    program = f"import sys, critics; print([name for name in {names} if name in sys.modules])"
+    names = (*DETECTOR_LIBRARIES, "countgen.critics.module_critic")
+    program = f"import sys, countgen.critics; print([name for name in {names} if name in sys.modules])"
     assert run(program) == "[]"
 
 
@@ -55,7 +54,7 @@ def test_critics_count_a_picture_without_diffusers() -> None:
 import sys
 sys.modules["diffusers"] = None
 from PIL import Image
-from critics import load
+from countgen.critics import load
 canvas = Image.new("RGB", (128, 128), "lightgrey")
 apple = Image.open({str(picture)!r}).convert("RGBA").resize((40, 40))
 for place in ((10, 10), (70, 20), (40, 75)):

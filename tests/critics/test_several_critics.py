@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from critics.base import Critic
-from critics.candidates import Proposals
-from critics.detectors.density import DensityCritic
-from critics.dynamic_scale import DynamicScaleCritic
-from critics.losses import LOSSES, density, dynamic_scale
-from critics.networks.density import build
+from countgen.critics.base import Critic
+from countgen.critics.candidates import Proposals
+from countgen.critics.detectors.density import DensityCritic
+from countgen.critics.dynamic_scale import DynamicScaleCritic
+from countgen.critics.losses import LOSSES, density, dynamic_scale
+from countgen.critics.networks.density import build
 
 NAMES = ("apple", "dog")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from critics.candidates import Candidates
-from critics.detections import hard_count
-from critics.soft_indicator import (
+from countgen.critics.candidates import Candidates
+from countgen.critics.detections import hard_count
+from countgen.critics.soft_indicator import (
     distance_to_change,
     geometric_mean_logits,
     soft_count,

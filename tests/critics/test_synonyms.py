@@ -2,7 +2,7 @@
 
 import pytest
 
-from critics.vocabulary import SYNONYMS, resolve, singular, spellings
+from countgen.critics.vocabulary import SYNONYMS, resolve, singular, spellings
 
 COCO = ("person", "airplane", "sports ball", "dog", "donut", "couch", "dining table", "tv", "cell phone", "skis")
 

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from countgen import Models, backbones
+from countgen.critics import NO_ANSWER, load
+from countgen.critics.detectors import vlm
+from countgen.critics.detectors.vlm import QUESTIONS, VlmJudge, read_count
+from countgen.critics.losses import LOSSES
 from countgen.miniature import JUDGE
 from countgen.models import check_detectors, load_critic
-from critics import NO_ANSWER, load
-from critics.detectors import vlm
-from critics.detectors.vlm import QUESTIONS, VlmJudge, read_count
-from critics.losses import LOSSES
 from tests.contract import tiny_language
 from tests.contract.pictures import rendered
 

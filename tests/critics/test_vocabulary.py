@@ -1,6 +1,6 @@
 import pytest
 
-from critics.vocabulary import COCO_CLASSES, can_be_plural, english, resolve, singular
+from countgen.critics.vocabulary import COCO_CLASSES, can_be_plural, english, resolve, singular
 
 SINGULARS = {
     "apples": "apple",

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import countgen
-from app.cli import main
+from countgen.app.cli import main
 from tests.docs.documents import DOCUMENTS, ROOT, blocks, commands, named_commands
 
 SMALLER = {
@@ -86,8 +86,8 @@ def test_every_command_a_document_names_is_understood(
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
     for command in sorted(set().union(*map(named_commands, DOCUMENTS))):
         with subtests.test(command=command):
-            module, *words = shlex.split(re.sub(r"^countgen ", "app.cli ", command).removeprefix("python -m "))
-            if len(words) <= (module == "app.cli"):  # a name in a sentence
+            module, *words = shlex.split(re.sub(r"^countgen ", "countgen.app.cli ", command).removeprefix("python -m "))
+            if len(words) <= (module == "countgen.app.cli"):  # a name in a sentence
                 words.append("--help")
             if importlib.util.find_spec(module).submodule_search_locations:
                 module += ".__main__"

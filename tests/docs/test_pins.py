@@ -6,8 +6,8 @@ import pytest
 
 from countgen.backbones import presets
 from countgen.backbones.loading import at_revision, is_commit
-from critics import ultralytics_files
-from critics.detectors import detr, grounding_dino, owl, sam3, yolo_world
+from countgen.critics import ultralytics_files
+from countgen.critics.detectors import detr, grounding_dino, owl, sam3, yolo_world
 
 LISTED = Path("SECURITY.md").read_text("utf-8").split("## What is not pinned")[1].split("\n## ")[0]
 

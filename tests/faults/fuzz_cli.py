@@ -23,13 +23,13 @@ from typing import Any
 
 from PIL import Image
 
-from app.cli import main as countgen
-from benchmarks.evaluation.run_folder import RunFolder
-from benchmarks.evaluation.worker import Outcome
-from benchmarks.studies.crash_consistency import settings
+from countgen.app.cli import main as countgen
+from countgen.benchmarks.evaluation.run_folder import RunFolder
+from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.prompts import parse
 from tests.app.standard_error import errors_in
 from tests.benchmarks.evaluation.test_records import DONE, FAILED
+from tests.faults.crash_consistency import settings
 
 ALLOWED_CODES = (0, 1, 2)
 _WORDS = (

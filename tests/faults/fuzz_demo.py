@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from app.demo import example
+from countgen.app.demo import example
 from tests.browser.listener import files, listening
 from tests.browser.paths import HOSTILE_PATHS
 
@@ -72,12 +72,12 @@ ODD = (
 
 def fuzz_demo_routes(rng: random.Random, tries: int) -> list[str]:
     """Send random requests to a demo of its own; one line for each that was answered as none may be."""
-    from app.demo.limits import Limits
-    from app.demo.model_cache import ModelCache
-    from app.demo.page import build, launch
+    from countgen.app.demo.limits import Limits
+    from countgen.app.demo.model_cache import ModelCache
+    from countgen.app.demo.page import build, launch
 
     said = io.StringIO()
-    logging.getLogger("app.demo").addHandler(kept := logging.StreamHandler(said))
+    logging.getLogger("countgen.app.demo").addHandler(kept := logging.StreamHandler(said))
     with tempfile.TemporaryDirectory() as folder, listening() as listener, contextlib.redirect_stderr(said):
         secret = Path(folder) / "secret.txt"
         secret.write_text("countgen-secret")
@@ -101,7 +101,7 @@ def fuzz_demo_routes(rng: random.Random, tries: int) -> list[str]:
                 if wrong:
                     failures.append(f"try {number}: {method} {path!r} {headers} {body[:300]!r}: {wrong}")
         page.close(verbose=False)
-    logging.getLogger("app.demo").removeHandler(kept)
+    logging.getLogger("countgen.app.demo").removeHandler(kept)
     return failures
 
 

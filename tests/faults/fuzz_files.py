@@ -26,14 +26,16 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
-from benchmarks.evaluation.labels import LABELS, read_labels
-from benchmarks.evaluation.metrics import with_labels
-from benchmarks.evaluation.report.export import as_json
-from benchmarks.evaluation.report.findings import findings
-from benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen import miniature
 from countgen.adapters import file as adapters
+from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
+from countgen.benchmarks.evaluation.labels import LABELS, read_labels
+from countgen.benchmarks.evaluation.metrics import with_labels
+from countgen.benchmarks.evaluation.report.export import as_json
+from countgen.benchmarks.evaluation.report.findings import findings
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.critics import load
+from countgen.critics.ultralytics_files import import_ultralytics
 from countgen.editing import targets_of
 from countgen.errors import AdapterFileError, TokenFileError
 from countgen.images import read_png, save_png
@@ -42,8 +44,6 @@ from countgen.prompts import Target
 from countgen.recipe import SCHEMA, check
 from countgen.tokens.file import METADATA_KEY, decoded, encoded
 from countgen.tokens.library import available_tokens
-from critics import load
-from critics.ultralytics_files import import_ultralytics
 from tests.benchmarks.evaluation.made_records import record
 from tests.countgen.adapters.tiny_adapter import tiny_adapter
 

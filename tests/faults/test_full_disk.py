@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
-from benchmarks.evaluation.plan import RunSettings
-from benchmarks.evaluation.records import read_records
-from benchmarks.evaluation.run_folder import RunFolder
-from benchmarks.studies.crash_consistency import file_size_limit, settings
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation.plan import RunSettings
+from countgen.benchmarks.evaluation.records import read_records
+from countgen.benchmarks.evaluation.run_folder import RunFolder
 from tests.benchmarks.evaluation.test_run_folder import outcome
+from tests.faults.crash_consistency import file_size_limit, settings
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.evaluation.engines import local, ray_cluster
-from benchmarks.evaluation.plan import Case, RunSettings, cases
-from benchmarks.evaluation.records import read_run, table
-from benchmarks.evaluation.run import evaluate
-from benchmarks.evaluation.worker import Outcome
-from benchmarks.studies.crash_consistency import settings
+from countgen.benchmarks.evaluation.engines import local, ray_cluster
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, cases
+from countgen.benchmarks.evaluation.records import read_run, table
+from countgen.benchmarks.evaluation.run import evaluate
+from countgen.benchmarks.evaluation.worker import Outcome
+from tests.faults.crash_consistency import settings
 
 pytest.importorskip("ray")
 
@@ -150,7 +150,7 @@ def test_a_local_cluster_listens_on_the_loopback_only_and_another_is_used_by_its
 
 def test_a_cluster_whose_token_is_missing_says_what_to_set(tmp_path: Path) -> None:
     # In a process of its own: Ray reads the variables once.
-    code = "from benchmarks.evaluation.engines import ray_cluster as r; r._started(1, '127.0.0.1:1')"
+    code = "from countgen.benchmarks.evaluation.engines import ray_cluster as r; r._started(1, '127.0.0.1:1')"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
     environment |= {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

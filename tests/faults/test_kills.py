@@ -9,7 +9,7 @@ import pytest
 GENERATING = "--cases 6 --kills 3 --records 200".split()
 JUDGING = "--images 24 --kills 2 --batch-size 2".split()
 SCRIPT = f"""
-from benchmarks.studies import crash_consistency, rejudging
+from tests.faults import crash_consistency, rejudging
 print("generating ended with", crash_consistency.main({GENERATING}), flush=True)
 print("judging ended with", rejudging.main({JUDGING}), flush=True)
 """

@@ -367,8 +367,8 @@ def test_vae_stage_trains_by_command_and_a_finished_run_is_not_repeated(
 
 
 def test_score_has_all_counts_and_is_reproducible() -> None:
+    from countgen.critics.detectors import fcos
     from countgen.miniature import FOLDER
-    from critics.detectors import fcos
 
     rows = evaluation_prompts(60, seed=1)
     assert sorted({count for _, _, count in rows}) == list(range(1, 16))

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.evaluation.plan import Case, RunSettings
-from benchmarks.evaluation.worker import Outcome
+from countgen.benchmarks.evaluation.plan import Case, RunSettings
+from countgen.benchmarks.evaluation.worker import Outcome
 
 Engine = Callable[[Sequence[Case], RunSettings], Iterator[Outcome]]
 """Function from the cases that are left to their outcomes, in any order."""

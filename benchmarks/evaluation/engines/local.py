@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from benchmarks.evaluation.plan import Case, RunSettings, object_names
-from benchmarks.evaluation.worker import Outcome, Worker
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, object_names
+from countgen.benchmarks.evaluation.worker import Outcome, Worker
 
 
 def attempts(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:

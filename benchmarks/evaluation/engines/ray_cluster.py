@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
-from benchmarks.evaluation.plan import Case, RunSettings, object_names
-from benchmarks.evaluation.worker import Outcome, Worker, failed
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, object_names
+from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 
 MOST_DEATHS = 2
 """Number of workers that may die of a case before it is recorded as failed."""

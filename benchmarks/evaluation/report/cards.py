@@ -12,12 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.evaluation.comparison import case
-from benchmarks.evaluation.consensus import CONSENSUS
-from benchmarks.evaluation.image_files import open_image
-from benchmarks.evaluation.metrics import counts, grouped, is_right, target_counts, total
-from benchmarks.evaluation.records import Record
-from benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.benchmarks.evaluation.comparison import case
+from countgen.benchmarks.evaluation.consensus import CONSENSUS
+from countgen.benchmarks.evaluation.image_files import open_image
+from countgen.benchmarks.evaluation.metrics import counts, grouped, is_right, target_counts, total
+from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 
 THUMBNAIL = 160
 """Longer side of a thumbnail in pixels."""

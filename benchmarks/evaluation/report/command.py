@@ -1,4 +1,4 @@
-"""The command line of reports, shared by `python -m benchmarks.evaluation.report` and `countgen report`."""
+"""The command line of reports, shared by `python -m countgen.benchmarks.evaluation.report` and `countgen report`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from countgen.printable import printable
 
 if TYPE_CHECKING:
-    from benchmarks.evaluation.report.findings import Section
-    from benchmarks.evaluation.report.reported_run import ReportedRun
+    from countgen.benchmarks.evaluation.report.findings import Section
+    from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 
 # Nothing heavy is imported above: `countgen report --help` reads this file.
 
@@ -70,15 +70,15 @@ def run(options: argparse.Namespace) -> int:
         ValueError: no run, runs that do not fit, or a library that is not installed.
         OSError: a file cannot be written.
     """
-    from benchmarks.evaluation.image_files import lost_images_message
-    from benchmarks.evaluation.quality import QualityModels
-    from benchmarks.evaluation.quality_models import load_alexnet, load_clip
-    from benchmarks.evaluation.report.export import as_json, write_parquet
-    from benchmarks.evaluation.report.findings import findings
-    from benchmarks.evaluation.report.judge_tables import quality_warnings
-    from benchmarks.evaluation.report.reported_run import read_reported_run
-    from benchmarks.evaluation.report.table import as_text
-    from benchmarks.evaluation.report.tables import tables
+    from countgen.benchmarks.evaluation.image_files import lost_images_message
+    from countgen.benchmarks.evaluation.quality import QualityModels
+    from countgen.benchmarks.evaluation.quality_models import load_alexnet, load_clip
+    from countgen.benchmarks.evaluation.report.export import as_json, write_parquet
+    from countgen.benchmarks.evaluation.report.findings import findings
+    from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
+    from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
+    from countgen.benchmarks.evaluation.report.table import as_text
+    from countgen.benchmarks.evaluation.report.tables import tables
 
     if options.images < 0:
         raise ValueError(f"--images must be 0 or more, got {options.images}")
@@ -123,8 +123,8 @@ def _write(mine: ReportedRun, sections: list[Section], out: Path, max_images: in
     """Write the page, and the plots where `out` is a folder, and return the page's path."""
     if find_spec("matplotlib") is None:
         raise ValueError("plots need matplotlib: pip install 'countgen[report]'")
-    from benchmarks.evaluation.plots import save
-    from benchmarks.evaluation.report.page import page, plots
+    from countgen.benchmarks.evaluation.plots import save
+    from countgen.benchmarks.evaluation.report.page import page, plots
 
     single = out.suffix.lower() in (".html", ".htm")
     file = out if single else out / "report.html"

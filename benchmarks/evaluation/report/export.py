@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.evaluation.image_statistics import NAMES, statistics_of
-from benchmarks.evaluation.metrics import Scores, is_right, total
-from benchmarks.evaluation.records import Record
-from benchmarks.evaluation.report.findings import Section
-from benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.benchmarks.evaluation.image_statistics import NAMES, statistics_of
+from countgen.benchmarks.evaluation.metrics import Scores, is_right, total
+from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.report.findings import Section
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 
 if TYPE_CHECKING:
     import pyarrow

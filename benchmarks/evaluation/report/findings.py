@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, median
 
-from benchmarks.evaluation.calibration import (
+from countgen.benchmarks.evaluation.calibration import (
     HUMAN,
     Calibration,
     Corrected,
@@ -18,11 +18,19 @@ from benchmarks.evaluation.calibration import (
     corrected_accuracies,
     known_errors,
 )
-from benchmarks.evaluation.comparison import Agreement, Comparison, Difference, agreement, compare, difference, pairs
-from benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
-from benchmarks.evaluation.consensus import CONSENSUS, with_consensus
-from benchmarks.evaluation.image_statistics import ImageQuality, image_quality
-from benchmarks.evaluation.metrics import (
+from countgen.benchmarks.evaluation.comparison import (
+    Agreement,
+    Comparison,
+    Difference,
+    agreement,
+    compare,
+    difference,
+    pairs,
+)
+from countgen.benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
+from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
+from countgen.benchmarks.evaluation.image_statistics import ImageQuality, image_quality
+from countgen.benchmarks.evaluation.metrics import (
     Preservation,
     Scores,
     by_arm,
@@ -36,10 +44,10 @@ from benchmarks.evaluation.metrics import (
     scores,
     steered,
 )
-from benchmarks.evaluation.quality import Quality, QualityModels, quality
-from benchmarks.evaluation.records import Record
-from benchmarks.evaluation.report.reported_run import ReportedRun
-from benchmarks.evaluation.statistics import holm
+from countgen.benchmarks.evaluation.quality import Quality, QualityModels, quality
+from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.benchmarks.evaluation.statistics import holm
 
 BASELINES = ("search", "plain")
 """Baselines by default: best-of-N where the run has it, otherwise the plain model."""

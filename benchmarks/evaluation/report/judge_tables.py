@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from benchmarks.evaluation.comparison import Agreement
-from benchmarks.evaluation.image_statistics import NAMES, ImageQuality
-from benchmarks.evaluation.report.findings import MethodFindings, Section
-from benchmarks.evaluation.report.table import Table, header, interval, judge_text, number, percent
+from countgen.benchmarks.evaluation.comparison import Agreement
+from countgen.benchmarks.evaluation.image_statistics import NAMES, ImageQuality
+from countgen.benchmarks.evaluation.report.findings import MethodFindings, Section
+from countgen.benchmarks.evaluation.report.table import Table, header, interval, judge_text, number, percent
 
 FLAG = "‡"
 QUALITY, QUALITY_FLAGGED = "Image statistics", "Image statistics, flagged"

@@ -9,15 +9,15 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from benchmarks.evaluation.consensus import with_consensus
-from benchmarks.evaluation.metrics import total
-from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, reliability, to_svg
-from benchmarks.evaluation.report.cards import card, chosen, disagreement, disagreements, shown_for, statuses
-from benchmarks.evaluation.report.findings import Section, judges_of
-from benchmarks.evaluation.report.judge_tables import QUALITY_FLAGGED
-from benchmarks.evaluation.report.reported_run import ReportedRun
-from benchmarks.evaluation.report.table import MARK_NOTE, Table, judge_text, percent
-from benchmarks.evaluation.report.tables import AGAINST, COMPARED, FAILED, tables
+from countgen.benchmarks.evaluation.consensus import with_consensus
+from countgen.benchmarks.evaluation.metrics import total
+from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, reliability, to_svg
+from countgen.benchmarks.evaluation.report.cards import card, chosen, disagreement, disagreements, shown_for, statuses
+from countgen.benchmarks.evaluation.report.findings import Section, judges_of
+from countgen.benchmarks.evaluation.report.judge_tables import QUALITY_FLAGGED
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.benchmarks.evaluation.report.table import MARK_NOTE, Table, judge_text, percent
+from countgen.benchmarks.evaluation.report.tables import AGAINST, COMPARED, FAILED, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,8 +67,8 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
         figures: from `plots`.
         max_images: largest number of the run's images in it; all methods of a case or none.
     """
-    style = files("benchmarks.evaluation.report").joinpath("page.css").read_text("utf-8")
-    script = files("benchmarks.evaluation.report").joinpath("page.js").read_text("utf-8")
+    style = files("countgen.benchmarks.evaluation.report").joinpath("page.css").read_text("utf-8")
+    script = files("countgen.benchmarks.evaluation.report").joinpath("page.js").read_text("utf-8")
     # Against code in prompts and file names: no resource is fetched, and no other script runs.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (

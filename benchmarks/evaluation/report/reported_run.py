@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.image_files import inside, lost_images
-from benchmarks.evaluation.judgements import read_judgements, with_judgements
-from benchmarks.evaluation.labels import read_labels
-from benchmarks.evaluation.metrics import with_labels
-from benchmarks.evaluation.records import IMAGES, PACKED, Record, differing_settings, read_run
+from countgen.benchmarks.evaluation.image_files import inside, lost_images
+from countgen.benchmarks.evaluation.judgements import read_judgements, with_judgements
+from countgen.benchmarks.evaluation.labels import read_labels
+from countgen.benchmarks.evaluation.metrics import with_labels
+from countgen.benchmarks.evaluation.records import IMAGES, PACKED, Record, differing_settings, read_run
 
 
 @dataclass(frozen=True)

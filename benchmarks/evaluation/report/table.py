@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from textwrap import fill, wrap
 
-from benchmarks.evaluation.report.findings import Section
+from countgen.benchmarks.evaluation.report.findings import Section
 from countgen.printable import printable
 
 _SHORTEST_NAME = 20

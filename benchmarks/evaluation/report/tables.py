@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.evaluation.metrics import CHANGED, KEPT, Preservation, Scores
-from benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
-from benchmarks.evaluation.report.judge_tables import (
+from countgen.benchmarks.evaluation.metrics import CHANGED, KEPT, Preservation, Scores
+from countgen.benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
+from countgen.benchmarks.evaluation.report.judge_tables import (
     agreement_tables,
     calibration_tables,
     corrected_table,
     image_quality_table,
 )
-from benchmarks.evaluation.report.table import MARK_NOTE, Table, header, interval, judge_text, number, p_text, percent
-from benchmarks.evaluation.statistics import wilson_interval
+from countgen.benchmarks.evaluation.report.table import (
+    MARK_NOTE,
+    Table,
+    header,
+    interval,
+    judge_text,
+    number,
+    p_text,
+    percent,
+)
+from countgen.benchmarks.evaluation.statistics import wilson_interval
 
 COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
 """How titles begin."""

@@ -1,4 +1,4 @@
-"""Write the shipped suites: `python -m benchmarks.evaluation.suites.build`.
+"""Write the shipped suites: `python -m countgen.benchmarks.evaluation.suites.build`.
 
 Every suite is a balanced design enumerated by index, without randomness, so that every machine writes the same bytes.
 The sentences are ours; counts, objects and variations are those of the published benchmarks, as far as their papers
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.evaluation.suites.prompt import Prompt
-from benchmarks.evaluation.suites.readers import DATA
-from benchmarks.evaluation.suites.words import CATEGORIES, SCENES, STYLES, counted
+from countgen.benchmarks.evaluation.suites.prompt import Prompt
+from countgen.benchmarks.evaluation.suites.readers import DATA
+from countgen.benchmarks.evaluation.suites.words import CATEGORIES, SCENES, STYLES, counted
 from countgen.miniature.world import BACKGROUNDS, HELD_OUT_OBJECTS, HELD_OUT_PAIRS, OBJECT_NAMES, PLURALS
 from countgen.prompts import Target
 
@@ -139,7 +139,7 @@ def lines(prompts: Sequence[Prompt]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation.suites.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m countgen.benchmarks.evaluation.suites.build", description=__doc__)
     parser.add_argument("--out", type=Path, default=DATA, help="folder to write into (%(default)s)")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)

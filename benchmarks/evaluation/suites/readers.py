@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation.suites.prompt import Prompt
+from countgen.benchmarks.evaluation.suites.prompt import Prompt
+from countgen.critics.vocabulary import singular
 from countgen.prompts import Target, parse, targets_from
 from countgen.prompts.number_words import value_of
-from critics.vocabulary import singular
 
 DATA = Path(__file__).parent / "data"
 

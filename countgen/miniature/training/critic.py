@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from countgen.critics.detectors import yolo
 from countgen.miniature import yolo_options
-from critics.detectors import yolo
 
 FEATURE_LAYERS = (2, 4, 6, 10)
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from countgen.critics.networks import density
+from countgen.critics.weights import rebuild, write
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES, Scene, load_sprites, render
-from critics.networks import density
-from critics.weights import rebuild, write
 
 MOST = 12
 """The largest count of a scene; with more objects, the factor would also correct for hidden ones."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from countgen.critics.base import Critic
+from countgen.critics.nms import unsuppressed
 from countgen.miniature.training.detector_data import Batch, SceneSource
 from countgen.miniature.world import OBJECT_NAMES
-from critics.base import Critic
-from critics.nms import unsuppressed
 
 COUNT_RANGES = ((0, 10), (11, 15), (16, 20))
 THRESHOLDS = tuple(round(0.1 + 0.025 * step, 3) for step in range(29))

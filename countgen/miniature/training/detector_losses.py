@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from countgen.critics.detectors.centernet import encode_size
+from countgen.critics.networks.density import DensityCounter
+from countgen.critics.networks.hourglass import STRIDE
 from countgen.miniature.training.detector_data import Batch
 from countgen.miniature.training.loop import autocast
-from critics.detectors.centernet import encode_size
-from critics.networks.density import DensityCounter
-from critics.networks.hourglass import STRIDE
 
 Loss = Callable[[Batch], Tensor]
 

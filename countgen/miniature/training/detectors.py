@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from countgen.critics.detectors import centernet, fcos, yolo
+from countgen.critics.networks import density as density_model
+from countgen.critics.weights import Network, rebuild, write
 from countgen.miniature.training.density_calibration import SCENES, calibrate
 from countgen.miniature.training.detector_accuracy import Counter, density_counter, detector_counter, measure
 from countgen.miniature.training.detector_data import Batch, Pool, SceneSource, attack, degrade
@@ -19,9 +22,6 @@ from countgen.miniature.training.detector_losses import Loss, density_loss, fcos
 from countgen.miniature.training.generator import FAMILIES, MINIATURE, read_generator
 from countgen.miniature.training.loop import StageSettings, data_seed, is_finished, train, update_average
 from countgen.miniature.world import OBJECT_NAMES
-from critics.detectors import centernet, fcos, yolo
-from critics.networks import density as density_model
-from critics.weights import Network, rebuild, write
 
 WEIGHTS = "model.safetensors"
 ACCURACY = "accuracy.json"

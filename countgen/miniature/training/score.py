@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from countgen.critics.base import Critic
 from countgen.miniature import FOLDER
 from countgen.miniature.training.export import place
 from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, decode, read_generator
 from countgen.miniature.world import NUMBER_WORDS, OBJECT_NAMES, PLURALS
-from critics.base import Critic
 
 COUNTS = range(1, 16)
 BATCH_SIZE = 32
@@ -74,7 +74,7 @@ def score(
 
 def print_score(folder: Path, *, prompts: int, seed: int, device: str) -> None:
     """Print the accuracy by the shipped FCOS judge as one line of JSON."""
-    from critics.detectors import fcos
+    from countgen.critics.detectors import fcos
 
     judge = fcos.load(weights=FOLDER / "judge" / "model.safetensors", device=device)
     print(json.dumps(score(folder, judge, prompts=prompts, seed=seed, device=device)), flush=True)

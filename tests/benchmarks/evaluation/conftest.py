@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.evaluation.plan import RunSettings, suite_digest
-from benchmarks.studies.crash_consistency import settings
+from countgen.benchmarks.evaluation.plan import RunSettings, suite_digest
+from tests.faults.crash_consistency import settings
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.evaluation.json_lines import SCHEMA
-from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from countgen.benchmarks.evaluation.json_lines import SCHEMA
+from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
 from countgen.images import save_png
 from countgen.prompts import Target
 

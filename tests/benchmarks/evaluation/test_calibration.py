@@ -9,11 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.cli import main
-from benchmarks.evaluation.calibration import JudgeErrors, calibration, corrected, corrected_by, judge_errors, truth
-from benchmarks.evaluation.labels import save_label
-from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
-from benchmarks.studies.judge_correction import Judge, coverage
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation.calibration import (
+    JudgeErrors,
+    calibration,
+    corrected,
+    corrected_by,
+    judge_errors,
+    truth,
+)
+from countgen.benchmarks.evaluation.labels import save_label
+from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from tests.benchmarks.evaluation.judge_correction import Judge, coverage
 from tests.benchmarks.evaluation.made_records import record
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.evaluation.consensus import majority, unanimous, with_consensus
-from benchmarks.evaluation.metrics import counts
+from countgen.benchmarks.evaluation.consensus import majority, unanimous, with_consensus
+from countgen.benchmarks.evaluation.metrics import counts
 from tests.benchmarks.evaluation.made_records import record
 
 Votes = list[tuple[int, ...] | None]

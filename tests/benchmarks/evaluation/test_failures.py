@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.evaluation.failures import MOST_SHOWN, SIDE, failures, main
-from benchmarks.evaluation.records import PACKED, RECORDS, SETTINGS, Record, RunFolderError, read_run, to_line
+from countgen.benchmarks.evaluation.failures import MOST_SHOWN, SIDE, failures, main
+from countgen.benchmarks.evaluation.records import PACKED, RECORDS, SETTINGS, Record, RunFolderError, read_run, to_line
 from tests.benchmarks.evaluation.made_records import record
 
 

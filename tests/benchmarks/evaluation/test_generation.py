@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.cli import main
-from benchmarks.evaluation.generation import Generation
-from benchmarks.evaluation.plan import cases, recorded
-from benchmarks.evaluation.records import read_run
-from benchmarks.evaluation.worker import Worker
-from benchmarks.studies.crash_consistency import settings
 from countgen import miniature
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation.generation import Generation
+from countgen.benchmarks.evaluation.plan import cases, recorded
+from countgen.benchmarks.evaluation.records import read_run
+from countgen.benchmarks.evaluation.worker import Worker
 from countgen.images import read_recipe
 from countgen.number_slider.calibration import FOLDER as CALIBRATIONS
 from tests.countgen.backbones.tiny_lora import write_lora
+from tests.faults.crash_consistency import settings
 
 ASKED = {
     "--guidance-scale": "2",

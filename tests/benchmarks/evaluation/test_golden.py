@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import critics
-from app.cli import main
-from benchmarks.evaluation import golden
-from benchmarks.evaluation.golden import GoldenImage
-from benchmarks.evaluation.image_files import is_complete
-from benchmarks.evaluation.labels import questions, read_labels
-from countgen import miniature
+from countgen import critics, miniature
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation import golden
+from countgen.benchmarks.evaluation.golden import GoldenImage
+from countgen.benchmarks.evaluation.image_files import is_complete
+from countgen.benchmarks.evaluation.labels import questions, read_labels
 
 
 def image(key: str, counts: tuple[int | None, ...], critics: tuple[str, ...] = ()) -> GoldenImage:

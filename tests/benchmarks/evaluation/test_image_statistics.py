@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.evaluation.image_statistics import Shift, image_quality, image_statistics
-from benchmarks.evaluation.report.findings import findings
-from benchmarks.evaluation.report.judge_tables import FLAG, QUALITY_FLAGGED, quality_warnings
-from benchmarks.evaluation.report.reported_run import ReportedRun
-from benchmarks.evaluation.report.tables import tables
+from countgen.benchmarks.evaluation.image_statistics import Shift, image_quality, image_statistics
+from countgen.benchmarks.evaluation.report.findings import findings
+from countgen.benchmarks.evaluation.report.judge_tables import FLAG, QUALITY_FLAGGED, quality_warnings
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.benchmarks.evaluation.report.tables import tables
 from tests.benchmarks.evaluation.made_records import record
 
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from benchmarks.evaluation.judge_images import main
-from benchmarks.evaluation.labels import questions
-from benchmarks.evaluation.records import read_run
 from countgen import miniature
+from countgen.benchmarks.evaluation.judge_images import main
+from countgen.benchmarks.evaluation.labels import questions
+from countgen.benchmarks.evaluation.records import read_run
 from countgen.images import save_png
 from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.evaluation.judges import judged, record_fields
 from countgen import Models
-from critics.detectors.density import DensityCritic
-from critics.networks.density import build
+from countgen.benchmarks.evaluation.judges import judged, record_fields
+from countgen.critics.detectors.density import DensityCritic
+from countgen.critics.networks.density import build
 
 
 def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:

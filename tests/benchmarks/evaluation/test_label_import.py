@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.cli import main
-from benchmarks.evaluation.judge_images import main as judge_images
-from benchmarks.evaluation.label_import import Imported, import_labels
-from benchmarks.evaluation.labels import Label, read_labels
-from benchmarks.evaluation.records import read_run
 from countgen import miniature
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation.judge_images import main as judge_images
+from countgen.benchmarks.evaluation.label_import import Imported, import_labels
+from countgen.benchmarks.evaluation.labels import Label, read_labels
+from countgen.benchmarks.evaluation.records import read_run
 from countgen.images import save_png
 
 GECKONUM = "image_id,model,question_id,question,prompt,annot_id,raw_answer,answer\n"

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.cli import main
-from benchmarks.evaluation.json_lines import SCHEMA
-from benchmarks.evaluation.label_sheet import read_sheet, write_sheet
-from benchmarks.evaluation.labels import (
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation.json_lines import SCHEMA
+from countgen.benchmarks.evaluation.label_sheet import read_sheet, write_sheet
+from countgen.benchmarks.evaluation.labels import (
     LABELS,
     Label,
     questions,
@@ -25,8 +25,8 @@ from benchmarks.evaluation.labels import (
     save_label,
     unlabelled,
 )
-from benchmarks.evaluation.metrics import with_labels
-from benchmarks.evaluation.records import (
+from countgen.benchmarks.evaluation.metrics import with_labels
+from countgen.benchmarks.evaluation.records import (
     RECORDS,
     SETTINGS,
     Record,

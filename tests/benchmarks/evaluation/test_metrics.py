@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from benchmarks.evaluation.comparison import agreement, compare, difference, pairs
-from benchmarks.evaluation.compute import compute_curve, first_right
-from benchmarks.evaluation.labels import Label
-from benchmarks.evaluation.metrics import (
+from countgen.benchmarks.evaluation.comparison import agreement, compare, difference, pairs
+from countgen.benchmarks.evaluation.compute import compute_curve, first_right
+from countgen.benchmarks.evaluation.labels import Label
+from countgen.benchmarks.evaluation.metrics import (
     by_arm,
     by_count,
     by_level,
@@ -19,7 +19,7 @@ from benchmarks.evaluation.metrics import (
     scores,
     with_labels,
 )
-from benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.records import Record
 from countgen.prompts import Target
 from tests.benchmarks.evaluation.made_records import JUDGES, random_records, record
 

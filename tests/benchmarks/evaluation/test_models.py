@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
-from benchmarks.evaluation.models import recorded_model, run_detectors
-from benchmarks.evaluation.plan import RunSettings
-from benchmarks.studies.crash_consistency import settings
 from countgen import miniature
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
+from countgen.benchmarks.evaluation.plan import RunSettings
 from countgen.detector_choice import COCO, OPEN_VOCABULARY
+from tests.faults.crash_consistency import settings
 
 SDXL = miniature.FOLDER / "mini-sdxl-turbo"
 COMMIT = "1" * 40

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from app.evaluate import add_arguments, settings_from
-from benchmarks.evaluation import arms
-from benchmarks.evaluation.plan import RunSettings, cases, suite_digest
-from benchmarks.evaluation.worker import Worker
+from countgen.app.evaluate import add_arguments, settings_from
+from countgen.benchmarks.evaluation import arms
+from countgen.benchmarks.evaluation.plan import RunSettings, cases, suite_digest
+from countgen.benchmarks.evaluation.worker import Worker
 from countgen.miniature import FOLDER
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL.PngImagePlugin import PngImageFile
 
-from benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, save, to_svg
+from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, save, to_svg
 from tests.benchmarks.evaluation.made_records import record
 
 

@@ -16,10 +16,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.functional import normalize, pil_to_tensor
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from benchmarks.evaluation.quality import Clip, QualityModels, perceptual_distance, preference, quality
-from benchmarks.evaluation.quality_models import load_alexnet, load_clip
-from benchmarks.evaluation.records import RECORDS, Record
-from benchmarks.evaluation.report.__main__ import main
+from countgen.benchmarks.evaluation.quality import Clip, QualityModels, perceptual_distance, preference, quality
+from countgen.benchmarks.evaluation.quality_models import load_alexnet, load_clip
+from countgen.benchmarks.evaluation.records import RECORDS, Record
+from countgen.benchmarks.evaluation.report.__main__ import main
 from countgen.images import save_png
 from countgen.miniature import FOLDER
 from tests.benchmarks.evaluation.made_records import record, table_run

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evaluation.image_files import is_complete
-from benchmarks.evaluation.json_lines import split_torn
-from benchmarks.evaluation.labels import read_labels
-from benchmarks.evaluation.records import (
+from countgen.benchmarks.evaluation.image_files import is_complete
+from countgen.benchmarks.evaluation.json_lines import split_torn
+from countgen.benchmarks.evaluation.labels import read_labels
+from countgen.benchmarks.evaluation.records import (
     Record,
     RecordFile,
     RecordWriteError,
@@ -21,8 +21,8 @@ from benchmarks.evaluation.records import (
     table,
     to_line,
 )
-from benchmarks.studies.crash_consistency import file_size_limit, tear, time_opening
 from countgen.prompts import Target
+from tests.faults.crash_consistency import file_size_limit, tear, time_opening
 
 DONE = Record(
     schema=1,
@@ -222,7 +222,7 @@ def test_pipes_in_a_run_folder_are_refused_and_not_waited_for(tmp_path: Path) ->
 
 
 def test_packed_records_unpack_to_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.evaluation.records.MAX_UNPACKED_BYTES", 1_000_000)
+    monkeypatch.setattr("countgen.benchmarks.evaluation.records.MAX_UNPACKED_BYTES", 1_000_000)
     (tmp_path / "records.jsonl.xz").write_bytes(lzma.compress(bytes(2_000_000)))
     with pytest.raises(RunFolderError, match="unpacks to more than 1000000 bytes"):
         read_records(tmp_path / "records.jsonl.xz")

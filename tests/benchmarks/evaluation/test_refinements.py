@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from benchmarks.evaluation.refinements import REFINEMENTS, grid, multiplicative, position, refine
-from benchmarks.evaluation.suites import Prompt, load
-from benchmarks.evaluation.suites.words import number_word
+from countgen.benchmarks.evaluation.refinements import REFINEMENTS, grid, multiplicative, position, refine
+from countgen.benchmarks.evaluation.suites import Prompt, load
+from countgen.benchmarks.evaluation.suites.words import number_word
 from countgen.prompts import Target
 from countgen.prompts.number_words import value_of
 

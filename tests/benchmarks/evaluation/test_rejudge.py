@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.cli import main
-from benchmarks.evaluation import rejudge as module
-from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
-from benchmarks.evaluation.judges import judged, record_fields
-from benchmarks.evaluation.metrics import counts, scores
-from benchmarks.evaluation.records import RECORDS, read_run
-from benchmarks.evaluation.rejudge import rejudge
-from benchmarks.evaluation.report.findings import findings
-from benchmarks.evaluation.report.reported_run import read_reported_run
 from countgen import miniature
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation import rejudge as module
+from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
+from countgen.benchmarks.evaluation.judges import judged, record_fields
+from countgen.benchmarks.evaluation.metrics import counts, scores
+from countgen.benchmarks.evaluation.records import RECORDS, read_run
+from countgen.benchmarks.evaluation.rejudge import rejudge
+from countgen.benchmarks.evaluation.report.findings import findings
+from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
+from countgen.critics import NO_ANSWER
 from countgen.images import save_png
 from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render
 from countgen.models import load_critic
-from critics import NO_ANSWER
 from tests.benchmarks.evaluation.made_records import record
 
 FIRST, SECOND = miniature.JUDGE, "miniature-yolo"
@@ -42,7 +42,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_png(image, folder / f"{number}.png")
         rows.append(f"a photo of {ASKED[number]} apples,apple={ASKED[number]},{number}.png")
     (folder / "mine.csv").write_text("\n".join(rows))
-    from benchmarks.evaluation.judge_images import main as judge_images
+    from countgen.benchmarks.evaluation.judge_images import main as judge_images
 
     assert judge_images([str(folder / "mine.csv"), "--out", str(folder / "run"), "--judge", FIRST]) == 0
     return folder / "run"
@@ -70,7 +70,7 @@ def test_further_judges_have_columns_of_their_own_and_the_records_stay(run: Path
 
 
 def _image(run: Path, key: str) -> torch.Tensor:
-    from critics.validation import to_batch
+    from countgen.critics.validation import to_batch
 
     return to_batch(run / f"images/{key}.png")[0]
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.evaluation.judgements import JUDGEMENTS, Judgement
-from benchmarks.evaluation.labels import save_label
-from benchmarks.evaluation.metrics import scores
-from benchmarks.evaluation.records import RECORDS, read_run, to_line
-from benchmarks.evaluation.report.__main__ import main
-from benchmarks.evaluation.report.cards import chosen, disagreements, statuses
-from benchmarks.evaluation.report.findings import findings
-from benchmarks.evaluation.report.page import plots
-from benchmarks.evaluation.report.reported_run import read_reported_run
-from benchmarks.evaluation.report.table import MARK, Table, as_text
+from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement
+from countgen.benchmarks.evaluation.labels import save_label
+from countgen.benchmarks.evaluation.metrics import scores
+from countgen.benchmarks.evaluation.records import RECORDS, read_run, to_line
+from countgen.benchmarks.evaluation.report.__main__ import main
+from countgen.benchmarks.evaluation.report.cards import chosen, disagreements, statuses
+from countgen.benchmarks.evaluation.report.findings import findings
+from countgen.benchmarks.evaluation.report.page import plots
+from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
+from countgen.benchmarks.evaluation.report.table import MARK, Table, as_text
 from countgen.images import save_png
 from tests.benchmarks.evaluation.made_records import random_records, record, table_run, write_run
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from benchmarks.evaluation.image_statistics import image_statistics
-from benchmarks.evaluation.records import RECORDS, read_run, to_line
-from benchmarks.evaluation.report.__main__ import main
+from countgen.benchmarks.evaluation.image_statistics import image_statistics
+from countgen.benchmarks.evaluation.records import RECORDS, read_run, to_line
+from countgen.benchmarks.evaluation.report.__main__ import main
 from tests.benchmarks.evaluation.made_records import record, table_run, write_run
 
 

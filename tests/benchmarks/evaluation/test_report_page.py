@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from benchmarks.evaluation.report.__main__ import main
+from countgen.benchmarks.evaluation.report.__main__ import main
 from tests.benchmarks.evaluation.made_records import table_run
 
 

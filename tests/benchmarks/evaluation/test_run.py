@@ -12,16 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
-from benchmarks.evaluation import arms
-from benchmarks.evaluation.engines import local
-from benchmarks.evaluation.plan import Case, RunSettings, adapter_digests, cases, left_out, recorded, suite_digest
-from benchmarks.evaluation.progress import shown
-from benchmarks.evaluation.records import read_run, table
-from benchmarks.evaluation.run import evaluate
-from benchmarks.evaluation.suites import Prompt
-from benchmarks.evaluation.worker import Outcome, Worker, failed
 from countgen import CountGenError, Target, save_adapter
+from countgen.app.cli import main
+from countgen.benchmarks.evaluation import arms
+from countgen.benchmarks.evaluation.engines import local
+from countgen.benchmarks.evaluation.plan import (
+    Case,
+    RunSettings,
+    adapter_digests,
+    cases,
+    left_out,
+    recorded,
+    suite_digest,
+)
+from countgen.benchmarks.evaluation.progress import shown
+from countgen.benchmarks.evaluation.records import read_run, table
+from countgen.benchmarks.evaluation.run import evaluate
+from countgen.benchmarks.evaluation.suites import Prompt
+from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 from countgen.images import read_recipe
 from tests.countgen.adapters.tiny_adapter import tiny_adapter
 

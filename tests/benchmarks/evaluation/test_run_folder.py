@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.evaluation.plan import RunSettings
-from benchmarks.evaluation.records import PACKED, RunFolderError, read_run
-from benchmarks.evaluation.run_folder import RunFolder
-from benchmarks.evaluation.worker import Outcome
-from benchmarks.studies.crash_consistency import settings
+from countgen.benchmarks.evaluation.plan import RunSettings
+from countgen.benchmarks.evaluation.records import PACKED, RunFolderError, read_run
+from countgen.benchmarks.evaluation.run_folder import RunFolder
+from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.images import read_recipe
 from tests.benchmarks.evaluation.test_records import DONE
+from tests.faults.crash_consistency import settings
 
 PICTURE = Image.effect_noise((64, 64), 80).convert("RGB")
 

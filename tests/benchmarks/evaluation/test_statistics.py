@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from benchmarks.evaluation.statistics import (
+from countgen.benchmarks.evaluation.statistics import (
     Duel,
     cluster_bootstrap,
     cohen_kappa,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.evaluation.judge_images import main as judge_images
-from benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
-from benchmarks.evaluation.suite_export import main
 from countgen import Target, miniature
+from countgen.benchmarks.evaluation.judge_images import main as judge_images
+from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
+from countgen.benchmarks.evaluation.suite_export import main
 from countgen.images import save_png
 from tests.benchmarks.evaluation.made_records import record
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evaluation.suites import Prompt, available, load
-from benchmarks.evaluation.suites.build import main, suites
-from benchmarks.evaluation.suites.readers import DATA
-from benchmarks.evaluation.suites.words import number_word
+from countgen.benchmarks.evaluation.suites import Prompt, available, load
+from countgen.benchmarks.evaluation.suites.build import main, suites
+from countgen.benchmarks.evaluation.suites.readers import DATA
+from countgen.benchmarks.evaluation.suites.words import number_word
+from countgen.critics.vocabulary import singular
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES
 from countgen.prompts import Target, parse
-from critics.vocabulary import singular
 
 
 def test_shipped_suites_are_built_byte_for_byte(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed import first_output, process
+from countgen.benchmarks.speed import first_output, process
 
 SLOW = "import time; print('begun', flush=True); time.sleep({})"
 

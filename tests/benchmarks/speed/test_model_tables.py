@@ -3,11 +3,11 @@
 import importlib
 import re
 
-from benchmarks.speed import model_tables
-from benchmarks.speed.models import MODELS
 from countgen.backbones import presets
 from countgen.backbones.registry import families
 from countgen.backbones.sources import PIPELINES
+from countgen.benchmarks.speed import model_tables
+from countgen.benchmarks.speed.models import MODELS
 from countgen.detector_choice import COCO, FACTS, OPEN_VOCABULARY, choose
 from tests.countgen.backbones.test_contract import CASES
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from app import cli
-from benchmarks.speed import process, rehearsal
-from benchmarks.speed.models import MODELS
-from benchmarks.speed.process import Finished
-from benchmarks.speed.published import MAIN, SHARDS, Home, write_detectors, write_model
-from benchmarks.speed.rehearsal import Rehearsed
+from countgen.app import cli
 from countgen.backbones import presets
+from countgen.benchmarks.speed import process, rehearsal
+from countgen.benchmarks.speed.models import MODELS
+from countgen.benchmarks.speed.process import Finished
+from countgen.benchmarks.speed.published import MAIN, SHARDS, Home, write_detectors, write_model
+from countgen.benchmarks.speed.rehearsal import Rehearsed
 
 ONE_OF_EACH_FAMILY = {family: name for name, (family, _) in reversed(presets().items()) if name in MODELS}.values()
-"""`python -m benchmarks.speed.rehearsal --size tiny` runs them all."""
+"""`python -m countgen.benchmarks.speed.rehearsal --size tiny` runs them all."""
 
 STORED = (torch.float16, torch.bfloat16)
 

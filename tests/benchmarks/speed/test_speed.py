@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import countgen
-from benchmarks.speed import __main__ as speed
-from benchmarks.speed import memory as speed_memory
-from benchmarks.speed.bare_loop import bare_loop
-from benchmarks.speed.miniature import PROMPT, TARGETS, compare, operations, profile, refine_steps, threads
-from benchmarks.speed.models import MODELS, TIMED, build
-from benchmarks.speed.table import Bench
 from countgen.backbones import presets
 from countgen.backbones.memory_estimate import estimate_memory
+from countgen.benchmarks.speed import __main__ as speed
+from countgen.benchmarks.speed import memory as speed_memory
+from countgen.benchmarks.speed.bare_loop import bare_loop
+from countgen.benchmarks.speed.miniature import PROMPT, TARGETS, compare, operations, profile, refine_steps, threads
+from countgen.benchmarks.speed.models import MODELS, TIMED, build
+from countgen.benchmarks.speed.table import Bench
 
 CPU: dict[Any, list[str]] = {speed: ["--device", "cpu"], speed_memory: ["--device", "cpu"]}
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.speed.models import build
 from countgen import Models
 from countgen.backbones.cuda_graphs import CapturedFunction, CUDAGraphs, NotCapturedError
 from countgen.backbones.stable_diffusion_xl import StableDiffusionXL
+from countgen.benchmarks.speed.models import build
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.forward_backward import (
     EagerEvaluator,

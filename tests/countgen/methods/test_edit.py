@@ -9,6 +9,7 @@ from torch import Tensor
 
 import countgen
 import countgen.run
+from countgen.critics import Critic, Proposals
 from countgen.editing import edit_run
 from countgen.errors import RecipeError
 from countgen.methods.edit import PHASES, ConfinedLatents, EditSettings, high_pass
@@ -16,7 +17,6 @@ from countgen.methods.locality import undecided_masks
 from countgen.methods.problem import Problem
 from countgen.prompts import Target
 from countgen.recipe import regenerate
-from critics import Critic, Proposals
 
 
 class Fixed(Critic):

@@ -2,11 +2,11 @@
 
 import torch
 
+from countgen.critics.detections import hard_count
+from countgen.critics.soft_indicator import distance_to_change
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective, View, candidates_on
 from countgen.miniature.world import Scene, load_sprites, render
 from countgen.prompts import Target
-from critics.detections import hard_count
-from critics.soft_indicator import distance_to_change
 
 
 def scene(kind: int, count: int, seed: int = 0) -> torch.Tensor:

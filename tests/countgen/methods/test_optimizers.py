@@ -7,6 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
+from countgen.critics import Critic
 from countgen.errors import NonFiniteLossError
 from countgen.methods.auto import AutoSettings, auto
 from countgen.methods.noise import NoiseSettings, noise
@@ -18,7 +19,6 @@ from countgen.methods.seeds import SEED_STRIDE, SearchSettings, evaluate_seeds
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 from countgen.prompts import Target
 from countgen.run import Run
-from critics import Critic
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 import pytest
 
+from countgen.critics.vocabulary import english
 from countgen.errors import CountGenError, PromptError
 from countgen.prompts import MAX_PROMPT_LENGTH, Target, parse, targets_from
-from critics.vocabulary import english
 
 KNOWN = (
     "apple,ball,bear,bird,bowl,bus,car,cat,chair,cup,dog,egg,hot dog,mouse,orange,person,potted plant,rose,scissors,"

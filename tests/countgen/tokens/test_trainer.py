@@ -12,6 +12,9 @@ from safetensors import safe_open
 
 import countgen
 from countgen import backbones
+from countgen.critics.detectors.density import DensityCritic
+from countgen.critics.dynamic_scale import DynamicScaleCritic
+from countgen.critics.networks.density import build as build_counter
 from countgen.errors import CheckpointError
 from countgen.learning.checkpoint import load_checkpoint
 from countgen.miniature.world import OBJECT_NAMES
@@ -20,9 +23,6 @@ from countgen.tokens.distillation import Example, distill
 from countgen.tokens.file import encoded, load_token
 from countgen.tokens.textual_inversion import encoders_of, injected, length_of
 from countgen.tokens.trainer import Learning, LearnSettings, class_confidence, learn_token
-from critics.detectors.density import DensityCritic
-from critics.dynamic_scale import DynamicScaleCritic
-from critics.networks.density import build as build_counter
 
 TOY = LearnSettings(
     teacher=None,

@@ -1,4 +1,4 @@
-"""How fast a finished run is judged again, and what kills cost: `python -m benchmarks.studies.rejudging`.
+"""How fast a finished run is judged again, and what kills cost: `python -m tests.faults.rejudging`.
 
 A run of `--images` records, which share the images of the golden set, is judged once without interruption and once with
 `--kills` kills at random moments, each followed by the same call again. Everything happens in a temporary folder.
@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.evaluation.golden import FOLDER
-from benchmarks.evaluation.judgements import JUDGEMENTS, read_judgements
-from benchmarks.evaluation.records import IMAGES, RECORDS, SETTINGS, read_run, to_line
-from benchmarks.evaluation.rejudge import rejudge
+from countgen.benchmarks.evaluation.golden import FOLDER
+from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, read_judgements
+from countgen.benchmarks.evaluation.records import IMAGES, RECORDS, SETTINGS, read_run, to_line
+from countgen.benchmarks.evaluation.rejudge import rejudge
 
 JUDGE = "miniature-fcos"
 
@@ -96,7 +96,7 @@ def _counts(folder: Path) -> dict[str, tuple[int, ...] | None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 1 if a kill lost a judgement, or changed one."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.rejudging", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.rejudging", description=__doc__)
     parser.add_argument("--images", type=int, default=1000, metavar="N", help="of the run (%(default)s)")
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="(%(default)s)")
     parser.add_argument("--judge", default=JUDGE, metavar="NAME", help="(%(default)s)")

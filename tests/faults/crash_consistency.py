@@ -1,4 +1,4 @@
-"""What a run survives: `python -m benchmarks.studies.crash_consistency`.
+"""What a run survives: `python -m tests.faults.crash_consistency`.
 
 A run is killed at random moments until it is finished, and its table compared with an uninterrupted run's; the last
 record is torn at every byte; the disk fills up; a folder of many records is opened. Everything happens in a temporary
@@ -22,9 +22,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.evaluation.json_lines import split_torn
-from benchmarks.evaluation.plan import Case, RunSettings, code_version, suite_digest
-from benchmarks.evaluation.records import (
+from countgen import miniature
+from countgen.benchmarks.evaluation.json_lines import split_torn
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, code_version, suite_digest
+from countgen.benchmarks.evaluation.records import (
     IMAGES,
     RECORDS,
     SETTINGS,
@@ -35,9 +36,8 @@ from benchmarks.evaluation.records import (
     table,
     to_line,
 )
-from benchmarks.evaluation.run import evaluate
-from benchmarks.evaluation.worker import Outcome, Worker
-from countgen import miniature
+from countgen.benchmarks.evaluation.run import evaluate
+from countgen.benchmarks.evaluation.worker import Outcome, Worker
 from countgen.errors import CountGenError
 
 SUITE = "t2icountbench-miniature"
@@ -269,7 +269,7 @@ def time_opening(record: Record, number: int, folder: Path) -> tuple[float, floa
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit code 1 if anything was lost, or opening took more of a core than it may."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.crash_consistency", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.crash_consistency", description=__doc__)
     parser.add_argument("--cases", type=int, default=200, help="images of the run that is killed (%(default)s)")
     parser.add_argument("--kills", type=int, default=50, help="at random moments (%(default)s)")
     parser.add_argument("--records", type=int, default=100_000, help="of the run that is opened (%(default)s)")

@@ -1,4 +1,4 @@
-"""Coverage of the intervals of corrected accuracies: `python -m benchmarks.studies.judge_correction`.
+"""Coverage of the intervals of corrected accuracies.
 
 Runs are simulated: images are truly right with a given probability, and the judge errs with given rates. People label a
 random part of the run's own images, or as many other images, half of which are right. The interval must contain the
@@ -7,21 +7,14 @@ true accuracy in 95 % of the runs.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product, starmap
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.evaluation.calibration import JudgeErrors, corrected, corrected_by
-from benchmarks.studies.markdown import table
+from countgen.benchmarks.evaluation.calibration import JudgeErrors, corrected, corrected_by
 
-ACCURACIES = (0.2, 0.5, 0.8)
-SENSITIVITIES = (0.85, 0.95)
-SPECIFICITIES = (0.8, 0.95)
-IMAGES, LABELS = 600, (100, 200)
+IMAGES = 600
 
 
 @dataclass(frozen=True)
@@ -65,26 +58,3 @@ def coverage(accuracy: float, judge: Judge, labels: int, runs: int, *, own: bool
         covered += one.low <= accuracy <= one.high
         error += one.accuracy - accuracy
     return covered / runs, error / runs
-
-
-def rows(runs: int) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each combination of labels, accuracy and judge."""
-    for own, labels, accuracy in product((True, False), LABELS, ACCURACIES):
-        for judge in starmap(Judge, product(SENSITIVITIES, SPECIFICITIES)):
-            share, error = coverage(accuracy, judge, labels, runs, own=own)
-            given = (f"{100 * value:.0f}" for value in (accuracy, judge.sensitivity, judge.specificity))
-            labelled = f"{labels} of {IMAGES}" if own else f"{labels} others"
-            yield (labelled, *given, f"{100 * share:.1f}", f"{100 * error:+.1f}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Simulate and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=2000, help="to simulate for each row")
-    options = parser.parse_args(arguments)
-    header = ("labelled", "accuracy, %", "sensitivity, %", "specificity, %", "coverage, %", "error, points")
-    print(table(header, list(rows(options.runs))))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,1 +1,0 @@
-"""How faithful the critics are, on rendered scenes with known counts."""
