@@ -15,6 +15,7 @@ from countgen.backbones import PromptEmbeds
 from countgen.critics import Detections
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
+from countgen.methods.objective import doubts
 from countgen.methods.problem import Problem
 from countgen.methods.registry import Method
 from countgen.methods.settings import Settings
@@ -236,6 +237,10 @@ class Run:
             return False
         self._accepted = step
         return True
+
+    def doubts(self, image: Tensor) -> tuple[str, ...]:
+        """Return why the critics do not confirm the counts of an image (3, H, W), one phrase per critic."""
+        return doubts(self.models.critics, self.targets, image)
 
     @property
     def _target_counts(self) -> tuple[int, ...]:
