@@ -41,7 +41,7 @@ SETTINGS = (
     ),
     ("teacher_steps", not_negative, "N", "number of steps of the distillation; 0 for the count loss only (25)"),
     (
-        "validation_pictures",
+        "validation_images",
         positive,
         "N",
         "images of each validation, which the critics count; fewer are faster and choose worse (48)",
@@ -70,7 +70,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("count", type=positive, metavar="N", help="the number of objects that the token stands for")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the .safetensors file to write (count-N.safetensors)")
-    add_training(parser, SETTINGS, what="token", loss="l1", trial_images=32)
+    add_training(parser, SETTINGS, loss="l1", trial_images=32)
     add_calibration(parser)
 
 
@@ -80,8 +80,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
+    from countgen.files.printable import printable
     from countgen.number_slider import find_calibration, load_calibration
-    from countgen.printable import printable
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import load_token, save_token
     from countgen.tokens.textual_inversion import length_of
@@ -154,8 +154,8 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
     Raises:
         ValueError: the calibration does not reach the count, or an option of the training was given.
     """
+    from countgen.files.printable import printable
     from countgen.number_slider.learning import direction_token
-    from countgen.printable import printable
     from countgen.prompts import Target
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import save_token

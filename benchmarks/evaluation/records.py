@@ -8,23 +8,23 @@ import lzma
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from countgen.benchmarks.evaluation.arms import current_name
 from countgen.benchmarks.evaluation.json_lines import load_line, parsed, split_torn
 from countgen.benchmarks.evaluation.record_types import check_record, check_settings
 from countgen.errors import CountGenError
+from countgen.files.reading import open_regular, read_bytes
 from countgen.prompts import Target
-from countgen.regular_file import check_regular
 
 RECORDS = "records.jsonl"
 PACKED = "records.jsonl.xz"
 """Name of the compressed records of a finished run; nothing is appended to them."""
 MAX_UNPACKED_BYTES = 512 * 2**20
 """Largest size of packed records once they are unpacked."""
+MAX_SETTINGS_BYTES = 4 * 2**20
 MANY_BYTES = 2**20
 """Size of records from which reading them pauses the garbage collector."""
 SETTINGS = "settings.json"
@@ -66,10 +66,10 @@ class Record:
         peak_bytes: of memory while it was generated: the device's on CUDA, otherwise the process's; None if unknown.
         image, before: paths of the image and of the plain one, relative to the run folder; None when failed.
         truncated: whether a text encoder truncated the prompt, as the pipeline warns; None for images from another
-            source, and in records older than this field.
+            source.
         objects_kept, background_change, structural_similarity: of the image compared with the plain one of its seed,
-            by the first judge, see `countgen.image_preservation`; None where that judge has no boxes, for images from
-            another source, and in records older than these fields.
+            by the first judge, see `countgen.image_preservation`; None where that judge has no boxes, and for images
+            from another source.
     """
 
     schema: int
@@ -103,8 +103,6 @@ class Record:
 
 
 _FIELDS = frozenset(field.name for field in fields(Record))
-_NEWER = {field.name: field.default for field in fields(Record) if field.default is not MISSING}
-"""Fields that older records lack."""
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
@@ -115,12 +113,10 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """
     path = Path(folder) / SETTINGS
     try:
-        settings = load_line(check_regular(path).read_bytes())
+        settings = load_line(read_bytes(path, MAX_SETTINGS_BYTES))
         if not isinstance(settings, dict):
             raise ValueError("it holds no JSON object")
         check_settings(settings)
-        if settings.get("critics"):
-            settings["methods"] = [current_name(name) for name in settings.get("methods", [])]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunFolderError(
             f"{folder} is no run: it has no {SETTINGS}; give a folder that an evaluation wrote"
@@ -148,7 +144,7 @@ def read_records(path: Path) -> list[Record]:
         RunFolderError: a damaged line before the last.
     """
     try:
-        content = _content(check_regular(path)) if path.exists() else b""
+        content = _content(path) if path.exists() else b""
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
     # The collector would traverse many growing records repeatedly, which doubles the time.
@@ -171,8 +167,8 @@ def read_records(path: Path) -> list[Record]:
 
 def _content(path: Path) -> bytes:
     if path.suffix != ".xz":
-        return path.read_bytes()
-    with lzma.open(path) as file:
+        return read_bytes(path, MAX_UNPACKED_BYTES)
+    with open_regular(path) as packed, lzma.open(packed) as file:
         content: bytes = file.read(MAX_UNPACKED_BYTES + 1)
     if len(content) > MAX_UNPACKED_BYTES:
         raise ValueError(f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes")
@@ -205,12 +201,9 @@ def from_document(document: dict[str, Any]) -> Record:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: the document is no record.
     """
-    document = _NEWER | document
     if document.keys() != _FIELDS:
         raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")
     check_record(document)
-    if document["critics"]:  # images from another source keep their method name
-        document["method"] = current_name(document["method"])
     document["targets"] = _targets(tuple(document["targets"].items()))
     for name in ("critics", "judges", "critic_counts"):
         document[name] = tuple(document[name])
