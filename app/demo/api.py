@@ -51,7 +51,7 @@ class Api:
         num_inference_steps: int = 0,
         guidance_scale: float | None = None,
         settings: str = "",
-        request: gr.Request = None,  # type: ignore[assignment]  # Gradio gives it
+        request: gr.Request = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Generate an image with the number of objects that the prompt asks for.
 
@@ -73,7 +73,7 @@ class Api:
         counts: str,
         seconds: int = 5,
         until: str = "critic",
-        request: gr.Request = None,  # type: ignore[assignment]
+        request: gr.Request = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Change the count of an image of countgen and keep the rest of it.
 
@@ -94,7 +94,7 @@ class Api:
         image: str,
         objects: str = "person",
         detector: str = "nanodet",
-        request: gr.Request = None,  # type: ignore[assignment]
+        request: gr.Request = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Count objects in an image: base64, at most 1 MiB.
 

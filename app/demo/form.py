@@ -88,7 +88,7 @@ class GenerateForm:
             guidance_scale=limits.check_guidance(self.guidance_scale),
         )
         form.method_settings(limits)
-        if form.negative_prompt and not uses_guidance(form.backbone, form.guidance_scale):
+        if form.negative_prompt and not uses_guidance(form.backbone, limits.check_guidance(form.guidance_scale)):
             raise LimitError("This model uses no guidance, and so no negative prompt: give a guidance scale above 1.")
         return form
 

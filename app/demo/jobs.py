@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from countgen.files.image_file import decode_image
 from PIL import Image
 
 import countgen
@@ -26,6 +25,7 @@ from countgen.critics.validation import to_batch
 from countgen.critics.vocabulary import singular
 from countgen.editing import edit_run, targets_of
 from countgen.errors import CountGenError, RecipeError
+from countgen.files.image_file import decode_image
 from countgen.images import read_recipe
 from countgen.models import Models
 from countgen.prompts import Target, parse
@@ -191,9 +191,7 @@ def edited_form(form: GenerateForm, run: countgen.Run) -> GenerateForm:
 def steps_shown(run: countgen.Run, job: Job, seconds: float) -> Iterator[countgen.Step]:
     """Iterate over a run until it ends or is stopped, and yield a step at most every `seconds`."""
     job.run, shown = run, -math.inf
-    if job.stopping:  # the caller left while the models were loaded
-        return
-    for step in run:
+    for step in run if not job.stopping else ():  # the caller may leave while the models are loaded
         if job.stopping:
             return
         if time.monotonic() - shown >= seconds:

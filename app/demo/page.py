@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import gradio as gr
 
+from countgen.app.demo import LOOPBACKS
 from countgen.app.demo.about_page import about_page
 from countgen.app.demo.api import Api
 from countgen.app.demo.count_page import CountPage
@@ -15,7 +16,7 @@ from countgen.app.demo.generate_page import QUIET, GeneratePage
 from countgen.app.demo.jobs import Jobs
 from countgen.app.demo.limits import Limits
 from countgen.app.demo.results import Session
-from countgen.app.demo.security import LOOPBACKS, MAX_FILE_BYTES, CheckedBlocks, GuardedApp, private_folder
+from countgen.app.demo.security import MAX_FILE_BYTES, CheckedBlocks, GuardedApp, private_folder
 from countgen.app.demo.tokens_page import TokensPage
 from countgen.app.demo.worker import Worker
 
@@ -41,7 +42,9 @@ def build(limits: Limits, worker: Worker | None = None) -> gr.Blocks:
     private_folder()
     jobs = Jobs(limits, worker or Worker(limits))
     sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
-    with CheckedBlocks(title="countgen", analytics_enabled=False, fill_width=True) as page:
+    cleaning = 60, SECONDS_KEPT  # how often files are looked at, and how old they get
+    with CheckedBlocks(title="countgen", analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
+        Api(jobs)
         session = gr.State(Session(), time_to_live=SECONDS_KEPT)
         kept, key = gr.BrowserState("", storage_key="countgen", secret="countgen"), gr.Textbox("", visible=False)
         gr.Markdown(TITLE, elem_id="title")
@@ -54,7 +57,6 @@ def build(limits: Limits, worker: Worker | None = None) -> gr.Blocks:
                 TokensPage(jobs, session, generate, tabs)
             with gr.Tab("About", id="about"):
                 about_page(limits)
-        Api(jobs)
 
         def resume(form: str, name: str, own: Session) -> list[Any]:
             """Return the visitor's session of before a reload, with its view and the form that the browser kept."""
@@ -90,6 +92,8 @@ def launch(
     """
     if not auth and (share or host not in LOOPBACKS):
         raise ValueError("a public link and an address that other machines can reach need a user and a password")
+    app = GuardedApp()
+    app.hosts = frozenset((*LOOPBACKS, "[::1]")) if host in LOOPBACKS and not share else None
     _, url, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -99,7 +103,7 @@ def launch(
         theme=theme(),
         css_paths=_HERE / "style.css",
         js=(_HERE / "page.js").read_text(encoding="utf-8"),
-        _app=GuardedApp(LOOPBACKS[0] if host in LOOPBACKS and not share else ""),
+        _app=app,
         max_file_size=MAX_FILE_BYTES,
         allowed_paths=[],
         state_session_capacity=100,

@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from countgen.files.image_file import decode_image
 from PIL import Image
 
 import countgen
@@ -17,6 +16,7 @@ from countgen.app.demo.images import boxed, png_bytes, unchanged, webp_bytes
 from countgen.app.demo.worker import Job
 from countgen.app.image_files import slug
 from countgen.critics import NO_ANSWER, Detections
+from countgen.files.image_file import decode_image
 from countgen.methods.step import Step
 from countgen.prompts import OVERRIDE, Target
 from countgen.prompts.plurals import counts_in_words, differences_in_words
