@@ -264,9 +264,7 @@ class GeneratePage:
         updates = self.show(session)
         if len(made) > 1:
             right = sum(entry.grade == "right" for entry in made)
-            updates[self.status] += (
-                f"<p class='hint'>{right} of {len(made)} images are confirmed by every detector.</p>"
-            )
+            updates[self.status] += f"<p class='hint'>{right} of {len(made)} images have a confirmed count.</p>"
         yield updates
 
     async def change_number(
@@ -286,8 +284,8 @@ class GeneratePage:
             for step in steps_shown(run, job, SECONDS_BETWEEN_PREVIEWS):
                 yield self._preview(run, step, limit, "", session)
             if run.best is not None:
-                session.undo = [*session.undo, entry][-self.limits.max_images :]
                 made = entry_of(run, edited_form(entry.form, run), stopped=job.stopping)
+                session.undo = [*session.undo, entry][-self.limits.max_images :]
                 session.keep(made, self.limits.max_images)
             yield self.show(session)
 
@@ -411,8 +409,9 @@ class GeneratePage:
     def resumed(self, kept: str, session: Session) -> list[Any]:
         """Return the updates of the view and of the fields after a reload, from what the browser kept."""
         form = kept_form(kept, self.limits, self.jobs.tokens)
-        filled = self.filled(form, session) if form else [gr.skip()] * len(self.form)
-        return [*self.show(session).values(), *filled]
+        # A field without news is left alone: the visitor may have changed it since.
+        view = self.show(session).values() if session.shown else [gr.skip()] * len(self.view)
+        return [*view, *(self.filled(form, session) if form else [gr.skip()] * len(self.form))]
 
     @staticmethod
     def token_choices(session: Session) -> list[tuple[str, str]]:

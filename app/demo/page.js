@@ -9,10 +9,9 @@
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    const fields = [...document.querySelectorAll("#restore, #photo, #token-file")];
-    const field = fields.find((one) => one.offsetParent);
-    const input = field && !field.contains(event.target) && field.querySelector("input[type=file]");
-    if (!input) return;
+    const inputs = [...document.querySelectorAll("input[type=file]")];
+    const input = inputs.find((one) => one.parentElement.offsetParent);
+    if (!input || event.target.closest("#photo")) return;
     input.files = event.dataTransfer.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   });

@@ -151,8 +151,9 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     before_counts = [len(one) for one in result.before_detections]
     baseline, replaced = None, result.before is not result.image
     if replaced and not edited and before_counts == list(names.values()):
-        why = "; ".join(run.doubts(result.before)) or "another image was confirmed first"
-        notes.append(f"The baseline was right by the judge already, but not confirmed: {why}.")
+        why = "; ".join(run.doubts(result.before))
+        why = f"Not confirmed: {why}." if why else "The search found this image first, or with more certainty."
+        notes.append(f"The baseline was right by the judge already. {why}")
         recipe = plain(result.recipe) | {"judge_counts": before_counts}
         baseline = Entry(
             png=png_bytes(result.before, recipe),
@@ -160,8 +161,8 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
             form=form,
             targets=result.targets,
             grade="open",
-            verdict=f"The judge counts {counts_in_words(before_counts, names)}, but not every detector agrees.",
-            notes=(f"Not confirmed: {why}.",),
+            verdict=f"The judge counts {counts_in_words(before_counts, names)}.",
+            notes=("The baseline.", why),
             facts=f"Seed {result.seed} · Method: plain",
             detections=result.before_detections,
         )

@@ -29,13 +29,12 @@ from starlette.responses import JSONResponse
 
 MAX_FILE_BYTES = 10 * 2**20
 _MAX_BODY_BYTES = {"/login": 2**13, "/gradio_api/upload": MAX_FILE_BYTES + 2**16}
-MAX_CALLS, SECONDS_FOR_A_BODY = 8, 20.0
-"""How many calls of one address are read at a time, and how long a body may be on its way."""
+MAX_CALLS, SECONDS_FOR_A_BODY = 8, 20.0  # calls of one address at a time, and how long a body may be on its way
 MIN_FREE_BYTES = 2**30  # uploads leave it on the disk, and Gradio deletes them after an hour
 
-_BEFORE_LOGIN = re.compile(r"(GET|HEAD) (/|/(theme\.css|favicon\.ico|robots\.txt)|/(assets|static)/.+)|POST /login")
-_AFTER_LOGIN = re.compile(
-    r"GET (/(config|logout|manifest\.json)|/gradio_api/(theme\.css|app_id|user|token|login_check|info|startup-events"
+_PUBLIC = re.compile(r"HEAD /|GET /([a-z]+\.(css|ico|txt)|gradio_api/startup-events|(assets|static)/.+)?|POST /login")
+_MEMBERS = re.compile(
+    r"GET (/(config|logout|manifest\.json)|/gradio_api/(theme\.css|app_id|user|token|login_check|info"
     r"|queue/data|upload_progress|heartbeat/[^/]+|call/[^/]+/[^/]+|file=.+))"
     r"|POST /gradio_api/(queue/join|cancel|reset|upload|call/[^/]+)"
 )
@@ -143,12 +142,12 @@ class Guard:
         foreign = origin is not None and origin.lower().partition("://")[2] not in own
         if foreign or (self.hosts is not None and re.sub(r":\d+$", "", host) not in self.hosts):
             return 403, "This host name or origin is not allowed."
-        public = _BEFORE_LOGIN.fullmatch(route)
+        public = _PUBLIC.fullmatch(route)
         if self.gradio.auth is not None and not public and not self._tokens(request):
             return 401, "Log in first."
         file = path.partition("file=")[2]
         outside = (file and not file.startswith(f"{private_folder()}/")) or re.search(r"\.\.|//|\\|\0", path)
-        if outside or not (public or _AFTER_LOGIN.fullmatch(route)):
+        if outside or not (public or _MEMBERS.fullmatch(route)):
             return 404, "Not found."
         if request.method != "POST":
             return None
@@ -175,6 +174,7 @@ class Guard:
     async def _pass_on(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass on a request; its body must arrive in time, and the response has the demo's headers."""
         until, late = asyncio.get_running_loop().time() + SECONDS_FOR_A_BODY, False
+        faults = {500: 400, 503: 429} if scope["method"] == "POST" else {}  # a call of no function, a full queue
 
         async def receive_in_time() -> Any:
             nonlocal until, late
@@ -190,7 +190,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 kept = [pair for pair in message["headers"] if not pair[0].lower().startswith(b"access-control-")]
                 own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                status = 408 if late else 429 if message["status"] == 503 else message["status"]  # 503: a full queue
+                status = 408 if late else faults.get(message["status"], message["status"])
                 message = message | {"headers": kept + own, "status": status}
             await send(message)
 
