@@ -155,7 +155,6 @@ BAD_INPUT = [
     (["eval", "--suite", "t2icountbench-miniature", "--out", "{damaged}.pt"], "damaged.pt"),
     (["report", "."], "no settings.json"),
     (["label", "none"], "no settings.json"),
-    (["demo", "--runs", "none"], "no folder none"),
     (["demo", "--critic", "magic"], "unknown detector 'magic'"),
 ]
 

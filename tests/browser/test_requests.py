@@ -109,11 +109,20 @@ def test_an_upload_is_read_and_no_other_file_beside_it(web: httpx.Client) -> Non
     other = security.private_folder() / "other.png"
     other.write_bytes(b"not uploaded")
     function = next(one["id"] for one in web.get("/config").json()["dependencies"] if one["api_name"] == "count_1")
-    for given, said in ((path, "is not an image"), (str(other), "do not fit"), (path + "/../../other.png", "do not fit")):
+    for given, said in (
+        (path, "is not an image"),
+        (str(other), "do not fit"),
+        (path + "/../../other.png", "do not fit"),
+    ):
         photo = {"path": given, "url": "http://127.0.0.1:1/x", "meta": {"_type": "gradio.FileData"}}
         body = {"data": [photo, "person", "nanodet"], "fn_index": function, "session_hash": "upload"}
         assert said in joined(web, body), given
-    for where, status in ((path, [200]), ("/etc/passwd", [404]), ("http://127.0.0.1:1/x", [404]), (f"{path}/../x", [403])):
+    for where, status in (
+        (path, [200]),
+        ("/etc/passwd", [404]),
+        ("http://127.0.0.1:1/x", [404]),
+        (f"{path}/../x", [403]),
+    ):
         assert web.get(f"/gradio_api/file={quote(where)}").status_code in status, where
 
 

@@ -9,7 +9,8 @@ import torch
 
 import countgen
 from countgen import recipe as recipes
-from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.limits import Limits
+from countgen.app.demo.worker import Worker
 from countgen.backbones import Backbone
 from countgen.errors import CountGenError, PromptError, RecipeError
 from countgen.methods.forward_backward import EagerEvaluator, EagerRenderer
@@ -125,7 +126,7 @@ def test_stop_lets_only_the_pass_in_progress_end(models, monkeypatch, method, nu
 
 def test_stop_takes_effect_between_two_steps_of_the_sampler(models, monkeypatch):
     # At this seed no image of the first batch is right, so that there is a second.
-    four_steps = ModelCache({"miniature": models}).sampled("miniature", num_inference_steps=4)
+    four_steps = Worker(Limits(), {"miniature": models}).models("miniature", num_inference_steps=4)
     run = countgen.Run("a photo of nine cats", four_steps, method="search", seed=2, max_evaluations=12)
     watch = ((type(models.backbone), "denoise"),)
     # Pass 6 is the second step of the second batch.

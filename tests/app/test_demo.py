@@ -1,0 +1,282 @@
+"""The demo without a server: limits, forms, jobs, results, and the checks of the command."""
+
+import argparse
+import asyncio
+import io
+import json
+import math
+import sys
+import threading
+from collections.abc import Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, replace
+from typing import Any
+
+import pytest
+import torch
+from PIL.PngImagePlugin import PngImageFile
+
+import countgen
+from countgen.app.cli import build_parser, main
+from countgen.app.demo import _user_and_password
+from countgen.app.demo.form import GenerateForm, UploadedTokens, find_token, form_of, kept_form
+from countgen.app.demo.images import boxed, unchanged
+from countgen.app.demo.jobs import EXAMPLE_FILE, Jobs, steps_shown
+from countgen.app.demo.limits import LimitError, Limits, choice, number
+from countgen.app.demo.results import entry_of, live, status
+from countgen.app.demo.worker import Job, Worker, release_memory
+from countgen.critics import NO_ANSWER, Detections
+from countgen.images import read_recipe, to_pil
+from countgen.prompts import Target
+from countgen.recipe import regenerate
+
+LIMITS = Limits()
+TOKENS = UploadedTokens()
+
+
+def completed(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return the result of a coroutine, run in a thread of its own: a browser's event loop may run in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+OUTSIDE = [
+    (LIMITS.check_prompt, ["one apple", "a" * 500], ["", " ", "a" * 501, None, 7, ["one apple"]]),
+    (LIMITS.check_count, [1, 50, 7.0, "7"], [0, 51, 1.5, True, None, "x", math.nan, math.inf, 10**400]),
+    (LIMITS.check_negative_prompt, ["", None, "a dog"], ["a" * 501, 7]),
+    (LIMITS.check_inference_steps, [None, "", 0, 8, "3"], [-1, 9, 1.5, True, "many"]),
+    (LIMITS.check_guidance, [None, "", 0, "7.5"], [-1, 31, math.nan, "high", True, 10**400]),
+    (LIMITS.check_object_names, [["apple"], ["apple", "dog"]], [[], [""], ["x" * 41], list("abcdefghi")]),
+    (lambda value: choice(value, (2, 5), "x"), [2, 5.0], [0, 3, "2", None, True, [2]]),
+    (lambda value: choice(value, ("auto",), "x"), ["auto"], ["AUTO", "", None, 0, ["auto"]]),
+    (lambda value: number(value, -1, 9, "x", whole=True), [-1, 9.0], [-2, 10, None, {}]),
+]
+
+
+def test_values_outside_the_limits_are_refused_with_a_sentence(subtests: pytest.Subtests) -> None:
+    for number_of_check, (check, inside, outside) in enumerate(OUTSIDE):
+        with subtests.test(check=number_of_check):
+            for value in inside:
+                check(value)
+            for value in outside:
+                with pytest.raises(LimitError, match=r"\.$"):
+                    check(value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"settings": "batch_size=17", "method": "search"},
+        {"settings": "refinement.num_optimization_steps=1001"},
+        {"settings": "num_searches"},
+        {"settings": ["a"]},
+        {"settings": "x" * 2001},
+        {"negative_prompt": "dog"},
+    ],
+)
+def test_forms_beyond_the_limits_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        GenerateForm(**{"prompt": "one apple"} | wrong).checked(LIMITS)
+
+
+def test_a_form_survives_its_recipe_and_a_reload(models: countgen.Models) -> None:
+    given = GenerateForm("two apples", method="search", seed=7, until="judge", settings="batch_size=3")
+    given = replace(given, num_inference_steps=2)
+    run = given.run(Worker(LIMITS, {"miniature": models}).models("miniature", 2), (Target("apple", 2),), TOKENS, LIMITS)
+    next(iter(run))
+    assert form_of(run.result().recipe, TOKENS) == given
+    assert kept_form(json.dumps(astuple(given)), LIMITS, TOKENS) == given
+    other = replace(given, token="0" * 64)
+    assert kept_form(json.dumps(astuple(other)), LIMITS, TOKENS) == given  # the token is gone
+    for text in ("", "{}", "7", "null", "[" * 10**5, '["a", "x"]', json.dumps([*astuple(given), 1]), None):
+        assert kept_form(text, LIMITS, TOKENS) is None
+
+
+def test_tokens_are_found_and_the_oldest_uploads_are_dropped() -> None:
+    kept, token = UploadedTokens(), countgen.find_token("count-5", "miniature")
+    for digest in "abc":
+        kept.keep(replace(token, vectors={name: one + ord(digest) for name, one in token.vectors.items()}), 2)
+    assert len(kept) == 2
+    own = next(iter(kept))
+    assert find_token(own, (Target("cat", 5),), "miniature", kept) is kept[own]
+    assert find_token("shipped", (Target("cat", 14),), "miniature", kept).direction is not None
+    with pytest.raises(LimitError, match="for this count is shipped for miniature"):
+        find_token("shipped", (Target("cat", 18),), "miniature", kept)
+    with pytest.raises(LimitError, match="upload its file again"):
+        find_token("0" * 64, (Target("cat", 5),), "miniature", kept)
+
+
+def test_sampler_steps_and_guidance_change_the_image_and_share_the_weights(models: countgen.Models) -> None:
+    worker = Worker(LIMITS, {"miniature": models})
+    changed = worker.models("miniature", 2, 3.0)
+    assert worker.models("miniature", 1, 0.0) is models
+    assert changed.backbone.denoiser is models.backbone.denoiser
+    guided = countgen.generate("one apple", changed, method="plain", negative_prompt="dog")
+    assert (guided.recipe["num_inference_steps"], guided.recipe["guidance_scale"]) == (2, 3.0)
+    assert models.backbone.num_inference_steps == 1
+
+
+def test_models_are_loaded_as_the_command_asks() -> None:
+    worker = Worker(LIMITS, options={"memory": "low", "scheduler": "DDIMScheduler"})
+    worker.load("miniature")
+    backbone = worker.models("miniature").backbone
+    assert (backbone.memory, type(backbone.pipeline.scheduler).__name__) == ("low", "DDIMScheduler")
+    with pytest.raises(LimitError, match=r"cannot count unicorns\. This model can count: .*apple.*\.$"):
+        worker.check("miniature", (Target("unicorn", 3),))
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel", "leave while loading"])
+def test_a_job_that_is_stopped_or_left_does_not_go_on(models: countgen.Models, how: str) -> None:
+    worker, job, begun, left = Worker(LIMITS, {"miniature": models}), Job(), threading.Event(), threading.Event()
+    run = countgen.Run("a photo of nine cats", models, method="search", seed=1, max_evaluations=200)
+
+    def steps() -> Generator[int, None, None]:
+        begun.set()
+        if how == "leave while loading":
+            left.wait()
+        yield len(list(steps_shown(run, job, 0)))
+
+    async def ended() -> None:
+        waiting = asyncio.ensure_future(anext(worker.run(job, steps())))
+        await asyncio.to_thread(begun.wait)
+        if how == "stop":
+            job.stop()
+            await waiting
+        else:
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        left.set()
+
+    completed(ended())
+    worker.load("miniature")  # returns after the job
+    assert (run.last.evaluations if run.last else 0) < (1 if how == "leave while loading" else 100)
+
+
+def test_jobs_take_turns_and_say_what_comes_before_them() -> None:
+    worker = Worker(replace(LIMITS, max_jobs=2))
+    first, second, done = Job(seconds=20, images=4), Job(seconds=5), threading.Event()
+
+    def slow() -> Generator[str, None, None]:
+        yield "begun"
+        done.wait()
+        yield "done"
+
+    async def watched() -> list[str]:
+        one, two = worker.run(first, slow()), worker.run(second, slow())
+        said = [await anext(one), await anext(two)]
+        with pytest.raises(LimitError, match="2 jobs are in the queue"):
+            await anext(worker.run(Job(), slow()))
+        second.stop()  # it leaves the queue
+        said += [item async for item in two]
+        done.set()
+        return said + [item async for item in one]
+
+    said = completed(watched())
+    assert said == ["begun", "Waiting: 1 job with 4 images before yours, at most 20 s.", "done"]
+    assert worker.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "grade", "said"),
+    [
+        ({}, "right", "The judge counts 1 of 1 apple."),
+        ({"confirmed": False}, "open", "but not every detector agrees"),
+        ({"counts": (2,)}, "open", "but not every detector agrees"),
+        ({"judge_counts": (2,)}, "wrong", "The judge counts 2 of 1 apple: 1 apple too many."),
+        ({"judge_counts": (NO_ANSWER,)}, "open", "no answer of 1 apple"),
+    ],
+)
+def test_only_a_count_that_every_detector_confirms_is_shown_as_right(
+    models: countgen.Models, monkeypatch: pytest.MonkeyPatch, changes: dict, grade: str, said: str
+) -> None:
+    run = countgen.Run("one apple", models, method="plain")
+    list(run)
+    result = replace(run.result(), confirmed=True, counts=(1,))
+    result = replace(result, before=result.image, **changes)
+    monkeypatch.setattr(run, "result", lambda: result)
+    entry = entry_of(run, GenerateForm("one apple"))
+    assert (entry.grade, said in entry.verdict) == (grade, True)
+    assert f"class='verdict {grade}'" in entry.status
+
+
+def test_a_baseline_that_was_right_is_offered_with_the_reason_why_it_was_replaced(models: countgen.Models) -> None:
+    run = next(
+        run
+        for seed in range(40)
+        if list(run := countgen.Run("a photo of three apples", models, method="search", seed=seed, max_evaluations=20))
+        and run.best.seed != seed
+        and [len(one) for one in run.result().before_detections] == [3]
+    )
+    entry = entry_of(run, GenerateForm("a photo of three apples", seed=run.seed))
+    assert "The baseline was right by the judge already." in entry.notes[-1]
+    doubts = run.doubts(run.result().before)
+    assert all(doubt in entry.notes[-1] for doubt in doubts)
+    assert all(doubt.startswith(("miniature-yolo counts", "miniature-heatmap counts")) for doubt in doubts)
+    assert entry.baseline is not None
+    recipe = read_recipe(io.BytesIO(entry.baseline.png))
+    assert (recipe["candidate_seed"], recipe["method"]) == (run.seed, "plain")
+    assert run.doubts(run.best.image) == () or not run.best.confirmed
+
+
+def test_the_example_is_what_its_command_makes(models: countgen.Models) -> None:
+    example = Jobs(LIMITS, Worker(LIMITS)).example
+    assert (example.recipe["seed"], example.recipe["judge_counts"]) == (199, [7])
+    with PngImageFile(EXAMPLE_FILE) as image:
+        pixels = to_pil(regenerate(example.recipe, models.backbone)).tobytes(), image.convert("RGB").tobytes()
+    assert max(abs(a - b) for a, b in zip(*pixels, strict=True)) <= 3  # other machines round otherwise
+
+
+def test_unchanged_objects_are_grey_and_changed_ones_coloured() -> None:
+    def detected(*lefts: float) -> list[Detections]:
+        boxes = torch.tensor([(x, 0.0, x + 10, 10.0) for x in lefts]).reshape(-1, 4)
+        return [Detections(boxes, torch.ones(len(lefts)), "apple")]
+
+    before, after = unchanged(detected(0, 40), detected(1, 20, 60))
+    assert (before, after) == ([{0}], [{0}])
+    colours = {colour for _, colour in boxed(torch.zeros(3, 128, 128), detected(1, 20), after).getcolors()}
+    assert {(0xA8, 0xA2, 0x9E), (0xE6, 0x9F, 0x00)} < colours
+
+
+def test_prompts_and_names_cannot_become_markup(models: countgen.Models) -> None:
+    evil = "<script>alert(1)</script>"
+    run = countgen.Run("one apple", models, method="plain")
+    step = next(iter(run))
+    run.targets = (Target(evil, 1),)
+    assert "<script" not in live(run, step, 5, "") + status(evil, "wrong", [evil])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
+def test_freed_memory_is_returned_to_the_system() -> None:
+    def resident() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096 // 2**20
+
+    kept = [torch.ones(4000) for _ in range(20_000)][::100]  # blocks in use lie between freed ones
+    before = resident()
+    release_memory()
+    assert resident() < before - 100
+    assert len(kept) == 200
+
+
+@pytest.mark.parametrize("opened", [["--share"], *(["--host", host] for host in ("0.0.0.0", "::", "192.0.2.1", ""))])
+def test_an_address_that_other_machines_can_reach_needs_a_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, opened: list[str]
+) -> None:
+    monkeypatch.delenv("COUNTGEN_DEMO_AUTH", raising=False)
+    assert main(["demo", *opened]) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.count("\n") == 0
+    assert "give a password in COUNTGEN_DEMO_AUTH, or --auth USER:PASSWORD" in message
+
+
+def test_options_are_checked_before_the_page_is_served() -> None:
+    for wrong in (["--auth", "user"], ["--auth", ":"], ["--port", "0"], ["--port", "70000"], ["--port", "x"]):
+        with pytest.raises(SystemExit):
+            build_parser().parse_args(["demo", *wrong])
+    assert main(["demo", "--model", "no-such-model"]) == 2
+    assert main(["demo", "--model", "sdxl-turbo"]) == 2  # its detectors are not here, and nothing is downloaded
+    assert build_parser().parse_args(["demo"]).host == "127.0.0.1"
+    assert _user_and_password("ada:love:lace") == ("ada", "love:lace")
+    with pytest.raises(argparse.ArgumentTypeError):
+        _user_and_password("ada:")
