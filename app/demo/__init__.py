@@ -126,7 +126,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
     limits = Limits(backbones=tuple(models)) if models else Limits()
-    worker = Worker(limits, options={"critics": critics and tuple(critics), "judge": judge, **loading})
+    worker = Worker(limits, critics=critics, judge=judge, **loading)
     if detectors:  # missing weights are reported before the page is served
         worker.load(limits.backbones[0])
     page = build(limits, worker)

@@ -68,12 +68,7 @@ class Api:
             yield report
 
     async def edit(
-        self,
-        image: str,
-        counts: str,
-        seconds: int = 5,
-        until: str = "critic",
-        request: gr.Request = None,
+        self, image: str, counts: str, seconds: int = 5, until: str = "critic", request: gr.Request = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Change the count of an image of countgen and keep the rest of it.
 
@@ -90,11 +85,7 @@ class Api:
             yield report
 
     async def count(
-        self,
-        image: str,
-        objects: str = "person",
-        detector: str = "nanodet",
-        request: gr.Request = None,
+        self, image: str, objects: str = "person", detector: str = "nanodet", request: gr.Request = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Count objects in an image: base64, at most 1 MiB.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from countgen.app.demo.generate_page import QUIET, address_of
+from countgen.app.demo.generate_page import QUIET, address_of, dropdown
 from countgen.app.demo.images import boxed
 from countgen.app.demo.jobs import Jobs, errors_shown
 from countgen.app.demo.results import status
@@ -30,33 +30,17 @@ class CountPage:
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
         with gr.Row():
-            with gr.Column(min_width=280):
-                names = gr.Textbox(
-                    "person",
-                    label="Objects to count, separated by commas",
-                    max_length=jobs.limits.max_prompt_length,
-                    elem_id="count-names",
-                )
-                detector = gr.Dropdown(
-                    [(DETECTORS[name], name) for name in jobs.limits.detectors],
-                    value=jobs.limits.detectors[0],
-                    label="Detector",
-                    elem_id="detector",
-                )
+            with gr.Column():
+                names = gr.Textbox("person", label="Objects to count, separated by commas", elem_id="count-names")
+                detector = dropdown([(DETECTORS[name], name) for name in jobs.limits.detectors], "Detector", "detector")
                 # Never preprocessed: Gradio's component would open the file by every format that PIL knows.
                 photo = gr.Image(
-                    label="Image", sources=["upload", "clipboard"], height=240, elem_id="photo", buttons=[]
+                    label="Image", sources=["upload", "clipboard"], height=240, buttons=[], elem_id="photo"
                 )
                 go = gr.Button("Count", variant="primary", elem_id="count-go")
-            with gr.Column(min_width=280):
-                self.shown = gr.Image(
-                    label="Boxes",
-                    interactive=False,
-                    visible=False,
-                    buttons=["fullscreen"],
-                    format="webp",
-                    elem_id="counted",
-                )
+            with gr.Column():
+                shown = {"interactive": False, "visible": False, "buttons": ["fullscreen"], "format": "webp"}
+                self.shown = gr.Image(label="Boxes", elem_id="counted", **shown)
                 self.status = gr.HTML(
                     status("Give an image: PNG, JPEG or WebP, up to 10 MiB."), padding=False, elem_id="count-status"
                 )

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import countgen
 from countgen import methods
 from countgen.app.demo.limits import UNTIL, LimitError, Limits, choice, number
 from countgen.backbones.registry import presets
 from countgen.editing import targets_of
 from countgen.methods.settings import Settings, describe
-from countgen.models import Models
 from countgen.prompts import Target
 from countgen.recipe_fields import negative_prompt_of
 from countgen.tokens.file import CountToken
@@ -93,41 +91,8 @@ class GenerateForm:
         return form
 
     def method_settings(self, limits: Limits) -> Settings:
-        """Return the settings of the method.
-
-        Raises:
-            LimitError, ValueError: as `Limits.check_settings`.
-        """
+        """Return the settings of the method, checked as `Limits.check_settings` does."""
         return limits.check_settings(methods.load(self.method).settings_class(), self.settings)
-
-    def run(
-        self, models: Models, targets: tuple[Target, ...], tokens: UploadedTokens, limits: Limits, offset: int = 0
-    ) -> countgen.Run:
-        """Return the run of one image of a checked form.
-
-        Args:
-            models: from `Worker.models`.
-            targets: of the prompt.
-            tokens: that visitors uploaded.
-            limits: that the settings are checked against.
-            offset: number of the image, counted from 0.
-
-        Raises:
-            LimitError: the token does not exist.
-            CountGenError, ValueError: as `countgen.Run`.
-        """
-        return countgen.Run(
-            self.prompt,
-            models,
-            targets=targets,
-            method=self.method,
-            settings=self.method_settings(limits),
-            token=find_token(self.token, targets, self.backbone, tokens),
-            seed=self.seed + offset,
-            max_seconds=self.seconds,
-            until=self.until,
-            negative_prompt=self.negative_prompt or None,
-        )
 
 
 def uses_guidance(backbone: str, guidance_scale: float | None = None) -> bool:

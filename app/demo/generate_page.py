@@ -13,15 +13,7 @@ from countgen.app.demo.form import NO_TOKEN, RANDOM_SEED, SHIPPED, GenerateForm,
 from countgen.app.demo.images import boxed, detect
 from countgen.app.demo.jobs import Jobs, edited_form, errors_shown, steps_shown
 from countgen.app.demo.limits import LimitError, choice
-from countgen.app.demo.results import (
-    Entry,
-    Session,
-    entry_of,
-    live,
-    sentence,
-    status,
-    target_list,
-)
+from countgen.app.demo.results import Entry, Session, entry_of, live, sentence, status, target_list
 from countgen.app.demo.security import private_folder
 from countgen.app.demo.worker import Job
 from countgen.errors import CountGenError
@@ -47,24 +39,23 @@ class GeneratePage:
     """The widgets of the page and their event handlers.
 
     Attributes:
-        form: the fields, in the order of `GenerateForm`.
+        fields, form: the fields by name and as a list, in the order of `GenerateForm`.
     """
 
     def __init__(self, jobs: Jobs, session: gr.State) -> None:
         self.jobs, self.limits = jobs, jobs.limits
         with gr.Row(elem_id="workbench"):
-            with gr.Column(elem_id="ask", min_width=280):
+            with gr.Column(elem_id="ask"):
                 self._lay_out_prompt()
-            with gr.Column(elem_id="stage", min_width=280):
+            with gr.Column(elem_id="stage"):
                 self._lay_out_stage()
-            with gr.Column(elem_id="options", min_width=280):
+            with gr.Column(elem_id="options"):
                 options = self._lay_out_options()
         self.gallery = gr.Gallery(
             label="Your images", height="auto", visible=False, elem_id="gallery", buttons=["download"]
         )
-        by_name = {**options, "prompt": self.prompt}
-        self.form = [by_name[field.name] for field in fields(GenerateForm)]
-        self.token, self.backbone, self.method = options["token"], options["backbone"], options["method"]
+        self.fields = {field.name: options.get(field.name, self.prompt) for field in fields(GenerateForm)}
+        self.form = list(self.fields.values())
         self.view = [
             *(self.before, self.image, self.status, self.facts, self.download, self.keep, self.undo, self.stop),
             *(self.name, self.count, self.gallery),
@@ -72,140 +63,79 @@ class GeneratePage:
         self._connect(session)
 
     def _lay_out_prompt(self) -> None:
-        self.prompt = gr.Textbox(
-            "a photo of seven apples",
-            label="Prompt",
-            max_length=self.limits.max_prompt_length,
-            lines=1,  # with more, Enter would insert a line break instead of submitting
-            max_lines=4,
-            elem_id="prompt",
-        )
-        self.parsed = gr.Markdown(self.read(self.prompt.value, self.limits.backbones[0])[0], elem_id="parsed")
+        # With more lines than one, Enter would insert a line break instead of submitting.
+        prompt, most = "a photo of seven apples", self.limits.max_prompt_length
+        self.prompt = gr.Textbox(prompt, label="Prompt", max_length=most, lines=1, max_lines=4, elem_id="prompt")
+        self.parsed = gr.Markdown(self.read(prompt, self.limits.backbones[0])[0], elem_id="parsed")
         self.go = gr.Button("Generate", variant="primary", elem_id="go")
-        gr.Examples(
-            [[prompt] for prompt in PROMPTS],
-            self.prompt,
-            label="Examples",
-            elem_id="examples",
-            api_visibility="private",
-        )
+        prompts = [[text] for text in PROMPTS]
+        gr.Examples(prompts, self.prompt, label="Examples", elem_id="examples", api_visibility="private")
 
     def _lay_out_stage(self) -> None:
         example = self.jobs.example
         pictures = {"interactive": False, "buttons": ["fullscreen"], "format": "webp"}
         with gr.Row(elem_id="pictures"):
-            self.before = gr.Image(label="Baseline", visible=False, min_width=120, elem_id="before", **pictures)
-            self.image = gr.Image(example.pictures(True)[1], label="Image", min_width=120, elem_id="image", **pictures)
+            self.before = gr.Image(label="Baseline", visible=False, elem_id="before", **pictures)
+            self.image = gr.Image(example.pictures(True)[1], label="Image", elem_id="image", **pictures)
         self.status = gr.HTML(example.status, padding=False, elem_id="status")
         self.stop = gr.Button("Stop", variant="stop", elem_id="stop", visible=False)
         with gr.Row(elem_id="actions"):
-            self.download = gr.DownloadButton(
-                "Download PNG", value=example.file(private_folder()), size="sm", min_width=60, elem_id="download"
-            )
-            self.keep = gr.Button("Keep the baseline", size="sm", min_width=60, visible=False, elem_id="keep")
-            self.reuse = gr.Button("Use its settings", size="sm", min_width=60, elem_id="reuse")
-            self.boxes = gr.Checkbox(True, label="Boxes", min_width=60, container=False, elem_id="boxes")
+            file = example.file(private_folder())
+            self.download = gr.DownloadButton("Download PNG", value=file, size="sm", elem_id="download")
+            self.keep = gr.Button("Keep the baseline", size="sm", visible=False, elem_id="keep")
+            self.reuse = gr.Button("Use its settings", size="sm", elem_id="reuse")
+            self.boxes = gr.Checkbox(True, label="Boxes", container=False, elem_id="boxes")
         self.facts = gr.Markdown(example.facts, elem_id="facts")
         with gr.Row(elem_id="edit-row"):
-            self.name = gr.Dropdown(
-                [target.object_name for target in example.targets],
-                value=example.targets[0].object_name,
-                label="Objects",
-                min_width=90,
-                elem_id="edit-object",
-            )
-            self.count = gr.Number(
-                example.targets[0].target_count,
-                label="New number",
-                precision=0,
-                minimum=1,
-                maximum=self.limits.max_count,
-                min_width=60,
-                elem_id="new-count",
-            )
-            self.edit = gr.Button("Change the number", min_width=110, elem_id="edit")
-            self.undo = gr.Button("Undo", min_width=60, visible=False, elem_id="undo")
+            names = [target.object_name for target in example.targets]
+            self.name = dropdown(names, "Objects", "edit-object")
+            count = example.targets[0].target_count
+            self.count = whole_number(count, "New number", "new-count", 1, self.limits.max_count)
+            self.edit = gr.Button("Change the number", elem_id="edit")
+            self.undo = gr.Button("Undo", visible=False, elem_id="undo")
 
     def _lay_out_options(self) -> dict[str, Any]:
-        limits = self.limits
-        options: dict[str, Any] = {}
+        limits, options = self.limits, {}
         with gr.Row(elem_id="seed-row"):
-            options["seed"] = self.seed = gr.Number(
-                RANDOM_SEED,
-                label="Seed",
-                precision=0,
-                minimum=RANDOM_SEED,
-                maximum=2**32 - 1,
-                min_width=110,
-                elem_id="seed",
-            )
-            self.dice = gr.Button("\N{DIE FACE-5} Random: -1", size="sm", min_width=60, elem_id="dice")
-            options["images"] = gr.Dropdown(
-                list(limits.images), value=1, label="Images", min_width=70, elem_id="images"
-            )
-        options["method"] = gr.Dropdown(
-            [(METHODS[name], name) for name in limits.methods],
-            value=limits.methods[0],
-            label="Method",
-            elem_id="method",
-        )
-        with gr.Accordion("More options", open=False, elem_id="more"):
+            options["seed"] = whole_number(RANDOM_SEED, "Seed", "seed", RANDOM_SEED, 2**32 - 1)
+            self.dice = gr.Button("\N{DIE FACE-5} Random: -1", size="sm", elem_id="dice")
+            options["images"] = dropdown(list(limits.images), "Images", "images")
+        options["method"] = dropdown([(METHODS[name], name) for name in limits.methods], "Method", "method")
+        with gr.Accordion("More options", open=False):
             with gr.Row():
-                options["backbone"] = gr.Dropdown(
-                    list(limits.backbones), value=limits.backbones[0], label="Model", min_width=130, elem_id="model"
-                )
-                options["seconds"] = gr.Dropdown(
-                    [(f"{seconds} seconds", seconds) for seconds in limits.seconds],
-                    value=limits.seconds[1],
-                    label="Time limit of an image",
-                    min_width=130,
-                    elem_id="seconds",
-                )
-            options["until"] = gr.Dropdown(
-                [("the detectors that steer confirm the count", "critic"), ("the judge agrees, too", "judge")],
-                value="critic",
-                label="It ends when",
-                elem_id="until",
-            )
-            options["token"] = gr.Dropdown(
-                self.token_choices(Session()), value=NO_TOKEN, label="Count token", elem_id="token"
-            )
+                options["backbone"] = dropdown(list(limits.backbones), "Model", "model")
+                seconds = [(f"{seconds} seconds", seconds) for seconds in limits.seconds]
+                options["seconds"] = dropdown(seconds, "Time limit of an image", "seconds", value=limits.seconds[1])
+            ends = [("the detectors that steer confirm the count", "critic"), ("the judge agrees, too", "judge")]
+            options["until"] = dropdown(ends, "It ends when", "until")
+            options["token"] = dropdown(self.token_choices(Session()), "Count token", "token")
             guided = uses_guidance(limits.backbones[0])
-            options["negative_prompt"] = gr.Textbox(
-                label="Negative prompt", max_length=limits.max_prompt_length, visible=guided, elem_id="negative-prompt"
-            )
-        with gr.Accordion("For experts", open=False, elem_id="experts"):
+            options["negative_prompt"] = gr.Textbox(label="Negative prompt", visible=guided, elem_id="negative-prompt")
+        with gr.Accordion("For experts", open=False):
             with gr.Row():
-                options["num_inference_steps"], options["guidance_scale"] = (
-                    gr.Textbox(
-                        "", label=label, placeholder="the model's own", max_length=10, min_width=120, elem_id=name
-                    )
-                    for label, name in (("Sampler steps", "steps"), ("Guidance scale", "guidance"))
-                )
-            options["settings"] = gr.Textbox(
-                "", label="Settings of the method", placeholder="NAME=VALUE, NAME=VALUE", elem_id="settings"
-            )
-            self.explained = gr.Markdown(explained(limits.methods[0]), elem_id="explained")
-        self.restored = gr.UploadButton(
-            "Open a PNG that countgen made", file_types=[".png"], type="binary", size="sm", elem_id="restore"
-        )
+                own = {"value": "", "placeholder": "the model's own", "max_length": 10}
+                options["num_inference_steps"] = gr.Textbox(label="Sampler steps", elem_id="steps", **own)
+                options["guidance_scale"] = gr.Textbox(label="Guidance scale", elem_id="guidance", **own)
+            form = "NAME=VALUE, NAME=VALUE"
+            options["settings"] = gr.Textbox("", label="Settings of the method", placeholder=form, elem_id="settings")
+            self.explained = gr.Markdown(explained(limits.methods[0]))
+        self.restored = upload_button("Open a PNG that countgen made", ".png", "restore")
         return options
 
     def _connect(self, session: gr.State) -> None:
         """Connect the events to their functions."""
-        named = {field.name: widget for field, widget in zip(fields(GenerateForm), self.form, strict=True)}
+        backbone, method, guidance = (self.fields[name] for name in ("backbone", "method", "guidance_scale"))
         gr.on(
-            [self.prompt.change, self.backbone.change],
+            [self.prompt.change, backbone.change],
             self.read,
-            [self.prompt, self.backbone],
+            [self.prompt, backbone],
             [self.parsed, self.go],
             trigger_mode="always_last",
             **QUIET,
         )
         gr.on([self.go.click, self.prompt.submit], self.generate, [*self.form, session], self.view, **QUIET)
-        self.edit.click(
-            self.change_number, [self.name, self.count, named["seconds"], named["until"], session], self.view, **QUIET
-        )
+        edit = [self.name, self.count, self.fields["seconds"], self.fields["until"], session]
+        self.edit.click(self.change_number, edit, self.view, **QUIET)
         self.restored.upload(self.open_file, [self.restored, session], [*self.view, *self.form, self.restored], **QUIET)
         self.stop.click(stop, session, **QUIET)
         self.undo.click(self.undone, session, self.view, **QUIET)
@@ -213,14 +143,14 @@ class GeneratePage:
         self.boxes.change(self.with_boxes, [self.boxes, session], self.view, **QUIET)
         self.gallery.select(self.select, session, self.view, **QUIET)
         self.name.input(self.count_of, [self.name, session], self.count, **QUIET)
-        self.dice.click(lambda: RANDOM_SEED, None, self.seed, **QUIET)
+        self.dice.click(lambda: RANDOM_SEED, None, self.fields["seed"], **QUIET)
         self.reuse.click(lambda session: self.filled(self._shown(session).form, session), session, self.form, **QUIET)
-        self.method.change(lambda method: explained(method), self.method, self.explained, **QUIET)
+        method.change(explained, method, self.explained, **QUIET)
         gr.on(
-            [self.backbone.change, named["guidance_scale"].change],
+            [backbone.change, guidance.change],
             lambda backbone, scale: gr.update(visible=self._guided(backbone, scale)),
-            [self.backbone, named["guidance_scale"]],
-            named["negative_prompt"],
+            [backbone, guidance],
+            self.fields["negative_prompt"],
             **QUIET,
         )
 
@@ -424,6 +354,21 @@ class GeneratePage:
             return uses_guidance(backbone, self.limits.check_guidance(scale))
         except LimitError:
             return False
+
+
+def dropdown(choices: list[Any], label: str, elem_id: str, **more: Any) -> Any:
+    """Return a field for one of several values; the first one is chosen."""
+    return gr.Dropdown(choices, label=label, elem_id=elem_id, **more)
+
+
+def whole_number(value: int, label: str, elem_id: str, low: int, high: int) -> Any:
+    """Return a field for a whole number."""
+    return gr.Number(value, label=label, precision=0, minimum=low, maximum=high, elem_id=elem_id)
+
+
+def upload_button(label: str, ending: str, elem_id: str) -> Any:
+    """Return a button for one file, whose content is passed on."""
+    return gr.UploadButton(label, file_types=[ending], type="binary", size="sm", elem_id=elem_id)
 
 
 def stop(session: Session) -> None:

@@ -83,7 +83,9 @@ class Jobs:
         """
         text = self.limits.check_prompt(prompt)
         name = str(choice(backbone, self.limits.backbones, "model"))
-        targets = self.limits.check_targets(parse(text, self.worker.object_names(name)))
+        targets = parse(text, self.worker.object_names(name))
+        for target in targets:
+            self.limits.check_count(target.target_count)
         self.worker.check(name, targets)
         return targets
 
@@ -93,11 +95,22 @@ class Jobs:
         return self.worker.models(form.backbone, steps, self.limits.check_guidance(form.guidance_scale))
 
     def run(self, form: GenerateForm, offset: int = 0) -> countgen.Run:
-        """Return the run of one image of a checked form."""
+        """Return the run of one image of a checked form; `offset` is its number, counted from 0."""
         models = self.models(form)
         with errors_shown():
             targets = self.targets(form.prompt, form.backbone)
-            return form.run(models, targets, self.tokens, self.limits, offset)
+            return countgen.Run(
+                form.prompt,
+                models,
+                targets=targets,
+                method=form.method,
+                settings=form.method_settings(self.limits),
+                token=find_token(form.token, targets, form.backbone, self.tokens),
+                seed=form.seed + offset,
+                max_seconds=form.seconds,
+                until=form.until,
+                negative_prompt=form.negative_prompt or None,
+            )
 
     def recipe(self, content: bytes) -> dict[str, Any]:
         """Return the checked recipe inside a PNG; it may name models of this page, nothing else.

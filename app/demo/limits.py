@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from countgen.errors import CountGenError
 from countgen.methods.settings import Settings, describe, with_text
-from countgen.prompts import MAX_PROMPT_LENGTH, Target
+from countgen.prompts import MAX_PROMPT_LENGTH
 
 UNTIL = ("critic", "judge")
 BATCHES = ("batch_size", "first_batch_size", "num_refined")
@@ -24,20 +24,13 @@ class Limits:
     """The limits of a demo.
 
     Attributes:
-        backbones, methods, detectors: the names a visitor may choose; the first is the default.
-        seconds: time limits a visitor may choose for one image.
-        images: numbers of images a visitor may choose for one job.
+        backbones, methods, detectors, seconds, images: what a visitor may choose, the last two per image and per job.
         max_prompt_length: number of characters, of the negative prompt as well.
-        max_count: number of objects of one class.
-        max_objects: number of object classes that are counted in one image.
-        max_inference_steps, max_guidance: of one image.
-        max_batch: number of images that are evaluated at once.
-        max_setting: largest value of any other setting of a method.
-        max_image_pixels: number of pixels of an image to count in.
-        max_call_bytes: size of an image that a program sends, as base64.
-        max_token_bytes: size of an uploaded token file.
-        max_tokens: number of uploaded tokens, of all visitors together; the oldest are dropped first.
-        max_images: number of images kept for one visitor; the oldest are dropped first.
+        max_count, max_objects: objects of one class, and classes that are counted in one image.
+        max_batch, max_setting: number of images that are evaluated at once; value of any other setting of a method.
+        max_image_pixels, max_call_bytes: of an image to count in, and of an image that a program sends.
+        max_token_bytes, max_tokens: of an uploaded token file, and number of those of all visitors together.
+        max_images: number of images kept for one visitor; as with tokens, the oldest are dropped first.
         max_jobs, max_jobs_of_client: number of jobs that wait or run, of all visitors and of one address.
     """
 
@@ -68,12 +61,6 @@ class Limits:
         if len(prompt) > self.max_prompt_length:
             raise LimitError(f"The prompt has {len(prompt)} characters; at most {self.max_prompt_length} are accepted.")
         return prompt
-
-    def check_targets(self, targets: Sequence[Target]) -> tuple[Target, ...]:
-        """Return targets whose counts are within the limit."""
-        for target in targets:
-            self.check_count(target.target_count)
-        return tuple(targets)
 
     def check_count(self, count: object) -> int:
         """Return a number of objects."""

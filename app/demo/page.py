@@ -107,14 +107,12 @@ def launch(
         max_file_size=MAX_FILE_BYTES,
         allowed_paths=[],
         state_session_capacity=100,
-        show_error=False,
         enable_monitoring=False,
         num_workers=0,  # Gradio's workers, which an environment variable can start, would bypass the guard
         footer_links=[],
         run_history=False,
         mcp_server=False,
         ssr_mode=False,
-        pwa=False,
         prevent_thread_lock=True,
     )
     return str(url)
@@ -130,9 +128,7 @@ def theme() -> Any:
         font_mono=("ui-monospace", "monospace"),
     ).set(
         button_primary_background_fill="#b3261e",
-        button_primary_background_fill_hover="#8c1d18",
         button_primary_background_fill_dark="#c7372f",
-        button_primary_background_fill_hover_dark="#b3261e",
         button_primary_text_color="white",
         color_accent="#b3261e",
         block_label_text_color="#44403c",
@@ -142,6 +138,4 @@ def theme() -> Any:
         input_border_width="1px",
         input_border_color="#a8a29e",
         input_border_color_dark="#57534e",
-        input_background_fill="white",
-        input_background_fill_dark="#1c1917",
     )

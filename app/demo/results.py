@@ -33,17 +33,13 @@ class Entry:
 
     Attributes:
         png: content of the PNG file, recipe inside.
-        recipe: of the image.
-        form: the settings it was generated with.
-        targets: of its prompt.
+        recipe, form, targets: of the image, the settings it was generated with, and those of its prompt.
         grade: "right", "wrong", or "open" if judge and critics do not agree or the judge gave no answer.
-        verdict: the judge's counts as a sentence.
-        notes: further sentences.
+        verdict, notes: the judge's counts as a sentence, and further sentences.
         facts: seed, method, cost and the token, as Markdown.
         detections: the judge's, per target; empty if it counts without detecting.
         before: the image that this one is compared with, in a compressed form; None without one.
-        before_label: what that image is, and the judge's counts in it.
-        before_detections: likewise.
+        before_label, before_detections: what that image is, with its counts; the judge's detections in it.
         comparable: both images come from one seed, so that unchanged objects have grey boxes.
         baseline: the image of the seed, if the judge finds it right although it was replaced.
     """
@@ -68,14 +64,10 @@ class Entry:
         """The seed and the targets."""
         return f"seed {self.recipe['candidate_seed']}: {target_list(self.targets)}"
 
-    @property
-    def file_name(self) -> str:
-        """Of the download."""
-        return f"{slug(str(self.recipe['prompt']))}-{self.recipe['candidate_seed']}.png"
-
     def file(self, folder: Path) -> str:
-        """Return the path of the PNG below a folder, written if it is not there."""
-        path = folder / f"{abs(hash(self.png)):x}" / self.file_name
+        """Write the PNG below a folder, and return its path."""
+        name = f"{slug(str(self.recipe['prompt']))}-{self.recipe['candidate_seed']}.png"
+        path = folder / f"{abs(hash(self.png)):x}" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(self.png)
         return str(path)
@@ -131,20 +123,21 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     """
     result, names = run.result(), by_name(run.targets)
     silent, edited = NO_ANSWER in result.judge_counts, run.original is not None
-    doubts = () if result.confirmed else run.doubts(result.image)
     agreed = result.confirmed and result.counts == result.judge_counts
     verdict, notes = f"The judge counts {counts_in_words(result.judge_counts, names)}", []
     if silent:
         notes.append("A judge without an answer says neither that the count is right nor that it is wrong.")
     elif not result.verified:
         verdict += f": {differences_in_words(result.judge_counts, names)}"
-        if result.confirmed:
-            notes.append("The detectors that steer count it right in every view. Two detectors can differ.")
+        if result.counts == tuple(names.values()):
+            views = " in every view" if result.confirmed else ", though not in every view"
+            notes.append(f"The detectors that steer count it right{views}: detectors can differ. Try another seed.")
         elif not stopped:
-            notes.append("The time ended before the count was confirmed: try a longer time limit, or another seed.")
+            notes.append("Try a longer time limit, or another seed.")
     elif not agreed:
         verdict += ", but not every detector agrees"
-        notes.append(f"Not confirmed: {'; '.join(doubts)}." if doubts else f"The critics count {result.counts}.")
+        own = f"{run.models.critics[0].name} counts {' and '.join(map(str, result.counts))}"
+        notes.append(f"Not confirmed: {'; '.join(run.doubts(result.image)) or own}.")
     notes += [STOPPED] * stopped + [NOT_INDEPENDENT] * (result.recipe["until"] == "judge")
     notes += [f"It ended early: {result.stopped}"] * bool(result.stopped)
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from countgen.app.demo.form import SHIPPED
-from countgen.app.demo.generate_page import QUIET, GeneratePage
+from countgen.app.demo.generate_page import QUIET, GeneratePage, dropdown, upload_button
 from countgen.app.demo.jobs import Jobs
 from countgen.app.demo.limits import LimitError
 from countgen.app.demo.results import Session, sentence, status
@@ -33,12 +33,10 @@ class TokensPage:
         models = [name for name in jobs.limits.backbones if available_tokens(name)]
         with gr.Row():
             with gr.Column(min_width=280):
-                model = gr.Dropdown(models, value=next(iter(models), None), label="Model", elem_id="token-model")
-                chosen = gr.Dropdown(self._choices(model.value), label="Token", elem_id="token-choice")
+                model = dropdown(models, "Model", "token-model")
+                chosen = dropdown(self._choices(model.value), "Token", "token-choice")
                 use = gr.Button("Use it in Generate", variant="primary", elem_id="use-token")
-                given = gr.UploadButton(
-                    "Use a token file", file_types=[".safetensors"], type="binary", elem_id="token-file"
-                )
+                given = upload_button("Use a token file", ".safetensors", "token-file")
                 self.status = gr.HTML(padding=False, elem_id="token-status")
             with gr.Column(min_width=280):
                 table = gr.Markdown(measured_table(model.value), elem_id="token-table")
@@ -48,7 +46,7 @@ class TokensPage:
             [table, chosen],
             **QUIET,
         )
-        form = [generate.prompt, generate.backbone, generate.method, generate.token]
+        form = [generate.fields[name] for name in ("prompt", "backbone", "method", "token")]
         use.click(self.use, [chosen, model, session], [tabs, *form], **QUIET)
         given.upload(self.upload, [given, session], [self.status, tabs, *form, given], **QUIET)
 

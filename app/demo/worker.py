@@ -7,7 +7,7 @@ import ctypes
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -27,11 +27,8 @@ MAX_NAMES_LISTED = 30
 SECONDS_BETWEEN_LOOKS = 0.25
 
 
-class _End:
-    """The type of the value that `next` returns for a job that has ended."""
-
-
-_END = _End()
+_END: Any = object()
+"""What `next` returns for a job that has ended."""
 
 
 @dataclass(eq=False)
@@ -73,14 +70,8 @@ class Worker:
         options: arguments of `countgen.load` for all other models.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        loaded: Mapping[str, countgen.Models] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.limits = limits
-        self._loaded, self._options = dict(loaded or {}), dict(options or {})
+    def __init__(self, limits: Limits, loaded: Mapping[str, countgen.Models] = {}, **options: Any) -> None:
+        self.limits, self._loaded, self._options = limits, dict(loaded), options
         self._detectors: dict[str, Critic] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
         self.jobs: list[Job] = []
@@ -106,7 +97,7 @@ class Worker:
                 if job.stopping:
                     return
             job.began = time.monotonic()
-            while not isinstance(item := await asyncio.wrap_future(self._thread.submit(next, steps, _END)), _End):
+            while (item := await asyncio.wrap_future(self._thread.submit(next, steps, _END))) is not _END:
                 yield item
         except (asyncio.CancelledError, GeneratorExit):
             job.stop()
@@ -144,10 +135,6 @@ class Worker:
 
         # The callback writes a failure to the server's log.
         self._thread.submit(generate_once).add_done_callback(lambda generated: generated.result())
-
-    def call(self, function: Callable[..., Item], *arguments: Any) -> Item:
-        """Return a function's value, computed in the thread, without a turn; for what takes milliseconds."""
-        return self._thread.submit(function, *arguments).result()
 
     def models(
         self, backbone: str, num_inference_steps: int | None = None, guidance_scale: float | None = None

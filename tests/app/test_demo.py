@@ -82,7 +82,7 @@ def test_forms_beyond_the_limits_are_refused(wrong: dict) -> None:
 def test_a_form_survives_its_recipe_and_a_reload(models: countgen.Models) -> None:
     given = GenerateForm("two apples", method="search", seed=7, until="judge", settings="batch_size=3")
     given = replace(given, num_inference_steps=2)
-    run = given.run(Worker(LIMITS, {"miniature": models}).models("miniature", 2), (Target("apple", 2),), TOKENS, LIMITS)
+    run = Jobs(LIMITS, Worker(LIMITS, {"miniature": models})).run(given)
     next(iter(run))
     assert form_of(run.result().recipe, TOKENS) == given
     assert kept_form(json.dumps(astuple(given)), LIMITS, TOKENS) == given
@@ -117,7 +117,7 @@ def test_sampler_steps_and_guidance_change_the_image_and_share_the_weights(model
 
 
 def test_models_are_loaded_as_the_command_asks() -> None:
-    worker = Worker(LIMITS, options={"memory": "low", "scheduler": "DDIMScheduler"})
+    worker = Worker(LIMITS, memory="low", scheduler="DDIMScheduler")
     worker.load("miniature")
     backbone = worker.models("miniature").backbone
     assert (backbone.memory, type(backbone.pipeline.scheduler).__name__) == ("low", "DDIMScheduler")
