@@ -223,6 +223,14 @@ class Run:
         """Return why the critics do not confirm the counts of an image (3, H, W), one phrase per critic."""
         return doubts(self.models.critics, self.targets, image)
 
+    def why_replaced(self, result: Result) -> str | None:
+        """Return why a baseline that the judge counts right was replaced, as a sentence; None if it was not."""
+        counts = tuple(map(len, result.before_detections))
+        if result.before is result.image or self.original is not None or counts != self._target_counts:
+            return None
+        found = "; ".join(self.doubts(result.before))
+        return f"Not confirmed: {found}." if found else "It was confirmed, too, by a smaller margin."
+
     @property
     def _target_counts(self) -> tuple[int, ...]:
         return tuple(target.target_count for target in self.targets)

@@ -143,9 +143,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
 
     before_counts = [len(one) for one in result.before_detections]
     baseline, replaced = None, result.before is not result.image
-    if replaced and not edited and before_counts == list(names.values()):
-        why = "; ".join(run.doubts(result.before))
-        why = f"Not confirmed: {why}." if why else "The search found this image first, or with more certainty."
+    if why := run.why_replaced(result):
         notes.append(f"The baseline was right by the judge already. {why}")
         recipe = plain(result.recipe) | {"judge_counts": before_counts}
         baseline = Entry(
