@@ -100,8 +100,7 @@ def _reset_peak(device: torch.device) -> None:
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)  # memory of CUDA graphs does not show as allocated
-    status = Path("/proc/self/status").read_text("utf-8")
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    return 1024 * int(Path("/proc/self/status").read_text("utf-8").partition("VmHWM:")[2].split()[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
