@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
-
 from countgen.miniature.training.export import export
 from countgen.miniature.training.generator import FAMILIES, LATENT_SHAPE, Conditioning, Generator, read_generator
 from countgen.miniature.training.loop import StageSettings
 from countgen.miniature.training.ode import integrate
 from countgen.miniature.training.sharpen import Targets, later_step, pixart_sharpen, sharpen
+from torch import Tensor
 
 pytestmark = pytest.mark.filterwarnings(
     # diffusers and numpy 2: an __array__ without the copy keyword, in the solver's set_timesteps.

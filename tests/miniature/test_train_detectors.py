@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-from countgen.critics.detectors import centernet, density, fcos, yolo
-from countgen.miniature import DETECTORS, load_detector
 from countgen.miniature.training import density_calibration, detectors
 from countgen.miniature.training.detector_accuracy import density_counter, detector_counter, exact
 from countgen.miniature.training.detector_data import MOST_OBJECTS, Batch, Pool, SceneSource, attack, degrade
 from countgen.miniature.training.detector_losses import centre_map, yolo_loss
 from countgen.miniature.training.generator import FAMILIES, Generator, decode, read_generator
 from countgen.miniature.training.loop import RANDOM, StageSettings
+from torch import Tensor, nn
+
+from countgen.critics.detectors import centernet, density, fcos, yolo
+from countgen.miniature import DETECTORS, load_detector
 from countgen.miniature.world import OBJECT_NAMES
 
 FOLDER = detectors.MINIATURE

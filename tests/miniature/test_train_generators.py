@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from countgen.miniature.training.__main__ import STAGES, main
 from countgen.miniature.training.export import export, export_vae
 from countgen.miniature.training.generator import FAMILIES, MINIATURE, decode, encode_images, read_generator
@@ -25,6 +23,8 @@ from countgen.miniature.training.scenes import UNSPECIFIED, sample_captioned
 from countgen.miniature.training.score import evaluation_prompts, score
 from countgen.miniature.training.student import pixart_student, student
 from countgen.miniature.training.teacher import pixart_teacher, teacher
+from torch import nn
+
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 
 pytestmark = pytest.mark.filterwarnings(

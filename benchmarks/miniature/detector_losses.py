@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from countgen.benchmarks.miniature.detector_data import Batch
+from countgen.benchmarks.miniature.training import autocast
 from countgen.critics.detectors.centernet import encode_size
 from countgen.critics.networks.density import DensityCounter
 from countgen.critics.networks.hourglass import STRIDE
-from countgen.miniature.training.detector_data import Batch
-from countgen.miniature.training.loop import autocast
 
 Loss = Callable[[Batch], Tensor]
 
@@ -79,14 +79,14 @@ def centre_map(batch: Batch, num_classes: int, rows: int, columns: int) -> tuple
     return heat.unflatten(2, (rows, columns)), centre, index
 
 
-def heatmap_loss(network: nn.Module, device: str) -> Loss:
+def heatmap_loss(network: nn.Module) -> Loss:
     """Return the loss of CenterNet: penalty-reduced focal loss on centres, L1 on log size and offset.
 
     Source: Zhou et al. 2019, equations 1 to 3.
     """
 
     def loss(batch: Batch) -> Tensor:
-        with autocast(device):
+        with autocast(batch.images.device.type):
             output = network(batch.images)
         logits, log_size, offset = (part.float() for part in output)
         heat, centre, index = centre_map(batch, *logits.shape[1:])
@@ -105,7 +105,7 @@ def heatmap_loss(network: nn.Module, device: str) -> Loss:
     return loss
 
 
-def density_loss(network: DensityCounter, num_classes: int, device: str) -> Loss:
+def density_loss(network: DensityCounter) -> Loss:
     """Return the loss of the density counter: Poisson likelihood of the maps plus absolute error of the counts.
 
     The gradient of the likelihood with respect to the log density is predicted minus expected density. It does not
@@ -113,7 +113,7 @@ def density_loss(network: DensityCounter, num_classes: int, device: str) -> Loss
     """
 
     def loss(batch: Batch) -> Tensor:
-        with autocast(device):
+        with autocast(batch.images.device.type):
             logarithm = network.log_density(batch.images)
         predicted = logarithm.exp()
         rows, columns = predicted.shape[-2:]
@@ -127,7 +127,7 @@ def density_loss(network: DensityCounter, num_classes: int, device: str) -> Loss
         owner = batch.labels[..., None].expand(-1, -1, rows * columns)
         expected.scatter_add_(1, owner, bells.flatten(2))
         map_loss = (predicted.flatten(2) - expected * logarithm.flatten(2)).sum((1, 2)).mean()
-        count_loss = (predicted.sum((2, 3)) - batch.counts(num_classes)).abs().sum(1).mean()
+        count_loss = (predicted.sum((2, 3)) - batch.counts()).abs().sum(1).mean()
         return map_loss + 0.2 * count_loss
 
     return loss
