@@ -19,16 +19,17 @@ _AT_ONCE = 32
 
 @torch.no_grad()
 def counts_at(critic: Critic, images: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Return the counts of all 24 objects at several thresholds, int64 (T, B, 24), from one forward pass."""
+    """Return the counts of all 24 objects at several thresholds, int64 (T, B, 24), from one forward pass.
+
+    The candidates at the lowest threshold serve for all: a box never suppresses one with a higher score.
+    """
     if not critic.detects:
         return critic.counts(images, OBJECT_NAMES).expand(len(thresholds), -1, -1)
-    proposals, own, counts = critic.propose(images, OBJECT_NAMES), critic.threshold, []
-    for threshold in thresholds:
-        critic.threshold = threshold
-        selected = critic.select(proposals)
-        counts.append(torch.stack([hard_count(candidates, critic.threshold_logit) for candidates in selected], 1))
+    own, critic.threshold = critic.threshold, min(thresholds)
+    candidates = critic.candidates(images, OBJECT_NAMES)
     critic.threshold = own
-    return torch.stack(counts)
+    logits = torch.tensor(thresholds, dtype=torch.float64).logit().tolist()
+    return torch.stack([torch.stack([hard_count(of_class, logit) for of_class in candidates], 1) for logit in logits])
 
 
 def exact(critic: Critic, batch: Batch, thresholds: Sequence[float]) -> Tensor:

@@ -81,7 +81,7 @@ def density(settings: StageSettings) -> None:
     network = density_network.build(len(OBJECT_NAMES))
 
     def as_critic(average: Any) -> Critic:
-        calibrate(average)
+        calibrate(average, min(120, max(2, (settings.number or POOL_SIZE) // 64)))
         return density_critic.DensityCritic(average, OBJECT_NAMES)
 
     _fit(settings, network, density_loss, as_critic, attacked=False)
@@ -148,7 +148,7 @@ def _fit(
 
 
 @torch.no_grad()
-def calibrate(counter: density_network.DensityCounter, scenes: int = 120) -> Tensor:
+def calibrate(counter: density_network.DensityCounter, scenes: int) -> Tensor:
     """Scale the maps of a density counter in evaluation mode, in place, so that each object's map sums to its count.
 
     The largest part of the network's error is a constant factor per object class. It is measured on rendered scenes of

@@ -146,6 +146,7 @@ def train(
             while (progress := settings.progress(iteration, used + time.monotonic() - begun)) < 1:
                 optimizer.param_groups[0]["lr"] = rate * learning_rate_factor(progress, iteration)
                 value, metrics = loss(iteration, progress)
+                metrics = {"loss": value.detach(), **metrics}
                 optimizer.zero_grad()
                 value.backward()
                 nn.utils.clip_grad_norm_(parameters, max_grad_norm)
@@ -154,14 +155,10 @@ def train(
                 iteration += 1
                 now = time.monotonic()
                 if iteration in (1, settings.iterations) or now - last_log > SECONDS_BETWEEN_LOGS:
-                    numbers: dict[str, float | Tensor] = {
-                        "seconds": used + now - begun,
-                        "loss": value.detach(),
-                        **metrics,
-                    }
-                    rounded = {name: round(float(number), 6) for name, number in numbers.items()}
+                    record = {"iteration": iteration, "seconds": round(used + now - begun, 1)}
+                    record |= {name: round(float(number), 6) for name, number in metrics.items()}
                     for stream in (log, sys.stdout):
-                        print(json.dumps({"iteration": iteration, **rounded}), file=stream, flush=True)
+                        print(json.dumps(record), file=stream, flush=True)
                     last_log = now
                 if now - last_save > SECONDS_BETWEEN_CHECKPOINTS:
                     save()
