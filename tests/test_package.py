@@ -23,15 +23,6 @@ def test_every_data_file_travels_with_the_package() -> None:
     assert there <= packed
 
 
-def test_the_training_of_the_embedded_models_stays_out_of_the_wheel() -> None:
-    from setuptools import find_packages
-
-    options = PROJECT["tool"]["setuptools"]["packages"]["find"]
-    packages = find_packages(str(ROOT), include=options["include"], exclude=options["exclude"])
-    assert "countgen.benchmarks.evaluation" in packages
-    assert not [name for name in packages if name.startswith("countgen.benchmarks.miniature")]
-
-
 def test_damage_to_the_data_is_found(tmp_path: Path) -> None:
     for name in ("a.json", "b.txt", "c.png"):
         (tmp_path / name).write_text(name)
