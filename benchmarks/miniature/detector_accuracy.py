@@ -39,15 +39,10 @@ def exact(critic: Critic, batch: Batch, thresholds: Sequence[float]) -> Tensor:
 
 
 def measure(critic: Critic, source: SceneSource, number: int) -> dict[str, float]:
-    """Choose the critic's threshold on some scenes, and measure the accuracy on others.
-
-    Args:
-        critic: detector in evaluation mode; its threshold is changed.
-        source: source of the scenes; without a generator, styled ones are left out.
-        number: number of scenes of each kind and range of counts.
+    """Choose the critic's threshold on some scenes, set it, and measure the accuracy on others.
 
     Returns:
-        The accuracy by "<kind> <least>-<most>", and the chosen "threshold".
+        The accuracy by "<kind> <least>-<most>" of `number` scenes each, and the chosen "threshold".
     """
     kinds = KINDS if source.generator is not None else KINDS[:2]
     trials = [

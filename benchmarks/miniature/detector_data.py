@@ -70,18 +70,12 @@ class SceneSource:
     Images in the generator's style are scenes whose latents are noised to an intermediate timestep and denoised in one
     step with the scene's caption. They keep their layout, so that the scene's labels stay valid, and show typical
     artefacts of the generator, such as merged or half-formed objects. If an image changed so much that a label is
-    doubtful, the VAE round trip of the scene replaces it; this is decided without a detector.
-
-    Args:
-        vae: VAE of the generator.
-        generator: generator whose style is used; None leaves out the third of the images in that style.
-        seed: seed of scenes and noise.
+    doubtful, the VAE round trip of the scene replaces it; this is decided without a detector. Without a generator, no
+    image is in its style.
     """
 
     def __init__(self, vae: nn.Module, generator: Generator | None, seed: int, device: str) -> None:
-        self.vae = vae
-        self.generator = generator
-        self.device = device
+        self.vae, self.generator, self.device = vae, generator, device
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(device).manual_seed(seed)
         self.sprites = load_sprites(device)
@@ -91,12 +85,9 @@ class SceneSource:
 
     @torch.no_grad()
     def make(self, number: int, *, counts: tuple[int, int] | None = None, kind: str = "mixed") -> Batch:
-        """Make a batch of labelled images.
+        """Make labelled images of one of `KINDS`, or "mixed" with a third of each, with a range of counts.
 
-        Args:
-            number: number of images.
-            counts: smallest and largest count; None samples as for training, 0 to 20 with an emphasis on few objects.
-            kind: one of `KINDS`, or "mixed" with a third of each.
+        Without a range, they are sampled as for training: 0 to 20 objects, few more often, with distractors and noise.
         """
         scenes: list[Scene] = []
         while len(scenes) < number:

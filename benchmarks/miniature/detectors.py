@@ -99,19 +99,11 @@ def _fit(
     styled: bool = True,
     attacked: bool = True,
 ) -> None:
-    """Train, measure and export one detector.
+    """Train, measure and export one detector, from a network on the CPU with random weights or those of `init`.
 
-    Args:
-        settings: settings of the stage; `init` is a folder or file with the initial weights, `data` the folder of the
-            generator, by default the shipped one, and `number` the size of the pool.
-        network: network on the CPU, with random weights.
-        make_loss: makes the loss of a network on its device.
-        as_critic: makes the critic of the trained average.
-        learning_rate: default learning rate.
-        batch_size: default number of images per step.
-        sizes: other heights and widths that images are sometimes resized to.
-        styled: whether a third of the images is in the generator's style.
-        attacked: whether, late in training, a quarter of every batch is attacked along the detector's gradient.
+    `data` is the folder of the generator, by default the shipped one. `sizes` are other heights and widths that images
+    are sometimes resized to. `styled`: a third of the images is in the generator's style; `attacked`: late in training,
+    a quarter of every batch is attacked along the detector's gradient.
     """
     device = settings.device
     if settings.init:

@@ -163,11 +163,7 @@ def encode_images(vae: Any, images: Tensor) -> Tensor:
 def export(generator: Generator, vae: nn.Module, folder: Path, *, one_step: bool) -> None:
     """Write a float16 folder that `StableDiffusionXLPipeline` loads with `use_safetensors=True`.
 
-    Args:
-        generator: generator with the weights, usually the moving average.
-        vae: autoencoder of the generator's latents.
-        folder: folder to create or overwrite.
-        one_step: keep the shipped one-step scheduler, for a student; otherwise, for a teacher, use DPM-Solver++.
+    Its scheduler is the shipped one for a student of one step, and DPM-Solver++ for a teacher.
     """
     pipeline = read_pipeline(SHIPPED)
     parts = {**pipeline.components, "unet": _half(generator.unet), "vae": _half(vae)}

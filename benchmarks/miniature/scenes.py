@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,14 +18,6 @@ UNSPECIFIED = -1
 """The target count of an object in the scene whose count the caption does not state."""
 
 
-class Captioned(NamedTuple):
-    """Scenes with captions; `targets`, int64 (N, 24), are the stated counts, `UNSPECIFIED` for unstated ones."""
-
-    scenes: list[Scene]
-    captions: list[str]
-    targets: Tensor
-
-
 def sample_captioned(
     number: int,
     rng: np.random.Generator,
@@ -36,15 +25,11 @@ def sample_captioned(
     max_count: int = 15,
     two_kinds: float = 0.22,
     uniform_share: float = 0.35,
-) -> Captioned:
-    """Sample scenes and their captions.
+) -> tuple[list[Scene], list[str], Tensor]:
+    """Sample scenes, of which `uniform_share` have a uniform count, and their captions.
 
-    Args:
-        number: number of scenes.
-        rng: random number generator.
-        max_count: largest number of objects in a scene.
-        two_kinds: fraction of the scenes with two or more objects that have two object classes.
-        uniform_share: fraction of the scenes whose count is sampled uniformly, so that high counts are frequent enough.
+    Returns:
+        scenes, captions, and the stated counts, int64 (number, 24), with `UNSPECIFIED` for unstated ones.
     """
     uniform = round(number * uniform_share)
     scenes = sample_scenes(number - uniform, rng, max_count=max_count, two_kinds=two_kinds)
@@ -58,14 +43,12 @@ def sample_captioned(
             name = OBJECT_NAMES[kind]
             stated = counted and name not in HELD_OUT_OBJECTS and (name, count) not in HELD_OUT_PAIRS
             targets[row, kind] = count if stated else UNSPECIFIED
-    return Captioned(scenes, captions, targets)
+    return scenes, captions, targets
 
 
 @torch.no_grad()
-def scene_pool(
-    generator: Generator, vae: nn.Module, number: int, seed: int, device: str
-) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """Render and encode scenes, 8 KiB each, and return a function that samples float32 latents and their tokens."""
+def scene_pool(generator: Generator, vae: nn.Module, number: int, seed: int, device: str) -> tuple[Tensor, Tensor]:
+    """Render and encode scenes, 8 KiB each; return float16 latents (N, 4, 32, 32) and tokens (N, 2, 32)."""
     rng, noise = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
     sprites, latents, tokens = load_sprites(device), [], []
     for begin in range(0, number, RENDERED_AT_ONCE):
@@ -73,10 +56,4 @@ def scene_pool(
         with autocast(device):
             latents.append(encode_images(vae, render(scenes, sprites, noise).images).half())
         tokens.append(generator.tokenize(captions))
-    all_latents, all_tokens = torch.cat(latents), torch.cat(tokens).to(device)
-
-    def draw(batch_size: int) -> tuple[Tensor, Tensor]:
-        rows = torch.randint(number, (batch_size,), device=device)
-        return all_latents[rows].float(), all_tokens[rows]
-
-    return draw
+    return torch.cat(latents), torch.cat(tokens).to(device)

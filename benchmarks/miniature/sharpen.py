@@ -43,16 +43,9 @@ LATER_STEP_EVERY, LATER_STEPS = 3, (249, 750)
 
 
 class Targets:
-    """The latest finished images with a clear and right count, with their noise and tokens.
+    """The latest images of a student, finished by its teacher, with a clear and right count; their noise and tokens.
 
-    Counts that a caption does not state may be any from 1.
-
-    Args:
-        student: generator whose images are finished.
-        teacher: multi-step generator that finishes them.
-        vae: their decoder.
-        number: images per batch.
-        seed: seed of captions and noise.
+    Counts that a caption does not state may be any from 1. A batch has `number` images, before the choice.
     """
 
     def __init__(self, student: Generator, teacher: Generator, vae: object, number: int, seed: int) -> None:
@@ -120,7 +113,7 @@ def right_and_clear(targets: Tensor, counts: Tensor) -> Tensor:
     """Return bool (B,): whether all counts are the targets' at every threshold, and unstated objects are there.
 
     Args:
-        targets: int64 (B, C), see `Captioned`.
+        targets: int64 (B, C), see `sample_captioned`.
         counts: int64 (T, B, C), by threshold.
     """
     clear = (counts == counts[0]).all(0)

@@ -36,13 +36,14 @@ def teacher(settings: StageSettings) -> None:
     torch.manual_seed(settings.seed)
     generator, vae = read_generator(settings.init or SHIPPED, device, random=settings.init is None)
     generator.train().requires_grad_(True)
-    draw = scene_pool(generator, vae, settings.number or SCENES, settings.seed, device)
+    pool, pool_tokens = scene_pool(generator, vae, settings.number or SCENES, settings.seed, device)
     empty = generator.tokenize([""]).to(device)
     batch_size = settings.batch_size or BATCH_SIZE
 
     def loss(iteration: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        latents, tokens = draw(batch_size)
-        tokens = torch.where(torch.rand(batch_size, 1, 1, device=device) < EMPTY_SHARE, empty, tokens)
+        rows = torch.randint(len(pool), (batch_size,), device=device)
+        latents = pool[rows].float()
+        tokens = torch.where(torch.rand(batch_size, 1, 1, device=device) < EMPTY_SHARE, empty, pool_tokens[rows])
         uniform = torch.randint(1000, (batch_size,), device=device)
         focused = torch.randint(*FOCUS, (batch_size,), device=device)
         timesteps = torch.where(torch.rand(batch_size, device=device) < FOCUS_SHARE, focused, uniform)
@@ -67,14 +68,8 @@ def integrate(
 ) -> Tensor:
     """Sample latents, float32 (B, 4, 32, 32), by solving the probability-flow ODE with classifier-free guidance.
 
-    Args:
-        generator: multi-step teacher.
-        noise: standard normal (B, 4, 32, 32).
-        tokens: int16 (B, 2, 32), see `Generator.tokenize`.
-        steps: number of solver steps, with one guided evaluation each.
-        guidance_scale: scale of the guidance, against the empty caption.
-        start: clean latents (B, 4, 32, 32) and a timestep: the ODE starts there, from these latents with the noise
-            added, instead of from noise alone (Meng et al. 2022, SDEdit).
+    There is one guided evaluation for each step. The ODE begins with the noise, or, with `start`, at a timestep from
+    clean latents with the noise added (Meng et al. 2022, SDEdit).
     """
     scheduler, latents = solver(generator), noise.float()
     if start is None:

@@ -30,20 +30,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class StageSettings:
-    """The settings of a stage; None stands for the stage's own default.
+    """The options of a stage, as `--help` describes them; None stands for the stage's own default.
 
-    Attributes:
-        stage: name of the stage.
-        out: folder of the run; it is created, or resumed if it holds a checkpoint.
-        device: "cuda" or "cpu".
-        seconds: wall-clock budget of the training steps over all runs in this folder.
-        iterations: budget in iterations. At least one budget is needed; training ends at the first used up.
-        batch_size: number of images per step.
-        seed: seed of weights, data and noise.
-        init: file or folder with the initial weights; without it they are random.
-        data: folder with the output of an earlier stage.
-        learning_rate: highest learning rate.
-        number: number of scenes in the pool that is rendered beforehand.
+    Both budgets are sums over all runs in the folder; training ends at the first used up.
     """
 
     stage: str
@@ -118,15 +107,8 @@ def train(
     """Train a model with AdamW until the budget is used up, and return its moving average.
 
     A checkpoint in the folder is resumed. Randomness is seeded from the seed and the first iteration of the run.
-
-    Args:
-        settings: budgets, folder and seed.
-        model: model on its device, in training mode; parameters that require no gradient stay as they are.
-        loss: function from iteration and progress in [0, 1) to the loss and other 0-dimensional tensors for the log.
-        learning_rate: highest learning rate, if the settings have none.
-        betas: of AdamW.
-        max_grad_norm: largest norm of the gradient.
-        decay: of the moving average.
+    Parameters that require no gradient stay as they are. `loss` takes the iteration and the progress in [0, 1), and
+    returns the loss and other 0-dimensional tensors for the log.
     """
     average = copy.deepcopy(model).eval().requires_grad_(False)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

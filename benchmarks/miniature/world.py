@@ -95,15 +95,10 @@ def sample_scenes(
     uniform: bool = False,
     empty_up_to: int | None = None,
 ) -> list[Scene]:
-    """Sample scenes; small counts are more frequent, p(n) ~ 1 / (n + 2).
+    """Sample scenes; small counts are more frequent, p(n) ~ 1 / (n + 2), unless `uniform`.
 
-    Args:
-        number: number of scenes.
-        rng: random number generator.
-        max_count: largest number of objects in a scene.
-        two_kinds: fraction of the scenes with two or more objects that have two object classes.
-        uniform: sample the count uniformly from 1 to `max_count` instead.
-        empty_up_to: if given, 12 % of the scenes have a count sampled uniformly from 0 to this.
+    A fraction `two_kinds` of the scenes with two or more objects has two object classes. With `empty_up_to`, 12 % of
+    the scenes have a count sampled uniformly from 0 to this.
     """
     weights = 1 / (np.arange(1, max_count + 1) + 2.0)
     weights /= weights.sum()
@@ -166,14 +161,10 @@ def render(
     distractors: bool = False,
     crowding: float = 1.0,
 ) -> Rendered:
-    """Render scenes: objects of similar size, with shadows, placed with little overlap.
+    """Render scenes: objects of similar size, with shadows, placed with little overlap up to about 20 objects.
 
-    Args:
-        scenes: scenes to render; more than about 20 objects overlap.
-        sprites: textures from `load_sprites`; images are rendered on their device.
-        generator: random number generator on the same device; the same seed gives the same images.
-        distractors: add blurred spots and flat rectangles that are not objects.
-        crowding: factor on the size of the objects; above 1 they overlap more.
+    Images are rendered on the device of `sprites`, textures from `load_sprites`. `distractors` are blurred spots and
+    flat rectangles that are not objects; `crowding` is a factor on the size of the objects.
     """
     device = sprites.device
     number = len(scenes)
