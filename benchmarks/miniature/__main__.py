@@ -23,7 +23,8 @@ STAGES: dict[str, Callable[[StageSettings], None]] = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one stage; usage errors exit with status 2 and one line."""
     parser = argparse.ArgumentParser(prog="python -m countgen.benchmarks.miniature", description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--out", type=Path, help="folder of the run (default runs/STAGE); a run there is continued")
@@ -36,12 +37,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder with the output of an earlier stage")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--number", type=int, help="number of scenes in the pool that is rendered beforehand")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one stage; usage errors exit with status 2 and one line."""
-    parser = _parser()
     options = parser.parse_args(arguments)
     options.out = options.out or Path("runs") / options.stage
     if options.device.startswith("cuda"):
@@ -50,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = StageSettings(**vars(options))
         read_notes(settings)  # before any work: the folder may belong to another run
+        torch.manual_seed(settings.seed)
         STAGES[options.stage](settings)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command resumes the training")

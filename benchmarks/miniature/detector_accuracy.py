@@ -45,19 +45,18 @@ def measure(critic: Critic, source: SceneSource, number: int) -> dict[str, float
         The accuracy by "<kind> <least>-<most>" of `number` scenes each, and the chosen "threshold".
     """
     kinds = KINDS if source.generator is not None else KINDS[:2]
+    cases = [(kind, counts) for kind in kinds for counts in COUNT_RANGES]
     trials = [
         exact(critic, source.make(number, counts=counts, kind=kind), THRESHOLDS)
-        for kind in kinds
-        for counts in COUNT_RANGES[:2]
+        for kind, counts in cases
+        if counts != COUNT_RANGES[-1]
     ]
     accuracy = torch.stack(trials).mean(0)
     # The median of the best thresholds is less sensitive to noise than the first of them.
     best = (accuracy >= accuracy.max() - 0.002).nonzero()[:, 0]
     critic.threshold = THRESHOLDS[int(best[len(best) // 2])]
     result = {"threshold": critic.threshold}
-    for kind in kinds:
-        for counts in COUNT_RANGES:
-            batch = source.make(number, counts=counts, kind=kind)
-            name = f"{kind} {counts[0]}-{counts[1]}"
-            result[name] = round(float(exact(critic, batch, [critic.threshold])[0]), 4)
+    for kind, counts in cases:
+        batch = source.make(number, counts=counts, kind=kind)
+        result[f"{kind} {counts[0]}-{counts[1]}"] = round(float(exact(critic, batch, [critic.threshold])[0]), 4)
     return result

@@ -54,10 +54,6 @@ class Batch(NamedTuple):
     present: Tensor
     latents: Tensor
 
-    def first(self, number: int) -> Batch:
-        """Return the first rows."""
-        return Batch(*(column[:number] for column in self))
-
     def counts(self) -> Tensor:
         """Return the true count of every object, int64 (B, 24)."""
         counts = torch.zeros(len(self.labels), len(OBJECT_NAMES), dtype=torch.int64, device=self.labels.device)

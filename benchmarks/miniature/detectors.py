@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from countgen.benchmarks.miniature.detector_accuracy import measure
-from countgen.benchmarks.miniature.detector_data import Pool, SceneSource, attack, degrade
+from countgen.benchmarks.miniature.detector_data import Batch, Pool, SceneSource, attack, degrade
 from countgen.benchmarks.miniature.detector_losses import Loss, density_loss, fcos_loss, heatmap_loss, yolo_loss
 from countgen.benchmarks.miniature.generator import SHIPPED, place, read_generator
 from countgen.benchmarks.miniature.training import StageSettings, train
@@ -40,58 +41,42 @@ TEST_SEED_OFFSET = 500_009
 
 def critic(settings: StageSettings) -> None:
     """Train the YOLO critic with images in the generator's style and with attacked images."""
-    torch.manual_seed(settings.seed)
     config = FOLDER / "critic" / "yolo11n.yaml"
     network: Any = yolo.build(config)[0].requires_grad_(True)
     # This convolution is a fixed expectation over bins, not a weight to train.
     network.model[-1].dfl.requires_grad_(False)
-
-    def as_critic(average: Any) -> Critic:
-        return yolo.YoloCritic(average, OBJECT_NAMES, name="yolo", image_size=128, nms_iou=0.5)
-
+    as_critic = partial(yolo.YoloCritic, name="yolo", image_size=128, nms_iou=0.5)
     _fit(settings, network, yolo_loss, as_critic, learning_rate=1e-3, batch_size=64, sizes=(160,))
     shutil.copyfile(config, settings.out / config.name)
 
 
 def judge(settings: StageSettings) -> None:
     """Train the FCOS judge without images of the generator, so that it is independent of the generator."""
-    torch.manual_seed(settings.seed)
     network = fcos.build(len(OBJECT_NAMES))
-
-    def as_critic(average: Any) -> Critic:
-        return fcos.FCOSCritic(average, OBJECT_NAMES)
-
-    _fit(settings, network, fcos_loss, as_critic, learning_rate=1e-3, styled=False, attacked=False)
+    _fit(settings, network, fcos_loss, fcos.FCOSCritic, learning_rate=1e-3, styled=False, attacked=False)
 
 
 def heatmap(settings: StageSettings) -> None:
     """Train the CenterNet-style detector with styled and attacked images, like the critic."""
-    torch.manual_seed(settings.seed)
     network = centernet.build(len(OBJECT_NAMES))
-
-    def as_critic(average: Any) -> Critic:
-        return centernet.CenterNetCritic(average, OBJECT_NAMES)
-
-    _fit(settings, network, heatmap_loss, as_critic, sizes=(112, 144, 160))
+    _fit(settings, network, heatmap_loss, centernet.CenterNetCritic, sizes=(112, 144, 160))
 
 
 def density(settings: StageSettings) -> None:
     """Train and calibrate the density counter, without attacked images, because it is also used as a judge."""
-    torch.manual_seed(settings.seed)
-    network = density_network.build(len(OBJECT_NAMES))
 
-    def as_critic(average: Any) -> Critic:
+    def as_critic(average: density_network.DensityCounter, object_names: Sequence[str]) -> Critic:
         calibrate(average, min(120, max(2, (settings.number or POOL_SIZE) // 64)))
-        return density_critic.DensityCritic(average, OBJECT_NAMES)
+        return density_critic.DensityCritic(average, object_names)
 
-    _fit(settings, network, density_loss, as_critic, attacked=False)
+    _fit(settings, density_network.build(len(OBJECT_NAMES)), density_loss, as_critic, attacked=False)
 
 
 def _fit(
     settings: StageSettings,
     network: nn.Module,
     make_loss: Callable[[Any], Loss],
-    as_critic: Callable[[Any], Critic],
+    as_critic: Callable[[Any, Sequence[str]], Critic],
     *,
     learning_rate: float = 2e-3,
     batch_size: int = 40,
@@ -123,7 +108,7 @@ def _fit(
         if attacked and progress >= ATTACK_FROM:
             # Evaluation mode uses running statistics, as in inference, and does not update them with attacked images.
             network.eval()
-            few = attack(batch.first(number // ATTACKED_SHARE), vae, loss)
+            few = attack(Batch(*(column[: number // ATTACKED_SHARE] for column in batch)), vae, loss)
             network.train()
             batch = batch._replace(images=torch.cat([few.images, batch.images[len(few.images) :]]))
         return loss(degrade(batch, sizes)), {}
@@ -131,7 +116,7 @@ def _fit(
     average = train(
         settings, network, step, learning_rate=learning_rate, betas=(0.9, 0.999), max_grad_norm=10.0, decay=0.998
     )
-    detector = as_critic(average)
+    detector = as_critic(average, OBJECT_NAMES)
     test_source = SceneSource(vae, style, settings.seed * 1_000_003 + TEST_SEED_OFFSET, device)
     accuracy = measure(detector, test_source, min(480, max(1, (settings.number or POOL_SIZE) // 64)))
     write(settings.out / WEIGHTS, average.state_dict(), OBJECT_NAMES, accuracy["threshold"])

@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,10 @@ from countgen.miniature import FOLDER
 
 SHIPPED = FOLDER / "mini-sdxl-turbo"
 LATENT_SHAPE = (4, 32, 32)
+Conditioning = tuple[Tensor, Tensor]
+"""Prompt embeddings (B, L, D) and pooled prompt embeddings (B, D)."""
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 ONE_STEP_TIMESTEP = 999
-
-
-class Conditioning(NamedTuple):
-    """The text conditioning of the U-Net: `prompt_embeds` (B, L, D) and `pooled_prompt_embeds` (B, D)."""
-
-    prompt_embeds: Tensor
-    pooled_prompt_embeds: Tensor
 
 
 class Generator(nn.Module):
@@ -60,16 +55,17 @@ class Generator(nn.Module):
             encoder(ids, output_hidden_states=True)
             for encoder, ids in zip(self.text_encoders, tokens.long().unbind(1), strict=True)
         )
-        return Conditioning(torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds)
+        return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the v-prediction, float32 (B, 4, 32, 32), at int64 timesteps (B,)."""
+        prompt_embeds, pooled_prompt_embeds = conditioning
         size = torch.tensor([128, 128, 0, 0, 128, 128], device=latents.device).expand(len(latents), 6)
         predicted: Tensor = self.unet(
             latents,
             timesteps,
-            conditioning.prompt_embeds,
-            added_cond_kwargs={"text_embeds": conditioning.pooled_prompt_embeds, "time_ids": size},
+            prompt_embeds,
+            added_cond_kwargs={"text_embeds": pooled_prompt_embeds, "time_ids": size},
             return_dict=False,
         )[0]
         return predicted.float()

@@ -19,12 +19,7 @@ UNSPECIFIED = -1
 
 
 def sample_captioned(
-    number: int,
-    rng: np.random.Generator,
-    *,
-    max_count: int = 15,
-    two_kinds: float = 0.22,
-    uniform_share: float = 0.35,
+    number: int, rng: np.random.Generator, *, max_count: int = 15, two_kinds: float = 0.22, uniform_share: float = 0.35
 ) -> tuple[list[Scene], list[str], Tensor]:
     """Sample scenes, of which `uniform_share` have a uniform count, and their captions.
 

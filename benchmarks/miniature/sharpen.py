@@ -110,12 +110,7 @@ class Targets:
 
 
 def right_and_clear(targets: Tensor, counts: Tensor) -> Tensor:
-    """Return bool (B,): whether all counts are the targets' at every threshold, and unstated objects are there.
-
-    Args:
-        targets: int64 (B, C), see `sample_captioned`.
-        counts: int64 (T, B, C), by threshold.
-    """
+    """Return whether counts (T, B, C), by threshold, are all the targets (B, C), and unstated ones above 0, bool (B,)."""
     clear = (counts == counts[0]).all(0)
     return (clear & torch.where(targets == UNSPECIFIED, counts[0] > 0, counts[0] == targets)).all(1)
 

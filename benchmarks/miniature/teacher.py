@@ -6,14 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from countgen.benchmarks.miniature.generator import (
-    SHIPPED,
-    Conditioning,
-    Generator,
-    export,
-    read_generator,
-    solver,
-)
+from countgen.benchmarks.miniature.generator import SHIPPED, Generator, export, read_generator, solver
 from countgen.benchmarks.miniature.scenes import scene_pool
 from countgen.benchmarks.miniature.training import StageSettings, autocast, train
 
@@ -33,7 +26,6 @@ def teacher(settings: StageSettings) -> None:
     shipped one.
     """
     device = settings.device
-    torch.manual_seed(settings.seed)
     generator, vae = read_generator(settings.init or SHIPPED, device, random=settings.init is None)
     generator.train().requires_grad_(True)
     pool, pool_tokens = scene_pool(generator, vae, settings.number or SCENES, settings.seed, device)
@@ -81,7 +73,7 @@ def integrate(
         latents, _ = generator.add_noise(clean, latents, torch.full((len(noise),), first, device=noise.device))
     scheduler.set_begin_index(0)
     empty = generator.tokenize([""]).to(noise.device).expand(len(noise), -1, -1)
-    conditioning = Conditioning(*generator.encode(torch.cat([tokens, empty])))
+    conditioning = generator.encode(torch.cat([tokens, empty]))
     for timestep in scheduler.timesteps:
         both = torch.cat([latents, latents])
         conditional, unconditional = generator.predict(both, timestep.expand(len(both)), conditioning).chunk(2)

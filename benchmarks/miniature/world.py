@@ -13,14 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from countgen.miniature.world import (
-    BACKGROUNDS,
-    HELD_OUT_OBJECTS,
-    HELD_OUT_PAIRS,
-    NUMBER_WORDS,
-    OBJECT_NAMES,
-    PLURALS,
-)
+from countgen.miniature.world import BACKGROUNDS, HELD_OUT_OBJECTS, HELD_OUT_PAIRS, NUMBER_WORDS, OBJECT_NAMES, PLURALS
 
 IMAGE_SIZE = 128
 """The height and width of every image, in pixels."""
