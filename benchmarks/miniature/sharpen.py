@@ -110,7 +110,7 @@ class Targets:
 
 
 def right_and_clear(targets: Tensor, counts: Tensor) -> Tensor:
-    """Return whether counts (T, B, C), by threshold, are all the targets (B, C), and unstated ones above 0, bool (B,)."""
+    """Return bool (B,): whether the counts (T, B, C), by threshold, are all the targets, and unstated ones above 0."""
     clear = (counts == counts[0]).all(0)
     return (clear & torch.where(targets == UNSPECIFIED, counts[0] > 0, counts[0] == targets)).all(1)
 
