@@ -108,9 +108,10 @@ def _fit(
         if attacked and progress >= ATTACK_FROM:
             # Evaluation mode uses running statistics, as in inference, and does not update them with attacked images.
             network.eval()
-            few = attack(Batch(*(column[: number // ATTACKED_SHARE] for column in batch)), vae, loss)
+            share = max(1, number // ATTACKED_SHARE)
+            few = attack(Batch(*(column[:share] for column in batch)), vae, loss)
             network.train()
-            batch = batch._replace(images=torch.cat([few.images, batch.images[len(few.images) :]]))
+            batch = batch._replace(images=torch.cat([few.images, batch.images[share:]]))
         return loss(degrade(batch, sizes)), {}
 
     average = train(
