@@ -19,7 +19,7 @@ def named() -> dict[str, str | None]:
         if not Path(preset.repository).exists():
             revisions[preset.repository] = preset.revision
         for component in (preset.vae, preset.denoiser, preset.tiny_vae):
-            if component is not None:
+            if component is not None and not Path(component).exists():
                 name, revision = at_revision(component)
                 revisions["/".join(name.split("/")[:2])] = revision
     for detectors in (detr, grounding_dino, owl, sam3, yolo_world):
