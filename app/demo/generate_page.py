@@ -182,7 +182,7 @@ class GeneratePage:
                 yield self._preview(run, step, form.seconds, title, session)
             if run.best is None:
                 break
-            token = "" if run.token is None else run.token.name
+            token = run.options.token.name if run.options.token else ""
             own = replace(form, seed=form.seed + offset, images=1)
             made.append(entry_of(run, own, token=token, stopped=job.stopping))
             session.keep(made[-1], self.limits.max_images)
