@@ -13,9 +13,9 @@ import argparse
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from PIL import Image
 
 from countgen.benchmarks.evaluation.metrics import by_arm, counts, is_right, target_counts
