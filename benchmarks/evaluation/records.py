@@ -45,7 +45,7 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
     Attributes:
         key: names the case by its content: the same case has the same key in every run.
         suite, level: name of the prompt's suite, and "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond".
-        prompt, seed: of the case; a refined prompt is in the image's recipe.
+        prompt, seed: of the case.
         wanted: target count by object name; in the file, `targets`.
         backbone, method, critics: models and method; the method is an arm, see `countgen.benchmarks.evaluation.arms`.
         judges: detectors that counted and did not steer; the first one decides.
