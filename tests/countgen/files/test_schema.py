@@ -27,7 +27,7 @@ DEEP = "[" * 100_000
         ('{"name": "a", "counts": [-1]}', r"counts\[0\]: Expected `int` >= 0"),
         ('{"name": "a", "counts": [1e999]}', "out of range"),
         ('{"name": NaN}', "malformed"),
-        ('{"name": "\\ud800"}', "surrogate"),
+        ('{"name": "\\ud800 and more"}', "surrogate"),
         (b'{"name": "\xff"}', "UTF-8"),
         ('{"name": "a", "counts": ' + DEEP, r"counts\[0\]: Expected"),
     ],
