@@ -73,8 +73,11 @@ def encoded(document: Any) -> bytes:
     """Return a document as JSON on one line, without a newline.
 
     Raises:
-        ValueError: a lone surrogate, or a number that is not finite.
+        ValueError: a lone surrogate, a number that is not finite, or what JSON cannot hold.
     """
     # Not msgspec's encoder, which writes null for a number that is not finite.
-    text = json.dumps(msgspec.to_builtins(document), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()
+    try:
+        plain = msgspec.to_builtins(document)
+        return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, RecursionError) as error:
+        raise ValueError(_reason(error)) from error
