@@ -43,7 +43,7 @@ def decoded(data: bytes | str, kind: type[T]) -> T:
         ValueError: not JSON, or not of that kind; the message names the field and what it must be.
     """
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data.encode() if isinstance(data, str) else data, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ValueError(_reason(error)) from error
 
