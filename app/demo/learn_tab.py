@@ -28,11 +28,11 @@ from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
 from countgen.tokens.file import CountToken, decoded
-from countgen.tokens.trainer import LearnSettings, detecting, learn_token
+from countgen.tokens.settings import LearnSettings
+from countgen.tokens.trainer import Learning
 
 SETTINGS = LearnSettings(
-    teacher=None,
-    initial_step=0,
+    distillation_steps=0,
     objects_per_step=2,
     num_optimization_steps=1000,
     validate_every=5,
@@ -169,8 +169,9 @@ class LearnTab:
                 yield self._finished(models, token, object_names, session)
                 return
             with errors_shown():
-                settings = SETTINGS if detecting(models) else replace(SETTINGS, semantic_weight=0)
-                learning = learn_token(models, goal, object_names, settings)
+                detects = any(critic.detects for critic in models.critics)
+                settings = SETTINGS if detects else replace(SETTINGS, semantic_weight=0)
+                learning = Learning(models, goal, object_names, settings)
             losses: list[float] = []
             counts: list[float] = []
             begun, shown, spent = time.monotonic(), -math.inf, 0.0

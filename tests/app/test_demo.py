@@ -35,7 +35,7 @@ from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.models import load_critic
 from countgen.prompts import Target
 from countgen.recipe import regenerate
-from countgen.tokens.trainer import learn_token
+from countgen.tokens.trainer import Learning
 
 LIMITS = Limits()
 
@@ -166,7 +166,7 @@ def test_a_caller_who_leaves_while_the_models_are_loaded_starts_no_run(
 @pytest.mark.slow
 def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.Models) -> None:
     settings = replace(SETTINGS, validate_every=2)  # so that one comes soon
-    learning = learn_token(models, 5, ["apple", "cat", "ball"], settings)
+    learning = Learning(models, 5, ["apple", "cat", "ball"], settings)
     spent = [0, *(step.evaluations for step in itertools.islice(learning, 3))]
     step = COST_WITH_GRADIENT * SETTINGS.objects_per_step * SETTINGS.seeds_per_object
     assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_images + step
@@ -176,7 +176,7 @@ def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.M
 def test_density_critics_train_a_token_without_the_semantic_term(models: countgen.Models) -> None:
     counting = replace(models, critics=(load_critic("miniature-yolo by miniature-density"),))
     with pytest.raises(ValueError, match="--semantic-weight 0"):
-        learn_token(counting, 3, ["apple"], SETTINGS)
+        Learning(counting, 3, ["apple"], SETTINGS)
     session, model_cache = Session(), ModelCache({"miniature": counting})
     with gr.Blocks() as page:
         state, tabs = gr.State(session), gr.Tabs()

@@ -12,33 +12,22 @@ from PIL import Image, ImageChops
 import countgen
 from countgen import backbones
 from countgen.images import to_pil
-from countgen.tokens.direction import NumberDirection
-from countgen.tokens.file import CountToken, encoded
+from countgen.tokens.file import encoded
 from countgen.tokens.hub import FILE_NAME, from_pretrained, model_card, push_to_hub, save_pretrained
-from countgen.tokens.textual_inversion import encode_prompt, encoders_of
+from countgen.tokens.textual_inversion import encode_prompt
+from tests.countgen.tokens.examples import direction_token_of, token_of
 
 
 @pytest.fixture
-def token():
-    return CountToken(
-        placeholder_token="<count-7>",
-        target_count=7,
-        vectors={"clip_l": torch.ones(2, 4), "clip_g": torch.ones(2, 6)},
-        base_model="sdxl-turbo",
-        revision=None,
-        object_names=("apple", "dog"),
-        critic="yolo",
-        config_hash="0123456789abcdef",
-        accuracy=0.5,
-        licence="Apache-2.0",
-    )
+def token(models):
+    return token_of(models.backbone, base_model="sdxl-turbo")
 
 
 def test_the_card_describes_the_token(token):
     card = ModelCard(model_card(token, "someone/count-7"))
     assert card.data.license == "apache-2.0"
     assert "textual-inversion" in card.data.tags
-    for text in ("<count-7>", "apple, dog", "yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
+    for text in ("<count-7>", "apple, dog", "miniature-yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
         assert text in card.text
 
 
@@ -64,7 +53,7 @@ def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, m
 def test_the_cards_examples_of_a_direction_generate_the_same_image(models, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     backbone = models.backbone if name == "miniature" else backbones.load(name)
-    token = direction_token(backbone)
+    token = direction_token_of(backbone)
     card = (save_pretrained(token, ".") / "README.md").read_text(encoding="utf-8")
     assert "textual-inversion" not in ModelCard(card).data.tags
     assert "twelve moved by 2 objects along the number axis of the prompt embeddings" in card
@@ -76,30 +65,6 @@ def test_the_cards_examples_of_a_direction_generate_the_same_image(models, tmp_p
     assert ImageChops.difference(Image.open("image.png"), expected).getbbox() is None
     difference = ImageChops.difference(Image.open("diffusers.png"), expected)
     assert max(high for _, high in difference.getextrema()) <= 1  # rounding
-
-
-def direction_token(backbone):
-    embeds = backbone.encode_prompt("twelve apples")
-    pooled, generator = embeds.pooled_prompt_embeds, torch.Generator().manual_seed(0)
-    direction = NumberDirection(
-        start_number=12,
-        offset=2.0,
-        prompt_embeds=torch.randn(2, embeds.prompt_embeds.shape[2], generator=generator),
-        pooled_prompt_embeds=None if pooled is None else torch.randn(pooled.shape[1], generator=generator),
-    )
-    return CountToken(
-        placeholder_token="<count-14>",
-        target_count=14,
-        vectors={key: encoder.vectors_of("twelve", 1, backbone) for key, encoder in encoders_of(backbone).items()},
-        base_model=backbone.name,
-        revision=None,
-        object_names=("apple",),
-        critic="yolo",
-        config_hash="0123456789abcdef",
-        accuracy=0.2,
-        licence="Apache-2.0",
-        direction=direction,
-    )
 
 
 def test_the_cards_example_loads_the_checkpoint_it_was_trained_on(token):

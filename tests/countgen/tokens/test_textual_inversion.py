@@ -14,31 +14,14 @@ import countgen
 from countgen import backbones, miniature
 from countgen.backbones.registry import base_model
 from countgen.errors import PromptError, TokenFileError
-from countgen.tokens.file import CountToken, encoded
+from countgen.tokens.file import encoded
 from countgen.tokens.textual_inversion import check_token, encode_prompt, encoders_of, injected
-from countgen.tokens.trainer import learn_token
+from tests.countgen.tokens.examples import token_of
 
 
 @pytest.fixture(scope="module")
 def pixart():
     return backbones.load("miniature-pixart")
-
-
-def token_of(backbone, text="seven of", count=7, **changes):
-    vectors = {key: e.vectors_of(text, 2, backbone) for key, e in encoders_of(backbone).items()}
-    fields = {
-        "placeholder_token": f"<count-{count}>",
-        "target_count": count,
-        "vectors": vectors,
-        "base_model": backbone.name,
-        "revision": None,
-        "object_names": ("apple", "dog"),
-        "critic": "miniature-yolo",
-        "config_hash": "0" * 16,
-        "accuracy": 0.5,
-        "licence": "Apache-2.0",
-    }
-    return CountToken(**(fields | changes))
 
 
 def embeds_equal(first, second):
@@ -49,9 +32,12 @@ def embeds_equal(first, second):
     )
 
 
-@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
-def test_words_as_a_token_give_the_same_embeds_as_the_words(models, pixart, name):
-    backbone = models.backbone if name == "miniature" else pixart
+@pytest.fixture(params=["miniature", "miniature-pixart"])
+def backbone(request, models, pixart):
+    return models.backbone if request.param == "miniature" else pixart
+
+
+def test_words_as_a_token_give_the_same_embeds_as_the_words(backbone):
     token = token_of(backbone)
     with torch.no_grad():
         spoken = encode_prompt(backbone, "a photo of seven apples", token)
@@ -59,9 +45,7 @@ def test_words_as_a_token_give_the_same_embeds_as_the_words(models, pixart, name
     assert embeds_equal(spoken, written)
 
 
-@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
-def test_the_backbone_is_restored_after_use(models, pixart, name):
-    backbone = models.backbone if name == "miniature" else pixart
+def test_the_backbone_is_restored_after_use(backbone):
     tables = {key: e.table.weight.clone() for key, e in encoders_of(backbone).items()}
     tokenizers = [getattr(backbone.pipeline, e.tokenizer) for e in encoders_of(backbone).values()]
     vocabularies = [tokenizer.get_vocab() for tokenizer in tokenizers]
@@ -216,37 +200,37 @@ def test_a_token_of_another_backbone_is_refused_naming_both(models, pixart):
 
 
 def test_another_repository_accepts_the_presets_tokens_and_its_own_tokens_fit_only_itself(models, tmp_path):
-    own = miniature.FOLDER / "mini-sdxl-turbo"
-    first, other = (shutil.copytree(own, tmp_path / name / "pipeline") for name in ("first", "other"))
-    mine = countgen.load("miniature", repository=str(first))
-    token = learn_token(mine, 7, ["apple"]).token
+    shipped = miniature.FOLDER / "mini-sdxl-turbo"
+    first, other = (shutil.copytree(shipped, tmp_path / name / "pipeline") for name in ("first", "other"))
+    own_model = backbones.load("miniature", repository=str(first))
+    token = token_of(own_model, base_model=base_model(own_model))
     assert re.fullmatch("miniature:pipeline-[0-9a-f]{8}", token.base_model)
-    check_token(token, mine.backbone)
-    check_token(token_of(models.backbone), mine.backbone)
+    check_token(token, own_model)
+    check_token(token_of(models.backbone), own_model)
     with pytest.raises(TokenFileError, match=r"'miniature:pipeline-.*'miniature'"):
         check_token(token, models.backbone)
     weights = other / "text_encoder" / "model.safetensors"
     save_file({name: tensor + 0.001 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
     with pytest.raises(TokenFileError, match=r"'miniature:pipeline-.*'miniature:pipeline-"):
         check_token(token, backbones.load("miniature", repository=str(other)))
-    assert base_model(backbones.load("miniature", repository=f"{own}/")) == "miniature"
+    assert base_model(backbones.load("miniature", repository=f"{shipped}/")) == "miniature"
 
 
-def test_vectors_of_other_dims_or_encoders_are_refused_naming_both(models, pixart):
+def test_vectors_of_other_dims_or_encoders_are_errors_naming_both(models, pixart):
     token = token_of(models.backbone, vectors={"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)})
     with pytest.raises(TokenFileError, match=r"\(1, 768\).*128"):
-        check_token(token, models.backbone)
+        encode_prompt(models.backbone, "seven apples", token)
     with pytest.raises(TokenFileError, match="has vectors for t5; miniature needs clip_l"):
-        check_token(token_of(pixart, base_model="miniature"), models.backbone)
+        encode_prompt(models.backbone, "seven apples", token_of(pixart, base_model="miniature"))
 
 
-def test_a_placeholder_in_the_vocabulary_is_refused(models):
+def test_a_placeholder_in_the_vocabulary_is_an_error(models):
     backbone = copy.copy(models.backbone)
     backbone.pipeline = copy.copy(models.backbone.pipeline)
     backbone.pipeline.tokenizer = copy.deepcopy(backbone.pipeline.tokenizer)
     backbone.pipeline.tokenizer.add_tokens("<count-7>")
     with pytest.raises(TokenFileError, match="in the vocabulary"):
-        check_token(token_of(models.backbone), backbone)
+        encode_prompt(backbone, "seven apples", token_of(models.backbone))
 
 
 def test_a_prompt_without_the_number_is_refused(models):
