@@ -11,15 +11,22 @@ from pathlib import Path
 from countgen.files.printable import printable
 from countgen.files.reading import read_text
 
+LONGEST_CELL = 32_767
+"""Characters that a cell of a spreadsheet holds."""
+
 MAX_BYTES = 64 * 2**20
 """Largest size of a table."""
 
-_FORMULA = re.compile(r"[=+\-@\t\r]")
+_FORMULA = re.compile(r"[=+\-@]|\\[tr]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 def cell(text: str) -> str:
-    """Return text as a cell that no spreadsheet runs as a formula: "'=1+1" for "=1+1"; numbers stay as they are."""
+    """Return text as a cell that no spreadsheet runs as a formula: "'=1+1" for "=1+1".
+
+    Numbers stay as they are; characters that a terminal obeys are escaped.
+    """
+    text = printable(text, LONGEST_CELL)
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 

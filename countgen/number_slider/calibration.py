@@ -15,7 +15,7 @@ from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
 from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
-from countgen.files.schema import Document, decoded, encoded
+from countgen.files.schema import Document, Whole, decoded, encoded
 from countgen.files.writing import write_atomically
 from countgen.prompts import MAX_TARGET_COUNT
 
@@ -80,15 +80,15 @@ class Calibration(Document, frozen=True):
     """
 
     backbone: str
-    num_inference_steps: int
+    num_inference_steps: Whole
     guidance_scale: float
-    height: int
-    width: int
+    height: Whole
+    width: Whole
     critic: str
     object_names: tuple[str, ...]
-    images_per_point: int
-    first_seed: int
-    max_number: int
+    images_per_point: Whole
+    first_seed: Whole
+    max_number: Annotated[int, Meta(ge=2, le=MAX_TARGET_COUNT)]
     points: tuple[Point, ...] = ()
     loaded_as: tuple[str, ...] = ()
     schema: Literal[1] = 1
