@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,7 +39,9 @@ from countgen.benchmarks.evaluation.suites import Prompt, load
 from countgen.benchmarks.evaluation.worker import Outcome, failed
 from countgen.critics import Critic
 from countgen.critics.validation import to_batch
-from countgen.files.image_file import SUFFIXES, open_image
+from countgen.files.image_file import MAX_BYTES, SUFFIXES, open_image
+from countgen.files.reading import read_bytes
+from countgen.files.schema import decoded
 from countgen.models import check_detector, load_critic
 from countgen.prompts import Target
 
@@ -108,7 +110,7 @@ def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbo
     """
     given: dict[str, Given] = {}
     for metadata in sorted(folder.glob("[0-9]*/metadata.jsonl")):
-        if json.loads(metadata.read_text("utf-8")).get("tag") != "counting":
+        if decoded(read_bytes(metadata, MAX_BYTES), dict[str, Any]).get("tag") != "counting":
             continue
         (prompt,) = load(metadata)
         prompt = replace(prompt, suite=folder.name)
@@ -128,7 +130,7 @@ def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbo
 
 def _key(prompt: Prompt, image: Path, judges: Sequence[str], method: str, backbone: str) -> str:
     counts = [asdict(target) for target in prompt.targets]
-    pixels = hashlib.sha256(image.read_bytes()).hexdigest()
+    pixels = hashlib.sha256(read_bytes(image, MAX_BYTES)).hexdigest()
     content = [prompt.prompt, counts, pixels, list(judges), method, backbone, prompt.tags.get("seed")]
     return content_digest(content)[:32]
 

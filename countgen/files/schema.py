@@ -43,7 +43,7 @@ def decoded(data: bytes | str, kind: type[T]) -> T:
         ValueError: not JSON, or not of that kind; the message names the field and what it must be.
     """
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data.encode() if isinstance(data, str) else data, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ValueError(_reason(error)) from error
 
@@ -73,8 +73,11 @@ def encoded(document: Any) -> bytes:
     """Return a document as JSON on one line, without a newline.
 
     Raises:
-        ValueError: a lone surrogate, or a number that is not finite.
+        ValueError: a lone surrogate, a number that is not finite, or what JSON cannot hold.
     """
     # Not msgspec's encoder, which writes null for a number that is not finite.
-    text = json.dumps(msgspec.to_builtins(document), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()
+    try:
+        plain = msgspec.to_builtins(document)
+        return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, RecursionError) as error:
+        raise ValueError(_reason(error)) from error
