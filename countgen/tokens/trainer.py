@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,11 @@ from torch.optim import Adam
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.gradient_scaling import GradientScale
 from countgen.backbones.registry import base_model
-from countgen.critics import Critic, Evaluation
+from countgen.critics import Critic
 from countgen.critics.losses import LOSSES
 from countgen.errors import NonFiniteLossError
 from countgen.methods.objective import PLAIN_VIEW, Objective
-from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
+from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, step_of
 from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
@@ -160,7 +161,8 @@ class Learning:
     def _distillation_backward(self, vectors: Mapping[str, Tensor], index: int) -> Step:
         """Accumulate the gradient of one batch; the loss is the mean squared difference of the clean latents."""
         backbone = self.models.backbone
-        losses, shown = [], None
+        losses = []
+        first: dict[str, Any] = {}
         for template, target, seed in self._distillation_batch(index):
             latents = backbone.initial_latents([seed])
             objects = counted(target.object_name, target.target_count)
@@ -172,16 +174,12 @@ class Learning:
             loss.backward()
             self.state.evaluations += 1 + COST_WITH_GRADIENT
             losses.append(loss.item())
-            shown = shown or (target, seed, latents, sample.detach())
-        assert shown is not None
-        target, seed, latents, sample = shown
-        with torch.no_grad():
-            image = backbone.decode(sample)
-            evaluation = self._objective(target).evaluate(image)
-        soft_count = float(evaluation.soft_counts[0, 0])
-        return self._step(
-            "distill", index, sum(losses) / len(losses), soft_count, evaluation, seed, image[0], latents[0]
-        )
+            if not first:
+                with torch.no_grad():
+                    images = backbone.decode(sample)
+                    evaluation = self._objective(target).evaluate(images)
+                first = {"seed": seed, "images": images, "latents": latents, "evaluation": evaluation}
+        return self._step(losses, phase="distill", index=index, **first)
 
     def _distillation_batch(self, index: int) -> list[tuple[str, Target, int]]:
         """Return template, target and seed of the examples of a distillation step."""
@@ -219,7 +217,8 @@ class Learning:
         def sample_below(limit: int, number: int) -> list[int]:
             return torch.randint(limit, (number,), generator=generator).tolist()
 
-        losses, soft_counts, shown = [], [], None
+        losses, soft_counts = [], []
+        first: dict[str, Any] = {}
         objects = torch.randperm(len(self.targets), generator=generator).tolist()[: settings.objects_per_step]
         for index_of_object in objects:
             target = self.targets[index_of_object]
@@ -235,10 +234,10 @@ class Learning:
             self.state.evaluations += COST_WITH_GRADIENT * len(seeds)
             losses.append(loss.item())
             soft_counts.append(evaluation.soft_counts)
-            shown = shown or (evaluation, seeds[0], images[0].detach(), latents[0].detach())
-        assert shown is not None
-        soft_count = float(torch.cat(soft_counts).mean())
-        return self._step("train", index, sum(losses) / len(losses), soft_count, *shown)
+            evaluation = replace(evaluation, loss=evaluation.loss.detach())
+            first = first or {"seed": seeds[0], "images": images, "latents": latents, "evaluation": evaluation}
+        step = self._step(losses, phase="train", index=index, **first)
+        return replace(step, soft_counts=(float(torch.cat(soft_counts).mean()),))
 
     @torch.no_grad()
     def _validate(self) -> None:
@@ -293,31 +292,10 @@ class Learning:
     def _objective(self, target: Target) -> Objective:
         return Objective(self.models.critics, (target,), PLAIN_VIEW, self.settings.loss)
 
-    def _step(
-        self,
-        phase: str,
-        index: int,
-        loss: float,
-        soft_count: float,
-        evaluation: Evaluation,
-        seed: int,
-        image: Tensor,
-        latents: Tensor,
-    ) -> Step:
-        """Return the `Step` of a batch, with the counts of the first image of its evaluation."""
-        return Step(
-            index=index,
-            phase=phase,
-            seed=seed,
-            loss=loss,
-            soft_counts=(soft_count,),
-            counts=tuple(evaluation.counts[0].tolist()),
-            margin=float(evaluation.margin[0]),
-            image=image,
-            latents=latents,
-            evaluations=self.state.evaluations,
-            seconds=self.budget.seconds,
-        )
+    def _step(self, losses: Sequence[float], **fields: Any) -> Step:
+        """Return the `Step` of a batch: its first image, and its mean loss."""
+        self.budget.evaluations = self.state.evaluations
+        return replace(step_of(0, budget=self.budget, **fields), loss=sum(losses) / len(losses))
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):

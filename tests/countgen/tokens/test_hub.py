@@ -31,12 +31,6 @@ def test_the_card_describes_the_token(token):
         assert text in card.text
 
 
-def test_the_cards_prompt_has_one_object_in_the_singular(token):
-    assert "'a photo of <count-7> apples'" in model_card(token, "someone/count-7")
-    one = replace(token, placeholder_token="<count-1>", target_count=1)
-    assert "'a photo of <count-1> apple'" in model_card(one, "someone/count-1")
-
-
 @pytest.mark.parametrize("count", [1, 5])
 def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, monkeypatch, count):
     monkeypatch.chdir(tmp_path)
@@ -74,25 +68,18 @@ def test_the_cards_example_loads_the_checkpoint_it_was_trained_on(token):
     assert "backbones.load('sdxl-turbo', repository='apples-1a2b3c4d')  # the path of that checkpoint\n" in card
 
 
-def test_save_pretrained_writes_the_token_and_its_card(token, tmp_path):
-    folder = save_pretrained(token, tmp_path / "count-7")
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", FILE_NAME]
-    assert encoded(from_pretrained(folder)) == encoded(token)
-
-
-def test_a_token_is_read_from_the_hubs_cache_without_a_network(token, tmp_path, monkeypatch):
+def test_a_token_is_read_from_a_folder_and_from_the_hubs_cache_without_a_network(token, tmp_path, monkeypatch):
     commit = "0" * 40
     cached = tmp_path / "models--someone--count-7"
-    save_pretrained(token, cached / "snapshots" / commit)
+    folder = save_pretrained(token, cached / "snapshots" / commit)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", FILE_NAME]
+    assert encoded(from_pretrained(folder)) == encoded(token)
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert encoded(from_pretrained("someone/count-7")) == encoded(token)
     assert encoded(from_pretrained("someone/count-7", revision=commit)) == encoded(token)
 
-
-def test_a_missing_repository_is_an_os_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
         from_pretrained("someone/count-9")
 

@@ -17,7 +17,7 @@ from countgen.errors import CheckpointError, NonFiniteLossError
 from countgen.methods.settings import with_text
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.tokens import trainer
-from countgen.tokens.file import encoded, load_token
+from countgen.tokens.file import encoded
 from countgen.tokens.settings import LearnSettings
 from countgen.tokens.textual_inversion import encode_prompt, encoders_of, injected, word_vectors
 from countgen.tokens.trainer import Learning, object_probability
@@ -87,9 +87,8 @@ def test_the_loss_decreases_on_training_images(models):
 def test_a_resumed_run_gives_the_same_token(models, tmp_path, subtests):
     whole = Learning(models, 3, OBJECTS, DISTILLED)
     steps = list(whole)
-    assert [f"{step.phase} {step.index}" for step in steps] == "distill 0,distill 1,distill 2,train 0,train 1".split(
-        ","
-    )
+    phases = [f"{step.phase} {step.index}" for step in steps]
+    assert phases == ["distill 0", "distill 1", "train 0", "train 1"]
     assert all(step.image.shape == (3, 128, 128) and not step.image.requires_grad for step in steps)
     assert sorted(step.seconds for step in steps) == [step.seconds for step in steps]
     assert steps[-1].evaluations == whole.state.evaluations - 1  # one validation image at the end
@@ -207,17 +206,6 @@ def test_the_object_probability_is_lower_for_another_object(models):
         images = backbone.render(backbone.initial_latents([1]), backbone.encode_prompt("a photo of three apples"))
         apple, dog = (object_probability(models.critics[0], images, countgen.Target(name, 3)) for name in OBJECTS)
     assert apple > dog + 0.3
-
-
-def test_a_trained_token_is_saved_and_used(models, tmp_path):
-    learning = Learning(models, 3, OBJECTS, replace(TOY, num_optimization_steps=1))
-    list(learning)
-    token = load_token(countgen.save_token(learning.token, tmp_path / "count-3.safetensors"))
-    assert token.object_names == OBJECTS
-    assert token.critic == "miniature-yolo, miniature-heatmap"
-    assert token.config_hash == learning.settings.config_hash
-    run = countgen.Run("a photo of three cups", models, method="plain", token=token, max_evaluations=1)
-    assert [step.phase for step in run] == ["search"]
 
 
 IMPOSSIBLE = [
