@@ -33,7 +33,7 @@ def direction_token(
 ) -> CountToken:
     """Return a token for a count beyond the number words, with the mean direction over classes and templates.
 
-    No image is generated: the direction comes from the text encoders, and the offset is the calibration's best one for
+    Nothing is generated: the direction comes from the text encoders, and the offset is the calibration's best one for
     the count, since the mean direction generates as many objects as that of each prompt.
 
     Args:
@@ -49,7 +49,7 @@ def direction_token(
             its number words or farther than it reaches.
     """
     if not object_names or not templates:
-        raise ValueError("a token is learned on at least one object and template; give object_names and templates")
+        raise ValueError("a token is made from at least one object and template; give object_names and templates")
     calibration.check(backbone)
     lo, hi = calibration.lo, calibration.hi
     if not hi < target_count <= calibration.max_count:

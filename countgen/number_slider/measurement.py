@@ -89,9 +89,8 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
     word = number_word(number)
     span = (len(_BEFORE), len(_BEFORE) + len(word))
     for index, name in enumerate(names):
-        seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)[
-            index :: len(names)
-        ]
+        end = calibration.first_seed + calibration.images_per_point
+        seeds = range(calibration.first_seed + index, end, len(names))
         if not seeds:
             continue
         shifts = []

@@ -90,9 +90,9 @@ class NumberDirection:
 
 
 def to_file(direction: NumberDirection, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a token's file by keys that no other program knows: the vectors alone say another number.
+    """Return the tensors of a token's file by keys that other programs do not know.
 
-    diffusers and A1111/Forge refuse a file of several tensors with unknown keys. ComfyUI takes the first one, which is
+    The vectors alone stand for another number. diffusers and A1111/Forge reject a file of several tensors with unknown keys. ComfyUI takes the first one, which is
     the offset, a single number that fits no encoder, and ignores it with a warning.
     """
     offset = torch.tensor([direction.offset], dtype=torch.float32)
