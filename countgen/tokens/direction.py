@@ -92,8 +92,9 @@ class NumberDirection:
 def to_file(direction: NumberDirection, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a token's file by keys that other programs do not know.
 
-    The vectors alone stand for another number. diffusers and A1111/Forge reject a file of several tensors with unknown keys. ComfyUI takes the first one, which is
-    the offset, a single number that fits no encoder, and ignores it with a warning.
+    The vectors alone stand for another number. diffusers and A1111/Forge reject a file of several tensors with unknown
+    keys. ComfyUI takes the first one, which is the offset, a single number that fits no encoder, and ignores it with a
+    warning.
     """
     offset = torch.tensor([direction.offset], dtype=torch.float32)
     tensors = {"offset": offset} | direction.tensors | {f"start.{key}": value for key, value in vectors.items()}

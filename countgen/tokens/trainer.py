@@ -89,17 +89,9 @@ class Learning:
                 "none of the critics detects objects, which the semantic loss needs: add a critic that does, or set "
                 "semantic_weight to 0 (--semantic-weight 0)"
             )
-        self.placeholder = placeholder_of(self.target_count)
-        saved = load_checkpoint(self.checkpoint, self._identity) if self.checkpoint else None
-        self.state = saved or Checkpoint(
-            vectors=word_vectors(self.models.backbone, number_word(self.target_count), self.settings.num_vectors)
-        )
-
-    @property
-    def _identity(self) -> str:
-        """The identity of the training run, which its checkpoint must have too."""
         backbone = self.models.backbone
-        return "; ".join(
+        self.placeholder = placeholder_of(self.target_count)
+        self._identity = "; ".join(
             (
                 base_model(backbone),
                 str(self.target_count),
@@ -111,6 +103,9 @@ class Learning:
                 f"{backbone.width}x{backbone.height}",
             )
         )
+        saved = load_checkpoint(self.checkpoint, self._identity) if self.checkpoint else None
+        word = number_word(self.target_count)
+        self.state = saved or Checkpoint(vectors=word_vectors(backbone, word, self.settings.num_vectors))
 
     @property
     def token(self) -> CountToken:
