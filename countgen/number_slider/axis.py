@@ -65,7 +65,7 @@ def encode_shifted(
     Args:
         backbone: encodes once for each class and end of its axis, and once for the start.
         prompt: as given.
-        token: a learned one, for a prompt without shifts.
+        token: a trained token, for a prompt without shifts.
         shifts: none for the prompt as it is written; spans that do not overlap.
         negative_prompt: as `Backbone.encode_prompt` takes it.
 
@@ -90,7 +90,7 @@ def encode_shifted(
 def moved_along(start: PromptEmbeds, low: PromptEmbeds, high: PromptEmbeds, weight: float) -> PromptEmbeds:
     """Return start + weight (high - low); embeddings of the negative prompt are those of the start.
 
-    A position is attended to where any of the three masks has a token, so that from low with a weight of 1 the result
+    A position is attended to if any of the three masks has a token, so that from low with a weight of 1 the result
     is high, mask included, whichever is longer. Embeddings without padding are as long as the longest of the three,
     and zero where a shorter one ends.
     """

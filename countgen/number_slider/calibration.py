@@ -59,8 +59,8 @@ class Point(Document, frozen=True):
         """Return the fraction of the images with a count."""
         return self.images.get(count, 0) / sum(self.images.values())
 
-    def merit(self, count: int) -> tuple[float, float]:
-        """Order of points for a count, higher is better: the share of images that have it, then the nearest mean."""
+    def score(self, count: int) -> tuple[float, float]:
+        """Return the sort key of points for a count, higher is better: its share of images, then the nearest mean."""
         return self.share(count), -abs(self.mean - count)
 
 
@@ -148,26 +148,26 @@ class Calibration(Document, frozen=True):
         """Return the point whose images have a count most often; on a tie, the one with the nearest mean."""
         low, high = self.offset_range
         usable = [p for p in self.points if p.number <= self.hi and low <= p.offset <= high]
-        return max(usable, key=lambda point: point.merit(count))
+        return max(usable, key=lambda point: point.score(count))
 
     def as_written(self, count: int) -> Point | None:
-        """Return the point of a count's own number word; None where it was not measured."""
+        """Return the point of a count's own number word, or None if it was not measured."""
         return next((point for point in self.words if point.number == count), None)
 
     def replacement_for(self, count: int) -> Point | None:
-        """Return the point to use in place of a count's own number word, or None where that word is used.
+        """Return the point to use in place of a count's own number word, or None to use the word.
 
         A count is replaced only above `hi`, where its word is below `USABLE_SHARE` and the point is better.
         """
         written, best = self.as_written(count), self.best_for(count)
         if count <= self.hi:
             return None
-        if written and (written.share(count) >= USABLE_SHARE or written.merit(count) >= best.merit(count)):
+        if written and (written.share(count) >= USABLE_SHARE or written.score(count) >= best.score(count)):
             return None
         return best
 
     def check(self, backbone: Backbone) -> None:
-        """Refuse a calibration that is not complete, or of another model.
+        """Check that the calibration is complete and of this model.
 
         Raises:
             ValueError: the message names the case.
@@ -217,5 +217,5 @@ def _shipped(name: str) -> Calibration | None:
 
 
 def find_calibration(backbone: Backbone) -> Calibration | None:
-    """Return the shipped calibration for a backbone's weights; None where there is none."""
+    """Return the shipped calibration of a backbone's weights, or None."""
     return _shipped(base_model(backbone))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from countgen.critics.vocabulary import singular
 from countgen.errors import PromptError
@@ -50,7 +51,6 @@ def offset_shifts(
     shifts = []
     for target, offset in moved.items():
         assert calibration is not None
-        start, end = number_span(prompt, target, targets, known_names)
         number = min(target.target_count, calibration.hi)
         beyond = target.target_count - number
         low, high = (limit - beyond for limit in calibration.offset_range)
@@ -60,8 +60,8 @@ def offset_shifts(
                 f"the number offset for {target.target_count} x {target.object_name} must be from {low:g} to {high:g}, "
                 f"as {calibration.backbone} was calibrated, got {offset:g}"
             )
-        ends = {"lo": calibration.lo, "hi": calibration.hi}
-        shifts.append(NumberShift(target.object_name, start, end, number, float(beyond + offset), **ends))
+        span = number_span(prompt, target, targets, known_names)
+        shifts.append(_shift(target, span, number, float(beyond + offset), calibration))
     return tuple(shifts)
 
 
@@ -75,15 +75,15 @@ def calibrated_shifts(
     shifts = []
     for target in targets:
         point = calibration.replacement_for(target.target_count)
-        if point is None:
-            continue
-        try:
-            start, end = number_span(prompt, target, targets, known_names)
-        except PromptError:
-            continue
-        ends = {"lo": calibration.lo, "hi": calibration.hi}
-        shifts.append(NumberShift(target.object_name, start, end, point.number, point.offset, **ends))
+        if point is not None:
+            with suppress(PromptError):
+                span = number_span(prompt, target, targets, known_names)
+                shifts.append(_shift(target, span, point.number, point.offset, calibration))
     return tuple(shifts)
+
+
+def _shift(target: Target, span: tuple[int, int], number: int, offset: float, calibration: Calibration) -> NumberShift:
+    return NumberShift(target.object_name, *span, number, offset, lo=calibration.lo, hi=calibration.hi)
 
 
 def check_spans(shifts: Sequence[NumberShift], prompt: str) -> None:
@@ -100,21 +100,21 @@ def check_spans(shifts: Sequence[NumberShift], prompt: str) -> None:
 
 
 def number_offset_from(texts: Sequence[str]) -> NumberOffset | None:
-    """Read number offsets: one number for every class ("2.5"), or NAME=X for each; None where there is no text.
+    """Read number offsets: one number for every class ("2.5"), or NAME=X for each; None without any.
 
     Raises:
         ValueError: another form, or a class that is given twice.
     """
-    parts = [part for text in texts for part in text.split(",")]
+    assignments = [assignment for text in texts for assignment in text.split(",")]
     offsets: dict[str, float] = {}
-    for part in parts:
-        name, equals, number = part.rpartition("=")
+    for assignment in assignments:
+        name, equals, number = assignment.rpartition("=")
         try:
             offset = float(number)
         except ValueError:
             offset = math.nan
-        if not math.isfinite(offset) or bool(equals) != bool(name.strip()) or (not equals and len(parts) > 1):
-            raise ValueError(f"cannot read the number offset {part!r}; write one number, such as 2.5, or NAME=X")
+        if not math.isfinite(offset) or bool(equals) != bool(name.strip()) or (not equals and len(assignments) > 1):
+            raise ValueError(f"cannot read the number offset {assignment!r}; write one number, such as 2.5, or NAME=X")
         if not equals:
             return offset
         if name in offsets:

@@ -110,7 +110,7 @@ BAD_INPUT = [
     (["generate", "seven apples", "--critic", "yolo:{damaged}.pt"], "no yolo can be read from"),
     (["generate", "seven apples", "--critic", "centernet:{damaged}.safetensors"], "no centernet can be read from"),
     (["generate", "zero apples"], "the smallest target is 1"),
-    (["generate", "seven \udcff apples"], r"character 7 of the prompt is '\udcff', which is no text"),
+    (["generate", "seven \udcff apples"], r"character 7 of the prompt is '\udcff', which is not text"),
     (["generate", "a cat", "--count", "cat=2", "--model", "\udcff"], r"the model '\udcff' is not there"),
     (["generate", "-2 apples"], "not one whole number above zero"),
     (["generate", "300 apples"], "at most"),

@@ -18,7 +18,7 @@ from countgen.errors import RecipeError, TokenFileError
 from countgen.images import read_png, read_recipe, save_png
 from countgen.recipe import check, load_backbone, plain
 from countgen.tokens.file import CountToken, load_token, save_token
-from countgen.tokens.textual_inversion import encoders_of
+from countgen.tokens.textual_inversion import word_vectors
 from tests.app.standard_error import errors_in
 from tests.faults.listener import Listener
 
@@ -73,10 +73,8 @@ def test_a_picture_with_a_token_needs_that_token(
 
 def new_token(models: countgen.Models, seed: int) -> CountToken:
     generator = torch.Generator().manual_seed(seed)
-    vectors = {
-        key: 0.1 * torch.randn(1, encoder.dim, generator=generator)
-        for key, encoder in encoders_of(models.backbone).items()
-    }
+    words = word_vectors(models.backbone, "seven")
+    vectors = {key: 0.1 * torch.randn(vector.shape, generator=generator) for key, vector in words.items()}
     return CountToken("<count-7>", 7, vectors, "miniature", None, ("apple",), "none", "", None, "Apache-2.0")
 
 

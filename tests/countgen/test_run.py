@@ -17,17 +17,16 @@ from countgen.methods.forward_backward import EagerEvaluator, EagerRenderer
 from countgen.methods.noise import NoiseSettings
 from countgen.methods.objective import Objective
 from countgen.tokens.file import CountToken
-from countgen.tokens.textual_inversion import encoders_of
+from countgen.tokens.textual_inversion import word_vectors
 
 
 @pytest.fixture(scope="module")
 def token(models):
     """Says "nine" with the word for ten, so that it makes a difference."""
-    encoders = encoders_of(models.backbone).items()
     return CountToken(
         placeholder_token="<count-9>",
         target_count=9,
-        vectors={key: encoder.vectors_of("ten", 1, models.backbone) for key, encoder in encoders},
+        vectors=word_vectors(models.backbone, "ten"),
         base_model="miniature",
         revision=None,
         object_names=("cat",),
