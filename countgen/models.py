@@ -14,6 +14,7 @@ import critics as critic_files
 from countgen import miniature
 from countgen.backbones import Backbone, lora
 from countgen.backbones.assembly import check_memory, from_pipeline, load_source
+from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.backbones.loading import load_tiny_vae
 from countgen.backbones.lora import Lora
 from countgen.backbones.sources import find_source
@@ -24,7 +25,6 @@ from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.ultralytics_files import KINDS
 from countgen.detector_choice import choose
 from countgen.detector_files import Missing, missing_files, refuse_if_offline
-from countgen.methods.execution_cache import ExecutionCache
 from countgen.progress import loading, without_loading_bars
 from countgen.prompts import Target
 
@@ -37,7 +37,7 @@ class Models:
         backbone: the frozen text-to-image pipeline.
         critics: detectors that the latents are optimised against; the first one's counts are reported.
         judge: a detector of another family, which nothing optimises.
-        cache: CUDA graphs and memory estimates that runs share.
+        graphs: CUDA graphs that runs share.
         because: why these detectors, where the user named none.
 
     Raises:
@@ -47,7 +47,7 @@ class Models:
     backbone: Backbone
     critics: tuple[Critic, ...]
     judge: Critic
-    cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
+    graphs: CUDAGraphs = field(default_factory=CUDAGraphs, repr=False, compare=False)
     because: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ def load(
 
     Raises:
         ValueError: an unknown name, a pipeline that gradients cannot pass, a judge that is also a critic, a preset
-            without a tiny decoder for drafts, or a device whose memory will not do.
+            without a tiny decoder for drafts, or a device whose memory is too small.
         OSError: files are missing, and cannot be downloaded.
     """
     given = {

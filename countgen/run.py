@@ -12,6 +12,7 @@ from torch import Tensor
 from countgen import methods, recipe
 from countgen.adapters.adapter import NoiseAdapter, check_adapter
 from countgen.backbones import PromptEmbeds
+from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
@@ -183,7 +184,7 @@ class Run:
             self._embeds,
             self._accept,
             latents,
-            models.cache,
+            models.graphs,
             self.adapter,
         )
         try:
@@ -228,8 +229,13 @@ class Run:
 
     @cached_property
     def _embeds(self) -> PromptEmbeds:
+        backbone = self.models.backbone
         with torch.no_grad():
-            return encode_shifted(self.models.backbone, self.prompt, self.token, self.shifts, self.negative_prompt)
+            return retry_with_low_memory(
+                backbone,
+                lambda: encode_shifted(backbone, self.prompt, self.token, self.shifts, self.negative_prompt),
+                self.models.graphs.release,
+            )
 
     def _accept(self, step: Step) -> bool:
         if not step.confirmed or (self.until == "judge" and self._judge(step.image) != self._target_counts):

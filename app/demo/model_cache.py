@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import countgen
 from countgen.app.demo.limits import RefusedError
 from countgen.app.demo.session import Session
+from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
 from countgen.editing import targets_of
-from countgen.methods.execution_cache import ExecutionCache
 from countgen.models import load_critic
 from countgen.number_slider import NumberShift, find_calibration
 from countgen.number_slider.shifts import offset_shifts, stored_shifts
@@ -111,7 +111,7 @@ class ModelCache:
         changed.preset = replace(preset, **changes)
         changed.num_inference_steps = changed.preset.num_inference_steps
         changed.guidance_scale = changed.preset.guidance_scale
-        return replace(models, backbone=changed, cache=ExecutionCache())
+        return replace(models, backbone=changed, graphs=CUDAGraphs())
 
     def detector(self, name: str) -> Critic:
         """Return a detector for uploaded images, loaded on first use; only what runs in the worker may call this."""

@@ -15,7 +15,7 @@ from countgen.backbones.base import MEMORY, Backbone
 from countgen.backbones.hub import check_answers
 from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name
 from countgen.backbones.lora import Lora, add_loras
-from countgen.backbones.memory_check import check_weights, free_memory
+from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.pipeline_features import refuse_features, unwrapped
 from countgen.backbones.registry import check_name, presets
 from countgen.backbones.sampling import PARTS, sampling
@@ -102,8 +102,7 @@ def load_source(
     backbone.chosen = source.chosen
     if memory == "low":
         backbone.save_memory()
-    check_weights(backbone, free_memory(device))
-    backbone.move_to(device)
+    retry_with_low_memory(backbone, lambda: backbone.move_to(device))
     return backbone
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from countgen.adapters.adapter import NoiseAdapter
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
-from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.objective import Objective, View
 from countgen.methods.step import Budget, Step
 from countgen.prompts import Target
@@ -34,7 +34,7 @@ class Problem:
         accept: a method calls it once for each step, before it yields the step, and ends after the one for which it
             returns True.
         latents: float (1, C, h, w) that a method with `STARTS_FROM_IMAGE` starts from; None for those of the seed.
-        cache: CUDA graphs and memory estimates that runs of the same models share.
+        graphs: CUDA graphs that runs of the same models share.
         adapter: moves the latents of every seed; None for those of the seeds themselves.
     """
 
@@ -44,7 +44,7 @@ class Problem:
     embeds: PromptEmbeds
     accept: Callable[[Step], bool] = confirmed
     latents: Tensor | None = None
-    cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
+    graphs: CUDAGraphs = field(default_factory=CUDAGraphs, repr=False, compare=False)
     adapter: NoiseAdapter | None = None
 
     @property

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from countgen.backbones.memory_estimate import estimate_memory
 
 import countgen
 from countgen.backbones import presets
-from countgen.backbones.memory_estimate import estimate_memory
 from countgen.benchmarks.speed import __main__ as speed
 from countgen.benchmarks.speed import memory as speed_memory
 from countgen.benchmarks.speed.bare_loop import bare_loop
