@@ -1,0 +1,1 @@
+"""The boundary of the program: what comes from outside as a file is checked here."""
