@@ -6,8 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from countgen import adapters, backbones, methods, prompts, tokens
-    from countgen.adapters import NoiseAdapter, available_adapters, find_adapter, load_adapter, save_adapter
+    from countgen import backbones, methods, prompts, tokens
     from countgen.editing import edit
     from countgen.errors import CountGenError
     from countgen.methods.step import Budget, Step
@@ -23,26 +22,20 @@ __all__ = [
     "CountGenError",
     "CountToken",
     "Models",
-    "NoiseAdapter",
     "Result",
     "Run",
     "Step",
     "Target",
-    "adapters",
-    "available_adapters",
     "available_tokens",
     "backbones",
     "edit",
-    "find_adapter",
     "find_token",
     "generate",
     "load",
-    "load_adapter",
     "load_token",
     "methods",
     "parse",
     "prompts",
-    "save_adapter",
     "save_token",
     "tokens",
 ]
@@ -55,10 +48,9 @@ _MODULES = {
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),
     "methods.step": ("Budget", "Step"),
-    "adapters": ("NoiseAdapter", "available_adapters", "find_adapter", "load_adapter", "save_adapter"),
     "tokens": ("CountToken", "available_tokens", "find_token", "load_token", "save_token"),
 }
-_PACKAGES = ("adapters", "backbones", "critics", "methods", "prompts", "tokens")
+_PACKAGES = ("backbones", "critics", "methods", "prompts", "tokens")
 
 
 def __getattr__(name: str) -> Any:

@@ -180,8 +180,7 @@ def check_backbone(recipe: Mapping[str, Any], models: Models) -> None:
     settings = ("num_inference_steps", "guidance_scale", "height", "width")
     present = {"backbone": backbone.name} | {name: getattr(backbone, name) for name in settings}
     present["loras"] = [lora.recorded for lora in backbone.loras]
-    if "sampler" in recipe:  # older recipes do not name it
-        present["sampler"] = type(backbone.pipeline.scheduler).__name__
+    present["sampler"] = type(backbone.pipeline.scheduler).__name__
     for name, here in present.items():
         then = recipe.get(name, [] if name == "loras" else None)
         if then != here:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from countgen import backbones
-from countgen.adapters.adapter import NoiseAdapter
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.base import MEMORY
 from countgen.backbones.loading import at_revision, hub_sources, is_commit, public_name
@@ -42,7 +41,7 @@ from countgen.recipe_fields import (
 from countgen.tokens.file import CountToken
 
 SCHEMA = 2
-"""Version of what `write` writes. `regenerate` also reads version 1, without repository, memory and versions."""
+"""Version of what `write` writes, and the only one that is read."""
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MAX_INFERENCE_STEPS = 1000
@@ -53,10 +52,16 @@ LONGEST_NAME = 60
 """Most characters of the name of a preset or a scheduler."""
 _PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
+_FIELDS = (
+    *("schema", "prompt", "targets", "method", "settings", "seed", "until", "backbone", "repository", "revision"),
+    *("num_inference_steps", "guidance_scale", "sampler", "height", "width", "dtype", "memory", "draft", "critics"),
+    *("judge", "counts", "judge_counts", "confirmed", "candidate_seed", "evaluations", "versions", "family", "loras"),
+    *("scheduler", "detectors_chosen", "changed_parts", "negative_prompt", "token", "number_shifts", "latents"),
+)
+"""All fields that `write` writes; an image whose recipe has another one cannot be generated again by this version."""
 _DROPPED_BY_PLAIN = (
     "settings",
     "token",
-    "adapter",
     "number_shifts",
     "latents",
     "counts",
@@ -78,7 +83,6 @@ def write(
     best: Step,
     judge_counts: Sequence[int],
     token: CountToken | None = None,
-    adapter: NoiseAdapter | None = None,
     shifts: Sequence[NumberShift] = (),
     negative_prompt: str | None = None,
 ) -> dict[str, Any]:
@@ -128,10 +132,8 @@ def write(
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:
         recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
-    if adapter is not None:
-        recipe["adapter"] = {"sha256": adapter.sha256}
-    if best.phase != "search" or adapter is not None:
-        # Latents that gradients or an adapter moved are not those of a seed: they are stored, little-endian float32.
+    if best.phase != "search":
+        # Latents that gradients moved are not those of a seed: they are stored, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
     return recipe
@@ -242,12 +244,11 @@ def check(
         many_steps: let it take as many sampler steps as it says, up to 1000.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the image was generated with another repository, parts,
-            adapters or token.
+        RecipeError: a field is missing, unknown or not possible, or the image was generated with another repository,
+            parts, adapters or token.
         ValueError: no such preset, model or scheduler.
     """
-    if recipe.get("schema") not in range(1, SCHEMA + 1):
-        raise RecipeError(f"the recipe has the schema {shown(recipe.get('schema'))}, this version reads 1 to {SCHEMA}")
+    _check_fields(recipe)
     name, known = text_of(recipe, "backbone"), presets()
     preset = known[name][1] if name in known else None
     if preset is None and recipe.get("family") not in backbones.families():
@@ -255,7 +256,7 @@ def check(
             raise RecipeError(f"the recipe's backbone is {shown(name)}; known: {', '.join(sorted(known))}")
         find(name)  # refuses it, with near names
     named = recipe.get("repository")
-    if model is None and (preset is None or named not in (None, public_name(preset.repository))):
+    if model is None and (preset is None or named != public_name(preset.repository)):
         raise RecipeError(
             f"the image was generated with {shown(named or name)}, which a recipe may not name by itself: give "
             "model=, on the command line --model, what it was generated with"
@@ -304,7 +305,7 @@ def check(
         latent_values(recipe["latents"])
     options = {
         "dtype": DTYPES[dtype],
-        "memory": choice_of(recipe, "memory", MEMORY) if "memory" in recipe else "fast",
+        "memory": choice_of(recipe, "memory", MEMORY),
         **changes,
     }
     if preset is not None:
@@ -317,6 +318,14 @@ def check(
         unread = generic_preset(str(recipe["family"]), "", repository, changes)
         return Checked(repository, None, tuple(loras), repository, unread, options)
     return Checked(repository, None, tuple(loras), source.name, source.preset, options)
+
+
+def _check_fields(recipe: Mapping[str, Any]) -> None:
+    if recipe.get("schema") != SCHEMA:
+        raise RecipeError(f"the recipe has the schema {shown(recipe.get('schema'))}, this version reads {SCHEMA}")
+    unknown = [name for name in recipe if name not in _FIELDS]
+    if unknown:
+        raise RecipeError(f"the recipe has the unknown field {shown(unknown[0])}; known: {', '.join(_FIELDS)}")
 
 
 def _check_steps(steps: int, preset: Preset | None, name: str, many_steps: bool) -> None:
@@ -380,8 +389,10 @@ def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken 
         token: the one that the recipe names, if it names one.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the token is not the one that the image was generated with.
+        RecipeError: a field is missing, unknown or not possible, or the token is not the one that the image was
+            generated with.
     """
+    _check_fields(recipe)
     prompt = text_of(recipe, "prompt")
     check_prompt(prompt)
     check_token(recipe.get("token"), token)

@@ -17,7 +17,7 @@ class Result:
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the given seed, rendered without a token, an adapter or an offset of the numbers;
+        before: the plain image of the given seed, rendered without a token or an offset of the numbers;
             for an edit, the original.
         targets: object classes and their target counts.
         counts: the first critic's counts, per target.

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from countgen import methods, recipe
-from countgen.adapters.adapter import NoiseAdapter, check_adapter
 from countgen.backbones import PromptEmbeds
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.methods.problem import Problem
-from countgen.methods.registry import Method
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget, Step
 from countgen.models import Models
@@ -66,7 +64,6 @@ class Run:
         until: "critic" stops when the critics confirm the count. "judge" also evaluates the judge and continues
             until it agrees; the judge is then not independent, and the recipe records this.
         token: a learned token that replaces the number it was trained for.
-        adapter: a noise adapter, which moves the latents that the method starts from.
         original: an image that the method "edit" starts from; by default it starts from the seed's own.
         number_offset: objects by which the prompt embeddings are moved along the number axis, one number for every
             object class or a mapping by its name, 0 for one that it lacks; 0 is the prompt as written. Where None,
@@ -81,10 +78,9 @@ class Run:
     Raises:
         PromptError: the prompt has no clear count, or only beyond the part that the backbone's text encoder reads, or
             no number for the offset to move.
-        TokenFileError, AdapterFileError: a token or an adapter of another backbone.
+        TokenFileError: a token of another backbone.
         ValueError: an unknown method, settings of another method, an object that a detector does not know, a number
-            offset beyond the calibrated range, a token and a number offset, or an adapter with a method that starts
-            from an image or with a prompt that it was not trained for.
+            offset beyond the calibrated range, or a token and a number offset.
     """
 
     def __init__(
@@ -100,7 +96,6 @@ class Run:
         max_evaluations: int | None = None,
         until: str = "critic",
         token: CountToken | None = None,
-        adapter: NoiseAdapter | None = None,
         original: Original | None = None,
         number_offset: NumberOffset | None = None,
         calibration: Calibration | None = None,
@@ -134,12 +129,6 @@ class Run:
             raise ValueError(
                 f"the prompt contains {placeholder[0]}: give that token too, or write the number as a word"
             )
-        if adapter is not None:
-            check_starts_from_noise(self._method)
-            check_adapter(adapter, models.backbone)
-            adapter.check_targets(self.targets)
-            if max_evaluations is not None and max_evaluations <= adapter.cost:
-                raise ValueError(f"an image with this adapter takes {adapter.cost + 1} evaluations: allow that many")
         calibration = self._checked(calibration, models)
         if number_offset and token is not None:
             raise ValueError("a token and a number offset exclude each other: give one of them")
@@ -156,7 +145,6 @@ class Run:
         self.prompt = prompt
         self.negative_prompt = negative_prompt
         self.token = token
-        self.adapter = adapter
         self.original = original
         self.models = models
         self.method = method
@@ -178,14 +166,7 @@ class Run:
         models = self.models
         latents = None if self.original is None else self.original.latents
         problem = Problem(
-            models.backbone,
-            models.critics,
-            self.targets,
-            self._embeds,
-            self._accept,
-            latents,
-            models.graphs,
-            self.adapter,
+            models.backbone, models.critics, self.targets, self._embeds, self._accept, latents, models.graphs
         )
         try:
             for step in self._method.function(problem, self.seed, budget, self.settings):
@@ -264,7 +245,7 @@ class Run:
             return self.original.image
         backbone = self.models.backbone
         latents = backbone.initial_latents([self.seed])
-        changed = self.token or self.adapter or self.shifts
+        changed = self.token or self.shifts
         if not changed and best.seed == self.seed and torch.equal(best.latents, latents[0]):
             return image
         embeds = encode_prompt(backbone, self.prompt, None, self.negative_prompt)
@@ -318,23 +299,9 @@ class Run:
                 best=self.best,
                 judge_counts=judge_counts,
                 token=self.token,
-                adapter=self.adapter,
                 shifts=self.shifts,
                 negative_prompt=self.negative_prompt,
             ),
-        )
-
-
-def check_starts_from_noise(method: Method) -> None:
-    """Refuse a method that cannot take a noise adapter.
-
-    Raises:
-        ValueError: the method starts from an image.
-    """
-    if method.starts_from_image:
-        raise ValueError(
-            f"method {method.name!r} keeps an image, and an adapter moves the noise of a new one: leave the adapter "
-            "out, or give another method"
         )
 
 
@@ -350,7 +317,6 @@ def generate(
     max_evaluations: int | None = None,
     until: str = "critic",
     token: CountToken | None = None,
-    adapter: NoiseAdapter | None = None,
     number_offset: NumberOffset | None = None,
     calibration: Calibration | None = None,
     negative_prompt: str | None = None,
@@ -362,11 +328,11 @@ def generate(
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
         targets, method, settings, seed, max_seconds, max_evaluations, until: as `Run` takes them.
-        token, adapter, number_offset, calibration, negative_prompt: likewise.
+        token, number_offset, calibration, negative_prompt: likewise.
         progress: show the progress on standard error, see `Run.with_progress`.
 
     Raises:
-        PromptError, TokenFileError, AdapterFileError, ValueError: as `Run`.
+        PromptError, TokenFileError, ValueError: as `Run`.
     """
     run = Run(
         prompt,
@@ -379,7 +345,6 @@ def generate(
         max_evaluations=max_evaluations,
         until=until,
         token=token,
-        adapter=adapter,
         number_offset=number_offset,
         calibration=calibration,
         negative_prompt=negative_prompt,

@@ -1,4 +1,4 @@
-"""The arms of an evaluation: a method, with a token, with an adapter or without the slider, or a prompt refinement."""
+"""The arms of an evaluation: a method, with a token or without the slider, or a prompt refinement."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from countgen.benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.methods.settings import Settings, as_dict, with_text
 
 _TOKEN = "+token"
-_ADAPTER = "+adapter"
 _AS_WRITTEN = "+as-written"
-_RENAMED = {"token": "plain+token", "token+noise": "auto+token"}
-"""Names of arms in records and settings from before a count token was an option of every method."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,6 @@ class Arm:
         name: on the command line and in records, for example "auto+token".
         method: of `countgen.methods.available()`.
         with_token: whether the shipped token of the prompt's count replaces the number.
-        with_adapter: whether a noise adapter moves the initial latents.
         as_written: whether counts beyond the model's number words are encoded as they are written, where the method
             would move them along the number axis.
         refinement: of `REFINEMENTS`; None for the prompt as it is.
@@ -34,7 +30,6 @@ class Arm:
     name: str
     method: str
     with_token: bool = False
-    with_adapter: bool = False
     as_written: bool = False
     refinement: str | None = None
 
@@ -52,13 +47,9 @@ class Arm:
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of all arms: methods, each with a token, an adapter or as written, and prompt refinements."""
+    """Return the names of all arms: methods, each with a token or as written, and prompt refinements."""
     names = methods.available()
-    starting = [name for name in names if not methods.load(name).starts_from_image]  # the others take no adapter
-    return (
-        *(*names, *(name + _TOKEN for name in names), *(name + _ADAPTER for name in starting)),
-        *(*(name + _AS_WRITTEN for name in names), *REFINEMENTS),
-    )
+    return (*names, *(name + _TOKEN for name in names), *(name + _AS_WRITTEN for name in names), *REFINEMENTS)
 
 
 def find(name: str) -> Arm:
@@ -68,25 +59,14 @@ def find(name: str) -> Arm:
         ValueError: no such arm; the near and the available names are listed.
     """
     if name not in available():
-        near = [_RENAMED[name]] if name in _RENAMED else difflib.get_close_matches(name, available(), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, available(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"unknown method {name!r}; {hint}available: {', '.join(available())}")
     if name in REFINEMENTS:
         return Arm(name, "plain", refinement=name)
     method, _, _ = name.partition("+")
     suffix = name.removeprefix(method)
-    return Arm(
-        name,
-        method,
-        with_token=suffix == _TOKEN,
-        with_adapter=suffix == _ADAPTER,
-        as_written=suffix == _AS_WRITTEN,
-    )
-
-
-def current_name(name: str) -> str:
-    """Return the current name of an arm, for names of older records and runs."""
-    return _RENAMED.get(name, name)
+    return Arm(name, method, with_token=suffix == _TOKEN, as_written=suffix == _AS_WRITTEN)
 
 
 def canonical(names: Sequence[str], assignments: Sequence[str]) -> tuple[str, ...]:

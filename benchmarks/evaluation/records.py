@@ -8,12 +8,11 @@ import lzma
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from countgen.benchmarks.evaluation.arms import current_name
 from countgen.benchmarks.evaluation.json_lines import load_line, parsed, split_torn
 from countgen.benchmarks.evaluation.record_types import check_record, check_settings
 from countgen.errors import CountGenError
@@ -66,10 +65,10 @@ class Record:
         peak_bytes: of memory while it was generated: the device's on CUDA, otherwise the process's; None if unknown.
         image, before: paths of the image and of the plain one, relative to the run folder; None when failed.
         truncated: whether a text encoder truncated the prompt, as the pipeline warns; None for images from another
-            source, and in records older than this field.
+            source.
         objects_kept, background_change, structural_similarity: of the image compared with the plain one of its seed,
-            by the first judge, see `countgen.image_preservation`; None where that judge has no boxes, for images from
-            another source, and in records older than these fields.
+            by the first judge, see `countgen.image_preservation`; None where that judge has no boxes, and for images
+            from another source.
     """
 
     schema: int
@@ -103,8 +102,6 @@ class Record:
 
 
 _FIELDS = frozenset(field.name for field in fields(Record))
-_NEWER = {field.name: field.default for field in fields(Record) if field.default is not MISSING}
-"""Fields that older records lack."""
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
@@ -119,8 +116,6 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
         if not isinstance(settings, dict):
             raise ValueError("it holds no JSON object")
         check_settings(settings)
-        if settings.get("critics"):
-            settings["methods"] = [current_name(name) for name in settings.get("methods", [])]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunFolderError(
             f"{folder} is no run: it has no {SETTINGS}; give a folder that an evaluation wrote"
@@ -205,12 +200,9 @@ def from_document(document: dict[str, Any]) -> Record:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: the document is no record.
     """
-    document = _NEWER | document
     if document.keys() != _FIELDS:
         raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")
     check_record(document)
-    if document["critics"]:  # images from another source keep their method name
-        document["method"] = current_name(document["method"])
     document["targets"] = _targets(tuple(document["targets"].items()))
     for name in ("critics", "judges", "critic_counts"):
         document[name] = tuple(document[name])

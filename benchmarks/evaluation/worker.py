@@ -18,7 +18,7 @@ from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
-from countgen.benchmarks.evaluation.plan import Case, RunSettings, adapter_of, token_name
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, token_name
 from countgen.benchmarks.evaluation.records import IMAGES, Record
 from countgen.benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.images import to_pil
@@ -138,7 +138,7 @@ class Worker:
         rights.append(result.verified)
         trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
         # The image is its own plain image.
-        is_plain = result.method == "plain" and result.recipe.keys().isdisjoint(("token", "adapter"))
+        is_plain = result.method == "plain" and "token" not in result.recipe
         record = Record(
             **_case_fields(case, self.settings),
             status="done",
@@ -173,7 +173,6 @@ class Worker:
             max_seconds=self.settings.max_seconds,
             max_evaluations=self.settings.max_evaluations,
             token=find_token(token_name(case.prompt), case.backbone) if arm.with_token else None,
-            adapter=adapter_of(self.settings, case.backbone) if arm.with_adapter else None,
             number_offset=0 if arm.as_written else None,
             calibration=self.settings.generation.loaded_calibration,
             negative_prompt=self.settings.generation.negative_prompt,

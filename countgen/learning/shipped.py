@@ -1,4 +1,4 @@
-"""Files of tokens and adapters that are part of the package."""
+"""Files of count tokens that are part of the package."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ def shipped_files(folder: Path, backbone_name: str) -> dict[str, Path]:
     return {path.stem: path for path in folders[backbone_name].glob(f"*{SUFFIX}")}
 
 
-def file_of(name_or_path: str, shipped: Mapping[str, Path], *, what: str, backbone_name: str) -> Path:
+def file_of(name_or_path: str, shipped: Mapping[str, Path], *, backbone_name: str) -> Path:
     """Return the path of a shipped file by its name, or another path as it is given.
 
     Args:
         name_or_path: name of a shipped file, which comes first, or a path.
         shipped: from `shipped_files`.
-        what: "token" or "adapter", in messages.
         backbone_name: in messages.
 
     Raises:
@@ -37,6 +36,6 @@ def file_of(name_or_path: str, shipped: Mapping[str, Path], *, what: str, backbo
         return Path(name_or_path)
     names = sorted(shipped, key=lambda name: (len(name), name))
     raise ValueError(
-        f"no {what} {name_or_path!r}: no such file, and the {what}s shipped for {backbone_name} are "
-        f"{', '.join(names) or 'none'}; train one with `countgen learn-{what}`"
+        f"no token {name_or_path!r}: no such file, and the tokens shipped for {backbone_name} are "
+        f"{', '.join(names) or 'none'}; train one with `countgen learn-token`"
     )

@@ -17,41 +17,30 @@ SUFFIX = ".safetensors"
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 _SHOWN = 200
 
-DTYPES = {torch.float32: ("F32", "<f4"), torch.float16: ("F16", "<f2")}
-"""The names of a dtype in safetensors and in numpy."""
-
-KINDS = {"countgen": "count token", "countgen-adapter": "noise adapter"}
-"""What a file holds, by the entry of its metadata."""
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """One kind of file: tensors of one dtype, and facts as JSON in one entry of the metadata.
+    """One kind of file: float32 tensors, and facts as JSON in one entry of the metadata.
 
     There is one entry because safetensors does not keep the order of several, and equal content must give equal bytes.
 
     Attributes:
-        key: of the entry, a key of `KINDS`.
+        key: of the entry.
+        what: such a file holds, in messages.
         schemas: versions of the facts that are read; others are refused.
         max_bytes: size of the largest file.
         smaller: what makes a file smaller, in messages.
-        dtype: of all tensors, a key of `DTYPES`.
         error: class of all errors about content.
     """
 
     key: str
+    what: str
     schemas: tuple[int, ...]
     max_bytes: int
     smaller: str
-    dtype: torch.dtype
     error: type[ValueError]
-
-    @property
-    def what(self) -> str:
-        """What such a file holds, in messages."""
-        return KINDS[self.key]
 
     def save(self, data: bytes, path: str | Path, *, overwrite: bool) -> Path:
         """Write the bytes of a file atomically and return the path.
@@ -109,7 +98,7 @@ class TensorFile:
             make: checks facts and tensors; a ValueError or the like that it raises becomes an `error`.
 
         Raises:
-            error: too large, a pickle, damaged, of another kind or schema, or `make` refuses it.
+            error: too large, a pickle, damaged, of another schema, or `make` refuses it.
         """
         from safetensors import SafetensorError, deserialize
 
@@ -124,15 +113,13 @@ class TensorFile:
         try:
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             metadata = header.get("__metadata__") or {}
-            if self.key not in metadata and (other := next((key for key in KINDS if key in metadata), None)):
-                raise self.error(f"{source} holds a {KINDS[other]}, expected a {self.what}")
             facts = json.loads(metadata.get(self.key, "{}"))
             if facts.get("schema") not in self.schemas:
                 raise self.error(
                     f"{source} holds no {self.what} that this version reads: it has the schema "
                     f"{short(facts.get('schema'))}, this version reads {' and '.join(map(str, self.schemas))}"
                 )
-            return make(facts, {name: _tensor(entry, self.dtype) for name, entry in entries.items()})
+            return make(facts, {name: _tensor(entry) for name, entry in entries.items()})
         except self.error:
             raise
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -158,13 +145,13 @@ def short(text: object) -> str:
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    """Return the values of a tensor as bytes, little-endian on every machine; its dtype is a key of `DTYPES`."""
-    return tensor.detach().cpu().contiguous().numpy().astype(DTYPES[tensor.dtype][1]).tobytes()
+    """Return the values of a float32 tensor as bytes, little-endian on every machine."""
+    return tensor.detach().cpu().contiguous().numpy().astype("<f4").tobytes()
 
 
-def _tensor(entry: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
-    if entry["dtype"] != DTYPES[dtype][0]:
-        raise ValueError(f"tensors must be {DTYPES[dtype][0]}, got {entry['dtype']}")
+def _tensor(entry: Mapping[str, Any]) -> Tensor:
+    if entry["dtype"] != "F32":
+        raise ValueError(f"tensors must be F32, got {entry['dtype']}")
     if not entry["data"]:
         raise ValueError("it holds an empty tensor")
-    return torch.frombuffer(bytearray(entry["data"]), dtype=dtype).view(entry["shape"]).clone()
+    return torch.frombuffer(bytearray(entry["data"]), dtype=torch.float32).view(entry["shape"]).clone()

@@ -48,7 +48,7 @@ def evaluate_seeds(
     Args:
         problem: to solve.
         seeds: at least one.
-        budget: charged `Problem.cost_of_seed` for each seed.
+        budget: charged one evaluation for each seed.
         views: those that confirm a count; the first one is the untransformed image.
         index: of the steps.
 
@@ -57,7 +57,7 @@ def evaluate_seeds(
         NonFiniteLossError: no loss of the batch is finite; the message names the step.
         StopRequestedError: as `Budget.check_stop`.
     """
-    latents = problem.initial_latents(seeds, budget)
+    latents = problem.backbone.initial_latents(seeds)
     images, first, margin = retry_with_low_memory(
         problem.backbone, lambda: _evaluated(problem, latents, seeds, budget, views), problem.graphs.release
     )

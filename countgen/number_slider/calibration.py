@@ -72,7 +72,7 @@ class Calibration:
         first_seed: of those seeds.
         max_number: highest number word.
         points: number words from 1 on with the offset 0, then offsets from `hi`.
-        loaded_as: dtype, scheduler and adapters of the model; empty in files of earlier versions.
+        loaded_as: dtype, scheduler and LoRAs of the model.
     """
 
     backbone: str
@@ -200,7 +200,7 @@ def load_calibration(path: str | Path) -> Calibration:
         schema, points = stored.pop("schema"), stored.pop("points")
         if schema != SCHEMA:
             raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
-        lists = {"object_names": stored["object_names"], "loaded_as": stored.get("loaded_as", ())}
+        lists = {"object_names": stored["object_names"], "loaded_as": stored["loaded_as"]}
         found = Calibration(**{**stored, **{name: tuple(values) for name, values in lists.items()}})
         found = replace(found, points=tuple(_point(point) for point in points))
         _check(found)

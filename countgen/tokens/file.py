@@ -25,17 +25,17 @@ from countgen.tokens.direction import NumberDirection, from_file, to_file
 
 SCHEMA = 1
 DIRECTION_SCHEMA = 2
-"""The schema of a token with a number direction, which earlier versions refuse."""
+"""The schema of a token with a number direction."""
 MAX_FILE_BYTES = 1024 * 1024
 MAX_VECTORS = 32
 ENCODER_KEYS = ("clip_l", "clip_g", "t5")
 METADATA_KEY = "countgen"
 FILE = TensorFile(
     key=METADATA_KEY,
+    what="count token",
     schemas=(SCHEMA, DIRECTION_SCHEMA),
     max_bytes=MAX_FILE_BYTES,
     smaller="use fewer vectors",
-    dtype=torch.float32,
     error=TokenFileError,
 )
 

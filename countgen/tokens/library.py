@@ -30,4 +30,4 @@ def find_token(name_or_path: str, backbone_name: str) -> CountToken:
     shipped = shipped_files(FOLDER, backbone_name)
     name = name_or_path.strip("<>")
     chosen = name if name in shipped else name_or_path
-    return load_token(file_of(chosen, shipped, what="token", backbone_name=backbone_name))
+    return load_token(file_of(chosen, shipped, backbone_name=backbone_name))

@@ -112,7 +112,8 @@ def test_other_versions_are_named_where_pixels_differ(
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"schema": 3}, "this version reads 1 to 2"),
+        ({"schema": 1}, "has the schema 1, this version reads 2"),
+        ({"adapter": {"sha256": "0"}}, "unknown field 'adapter'; known: schema, prompt"),
         ({"backbone": "minature"}, "Did you mean miniature"),
         ({"backbone": "../../etc"}, "unknown backbone"),
         ({"backbone": None}, "backbone is None"),
@@ -335,9 +336,3 @@ def test_a_recipe_names_the_parts_that_no_command_can_draw_it_with(models: count
     assert recipe["changed_parts"] == ["max_sequence_length"]
     with pytest.raises(RecipeError, match=r"another \['max_sequence_length'\] than 'miniature' has"):
         load_backbone(recipe)
-
-
-def test_a_recipe_of_the_first_schema_is_still_drawn(written: Written, tmp_path: Path) -> None:
-    newer = ("repository", "revision", "memory", "draft", "versions")
-    path = changed(written["refined"], tmp_path, schema=1, **dict.fromkeys(newer))
-    assert main(["reproduce", str(path)]) == 0

@@ -96,8 +96,7 @@ def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
 
 SENSELESS = [
     ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, edit, lmn, noise, plain, search, auto.token"),
-    ({"methods": ("token",)}, "unknown method 'token'; did you mean plain.token"),
-    ({"methods": ("token+noise",)}, "did you mean auto.token"),
+    ({"methods": ("auto+tokens",)}, "unknown method 'auto.tokens'; did you mean auto.token"),
     ({"methods": ("grid+token",)}, "unknown method"),
     ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
     ({"methods": ()}, "at least one method"),
@@ -138,7 +137,7 @@ def test_a_second_judge_of_a_critics_architecture_is_refused(asked: RunSettings)
 
 
 def test_every_method_and_refinement_can_be_asked_for() -> None:
-    with_suffix = {"plain+token", "auto+token", "plain+adapter", "auto+as-written"}
+    with_suffix = {"plain+token", "auto+token", "auto+as-written"}
     assert {"plain", "search", "noise", "lmn", "auto", "grid", *with_suffix} <= set(arms.available())
 
 

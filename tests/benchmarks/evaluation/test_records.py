@@ -247,14 +247,3 @@ def test_the_table_knows_neither_the_clock_nor_the_order() -> None:
 
 def test_many_records_open(tmp_path: Path) -> None:
     assert time_opening(DONE, 1000, tmp_path)[1] < 1
-
-
-def test_arms_of_older_runs_are_read_by_todays_names(tmp_path: Path) -> None:
-    given = replace(DONE, key="2" * 32, method="token", critics=())
-    old = [replace(DONE, key=name, method=name) for name in ("token", "token+noise", "auto")]
-    written(tmp_path, *old, given)
-    (tmp_path / "settings.json").write_text('{"methods": ["token", "token+noise", "auto"], "critics": ["a"]}')
-    settings, records = read_run(tmp_path)
-    assert settings["methods"] == ["plain+token", "auto+token", "auto"]
-    # Images that something else generated keep the name they came with.
-    assert [record.method for record in records] == ["plain+token", "auto+token", "auto", "token"]

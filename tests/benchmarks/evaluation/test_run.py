@@ -12,17 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from countgen import CountGenError, Target, save_adapter
+from countgen import CountGenError, Target
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.engines import local
 from countgen.benchmarks.evaluation.plan import (
     Case,
     RunSettings,
-    adapter_digests,
     cases,
     left_out,
-    recorded,
     suite_digest,
 )
 from countgen.benchmarks.evaluation.progress import shown
@@ -31,7 +29,6 @@ from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.suites import Prompt
 from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 from countgen.images import read_recipe
-from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 
 @pytest.fixture(scope="module")
@@ -180,60 +177,13 @@ def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: P
     assert sum(len(cases(part)) for part in parts) == 4
 
 
-def test_a_run_without_any_image_is_refused(asked: RunSettings, tmp_path: Path, subtests: pytest.Subtests) -> None:
+def test_a_run_without_any_image_is_refused(asked: RunSettings, tmp_path: Path) -> None:
     path = tmp_path / "beyond.txt"
     path.write_text("eighteen apples\nthree cats and two dogs\n")
-    adapter = (str(save_adapter(tiny_adapter(), tmp_path / "a.safetensors")),)
-    for method, given, known in (
-        ("plain+token", (), r"one class: count-\d"),
-        ("plain+adapter", adapter, "counts from"),
-    ):
-        mine = replace(
-            asked,
-            **{"suite": str(path), "suite_sha256": suite_digest(str(path)), "methods": (method,), "limit": None},
-            adapter=given,
-            adapters=adapter_digests((method,), asked.backbones, given),
-        )
-        with subtests.test(method=method), pytest.raises(ValueError, match=f"none of the 2 .*asks for 18.*{known}"):
-            evaluate(mine, tmp_path / "run", local.attempts)
+    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain+token",), limit=None)
+    with pytest.raises(ValueError, match=r"none of the 2 .*asks for 18.*one class: count-\d"):
+        evaluate(mine, tmp_path / "run", local.attempts)
     assert not (tmp_path / "run").exists()
-
-
-def test_an_arm_with_an_adapter_is_compared_with_the_one_without(
-    asked: RunSettings, worker: Worker, tmp_path: Path
-) -> None:
-    path = tmp_path / "several.txt"
-    path.write_text("four apples\nnine apples\nthree cats and two dogs\n")
-    file = (str(save_adapter(tiny_adapter(), tmp_path / "a.safetensors")),)
-    methods = ("plain", "plain+adapter")
-    given = {"suite": str(path), "suite_sha256": suite_digest(str(path)), "methods": methods, "max_evaluations": 1}
-    mine = replace(asked, **given, adapter=file, adapters=adapter_digests(methods, asked.backbones, file))
-    assert [case.prompt.prompt for case in left_out(mine)] == ["nine apples", "three cats and two dogs"]
-    assert recorded(mine)["adapters"] == (tiny_adapter().sha256,)
-    assert "adapter" not in recorded(mine)
-    plain, moved = (case for case in cases(mine) if case.prompt.prompt == "four apples")
-    assert plain.key in {case.key for case in cases(replace(mine, methods=("plain",), adapter=(), adapters=()))}
-    own = copy.copy(worker)
-    own.settings = mine
-    without, with_it = own.attempt(plain), own.attempt(moved)
-    assert with_it.record.status == "done"
-    assert with_it.recipe["adapter"] == {"sha256": tiny_adapter().sha256}
-    assert with_it.record.before != with_it.record.image
-    assert with_it.before is not None
-    assert with_it.before == without.image
-
-
-def test_an_adapter_that_no_arm_uses_or_that_is_missing_is_refused(
-    asked: RunSettings, subtests: pytest.Subtests
-) -> None:
-    for methods, given, reason in (
-        (("plain",), ("a.safetensors",), "no method of the run uses the adapter 'a.safetensors'"),
-        (("plain+adapter",), ("a", "b"), "one noise adapter is used at a time, got 2"),
-        (("plain+adapter",), ("nothing",), "no adapter 'nothing'"),
-    ):
-        with subtests.test(reason=reason), pytest.raises(ValueError, match=reason):
-            adapter_digests(methods, asked.backbones, given)
-    assert "edit+adapter" not in arms.available()
 
 
 def test_no_image_costs_more_evaluations_than_it_may(finished: Path) -> None:
