@@ -30,8 +30,8 @@ _SELECTION = (
     *("suite", "suite_sha256", "limit", "methods", "method_settings", "backbones"),
     *("first_seed", "seeds_per_prompt", "shard"),
 )
-"""Run settings that select cases; all others are part of the key of each case. Of the method
-settings, a key holds those of its own arm."""
+"""Run settings that select cases; all others are part of the key of each case. Of the method settings,
+a key holds those of its own arm."""
 
 _RESULTS_DEPEND_ON = ("arms.py", "generation.py", "refinements.py", "worker.py", "judges.py")
 """Files of this folder on which results depend, besides the packages countgen and critics."""

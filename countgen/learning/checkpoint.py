@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from countgen.atomic_write import write_atomically
 from countgen.errors import CheckpointError
+from countgen.files.writing import write_atomically
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _NUMBERS = ("stage", "distillation_steps", "step", "validations_since_best", "evaluations", "seconds")
@@ -45,7 +45,7 @@ class Checkpoint:
     """The state of a training run.
 
     Attributes:
-        parameters: current trained tensors, float32, a token's vectors (V, D) by text encoder.
+        parameters: current vectors of the token, float32 (V, D) by text encoder.
         best: those of the best validation; the initial ones before the first.
         moments: Adam's moments by their name in torch and the parameter's; empty before the first step of a stage.
         stage: the stage to run next: "word" (validate the initial parameters), "imitate" (a token's distillation),
