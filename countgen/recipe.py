@@ -15,7 +15,8 @@ from torch import Tensor
 from countgen import backbones
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.base import MEMORY
-from countgen.backbones.loading import at_revision, hub_sources, is_commit, public_name
+from countgen.backbones.hub import at_revision, is_commit
+from countgen.backbones.loading import hub_sources, public_name
 from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset

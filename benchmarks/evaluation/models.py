@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from countgen import miniature
-from countgen.backbones.loading import at_revision, digest, is_commit
+from countgen.backbones.hub import at_revision, is_commit
+from countgen.backbones.loading import digest
 from countgen.backbones.registry import presets
 from countgen.backbones.sources import find_source
 from countgen.benchmarks.evaluation.suites import load

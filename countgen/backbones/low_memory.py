@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from countgen.backbones.base import Backbone
 from countgen.errors import DoesNotFitError
+
+if TYPE_CHECKING:
+    from countgen.backbones.base import Backbone
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +18,11 @@ _OUT_OF_MEMORY = re.compile(r"[Oo]ut of memory|can't allocate memory|not enough 
 """Messages of CUDA, of its libraries and of torch's CPU allocator, whose errors have no class of their own."""
 
 T = TypeVar("T")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out, on a GPU or a CPU."""
+    return isinstance(error, MemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def retry_with_low_memory(backbone: Backbone, call: Callable[[], T], recover: Callable[[], object] = lambda: None) -> T:
@@ -32,7 +39,7 @@ def retry_with_low_memory(backbone: Backbone, call: Callable[[], T], recover: Ca
     try:
         return call()
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         if backbone.memory == "low":
             raise DoesNotFitError(

@@ -24,7 +24,12 @@ MAX_NUMBER = 2**26
 """Largest other whole number; the largest in published models is a budget of 25 million pixels for videos."""
 ATTENTION = ("eager", "sdpa", "flex_attention")
 DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
+LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+"""Libraries of components; diffusers calls its own folder of the safety checker "stable_diffusion"."""
+MAX_RANK = 4096
 
+_LISTS_OF_LORA = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern")
+_MAPPINGS_OF_LORA = ("rank_pattern", "alpha_pattern", "runtime_config")
 _COUNTS_MODULES = re.compile(r"layer|depth|block|stage|level|repeat|codebook|quantizer|flow")
 _IS_A_SIZE = re.compile(r"size|dim|channel|width|head|index|token_id")
 _UNBOUNDED = re.compile(r"theta|base|seed|model_max_length")
@@ -46,7 +51,7 @@ def check_model_folder(folder: Path) -> None:
         if not path.is_file():
             raise ValueError(f"{path} is a pipe, a device or a broken link; a model's folder holds regular files only")
         if path.suffix == ".safetensors":
-            _check_safetensors(path)
+            check_safetensors(path)
         if path.suffix != ".json":
             continue
         if path.name == "adapter_config.json":
@@ -64,7 +69,13 @@ def _check_size(path: Path, largest: int) -> None:
         raise ValueError(f"{path} has {size} bytes; at most {largest} are read")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a configuration.
+
+    Raises:
+        ValueError: the file is too large, or holds something else.
+        OSError: the file is missing or cannot be read.
+    """
     _check_size(path, MAX_CONFIG_BYTES)
     try:
         content = json.loads(path.read_bytes())
@@ -75,7 +86,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_safetensors(path: Path) -> None:
+def check_safetensors(path: Path) -> None:
+    """Raise a ValueError if a file does not begin as a safetensors file does."""
     with path.open("rb") as file:
         start = file.read(9)
     length = int.from_bytes(start[:8], "little")
@@ -84,7 +96,7 @@ def _check_safetensors(path: Path) -> None:
 
 
 def _check_index(path: Path) -> None:
-    shards = _read_json(path).get("weight_map")
+    shards = read_json(path).get("weight_map")
     if not isinstance(shards, dict):
         raise ValueError(f"{path}: weight_map is {_shown(shards)}; a mapping from weights to files is expected")
     for name in shards.values():
@@ -94,7 +106,10 @@ def _check_index(path: Path) -> None:
 
 def _check_config(path: Path) -> None:
     modules = 0
-    for field, value in _fields(_read_json(path)):
+    content = read_json(path)
+    if path.name == "model_index.json":
+        _check_components(path, content)
+    for field, value in _fields(content):
         accepted = None
         if field in ("_attn_implementation", "attn_implementation", "_attn_implementation_internal"):
             accepted = None if value in (None, *ATTENTION) else ", ".join(ATTENTION)
@@ -114,6 +129,56 @@ def _check_config(path: Path) -> None:
                 accepted = None if abs(value) <= MAX_NUMBER else f"whole numbers up to {MAX_NUMBER}"
         if accepted:
             raise ValueError(f"{path}: {field} is {_shown(value)}; accepted: {accepted}")
+
+
+def _check_components(path: Path, index: dict[str, Any]) -> None:
+    """Raise if a component is not a class of the two libraries: diffusers imports whatever an index names."""
+    for name, value in index.items():
+        if name.startswith("_") or not isinstance(value, list) or value == [None, None]:
+            continue
+        library, class_name = map(str, value) if len(value) == 2 else ("", "")
+        concrete = class_name[:1].isupper() and class_name.isidentifier()
+        if library not in LIBRARIES or not concrete or (library == "transformers" and class_name.startswith("Auto")):
+            raise ValueError(
+                f"{path}: the component {name} is {str(value)[:100]}; accepted: a class of diffusers or transformers, "
+                "but none of transformers' Auto classes"
+            )
+
+
+def check_lora(path: Path) -> None:
+    """Raise unless an adapter is a safetensors file whose metadata configure a plain LoRA.
+
+    The library that reads it imports what other settings name.
+
+    Raises:
+        ValueError: names the file, the field and its value.
+        OSError: the file is missing or cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    check_safetensors(path)
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("lora_adapter_metadata", "{}")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from error
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: lora_adapter_metadata is not valid JSON: {str(error)[:200]}") from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path}: lora_adapter_metadata is {_shown(metadata)}; a JSON object is expected")
+    for name, value in metadata.items():
+        field, accepted = name.rpartition(".")[2], None
+        if field in ("r", "lora_alpha"):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            accepted = None if is_number and 0 < value <= MAX_RANK else f"a number above 0, up to {MAX_RANK}"
+        elif field in _LISTS_OF_LORA:
+            accepted = None if value is None or isinstance(value, list) else "a list of names"
+        elif isinstance(value, dict) and value and field not in _MAPPINGS_OF_LORA:
+            accepted = "nothing, as for a plain LoRA"
+        if accepted:
+            raise ValueError(f"{path}: {_shown(name)} is {_shown(value)}; accepted: {accepted}")
 
 
 def _fields(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
