@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from countgen.errors import CountGenError
     from countgen.methods.step import Budget, Step
     from countgen.models import Models, load
+    from countgen.options import Options
     from countgen.prompts import Target, parse
     from countgen.result import Result
-    from countgen.run import Run, generate
+    from countgen.run import Run, generate, generate_batch
     from countgen.tokens import CountToken, available_tokens, find_token, load_token, save_token
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "CountGenError",
     "CountToken",
     "Models",
+    "Options",
     "Result",
     "Run",
     "Step",
@@ -31,6 +33,7 @@ __all__ = [
     "edit",
     "find_token",
     "generate",
+    "generate_batch",
     "load",
     "load_token",
     "methods",
@@ -43,7 +46,8 @@ __all__ = [
 _MODULES = {
     "errors": ("CountGenError",),
     "result": ("Result",),
-    "run": ("Run", "generate"),
+    "options": ("Options",),
+    "run": ("Run", "generate", "generate_batch"),
     "editing": ("edit",),
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),

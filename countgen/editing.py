@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from countgen.errors import RecipeError
-from countgen.methods.settings import Settings
 from countgen.models import Models
-from countgen.number_slider import Calibration, NumberShift
+from countgen.number_slider import NumberShift
 from countgen.number_slider.shifts import stored_shifts
+from countgen.options import EditFields
 from countgen.prompts import Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.recount import recounted
@@ -18,7 +18,6 @@ from countgen.recipe import regenerate
 from countgen.recipe_fields import candidate_seed, latents_of, negative_prompt_of
 from countgen.result import Result
 from countgen.run import Original, Run
-from countgen.tokens.file import CountToken
 
 
 def edit(
@@ -26,13 +25,8 @@ def edit(
     models: Models,
     *,
     counts: Mapping[str, int],
-    settings: Settings | None = None,
-    max_seconds: float | None = None,
-    max_evaluations: int | None = None,
-    until: str = "critic",
-    token: CountToken | None = None,
-    calibration: Calibration | None = None,
     progress: bool = False,
+    **options: Unpack[EditFields],
 ) -> Result:
     """Change the count of an image, and keep the rest of the image.
 
@@ -43,11 +37,9 @@ def edit(
         original: a result, or the recipe inside a PNG.
         models: with the backbone that generated it, with the same settings.
         counts: target counts by object name; objects that are not named keep their count.
-        settings: `countgen.methods.edit.EditSettings`; the defaults where None.
-        max_seconds, max_evaluations, until: as `Run` takes them.
-        token: the one that the original was generated with, if it was; the edit is generated without.
-        calibration: of the number slider, as `Run` takes it.
         progress: show the progress on standard error, see `countgen.Run.with_progress`.
+        options: fields of `countgen.Options`. `settings` are `countgen.methods.edit.EditSettings`; `token` is the one
+            that the original was generated with, if it was; the edit is generated without.
 
     Returns:
         A result whose `before` is the original.
@@ -57,20 +49,7 @@ def edit(
         PromptError: a count outside 1 to 1000, or a prompt in which no number can be replaced.
         ValueError: an object without a count in the image, or a count that a detector cannot return.
     """
-    run = edit_run(
-        original,
-        models,
-        counts=counts,
-        settings=settings,
-        max_seconds=max_seconds,
-        max_evaluations=max_evaluations,
-        until=until,
-        token=token,
-        calibration=calibration,
-    )
-    for _ in run.with_progress() if progress else run:
-        pass
-    return run.result()
+    return edit_run(original, models, counts=counts, **options).finish(progress=progress)
 
 
 def edit_run(
@@ -78,14 +57,10 @@ def edit_run(
     models: Models,
     *,
     counts: Mapping[str, int],
-    settings: Settings | None = None,
-    max_seconds: float | None = None,
-    max_evaluations: int | None = None,
-    until: str = "critic",
-    token: CountToken | None = None,
-    calibration: Calibration | None = None,
+    **options: Unpack[EditFields],
 ) -> Run:
     """Return the `Run` of an edit, for callers that iterate over its steps; arguments and errors as of `edit`."""
+    token = options.pop("token", None)
     recipe = original.recipe if isinstance(original, Result) else original
     old = targets_of(recipe)
     targets = changed_targets(old, counts, models)
@@ -98,14 +73,9 @@ def edit_run(
         models,
         targets=targets,
         method="edit",
-        settings=settings,
-        seed=candidate_seed(recipe),
-        max_seconds=max_seconds,
-        max_evaluations=max_evaluations,
-        until=until,
         negative_prompt=negative_prompt_of(recipe),
-        original=Original(latents_of(recipe, models.backbone), image),
-        calibration=calibration,
+        original=Original(latents_of(recipe, models.backbone), image, candidate_seed(recipe)),
+        **options,
     )
     run.shifts = _with_kept_shifts(run, recipe, old)
     return run

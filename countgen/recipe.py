@@ -21,12 +21,13 @@ from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
 from countgen.errors import RecipeError
-from countgen.methods.settings import Settings, as_dict
+from countgen.methods.settings import as_dict
 from countgen.methods.step import Step
 from countgen.models import Models
 from countgen.number_slider import NumberShift, encode_shifted
 from countgen.number_slider.shifts import stored_shifts
-from countgen.prompts import Target, check_prompt
+from countgen.options import Options
+from countgen.prompts import check_prompt
 from countgen.recipe_fields import (
     candidate_seed,
     check_token,
@@ -73,30 +74,35 @@ _DROPPED_BY_PLAIN = (
 
 
 def write(
-    *,
     prompt: str,
-    targets: Sequence[Target],
-    method: str,
-    settings: Settings,
-    seed: int,
-    until: str,
     models: Models,
+    options: Options,
+    seed: int,
+    shifts: Sequence[NumberShift],
     best: Step,
     judge_counts: Sequence[int],
-    token: CountToken | None = None,
-    shifts: Sequence[NumberShift] = (),
-    negative_prompt: str | None = None,
 ) -> dict[str, Any]:
-    """Return what is needed to generate `best` again, with its counts, as a dict that JSON can hold."""
-    backbone = models.backbone
+    """Return what is needed to generate `best` again, with its counts, as a dict that JSON can hold.
+
+    Args:
+        prompt, models: of the run.
+        options: of the run, with targets and settings filled in.
+        seed: of the run's first latents.
+        shifts: along the number axis.
+        best: the step to store.
+        judge_counts: per target.
+    """
+    backbone, token = models.backbone, options.token
+    assert options.targets is not None
+    assert options.settings is not None
     recipe: dict[str, Any] = {
         "schema": SCHEMA,
         "prompt": prompt,
-        "targets": [asdict(target) for target in targets],
-        "method": method,
-        "settings": as_dict(settings),
+        "targets": [asdict(target) for target in options.targets],
+        "method": options.method,
+        "settings": as_dict(options.settings),
         "seed": seed,
-        "until": until,
+        "until": options.until,
         "backbone": backbone.name,
         "repository": public_name(backbone.preset.repository),
         "revision": backbone.preset.revision,
@@ -127,8 +133,8 @@ def write(
         recipe["detectors_chosen"] = models.because
     if changed := _changed_parts(backbone):
         recipe["changed_parts"] = changed
-    if negative_prompt is not None:
-        recipe["negative_prompt"] = negative_prompt
+    if options.negative_prompt is not None:
+        recipe["negative_prompt"] = options.negative_prompt
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:

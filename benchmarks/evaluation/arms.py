@@ -1,4 +1,4 @@
-"""The arms of an evaluation: a method, with a token or without the slider, or a prompt refinement."""
+"""The arms of an evaluation: a method, by itself, with a count token or without the number slider."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from countgen import methods
-from countgen.benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.methods.settings import Settings, as_dict, with_text
 
 _TOKEN = "+token"
@@ -24,14 +23,12 @@ class Arm:
         with_token: whether the shipped token of the prompt's count replaces the number.
         as_written: whether counts beyond the model's number words are encoded as they are written, where the method
             would move them along the number axis.
-        refinement: of `REFINEMENTS`; None for the prompt as it is.
     """
 
     name: str
     method: str
     with_token: bool = False
     as_written: bool = False
-    refinement: str | None = None
 
     def settings(self, assignments: Sequence[str]) -> Settings:
         """Return the method's settings with those of "ARM.NAME=VALUE" whose arm is this one.
@@ -47,9 +44,9 @@ class Arm:
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of all arms: methods, each with a token or as written, and prompt refinements."""
+    """Return the names of all arms: methods, each by itself, with a token and as written."""
     names = methods.available()
-    return (*names, *(name + _TOKEN for name in names), *(name + _AS_WRITTEN for name in names), *REFINEMENTS)
+    return (*names, *(name + _TOKEN for name in names), *(name + _AS_WRITTEN for name in names))
 
 
 def find(name: str) -> Arm:
@@ -62,8 +59,6 @@ def find(name: str) -> Arm:
         near = difflib.get_close_matches(name, available(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"unknown method {name!r}; {hint}available: {', '.join(available())}")
-    if name in REFINEMENTS:
-        return Arm(name, "plain", refinement=name)
     method, _, _ = name.partition("+")
     suffix = name.removeprefix(method)
     return Arm(name, method, with_token=suffix == _TOKEN, as_written=suffix == _AS_WRITTEN)

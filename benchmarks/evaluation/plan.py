@@ -33,7 +33,7 @@ _SELECTION = (
 """Run settings that select cases; all others are part of the key of each case. Of the method settings,
 a key holds those of its own arm."""
 
-_RESULTS_DEPEND_ON = ("arms.py", "generation.py", "refinements.py", "worker.py", "judges.py")
+_RESULTS_DEPEND_ON = ("arms.py", "generation.py", "worker.py", "judges.py")
 """Files of this folder on which results depend, besides the packages countgen and critics."""
 
 _LIBRARIES = ("torch", "diffusers", "transformers")
@@ -49,7 +49,7 @@ class RunSettings:
         suite_sha256: of its prompts, targets and seeds.
         limit: number of prompts used, evenly spread; None for all.
         backbones: presets, or what `countgen.benchmarks.evaluation.models.recorded_model` calls other models.
-        methods: arms, see `countgen.benchmarks.evaluation.arms`: methods, methods with a token, prompt refinements.
+        methods: arms, see `countgen.benchmarks.evaluation.arms`: methods, by themselves, with a token or as written.
         critics: detectors that steer, for every backbone.
         judges: detectors that do not steer; the first one decides.
         max_evaluations, max_seconds: the budget of an image, the same for all methods; at least one is given.
@@ -150,7 +150,7 @@ class Case:
 
     Attributes:
         key: digest of everything that determines the image and its record.
-        prompt: of the suite; a refinement changes it later.
+        prompt: of the suite.
         seed, backbone: of the run.
         method: name of an arm, see `countgen.benchmarks.evaluation.arms`.
     """

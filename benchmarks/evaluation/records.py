@@ -51,7 +51,7 @@ class Record:
         schema: of this line, `SCHEMA`.
         key: names the case by its content: the same case has the same key in every run.
         suite, level: name of the prompt's suite, and "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond".
-        prompt, targets, seed: of the case; a refined prompt is in the image's recipe.
+        prompt, targets, seed: of the case.
         backbone, method, critics: models and method; the method is an arm, see `countgen.benchmarks.evaluation.arms`.
         judges: detectors that counted and did not steer; the first one decides.
         status: "done" or "failed".

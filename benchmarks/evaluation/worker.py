@@ -20,7 +20,6 @@ from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
 from countgen.benchmarks.evaluation.plan import Case, RunSettings, token_name
 from countgen.benchmarks.evaluation.records import IMAGES, Record
-from countgen.benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.images import to_pil
 from countgen.methods.step import Step
 from countgen.models import Models, load_critic
@@ -162,9 +161,8 @@ class Worker:
 
     def _run(self, case: Case) -> countgen.Run:
         arm = arms.find(case.method)
-        prompt = REFINEMENTS[arm.refinement](case.prompt) if arm.refinement else case.prompt
         return countgen.Run(
-            prompt.prompt,
+            case.prompt.prompt,
             self.models,
             targets=case.prompt.targets,
             method=arm.method,

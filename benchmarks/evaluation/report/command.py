@@ -37,19 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="largest number of images in the page (%(default)s)",
     )
-    parser.add_argument("--clip", type=Path, metavar="FOLDER", help="also similarity and diversity, by this CLIP model")
-    parser.add_argument(
-        "--preference",
-        type=Path,
-        metavar="FOLDER",
-        help="also how often people would prefer the image to the plain one, by this CLIP model (PickScore)",
-    )
-    parser.add_argument(
-        "--perceptual",
-        type=Path,
-        metavar="FILE",
-        help="also the perceptual distance to the plain image, by torchvision's AlexNet in this file",
-    )
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -71,8 +58,6 @@ def run(options: argparse.Namespace) -> int:
         OSError: a file cannot be written.
     """
     from countgen.benchmarks.evaluation.image_files import lost_images_message
-    from countgen.benchmarks.evaluation.quality import QualityModels
-    from countgen.benchmarks.evaluation.quality_models import load_alexnet, load_clip
     from countgen.benchmarks.evaluation.report.export import as_json, write_parquet
     from countgen.benchmarks.evaluation.report.findings import findings
     from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
@@ -93,12 +78,7 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     calibrated_by = read_reported_run([options.calibration]) if options.calibration else None
-    models = QualityModels(
-        clip=load_clip(options.clip) if options.clip else None,
-        preference=load_clip(options.preference) if options.preference else None,
-        network=load_alexnet(options.perceptual) if options.perceptual else None,
-    )
-    sections = findings(mine, other, baseline=options.baseline, models=models, calibrated_by=calibrated_by)
+    sections = findings(mine, other, baseline=options.baseline, calibrated_by=calibrated_by)
     if options.parquet:
         write_parquet(mine, options.parquet)
     if options.out:

@@ -91,13 +91,6 @@ def test_every_case_has_a_record_and_its_pictures(asked: RunSettings, finished: 
     assert all(record.evaluations == 1 and record.image == record.before for record in plain)
 
 
-def test_a_refined_prompt_is_drawn_and_the_original_is_recorded(finished: Path) -> None:
-    _, records = read_run(finished)
-    refined = next(record for record in records if record.method == "grid" and record.status == "done")
-    assert refined.prompt == "two apples"
-    assert read_recipe(finished / str(refined.image))["prompt"] != "two apples"
-
-
 def test_the_same_command_again_draws_nothing(asked: RunSettings, worker: Worker, finished: Path) -> None:
     before = (finished / "records.jsonl").read_bytes()
     engine = Engine(worker)
@@ -240,7 +233,7 @@ def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_p
 
 @pytest.mark.slow
 def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    plain = replace(asked, methods=("plain", "grid"))
+    plain = replace(asked, methods=("plain", "plain+as-written"))
     whole = tmp_path / "whole"
     (whole / "images").mkdir(parents=True)
     with (whole / "records.jsonl").open("wb") as together:
@@ -267,7 +260,7 @@ def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
 def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "two.txt"
     prompts.write_text("two apples\n")
-    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,position", "--out", str(tmp_path / "run")]
+    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,plain+as-written", "--out", str(tmp_path / "run")]
     arguments += ["--judge", "miniature-fcos", "--quiet", "--device", "cpu"]
     assert main(arguments) == 0
     assert "2 of 2 images are in" in capsys.readouterr().out
@@ -278,7 +271,7 @@ def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*arguments, "--methods", "noise", "--set", "noise.learning_rate=0.1"]) == 2
     assert "method_settings (there [], now ['noise.learning_rate=0.1'])" in capsys.readouterr().err
     assert main([*arguments, "--set", "noise.learning_rate=0.1"]) == 2
-    assert "the run has no method 'noise'; it has plain, position" in capsys.readouterr().err
+    assert "the run has no method 'noise'; it has plain, plain+as-written" in capsys.readouterr().err
     assert main([*arguments, "--device", "toaster"]) == 2
     assert "no device 'toaster' here" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "new"), "--judge", "nosuch"]) == 2
