@@ -11,7 +11,7 @@ from countgen.backbones.loading import digest
 from countgen.backbones.registry import presets
 from countgen.backbones.sources import find_source
 from countgen.benchmarks.evaluation.suites import load
-from countgen.detector_choice import choose
+from countgen.detector_choice import AUTO, choose
 from countgen.models import parts_of
 
 
@@ -70,5 +70,5 @@ def run_detectors(
         free = dict.fromkeys(name for name in (miniature.JUDGE, *miniature.DETECTORS) if name not in taken)
         return steering, tuple(judges or free), ""
     objects = list(dict.fromkeys(target.object_name for prompt in load(suite) for target in prompt.targets))
-    choice = choose(others[0], objects, critics, judges[0] if judges else None)
-    return choice.critics, tuple(judges or (choice.judge,)), choice.described if choice.because else ""
+    choice = choose(others[0], objects, critics, judges[0] if judges else AUTO)
+    return choice.critics, tuple(judges or choice.names[-1:]), choice.described if choice.because else ""
