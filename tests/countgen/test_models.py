@@ -53,7 +53,7 @@ def test_detectors_are_announced_before_anything_is_loaded(monkeypatch):
         raise ValueError(f"{choice.described}; {len(missing)} to download")
 
     monkeypatch.setattr("countgen.models.load_source", None)
-    with pytest.raises(ValueError, match="critic miniature-yolo; judge miniature-fcos; 0 to download"):
+    with pytest.raises(ValueError, match="critic miniature-yolo, miniature-heatmap; judge"):
         countgen.load("miniature", announce=stop)
 
 
