@@ -106,7 +106,8 @@ def load_source(
     backbone.chosen = source.chosen
     if memory == "low":
         backbone.save_memory()
-    retry_with_low_memory(backbone, lambda: backbone.move_to(device))
+    with readable(f"{source.name} cannot be moved to {device}"):
+        retry_with_low_memory(backbone, lambda: backbone.move_to(device))
     if not is_preset or source.preset != known[source.name][1]:
         check_sampling(backbone)
     return backbone

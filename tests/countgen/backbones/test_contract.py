@@ -133,8 +133,9 @@ def test_image_and_gradient_in_half_precision_are_close_to_float32(case: Backbon
         found.append((image.detach(), latents.grad.double().flatten()))
     (image, gradient), (half, half_gradient) = found
     assert (half.dtype, half_gradient.isfinite().all()) == (torch.float32, True)
-    off, least = {torch.float16: (0.01, 0.999), torch.bfloat16: (0.1, 0.98)}[dtype]
-    assert (half - image).abs().max() < off
+    off, least = {torch.float16: (0.002, 0.999), torch.bfloat16: (0.012, 0.98)}[dtype]
+    # The mean: where a decoder divides by a norm near zero, single pixels differ by whatever the processor rounds.
+    assert (half - image).abs().mean() < off
     assert torch.cosine_similarity(gradient, half_gradient, 0) > least
     assert float(half_gradient.norm()) == pytest.approx(float(gradient.norm()), rel=0.05)
 
