@@ -14,6 +14,7 @@ import torch
 from countgen.backbones.hub import SINGLE_FILE, at_revision, is_commit, is_hub_id, resolve
 from countgen.backbones.low_memory import is_out_of_memory
 from countgen.backbones.preset import Preset
+from countgen.errors import CountGenError
 from countgen.files.model_folder import check_model_folder, read_json
 
 LONGEST_REASON = 400
@@ -44,27 +45,29 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
 def readable(failure: str) -> Iterator[None]:
     """Raise a ValueError in place of whatever a library raises for a model that it cannot use.
 
-    Errors of the operating system, lack of memory and errors of ours stay as they are.
+    Errors of ours and of the operating system, and lack of memory, stay what they are.
 
     Args:
         failure: what cannot be done, for the message.
     """
     try:
         yield
-    except (OSError, ValueError) as error:
-        if type(error).__module__.partition(".")[0] in ("builtins", "countgen") and len(str(error)) <= LONGEST_REASON:
+    except CountGenError:
+        raise
+    except OSError as error:
+        if len(str(error)) <= 2 * LONGEST_REASON:
             raise
-        raise (OSError if isinstance(error, OSError) else ValueError)(f"{failure}: {_reason(error)}") from error
+        raise OSError(f"{failure}: {_first_words(error)}") from error
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise ValueError(f"{failure}: {_reason(error)}") from error
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{failure}: {kind}{_first_words(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _first_words(error: Exception) -> str:
     text = " ".join(str(error).split())
-    named = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-    return f"{named}{text}" if len(text) <= LONGEST_REASON else f"{named}{text[:LONGEST_REASON]}…"
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
 
 
 def _check_repository(name: str) -> None:
