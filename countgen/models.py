@@ -78,7 +78,7 @@ class Models:
         """Raise if a detector cannot count the targets.
 
         Raises:
-            ValueError: an object that is no class of a detector, two objects of one class, or more objects than a
+            ValueError: an object that is not a class of a detector, two objects of one class, or more objects than a
                 detector returns.
         """
         for critic in (*self.critics, *([self.judge] if self.judge else [])):
@@ -125,7 +125,7 @@ def load(
             by what is counted where None.
         judge: a detector that only counts, by name or as a critic, and that is not one of the critics; "auto" to choose
             one by what is counted, None to run without.
-        device: CUDA where there is one, otherwise the CPU.
+        device: CUDA if available, otherwise the CPU.
         dtype: of the backbone; float32 on a CPU and the preset's elsewhere by default.
         memory: "fast", or "low" for small devices: slower steps of the same images, and critics that see them
             no larger than they are.
@@ -321,7 +321,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def _kind_of(name: str) -> str | None:
-    """Return the critic's file in `critics/detectors` for a name; None where there is none."""
+    """Return the critic's file in `critics/detectors` for a name; None if it does not exist."""
     if name in miniature.DETECTORS:
         return miniature.DETECTORS[name].kind
     kind, colon, _ = name.partition(":")
@@ -346,7 +346,7 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
     """
     check_detector(name)
     if len(parts := parts_of(name)) == 2:
-        detector, density = (load_critic(one, device, trust_checkpoint=trust_checkpoint) for one in parts)
+        detector, density = (load_critic(part, device, trust_checkpoint=trust_checkpoint) for part in parts)
         assert isinstance(density, DensityCritic)
         return DynamicScaleCritic(detector, density)
     if name in miniature.DETECTORS:

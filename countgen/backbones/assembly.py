@@ -67,10 +67,10 @@ def load(
 
 
 def check_memory(memory: str) -> None:
-    """Refuse what `memory` cannot be.
+    """Check a value of `memory`.
 
     Raises:
-        ValueError: the names that there are.
+        ValueError: it is not one of `MEMORY`.
     """
     if memory not in MEMORY:
         raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
@@ -134,9 +134,9 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     family = family_of(type(pipeline).__name__)
     refuse_features(pipeline)
     own = copy.copy(pipeline)
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module) and unwrapped(part) is not part:
-            setattr(own, name, unwrapped(part))
+    for name, component in pipeline.components.items():
+        if isinstance(component, torch.nn.Module) and unwrapped(component) is not component:
+            setattr(own, name, unwrapped(component))
     own.scheduler = copy.deepcopy(pipeline.scheduler)
     _widen_vae(own)
     denoiser = own.unet if hasattr(own, "unet") else own.transformer

@@ -184,12 +184,12 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
 
 def digest(path: Path) -> str:
     """Return a SHA-256 of the size and the beginning of every weight file; hashing whole files would take seconds."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for file in sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]:
-        found.update(str(file.stat().st_size).encode())
+        sha256.update(str(file.stat().st_size).encode())
         with file.open("rb") as opened:
-            found.update(opened.read(2**20))
-    return found.hexdigest()
+            sha256.update(opened.read(2**20))
+    return sha256.hexdigest()
 
 
 def public_name(repository: str) -> str:
@@ -203,7 +203,7 @@ def _load_denoiser(
     """Load the replacement of the denoiser, under the name of the pipeline's component.
 
     Raises:
-        OSError: it was not found, or is not published as safetensors.
+        OSError: it was not sha256, or is not published as safetensors.
     """
     assert preset.denoiser is not None
     parts: dict[str, Any] = pipeline_class.__init__.__annotations__
