@@ -174,7 +174,7 @@ def load(
     source = find_source(model, repository=repository, **changes)
     if draft and source.preset.tiny_vae is None:
         load_tiny_vae(source.preset, torch.float32)  # raises before anything is read
-    detectors = _Detectors(source.name, objects, critics, judge, announce)
+    detectors = Detectors(source.name, objects, critics, judge, announce)
     with loading(described(source.name, source.preset), shown=progress):
         loaded = detectors.load(device, trust_checkpoint)
         backbone = load_source(source, device=device, dtype=dtype, memory=memory, draft=draft, loras=adapters)
@@ -195,10 +195,7 @@ def with_detectors(
     Raises:
         ValueError, OSError: as `load`.
     """
-    detectors = _Detectors(backbone.name, objects, critics, judge, announce)
-    with without_loading_bars():
-        loaded = detectors.load(backbone.device, trust_checkpoint)
-    return _models(backbone, *loaded, detectors.choice.because)
+    return Detectors(backbone.name, objects, critics, judge, announce).join(backbone, trust_checkpoint)
 
 
 def _check_for_pipelines(pipeline: Any, **given: Any) -> None:
@@ -225,8 +222,12 @@ def _models(backbone: Backbone, critics: tuple[Critic, ...], judge: Critic | Non
     return Models(backbone, critics, judge, detectors_chosen=because)
 
 
-class _Detectors:
+class Detectors:
     """Critics and judge that are chosen, checked and announced, not loaded yet.
+
+    Args:
+        model_name: of the backbone, which need not be loaded yet.
+        objects, critics, judge, announce: as of `load`.
 
     Raises:
         ValueError: as `load_critic`, or what is given is not a detector, or has the name of another one.
@@ -259,6 +260,12 @@ class _Detectors:
         }
         judge = self.choice.judge
         return tuple(loaded[name] for name in self.choice.critics), None if judge is None else loaded[judge]
+
+    def join(self, backbone: Backbone, trust_checkpoint: bool = False) -> Models:
+        """Load them, and return the models of a run with a backbone."""
+        with without_loading_bars():
+            loaded = self.load(backbone.device, trust_checkpoint)
+        return _models(backbone, *loaded, self.choice.because)
 
 
 def check_detectors(names: Sequence[str]) -> tuple[Missing, ...]:
