@@ -108,7 +108,7 @@ def load_source(
         backbone.save_memory()
     with readable(f"{source.name} cannot be moved to {device}"):
         retry_with_low_memory(backbone, lambda: backbone.move_to(device))
-    if not is_preset or source.preset != known[source.name][1]:
+    if not is_preset or source.preset.scheduler != known[source.name][1].scheduler:
         check_sampling(backbone)
     return backbone
 

@@ -111,6 +111,8 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bo
                 f"{class_name} cannot be loaded from a single file such as {preset.repository}; give a repository or a "
                 "folder, or only the transformer as denoiser="
             )
+        if preset.config is not None and Path(preset.config).is_dir():
+            check_model_folder(Path(preset.config))
         pipeline = pipeline_class.from_single_file(
             preset.repository, config=preset.config, dtype=dtype, local_files_only=offline, **parts
         )
