@@ -141,8 +141,8 @@ class Jobs:
         with errors_shown():
             self.worker.check(form.backbone, targets)
             image = regenerate(recipe, models.backbone, token)
-        detections = detect(models.judge, image, targets)
-        counts = models.judge.counts(image[None], [target.object_name for target in targets])[0].tolist()
+        detections = detect(models.required_judge, image, targets)
+        counts = models.required_judge.counts(image[None], [target.object_name for target in targets])[0].tolist()
         names = {target.object_name: target.target_count for target in targets}
         return Entry(
             png=png_bytes(image, recipe),
