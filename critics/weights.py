@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 Network = TypeVar("Network", bound=nn.Module)
 AnyCritic = TypeVar("AnyCritic", bound="Critic")
+MAX_CAUSE = 300
+"""Largest length of a library's message inside ours."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the type and the message of a library's exception in one line, cut to a readable length."""
+    return f"{type(error).__name__}: {shorten(str(error), MAX_CAUSE, placeholder=' ...')}"
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | None]:
@@ -84,33 +92,31 @@ def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network,
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of a {type(network).__name__}: {error}") from error
+        raise ValueError(f"{path} does not hold the weights of a {type(network).__name__}: {one_line(error)}") from error
     return network, object_names, threshold
 
 
 def restore(
-    kind: str,
     path: str | Path,
     build: Callable[[int], Network],
-    make: Callable[[Network, Sequence[str]], AnyCritic],
+    critic_class: Callable[..., AnyCritic],
     device: torch.device | str,
 ) -> AnyCritic:
     """Return the critic of a file: named after it, with the threshold in the file.
 
     Args:
-        kind: the critic's file in `critics/detectors`.
         path, build: as of `rebuild`.
-        make: function from the network and its object names to the critic.
+        critic_class: takes the network, its object names and a `name`; its module is the critic's kind.
         device: where it runs.
 
     Raises:
         ValueError: as `rebuild`.
     """
     network, object_names, threshold = rebuild(path, build)
-    critic = make(network.to(device), object_names)
-    critic.name = recorded_as(kind, path)
+    kind = critic_class.__module__.rpartition(".")[2]
+    critic = critic_class(network.to(device), object_names, name=recorded_as(kind, path))
     if threshold is not None:
-        critic.threshold = threshold
+        critic.configure(threshold=threshold)
     return critic
 
 

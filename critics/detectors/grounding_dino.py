@@ -11,6 +11,7 @@ from torch import Tensor
 from countgen.critics import pretrained
 from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
+from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
 
 PRESETS = {
@@ -20,37 +21,11 @@ PRESETS = {
 
 
 def load(
-    *,
-    weights: str = "tiny",
-    revision: str | None = None,
-    threshold: float = 0.25,
-    nms_iou: float | None = None,
-    steepness: float = 4.0,
-    device: str | torch.device = "cpu",
+    *, weights: str = "tiny", revision: str | None = None, device: str | torch.device = "cpu"
 ) -> GroundingDinoCritic:
-    """Load a Grounding DINO critic.
-
-    Args:
-        weights: one of `PRESETS`, a repository's name, or a folder.
-        revision: a branch, tag or commit of the repository.
-        threshold: as `threshold` of the stock post-processing.
-        nms_iou: none by default, as in the stock post-processing.
-        steepness: slope of the soft indicator.
-        device: where it runs.
-
-    Raises:
-        ValueError: there is no such model, or it is no Grounding DINO.
-    """
-    model, image_processor, tokenizer = pretrained.read_zero_shot(weights, PRESETS, revision)
-    return GroundingDinoCritic(
-        model.to(device),
-        image_processor,
-        tokenizer,
-        name=pretrained.recorded_as("grounding_dino", weights, revision),
-        threshold=threshold,
-        nms_iou=nms_iou,
-        steepness=steepness,
-    )
+    """Load one of `PRESETS`, a repository or a folder."""
+    parts = pretrained.read_zero_shot(weights, PRESETS, revision, device)
+    return GroundingDinoCritic(*parts, name=pretrained.recorded_as("grounding_dino", weights, revision))
 
 
 class GroundingDinoCritic(Critic):
@@ -61,29 +36,16 @@ class GroundingDinoCritic(Critic):
     """
 
     family = "grounding-dino"
-    one_class_per_box = True
+    settings = CriticSettings(threshold=0.25, nms_iou=None)
 
-    def __init__(
-        self,
-        model: Any,
-        image_processor: Any,
-        tokenizer: Any,
-        *,
-        name: str,
-        threshold: float = 0.25,
-        nms_iou: float | None = None,
-        steepness: float = 4.0,
-    ) -> None:
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
         family = model.config.model_type
         if family not in ("grounding-dino", "mm-grounding-dino"):
-            raise ValueError(f"{name} is a {family!r} model, grounding-dino or mm-grounding-dino is read here")
+            raise ValueError(f"{name} is a {family!r} model; expected grounding-dino or mm-grounding-dino")
         self.model: Any = model.eval().requires_grad_(False)
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self.name = name
-        self.threshold = threshold
-        self.nms_iou = nms_iou
-        self.steepness = steepness
         self.max_count = model.config.num_queries
 
     def prompt(self, object_names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
@@ -112,5 +74,5 @@ class GroundingDinoCritic(Critic):
 
 
 def _inside(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:
-    """Indices of the tokens within a span of characters; special tokens are empty and lie in none."""
+    """Return the indices of the tokens within a span of characters; special tokens, which are empty, are left out."""
     return [i for i, (begin, end) in enumerate(offsets) if span[0] <= begin < end <= span[1]]

@@ -11,6 +11,7 @@ from torch import Tensor
 from countgen.critics import pretrained
 from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
+from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
 
 PRESETS = {
@@ -23,38 +24,10 @@ TEMPLATE = "a photo of a {}"
 """The query of the papers."""
 
 
-def load(
-    *,
-    weights: str = "owlv2-base",
-    revision: str | None = None,
-    threshold: float = 0.2,
-    nms_iou: float = 0.5,
-    steepness: float = 4.0,
-    device: str | torch.device = "cpu",
-) -> OwlCritic:
-    """Load an OWL critic.
-
-    Args:
-        weights: one of `PRESETS`, a repository's name, or a folder.
-        revision: a branch, tag or commit of the repository.
-        threshold: probability above which a patch counts.
-        nms_iou: OWL removes no duplicates itself.
-        steepness: slope of the soft indicator.
-        device: where it runs.
-
-    Raises:
-        ValueError: there is no such model, or it is no OWL.
-    """
-    model, image_processor, tokenizer = pretrained.read_zero_shot(weights, PRESETS, revision)
-    return OwlCritic(
-        model.to(device),
-        image_processor,
-        tokenizer,
-        name=pretrained.recorded_as("owl", weights, revision),
-        threshold=threshold,
-        nms_iou=nms_iou,
-        steepness=steepness,
-    )
+def load(*, weights: str = "owlv2-base", revision: str | None = None, device: str | torch.device = "cpu") -> OwlCritic:
+    """Load one of `PRESETS`, a repository or a folder."""
+    parts = pretrained.read_zero_shot(weights, PRESETS, revision, device)
+    return OwlCritic(*parts, name=pretrained.recorded_as("owl", weights, revision))
 
 
 class OwlCritic(Critic):
@@ -64,35 +37,22 @@ class OwlCritic(Critic):
     """
 
     family = "owl"
-    one_class_per_box = True
+    settings = CriticSettings(threshold=0.2)
 
-    def __init__(
-        self,
-        model: Any,
-        image_processor: Any,
-        tokenizer: Any,
-        *,
-        name: str,
-        threshold: float = 0.2,
-        nms_iou: float = 0.5,
-        steepness: float = 4.0,
-    ) -> None:
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
         family = model.config.model_type
         if family not in ("owlv2", "owlvit"):
-            raise ValueError(f"{name} is a {family!r} model, owlv2 or owlvit is read here")
+            raise ValueError(f"{name} is a {family!r} model; expected owlv2 or owlvit")
         self.model: Any = model.eval().requires_grad_(False)
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self.name = name
-        self.threshold = threshold
-        self.nms_iou = nms_iou
-        self.steepness = steepness
         # OWLv2 pads the image to a square before it resizes it, OWL-ViT stretches it.
         self._pads_to_square = family == "owlv2"
         self._queries: dict[str, Tensor] = {}
 
     def query(self, object_name: str) -> Tensor:
-        """Text embedding (D,) of an object name, singular or plural; computed once."""
+        """Return the text embedding (D,) of an object name, singular or plural; computed once."""
         word = singular(object_name)
         if word not in self._queries:
             length = self.model.config.text_config.max_position_embeddings
