@@ -39,7 +39,7 @@ from countgen.app import (
 )
 from countgen.app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OK
 from countgen.errors import CountGenError
-from countgen.printable import printable
+from countgen.files.printable import printable
 
 _COMMANDS = (
     *(generate, edit, count, learn_token, tokens, learn_adapter, adapters, calibrate, reproduce),

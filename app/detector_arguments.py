@@ -50,8 +50,8 @@ def chosen_detectors(
     """
     from countgen.backbones.sources import find_source
     from countgen.detector_choice import choose
+    from countgen.files.printable import printable
     from countgen.models import check_detectors
-    from countgen.printable import printable
 
     choice = choose(model_name or find_source(options.model).name, objects, options.critic, options.judge)
     if text and choice.because:

@@ -91,8 +91,8 @@ def run(options: argparse.Namespace) -> int:
     device = available_device(options.device)
 
     from countgen.editing import edit_run
+    from countgen.files.printable import printable
     from countgen.models import with_detectors
-    from countgen.printable import printable
 
     text = not options.json and not options.quiet
     choice = chosen_detectors(options, objects, text=text, model_name=checked.name, download=options.yes)

@@ -251,7 +251,7 @@ def _loaded(options: argparse.Namespace, objects: Sequence[str]) -> Models:
     device = available_device(options.device)
 
     import countgen
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     text = not options.json and not options.quiet
     choice = chosen_detectors(options, objects, text=text)

@@ -131,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report(record: dict[str, Any]) -> None:
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     validation = "not validated"
     if record["validation_accuracy"] is not None:

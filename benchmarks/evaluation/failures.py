@@ -20,6 +20,7 @@ from PIL import Image
 
 from countgen.benchmarks.evaluation.metrics import by_arm, counts, is_right, target_counts
 from countgen.benchmarks.evaluation.records import SETTINGS, Record, pack, read_run, to_line
+from countgen.files.image_file import open_image
 
 MOST_SHOWN = 24
 """Number of failures of one method on a page."""
@@ -69,8 +70,7 @@ def ship(run: Path, out: Path, methods: Sequence[str]) -> int:
 
 
 def _small(source: Path, goal: Path) -> int:
-    with Image.open(source) as image:
-        small = image.convert("RGB")
+    small = open_image(source)
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     small.save(goal, "JPEG", quality=_QUALITY, optimize=True)
     return goal.stat().st_size

@@ -14,10 +14,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from countgen.benchmarks.evaluation.image_files import open_image
 from countgen.benchmarks.evaluation.image_statistics import plain_pairs
 from countgen.benchmarks.evaluation.metrics import grouped
 from countgen.benchmarks.evaluation.records import Record
+from countgen.files.image_file import open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -121,14 +121,14 @@ def quality(records: Sequence[Record], image_path: Callable[..., Path | None], m
     distances: list[float] = []
     if models.clip is not None:
         for prompt, mine in grouped(records, lambda record: record.prompt).items():
-            images = [_image(path) for record in mine if (path := image_path(record))]
+            images = [open_image(path) for record in mine if (path := image_path(record))]
             if images:
                 similarities += models.clip.similarity(images, [prompt] * len(images))
             if len(images) > 1:
                 diversities += [perceptual_distance(a, b) for a, b in combinations(models.clip.features(images), 2)]
     pairs = plain_pairs(records, image_path) if models.preference or models.network else []
     for record, after, before in pairs:
-        image, plain = _image(after), _image(before)
+        image, plain = open_image(after), open_image(before)
         if models.preference is not None:
             preferred.append(preference(models.preference, record.prompt, image, plain))
         if models.network is not None:
@@ -141,11 +141,6 @@ def quality(records: Sequence[Record], image_path: Callable[..., Path | None], m
         preferred=_mean(preferred),
         distance=_mean(distances),
     )
-
-
-def _image(path: Path) -> Image:
-    with open_image(path) as stored:
-        return stored.convert("RGB")
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,1 +1,4 @@
-"""The boundary of the program: what comes from outside as a file is checked here."""
+"""Files that come from outside or go there: bounded reads, atomic writes, locks, images, and text safe to print.
+
+The bottom layer: every other package may import it, and it imports none of them.
+"""

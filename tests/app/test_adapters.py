@@ -100,7 +100,7 @@ def test_models_without_adapters_are_listed_as_such(capsys):
     ("arguments", "message"),
     [
         (["generate", "three cups", "--adapter", "nothing"], "no such file"),
-        (["generate", "three cups", "--adapter", "."], "is no file"),
+        (["generate", "three cups", "--adapter", "."], "is a folder"),
         (["generate", "three cups", "--adapter", "noise"], "trained on counts from 4 to 12, got 3"),
         (["generate", "nine cups", "--adapter", "noise", "--method", "edit"], "leave the adapter out"),
         (["generate", "nine cups", "--adapter", str(NOISE), "--model", "miniature-pixart"], "with 'miniature-pixart'"),

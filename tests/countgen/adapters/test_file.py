@@ -76,7 +76,7 @@ def test_what_is_no_adapter_is_refused_by_name(adapter, tmp_path, subtests):
         (pickle, "is a pickle"),
         (named, "named like a pickle"),
         (large, "larger than"),
-        (tmp_path, "is no file"),
+        (tmp_path, "is a folder"),
         (token, "holds a count token, expected a noise adapter"),
     ):
         with subtests.test(path=path), pytest.raises(AdapterFileError, match=message):
