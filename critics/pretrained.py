@@ -81,9 +81,7 @@ class Source:
             ValueError: it cannot be read, or needs a package that is not installed.
         """
         try:
-            return loader.from_pretrained(
-                str(self.folder), trust_remote_code=False, local_files_only=True, **options
-            )
+            return loader.from_pretrained(str(self.folder), trust_remote_code=False, local_files_only=True, **options)
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except ImportError as error:

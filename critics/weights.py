@@ -7,13 +7,14 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from countgen.files.printable import printable
 
 if TYPE_CHECKING:
     from countgen.critics.base import Critic
@@ -26,14 +27,14 @@ MAX_CAUSE = 300
 
 def one_line(error: Exception) -> str:
     """Return the type and the message of a library's exception in one line, cut to a readable length."""
-    return f"{type(error).__name__}: {shorten(str(error), MAX_CAUSE, placeholder=' ...')}"
+    return f"{type(error).__name__}: {printable(' '.join(str(error).split()), MAX_CAUSE)}"
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | None]:
     """Return tensors as float32, the object names, and the threshold measured to count best, if the file has one.
 
     Raises:
-        ValueError: there is no such file, or it has no object names.
+        ValueError: the file is missing, or lacks object names.
     """
     path = Path(path)
     if path.suffix != ".safetensors" or not path.is_file():
@@ -54,17 +55,17 @@ def _object_names(text: str, path: Path) -> tuple[str, ...]:
     try:
         names = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: its object_names are no JSON: {error}") from error
+        raise ValueError(f"{path} is damaged: its object_names are not valid JSON: {error}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
-        raise ValueError(f"{path} is damaged: its object_names are no list of names")
+        raise ValueError(f"{path} is damaged: its object_names are not a list of names")
     return tuple(names)
 
 
 def threshold_of(metadata: Mapping[str, str], path: Path) -> float | None:
-    """Return the threshold in a file's metadata; None where there is none.
+    """Return the threshold in a file's metadata, or None.
 
     Raises:
-        ValueError: it is no number between 0 and 1.
+        ValueError: it is not a number between 0 and 1.
     """
     if "threshold" not in metadata:
         return None
@@ -73,7 +74,9 @@ def threshold_of(metadata: Mapping[str, str], path: Path) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 < value < 1:
-        raise ValueError(f"{path} is damaged: its threshold is {metadata['threshold'][:60]!r}, expected 0 to 1")
+        raise ValueError(
+            f"{path} is damaged: its threshold is {printable(metadata['threshold'], 60)!r}, expected 0 to 1"
+        )
     return value
 
 
@@ -92,7 +95,9 @@ def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network,
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of a {type(network).__name__}: {one_line(error)}") from error
+        raise ValueError(
+            f"{path} does not hold the weights of a {type(network).__name__}: {one_line(error)}"
+        ) from error
     return network, object_names, threshold
 
 

@@ -6,7 +6,6 @@ detectors on three views, duplicate suppression, the hinge on ranked logits, bac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -98,7 +97,7 @@ def bare_loop(models: Models, prompt: str, target: Target) -> Callable[[], float
 
 def _hinges(boxes: Tensor, logits: Tensor, column: int, count: int, critic: Any) -> Tensor:
     """Return the hinge of each image, float32 (B,)."""
-    threshold = math.log(critic.threshold / (1 - critic.threshold))
+    threshold = critic.threshold_logit
     losses = []
     for box, logit in zip(boxes.detach(), logits, strict=True):
         score = logit[:, column]
@@ -106,7 +105,7 @@ def _hinges(boxes: Tensor, logits: Tensor, column: int, count: int, critic: Any)
         score = torch.where(lead > 0, score.clamp(max=threshold) - lead, score)
         score, order = score.topk(min(1024, len(score)))
         kept = torch.zeros(len(score), dtype=torch.bool)
-        kept[nms(box[order], score.detach(), critic.nms_iou)] = True
+        kept[nms(box[order], score.detach(), critic.settings.nms_iou)] = True
         above = score.detach() > threshold
         ranked = torch.cat([which.nonzero()[:, 0] for which in (kept, ~kept & ~above, ~kept & above)])
         distance, kept = score[ranked] - threshold, kept[ranked]

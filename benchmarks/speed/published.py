@@ -126,7 +126,7 @@ def write_detectors(size: str, home: Home) -> tuple[str, str]:
     repository, _, file = CHECKPOINTS[critic.partition(":")[2]].rpartition("/")
     steering: Any = build_critic(size, torch.device("cpu"))
     steering.model.names = dict(enumerate(COCO_CLASSES))
-    contents = {"model": steering.model.half(), "train_args": {"imgsz": steering.image_size}}
+    contents = {"model": steering.model.half(), "train_args": {"imgsz": steering.settings.image_size}}
     torch.save(contents, home.snapshot(repository, None) / file)
     weights = get_model_weights(judge.partition(":")[2]).DEFAULT
     detector = get_model(

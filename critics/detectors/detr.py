@@ -59,7 +59,7 @@ class DetrCritic(Critic):
         # COCO's published label lists have holes.
         known = [index for index in sorted(labels) if labels[index].lower() not in UNUSED_LABELS]
         self.object_names = tuple(labels[index] for index in known)
-        # On the model's device: a list as an index is copied there in every evaluation, which CUDA graphs cannot capture.
+        # On the device: a list as an index is copied there in every evaluation, which CUDA graphs cannot capture.
         self._columns = torch.tensor(known, device=model.device)
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:

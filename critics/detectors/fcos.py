@@ -26,16 +26,12 @@ _PYRAMID_CHANNELS = 64
 
 
 def load(*, weights: str | Path, device: torch.device | str = "cpu") -> FCOSCritic:
-    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`.
-
-    Raises:
-        ValueError: no such file, or the weights of another architecture.
-    """
-    return restore("fcos", weights, build, FCOSCritic, device)
+    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`."""
+    return restore(weights, build, FCOSCritic, device)
 
 
 def build(num_classes: int) -> FCOS:
-    """torchvision's FCOS over a backbone of 1.2 M parameters, strides 4, 8 and 16, with fresh weights."""
+    """Return torchvision's FCOS over a backbone of 1.2 M parameters, strides 4, 8 and 16, with fresh weights."""
     from torchvision.models.detection import FCOS
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -61,15 +57,12 @@ class FCOSCritic(Critic):
     """
 
     family = "fcos"
-    threshold = 0.5
-    nms_iou = 0.5
-    # torchvision scores every class of a location for itself, and so do we.
-    one_class_per_box = False
+    one_class_per_box = False  # as in torchvision, every class of a location has a score of its own
 
-    def __init__(self, detector: FCOS, object_names: Sequence[str]) -> None:
+    def __init__(self, detector: FCOS, object_names: Sequence[str], *, name: str = "fcos") -> None:
         self.detector = detector.eval().requires_grad_(False)
         self.object_names = tuple(object_names)
-        self.name = "fcos"
+        self.name = name
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         """See `Critic.propose`; boxes are clipped to the image."""

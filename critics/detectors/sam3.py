@@ -53,7 +53,7 @@ class Sam3Critic(Critic):
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def text(self, object_name: str) -> tuple[Tensor, Tensor]:
-        """Return the text features (1, L, D) and the mask (1, L) of an object name, singular or plural; computed once."""
+        """Return text features (1, L, D) and mask (1, L) of an object name, singular or plural; computed once."""
         word = singular(object_name)
         if word not in self._texts:
             tokens = self.tokenizer(

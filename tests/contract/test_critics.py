@@ -168,7 +168,7 @@ def test_three_hundred_objects_are_counted_where_the_critic_sees_the_picture_at_
         (column,) = proposals.columns
         scores = proposals.logits[0, :, column]
         above = (scores > yolo.threshold_logit) & (proposals.logits[0].argmax(1) == column)
-        expected = len(nms(proposals.boxes[0, above], scores[above], yolo.nms_iou))
+        expected = len(nms(proposals.boxes[0, above], scores[above], yolo.settings.nms_iou))
     assert yolo.count(crowd, "apple") == expected
 
 

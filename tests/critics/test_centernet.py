@@ -95,7 +95,7 @@ def test_load_reads_names_threshold_and_half_precision_weights(tmp_path: Path) -
     write(tmp_path / "model.safetensors", network.state_dict(), ["cat", "dog", "bird"], 0.3)
     critic = centernet.load(weights=tmp_path / "model.safetensors")
     assert critic.object_names == ("cat", "dog", "bird")
-    assert critic.threshold == 0.3
+    assert critic.settings.threshold == 0.3
     image = torch.rand(1, 3, 128, 128)
     expected = network.half().float().eval()(image)[0]
     torch.testing.assert_close(critic.detector(image)[0], expected)

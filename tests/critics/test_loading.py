@@ -113,13 +113,13 @@ def test_metadata_of_another_form_is_a_value_error_that_names_the_file(noted: di
 
 def test_a_yolo_takes_the_threshold_that_its_training_noted(tmp_path: Path) -> None:
     tensors, names, noted = weights.read(YOLO["weights"])
-    assert load("yolo", **YOLO).threshold == noted == 0.45
+    assert load("yolo", **YOLO).settings.threshold == noted == 0.45
     weights.write(tmp_path / "retrained.safetensors", tensors, names, 0.3)
     retrained = YOLO | {"weights": tmp_path / "retrained.safetensors"}
-    assert load("yolo", **retrained).threshold == 0.3
-    assert load("yolo", **retrained, threshold=0.6).threshold == 0.6
+    assert load("yolo", **retrained).settings.threshold == 0.3
+    assert load("yolo", **retrained, threshold=0.6).settings.threshold == 0.6
     weights.write(tmp_path / "retrained.safetensors", tensors, names)
-    assert load("yolo", **retrained).threshold == PREDICT_THRESHOLD
+    assert load("yolo", **retrained).settings.threshold == PREDICT_THRESHOLD
 
 
 @pytest.mark.parametrize("kind", ["ultralytics_rtdetr", "yolo_world"])
@@ -230,7 +230,7 @@ def test_sam3_is_read_from_a_folder_and_refused_where_weights_are_missing(tmp_pa
     tiny = tiny_detectors.sam3()
     for part in (tiny.model, tiny.image_processor, tiny.tokenizer):
         part.save_pretrained(tmp_path)
-    critic = load("sam3", weights=str(tmp_path), threshold=tiny.threshold)
+    critic = load("sam3", weights=str(tmp_path), threshold=tiny.settings.threshold)
     images = rendered(4)
     assert torch.equal(critic.counts(images, ["apple"]), tiny.counts(images, ["apple"]))
     assert (critic.max_count, critic.families) == (40, {"sam3"})

@@ -39,7 +39,7 @@ class Boxes(nn.Module):
 
 def thresholded(critic: Any) -> Critic:
     """torchvision's own detector inside a critic of the contract suite, as a user hands it over."""
-    return from_module(critic.model, NAMES, threshold=critic.threshold, nms_iou=critic.nms_iou, max_count=2000)
+    return from_module(critic.model, NAMES, threshold=critic.settings.threshold, nms_iou=critic.settings.nms_iou, max_count=2000)
 
 
 @pytest.mark.parametrize("family", ["FasterRCNN", "RetinaNet", "FCOS", "SSD"])
@@ -48,7 +48,7 @@ def test_a_module_of_torchvisions_form_counts_as_its_own_detections(family: str)
     critic, images = thresholded(stock), rendered(8)
     with torch.no_grad():
         found = stock.model(list(images))
-    kept = [one["labels"][one["scores"] > critic.threshold] for one in found]
+    kept = [one["labels"][one["scores"] > critic.settings.threshold] for one in found]
     expected = [[int((labels == label).sum()) for label in range(1, len(NAMES))] for labels in kept]
     counts = critic.counts(images, CLASSES)
     assert counts.tolist() == expected
@@ -95,7 +95,7 @@ def test_a_function_to_boxes_and_logits_counts_as_the_critic_it_was_taken_from()
         found = tiny.propose(images, ["apple"])
         return found.boxes, found.logits
 
-    settings = {"threshold": tiny.threshold, "nms_iou": tiny.nms_iou, "one_class_per_box": True}
+    settings = {"threshold": tiny.settings.threshold, "nms_iou": tiny.settings.nms_iou, "one_class_per_box": True}
     critic = from_module(proposals, CLASSES, **settings)
     images = rendered(6)
     counts = critic.counts(images, CLASSES)

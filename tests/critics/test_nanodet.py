@@ -224,7 +224,7 @@ def test_an_image_size_that_the_grids_do_not_divide_is_refused(size: int) -> Non
 
 def test_settings_reach_the_critic() -> None:
     found = critics.load("nanodet", threshold=0.5, steepness=2.0, nms_iou=0.6, weights=nanodet.EMBEDDED)
-    assert (found.threshold, found.steepness, found.nms_iou) == (0.5, 2.0, 0.6)
+    assert (found.settings.threshold, found.settings.steepness, found.settings.nms_iou) == (0.5, 2.0, 0.6)
     default = critics.load("nanodet")
-    assert (default.threshold, default.nms_iou) == (0.35, 0.4)
+    assert (default.settings.threshold, default.settings.nms_iou) == (0.35, 0.4)
     assert default.name == f"nanodet:nanodet-{nanodet.SHA256[:8]}"

@@ -67,7 +67,7 @@ def test_counting_all_objects_together_equals_the_critic(source: SceneSource, na
     # Blended images have many boxes with scores near the threshold.
     images = torch.cat([images, (images + images.roll(1, 0)) / 2])
     with torch.no_grad():
-        found = counter(images, [0.2, critic.threshold])[1]
+        found = counter(images, [0.2, critic.settings.threshold])[1]
     assert torch.equal(found, critic.counts(images, OBJECT_NAMES))
 
 
@@ -147,7 +147,7 @@ def test_heatmap_stage_trains_resumes_and_exports_a_critic(tmp_path: Path) -> No
     critic = centernet.load(weights=tmp_path / "model.safetensors")
     assert critic.object_names == OBJECT_NAMES
     accuracy = json.loads((tmp_path / "accuracy.json").read_text())
-    assert accuracy["threshold"] == critic.threshold
+    assert accuracy["threshold"] == critic.settings.threshold
     assert "styled 11-15" in accuracy
     assert (tmp_path / "model.safetensors").stat().st_size <= 1.6e6
 

@@ -41,7 +41,7 @@ def detector_counter(critic: Critic) -> Counter:
             labels, rows = order % classes, order // classes
         boxes = proposals.boxes.float().gather(1, rows[..., None].expand(-1, -1, 4))
         # The offset separates boxes of different classes, so that they never suppress one another.
-        kept = unsuppressed(boxes + 1000.0 * labels[..., None], critic.nms_iou or 1.0)
+        kept = unsuppressed(boxes + 1000.0 * labels[..., None], critic.settings.nms_iou or 1.0)
         found = torch.stack([kept & (scores > threshold) for threshold in thresholds]).long()
         counts = torch.zeros(*found.shape[:2], len(OBJECT_NAMES), dtype=torch.int64, device=images.device)
         return counts.scatter_add_(2, labels.expand_as(found), found)

@@ -150,7 +150,7 @@ def _pairs(family: Family, settings: StageSettings) -> None:
             latents = integrate(generator, noise, tokens, steps=family.ode_steps, guidance_scale=family.guidance_scale)
         with torch.no_grad():
             images = (decode(vae, part).clamp(0, 1) for part in latents.split(DECODED_AT_ONCE))
-            counts = torch.cat([count(part, [critic.threshold])[0] for part in images])
+            counts = torch.cat([count(part, [critic.settings.threshold])[0] for part in images])
         right = right_counts(torch.from_numpy(targets).to(device), counts) & latents.isfinite().all((1, 2, 3))
         captions = [text for text, keep in zip(sampled, right.tolist(), strict=True) if keep]
         return noise[right], latents[right].half(), captions

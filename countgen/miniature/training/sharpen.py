@@ -69,7 +69,7 @@ class Targets:
         self._device = str(teacher.alphas_cumprod.device)
         self._student, self._teacher, self._vae, self._number = student, teacher, vae, number
         critic = read_critic(FOLDER / "critic", self._device)
-        self._count, self._thresholds = detector_counter(critic), [critic.threshold, *CLEAR]
+        self._count, self._thresholds = detector_counter(critic), [critic.settings.threshold, *CLEAR]
         self._captions = np.random.default_rng(seed)
         # Another stream than that of the losses, which `train` seeds with the same number.
         self._noise = torch.Generator(self._device).manual_seed(int(self._captions.integers(2**63 - 1)))
