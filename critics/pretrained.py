@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from countgen.critics.base import scale_boxes
+from countgen.critics.base import Critic, scale_boxes
 from countgen.critics.weights import one_line
 from countgen.files.model_folder import check_model_folder
 
@@ -53,6 +53,7 @@ class Source:
 
     def __init__(self, weights: str, presets: Mapping[str, str], revision: str | None) -> None:
         self.name, preset_revision = locate(weights, presets)
+        self._weights, self._revision = weights, revision
         self.folder = Path(self.name)
         if not self.folder.is_dir():
             from huggingface_hub import snapshot_download
@@ -108,22 +109,36 @@ class Source:
             )
         return model
 
-
-def read_zero_shot(
-    weights: str, presets: Mapping[str, str], revision: str | None, device: str | torch.device
-) -> tuple[Any, Any, Any]:
-    """Return a zero-shot detector, its image processor and its tokenizer; arguments as of `Source`."""
-    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
-
-    source = Source(weights, presets, revision)
-    model = source.read_model(AutoModelForZeroShotObjectDetection).to(device)
-    return model, source.read(AutoImageProcessor), source.read(AutoTokenizer)
+    def recorded_as(self, critic_class: type[Critic]) -> str:
+        """Return the name in records of a critic of this checkpoint: its kind, its last part, and a given revision."""
+        kind, place = critic_class.__module__.rpartition(".")[2], str(self._weights).rstrip("/").rpartition("/")[2]
+        return f"{kind}:{place}@{self._revision}" if self._revision else f"{kind}:{place}"
 
 
-def recorded_as(kind: str, weights: str, revision: str | None) -> str:
-    """Return the name in records of a critic from a repository or folder: its last part, and a given revision."""
-    place = str(weights).rstrip("/").rsplit("/", 1)[-1]
-    return f"{kind}:{place}@{revision}" if revision else f"{kind}:{place}"
+class TextCritic(Critic):
+    """A detector of transformers that reads object names as text.
+
+    Attributes:
+        model_types: of the configurations that the class reads.
+    """
+
+    model_types: tuple[str, ...]
+
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
+        if model.config.model_type not in self.model_types:
+            raise ValueError(f"{name} is a {model.config.model_type!r} model; expected {' or '.join(self.model_types)}")
+        self.model: Any = model.eval().requires_grad_(False)
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.name = name
+
+    @classmethod
+    def read(cls, source: Source, loader: Any, device: str | torch.device, **options: Any) -> Self:
+        """Return the critic of a checkpoint; the options are those of `Source.read_model`."""
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        model = source.read_model(loader, **options).to(device)
+        return cls(model, source.read(AutoImageProcessor), source.read(AutoTokenizer), name=source.recorded_as(cls))
 
 
 def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor]:

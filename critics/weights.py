@@ -120,7 +120,7 @@ def restore(
     network, object_names, threshold = rebuild(path, build)
     kind = critic_class.__module__.rpartition(".")[2]
     critic = critic_class(network.to(device), object_names, name=recorded_as(kind, path))
-    if threshold is not None:
+    if threshold is not None and critic.detects:
         critic.configure(threshold=threshold)
     return critic
 

@@ -33,8 +33,7 @@ def load(*, weights: str = "rtdetr-r18", revision: str | None = None, device: st
 
     source = pretrained.Source(weights, PRESETS, revision)
     model = source.read_model(AutoModelForObjectDetection).to(device)
-    name = pretrained.recorded_as("detr", weights, revision)
-    return DetrCritic(model, source.read(AutoImageProcessor), name=name)
+    return DetrCritic(model, source.read(AutoImageProcessor), name=source.recorded_as(DetrCritic))
 
 
 class DetrCritic(Critic):

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from countgen.critics import pretrained
-from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
 from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
@@ -24,11 +23,13 @@ def load(
     *, weights: str = "tiny", revision: str | None = None, device: str | torch.device = "cpu"
 ) -> GroundingDinoCritic:
     """Load one of `PRESETS`, a repository or a folder."""
-    parts = pretrained.read_zero_shot(weights, PRESETS, revision, device)
-    return GroundingDinoCritic(*parts, name=pretrained.recorded_as("grounding_dino", weights, revision))
+    from transformers import AutoModelForZeroShotObjectDetection
+
+    source = pretrained.Source(weights, PRESETS, revision)
+    return GroundingDinoCritic.read(source, AutoModelForZeroShotObjectDetection, device)
 
 
-class GroundingDinoCritic(Critic):
+class GroundingDinoCritic(pretrained.TextCritic):
     """Scores queries against the words of "apple. dog."; an object's logit is that of its best word.
 
     Image and text are fused in every layer, so the text runs along each time. Gradients are partial by design
@@ -36,16 +37,11 @@ class GroundingDinoCritic(Critic):
     """
 
     family = "grounding-dino"
+    model_types = ("grounding-dino", "mm-grounding-dino")
     settings = CriticSettings(threshold=0.25, nms_iou=None)
 
     def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
-        family = model.config.model_type
-        if family not in ("grounding-dino", "mm-grounding-dino"):
-            raise ValueError(f"{name} is a {family!r} model; expected grounding-dino or mm-grounding-dino")
-        self.model: Any = model.eval().requires_grad_(False)
-        self.image_processor = image_processor
-        self.tokenizer = tokenizer
-        self.name = name
+        super().__init__(model, image_processor, tokenizer, name=name)
         self.max_count = model.config.num_queries
 
     def prompt(self, object_names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:

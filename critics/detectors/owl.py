@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from countgen.critics import pretrained
-from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
 from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
@@ -26,29 +25,26 @@ TEMPLATE = "a photo of a {}"
 
 def load(*, weights: str = "owlv2-base", revision: str | None = None, device: str | torch.device = "cpu") -> OwlCritic:
     """Load one of `PRESETS`, a repository or a folder."""
-    parts = pretrained.read_zero_shot(weights, PRESETS, revision, device)
-    return OwlCritic(*parts, name=pretrained.recorded_as("owl", weights, revision))
+    from transformers import AutoModelForZeroShotObjectDetection
+
+    source = pretrained.Source(weights, PRESETS, revision)
+    return OwlCritic.read(source, AutoModelForZeroShotObjectDetection, device)
 
 
-class OwlCritic(Critic):
+class OwlCritic(pretrained.TextCritic):
     """Scores every image patch against text queries, which are embedded once per object name.
 
     The class logits are read; OWLv2's objectness is detached from the image and says nothing of classes.
     """
 
     family = "owl"
+    model_types = ("owlv2", "owlvit")
     settings = CriticSettings(threshold=0.2)
 
     def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
-        family = model.config.model_type
-        if family not in ("owlv2", "owlvit"):
-            raise ValueError(f"{name} is a {family!r} model; expected owlv2 or owlvit")
-        self.model: Any = model.eval().requires_grad_(False)
-        self.image_processor = image_processor
-        self.tokenizer = tokenizer
-        self.name = name
+        super().__init__(model, image_processor, tokenizer, name=name)
         # OWLv2 pads the image to a square before it resizes it, OWL-ViT stretches it.
-        self._pads_to_square = family == "owlv2"
+        self._pads_to_square = model.config.model_type == "owlv2"
         self._queries: dict[str, Tensor] = {}
 
     def query(self, object_name: str) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from countgen.critics import pretrained
-from countgen.critics.base import ABSENT, Critic, scale_boxes
+from countgen.critics.base import ABSENT, scale_boxes
 from countgen.critics.candidates import Proposals
 from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
@@ -22,15 +22,12 @@ _TEXT_LENGTH = 32
 
 def load(*, weights: str = "sam3", revision: str | None = None, device: str | torch.device = "cpu") -> Sam3Critic:
     """Load one of `PRESETS`, a repository or a folder, with all of its weights."""
-    from transformers import AutoImageProcessor, AutoTokenizer, Sam3Model
+    from transformers import Sam3Model
 
-    source = pretrained.Source(weights, PRESETS, revision)
-    model = source.read_model(Sam3Model, complete=True).to(device)
-    name = pretrained.recorded_as("sam3", weights, revision)
-    return Sam3Critic(model, source.read(AutoImageProcessor), source.read(AutoTokenizer), name=name)
+    return Sam3Critic.read(pretrained.Source(weights, PRESETS, revision), Sam3Model, device, complete=True)
 
 
-class Sam3Critic(Critic):
+class Sam3Critic(pretrained.TextCritic):
     """Counts the instances of a singular noun; the decoder runs once for each object, the image encoder once for all.
 
     An instance's probability is that of its query times that of the object's presence in the image, and its logit is
@@ -39,16 +36,12 @@ class Sam3Critic(Critic):
     """
 
     family = "sam3"
+    model_types = ("sam3",)
     settings = CriticSettings(threshold=0.3, nms_iou=None)  # 0.7 helps where crowded scenes give duplicates
     one_class_per_box = False
 
     def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
-        if model.config.model_type != "sam3":
-            raise ValueError(f"{name} is a {model.config.model_type!r} model; expected sam3")
-        self.model: Any = model.eval().requires_grad_(False)
-        self.image_processor = image_processor
-        self.tokenizer = tokenizer
-        self.name = name
+        super().__init__(model, image_processor, tokenizer, name=name)
         self.max_count = model.config.detr_decoder_config.num_queries
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 

@@ -67,7 +67,7 @@ def load(*, weights: str, revision: str | None = None, device: str | torch.devic
     if getattr(processor, "chat_template", None) is None:
         raise ValueError(f"{weights} has no chat template, so it cannot be asked; name an instruction-tuned model")
     model = source.read_model(AutoModelForImageTextToText, complete=True, dtype="auto").to(device)
-    return VlmJudge(model, processor, name=pretrained.recorded_as("vlm", weights, revision))
+    return VlmJudge(model, processor, name=source.recorded_as(VlmJudge))
 
 
 class VlmJudge(Critic):

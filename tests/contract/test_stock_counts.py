@@ -41,7 +41,11 @@ def stock_counts(checkpoint: Path, critic: Critic, images: Tensor) -> list[list[
 
     kind = {"yoloe": ultralytics.YOLOE, "ultralytics-rtdetr": ultralytics.RTDETR}.get(checkpoint.stem, ultralytics.YOLO)
     sources = [image.permute(1, 2, 0).mul(255).round().byte().numpy()[..., ::-1] for image in images]
-    options = {"conf": critic.settings.threshold, "iou": critic.settings.nms_iou or 0.7, "imgsz": critic.settings.image_size}
+    options = {
+        "conf": critic.settings.threshold,
+        "iou": critic.settings.nms_iou or 0.7,
+        "imgsz": critic.settings.image_size,
+    }
     # YOLOE would let one class suppress another.
     options |= {"verbose": False, "agnostic_nms": False}
     results = kind(checkpoint).predict(sources, **options)
@@ -208,5 +212,7 @@ def test_torchvision_detectors_count_as_they_do_themselves(critics: Critics, pic
     critic, images = critics(name), pictures(40)
     with torch.no_grad():
         results = critic.model(list(images))
-    expected = [tallied(result["labels"][result["scores"] > critic.settings.threshold] - 1, critic) for result in results]
+    expected = [
+        tallied(result["labels"][result["scores"] > critic.settings.threshold] - 1, critic) for result in results
+    ]
     assert_alike(critic.counts(images, critic.object_names), expected)

@@ -39,7 +39,9 @@ class Boxes(nn.Module):
 
 def thresholded(critic: Any) -> Critic:
     """torchvision's own detector inside a critic of the contract suite, as a user hands it over."""
-    return from_module(critic.model, NAMES, threshold=critic.settings.threshold, nms_iou=critic.settings.nms_iou, max_count=2000)
+    return from_module(
+        critic.model, NAMES, threshold=critic.settings.threshold, nms_iou=critic.settings.nms_iou, max_count=2000
+    )
 
 
 @pytest.mark.parametrize("family", ["FasterRCNN", "RetinaNet", "FCOS", "SSD"])

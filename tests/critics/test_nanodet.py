@@ -18,7 +18,6 @@ from torch.nn.functional import interpolate
 from countgen import critics, miniature
 from countgen.critics.detectors import nanodet
 from countgen.critics.losses import LOSSES
-from countgen.critics.networks import nanodet_conversion
 from countgen.critics.vocabulary import COCO_CLASSES
 from countgen.critics.weights import read
 from tests.critics import tfjs_interpreter
@@ -57,7 +56,7 @@ def graph(graph_json: bytes) -> dict[str, Any]:
 def graph_weights(graph: dict[str, Any]) -> bytes:
     """The published weights file, put together from the embedded file and the other constants."""
     tensors, _, _ = read(nanodet.EMBEDDED)
-    names = [name for pair in nanodet_conversion.convolution_tensors(graph) for name in pair]
+    names = [name for pair in tfjs_interpreter.convolution_constants(graph) for name in pair]
     keys = [key for key, _ in nanodet.NanoDet(80).named_parameters()]
     ours = {name: tensors[key].half().numpy() for name, key in zip(names, keys, strict=True)}
     rest = gzip.decompress((DATA / "constants.bin.gz").read_bytes())
@@ -89,34 +88,12 @@ def test_the_embedded_file_holds_the_published_weights_bit_for_bit(graph_json: b
     assert hashlib.sha256(graph_weights).hexdigest() == PUBLISHED["nanodet.bin"]
 
 
-def test_the_conversion_command_writes_what_the_embedded_file_holds(
-    graph_json: bytes, graph_weights: bytes, tmp_path: Path
-) -> None:
-    (tmp_path / "g.json").write_bytes(graph_json)
-    (tmp_path / "g.bin").write_bytes(graph_weights)
-    nanodet_conversion.main([str(tmp_path / name) for name in ("g.json", "g.bin", "model.safetensors")])
-    # Not the same bytes: safetensors writes the two entries of its metadata in either order.
-    written, embedded = read(tmp_path / "model.safetensors"), read(nanodet.EMBEDDED)
-    assert written[1:] == embedded[1:] == (COCO_CLASSES, 0.35)
-    assert written[0].keys() == embedded[0].keys()
-    assert all(torch.equal(value, embedded[0][key]) for key, value in written[0].items())
-
-
-def test_weights_of_another_graph_are_refused_in_one_line(graph_json: bytes, tmp_path: Path) -> None:
-    (tmp_path / "g.json").write_bytes(graph_json)
-    for content, message in ((b"", "end within"), (bytes(8_000_000), "describes 7574558 bytes")):
-        (tmp_path / "g.bin").write_bytes(content)
-        with pytest.raises(SystemExit, match=message):
-            nanodet_conversion.main([str(tmp_path / name) for name in ("g.json", "g.bin", "out.safetensors")])
-    assert not (tmp_path / "out.safetensors").exists()
-
-
 @pytest.mark.parametrize("name", TRUTH)
 def test_the_network_equals_the_published_graph_on_a_photograph(
     critic: nanodet.NanoDetCritic, graph: dict[str, Any], graph_weights: bytes, name: str
 ) -> None:
     images = square(name)
-    constants = nanodet_conversion.tensors_of(graph, graph_weights)
+    constants = tfjs_interpreter.constants_of(graph, graph_weights)
     with torch.no_grad():
         expected = tfjs_interpreter.run(graph, constants, graph_input(images), OUTPUTS)
         flat = [grid.flatten(2).transpose(1, 2) for grid in critic.network.maps(images)]
@@ -130,7 +107,7 @@ def test_a_batch_equals_the_published_graph_too(
     critic: nanodet.NanoDetCritic, graph: dict[str, Any], graph_weights: bytes
 ) -> None:
     images = torch.cat([square(name) for name in TRUTH])
-    constants = nanodet_conversion.tensors_of(graph, graph_weights)
+    constants = tfjs_interpreter.constants_of(graph, graph_weights)
     # Its last reshapes are for one image; what goes into them is not.
     with torch.no_grad():
         expected = tfjs_interpreter.run(graph, constants, graph_input(images), LOGITS_AND_DISTANCES)

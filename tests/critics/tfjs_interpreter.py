@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -93,3 +94,31 @@ def channels_first(x: Tensor) -> Tensor:
 
 def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
+
+
+def constants_of(graph: dict[str, Any], weights: bytes) -> dict[str, np.ndarray]:
+    """Return the constants of a graph by name, as stored: float16 or int32."""
+    constants, begin = {}, 0
+    for group in graph["weightsManifest"]:
+        for entry in group["weights"]:
+            dtype = np.dtype(entry.get("quantization", entry)["dtype"]).newbyteorder("<")
+            size = math.prod(entry["shape"])
+            constants[entry["name"]] = np.frombuffer(weights, dtype, size, begin).reshape(entry["shape"])
+            begin += size * dtype.itemsize
+    assert begin == len(weights)
+    return constants
+
+
+def convolution_constants(graph: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the names of kernel and bias of each convolution of the graph, in the order of their numbers."""
+    nodes = graph["modelTopology"]["node"]
+    biases = {node["input"][0]: node["input"][1] for node in nodes if node["op"] == "Add"}
+    named = [
+        (_number(node["name"]), node["input"][1], biases[node["name"]]) for node in nodes if node["op"] == "Conv2D"
+    ]
+    return [(kernel, bias) for _, kernel, bias in sorted(named)]
+
+
+def _number(name: str) -> int:
+    """Return the number in "PartitionedCall/convolution_12"; the first convolution has none."""
+    return int(name.rpartition("_")[2]) if "_" in name else 0
