@@ -8,6 +8,7 @@ Ultralytics is licensed under AGPL-3.0.
 
 from __future__ import annotations
 
+import _compat_pickle
 import pickletools
 import re
 import threading
@@ -119,15 +120,15 @@ def _unpickled(path: Path) -> Any:
         if pickles[0].file_size > MAX_PICKLE_BYTES:
             raise ValueError(f"its objects take more than {MAX_PICKLE_BYTES} bytes")
         objects = archive.read(pickles[0])
-    parts = set()
     named = {str(argument) for opcode, argument, _ in pickletools.genops(objects) if opcode.name == "GLOBAL"}
-    for entry in sorted(named):
-        name = entry.replace(" ", ".")
-        if _CALLED.fullmatch(entry):
-            continue
-        if not _INERT.fullmatch(entry):
-            raise ValueError(f"it names {printable(name, 80)!r}, which no detector needs; loading it would run that")
-        parts.add((Part, name))
+    parts = set()
+    for name in sorted(named):
+        if not _CALLED.fullmatch(name) and not _INERT.fullmatch(name):
+            shown = printable(name.replace(" ", "."), 80)
+            raise ValueError(f"it names {shown!r}, which no detector needs; loading it would run that")
+        module, _, attribute = name.partition(" ")
+        if not _CALLED.fullmatch(name):
+            parts.add((Part, f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{attribute}"))
     with _LOADING, torch.serialization.safe_globals(list(parts)):
         return torch.load(path, map_location="cpu", weights_only=True)
 

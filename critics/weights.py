@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -27,6 +28,8 @@ MAX_CAUSE = 300
 
 def one_line(error: Exception) -> str:
     """Return the type and the message of a library's exception in one line, cut to a readable length."""
+    if isinstance(error, pickle.UnpicklingError) and isinstance(error.__context__, Exception):
+        error = error.__context__  # torch.load wraps it in advice to trust the file
     return f"{type(error).__name__}: {printable(' '.join(str(error).split()), MAX_CAUSE)}"
 
 

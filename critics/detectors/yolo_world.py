@@ -96,9 +96,10 @@ class YoloWorldCritic(YoloCritic):
     def __init__(self, model: Any, embeddings: Mapping[str, Tensor], *, name: str, **settings: Any) -> None:
         """Take what `YoloCritic` takes, with the embedding that the head compares for each object name."""
         super().__init__(model, tuple(embeddings), name=name, **settings)
-        wrong = {name: tuple(row.shape) for name, row in embeddings.items() if row.ndim != 1}
+        size = self._head.cv3[-1][-1].out_channels
+        wrong = {name: tuple(row.shape) for name, row in embeddings.items() if row.shape != (size,)}
         if not embeddings or wrong:
-            raise ValueError(f"embeddings must hold one vector per object name, got {wrong or 'none'}")
+            raise ValueError(f"embeddings must hold one vector of {size} per object name, got {wrong or 'none'}")
         device = next(model.parameters()).device
         self.embeddings = torch.stack([row.to(device).float() for row in embeddings.values()])
         # YOLOE takes adapted embeddings where visual prompts go in, and takes them as they are.
