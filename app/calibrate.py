@@ -100,8 +100,7 @@ def _measured(
     models: Models, options: argparse.Namespace, begun: Calibration | None, out: Path
 ) -> tuple[Calibration, bool]:
     """Return the calibration, each point saved when it was measured, and whether the user interrupted it."""
-    from dataclasses import replace
-
+    from msgspec.structs import replace
     from tqdm import tqdm
 
     from countgen.number_slider.measurement import FIRST_SEED, OBJECTS, measure, new_calibration

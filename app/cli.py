@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 
 from countgen import __version__
 from countgen.app import (
-    adapters,
     calibrate,
     compare,
     completion,
@@ -31,7 +30,6 @@ from countgen.app import (
     evaluate,
     generate,
     label,
-    learn_adapter,
     learn_token,
     report,
     reproduce,
@@ -42,7 +40,7 @@ from countgen.errors import CountGenError
 from countgen.files.printable import printable
 
 _COMMANDS = (
-    *(generate, edit, count, learn_token, tokens, learn_adapter, adapters, calibrate, reproduce),
+    *(generate, edit, count, learn_token, tokens, calibrate, reproduce),
     *(evaluate, label, report, compare, demo, doctor),
 )
 _EXIT_CODES = """\
@@ -56,6 +54,7 @@ exit codes:
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']{1,60})' \(choose from (.*)\)", re.DOTALL)
 ELSEWHERE = {
     **dict.fromkeys(("cfg", "cfg-scale", "guidance"), "--guidance-scale"),
+    "steps": "--num-inference-steps",
     **dict.fromkeys(("w", "h", "width", "height", "resolution"), "--size"),
     **dict.fromkeys(("n", "n-iter", "batch-size", "batch-count", "num-images", "num-images-per-prompt"), "--images"),
     **dict.fromkeys(("sampler", "sampler-name", "sampling-method"), "--scheduler"),

@@ -17,7 +17,6 @@ from countgen.app.model_arguments import (
     add_calibration,
     add_loading,
     add_negative_prompt,
-    add_renamed,
     add_sampling,
     given_of,
 )
@@ -66,16 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default=DEFAULT_METHODS,
-        help="to compare, with commas; METHOD+token uses a count token for the number, METHOD+adapter a noise adapter, "
-        "METHOD+as-written no number slider (%(default)s)",
+        help="to compare, with commas; METHOD+token uses a count token for the number, METHOD+as-written no number "
+        "slider (%(default)s)",
         **names,
-    )
-    parser.add_argument(
-        "--adapter",
-        action="append",
-        default=[],
-        metavar="NAME|FILE",
-        help="the noise adapter of METHOD+adapter (the model's shipped one)",
     )
     parser.add_argument(
         "--set",
@@ -92,7 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=METAVAR,
         help="the models to compare, as countgen generate takes them, with commas (%(default)s)",
     )
-    add_renamed(parser, backbones="--model NAMES")
     add_loading(parser)
     add_sampling(parser)
     add_negative_prompt(parser)
@@ -166,7 +157,7 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
     from countgen.benchmarks.evaluation import arms
     from countgen.benchmarks.evaluation.generation import Generation
     from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
-    from countgen.benchmarks.evaluation.plan import RunSettings, adapter_digests, code_version, suite_digest
+    from countgen.benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
     from countgen.files.printable import printable
 
     models = [recorded_model(model) for model in options.backbones]
@@ -195,8 +186,6 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
         trust_checkpoint=options.trust_checkpoint,
         method_settings=arms.canonical(options.methods, options.set),
         sources=tuple(source for _, source in models),
-        adapter=tuple(options.adapter),
-        adapters=adapter_digests(options.methods, backbones, tuple(options.adapter)),
         generation=Generation(**given_of(options), negative_prompt=options.negative_prompt, calibration=calibration),
     )
 
@@ -211,7 +200,7 @@ def _report(summary: Summary, out: Path) -> None:
     if summary.lost:
         print(f"{lost_images_message(out, summary.lost)}; they were generated again")
     if summary.left_out:
-        print(f"{summary.left_out} more are no part of the run: no token or adapter is made for their targets")
+        print(f"{summary.left_out} more are no part of the run: no token is made for their targets")
     if summary.failed:
         print(f"{summary.failed} failed, the reasons are in their records; --retry-failed generates them again")
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:

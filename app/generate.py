@@ -69,13 +69,6 @@ def add_parser(commands: Any) -> None:
         help="a count token to say the number: one that countgen tokens lists, or a file",
     )
     parser.add_argument(
-        "--adapter",
-        action="append",
-        default=[],
-        metavar="NAME|FILE",
-        help="a noise adapter to start from: one that countgen adapters lists, or a file",
-    )
-    parser.add_argument(
         "--number-offset",
         action="append",
         default=[],
@@ -119,7 +112,7 @@ def add_parser(commands: Any) -> None:
         help="limit of model evaluations for each image (400; none with --max-seconds)",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("pictures"), metavar="FOLDER", help="of the images (%(default)s)"
+        "--out", type=Path, default=Path("images"), metavar="FOLDER", help="of the images (%(default)s)"
     )
     parser.add_argument(
         "--name",
@@ -185,19 +178,11 @@ def run(options: argparse.Namespace) -> int:
         "until": options.until,
         "negative_prompt": options.negative_prompt,
     }
-    if options.token is not None or options.adapter:
-        from countgen.adapters.library import chosen_adapter
+    if options.token is not None:
         from countgen.backbones.sources import find_source
-        from countgen.run import check_starts_from_noise
         from countgen.tokens.library import find_token
 
-        name = find_source(options.model).name
-        given["token"] = find_token(options.token, name) if options.token is not None else None
-        given["adapter"] = adapter = chosen_adapter(options.adapter, name)
-        if adapter is not None:
-            check_starts_from_noise(methods.load(options.method))
-            if len(found := targets or parse(options.prompt)) == 1:  # of several, the detector may not know some
-                adapter.check_targets(found)
+        given["token"] = find_token(options.token, find_source(options.model).name)
     given["number_offset"] = number_offset_from(options.number_offset)
     given["calibration"] = load_calibration(options.calibration) if options.calibration else None
     models = _loaded(options, objects)

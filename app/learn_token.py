@@ -41,7 +41,7 @@ SETTINGS = (
     ),
     ("teacher_steps", not_negative, "N", "number of steps of the distillation; 0 for the count loss only (25)"),
     (
-        "validation_pictures",
+        "validation_images",
         positive,
         "N",
         "images of each validation, which the critics count; fewer are faster and choose worse (48)",
@@ -70,7 +70,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("count", type=positive, metavar="N", help="the number of objects that the token stands for")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the .safetensors file to write (count-N.safetensors)")
-    add_training(parser, SETTINGS, what="token", loss="l1", trial_images=32)
+    add_training(parser, SETTINGS, loss="l1", trial_images=32)
     add_calibration(parser)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,6 @@ _SAME_NAME = ("num_inference_steps", "guidance_scale", "scheduler", "memory", "d
 """Options that `countgen.load` calls the same."""
 
 
-class Renamed(argparse.Action):
-    """An option of earlier versions: it says what to write instead."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, *, instead: str, **options: Any) -> None:
-        super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options)
-        self.instead = instead
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
-    ) -> None:
-        """Refuse it."""
-        parser.error(f"{option} is now {self.instead}")
-
-
-def add_renamed(parser: argparse.ArgumentParser, **instead: str) -> None:
-    """Add options of earlier versions, each with what to write now."""
-    for name, new in instead.items():
-        parser.add_argument(f"--{name}", action=Renamed, instead=new)
-
-
 def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add `--model`; the embedded miniature by default, or a list of models for a command that takes several."""
     if several:
@@ -47,12 +26,6 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None
         )
     else:
         parser.add_argument("--model", default="miniature", metavar=METAVAR, help=f"{MODEL_HELP} (%(default)s)")
-    add_renamed(
-        parser,
-        backbone="--model NAME",
-        repository="--model HUB-ID|FOLDER|FILE",
-        revision="a part of --model: NAME@REVISION",
-    )
 
 
 def add_loading(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +59,6 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         metavar="N|WxH",
         help="pixels, width x height; one number for a square (the model's own)",
     )
-    add_renamed(parser, steps="--num-inference-steps")
 
 
 def add_negative_prompt(parser: argparse.ArgumentParser) -> None:

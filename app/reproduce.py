@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from countgen.app.argument_types import grey_levels
 from countgen.app.exit_codes import NOT_REACHED, OK
 from countgen.app.loading import available_device
-from countgen.app.model_arguments import METAVAR, add_loras, add_renamed
+from countgen.app.model_arguments import METAVAR, add_loras
 from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ def add_origin(parser: argparse.ArgumentParser) -> None:
         help="what it was made with, where that was no preset's own weights; @REVISION where the recipe's is no commit",
     )
     add_loras(parser)
-    add_renamed(parser, repository="--model HUB-ID|FOLDER|FILE", revision="a part of --model: NAME@REVISION")
     parser.add_argument(
         "--yes", action="store_true", help="download what is not in the hub's cache, and take more steps than is usual"
     )
@@ -93,12 +92,12 @@ def run(options: argparse.Namespace) -> int:
     token = token_of(options.token, recipe)
     checked = checked_recipe(recipe, options, token, picture.size)
     backbone = loaded(checked, device, options)
-    drawn = to_pil(recipes.regenerate(recipe, backbone, token))
+    generated = to_pil(recipes.regenerate(recipe, backbone, token))
     record: dict[str, Any] = {
         "image": str(options.image),
-        **difference(picture, drawn),
+        **difference(picture, generated),
         "versions": recipes.changed_versions(recipe),
-        "drawn": str(save_png(drawn, options.out, recipe)) if options.out else None,
+        "generated": str(save_png(generated, options.out, recipe)) if options.out else None,
     }
     record["same"] = record["largest_difference"] <= options.tolerance
     if options.json:
@@ -188,5 +187,5 @@ def _report(record: dict[str, Any]) -> None:
     if record["largest_difference"]:
         for name, (then, here) in record["versions"].items():
             print(fitted(f"  generated with {name} {printable(then or '(unknown)', 60)}, here is {here}", hang=4))
-    if record["drawn"]:
-        print(f"  {printable(record['drawn'])}")
+    if record["generated"]:
+        print(f"  {printable(record['generated'])}")

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from countgen.app.exit_codes import OK
-from countgen.app.model_arguments import add_renamed
 from countgen.app.terminal import fitted
 
 
@@ -20,7 +19,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("--model", default="miniature", metavar="NAME", help="the preset of the tokens (%(default)s)")
-    add_renamed(parser, backbone="--model NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 

@@ -20,22 +20,18 @@ if TYPE_CHECKING:
 LOSSES = ("l1", "d2d", "margin")
 """The names in `countgen.critics.losses`, repeated here because the parser must not import torch."""
 SUFFIX = ".safetensors"
-_OPTIONS = {"teacher_steps": "--distillation-steps", "validation_pictures": "--validation-images"}
-"""Options of settings that are not called as these."""
-
 SettingOption = tuple[str, Callable[[str], Any], str, str]
 """Name of the setting, type, placeholder, and help with the default."""
 
 
 def add_training(
-    parser: argparse.ArgumentParser, settings: Iterable[SettingOption], *, what: str, loss: str, trial_images: int
+    parser: argparse.ArgumentParser, settings: Iterable[SettingOption], *, loss: str, trial_images: int
 ) -> None:
     """Add the options of objects, models, detectors, settings, the trial at the end and reports.
 
     Args:
         parser: of the command.
         settings: options of the settings.
-        what: is trained, "token" or "adapter".
         loss, trial_images: defaults.
     """
     parser.add_argument(
@@ -44,9 +40,9 @@ def add_training(
         type=names,
         required=True,
         metavar="NAME[,NAME]",
-        help=f"object classes to learn on, such as apple,cat; repeatable, several make the {what} general",
+        help="object classes to learn on, such as apple,cat; repeatable, several make the token general",
     )
-    parser.add_argument("--overwrite", action="store_true", help=f"replace an existing {what} file")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing token file")
     add_model(parser)
     add_loading(parser)
     add_sampling(parser)
@@ -60,7 +56,7 @@ def add_training(
         ),
     )
     parser.add_argument(
-        "--judge", metavar="NAME", help=f"a detector that evaluates the finished {what} only (the backbone's own)"
+        "--judge", metavar="NAME", help="a detector that evaluates the finished token only (the backbone's own)"
     )
     add_trust_checkpoint(parser)
     parser.add_argument(
@@ -78,7 +74,7 @@ def add_training(
         type=not_negative,
         default=trial_images,
         metavar="N",
-        help=f"images with the finished {what}, and as many without it, that the judge counts; 0 for no trial "
+        help="images with the finished token, and as many without it, that the judge counts; 0 for no trial "
         "(%(default)s)",
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (CUDA where there is one)")
@@ -88,7 +84,7 @@ def add_training(
 
 def option_of(name: str) -> str:
     """Return the option of a setting."""
-    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    return "--distillation-steps" if name == "teacher_steps" else f"--{name.replace('_', '-')}"
 
 
 def given_settings(settings_class: type[Any], options: argparse.Namespace) -> Any:
@@ -122,7 +118,7 @@ def check_unfinished(out: Path, expected: Any, load: Callable[[Path], Any], *, o
 
     Args:
         out: file of the output, which may exist.
-        expected: token or adapter of this training, without a measured accuracy.
+        expected: token of this training, without a measured accuracy.
         load: reads the file.
         overwrite: replace any file.
 
@@ -132,7 +128,7 @@ def check_unfinished(out: Path, expected: Any, load: Callable[[Path], Any], *, o
     if overwrite or not out.exists():
         return
     existing = load(out)
-    names = [field.name for field in fields(expected) if field.name not in ("vectors", "weights", "direction")]
+    names = [field.name for field in fields(expected) if field.name not in ("vectors", "direction")]
     if any(getattr(existing, name) != getattr(expected, name) for name in names):
         raise taken(out)
 

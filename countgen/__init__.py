@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from countgen import adapters, backbones, methods, prompts, tokens
-    from countgen.adapters import NoiseAdapter, available_adapters, find_adapter, load_adapter, save_adapter
+    from countgen import backbones, methods, prompts, tokens
     from countgen.editing import edit
     from countgen.errors import CountGenError
     from countgen.methods.step import Budget, Step
     from countgen.models import Models, load
+    from countgen.options import Options
     from countgen.prompts import Target, parse
     from countgen.result import Result
-    from countgen.run import Run, generate
+    from countgen.run import Run, generate, generate_batch
     from countgen.tokens import CountToken, available_tokens, find_token, load_token, save_token
 
 __version__ = "0.1.0"
@@ -23,26 +23,22 @@ __all__ = [
     "CountGenError",
     "CountToken",
     "Models",
-    "NoiseAdapter",
+    "Options",
     "Result",
     "Run",
     "Step",
     "Target",
-    "adapters",
-    "available_adapters",
     "available_tokens",
     "backbones",
     "edit",
-    "find_adapter",
     "find_token",
     "generate",
+    "generate_batch",
     "load",
-    "load_adapter",
     "load_token",
     "methods",
     "parse",
     "prompts",
-    "save_adapter",
     "save_token",
     "tokens",
 ]
@@ -50,15 +46,15 @@ __all__ = [
 _MODULES = {
     "errors": ("CountGenError",),
     "result": ("Result",),
-    "run": ("Run", "generate"),
+    "options": ("Options",),
+    "run": ("Run", "generate", "generate_batch"),
     "editing": ("edit",),
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),
     "methods.step": ("Budget", "Step"),
-    "adapters": ("NoiseAdapter", "available_adapters", "find_adapter", "load_adapter", "save_adapter"),
     "tokens": ("CountToken", "available_tokens", "find_token", "load_token", "save_token"),
 }
-_PACKAGES = ("adapters", "backbones", "critics", "methods", "prompts", "tokens")
+_PACKAGES = ("backbones", "critics", "methods", "prompts", "tokens")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
+
+from msgspec.structs import replace
 
 from countgen.errors import RecipeError
-from countgen.methods.settings import Settings
 from countgen.models import Models
-from countgen.number_slider import Calibration, NumberShift
-from countgen.number_slider.shifts import stored_shifts
+from countgen.number_slider import NumberShift
+from countgen.options import EditFields
 from countgen.prompts import Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.recount import recounted
 from countgen.recipe import regenerate
-from countgen.recipe_fields import candidate_seed, latents_of, negative_prompt_of
+from countgen.recipe_fields import fields_of
 from countgen.result import Result
 from countgen.run import Original, Run
-from countgen.tokens.file import CountToken
 
 
 def edit(
@@ -26,13 +25,8 @@ def edit(
     models: Models,
     *,
     counts: Mapping[str, int],
-    settings: Settings | None = None,
-    max_seconds: float | None = None,
-    max_evaluations: int | None = None,
-    until: str = "critic",
-    token: CountToken | None = None,
-    calibration: Calibration | None = None,
     progress: bool = False,
+    **options: Unpack[EditFields],
 ) -> Result:
     """Change the count of an image, and keep the rest of the image.
 
@@ -43,11 +37,9 @@ def edit(
         original: a result, or the recipe inside a PNG.
         models: with the backbone that generated it, with the same settings.
         counts: target counts by object name; objects that are not named keep their count.
-        settings: `countgen.methods.edit.EditSettings`; the defaults where None.
-        max_seconds, max_evaluations, until: as `Run` takes them.
-        token: the one that the original was generated with, if it was; the edit is generated without.
-        calibration: of the number slider, as `Run` takes it.
         progress: show the progress on standard error, see `countgen.Run.with_progress`.
+        options: fields of `countgen.Options`. `settings` are `countgen.methods.edit.EditSettings`; `token` is the one
+            that the original was generated with, if it was; the edit is generated without.
 
     Returns:
         A result whose `before` is the original.
@@ -57,20 +49,7 @@ def edit(
         PromptError: a count outside 1 to 1000, or a prompt in which no number can be replaced.
         ValueError: an object without a count in the image, or a count that a detector cannot return.
     """
-    run = edit_run(
-        original,
-        models,
-        counts=counts,
-        settings=settings,
-        max_seconds=max_seconds,
-        max_evaluations=max_evaluations,
-        until=until,
-        token=token,
-        calibration=calibration,
-    )
-    for _ in run.with_progress() if progress else run:
-        pass
-    return run.result()
+    return edit_run(original, models, counts=counts, **options).finish(progress=progress)
 
 
 def edit_run(
@@ -78,42 +57,32 @@ def edit_run(
     models: Models,
     *,
     counts: Mapping[str, int],
-    settings: Settings | None = None,
-    max_seconds: float | None = None,
-    max_evaluations: int | None = None,
-    until: str = "critic",
-    token: CountToken | None = None,
-    calibration: Calibration | None = None,
+    **options: Unpack[EditFields],
 ) -> Run:
     """Return the `Run` of an edit, for callers that iterate over its steps; arguments and errors as of `edit`."""
+    token = options.pop("token", None)
     recipe = original.recipe if isinstance(original, Result) else original
     old = targets_of(recipe)
+    fields = fields_of(recipe)
     targets = changed_targets(old, counts, models)
     models.check(targets)
     check_backbone(recipe, models)
     image = regenerate(recipe, models.backbone, token)
-    prompt, known_names = str(recipe["prompt"]), models.critics[0].object_names
     run = Run(
-        recounted(prompt, targets, known_names),
+        recounted(fields.prompt, targets, models.critics[0].object_names),
         models,
         targets=targets,
         method="edit",
-        settings=settings,
-        seed=candidate_seed(recipe),
-        max_seconds=max_seconds,
-        max_evaluations=max_evaluations,
-        until=until,
-        negative_prompt=negative_prompt_of(recipe),
-        original=Original(latents_of(recipe, models.backbone), image),
-        calibration=calibration,
+        negative_prompt=fields.negative_prompt,
+        original=Original(fields.latents_for(models.backbone), image, fields.candidate_seed),
+        **options,
     )
-    run.shifts = _with_kept_shifts(run, recipe, old)
+    run.shifts = _with_kept_shifts(run, fields.number_shifts, old)
     return run
 
 
-def _with_kept_shifts(run: Run, recipe: Mapping[str, Any], old: tuple[Target, ...]) -> tuple[NumberShift, ...]:
+def _with_kept_shifts(run: Run, stored: Sequence[NumberShift], old: tuple[Target, ...]) -> tuple[NumberShift, ...]:
     """Return the shifts of an edit, those of the original for objects whose count stays."""
-    stored = stored_shifts(recipe.get("number_shifts", ()), str(recipe["prompt"]))
     same = {target.object_name: target for target in run.targets if target in old}
     kept = []
     for shift in stored:
@@ -131,15 +100,7 @@ def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:
     Raises:
         RecipeError: it is no recipe, or has no targets, or they are damaged.
     """
-    if not isinstance(recipe, Mapping):
-        raise RecipeError(
-            f"expected a result or a recipe, got {type(recipe).__name__}; countgen.images.read_recipe reads the recipe "
-            "inside a PNG"
-        )
-    try:
-        targets = tuple(Target(one["object_name"], one["target_count"]) for one in recipe["targets"])
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise RecipeError(f"the recipe's targets cannot be read ({error!r}); give an image of countgen") from error
+    targets = fields_of(recipe).targets
     if not targets:
         raise RecipeError("the recipe names no targets; give an image of countgen")
     return targets
@@ -180,8 +141,7 @@ def check_backbone(recipe: Mapping[str, Any], models: Models) -> None:
     settings = ("num_inference_steps", "guidance_scale", "height", "width")
     present = {"backbone": backbone.name} | {name: getattr(backbone, name) for name in settings}
     present["loras"] = [lora.recorded for lora in backbone.loras]
-    if "sampler" in recipe:  # older recipes do not name it
-        present["sampler"] = type(backbone.pipeline.scheduler).__name__
+    present["sampler"] = type(backbone.pipeline.scheduler).__name__
     for name, here in present.items():
         then = recipe.get(name, [] if name == "loras" else None)
         if then != here:

@@ -37,9 +37,5 @@ class TokenFileError(CountGenError, ValueError):
     """A file that holds no count token, a damaged one, or one of another model."""
 
 
-class AdapterFileError(CountGenError, ValueError):
-    """A file that holds no noise adapter, a damaged one, or one of another model."""
-
-
 class CheckpointError(CountGenError, ValueError):
     """A damaged checkpoint of a training run, or one of another run."""

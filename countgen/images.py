@@ -21,6 +21,7 @@ from countgen.errors import ImageWriteError, RecipeError
 from countgen.files.image_file import DAMAGED, open_image
 from countgen.files.printable import printable
 from countgen.files.reading import open_regular
+from countgen.files.schema import decoded
 from countgen.files.writing import write_atomically
 from countgen.generation_parameters import as_text
 
@@ -141,12 +142,9 @@ def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
     if len(text) > MAX_RECIPE_BYTES:
         raise RecipeError(f"the recipe in {name} has {len(text)} characters, at most {MAX_RECIPE_BYTES} are read")
     try:
-        recipe = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"the recipe in {name} is not JSON: {error}") from error
-    if not isinstance(recipe, dict):
-        raise RecipeError(f"the recipe in {name} is a JSON {type(recipe).__name__}, expected an object")
-    return recipe
+        return decoded(text, dict[str, Any])
+    except ValueError as error:
+        raise RecipeError(f"the recipe in {name} cannot be read: {error}") from error
 
 
 def _opened(path: str | Path | BinaryIO) -> AbstractContextManager[BinaryIO]:

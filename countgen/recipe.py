@@ -13,50 +13,31 @@ import torch
 from torch import Tensor
 
 from countgen import backbones
-from countgen.adapters.adapter import NoiseAdapter
 from countgen.backbones import Backbone, Preset
-from countgen.backbones.base import MEMORY
 from countgen.backbones.loading import at_revision, hub_sources, is_commit, public_name
 from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
 from countgen.errors import RecipeError
-from countgen.methods.settings import Settings, as_dict
+from countgen.files.printable import printable
+from countgen.methods.settings import as_dict
 from countgen.methods.step import Step
 from countgen.models import Models
 from countgen.number_slider import NumberShift, encode_shifted
-from countgen.number_slider.shifts import stored_shifts
-from countgen.prompts import Target, check_prompt
-from countgen.recipe_fields import (
-    candidate_seed,
-    check_token,
-    choice_of,
-    guidance_of,
-    latent_values,
-    latents_of,
-    negative_prompt_of,
-    shown,
-    text_of,
-    whole_number_of,
-)
+from countgen.options import Options
+from countgen.recipe_fields import SCHEMA, Recipe, fields_of
 from countgen.tokens.file import CountToken
 
-SCHEMA = 2
-"""Version of what `write` writes. `regenerate` also reads version 1, without repository, memory and versions."""
-
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-MAX_INFERENCE_STEPS = 1000
+_LONGEST_NAME = 60
+"""Characters of a name that is looked up among those of presets."""
 USUAL_STEPS = 100
 """Sampler steps accepted without `many_steps`, or four times those of the preset, where that is more."""
-MAX_SIDE = 4096
-LONGEST_NAME = 60
-"""Most characters of the name of a preset or a scheduler."""
 _PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
 _DROPPED_BY_PLAIN = (
     "settings",
     "token",
-    "adapter",
     "number_shifts",
     "latents",
     "counts",
@@ -67,31 +48,35 @@ _DROPPED_BY_PLAIN = (
 
 
 def write(
-    *,
     prompt: str,
-    targets: Sequence[Target],
-    method: str,
-    settings: Settings,
-    seed: int,
-    until: str,
     models: Models,
+    options: Options,
+    seed: int,
+    shifts: Sequence[NumberShift],
     best: Step,
     judge_counts: Sequence[int],
-    token: CountToken | None = None,
-    adapter: NoiseAdapter | None = None,
-    shifts: Sequence[NumberShift] = (),
-    negative_prompt: str | None = None,
 ) -> dict[str, Any]:
-    """Return what is needed to generate `best` again, with its counts, as a dict that JSON can hold."""
-    backbone = models.backbone
+    """Return what is needed to generate `best` again, with its counts, as a dict that JSON can hold.
+
+    Args:
+        prompt, models: of the run.
+        options: of the run, with targets and settings filled in.
+        seed: of the run's first latents.
+        shifts: along the number axis.
+        best: the step to store.
+        judge_counts: per target.
+    """
+    backbone, token = models.backbone, options.token
+    assert options.targets is not None
+    assert options.settings is not None
     recipe: dict[str, Any] = {
         "schema": SCHEMA,
         "prompt": prompt,
-        "targets": [asdict(target) for target in targets],
-        "method": method,
-        "settings": as_dict(settings),
+        "targets": [asdict(target) for target in options.targets],
+        "method": options.method,
+        "settings": as_dict(options.settings),
         "seed": seed,
-        "until": until,
+        "until": options.until,
         "backbone": backbone.name,
         "repository": public_name(backbone.preset.repository),
         "revision": backbone.preset.revision,
@@ -122,16 +107,14 @@ def write(
         recipe["detectors_chosen"] = models.because
     if changed := _changed_parts(backbone):
         recipe["changed_parts"] = changed
-    if negative_prompt is not None:
-        recipe["negative_prompt"] = negative_prompt
+    if options.negative_prompt is not None:
+        recipe["negative_prompt"] = options.negative_prompt
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:
         recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
-    if adapter is not None:
-        recipe["adapter"] = {"sha256": adapter.sha256}
-    if best.phase != "search" or adapter is not None:
-        # Latents that gradients or an adapter moved are not those of a seed: they are stored, little-endian float32.
+    if best.phase != "search":
+        # Latents that gradients moved are not those of a seed: they are stored, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
     return recipe
@@ -242,71 +225,33 @@ def check(
         many_steps: let it take as many sampler steps as it says, up to 1000.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the image was generated with another repository, parts,
-            adapters or token.
+        RecipeError: a field is missing, unknown or not possible, or the image was generated with another repository,
+            parts, adapters or token.
         ValueError: no such preset, model or scheduler.
     """
-    if recipe.get("schema") not in range(1, SCHEMA + 1):
-        raise RecipeError(f"the recipe has the schema {shown(recipe.get('schema'))}, this version reads 1 to {SCHEMA}")
-    name, known = text_of(recipe, "backbone"), presets()
+    fields = fields_of(recipe)
+    name, known = fields.backbone, presets()
     preset = known[name][1] if name in known else None
-    if preset is None and recipe.get("family") not in backbones.families():
-        if len(name) > LONGEST_NAME or not name.isprintable():
-            raise RecipeError(f"the recipe's backbone is {shown(name)}; known: {', '.join(sorted(known))}")
-        find(name)  # refuses it, with near names
-    named = recipe.get("repository")
-    if model is None and (preset is None or named not in (None, public_name(preset.repository))):
+    if preset is None and fields.family not in backbones.families():
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise RecipeError(f"the recipe's backbone is {printable(name, 60)}; known: {', '.join(sorted(known))}")
+        find(name)  # raises, with near names
+    _check_origin(fields, preset, model, loras)
+    _check_steps(fields.num_inference_steps, preset, name, many_steps)
+    if size is not None and size != (fields.width, fields.height):
         raise RecipeError(
-            f"the image was generated with {shown(named or name)}, which a recipe may not name by itself: give "
-            "model=, on the command line --model, what it was generated with"
+            f"the image is {size[0]} x {size[1]} and its recipe gives {fields.width} x {fields.height}: it was resized "
+            "or cropped since"
         )
-    if recipe.get("changed_parts"):
-        raise RecipeError(
-            f"the image was generated with another {shown(recipe['changed_parts'])} than {shown(name)} has: load the "
-            "backbone as it was loaded then, and give it to countgen.recipe.regenerate"
-        )
-    if recipe.get("loras", []) != (given := [lora.recorded for lora in loras]):
-        raise RecipeError(
-            f"the image was generated with the adapters {shown(recipe.get('loras', []))}, got {shown(given)}: give "
-            "loras=, on the command line --lora, the same in that order"
-        )
-    dtype = choice_of(recipe, "dtype", DTYPES)
-    changes: dict[str, Any] = {
-        "num_inference_steps": whole_number_of(recipe, "num_inference_steps", MAX_INFERENCE_STEPS),
-        "guidance_scale": guidance_of(recipe),
-        "height": whole_number_of(recipe, "height", MAX_SIDE),
-        "width": whole_number_of(recipe, "width", MAX_SIDE),
-    }
-    _check_steps(changes["num_inference_steps"], preset, name, many_steps)
-    rendered = changes["width"], changes["height"]
-    if size is not None and size != rendered:
-        raise RecipeError(
-            f"the image is {size[0]} x {size[1]} and its recipe gives {rendered[0]} x {rendered[1]}: it was resized or "
-            "cropped since"
-        )
-    if recipe.get("scheduler") is not None:
-        changes["scheduler"] = text_of(recipe, "scheduler")
-        if len(changes["scheduler"]) > LONGEST_NAME:
-            raise RecipeError(f"the recipe's scheduler is {shown(changes['scheduler'])}, expected one of diffusers")
+    check_token(fields, token)
     repository, revision = at_revision(model) if model is not None else (None, None)
     if preset is not None and repository in (name, preset.repository):
         repository = None
-    if (wanted := revision or _revision(recipe, preset, repository)) is not None:
+    named = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler")
+    changes = {key: value for key in named if (value := getattr(fields, key)) is not None}
+    if (wanted := revision or _revision(fields, preset, repository)) is not None:
         changes["revision"] = wanted
-    prompt = text_of(recipe, "prompt")
-    check_prompt(prompt)
-    if stored_shifts(recipe.get("number_shifts", ()), prompt) and recipe.get("token") is not None:
-        raise RecipeError("the recipe names a token and number_shifts; an image is made with one of them")
-    negative_prompt_of(recipe)
-    candidate_seed(recipe)
-    check_token(recipe.get("token"), token)
-    if recipe.get("latents") is not None:
-        latent_values(recipe["latents"])
-    options = {
-        "dtype": DTYPES[dtype],
-        "memory": choice_of(recipe, "memory", MEMORY) if "memory" in recipe else "fast",
-        **changes,
-    }
+    options = {"dtype": DTYPES[fields.dtype], "memory": fields.memory, **changes}
     if preset is not None:
         preset = configured(name, repository=repository, **changes)
         return Checked(name, repository, tuple(loras), name, preset, options)
@@ -314,9 +259,48 @@ def check(
     try:
         source = find_source(repository, download=False, **changes)
     except OSError:  # its configs are not in the cache, where loading looks again
-        unread = generic_preset(str(recipe["family"]), "", repository, changes)
+        unread = generic_preset(str(fields.family), "", repository, changes)
         return Checked(repository, None, tuple(loras), repository, unread, options)
     return Checked(repository, None, tuple(loras), source.name, source.preset, options)
+
+
+def _check_origin(fields: Recipe, preset: Preset | None, model: str | None, loras: Sequence[Lora]) -> None:
+    """Raise if the image was generated with what a recipe cannot name by itself, unless the caller gives it."""
+    if model is None and (preset is None or fields.repository != public_name(preset.repository)):
+        raise RecipeError(
+            f"the image was generated with {printable(fields.repository or fields.backbone, 60)!r}, which a recipe may "
+            "not name by itself: give model=, on the command line --model, what it was generated with"
+        )
+    if fields.changed_parts:
+        raise RecipeError(
+            f"the image was generated with another {printable(', '.join(fields.changed_parts), 60)} than "
+            f"{printable(fields.backbone, 60)!r} has: load the backbone as it was loaded then, and give it to "
+            "countgen.recipe.regenerate"
+        )
+    if fields.loras != (given := tuple(lora.recorded for lora in loras)):
+        raise RecipeError(
+            f"the image was generated with the adapters {printable(list(fields.loras), 200)}, got "
+            f"{printable(list(given), 200)}: give loras=, on the command line --lora, the same in that order"
+        )
+
+
+def check_token(fields: Recipe, token: CountToken | None) -> None:
+    """Raise if a token is not the one that the recipe names.
+
+    Raises:
+        RecipeError: its vectors are others, or one of the two is missing.
+    """
+    wanted = None if fields.token is None else fields.token.sha256
+    given = None if token is None else token.sha256
+    if wanted != given:
+        raise RecipeError(
+            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's file or "
+            "shipped name"
+        )
+
+
+def _described(sha256: str | None) -> str:
+    return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {sha256[:12]}..."
 
 
 def _check_steps(steps: int, preset: Preset | None, name: str, many_steps: bool) -> None:
@@ -329,18 +313,18 @@ def _check_steps(steps: int, preset: Preset | None, name: str, many_steps: bool)
         )
 
 
-def _revision(recipe: Mapping[str, Any], preset: Preset | None, repository: str | None) -> str | None:
-    """The commit that a recipe names; None for the preset's own, and for what lies on the disk and has none."""
-    wanted = recipe.get("revision")
+def _revision(fields: Recipe, preset: Preset | None, repository: str | None) -> str | None:
+    """Return the commit that a recipe names; None for the preset's own, and for what is on the disk and has none."""
+    wanted = fields.revision
     own = preset if repository is None else None
     place = repository if own is None else own.repository
     if wanted is None or (place is not None and Path(place).exists()):
         return None
-    if not isinstance(wanted, str) or not (is_commit(wanted) or (own is not None and wanted == own.revision)):
+    if not is_commit(wanted) and (own is None or wanted != own.revision):
         raise RecipeError(
-            f"the recipe's revision is {shown(wanted)}, expected the 40 hexadecimal digits of a commit: what a branch "
-            "holds can change, and others may push to it; where you trust it, give model=NAME@REVISION, on the command "
-            "line --model NAME@REVISION"
+            f"the recipe's revision is {printable(wanted, 60)!r}, expected the 40 hexadecimal digits of a commit: what "
+            "a branch holds can change, and others may push to it; where you trust it, give model=NAME@REVISION, on "
+            "the command line --model NAME@REVISION"
         )
     return wanted
 
@@ -380,12 +364,10 @@ def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken 
         token: the one that the recipe names, if it names one.
 
     Raises:
-        RecipeError: a field is missing or not possible, or the token is not the one that the image was generated with.
+        RecipeError: a field is missing, unknown or not possible, or the token is not the one that the image was
+            generated with.
     """
-    prompt = text_of(recipe, "prompt")
-    check_prompt(prompt)
-    check_token(recipe.get("token"), token)
-    seed = candidate_seed(recipe)
-    shifts = stored_shifts(recipe.get("number_shifts", ()), prompt)
-    embeds = encode_shifted(backbone, prompt, token, shifts, negative_prompt_of(recipe))
-    return backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
+    fields = fields_of(recipe)
+    check_token(fields, token)
+    embeds = encode_shifted(backbone, fields.prompt, token, fields.number_shifts, fields.negative_prompt)
+    return backbone.render(fields.latents_for(backbone), embeds, [fields.candidate_seed])[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
@@ -10,14 +10,16 @@ from torch import Tensor
 from countgen.critics import Detections
 from countgen.prompts import Target
 
+_PIXELS = ("image", "before")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """A finished image and what is known about it.
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the given seed, rendered without a token, an adapter or an offset of the numbers;
+        before: the plain image of the given seed, rendered without a token or an offset of the numbers;
             for an edit, the original.
         targets: object classes and their target counts.
         counts: the first critic's counts, per target.
@@ -60,3 +62,25 @@ class Result:
     def verified(self) -> bool:
         """Whether the judge's counts equal the target counts."""
         return self.judge_counts == tuple(target.target_count for target in self.targets)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{target.target_count} {target.object_name}: critic {count}, judge {judged}"
+            for target, count, judged in zip(self.targets, self.counts, self.judge_counts, strict=True)
+        )
+        return f"<Result {counts}; {self.method}, {self.evaluations} evaluations, {self.seconds:.1f} s>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the pixels, as values that JSON can hold.
+
+        Boxes are absolute-pixel xyxy, confidences are in (0, 1); the recipe is included.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _PIXELS}
+        for name in ("detections", "before_detections"):
+            values[name] = [
+                {"object_name": one.object_name, "boxes": one.boxes.tolist(), "scores": one.scores.tolist()}
+                for one in values[name]
+            ]
+        counts = {name: list(values[name]) for name in ("counts", "judge_counts")}
+        targets = {target.object_name: target.target_count for target in self.targets}
+        return values | counts | {"targets": targets, "verified": self.verified}

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from countgen import methods, recipe
-from countgen.adapters.adapter import NoiseAdapter, check_adapter
 from countgen.backbones import PromptEmbeds
 from countgen.critics import Detections
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.methods.problem import Problem
-from countgen.methods.registry import Method
-from countgen.methods.settings import Settings
-from countgen.methods.step import Budget, Step
+from countgen.methods.step import Step
 from countgen.models import Models
-from countgen.number_slider import Calibration, encode_shifted, find_calibration
-from countgen.number_slider.shifts import NumberOffset, calibrated_shifts, offset_shifts
+from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration
+from countgen.number_slider.shifts import calibrated_shifts, offset_shifts
+from countgen.options import OptionFields, Options
 from countgen.progress import followed
-from countgen.prompts import Target, check_prompt, parse
+from countgen.prompts import check_prompt, parse
 from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts.truncation import check_is_read
 from countgen.result import Result
-from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import check_token, encode_prompt
-
-UNTIL = ("critic", "judge")
-DEFAULT_MAX_EVALUATIONS = 400
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,12 @@ class Original:
     Attributes:
         latents: float (1, C, h, w).
         image: RGB float (3, H, W) in [0, 1], rendered from them with the prompt that it was generated with.
+        seed: of the latents, 0 to 2**63 - 1; a search may have found it far above the seed that was given.
     """
 
     latents: Tensor
     image: Tensor
+    seed: int
 
 
 class Run:
@@ -55,114 +54,53 @@ class Run:
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        targets: object classes and counts; read from the prompt by default.
-        method: one of `countgen.methods.available()`: "plain" (one seed, nothing tuned), "search" (best of N
-            seeds), "noise" (gradients on one seed after the other), "lmn" (the same through D2D's latent modifier
-            network), "auto" (search, then gradients on the nearest) or "edit" (one seed, its image kept).
-        settings: of the method, for example `NoiseSettings(learning_rate=0.1)`; its defaults where None.
-        seed: 0 or above; the same seed and budget in evaluations give the same image.
-        max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
-        until: "critic" stops when the critics confirm the count. "judge" also evaluates the judge and continues
-            until it agrees; the judge is then not independent, and the recipe records this.
-        token: a learned token that replaces the number it was trained for.
-        adapter: a noise adapter, which moves the latents that the method starts from.
+        options: how the image is generated; the defaults where None.
         original: an image that the method "edit" starts from; by default it starts from the seed's own.
-        number_offset: objects by which the prompt embeddings are moved along the number axis, one number for every
-            object class or a mapping by its name, 0 for one that it lacks; 0 is the prompt as written. Where None,
-            calibrated methods (search, auto, edit) without a token move counts beyond the model's number words as its
-            calibration says, see `shifts` and `countgen.methods.registry.Method`.
-        calibration: of the number axis, from `countgen.number_slider.load_calibration`; the shipped one where None.
-        negative_prompt: what the image shall not show, as in diffusers; for models that use guidance.
+        fields: of `Options`; they replace those of `options`.
 
     Attributes:
+        options: all of them, with the targets filled in.
+        seed: of the first latents: the option's, or that of the original.
         shifts: moves of the prompt embeddings along the number axis, per object class; usually empty.
+        best, last: the best and the latest step so far; None before the first one.
+        stopped: why the run ended by itself before its budget was spent; usually None.
 
     Raises:
         PromptError: the prompt has no clear count, or only beyond the part that the backbone's text encoder reads, or
             no number for the offset to move.
-        TokenFileError, AdapterFileError: a token or an adapter of another backbone.
-        ValueError: an unknown method, settings of another method, an object that a detector does not know, a number
-            offset beyond the calibrated range, a token and a number offset, or an adapter with a method that starts
-            from an image or with a prompt that it was not trained for.
+        TokenFileError: a token of another backbone.
+        ValueError: options outside their range, an object that a detector does not know, or a number offset beyond
+            the calibrated range.
     """
 
     def __init__(
         self,
         prompt: str,
         models: Models,
+        options: Options | None = None,
         *,
-        targets: tuple[Target, ...] | None = None,
-        method: str = "auto",
-        settings: Settings | None = None,
-        seed: int = 0,
-        max_seconds: float | None = None,
-        max_evaluations: int | None = None,
-        until: str = "critic",
-        token: CountToken | None = None,
-        adapter: NoiseAdapter | None = None,
         original: Original | None = None,
-        number_offset: NumberOffset | None = None,
-        calibration: Calibration | None = None,
-        negative_prompt: str | None = None,
+        **fields: Unpack[OptionFields],
     ) -> None:
-        self._method = methods.load(method)
-        if settings is not None and type(settings) is not self._method.settings_class:
-            raise ValueError(
-                f"method {method!r} takes {self._method.settings_class.__name__}, got {type(settings).__name__}"
-            )
-        if until not in UNTIL:
-            raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {until!r}")
+        options = replace(options or Options(), **fields)
+        self._method = methods.load(options.method)
         if original is not None and not self._method.starts_from_image:
-            raise ValueError(f"method {method!r} cannot start from an image; give method='edit'")
-        # The seed of an image that a search found may be far above the seed that was given.
-        if type(seed) is not int or not 0 <= seed < (2**32 if original is None else 2**63):
-            raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
-        if max_seconds is None and max_evaluations is None:
-            max_evaluations = DEFAULT_MAX_EVALUATIONS
-        Budget(max_seconds, max_evaluations)
+            raise ValueError(f"method {options.method!r} cannot start from an image; give method='edit'")
         check_prompt(prompt)
         known_names = models.critics[0].object_names
-        self.targets = targets or parse(prompt, known_names)
-        models.check(self.targets)
-        check_is_read(prompt, self.targets, models.backbone.pipeline, known_names)
-        placeholder = PLACEHOLDER.search(prompt)
-        if token is not None:
-            check_token(token, models.backbone)
-            with_placeholder(prompt, token.target_count)
-        elif placeholder:
-            raise ValueError(
-                f"the prompt contains {placeholder[0]}: give that token too, or write the number as a word"
-            )
-        if adapter is not None:
-            check_starts_from_noise(self._method)
-            check_adapter(adapter, models.backbone)
-            adapter.check_targets(self.targets)
-            if max_evaluations is not None and max_evaluations <= adapter.cost:
-                raise ValueError(f"an image with this adapter takes {adapter.cost + 1} evaluations: allow that many")
-        calibration = self._checked(calibration, models)
-        if number_offset and token is not None:
-            raise ValueError("a token and a number offset exclude each other: give one of them")
-        if number_offset is not None:
-            self.shifts = offset_shifts(prompt, self.targets, known_names, calibration, number_offset)
-        elif calibration is not None and token is None and self._method.calibrated:
-            self.shifts = calibrated_shifts(prompt, self.targets, known_names, calibration)
-        else:
-            self.shifts = ()
-        if negative_prompt:
-            check_prompt(negative_prompt)
-        if negative_prompt is not None:
-            models.backbone.check_negative_prompt(negative_prompt)
+        targets = options.targets or parse(prompt, known_names)
+        models.check(targets)
+        check_is_read(prompt, targets, models.backbone.pipeline, known_names)
+        if options.negative_prompt is not None:
+            models.backbone.check_negative_prompt(options.negative_prompt)
         self.prompt = prompt
-        self.negative_prompt = negative_prompt
-        self.token = token
-        self.adapter = adapter
-        self.original = original
         self.models = models
-        self.method = method
-        self.settings = settings or self._method.settings_class()
-        self.seed = seed
-        self.until = until
-        self.limits = (max_seconds, max_evaluations)
+        self.original = original
+        self.seed = options.seed if original is None else original.seed
+        self.options = replace(options, targets=targets, settings=options.settings or self._method.settings_class())
+        self.targets = targets
+        self._check_token()
+        self.shifts = self._number_shifts()
         self.best: Step | None = None
         self.last: Step | None = None
         self.stopped: str | None = None
@@ -173,21 +111,14 @@ class Run:
         if self._begun:
             raise RuntimeError("this run was iterated over already; create another Run to generate again")
         self._begun = True
-        budget = Budget(*self.limits, stop_requested=lambda: self._stop_requested and self.best is not None)
+        budget = self.options.budget(lambda: self._stop_requested and self.best is not None)
         models = self.models
         latents = None if self.original is None else self.original.latents
         problem = Problem(
-            models.backbone,
-            models.critics,
-            self.targets,
-            self._embeds,
-            self._accept,
-            latents,
-            models.cache,
-            self.adapter,
+            models.backbone, models.critics, self.targets, self._embeds, self._accept, latents, models.cache
         )
         try:
-            for step in self._method.function(problem, self.seed, budget, self.settings):
+            for step in self._method.function(problem, self.seed, budget, self.options.settings):
                 self.last = step
                 # An accepted step is the result, even if an earlier one ranks higher.
                 if step is self._accepted or self.best is None or step.rank > self.best.rank:
@@ -216,26 +147,59 @@ class Run:
         Args:
             label: at the beginning of the line; the seed by default.
         """
-        return followed(self, label=label or f"seed {self.seed}", targets=self.targets, limits=self.limits)
+        return followed(self, label=label or f"seed {self.seed}", targets=self.targets, limits=self.options.limits)
 
-    @staticmethod
-    def _checked(calibration: Calibration | None, models: Models) -> Calibration | None:
+    def _check_token(self) -> None:
+        """Check that the token is of this backbone and that the prompt has a number or placeholder for it."""
+        token, placeholder = self.options.token, PLACEHOLDER.search(self.prompt)
+        if token is not None:
+            check_token(token, self.models.backbone)
+            with_placeholder(self.prompt, token.target_count)
+        elif placeholder:
+            raise ValueError(
+                f"the prompt contains {placeholder[0]}: give that token too, or write the number as a word"
+            )
+
+    def _number_shifts(self) -> tuple[NumberShift, ...]:
+        """Return the moves along the number axis that the options ask for, or that the calibration says."""
+        options, known_names = self.options, self.models.critics[0].object_names
+        calibration = self._calibration()
+        if options.number_offset is not None:
+            return offset_shifts(self.prompt, self.targets, known_names, calibration, options.number_offset)
+        if calibration is not None and options.token is None and self._method.calibrated:
+            return calibrated_shifts(self.prompt, self.targets, known_names, calibration)
+        return ()
+
+    def _calibration(self) -> Calibration | None:
         """Return the calibration to use: the one given, if it is complete and of this model, or the shipped one."""
+        calibration = self.options.calibration
         if calibration is None:
-            return find_calibration(models.backbone)
-        calibration.check(models.backbone)
+            return find_calibration(self.models.backbone)
+        calibration.check(self.models.backbone)
         return calibration
 
     @cached_property
     def _embeds(self) -> PromptEmbeds:
         with torch.no_grad():
-            return encode_shifted(self.models.backbone, self.prompt, self.token, self.shifts, self.negative_prompt)
+            return encode_shifted(
+                self.models.backbone, self.prompt, self.options.token, self.shifts, self.options.negative_prompt
+            )
 
     def _accept(self, step: Step) -> bool:
-        if not step.confirmed or (self.until == "judge" and self._judge(step.image) != self._target_counts):
+        if not step.confirmed or (self.options.until == "judge" and self._judge(step.image) != self._target_counts):
             return False
         self._accepted = step
         return True
+
+    def finish(self, *, progress: bool = False) -> Result:
+        """Iterate to the end, and return the result.
+
+        Args:
+            progress: show the progress on standard error, see `with_progress`.
+        """
+        for _ in self.with_progress() if progress else self:
+            pass
+        return self.result()
 
     @property
     def _target_counts(self) -> tuple[int, ...]:
@@ -258,10 +222,10 @@ class Run:
             return self.original.image
         backbone = self.models.backbone
         latents = backbone.initial_latents([self.seed])
-        changed = self.token or self.adapter or self.shifts
+        changed = self.options.token or self.shifts
         if not changed and best.seed == self.seed and torch.equal(best.latents, latents[0]):
             return image
-        embeds = encode_prompt(backbone, self.prompt, None, self.negative_prompt)
+        embeds = encode_prompt(backbone, self.prompt, None, self.options.negative_prompt)
         return backbone.render(latents, embeds, [self.seed])[0]
 
     def result(self) -> Result:
@@ -294,7 +258,7 @@ class Run:
             background_change=None if boxes is None else background_change(before, image, boxes),
             structural_similarity=None if boxes is None else structural_similarity(before, image, boxes),
             confirmed=self.best.confirmed,
-            method=self.method,
+            method=self.options.method,
             seed=self.seed,
             phase=self.best.phase,
             steps=self.last.index + 1,
@@ -302,82 +266,58 @@ class Run:
             seconds=self.last.seconds,
             stopped=self.stopped,
             recipe=recipe.write(
-                prompt=self.prompt,
-                targets=self.targets,
-                method=self.method,
-                settings=self.settings,
-                seed=self.seed,
-                until=self.until,
-                models=self.models,
-                best=self.best,
-                judge_counts=judge_counts,
-                token=self.token,
-                adapter=self.adapter,
-                shifts=self.shifts,
-                negative_prompt=self.negative_prompt,
+                self.prompt, self.models, self.options, self.seed, self.shifts, self.best, judge_counts
             ),
         )
 
 
-def check_starts_from_noise(method: Method) -> None:
-    """Refuse a method that cannot take a noise adapter.
-
-    Raises:
-        ValueError: the method starts from an image.
-    """
-    if method.starts_from_image:
-        raise ValueError(
-            f"method {method.name!r} keeps an image, and an adapter moves the noise of a new one: leave the adapter "
-            "out, or give another method"
-        )
-
-
-def generate(
-    prompt: str,
-    models: Models,
-    *,
-    targets: tuple[Target, ...] | None = None,
-    method: str = "auto",
-    settings: Settings | None = None,
-    seed: int = 0,
-    max_seconds: float | None = None,
-    max_evaluations: int | None = None,
-    until: str = "critic",
-    token: CountToken | None = None,
-    adapter: NoiseAdapter | None = None,
-    number_offset: NumberOffset | None = None,
-    calibration: Calibration | None = None,
-    negative_prompt: str | None = None,
-    progress: bool = False,
-) -> Result:
+def generate(prompt: str, models: Models, *, progress: bool = False, **options: Unpack[OptionFields]) -> Result:
     """Generate one image with the right count, or the best candidate within the budget.
 
     Args:
         prompt: for example "a photo of seven apples".
         models: from `countgen.load`.
-        targets, method, settings, seed, max_seconds, max_evaluations, until: as `Run` takes them.
-        token, adapter, number_offset, calibration, negative_prompt: likewise.
         progress: show the progress on standard error, see `Run.with_progress`.
+        options: fields of `Options`.
 
     Raises:
-        PromptError, TokenFileError, AdapterFileError, ValueError: as `Run`.
+        PromptError, TokenFileError, ValueError: as `Run`.
     """
-    run = Run(
-        prompt,
-        models,
-        targets=targets,
-        method=method,
-        settings=settings,
-        seed=seed,
-        max_seconds=max_seconds,
-        max_evaluations=max_evaluations,
-        until=until,
-        token=token,
-        adapter=adapter,
-        number_offset=number_offset,
-        calibration=calibration,
-        negative_prompt=negative_prompt,
-    )
-    for _ in run.with_progress() if progress else run:
-        pass
-    return run.result()
+    return Run(prompt, models, **options).finish(progress=progress)
+
+
+def generate_batch(
+    prompts: Sequence[str],
+    models: Models,
+    *,
+    seeds: Sequence[int] = (0,),
+    progress: bool = False,
+    **options: Unpack[OptionFields],
+) -> Iterator[Result]:
+    """Yield one result for each prompt and seed, prompt by prompt, as soon as it is finished.
+
+    All prompts are checked before the first image is generated.
+
+    Args:
+        prompts: a list of prompts.
+        models: from `countgen.load`.
+        seeds: of each prompt's images.
+        progress: as in `generate`.
+        options: fields of `Options`, the same for every image.
+
+    Raises:
+        PromptError, TokenFileError, ValueError: as `Run`; also for a single string in place of a list, or if `seed`
+            is among the options.
+    """
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts must be a list, got the string {prompts!r}; write [{prompts!r}]")
+    if "seed" in options:
+        raise ValueError(f"give the seeds of a batch as seeds=[{options['seed']}]")
+    shared = Options(**options)
+    runs = deque(Run(prompt, models, replace(shared, seed=seed)) for prompt, seed in product(prompts, seeds))
+    return _finish_each(runs, progress)
+
+
+def _finish_each(runs: deque[Run], progress: bool) -> Iterator[Result]:
+    while runs:  # taken out one by one, since a finished run holds its images
+        yield runs.popleft().finish(progress=progress)

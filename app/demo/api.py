@@ -52,7 +52,6 @@ class Api:
         num_inference_steps: int = 0,
         guidance_scale: float | None = None,
         settings: str = "",
-        adapter: str = "none",
     ) -> AsyncIterator[dict[str, Any]]:
         """Generate an image with the number of objects that the prompt asks for.
 
@@ -73,7 +72,6 @@ class Api:
                 num_inference_steps,
                 guidance_scale,
                 settings,
-                adapter,
             ).checked(self.limits)
         session = Session(busy=True)
         async for report in self.generate_tab.model_cache.run_in_worker(self._generated(form, session), session):

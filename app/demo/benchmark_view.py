@@ -9,11 +9,12 @@ from html import escape
 from pathlib import Path
 from statistics import mean, median
 
+from countgen.benchmarks.evaluation.failures import MOST_SHOWN
+from countgen.benchmarks.evaluation.failures import failures as failures_of
+
 from countgen.app.demo.html import counts_of, fact, hint, table
 from countgen.app.demo.image_html import jpeg_uri
 from countgen.app.demo.run_folders import read_image
-from countgen.benchmarks.evaluation.failures import MOST_SHOWN
-from countgen.benchmarks.evaluation.failures import failures as failures_of
 from countgen.benchmarks.evaluation.metrics import by_arm, counts, scores, steered
 from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, to_svg
 from countgen.benchmarks.evaluation.records import Record

@@ -32,7 +32,7 @@ from countgen.prompts import Target
 from countgen.prompts.plurals import plural
 from countgen.recipe import check as check_recipe
 from countgen.recipe import regenerate
-from countgen.recipe_fields import latents_of, negative_prompt_of
+from countgen.recipe_fields import fields_of, negative_prompt_of
 from countgen.tokens.file import CountToken
 
 
@@ -187,7 +187,7 @@ class EditTab:
         with torch.no_grad():
             before = regenerate(recipe, backbone)
             embeds = encode_shifted(backbone, recipe["prompt"], None, shifts, negative_prompt_of(recipe))
-            image = backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
+            image = backbone.render(fields_of(recipe).latents_for(backbone), embeds, [seed])[0]
         names = [target.object_name for target in targets]
         counts = models.judge.counts(image[None], names)[0].tolist()
         found_before, found = detect(models.judge, before, targets), detect(models.judge, image, targets)

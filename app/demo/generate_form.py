@@ -10,8 +10,6 @@ from typing import Any
 
 import countgen
 from countgen import methods
-from countgen.adapters import NoiseAdapter, available_adapters
-from countgen.adapters.library import shipped_adapter
 from countgen.app.demo.limits import Limits, RefusedError
 from countgen.app.demo.session import Session
 from countgen.backbones.registry import presets
@@ -39,7 +37,6 @@ class GenerateForm:
         images: number of images, from consecutive seeds.
         num_inference_steps, guidance_scale: numbers, also as text; None and "" are the model's own.
         settings: of the method, "NAME=VALUE" separated by commas; the defaults where it is empty.
-        adapter: "none", or "shipped" for the model's noise adapter.
     """
 
     prompt: str
@@ -54,7 +51,6 @@ class GenerateForm:
     num_inference_steps: int | str | None = None
     guidance_scale: float | str | None = None
     settings: str = ""
-    adapter: str = "none"
 
     def checked(self, limits: Limits) -> GenerateForm:
         """Return the form with every value within the limits and a seed in the place of a random one.
@@ -78,7 +74,6 @@ class GenerateForm:
             num_inference_steps=steps,
             guidance_scale=guidance,
             settings=self.settings,
-            adapter=self.adapter,
         )
         form.method_settings(limits)
         return form
@@ -112,7 +107,7 @@ class GenerateForm:
             offset: number of the image, counted from 0.
 
         Raises:
-            RefusedError: the token or the adapter does not exist.
+            RefusedError: the token does not exist.
             CountGenError, ValueError: as `countgen.Run`.
         """
         return countgen.Run(
@@ -122,7 +117,6 @@ class GenerateForm:
             method=self.method,
             settings=self.method_settings(limits),
             token=find_token(self.token, targets, self.backbone, session),
-            adapter=find_adapter(self.adapter, self.backbone),
             seed=self.seed + offset,
             max_seconds=self.seconds,
             until=self.until,
@@ -135,7 +129,6 @@ def kept_form(text: str, limits: Limits, session: Session) -> GenerateForm | Non
     try:
         form = GenerateForm(**json.loads(text))
         form.checked(limits)
-        find_adapter(form.adapter, form.backbone)
     except (ValueError, TypeError, RecursionError):
         return None
     return form if form.token in ("none", "shipped", *session.tokens) else replace(form, token="none")
@@ -169,20 +162,12 @@ def form_of(recipe: Mapping[str, Any], session: Session) -> GenerateForm:
         num_inference_steps=None if preset and steps == preset.num_inference_steps else steps,
         guidance_scale=None if preset and guidance == preset.guidance_scale else guidance,
         settings=", ".join(changed),
-        adapter=_adapter_name(recipe, name),
     )
 
 
 def edited_form(form: GenerateForm, prompt: str) -> GenerateForm:
-    """Return the form of an edited image: another prompt, the method "edit", no token and no adapter."""
-    return replace(form, prompt=prompt, method="edit", token="none", settings="", images=1, adapter="none")
-
-
-def _adapter_name(recipe: Mapping[str, Any], backbone: str) -> str:
-    """Return the choice of the adapter field: "none" for one that is not shipped, whose latents the recipe holds."""
-    named = recipe.get("adapter")
-    digests = {adapter.sha256 for adapter in available_adapters(backbone).values()}
-    return "shipped" if isinstance(named, dict) and named.get("sha256") in digests else "none"
+    """Return the form of an edited image: another prompt, the method "edit" and no token."""
+    return replace(form, prompt=prompt, method="edit", token="none", settings="", images=1)
 
 
 def _token_name(recipe: Mapping[str, Any], targets: tuple[Target, ...], backbone: str, session: Session) -> str:
@@ -221,18 +206,3 @@ def find_token(choice: str, targets: tuple[Target, ...], backbone: str, session:
             f"No token for this count is shipped for {backbone}; shipped are: {', '.join(shipped) or 'none'}."
         )
     return shipped[name]
-
-
-def find_adapter(choice: str, backbone: str) -> NoiseAdapter | None:
-    """Return the noise adapter that is shipped for the backbone, or None.
-
-    Raises:
-        RefusedError: none is shipped.
-    """
-    if choice == "none":
-        return None
-    if choice != "shipped":
-        raise RefusedError("Unknown noise adapter; choose one from the list.")
-    if not available_adapters(backbone):
-        raise RefusedError(f"No noise adapter is shipped for {backbone}.")
-    return shipped_adapter(backbone)

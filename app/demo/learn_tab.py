@@ -36,7 +36,7 @@ SETTINGS = LearnSettings(
     objects_per_step=2,
     num_optimization_steps=1000,
     validate_every=5,
-    validation_pictures=6,
+    validation_images=6,
     patience=1000,
 )
 """Small batches, and one validation before the first step, because Stop and the time limit take effect between steps

@@ -23,9 +23,10 @@ from countgen.editing import targets_of
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.models import load_critic
 from countgen.number_slider import NumberShift, find_calibration
-from countgen.number_slider.shifts import offset_shifts, stored_shifts
+from countgen.number_slider.shifts import offset_shifts
 from countgen.prompts import Target
 from countgen.prompts.plurals import plural
+from countgen.recipe_fields import fields_of
 
 Item = TypeVar("Item")
 
@@ -140,7 +141,7 @@ class ModelCache:
             ValueError: as `countgen.number_slider.shifts.offset_shifts`.
         """
         prompt, targets = str(recipe["prompt"]), targets_of(recipe)
-        stored = stored_shifts(recipe.get("number_shifts", ()), prompt)
+        stored = fields_of(recipe).number_shifts
         own = [shift for shift in stored if shift.object_name == object_name]
         if own:
             raise RefusedError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gradio as gr
 
-from countgen.adapters import available_adapters
 from countgen.app.demo.generate_form import RANDOM_SEED
 from countgen.app.demo.limits import Limits
 from countgen.app.demo.settings_form import HIDDEN, settings_form
@@ -75,13 +74,6 @@ class Options:
                     )
                     for label, name in (("Sampler steps", "steps"), ("Guidance scale", "guidance"))
                 )
-            self.adapter = gr.Dropdown(
-                list(SHIPPED),
-                value="none",
-                label="Noise adapter",
-                visible=any(available_adapters(backbone) for backbone in limits.backbones),
-                elem_id="adapter",
-            )
             self.method = gr.Radio(
                 [(_METHOD_NAMES.get(name, name.capitalize()), name) for name in limits.methods],
                 value=limits.methods[0],

@@ -1,4 +1,4 @@
-"""The arms of an evaluation: a method, with a token, with an adapter or without the slider, or a prompt refinement."""
+"""The arms of an evaluation: a method, by itself, with a count token or without the number slider."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from countgen import methods
-from countgen.benchmarks.evaluation.refinements import REFINEMENTS
 from countgen.methods.settings import Settings, as_dict, with_text
 
 _TOKEN = "+token"
-_ADAPTER = "+adapter"
 _AS_WRITTEN = "+as-written"
-_RENAMED = {"token": "plain+token", "token+noise": "auto+token"}
-"""Names of arms in records and settings from before a count token was an option of every method."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +21,14 @@ class Arm:
         name: on the command line and in records, for example "auto+token".
         method: of `countgen.methods.available()`.
         with_token: whether the shipped token of the prompt's count replaces the number.
-        with_adapter: whether a noise adapter moves the initial latents.
         as_written: whether counts beyond the model's number words are encoded as they are written, where the method
             would move them along the number axis.
-        refinement: of `REFINEMENTS`; None for the prompt as it is.
     """
 
     name: str
     method: str
     with_token: bool = False
-    with_adapter: bool = False
     as_written: bool = False
-    refinement: str | None = None
 
     def settings(self, assignments: Sequence[str]) -> Settings:
         """Return the method's settings with those of "ARM.NAME=VALUE" whose arm is this one.
@@ -52,13 +44,9 @@ class Arm:
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of all arms: methods, each with a token, an adapter or as written, and prompt refinements."""
+    """Return the names of all arms: methods, each by itself, with a token and as written."""
     names = methods.available()
-    starting = [name for name in names if not methods.load(name).starts_from_image]  # the others take no adapter
-    return (
-        *(*names, *(name + _TOKEN for name in names), *(name + _ADAPTER for name in starting)),
-        *(*(name + _AS_WRITTEN for name in names), *REFINEMENTS),
-    )
+    return (*names, *(name + _TOKEN for name in names), *(name + _AS_WRITTEN for name in names))
 
 
 def find(name: str) -> Arm:
@@ -68,25 +56,12 @@ def find(name: str) -> Arm:
         ValueError: no such arm; the near and the available names are listed.
     """
     if name not in available():
-        near = [_RENAMED[name]] if name in _RENAMED else difflib.get_close_matches(name, available(), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, available(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"unknown method {name!r}; {hint}available: {', '.join(available())}")
-    if name in REFINEMENTS:
-        return Arm(name, "plain", refinement=name)
     method, _, _ = name.partition("+")
     suffix = name.removeprefix(method)
-    return Arm(
-        name,
-        method,
-        with_token=suffix == _TOKEN,
-        with_adapter=suffix == _ADAPTER,
-        as_written=suffix == _AS_WRITTEN,
-    )
-
-
-def current_name(name: str) -> str:
-    """Return the current name of an arm, for names of older records and runs."""
-    return _RENAMED.get(name, name)
+    return Arm(name, method, with_token=suffix == _TOKEN, as_written=suffix == _AS_WRITTEN)
 
 
 def canonical(names: Sequence[str], assignments: Sequence[str]) -> tuple[str, ...]:

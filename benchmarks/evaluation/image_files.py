@@ -9,20 +9,21 @@ from pathlib import Path
 from countgen.benchmarks.evaluation.records import Record
 from countgen.files.folder import readable_path
 from countgen.files.printable import printable
+from countgen.files.reading import open_regular
 
 _NAMED = 5
 """Number of lost images that a message names; it counts the others."""
 
 
 def is_complete(path: Path) -> bool:
-    """Return whether an image is complete, by the first and last bytes of its format."""
+    """Return whether an image exists and is complete, by the first and last bytes of its format."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(12)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 12))
             tail = file.read()
-    except OSError:
+    except (OSError, ValueError):
         return False
     suffix = path.suffix.lower()
     if suffix == ".png":

@@ -23,7 +23,6 @@ import torch
 
 from countgen import miniature
 from countgen.benchmarks.evaluation.as_module import run_module
-from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.plan import (
     MAX_THREADS,
@@ -34,7 +33,7 @@ from countgen.benchmarks.evaluation.plan import (
     object_names,
 )
 from countgen.benchmarks.evaluation.progress import shown
-from countgen.benchmarks.evaluation.records import IMAGES, Record
+from countgen.benchmarks.evaluation.records import IMAGES, Record, counts_of
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.benchmarks.evaluation.suites import Prompt, load
 from countgen.benchmarks.evaluation.worker import Outcome, failed
@@ -203,12 +202,11 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
     right = found[settings.judges[0]][0] == tuple(target.target_count for target in prompt.targets)
     path = f"{IMAGES}/{given.case.key}.png"
     record = Record(
-        schema=SCHEMA,
         key=given.case.key,
         suite=prompt.suite,
         level=prompt.level,
         prompt=prompt.prompt,
-        targets=prompt.targets,
+        wanted=counts_of(prompt.targets),
         seed=given.case.seed,
         backbone=given.case.backbone,
         method=given.case.method,

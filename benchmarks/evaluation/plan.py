@@ -11,19 +11,14 @@ from importlib.metadata import version
 from typing import Any
 
 import countgen
-from countgen.adapters import NoiseAdapter
-from countgen.adapters.library import FOLDER as ADAPTERS
-from countgen.adapters.library import chosen_adapter, shipped_adapter
 from countgen.backbones.registry import find
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.generation import Generation
 from countgen.benchmarks.evaluation.suites import Prompt, load
-from countgen.learning.tensor_file import SUFFIX
 from countgen.methods.settings import as_dict
 from countgen.methods.step import Budget
 from countgen.miniature import FOLDER as MINIATURE
 from countgen.models import check_detector, parts_of
-from countgen.tokens.library import FOLDER as TOKENS
 from countgen.tokens.library import available_tokens
 
 MAX_THREADS = 1024
@@ -31,28 +26,25 @@ MAX_THREADS = 1024
 
 _SELECTION = (
     *("suite", "suite_sha256", "limit", "methods", "method_settings", "backbones"),
-    *("first_seed", "seeds_per_prompt", "shard", "adapters"),
+    *("first_seed", "seeds_per_prompt", "shard"),
 )
-"""Run settings that select cases; all others are part of the key of each case. Of the method settings and the adapters,
+"""Run settings that select cases; all others are part of the key of each case. Of the method settings,
 a key holds those of its own arm."""
 
-_RESULTS_DEPEND_ON = ("arms.py", "generation.py", "refinements.py", "worker.py", "judges.py")
-"""Files of this folder on which results depend, besides the packages countgen and critics."""
-
-_LIBRARIES = ("torch", "diffusers", "transformers")
-"""Libraries whose versions can change the image of a seed."""
+_LIBRARIES = ("torch", "diffusers", "transformers", "ultralytics")
+"""Libraries whose versions can change the image of a seed, or its counts."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings of a run: prompts, methods, judges and code; a run folder holds results of one of these only.
+    """The settings of a run: prompts, methods, judges and versions; a run folder holds results of one of these only.
 
     Attributes:
         suite: a name or a file, as `countgen.benchmarks.evaluation.suites.load` reads it.
         suite_sha256: of its prompts, targets and seeds.
         limit: number of prompts used, evenly spread; None for all.
         backbones: presets, or what `countgen.benchmarks.evaluation.models.recorded_model` calls other models.
-        methods: arms, see `countgen.benchmarks.evaluation.arms`: methods, methods with a token, prompt refinements.
+        methods: arms, see `countgen.benchmarks.evaluation.arms`: methods, by themselves, with a token or as written.
         critics: detectors that steer, for every backbone.
         judges: detectors that do not steer; the first one decides.
         max_evaluations, max_seconds: the budget of an image, the same for all methods; at least one is given.
@@ -61,12 +53,9 @@ class RunSettings:
         shard: "1/1", or this part of a run that is split over several folders: "3/8".
         device: "cpu", "cuda", ...
         threads: of torch; results are bit-equal only for equal numbers.
-        code: versions and digest of the code, from `code_version`.
+        code: versions of countgen, the embedded weights and the libraries, from `code_version`.
         trust_checkpoint: as of `countgen.load`; each command gives it anew, and no run folder stores it.
         sources: what loads each of `backbones`, its name by default; likewise given anew, since it may be a path.
-        adapter: name or file of the noise adapter of the arms with one, at most one; likewise given anew. The shipped
-            one of each backbone where there is none.
-        adapters: SHA-256 of the adapter of each of `backbones`, from `adapter_digests`; empty if no arm has one.
         method_settings: those that differ from the defaults, as `arms.canonical` writes them.
         generation: what the models are asked for in place of their own settings.
 
@@ -92,8 +81,6 @@ class RunSettings:
     trust_checkpoint: bool = False
     method_settings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    adapter: tuple[str, ...] = ()
-    adapters: tuple[str, ...] = ()
     generation: Generation = field(default_factory=Generation)
 
     def __post_init__(self) -> None:
@@ -120,8 +107,6 @@ class RunSettings:
                         f"no count token is shipped for {backbone}, so {arm.name!r} can generate nothing with it; "
                         "leave one of the two out"
                     )
-        if (digests := adapter_digests(self.methods, self.backbones, self.adapter)) != self.adapters:
-            raise ValueError(f"adapters must be {digests}, as adapter_digests returns them")
         for judge in self.judges:
             if not steering(self.critics).isdisjoint(parts_of(judge)):
                 raise ValueError(f"{judge!r} is critic and judge; a judge must be a detector that nothing optimises")
@@ -149,7 +134,7 @@ def steering(critics: Sequence[str]) -> set[str]:
 
 def recorded(settings: RunSettings) -> dict[str, Any]:
     """Settings that a run folder stores; what is asked of the models stands among them, where anything is."""
-    left_out = ("trust_checkpoint", "sources", "adapter", "generation")
+    left_out = ("trust_checkpoint", "sources", "generation")
     own = {name: value for name, value in asdict(settings).items() if name not in left_out}
     return own | settings.generation.recorded
 
@@ -160,7 +145,7 @@ class Case:
 
     Attributes:
         key: digest of everything that determines the image and its record.
-        prompt: of the suite; a refinement changes it later.
+        prompt: of the suite.
         seed, backbone: of the run.
         method: name of an arm, see `countgen.benchmarks.evaluation.arms`.
     """
@@ -188,14 +173,13 @@ def suite_digest(suite: str) -> str:
 def cases(settings: RunSettings) -> list[Case]:
     """Return all images of a run, or of its shard, each once, in the order in which they are generated.
 
-    Where an arm needs a count token and none is shipped for the prompt's targets, or its adapter is not trained for
-    them, there is no case, since an image that cannot be generated is no evidence about the method. `left_out` returns
-    these.
+    Where an arm needs a count token and none is shipped for the prompt's targets, there is no case, since an image that
+    cannot be generated is no evidence about the method. `left_out` returns these.
 
     Raises:
         ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
     """
-    return [case for case in _all_cases(settings) if _possible(case, settings)]
+    return [case for case in _all_cases(settings) if _possible(case)]
 
 
 def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
@@ -204,51 +188,22 @@ def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
 
 
 def left_out(settings: RunSettings) -> list[Case]:
-    """Return the cases that `cases` leaves out because no token is shipped, or no adapter trained, for them."""
-    return [case for case in _all_cases(settings) if not _possible(case, settings)]
+    """Return the cases that `cases` leaves out because no token is shipped for them."""
+    return [case for case in _all_cases(settings) if not _possible(case)]
 
 
-def why_left_out(case: Case, settings: RunSettings) -> str:
+def why_left_out(case: Case) -> str:
     """Return why an image of `left_out` cannot be generated, and what could be."""
-    arm, (first, *more) = arms.find(case.method), case.prompt.targets
+    first, *more = case.prompt.targets
     asked = f"{case.prompt.prompt!r} asks for {first.target_count}" + (" and another class" if more else "")
-    if arm.with_token:
-        known = ", ".join(available_tokens(case.backbone))
-        return f"{asked}, and the count tokens of {case.backbone} are for one class: {known}"
-    smallest, largest = adapter_of(settings, case.backbone).config.counts
-    return f"{asked}, and the adapter is for one class with counts from {smallest} to {largest}"
+    known = ", ".join(available_tokens(case.backbone))
+    return f"{asked}, and the count tokens of {case.backbone} are for one class: {known}"
 
 
-def _possible(case: Case, settings: RunSettings) -> bool:
-    arm, targets = arms.find(case.method), case.prompt.targets
-    if arm.with_token:
-        return len(targets) == 1 and token_name(case.prompt) in _shipped(case.backbone)
-    return not arm.with_adapter or adapter_of(settings, case.backbone).accepts(targets)
-
-
-def adapter_digests(methods: Sequence[str], backbones: Sequence[str], adapter: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the SHA-256 of each backbone's adapter; empty if no arm has one.
-
-    Raises:
-        ValueError: an arm has one and none is shipped, or one is given and no arm has one.
-    """
-    if not any(arms.find(name).with_adapter for name in methods):
-        if adapter:
-            raise ValueError(
-                f"no method of the run uses the adapter {adapter[0]!r}; add one, such as plain+adapter, to --methods"
-            )
-        return ()
-    return tuple(_adapter(adapter, backbone).sha256 for backbone in backbones)
-
-
-def adapter_of(settings: RunSettings, backbone: str) -> NoiseAdapter:
-    """Return the adapter of the arms with one."""
-    return _adapter(settings.adapter, backbone)
-
-
-@cache
-def _adapter(given: tuple[str, ...], backbone: str) -> NoiseAdapter:
-    return chosen_adapter(given, backbone) or shipped_adapter(backbone)
+def _possible(case: Case) -> bool:
+    if not arms.find(case.method).with_token:
+        return True
+    return len(case.prompt.targets) == 1 and token_name(case.prompt) in _shipped(case.backbone)
 
 
 @cache
@@ -261,7 +216,6 @@ def _all_cases(settings: RunSettings) -> list[Case]:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
     determining = content_digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
     own_settings = {name: _own_settings(name, settings) for name in settings.methods}
-    digests = dict(zip(settings.backbones, settings.adapters, strict=False))
     chosen = prompts_of(settings.suite, settings.limit)
     mine, of = shard_of(settings.shard)
     found: dict[str, Case] = {}
@@ -272,8 +226,7 @@ def _all_cases(settings: RunSettings) -> list[Case]:
                 raise ValueError(f"prompt {place + 1} would get seeds from {first} on, above 2**32 - 1; start lower")
             for seed in range(first, first + settings.seeds_per_prompt):
                 for method, own in own_settings.items():
-                    adapter = digests[backbone] if arms.find(method).with_adapter else ""
-                    case = _case(prompt, seed, backbone, method, determining + own + adapter)
+                    case = _case(prompt, seed, backbone, method, determining + own)
                     found[case.key] = case
     return [case for case in found.values() if int(case.key[:8], 16) % of == mine - 1]
 
@@ -323,12 +276,7 @@ def content_digest(content: Any) -> str:
 
 
 def code_version() -> str:
-    """Return the version, a digest of code, weights and tokens, and the versions of the libraries."""
-    digest = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes())
-    root = MINIATURE.parent.parent
-    files = [path for package in ("countgen", "critics") for path in (root / package).rglob("*.py")]
-    files += [*TOKENS.rglob(f"*{SUFFIX}"), *ADAPTERS.rglob(f"*{SUFFIX}")]
-    for path in sorted((*files, *(root / "benchmarks" / "evaluation" / name for name in _RESULTS_DEPEND_ON))):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    """Return countgen's version, a digest of the embedded weights and tokens, and the versions of the libraries."""
+    weights = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes()).hexdigest()[:12]
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return f"{countgen.__version__}+{digest.hexdigest()[:12]}, {libraries}"
+    return f"{countgen.__version__}, weights {weights}, {libraries}"

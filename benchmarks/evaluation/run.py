@@ -35,7 +35,7 @@ class Summary:
         done, failed: numbers of these.
         earlier: number of images that existed before.
         lost: image files that were missing or incomplete at the start; their cases were generated again.
-        left_out: number of images for which no token is shipped or no adapter trained; they are no part of the run.
+        left_out: number of images for which no token is shipped; they are no part of the run.
         reasons: number of failures by reason, the most frequent first.
     """
 
@@ -75,8 +75,8 @@ def evaluate(
     if not everything and impossible and settings.shard == "1/1":  # one part of several may be empty
         raise ValueError(
             f"none of the {len(impossible)} images of {settings.suite} with {', '.join(settings.methods)} can be "
-            f"generated; the first: {why_left_out(impossible[0], settings)}. Give a suite with other prompts, or a "
-            "method without a token or an adapter"
+            f"generated; the first: {why_left_out(impossible[0])}. Give a suite with other prompts, or a "
+            "method without a token"
         )
     with RunFolder(folder, settings) as kept:
         earlier = {key for key, record in kept.records.items() if record.status == "done" or not retry_failed}

@@ -15,12 +15,11 @@ from PIL.Image import Image
 
 import countgen
 from countgen.benchmarks.evaluation import arms
-from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
-from countgen.benchmarks.evaluation.plan import Case, RunSettings, adapter_of, token_name
-from countgen.benchmarks.evaluation.records import IMAGES, Record
-from countgen.benchmarks.evaluation.refinements import REFINEMENTS
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, token_name
+from countgen.benchmarks.evaluation.records import IMAGES, Record, counts_of
+from countgen.files.printable import printable
 from countgen.images import to_pil
 from countgen.methods.step import Step
 from countgen.models import Models, load_critic
@@ -138,7 +137,7 @@ class Worker:
         rights.append(result.verified)
         trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
         # The image is its own plain image.
-        is_plain = result.method == "plain" and result.recipe.keys().isdisjoint(("token", "adapter"))
+        is_plain = result.method == "plain" and "token" not in result.recipe
         record = Record(
             **_case_fields(case, self.settings),
             status="done",
@@ -162,9 +161,8 @@ class Worker:
 
     def _run(self, case: Case) -> countgen.Run:
         arm = arms.find(case.method)
-        prompt = REFINEMENTS[arm.refinement](case.prompt) if arm.refinement else case.prompt
         return countgen.Run(
-            prompt.prompt,
+            case.prompt.prompt,
             self.models,
             targets=case.prompt.targets,
             method=arm.method,
@@ -173,7 +171,6 @@ class Worker:
             max_seconds=self.settings.max_seconds,
             max_evaluations=self.settings.max_evaluations,
             token=find_token(token_name(case.prompt), case.backbone) if arm.with_token else None,
-            adapter=adapter_of(self.settings, case.backbone) if arm.with_adapter else None,
             number_offset=0 if arm.as_written else None,
             calibration=self.settings.generation.loaded_calibration,
             negative_prompt=self.settings.generation.negative_prompt,
@@ -225,7 +222,7 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
     record = Record(
         **_case_fields(case, settings),
         status="failed",
-        error=f"{type(error).__name__}: {error}",
+        error=printable(" ".join(f"{type(error).__name__}: {error}".split())),
         critic_counts=(),
         judge_counts={},
         confidence={},
@@ -243,12 +240,11 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
 
 def _case_fields(case: Case, settings: RunSettings) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
         "key": case.key,
         "suite": case.prompt.suite,
         "level": case.prompt.level,
         "prompt": case.prompt.prompt,
-        "targets": case.prompt.targets,
+        "wanted": counts_of(case.prompt.targets),
         "seed": case.seed,
         "backbone": case.backbone,
         "method": case.method,

@@ -1,1 +1,1 @@
-"""The speed and memory benchmark of full-size models."""
+"""The paired benchmark of optimisation loops."""

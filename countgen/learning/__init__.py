@@ -1,1 +1,1 @@
-"""Training through the frozen models, for count tokens and noise adapters: loop, settings and checkpoints."""
+"""Training through the frozen models: loop, settings and checkpoints."""

@@ -14,15 +14,8 @@ from countgen.errors import CheckpointError
 from countgen.files.writing import write_atomically
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_FILE_FIELDS = {
-    "stage": "stage",
-    "taught": "distillation_steps",
-    "step": "step",
-    "waited": "validations_since_best",
-    "evaluations": "evaluations",
-    "seconds": "seconds",
-}
-"""The checkpoint's attributes by their names in the file, which stay the same so that older checkpoints can be read."""
+_NUMBERS = ("stage", "distillation_steps", "step", "validations_since_best", "evaluations", "seconds")
+"""The checkpoint's attributes that are neither tensors nor validations."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +45,7 @@ class Checkpoint:
     """The state of a training run.
 
     Attributes:
-        parameters: current trained tensors, float32, by name: a token's vectors (V, D) by text encoder, or the weights
-            of an adapter's network.
+        parameters: current vectors of the token, float32 (V, D) by text encoder.
         best: those of the best validation; the initial ones before the first.
         moments: Adam's moments by their name in torch and the parameter's; empty before the first step of a stage.
         stage: the stage to run next: "word" (validate the initial parameters), "imitate" (a token's distillation),
@@ -131,7 +123,7 @@ def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
         **{f"best.{key}": value for key, value in state.best.items()},
         **{f"moments.{key}": value for key, value in state.moments.items()},
     }
-    numbers = {name: getattr(state, attribute) for name, attribute in _FILE_FIELDS.items()}
+    numbers = {name: getattr(state, name) for name in _NUMBERS}
     numbers["validations"] = [asdict(validation) for validation in state.validations]
     # Copies, because safetensors refuses tensors that share memory, as `parameters` and `best` may.
     data = save(
@@ -158,11 +150,11 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
             for name in file.keys():  # noqa: SIM118  # the file is not a dictionary
                 group, _, key = name.partition(".")
                 groups[group][key] = file.get_tensor(name)
-        numbers = {"seconds": 0.0, **json.loads(metadata["numbers"])}  # earlier versions wrote no seconds
+        numbers = json.loads(metadata["numbers"])
         validations = [Validation(**fields) for fields in numbers["validations"]]
         saved = Checkpoint(groups["vectors"], groups["best"], groups["moments"], validations=validations)
-        for name, attribute in _FILE_FIELDS.items():
-            setattr(saved, attribute, numbers[name])
+        for name in _NUMBERS:
+            setattr(saved, name, numbers[name])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint {path} is damaged: {error}; delete it to start again") from error
     if metadata.get("identity") != identity:

@@ -32,7 +32,7 @@ class TrainingSettings:
         num_optimization_steps, learning_rate: steps on the count loss, with AdamW.
         loss: a name in `countgen.critics.losses.LOSSES`.
         validate_every: number of steps between validations.
-        validation_pictures: number of validation images, of fixed seeds that are not trained on, spread over object
+        validation_images: number of validation images, of fixed seeds that are not trained on, spread over object
             classes and counts; with fewer images than these, the last ones are not validated.
         patience: number of validations without improvement after which training stops.
         seed: seed of all random choices.
@@ -45,7 +45,7 @@ class TrainingSettings:
     learning_rate: float = 0.0005
     loss: str = "l1"
     validate_every: int = 10
-    validation_pictures: int = 48
+    validation_images: int = 48
     patience: int = 3
     seed: int = 0
 
@@ -55,8 +55,8 @@ class TrainingSettings:
         for template in self.templates:
             check_template(template)
         names = ("objects_per_step", "seeds_per_object", "validate_every", "patience")
-        if min(getattr(self, name) for name in (*names, "validation_pictures")) < 1 or not self.templates:
-            raise ValueError(f"{', '.join(names)} and validation_pictures must be at least 1; templates not empty")
+        if min(getattr(self, name) for name in (*names, "validation_images")) < 1 or not self.templates:
+            raise ValueError(f"{', '.join(names)} and validation_images must be at least 1; templates not empty")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.num_optimization_steps < 0:

@@ -1,4 +1,4 @@
-"""The training loop that count tokens and noise adapters share: batches, validation, patience and checkpoints."""
+"""The training loop of count tokens: batches, validation, patience and checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Training(ABC):
     batch, and the mean loss and the mean soft count of the batch.
 
     Subclasses are dataclasses of what is trained. They set `targets` and `state` (from `_resumed`), and implement
-    `_identity`, `_render` and `_penalty`.
+    the abstract methods.
 
     Attributes:
         models: models to train with; the critics are used, the judge is not.
@@ -67,24 +67,13 @@ class Training(ABC):
     def _penalty(self, latents: Tensor, images: Tensor, target: Target, seeds: Sequence[int]) -> Tensor:
         """Return what is added to the mean count loss of latents and images from `_render`."""
 
+    @abstractmethod
     def _start(self) -> Iterator[Step]:
         """Run the stages before the steps on the count loss, and yield their steps."""
-        if self.state.stage == "word":
-            self._validate(self.state.parameters)
-            self._enter("learn")
-        yield from ()
 
+    @abstractmethod
     def _is_trained(self, name: str) -> bool:
         """Return whether a parameter is trained; the others keep their initial values."""
-        return True
-
-    def _optimizer(self, trained: Sequence[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(trained, lr=self.settings.learning_rate, weight_decay=0.0)
-
-    @property
-    def _learning_rate(self) -> float:
-        """The learning rate of the next step."""
-        return self.settings.learning_rate
 
     @property
     def _finished(self) -> bool:
@@ -116,11 +105,11 @@ class Training(ABC):
         self._save()
         yield from self._start()
         parameters = self._parameters()
-        optimizer = self._optimizer([parameter for parameter in parameters.values() if parameter.requires_grad])
+        trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
         state.restore(parameters, optimizer, state.step)
         finished = self._finished
         while not finished and state.validations_since_best < settings.patience:
-            optimizer.param_groups[0]["lr"] = self._learning_rate
             optimizer.zero_grad()
             with torch.enable_grad():
                 step = self._backward(parameters, state.step)
@@ -198,7 +187,7 @@ class Training(ABC):
 
     def _validation_batches(self) -> Iterator[tuple[Target, str, list[int]]]:
         """Yield the target, the template and the numbers of the images of every validation batch."""
-        by_target = torch.arange(self.settings.validation_pictures).tensor_split(len(self.targets))
+        by_target = torch.arange(self.settings.validation_images).tensor_split(len(self.targets))
         for target, numbers in zip(self.targets, by_target, strict=True):
             parts = numbers.tensor_split(len(self.settings.templates))
             for template, part in zip(self.settings.templates, parts, strict=True):
@@ -218,6 +207,6 @@ class Training(ABC):
                 right += (evaluation.counts[:, 0] == target.target_count).tolist()
                 losses += evaluation.loss.tolist()
                 counts += evaluation.counts[:, 0].tolist()
-        self.state.evaluations += self.settings.validation_pictures
+        self.state.evaluations += self.settings.validation_images
         means = (sum(values) / len(values) for values in (right, losses, counts))
         return self.state.record(parameters, Validation(self.state.step, *means))

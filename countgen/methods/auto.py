@@ -51,14 +51,14 @@ def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) ->
     waiting: list[Step] = []
     index = 0
     for number, seeds in enumerate(settings.search.batches(seed), start=1):
-        affordable = seeds[: budget.evaluations_left // problem.cost_of_seed]
+        affordable = seeds[: budget.evaluations_left]
         searched = evaluate_seeds(problem, affordable, budget, settings.search.views, index)
         for step in best_and_confirmed(searched):
             accepted = problem.accept(step)
             yield step
             if accepted:
                 return
-        if not budget.allows(problem.cost_of_seed):
+        if not budget.left:
             return
         index += 1
         # A confirmed candidate that was not accepted has a loss of 0; one without a finite loss has no gradient.
@@ -76,6 +76,6 @@ def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) ->
         for step in refine(problem, latents, chosen_seeds, budget, refinement, first_index=index):
             accepted = problem.accept(step)
             yield step
-            if accepted or not budget.allows(problem.cost_of_seed):
+            if accepted or not budget.left:
                 return
             index = step.index + 1

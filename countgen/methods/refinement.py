@@ -75,15 +75,13 @@ def refine_seeds(
     """
     index = 0
     for seeds in SearchSettings(batch_size=1, first_batch_size=1).batches(seed):
-        latents = problem.initial_latents(seeds, budget)
+        latents = problem.backbone.initial_latents(seeds)
         for step in refine(problem, latents, seeds, budget, settings, start, index):
             accepted = problem.accept(step)
             yield step
             if accepted or not budget.left:
                 return
             index = step.index + 1
-        if not budget.allows(problem.cost_of_seed):
-            return
 
 
 def refine(

@@ -22,12 +22,12 @@ def search(problem: Problem, seed: int, budget: Budget, settings: SearchSettings
         NonFiniteLossError: no loss of a batch is finite; the message names the step.
     """
     for index, seeds in enumerate(settings.batches(seed)):
-        affordable = seeds[: budget.evaluations_left // problem.cost_of_seed]
+        affordable = seeds[: budget.evaluations_left]
         steps = evaluate_seeds(problem, affordable, budget, settings.views, index)
         for step in best_and_confirmed(steps):
             accepted = problem.accept(step)
             yield step
             if accepted:
                 return
-        if not budget.allows(problem.cost_of_seed):
+        if not budget.left:
             return

@@ -46,7 +46,7 @@ def evaluate_seeds(
     Args:
         problem: to solve.
         seeds: at least one.
-        budget: charged `Problem.cost_of_seed` for each seed.
+        budget: charged one evaluation for each seed.
         views: those that confirm a count; the first one is the untransformed image.
         index: of the steps.
 
@@ -56,8 +56,8 @@ def evaluate_seeds(
         StopRequestedError: as `Budget.check_stop`.
     """
     backbone, embeds = problem.backbone, problem.embeds
-    size = images_at_once(backbone, embeds, len(seeds), problem.cache)  # before an adapter generates with the model
-    latents = problem.initial_latents(seeds, budget)
+    size = images_at_once(backbone, embeds, len(seeds), problem.cache)
+    latents = backbone.initial_latents(seeds)
     parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
     stop = budget.check_stop
     images = torch.cat([backbone.render(latents[part], embeds, seeds[part], check=stop) for part in parts])

@@ -147,8 +147,4 @@ class Budget:
     @property
     def left(self) -> bool:
         """Whether another evaluation may be made."""
-        return self.allows(1)
-
-    def allows(self, evaluations: int) -> bool:
-        """Return whether so many evaluations may still be made."""
-        return self.evaluations_left >= evaluations and (self.max_seconds is None or self.seconds < self.max_seconds)
+        return self.evaluations_left > 0 and (self.max_seconds is None or self.seconds < self.max_seconds)

@@ -8,22 +8,24 @@ effect. E(hi) + k u generates more objects than hi, and so reaches counts beyond
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta, to_builtins
 from torch import Tensor
 from torch.nn.functional import pad
 
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.files.schema import Document
+from countgen.prompts import MAX_TARGET_COUNT
 from countgen.prompts.number_spans import with_number
 from countgen.prompts.placeholders import spelled_out
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import encode_prompt
 
 
-@dataclass(frozen=True)
-class NumberShift:
+class NumberShift(Document, frozen=True):
     """A move of the prompt embeddings along the number axis of one object class, from a number word.
 
     Attributes:
@@ -37,14 +39,14 @@ class NumberShift:
     object_name: str
     start: int
     end: int
-    number: int
-    offset: float
-    lo: int
-    hi: int
+    number: Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
+    offset: Annotated[float, Meta(ge=-MAX_TARGET_COUNT, le=MAX_TARGET_COUNT)]
+    lo: Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
+    hi: Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the shift as recipes store it."""
-        return asdict(self)
+        return to_builtins(self)
 
 
 @torch.no_grad()

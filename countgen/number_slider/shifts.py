@@ -1,17 +1,15 @@
-"""Choose the shifts of a prompt: from a number offset, from the calibration, or from a recipe."""
+"""Choose the shifts of a prompt, from a number offset or from the calibration."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from countgen.critics.vocabulary import singular
-from countgen.errors import PromptError, RecipeError
-from countgen.files.printable import printable
+from countgen.errors import PromptError
 from countgen.number_slider.axis import NumberShift
 from countgen.number_slider.calibration import Calibration
-from countgen.prompts import MAX_TARGET_COUNT, Target
+from countgen.prompts import Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.placeholders import numbers_in
 
@@ -88,34 +86,17 @@ def calibrated_shifts(
     return tuple(shifts)
 
 
-def stored_shifts(stored: Any, prompt: str) -> tuple[NumberShift, ...]:
-    """Return the shifts in a recipe, checked: anyone may have written its file.
+def check_spans(shifts: Sequence[NumberShift], prompt: str) -> None:
+    """Raise unless each shift moves a number of the prompt, no two of them the same.
 
     Raises:
-        RecipeError: a field is missing or not possible.
+        ValueError: the message names the shift by its position.
     """
     spans = {(start, end) for start, end, _ in numbers_in(prompt)}
-    try:
-        shifts = tuple(NumberShift(**one) for one in stored)
-    except TypeError as error:
-        raise RecipeError(f"the recipe's number_shifts cannot be read: {printable(error, 200)}") from error
     for position, shift in enumerate(shifts, start=1):
-        whole = (shift.start, shift.end, shift.number, shift.lo, shift.hi)
-        possible = (
-            type(shift.object_name) is str
-            and all(type(value) is int for value in whole)
-            and (shift.start, shift.end) in spans
-            and 1 <= shift.number <= MAX_TARGET_COUNT
-            and 1 <= shift.lo < shift.hi <= MAX_TARGET_COUNT
-            and type(shift.offset) in (int, float)
-            and abs(shift.offset) <= MAX_TARGET_COUNT
-        )
-        if not possible:
-            raise RecipeError(
-                f"the recipe's number_shifts cannot be used: number {position} is not possible for its prompt"
-            )
-        spans.discard((shift.start, shift.end))
-    return shifts
+        if (shift.start, shift.end) not in spans or shift.lo >= shift.hi:
+            raise ValueError(f"number_shifts[{position - 1}] is not possible for the prompt")
+        spans.remove((shift.start, shift.end))
 
 
 def number_offset_from(texts: Sequence[str]) -> NumberOffset | None:

@@ -108,8 +108,7 @@ def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberD
     """Return the direction and the input vectors from the tensors of a token's file.
 
     Raises:
-        ValueError: an unknown key, or a tensor that cannot be used.
-        KeyError: a tensor is missing.
+        ValueError: an unknown key, a tensor that is missing, or one that cannot be used.
     """
     start = f"{KEY}start."
     vectors = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
@@ -117,9 +116,9 @@ def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberD
     unknown = [key for key in tensors if key not in names and not key.startswith(start)]
     if unknown:
         raise ValueError(f"a number direction has the tensors {', '.join(names)}; it also holds {', '.join(unknown)}")
-    offset, prompt_embeds, pooled = tensors[names[0]], tensors[names[1]], tensors.get(names[2])
-    if tuple(offset.shape) != (1,):
-        raise ValueError(f"the offset must be one number, got the shape {tuple(offset.shape)}")
+    offset, prompt_embeds, pooled = map(tensors.get, names)
+    if offset is None or prompt_embeds is None or tuple(offset.shape) != (1,):
+        raise ValueError("a number direction has an offset of one number and prompt_embeds")
     return NumberDirection(start_number, offset.item(), prompt_embeds, pooled), vectors
 
 

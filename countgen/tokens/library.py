@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from countgen import miniature
-from countgen.learning.shipped import file_of, shipped_files
-from countgen.tokens.file import CountToken, load_token
+from countgen.tokens.file import SUFFIX, CountToken, load_token
 
 FOLDER = miniature.FOLDER / "tokens"
 """The folder of the shipped tokens: a folder per backbone, a file per count, as in "miniature/count-7.safetensors"."""
@@ -16,7 +17,7 @@ def available_tokens(backbone_name: str) -> dict[str, CountToken]:
     Raises:
         TokenFileError: a shipped file is damaged.
     """
-    tokens = [load_token(path) for path in shipped_files(FOLDER, backbone_name).values()]
+    tokens = [load_token(path) for path in _shipped_files(backbone_name).values()]
     return {token.name: token for token in sorted(tokens, key=lambda token: token.target_count)}
 
 
@@ -27,7 +28,22 @@ def find_token(name_or_path: str, backbone_name: str) -> CountToken:
         TokenFileError: the file holds no valid token.
         ValueError: it is neither the name of a shipped token nor a file.
     """
-    shipped = shipped_files(FOLDER, backbone_name)
+    shipped = _shipped_files(backbone_name)
     name = name_or_path.strip("<>")
-    chosen = name if name in shipped else name_or_path
-    return load_token(file_of(chosen, shipped, what="token", backbone_name=backbone_name))
+    if name in shipped:
+        return load_token(shipped[name])
+    if Path(name_or_path).exists():  # loading raises if it is not a regular file
+        return load_token(name_or_path)
+    names = sorted(shipped, key=lambda name: (len(name), name))
+    raise ValueError(
+        f"no token {name_or_path!r}: no such file, and the tokens shipped for {backbone_name} are "
+        f"{', '.join(names) or 'none'}; train one with `countgen learn-token`"
+    )
+
+
+def _shipped_files(backbone_name: str) -> dict[str, Path]:
+    # The name is compared with existing folders, so that a name from a form cannot refer to any other path.
+    folders = {path.name: path for path in FOLDER.glob("*") if path.is_dir()}
+    if backbone_name not in folders:
+        return {}
+    return {path.stem: path for path in folders[backbone_name].glob(f"*{SUFFIX}")}

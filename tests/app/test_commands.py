@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from countgen.adapters.settings import AdapterSettings
-from countgen.app import learn_adapter, learn_token
+from countgen.app import learn_token
 from countgen.app.cli import build_parser, main
 from countgen.app.completion import SHELLS
 from countgen.app.training_command import LOSSES
@@ -66,12 +65,9 @@ def test_every_option_is_explained_and_none_is_abbreviated(subtests: pytest.Subt
 
 def test_the_help_of_training_names_the_defaults() -> None:
     assert set(LOSSES) == set(losses.LOSSES)
-    for module, settings in ((learn_token, LearnSettings()), (learn_adapter, AdapterSettings())):
-        shown = {name: text.rpartition("(")[2].rstrip(")") for name, _, _, text in module.SETTINGS}
-        usual = {name: str(getattr(settings, name)) for name in shown}
-        if module is learn_token:
-            usual["num_vectors"] = "the number word's"  # depends on the backbone
-        assert shown == usual
+    shown = {name: text.rpartition("(")[2].rstrip(")") for name, _, _, text in learn_token.SETTINGS}
+    usual = {name: str(getattr(LearnSettings(), name)) for name in shown}
+    assert shown == usual | {"num_vectors": "the number word's"}  # which depends on the backbone
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -22,7 +22,7 @@ from countgen.app.demo.api import Api
 from countgen.app.demo.count_tab import CountTab
 from countgen.app.demo.edit_tab import EditTab
 from countgen.app.demo.gallery import entry_of
-from countgen.app.demo.generate_form import GenerateForm, edited_form, find_adapter, find_token, form_of
+from countgen.app.demo.generate_form import GenerateForm, find_token, form_of
 from countgen.app.demo.generate_tab import GenerateTab
 from countgen.app.demo.job_queue import JobQueue
 from countgen.app.demo.learn_tab import SETTINGS, LearnTab, prompt_for
@@ -36,7 +36,6 @@ from countgen.models import load_critic
 from countgen.prompts import Target
 from countgen.recipe import regenerate
 from countgen.tokens.trainer import learn_token
-from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 LIMITS = Limits()
 
@@ -170,7 +169,7 @@ def test_stop_takes_effect_within_one_validation_and_one_step(models: countgen.M
     learning = learn_token(models, 5, ["apple", "cat", "ball"], settings)
     spent = [0, *(step.evaluations for step in itertools.islice(learning, 3))]
     step = COST_WITH_GRADIENT * SETTINGS.objects_per_step * SETTINGS.seeds_per_object
-    assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_pictures + step
+    assert max(after - before for before, after in itertools.pairwise(spent)) == SETTINGS.validation_images + step
 
 
 @pytest.mark.slow
@@ -291,23 +290,3 @@ def test_the_slider_shows_an_image_also_where_the_judge_has_no_boxes(models: cou
         tab = EditTab(LIMITS, cache, state, GenerateTab(LIMITS, cache, state, JobQueue(page, cache)), tabs, gr.Tab())
     html = tab.slide(1.0, "apple", session)
     assert "Moved by +1: the judge counts" in html
-
-
-def test_a_shipped_noise_adapter_is_offered_and_restored(
-    models: countgen.Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(RefusedError, match="Unknown noise adapter"):
-        find_adapter("../a", "miniature")
-    with pytest.raises(RefusedError, match="No noise adapter is shipped for magic"):
-        find_adapter("shipped", "magic")
-    monkeypatch.setattr("countgen.adapters.library.FOLDER", tmp_path)
-    (tmp_path / "miniature").mkdir()
-    countgen.save_adapter(tiny_adapter(), tmp_path / "miniature" / "tiny.safetensors")
-    form = GenerateForm("four apples", method="plain", adapter="shipped", seed=3).checked(LIMITS)
-    run = form.run(models, (Target("apple", 4),), Session(), LIMITS)
-    list(run)
-    recipe = run.result().recipe
-    assert form_of(recipe, Session()).adapter == "shipped"
-    assert edited_form(form, "five apples").adapter == "none"
-    assert form_of(recipe | {"adapter": {"sha256": "0"}}, Session()).adapter == "none"
-    assert find_adapter("none", "miniature") is None

@@ -112,23 +112,24 @@ def test_other_versions_are_named_where_pixels_differ(
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"schema": 3}, "this version reads 1 to 2"),
+        ({"schema": 1}, "has the schema 1, this version reads 2"),
+        ({"adapter": {"sha256": "0"}}, "unknown field `adapter`"),
         ({"backbone": "minature"}, "Did you mean miniature"),
         ({"backbone": "../../etc"}, "unknown backbone"),
-        ({"backbone": None}, "backbone is None"),
+        ({"backbone": None}, "required field `backbone`"),
         ({"backbone": "x" * 5000}, "known: flux-schnell, flux2-klein, hyper-sdxl, miniature"),
         ({"repository": "owner/another"}, "generated with 'owner/another'"),
-        ({"dtype": "int8"}, "dtype is 'int8'; known: float32"),
-        ({"num_inference_steps": 10**9}, "expected 1 to 1000"),
+        ({"dtype": "int8"}, "dtype: Invalid enum value 'int8'"),
+        ({"num_inference_steps": 10**9}, "num_inference_steps: Expected `int` <= 1000"),
         ({"height": 1 << 40}, "height"),
         ({"height": 101}, "128 x 128 and its recipe gives 128 x 101: it was resized or cropped"),
-        ({"width": True}, "width is True"),
-        ({"guidance_scale": "high"}, "expected a number"),
-        ({"memory": "none"}, "known: fast, low"),
-        ({"prompt": None}, "prompt is None"),
-        ({"prompt": "two \ud800 cats"}, r"the recipe's prompt is 'two \ud800 cats', which is no text"),
+        ({"width": True}, "width: Expected `int`, got `bool`"),
+        ({"guidance_scale": "high"}, "guidance_scale: Expected `float`"),
+        ({"memory": "none"}, "memory: Invalid enum value 'none'"),
+        ({"prompt": None}, "required field `prompt`"),
+        ({"prompt": "two \ud800 cats"}, "surrogate"),
         ({"prompt": "two cats " * 60}, "at most 500 are read"),
-        ({"candidate_seed": -1}, "candidate_seed is -1"),
+        ({"candidate_seed": -1}, "candidate_seed: Expected `int` >= 0"),
         ({"latents": {"shape": [1], "float32": "AAAA"}}, "latents"),
         ({"latents": {"shape": [4, 16, 16], "float32": "no base64!"}}, "latents"),
         ({"latents": 7}, "latents"),
@@ -137,24 +138,24 @@ def test_other_versions_are_named_where_pixels_differ(
         ({"height": 64, "width": 64}, "resized or cropped"),
         ({"height": 4096, "width": 4096}, "128 x 128 and its recipe gives 4096 x 4096"),
         ({"num_inference_steps": 1000}, "more than 100 are accepted on request only"),
-        ({"num_inference_steps": 10**400}, "expected 1 to 1000"),
-        ({"guidance_scale": 10**400}, "expected a number from 0 to 1000"),
-        ({"guidance_scale": -1}, "expected a number from 0 to 1000"),
+        ({"num_inference_steps": 10**400}, "num_inference_steps: "),
+        ({"guidance_scale": 10**400}, "guidance_scale: Number out of range"),
+        ({"guidance_scale": -1}, "guidance_scale: Expected `float` >= 0"),
         ({"prompt": "seven apples " * 100}, "at most 500 are read"),
-        ({"prompt": "seven \ud800 apples"}, "is no text"),
+        ({"prompt": "seven \ud800 apples"}, "surrogate"),
         ({"prompt": " "}, "the prompt is empty"),
-        ({"changed_parts": "\x1b[2J" * 1000}, r"'\x1b[2J"),
+        ({"changed_parts": ["\x1b[2J" * 1000]}, r"another \x1b[2J"),
         ({"latents": {"shape": [4, 16, 16], "float32": "AADAfw=="}}, "not finite"),
-        ({"token": {"placeholder_token": "<count-7>", "sha256": "\ud800"}}, "is no text"),
+        ({"token": {"placeholder_token": "<count-7>", "sha256": "\ud800"}}, "surrogate"),
         ({"backbone": "/etc", "family": "stable_diffusion_xl"}, "which a recipe may not name by itself"),
         ({"backbone": "owner/evil", "family": "../evil"}, "unknown backbone 'owner/evil'"),
         ({"scheduler": "DiffusionPipeline"}, "diffusers has no scheduler 'DiffusionPipeline'"),
-        ({"scheduler": "x" * 5000}, "expected one of diffusers"),
-        ({"scheduler": 7}, "scheduler is 7, expected str"),
+        ({"scheduler": "x" * 5000}, "scheduler: Expected `str` of length <= 60"),
+        ({"scheduler": 7}, "scheduler: Expected `str | null`, got `int`"),
         ({"loras": [{"name": "owner/evil", "weight": 1}]}, "on the command line --lora"),
-        ({"loras": "\x1b[2J" * 1000}, r"'\x1b[2J"),
+        ({"loras": "\x1b[2J" * 1000}, "loras: Expected `array`"),
         ({"negative_prompt": "x" * 501}, "at most 500 are read"),
-        ({"negative_prompt": 7}, "negative_prompt is 7, expected str"),
+        ({"negative_prompt": 7}, "negative_prompt: Expected `str | null`, got `int`"),
     ],
 )
 def test_a_recipe_that_cannot_be_drawn_is_one_line_and_exit_code_2(
@@ -198,7 +199,7 @@ def test_what_a_recipe_may_not_ask_for_is_refused_before_a_model_is_read(
             assert main(["reproduce", str(changed(written["plain"], tmp_path, **fields))]) == 2
 
 
-@pytest.mark.parametrize("revision", ["refs/pr/1", "main", "../../etc", "b261bac6", "B" * 40, 7, "\ud800"])
+@pytest.mark.parametrize("revision", ["refs/pr/1", "main", "../../etc", "b261bac6", "B" * 40, "\ud800"])
 def test_a_recipe_names_a_commit_or_nothing(revision: object, written: Written) -> None:
     recipe = read_recipe(written["plain"]) | {"backbone": "sd-turbo", "repository": "stabilityai/sd-turbo"}
     with pytest.raises(RecipeError, match=r"expected the 40 hexadecimal digits of a commit.*--model NAME@REVISION"):
@@ -264,10 +265,10 @@ def test_many_steps_are_taken_on_request(written: Written, tmp_path: Path) -> No
 def test_a_pipe_is_no_picture_and_no_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = tmp_path / "a.safetensors"
     os.mkfifo(pipe)
-    with pytest.raises(TokenFileError, match="is a folder"):
+    with pytest.raises(TokenFileError, match="is a pipe"):
         load_token(pipe)
     assert main(["reproduce", str(pipe)]) == 2
-    assert "is not a regular file; give an image" in capsys.readouterr().err
+    assert "is a pipe; give a regular file" in capsys.readouterr().err
     assert main(["generate", "seven apples", "--token", str(pipe), "--out", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -333,11 +334,5 @@ def test_a_recipe_names_the_parts_that_no_command_can_draw_it_with(models: count
     other = countgen.Models(backbone, models.critics, models.judge)
     recipe = countgen.generate("two cats", other, method="plain").recipe
     assert recipe["changed_parts"] == ["max_sequence_length"]
-    with pytest.raises(RecipeError, match=r"another \['max_sequence_length'\] than 'miniature' has"):
+    with pytest.raises(RecipeError, match=r"another max_sequence_length than 'miniature' has"):
         load_backbone(recipe)
-
-
-def test_a_recipe_of_the_first_schema_is_still_drawn(written: Written, tmp_path: Path) -> None:
-    newer = ("repository", "revision", "memory", "draft", "versions")
-    path = changed(written["refined"], tmp_path, schema=1, **dict.fromkeys(newer))
-    assert main(["reproduce", str(path)]) == 0

@@ -18,9 +18,7 @@ import countgen
 from countgen.app.demo.limits import Limits
 from countgen.app.demo.model_cache import ModelCache
 from countgen.app.demo.page import build, launch
-from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
-from countgen.prompts import Target
 
 # A long timeout, for machines with other load.
 expect.set_options(timeout=60_000)
@@ -32,12 +30,11 @@ def record(number: int, method: str, found: int) -> Record:
     """Return a finished record of one image with `number` balls, of which the judge counts `found`."""
     key = f"{method}-{number}"
     return Record(
-        schema=SCHEMA,
         key=key,
         suite="test",
         level="easy" if number <= 5 else "medium",
         prompt=f"a photo of {number} balls",
-        targets=(Target("ball", number),),
+        wanted={"ball": number},
         seed=number,
         backbone="miniature",
         method=method,

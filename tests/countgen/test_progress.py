@@ -43,7 +43,7 @@ def test_off_a_terminal_a_line_is_printed_every_few_seconds(
     models: countgen.Models, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = countgen.Run("two cats", models, method="noise", max_seconds=60, max_evaluations=8)
-    steps = list(followed(run, label="seed 0", targets=run.targets, limits=run.limits, every=0))
+    steps = list(followed(run, label="seed 0", targets=run.targets, limits=run.options.limits, every=0))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(steps)
     assert lines[0].startswith(f"seed 0: {steps[0].counts[0]} of 2 cats (critic), {steps[0].evaluations}/8 ")

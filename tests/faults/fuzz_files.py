@@ -1,4 +1,4 @@
-"""Damage recipes, token and adapter files, detector files, calibrations, labels and judgements at random.
+"""Damage recipes, token files, detector files, calibrations, labels and judgements at random.
 
 `python -m tests.faults.fuzz_files --tries 1500 --seed 0` prints what was accepted and refused, and every failure.
 
@@ -27,7 +27,6 @@ import torch
 import yaml
 
 from countgen import miniature
-from countgen.adapters import file as adapters
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
 from countgen.benchmarks.evaluation.labels import LABELS, read_labels
 from countgen.benchmarks.evaluation.metrics import with_labels
@@ -37,15 +36,13 @@ from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.critics import load
 from countgen.critics.ultralytics_files import import_ultralytics
 from countgen.editing import targets_of
-from countgen.errors import AdapterFileError, TokenFileError
+from countgen.errors import TokenFileError
 from countgen.images import read_png, save_png
 from countgen.number_slider import Calibration, NumberShift, load_calibration
-from countgen.prompts import Target
 from countgen.recipe import SCHEMA, check
 from countgen.tokens.file import METADATA_KEY, decoded, encoded
 from countgen.tokens.library import available_tokens
 from tests.benchmarks.evaluation.made_records import record
-from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 LONGEST_MESSAGE = 1000
 SECONDS = 20.0
@@ -177,16 +174,6 @@ def token(chance: random.Random, folder: Path, mark: str) -> None:
     decoded(_damaged_tensors(honest, METADATA_KEY, chance, mark), "the token")
 
 
-def adapter(chance: random.Random, folder: Path, mark: str) -> None:
-    """A noise adapter with the same damage, or with facts that do not fit and a digest that does."""
-    honest = tiny_adapter()
-    if chance.random() < 0.7:
-        data = _damaged_tensors(adapters.encoded(honest), adapters.FILE.key, chance, mark)
-    else:
-        data = adapters.packed(honest.weights, damaged(adapters.facts_of(honest), chance, mark))
-    adapters.decoded(data, "the adapter")
-
-
 def _damaged_tensors(honest: bytes, key: str, chance: random.Random, mark: str) -> bytes:
     """Return the bytes of a safetensors file with damage anywhere or in its header."""
     if chance.random() < 0.5:
@@ -293,7 +280,7 @@ def calibration(chance: random.Random, folder: Path, mark: str) -> None:
 
 def judgements(chance: random.Random, folder: Path, mark: str) -> None:
     """Judgements and labels of two images, one file of them damaged, and the figures of a report."""
-    two = {"targets": (Target("apple", 3), Target("dog", 2)), "critic_counts": (3, 2)}
+    two = {"wanted": {"apple": 3, "dog": 2}, "critic_counts": (3, 2)}
     records = [record(seed=seed, judge_counts={"detector": (3, 1)}, **two) for seed in range(2)]
     judged = [Judgement(one.key, "vlm", (3, 2), 0.5, ((1, 2, 3, 4),)).to_line() for one in records]
     silent = Judgement(records[0].key, "owl", None, 0.0, ()).to_line()
@@ -312,7 +299,7 @@ def judgements(chance: random.Random, folder: Path, mark: str) -> None:
     json.dumps(as_json(findings(run)), allow_nan=False)
 
 
-TARGETS = (recipe, token, adapter, detector, calibration, judgements)
+TARGETS = (recipe, token, detector, calibration, judgements)
 
 
 @contextmanager
@@ -357,7 +344,7 @@ def fuzz(tries: int, seed: int) -> tuple[Counter[str], list[str]]:
                     or isinstance(error, UnicodeError | json.JSONDecodeError)
                 ):
                     failures.append(f"{place}: {type(error).__name__}: {ascii(said)[:300]}")
-                expected = {token: TokenFileError, adapter: AdapterFileError}.get(target, Exception)
+                expected = TokenFileError if target is token else Exception
                 if not isinstance(error, expected):
                     failures.append(f"{place}: {type(error).__name__}, no {expected.__name__}: {ascii(said)[:200]}")
             except Exception as error:
@@ -377,7 +364,7 @@ def fuzz(tries: int, seed: int) -> tuple[Counter[str], list[str]]:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz_files", description=__doc__)
-    parser.add_argument("--tries", type=int, default=1500, metavar="N", help="a sixth for each kind (%(default)s)")
+    parser.add_argument("--tries", type=int, default=1500, metavar="N", help="a fifth for each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all files (%(default)s)")
     options = parser.parse_args()
     counted, failures = fuzz(options.tries, options.seed)

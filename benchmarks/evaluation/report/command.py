@@ -11,7 +11,9 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from countgen.files.folder import output_path
 from countgen.files.printable import printable
+from countgen.files.writing import write_atomically
 
 if TYPE_CHECKING:
     from countgen.benchmarks.evaluation.report.findings import Section
@@ -37,19 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="largest number of images in the page (%(default)s)",
     )
-    parser.add_argument("--clip", type=Path, metavar="FOLDER", help="also similarity and diversity, by this CLIP model")
-    parser.add_argument(
-        "--preference",
-        type=Path,
-        metavar="FOLDER",
-        help="also how often people would prefer the image to the plain one, by this CLIP model (PickScore)",
-    )
-    parser.add_argument(
-        "--perceptual",
-        type=Path,
-        metavar="FILE",
-        help="also the perceptual distance to the plain image, by torchvision's AlexNet in this file",
-    )
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -71,8 +60,6 @@ def run(options: argparse.Namespace) -> int:
         OSError: a file cannot be written.
     """
     from countgen.benchmarks.evaluation.image_files import lost_images_message
-    from countgen.benchmarks.evaluation.quality import QualityModels
-    from countgen.benchmarks.evaluation.quality_models import load_alexnet, load_clip
     from countgen.benchmarks.evaluation.report.export import as_json, write_parquet
     from countgen.benchmarks.evaluation.report.findings import findings
     from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
@@ -93,12 +80,7 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     calibrated_by = read_reported_run([options.calibration]) if options.calibration else None
-    models = QualityModels(
-        clip=load_clip(options.clip) if options.clip else None,
-        preference=load_clip(options.preference) if options.preference else None,
-        network=load_alexnet(options.perceptual) if options.perceptual else None,
-    )
-    sections = findings(mine, other, baseline=options.baseline, models=models, calibrated_by=calibrated_by)
+    sections = findings(mine, other, baseline=options.baseline, calibrated_by=calibrated_by)
     if options.parquet:
         write_parquet(mine, options.parquet)
     if options.out:
@@ -123,17 +105,17 @@ def _write(mine: ReportedRun, sections: list[Section], out: Path, max_images: in
     """Write the page, and the plots where `out` is a folder, and return the page's path."""
     if find_spec("matplotlib") is None:
         raise ValueError("plots need matplotlib: pip install 'countgen[report]'")
-    from countgen.benchmarks.evaluation.plots import save
+    from countgen.benchmarks.evaluation.plots import rendered
     from countgen.benchmarks.evaluation.report.page import page, plots
 
     single = out.suffix.lower() in (".html", ".htm")
     file = out if single else out / "report.html"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    folders = set(mine.folders.values())
+    output_path(file, folders).parent.mkdir(parents=True, exist_ok=True)
     figures = plots(mine, sections)
     if not single:
         for name, figure in figures.items():
             for suffix in (".svg", ".png"):
-                save(figure, out / f"{name}{suffix}")
-    # A file name in an error may hold half a surrogate pair, which has no UTF-8.
-    file.write_text(page(mine, sections, figures, max_images), encoding="utf-8", errors="replace")
+                write_atomically(rendered(figure, suffix), output_path(out / f"{name}{suffix}", folders))
+    write_atomically(page(mine, sections, figures, max_images).encode(errors="replace"), output_path(file, folders))
     return file

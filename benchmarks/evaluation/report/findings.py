@@ -44,7 +44,6 @@ from countgen.benchmarks.evaluation.metrics import (
     scores,
     steered,
 )
-from countgen.benchmarks.evaluation.quality import Quality, QualityModels, quality
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.benchmarks.evaluation.statistics import holm
@@ -91,7 +90,6 @@ class MethodFindings:
         truncated: images whose prompt a text encoder truncated; None where no record states it.
         corrected: accuracy by judge, corrected by people's labels or a calibration; empty without either.
         image_quality: statistics of pixels against the plain images; None without images, or for the plain model.
-        quality: by models; None where none was given.
     """
 
     name: str
@@ -110,7 +108,6 @@ class MethodFindings:
     truncated: int | None
     corrected: dict[str, Corrected]
     image_quality: ImageQuality | None
-    quality: Quality | None
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,6 @@ def findings(
     other: ReportedRun | None = None,
     *,
     baseline: str | None = None,
-    models: QualityModels | None = None,
     calibrated_by: ReportedRun | None = None,
 ) -> list[Section]:
     """Return a section for each backbone and suite of a run.
@@ -171,7 +167,6 @@ def findings(
         run: to report.
         other: a run to compare it with, method by method on the same cases.
         baseline: the method that the others are compared with; best-of-N by default.
-        models: measure image quality; none by default.
         calibrated_by: a labelled run that says how often judges err; None for this run's own labels.
 
     Raises:
@@ -180,7 +175,6 @@ def findings(
     errors = {}
     if calibrated_by is not None:
         errors = known_errors(with_consensus(calibrated_by.records), calibrated_by.name, run.records[0].judges[0])
-    measuring = models or QualityModels()
     return [
         _section(
             run,
@@ -188,7 +182,6 @@ def findings(
             with_consensus(_counterpart(records[0], other)),
             other,
             baseline,
-            measuring,
             errors,
         )
         for records in grouped(run.records, lambda record: (record.backbone, record.suite)).values()
@@ -216,7 +209,6 @@ def _section(
     theirs: Sequence[Record],
     other: ReportedRun | None,
     baseline: str | None,
-    models: QualityModels,
     errors: dict[str, JudgeErrors],
 ) -> Section:
     judges = judges_of(records)
@@ -238,9 +230,7 @@ def _section(
         backbone=records[0].backbone,
         judges=judges,
         steered=steering,
-        methods=tuple(
-            _method(run, name, mine, arms.get("plain", []), judges, models, errors) for name, mine in arms.items()
-        ),
+        methods=tuple(_method(run, name, mine, arms.get("plain", []), judges, errors) for name, mine in arms.items()),
         versus={judge: versus for judge in independent if (versus := _versus(rivals, judge))},
         against={judge: versus for judge in independent if (versus := _versus(same, judge))},
         calibration=calibration(records, [judge for judge in independent if judge in raters and judge not in people]),
@@ -263,7 +253,6 @@ def _method(
     records: Sequence[Record],
     plain: Sequence[Record],
     judges: Sequence[str],
-    models: QualityModels,
     errors: dict[str, JudgeErrors],
 ) -> MethodFindings:
     first = judges[0]
@@ -291,7 +280,6 @@ def _method(
         truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
         corrected=corrected_accuracies(records, judges, errors),
         image_quality=image_quality(records, run.image_path),
-        quality=quality(records, run.image_path, models),
     )
 
 

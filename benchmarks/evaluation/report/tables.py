@@ -94,14 +94,6 @@ def _guard(section: Section) -> Table:
             ("  95 % interval", lambda m: interval(m.confidence_change.low, m.confidence_change.high, 1, 3)),
         )
     ]
-    if any(method.quality for method in section.methods):
-        rows += _rows(
-            section.methods,
-            ("CLIP similarity", lambda m: number(m.quality.similarity, 3) if m.quality else "-"),
-            ("diversity", lambda m: number(m.quality.diversity, 3) if m.quality else "-"),
-            ("preferred to plain, %", lambda m: percent(m.quality.preferred) if m.quality else "-"),
-            ("distance to plain", lambda m: number(m.quality.distance, 3) if m.quality else "-"),
-        )
     if any(method.truncated for method in section.methods):
         rows += _rows(section.methods, ("prompts cut", lambda m: "-" if m.truncated is None else str(m.truncated)))
     judge = judge_text(section, section.judges[0])

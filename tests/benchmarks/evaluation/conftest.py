@@ -22,7 +22,7 @@ def asked(suite: str) -> RunSettings:
         suite=suite,
         suite_sha256=suite_digest(suite),
         limit=None,
-        methods=("plain", "search", "noise", "grid"),
+        methods=("plain", "search", "noise", "plain+as-written"),
         max_evaluations=6,
         first_seed=5,
     )

@@ -20,7 +20,6 @@ from countgen.benchmarks.evaluation.metrics import (
     with_labels,
 )
 from countgen.benchmarks.evaluation.records import Record
-from countgen.prompts import Target
 from tests.benchmarks.evaluation.made_records import JUDGES, random_records, record
 
 EVERY_JUDGE = (*JUDGES, "critic")
@@ -139,7 +138,7 @@ def test_every_kind_of_object_must_be_right() -> None:
 
 
 def test_partial_credit_is_that_of_t2i_compbench() -> None:
-    two = {"targets": (Target("apple", 3), Target("dog", 2)), "critic_counts": (3, 2)}
+    two = {"wanted": {"apple": 3, "dog": 2}, "critic_counts": (3, 2)}
     counted = [(3, 2), (3, 1), (3, 0), (0, 0), (4, 5)]  # 1, 0.75, 0.5, 0, 0.5
     records = [record(seed=seed, judge_counts={"detector": found}, **two) for seed, found in enumerate(counted)]
     assert scores(records, "detector").partial == pytest.approx((1 + 0.75 + 0.5 + 0 + 0.5) / 5)

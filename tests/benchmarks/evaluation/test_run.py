@@ -12,17 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from countgen import CountGenError, Target, save_adapter
+from countgen import CountGenError, Target
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.engines import local
 from countgen.benchmarks.evaluation.plan import (
     Case,
     RunSettings,
-    adapter_digests,
     cases,
     left_out,
-    recorded,
     suite_digest,
 )
 from countgen.benchmarks.evaluation.progress import shown
@@ -31,7 +29,6 @@ from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.suites import Prompt
 from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 from countgen.images import read_recipe
-from tests.countgen.adapters.tiny_adapter import tiny_adapter
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +89,6 @@ def test_every_case_has_a_record_and_its_pictures(asked: RunSettings, finished: 
         assert record.trace[-1][2] == right
     plain = [record for record in records if record.method == "plain" and record.status == "done"]
     assert all(record.evaluations == 1 and record.image == record.before for record in plain)
-
-
-def test_a_refined_prompt_is_drawn_and_the_original_is_recorded(finished: Path) -> None:
-    _, records = read_run(finished)
-    refined = next(record for record in records if record.method == "grid" and record.status == "done")
-    assert refined.prompt == "two apples"
-    assert read_recipe(finished / str(refined.image))["prompt"] != "two apples"
 
 
 def test_the_same_command_again_draws_nothing(asked: RunSettings, worker: Worker, finished: Path) -> None:
@@ -180,60 +170,13 @@ def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: P
     assert sum(len(cases(part)) for part in parts) == 4
 
 
-def test_a_run_without_any_image_is_refused(asked: RunSettings, tmp_path: Path, subtests: pytest.Subtests) -> None:
+def test_a_run_without_any_image_is_refused(asked: RunSettings, tmp_path: Path) -> None:
     path = tmp_path / "beyond.txt"
     path.write_text("eighteen apples\nthree cats and two dogs\n")
-    adapter = (str(save_adapter(tiny_adapter(), tmp_path / "a.safetensors")),)
-    for method, given, known in (
-        ("plain+token", (), r"one class: count-\d"),
-        ("plain+adapter", adapter, "counts from"),
-    ):
-        mine = replace(
-            asked,
-            **{"suite": str(path), "suite_sha256": suite_digest(str(path)), "methods": (method,), "limit": None},
-            adapter=given,
-            adapters=adapter_digests((method,), asked.backbones, given),
-        )
-        with subtests.test(method=method), pytest.raises(ValueError, match=f"none of the 2 .*asks for 18.*{known}"):
-            evaluate(mine, tmp_path / "run", local.attempts)
+    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain+token",), limit=None)
+    with pytest.raises(ValueError, match=r"none of the 2 .*asks for 18.*one class: count-\d"):
+        evaluate(mine, tmp_path / "run", local.attempts)
     assert not (tmp_path / "run").exists()
-
-
-def test_an_arm_with_an_adapter_is_compared_with_the_one_without(
-    asked: RunSettings, worker: Worker, tmp_path: Path
-) -> None:
-    path = tmp_path / "several.txt"
-    path.write_text("four apples\nnine apples\nthree cats and two dogs\n")
-    file = (str(save_adapter(tiny_adapter(), tmp_path / "a.safetensors")),)
-    methods = ("plain", "plain+adapter")
-    given = {"suite": str(path), "suite_sha256": suite_digest(str(path)), "methods": methods, "max_evaluations": 1}
-    mine = replace(asked, **given, adapter=file, adapters=adapter_digests(methods, asked.backbones, file))
-    assert [case.prompt.prompt for case in left_out(mine)] == ["nine apples", "three cats and two dogs"]
-    assert recorded(mine)["adapters"] == (tiny_adapter().sha256,)
-    assert "adapter" not in recorded(mine)
-    plain, moved = (case for case in cases(mine) if case.prompt.prompt == "four apples")
-    assert plain.key in {case.key for case in cases(replace(mine, methods=("plain",), adapter=(), adapters=()))}
-    own = copy.copy(worker)
-    own.settings = mine
-    without, with_it = own.attempt(plain), own.attempt(moved)
-    assert with_it.record.status == "done"
-    assert with_it.recipe["adapter"] == {"sha256": tiny_adapter().sha256}
-    assert with_it.record.before != with_it.record.image
-    assert with_it.before is not None
-    assert with_it.before == without.image
-
-
-def test_an_adapter_that_no_arm_uses_or_that_is_missing_is_refused(
-    asked: RunSettings, subtests: pytest.Subtests
-) -> None:
-    for methods, given, reason in (
-        (("plain",), ("a.safetensors",), "no method of the run uses the adapter 'a.safetensors'"),
-        (("plain+adapter",), ("a", "b"), "one noise adapter is used at a time, got 2"),
-        (("plain+adapter",), ("nothing",), "no adapter 'nothing'"),
-    ):
-        with subtests.test(reason=reason), pytest.raises(ValueError, match=reason):
-            adapter_digests(methods, asked.backbones, given)
-    assert "edit+adapter" not in arms.available()
 
 
 def test_no_image_costs_more_evaluations_than_it_may(finished: Path) -> None:
@@ -290,7 +233,7 @@ def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_p
 
 @pytest.mark.slow
 def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    plain = replace(asked, methods=("plain", "grid"))
+    plain = replace(asked, methods=("plain", "plain+as-written"))
     whole = tmp_path / "whole"
     (whole / "images").mkdir(parents=True)
     with (whole / "records.jsonl").open("wb") as together:
@@ -317,7 +260,7 @@ def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
 def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "two.txt"
     prompts.write_text("two apples\n")
-    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,position", "--out", str(tmp_path / "run")]
+    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,plain+as-written", "--out", str(tmp_path / "run")]
     arguments += ["--judge", "miniature-fcos", "--quiet", "--device", "cpu"]
     assert main(arguments) == 0
     assert "2 of 2 images are in" in capsys.readouterr().out
@@ -328,7 +271,7 @@ def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*arguments, "--methods", "noise", "--set", "noise.learning_rate=0.1"]) == 2
     assert "method_settings (there [], now ['noise.learning_rate=0.1'])" in capsys.readouterr().err
     assert main([*arguments, "--set", "noise.learning_rate=0.1"]) == 2
-    assert "the run has no method 'noise'; it has plain, position" in capsys.readouterr().err
+    assert "the run has no method 'noise'; it has plain, plain+as-written" in capsys.readouterr().err
     assert main([*arguments, "--device", "toaster"]) == 2
     assert "no device 'toaster' here" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "new"), "--judge", "nosuch"]) == 2

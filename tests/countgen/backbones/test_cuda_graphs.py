@@ -1,14 +1,18 @@
+import copy
+import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from countgen import Models
+from countgen.backbones import Preset
 from countgen.backbones.cuda_graphs import CapturedFunction, CUDAGraphs, NotCapturedError
 from countgen.backbones.stable_diffusion_xl import StableDiffusionXL
-from countgen.benchmarks.speed.models import build
 from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.forward_backward import (
     EagerEvaluator,
@@ -28,18 +32,26 @@ TARGETS = (Target("apple", 5),)
 
 
 @needs_cuda
-@pytest.mark.parametrize("name", ["sdxl-turbo", "sd-turbo", "pixart-dmd"])
+@pytest.mark.parametrize("name", ["stable_diffusion_xl", "stable_diffusion", "pixart one step"])
 @pytest.mark.parametrize("draft", [False, True])
-def test_captured_passes_equal_eager_passes(name: str, draft: bool) -> None:
-    device = torch.device("cuda")
-    model = build(name, "tiny", device, torch.float16)
+def test_captured_passes_equal_eager_passes(name: str, draft: bool, tiny_pipeline: Callable[[str], Any]) -> None:
+    pipeline = copy.deepcopy(tiny_pipeline(name)).to("cuda", torch.float16)
+    widths, blocks = (8, 8), (1, 1)
+    tiny_vae = AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=blocks,
+        num_decoder_blocks=blocks,
+    ).to("cuda", torch.float16)
+    family = importlib.import_module(f"countgen.backbones.{name.split()[0]}")
+    backbone = family.BACKBONE(pipeline, Preset("tiny", 1, 0.0, 64, 64, "none"), name, tiny_vae)
     with torch.no_grad():
-        embeds = model.encode()
-    objective = Objective((load_critic("miniature-yolo", device),), TARGETS, CONFIRMATION_VIEWS, "margin")
-    graph_passes = captured(model.backbone, embeds, 2, objective, CUDAGraphs(), draft=draft)
+        embeds = backbone.encode_prompt("five apples")
+    objective = Objective((load_critic("miniature-yolo", "cuda"),), TARGETS, CONFIRMATION_VIEWS, "margin")
+    graph_passes = captured(backbone, embeds, 2, objective, CUDAGraphs(), draft=draft)
     for seeds in ([1, 2], [3, 4]):
-        latents = model.backbone.initial_latents(seeds)
-        eager_passes = eager(model.backbone, embeds, seeds, objective, draft=draft)
+        latents = backbone.initial_latents(seeds)
+        eager_passes = eager(backbone, embeds, seeds, objective, draft=draft)
         images, evaluation = graph_passes.forward(latents)
         expected_images, expected = eager_passes.forward(latents)
         torch.testing.assert_close(images, expected_images, atol=5e-3, rtol=0)

@@ -1,14 +1,12 @@
 """Training of a token, with few steps, on the embedded models."""
 
 import itertools
-import json
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import safe_open
 
 import countgen
 from countgen import backbones
@@ -31,7 +29,7 @@ TOY = LearnSettings(
     seeds_per_object=1,
     num_optimization_steps=2,
     validate_every=2,
-    validation_pictures=1,
+    validation_images=1,
 )
 OBJECTS = ("apple", "dog")
 
@@ -223,7 +221,7 @@ def test_the_best_vectors_by_validation_are_kept_and_patience_ends_training(mode
 
 
 def test_the_line_search_goes_to_the_neighbouring_number_that_corrects_the_count(models):
-    settings = replace(TOY, initial_step=0.5, initial_tries=2, num_optimization_steps=0, validation_pictures=2)
+    settings = replace(TOY, initial_step=0.5, initial_tries=2, num_optimization_steps=0, validation_images=2)
     learning = learn_token(models, 6, OBJECTS, settings)
     assert list(learning) == []
     tried = learning.validations
@@ -356,16 +354,3 @@ def test_the_distillation_gradient_of_a_float16_model_does_not_underflow(models)
 
     # Without gradient scaling float16 rounds the whole gradient to zero.
     assert torch.cosine_similarity(gradient(models.backbone), gradient(half), dim=0) > 0.9
-
-
-def test_checkpoints_keep_their_field_names_in_the_file(models, tmp_path):
-    path = tmp_path / "checkpoint.safetensors"
-    list(itertools.islice(learn_token(models, 3, OBJECTS, DISTILLED, checkpoint=path), 1))
-    with safe_open(path, "pt") as file:
-        numbers = json.loads(file.metadata()["numbers"])
-    assert {name: numbers[name] for name in ("stage", "taught", "step", "waited")} == {
-        "stage": "imitate",
-        "taught": 1,
-        "step": 0,
-        "waited": 0,
-    }

@@ -1,0 +1,69 @@
+"""The options of an image, given at once or one by one, and the results that come back."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import get_type_hints
+
+import pytest
+import torch
+
+import countgen
+from countgen.options import OptionFields
+
+
+def test_keyword_arguments_are_exactly_the_options() -> None:
+    names = {field.name for field in fields(countgen.Options)}
+    assert names == get_type_hints(OptionFields).keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"method": "magic"}, "unknown method"),
+        ({"method": "noise", "settings": countgen.methods.load("search").settings_class()}, "NoiseSettings"),
+        ({"until": "tomorrow"}, "critic, judge"),
+        ({"seed": 2**32}, "2\\*\\*32 - 1"),
+        ({"seed": True}, "whole number"),
+        ({"max_evaluations": 0}, "max_evaluations"),
+    ],
+)
+def test_options_outside_their_range_are_errors(options: dict[str, object], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        countgen.Options(**options)  # type: ignore[arg-type]
+
+
+def test_fields_replace_those_of_the_options(models: countgen.Models) -> None:
+    options = countgen.Options(method="plain", seed=3)
+    run = countgen.Run("a photo of two apples", models, options, seed=5)
+    assert (run.options.method, run.seed) == ("plain", 5)
+
+
+def test_a_batch_yields_what_single_calls_return(models: countgen.Models) -> None:
+    prompts, seeds = ["a photo of two apples", "three dogs"], [4, 5]
+    results = countgen.generate_batch(prompts, models, seeds=seeds, method="plain")
+    assert isinstance(results, Iterator)
+    found = list(results)
+    assert [(result.recipe["prompt"], result.seed) for result in found] == [(p, s) for p in prompts for s in seeds]
+    alone = countgen.generate(prompts[1], models, seed=4, method="plain")
+    assert torch.equal(found[2].image, alone.image)
+
+
+def test_a_batch_with_an_unreadable_prompt_generates_nothing(models: countgen.Models) -> None:
+    with pytest.raises(countgen.CountGenError):
+        countgen.generate_batch(["two apples", "some apples"], models)
+    with pytest.raises(ValueError, match=r"\['two apples'\]"):
+        countgen.generate_batch("two apples", models)
+    with pytest.raises(ValueError, match="seeds="):
+        countgen.generate_batch(["two apples"], models, seed=1)
+
+
+def test_a_result_becomes_json_and_prints_in_a_line(models: countgen.Models) -> None:
+    result = countgen.generate("a photo of two apples", models, method="plain")
+    values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert values["targets"] == {"apple": 2}
+    assert values["judge_counts"] == list(result.judge_counts)
+    assert [len(one["boxes"]) for one in values["detections"]] == list(result.judge_counts)
+    assert values["recipe"]["prompt"] == "a photo of two apples"
+    assert "2 apple" in repr(result)
+    assert len(repr(result)) < 120
