@@ -197,36 +197,15 @@ def test_the_cause_of_an_unreadable_repository_is_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_written_by_transformers_is_loaded(tmp_path: Path) -> None:
-    from transformers import AutoConfig, AutoModelForObjectDetection, RTDetrImageProcessor
-
-    stages = ["stage2", "stage3", "stage4"]
-    backbone = {"model_type": "rt_detr_resnet", "embedding_size": 8, "hidden_sizes": [8] * 4, "depths": [1] * 4}
-    backbone |= {"layer_type": "basic", "out_features": stages}
-    sizes = {f"{side}_{part}": 16 for side in ("encoder", "decoder") for part in ("ffn_dim",)}
-    config = AutoConfig.for_model(
-        "rt_detr",
-        backbone_config=backbone,
-        encoder_in_channels=[8] * 3,
-        decoder_in_channels=[16] * 3,
-        encoder_hidden_dim=16,
-        d_model=16,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        decoder_layers=1,
-        num_queries=20,
-        num_denoising=0,
-        id2label={0: "person", 1: "N/A", 2: "teddy bear"},
-        label2id={"person": 0, "N/A": 1, "teddy bear": 2},
-        **sizes,
-    )
-    torch.manual_seed(0)
-    AutoModelForObjectDetection.from_config(config).save_pretrained(tmp_path)
-    RTDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
-    critic = load("detr", weights=str(tmp_path), threshold=0.3)
-    assert critic.name == f"detr:{tmp_path.name}"
-    assert critic.object_names == ("person", "teddy bear")
-    assert critic.max_count == 20
-    assert critic.counts(torch.rand(1, 3, 50, 70), ["teddy bears"]).shape == (1, 1)
+    tiny = tiny_detectors.real_time_detr("rt_detr")
+    tiny.model.config.id2label[1] = "N/A"
+    for part in (tiny.model, tiny.image_processor):
+        part.save_pretrained(tmp_path)
+    critic = load("detr", weights=str(tmp_path), threshold=tiny.settings.threshold)
+    assert (critic.name, critic.object_names) == (f"detr:{tmp_path.name}", ("apple", "car", "ball"))
+    assert critic.max_count == 40
+    images = rendered(4)
+    assert torch.equal(critic.counts(images, ["apples", "car"]), tiny.counts(images, ["apple", "car"]))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

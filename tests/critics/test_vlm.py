@@ -24,8 +24,6 @@ from tests.contract.pictures import rendered
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "qwen2_5_vl": lambda: tiny_language.qwen("qwen2_5_vl"),
     "qwen3_vl": lambda: tiny_language.qwen("qwen3_vl"),
-    "internvl": tiny_language.internvl,
-    "molmo2": tiny_language.molmo2,
     "smolvlm": tiny_language.smolvlm,
 }
 ENDLESS = 12
