@@ -82,7 +82,7 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bo
 
     pipeline_class = getattr(diffusers, class_name)
     parts: dict[str, Any] = {}
-    if preset.vae is not None and dtype == torch.float16:
+    if preset.vae is not None and (dtype == torch.float16 or Path(preset.vae).is_dir()):
         repository, revision = at_revision(preset.vae)
         parts["vae"] = diffusers.AutoencoderKL.from_pretrained(
             repository, revision=revision, dtype=dtype, use_safetensors=True, local_files_only=not download

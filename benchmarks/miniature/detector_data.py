@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from countgen.miniature.training.generator import Generator, decode, encode_images
-from countgen.miniature.training.loop import autocast
-from countgen.miniature.world import IMAGE_SIZE, Rendered, Scene, caption, load_sprites, render, sample_scenes
+from countgen.benchmarks.miniature.generator import Generator, decode, encode_images
+from countgen.benchmarks.miniature.training import autocast
+from countgen.benchmarks.miniature.world import (
+    IMAGE_SIZE,
+    Rendered,
+    Scene,
+    caption,
+    load_sprites,
+    render,
+    sample_scenes,
+)
+from countgen.miniature.world import OBJECT_NAMES
 
 MOST_OBJECTS = 20
+KINDS = ("rendered", "round trip", "styled")
 CHUNK = {"cuda": 256, "cpu": 3}
 """The number of images rendered together, by device type.
 
@@ -29,8 +39,7 @@ ATTACK_STRENGTH = (0.02, 0.10)
 ATTACK_LIMIT = 0.6
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """A batch of labelled images.
 
     Attributes:
@@ -45,9 +54,9 @@ class Batch:
     present: Tensor
     latents: Tensor
 
-    def counts(self, num_classes: int) -> Tensor:
-        """Return the true count of every object, int64 (B, num_classes)."""
-        counts = torch.zeros(len(self.labels), num_classes, dtype=torch.int64, device=self.labels.device)
+    def counts(self) -> Tensor:
+        """Return the true count of every object, int64 (B, 24)."""
+        counts = torch.zeros(len(self.labels), len(OBJECT_NAMES), dtype=torch.int64, device=self.labels.device)
         return counts.scatter_add_(1, self.labels, self.present.long())
 
 
@@ -57,18 +66,12 @@ class SceneSource:
     Images in the generator's style are scenes whose latents are noised to an intermediate timestep and denoised in one
     step with the scene's caption. They keep their layout, so that the scene's labels stay valid, and show typical
     artefacts of the generator, such as merged or half-formed objects. If an image changed so much that a label is
-    doubtful, the VAE round trip of the scene replaces it; this is decided without a detector.
-
-    Args:
-        vae: VAE of the generator.
-        generator: generator whose style is used; None leaves out the third of the images in that style.
-        seed: seed of scenes and noise.
+    doubtful, the VAE round trip of the scene replaces it; this is decided without a detector. Without a generator, no
+    image is in its style.
     """
 
     def __init__(self, vae: nn.Module, generator: Generator | None, seed: int, device: str) -> None:
-        self.vae = vae
-        self.generator = generator
-        self.device = device
+        self.vae, self.generator, self.device = vae, generator, device
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(device).manual_seed(seed)
         self.sprites = load_sprites(device)
@@ -78,12 +81,9 @@ class SceneSource:
 
     @torch.no_grad()
     def make(self, number: int, *, counts: tuple[int, int] | None = None, kind: str = "mixed") -> Batch:
-        """Make a batch of labelled images.
+        """Make labelled images of one of `KINDS`, or "mixed" with a third of each, with a range of counts.
 
-        Args:
-            number: number of images.
-            counts: smallest and largest count; None samples as for training, 0 to 20 with an emphasis on few objects.
-            kind: "rendered", "round trip", "styled", or "mixed" with a third of each.
+        Without a range, they are sampled as for training: 0 to 20 objects, few more often, with distractors and noise.
         """
         scenes: list[Scene] = []
         while len(scenes) < number:
@@ -104,35 +104,25 @@ class SceneSource:
             if counts is None:
                 strength = LATENT_NOISE * torch.rand(number, 1, 1, 1, device=self.device, generator=self.noise)
                 images = decode(self.vae, latents + strength * self._normal_like(latents)).clamp(0, 1)
+        turn = torch.arange(number, device=self.device) % len(KINDS)
+        wanted = turn if kind == "mixed" else torch.full_like(turn, KINDS.index(kind))
         if self.generator is not None and kind in ("mixed", "styled"):
             styled, styled_latents = self._styled(latents, captions)
-            sure = _same_layout(styled, passed, rendered)
-            turn = torch.arange(number, device=self.device) % 3 == 2
-            use = sure & (turn | torch.tensor(kind == "styled", device=self.device))
-            images = torch.where(use[:, None, None, None], styled, images)
-            latents = torch.where(use[:, None, None, None], styled_latents, latents)
-        if kind in ("mixed", "rendered"):
-            turn = torch.arange(number, device=self.device) % 3 == 0
-            use = turn | torch.tensor(kind == "rendered", device=self.device)
-            images = torch.where(use[:, None, None, None], rendered.images, images)
+            use = ((wanted == 2) & _same_layout(styled, passed, rendered))[:, None, None, None]
+            images, latents = torch.where(use, styled, images), torch.where(use, styled_latents, latents)
+        images = torch.where((wanted == 0)[:, None, None, None], rendered.images, images)
         room = MOST_OBJECTS - rendered.labels.shape[1]
         boxes = F.pad(rendered.boxes, (0, 0, 0, room))
         labels, present = F.pad(rendered.labels, (0, room)), F.pad(rendered.present, (0, room))
         return Batch(images, boxes, labels, present, latents)
 
     def _styled(self, latents: Tensor, captions: list[str]) -> tuple[Tensor, Tensor]:
-        generator = self.generator
-        if generator is None:
-            raise ValueError("images in the generator's style need a generator; give one to SceneSource")
-        alphas: Tensor = generator.get_buffer("alphas_cumprod")
-        low, high = STYLED_TIMESTEPS
-        timesteps = torch.randint(low, high, (len(latents),), device=self.device, generator=self.noise)
+        assert self.generator is not None
+        timesteps = torch.randint(*STYLED_TIMESTEPS, (len(latents),), device=self.device, generator=self.noise)
         with autocast(self.device):
-            conditioning = generator.encode(generator.tokenize(captions).to(self.device))
-            noised, _ = generator.add_noise(latents, self._normal_like(latents), timesteps)
-            velocity = generator.predict(noised, timesteps, conditioning)
-            alpha = alphas[timesteps].view(-1, 1, 1, 1)
-            denoised = alpha.sqrt() * noised - (1 - alpha).sqrt() * velocity
+            conditioning = self.generator.encode(self.generator.tokenize(captions).to(self.device))
+            noised, _ = self.generator.add_noise(latents, self._normal_like(latents), timesteps)
+            denoised = self.generator.denoise(noised, timesteps, conditioning)
             return decode(self.vae, denoised).clamp(0, 1), denoised.float()
 
 

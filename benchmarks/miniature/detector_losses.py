@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from countgen.benchmarks.miniature.detector_data import Batch
+from countgen.benchmarks.miniature.training import autocast
 from countgen.critics.detectors.centernet import encode_size
 from countgen.critics.networks.density import DensityCounter
 from countgen.critics.networks.hourglass import STRIDE
-from countgen.miniature.training.detector_data import Batch
-from countgen.miniature.training.loop import autocast
 
 Loss = Callable[[Batch], Tensor]
 
@@ -57,55 +57,60 @@ def fcos_loss(network: nn.Module) -> Loss:
     return loss
 
 
-def centre_map(batch: Batch, num_classes: int, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the target heat map (B, C, rows, columns), centres in cells (B, N, 2) and indices of their cells (B, N).
+def _centres(batch: Batch) -> Tensor:
+    return (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2 / STRIDE
+
+
+def _squared_distances(points: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the squared distances (B, N, rows, columns) of all cells to points (B, N, 2)."""
+    across = torch.arange(columns, device=points.device) - points[..., :1]
+    down = torch.arange(rows, device=points.device) - points[..., 1:]
+    return across[:, :, None, :].square() + down[:, :, :, None].square()
+
+
+def centre_map(batch: Batch, num_classes: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Return the target heat map (B, C, rows, columns) and the cells of the centres (B, N, 2).
 
     The heat map has a Gaussian around the cell of each centre, exactly 1 there, whose radius grows with the object, as
     in CenterNet.
     """
-    centre = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2 / STRIDE
-    limit = torch.tensor([columns - 1, rows - 1], device=centre.device)
-    cell = centre.floor().clamp(min=0).minimum(limit)
+    limit = torch.tensor([columns - 1, rows - 1], device=batch.boxes.device)
+    cell = _centres(batch).floor().clamp(min=0).minimum(limit)
     side = (batch.boxes[..., 2:] - batch.boxes[..., :2]).clamp(min=1).prod(-1).sqrt() / STRIDE
     sigma = (2 * 0.17 * side + 1) / 6
-    across = torch.arange(columns, device=centre.device) - cell[..., :1]
-    down = torch.arange(rows, device=centre.device) - cell[..., 1:]
-    distance = across[:, :, None, :].square() + down[:, :, :, None].square()
+    distance = _squared_distances(cell, rows, columns)
     bells = torch.exp(-distance / (2 * sigma.square())[..., None, None]) * batch.present[..., None, None]
     heat = bells.new_zeros(len(cell), num_classes, rows * columns)
     owner = batch.labels[..., None].expand(-1, -1, rows * columns)
     heat.scatter_reduce_(1, owner, bells.flatten(2), "amax")
-    index = (cell[..., 1] * columns + cell[..., 0]).long()
-    return heat.unflatten(2, (rows, columns)), centre, index
+    return heat.unflatten(2, (rows, columns)), cell
 
 
-def heatmap_loss(network: nn.Module, device: str) -> Loss:
+def heatmap_loss(network: nn.Module) -> Loss:
     """Return the loss of CenterNet: penalty-reduced focal loss on centres, L1 on log size and offset.
 
     Source: Zhou et al. 2019, equations 1 to 3.
     """
 
     def loss(batch: Batch) -> Tensor:
-        with autocast(device):
+        with autocast(batch.images.device.type):
             output = network(batch.images)
         logits, log_size, offset = (part.float() for part in output)
-        heat, centre, index = centre_map(batch, *logits.shape[1:])
+        heat, cell = centre_map(batch, *logits.shape[1:])
         probability = logits.sigmoid()
         missed = (1 - probability).square() * F.softplus(-logits) * (heat == 1)
         false = (1 - heat).pow(4) * probability.square() * F.softplus(logits) * (heat < 1)
-        number = batch.present.sum().clamp(min=1)
-        columns = logits.shape[-1]
-        cell = torch.stack([index % columns, index // columns], -1) + 0.5
         total = (missed + false).sum()
-        for maps, expected, weight in ((log_size, encode_size(batch.boxes), 1.0), (offset, centre - cell, 1.0)):
-            predicted = maps.flatten(2).gather(2, index[:, None].expand(-1, 2, -1)).transpose(1, 2)
-            total = total + weight * ((predicted - expected).abs() * batch.present[..., None]).sum()
-        return total / number
+        index = (cell[..., 1] * logits.shape[-1] + cell[..., 0]).long()[:, None].expand(-1, 2, -1)
+        for maps, expected in ((log_size, encode_size(batch.boxes)), (offset, _centres(batch) - cell - 0.5)):
+            predicted = maps.flatten(2).gather(2, index).transpose(1, 2)
+            total = total + ((predicted - expected).abs() * batch.present[..., None]).sum()
+        return total / batch.present.sum().clamp(min=1)
 
     return loss
 
 
-def density_loss(network: DensityCounter, num_classes: int, device: str) -> Loss:
+def density_loss(network: DensityCounter) -> Loss:
     """Return the loss of the density counter: Poisson likelihood of the maps plus absolute error of the counts.
 
     The gradient of the likelihood with respect to the log density is predicted minus expected density. It does not
@@ -113,21 +118,18 @@ def density_loss(network: DensityCounter, num_classes: int, device: str) -> Loss
     """
 
     def loss(batch: Batch) -> Tensor:
-        with autocast(device):
+        with autocast(batch.images.device.type):
             logarithm = network.log_density(batch.images)
         predicted = logarithm.exp()
         rows, columns = predicted.shape[-2:]
-        centre = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2 / STRIDE
-        across = torch.arange(columns, device=centre.device) + 0.5 - centre[..., :1]
-        down = torch.arange(rows, device=centre.device) + 0.5 - centre[..., 1:]
-        bells = torch.exp(-(across[:, :, None, :].square() + down[:, :, :, None].square()) / 2)
+        bells = torch.exp(-_squared_distances(_centres(batch) - 0.5, rows, columns) / 2)
         # Every object has a mass of exactly 1, also at the border.
         bells = bells / bells.sum((2, 3), keepdim=True).clamp(min=1e-6) * batch.present[..., None, None]
         expected = torch.zeros_like(predicted).flatten(2)
         owner = batch.labels[..., None].expand(-1, -1, rows * columns)
         expected.scatter_add_(1, owner, bells.flatten(2))
         map_loss = (predicted.flatten(2) - expected * logarithm.flatten(2)).sum((1, 2)).mean()
-        count_loss = (predicted.sum((2, 3)) - batch.counts(num_classes)).abs().sum(1).mean()
+        count_loss = (predicted.sum((2, 3)) - batch.counts()).abs().sum(1).mean()
         return map_loss + 0.2 * count_loss
 
     return loss
