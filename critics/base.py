@@ -24,7 +24,7 @@ MAX_CANDIDATES = 1024
 MAX_PROPOSALS = 4096
 """Largest number of proposals in non-maximum suppression, best first: thirteen for each of `Critic.max_count`."""
 NO_ANSWER = -1
-"""Count of a judge that gives none, such as a language model whose answer is no number."""
+"""Count of a judge that abstains, such as a language model whose answer is not a number."""
 ABSENT = -60.0
 """Logit of padding without a proposal: its probability is practically 0."""
 
@@ -117,7 +117,7 @@ class Critic:
         return resolve(object_name, self.object_names, self.name)
 
     def check_distinct(self, object_names: Iterable[str]) -> None:
-        """Refuse names that are no class of the detector, and two names of one class.
+        """Raise for names that are not a class of the detector, and for two names of one class.
 
         Raises:
             ValueError: the message names the two, or near matches of an unknown name.
@@ -244,7 +244,7 @@ class Critic:
 def scale_boxes(boxes: Tensor, x: float, y: float) -> Tensor:
     """Return xyxy boxes (..., 4) with horizontal coordinates times `x` and vertical ones times `y`.
 
-    The factors are plain numbers: a factor in a tensor is a copy from the CPU, which a CUDA graph cannot hold.
+    The factors are plain numbers: a factor in a tensor is a copy from the CPU, which CUDA graphs cannot capture.
     """
     left, top, right, bottom = boxes.unbind(-1)
     return torch.stack([left * x, top * y, right * x, bottom * y], -1)

@@ -106,7 +106,7 @@ def _unpickled(path: Path) -> Any:
     """Return the objects in a file, in which every class is a `Part`.
 
     Raises:
-        ValueError: the file names something else than tensors and classes of detectors, or is no checkpoint.
+        ValueError: the file is not a checkpoint, or names something else than tensors and classes of detectors.
     """
     with zipfile.ZipFile(path) as archive:
         names = [entry.filename.lower() for entry in archive.infolist()]  # torch does not distinguish case

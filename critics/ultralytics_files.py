@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from countgen.critics import ultralytics_checkpoint, ultralytics_yaml
-from countgen.critics.weights import one_line, recorded_as, threshold_of
+from countgen.critics.weights import AnyCritic, one_line, recorded_as, threshold_of
 from countgen.files.printable import printable
 
 TRAINED_SIZE = 640
@@ -182,7 +182,7 @@ def find(weights: str | Path, revision: str | None = None) -> Path:
 def read(
     kind: str,
     weights: str | Path,
-    config: str | Path | None,
+    config: str | Path | None = None,
     revision: str | None = None,
     *,
     trust_checkpoint: bool = False,
@@ -262,6 +262,22 @@ def _trusted(path: Path, name: str) -> Checkpoint:
         raise ValueError(
             f"{path} was trusted and gave no detector, but code in it may have run: {one_line(error)}"
         ) from error
+
+
+def load_critic(
+    critic_class: Callable[..., AnyCritic],
+    *,
+    weights: str | Path,
+    config: str | Path | None = None,
+    revision: str | None = None,
+    trust_checkpoint: bool = False,
+    device: str | torch.device = "cpu",
+) -> AnyCritic:
+    """Return the critic of a detector; the other arguments are those of `read`."""
+    kind = critic_class.__module__.rpartition(".")[2]
+    checkpoint = read(kind, weights, config, revision, trust_checkpoint=trust_checkpoint)
+    names, model = checkpoint.object_names, checkpoint.model.to(device)
+    return critic_class(model, names, name=checkpoint.name, **checkpoint.settings)
 
 
 def forget_unusable_anchors(head: nn.Module, key: str, dtype: torch.dtype) -> None:

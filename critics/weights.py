@@ -105,24 +105,26 @@ def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network,
 
 
 def restore(
-    path: str | Path,
-    build: Callable[[int], Network],
     critic_class: Callable[..., AnyCritic],
-    device: torch.device | str,
+    build: Callable[[int], nn.Module],
+    *,
+    weights: str | Path,
+    device: torch.device | str = "cpu",
 ) -> AnyCritic:
-    """Return the critic of a file: named after it, with the threshold in the file.
+    """Return the critic of a file that `write` wrote, named after it, with the threshold in the file.
 
     Args:
-        path, build: as of `rebuild`.
         critic_class: takes the network, its object names and a `name`; its module is the critic's kind.
+        build: as of `rebuild`.
+        weights: the file.
         device: where it runs.
 
     Raises:
         ValueError: as `rebuild`.
     """
-    network, object_names, threshold = rebuild(path, build)
+    network, object_names, threshold = rebuild(weights, build)
     kind = critic_class.__module__.rpartition(".")[2]
-    critic = critic_class(network.to(device), object_names, name=recorded_as(kind, path))
+    critic = critic_class(network.to(device), object_names, name=recorded_as(kind, weights))
     if threshold is not None and critic.detects:
         critic.configure(threshold=threshold)
     return critic

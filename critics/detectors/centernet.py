@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,6 @@ WIDTHS = (24, 48, 72, 80)
 _SIZE_UNIT = 16.0
 # Lowers the logit of a cell that is not the best of its neighbourhood below any threshold in use.
 _NO_PEAK = 20.0
-
-
-def load(*, weights: str | Path, device: torch.device | str = "cpu") -> CenterNetCritic:
-    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`."""
-    return restore(weights, build, CenterNetCritic, device)
 
 
 def build(num_classes: int) -> CenterNet:
@@ -95,6 +90,9 @@ class CenterNetCritic(Critic):
             boxes = scale_boxes(decode(log_size, offset), width / seen_width, height / seen_height)
         logits = torch.where(peaks, heat, heat - _NO_PEAK)
         return Proposals(boxes, logits.flatten(2).transpose(1, 2), columns)
+
+
+load = partial(restore, CenterNetCritic, build)
 
 
 def decode(log_size: Tensor, offset: Tensor) -> Tensor:

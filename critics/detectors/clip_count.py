@@ -40,7 +40,7 @@ def load(
         device: where it runs.
 
     Raises:
-        ValueError: there is no such file, or it holds something else.
+        ValueError: the file is missing, or holds something else.
     """
     path = Path(weights)
     if path.suffix != ".safetensors" or not path.is_file():

@@ -1,12 +1,9 @@
-"""A density map as a critic: it adds up how much of an object is where, and has no limit of candidates.
-
-That does not make it the better counter of many: see docs/critics/report.md, where the heat map is ahead at 11 to 20.
-"""
+"""A density map as a critic: it adds up how much of an object is where, and has no limit of candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,15 +19,10 @@ from countgen.critics.validation import check_names, check_targets, checked_imag
 from countgen.critics.weights import restore
 
 
-def load(*, weights: str | Path, device: torch.device | str = "cpu") -> DensityCritic:
-    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`."""
-    return restore(weights, build, DensityCritic, device)
-
-
 class DensityCritic(Critic):
     """Counts by the sum of a class's density map; the hard count is that sum, rounded.
 
-    There are no candidates: whichever loss is asked for, it is `countgen.critics.losses.density`.
+    It has no candidates: whatever loss is given, `countgen.critics.losses.density` is computed.
     """
 
     family = "density"
@@ -66,3 +58,6 @@ class DensityCritic(Critic):
         check_names(object_names)
         with torch.no_grad():
             return self.maps(checked_images(images), object_names).sum((2, 3)).round().long()
+
+
+load = partial(restore, DensityCritic, build)

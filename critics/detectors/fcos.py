@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,11 +23,6 @@ IMAGE_SIZE = 128
 """Height and width the detector sees; other images are stretched to it, as torchvision's fixed size does."""
 _MEAN, _STD = 0.45, 0.25
 _PYRAMID_CHANNELS = 64
-
-
-def load(*, weights: str | Path, device: torch.device | str = "cpu") -> FCOSCritic:
-    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`."""
-    return restore(weights, build, FCOSCritic, device)
 
 
 def build(num_classes: int) -> FCOS:
@@ -80,6 +75,9 @@ class FCOSCritic(Critic):
         boxes = scale_boxes(boxes, width / IMAGE_SIZE, height / IMAGE_SIZE)
         logits = geometric_mean_logits(outputs["cls_logits"], outputs["bbox_ctrness"])
         return Proposals(boxes, logits, columns)
+
+
+load = partial(restore, FCOSCritic, build)
 
 
 class _Pyramid(nn.Module):

@@ -28,11 +28,11 @@ def load(*, weights: str | Path | None = None, device: torch.device | str = "cpu
     """Read the embedded weights, or a file of ours with the same architecture.
 
     Raises:
-        ValueError: the embedded file is damaged, there is no such file, or it holds another architecture.
+        ValueError: the embedded file is damaged, or the given one is missing or holds another architecture.
     """
     if weights is None:
         _check_embedded()
-    return restore(weights or EMBEDDED, NanoDet, NanoDetCritic, device)
+    return restore(NanoDetCritic, NanoDet, weights=weights or EMBEDDED, device=device)
 
 
 class NanoDetCritic(Critic):

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -18,23 +17,9 @@ from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
 from countgen.critics.pretrained import corners
 from countgen.critics.settings import CriticSettings
-from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, TRAINED_SIZE, forget_unusable_anchors, read
+from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, TRAINED_SIZE, forget_unusable_anchors, load_critic
 
 _STRIDE = 32
-
-
-def load(
-    *,
-    weights: str | Path,
-    config: str | Path | None = None,
-    revision: str | None = None,
-    trust_checkpoint: bool = False,
-    device: str | torch.device = "cpu",
-) -> RTDETRCritic:
-    """Load an RT-DETR; the options are those of `countgen.critics.ultralytics_files.read`."""
-    checkpoint = read("ultralytics_rtdetr", weights, config, revision, trust_checkpoint=trust_checkpoint)
-    names, model = checkpoint.object_names, checkpoint.model.to(device)
-    return RTDETRCritic(model, names, name=checkpoint.name, **checkpoint.settings)
 
 
 class RTDETRCritic(Critic):
@@ -82,3 +67,6 @@ class RTDETRCritic(Critic):
         # _, (boxes of the decoder layers, their logits, ...): in eval mode the last layer only.
         boxes, logits = self.model(images)[1][:2]
         return Proposals(corners(boxes[-1], height, width), logits[-1], columns)
+
+
+load = partial(load_critic, RTDETRCritic)

@@ -29,8 +29,8 @@ QUESTIONS = (
 )
 """Phrasings of the one question; a count needs the same answer to more than half of them."""
 MAX_NEW_TOKENS = 512
-"""Longest answer in tokens, for models that point at each object first. One that is cut here is no answer, as its last
-digits may be missing."""
+"""Longest answer in tokens, for models that point at each object first; a longer one does not count, as its last digits
+may be missing."""
 MAX_COUNT = 10_000
 
 _WORDS = (
@@ -56,7 +56,7 @@ def load(*, weights: str, revision: str | None = None, device: str | torch.devic
         device: where it runs.
 
     Raises:
-        ValueError: there is no such model, it is of another task, has no chat template or lacks weights, or it needs a
+        ValueError: the model is missing, is of another task, has no chat template or lacks weights, or it needs a
             package that is not installed.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -147,7 +147,7 @@ def read_count(answer: str, object_name: str) -> int:
     """Return the count that an answer states, `NO_ANSWER` where it is not one whole number alone.
 
     Accepted are digits ("12", "1,204") or a number word to twenty, with the object's name, "There are" or "in the
-    image" around it, and marks of Markdown. Anything else is no answer: two numbers, ranges, "about 7", "at least 7",
+    image" around it, and marks of Markdown. Anything else does not count: two numbers, ranges, "about 7", "at least 7",
     decimals, signs, numbers above 10 000. Tags, such as the points that Molmo names, and what stands between <think>
     tags are not read.
 

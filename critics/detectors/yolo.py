@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,26 +17,18 @@ from torch.nn.functional import interpolate, pad
 from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
 from countgen.critics.settings import CriticSettings
-from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, TRAINED_SIZE, build, forget_unusable_anchors, read
+from countgen.critics.ultralytics_files import (
+    PREDICT_THRESHOLD,
+    TRAINED_SIZE,
+    build,
+    forget_unusable_anchors,
+    load_critic,
+)
 
 __all__ = ["YoloCritic", "build", "letterbox", "load"]
 
 PAD_VALUE = 114 / 255
 """Grey of Ultralytics' letterbox."""
-
-
-def load(
-    *,
-    weights: str | Path,
-    config: str | Path | None = None,
-    revision: str | None = None,
-    trust_checkpoint: bool = False,
-    device: str | torch.device = "cpu",
-) -> YoloCritic:
-    """Load a YOLO; the options are those of `countgen.critics.ultralytics_files.read`."""
-    checkpoint = read("yolo", weights, config, revision, trust_checkpoint=trust_checkpoint)
-    names, model = checkpoint.object_names, checkpoint.model.to(device)
-    return YoloCritic(model, names, name=checkpoint.name, **checkpoint.settings)
 
 
 class YoloCritic(Critic):
@@ -101,6 +93,9 @@ class YoloCritic(Critic):
 
     def _run(self, squares: Tensor, object_names: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
         return self.model(squares)
+
+
+load = partial(load_critic, YoloCritic)
 
 
 def letterbox(images: Tensor, size: int, stride: int) -> tuple[Tensor, float, int, int]:
