@@ -145,8 +145,8 @@ def _check_components(path: Path, index: dict[str, Any]) -> None:
         concrete = class_name[:1].isupper() and class_name.isidentifier()
         if library not in LIBRARIES or not concrete or (library == "transformers" and class_name.startswith("Auto")):
             raise ValueError(
-                f"{printable(path)}: the component {name} is {_shown(value)}; accepted: a class of diffusers or transformers, "
-                "but none of transformers' Auto classes"
+                f"{printable(path)}: the component {printable(name, 60)} is {_shown(value)}; accepted: a class of "
+                "diffusers or transformers, but none of transformers' Auto classes"
             )
 
 
