@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: the options, the run or the sheet cannot be used.
     """
-    from countgen.benchmarks.evaluation.label_import import import_labels
-    from countgen.benchmarks.evaluation.label_sheet import read_sheet, write_sheet
+    from countgen.benchmarks.evaluation.label_import import import_labels, read_sheet
+    from countgen.benchmarks.evaluation.label_sheet import write_sheet
     from countgen.benchmarks.evaluation.labels import questions, read_labels
     from countgen.files.printable import printable
 
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
             printable(shlex.join(back)),  # on one line, so that it can be copied
         ]
     elif options.read:
-        record = {"saved": len(read_sheet(options.folder, options.read, options.labeller))}
+        record = {"saved": read_sheet(options.folder, options.read, options.labeller).saved}
         text = [f"{record['saved']} labels saved"]
     elif options.import_from:
         found = import_labels(options.folder, options.import_from, options.labeller)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from countgen.benchmarks.evaluation.json_lines import Line, read_lines
 from countgen.benchmarks.evaluation.metrics import grouped
 from countgen.benchmarks.evaluation.records import Box, Record
-from countgen.files.schema import Whole, encoded
+from countgen.files.schema import Whole
 
 JUDGEMENTS = "judgements.jsonl"
 
@@ -35,10 +35,6 @@ class Judgement(Line, frozen=True):
     counts: tuple[Whole, ...] | None
     confidence: float
     boxes: tuple[Box, ...]
-
-    def to_line(self) -> bytes:
-        """Return one line of JSON, with its newline."""
-        return encoded(self) + b"\n"
 
 
 def read_judgements(run: str | Path) -> list[Judgement]:
