@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
-from countgen.benchmarks.evaluation.metrics import counts, grouped, is_right, scores, target_counts
+from countgen.benchmarks.evaluation.metrics import HUMAN, counts, grouped, is_right, scores, target_counts
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 
 _Z = NormalDist().inv_cdf(0.975)
-HUMAN = "human "
-"""How the names of people begin among the judges of a record."""
 
 
 @dataclass(frozen=True)
@@ -237,9 +236,6 @@ def calibration(records: Sequence[Record], judges: Sequence[str]) -> Calibration
 
 
 def _levels(groups: dict[float, list[bool]] | dict[int, list[bool]], monotone: bool) -> tuple[Level, ...]:
-    # Imported where it is used: it takes a moment to load.
-    from scipy.optimize import isotonic_regression
-
     ordered = sorted(groups.items())
     shares = np.array([np.mean(mine) for _, mine in ordered])
     if monotone and ordered:

@@ -13,15 +13,17 @@ from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
-from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.labels import Label
-from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.records import Record, with_judges
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.benchmarks.evaluation.suites.prompt import LEVELS
 
 KEPT, CHANGED = 0.8, 0.1
 """Fraction of objects kept at least, and background changed at most, of an image that counts as the same image."""
+
+HUMAN = "human "
+"""How the names of people begin among the judges of a record."""
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -165,23 +167,19 @@ def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Reco
         ValueError: a label does not have one count per target.
     """
     given = grouped(labels, lambda label: label.key)
-    added = []
+    labelled = []
     for record in records:
-        mine = {f"human {label.labeller}": label.counts for label in given.get(record.key, ())}
-        for judge, found in mine.items():
-            if len(found) != len(record.targets):
-                raise ValueError(
-                    f"the label of {judge} for {record.key} has {len(found)} counts, expected {len(record.targets)}: "
-                    f"one for each of {', '.join(target.object_name for target in record.targets)}"
-                )
-        answers = {
-            judge: tuple(count for count in found if count is not None)
-            for judge, found in mine.items()
-            if None not in found
-        }
-        counts = record.judge_counts | answers
-        added.append(replace(record, judges=(*record.judges, *mine), judge_counts=counts) if mine else record)
-    return added
+        counts = {f"{HUMAN}{label.labeller}": _complete(label.counts) for label in given.get(record.key, ())}
+        try:
+            labelled.append(with_judges(record, counts))
+        except ValueError as error:
+            raise ValueError(f"the label of {record.key}: {error}") from error
+    return labelled
+
+
+def _complete(counts: Sequence[int | None]) -> tuple[int, ...] | None:
+    known = tuple(count for count in counts if count is not None)
+    return known if len(known) == len(counts) else None
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:

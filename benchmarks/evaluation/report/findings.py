@@ -10,7 +10,6 @@ from itertools import combinations
 from statistics import fmean, median
 
 from countgen.benchmarks.evaluation.calibration import (
-    HUMAN,
     Calibration,
     Corrected,
     JudgeErrors,
@@ -31,6 +30,7 @@ from countgen.benchmarks.evaluation.compute import Curve, FirstRight, compute_cu
 from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
 from countgen.benchmarks.evaluation.image_statistics import ImageQuality, image_quality
 from countgen.benchmarks.evaluation.metrics import (
+    HUMAN,
     Preservation,
     Scores,
     by_arm,
@@ -191,7 +191,7 @@ def findings(
 def judges_of(records: Sequence[Record]) -> tuple[str, ...]:
     """Return all sources of counts: the judges, the first critic, people."""
     names = dict.fromkeys(judge for record in records for judge in record.judges)
-    people = [name for name in names if name.startswith("human ")]
+    people = [name for name in names if name.startswith(HUMAN)]
     critics = dict.fromkeys(record.critics[0] for record in records if record.critics)
     return tuple(dict.fromkeys((*(name for name in names if name not in people), *critics, *people)))
 
