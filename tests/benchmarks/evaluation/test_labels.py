@@ -154,7 +154,7 @@ def test_a_bad_label_is_refused_and_nothing_is_written(
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="is no run"):
+    with pytest.raises(RunFolderError, match="is not a run"):
         unlabelled(tmp_path, "anna")
 
 

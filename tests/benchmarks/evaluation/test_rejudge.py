@@ -159,7 +159,7 @@ def test_the_recipe_tells_an_image_of_another_run(run: Path, name: str) -> None:
         (["--rejudge", "RUN", "--judge", "yolo:nowhere.pt"], "nowhere.pt"),
         (["--rejudge", "RUN", "--judge", SECOND, "--suite", "d2d-small-style"], "leave --suite and --out away"),
         (["--rejudge", "RUN", "--judge", SECOND, "--batch-size", "0"], "batch-size must be at least 1"),
-        (["--rejudge", "elsewhere", "--judge", SECOND], "elsewhere is no run"),
+        (["--rejudge", "elsewhere", "--judge", SECOND], "elsewhere is not a run"),
         (["--judge", SECOND], "give --suite and --out, or --rejudge RUN"),
     ],
 )

@@ -313,7 +313,7 @@ def test_the_widest_disagreements_come_first_and_critics_have_no_part_in_them():
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["nowhere"], "is no run"),
+        (["nowhere"], "is not a run"),
         (["run", "--baseline", "magic"], "no method 'magic'"),
         (["run", "--images", "-1"], "0 or more"),
         (["empty"], "no records yet"),
