@@ -291,10 +291,10 @@ def test_a_case_is_shown_with_all_its_methods():
 
 
 def test_statuses_name_what_a_reader_looks_for():
-    assert statuses(record(counted=None)) == ["failed"]
-    assert statuses(record()) == ["right"]
-    assert statuses(record(counted=5)) == ["wrong", "confirmed, yet wrong"]
-    assert statuses(record(judge_counts={"detector": (3,), "counter": (4,)})) == ["right", "judges differ"]
+    assert statuses(record(counted=None), "detector") == ["failed"]
+    assert statuses(record(), "detector") == ["right"]
+    assert statuses(record(counted=5), "detector") == ["wrong", "confirmed, yet wrong"]
+    assert statuses(record(judge_counts={"detector": (3,), "counter": (4,)}), "detector") == ["right", "judges differ"]
     silent = record(judge_counts={"detector": (3,)})
     assert statuses(silent, "counter")[0] == "no answer"
     assert statuses(silent, "nobody")[0] == "not judged"
