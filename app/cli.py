@@ -37,7 +37,7 @@ from countgen.app import (
 )
 from countgen.app.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OK
 from countgen.errors import CountGenError
-from countgen.printable import printable
+from countgen.files.printable import printable
 
 _COMMANDS = (
     *(generate, edit, count, learn_token, tokens, calibrate, reproduce),

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _text(found: RunComparison, cases: int) -> Iterator[str]:
     from countgen.benchmarks.evaluation.report.table import Table, as_text, number, p_text
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     for name, (first, second) in found.settings.items():
         yield fitted(f"{name}: {printable(first, _LONGEST_VALUE)} -> {printable(second, _LONGEST_VALUE)}")
@@ -90,7 +90,7 @@ def _text(found: RunComparison, cases: int) -> Iterator[str]:
 
 
 def _line(change: Change) -> str:
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     first, second = (
         "no count" if counts is None else " and ".join(map(str, counts)) for counts in (change.first, change.second)

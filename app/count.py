@@ -219,6 +219,6 @@ def _said(counts: dict[str, int]) -> str:
 
 
 def _shown(text: str) -> str:
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     return printable(text, 300)

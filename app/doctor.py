@@ -80,8 +80,8 @@ def _score(options: argparse.Namespace) -> int:
     """Print how the judges that are named count the golden set."""
     from countgen.benchmarks.evaluation import golden
     from countgen.benchmarks.evaluation.consensus import MAJORITY
+    from countgen.files.printable import printable
     from countgen.models import check_detectors, parts_of
-    from countgen.printable import printable
 
     device = available_device(options.device)
     for missing in check_detectors(options.judge):

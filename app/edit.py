@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from countgen.app.argument_types import positive, seconds
-from countgen.app.detector_arguments import add_detectors, chosen_detectors
+from countgen.app.detector_arguments import add_detectors, announced, detectors_of
 from countgen.app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from countgen.app.generate import SettingsHelp
 from countgen.app.interrupts import held_interrupts, run_to_end
@@ -91,17 +91,15 @@ def run(options: argparse.Namespace) -> int:
     device = available_device(options.device)
 
     from countgen.editing import edit_run
+    from countgen.files.printable import printable
     from countgen.models import with_detectors
-    from countgen.printable import printable
 
     text = not options.json and not options.quiet
-    choice = chosen_detectors(options, objects, text=text, model_name=checked.name, download=options.yes)
     models = with_detectors(
         loaded(checked, device, options),
-        critics=choice.critics,
-        judge=choice.judge,
-        because=choice.because,
-        trust_checkpoint=options.trust_checkpoint,
+        objects=objects,
+        announce=announced(text=text, download=options.yes),
+        **detectors_of(options),
     )
     current = edit_run(
         recipe,

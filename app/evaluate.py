@@ -158,7 +158,7 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
     from countgen.benchmarks.evaluation.generation import Generation
     from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
     from countgen.benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     models = [recorded_model(model) for model in options.backbones]
     backbones = tuple(name for name, _ in models)
@@ -192,7 +192,7 @@ def settings_from(options: argparse.Namespace) -> RunSettings:
 
 def _report(summary: Summary, out: Path) -> None:
     from countgen.benchmarks.evaluation.image_files import lost_images_message
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     print(f"{summary.done} of {summary.total} images are in {printable(out)}")
     if summary.earlier:

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from countgen.benchmarks.evaluation.label_import import import_labels
     from countgen.benchmarks.evaluation.label_sheet import read_sheet, write_sheet
     from countgen.benchmarks.evaluation.labels import questions, read_labels
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     if (options.out or options.read or options.import_from) and options.labeller is None:
         raise ValueError("--out, --read and --import need --labeller NAME")

@@ -80,8 +80,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, reported before any model is loaded if possible.
     """
+    from countgen.files.printable import printable
     from countgen.number_slider import find_calibration, load_calibration
-    from countgen.printable import printable
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import load_token, save_token
     from countgen.tokens.textual_inversion import length_of
@@ -154,8 +154,8 @@ def _make_direction(models: Models, calibration: Calibration, out: Path, options
     Raises:
         ValueError: the calibration does not reach the count, or an option of the training was given.
     """
+    from countgen.files.printable import printable
     from countgen.number_slider.learning import direction_token
-    from countgen.printable import printable
     from countgen.prompts import Target
     from countgen.prompts.number_words import number_word
     from countgen.tokens.file import save_token

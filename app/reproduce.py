@@ -177,7 +177,7 @@ def difference(first: Image.Image, second: Image.Image) -> dict[str, int]:
 
 
 def _report(record: dict[str, Any]) -> None:
-    from countgen.printable import printable
+    from countgen.files.printable import printable
 
     said = (
         f"largest pixel difference: {record['largest_difference']} of 255 "

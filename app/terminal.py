@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 
-from countgen.printable import printable
+from countgen.files.printable import printable
 
 UNLIMITED = 10**6
 """Width without a terminal: programs that read from a pipe get unwrapped lines."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import io
+import itertools
 import json
 import os
-import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +18,10 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from torch import Tensor
 
 from countgen.errors import ImageWriteError, RecipeError
+from countgen.files.image_file import DAMAGED, open_image
+from countgen.files.printable import printable
+from countgen.files.reading import open_regular
+from countgen.files.writing import write_atomically
 from countgen.generation_parameters import as_text
 
 RECIPE_KEY = "countgen"
@@ -32,9 +36,6 @@ MAX_RECIPE_BYTES = 4 * 1024 * 1024
 
 MAX_PIXELS = 4096 * 4096
 """Largest number of pixels of an image that is read back."""
-
-_NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""Errors of file systems without hard links, such as FAT and some network mounts."""
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -58,7 +59,7 @@ def check_writable(folder: str | Path) -> Path:
             return folder
     except OSError as error:
         reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
-        message = f"cannot write to the folder {folder}: {reason}; give another one"
+        message = f"cannot write to the folder {printable(folder)}: {reason}; give another one"
         raise ImageWriteError(error.errno, message) from error
 
 
@@ -82,59 +83,28 @@ def save_png(
         ImageWriteError: the disk is full, or the folder is missing or not writable.
     """
     path = Path(path)
-    image = to_pil(image) if isinstance(image, Tensor) else image
-    text = None if recipe is None else _encoded(recipe)
-    parameters = None if recipe is None else as_text(recipe)
-    temporary = None
+    info = PngInfo()
+    if recipe is not None:
+        info.add_text(RECIPE_KEY, _encoded(recipe))
+        if (parameters := as_text(recipe)) is not None:
+            info.add_text(PARAMETERS_KEY, parameters)
+    file = io.BytesIO()
+    (to_pil(image) if isinstance(image, Tensor) else image).save(file, format="PNG", pnginfo=info)
     try:
-        # Not tempfile, whose files are private to their owner: an image is created as an ordinary file.
-        unfinished = path.parent / f".countgen-{secrets.token_hex(8)}.part"
-        with unfinished.open("xb") as file:
-            temporary = unfinished
-            info = PngInfo()
-            if text is not None:
-                info.add_text(RECIPE_KEY, text)
-            if parameters is not None:
-                info.add_text(PARAMETERS_KEY, parameters)
-            image.save(file, format="PNG", pnginfo=info)
-            file.flush()
-            os.fsync(file.fileno())
-        return _publish(temporary, path, overwrite)
+        return _write(file.getvalue(), path, overwrite)
     except OSError as error:
-        raise ImageWriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        raise ImageWriteError(error.errno, f"cannot write {printable(path)}: {error.strerror}") from error
 
 
-def _publish(temporary: Path, path: Path, overwrite: bool) -> Path:
-    """Rename a finished file atomically; without `overwrite`, to the first free name."""
-    if overwrite:
-        os.replace(temporary, path)
-        return path
-    number = 1
-    while True:
-        wanted = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-        number += 1
-        with contextlib.suppress(FileExistsError):
-            _move(temporary, wanted)
-            return wanted
-
-
-def _move(temporary: Path, wanted: Path) -> None:
-    """Rename a file to a free name, or raise FileExistsError, also where two processes use one name at a time."""
-    try:
-        os.link(temporary, wanted)  # never replaces
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        # Only the process that created the empty file may replace it.
-        os.close(os.open(wanted, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        try:
-            os.replace(temporary, wanted)
-        except OSError:
-            wanted.unlink(missing_ok=True)
-            raise
+def _write(data: bytes, path: Path, overwrite: bool) -> Path:
+    """Write a file atomically; without `overwrite`, under the first free name."""
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        if overwrite or not os.path.lexists(free):
+            with suppress(FileExistsError):
+                write_atomically(data, free, overwrite=overwrite)
+                return free
+    raise AssertionError
 
 
 def _encoded(recipe: Mapping[str, Any]) -> str:
@@ -157,29 +127,30 @@ def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
         FileNotFoundError: no such file.
         RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
     """
-    source, path = path, path if isinstance(path, str | Path) else "the file"
-    if isinstance(source, str | Path) and (Path(source).is_fifo() or Path(source).is_char_device()):
-        raise RecipeError(f"{path} is not a regular file; give an image that countgen saved")  # reading would block
+    name = printable(path) if isinstance(path, str | Path) else "the file"
     try:
         # Not Image.open: Ultralytics replaces it by one that searches for other formats' plug-ins, and installs them.
-        with PngImageFile(source) as image:
+        with _opened(path) as file, PngImageFile(file) as image:
             text = image.info.get(RECIPE_KEY)
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RecipeError(f"{path} is no readable PNG: {reason}") from error
+    except DAMAGED as error:
+        raise RecipeError(f"{name} cannot be read as a PNG: {printable(error, 200)}") from error
     if not isinstance(text, str):
-        raise RecipeError(f"{path} holds no recipe; only images saved by countgen carry one, and editors drop it")
+        raise RecipeError(f"{name} holds no recipe; only images saved by countgen carry one, and editors drop it")
     if len(text) > MAX_RECIPE_BYTES:
-        raise RecipeError(f"the recipe in {path} has {len(text)} characters, at most {MAX_RECIPE_BYTES} are read")
+        raise RecipeError(f"the recipe in {name} has {len(text)} characters, at most {MAX_RECIPE_BYTES} are read")
     try:
         recipe = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"the recipe in {path} is not JSON: {error}") from error
+        raise RecipeError(f"the recipe in {name} is not JSON: {error}") from error
     if not isinstance(recipe, dict):
-        raise RecipeError(f"the recipe in {path} is a JSON {type(recipe).__name__}, expected an object")
+        raise RecipeError(f"the recipe in {name} is a JSON {type(recipe).__name__}, expected an object")
     return recipe
+
+
+def _opened(path: str | Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return open_regular(path) if isinstance(path, str | Path) else nullcontext(path)
 
 
 def read_png(path: str | Path) -> tuple[Image.Image, dict[str, Any]]:
@@ -191,12 +162,9 @@ def read_png(path: str | Path) -> tuple[Image.Image, dict[str, Any]]:
     """
     recipe = read_recipe(path)
     try:
-        with PngImageFile(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise RecipeError(f"{path} has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
-            return image.convert("RGB"), recipe
-    except (OSError, SyntaxError) as error:
-        raise RecipeError(f"the pixels of {path} cannot be read: {error}") from error
+        return open_image(path, MAX_PIXELS), recipe
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def draw_boxes(

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from shutil import get_terminal_size
 from typing import TextIO
 
+from countgen.files.printable import printable
 from countgen.methods.step import Step
-from countgen.printable import printable
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted, counts_in_words
 

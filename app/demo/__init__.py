@@ -76,12 +76,11 @@ def run(options: argparse.Namespace) -> int:
 
     from countgen.app.demo.limits import Limits
     from countgen.backbones.sources import find_source
-    from countgen.detector_choice import choose
+    from countgen.detector_choice import AUTO, choose
     from countgen.models import check_detectors
 
     for name in options.model or ():
-        choice = choose(find_source(name).name, (), options.critic, options.judge)
-        check_detectors((*choice.critics, choice.judge))
+        check_detectors(choose(find_source(name).name, (), options.critic, options.judge or AUTO).names)
     detectors = [*(options.critic or ()), *([options.judge] if options.judge else [])]
     check_detectors(detectors)
     limits = Limits(backbones=tuple(options.model)) if options.model else Limits()

@@ -155,7 +155,7 @@ def _reported(run: countgen.Run, session: Session) -> Iterator[dict[str, Any]]:
         "image": base64.b64encode(png_bytes(result.image, result.recipe)).decode("ascii"),
         "targets": [asdict(target) for target in result.targets],
         "counts": _by_name(run, result.counts),
-        "judge": run.models.judge.name,
+        "judge": run.models.required_judge.name,
         "judge_counts": _by_name(run, [None if count == NO_ANSWER else count for count in result.judge_counts]),
         "verified": result.verified,
         "confirmed": result.confirmed,

@@ -189,8 +189,11 @@ class EditTab:
             embeds = encode_shifted(backbone, recipe["prompt"], None, shifts, negative_prompt_of(recipe))
             image = backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
         names = [target.object_name for target in targets]
-        counts = models.judge.counts(image[None], names)[0].tolist()
-        found_before, found = detect(models.judge, before, targets), detect(models.judge, image, targets)
+        counts = models.required_judge.counts(image[None], names)[0].tolist()
+        found_before, found = (
+            detect(models.required_judge, before, targets),
+            detect(models.required_judge, image, targets),
+        )
         moved = {**recipe, "number_shifts": [shift.as_dict() for shift in shifts], "judge_counts": counts}
         return edit_view.moved(
             Side(before, found_before, caption("Original", found_before), "Original", f"seed {seed}"),
@@ -217,7 +220,7 @@ class EditTab:
         with errors_shown():
             targets, models = targets_of(recipe), self.models_of(recipe)
             image = regenerate(recipe, models.backbone, token)
-        boxes = overlay(size_of(image), detect(models.judge, image, targets))
+        boxes = overlay(size_of(image), detect(models.required_judge, image, targets))
         return GalleryEntry(
             title=target_list(targets),
             correct=False,

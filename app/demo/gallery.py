@@ -30,7 +30,7 @@ def entry_of(
     png, file_name = png_bytes(result.image, result.recipe), f"{slug(result.recipe['prompt'])}-{result.seed}.png"
     return GalleryEntry(
         title=target_list(result.targets),
-        correct=result.verified,
+        correct=bool(result.verified),
         preview=shown_uri(result.image),
         boxes=overlay(size_of(result.image), result.detections),
         view=finished(result, history, png, file_name, original=original, ending=ending, timed=timed),

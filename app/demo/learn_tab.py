@@ -250,5 +250,5 @@ def evaluate_token(models: Models, token: CountToken, object_name: str, seed: in
     for _ in run:
         pass
     result = run.result()
-    baseline_count = int(models.judge.counts(result.before[None], [object_name])[0, 0])
+    baseline_count = int(models.required_judge.counts(result.before[None], [object_name])[0, 0])
     return learn_view.Trial(result.image, result.detections, object_name, result.judge_counts[0], baseline_count)

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 import countgen
 from countgen.app.demo.limits import RefusedError
 from countgen.app.demo.session import Session
+from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
+from countgen.detector_choice import AUTO
 from countgen.editing import targets_of
-from countgen.methods.execution_cache import ExecutionCache
 from countgen.models import load_critic
 from countgen.number_slider import NumberShift, find_calibration
 from countgen.number_slider.shifts import offset_shifts, stored_shifts
@@ -79,7 +80,7 @@ class ModelCache:
             self._loaded[backbone] = countgen.load(
                 backbone,
                 critics=self._critics,
-                judge=self._judge,
+                judge=self._judge or AUTO,
                 trust_checkpoint=self._trust_checkpoint,
                 **self._options,
             )
@@ -111,7 +112,7 @@ class ModelCache:
         changed.preset = replace(preset, **changes)
         changed.num_inference_steps = changed.preset.num_inference_steps
         changed.guidance_scale = changed.preset.guidance_scale
-        return replace(models, backbone=changed, cache=ExecutionCache())
+        return replace(models, backbone=changed, graphs=CUDAGraphs())
 
     def detector(self, name: str) -> Critic:
         """Return a detector for uploaded images, loaded on first use; only what runs in the worker may call this."""
@@ -221,7 +222,7 @@ class ModelCache:
         if backbone not in self._loaded:
             return
         models = self._loaded[backbone]
-        for critic in (*models.critics, models.judge):
+        for critic in (*models.critics, models.required_judge):
             for target in targets:
                 self.check_known(critic, target.object_name)
         models.check(targets)

@@ -9,9 +9,10 @@ from PIL import Image
 
 from countgen import benchmarks
 from countgen.app.demo.limits import RefusedError
-from countgen.benchmarks.evaluation.image_files import open_image
 from countgen.benchmarks.evaluation.judgements import read_judgements, with_judgements
 from countgen.benchmarks.evaluation.records import SETTINGS, Record, read_run
+from countgen.files.folder import readable_path
+from countgen.files.image_file import open_image
 from countgen.images import MAX_PIXELS
 
 STUDY = "The study that ships with countgen"
@@ -82,15 +83,10 @@ def _runs_in(folder: Path, depth: int) -> list[Path]:
 
 def read_image(folder: Path, relative: str | None) -> Image.Image | None:
     """Return an image of a run as RGB; None if it is missing, too large, unreadable or outside the run's folder."""
-    if relative is None:
-        return None
+    path = None if relative is None else readable_path(folder, relative)
     try:
-        path = (folder / relative).resolve()
-        if not path.is_relative_to(folder.resolve()):
+        if path is None or path.stat().st_size > MAX_IMAGE_BYTES:
             return None
-        if path.stat().st_size > MAX_IMAGE_BYTES:
-            return None
-        with open_image(path) as image:
-            return image.convert("RGB") if image.width * image.height <= MAX_PIXELS else None
-    except (OSError, SyntaxError, ValueError):
+        return open_image(path, MAX_PIXELS)
+    except (OSError, ValueError):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from countgen.printable import printable
+from countgen.files.printable import printable
 
 BAD_INPUT = 2
 INTERRUPTED = 130

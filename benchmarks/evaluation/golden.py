@@ -12,13 +12,13 @@ from pathlib import Path
 from statistics import fmean
 
 from countgen.benchmarks.evaluation.consensus import majority
-from countgen.benchmarks.evaluation.image_files import open_image
 from countgen.benchmarks.evaluation.judges import answered, judged
 from countgen.benchmarks.evaluation.labels import read_labels
 from countgen.benchmarks.evaluation.records import read_run
 from countgen.benchmarks.evaluation.statistics import cohen_kappa, wilson_interval
 from countgen.critics import Critic
 from countgen.critics.validation import to_batch
+from countgen.files.image_file import open_image
 
 FOLDER = Path(__file__).parents[1] / "golden"
 READER, SECOND_PASS = "reader", "reader, second pass"
@@ -114,8 +114,7 @@ def answers(
 ) -> Iterator[tuple[str, tuple[int, ...] | None]]:
     """Yield the key of each image and the judge's counts in it, None for no answer."""
     for image in images:
-        with open_image(image.path) as file:
-            batch = to_batch(file.convert("RGB")).to(device)
+        batch = to_batch(open_image(image.path)).to(device)
         yield image.key, answered(judged(judge, batch, image.object_names)[0][0])
 
 

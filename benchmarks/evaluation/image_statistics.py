@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from countgen.benchmarks.evaluation.image_files import open_image
 from countgen.benchmarks.evaluation.records import Record
+from countgen.files.image_file import open_image
 
 DARK, BLOWN = 15, 240
 """Pixels with no channel above `DARK`, or none below `BLOWN`, of 255."""
@@ -162,7 +162,6 @@ def image_quality(records: Sequence[Record], image_path: Callable[..., Path | No
 def statistics_of(path: Path) -> ImageStatistics | None:
     """Return the statistics of an image file, None for one that cannot be read: the report names it elsewhere."""
     try:
-        with open_image(path) as file:
-            return image_statistics(np.asarray(file.convert("RGB")))
+        return image_statistics(np.asarray(open_image(path)))
     except (OSError, ValueError):
         return None

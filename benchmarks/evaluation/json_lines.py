@@ -10,11 +10,14 @@ from typing import Any, TypeVar
 
 import orjson
 
-from countgen.printable import printable
-from countgen.regular_file import check_regular
+from countgen.files.printable import printable
+from countgen.files.reading import read_bytes
 
 SCHEMA = 1
 """Schema of every line, whatever it holds."""
+
+MAX_BYTES = 512 * 2**20
+"""Largest size of a file that is read."""
 
 LONGEST = 400
 """Number of characters of a reason that a message shows."""
@@ -34,7 +37,7 @@ def read_lines(path: Path, kind: str, read: Callable[[dict[str, Any]], Line], ad
     Raises:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
     """
-    yield from parsed(check_regular(path).read_bytes() if path.exists() else b"", path, kind, read, advice)
+    yield from parsed(read_bytes(path, MAX_BYTES) if path.exists() else b"", path, kind, read, advice)
 
 
 def parsed(

@@ -20,11 +20,9 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from PIL.ImageOps import exif_transpose
 
 from countgen import miniature
 from countgen.benchmarks.evaluation.as_module import run_module
-from countgen.benchmarks.evaluation.image_files import READERS, open_image
 from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.plan import (
@@ -42,6 +40,7 @@ from countgen.benchmarks.evaluation.suites import Prompt, load
 from countgen.benchmarks.evaluation.worker import Outcome, failed
 from countgen.critics import Critic
 from countgen.critics.validation import to_batch
+from countgen.files.image_file import SUFFIXES, open_image
 from countgen.models import check_detector, load_critic
 from countgen.prompts import Target
 
@@ -85,9 +84,9 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
     numbered: Counter[tuple[str, tuple[Target, ...], str]] = Counter()
     for number, prompt in enumerate(load(path), start=1):
         image = Path(path).parent / prompt.tags.get("image", "")
-        if image.suffix.lower() not in READERS or not image.is_file():
+        if image.suffix.lower() not in SUFFIXES or not image.is_file():
             raise ValueError(
-                f"{path}, prompt {number}: no image {str(image)!r}; name a file that ends in {', '.join(READERS)} "
+                f"{path}, prompt {number}: no image {str(image)!r}; name a file that ends in {', '.join(SUFFIXES)} "
                 "in the column 'image', relative to the list"
             )
         method_name = prompt.tags.get("method", method)
@@ -118,7 +117,7 @@ def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbo
         if not samples:
             raise ValueError(f"{metadata.parent} has no images in 'samples'")
         for image in samples:
-            if image.suffix.lower() in READERS:
+            if image.suffix.lower() in SUFFIXES:
                 key = _key(prompt, image, judges, method, backbone)
                 given[key] = Given(Case(key, prompt, int(image.stem), backbone, method), image, 0.0)
     if not given:
@@ -197,8 +196,7 @@ def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]
 
 
 def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -> Outcome:
-    with open_image(given.path) as file:
-        decoded = exif_transpose(file).convert("RGB")
+    decoded = open_image(given.path)
     image = to_batch(decoded)[0].to(settings.device)
     prompt, names = given.case.prompt, [target.object_name for target in given.case.prompt.targets]
     found = {name: judged(judge, image[None], names)[0] for name, judge in judges.items()}

@@ -16,14 +16,15 @@ from typing import Any
 from countgen.benchmarks.evaluation.json_lines import load_line, parsed, split_torn
 from countgen.benchmarks.evaluation.record_types import check_record, check_settings
 from countgen.errors import CountGenError
+from countgen.files.reading import open_regular, read_bytes
 from countgen.prompts import Target
-from countgen.regular_file import check_regular
 
 RECORDS = "records.jsonl"
 PACKED = "records.jsonl.xz"
 """Name of the compressed records of a finished run; nothing is appended to them."""
 MAX_UNPACKED_BYTES = 512 * 2**20
 """Largest size of packed records once they are unpacked."""
+MAX_SETTINGS_BYTES = 4 * 2**20
 MANY_BYTES = 2**20
 """Size of records from which reading them pauses the garbage collector."""
 SETTINGS = "settings.json"
@@ -112,7 +113,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """
     path = Path(folder) / SETTINGS
     try:
-        settings = load_line(check_regular(path).read_bytes())
+        settings = load_line(read_bytes(path, MAX_SETTINGS_BYTES))
         if not isinstance(settings, dict):
             raise ValueError("it holds no JSON object")
         check_settings(settings)
@@ -143,7 +144,7 @@ def read_records(path: Path) -> list[Record]:
         RunFolderError: a damaged line before the last.
     """
     try:
-        content = _content(check_regular(path)) if path.exists() else b""
+        content = _content(path) if path.exists() else b""
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
     # The collector would traverse many growing records repeatedly, which doubles the time.
@@ -166,8 +167,8 @@ def read_records(path: Path) -> list[Record]:
 
 def _content(path: Path) -> bytes:
     if path.suffix != ".xz":
-        return path.read_bytes()
-    with lzma.open(path) as file:
+        return read_bytes(path, MAX_UNPACKED_BYTES)
+    with open_regular(path) as packed, lzma.open(packed) as file:
         content: bytes = file.read(MAX_UNPACKED_BYTES + 1)
     if len(content) > MAX_UNPACKED_BYTES:
         raise ValueError(f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes")

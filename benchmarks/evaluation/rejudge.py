@@ -9,10 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from PIL.ImageOps import exif_transpose
 from torch import Tensor
 
-from countgen.benchmarks.evaluation.image_files import inside, open_image
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements
 from countgen.benchmarks.evaluation.judges import answered, judged, rounded_boxes
 from countgen.benchmarks.evaluation.plan import steering
@@ -23,9 +21,11 @@ from countgen.critics import Critic
 from countgen.critics.detections import mean_score
 from countgen.critics.validation import to_batch
 from countgen.errors import RecipeError
+from countgen.files.folder import readable_path
+from countgen.files.image_file import open_image
+from countgen.files.printable import printable
 from countgen.images import read_recipe
 from countgen.models import check_detectors, load_critic, parts_of
-from countgen.printable import printable
 
 _SHOWN = 3
 """Number of images that are named of those that cannot be judged."""
@@ -162,12 +162,11 @@ def _image(folder: Path, record: Record) -> Tensor:
     Raises:
         OSError, ValueError: it is missing, damaged, outside the folder, or the image of another run.
     """
-    path = inside(folder, record.image or "")
+    path = readable_path(folder, record.image or "")
     if path is None:
         raise FileNotFoundError(f"{record.image} is missing, or outside {folder}")
     _check_recipe(path, record)
-    with open_image(path) as file:
-        return to_batch(exif_transpose(file).convert("RGB"))[0]
+    return to_batch(open_image(path))[0]
 
 
 def _check_recipe(path: Path, record: Record) -> None:

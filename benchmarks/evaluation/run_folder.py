@@ -14,6 +14,7 @@ from countgen.benchmarks.evaluation.image_files import lost_images
 from countgen.benchmarks.evaluation.plan import RunSettings, recorded
 from countgen.benchmarks.evaluation.records import (
     IMAGES,
+    MAX_SETTINGS_BYTES,
     PACKED,
     RECORDS,
     SETTINGS,
@@ -24,8 +25,8 @@ from countgen.benchmarks.evaluation.records import (
     read_records,
 )
 from countgen.benchmarks.evaluation.worker import Outcome
+from countgen.files.reading import read_bytes
 from countgen.images import check_writable, save_png
-from countgen.regular_file import check_regular
 
 LOCK = "lock"
 
@@ -103,7 +104,7 @@ class RunFolder:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(check_regular(path).read_text("utf-8")))
+        return dict(json.loads(read_bytes(path, MAX_SETTINGS_BYTES)))
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise RunFolderError(f"there are records, but {path} cannot be read: {error}; choose another folder") from error
 

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from countgen.atomic_write import write_atomically
 from countgen.benchmarks.evaluation.as_module import run_module
 from countgen.benchmarks.evaluation.metrics import by_arm, counts, grouped, is_right
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
 from countgen.benchmarks.evaluation.suites.readers import GENEVAL_NAMES
-from countgen.printable import printable
+from countgen.files.printable import printable
+from countgen.files.writing import write_atomically
 
 FORMATS = ("geneval", "geneval-results", "geneval2")
 _THEIR_NAMES = {ours: theirs for theirs, ours in GENEVAL_NAMES.items()}

@@ -231,6 +231,20 @@ class Backbone(ABC):
         images = self.decode(sample, draft=draft)
         return images if scale is None else scale.scale_gradient(images)
 
+    def render_in_parts(
+        self,
+        latents: Tensor,
+        embeds: PromptEmbeds,
+        seeds: Sequence[int],
+        *,
+        check: Callable[[], object] = lambda: None,
+    ) -> Tensor:
+        """Sample images as `render` does, without gradient, and with `memory` "low" one after the other."""
+        size = 1 if self.memory == "low" else len(seeds)
+        parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
+        with torch.no_grad():
+            return torch.cat([self.render(latents[part], embeds, seeds[part], check=check) for part in parts])
+
     def sample(
         self,
         latents: Tensor,

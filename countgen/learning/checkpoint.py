@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from countgen.atomic_write import write_atomically
 from countgen.errors import CheckpointError
+from countgen.files.writing import write_atomically
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _NUMBERS = ("stage", "distillation_steps", "step", "validations_since_best", "evaluations", "seconds")

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from countgen.atomic_write import write_atomically
+from countgen.files.reading import read_bytes
+from countgen.files.writing import write_atomically
 
 SUFFIX = ".safetensors"
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
@@ -67,10 +68,10 @@ class TensorFile:
         path = Path(path)
         if path.suffix in _PICKLES:
             raise self.error(f"{path} is named like a pickle, which can run code; only {SUFFIX} files are read")
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise self.error(f"{path} is no file; give a {SUFFIX} file that holds a {self.what}")
-        with path.open("rb") as file:
-            return file.read(self.max_bytes + 1)
+        try:
+            return read_bytes(path, self.max_bytes)
+        except ValueError as error:
+            raise self.error(f"{error}; give a {SUFFIX} file that holds a {self.what}") from error
 
     def packed(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
         """Return the bytes of a file; equal tensors and facts give equal bytes.

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from countgen import miniature
-from countgen.atomic_write import write_atomically
 from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
-from countgen.printable import printable
+from countgen.files.printable import printable
+from countgen.files.reading import read_bytes
+from countgen.files.writing import write_atomically
 from countgen.prompts import MAX_TARGET_COUNT
-from countgen.regular_file import check_regular
 
 FOLDER = miniature.FOLDER / "calibrations"
 """Folder with one file per calibrated model, named by `base_model`: "miniature.json"."""
@@ -190,11 +190,7 @@ def load_calibration(path: str | Path) -> Calibration:
         ValueError: the file is no calibration, or damaged.
         OSError: the file cannot be read.
     """
-    path = check_regular(Path(path))
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes, which no calibration is")
+    data = read_bytes(path, MAX_FILE_BYTES)
     try:
         stored: dict[str, Any] = json.loads(data.decode())
         schema, points = stored.pop("schema"), stored.pop("points")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 
+from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.registry import base_model
-from countgen.methods.memory import images_at_once
 from countgen.models import Models
 from countgen.number_slider.axis import NumberShift, encode_shifted
 from countgen.number_slider.calibration import Calibration
@@ -106,9 +107,9 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
         ends = (calibration.lo, calibration.hi) if offset else (1, 2)
         shift = NumberShift(name, *span, number=number, offset=offset, lo=ends[0], hi=ends[1])
         embeds = encode_shifted(backbone, prompt, None, [shift] if offset else [])
-        size = images_at_once(backbone, embeds, min(_BATCH_SIZE, len(own)), models.cache)
-        for start in range(0, len(own), size):
-            part = own[start : start + size]
-            images = backbone.render(backbone.initial_latents(part), embeds, part)
+        for start in range(0, len(own), _BATCH_SIZE):
+            part = own[start : start + _BATCH_SIZE]
+            latents = backbone.initial_latents(part)
+            images = retry_with_low_memory(backbone, partial(backbone.render_in_parts, latents, embeds, part))
             counts.update(critic.counts(images, [name])[:, 0].tolist())
     return counts

@@ -8,9 +8,9 @@ from typing import Any
 
 from countgen.critics.vocabulary import singular
 from countgen.errors import PromptError, RecipeError
+from countgen.files.printable import printable
 from countgen.number_slider.axis import NumberShift
 from countgen.number_slider.calibration import Calibration
-from countgen.printable import printable
 from countgen.prompts import MAX_TARGET_COUNT, Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.placeholders import numbers_in

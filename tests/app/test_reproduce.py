@@ -265,7 +265,7 @@ def test_many_steps_are_taken_on_request(written: Written, tmp_path: Path) -> No
 def test_a_pipe_is_no_picture_and_no_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = tmp_path / "a.safetensors"
     os.mkfifo(pipe)
-    with pytest.raises(TokenFileError, match="is no file"):
+    with pytest.raises(TokenFileError, match="is a pipe"):
         load_token(pipe)
     assert main(["reproduce", str(pipe)]) == 2
     assert "is not a regular file; give an image" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.plan import RunSettings
 from countgen.benchmarks.evaluation.records import RecordFile
 from countgen.benchmarks.evaluation.run_folder import RunFolder
+from countgen.files.printable import MAX_LINE, printable
 from countgen.images import save_png
-from countgen.printable import MAX_LINE, printable
 from countgen.tokens.file import METADATA_KEY
 from tests.benchmarks.evaluation.test_records import DONE, FAILED
 from tests.faults.crash_consistency import settings

@@ -34,7 +34,7 @@ def test_objects_decide(objects: list[str], expected: tuple[tuple[str, ...], str
     choice = choose("sdxl-turbo", objects)
     assert (choice.critics, choice.judge) == expected
     assert choice.because
-    for name in (*choice.critics, choice.judge):
+    for name in choice.names:
         assert f"{name} [{FACTS[name].licence}, {FACTS[name].megabytes} MB]" in choice.described
 
 
@@ -43,6 +43,7 @@ def test_what_the_user_names_is_kept() -> None:
     assert choose("sdxl-turbo", ["apple"], judge="nanodet").judge == "nanodet"
     assert choose("sdxl-turbo", ["apple"], ["nanodet"], "detr:rtdetr-r50").because == ""
     assert choose("miniature", ["apple"]).judge == "miniature-fcos"
+    assert choose("miniature", ["apple"], judge=None).names == choose("miniature", ["apple"]).critics
     with pytest.raises(ValueError, match="is also a critic"):
         choose("sdxl-turbo", ["apple"], judge="yolo:yolo11m")
 

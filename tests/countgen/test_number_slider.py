@@ -60,7 +60,7 @@ def test_what_is_no_file_of_a_calibrations_size_is_refused(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "deep.json").write_text("[" * 200_000)
     (tmp_path / "long.json").write_bytes(b" " * 5_000_000)
-    for name, reason in (("pipe", "is no file"), ("deep", "holds no calibration"), ("long", "is larger than")):
+    for name, reason in (("pipe", "is a pipe"), ("deep", "holds no calibration"), ("long", "is larger than")):
         with pytest.raises(ValueError, match=rf"{name}\.json {reason}"):
             load_calibration(tmp_path / f"{name}.json")
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from countgen.benchmarks.evaluation.comparison import case
 from countgen.benchmarks.evaluation.consensus import CONSENSUS
-from countgen.benchmarks.evaluation.image_files import open_image
 from countgen.benchmarks.evaluation.metrics import counts, grouped, is_right, target_counts, total
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.files.image_file import open_image
 
 THUMBNAIL = 160
 """Longer side of a thumbnail in pixels."""
@@ -180,13 +180,10 @@ def _figure(caption: str, path: Path | None, alt_text: str, overlays: str) -> st
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:
     """Return a small JPEG as a data URI and the size of the full image; None where it cannot be read."""
     try:
-        with open_image(path) as stored:
-            width, height = stored.size
-            if width * height > _MAX_PIXELS:
-                return None
-            small = stored.convert("RGB")
-    except (OSError, SyntaxError, ValueError):
+        small = open_image(path, _MAX_PIXELS)
+    except (OSError, ValueError):
         return None
+    width, height = small.size
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=_QUALITY, optimize=True)

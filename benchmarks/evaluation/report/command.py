@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from countgen.printable import printable
+from countgen.files.printable import printable
 
 if TYPE_CHECKING:
     from countgen.benchmarks.evaluation.report.findings import Section

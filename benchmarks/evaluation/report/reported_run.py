@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from countgen.benchmarks.evaluation.image_files import inside, lost_images
+from countgen.benchmarks.evaluation.image_files import lost_images
 from countgen.benchmarks.evaluation.judgements import read_judgements, with_judgements
 from countgen.benchmarks.evaluation.labels import read_labels
 from countgen.benchmarks.evaluation.metrics import with_labels
 from countgen.benchmarks.evaluation.records import IMAGES, PACKED, Record, differing_settings, read_run
+from countgen.files.folder import readable_path
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ReportedRun:
     def image_path(self, record: Record, before: bool = False) -> Path | None:
         """Return the path of a record's image; None where there is none, or its name leads outside the run's folder."""
         name = record.before if before else record.image
-        return None if name is None else inside(self.folders[record.key], name)
+        return None if name is None else readable_path(self.folders[record.key], name)
 
     def lost(self) -> dict[Path, list[str]]:
         """Return the images that are missing or incomplete, by folder; none for a folder without images.

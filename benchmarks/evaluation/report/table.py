@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from textwrap import fill, wrap
 
 from countgen.benchmarks.evaluation.report.findings import Section
-from countgen.printable import printable
+from countgen.files.printable import printable
 
 _SHORTEST_NAME = 20
 MARK = "†"

@@ -74,7 +74,7 @@ def test_a_picture_that_cannot_be_read_fails_alone(listed: Path) -> None:
     assert command(listed) == 1
     _, records = read_run(listed.parent / "run")
     assert [record.status for record in records] == ["failed", "done", "done"]
-    assert "not a PNG file" in (records[0].error or "")
+    assert "is not an image" in (records[0].error or "")
 
 
 def test_failed_pictures_are_judged_again_on_request_only(listed: Path) -> None:
@@ -132,7 +132,7 @@ def test_several_pictures_of_a_prompt_are_told_apart_by_their_seeds(listed: Path
     [
         ("prompt\nthree apples\n", "prompt 1: no image"),
         ("prompt,image\nthree apples,pictures/9.png\n", "prompt 1: no image"),
-        ("prompt,image\nthree apples,mine.csv\n", "name a file that ends in .png, .jpg"),
+        ("prompt,image\nthree apples,mine.csv\n", "name a file that ends in .bmp, .gif"),
         ("prompt,image,seconds\nthree apples,pictures/0.png,-1\n", "prompt 1: '-1' is no number of seconds"),
         ("prompt,image,seconds\nthree apples,pictures/0.png,nan\n", "prompt 1: 'nan' is no number of seconds"),
     ],

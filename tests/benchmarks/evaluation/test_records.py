@@ -207,15 +207,15 @@ def test_a_full_disk_is_a_clear_error_and_leaves_earlier_records_as_they_were(tm
 
 def test_pipes_in_a_run_folder_are_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "settings.json")
-    with pytest.raises(RunFolderError, match=r"settings\.json is no file"):
+    with pytest.raises(RunFolderError, match=r"settings\.json is a pipe"):
         read_run(tmp_path)
     (tmp_path / "settings.json").unlink()
     (tmp_path / "settings.json").write_text("{}")
     os.mkfifo(tmp_path / "records.jsonl")
-    with pytest.raises(RunFolderError, match=r"records\.jsonl is no file"):
+    with pytest.raises(RunFolderError, match=r"records\.jsonl is a pipe"):
         read_run(tmp_path)
     os.mkfifo(tmp_path / "labels.jsonl")
-    with pytest.raises(ValueError, match=r"labels\.jsonl is no file"):
+    with pytest.raises(ValueError, match=r"labels\.jsonl is a pipe"):
         read_labels(tmp_path)
     os.mkfifo(tmp_path / "a.png")
     assert not is_complete(tmp_path / "a.png")

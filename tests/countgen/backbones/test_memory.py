@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 import countgen
 from countgen import backbones
 from countgen.backbones import Backbone
-from countgen.methods.forward_backward import eager
+from countgen.methods.forward_backward import ForwardBackward
 from countgen.methods.noise import NoiseSettings, noise
 from countgen.methods.objective import PLAIN_VIEW, Objective
 from countgen.methods.problem import Problem
@@ -32,7 +32,7 @@ def test_low_memory_gives_the_same_images_and_gradients(name: str, models: count
         backbone = backbones.load(name, memory=memory)
         with torch.no_grad():
             embeds = backbone.encode_prompt(PROMPT)
-        passes = eager(backbone, embeds, [3, 4], objective)
+        passes = ForwardBackward(backbone, embeds, [3, 4], objective)
         images, _ = passes.forward(backbone.initial_latents([3, 4]))
         found.append((images, passes.backward()))
         assert backbone.memory == memory

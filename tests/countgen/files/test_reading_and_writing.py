@@ -1,0 +1,40 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from countgen.files.lock import locked
+from countgen.files.reading import read_bytes
+from countgen.files.writing import write_atomically
+
+
+def test_a_file_over_the_limit_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_bytes(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(ValueError, match="larger than 4 bytes"):
+        read_bytes(tmp_path / "a", 4)
+
+
+def test_a_write_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    for link in (Path.symlink_to, Path.hardlink_to):
+        link(tmp_path / "a", tmp_path / "old")
+        write_atomically(b"new", tmp_path / "a")
+        assert (tmp_path / "old").read_bytes() == b"old"
+        assert (tmp_path / "a").read_bytes() == b"new"
+        (tmp_path / "a").unlink()
+
+
+def test_an_existing_file_is_kept_on_request(tmp_path: Path) -> None:
+    write_atomically(b"old", tmp_path / "a", overwrite=False)
+    with pytest.raises(FileExistsError):
+        write_atomically(b"new", tmp_path / "a", overwrite=False)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_one_process_holds_a_lock_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock") as held, locked(tmp_path / "lock") as again:
+        assert (held, again) == (True, False)
+    with locked(tmp_path / "lock", wait=True) as held:
+        assert held
