@@ -1,104 +1,76 @@
-"""`countgen demo`: a web page to generate images, learn tokens, compare methods and label images."""
+"""The demo: a web page to generate images, learn tokens, compare methods and label images; `serve` serves it."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from countgen.app.argument_types import add_trust_checkpoint, shown
 from countgen.app.demo.loopback import LOOPBACKS
-from countgen.app.exit_codes import OK
-from countgen.app.model_arguments import add_loading, add_model, asked_of_load
+from countgen.files.printable import printable
 
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """Every user of the machine can read the command line of a process, but not its environment."""
 _PASSWORD = f"give a password in {AUTH_VARIABLE}, or --auth USER:PASSWORD"
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the sub-parsers."""
-    parser = commands.add_parser(
-        "demo",
-        help="serve a web page",
-        description="Serve a web page to generate images, learn count tokens, show evaluations and label images. "
-        "Only this machine can reach it by default; --host changes that and needs a password.",
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "--host",
-        default=LOOPBACKS[0],
-        metavar="ADDRESS",
-        help="the address to listen on (%(default)s); others need --auth",
-    )
-    parser.add_argument("--port", type=_port, metavar="N", help="the port (the first free port from 7860)")
-    parser.add_argument(
-        "--auth",
-        type=_user_and_password,
-        metavar="USER:PASSWORD",
-        help="require a login (the value of COUNTGEN_DEMO_AUTH)",
-    )
-    parser.add_argument(
-        "--share", action="store_true", help="create a public link through Gradio's servers; needs --auth"
-    )
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a folder of evaluations to show and to label")
-    add_model(parser, several=True)
-    add_loading(parser)
-    parser.add_argument(
-        "--critic",
-        action="append",
-        metavar="NAME",
-        help="a detector that steers; repeatable (the model's own, or COCO's)",
-    )
-    parser.add_argument(
-        "--judge", metavar="NAME", help="a detector that only counts the result (the model's own, or COCO's)"
-    )
-    add_trust_checkpoint(parser)
-
-
-def run(options: argparse.Namespace) -> int:
+def serve(
+    *,
+    models: Sequence[str] = (),
+    host: str = LOOPBACKS[0],
+    port: int | None = None,
+    auth: tuple[str, str] | None = None,
+    share: bool = False,
+    critics: Sequence[str] | None = None,
+    judge: str | None = None,
+    trust_checkpoint: bool = False,
+    **loading: Any,
+) -> None:
     """Serve the page until interrupted.
 
+    Args:
+        models: names, hub ids, folders or files that visitors may choose; the embedded ones by default.
+        host: address to listen on; any but the loopback's needs a password.
+        port: the first free one from 7860 by default.
+        auth: user and password; by default those of the variable COUNTGEN_DEMO_AUTH, if it is set.
+        share: create a public link through Gradio's servers.
+        critics, judge: detectors, as `countgen.load` takes them; the models' own by default.
+        trust_checkpoint: as of `countgen.load`.
+        loading: further arguments of `countgen.load`.
+
     Raises:
-        ValueError: bad options, no password though other machines can reach the page, an unknown backbone or detector,
-            an address that cannot be used, or Gradio is not installed.
+        ValueError: no password though other machines can reach the page, an unknown backbone or detector, an address
+            that cannot be used, or Gradio is not installed.
     """
-    auth = options.auth or _auth_from_environment()
-    if options.share and not auth:
+    auth = auth or _auth_from_environment()
+    if share and not auth:
         raise ValueError(f"--share makes the page public: {_PASSWORD}")
-    if options.host not in LOOPBACKS and not auth:
-        raise ValueError(f"--host {shown(options.host)} opens the page to other machines: {_PASSWORD}")
-    if options.runs is not None and not options.runs.is_dir():
-        raise ValueError(f"--runs: no folder {options.runs}")
-    check_address(options.host, options.port)
+    if host not in LOOPBACKS and not auth:
+        raise ValueError(f"--host {printable(host, 60)} opens the page to other machines: {_PASSWORD}")
+    check_address(host, port)
 
     from countgen.app.demo.limits import Limits
     from countgen.backbones.sources import find_source
     from countgen.detector_choice import AUTO, choose
     from countgen.models import check_detectors
 
-    for name in options.model or ():
-        check_detectors(choose(find_source(name).name, (), options.critic, options.judge or AUTO).names)
-    detectors = [*(options.critic or ()), *([options.judge] if options.judge else [])]
+    for name in models:
+        check_detectors(choose(find_source(name).name, (), critics, judge or AUTO).names)
+    detectors = [*(critics or ()), *([judge] if judge else [])]
     check_detectors(detectors)
-    limits = Limits(backbones=tuple(options.model)) if options.model else Limits()
+    limits = Limits(backbones=tuple(models)) if models else Limits()
     try:
         from countgen.app.demo.model_cache import ModelCache
-        from countgen.app.demo.page import serve
+        from countgen.app.demo.page import serve as serve_page
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
     model_cache = ModelCache(
-        critics=tuple(options.critic) if options.critic else None,
-        judge=options.judge,
-        trust_checkpoint=options.trust_checkpoint,
-        options=asked_of_load(options),
+        critics=tuple(critics) if critics else None, judge=judge, trust_checkpoint=trust_checkpoint, options=loading
     )
     if detectors:  # missing weights are reported before the page is served
         model_cache.load(limits.backbones[0])
-    serve(limits, options.runs, model_cache, host=options.host, port=options.port, auth=auth, share=options.share)
-    return OK
+    serve_page(limits, None, model_cache, host=host, port=port, auth=auth, share=share)
 
 
 def check_address(host: str, port: int | None) -> None:
@@ -117,24 +89,21 @@ def check_address(host: str, port: int | None) -> None:
         raise ValueError(f"cannot listen on {where}: {error.strerror}; give another --host or --port") from error
 
 
-def _auth_from_environment() -> tuple[str, str] | None:
-    text = os.environ.get(AUTH_VARIABLE)
-    if not text:
-        return None
-    try:
-        return _user_and_password(text)
-    except argparse.ArgumentTypeError as error:
-        raise ValueError(f"{AUTH_VARIABLE}: {error}") from error
+def user_and_password(text: str) -> tuple[str, str]:
+    """Return the parts of "USER:PASSWORD".
 
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
-    return int(text)
-
-
-def _user_and_password(text: str) -> tuple[str, str]:
+    Raises:
+        ValueError: another form.
+    """
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise argparse.ArgumentTypeError("write USER:PASSWORD, neither of them empty")
+        raise ValueError("write USER:PASSWORD, neither of them empty")
     return user, password
+
+
+def _auth_from_environment() -> tuple[str, str] | None:
+    text = os.environ.get(AUTH_VARIABLE)
+    try:
+        return user_and_password(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"{AUTH_VARIABLE}: {error}") from error

@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
-from countgen.app.argument_types import positive
-
 PROMPTS = ("one cat", "three apples", "two balls and one dog", "five cookies")
 LONG = "a photo of fifteen strawberries"
 JOBS_PER_SESSION = 20
@@ -161,16 +159,14 @@ def cancel_jobs(url: str, number: int) -> list[float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m countgen.app.demo.soak", description=__doc__)
-    parser.add_argument("--jobs", type=positive, default=300)
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--cancels", type=int, default=5, help="number of long jobs that are cancelled (%(default)s)")
     parser.add_argument(
-        "--cancels", type=positive, default=5, help="number of long jobs that are cancelled (%(default)s)"
-    )
-    parser.add_argument(
-        "--uploads", type=positive, default=500, help="number of token files that are uploaded (%(default)s)"
+        "--uploads", type=int, default=500, help="number of token files that are uploaded (%(default)s)"
     )
     parser.add_argument(
         "--warm-up",
-        type=positive,
+        type=int,
         default=20,
         help="jobs, and uploads, before memory is first measured; they fill caches that do not grow further "
         "(%(default)s)",
