@@ -24,17 +24,17 @@ def test_every_data_file_travels_with_the_package() -> None:
 
 
 def test_damage_to_the_data_is_found(tmp_path: Path) -> None:
-    for name in ("a.json", "b.txt", "c.png"):
+    for name in ("a.json", "b.md", "c.yaml"):
         (tmp_path / name).write_text(name)
     checksums.write(tmp_path)
     assert checksums.problems(tmp_path) == []
     (tmp_path / "a.json").unlink()
-    (tmp_path / "b.txt").write_text("damaged")
-    (tmp_path / "d.png").touch()
+    (tmp_path / "b.md").write_text("damaged")
+    (tmp_path / "d.yaml").touch()
     assert checksums.problems(tmp_path) == [
         "a.json is missing",
-        "b.txt is damaged or changed",
-        "d.png is not in SHA256SUMS",
+        "b.md is damaged or changed",
+        "d.yaml is not in SHA256SUMS",
     ]
     shutil.rmtree(tmp_path)
     assert checksums.problems(tmp_path) == ["SHA256SUMS is missing"]

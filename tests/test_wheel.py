@@ -35,8 +35,13 @@ def test_the_wheel_works_beside_a_users_own_app_critics_and_benchmarks(tmp_path:
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
-    names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    with zipfile.ZipFile(wheel) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    names = {name.partition("/")[0] for name in content}
     assert {name for name in names if not name.endswith(".dist-info")} == {"countgen"}
+    assert not [name for name in content if name.startswith("countgen/benchmarks/miniature")]
+    twice = [name for name, data in content.items() if data and list(content.values()).count(data) > 1]
+    assert all("/mini-sdxl-turbo/tokenizer" in name for name in twice)  # a stock folder has both of its tokenizers
 
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
     (project / "benchmarks").mkdir(parents=True)

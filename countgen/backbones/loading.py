@@ -98,7 +98,7 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bo
     offline = not download or constants.HF_HUB_OFFLINE  # otherwise diffusers warns that the hub is not there
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     parts: dict[str, Any] = {}
-    if preset.vae is not None and dtype == torch.float16:
+    if preset.vae is not None and (dtype == torch.float16 or Path(preset.vae).is_dir()):
         parts["vae"] = _load_vae(diffusers.AutoencoderKL, preset.vae, dtype, download)
     if preset.denoiser is not None:
         parts |= _load_denoiser(pipeline_class, preset, dtype, download)

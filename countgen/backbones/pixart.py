@@ -16,6 +16,7 @@ ALPHA_REVISION = "50f702106901db6d0f8b67eb88e814c56ded2692"
 PRESETS = {
     "miniature-pixart": Preset(
         repository=str(miniature.FOLDER / "mini-pixart-dmd"),
+        vae=str(miniature.FOLDER / "mini-sdxl-turbo" / "vae"),
         num_inference_steps=1,
         guidance_scale=1.0,
         height=128,

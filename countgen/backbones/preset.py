@@ -30,7 +30,8 @@ class Preset:
         denoiser: replacement of the repository's U-Net or transformer: a hub id or folder that has it, or one
             safetensors file, local or as OWNER/NAME/FILE on the hub. Here and for the decoders below, @REVISION
             after a hub id names a commit or branch.
-        vae: repository of a replacement VAE, if the original overflows in float16.
+        vae: repository of a replacement VAE, if the original overflows in float16; a local folder is used with every
+            dtype.
         dtype: default dtype on a device other than a CPU.
         max_sequence_length: number of prompt tokens, if it differs from the stock pipeline's default.
         timesteps: explicit timesteps, if the checkpoint was not trained for the scheduler's spacing.

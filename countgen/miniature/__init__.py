@@ -1,4 +1,4 @@
-"""The miniature: small trained models that are part of the package, and the rendered world they were trained on."""
+"""The miniature: small trained models that are part of the package."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Detector:
     safe_distance: float
 
 
-def yolo_options(folder: Path) -> dict[str, Any]:
-    """Return the arguments of `critics.load("yolo", ...)` for a folder that the stage `critic` wrote."""
-    weights, config = folder / "model.safetensors", folder / "yolo11n.yaml"
-    return {"weights": weights, "config": config, "image_size": 128, "nms_iou": 0.5}
-
-
+_YOLO = {
+    "weights": FOLDER / "critic" / "model.safetensors",
+    "config": FOLDER / "critic" / "yolo11n.yaml",
+    "image_size": 128,
+    "nms_iou": 0.5,
+}
 DETECTORS = {
-    "miniature-yolo": Detector("yolo", yolo_options(FOLDER / "critic"), 1.2),
+    "miniature-yolo": Detector("yolo", _YOLO, 1.2),
     "miniature-heatmap": Detector("centernet", {"weights": FOLDER / "heatmap" / "model.safetensors"}, 0.05),
     "miniature-fcos": Detector("fcos", {"weights": FOLDER / "judge" / "model.safetensors"}, 0.85),
     "miniature-density": Detector("density", {"weights": FOLDER / "density" / "model.safetensors"}, 0.3),

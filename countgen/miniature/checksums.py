@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 FILE = FOLDER / "SHA256SUMS"
 """The file of the checksums, with one "hash  path" per line, as `sha256sum --check` reads it."""
 
-_SUFFIXES = {".json", ".md", ".png", ".safetensors", ".txt", ".yaml"}
+_SUFFIXES = {".json", ".md", ".safetensors", ".yaml"}
 
 
 def measured(folder: Path = FOLDER) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A density map as a critic: it adds up how much of an object is where, and has no limit of candidates.
 
-That does not make it the better counter of many: see docs/critics/report.md, where the heat map is ahead at 11 to 20.
+That does not make it the better counter of many: see docs/results.md, where the heat map is ahead at 11 to 20.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from countgen.benchmarks.miniature.world import Scene, load_sprites, render, sample_scenes
 from countgen.critics import Critic
-from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render, sample_scenes
+from countgen.miniature.world import OBJECT_NAMES
 
 CLASSES = ("apple", "dog", "car", "ball")
 """Object classes of the untrained detectors."""

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
+from countgen.benchmarks.miniature.world import Scene, load_sprites, render
 from countgen.critics import Critic, available
 from countgen.critics.candidates import Candidates
 from countgen.critics.losses import LOSSES, STEEPNESS
-from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render
+from countgen.miniature.world import OBJECT_NAMES
 from tests.contract.conftest import BUILDERS
 
 Critics = Callable[[str], Critic]

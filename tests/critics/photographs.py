@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from countgen import miniature
+from countgen.benchmarks.miniature.world import OBJECTS_FOLDER
 from countgen.critics import Critic
 from countgen.critics.losses import LOSSES
 from countgen.critics.validation import to_batch
@@ -40,7 +40,7 @@ def photograph(name: str) -> Tensor:
 def with_oranges(image: Tensor) -> Tensor:
     """A 416x416 version of a photograph with three rendered oranges in a row in front."""
     image = interpolate(image, (416, 416), mode="bilinear", antialias=True).clone()
-    with Image.open(miniature.FOLDER / "objects" / "orange_noto.png") as drawing:
+    with Image.open(OBJECTS_FOLDER / "orange_noto.png") as drawing:
         opaque = to_batch(drawing.convert("RGBA").getchannel("A").resize((110, 110)))
         colour = to_batch(drawing.convert("RGBA").resize((110, 110)))
     for left in (30, 160, 290):

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from countgen.benchmarks.miniature.world import Rendered, Scene, load_sprites, render, sample_scenes
 from countgen.critics.detectors import fcos
 from countgen.critics.weights import read, write
 from countgen.miniature import FOLDER
-from countgen.miniature.world import OBJECT_NAMES, Rendered, Scene, load_sprites, render, sample_scenes
+from countgen.miniature.world import OBJECT_NAMES
 
 JUDGE = FOLDER / "judge" / "model.safetensors"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from countgen import critics, miniature
+from countgen.benchmarks.miniature.world import OBJECTS_FOLDER
 
 DETECTOR_LIBRARIES = ("ultralytics", "transformers", "torchvision", "diffusers", "inflect", "PIL", "countgen.models")
 
@@ -49,7 +50,7 @@ def test_importing_critics_imports_no_detector_library() -> None:
 def test_critics_count_a_picture_without_diffusers() -> None:
     options = miniature.DETECTORS["miniature-yolo"].options
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    picture = miniature.FOLDER / "objects" / "apple_noto.png"
+    picture = OBJECTS_FOLDER / "apple_noto.png"
     program = f"""
 import sys
 sys.modules["diffusers"] = None

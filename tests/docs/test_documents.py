@@ -1,4 +1,4 @@
-"""What the documents say can be done, done."""
+"""Run what the documents tell a reader to run, and check what they name."""
 
 import argparse
 import importlib.util
@@ -7,6 +7,7 @@ import io
 import pkgutil
 import re
 import shlex
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ SMALLER = {
     "edit": ["--max-evaluations", "8"],
     "learn-token": ["--trial-images", "2"],
 }
-"""Appended to commands: what takes a reader minutes takes a test a second."""
+"""Options appended to commands, so that a test takes a second instead of minutes."""
 FEWER = (re.compile(r"max_evaluations=\d+"), "max_evaluations=8")
-"""The same in blocks of python."""
+"""The same for blocks of python."""
 
 RUN = [document for document in DOCUMENTS if any(block.run for block in blocks(document))]
 
@@ -36,7 +37,7 @@ def test_everything_a_document_tells_to_run_runs(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "__document__"}  # shared: later blocks go on where earlier ones end
+    names: dict[str, object] = {"__name__": "__document__"}  # shared by all blocks of a document
     for block in blocks(document):
         if not block.run:
             continue
@@ -50,12 +51,12 @@ def test_everything_a_document_tells_to_run_runs(
             if program != "countgen":
                 continue
             code, output = run(words)
-            # 1 says that a count was not reached or that pixels differ, which is an answer too.
+            # Exit code 1, a count that was not reached or pixels that differ, is a valid result.
             assert code in (0, 1), f"{where}: countgen {' '.join(words)}\n{output}"
 
 
 def run(words: list[str]) -> tuple[int, str]:
-    """Run `countgen` with these words in this process: its exit code and what it said."""
+    """Run `countgen` in this process; return its exit code and output."""
     output = io.StringIO()
     with redirect_stdout(output), redirect_stderr(output):
         try:
@@ -86,17 +87,22 @@ def test_every_command_a_document_names_is_understood(
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
     for command in sorted(set().union(*map(named_commands, DOCUMENTS))):
         with subtests.test(command=command):
-            module, *words = shlex.split(re.sub(r"^countgen ", "countgen.app.cli ", command).removeprefix("python -m "))
-            if len(words) <= (module == "countgen.app.cli"):  # a name in a sentence
+            module, *words = shlex.split(command.removeprefix("python -m "))
+            if len(words) <= (module == "countgen"):  # a name in a sentence
                 words.append("--help")
-            if importlib.util.find_spec(module).submodule_search_locations:
-                module += ".__main__"
-            main = getattr(importlib.import_module(module), "main", None)
-            if main and inspect.signature(main).parameters:
+            run_command = main if module == "countgen" else main_of(module)
+            if inspect.signature(run_command).parameters:
                 with redirect_stdout(io.StringIO()), pytest.raises(SystemExit, match=r"^0$"):
-                    main(words)
+                    run_command(words)
             else:
                 assert words == ["--help"], "it takes no arguments"
+
+
+def main_of(module: str) -> Callable[..., object]:
+    """Return the `main` that `python -m MODULE` runs; a module without one takes no arguments."""
+    if importlib.util.find_spec(module).submodule_search_locations:
+        module += ".__main__"
+    return getattr(importlib.import_module(module), "main", lambda: None)
 
 
 def test_the_interface_page_holds_every_public_name(subtests: pytest.Subtests) -> None:
@@ -108,20 +114,20 @@ def test_the_interface_page_holds_every_public_name(subtests: pytest.Subtests) -
         with subtests.test(name=name):
             pkgutil.resolve_name(name)
     public = (getattr(countgen, name) for name in countgen.__all__)
-    objects = [one for one in public if not inspect.ismodule(one) and one is not countgen.CountGenError]
-    assert {f"{one.__module__}.{one.__qualname__}" for one in objects} - named == set()
+    objects = [item for item in public if not inspect.ismodule(item) and item is not countgen.CountGenError]
+    assert {f"{item.__module__}.{item.__qualname__}" for item in objects} - named == set()
 
 
 @pytest.mark.parametrize(("document", "example"), [("add-a-backbone", "Example"), ("add-a-critic", "MyCritic")])
-def test_the_example_of_a_plug_in_takes_what_its_base_class_is_given(document: str, example: str) -> None:
+def test_the_example_of_a_plug_in_has_the_signatures_of_its_base_class(document: str, example: str) -> None:
     names: dict[str, Any] = {}
     exec(next(block.text for block in blocks(f"docs/{document}.md") if block.language == "python"), names)
     own, base = names[example], names[example].__base__
     overridden = [name for name in vars(own) if not name.startswith("__") and callable(getattr(base, name, None))]
     assert overridden
     for name in overridden:
-        given, taken = (list(inspect.signature(getattr(one, name)).parameters) for one in (base, own))
-        assert given == taken, name
+        expected, parameters = (list(inspect.signature(getattr(cls, name)).parameters) for cls in (base, own))
+        assert parameters == expected, name
 
 
 def test_a_document_names_no_folder_of_somebodys_machine(subtests: pytest.Subtests) -> None:

@@ -13,22 +13,22 @@ LISTED = Path("SECURITY.md").read_text("utf-8").split("## What is not pinned")[1
 
 
 def named() -> dict[str, str | None]:
-    """Repositories with their revisions."""
-    found: dict[str, str | None] = {}
+    """Return the repositories that presets name, with their revisions."""
+    revisions: dict[str, str | None] = {}
     for _, preset in presets().values():
         if not Path(preset.repository).exists():
-            found[preset.repository] = preset.revision
-        for part in (preset.vae, preset.denoiser, preset.tiny_vae):
-            if part is not None:
-                name, revision = at_revision(part)
-                found["/".join(name.split("/")[:2])] = revision
+            revisions[preset.repository] = preset.revision
+        for component in (preset.vae, preset.denoiser, preset.tiny_vae):
+            if component is not None and not Path(component).exists():
+                name, revision = at_revision(component)
+                revisions["/".join(name.split("/")[:2])] = revision
     for detectors in (detr, grounding_dino, owl, sam3, yolo_world):
         for repository in detectors.PRESETS.values():
             name, _, revision = repository.partition("@")
-            found[name] = revision or None
+            revisions[name] = revision or None
     for file in ultralytics_files.PRESETS.values():
-        found[file.rpartition("/")[0]] = None
-    return found
+        revisions[file.rpartition("/")[0]] = None
+    return revisions
 
 
 def test_a_repository_is_read_at_a_commit_or_listed(subtests: pytest.Subtests) -> None:

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-from countgen.miniature import FOLDER, tokenizers
-from countgen.miniature.world import (
-    BACKGROUNDS,
-    HELD_OUT_OBJECTS,
-    HELD_OUT_PAIRS,
-    IMAGE_SIZE,
-    NUMBER_WORDS,
-    OBJECT_NAMES,
-    OBJECTS_FOLDER,
-    PLURALS,
-    Scene,
-    caption,
-    load_sprites,
-    render,
-    sample_scenes,
-)
+from countgen.benchmarks.miniature.world import IMAGE_SIZE, Scene, caption, load_sprites, render, sample_scenes
+from countgen.miniature.world import HELD_OUT_OBJECTS, HELD_OUT_PAIRS, NUMBER_WORDS, OBJECT_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +20,6 @@ def sprites() -> Tensor:
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def test_every_object_has_two_drawings_in_the_order_of_the_names(sprites: Tensor) -> None:
-    assert sprites.shape == (48, 2, 5, 64, 64)
-    for kind in (0, 11, 23):
-        for place, drawing in enumerate(("fluent", "noto")):
-            pixels = np.asarray(Image.open(OBJECTS_FOLDER / f"{OBJECT_NAMES[kind]}_{drawing}.png"))
-            expected = torch.from_numpy(pixels.copy()).float() / 255
-            texture = sprites[kind * 2 + place, 0]
-            torch.testing.assert_close(texture[3], expected[..., 3])
-            torch.testing.assert_close(texture[:3], expected[..., :3].permute(2, 0, 1) * expected[..., 3])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 15, 20])
@@ -95,12 +67,6 @@ def test_the_same_seed_gives_the_same_image_and_another_seed_another(sprites: Te
     assert not torch.equal(first.images, other.images)
 
 
-def test_distractors_change_the_background_and_no_label(sprites: Tensor) -> None:
-    rendered = render([Scene(((0, 0),), 0)] * 8, sprites, seeded(3), distractors=True)
-    assert not rendered.present.any()
-    assert float(rendered.images.std((2, 3)).mean(1).max()) > 0.03
-
-
 def test_sampled_scenes_respect_the_largest_count_and_prefer_few_objects() -> None:
     rng = np.random.default_rng(0)
     totals = [scene.total for scene in sample_scenes(600, rng, max_count=9)]
@@ -133,45 +99,3 @@ def test_captions_state_the_count_the_name_and_the_background() -> None:
     assert "a photo of a few cats" in uncounted
     assert not any("three" in text or "3" in text for text in uncounted)
     assert caption(Scene(((0, 0),), 0), rng, 0.0).endswith("no apples")
-
-
-def test_object_names_and_number_words_are_complete_and_unique() -> None:
-    assert len(OBJECT_NAMES) == len(PLURALS) == len(set(OBJECT_NAMES)) == 24
-    assert NUMBER_WORDS[0] == "zero"
-    assert NUMBER_WORDS[15] == "fifteen"
-    assert len(BACKGROUNDS) == 6
-
-
-@pytest.mark.parametrize(
-    ("groups", "background"), [((), 0), (((24, 1),), 0), (((0, -1),), 0), (((0, 1),), 6), (((-1, 1),), 0)]
-)
-def test_an_impossible_scene_is_refused(groups: tuple[tuple[int, int], ...], background: int) -> None:
-    with pytest.raises(ValueError, match="must"):
-        Scene(groups, background)
-
-
-def test_bad_arguments_are_refused(sprites: Tensor) -> None:
-    with pytest.raises(ValueError, match="at least one scene"):
-        render([], sprites)
-    with pytest.raises(ValueError, match="load_sprites"):
-        render([Scene(((0, 1),), 0)], sprites[:5])
-    with pytest.raises(ValueError, match="max_count"):
-        sample_scenes(1, np.random.default_rng(0), max_count=0)
-
-
-def test_built_tokenizers_equal_the_shipped_ones_and_know_every_word_of_the_world(tmp_path: Path) -> None:
-    from transformers import CLIPTokenizer, T5Tokenizer
-
-    tokenizers.main([str(tmp_path)])
-    prompt = "a photo of twelve butterflies and 3 cats"
-    for tokenizer in (CLIPTokenizer.from_pretrained(tmp_path / "clip"), T5Tokenizer.from_pretrained(tmp_path / "t5")):
-        ids = tokenizer(prompt).input_ids
-        assert tokenizer.unk_token_id not in ids[:-1]
-        assert tokenizer.decode(ids, skip_special_tokens=True).strip() == prompt
-    built, shipped = (
-        json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["merges"]
-        for folder in (tmp_path / "clip", FOLDER / "mini-sdxl-turbo" / "tokenizer")
-    )
-    assert built == shipped
-    of_t5 = FOLDER / "mini-pixart-dmd" / "tokenizer" / "tokenizer.json"
-    assert (tmp_path / "t5" / "tokenizer.json").read_bytes() == of_t5.read_bytes()

@@ -13,8 +13,9 @@ from countgen import miniature
 from countgen.benchmarks.evaluation.judge_images import main
 from countgen.benchmarks.evaluation.labels import questions
 from countgen.benchmarks.evaluation.records import read_run
+from countgen.benchmarks.miniature.world import Scene, load_sprites, render
 from countgen.images import save_png
-from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render
+from countgen.miniature.world import OBJECT_NAMES
 
 COUNTS = (3, 2)
 

@@ -21,9 +21,10 @@ from countgen.benchmarks.evaluation.records import RECORDS, read_run
 from countgen.benchmarks.evaluation.rejudge import rejudge
 from countgen.benchmarks.evaluation.report.findings import findings
 from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
+from countgen.benchmarks.miniature.world import Scene, load_sprites, render
 from countgen.critics import NO_ANSWER
 from countgen.images import save_png
-from countgen.miniature.world import OBJECT_NAMES, Scene, load_sprites, render
+from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import load_critic
 from tests.benchmarks.evaluation.made_records import record
 

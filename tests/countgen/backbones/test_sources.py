@@ -30,6 +30,7 @@ def test_a_presets_own_repository_is_the_preset() -> None:
 
 def test_a_folder_says_its_family_and_how_it_is_sampled(tmp_path: Path) -> None:
     folder = shutil.copytree(PIXART, tmp_path / "mine")
+    shutil.copytree(SDXL / "vae", folder / "vae")
     source = find_source(folder)
     assert (source.family, source.name) == ("pixart", "mine")
     assert (source.preset.num_inference_steps, source.preset.guidance_scale) == (20, 4.5)
@@ -49,7 +50,9 @@ def test_a_few_step_scheduler_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_name_says_that_a_model_is_made_for_few_steps(tmp_path: Path) -> None:
-    assert find_source(shutil.copytree(PIXART, tmp_path / "mine-dmd")).preset.num_inference_steps == 4
+    folder = shutil.copytree(PIXART, tmp_path / "mine-dmd")
+    shutil.copytree(SDXL / "vae", folder / "vae")
+    assert find_source(folder).preset.num_inference_steps == 4
 
 
 def test_another_pipeline_class_is_refused(tmp_path: Path) -> None:

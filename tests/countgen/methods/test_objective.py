@@ -2,10 +2,10 @@
 
 import torch
 
+from countgen.benchmarks.miniature.world import Scene, load_sprites, render
 from countgen.critics.detections import hard_count
 from countgen.critics.soft_indicator import distance_to_change
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective, View, candidates_on
-from countgen.miniature.world import Scene, load_sprites, render
 from countgen.prompts import Target
 
 

@@ -1,0 +1,82 @@
+"""Train the multi-step teacher: v-prediction on rendered scenes, U-Net and text encoders jointly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from countgen.benchmarks.miniature.generator import SHIPPED, Generator, export, read_generator, solver
+from countgen.benchmarks.miniature.scenes import scene_pool
+from countgen.benchmarks.miniature.training import StageSettings, autocast, train
+
+LEARNING_RATE = 1e-3
+BATCH_SIZE = 512
+SCENES = 100_000
+EMPTY_SHARE = 0.1
+"""The fraction of captions that are replaced by the empty one, for classifier-free guidance."""
+FOCUS, FOCUS_SHARE = (500, 1000), 0.4
+"""A range of timesteps that determine the layout, and the fraction of the timesteps that are sampled from it."""
+
+
+def teacher(settings: StageSettings) -> None:
+    """Train the teacher; the product is the stock folder `pipeline` in the run's folder.
+
+    `init` is a pipeline folder with the initial weights, which are random otherwise; the VAE is the folder's or the
+    shipped one.
+    """
+    device = settings.device
+    generator, vae = read_generator(settings.init or SHIPPED, device, random=settings.init is None)
+    generator.train().requires_grad_(True)
+    pool, pool_tokens = scene_pool(generator, vae, settings.number or SCENES, settings.seed, device)
+    empty = generator.tokenize([""]).to(device)
+    batch_size = settings.batch_size or BATCH_SIZE
+
+    def loss(iteration: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = torch.randint(len(pool), (batch_size,), device=device)
+        latents = pool[rows].float()
+        tokens = torch.where(torch.rand(batch_size, 1, 1, device=device) < EMPTY_SHARE, empty, pool_tokens[rows])
+        uniform = torch.randint(1000, (batch_size,), device=device)
+        focused = torch.randint(*FOCUS, (batch_size,), device=device)
+        timesteps = torch.where(torch.rand(batch_size, device=device) < FOCUS_SHARE, focused, uniform)
+        noised, target = generator.add_noise(latents, torch.randn_like(latents), timesteps)
+        with autocast(device):
+            predicted = generator.predict(noised, timesteps, generator.encode(tokens))
+        return F.mse_loss(predicted, target), {}
+
+    average = train(settings, generator, loss, learning_rate=LEARNING_RATE)
+    export(average, vae, settings.out / "pipeline", one_step=False)
+
+
+@torch.no_grad()
+def integrate(
+    generator: Generator,
+    noise: Tensor,
+    tokens: Tensor,
+    *,
+    steps: int,
+    guidance_scale: float,
+    start: tuple[Tensor, int] | None = None,
+) -> Tensor:
+    """Sample latents, float32 (B, 4, 32, 32), by solving the probability-flow ODE with classifier-free guidance.
+
+    There is one guided evaluation for each step. The ODE begins with the noise, or, with `start`, at a timestep from
+    clean latents with the noise added (Meng et al. 2022, SDEdit).
+    """
+    scheduler, latents = solver(generator), noise.float()
+    if start is None:
+        scheduler.set_timesteps(steps, device=noise.device)
+    else:
+        clean, first = start
+        timesteps = [round(first * (steps - step) / steps) for step in range(steps)]
+        scheduler.set_timesteps(timesteps=timesteps, device=noise.device)
+        latents, _ = generator.add_noise(clean, latents, torch.full((len(noise),), first, device=noise.device))
+    scheduler.set_begin_index(0)
+    empty = generator.tokenize([""]).to(noise.device).expand(len(noise), -1, -1)
+    conditioning = generator.encode(torch.cat([tokens, empty]))
+    for timestep in scheduler.timesteps:
+        both = torch.cat([latents, latents])
+        conditional, unconditional = generator.predict(both, timestep.expand(len(both)), conditioning).chunk(2)
+        predicted = unconditional + guidance_scale * (conditional - unconditional)
+        latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+    return latents

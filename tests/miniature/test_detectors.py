@@ -1,0 +1,114 @@
+"""Training of the detectors, with few steps: data, losses, stages, resume, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from countgen.benchmarks.miniature.__main__ import main
+from countgen.benchmarks.miniature.detector_accuracy import counts_at, exact
+from countgen.benchmarks.miniature.detector_data import KINDS, Batch, SceneSource, attack, degrade
+from countgen.benchmarks.miniature.detector_losses import yolo_loss
+from countgen.benchmarks.miniature.detectors import calibrate
+from countgen.benchmarks.miniature.generator import SHIPPED, Generator, decode, read_generator
+from countgen.critics import load
+from countgen.critics.detectors import yolo
+from countgen.miniature import CRITICS, DETECTORS, JUDGE, load_detector
+from countgen.miniature.world import OBJECT_NAMES
+
+
+@pytest.fixture(scope="module")
+def generator() -> tuple[Generator, Any]:
+    return read_generator(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def source(generator: tuple[Generator, Any]) -> SceneSource:
+    return SceneSource(generator[1], generator[0], 0, "cpu")
+
+
+@pytest.fixture(scope="module")
+def batch(source: SceneSource) -> Batch:
+    return source.make(6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_independent_judge_counts_the_labelled_objects(generator: tuple[Generator, Any], kind: str) -> None:
+    source = SceneSource(generator[1], generator[0], 0, "cpu")  # its images depend on no other test
+    images = source.make(12, counts=(1, 8), kind=kind)
+    assert float(exact(load_detector(JUDGE), images, [0.5])[0]) >= 0.7
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_counts_at_several_thresholds_are_the_critics(source: SceneSource, name: str) -> None:
+    critic = load_detector(name)
+    images = source.make(6, counts=(2, 9), kind="round trip").images
+    # Blended images have many boxes with scores near the threshold.
+    images = torch.cat([images, (images + images.roll(1, 0)) / 2])
+    assert torch.equal(counts_at(critic, images, [0.2, critic.threshold])[1], critic.counts(images, OBJECT_NAMES))
+
+
+def test_augmented_images_keep_boxes_on_their_objects(batch: Batch) -> None:
+    torch.manual_seed(0)
+    marked = torch.zeros(6, 3, 128, 128)
+    boxes = torch.tensor([[[16.0, 32.0, 48.0, 64.0]]]).expand(6, 1, 4)
+    marked[:, :, 32:64, 16:48] = 1.0
+    present = torch.ones(6, 1, dtype=torch.bool)
+    for _ in range(8):
+        augmented = degrade(Batch(marked, boxes, present.long(), present, batch.latents), sizes=(160,))
+        for image, (x1, y1, x2, y2) in zip(augmented.images, augmented.boxes[:, 0].int().tolist(), strict=True):
+            assert float(image[:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].mean()) > 0.6 > float(image.mean()) + 0.2
+
+
+def test_an_attack_increases_the_loss_and_changes_the_image_little(
+    batch: Batch, generator: tuple[Generator, Any]
+) -> None:
+    critic = load_detector(CRITICS[0])
+    assert isinstance(critic, yolo.YoloCritic)
+    loss = yolo_loss(critic.model)
+    torch.manual_seed(0)
+    attacked = attack(batch, generator[1], loss)
+    plain = batch._replace(images=decode(generator[1], batch.latents).clamp(0, 1))
+    assert float(loss(attacked)) > 1.1 * float(loss(plain))
+    assert float((attacked.latents - batch.latents).square().mean().sqrt()) < 0.15
+    assert float((attacked.images - plain.images).abs().mean()) < 0.05
+
+
+def test_after_calibration_the_map_of_every_object_sums_to_its_count() -> None:
+    counter: Any = load_detector("miniature-density").counter  # type: ignore[attr-defined]
+    shipped = counter.head.bias.clone()
+    assert float((calibrate(counter, 4) - 1).abs().max()) < 0.1
+    counter.head.bias += 0.2
+    torch.testing.assert_close(calibrate(counter, 4), torch.full((24,), 0.8187), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(counter.head.bias, shipped, rtol=0, atol=0.1)
+
+
+STAGES = {"critic": "yolo", "judge": "fcos", "heatmap": "heatmap", "density": "density"}
+"""The embedded detector of each stage."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_trains_resumes_and_exports_a_critic(stage: str, tmp_path: Path) -> None:
+    command = [stage, "--device", "cpu", "--out", str(tmp_path), "--batch-size", "4", "--number", "4"]
+    embedded = DETECTORS[f"miniature-{STAGES[stage]}"]
+    for iterations in ("1", "2"):
+        main([*command, "--iterations", iterations, "--init", str(embedded.options["weights"])])
+    log = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert log == [1, 2]
+    options = {**embedded.options, "weights": tmp_path / "model.safetensors"}
+    if stage == "critic":
+        options["config"] = tmp_path / "yolo11n.yaml"
+    trained = load(embedded.kind, **options)
+    assert trained.object_names == OBJECT_NAMES
+    accuracy = json.loads((tmp_path / "accuracy.json").read_text())
+    assert accuracy["threshold"] == trained.threshold
+    assert ("styled 11-15" in accuracy) is (stage != "judge")
+    after, before = (load_file(chosen["weights"]) for chosen in (options, embedded.options))
+    assert after.keys() == before.keys()
+    assert any(not torch.equal(after[name], before[name]) for name in before)
+    assert options["weights"].stat().st_size <= 1.01 * embedded.options["weights"].stat().st_size

@@ -1,0 +1,160 @@
+"""Training of the generators, with few steps, on a CPU: loop, resume, teacher, sharpening, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from countgen.benchmarks.miniature import sharpen as sharpening
+from countgen.benchmarks.miniature.__main__ import main
+from countgen.benchmarks.miniature.generator import LATENT_SHAPE, SHIPPED, Generator, decode, export, read_generator
+from countgen.benchmarks.miniature.scenes import UNSPECIFIED, sample_captioned
+from countgen.benchmarks.miniature.sharpen import right_and_clear
+from countgen.benchmarks.miniature.teacher import integrate
+from countgen.benchmarks.miniature.training import StageSettings, train
+from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
+
+pytestmark = pytest.mark.filterwarnings(
+    # diffusers and numpy 2: an __array__ without the copy keyword, in the solver's set_timesteps.
+    "ignore:__array__ implementation doesn.t accept a copy keyword:DeprecationWarning"
+)
+PROMPTS = ["a photo of five cats", "two apples and three dogs on a table"]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> tuple[Generator, Any]:
+    """The shipped student, which stands for a teacher too, and its VAE."""
+    return read_generator(SHIPPED)
+
+
+def noise(number: int) -> Tensor:
+    return torch.randn(number, *LATENT_SHAPE, generator=torch.Generator().manual_seed(3))
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def fit_line(out: Path, iterations: int, stop_at: int = -1) -> tuple[nn.Linear, list[int]]:
+    """Fit a line with the training loop, and return the moving average and the iterations of this run."""
+    seen: list[int] = []
+    model = nn.Linear(1, 1)
+
+    def loss(iteration: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        if iteration == stop_at:
+            raise KeyboardInterrupt
+        seen.append(iteration)
+        x = torch.randn(16, 1)
+        return (model(x) - 3 * x - 1).square().mean(), {}
+
+    settings = StageSettings(stage="line", out=out, iterations=iterations)
+    return train(settings, model, loss, learning_rate=0.05), seen
+
+
+def test_a_resumed_run_goes_on_at_its_checkpoint(tmp_path: Path) -> None:
+    first, _ = fit_line(tmp_path, 5)
+    second, seen = fit_line(tmp_path, 8)
+    assert seen == [5, 6, 7]
+    assert 0 < abs(float(second.weight - first.weight)) < 8 * 0.05
+    again, seen = fit_line(tmp_path, 8)
+    assert seen == []
+    assert torch.equal(again.weight, second.weight)
+
+
+def test_an_interrupted_run_keeps_its_iterations(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit_line(tmp_path, 4, stop_at=3)
+    assert fit_line(tmp_path, 4)[1] == [3]
+
+
+def test_a_folder_of_another_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit_line(tmp_path, 2)
+    with pytest.raises(SystemExit):
+        main(["teacher", "--out", str(tmp_path), "--iterations", "1", "--device", "cpu"])
+    assert "was started with stage line, got teacher; give the same, or another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": None}, {"seconds": 0.0}, {"number": 0}, {"learning_rate": float("nan")}])
+def test_settings_outside_their_range_are_rejected(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give"):
+        StageSettings(stage="", out=tmp_path, **{"seconds": 1.0, **wrong})
+
+
+def test_one_step_equals_the_stock_pipeline_of_an_export(shipped: tuple[Generator, Any], tmp_path: Path) -> None:
+    from diffusers import StableDiffusionXLPipeline
+
+    generator, vae = shipped
+    export(generator, vae, tmp_path, one_step=True)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tmp_path, use_safetensors=True, dtype=torch.float32)
+    expected = pipeline(
+        PROMPTS, latents=noise(2), num_inference_steps=1, guidance_scale=0.0, height=128, width=128, output_type="pt"
+    ).images
+    with torch.no_grad():
+        latents = generator.one_step(noise(2), generator.encode(generator.tokenize(PROMPTS)))
+    torch.testing.assert_close(decode(vae, latents).clamp(0, 1), expected, atol=1e-4, rtol=0)
+    assert not any("_name_or_path" in config.read_text() for config in tmp_path.rglob("*.json"))
+
+
+def test_the_ode_can_start_from_clean_latents(shipped: tuple[Generator, Any]) -> None:
+    generator, _ = shipped
+    tokens = generator.tokenize(PROMPTS)
+    clean = generator.one_step(noise(2), generator.encode(tokens)).detach()
+    near, far, again = (
+        integrate(generator, noise(2), tokens, steps=2, guidance_scale=1.0, start=(clean, first))
+        for first in (20, 900, 900)
+    )
+    assert torch.equal(far, again)
+    assert (near - clean).abs().mean() < 0.5 * (far - clean).abs().mean()
+
+
+def test_target_counts_are_those_that_the_caption_states() -> None:
+    scenes, captions, targets = sample_captioned(300, np.random.default_rng(0))
+    held_out = [OBJECT_NAMES.index(name) for name in HELD_OUT_OBJECTS]
+    for scene, text, row in zip(scenes, captions, targets, strict=True):
+        assert (row[held_out] <= 0).all()
+        assert all(row[kind] in (count, UNSPECIFIED) for kind, count in scene.groups)
+        if any(character.isdigit() for character in text):
+            assert (row > 0).any()
+
+
+def test_images_with_wrong_additional_or_unclear_objects_are_rejected() -> None:
+    targets = torch.tensor([[2, 0, UNSPECIFIED]] * 5)
+    counts = torch.tensor([[2, 0, 7], [1, 0, 7], [2, 1, 7], [2, 0, 0], [2, 0, 6]])
+    at_another_threshold = torch.cat([counts[:4], torch.tensor([[2, 0, 5]])])
+    assert right_and_clear(targets, torch.stack([counts, at_another_threshold])).tolist() == [True, *[False] * 4]
+
+
+def test_teacher_and_sharpening_train_resume_and_export(
+    shipped: tuple[Generator, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sharpening, "FIRST_TARGETS", 2)
+    monkeypatch.setattr(sharpening, "STEPS", 1)
+    teacher, out = tmp_path / "teacher", tmp_path / "sharpen"
+    command = ["teacher", "--device", "cpu", "--iterations", "1", "--batch-size", "1", "--number", "2"]
+    main([*command, "--out", str(tmp_path / "random")])
+    main([*command, "--out", str(teacher), "--init", str(SHIPPED)])
+    assert "DPMSolver" in (teacher / "pipeline" / "scheduler" / "scheduler_config.json").read_text()
+    command = ["sharpen", "--device", "cpu", "--out", str(out), "--batch-size", "8"]
+    for data, message in (([], "give --data"), (["--data", str(SHIPPED)], "not a multi-step teacher")):
+        with pytest.raises(SystemExit):
+            main([*command, "--iterations", "1", *data])
+        assert message in capsys.readouterr().err
+    for iterations in ("1", "3"):
+        main([*command, "--iterations", iterations, "--data", str(teacher / "pipeline")])
+    log = metrics(out)
+    assert (log[0]["iteration"], log[-1]["iteration"]) == (1, 3)
+    assert log[-1]["later_step"] > 0
+    assert all(0 < record["one_step"] < 1 for record in log[:-1])
+    trained, _ = read_generator(out / "pipeline")
+    for part, same in (("text_encoders", True), ("unet", False)):
+        after, before = (getattr(model, part).state_dict() for model in (trained, shipped[0]))
+        assert all(torch.equal(after[name], before[name]) for name in before) is same
