@@ -22,7 +22,7 @@ from countgen.app.options import (
     names,
     option,
 )
-from countgen.app.terminal import fitted
+from countgen.files.printable import printable
 
 if TYPE_CHECKING:
     from countgen.benchmarks.evaluation.engines import Engine
@@ -106,6 +106,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         None, "limit of each image", if_none=f"{DEFAULT_MAX_EVALUATIONS} without --max-seconds"
     )
     max_seconds: float | None = option(None, "S", "limit of each image, whose result depends on the clock")
+    quiet: bool = flag("quiet", "show no progress")
     retry_failed: bool = flag("retry-failed", "try what failed earlier again")
     batch_size: int = bounded(1, "images that --rejudge judges at once")
 
@@ -145,7 +146,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         backbones = tuple(name for name, _ in models)
         critics, judges, chosen = run_detectors(backbones, suite, self.critic, self.judge)
         if chosen and self.text:
-            print(fitted(f"detectors: {chosen}"), flush=True)
+            print(printable(f"detectors: {chosen}"), flush=True)
         unlimited = self.max_evaluations is None and self.max_seconds is None
         return RunSettings(
             suite=suite,
@@ -186,7 +187,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         from countgen.benchmarks.evaluation.rejudge import rejudge
 
         if self.suite or self.out or self.images:
-            raise ValueError("--rejudge generates nothing: leave --suite, --images and --out away")
+            raise ValueError("--rejudge generates nothing: leave --suite and --out away")
         summary = rejudge(folder, self.judge or (), batch_size=self.batch_size, **self._judging)
         lines = [
             f"{name}: {number} of {summary.images} images, {summary.abstained[name]} without an answer"
@@ -221,7 +222,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         if self.json:
             print(json.dumps({"run": str(folder), **summary}))
         else:
-            print("\n".join(map(fitted, [*lines, f"results: countgen report {folder}"])))
+            print("\n".join(map(printable, [*lines, f"results: countgen report {folder}"])))
 
 
 def _lines(summary: "Summary", out: Path) -> Iterator[str]:
@@ -233,7 +234,7 @@ def _lines(summary: "Summary", out: Path) -> Iterator[str]:
     if summary.lost:
         yield f"{lost_images_message(out, summary.lost)}; they were generated again"
     if summary.left_out:
-        yield f"{summary.left_out} more are not part of the run: no token is made for their targets"
+        yield f"{summary.left_out} more are no part of the run: no token is made for their targets"
     if summary.failed:
         yield f"{summary.failed} failed, the reasons are in their records; --retry-failed generates them again"
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:

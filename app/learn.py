@@ -9,7 +9,6 @@ from typer import Argument, Option
 
 from countgen.app.exit_codes import INTERRUPTED, OK
 from countgen.app.options import (
-    MAX_NUMBER,
     MAX_SEED,
     CalibrationFile,
     Detectors,

@@ -83,10 +83,10 @@ class Report(Json, Export):
 
         for folder, lost in run.lost().items():
             again = "the command that wrote them generates them again"
-            print(fitted(f"{lost_images_message(folder, lost)}; {again}"), file=sys.stderr)
+            print(printable(f"{lost_images_message(folder, lost)}; {again}"), file=sys.stderr)
         for folder, stray in run.stray.items():
             missing = f"labels or judgements of images that {folder} does not have, left out: {stray}"
-            print(fitted(missing), file=sys.stderr)
+            print(printable(missing), file=sys.stderr)
         other = read_reported_run([self.against]) if self.against else None
         calibrated_by = read_reported_run([self.calibration]) if self.calibration else None
         sections = findings(run, other, baseline=self.baseline, calibrated_by=calibrated_by)
@@ -97,7 +97,7 @@ class Report(Json, Export):
                 raise ValueError("plots need matplotlib: pip install 'countgen[report]'")
             from countgen.benchmarks.evaluation.report.page import write_page
 
-            print(fitted(f"written: {write_page(run, sections, self.out, self.images)}"), file=sys.stderr)
+            print(printable(f"written: {write_page(run, sections, self.out, self.images)}"), file=sys.stderr)
         if self.json:
             print(json.dumps(as_json(sections), allow_nan=False))
         else:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+from countgen.app.argument_types import seeds_in
 from PIL import Image
 
-from countgen.app.argument_types import seeds_in
 from countgen.app.cli import main
 from countgen.app.doctor import OPTIONAL_PACKAGES, PACKAGES
 from countgen.app.image_files import slug

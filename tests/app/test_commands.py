@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from countgen.app.completion import SHELLS
+from countgen.app.training_command import LOSSES
 
 from countgen.app import learn_token
 from countgen.app.cli import build_parser, main
-from countgen.app.completion import SHELLS
-from countgen.app.training_command import LOSSES
 from countgen.critics import losses
 from countgen.tokens.settings import LearnSettings
 from tests.app.standard_error import errors_in

@@ -48,7 +48,19 @@ def test_without_a_trial_the_token_has_no_accuracy(tmp_path, capsys):
 
 def test_a_density_critic_trains_a_token_by_its_gradient(tmp_path, capsys):
     out, critic = tmp_path / "three.safetensors", "miniature-yolo by miniature-density"
-    arguments = ["tokens", "learn", "3", "--object", "apple", "--critic", critic, "--out", str(out), "--json", *FEW_STEPS]
+    arguments = [
+        "tokens",
+        "learn",
+        "3",
+        "--object",
+        "apple",
+        "--critic",
+        critic,
+        "--out",
+        str(out),
+        "--json",
+        *FEW_STEPS,
+    ]
     assert main(arguments) == BAD_INPUT
     assert "--semantic-weight 0" in capsys.readouterr().err
     assert main([*arguments, "--semantic-weight", "0"]) == OK
@@ -58,7 +70,19 @@ def test_a_density_critic_trains_a_token_by_its_gradient(tmp_path, capsys):
 
 def test_a_count_beyond_the_number_words_gets_a_direction(tmp_path, capsys):
     out = tmp_path / "fourteen.safetensors"
-    command = ["tokens", "learn", "14", "--object", "apple", "--object", "dog", "--out", str(out), "--trial-images", "4"]
+    command = [
+        "tokens",
+        "learn",
+        "14",
+        "--object",
+        "apple",
+        "--object",
+        "dog",
+        "--out",
+        str(out),
+        "--trial-images",
+        "4",
+    ]
     assert main([*command, "--json"]) == OK
     record = json.loads(capsys.readouterr().out)
     token = load_token(out)
