@@ -56,12 +56,13 @@ ELSEWHERE = {
 class LazyGroup(TyperGroup):
     """Commands of which only the one that is asked for is imported."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        if self.name == "tokens" and args[:1] != ["--help"] and (not args or args[0].startswith("-")):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        plain = not args or (args[0].startswith("-") and args[0] != "--help")
+        if self.name == "tokens" and plain and not ctx.resilient_parsing:
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         path = " ".join([*ctx.command_path.split()[1:], str(name)])
         return name, command_of(path) if path in COMMANDS else command, rest

@@ -203,13 +203,13 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
     def _judge_images(self, path: Path, folder: Path) -> int:
         from countgen.benchmarks.evaluation.judge_images import judge_images
 
-        called = {"method": self.methods, "backbone": self.model}
         total, failed = judge_images(
             path,
             folder,
             self.judge or (),
+            method=self.methods or "given",
+            backbone=self.model or "unknown",
             retry_failed=self.retry_failed,
-            **{name: value for name, value in called.items() if value},
             **self._judging,
         )
         lines = [f"{total - failed} of {total} images are judged in {folder}"]

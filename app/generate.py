@@ -47,7 +47,7 @@ def method_names() -> list[str]:
 class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settings):
     """Generate images of a prompt such as 'a photo of seven apples', each before and after steering."""
 
-    prompt: str = Argument(..., help="what to generate, with the count in words or digits")
+    prompt: str = Argument(..., metavar="PROMPT", help="what to generate, with the count in words or digits")
     method: str = option(
         "auto", "NAME", f"one of {', '.join(methods.available())}", autocompletion=lambda: methods.available()
     )

@@ -1,4 +1,4 @@
-"""`countgen compare`: the cases of both runs are paired, and nothing else is compared."""
+"""`countgen report A B`: the cases of both runs are paired, and nothing else is compared."""
 
 from __future__ import annotations
 
