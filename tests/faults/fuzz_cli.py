@@ -114,7 +114,7 @@ def any_arguments(rng: random.Random, folder: Path) -> list[str]:
     extra = []
     for _ in range(rng.randint(0, 3)):
         extra += [rng.choice(_OPTIONS), rng.choice((words(rng), rng.choice(_WORDS), "9" * rng.randint(1, 5000)))]
-    out = ["--out", str(folder / "out")] if base[0] == "generate" or base[1] == "learn" else []
+    out = ["--out", str(folder / "out")] if base[0] == "generate" or "learn" in base else []
     return [*base, *extra, *out]
 
 
