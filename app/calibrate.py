@@ -1,17 +1,23 @@
 """`countgen calibrate`: measure what a model generates by number word and offset, for the number slider."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from msgspec.structs import replace
 
 from countgen.app.exit_codes import INTERRUPTED, OK
 from countgen.app.interrupts import held_interrupts
-from countgen.app.options import MAX_SEED, Model, Trust, bounded, option
+from countgen.app.options import Model, Trust, given, option, setting
 from countgen.app.terminal import fitted
-
-if TYPE_CHECKING:
-    from countgen.number_slider import Calibration
+from countgen.backbones.sources import find_source
+from countgen.images import check_writable
+from countgen.models import Models
+from countgen.number_slider import Calibration, load_calibration
+from countgen.number_slider.measurement import OBJECTS, CalibrationSettings, measure, new_calibration
+from countgen.progress import progress_line
+from countgen.prompts import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,20 +29,17 @@ class Calibrate(Model, Trust):
     """
 
     critic: str | None = option(None, "NAME", "the detector that counts", "chosen by what is counted")
-    images: int = bounded(200, "images for each point")
-    max_number: int = bounded(16, "highest number word to measure")
+    images: int | None = setting(CalibrationSettings, "images")
+    max_number: int | None = setting(CalibrationSettings, "max_number")
     object: list[str] | None = option(None, "NAME", "an object class, such as apple; repeatable", "twelve common ones")
-    seed: int | None = bounded(None, "first seed of each point", least=0, most=MAX_SEED, if_none="of the tuning seeds")
+    seed: int | None = setting(CalibrationSettings, "seed")
     out: Path | None = option(None, "FILE", "where to save it", "calibration-MODEL.json")
 
     def run(self) -> int:
-        from countgen.backbones.sources import find_source
-        from countgen.images import check_writable
-        from countgen.number_slider import load_calibration
-        from countgen.number_slider.measurement import FIRST_SEED, OBJECTS, new_calibration, targets_to_measure
-
         objects = self.object or OBJECTS
-        targets_to_measure(objects, self.images, self.max_number)
+        settings = CalibrationSettings(**given(images=self.images, max_number=self.max_number, seed=self.seed))
+        for object_name in objects:
+            Target(object_name, settings.max_number)
         name = find_source(self.model).name
         out = self.out or Path(f"calibration-{name.replace('/', '-')}.json")
         if out.suffix != ".json":
@@ -44,13 +47,7 @@ class Calibrate(Model, Trust):
         check_writable(out.parent)
         begun = load_calibration(out) if out.exists() else None
         models = self.load(objects, critics=self.critic, judge=None, trust_checkpoint=self.trust_checkpoint)
-        wanted = new_calibration(
-            models,
-            object_names=objects,
-            images_per_point=self.images,
-            max_number=self.max_number,
-            first_seed=FIRST_SEED if self.seed is None else self.seed,
-        )
+        wanted = new_calibration(models, objects, settings)
         if begun is not None and replace(begun, points=()) != wanted:
             raise ValueError(f"{out} is a calibration with other settings; give another --out, or remove it")
         calibration, interrupted = self._measured(models, begun or wanted, out)
@@ -61,11 +58,8 @@ class Calibrate(Model, Trust):
             _report(calibration, summary, out)
         return INTERRUPTED if interrupted else OK
 
-    def _measured(self, models: Any, calibration: "Calibration", out: Path) -> "tuple[Calibration, bool]":
+    def _measured(self, models: Models, calibration: Calibration, out: Path) -> tuple[Calibration, bool]:
         """Return the calibration, each point saved as soon as it is measured, and whether the user interrupted it."""
-        from countgen.number_slider.measurement import measure
-        from countgen.progress import progress_line
-
         points = measure(models, calibration)
         try:
             with progress_line("measuring", shown=self.text) as show:
@@ -83,7 +77,7 @@ class Calibrate(Model, Trust):
         return calibration, False
 
 
-def _summary(calibration: "Calibration") -> dict[str, Any]:
+def _summary(calibration: Calibration) -> dict[str, Any]:
     """Return what follows from the points; only their number if some are missing."""
     summary: dict[str, Any] = {"points": len(calibration.points), "complete": not calibration.left}
     if calibration.left:
@@ -108,7 +102,7 @@ def _summary(calibration: "Calibration") -> dict[str, Any]:
     }
 
 
-def _report(calibration: "Calibration", summary: dict[str, Any], out: Path) -> None:
+def _report(calibration: Calibration, summary: dict[str, Any], out: Path) -> None:
     if calibration.left:
         print(fitted(f"{len(calibration.points)} points measured, more are left: the same command goes on"))
     else:

@@ -111,7 +111,9 @@ class Count(Json, Trust, Device):
 
 
 def _write_csv(row: Sequence[Any]) -> None:
-    csv.writer(sys.stdout, lineterminator="\n").writerow(row)
+    from countgen.files.spreadsheet import cell
+
+    csv.writer(sys.stdout, lineterminator="\n").writerow(cell(str(value)) for value in row)
 
 
 def _check_boxes(out: Path, *, several: bool) -> None:

@@ -30,11 +30,12 @@ class Edit(Output, Limits, Detectors, CalibrationFile, Origin, Settings):
     out: Path | None = option(None, "FILE.png", "of the result, under a free name", "IMAGE-edited.png")
 
     def run(self) -> int:
+        from countgen import models
+        from countgen.detector_choice import AUTO
         from countgen.editing import edit_run, targets_of
         from countgen.images import check_writable, read_png, save_png
         from countgen.methods.edit import EditSettings
         from countgen.methods.settings import with_text
-        from countgen.models import with_detectors
         from countgen.number_slider import load_calibration
         from countgen.prompts import targets_from
 
@@ -49,11 +50,11 @@ class Edit(Output, Limits, Detectors, CalibrationFile, Origin, Settings):
         token = self.token_of(recipe)
         checked = self.check(recipe, token, image.size)
         objects = [target.object_name for target in targets_of(recipe)]
-        backbone = self.load(checked, shown=self.text)
-        models = with_detectors(backbone, objects=objects, announce=self._announce, **self.asked_detectors)
+        detectors = models.Detectors(checked.name, objects, self.critic, self.judge or AUTO, self._announce)
+        loaded = detectors.join(self.load(checked, shown=self.text), self.trust_checkpoint)
         current = edit_run(
             recipe,
-            models,
+            loaded,
             counts=counts,
             settings=settings,
             max_seconds=self.max_seconds,

@@ -170,9 +170,12 @@ class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settin
             if current.best is None:  # interrupted before the first candidate
                 return records, True
             with held_interrupts() as interrupt:
-                records.append(save_result(current.result(), self.out, self.name))
+                result = current.result()
+                records.append(save_result(result, self.out, self.name))
             if self.text:
                 report(records[-1])
+            if self.text and (why := current.why_replaced(result)):
+                print(fitted(f"  the image before was right by the judge already. {why}", hang=4))
             if interrupted or interrupt.asked:
                 return records, True
         return records, False

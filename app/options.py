@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from countgen import Models
     from countgen.detector_choice import Choice
     from countgen.detector_files import Missing
+    from countgen.methods.settings import Settings as LibrarySettings
 
 MODEL_NAMES = "NAME|HUB-ID|FOLDER|FILE[@REVISION]"
 MAX_SIDE = 4096
@@ -60,6 +61,15 @@ def bounded(
     return option(default, metavar, text, if_none, min=least, max=most)
 
 
+def setting(settings: "type[LibrarySettings]", name: str) -> Any:
+    """Return the option of a setting that the library describes and checks; None leaves its default."""
+    from countgen.methods.settings import describe
+
+    (described,) = (one for one in describe(settings()) if one.name == name)
+    metavar = {int: "N", float: "X"}.get(type(described.default), "NAME")
+    return option(None, metavar, f"{described.meaning}; {described.accepted}", str(described.default))
+
+
 def flag(name: str, text: str) -> Any:
     """Return an option without a value."""
     return Option(False, f"--{name}", help=text)
@@ -79,7 +89,8 @@ def names(texts: "Sequence[str]") -> tuple[str, ...]:
     return tuple(name for text in texts for part in text.split(",") if (name := part.strip()))
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -160,7 +171,7 @@ class Loading(Loras):
     def asked_of_model(self) -> dict[str, Any]:
         """The given options under the names of `countgen.load`; the dtype by name."""
         loras = tuple(self.lora) if self.lora else None
-        return _given(loras=loras, scheduler=self.scheduler, dtype=self.dtype, memory=self.memory)
+        return given(loras=loras, scheduler=self.scheduler, dtype=self.dtype, memory=self.memory)
 
     @property
     def asked_of_load(self) -> dict[str, Any]:
@@ -185,7 +196,7 @@ class Sampling(Loading):
     def asked_of_model(self) -> dict[str, Any]:
         """The given options under the names of `countgen.load`; the dtype by name."""
         size = self.size._asdict() if self.size else {}
-        sampling = _given(num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale, **size)
+        sampling = given(num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale, **size)
         return super().asked_of_model | sampling
 
 
@@ -259,7 +270,7 @@ class Detectors(Trust):
     @property
     def asked_detectors(self) -> dict[str, Any]:
         """The given options as keyword arguments of `countgen.load`."""
-        return _given(critics=self.critic, judge=self.judge, trust_checkpoint=self.trust_checkpoint)
+        return given(critics=self.critic, judge=self.judge, trust_checkpoint=self.trust_checkpoint)
 
 
 def announce(choice: "Choice", missing: "Sequence[Missing]") -> None:

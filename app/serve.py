@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from countgen.app.demo import serve, user_and_password
-from countgen.app.demo.loopback import LOOPBACKS
+from countgen.app.demo import LOOPBACKS, serve, user_and_password
 from countgen.app.exit_codes import OK
 from countgen.app.options import MODEL_NAMES, Command, Detectors, Loading, bounded, flag, option
 

@@ -78,7 +78,7 @@ class Models:
         """Raise if a detector cannot count the targets.
 
         Raises:
-            ValueError: an object that is no class of a detector, two objects of one class, or more objects than a
+            ValueError: an object that is not a class of a detector, two objects of one class, or more objects than a
                 detector returns.
         """
         for critic in (*self.critics, *([self.judge] if self.judge else [])):
@@ -125,7 +125,7 @@ def load(
             by what is counted where None.
         judge: a detector that only counts, by name or as a critic, and that is not one of the critics; "auto" to choose
             one by what is counted, None to run without.
-        device: CUDA where there is one, otherwise the CPU.
+        device: CUDA if available, otherwise the CPU.
         dtype: of the backbone; float32 on a CPU and the preset's elsewhere by default.
         memory: "fast", or "low" for small devices: slower steps of the same images, and critics that see them
             no larger than they are.
@@ -174,7 +174,7 @@ def load(
     source = find_source(model, repository=repository, **changes)
     if draft and source.preset.tiny_vae is None:
         load_tiny_vae(source.preset, torch.float32)  # raises before anything is read
-    detectors = _Detectors(source.name, objects, critics, judge, announce)
+    detectors = Detectors(source.name, objects, critics, judge, announce)
     with loading(described(source.name, source.preset), shown=progress):
         loaded = detectors.load(device, trust_checkpoint)
         backbone = load_source(source, device=device, dtype=dtype, memory=memory, draft=draft, loras=adapters)
@@ -195,10 +195,7 @@ def with_detectors(
     Raises:
         ValueError, OSError: as `load`.
     """
-    detectors = _Detectors(backbone.name, objects, critics, judge, announce)
-    with without_loading_bars():
-        loaded = detectors.load(backbone.device, trust_checkpoint)
-    return _models(backbone, *loaded, detectors.choice.because)
+    return Detectors(backbone.name, objects, critics, judge, announce).join(backbone, trust_checkpoint)
 
 
 def _check_for_pipelines(pipeline: Any, **given: Any) -> None:
@@ -225,8 +222,12 @@ def _models(backbone: Backbone, critics: tuple[Critic, ...], judge: Critic | Non
     return Models(backbone, critics, judge, detectors_chosen=because)
 
 
-class _Detectors:
+class Detectors:
     """Critics and judge that are chosen, checked and announced, not loaded yet.
+
+    Args:
+        model_name: of the backbone, which need not be loaded yet.
+        objects, critics, judge, announce: as of `load`.
 
     Raises:
         ValueError: as `load_critic`, or what is given is not a detector, or has the name of another one.
@@ -260,6 +261,12 @@ class _Detectors:
         judge = self.choice.judge
         return tuple(loaded[name] for name in self.choice.critics), None if judge is None else loaded[judge]
 
+    def join(self, backbone: Backbone, trust_checkpoint: bool = False) -> Models:
+        """Load them, and return the models of a run with a backbone."""
+        with without_loading_bars():
+            loaded = self.load(backbone.device, trust_checkpoint)
+        return _models(backbone, *loaded, self.choice.because)
+
 
 def check_detectors(names: Sequence[str]) -> tuple[Missing, ...]:
     """Check the names of detectors, and that their files are here or can be downloaded.
@@ -291,7 +298,7 @@ def _kind_weights_revision(name: str) -> tuple[str, str, str | None]:
 
 def no_larger(critic: Critic, side: int) -> Critic:
     """Return the critic with an input size not above the image's larger side: enlarging adds no detail."""
-    size = getattr(critic, "image_size", None)
+    size = critic.settings.image_size
     return critic if size is None or size <= side else critic.at_scale(side / size)
 
 
@@ -321,7 +328,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def _kind_of(name: str) -> str | None:
-    """Return the critic's file in `critics/detectors` for a name; None where there is none."""
+    """Return the critic's file in `critics/detectors` for a name; None if it does not exist."""
     if name in miniature.DETECTORS:
         return miniature.DETECTORS[name].kind
     kind, colon, _ = name.partition(":")
@@ -346,7 +353,7 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
     """
     check_detector(name)
     if len(parts := parts_of(name)) == 2:
-        detector, density = (load_critic(one, device, trust_checkpoint=trust_checkpoint) for one in parts)
+        detector, density = (load_critic(part, device, trust_checkpoint=trust_checkpoint) for part in parts)
         assert isinstance(density, DensityCritic)
         return DynamicScaleCritic(detector, density)
     if name in miniature.DETECTORS:

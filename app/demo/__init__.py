@@ -1,4 +1,4 @@
-"""The demo: a web page to generate images, learn tokens, compare methods and label images; `serve` serves it."""
+"""`countgen demo`: a web page to generate images, change their counts, count objects and use tokens."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from countgen.app.demo.loopback import LOOPBACKS
 from countgen.files.printable import printable
 
+LOOPBACKS = ("127.0.0.1", "::1", "localhost")
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """Every user of the machine can read the command line of a process, but not its environment."""
 _PASSWORD = f"give a password in {AUTH_VARIABLE}, or --auth USER:PASSWORD"
@@ -24,7 +24,6 @@ def serve(
     share: bool = False,
     critics: Sequence[str] | None = None,
     judge: str | None = None,
-    trust_checkpoint: bool = False,
     **loading: Any,
 ) -> None:
     """Serve the page until interrupted.
@@ -36,7 +35,6 @@ def serve(
         auth: user and password; by default those of the variable COUNTGEN_DEMO_AUTH, if it is set.
         share: create a public link through Gradio's servers.
         critics, judge: detectors, as `countgen.load` takes them; the models' own by default.
-        trust_checkpoint: as of `countgen.load`.
         loading: further arguments of `countgen.load`.
 
     Raises:
@@ -47,10 +45,9 @@ def serve(
     if share and not auth:
         raise ValueError(f"--share makes the page public: {_PASSWORD}")
     if host not in LOOPBACKS and not auth:
-        raise ValueError(f"--host {printable(host, 60)} opens the page to other machines: {_PASSWORD}")
+        raise ValueError(f"--host {printable(host, 60)!r} opens the page to other machines: {_PASSWORD}")
     check_address(host, port)
 
-    from countgen.app.demo.limits import Limits
     from countgen.backbones.sources import find_source
     from countgen.detector_choice import AUTO, choose
     from countgen.models import check_detectors
@@ -59,18 +56,21 @@ def serve(
         check_detectors(choose(find_source(name).name, (), critics, judge or AUTO).names)
     detectors = [*(critics or ()), *([judge] if judge else [])]
     check_detectors(detectors)
-    limits = Limits(backbones=tuple(models)) if models else Limits()
     try:
-        from countgen.app.demo.model_cache import ModelCache
-        from countgen.app.demo.page import serve as serve_page
+        from countgen.app.demo.limits import Limits
+        from countgen.app.demo.page import build, launch
+        from countgen.app.demo.worker import Worker
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
-    model_cache = ModelCache(
-        critics=tuple(critics) if critics else None, judge=judge, trust_checkpoint=trust_checkpoint, options=loading
-    )
+    limits = Limits(backbones=tuple(models)) if models else Limits()
+    worker = Worker(limits, critics=critics, judge=judge or AUTO, **loading)
     if detectors:  # missing weights are reported before the page is served
-        model_cache.load(limits.backbones[0])
-    serve_page(limits, None, model_cache, host=host, port=port, auth=auth, share=share)
+        worker.load(limits.backbones[0])
+    page = build(limits, worker)
+    url = launch(page, host=host, port=port, auth=auth, share=share)
+    print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
+    worker.warm_up(limits.backbones[0])
+    page.block_thread()
 
 
 def check_address(host: str, port: int | None) -> None:

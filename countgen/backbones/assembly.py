@@ -67,10 +67,10 @@ def load(
 
 
 def check_memory(memory: str) -> None:
-    """Refuse what `memory` cannot be.
+    """Check a value of `memory`.
 
     Raises:
-        ValueError: the names that there are.
+        ValueError: it is not one of `MEMORY`.
     """
     if memory not in MEMORY:
         raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
@@ -106,8 +106,9 @@ def load_source(
     backbone.chosen = source.chosen
     if memory == "low":
         backbone.save_memory()
-    retry_with_low_memory(backbone, lambda: backbone.move_to(device))
-    if not is_preset or source.preset != known[source.name][1]:
+    with readable(f"{source.name} cannot be moved to {device}"):
+        retry_with_low_memory(backbone, lambda: backbone.move_to(device))
+    if not is_preset or source.preset.scheduler != known[source.name][1].scheduler:
         check_sampling(backbone)
     return backbone
 
@@ -133,9 +134,9 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     family = family_of(type(pipeline).__name__)
     refuse_features(pipeline)
     own = copy.copy(pipeline)
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module) and unwrapped(part) is not part:
-            setattr(own, name, unwrapped(part))
+    for name, component in pipeline.components.items():
+        if isinstance(component, torch.nn.Module) and unwrapped(component) is not component:
+            setattr(own, name, unwrapped(component))
     own.scheduler = copy.deepcopy(pipeline.scheduler)
     _widen_vae(own)
     denoiser = own.unet if hasattr(own, "unet") else own.transformer

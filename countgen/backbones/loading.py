@@ -14,6 +14,7 @@ import torch
 from countgen.backbones.hub import SINGLE_FILE, at_revision, is_commit, is_hub_id, resolve
 from countgen.backbones.low_memory import is_out_of_memory
 from countgen.backbones.preset import Preset
+from countgen.errors import CountGenError
 from countgen.files.model_folder import check_model_folder, read_json
 
 LONGEST_REASON = 400
@@ -44,27 +45,29 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
 def readable(failure: str) -> Iterator[None]:
     """Raise a ValueError in place of whatever a library raises for a model that it cannot use.
 
-    Errors of the operating system, lack of memory and errors of ours stay as they are.
+    Errors of ours and of the operating system, and lack of memory, stay what they are.
 
     Args:
         failure: what cannot be done, for the message.
     """
     try:
         yield
-    except (OSError, ValueError) as error:
-        if type(error).__module__.partition(".")[0] in ("builtins", "countgen") and len(str(error)) <= LONGEST_REASON:
+    except CountGenError:
+        raise
+    except OSError as error:
+        if len(str(error)) <= 2 * LONGEST_REASON:
             raise
-        raise (OSError if isinstance(error, OSError) else ValueError)(f"{failure}: {_reason(error)}") from error
+        raise OSError(f"{failure}: {_first_words(error)}") from error
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise ValueError(f"{failure}: {_reason(error)}") from error
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{failure}: {kind}{_first_words(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _first_words(error: Exception) -> str:
     text = " ".join(str(error).split())
-    named = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-    return f"{named}{text}" if len(text) <= LONGEST_REASON else f"{named}{text[:LONGEST_REASON]}…"
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
 
 
 def _check_repository(name: str) -> None:
@@ -108,6 +111,8 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bo
                 f"{class_name} cannot be loaded from a single file such as {preset.repository}; give a repository or a "
                 "folder, or only the transformer as denoiser="
             )
+        if preset.config is not None and Path(preset.config).is_dir():
+            check_model_folder(Path(preset.config))
         pipeline = pipeline_class.from_single_file(
             preset.repository, config=preset.config, dtype=dtype, local_files_only=offline, **parts
         )
@@ -181,12 +186,12 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
 
 def digest(path: Path) -> str:
     """Return a SHA-256 of the size and the beginning of every weight file; hashing whole files would take seconds."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for file in sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]:
-        found.update(str(file.stat().st_size).encode())
+        sha256.update(str(file.stat().st_size).encode())
         with file.open("rb") as opened:
-            found.update(opened.read(2**20))
-    return found.hexdigest()
+            sha256.update(opened.read(2**20))
+    return sha256.hexdigest()
 
 
 def public_name(repository: str) -> str:
@@ -200,7 +205,7 @@ def _load_denoiser(
     """Load the replacement of the denoiser, under the name of the pipeline's component.
 
     Raises:
-        OSError: it was not found, or is not published as safetensors.
+        OSError: it was not sha256, or is not published as safetensors.
     """
     assert preset.denoiser is not None
     parts: dict[str, Any] = pipeline_class.__init__.__annotations__

@@ -23,11 +23,11 @@ def families() -> tuple[str, ...]:
 
 def presets() -> dict[str, tuple[str, Preset]]:
     """Return the family and the preset of every preset name."""
-    found: dict[str, tuple[str, Preset]] = {}
+    known: dict[str, tuple[str, Preset]] = {}
     for family in families():
         module = importlib.import_module(f"countgen.backbones.{family}")
-        found |= {name: (family, preset) for name, preset in module.PRESETS.items()}
-    return found
+        known |= {name: (family, preset) for name, preset in module.PRESETS.items()}
+    return known
 
 
 def find(name: str) -> tuple[str, Preset]:
