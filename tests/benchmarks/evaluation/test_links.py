@@ -66,7 +66,7 @@ def test_a_link_in_a_run_folder_is_an_error_and_its_target_stays(
     outside.write_text(SECRET)
     (run / name).unlink(missing_ok=True)
     link(outside, run / name)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not written to"):
         write(run)
     assert outside.read_text() == SECRET
 
