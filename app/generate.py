@@ -200,10 +200,13 @@ def run(options: argparse.Namespace) -> int:
         if current.best is None:  # interrupted before the first candidate
             break
         with held_interrupts() as interrupt:
-            records.append(save_result(current.result(), options.out, options.name))
+            result = current.result()
+            records.append(save_result(result, options.out, options.name))
         interrupted |= interrupt.asked
         if text:
             report(records[-1])
+            if why := current.why_replaced(result):
+                print(fitted(f"  the image before was right by the judge already. {why}", hang=4))
         if interrupted:
             break
     right = sum(record["verified"] for record in records)

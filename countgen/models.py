@@ -298,7 +298,7 @@ def _kind_weights_revision(name: str) -> tuple[str, str, str | None]:
 
 def no_larger(critic: Critic, side: int) -> Critic:
     """Return the critic with an input size not above the image's larger side: enlarging adds no detail."""
-    size = getattr(critic, "image_size", None)
+    size = critic.settings.image_size
     return critic if size is None or size <= side else critic.at_scale(side / size)
 
 

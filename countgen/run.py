@@ -18,6 +18,7 @@ from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
+from countgen.methods.objective import doubts
 from countgen.methods.problem import Problem
 from countgen.methods.step import Step
 from countgen.models import Models
@@ -196,6 +197,18 @@ class Run:
             return False
         self._accepted = step
         return True
+
+    def doubts(self, image: Tensor) -> tuple[str, ...]:
+        """Return why the critics do not confirm the counts of an image (3, H, W), one phrase per critic."""
+        return doubts(self.models.critics, self.targets, image)
+
+    def why_replaced(self, result: Result) -> str | None:
+        """Return why a baseline that the judge counts right was replaced, as a sentence; None if it was not."""
+        counts = tuple(map(len, result.before_detections))
+        if result.before is result.image or self.original is not None or counts != self._target_counts:
+            return None
+        found = "; ".join(self.doubts(result.before))
+        return f"Not confirmed: {found}." if found else "It was confirmed, too, by a smaller margin."
 
     def finish(self, *, progress: bool = False) -> Result:
         """Iterate to the end, and return the result.

@@ -15,11 +15,11 @@ from PIL.Image import Image
 
 import countgen
 from countgen.benchmarks.evaluation import arms
-from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
 from countgen.benchmarks.evaluation.plan import Case, RunSettings, token_name
-from countgen.benchmarks.evaluation.records import IMAGES, Record
+from countgen.benchmarks.evaluation.records import IMAGES, Record, counts_of
+from countgen.files.printable import printable
 from countgen.images import to_pil
 from countgen.methods.step import Step
 from countgen.models import Models, load_critic
@@ -222,7 +222,7 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
     record = Record(
         **_case_fields(case, settings),
         status="failed",
-        error=f"{type(error).__name__}: {error}",
+        error=printable(" ".join(f"{type(error).__name__}: {error}".split())),
         critic_counts=(),
         judge_counts={},
         confidence={},
@@ -240,12 +240,11 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
 
 def _case_fields(case: Case, settings: RunSettings) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
         "key": case.key,
         "suite": case.prompt.suite,
         "level": case.prompt.level,
         "prompt": case.prompt.prompt,
-        "targets": case.prompt.targets,
+        "wanted": counts_of(case.prompt.targets),
         "seed": case.seed,
         "backbone": case.backbone,
         "method": case.method,

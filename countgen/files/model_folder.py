@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from countgen.files.printable import printable
+from countgen.files.reading import read_bytes
+
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 """Largest size of a configuration or an index."""
 MAX_OTHER_JSON_BYTES = 64 * 1024 * 1024
@@ -49,24 +52,23 @@ def check_model_folder(folder: Path) -> None:
     components = [path for path in folder.iterdir() if path.is_dir()] if (folder / "model_index.json").exists() else []
     for path in sorted(file for part in (folder, *components) for file in part.iterdir() if not file.is_dir()):
         if not path.is_file():
-            raise ValueError(f"{path} is a pipe, a device or a broken link; a model's folder holds regular files only")
+            raise ValueError(
+                f"{printable(path)} is a pipe, a device or a broken link; a model's folder holds regular files only"
+            )
         if path.suffix == ".safetensors":
             check_safetensors(path)
         if path.suffix != ".json":
             continue
         if path.name == "adapter_config.json":
-            raise ValueError(f"{path} makes this an adapter of another model; give a folder with a complete model")
+            raise ValueError(
+                f"{printable(path)} makes this an adapter of another model; give a folder with a complete model"
+            )
         if ".safetensors.index." in path.name:
             _check_index(path)
         elif path.name.endswith("config.json") or path.name == "model_index.json":
             _check_config(path)
-        else:
-            _check_size(path, MAX_OTHER_JSON_BYTES)
-
-
-def _check_size(path: Path, largest: int) -> None:
-    if (size := path.stat().st_size) > largest:
-        raise ValueError(f"{path} has {size} bytes; at most {largest} are read")
+        elif path.stat().st_size > MAX_OTHER_JSON_BYTES:
+            raise ValueError(f"{printable(path)} is larger than {MAX_OTHER_JSON_BYTES} bytes, the most that is read")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,13 +78,12 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: the file is too large, or holds something else.
         OSError: the file is missing or cannot be read.
     """
-    _check_size(path, MAX_CONFIG_BYTES)
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {str(error)[:200]}") from error
+        content = json.loads(read_bytes(path, MAX_CONFIG_BYTES))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{printable(path)} is not valid JSON: {printable(error, 200)}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; a JSON object is expected")
+        raise ValueError(f"{printable(path)} holds a {type(content).__name__}; a JSON object is expected")
     return content
 
 
@@ -92,16 +93,20 @@ def check_safetensors(path: Path) -> None:
         start = file.read(9)
     length = int.from_bytes(start[:8], "little")
     if len(start) < 9 or start[8:] != b"{" or length > path.stat().st_size - 8:
-        raise ValueError(f"{path} is not a safetensors file, or it is damaged; pickles are not read")
+        raise ValueError(f"{printable(path)} is not a safetensors file, or it is damaged; pickles are not read")
 
 
 def _check_index(path: Path) -> None:
     shards = read_json(path).get("weight_map")
     if not isinstance(shards, dict):
-        raise ValueError(f"{path}: weight_map is {_shown(shards)}; a mapping from weights to files is expected")
+        raise ValueError(
+            f"{printable(path)}: weight_map is {_shown(shards)}; a mapping from weights to files is expected"
+        )
     for name in shards.values():
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+\.safetensors", name):
-            raise ValueError(f"{path}: weight_map names {_shown(name)}; only .safetensors files beside it are read")
+            raise ValueError(
+                f"{printable(path)}: weight_map names {_shown(name)}; only .safetensors files beside it are read"
+            )
 
 
 def _check_config(path: Path) -> None:
@@ -128,7 +133,7 @@ def _check_config(path: Path) -> None:
             elif not _UNBOUNDED.search(field):
                 accepted = None if abs(value) <= MAX_NUMBER else f"whole numbers up to {MAX_NUMBER}"
         if accepted:
-            raise ValueError(f"{path}: {field} is {_shown(value)}; accepted: {accepted}")
+            raise ValueError(f"{printable(path)}: {printable(field, 60)} is {_shown(value)}; accepted: {accepted}")
 
 
 def _check_components(path: Path, index: dict[str, Any]) -> None:
@@ -140,8 +145,8 @@ def _check_components(path: Path, index: dict[str, Any]) -> None:
         concrete = class_name[:1].isupper() and class_name.isidentifier()
         if library not in LIBRARIES or not concrete or (library == "transformers" and class_name.startswith("Auto")):
             raise ValueError(
-                f"{path}: the component {name} is {str(value)[:100]}; accepted: a class of diffusers or transformers, "
-                "but none of transformers' Auto classes"
+                f"{printable(path)}: the component {printable(name, 60)} is {_shown(value)}; accepted: a class of "
+                "diffusers or transformers, but none of transformers' Auto classes"
             )
 
 
@@ -161,13 +166,15 @@ def check_lora(path: Path) -> None:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("lora_adapter_metadata", "{}")
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or cut short: {error}") from error
+        raise ValueError(f"{printable(path)} is damaged or cut short: {printable(error, 200)}") from error
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: lora_adapter_metadata is not valid JSON: {str(error)[:200]}") from error
+        raise ValueError(
+            f"{printable(path)}: lora_adapter_metadata is not valid JSON: {printable(error, 200)}"
+        ) from error
     if not isinstance(metadata, dict):
-        raise ValueError(f"{path}: lora_adapter_metadata is {_shown(metadata)}; a JSON object is expected")
+        raise ValueError(f"{printable(path)}: lora_adapter_metadata is {_shown(metadata)}; a JSON object is expected")
     for name, value in metadata.items():
         field, accepted = name.rpartition(".")[2], None
         if field in ("r", "lora_alpha"):
@@ -178,7 +185,7 @@ def check_lora(path: Path) -> None:
         elif isinstance(value, dict) and value and field not in _MAPPINGS_OF_LORA:
             accepted = "nothing, as for a plain LoRA"
         if accepted:
-            raise ValueError(f"{path}: {_shown(name)} is {_shown(value)}; accepted: {accepted}")
+            raise ValueError(f"{printable(path)}: {_shown(name)} is {_shown(value)}; accepted: {accepted}")
 
 
 def _fields(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -198,5 +205,4 @@ def _are_numbers(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return printable(repr(value), 60) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from countgen.learning.settings import FIRST_TRIAL_SEED
 from countgen.models import Models
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
 from countgen.tokens.file import CountToken
+from countgen.tokens.settings import FIRST_TRIAL_SEED
 from countgen.tokens.textual_inversion import encode_prompt
 
 NUM_IMAGES = 32

@@ -9,23 +9,23 @@ import torch
 
 import countgen
 from countgen import recipe as recipes
-from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.limits import Limits
+from countgen.app.demo.worker import Worker
 from countgen.backbones import Backbone
 from countgen.errors import CountGenError, PromptError, RecipeError
 from countgen.methods.noise import NoiseSettings
 from countgen.methods.objective import Objective
 from countgen.tokens.file import CountToken
-from countgen.tokens.textual_inversion import encoders_of
+from countgen.tokens.textual_inversion import word_vectors
 
 
 @pytest.fixture(scope="module")
 def token(models):
     """Says "nine" with the word for ten, so that it makes a difference."""
-    encoders = encoders_of(models.backbone).items()
     return CountToken(
         placeholder_token="<count-9>",
         target_count=9,
-        vectors={key: encoder.vectors_of("ten", 1, models.backbone) for key, encoder in encoders},
+        vectors=word_vectors(models.backbone, "ten"),
         base_model="miniature",
         revision=None,
         object_names=("cat",),
@@ -124,7 +124,7 @@ def test_stop_lets_only_the_pass_in_progress_end(models, monkeypatch, method, nu
 
 def test_stop_takes_effect_between_two_steps_of_the_sampler(models, monkeypatch):
     # At this seed no image of the first batch is right, so that there is a second.
-    four_steps = ModelCache({"miniature": models}).sampled("miniature", num_inference_steps=4)
+    four_steps = Worker(Limits(), {"miniature": models}).models("miniature", num_inference_steps=4)
     run = countgen.Run("a photo of nine cats", four_steps, method="search", seed=2, max_evaluations=12)
     watch = ((type(models.backbone), "denoise"),)
     # Pass 6 is the second step of the second batch.

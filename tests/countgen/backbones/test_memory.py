@@ -65,7 +65,7 @@ def test_low_memory_runs_without_a_cuda_graph() -> None:
 def test_low_memory_limits_the_critics_image_size_to_the_images(
     side: int, expected: int, models: countgen.Models
 ) -> None:
-    assert no_larger(models.critics[0], side).image_size == expected  # type: ignore[attr-defined]
+    assert no_larger(models.critics[0], side).settings.image_size == expected
 
 
 @pytest.fixture
