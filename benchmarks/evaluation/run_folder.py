@@ -56,7 +56,7 @@ class RunFolder:
             raise RunFolderError(
                 f"{printable(self.path)} is a finished run with compressed records; give another folder"
             )
-        writable_path(self.path, f"{IMAGES}/{PARTS}")
+        writable_path(self.path, f"{IMAGES}/{PARTS}")  # not through a linked folder
         with ExitStack() as stack:
             check_writable(self.path / IMAGES)
             stack.enter_context(locked_run(self.path))

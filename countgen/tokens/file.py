@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 
 import torch
 from msgspec import Meta
+from safetensors import SafetensorError, deserialize
+from safetensors.torch import save
 from torch import Tensor
 
 from countgen.errors import TokenFileError
@@ -189,8 +191,6 @@ def encoded(token: CountToken) -> bytes:
     Raises:
         TokenFileError: the file would be over 1 MiB.
     """
-    from safetensors.torch import save
-
     metadata, tensors = _metadata(token), _tensors(token)
     text = json.dumps({**metadata, "digest": _digest(metadata, token)}, sort_keys=True)
     # Copies, because safetensors does not accept tensors that share memory.
@@ -213,8 +213,6 @@ def decoded(data: bytes, source: str) -> CountToken:
     Raises:
         TokenFileError: as for `load_token`.
     """
-    from safetensors import SafetensorError, deserialize
-
     if len(data) > MAX_FILE_BYTES:
         raise TokenFileError(f"{source} is larger than {MAX_FILE_BYTES} bytes, the most that a count token takes")
     if data.startswith((b"PK", b"\x80")):
@@ -292,4 +290,4 @@ def _bytes_of(tensor: Tensor) -> bytes:
 
 
 def _digest(metadata: dict[str, Any], token: CountToken) -> str:
-    return hashlib.sha256((json.dumps(dict(metadata), sort_keys=True) + token.sha256).encode()).hexdigest()
+    return hashlib.sha256((json.dumps(metadata, sort_keys=True) + token.sha256).encode()).hexdigest()

@@ -169,6 +169,7 @@ def with_text(path: Path, text: str) -> Path:
     ("text", "reason"),
     [
         ("{", "truncated"),
+        ('{"prompt": "\\ud800 apples"}', "surrogate"),
         ("[1]", "Expected `object`, got `array`"),
         ('{"a":' + "[" * 100_000, "nested too deeply"),
         ("x" * (MAX_RECIPE_BYTES + 1), "characters, at most"),

@@ -172,14 +172,6 @@ def test_a_label_torn_at_any_byte_costs_that_label_alone(run: Path) -> None:
         assert read_labels(run) == [*saved, third]
 
 
-def test_a_damaged_line_is_told_with_its_number(run: Path) -> None:
-    save_label(run, "0001", "anna", [5])
-    with (run / LABELS).open("a") as file:
-        file.write('{"schema": 1}\n{"schema": 1}\n')
-    with pytest.raises(ValueError, match=r"labels.jsonl, line 2 is not a label"):
-        read_labels(run)
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
