@@ -79,12 +79,13 @@ def run(options: argparse.Namespace) -> int:
     device = available_device(options.device)
 
     import countgen
+    from countgen.detector_choice import AUTO
 
     models = countgen.load(
         options.model,
         objects=objects,
         critics=(options.critic,) if options.critic else None,
-        judge=options.judge,
+        judge=options.judge or AUTO,
         device=device,
         trust_checkpoint=options.trust_checkpoint,
         progress=not (options.quiet or options.json),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countgen.app.argument_types import add_trust_checkpoint, names, not_negative
-from countgen.app.detector_arguments import chosen_detectors
+from countgen.app.detector_arguments import announced, detectors_of
 from countgen.app.loading import available_device
 from countgen.app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
 
@@ -149,15 +149,13 @@ def load_models(options: argparse.Namespace, object_names: Sequence[str]) -> Mod
     import countgen
 
     silent = options.quiet or options.json
-    choice = chosen_detectors(options, object_names, text=not silent)
     return countgen.load(
         options.model,
-        critics=choice.critics,
-        judge=choice.judge,
-        because=choice.because,
+        objects=object_names,
         device=device,
-        trust_checkpoint=options.trust_checkpoint,
         progress=not silent,
+        announce=announced(text=not silent),
+        **detectors_of(options),
         **asked_of_load(options),
     )
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from countgen import backbones
 from countgen.backbones import Backbone, Preset
-from countgen.backbones.loading import at_revision, hub_sources, is_commit, public_name
+from countgen.backbones.hub import at_revision, is_commit
+from countgen.backbones.loading import hub_sources, public_name
 from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
@@ -64,7 +65,7 @@ def write(
         seed: of the run's first latents.
         shifts: along the number axis.
         best: the step to store.
-        judge_counts: per target.
+        judge_counts: per target; empty without a judge.
     """
     backbone, token = models.backbone, options.token
     assert options.targets is not None
@@ -89,7 +90,7 @@ def write(
         "memory": backbone.memory,
         "draft": backbone.tiny_vae is not None,
         "critics": [critic.name for critic in models.critics],
-        "judge": models.judge.name,
+        "judge": None if models.judge is None else models.judge.name,
         "counts": list(best.counts),
         "judge_counts": list(judge_counts),
         "confirmed": best.confirmed,
@@ -103,8 +104,8 @@ def write(
         recipe["scheduler"] = backbone.preset.scheduler
     if backbone.loras:
         recipe["loras"] = [lora.recorded for lora in backbone.loras]
-    if models.because:
-        recipe["detectors_chosen"] = models.because
+    if models.detectors_chosen:
+        recipe["detectors_chosen"] = models.detectors_chosen
     if changed := _changed_parts(backbone):
         recipe["changed_parts"] = changed
     if options.negative_prompt is not None:

@@ -1,18 +1,18 @@
-"""`countgen demo`: a web page to generate images, learn tokens, compare methods and label images."""
+"""`countgen demo`: a web page to generate images, change their counts, count objects and use tokens."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import socket
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from countgen.app.argument_types import add_trust_checkpoint, shown
-from countgen.app.demo.loopback import LOOPBACKS
 from countgen.app.exit_codes import OK
 from countgen.app.model_arguments import add_loading, add_model, asked_of_load
 
+LOOPBACKS = ("127.0.0.1", "::1", "localhost")
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """Every user of the machine can read the command line of a process, but not its environment."""
 _PASSWORD = f"give a password in {AUTH_VARIABLE}, or --auth USER:PASSWORD"
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
         help="serve a web page",
-        description="Serve a web page to generate images, learn count tokens, show evaluations and label images. "
+        description="Serve a web page to generate images, change their counts, count objects and use count tokens. "
         "Only this machine can reach it by default; --host changes that and needs a password.",
     )
     parser.set_defaults(run=run)
@@ -43,7 +43,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--share", action="store_true", help="create a public link through Gradio's servers; needs --auth"
     )
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a folder of evaluations to show and to label")
     add_model(parser, several=True)
     add_loading(parser)
     parser.add_argument(
@@ -62,44 +61,78 @@ def run(options: argparse.Namespace) -> int:
     """Serve the page until interrupted.
 
     Raises:
-        ValueError: bad options, no password though other machines can reach the page, an unknown backbone or detector,
-            an address that cannot be used, or Gradio is not installed.
+        ValueError: as `serve`.
     """
-    auth = options.auth or _auth_from_environment()
-    if options.share and not auth:
-        raise ValueError(f"--share makes the page public: {_PASSWORD}")
-    if options.host not in LOOPBACKS and not auth:
-        raise ValueError(f"--host {shown(options.host)} opens the page to other machines: {_PASSWORD}")
-    if options.runs is not None and not options.runs.is_dir():
-        raise ValueError(f"--runs: no folder {options.runs}")
-    check_address(options.host, options.port)
-
-    from countgen.app.demo.limits import Limits
-    from countgen.backbones.sources import find_source
-    from countgen.detector_choice import choose
-    from countgen.models import check_detectors
-
-    for name in options.model or ():
-        choice = choose(find_source(name).name, (), options.critic, options.judge)
-        check_detectors((*choice.critics, choice.judge))
-    detectors = [*(options.critic or ()), *([options.judge] if options.judge else [])]
-    check_detectors(detectors)
-    limits = Limits(backbones=tuple(options.model)) if options.model else Limits()
-    try:
-        from countgen.app.demo.model_cache import ModelCache
-        from countgen.app.demo.page import serve
-    except ModuleNotFoundError as error:
-        raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
-    model_cache = ModelCache(
-        critics=tuple(options.critic) if options.critic else None,
+    serve(
+        models=options.model or (),
+        host=options.host,
+        port=options.port,
+        auth=options.auth,
+        share=options.share,
+        critics=options.critic,
         judge=options.judge,
         trust_checkpoint=options.trust_checkpoint,
-        options=asked_of_load(options),
+        **asked_of_load(options),
     )
-    if detectors:  # missing weights are reported before the page is served
-        model_cache.load(limits.backbones[0])
-    serve(limits, options.runs, model_cache, host=options.host, port=options.port, auth=auth, share=options.share)
     return OK
+
+
+def serve(
+    *,
+    models: Sequence[str] = (),
+    host: str = LOOPBACKS[0],
+    port: int | None = None,
+    auth: tuple[str, str] | None = None,
+    share: bool = False,
+    critics: Sequence[str] | None = None,
+    judge: str | None = None,
+    **loading: Any,
+) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        models: names, hub ids, folders or files that visitors may choose; the embedded ones by default.
+        host: address to listen on; any but the loopback's needs a password.
+        port: the first free one from 7860 by default.
+        auth: user and password; by default those of the variable COUNTGEN_DEMO_AUTH, if it is set.
+        share: create a public link through Gradio's servers.
+        critics, judge: detectors, as `countgen.load` takes them; the models' own by default.
+        loading: further arguments of `countgen.load`.
+
+    Raises:
+        ValueError: no password though other machines can reach the page, an unknown backbone or detector, an address
+            that cannot be used, or Gradio is not installed.
+    """
+    auth = auth or _auth_from_environment()
+    if share and not auth:
+        raise ValueError(f"--share makes the page public: {_PASSWORD}")
+    if host not in LOOPBACKS and not auth:
+        raise ValueError(f"--host {shown(host)} opens the page to other machines: {_PASSWORD}")
+    check_address(host, port)
+
+    from countgen.backbones.sources import find_source
+    from countgen.detector_choice import AUTO, choose
+    from countgen.models import check_detectors
+
+    for name in models:
+        check_detectors(choose(find_source(name).name, (), critics, judge or AUTO).names)
+    detectors = [*(critics or ()), *([judge] if judge else [])]
+    check_detectors(detectors)
+    try:
+        from countgen.app.demo.limits import Limits
+        from countgen.app.demo.page import build, launch
+        from countgen.app.demo.worker import Worker
+    except ModuleNotFoundError as error:
+        raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
+    limits = Limits(backbones=tuple(models)) if models else Limits()
+    worker = Worker(limits, critics=critics, judge=judge or AUTO, **loading)
+    if detectors:  # missing weights are reported before the page is served
+        worker.load(limits.backbones[0])
+    page = build(limits, worker)
+    url = launch(page, host=host, port=port, auth=auth, share=share)
+    print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
+    worker.warm_up(limits.backbones[0])
+    page.block_thread()
 
 
 def check_address(host: str, port: int | None) -> None:

@@ -6,38 +6,37 @@ They keep no session: nothing that a call returns is on the server afterwards. d
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+import binascii
+from collections.abc import AsyncIterator, Generator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
 import countgen
-from countgen.app.demo.count_tab import CountTab
-from countgen.app.demo.edit_tab import EditTab
-from countgen.app.demo.generate_form import GenerateForm
-from countgen.app.demo.generate_tab import GenerateTab
-from countgen.app.demo.image_html import png_bytes
-from countgen.app.demo.job_queue import MODELS
-from countgen.app.demo.limits import Limits, RefusedError
-from countgen.app.demo.refusals import errors_shown
-from countgen.app.demo.session import Session
-from countgen.app.demo.uploads import decoded_recipe
+from countgen.app.demo.form import GenerateForm
+from countgen.app.demo.generate_page import address_of
+from countgen.app.demo.images import png_bytes
+from countgen.app.demo.jobs import Jobs, errors_shown, steps_shown
+from countgen.app.demo.limits import UNTIL, LimitError, choice
+from countgen.app.demo.results import by_name
+from countgen.app.demo.worker import Job
 from countgen.critics import NO_ANSWER, Detections
-from countgen.editing import edit_run
 from countgen.prompts import targets_from
-from countgen.recipe import check as check_recipe
 
 SECONDS_BETWEEN_REPORTS = 0.5
+SECONDS_OF_COUNT = 5.0
+
+Reports = Generator[dict[str, Any], None, None]
 
 
 class Api:
-    """Adds `/generate`, `/count` and `/edit` to the page that is being built."""
+    """Adds `/generate`, `/edit` and `/count` to the page that is being built."""
 
-    def __init__(self, limits: Limits, generate_tab: GenerateTab, edit_tab: EditTab, count_tab: CountTab) -> None:
-        self.limits, self.generate_tab, self.edit_tab, self.count_tab = limits, generate_tab, edit_tab, count_tab
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs, self.limits = jobs, jobs.limits
         for function in (self.generate, self.edit, self.count):
-            gr.api(function, api_name=function.__name__, **MODELS)
+            gr.api(function, api_name=function.__name__, concurrency_limit=None)
 
     async def generate(
         self,
@@ -52,41 +51,24 @@ class Api:
         num_inference_steps: int = 0,
         guidance_scale: float | None = None,
         settings: str = "",
+        request: gr.Request = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Generate an image with the number of objects that the prompt asks for.
 
         Progress is reported while it runs; the last object has the image (PNG as base64, recipe inside), the counts of
-        the steering detector and of the judge (null for no answer), the judge's boxes, the seed and the recipe.
+        the first critic and of the judge (null for no answer), the judge's boxes, the seed and the recipe.
         """
+        sampling = negative_prompt, num_inference_steps, guidance_scale, settings
         with errors_shown():
-            form = GenerateForm(
-                prompt,
-                backbone,
-                method,
-                token,
-                seed,
-                seconds,
-                until,
-                1,
-                negative_prompt,
-                num_inference_steps,
-                guidance_scale,
-                settings,
-            ).checked(self.limits)
-        session = Session(busy=True)
-        async for report in self.generate_tab.model_cache.run_in_worker(self._generated(form, session), session):
+            form = GenerateForm(prompt, backbone, method, token, seed, seconds, until, 1, *sampling)
+            form = form.checked(self.limits)
+            self.jobs.targets(form.prompt, form.backbone)
+        job = Job(address_of(request), form.seconds)
+        async for report in self._reports(job, self._reported(lambda: self.jobs.run(form), job)):
             yield report
 
-    def _generated(self, form: GenerateForm, session: Session) -> Generator[dict[str, Any], None, None]:
-        cache = self.generate_tab.model_cache
-        models = cache.sampled(form.backbone, *form.sampling(self.limits))
-        with errors_shown():
-            targets = self.generate_tab.targets(form.prompt, form.backbone)
-            run = form.run(models, targets, session, self.limits)
-        yield from _reported(run, session)
-
     async def edit(
-        self, image: str, counts: str, seconds: int = 5, until: str = "critic"
+        self, image: str, counts: str, seconds: int = 5, until: str = "critic", request: gr.Request = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Change the count of an image of countgen and keep the rest of it.
 
@@ -94,84 +76,87 @@ class Api:
         /generate.
         """
         with errors_shown():
-            recipe = decoded_recipe(image, self.limits.max_image_bytes)
-            limit, end = self.limits.check_seconds(seconds), self.limits.check_until(until)
-            self.limits.check_backbone(recipe.get("backbone"))
-            if not isinstance(counts, str) or len(counts) > self.limits.max_prompt_length:
-                raise RefusedError('Give counts as text, for example "apple=7".')
-            wanted = {
-                target.object_name: self.limits.check_count(target.target_count) for target in targets_from(counts)
-            }
-            if recipe.get("token") is not None:
-                raise RefusedError("This image was generated with a count token; edit it with countgen edit --token.")
-            check_recipe(recipe)
-        session = Session(busy=True)
-        job = self._edited(recipe, wanted, limit, end, session)
-        async for report in self.edit_tab.model_cache.run_in_worker(job, session):
+            recipe = self.jobs.recipe(self._decoded(image))
+            limit = int(choice(seconds, self.limits.seconds, "time limit"))
+            end = str(choice(until, UNTIL, "end of a run"))
+            wanted = self.jobs.edit_counts(recipe, by_name(targets_from(self.limits.check_prompt(counts))))
+        job = Job(address_of(request), limit)
+        async for report in self._reports(job, self._reported(lambda: self.jobs.edit(recipe, wanted, limit, end), job)):
             yield report
 
-    def _edited(
-        self, recipe: Mapping[str, Any], counts: Mapping[str, int], seconds: int, until: str, session: Session
-    ) -> Generator[dict[str, Any], None, None]:
-        with errors_shown():
-            models = self.edit_tab.models_of(recipe)
-            run = edit_run(recipe, models, counts=counts, max_seconds=seconds, until=until)
-        yield from _reported(run, session)
-
-    def count(self, image: str, objects: str = "person", detector: str = "nanodet") -> dict[str, Any]:
-        """Count objects in an image: PNG, JPEG or WebP as base64, at most 1 MiB and four megapixels.
+    async def count(
+        self, image: str, objects: str = "person", detector: str = "nanodet", request: gr.Request = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Count objects in an image: base64, at most 1 MiB.
 
         `objects` names one or several, separated by commas. Returns counts and boxes by object name.
         """
-        picture, found = self.count_tab.counted(image, objects, detector)
-        return {
-            "detector": detector,
-            "width": picture.width,
-            "height": picture.height,
-            "counts": {one.object_name: len(one) for one in found},
-            "boxes": _boxes(found),
-        }
+        with errors_shown():
+            content = self._decoded(image)
 
+        def counted() -> Reports:
+            picture, found = self.jobs.detected(content, objects, detector)
+            yield {
+                "detector": detector,
+                "width": picture.width,
+                "height": picture.height,
+                "counts": {one.object_name: len(one) for one in found},
+                "boxes": _boxes(found),
+            }
 
-def _reported(run: countgen.Run, session: Session) -> Iterator[dict[str, Any]]:
-    """Yield the progress of a run now and then, and its result unless the caller has left."""
-    session.run = run
-    steps: Iterable[countgen.Step] = () if session.stopping else run  # the caller may leave during loading
-    shown = 0.0
-    for step in steps:
-        if step.seconds - shown >= SECONDS_BETWEEN_REPORTS:
-            shown = step.seconds
+        async for report in self._reports(Job(address_of(request), SECONDS_OF_COUNT), counted()):
+            yield report
+
+    async def _reports(self, job: Job, reports: Reports) -> AsyncIterator[dict[str, Any]]:
+        with errors_shown():
+            async for item in self.jobs.worker.run(job, reports):
+                yield {"finished": False, "waiting": item} if isinstance(item, str) else item
+
+    def _decoded(self, data: object) -> bytes:
+        """Return the content of a file that was sent as base64, with or without the beginning of a data URI."""
+        most = self.limits.max_call_bytes
+        if not isinstance(data, str) or len(data) > 4 * (most // 3 + 20):
+            raise LimitError(f"Give the image as base64 of at most {most // 1024} KiB.")
+        try:
+            return base64.b64decode(data.partition(",")[2] if data.startswith("data:") else data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise LimitError("The image is not base64.") from error
+
+    def _reported(self, begin: Any, job: Job) -> Reports:
+        """Yield the progress of a run now and then, and its result unless the caller has left."""
+        run = begin()
+        for step in steps_shown(run, job, SECONDS_BETWEEN_REPORTS):
             yield {
                 "finished": False,
-                "counts": _by_name(run, step.counts),
+                "counts": _named(run, step.counts),
                 "evaluations": step.evaluations,
                 "seconds": round(step.seconds, 3),
             }
-    if session.stopping:
-        return
-    result = run.result()
-    yield {
-        "finished": True,
-        "image": base64.b64encode(png_bytes(result.image, result.recipe)).decode("ascii"),
-        "targets": [asdict(target) for target in result.targets],
-        "counts": _by_name(run, result.counts),
-        "judge": run.models.judge.name,
-        "judge_counts": _by_name(run, [None if count == NO_ANSWER else count for count in result.judge_counts]),
-        "verified": result.verified,
-        "confirmed": result.confirmed,
-        "boxes": _boxes(result.detections),
-        "seed": result.seed,
-        "method": result.method,
-        "objects_kept": result.objects_kept,
-        "background_change": result.background_change,
-        "evaluations": result.evaluations,
-        "seconds": round(result.seconds, 3),
-        "recipe": result.recipe,
-    }
+        if job.stopping:
+            return
+        result = run.result()
+        yield {
+            "finished": True,
+            "image": base64.b64encode(png_bytes(result.image, result.recipe)).decode("ascii"),
+            "targets": [asdict(target) for target in result.targets],
+            "counts": _named(run, result.counts),
+            "judge": run.models.required_judge.name,
+            "judge_counts": _named(run, [None if count == NO_ANSWER else count for count in result.judge_counts]),
+            "verified": result.verified,
+            "confirmed": result.confirmed,
+            "boxes": _boxes(result.detections),
+            "seed": result.seed,
+            "method": result.method,
+            "objects_kept": result.objects_kept,
+            "background_change": result.background_change,
+            "evaluations": result.evaluations,
+            "seconds": round(result.seconds, 3),
+            "recipe": result.recipe,
+        }
 
 
-def _by_name(run: countgen.Run, counts: Sequence[int | None]) -> dict[str, int | None]:
-    return {target.object_name: count for target, count in zip(run.targets, counts, strict=True)}
+def _named(run: countgen.Run, counts: Sequence[int | None]) -> dict[str, int | None]:
+    return dict(zip(by_name(run.targets), counts, strict=True))
 
 
 def _boxes(detections: Sequence[Detections]) -> dict[str, list[dict[str, Any]]]:

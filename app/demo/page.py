@@ -1,88 +1,88 @@
-"""The whole page: header, tabs, theme and web server."""
+"""The whole page, and its web server."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
-
-# Set before Gradio is imported, which would send usage statistics otherwise.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+from weakref import WeakValueDictionary
 
 import gradio as gr
 
+from countgen.app.demo import LOOPBACKS
+from countgen.app.demo.about_page import about_page
 from countgen.app.demo.api import Api
-from countgen.app.demo.benchmark_tab import BenchmarkTab
-from countgen.app.demo.checked_app import CheckedApp, CheckedBlocks
-from countgen.app.demo.count_tab import CountTab
-from countgen.app.demo.edit_tab import EditTab
-from countgen.app.demo.generate_tab import GenerateTab
-from countgen.app.demo.job_queue import JobQueue
-from countgen.app.demo.label_tab import LabelTab
-from countgen.app.demo.learn_tab import LearnTab
+from countgen.app.demo.count_page import CountPage
+from countgen.app.demo.generate_page import QUIET, GeneratePage
+from countgen.app.demo.jobs import Jobs
 from countgen.app.demo.limits import Limits
-from countgen.app.demo.loopback import LOOPBACKS
-from countgen.app.demo.model_cache import ModelCache
-from countgen.app.demo.run_folders import RunFolders
-from countgen.app.demo.session import Session
-from countgen.app.demo.visits import Visits
+from countgen.app.demo.results import Session
+from countgen.app.demo.security import MAX_FILE_BYTES, CheckedBlocks, GuardedApp, private_folder
+from countgen.app.demo.tokens_page import TokensPage
+from countgen.app.demo.worker import Worker
 
 _HERE = Path(__file__).parent
-HEADER = """
-<header class="masthead">
-  <span class="mark" aria-hidden="true"><i></i><i></i><i></i></span>
-  <div><h1>countgen</h1><p>Images with the number of objects that the prompt asks for.</p></div>
-</header>
-"""
-_FONTS = ("Inter", "system-ui", "Segoe UI", "Roboto", "sans-serif")
-_LOOPBACK_HOSTS = frozenset((*LOOPBACKS, "[::1]"))
-"""Loopback host names as the Host header spells them."""
-
+TITLE = "# countgen\nImages with the number of objects that the prompt asks for."
 SECONDS_KEPT = 3600
 """How long the server keeps a visitor's images and tokens after their last use."""
 
+# The key of the visitor's session, which only this tab of the browser holds.
+_KEY = """(kept, _) => {
+  try { return [kept, sessionStorage.countgen ||= crypto.getRandomValues(new Uint32Array(4)).join("-")]; }
+  catch { return [kept, ""]; }  // the browser keeps nothing
+}"""
 
-def build(limits: Limits, runs: Path | None = None, model_cache: ModelCache | None = None) -> gr.Blocks:
+
+def build(limits: Limits, worker: Worker | None = None) -> gr.Blocks:
     """Return the page, not yet served.
 
     Args:
-        limits: on what visitors may request.
-        runs: a folder of run folders to show and label; none by default.
-        model_cache: with models that are loaded already; an empty one by default.
+        limits: on what visitors may ask for.
+        worker: with models that are loaded already; an empty one by default.
     """
-    model_cache, folders = model_cache or ModelCache(), RunFolders(runs)
-    with CheckedBlocks(title="countgen", analytics_enabled=False, fill_width=True) as page:
+    private_folder()
+    jobs = Jobs(limits, worker or Worker(limits))
+    sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
+    cleaning = 60, SECONDS_KEPT  # how often files are looked at, and how old they get
+    with CheckedBlocks(title="countgen", analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
+        Api(jobs)
         session = gr.State(Session(), time_to_live=SECONDS_KEPT)
-        gr.HTML(HEADER)
-        # Rows of tabs: a menu of those that do not fit would hide some on a phone, depending on its font.
-        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
+        kept, key = gr.BrowserState("", storage_key="countgen", secret="countgen"), gr.Textbox("", visible=False)
+        gr.Markdown(TITLE, elem_id="title")
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
-                generate_tab = GenerateTab(limits, model_cache, session, JobQueue(page, model_cache))
-            with gr.Tab("Edit", id="edit") as opened:
-                edit_tab = EditTab(limits, model_cache, session, generate_tab, tabs, opened)
+                generate = GeneratePage(jobs, session)
             with gr.Tab("Count", id="count"):
-                count_tab = CountTab(limits, model_cache)
-            with gr.Tab("Tokens", id="learn"):
-                LearnTab(limits, model_cache, session, generate_tab, tabs)
-            with gr.Tab("Benchmark", id="benchmark") as opened:
-                BenchmarkTab(folders, opened)
-            with gr.Tab("Label", id="label") as opened:
-                LabelTab(limits, folders, opened, session)
-        Api(limits, generate_tab, edit_tab, count_tab)
-        Visits(page, session, generate_tab)
-    # With api_open, requests to Gradio's /run/NAME would bypass the queue.
-    page.queue(max_size=limits.max_waiting, default_concurrency_limit=4, api_open=False)
+                CountPage(jobs)
+            with gr.Tab("Tokens", id="tokens"):
+                TokensPage(jobs, session, generate, tabs)
+            with gr.Tab("About", id="about"):
+                about_page(limits)
+
+        def resume(form: str, name: str, own: Session) -> list[Any]:
+            """Return the visitor's session of before a reload, with its view and the form that the browser kept."""
+            found = sessions.setdefault(name, own) if len(name) >= 16 else own
+            return [found, *generate.resumed(form, found)]
+
+        page.load(resume, [kept, key, session], [session, *generate.view, *generate.form], js=_KEY, **QUIET)
+        gr.on(
+            [generate.go.click, generate.prompt.submit],
+            None,
+            generate.form,
+            kept,
+            js="(...form) => JSON.stringify(form)",
+            **QUIET,
+        )
+    page.queue(max_size=4 * limits.max_jobs, default_concurrency_limit=None, api_open=False)
     return page
 
 
 def launch(
     page: gr.Blocks,
     *,
-    host: str = "127.0.0.1",
+    host: str = LOOPBACKS[0],
     port: int | None = None,
     auth: tuple[str, str] | None = None,
     share: bool = False,
-    quiet: bool = False,
 ) -> str:
     """Serve a page in the background and return its address.
 
@@ -92,28 +92,27 @@ def launch(
     """
     if not auth and (share or host not in LOOPBACKS):
         raise ValueError("a public link and an address that other machines can reach need a user and a password")
-    hosts = _LOOPBACK_HOSTS if host in LOOPBACKS and not share else None
+    app = GuardedApp()
+    app.hosts = frozenset((*LOOPBACKS, "[::1]")) if host in LOOPBACKS and not share else None
     _, url, _ = page.launch(
         server_name=host,
         server_port=port,
         auth=auth,
         share=share,
-        quiet=quiet,
+        quiet=True,
         theme=theme(),
         css_paths=_HERE / "style.css",
-        js=(_HERE / "page.js").read_text(),
-        _app=CheckedApp(page, hosts),
-        max_file_size=1,
+        js=(_HERE / "page.js").read_text(encoding="utf-8"),
+        _app=app,
+        max_file_size=MAX_FILE_BYTES,
         allowed_paths=[],
         state_session_capacity=100,
-        show_error=False,
         enable_monitoring=False,
-        num_workers=0,  # Gradio's workers, which an environment variable can start, would bypass the checks
+        num_workers=0,  # Gradio's workers, which an environment variable can start, would bypass the guard
         footer_links=[],
         run_history=False,
         mcp_server=False,
         ssr_mode=False,
-        pwa=False,
         prevent_thread_lock=True,
     )
     return str(url)
@@ -125,49 +124,18 @@ def theme() -> Any:
         primary_hue=gr.themes.colors.red,
         neutral_hue=gr.themes.colors.stone,
         radius_size=gr.themes.sizes.radius_lg,
-        spacing_size=gr.themes.sizes.spacing_md,
-        font=_FONTS,
+        font=("Inter", "system-ui", "Segoe UI", "Roboto", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
     ).set(
         button_primary_background_fill="#b3261e",
-        button_primary_background_fill_hover="#8c1d18",
         button_primary_background_fill_dark="#c7372f",
-        button_primary_background_fill_hover_dark="#b3261e",
         button_primary_text_color="white",
         color_accent="#b3261e",
-        color_accent_soft="#f3dedc",
-        checkbox_background_color_selected="#b3261e",
-        checkbox_border_color_selected="#b3261e",
         block_label_text_color="#44403c",
         block_title_text_color="#44403c",
-        block_title_text_color_dark="#d6d3d1",
         block_label_text_color_dark="#d6d3d1",
-        block_background_fill="transparent",
-        block_background_fill_dark="transparent",
-        block_border_width="0px",
-        block_shadow="none",
-        block_padding="0px",
+        block_title_text_color_dark="#d6d3d1",
         input_border_width="1px",
         input_border_color="#a8a29e",
         input_border_color_dark="#57534e",
-        input_background_fill="white",
-        input_background_fill_dark="#1c1917",
     )
-
-
-def serve(
-    limits: Limits,
-    runs: Path | None,
-    model_cache: ModelCache,
-    *,
-    host: str,
-    port: int | None,
-    auth: tuple[str, str] | None,
-    share: bool,
-) -> None:
-    """Serve the page until interrupted."""
-    page = build(limits, runs, model_cache)
-    url = launch(page, host=host, port=port, auth=auth, share=share, quiet=True)
-    print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
-    model_cache.warm_up(limits.backbones[0])
-    page.block_thread()

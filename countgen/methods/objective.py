@@ -25,6 +25,9 @@ class View:
     mirror: bool = False
     scale: float = 1.0
 
+    def __str__(self) -> str:
+        return "in its mirror image" if self.mirror else "in the image" if self.scale == 1 else "in the image enlarged"
+
 
 PLAIN_VIEW = (View(),)
 CONFIRMATION_VIEWS = (View(), View(mirror=True), View(scale=1.125))
@@ -79,6 +82,27 @@ class Objective:
         assert first is not None
         own = slice(len(images))
         return Evaluation(total, first.soft_counts[own].detach(), first.counts[own], torch.stack(margins, 1).amin(1))
+
+
+def doubts(critics: Sequence[Critic], targets: Sequence[Target], image: Tensor) -> tuple[str, ...]:
+    """Return why the critics do not confirm an image's counts, one phrase per critic; empty if they do.
+
+    Args:
+        critics, targets: as of `Objective`.
+        image: RGB float (3, H, W) in [0, 1].
+    """
+    phrases = []
+    for critic in critics:
+        for view in distinct_views(CONFIRMATION_VIEWS, critic):
+            with torch.no_grad():
+                evaluation = Objective((critic,), tuple(targets), (view,)).evaluate(image[None])
+            if float(evaluation.margin[0]) < 1:
+                counts = evaluation.counts[0].tolist()
+                right = counts == [target.target_count for target in targets]
+                close = ", but an object is close to its threshold" if right else ""
+                phrases.append(f"{critic.name} counts {' and '.join(map(str, counts))} {view}{close}")
+                break
+    return tuple(phrases)
 
 
 def distinct_views(views: Sequence[View], critic: Critic) -> list[View]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.registry import base_model
-from countgen.methods.memory import images_at_once
 from countgen.methods.settings import Settings, setting
 from countgen.models import Models
 from countgen.number_slider.axis import NumberShift, encode_shifted
@@ -97,9 +98,9 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
         if offset:
             shifts = [NumberShift(name, *span, number=number, offset=offset, lo=calibration.lo, hi=calibration.hi)]
         embeds = encode_shifted(backbone, f"{_BEFORE}{word} {counted(name, number)}", None, shifts)
-        size = images_at_once(backbone, embeds, min(_BATCH_SIZE, len(seeds)), models.cache)
-        for start in range(0, len(seeds), size):
-            batch = seeds[start : start + size]
-            images = backbone.render(backbone.initial_latents(batch), embeds, batch)
+        for start in range(0, len(seeds), _BATCH_SIZE):
+            batch = seeds[start : start + _BATCH_SIZE]
+            latents = backbone.initial_latents(batch)
+            images = retry_with_low_memory(backbone, partial(backbone.render_in_parts, latents, embeds, batch))
             counts.update(critic.counts(images, [name])[:, 0].tolist())
     return counts

@@ -41,7 +41,7 @@ HOSTILE_PATHS = (
     "~/.ssh/id_rsa",
     ".env",
     ".git/config",
-    "app/demo/page.py",
+    "countgen/app/demo/page.py",
     "pyproject.toml",
     "/tmp/gradio/../../etc/passwd",
     "/tmp/gradio/%2e%2e/%2e%2e/etc/passwd",

@@ -1,30 +1,36 @@
-"""Use of the demo in a browser."""
+"""Use of the demo in a browser, on a desktop and on a phone."""
 
 import base64
-import json
 import re
-import zipfile
 from pathlib import Path
 
 import pytest
-from gradio_client import Client
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-import countgen
-from countgen.app.demo.audit import OF_COLOURS, accessibility, serious, states
-from countgen.app.demo.example import SEED
-from countgen.app.demo.run_folders import STUDY
+from countgen.app.demo.jobs import EXAMPLE_FILE
 from countgen.images import read_recipe
-from countgen.tokens.file import decoded
-from tests.browser.conftest import LIMITS, served
+from countgen.tokens.library import FOLDER
+from tests.browser.accessibility import serious_violations
 
 pytestmark = [
     # Gradio's own use of pandas, and loops that its server threads leave to the garbage collector.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
     pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
 ]
-LONG = ("a photo of fifteen strawberries", "miniature", "auto", "none", 0, 20, "critic", 1, "", "", "", "", "none")
 PHONE = {"width": 390, "height": 844}
+SIZES = pytest.mark.parametrize("size", [{}, PHONE], ids=["wide", "phone"])
+DROP = """([selector, name, data]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt())], name));
+  const dropped = {dataTransfer: files, bubbles: true, cancelable: true};
+  document.querySelector(selector).dispatchEvent(new DragEvent("drop", dropped));
+}"""
+
+
+def ask(page: Page, prompt: str, targets: str) -> None:
+    page.locator("#prompt textarea").fill(prompt)
+    expect(page.locator("#parsed")).to_have_text(f"Counted: {targets}")
+    page.locator("#go").click()
 
 
 def choose(page: Page, field: str, option: str) -> None:
@@ -32,319 +38,181 @@ def choose(page: Page, field: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
-def content(page: Page, link: str) -> bytes:
-    """Return the content of a download link."""
-    return base64.b64decode(str(page.locator(link).first.get_attribute("href")).partition(",")[2])
+def drop(page: Page, content: bytes, name: str) -> None:
+    page.evaluate(DROP, ["#prompt", name, base64.b64encode(content).decode()])
 
 
-def overflow(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+def in_view(page: Page, selector: str) -> bool:
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    return box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]
 
 
-def test_a_prompt_becomes_an_image_with_the_right_count(open_page, tmp_path: Path) -> None:
-    page = open_page()
-    page.locator("#prompt textarea").fill("a photo of three apples")
-    expect(page.locator("#parsed")).to_have_text("3 × apple")
-    page.locator("#go").click()
-    expect(page.locator("#pictures li")).to_have_count(1)
-    expect(page.locator("#stage .verdict")).to_have_text("The judge counts 3 of 3 apples.")
-    expect(page.locator("#stage .after svg .number")).to_have_count(3)
-    (tmp_path / "image.png").write_bytes(content(page, "#stage a[download]"))
-    recipe = read_recipe(tmp_path / "image.png")
+def saved_recipe(page: Page, folder: Path) -> dict:
+    with page.expect_download() as saved:
+        page.locator("#download").click()
+    saved.value.save_as(folder / saved.value.suggested_filename)
+    return read_recipe(folder / saved.value.suggested_filename)
+
+
+def check_layout(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+
+
+@SIZES
+def test_a_prompt_becomes_an_image_with_the_right_count(open_page, tmp_path: Path, size: dict) -> None:
+    page = open_page(**size)
+    ask(page, "a photo of three apples", "3 × apple")
+    expect(page.locator("#gallery button.thumbnail-item")).to_have_count(1)
+    expect(page.locator("#status .verdict")).to_contain_text("The judge counts 3 of 3 apples")
+    recipe = saved_recipe(page, tmp_path)
     assert (recipe["prompt"], recipe["judge_counts"]) == ("a photo of three apples", [3])
-    page.locator("#stage .show-slider").check()
-    page.locator("#stage .at input").focus()
-    page.keyboard.press("Home")
-    assert page.locator("#stage .stage").get_attribute("style") == "--at: 0%;"
+    expect(page.locator("#gallery")).to_contain_text(f"seed {recipe['candidate_seed']}: 3 × apple")
+    expect(page.locator("#facts")).to_contain_text(f"Seed {recipe['candidate_seed']}")
+    assert in_view(page, "#image")
+    check_layout(page)
 
 
-def test_a_prompt_without_a_count_is_refused_with_a_message(open_page) -> None:
+@SIZES
+def test_the_number_of_an_image_is_changed_in_place_and_back(open_page, tmp_path: Path, size: dict) -> None:
+    page = open_page(**size)
+    page.locator("#new-count input").fill("8")  # of the example, which shows seven
+    page.locator("#edit").click()
+    expect(page.locator("#undo")).to_be_visible()
+    expect(page.locator("#status .verdict")).to_contain_text("of 8 apples")
+    expect(page.locator("#before label")).to_have_text("Before")
+    expect(page.locator("#facts")).to_contain_text("of the objects kept")
+    assert in_view(page, "#image")
+    assert saved_recipe(page, tmp_path)["candidate_seed"] == read_recipe(EXAMPLE_FILE)["candidate_seed"]
+    page.locator("#undo").click()
+    expect(page.locator("#status .verdict")).to_have_text("The judge counts 7 of 7 apples.")
+    expect(page.locator("#undo")).to_be_hidden()
+    expect(page.locator("#new-count input")).to_have_value("7")
+    check_layout(page)
+
+
+@SIZES
+def test_objects_in_a_photograph_are_counted(open_page, size: dict) -> None:
+    from ultralytics.utils import ASSETS
+
+    page = open_page(**size)
+    page.get_by_role("tab", name="Count").click()
+    page.locator("#count-names textarea").fill("people, bus")
+    page.set_input_files("#photo input[type=file]", ASSETS / "bus.jpg")
+    expect(page.locator("#count-status .verdict")).to_have_text("nanodet counts 4 people and 1 bus.")
+    expect(page.locator("#counted img")).to_be_visible()
+    page.locator("#count-names textarea").fill("unicorns")
+    page.locator("#count-go").click()
+    expect(page.locator("#count-status")).to_contain_text("This model cannot count unicorns.")
+    check_layout(page)
+
+
+@SIZES
+def test_a_png_dropped_on_the_page_is_opened_and_another_file_gets_an_answer(open_page, size: dict) -> None:
+    page = open_page(**size)
+    drop(page, b"\x89PNG\r\n\x1a\n no image", "photo.png")
+    expect(page.locator("#status .wrong")).to_contain_text("This file holds no recipe.")
+    drop(page, EXAMPLE_FILE.read_bytes(), "apples.png")
+    expect(page.locator("#status .verdict")).to_have_text("Opened: 7 × apple. The judge counts 7 of 7 apples.")
+    expect(page.locator("#seed input")).to_have_value(str(read_recipe(EXAMPLE_FILE)["seed"]))
+    expect(page.locator("#method input")).to_have_value("Edit: keep the image of the seed")
+    check_layout(page)
+
+
+@SIZES
+def test_stop_keeps_the_best_image(open_page, size: dict) -> None:
+    page = open_page(**size)
+    page.get_by_text("More options").click()
+    choose(page, "#seconds", "20 seconds")
+    ask(page, "a photo of sixteen strawberries", "16 × strawberry")
+    page.locator("#status .live").wait_for()
+    assert in_view(page, "#image")
+    page.locator("#stop").click()
+    expect(page.locator("#status")).to_contain_text("You stopped it: this is the best image so far.")
+    expect(page.locator("#status .verdict")).to_have_text(re.compile(r"^The judge counts \d+ of 16 strawberries"))
+    expect(page.locator("#stop")).to_be_hidden()
+    assert in_view(page, "#image")
+
+
+def test_a_prompt_without_a_count_is_not_generated(open_page) -> None:
     page = open_page()
     page.locator("#prompt textarea").fill("some apples <img src=x onerror=alert(1)> ${1+1} {{1}}")
-    expect(page.locator("#parsed .refused")).to_contain_text("'some' is not a number")
+    expect(page.locator("#parsed")).to_contain_text("'some' is not a number")
     expect(page.locator("#go")).to_be_disabled()
     page.locator("#prompt textarea").press("Enter")
     expect(page.get_by_test_id("toast-body")).to_contain_text("'some' is not a number")
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_stop_keeps_the_best_image(open_page) -> None:
-    page = open_page()
-    page.locator("#prompt textarea").fill("a photo of fifteen strawberries")
-    choose(page, "#seconds", "20 seconds")
-    page.locator("#go").click()
-    page.locator("#stage .running img").wait_for()
-    page.locator("#stop").click()
-    expect(page.locator("#stage .verdict")).to_contain_text("Stopped by you: this is the best image so far.")
-    expect(page.locator("#stage .verdict")).to_have_text(re.compile(r"^The judge counts \d+ of 15 strawberries\."))
-    assert page.locator("#stop").is_hidden()
-
-
-def test_an_image_is_edited_on_its_seed_and_moved_by_the_slider(open_page) -> None:
-    page = open_page()
-    page.locator("#change").click()  # of the example
-    page.locator("#editing .start").wait_for()
-    page.wait_for_function("document.querySelector('#slider input[type=range]').max > 6")  # the range is loaded
-    page.locator("#slider input[type=range]").focus()
-    page.keyboard.press("ArrowRight")
-    expect(page.locator("#editing .verdict")).to_contain_text("Moved by +0.5: the judge counts")
-    expect(page.locator("#editing .before figcaption")).to_have_text(f"Original: 7 apples seed {SEED}")
-    page.locator("#one-more").click()
-    page.locator("#editing .facts").wait_for()
-    expect(page.locator("#editing .before figcaption")).to_have_text(f"Original: 7 apples seed {SEED}")
-    expect(page.locator("#editing .after figcaption")).to_contain_text(f" of 8 apples seed {SEED}")
-    assert page.locator("#editing .after .same").count() > 3
-    expect(page.locator("#pictures li span")).to_have_text(["8 × apple"])
-    expect(page.locator("#slider input[type=range]")).to_have_value("0")
-
-
-def test_seeds_next_steps_and_settings_are_filled_in(open_page, tmp_path: Path) -> None:
-    page = open_page()
-    page.locator("#prompt textarea").fill("two apples")
-    expect(page.locator("#parsed")).to_have_text("2 × apple")
-    choose(page, "#images", "2")
-    page.get_by_text("Negative prompt, steps, guidance, method").click()
-    page.locator("[data-name='num_searches']").fill("3")
-    page.locator("#go").click()
-    expect(page.locator("#pictures li")).to_have_count(2)
-    expect(page.locator("#stage")).to_contain_text("of 2 images have the right count")
-    recipe = recipe_of(page, tmp_path)
-    assert recipe["settings"]["num_searches"] == 3
-    page.get_by_role("button", name="Reuse", exact=True).click()
-    expect(page.locator("#seed input")).to_have_value(str(recipe["seed"]))
-    page.get_by_role("button", name="Random").click()
-    expect(page.locator("#seed input")).to_have_value("-1")
-    page.set_input_files("#restore-file", tmp_path / "image.png")
-    expect(page.locator("#restored")).to_contain_text(f"two apples, seed {recipe['seed']}")
-    expect(page.locator("#seed input")).to_have_value(str(recipe["seed"]))
-    expect(page.locator("[data-name='num_searches']")).to_have_value("3")
-    page.get_by_role("button", name="Until the judge agrees").click()
-    expect(page.locator("#pictures li")).to_have_count(3)
-    assert recipe_of(page, tmp_path)["until"] == "judge"
-    with page.expect_download() as saved:
-        page.get_by_role("button", name="Save all as zip").click()
-    with zipfile.ZipFile(saved.value.path()) as archive:
-        assert len(archive.namelist()) == 3
-
-
 def test_a_reload_keeps_settings_and_images(open_page) -> None:
     page = open_page()
-    page.locator("#prompt textarea").fill("one cat")
     page.locator("#seed input").fill("7")
-    choose(page, "#seconds", "2 seconds")
-    page.get_by_text("Negative prompt, steps, guidance, method").click()
-    page.locator("#method").get_by_text("Search").click()
-    page.locator("[data-name='batch_size']").fill("3")
-    page.locator("#go").click()
-    page.locator("#pictures li").wait_for()
-    for reload in (True, False):
-        kept = page.evaluate("localStorage['countgen.form']")
-        chosen = {"prompt": "one cat", "seed": 7, "seconds": 2, "settings": "batch_size=3"}
-        assert chosen.items() <= json.loads(kept).items()
-        if not reload:  # what another tab of the same origin may have written is checked
-            page.evaluate("localStorage['countgen.form'] = '[' + '{\"seed\": -9}'.repeat(9)")
-        page.reload()
-        expect(page.locator("#pictures li span")).to_have_text(["1 × cat"])
-        expect(page.locator("#stage .verdict")).to_contain_text("The judge counts")
-        expect(page.locator("#seed input")).to_have_value("7" if reload else "-1")
-        expect(page.locator("#parsed")).to_have_text("1 × cat" if reload else "7 × apple")
+    choose(page, "#method", "Search: the best of many seeds")
+    choose(page, "#images", "2")
+    ask(page, "one cat", "1 × cat")
+    expect(page.locator("#gallery button.thumbnail-item")).to_have_count(2)
+    expect(page.locator("#status")).to_contain_text("of 2 images have a confirmed count")
+    page.reload()
+    expect(page.locator("#gallery button.thumbnail-item")).to_have_count(2)
+    expect(page.locator("#prompt textarea")).to_have_value("one cat")
+    expect(page.locator("#seed input")).to_have_value("7")
+    page.locator("#gallery button.thumbnail-item").last.click()
+    expect(page.locator("#facts")).to_have_text(re.compile(r"Seed (7|\d+ \(the search began at 7\)) "))
     page.evaluate("sessionStorage.clear()")
     page.reload()
-    expect(page.locator("#stage")).to_contain_text("An example")
-    assert page.locator("#pictures li").count() == 0
-    open_page.errors.clear()  # Gradio's script reports connections that a reload ends
-
-
-def test_an_image_is_enlarged_with_the_keyboard(open_page) -> None:
-    page = open_page()
-    shown = page.locator("#stage .after button.canvas")
-    small = shown.bounding_box()
-    shown.focus()
-    page.keyboard.press("Enter")
-    large = page.locator("dialog.zoomed img").bounding_box()
-    assert small is not None
-    assert large is not None
-    assert large["width"] > 2 * small["width"]
-    assert large["height"] <= 900
-    page.keyboard.press("Escape")
-    expect(page.locator("dialog")).to_have_count(0)
-    expect(shown).to_be_focused()
-
-
-def test_a_file_dropped_beside_its_field_is_read(open_page) -> None:
-    page = open_page()
-    page.evaluate(
-        """(uri) => {
-          const data = new DataTransfer();
-          const bytes = Uint8Array.from(atob(uri.split(",")[1]), (letter) => letter.charCodeAt());
-          data.items.add(new File([bytes], "a.png", {type: "image/png"}));
-          document.querySelector("#prompt").dispatchEvent(
-            new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
-        }""",
-        page.locator("#stage a[download]").get_attribute("href"),
-    )
-    expect(page.locator("#restored")).to_contain_text(f"a photo of seven apples, seed {SEED}")
-
-
-def test_objects_in_an_uploaded_photograph_are_counted(open_page) -> None:
-    from ultralytics.utils import ASSETS
-
-    page = open_page()
-    page.get_by_role("tab", name="Count").click()
-    page.locator("#count-names textarea, #count-names input").first.fill("people, bus")
-    page.set_input_files("#photo", ASSETS / "bus.jpg")
-    expect(page.locator("#counted .verdict")).to_have_text("nanodet counts 4 people and 1 bus.")
-    page.locator("#count-names textarea, #count-names input").first.fill("unicorns")
-    page.locator(".again").click()
-    expect(page.get_by_test_id("toast-body")).to_contain_text("This model cannot count unicorns.")
-
-
-def test_a_token_is_learned_downloaded_and_uploaded_again(open_page, tmp_path: Path) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Tokens").click()
-    page.locator("#count input").fill("2")
-    choose(page, "#learning-seconds", "2 seconds")
-    page.locator("#learn").click()
-    page.locator(".learned").wait_for()
-    token = content(page, ".learned a[download]")
-    assert decoded(token, "download").target_count == 2
-    page.locator("#use-token").click()
-    expect(page.locator("#parsed")).to_have_text("2 × apple")
-    assert page.locator("#token input").input_value() == "count-2, learned"
-    page.locator("#go").click()
-    page.locator("#pictures li").wait_for()
-    assert "count-2" in json.dumps(recipe_of(page, tmp_path)["token"])
-    page.get_by_role("tab", name="Tokens").click()
-    page.set_input_files("#token-file", {"name": "a.safetensors", "mimeType": "", "buffer": token})
-    expect(page.locator("#handed-in")).to_have_text("Available in Generate: count-2, from a file.")
-
-
-def recipe_of(page: Page, folder: Path) -> dict:
-    (folder / "image.png").write_bytes(content(page, "#stage a[download]"))
-    return read_recipe(folder / "image.png")
-
-
-def test_a_run_opens_with_tables_plots_and_failures(open_page) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Benchmark").click()
-    page.locator(".plots img").first.wait_for()
-    expect(page.locator("#run input")).to_have_value(STUDY)
-    assert page.locator("table.figures tbody tr").count() == 11
-    choose(page, "#run", "first")
-    expect(page.locator("#overview .facts dd").first).to_have_text("test")  # the run is loaded
-    choose(page, "#failing-method", "plain")
-    expect(page.locator("#failing h2")).to_have_text("Failures of plain: 3 of 6")
-    expect(page.locator(".failures b").first).to_have_text("2 of 4 balls")
-    assert page.locator("table.figures tbody tr").count() == 2
-
-
-def test_ten_images_are_labelled_with_the_keyboard(open_page, runs: Path) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Label").click()
-    expect(page.locator("#label-run input")).not_to_have_value("")  # the list is loaded
-    choose(page, "#label-run", "to-label")
-    page.get_by_label("Your name").fill("Ada")
-    page.get_by_role("button", name="Start counting").click()
-    for done in range(10):
-        expect(page.locator("#question .hint")).to_have_text(f"{done} of 12 labelled")
-        page.locator("#question b").click()  # remove the focus: typing a digit must focus the answer
-        page.keyboard.press("3")
-        page.keyboard.press("Enter")
-    expect(page.locator("#question .hint")).to_have_text("10 of 12 labelled")
-    assert "target" not in page.locator("#question").inner_text()
-    page.get_by_role("button", name="Compare with the judges").click()
-    expect(page.locator("#agreement caption")).to_have_text("You and the judges on 10 images")
-    assert len((runs / "to-label" / "labels.jsonl").read_text().splitlines()) == 10
+    expect(page.locator("#status")).to_contain_text("An example, made before.")
+    expect(page.locator("#gallery")).to_be_hidden()
 
 
 def test_two_visitors_see_only_their_own_images(open_page) -> None:
     first, second = open_page(), open_page()
-    for page, prompt in ((first, "one cat"), (second, "two balls")):
-        page.locator("#prompt textarea").fill(prompt)
-        expect(page.locator("#parsed")).to_contain_text("×")
-        page.locator("#go").click()
+    ask(first, "one cat", "1 × cat")
+    ask(second, "two balls", "2 × ball")
     for page, title in ((first, "1 × cat"), (second, "2 × ball")):
-        expect(page.locator("#pictures li span")).to_have_text([title])
-        page.locator("#pictures button").click()
-        assert title in str(page.locator("#stage .after img").get_attribute("alt"))
+        expect(page.locator("#gallery button.thumbnail-item")).to_have_count(1)
+        expect(page.locator("#gallery")).to_contain_text(title)
 
 
-def test_no_horizontal_overflow_on_a_phone(open_page, screenshots: Path) -> None:
-    page = open_page(PHONE)
-    assert overflow(page) == 0
-    page.get_by_role("button", name="five cats and three dogs").click()
-    page.locator("#pictures li").wait_for()
-    assert overflow(page) == 0
-    page.screenshot(path=screenshots / "phone-Generate.png", full_page=True)
-    for tab in ("Edit", "Count", "Tokens", "Benchmark", "Label"):
+def test_a_token_is_put_to_use_and_shown(open_page) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Tokens").click()
+    expect(page.locator("#token-table")).to_contain_text("count-14")
+    choose(page, "#token-choice", "count-4")
+    page.locator("#use-token").click()
+    expect(page.locator("#parsed")).to_have_text(re.compile("Counted: 4 × "))
+    page.locator("#go").click()
+    expect(page.locator("#facts")).to_contain_text("Token: count-4")
+    page.get_by_role("tab", name="Tokens").click()
+    page.set_input_files("input:has(+ #token-file)", {"name": "a.safetensors", "mimeType": "", "buffer": b"no token"})
+    expect(page.locator("#token-status .wrong")).to_be_visible()
+    page.set_input_files("input:has(+ #token-file)", FOLDER / "miniature" / "count-5.safetensors")
+    expect(page.locator("#parsed")).to_have_text(re.compile("Counted: 5 × "))
+    page.get_by_text("More options").click()
+    expect(page.locator("#token input")).to_have_value("count-5, from a file")
+
+
+def test_a_negative_prompt_is_offered_with_guidance_only(open_page) -> None:
+    page = open_page()
+    page.get_by_text("More options").click()
+    expect(page.locator("#negative-prompt")).to_be_hidden()
+    page.get_by_text("For experts").click()
+    page.locator("#guidance input, #guidance textarea").first.fill("3")
+    expect(page.locator("#negative-prompt")).to_be_visible()
+
+
+@pytest.mark.parametrize(("size", "scheme"), [({}, "light"), (PHONE, "dark")], ids=["wide-light", "phone-dark"])
+def test_no_serious_accessibility_violation_on_any_page(open_page, screenshots: Path, size: dict, scheme: str) -> None:
+    page = open_page(**size, scheme=scheme)
+    page.emulate_media(reduced_motion="reduce")  # final colours, not transitions
+    ask(page, "two apples", "2 × apple")
+    page.locator("#gallery button.thumbnail-item").wait_for()
+    page.get_by_text("More options").click()
+    page.get_by_text("For experts").click()
+    found = {}
+    for tab in ("Generate", "Count", "Tokens", "About"):
         page.get_by_role("tab", name=tab).click()
-        page.locator("#overview table").wait_for() if tab == "Benchmark" else page.wait_for_load_state()
-        assert overflow(page) == 0, tab
-        page.screenshot(path=screenshots / f"phone-{tab}.png", full_page=True)
-
-
-def test_the_page_loads_nothing_from_other_hosts(open_page, demo: str) -> None:
-    page = open_page()
-    urls: list[str] = []
-    page.on("request", lambda request: urls.append(request.url))
-    page.reload()
-    page.locator("#go").wait_for()
-    assert urls
-    assert all(url.startswith((demo, "data:", "blob:")) for url in urls)
-
-
-def test_no_serious_accessibility_violation_in_any_state(open_page) -> None:
-    page = open_page()
-    page.emulate_media(reduced_motion="reduce")  # check final colours, not transitions
-    found = []
-    for state in states(page):
-        page.wait_for_timeout(300)  # until loading animations have ended
-        for mode, rules in (("light", None), ("dark", OF_COLOURS)):
-            page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", mode == "dark")
-            found += [(state, mode, *one) for one in serious(accessibility(page, rules))]
-    assert found == []
-    assert state == "agreement"
-
-
-def test_enter_generates(open_page) -> None:
-    page = open_page()
-    page.locator("#prompt textarea").fill("one cat")
-    page.keyboard.press("Enter")
-    page.locator("#pictures li").wait_for()
-    assert page.locator("#prompt textarea").input_value() == "one cat"
-
-
-def test_a_queued_visitor_is_informed_and_can_leave(open_page, demo: str, api: Client) -> None:
-    page = open_page()  # before the other jobs start
-    working = Client(demo, verbose=False)
-    job = working.submit(*LONG, api_name="/generate_view")
-    next(iter(job))
-    open_page.refusals = 1
-    page.locator("#go").click()
-    expect(page.locator("#stage")).to_contain_text("Waiting in the queue: 1 job before yours")
-    expect(page.locator("#stop")).to_be_hidden()
-    page.locator("#leave").click()
-    expect(page.locator("#stage")).to_contain_text("An example, made before")
-    expect(page.locator("#leave")).to_be_hidden()
-    # The place in the queue is free again: the queue can be filled, and the next visitor sees its length.
-    waiting = [api.submit(*LONG, api_name="/generate_view") for _ in range(LIMITS.max_waiting)]
-    page.wait_for_timeout(500)
-    page.locator("#go").click()
-    expect(page.get_by_test_id("toast-body")).to_contain_text("3 jobs are in the queue already")
-    expect(page.locator("#parsed")).not_to_contain_text("Error", use_inner_text=True)  # the message states the error
-    expect(page.locator("#stage")).to_contain_text("An example, made before")
-    for one in (*waiting, job):
-        one.cancel()
-    working.close()
-
-
-def test_without_a_run_the_label_tab_explains_how_to_add_one(models: countgen.Models, chromium: Browser) -> None:
-    with served(models) as url:
-        page = chromium.new_page()
-        page.goto(url)
-        page.get_by_role("tab", name="Label").click()
-        expect(page.locator("#question")).to_contain_text("countgen demo --runs FOLDER")
-        expect(page.locator("#start-counting")).to_be_disabled()
-        expect(page.locator("#compare")).to_be_disabled()
-        assert serious(accessibility(page)) == []
-        page.close()
+        page.wait_for_timeout(300)  # until Gradio's animations have ended
+        page.screenshot(path=screenshots / f"{scheme}-{tab}.png", full_page=True)
+        check_layout(page)
+        found[tab] = serious_violations(page)
+    assert not any(found.values()), found

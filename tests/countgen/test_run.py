@@ -9,10 +9,10 @@ import torch
 
 import countgen
 from countgen import recipe as recipes
-from countgen.app.demo.model_cache import ModelCache
+from countgen.app.demo.limits import Limits
+from countgen.app.demo.worker import Worker
 from countgen.backbones import Backbone
 from countgen.errors import CountGenError, PromptError, RecipeError
-from countgen.methods.forward_backward import EagerEvaluator, EagerRenderer
 from countgen.methods.noise import NoiseSettings
 from countgen.methods.objective import Objective
 from countgen.tokens.file import CountToken
@@ -108,13 +108,13 @@ def passes_after_stop(run, number, monkeypatch, watch):
     [
         ("search", 4, "Backbone.render"),
         ("search", 5, "Objective.evaluate"),  # of the first view; the other views would follow as pass 6
-        ("noise", 3, "EagerEvaluator.backward"),
-        ("noise", 4, "EagerRenderer.backward"),
+        ("noise", 3, "torch.autograd.grad"),  # of the images
+        ("noise", 4, "torch.autograd.grad"),  # of the latents
     ],
 )
 def test_stop_lets_only_the_pass_in_progress_end(models, monkeypatch, method, number, interrupted):
     run = countgen.Run("a photo of nine cats", models, method=method, seed=1, max_evaluations=12)
-    watch = ((Backbone, "render"), (Objective, "evaluate"), (EagerEvaluator, "backward"), (EagerRenderer, "backward"))
+    watch = ((Backbone, "render"), (Objective, "evaluate"), (torch.autograd, "grad"))
     passes, steps = passes_after_stop(run, number, monkeypatch, watch)
     assert passes == [interrupted]
     assert run.best in steps
@@ -124,7 +124,7 @@ def test_stop_lets_only_the_pass_in_progress_end(models, monkeypatch, method, nu
 
 def test_stop_takes_effect_between_two_steps_of_the_sampler(models, monkeypatch):
     # At this seed no image of the first batch is right, so that there is a second.
-    four_steps = ModelCache({"miniature": models}).sampled("miniature", num_inference_steps=4)
+    four_steps = Worker(Limits(), {"miniature": models}).models("miniature", num_inference_steps=4)
     run = countgen.Run("a photo of nine cats", four_steps, method="search", seed=2, max_evaluations=12)
     watch = ((type(models.backbone), "denoise"),)
     # Pass 6 is the second step of the second batch.

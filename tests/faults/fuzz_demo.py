@@ -18,14 +18,25 @@ from pathlib import Path
 
 import httpx
 
-from countgen.app.demo import example
+from countgen.app.demo.jobs import EXAMPLE_FILE
 from tests.browser.listener import files, listening
 from tests.browser.paths import HOSTILE_PATHS
 
-HONEST = {"data": ["seven apples", "miniature"], "session_hash": "honest"}
+HONEST = {"data": ["seven unicorns on a bicycle", "nothing"]}
 EVERY = 50
 """Tries between two honest calls, which must go on to work."""
-ROUTES = ("run/{}", "run/{}", "queue/join", "call/{}", "call/v2/{}", "api/{}", "run/{}/", "cancel", "reset")
+ROUTES = (
+    "run/{}",
+    "queue/join",
+    "queue/join",
+    "call/{}",
+    "call/v2/{}",
+    "api/{}",
+    "call/{}/",
+    "cancel",
+    "reset",
+    "upload",
+)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ORIGINS = ("https://evil.example", "null", "http://127.0.0.1:1", "http://[::1", "")
 KINDS = (
@@ -35,7 +46,7 @@ KINDS = (
     "multipart/form-data",
     "application/json,",
 )
-PNG = base64.b64encode(example.load().png).decode()
+PNG = base64.b64encode(EXAMPLE_FILE.read_bytes()).decode()
 ODD = (
     None,
     True,
@@ -73,7 +84,6 @@ ODD = (
 def fuzz_demo_routes(rng: random.Random, tries: int) -> list[str]:
     """Send random requests to a demo of its own; one line for each that was answered as none may be."""
     from countgen.app.demo.limits import Limits
-    from countgen.app.demo.model_cache import ModelCache
     from countgen.app.demo.page import build, launch
 
     said = io.StringIO()
@@ -81,15 +91,15 @@ def fuzz_demo_routes(rng: random.Random, tries: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder, listening() as listener, contextlib.redirect_stderr(said):
         secret = Path(folder) / "secret.txt"
         secret.write_text("countgen-secret")
-        page = build(Limits(), model_cache=ModelCache())
-        url = launch(page, quiet=True).rstrip("/")
+        page = build(Limits())
+        url = launch(page).rstrip("/")
         failures = []
         with httpx.Client(base_url=url, timeout=30) as web:
             calls = _Calls(rng, web, files(listener.address, str(secret)))
             for number in range(tries):
                 method, path, headers, body = calls.draw()
                 wrong = _wrong(web, method, path, headers, body)
-                if number % EVERY == 0 and web.post("/gradio_api/run/parse", json=HONEST).status_code != 200:
+                if number % EVERY == 0 and web.post("/gradio_api/call/generate", json=HONEST).status_code != 200:
                     wrong = "a valid call is refused afterwards"
                 if listener.called:
                     wrong = f"called {listener.called}"

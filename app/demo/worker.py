@@ -1,0 +1,221 @@
+"""The models of a demo and the thread that uses them: each is loaded once, and jobs take turns."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import sys
+import time
+from collections.abc import AsyncIterator, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import countgen
+from countgen.app.demo.limits import LimitError, Limits
+from countgen.backbones.cuda_graphs import CUDAGraphs
+from countgen.critics import Critic
+from countgen.models import load_critic
+from countgen.prompts import Target
+from countgen.prompts.plurals import counted, plural
+
+Item = TypeVar("Item")
+
+MAX_NAMES_LISTED = 30
+"""Object classes that a message lists; COCO has 80, other vocabularies thousands."""
+SECONDS_BETWEEN_LOOKS = 0.25
+
+
+_END: Any = object()
+"""What `next` returns for a job that has ended."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One visitor's work for the models.
+
+    Attributes:
+        client: address of the visitor.
+        seconds: its time limit, of all its images together.
+        images: number of images that it generates.
+        run: the run in progress.
+        stopping: the visitor asked it to end with the best image so far, or left.
+        began: when its turn came.
+    """
+
+    client: str = ""
+    seconds: float = 0.0
+    images: int = 1
+    run: countgen.Run | None = None
+    stopping: bool = False
+    began: float | None = None
+
+    def stop(self) -> None:
+        """Ask the job to end; a forward or backward pass in progress is finished."""
+        self.stopping = True
+        if self.run is not None:
+            self.run.stop()
+
+
+class Worker:
+    """Runs jobs one after the other, in one thread.
+
+    Gradio would run every step of a job in another of its forty threads, and libraries below torch keep buffers per
+    thread.
+
+    Args:
+        limits: of the queue.
+        loaded: models that are loaded already, by backbone.
+        options: arguments of `countgen.load` for all other models.
+    """
+
+    def __init__(self, limits: Limits, loaded: Mapping[str, countgen.Models] = {}, **options: Any) -> None:
+        self.limits, self._loaded, self._options = limits, dict(loaded), options
+        self._detectors: dict[str, Critic] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
+        self.jobs: list[Job] = []
+
+    async def run(self, job: Job, steps: Generator[Item, None, None]) -> AsyncIterator[Item | str]:
+        """Yield how long a job waits, then its items, each computed in the thread.
+
+        A job whose caller leaves is stopped, and its last item is dropped.
+
+        Raises:
+            LimitError: the queue is full.
+        """
+        ahead = len(self.jobs)
+        if ahead >= self.limits.max_jobs:
+            raise LimitError(f"{ahead} jobs are in the queue already; try again in a minute.")
+        if sum(other.client == job.client for other in self.jobs) >= self.limits.max_jobs_of_client:
+            raise LimitError(f"{self.limits.max_jobs_of_client} jobs of your address are in the queue already.")
+        self.jobs.append(job)
+        try:
+            while self.jobs[0] is not job:
+                yield self.waiting(job)
+                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+                if job.stopping:
+                    return
+            job.began = time.monotonic()
+            while (item := await asyncio.wrap_future(self._thread.submit(next, steps, _END))) is not _END:
+                yield item
+        except (asyncio.CancelledError, GeneratorExit):
+            job.stop()
+            raise
+        finally:
+            self.jobs.remove(job)
+            # Not awaited: a cancel request would wait for the pass in progress.
+            self._thread.submit(steps.close)
+            self._thread.submit(release_memory)
+
+    def waiting(self, job: Job) -> str:
+        """Return what comes before a job that waits, and the time that it takes at most."""
+        before = self.jobs[: self.jobs.index(job)]
+        images = sum(other.images for other in before)
+        spent = time.monotonic() - before[0].began if before[0].began is not None else 0.0
+        seconds = max(1.0, sum(other.seconds for other in before) - spent)
+        jobs = f"{len(before)} {counted('job', len(before))} with {images} {counted('image', images)}"
+        return f"Waiting: {jobs} before yours, at most {seconds:.0f} s."
+
+    def load(self, backbone: str) -> None:
+        """Load a backbone now.
+
+        Raises:
+            ValueError, OSError: as `countgen.load`.
+        """
+        self._thread.submit(self.models, backbone).result()
+
+    def warm_up(self, backbone: str) -> None:
+        """Load a backbone in the background and generate one image, so that the first visitor does not wait."""
+
+        def generate_once() -> None:
+            models = self.models(backbone)
+            names = models.critics[0].object_names
+            countgen.generate("one " + (names[0] if names else "apple"), models, method="plain")
+
+        # The callback writes a failure to the server's log.
+        self._thread.submit(generate_once).add_done_callback(lambda generated: generated.result())
+
+    def models(
+        self, backbone: str, num_inference_steps: int | None = None, guidance_scale: float | None = None
+    ) -> countgen.Models:
+        """Return the models of a backbone, loaded on first use; only the thread may call this.
+
+        Args:
+            backbone: one of `Limits.backbones`.
+            num_inference_steps, guidance_scale: of the sampler, None for the backbone's own; weights are shared.
+        """
+        if backbone not in self._loaded:
+            self._loaded[backbone] = countgen.load(backbone, **self._options)
+            # What a model and its libraries consist of never becomes garbage: `release_memory` need not look at it.
+            gc.collect()
+            gc.freeze()
+        models = self._loaded[backbone]
+        given = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        changes: dict[str, Any] = {
+            name: value for name, value in given.items() if value not in (None, getattr(models.backbone, name))
+        }
+        if not changes:
+            return models
+        if "num_inference_steps" in changes:
+            changes["timesteps"] = None  # explicit timesteps are of the preset's own number of steps
+        changed = models.backbone.uncached_copy()
+        changed.preset = replace(models.backbone.preset, **changes)
+        changed.num_inference_steps = changed.preset.num_inference_steps
+        changed.guidance_scale = changed.preset.guidance_scale
+        return replace(models, backbone=changed, graphs=CUDAGraphs())
+
+    def detector(self, name: str) -> Critic:
+        """Return a detector for photographs, loaded on first use; only the thread may call this."""
+        if name not in self._detectors:
+            self._detectors[name] = load_critic(name)
+        return self._detectors[name]
+
+    def object_names(self, backbone: str) -> tuple[str, ...] | None:
+        """Return the classes of the first critic, None for an open vocabulary or an unloaded model; never wait."""
+        models = self._loaded.get(backbone)
+        return models.critics[0].object_names if models else None
+
+    def is_loaded(self, backbone: str) -> bool:
+        """Return whether a backbone is loaded; never wait."""
+        return backbone in self._loaded
+
+    def check(self, backbone: str, targets: tuple[Target, ...]) -> None:
+        """Check without waiting that the detectors of a loaded backbone can count the targets.
+
+        Raises:
+            LimitError: a detector has no class for an object; the message lists the classes.
+            ValueError: two targets are one class, or a count is more than a detector returns.
+        """
+        models = self._loaded.get(backbone)
+        if models is None:
+            return
+        for critic in (*models.critics, models.required_judge):
+            for target in targets:
+                check_known(critic, target.object_name)
+        models.check(targets)
+
+
+def check_known(critic: Critic, object_name: str) -> None:
+    """Check that a detector has a class for an object.
+
+    Raises:
+        LimitError: it has not; the message lists the classes.
+    """
+    names = critic.object_names
+    if names is None:
+        return
+    try:
+        critic.column(object_name)
+    except ValueError as error:
+        more = f" and {len(names) - MAX_NAMES_LISTED} more" if len(names) > MAX_NAMES_LISTED else ""
+        listed = ", ".join(names[:MAX_NAMES_LISTED])
+        known = f"This model cannot count {plural(object_name)}. This model can count: {listed}{more}."
+        raise LimitError(known) from error
+
+
+def release_memory() -> None:
+    """Return freed memory to the operating system; glibc keeps free blocks that lie between used ones."""
+    gc.collect()
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
