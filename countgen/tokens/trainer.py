@@ -230,7 +230,7 @@ class Learning:
             losses.append(loss.item())
             soft_counts.append(evaluation.soft_counts)
             evaluation = replace(evaluation, loss=evaluation.loss.detach())
-            first = first or {"seed": seeds[0], "images": images, "latents": latents, "evaluation": evaluation}
+            first = first or {"seed": seeds[0], "images": images.detach(), "latents": latents, "evaluation": evaluation}
         step = self._step(losses, phase="train", index=index, **first)
         return replace(step, soft_counts=(float(torch.cat(soft_counts).mean()),))
 

@@ -144,7 +144,6 @@ BAD_INPUT = [
     (["reproduce", "{damaged}.pt"], "damaged.pt cannot be read as a PNG: not a PNG file"),
     (["tokens", "--model", "minature"], "id you mean miniature"),
     (["learn-token", "0", "--object", "apple"], "no whole number from 1"),
-    (["learn-token", "3", "--object", "apple", "--num-vectors", "0"], "no whole number from 1"),
     (["learn-token", "300", "--object", "apple"], "at most"),
     (["learn-token", "3", "--object", ""], "holds no name; write apple,dog"),
     (["learn-token", "3", "--object", "apple", "--learning-rate", "nan"], "no number above 0"),
