@@ -125,7 +125,8 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bo
         pipeline = pipeline_class.from_pretrained(folder, variant=preset.variant, **options, **parts)
     if preset.scheduler is not None:
         scheduler = getattr(diffusers, preset.scheduler)
-        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
+        with readable(f"{preset.scheduler} does not fit a {class_name}"):
+            pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -65,7 +65,7 @@ class Point(Document, frozen=True):
 
 
 class Calibration(Document, frozen=True):
-    """Generated counts by number word and offset, complete or partial.
+    """A calibration of the number axis: generated counts by number word and offset, complete or partial.
 
     Attributes:
         backbone: the model, as `base_model` names it.

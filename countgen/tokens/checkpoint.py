@@ -98,8 +98,8 @@ class Checkpoint(Progress):
     def restore(self, vectors: Mapping[str, Tensor], optimizer: Optimizer) -> None:
         """Give an optimizer of these vectors the saved moments."""
         for name, moment in self.moments.items():
-            of, _, key = name.partition(".")
-            optimizer.state[vectors[key]][of] = moment.clone()
+            moment_name, _, key = name.partition(".")
+            optimizer.state[vectors[key]][moment_name] = moment.clone()
 
     def record(self, validation: Validation) -> None:
         """Record the validation of the current vectors, and keep them if it is the best so far."""
@@ -125,7 +125,7 @@ def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
 
     # Copies, because safetensors does not accept tensors that share memory, as `vectors` and `best` may.
     tensors = {f"{group}.{key}": tensor.clone() for group in _GROUPS for key, tensor in getattr(state, group).items()}
-    progress = encoded({one.name: getattr(state, one.name) for one in fields(Progress)}).decode()
+    progress = encoded({attribute.name: getattr(state, attribute.name) for attribute in fields(Progress)}).decode()
     write_atomically(save(tensors, {"identity": identity, "progress": progress}), path)
 
 
