@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from countgen.benchmarks.evaluation.calibration import Calibration
 from countgen.benchmarks.evaluation.compute import compute_curve
 from countgen.benchmarks.evaluation.metrics import by_arm, by_count, scores
 from countgen.benchmarks.evaluation.records import Record
@@ -47,6 +46,8 @@ STYLE: dict[str, Any] = {
     "ytick.color": _FAINT,
     "ytick.labelcolor": _INK,
 }
+_SIZE = (7.2, 4.2)
+"""Of a figure with one plot, in inches."""
 _MOST_TOGETHER = 4
 """Number of methods up to which one plot shows all intervals; with more, each method has a panel."""
 
@@ -67,7 +68,7 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
     columns = 1 if together else 3
     rows = 1 if together else -(-len(arms) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.2) if together else (9.6, 2.4 * rows + 0.4), layout="constrained")
+        figure = Figure(figsize=_SIZE if together else (9.6, 2.4 * rows + 0.4), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes in panels:
             _percent(axes)
@@ -76,7 +77,7 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
         if together:
             for index, (name, group) in enumerate(arms.items()):
                 _by_count(panels[0], name, group, judge, index, dodge=0.09 * (index - (len(arms) - 1) / 2))
-            _finish(figure, panels[0], title, "objects asked for", "images right, %")
+            _finish(figure, panels[0], title, "objects asked for")
             return figure
         for index, (axes, (name, group)) in enumerate(zip(panels, arms.items(), strict=False)):
             for other in arms.values():
@@ -109,7 +110,9 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
     positive = [float(budget) for curve in curves.values() for budget in curve.budgets if budget > 0]
     first, last = min(positive, default=1.0), max([*positive, *spent], default=1.0)
     with rc_context(STYLE):
-        figure, axes = _single()
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        _percent(axes)
         for index, (name, curve) in enumerate(curves.items()):
             # From the first budget that any method can use to the last, so that the lines compare at every point.
             budgets = [first / 1.15, *(float(b) for b in curve.budgets if b > 0), last]
@@ -120,38 +123,7 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        _finish(figure, axes, title, f"{axis} an image", "images right, %")
-    return figure
-
-
-def reliability(calibrated: Calibration, title: str = "") -> Figure:
-    """Plot the fraction of labelled images truly right over the fraction of judges that find them right.
-
-    Args:
-        calibrated: what people's labels say.
-        title: above the plot.
-    """
-    levels = calibrated.votes
-    votes = [100 * level.value for level in levels]
-    shares = [level.right / level.images for level in levels]
-    with rc_context(STYLE):
-        figure, axes = _single()
-        axes.plot([0, 100], [0, 100], color=_FAINT, lw=1, ls=":", label="as many as the judges say")
-        axes.plot(votes, [100 * level.fitted for level in levels], lw=2, label="isotonic regression", **_style(0))
-        _error_bars(
-            axes,
-            votes,
-            shares,
-            [level.interval for level in levels],
-            fmt="o",
-            ms=6,
-            color=COLOURS[1],
-            lw=1.4,
-            label="labelled images",
-        )
-        for x, share, level in zip(votes, shares, levels, strict=True):
-            axes.annotate(str(level.images), (x, 100 * share), (6, 6), textcoords="offset points", fontsize=9)
-        _finish(figure, axes, title, "judges that find the image right, %", "truly right, %")
+        _finish(figure, axes, title, f"{axis} an image")
     return figure
 
 
@@ -175,13 +147,6 @@ def _arms(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     return by_arm(records)
 
 
-def _single() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.subplots()
-    _percent(axes)
-    return figure, axes
-
-
 def _percent(axes: Axes) -> None:
     axes.set_ylim(-3, 103)
     axes.set_yticks(range(0, 101, 25))
@@ -196,28 +161,17 @@ def _style(index: int) -> dict[str, Any]:
 def _by_count(axes: Axes, name: str, records: Sequence[Record], judge: str, index: int, dodge: float = 0.0) -> None:
     groups = {count: scores(group, judge) for count, group in by_count(records).items()}
     at = [count + dodge for count in groups]
-    shares = [group.accuracy for group in groups.values()]
-    intervals = [group.interval for group in groups.values()]
+    share = [100 * group.accuracy for group in groups.values()]
+    low = [100 * (group.accuracy - group.interval[0]) for group in groups.values()]
+    high = [100 * (group.interval[1] - group.accuracy) for group in groups.values()]
     style = _style(index)
-    _error_bars(axes, at, shares, intervals, fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
-    marker = MARKERS[index % len(MARKERS)]
-    axes.plot(at, [100 * share for share in shares], marker=marker, ms=5, lw=1.8, label=name, **style)
+    axes.errorbar(at, share, [low, high], fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
+    axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
 
 
-def _error_bars(
-    axes: Axes, at: Sequence[float], shares: Sequence[float], intervals: Sequence[tuple[float, float]], **style: Any
-) -> None:
-    """Add the intervals of fractions in [0, 1], in per cent."""
-    lengths = [
-        [100 * (share - low) for share, (low, _) in zip(shares, intervals, strict=True)],
-        [100 * (high - share) for share, (_, high) in zip(shares, intervals, strict=True)],
-    ]
-    axes.errorbar(at, [100 * share for share in shares], lengths, **style)
-
-
-def _finish(figure: Figure, axes: Axes, title: str, x_label: str, y_label: str) -> None:
+def _finish(figure: Figure, axes: Axes, title: str, x_label: str) -> None:
     """Add the texts, and a legend below the plot in at most four columns."""
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.set(title=title, xlabel=x_label, ylabel="images right, %")
     handles, labels = axes.get_legend_handles_labels()
     for columns in range(min(4, len(labels)), 0, -1):
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)

@@ -24,7 +24,7 @@ from countgen.benchmarks.evaluation.report.table import (
 )
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 
-COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
+COMPARED, FAILED = "Methods compared", "Failed images, counted as wrong"
 """How titles begin."""
 NUMERACY = "numeracy"
 """How the names of T2I-CompBench's files begin."""
@@ -38,8 +38,7 @@ def tables(section: Section) -> list[Table]:
         _scores_table(section, "Right by number of objects, %", lambda method: method.counts),
         _cost(section),
         *(_stopped(section, axis) for axis in AXES),
-        *(_versus(COMPARED, section, judge, versus) for judge, versus in section.versus.items()),
-        *(_versus(AGAINST, section, judge, versus) for judge, versus in section.against.items()),
+        *(_versus(section, judge, versus) for judge, versus in section.versus.items()),
         _guard(section),
         *image_quality_table(section),
         *([_preserved(section)] if any(method.preservation for method in section.methods) else []),
@@ -171,7 +170,7 @@ def _stopped(section: Section, axis: str) -> Table:
     return Table(f"Right when stopped at so many {axis}, %", header(section), rows)
 
 
-def _versus(title: str, section: Section, judge: str, versus: Sequence[Versus]) -> Table:
+def _versus(section: Section, judge: str, versus: Sequence[Versus]) -> Table:
     rows = [
         ("against", *(pair.opponent for pair in versus)),
         ("cases", *(str(pair.comparison.duel.cases) for pair in versus)),
@@ -193,7 +192,7 @@ def _versus(title: str, section: Section, judge: str, versus: Sequence[Versus]) 
     ]
     by = judge_text(section, judge)
     note = f"Paired cases, judged by {by}; intervals by cluster bootstrap over prompts, p of the exact test."
-    return Table(f"{title}, judged by {by}", ("", *(pair.method for pair in versus)), tuple(rows), note)
+    return Table(f"{COMPARED}, judged by {by}", ("", *(pair.method for pair in versus)), tuple(rows), note)
 
 
 def _failures(section: Section) -> Table:

@@ -192,9 +192,7 @@ def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
 
 
 def test_a_judgement_with_a_count_too_many_is_refused_with_its_file() -> None:
-    with pytest.raises(
-        ValueError, match=r"judgements\.jsonl: image plain-3-0: vlm has 2 counts for 1 objects"
-    ):
+    with pytest.raises(ValueError, match=r"judgements\.jsonl: image plain-3-0: vlm has 2 counts for 1 objects"):
         with_judgements([record()], [Judgement(record().key, "vlm", (1, 2), 0.0, ())])
 
 

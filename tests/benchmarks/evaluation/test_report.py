@@ -211,20 +211,6 @@ def test_labels_and_judgements_of_images_that_are_not_there_are_told(
     assert "judged by detector" in printed.out
 
 
-def test_against_pairs_the_cases_of_both_runs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    here = write_run(tmp_path / "here", [record("auto", seed) for seed in range(6)])
-    there = write_run(tmp_path / "there", [record("auto", seed, 3 if seed == 2 else 1) for seed in range(2, 9)])
-    main(["report", str(here), "--against", str(there), "--all"])
-    printed = capsys.readouterr().out
-    assert re.search(r"against +auto in there\n", printed)
-    assert re.search(r"cases +4\n", printed)
-    assert re.search(r"not in both +5\n", printed)
-    assert re.search(r"won +3\n", printed)
-    assert re.search(r"right, points +75\.0\n", printed)
-    assert re.search(r"absolute error +-1\.50\n", printed)
-
-
 def test_shards_are_one_run_and_other_runs_are_not(tmp_path, capsys):
     records = [record("auto", seed) for seed in range(6)]
     shards = [write_run(tmp_path / f"{k}", records[k::2], shard=f"{k + 1}/2") for k in range(2)]
