@@ -128,11 +128,11 @@ def test_several_pictures_of_a_prompt_are_told_apart_by_their_seeds(listed: Path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("prompt\nthree apples\n", "prompt 1: no image"),
-        ("prompt,image\nthree apples,pictures/9.png\n", "prompt 1: no image"),
+        ("prompt\nthree apples\n", "is not an image"),
+        ("prompt,image\nthree apples,pictures/9.png\n", "pictures/9.png' is not an image"),
         ("prompt,image\nthree apples,mine.csv\n", "name a file that ends in .bmp, .gif"),
-        ("prompt,image,seconds\nthree apples,pictures/0.png,-1\n", "prompt 1: '-1' is no number of seconds"),
-        ("prompt,image,seconds\nthree apples,pictures/0.png,nan\n", "prompt 1: 'nan' is no number of seconds"),
+        ("prompt,image,seconds\nthree apples,pictures/0.png,-1\n", "prompt 1: '-1' is not a number of seconds"),
+        ("prompt,image,seconds\nthree apples,pictures/0.png,nan\n", "prompt 1: 'nan' is not a number of seconds"),
     ],
 )
 def test_a_bad_list_is_refused_before_anything_is_written(

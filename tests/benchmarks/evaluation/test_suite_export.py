@@ -114,4 +114,4 @@ def test_a_folder_that_holds_something_is_kept(run: Path, tmp_path: Path, capsys
     assert main(["report", str(run), "--export", "geneval", "--method", "plain", "--out", str(run)]) == 2
     assert "is not empty; give a new folder" in capsys.readouterr().err
     assert main(["eval", "--images", str(run), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE]) == 2
-    assert "no counting prompts in GenEval's layout" in capsys.readouterr().err
+    assert "does not hold counting prompts in GenEval's layout" in capsys.readouterr().err
