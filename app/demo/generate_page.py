@@ -172,8 +172,7 @@ class GeneratePage:
             yield updates
 
     def _generated(self, form: GenerateForm, job: Job, session: Session) -> Generator[Updates, None, None]:
-        loaded = self.jobs.worker.is_loaded(form.backbone)
-        yield self._busy("Starting …" if loaded else "Loading the model …")
+        yield self._busy("Starting; loading a model for the first time takes a while …")
         made: list[Entry] = []
         for offset in range(form.images):
             title = f"Image {offset + 1} of {form.images} · " if form.images > 1 else ""

@@ -103,7 +103,7 @@ def test_objects_in_a_photograph_are_counted(open_page, size: dict) -> None:
     expect(page.locator("#counted img")).to_be_visible()
     page.locator("#count-names textarea").fill("unicorns")
     page.locator("#count-go").click()
-    expect(page.locator("#count-status")).to_contain_text("This model cannot count unicorns.")
+    expect(page.locator("#count-status")).to_contain_text("has no class for 'unicorn'")
     check_layout(page)
 
 
