@@ -41,10 +41,7 @@ class TokensPage:
             with gr.Column():
                 table = gr.Markdown(measured_table(model.value), elem_id="token-table")
         model.change(
-            lambda name: (measured_table(name), gr.update(choices=self._choices(name), value=self._choices(name)[0])),
-            model,
-            [table, chosen],
-            **QUIET,
+            lambda name: (measured_table(name), gr.Dropdown(self._choices(name))), model, [table, chosen], **QUIET
         )
         form = [generate.fields[name] for name in ("prompt", "backbone", "method", "token")]
         use.click(self.use, [chosen, model, session], [tabs, *form], **QUIET)
