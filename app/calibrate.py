@@ -18,6 +18,7 @@ from countgen.app.terminal import fitted
 if TYPE_CHECKING:
     from countgen.models import Models
     from countgen.number_slider import Calibration
+    from countgen.number_slider.measurement import CalibrationSettings
 
 
 def add_parser(commands: Any) -> None:
@@ -63,10 +64,12 @@ def run(options: argparse.Namespace) -> int:
     from countgen.backbones.sources import find_source
     from countgen.images import check_writable
     from countgen.number_slider import load_calibration
-    from countgen.number_slider.measurement import OBJECTS, targets_to_measure
+    from countgen.number_slider.measurement import OBJECTS
+    from countgen.prompts import Target
 
-    objects = options.object or OBJECTS
-    targets_to_measure(objects, options.images, options.max_number)
+    objects, settings = options.object or OBJECTS, _settings(options)
+    for object_name in objects:
+        Target(object_name, settings.max_number)
     name = find_source(options.model).name
     out = options.out or Path(f"calibration-{name.replace('/', '-')}.json")
     if out.suffix != ".json":
@@ -76,12 +79,13 @@ def run(options: argparse.Namespace) -> int:
     device = available_device(options.device)
 
     import countgen
+    from countgen.detector_choice import AUTO
 
     models = countgen.load(
         options.model,
         objects=objects,
         critics=(options.critic,) if options.critic else None,
-        judge=options.judge,
+        judge=options.judge or AUTO,
         device=device,
         trust_checkpoint=options.trust_checkpoint,
         progress=not (options.quiet or options.json),
@@ -100,19 +104,12 @@ def _measured(
     models: Models, options: argparse.Namespace, begun: Calibration | None, out: Path
 ) -> tuple[Calibration, bool]:
     """Return the calibration, each point saved when it was measured, and whether the user interrupted it."""
-    from dataclasses import replace
-
+    from msgspec.structs import replace
     from tqdm import tqdm
 
-    from countgen.number_slider.measurement import FIRST_SEED, OBJECTS, measure, new_calibration
+    from countgen.number_slider.measurement import OBJECTS, measure, new_calibration
 
-    wanted = new_calibration(
-        models,
-        object_names=options.object or OBJECTS,
-        images_per_point=options.images,
-        max_number=options.max_number,
-        first_seed=FIRST_SEED if options.seed is None else options.seed,
-    )
+    wanted = new_calibration(models, options.object or OBJECTS, _settings(options))
     if begun is not None and replace(begun, points=()) != wanted:
         raise ValueError(f"{out} is a calibration with other settings; give another --out, or remove it")
     calibration = begun or wanted
@@ -131,6 +128,14 @@ def _measured(
     except KeyboardInterrupt:
         return calibration, True
     return calibration, False
+
+
+def _settings(options: argparse.Namespace) -> CalibrationSettings:
+    """Return the settings of the calibration, with the options that were given."""
+    from countgen.number_slider.measurement import CalibrationSettings
+
+    given = {name: getattr(options, name) for name in ("images", "max_number", "seed")}
+    return CalibrationSettings(**{name: value for name, value in given.items() if value is not None})
 
 
 def _summary(calibration: Calibration) -> dict[str, Any]:

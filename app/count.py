@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from countgen.app.exit_codes import NOT_REACHED, OK
 from countgen.app.loading import available_device
 from countgen.app.terminal import fitted
+from countgen.files.spreadsheet import cell
 
 if TYPE_CHECKING:
     from countgen.critics import Critic, Detections
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
             record = {"image": str(file), "error": " ".join(str(error).split())}
         records.append(record)
         if options.csv:
-            writer.writerows((record["image"], *row) for row in record.get("counts", {}).items())
+            writer.writerows((cell(record["image"]), cell(name), n) for name, n in record.get("counts", {}).items())
         if not options.json and not options.csv:
             _report(record)
         elif "error" in record:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from countgen.app.argument_types import add_trust_checkpoint
 from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
     from countgen.detector_choice import Choice
+    from countgen.detector_files import Missing
 
 
 def add_detectors(parser: argparse.ArgumentParser) -> None:
@@ -27,39 +28,27 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     add_trust_checkpoint(parser)
 
 
-def chosen_detectors(
-    options: argparse.Namespace,
-    objects: Sequence[str],
-    *,
-    text: bool,
-    model_name: str | None = None,
-    download: bool = True,
-) -> Choice:
-    """Choose and check the detectors before anything is loaded, and say which they are.
+def detectors_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the detectors that the options name, and whether their code may run, as `countgen.load` takes them."""
+    named = {"critics": options.critic, "judge": options.judge, "trust_checkpoint": options.trust_checkpoint}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def announced(*, text: bool, download: bool = True) -> Callable[[Choice, Sequence[Missing]], None]:
+    """Return a function that says which detectors are used and what is downloaded, for `countgen.load`.
 
     Args:
-        options: with `critic`, `judge` and, where `model_name` is not given, `model`.
-        objects: what is counted.
         text: print the choice, and what will be downloaded.
-        model_name: of the backbone, where it is known already.
-        download: otherwise missing files are refused.
-
-    Raises:
-        ValueError: an unknown detector, a judge that is also a critic, or files are missing and `download` is off.
-        FileNotFoundError: files are missing and may not be downloaded.
+        download: otherwise missing files are a ValueError.
     """
-    from countgen.backbones.sources import find_source
-    from countgen.detector_choice import choose
     from countgen.files.printable import printable
-    from countgen.models import check_detectors
 
-    choice = choose(model_name or find_source(options.model).name, objects, options.critic, options.judge)
-    if text and choice.because:
-        print(fitted(f"detectors: {printable(choice.described, 400)}"), flush=True)
-    missing = check_detectors((*choice.critics, choice.judge))
-    if missing and not download:
-        raise ValueError(f"{'; '.join(map(str, missing))} is not here; give --yes to download it")
-    if text:
-        for one in missing:
-            print(fitted(f"will be downloaded: {printable(str(one), 400)}"))
-    return choice
+    def announce(choice: Choice, missing: Sequence[Missing]) -> None:
+        if text and choice.because:
+            print(fitted(f"detectors: {printable(choice.described, 400)}"), flush=True)
+        if missing and not download:
+            raise ValueError(f"{'; '.join(map(str, missing))} is not here; give --yes to download it")
+        for files in missing if text else ():
+            print(fitted(f"will be downloaded: {printable(str(files), 400)}"))
+
+    return announce

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
-    *("numpy", "orjson", "pillow", "protobuf", "pyyaml", "scipy", "sentencepiece", "shtab", "tqdm"),
+    *("filelock", "msgspec", "numpy", "pillow", "protobuf", "pyyaml", "scipy", "sentencepiece", "shtab", "tqdm"),
 )
 OPTIONAL_PACKAGES = ("gradio", "matplotlib", "pyarrow", "ray")
 SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")

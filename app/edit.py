@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from countgen.app.argument_types import positive, seconds
-from countgen.app.detector_arguments import add_detectors, chosen_detectors
+from countgen.app.detector_arguments import add_detectors, announced
 from countgen.app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from countgen.app.generate import SettingsHelp
 from countgen.app.interrupts import held_interrupts, run_to_end
@@ -90,19 +90,15 @@ def run(options: argparse.Namespace) -> int:
     objects = [target.object_name for target in targets_of(recipe)]
     device = available_device(options.device)
 
+    from countgen.detector_choice import AUTO
     from countgen.editing import edit_run
     from countgen.files.printable import printable
-    from countgen.models import with_detectors
+    from countgen.models import Detectors
 
     text = not options.json and not options.quiet
-    choice = chosen_detectors(options, objects, text=text, model_name=checked.name, download=options.yes)
-    models = with_detectors(
-        loaded(checked, device, options),
-        critics=choice.critics,
-        judge=choice.judge,
-        because=choice.because,
-        trust_checkpoint=options.trust_checkpoint,
-    )
+    announce = announced(text=text, download=options.yes)
+    detectors = Detectors(checked.name, objects, options.critic, options.judge or AUTO, announce)
+    models = detectors.join(loaded(checked, device, options), options.trust_checkpoint)
     current = edit_run(
         recipe,
         models,

@@ -17,7 +17,7 @@ from countgen.app.argument_types import (
     seconds,
     seeds_in,
 )
-from countgen.app.detector_arguments import add_detectors, chosen_detectors
+from countgen.app.detector_arguments import add_detectors, announced, detectors_of
 from countgen.app.exit_codes import INTERRUPTED, NOT_REACHED, OK
 from countgen.app.image_files import DEFAULT_TEMPLATE, FIELDS, name_template, save_grid, save_result
 from countgen.app.interrupts import held_interrupts, run_to_end
@@ -242,17 +242,14 @@ def _loaded(options: argparse.Namespace, objects: Sequence[str]) -> Models:
     from countgen.files.printable import printable
 
     text = not options.json and not options.quiet
-    choice = chosen_detectors(options, objects, text=text)
     models = countgen.load(
         options.model,
         objects=objects,
-        critics=choice.critics,
-        judge=choice.judge,
-        because=choice.because,
         device=device,
         draft=options.draft,
-        trust_checkpoint=options.trust_checkpoint,
         progress=text,
+        announce=announced(text=text),
+        **detectors_of(options),
         **asked_of_load(options),
     )
     if text and not options.model.startswith("miniature"):

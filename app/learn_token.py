@@ -32,14 +32,19 @@ if TYPE_CHECKING:
 SETTINGS = (
     ("learning_rate", rate, "X", "learning rate, above 0; the token gets worse with a high rate (0.0005)"),
     ("semantic_weight", weight, "X", "weight of the loss that keeps the object recognisable; 0 for none (0.5)"),
-    ("num_vectors", positive, "N", "number of embedding vectors of the token, 1 to 32 (the number word's)"),
+    (
+        "num_vectors",
+        not_negative,
+        "N",
+        "embedding vectors of the token, up to 32; 0 for as many as the number word has (0)",
+    ),
     (
         "num_optimization_steps",
         not_negative,
         "N",
         "maximum number of steps on the count loss, after the distillation; 0 for the distillation only (60)",
     ),
-    ("teacher_steps", not_negative, "N", "number of steps of the distillation; 0 for the count loss only (25)"),
+    ("distillation_steps", not_negative, "N", "number of steps of the distillation; 0 for the count loss only (25)"),
     (
         "validation_images",
         positive,
@@ -82,10 +87,9 @@ def run(options: argparse.Namespace) -> int:
     """
     from countgen.files.printable import printable
     from countgen.number_slider import find_calibration, load_calibration
-    from countgen.prompts.number_words import number_word
     from countgen.tokens.file import load_token, save_token
-    from countgen.tokens.textual_inversion import length_of
-    from countgen.tokens.trainer import Learning, LearnSettings
+    from countgen.tokens.settings import LearnSettings
+    from countgen.tokens.trainer import Learning
     from countgen.tokens.trial import try_token
 
     out = options.out or Path(f"count-{options.count}{SUFFIX}")
@@ -101,12 +105,10 @@ def run(options: argparse.Namespace) -> int:
         if out.exists() and not options.overwrite:
             raise taken(out)
         return _make_direction(models, calibration, out, options)
-    if options.num_vectors is None:
-        settings = replace(settings, num_vectors=length_of(number_word(options.count), models.backbone))
     learning = Learning(models, options.count, options.object, settings, checkpoint=checkpoint)
     check_unfinished(out, learning.token, load_token, overwrite=options.overwrite)
     bars = {
-        "distill": ("distillation", settings.teacher_steps),
+        "distill": ("distillation", settings.distillation_steps),
         "train": ("count loss", settings.num_optimization_steps),
     }
     interrupted = train(
@@ -122,14 +124,15 @@ def run(options: argparse.Namespace) -> int:
         save_token(token, out, overwrite=True)
     if not interrupted:
         checkpoint.unlink(missing_ok=True)
-    validated = learning.best_validation.accuracy if learning.validations else None
+    state = learning.state
+    validated = state.best_validation.accuracy if state.validations else None
     record = {
         "token": str(out),
         "placeholder_token": token.placeholder_token,
-        "steps": learning.steps_made,
-        "distillation_steps": learning.state.distillation_steps,
-        "optimization_steps": learning.state.step,
-        "evaluations": learning.state.evaluations,
+        "steps": state.distillation_steps + state.step,
+        "distillation_steps": state.distillation_steps,
+        "optimization_steps": state.step,
+        "evaluations": state.evaluations,
         "validation_accuracy": validated,
         "accuracy": token.accuracy,
         "plain_accuracy": plain,
@@ -139,9 +142,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(record))
     elif not options.quiet:
         validation = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
-        made = (
-            f"{learning.state.distillation_steps} distillation steps and {learning.state.step} steps on the count loss"
-        )
+        made = f"{state.distillation_steps} distillation steps and {state.step} steps on the count loss"
         print(fitted(f"{token.placeholder_token} after {made}, {validation}"))
         print(f"  {printable(out)}")
         _report_trial(token, plain)

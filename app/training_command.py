@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countgen.app.argument_types import add_trust_checkpoint, names, not_negative
-from countgen.app.detector_arguments import chosen_detectors
+from countgen.app.detector_arguments import announced, detectors_of
 from countgen.app.loading import available_device
 from countgen.app.model_arguments import add_loading, add_model, add_sampling, asked_of_load
 
 if TYPE_CHECKING:
-    from countgen.learning.training import Training
     from countgen.models import Models
+    from countgen.tokens.trainer import Learning
 
 LOSSES = ("l1", "d2d", "margin")
 """The names in `countgen.critics.losses`, repeated here because the parser must not import torch."""
@@ -84,7 +84,7 @@ def add_training(
 
 def option_of(name: str) -> str:
     """Return the option of a setting."""
-    return "--distillation-steps" if name == "teacher_steps" else f"--{name.replace('_', '-')}"
+    return f"--{name.replace('_', '-')}"
 
 
 def given_settings(settings_class: type[Any], options: argparse.Namespace) -> Any:
@@ -149,26 +149,24 @@ def load_models(options: argparse.Namespace, object_names: Sequence[str]) -> Mod
     import countgen
 
     silent = options.quiet or options.json
-    choice = chosen_detectors(options, object_names, text=not silent)
     return countgen.load(
         options.model,
-        critics=choice.critics,
-        judge=choice.judge,
-        because=choice.because,
+        objects=object_names,
         device=device,
-        trust_checkpoint=options.trust_checkpoint,
         progress=not silent,
+        announce=announced(text=not silent),
+        **detectors_of(options),
         **asked_of_load(options),
     )
 
 
-def train(training: Training, bars: Mapping[str, tuple[str, int]], save: Callable[[], object], *, silent: bool) -> bool:
+def train(learning: Learning, bars: Mapping[str, tuple[str, int]], save: Callable[[], object], *, silent: bool) -> bool:
     """Run a training to its end, with a bar for each phase; return whether the user interrupted it.
 
     The best parameters so far are saved afterwards, also where the training failed.
 
     Args:
-        training: is iterated over.
+        learning: is iterated over.
         bars: title and number of steps by phase.
         save: writes the output.
         silent: show no bar.
@@ -179,7 +177,7 @@ def train(training: Training, bars: Mapping[str, tuple[str, int]], save: Callabl
     # disable=None disables the bar if standard error is not a terminal.
     try:
         with tqdm(unit="step", disable=silent or None, leave=False) as bar:
-            for step in training:
+            for step in learning:
                 if step.phase != phase:
                     phase = step.phase
                     title, total = bars[phase]
@@ -191,7 +189,7 @@ def train(training: Training, bars: Mapping[str, tuple[str, int]], save: Callabl
         save()
         return True
     except Exception:
-        if training.validations:
+        if learning.state.validations:
             save()
         raise
     save()

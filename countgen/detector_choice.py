@@ -1,4 +1,4 @@
-"""Choose the detectors that steer and judge where the user names none: by what is counted."""
+"""Choose critics and judge by what is counted."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Facts:
     megabytes: int
 
 
+AUTO = "auto"
+"""In place of a judge's name: choose one by what is counted."""
 COCO = (("yolo:yolo11m",), "torchvision:fasterrcnn_resnet50_fpn_v2")
 OPEN_VOCABULARY = (("owl:owlv2-base",), "grounding_dino:tiny")
 FACTS = {
@@ -45,24 +47,29 @@ class Choice:
 
     Attributes:
         critics: that steer.
-        judge: that only counts.
-        because: why these, for the user; empty where he named all of them.
+        judge: that only counts; None for a run without one.
+        because: why these, for the user; empty if all of them were named.
     """
 
     critics: tuple[str, ...]
-    judge: str
+    judge: str | None
     because: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All detectors, critics first."""
+        return self.critics if self.judge is None else (*self.critics, self.judge)
 
     @property
     def described(self) -> str:
         """One line for the user: names, licences and sizes."""
-        return f"critic {', '.join(map(_with_facts, self.critics))}; judge {_with_facts(self.judge)}" + (
-            f" ({self.because})" if self.because else ""
-        )
+        judge = "no judge" if self.judge is None else f"judge {_with_facts(self.judge)}"
+        because = f" ({self.because})" if self.because else ""
+        return f"critic {', '.join(map(_with_facts, self.critics))}; {judge}{because}"
 
 
 def choose(
-    model_name: str, object_names: Sequence[str], critics: Sequence[str] | None = None, judge: str | None = None
+    model_name: str, object_names: Sequence[str], critics: Sequence[str] | None = None, judge: str | None = AUTO
 ) -> Choice:
     """Choose detectors for a model and what is counted.
 
@@ -72,16 +79,17 @@ def choose(
     Args:
         model_name: of a preset; others are like published ones.
         object_names: none means objects of COCO.
-        critics, judge: named by the user, and kept.
+        critics: named by the user, and kept.
+        judge: likewise; None for a run without one.
 
     Raises:
         ValueError: the judge is also a critic.
     """
-    if critics and judge:
+    if critics and judge != AUTO:
         choice = Choice(tuple(critics), judge)
     else:
-        usual, because = _usual(model_name, object_names)
-        choice = Choice(tuple(critics or usual[0]), judge or usual[1], because)
+        (usual_critics, usual_judge), because = _usual(model_name, object_names)
+        choice = Choice(tuple(critics or usual_critics), usual_judge if judge == AUTO else judge, because)
     if choice.judge in choice.critics:
         raise ValueError(
             f"the judge {choice.judge!r} is also a critic; a judge must be a detector that nothing optimises"

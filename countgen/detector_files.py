@@ -1,4 +1,4 @@
-"""Whether a detector's files are here, before a large model is loaded; nothing is downloaded."""
+"""Find which files of a detector would have to be downloaded, before a large model is loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from countgen.backbones.hub import unreachable
+from countgen.backbones.hub import cached, unreachable
 from countgen.critics.pretrained import locate
 from countgen.critics.ultralytics_files import KINDS, PRESETS
 from countgen.detector_choice import FACTS
@@ -46,7 +46,7 @@ class Missing:
 
 
 def missing_files(kind: str, weights: str, revision: str | None, detector: str) -> Missing | None:
-    """Return what is missing of a detector; None where all is here, or where it is read from the user's own file.
+    """Return the files that a detector lacks; None if all are here, or if it is read from the user's own file.
 
     Args:
         kind: the critic's file in `critics/detectors`.
@@ -63,7 +63,7 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
     if kind in KINDS:
         owner, _, file = PRESETS.get(weights, weights).rpartition("/")
         if owner.count("/") != 1:
-            return None  # a path, which the critic refuses itself
+            return None  # a path, which the critic checks itself
         return _of_hub(owner, (file,), revision, detector, f"{kind}:FILE.pt")
     if kind in _HUB_KINDS:
         repository, own = locate(weights, importlib.import_module(f"countgen.critics.detectors.{kind}").PRESETS)
@@ -74,11 +74,9 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
 def _of_hub(
     repository: str, files: tuple[str, ...], revision: str | None, detector: str, instead: str
 ) -> Missing | None:
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
-    lost = tuple(
-        file for file in files if not isinstance(try_to_load_from_cache(repository, file, revision=revision), str)
-    )
+    lost = tuple(file for file in files if cached(repository, file, revision) is None)
     source = f"{repository}@{revision}" if revision else repository
     return Missing(detector, lost, source, constants.HF_HUB_CACHE, instead) if lost else None
 
@@ -98,18 +96,18 @@ def _of_torchvision(weights: str, revision: str | None, detector: str) -> Missin
     return None if (folder / file).is_file() else Missing(detector, (file,), url, str(folder), instead)
 
 
-def refuse_if_offline(missing: Iterable[Missing]) -> None:
-    """Refuse what would have to be downloaded where HF_HUB_OFFLINE is set, or from the hub where it does not answer.
+def check_downloadable(missing: Iterable[Missing]) -> None:
+    """Raise if HF_HUB_OFFLINE is set, or if the hub does not answer, and files have to come from there.
 
     Raises:
         FileNotFoundError: which files to bring, and where.
     """
     from huggingface_hub import constants
 
-    lost = [one for one in missing if constants.HF_HUB_OFFLINE or "://" not in one.source]
-    if lost and (reason := unreachable()):
-        folders = dict.fromkeys(f"{one.folder} (or write {one.instead})" for one in lost)
+    needed = [files for files in missing if constants.HF_HUB_OFFLINE or "://" not in files.source]
+    if needed and (reason := unreachable()):
+        folders = dict.fromkeys(f"{files.folder} (or write {files.instead})" for files in needed)
         raise FileNotFoundError(
-            f"{reason} and files are missing: {'; '.join(map(str, lost))}. Bring them from a machine with a network "
+            f"{reason} and files are missing: {'; '.join(map(str, needed))}. Bring them from a machine with a network "
             f"into {', '.join(folders)}"
         )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
+
+from msgspec.structs import replace
 
 from countgen.errors import RecipeError
 from countgen.models import Models
 from countgen.number_slider import NumberShift
-from countgen.number_slider.shifts import stored_shifts
 from countgen.options import EditFields
 from countgen.prompts import Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.recount import recounted
 from countgen.recipe import regenerate
-from countgen.recipe_fields import candidate_seed, latents_of, negative_prompt_of
+from countgen.recipe_fields import fields_of
 from countgen.result import Result
 from countgen.run import Original, Run
 
@@ -63,27 +63,26 @@ def edit_run(
     token = options.pop("token", None)
     recipe = original.recipe if isinstance(original, Result) else original
     old = targets_of(recipe)
+    fields = fields_of(recipe)
     targets = changed_targets(old, counts, models)
     models.check(targets)
     check_backbone(recipe, models)
     image = regenerate(recipe, models.backbone, token)
-    prompt, known_names = str(recipe["prompt"]), models.critics[0].object_names
     run = Run(
-        recounted(prompt, targets, known_names),
+        recounted(fields.prompt, targets, models.critics[0].object_names),
         models,
         targets=targets,
         method="edit",
-        negative_prompt=negative_prompt_of(recipe),
-        original=Original(latents_of(recipe, models.backbone), image, candidate_seed(recipe)),
+        negative_prompt=fields.negative_prompt,
+        original=Original(fields.latents_for(models.backbone), image, fields.candidate_seed),
         **options,
     )
-    run.shifts = _with_kept_shifts(run, recipe, old)
+    run.shifts = _with_kept_shifts(run, fields.number_shifts, old)
     return run
 
 
-def _with_kept_shifts(run: Run, recipe: Mapping[str, Any], old: tuple[Target, ...]) -> tuple[NumberShift, ...]:
+def _with_kept_shifts(run: Run, stored: Sequence[NumberShift], old: tuple[Target, ...]) -> tuple[NumberShift, ...]:
     """Return the shifts of an edit, those of the original for objects whose count stays."""
-    stored = stored_shifts(recipe.get("number_shifts", ()), str(recipe["prompt"]))
     same = {target.object_name: target for target in run.targets if target in old}
     kept = []
     for shift in stored:
@@ -101,15 +100,7 @@ def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:
     Raises:
         RecipeError: it is no recipe, or has no targets, or they are damaged.
     """
-    if not isinstance(recipe, Mapping):
-        raise RecipeError(
-            f"expected a result or a recipe, got {type(recipe).__name__}; countgen.images.read_recipe reads the recipe "
-            "inside a PNG"
-        )
-    try:
-        targets = tuple(Target(one["object_name"], one["target_count"]) for one in recipe["targets"])
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise RecipeError(f"the recipe's targets cannot be read ({error!r}); give an image of countgen") from error
+    targets = fields_of(recipe).targets
     if not targets:
         raise RecipeError("the recipe names no targets; give an image of countgen")
     return targets

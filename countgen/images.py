@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -21,6 +19,7 @@ from countgen.errors import ImageWriteError, RecipeError
 from countgen.files.image_file import DAMAGED, open_image
 from countgen.files.printable import printable
 from countgen.files.reading import open_regular
+from countgen.files.schema import decoded, encoded
 from countgen.files.writing import write_atomically
 from countgen.generation_parameters import as_text
 
@@ -98,23 +97,24 @@ def save_png(
 
 def _write(data: bytes, path: Path, overwrite: bool) -> Path:
     """Write a file atomically; without `overwrite`, under the first free name."""
-    for number in itertools.count(1):
-        free = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+    free, number = path, 1
+    while True:
         if overwrite or not os.path.lexists(free):
             with suppress(FileExistsError):
                 write_atomically(data, free, overwrite=overwrite)
                 return free
-    raise AssertionError
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
 
 
 def _encoded(recipe: Mapping[str, Any]) -> str:
     try:
-        text = json.dumps(dict(recipe), allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError, RecursionError) as error:
+        text = encoded(dict(recipe))
+    except ValueError as error:
         raise RecipeError(f"the recipe is not JSON: {error}; use numbers, strings, lists and dictionaries") from error
     if len(text) > MAX_RECIPE_BYTES:
         raise RecipeError(f"the recipe has {len(text)} bytes of JSON, at most {MAX_RECIPE_BYTES} are written")
-    return text
+    return text.decode()
 
 
 def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
@@ -141,12 +141,9 @@ def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
     if len(text) > MAX_RECIPE_BYTES:
         raise RecipeError(f"the recipe in {name} has {len(text)} characters, at most {MAX_RECIPE_BYTES} are read")
     try:
-        recipe = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"the recipe in {name} is not JSON: {error}") from error
-    if not isinstance(recipe, dict):
-        raise RecipeError(f"the recipe in {name} is a JSON {type(recipe).__name__}, expected an object")
-    return recipe
+        return decoded(text, dict[str, Any])
+    except ValueError as error:
+        raise RecipeError(f"the recipe in {name} cannot be read: {error}") from error
 
 
 def _opened(path: str | Path | BinaryIO) -> AbstractContextManager[BinaryIO]:

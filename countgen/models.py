@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import critics as critic_files
 from countgen import miniature
 from countgen.backbones import Backbone, lora
 from countgen.backbones.assembly import check_memory, from_pipeline, load_source
+from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.backbones.loading import load_tiny_vae
 from countgen.backbones.lora import Lora
 from countgen.backbones.sources import find_source
@@ -22,11 +23,13 @@ from countgen.critics import Critic, registry
 from countgen.critics.detectors.density import DensityCritic
 from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.ultralytics_files import KINDS
-from countgen.detector_choice import choose
-from countgen.detector_files import Missing, missing_files, refuse_if_offline
-from countgen.methods.execution_cache import ExecutionCache
+from countgen.detector_choice import AUTO, Choice, choose
+from countgen.detector_files import Missing, check_downloadable, missing_files
 from countgen.progress import loading, without_loading_bars
 from countgen.prompts import Target
+
+Names = str | Critic | Sequence[str | Critic] | None
+Announce = Callable[[Choice, tuple[Missing, ...]], object]
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class Models:
     Attributes:
         backbone: the frozen text-to-image pipeline.
         critics: detectors that the latents are optimised against; the first one's counts are reported.
-        judge: a detector of another family, which nothing optimises.
-        cache: CUDA graphs and memory estimates that runs share.
-        because: why these detectors, where the user named none.
+        judge: a detector of another family, which nothing optimises; None to run without one.
+        graphs: CUDA graphs that runs share.
+        detectors_chosen: why these detectors; empty if the user named all of them.
 
     Raises:
         ValueError: the judge and a critic are of one family, or a critic carries no gradient.
@@ -46,29 +49,39 @@ class Models:
 
     backbone: Backbone
     critics: tuple[Critic, ...]
-    judge: Critic
-    cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
-    because: str = field(default="", compare=False)
+    judge: Critic | None = None
+    graphs: CUDAGraphs = field(default_factory=CUDAGraphs, repr=False, compare=False)
+    detectors_chosen: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for critic in self.critics:
             if not critic.differentiable:
                 raise ValueError(f"{critic.name} carries no gradient, so it cannot steer: name it as the judge")
-            shared = critic.families & self.judge.families
-            if shared:
+            if self.judge is not None and (shared := critic.families & self.judge.families):
                 raise ValueError(
                     f"the judge {self.judge.name} is of the same family ({', '.join(sorted(shared))}) as the critic "
                     f"{critic.name}, so the two share mistakes: name a judge of another family"
                 )
 
-    def check(self, targets: tuple[Target, ...]) -> None:
-        """Refuse targets that a detector cannot count.
+    @property
+    def required_judge(self) -> Critic:
+        """The judge, for what cannot do without one.
 
         Raises:
-            ValueError: an object that is no class of a detector, two objects of one class, or more objects than a
+            ValueError: the models were loaded without a judge.
+        """
+        if self.judge is None:
+            raise ValueError("this needs a judge, and the models were loaded without one: give judge= to countgen.load")
+        return self.judge
+
+    def check(self, targets: tuple[Target, ...]) -> None:
+        """Raise if a detector cannot count the targets.
+
+        Raises:
+            ValueError: an object that is not a class of a detector, two objects of one class, or more objects than a
                 detector returns.
         """
-        for critic in (*self.critics, self.judge):
+        for critic in (*self.critics, *([self.judge] if self.judge else [])):
             critic.check_distinct(target.object_name for target in targets)
             for target in targets:
                 if target.target_count > critic.max_count:
@@ -82,8 +95,8 @@ def load(
     model: str | os.PathLike[str] | Any = "miniature",
     *,
     objects: Sequence[str] = (),
-    critics: Sequence[str | Critic] | None = None,
-    judge: str | Critic | None = None,
+    critics: Names = None,
+    judge: str | Critic | None = AUTO,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     memory: str = "fast",
@@ -97,8 +110,8 @@ def load(
     guidance_scale: float | None = None,
     height: int | None = None,
     width: int | None = None,
-    because: str = "",
     progress: bool = False,
+    announce: Announce = lambda choice, missing: None,
 ) -> Models:
     """Load a model with its critics and its judge.
 
@@ -108,9 +121,11 @@ def load(
             `countgen.backbones.presets`, OWNER/NAME on the hub, a folder, or a `.safetensors` file.
         objects: what will be counted; decides about the detectors where none are named, see
             `countgen.detector_choice.choose`.
-        critics: detectors to optimise against: names, as `load_critic` reads them, or critics.
-        judge: likewise; must not be one of the critics.
-        device: CUDA where there is one, otherwise the CPU.
+        critics: detectors to optimise against, one or several: names, as `load_critic` reads them, or critics; chosen
+            by what is counted where None.
+        judge: a detector that only counts, by name or as a critic, and that is not one of the critics; "auto" to choose
+            one by what is counted, None to run without.
+        device: CUDA if available, otherwise the CPU.
         dtype: of the backbone; float32 on a CPU and the preset's elsewhere by default.
         memory: "fast", or "low" for small devices: slower steps of the same images, and critics that see them
             no larger than they are.
@@ -123,15 +138,16 @@ def load(
         loras: adapters, each a `countgen.backbones.lora.Lora` or "FILE:WEIGHT".
         num_inference_steps, guidance_scale, height, width: as in diffusers; the preset's by default. Every other
             field of a preset can be changed with `countgen.backbones.load`, whose result goes into `Models`.
-        because: why these detectors, for the recipe, where they were chosen before.
         progress: print on standard error what is loaded, how large it is, and how long it took.
+        announce: called before anything is downloaded, with the detectors and with what will be downloaded of them; an
+            error that it raises ends the loading.
 
     Raises:
         ValueError: an unknown name, a pipeline that gradients cannot pass, a judge that is also a critic, a preset
-            without a tiny decoder for drafts, or a device whose memory will not do.
+            without a tiny decoder for drafts, or a device whose memory is too small.
         OSError: files are missing, and cannot be downloaded.
     """
-    given = {
+    asked = {
         "revision": revision,
         "scheduler": scheduler,
         "num_inference_steps": num_inference_steps,
@@ -139,47 +155,51 @@ def load(
         "height": height,
         "width": width,
     }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    adapters = tuple(lora.parse(one) if isinstance(one, str) else one for one in loras)
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    adapters = tuple(lora.parse(given) if isinstance(given, str) else given for given in loras)
     if not isinstance(model, str | os.PathLike):
-        _refuse_for_pipelines(model, device=device, dtype=dtype, repository=repository, loras=adapters or None)
+        _check_for_pipelines(model, device=device, dtype=dtype, repository=repository, loras=adapters or None)
         backbone = from_pipeline(model, draft=draft, memory=memory, **changes)
         return with_detectors(
-            backbone, objects=objects, critics=critics, judge=judge, trust_checkpoint=trust_checkpoint, because=because
+            backbone,
+            objects=objects,
+            critics=critics,
+            judge=judge,
+            trust_checkpoint=trust_checkpoint,
+            announce=announce,
         )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_memory(memory)
     lora.check_installed(adapters)
     source = find_source(model, repository=repository, **changes)
     if draft and source.preset.tiny_vae is None:
-        load_tiny_vae(source.preset, torch.float32)  # refuses it, before anything is read
+        load_tiny_vae(source.preset, torch.float32)  # raises before anything is read
+    detectors = Detectors(source.name, objects, critics, judge, announce)
     with loading(described(source.name, source.preset), shown=progress):
-        detectors = _load_detectors(source.name, objects, critics, judge, device, trust_checkpoint)
+        loaded = detectors.load(device, trust_checkpoint)
         backbone = load_source(source, device=device, dtype=dtype, memory=memory, draft=draft, loras=adapters)
-    return _assembled(backbone, *detectors, because)
+    return _models(backbone, *loaded, detectors.choice.because)
 
 
 def with_detectors(
     backbone: Backbone,
     *,
     objects: Sequence[str] = (),
-    critics: Sequence[str | Critic] | None = None,
-    judge: str | Critic | None = None,
+    critics: Names = None,
+    judge: str | Critic | None = AUTO,
     trust_checkpoint: bool = False,
-    because: str = "",
+    announce: Announce = lambda choice, missing: None,
 ) -> Models:
     """Load the critics and the judge for a backbone that is loaded already; arguments as of `load`.
 
     Raises:
         ValueError, OSError: as `load`.
     """
-    with without_loading_bars():
-        detectors = _load_detectors(backbone.name, objects, critics, judge, backbone.device, trust_checkpoint)
-    return _assembled(backbone, *detectors, because)
+    return Detectors(backbone.name, objects, critics, judge, announce).join(backbone, trust_checkpoint)
 
 
-def _refuse_for_pipelines(pipeline: Any, **given: Any) -> None:
-    """Refuse what cannot be asked of a pipeline that is loaded already."""
+def _check_for_pipelines(pipeline: Any, **given: Any) -> None:
+    """Raise for arguments that a pipeline in memory cannot take."""
     if not hasattr(pipeline, "components"):
         raise ValueError(
             f"a model is a name, a path or a diffusers pipeline, got {type(pipeline).__name__}; a Backbone goes into "
@@ -196,51 +216,60 @@ def _refuse_for_pipelines(pipeline: Any, **given: Any) -> None:
             raise ValueError(f"a loaded pipeline is taken as it is, without {name}=: {advice[name]}")
 
 
-def _assembled(
-    backbone: Backbone, critics: tuple[Critic, ...], judge: Critic, chosen_because: str, because: str
-) -> Models:
+def _models(backbone: Backbone, critics: tuple[Critic, ...], judge: Critic | None, because: str) -> Models:
     if backbone.memory == "low":
         critics = tuple(no_larger(critic, max(backbone.height, backbone.width)) for critic in critics)
-    return Models(backbone, critics, judge, because=because or chosen_because)
+    return Models(backbone, critics, judge, detectors_chosen=because)
 
 
-def _load_detectors(
-    model_name: str,
-    objects: Sequence[str],
-    critics: Sequence[str | Critic] | None,
-    judge: str | Critic | None,
-    device: torch.device,
-    trust_checkpoint: bool,
-) -> tuple[tuple[Critic, ...], Critic, str]:
-    """Load critics and judge, all names and files checked before; the third value says why these, if they were chosen.
+class Detectors:
+    """Critics and judge that are chosen, checked and announced, not loaded yet.
+
+    Args:
+        model_name: of the backbone, which need not be loaded yet.
+        objects, critics, judge, announce: as of `load`.
 
     Raises:
-        ValueError: as `load_critic`, or what is given is no detector, or one of a name that is given already.
-        OSError: as `load_critic`, or files are missing where nothing may be downloaded.
+        ValueError: as `load_critic`, or what is given is not a detector, or has the name of another one.
+        OSError: files are missing and cannot be downloaded.
     """
-    if isinstance(critics, str):
-        raise ValueError(f"critics are several names, got the one string {critics!r}; write critics=({critics!r},)")
-    for one in (*(critics or ()), judge):
-        if not isinstance(one, str | Critic | None):
-            raise ValueError(
-                f"a detector is a name or a critic, got {type(one).__name__}; critics.from_module makes a critic of "
-                "your own"
-            )
-    names = [one if isinstance(one, str) else one.name for one in critics or ()]
-    if len({*names}) < len(names):
-        raise ValueError(f"two of the critics {', '.join(names)} have one name; give each its own")
-    judge_name = judge if judge is None or isinstance(judge, str) else judge.name
-    choice = choose(model_name, objects, names or None, judge_name)
-    objects_given = {one.name: one for one in (*(critics or ()), judge) if isinstance(one, Critic)}
-    wanted = [name for name in (*choice.critics, choice.judge) if name not in objects_given]
-    check_detectors(wanted)
-    loaded = {name: load_critic(name, device, trust_checkpoint=trust_checkpoint) for name in dict.fromkeys(wanted)}
-    loaded |= objects_given
-    return tuple(loaded[name] for name in choice.critics), loaded[choice.judge], choice.because
+
+    def __init__(
+        self, model_name: str, objects: Sequence[str], critics: Names, judge: str | Critic | None, announce: Announce
+    ) -> None:
+        critics = (critics,) if isinstance(critics, str | Critic) else tuple(critics or ())
+        for detector in (*critics, judge):
+            if not isinstance(detector, str | Critic | None):
+                raise ValueError(
+                    f"a detector is a name or a critic, got {type(detector).__name__}; critics.from_module makes a "
+                    "critic of your own"
+                )
+        names = [critic if isinstance(critic, str) else critic.name for critic in critics]
+        if len({*names}) < len(names):
+            raise ValueError(f"two of the critics {', '.join(names)} have one name; give each its own")
+        self.choice = choose(model_name, objects, names or None, judge.name if isinstance(judge, Critic) else judge)
+        self._given = {detector.name: detector for detector in (*critics, judge) if isinstance(detector, Critic)}
+        missing = check_detectors([name for name in self.choice.names if name not in self._given])
+        announce(self.choice, missing)
+
+    def load(self, device: torch.device, trust_checkpoint: bool) -> tuple[tuple[Critic, ...], Critic | None]:
+        """Return the critics and the judge."""
+        loaded = {
+            name: self._given.get(name) or load_critic(name, device, trust_checkpoint=trust_checkpoint)
+            for name in self.choice.names
+        }
+        judge = self.choice.judge
+        return tuple(loaded[name] for name in self.choice.critics), None if judge is None else loaded[judge]
+
+    def join(self, backbone: Backbone, trust_checkpoint: bool = False) -> Models:
+        """Load them, and return the models of a run with a backbone."""
+        with without_loading_bars():
+            loaded = self.load(backbone.device, trust_checkpoint)
+        return _models(backbone, *loaded, self.choice.because)
 
 
 def check_detectors(names: Sequence[str]) -> tuple[Missing, ...]:
-    """Refuse names that `load_critic` would refuse, and files that are not here and cannot be downloaded.
+    """Check the names of detectors, and that their files are here or can be downloaded.
 
     Returns:
         What will be downloaded.
@@ -251,15 +280,15 @@ def check_detectors(names: Sequence[str]) -> tuple[Missing, ...]:
     """
     for name in names:
         check_detector(name)
-    parts = [part for name in names for part in parts_of(name) if part not in miniature.DETECTORS]
-    found = [missing_files(*_asked(part), part) for part in dict.fromkeys(parts)]
-    missing = tuple(one for one in found if one is not None)
-    refuse_if_offline(missing)
-    return missing
+    detectors = dict.fromkeys(part for name in names for part in parts_of(name) if part not in miniature.DETECTORS)
+    missing = [missing_files(*_kind_weights_revision(detector), detector) for detector in detectors]
+    needed = tuple(files for files in missing if files is not None)
+    check_downloadable(needed)
+    return needed
 
 
-def _asked(name: str) -> tuple[str, str, str | None]:
-    """Return kind, weights and revision that a name asks for; empty weights where the kind has its own."""
+def _kind_weights_revision(name: str) -> tuple[str, str, str | None]:
+    """Return the parts of KIND:WEIGHTS@REVISION; empty weights for a kind that has its own."""
     kind, _, weights = name.partition(":")
     place, at, revision = weights.rpartition("@")
     if at and not Path(weights).exists():
@@ -269,12 +298,12 @@ def _asked(name: str) -> tuple[str, str, str | None]:
 
 def no_larger(critic: Critic, side: int) -> Critic:
     """Return the critic with an input size not above the image's larger side: enlarging adds no detail."""
-    size = getattr(critic, "image_size", None)
+    size = critic.settings.image_size
     return critic if size is None or size <= side else critic.at_scale(side / size)
 
 
 def check_detector(name: str) -> None:
-    """Refuse a name that `load_critic` would refuse, before anything is loaded; weights are not searched for.
+    """Check the name of a detector without looking for its weights.
 
     Raises:
         ValueError: no such name or kind, or no density counter after "by".
@@ -299,7 +328,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def _kind_of(name: str) -> str | None:
-    """Return the critic's file in `critics/detectors` for a name; None where there is none."""
+    """Return the critic's file in `critics/detectors` for a name; None if it does not exist."""
     if name in miniature.DETECTORS:
         return miniature.DETECTORS[name].kind
     kind, colon, _ = name.partition(":")
@@ -324,12 +353,12 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
     """
     check_detector(name)
     if len(parts := parts_of(name)) == 2:
-        detector, density = (load_critic(one, device, trust_checkpoint=trust_checkpoint) for one in parts)
+        detector, density = (load_critic(part, device, trust_checkpoint=trust_checkpoint) for part in parts)
         assert isinstance(density, DensityCritic)
         return DynamicScaleCritic(detector, density)
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)
-    kind, weights, revision = _asked(name)
+    kind, weights, revision = _kind_weights_revision(name)
     options: dict[str, Any] = {"weights": weights} if ":" in name else {}  # "nanodet" has weights of its own
     if revision is not None:
         options["revision"] = revision

@@ -29,7 +29,7 @@ def loading(
         what: name and size.
         shown: False to say nothing.
         stream: standard error by default.
-        patience: seconds after which a line is printed where the stream is no terminal.
+        patience: seconds after which a line is printed if the stream is not a terminal.
     """
     stream = stream or sys.stderr
     line, begun, started = f"loading {printable(what, 200)}", threading.Event(), time.perf_counter()
@@ -93,7 +93,7 @@ def followed(
         targets: of the run.
         limits: seconds and evaluations, as of `Budget`.
         stream: standard error by default.
-        every: seconds between lines where the stream is no terminal.
+        every: seconds between lines if the stream is not a terminal.
     """
     from tqdm import tqdm
 

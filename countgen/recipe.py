@@ -14,52 +14,28 @@ from torch import Tensor
 
 from countgen import backbones
 from countgen.backbones import Backbone, Preset
-from countgen.backbones.base import MEMORY
-from countgen.backbones.loading import at_revision, hub_sources, is_commit, public_name
+from countgen.backbones.hub import at_revision, is_commit
+from countgen.backbones.loading import hub_sources, public_name
 from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
 from countgen.errors import RecipeError
+from countgen.files.printable import printable
 from countgen.methods.settings import as_dict
 from countgen.methods.step import Step
 from countgen.models import Models
 from countgen.number_slider import NumberShift, encode_shifted
-from countgen.number_slider.shifts import stored_shifts
 from countgen.options import Options
-from countgen.prompts import check_prompt
-from countgen.recipe_fields import (
-    candidate_seed,
-    check_token,
-    choice_of,
-    guidance_of,
-    latent_values,
-    latents_of,
-    negative_prompt_of,
-    shown,
-    text_of,
-    whole_number_of,
-)
+from countgen.recipe_fields import SCHEMA, Recipe, fields_of
 from countgen.tokens.file import CountToken
 
-SCHEMA = 2
-"""Version of what `write` writes, and the only one that is read."""
-
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-MAX_INFERENCE_STEPS = 1000
+_LONGEST_NAME = 60
+"""Characters of a name that is looked up among those of presets."""
 USUAL_STEPS = 100
 """Sampler steps accepted without `many_steps`, or four times those of the preset, where that is more."""
-MAX_SIDE = 4096
-LONGEST_NAME = 60
-"""Most characters of the name of a preset or a scheduler."""
 _PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
-_FIELDS = (
-    *("schema", "prompt", "targets", "method", "settings", "seed", "until", "backbone", "repository", "revision"),
-    *("num_inference_steps", "guidance_scale", "sampler", "height", "width", "dtype", "memory", "draft", "critics"),
-    *("judge", "counts", "judge_counts", "confirmed", "candidate_seed", "evaluations", "versions", "family", "loras"),
-    *("scheduler", "detectors_chosen", "changed_parts", "negative_prompt", "token", "number_shifts", "latents"),
-)
-"""All fields that `write` writes; an image whose recipe has another one cannot be generated again by this version."""
 _DROPPED_BY_PLAIN = (
     "settings",
     "token",
@@ -89,7 +65,7 @@ def write(
         seed: of the run's first latents.
         shifts: along the number axis.
         best: the step to store.
-        judge_counts: per target.
+        judge_counts: per target; empty without a judge.
     """
     backbone, token = models.backbone, options.token
     assert options.targets is not None
@@ -114,7 +90,7 @@ def write(
         "memory": backbone.memory,
         "draft": backbone.tiny_vae is not None,
         "critics": [critic.name for critic in models.critics],
-        "judge": models.judge.name,
+        "judge": None if models.judge is None else models.judge.name,
         "counts": list(best.counts),
         "judge_counts": list(judge_counts),
         "confirmed": best.confirmed,
@@ -128,8 +104,8 @@ def write(
         recipe["scheduler"] = backbone.preset.scheduler
     if backbone.loras:
         recipe["loras"] = [lora.recorded for lora in backbone.loras]
-    if models.because:
-        recipe["detectors_chosen"] = models.because
+    if models.detectors_chosen:
+        recipe["detectors_chosen"] = models.detectors_chosen
     if changed := _changed_parts(backbone):
         recipe["changed_parts"] = changed
     if options.negative_prompt is not None:
@@ -254,66 +230,29 @@ def check(
             parts, adapters or token.
         ValueError: no such preset, model or scheduler.
     """
-    _check_fields(recipe)
-    name, known = text_of(recipe, "backbone"), presets()
+    fields = fields_of(recipe)
+    name, known = fields.backbone, presets()
     preset = known[name][1] if name in known else None
-    if preset is None and recipe.get("family") not in backbones.families():
-        if len(name) > LONGEST_NAME or not name.isprintable():
-            raise RecipeError(f"the recipe's backbone is {shown(name)}; known: {', '.join(sorted(known))}")
-        find(name)  # refuses it, with near names
-    named = recipe.get("repository")
-    if model is None and (preset is None or named != public_name(preset.repository)):
+    if preset is None and fields.family not in backbones.families():
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise RecipeError(f"the recipe's backbone is {printable(name, 60)}; known: {', '.join(sorted(known))}")
+        find(name)  # raises, with near names
+    _check_origin(fields, preset, model, loras)
+    _check_steps(fields.num_inference_steps, preset, name, many_steps)
+    if size is not None and size != (fields.width, fields.height):
         raise RecipeError(
-            f"the image was generated with {shown(named or name)}, which a recipe may not name by itself: give "
-            "model=, on the command line --model, what it was generated with"
+            f"the image is {size[0]} x {size[1]} and its recipe gives {fields.width} x {fields.height}: it was resized "
+            "or cropped since"
         )
-    if recipe.get("changed_parts"):
-        raise RecipeError(
-            f"the image was generated with another {shown(recipe['changed_parts'])} than {shown(name)} has: load the "
-            "backbone as it was loaded then, and give it to countgen.recipe.regenerate"
-        )
-    if recipe.get("loras", []) != (given := [lora.recorded for lora in loras]):
-        raise RecipeError(
-            f"the image was generated with the adapters {shown(recipe.get('loras', []))}, got {shown(given)}: give "
-            "loras=, on the command line --lora, the same in that order"
-        )
-    dtype = choice_of(recipe, "dtype", DTYPES)
-    changes: dict[str, Any] = {
-        "num_inference_steps": whole_number_of(recipe, "num_inference_steps", MAX_INFERENCE_STEPS),
-        "guidance_scale": guidance_of(recipe),
-        "height": whole_number_of(recipe, "height", MAX_SIDE),
-        "width": whole_number_of(recipe, "width", MAX_SIDE),
-    }
-    _check_steps(changes["num_inference_steps"], preset, name, many_steps)
-    rendered = changes["width"], changes["height"]
-    if size is not None and size != rendered:
-        raise RecipeError(
-            f"the image is {size[0]} x {size[1]} and its recipe gives {rendered[0]} x {rendered[1]}: it was resized or "
-            "cropped since"
-        )
-    if recipe.get("scheduler") is not None:
-        changes["scheduler"] = text_of(recipe, "scheduler")
-        if len(changes["scheduler"]) > LONGEST_NAME:
-            raise RecipeError(f"the recipe's scheduler is {shown(changes['scheduler'])}, expected one of diffusers")
+    check_token(fields, token)
     repository, revision = at_revision(model) if model is not None else (None, None)
     if preset is not None and repository in (name, preset.repository):
         repository = None
-    if (wanted := revision or _revision(recipe, preset, repository)) is not None:
+    named = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler")
+    changes = {key: value for key in named if (value := getattr(fields, key)) is not None}
+    if (wanted := revision or _revision(fields, preset, repository)) is not None:
         changes["revision"] = wanted
-    prompt = text_of(recipe, "prompt")
-    check_prompt(prompt)
-    if stored_shifts(recipe.get("number_shifts", ()), prompt) and recipe.get("token") is not None:
-        raise RecipeError("the recipe names a token and number_shifts; an image is made with one of them")
-    negative_prompt_of(recipe)
-    candidate_seed(recipe)
-    check_token(recipe.get("token"), token)
-    if recipe.get("latents") is not None:
-        latent_values(recipe["latents"])
-    options = {
-        "dtype": DTYPES[dtype],
-        "memory": choice_of(recipe, "memory", MEMORY),
-        **changes,
-    }
+    options = {"dtype": DTYPES[fields.dtype], "memory": fields.memory, **changes}
     if preset is not None:
         preset = configured(name, repository=repository, **changes)
         return Checked(name, repository, tuple(loras), name, preset, options)
@@ -321,17 +260,48 @@ def check(
     try:
         source = find_source(repository, download=False, **changes)
     except OSError:  # its configs are not in the cache, where loading looks again
-        unread = generic_preset(str(recipe["family"]), "", repository, changes)
+        unread = generic_preset(str(fields.family), "", repository, changes)
         return Checked(repository, None, tuple(loras), repository, unread, options)
     return Checked(repository, None, tuple(loras), source.name, source.preset, options)
 
 
-def _check_fields(recipe: Mapping[str, Any]) -> None:
-    if recipe.get("schema") != SCHEMA:
-        raise RecipeError(f"the recipe has the schema {shown(recipe.get('schema'))}, this version reads {SCHEMA}")
-    unknown = [name for name in recipe if name not in _FIELDS]
-    if unknown:
-        raise RecipeError(f"the recipe has the unknown field {shown(unknown[0])}; known: {', '.join(_FIELDS)}")
+def _check_origin(fields: Recipe, preset: Preset | None, model: str | None, loras: Sequence[Lora]) -> None:
+    """Raise if the image was generated with what a recipe cannot name by itself, unless the caller gives it."""
+    if model is None and (preset is None or fields.repository != public_name(preset.repository)):
+        raise RecipeError(
+            f"the image was generated with {printable(fields.repository or fields.backbone, 60)!r}, which a recipe may "
+            "not name by itself: give model=, on the command line --model, what it was generated with"
+        )
+    if fields.changed_parts:
+        raise RecipeError(
+            f"the image was generated with another {printable(', '.join(fields.changed_parts), 60)} than "
+            f"{printable(fields.backbone, 60)!r} has: load the backbone as it was loaded then, and give it to "
+            "countgen.recipe.regenerate"
+        )
+    if fields.loras != (given := tuple(lora.recorded for lora in loras)):
+        raise RecipeError(
+            f"the image was generated with the adapters {printable(list(fields.loras), 200)}, got "
+            f"{printable(list(given), 200)}: give loras=, on the command line --lora, the same in that order"
+        )
+
+
+def check_token(fields: Recipe, token: CountToken | None) -> None:
+    """Raise if a token is not the one that the recipe names.
+
+    Raises:
+        RecipeError: its vectors are others, or one of the two is missing.
+    """
+    wanted = None if fields.token is None else fields.token.sha256
+    given = None if token is None else token.sha256
+    if wanted != given:
+        raise RecipeError(
+            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's file or "
+            "shipped name"
+        )
+
+
+def _described(sha256: str | None) -> str:
+    return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {sha256[:12]}..."
 
 
 def _check_steps(steps: int, preset: Preset | None, name: str, many_steps: bool) -> None:
@@ -344,18 +314,18 @@ def _check_steps(steps: int, preset: Preset | None, name: str, many_steps: bool)
         )
 
 
-def _revision(recipe: Mapping[str, Any], preset: Preset | None, repository: str | None) -> str | None:
-    """The commit that a recipe names; None for the preset's own, and for what lies on the disk and has none."""
-    wanted = recipe.get("revision")
+def _revision(fields: Recipe, preset: Preset | None, repository: str | None) -> str | None:
+    """Return the commit that a recipe names; None for the preset's own, and for what is on the disk and has none."""
+    wanted = fields.revision
     own = preset if repository is None else None
     place = repository if own is None else own.repository
     if wanted is None or (place is not None and Path(place).exists()):
         return None
-    if not isinstance(wanted, str) or not (is_commit(wanted) or (own is not None and wanted == own.revision)):
+    if not is_commit(wanted) and (own is None or wanted != own.revision):
         raise RecipeError(
-            f"the recipe's revision is {shown(wanted)}, expected the 40 hexadecimal digits of a commit: what a branch "
-            "holds can change, and others may push to it; where you trust it, give model=NAME@REVISION, on the command "
-            "line --model NAME@REVISION"
+            f"the recipe's revision is {printable(wanted, 60)!r}, expected the 40 hexadecimal digits of a commit: what "
+            "a branch holds can change, and others may push to it; where you trust it, give model=NAME@REVISION, on "
+            "the command line --model NAME@REVISION"
         )
     return wanted
 
@@ -398,11 +368,7 @@ def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken 
         RecipeError: a field is missing, unknown or not possible, or the token is not the one that the image was
             generated with.
     """
-    _check_fields(recipe)
-    prompt = text_of(recipe, "prompt")
-    check_prompt(prompt)
-    check_token(recipe.get("token"), token)
-    seed = candidate_seed(recipe)
-    shifts = stored_shifts(recipe.get("number_shifts", ()), prompt)
-    embeds = encode_shifted(backbone, prompt, token, shifts, negative_prompt_of(recipe))
-    return backbone.render(latents_of(recipe, backbone), embeds, [seed])[0]
+    fields = fields_of(recipe)
+    check_token(fields, token)
+    embeds = encode_shifted(backbone, fields.prompt, token, fields.number_shifts, fields.negative_prompt)
+    return backbone.render(fields.latents_for(backbone), embeds, [fields.candidate_seed])[0]

@@ -1,138 +1,151 @@
-"""The fields of a recipe, each checked when it is read: anyone may have written the file that a recipe comes from."""
+"""The schema of a recipe: anyone may have written the file that a recipe comes from."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from countgen.backbones import Backbone
 from countgen.backbones.preset import MAX_GUIDANCE
 from countgen.errors import RecipeError
-from countgen.prompts import check_prompt
-from countgen.tokens.file import CountToken
+from countgen.files.printable import printable
+from countgen.files.schema import Document, Name, Whole, converted
+from countgen.number_slider import NumberShift
+from countgen.number_slider.shifts import check_spans
+from countgen.prompts import Target, check_prompt
+
+SCHEMA = 2
+"""Version of the recipes that `countgen.recipe.write` writes, and the only one that is read."""
+MAX_INFERENCE_STEPS = 1000
+MAX_SIDE = 4096
+
+Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 
 
-def candidate_seed(recipe: Mapping[str, Any]) -> int:
-    """Return the seed of the image itself, which a search may have found far from the seed that was given.
+class StoredLatents(Document, frozen=True):
+    """Latents that gradients have moved.
+
+    Attributes:
+        shape: (C, h, w).
+        float32: the values, little-endian; base64 in the file.
+    """
+
+    shape: tuple[Whole, ...]
+    float32: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.float32) != 4 * math.prod(self.shape) or not np.isfinite(np.frombuffer(self.float32, "<f4")).all():
+            raise ValueError(f"the values are not finite numbers of the shape {list(self.shape)}")
+
+
+class StoredToken(Document, frozen=True):
+    """The count token of an image, see `countgen.tokens.file.CountToken`."""
+
+    placeholder_token: Name
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Recipe(Document, frozen=True, kw_only=True):
+    """The fields of a recipe, as `countgen.recipe.write` writes them.
+
+    Attributes:
+        candidate_seed: of the image itself, which a search may have found far from `seed`, the seed that was given.
+        latents: those of `candidate_seed` where None.
+    """
+
+    schema: Literal[2]
+    prompt: str
+    backbone: str
+    num_inference_steps: Annotated[int, Meta(ge=1, le=MAX_INFERENCE_STEPS)]
+    guidance_scale: Annotated[float, Meta(ge=0, le=MAX_GUIDANCE)]
+    height: Side
+    width: Side
+    dtype: Literal["float32", "float16", "bfloat16"]
+    memory: Literal["fast", "low"]
+    candidate_seed: Whole
+    repository: str | None = None
+    revision: str | None = None
+    family: str | None = None
+    scheduler: Annotated[str, Meta(max_length=60)] | None = None
+    sampler: str | None = None
+    loras: tuple[dict[str, str | float], ...] = ()
+    changed_parts: tuple[str, ...] = ()
+    negative_prompt: str | None = None
+    token: StoredToken | None = None
+    number_shifts: tuple[NumberShift, ...] = ()
+    latents: StoredLatents | None = None
+    targets: tuple[Target, ...] = ()
+    # What the image was, which does not change how it is generated.
+    method: str | None = None
+    settings: dict[str, Any] | None = None
+    seed: Whole | None = None
+    until: str | None = None
+    draft: bool = False
+    critics: tuple[str, ...] = ()
+    judge: str | None = None
+    counts: tuple[int, ...] = ()
+    judge_counts: tuple[int, ...] | None = None
+    confirmed: bool | None = None
+    evaluations: Whole | None = None
+    versions: dict[str, str | None] | None = None
+    detectors_chosen: str | None = None
+
+    def __post_init__(self) -> None:
+        check_prompt(self.prompt)
+        if self.negative_prompt:
+            check_prompt(self.negative_prompt)
+        if self.number_shifts and self.token is not None:
+            raise ValueError("it names a token and number_shifts; an image is made with one of them")
+        check_spans(self.number_shifts, self.prompt)
+
+    def latents_for(self, backbone: Backbone) -> Tensor:
+        """Return the latents that the image is generated from, float32 (1, C, h, w).
+
+        Raises:
+            RecipeError: they have another shape than the backbone's.
+        """
+        if self.latents is None:
+            return backbone.initial_latents([self.candidate_seed])
+        if self.latents.shape != tuple(backbone.latent_shape):
+            raise RecipeError(
+                f"the recipe's latents have the shape {list(self.latents.shape)}, {backbone.name} needs "
+                f"{list(backbone.latent_shape)}"
+            )
+        values = np.frombuffer(self.latents.float32, "<f4").astype(np.float32)
+        return torch.from_numpy(values.reshape(1, *self.latents.shape)).to(backbone.device)
+
+
+def fields_of(recipe: Mapping[str, Any]) -> Recipe:
+    """Return the fields of a recipe, checked.
 
     Raises:
-        RecipeError: it is missing or not possible.
+        RecipeError: not a recipe, one of another version, or a field that is missing, unknown or not possible.
     """
-    return whole_number_of(recipe, "candidate_seed", 2**63 - 1, smallest=0)
+    if not isinstance(recipe, Mapping):
+        raise RecipeError(
+            f"expected a result or a recipe, got {type(recipe).__name__}; countgen.images.read_recipe reads the recipe "
+            "inside a PNG"
+        )
+    if recipe.get("schema") != SCHEMA:
+        raise RecipeError(
+            f"the recipe has the schema {printable(recipe.get('schema'), 60)}, this version reads {SCHEMA}"
+        )
+    try:
+        return converted(dict(recipe), Recipe)
+    except ValueError as error:
+        raise RecipeError(f"the recipe cannot be used: {error}") from error
 
 
 def negative_prompt_of(recipe: Mapping[str, Any]) -> str | None:
-    """Return the negative prompt of a recipe; None where it has none.
+    """Return the negative prompt of a recipe, or None.
 
     Raises:
-        RecipeError, PromptError: it is no text, or too long.
+        RecipeError: as `fields_of`.
     """
-    if recipe.get("negative_prompt") is None:
-        return None
-    text = text_of(recipe, "negative_prompt")
-    if text:
-        check_prompt(text)
-    return text
-
-
-def latents_of(recipe: Mapping[str, Any], backbone: Backbone) -> Tensor:
-    """Return the latents that a recipe holds, otherwise those of its seed: float32 (1, C, h, w).
-
-    Raises:
-        RecipeError: they are damaged or of another shape than the backbone's, or the seed is missing.
-    """
-    stored = recipe.get("latents")
-    if stored is not None:
-        return _latents(stored, backbone)
-    return backbone.initial_latents([candidate_seed(recipe)])
-
-
-def check_token(named: Any, token: CountToken | None) -> None:
-    """Refuse a token whose vectors are not those that the recipe names."""
-    wanted = None if named is None else text_of(named if isinstance(named, dict) else {}, "sha256")
-    given = None if token is None else token.sha256
-    if wanted != given:
-        raise RecipeError(
-            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's "
-            "file or shipped name"
-        )
-
-
-def text_of(recipe: Mapping[str, Any], name: str) -> str:
-    """Return a text field; another value is a `RecipeError`, for the fields below too."""
-    value: str = _field(recipe, name, str)
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecipeError(f"the recipe's {name} is {shown(value)}, which is no text: it holds half a surrogate pair")
-    return value
-
-
-def whole_number_of(recipe: Mapping[str, Any], name: str, largest: int, *, smallest: int = 1) -> int:
-    """Return a whole number from `smallest` to `largest`."""
-    value: int = _field(recipe, name, int)
-    if not smallest <= value <= largest:
-        raise RecipeError(f"the recipe's {name} is {shown(value)}, expected {smallest} to {largest}")
-    return value
-
-
-def choice_of(recipe: Mapping[str, Any], name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """Return a text field that is one of those known."""
-    value = text_of(recipe, name)
-    if value not in known:
-        raise RecipeError(f"the recipe's {name} is {shown(value)}; known: {', '.join(known)}")
-    return value
-
-
-def guidance_of(recipe: Mapping[str, Any]) -> float:
-    """Return the guidance scale, from 0 to `MAX_GUIDANCE`."""
-    value = recipe.get("guidance_scale")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_GUIDANCE:
-        raise RecipeError(f"the recipe's guidance_scale is {shown(value)}, expected a number from 0 to {MAX_GUIDANCE}")
-    return float(value)
-
-
-def _latents(stored: Any, backbone: Backbone) -> Tensor:
-    """Return stored latents as float32 (1, C, h, w)."""
-    shape, values = backbone.latent_shape, latent_values(stored)
-    if stored.get("shape") != list(shape) or values.size != math.prod(shape):
-        raise RecipeError(f"the recipe's latents are not the {list(shape)} finite numbers that {backbone.name} needs")
-    return torch.from_numpy(values.reshape(1, *shape).astype(np.float32)).to(backbone.device)
-
-
-def latent_values(stored: Any) -> np.ndarray[Any, Any]:
-    """Return the numbers of stored latents."""
-    try:
-        values = np.frombuffer(base64.b64decode(stored["float32"], validate=True), "<f4")
-    except (TypeError, KeyError, ValueError, binascii.Error) as error:
-        raise RecipeError(f"the recipe's latents are not base64 of float32: {shown(str(error))}") from error
-    if not np.isfinite(values).all():
-        raise RecipeError("the recipe's latents are not finite numbers")
-    return values
-
-
-def _described(sha256: str | None) -> str:
-    return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {shown(sha256[:12])}..."
-
-
-def _field(recipe: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = recipe.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise RecipeError(
-            f"the recipe's {name} is {shown(value)}, expected {kind.__name__}; no image can be generated from it"
-        )
-    return value
-
-
-def shown(value: Any) -> str:
-    """Return a value of the file as messages quote it: escaped and short."""
-    try:
-        text = ascii(value)
-    except RecursionError:
-        return "too deeply nested"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return fields_of(recipe).negative_prompt

@@ -23,7 +23,7 @@ class Result:
             for an edit, the original.
         targets: object classes and their target counts.
         counts: the first critic's counts, per target.
-        judge_counts: the judge's counts, per target; `critics.NO_ANSWER` where it gave none.
+        judge_counts: the judge's counts, per target; `critics.NO_ANSWER` where it gave none, empty without a judge.
         detections, before_detections: the judge's detections in `image` and in `before`, per target; empty where the
             judge counts without detecting.
         objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,
@@ -59,14 +59,19 @@ class Result:
     recipe: dict[str, Any]
 
     @property
-    def verified(self) -> bool:
-        """Whether the judge's counts equal the target counts."""
-        return self.judge_counts == tuple(target.target_count for target in self.targets)
+    def verified(self) -> bool | None:
+        """Whether the judge's counts equal the target counts; None without a judge."""
+        return (
+            None
+            if not self.judge_counts
+            else self.judge_counts == tuple(target.target_count for target in self.targets)
+        )
 
     def __repr__(self) -> str:
+        judged = [f", judge {count}" for count in self.judge_counts] or [""] * len(self.targets)
         counts = ", ".join(
-            f"{target.target_count} {target.object_name}: critic {count}, judge {judged}"
-            for target, count, judged in zip(self.targets, self.counts, self.judge_counts, strict=True)
+            f"{target.target_count} {target.object_name}: critic {count}{judge}"
+            for target, count, judge in zip(self.targets, self.counts, judged, strict=True)
         )
         return f"<Result {counts}; {self.method}, {self.evaluations} evaluations, {self.seconds:.1f} s>"
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from countgen import methods, recipe
 from countgen.backbones import PromptEmbeds
+from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
@@ -87,6 +88,8 @@ class Run:
         self._method = methods.load(options.method)
         if original is not None and not self._method.starts_from_image:
             raise ValueError(f"method {options.method!r} cannot start from an image; give method='edit'")
+        if options.until == "judge":
+            models.required_judge  # noqa: B018 - raises without one
         check_prompt(prompt)
         known_names = models.critics[0].object_names
         targets = options.targets or parse(prompt, known_names)
@@ -116,7 +119,7 @@ class Run:
         models = self.models
         latents = None if self.original is None else self.original.latents
         problem = Problem(
-            models.backbone, models.critics, self.targets, self._embeds, self._accept, latents, models.cache
+            models.backbone, models.critics, self.targets, self._embeds, self._accept, latents, models.graphs
         )
         try:
             for step in self._method.function(problem, self.seed, budget, self.options.settings):
@@ -181,9 +184,12 @@ class Run:
 
     @cached_property
     def _embeds(self) -> PromptEmbeds:
+        backbone, options = self.models.backbone, self.options
         with torch.no_grad():
-            return encode_shifted(
-                self.models.backbone, self.prompt, self.options.token, self.shifts, self.options.negative_prompt
+            return retry_with_low_memory(
+                backbone,
+                lambda: encode_shifted(backbone, self.prompt, options.token, self.shifts, options.negative_prompt),
+                self.models.graphs.release,
             )
 
     def _accept(self, step: Step) -> bool:
@@ -223,11 +229,12 @@ class Run:
         return [target.object_name for target in self.targets]
 
     def _judge(self, image: Tensor) -> tuple[int, ...]:
-        return tuple(self.models.judge.counts(image[None], self._object_names)[0].tolist())
+        judge = self.models.judge
+        return () if judge is None else tuple(judge.counts(image[None], self._object_names)[0].tolist())
 
     def _detect(self, image: Tensor) -> tuple[Detections, ...]:
         judge = self.models.judge
-        return judge.detect(image, self._object_names)[0] if judge.detects else ()
+        return judge.detect(image, self._object_names)[0] if judge is not None and judge.detects else ()
 
     def _image_before(self, image: Tensor, best: Step) -> Tensor:
         """Return the original of an edit, or the plain image of the seed; `image` where the best candidate is that."""
@@ -255,7 +262,7 @@ class Run:
             image = backbone.render(self.best.latents[None], self._embeds, [self.best.seed])[0]
             before = self._image_before(image, self.best)
         detections = self._detect(image)
-        judge_counts = tuple(map(len, detections)) if self.models.judge.detects else self._judge(image)
+        judge_counts = tuple(map(len, detections)) if detections else self._judge(image)
         before_detections = detections if before is image else self._detect(before)
         boxes = torch.cat([one.boxes for one in (*detections, *before_detections)]) if detections else None
         kept = None if boxes is None else objects_kept(before_detections, detections, self._target_counts)

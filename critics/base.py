@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from countgen.critics.candidates import Candidates, Proposals
 from countgen.critics.detections import Detections, detections_of, hard_count
 from countgen.critics.evaluation import Evaluation
 from countgen.critics.losses import CountLoss
 from countgen.critics.nms import unsuppressed
+from countgen.critics.settings import CriticSettings
 from countgen.critics.soft_indicator import distance_to_change, soft_count
 from countgen.critics.validation import AnyImage, check_names, check_targets, checked_images, to_batch
 from countgen.critics.vocabulary import resolve
@@ -22,7 +24,7 @@ MAX_CANDIDATES = 1024
 MAX_PROPOSALS = 4096
 """Largest number of proposals in non-maximum suppression, best first: thirteen for each of `Critic.max_count`."""
 NO_ANSWER = -1
-"""Count of a judge that gives none, such as a language model whose answer is no number."""
+"""Count of a judge that abstains, such as a language model whose answer is not a number."""
 ABSENT = -60.0
 """Logit of padding without a proposal: its probability is practically 0."""
 
@@ -37,10 +39,7 @@ class Critic:
         name: the critic's name in records, for example "yolo:yolo11n".
         family: of the architecture, for example "yolo"; detectors of one family share their mistakes.
         object_names: the detector's classes, singular; None for an open vocabulary.
-        threshold: class probability in (0, 1) above which a candidate is a detection.
-        steepness: slope of the soft indicator, per logit.
-        nms_iou: intersection over union above which two candidates are one object; None where the
-            detector's training already removes duplicates.
+        settings: of this critic, see `configure`; the class holds the defaults.
         one_class_per_box: True where a proposal counts for its best class only.
         safe_distance: distance from the threshold, on both sides, at which a count is confirmed: in logits, for
             density counters in objects. A margin of 1 is this distance.
@@ -51,13 +50,24 @@ class Critic:
     name: str
     family: str = ""
     object_names: tuple[str, ...] | None = None
-    threshold: float = 0.5
-    steepness: float = 4.0
-    nms_iou: float | None = 0.5
+    settings: CriticSettings = CriticSettings()
     one_class_per_box: bool = True
     safe_distance: float = 0.85
     max_count: int = 300
     differentiable: bool = True
+
+    def configure(self, **settings: Any) -> None:
+        """Change some of the fields of `settings`.
+
+        Raises:
+            ValueError: a value outside its range, or a setting that this critic does not have.
+        """
+        without = set(settings) if not self.detects else set()
+        if self.settings.image_size is None:
+            without |= settings.keys() & {"image_size"}
+        if without:
+            raise ValueError(f"{self.name} has no {' or '.join(sorted(without))} to set")
+        self.settings = replace(self.settings, **settings)
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         """Run the detector once on RGB float (B, 3, H, W) in [0, 1], with gradient.
@@ -84,26 +94,17 @@ class Critic:
         """Families of all detectors in this critic; a class without `family` is a family of its own."""
         return frozenset([self.family or type(self).__qualname__])
 
-    def check(self) -> None:
-        """Refuse settings outside their range; `critics.load` calls this.
-
-        Raises:
-            ValueError: the threshold, steepness, NMS IoU or image size is outside its range.
-        """
-        size = getattr(self, "image_size", 1)
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must be a probability above 0 and below 1, got {self.threshold}")
-        if not self.steepness > 0 or not math.isfinite(self.steepness):
-            raise ValueError(f"steepness must be above 0, got {self.steepness}")
-        if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
-            raise ValueError(f"nms_iou must be above 0 and at most 1, got {self.nms_iou}")
-        if size < 1:
-            raise ValueError(f"image_size must be at least 1 pixel, got {size}")
-
     @property
     def threshold_logit(self) -> float:
-        """The threshold in logit space, log(t / (1 - t))."""
-        return math.log(self.threshold / (1 - self.threshold))
+        """The threshold in logit space."""
+        return self.settings.threshold_logit
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the network's weights, float32 without a network: images of another one are converted to it."""
+        networks = [value for value in vars(self).values() if isinstance(value, nn.Module)]
+        weights = (weight.dtype for network in networks for weight in network.parameters())
+        return next(weights, torch.float32)
 
     def column(self, object_name: str) -> int:
         """Return the class index of an object name, plural or synonym.
@@ -116,7 +117,7 @@ class Critic:
         return resolve(object_name, self.object_names, self.name)
 
     def check_distinct(self, object_names: Iterable[str]) -> None:
-        """Refuse names that are no class of the detector, and two names of one class.
+        """Raise for names that are not a class of the detector, and for two names of one class.
 
         Raises:
             ValueError: the message names the two, or near matches of an unknown name.
@@ -142,7 +143,7 @@ class Critic:
             TypeError: this critic counts without detecting.
         """
         check_names(object_names)
-        return self.select(self.propose(to_batch(images), object_names))
+        return self.select(self.propose(to_batch(images).to(self.dtype), object_names))
 
     def select(self, proposals: Proposals) -> tuple[Candidates, ...]:
         """Return the candidates of proposals, one entry per column."""
@@ -156,11 +157,11 @@ class Critic:
             # logit keeps a gradient.
             lead = logits.amax(-1) - scores
             scores = torch.where(lead > 0, scores.clamp(max=self.threshold_logit) - lead, scores)
-        size = min(MAX_PROPOSALS if self.nms_iou is not None else MAX_CANDIDATES, scores.shape[1])
+        nms_iou = self.settings.nms_iou
+        size = min(MAX_CANDIDATES if nms_iou is None else MAX_PROPOSALS, scores.shape[1])
         scores, order = scores.topk(size, dim=1)
         boxes = all_boxes.detach().gather(1, order[..., None].expand(-1, -1, 4))
-        every_box = torch.ones_like(scores, dtype=torch.bool)
-        kept = every_box if self.nms_iou is None else unsuppressed(boxes, self.nms_iou)
+        kept = torch.ones_like(scores, dtype=torch.bool) if nms_iou is None else unsuppressed(boxes, nms_iou)
         if size > MAX_CANDIDATES:
             # The kept ones, then the best suppressed ones up to MAX_CANDIDATES; the order stays best first.
             rank = torch.arange(size, device=scores.device) + size * ~kept
@@ -185,10 +186,11 @@ class Critic:
             ValueError: as `candidates`, or values that are not finite or far outside [0, 1].
             TypeError: this critic counts without detecting.
         """
-        found = self.candidates(checked_images(images), object_names)
         by_name = [
             detections_of(candidates, self.threshold_logit, name)
-            for candidates, name in zip(found, object_names, strict=True)
+            for candidates, name in zip(
+                self.candidates(checked_images(images), object_names), object_names, strict=True
+            )
         ]
         return list(zip(*by_name, strict=True))
 
@@ -199,8 +201,8 @@ class Critic:
             ValueError: as `detect`.
         """
         with torch.no_grad():
-            found = self.candidates(checked_images(images), object_names)
-        return torch.stack([hard_count(c, self.threshold_logit) for c in found], 1)
+            by_name = self.candidates(checked_images(images), object_names)
+        return torch.stack([hard_count(candidates, self.threshold_logit) for candidates in by_name], 1)
 
     def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
         """Evaluate the count loss of a batch of images for target counts.
@@ -214,16 +216,16 @@ class Critic:
             ValueError: as `candidates`, or a count that is not a whole number of at least 0.
         """
         check_targets(target_counts, loss)
-        found = self.candidates(images, list(target_counts))
+        by_name = self.candidates(images, list(target_counts))
         losses, margins = [], []
-        for candidates, target_count in zip(found, target_counts.values(), strict=True):
-            losses.append(loss(candidates, target_count, self.threshold_logit, self.steepness))
+        for candidates, target_count in zip(by_name, target_counts.values(), strict=True):
+            losses.append(loss(candidates, target_count, self.threshold_logit, self.settings.steepness))
             distance = distance_to_change(candidates, target_count, self.threshold_logit)
             margins.append(distance.detach() / self.safe_distance)
         return Evaluation(
             torch.stack(losses).sum(0),
-            torch.stack([soft_count(c, self.threshold_logit, self.steepness) for c in found], 1),
-            torch.stack([hard_count(c, self.threshold_logit) for c in found], 1),
+            torch.stack([soft_count(c, self.threshold_logit, self.settings.steepness) for c in by_name], 1),
+            torch.stack([hard_count(c, self.threshold_logit) for c in by_name], 1),
             torch.stack(margins, 1).amin(1),
         )
 
@@ -242,7 +244,7 @@ class Critic:
 def scale_boxes(boxes: Tensor, x: float, y: float) -> Tensor:
     """Return xyxy boxes (..., 4) with horizontal coordinates times `x` and vertical ones times `y`.
 
-    The factors are plain numbers: a factor in a tensor is a copy from the CPU, which a CUDA graph cannot hold.
+    The factors are plain numbers: a factor in a tensor is a copy from the CPU, which CUDA graphs cannot capture.
     """
     left, top, right, bottom = boxes.unbind(-1)
     return torch.stack([left * x, top * y, right * x, bottom * y], -1)

@@ -81,7 +81,7 @@ def margin_loss(
     """Hinge on the ranked logits: zero exactly when the count is N by `width` logits on both sides.
 
     sum_{i<=N} relu(m - (z_(i) - t)) + sum_{i>N} relu(m + (z_(i) - t)), the second sum over kept
-    candidates only. There is no indicator in it, so `steepness` changes nothing.
+    candidates only. It does not use the indicator, so `steepness` changes nothing.
     """
     logits, kept = _ranked(candidates, threshold_logit)
     distance = logits - threshold_logit
@@ -118,8 +118,7 @@ def dynamic_scale(total: Tensor, count: Tensor, smallest: float = 0.1) -> Tensor
     Source: Zafar et al. 2024 (count token, arXiv 2408.11721).
     """
     total = total.detach()
-    found = count > 0
-    return torch.where(found, total / count.clamp(min=1), torch.ones_like(total)).clamp(min=smallest)
+    return torch.where(count > 0, total / count.clamp(min=1), torch.ones_like(total)).clamp(min=smallest)
 
 
 LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin_loss}

@@ -22,11 +22,9 @@ def from_module(
     *,
     name: str | None = None,
     family: str | None = None,
-    threshold: float = 0.5,
-    steepness: float = 4.0,
-    nms_iou: float | None = 0.5,
     one_class_per_box: bool = False,
     max_count: int = 300,
+    **settings: Any,
 ) -> ModuleCritic:
     """Return a critic of a detector that runs in torch.
 
@@ -41,15 +39,14 @@ def from_module(
             label stands for no object; or a dict from label to class.
         name: the critic's name in records; the name of its class or function by default.
         family: of the architecture; detectors of one family share their mistakes. The name by default.
-        threshold: probability above which a candidate is counted. Detections that the detector itself removes below
-            a threshold of its own are missing in the loss too: set the detector's threshold low.
-        steepness: slope of the soft indicator.
-        nms_iou: overlap above which two boxes are one object; None where the detector leaves no duplicates.
         one_class_per_box: True where a box counts for its best class only.
         max_count: largest number of objects that it returns.
+        **settings: `threshold`, `steepness` and `nms_iou` of `CriticSettings`. Detections that the detector itself
+            removes below a threshold of its own are missing in the loss too: set the detector's threshold low.
 
     Raises:
-        ValueError: it is not callable, no class is given, or a setting is outside its range.
+        ValueError: it is not callable, the classes are missing, or a setting is outside its range.
+        TypeError: an unknown setting.
     """
     if not callable(detector):
         raise ValueError(f"expected an nn.Module or a function from images to detections, got {detector!r}")
@@ -61,9 +58,8 @@ def from_module(
     critic = ModuleCritic(detector, object_names)
     critic.name = name or str(getattr(detector, "__name__", type(detector).__name__))
     critic.family = family or critic.name
-    critic.threshold, critic.steepness, critic.nms_iou = threshold, steepness, nms_iou
     critic.one_class_per_box, critic.max_count = one_class_per_box, max_count
-    critic.check()
+    critic.configure(**settings)
     return critic
 
 
@@ -115,9 +111,9 @@ class ModuleCritic(Critic):
         return logits
 
     def _read(self, output: Any, number: int) -> tuple[Tensor, Tensor]:
-        if isinstance(output, tuple) and len(output) == 2 and all(isinstance(part, Tensor) for part in output):
+        if isinstance(output, tuple) and len(output) == 2 and all(isinstance(entry, Tensor) for entry in output):
             return self._checked(*output, number)
-        if isinstance(output, Sequence) and all(_is_detections(one) for one in output) and len(output) == number:
+        if isinstance(output, Sequence) and all(map(_is_detections, output)) and len(output) == number:
             return self._padded(output)
         raise ValueError(
             f"{self.name} returned {_described(output)} for {number} images; expected a pair (boxes (B, A, 4), logits "
@@ -137,27 +133,28 @@ class ModuleCritic(Critic):
 
     def _padded(self, output: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
         """Return the boxes and logits of all images in one batch, padded where an image has fewer detections."""
-        most = max(1, *(len(one["scores"]) for one in output))
+        most = max(1, *(len(detections["scores"]) for detections in output))
         first = output[0]["boxes"]
         boxes = first.new_zeros(len(output), most, 4)
         logits = output[0]["scores"].new_full((len(output), most, len(self.labels)), ABSENT)
-        for row, one in enumerate(output):
-            if self._num_labels and (one["labels"] >= self._num_labels).any():
+        for row, detections in enumerate(output):
+            labels = detections["labels"]
+            if self._num_labels and (labels >= self._num_labels).any():
                 raise ValueError(
-                    f"{self.name} returned the label {int(one['labels'].max())}, and {self._num_labels} classes are "
+                    f"{self.name} returned the label {int(labels.max())}, and {self._num_labels} classes are "
                     "named, from label 0 on; name all of its classes in their order, a background class too"
                 )
-            scores = one["scores"].clamp(_CERTAIN, 1 - _CERTAIN).logit()
+            scores = detections["scores"].clamp(_CERTAIN, 1 - _CERTAIN).logit()
             for column, label in enumerate(self.labels):
-                logits[row, : len(scores), column] = torch.where(one["labels"] == label, scores, ABSENT)
-            boxes[row, : len(scores)] = one["boxes"].detach()
+                logits[row, : len(scores), column] = torch.where(labels == label, scores, ABSENT)
+            boxes[row, : len(scores)] = detections["boxes"].detach()
         return boxes, logits
 
 
-def _is_detections(one: Any) -> bool:
-    if not isinstance(one, Mapping):
+def _is_detections(detections: Any) -> bool:
+    if not isinstance(detections, Mapping):
         return False
-    boxes, scores, labels = (one.get(key) for key in ("boxes", "scores", "labels"))
+    boxes, scores, labels = (detections.get(key) for key in ("boxes", "scores", "labels"))
     if not (isinstance(boxes, Tensor) and isinstance(scores, Tensor) and isinstance(labels, Tensor)):
         return False
     return scores.ndim == 1 and labels.shape == scores.shape and boxes.shape == (len(scores), 4)

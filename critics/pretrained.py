@@ -1,20 +1,22 @@
-"""Shared parts of the critics built on transformers: read a checkpoint, and prepare images with its processor."""
+"""Shared code of the critics built on transformers: read a checkpoint, and prepare images with its processor."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from countgen.critics.base import scale_boxes
+from countgen.critics.base import Critic, scale_boxes
+from countgen.critics.weights import one_line
+from countgen.files.model_folder import check_model_folder
 
-_LONGEST_CAUSE = 300
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+"""Files of a repository that transformers reads: configurations, weights, vocabularies and chat templates."""
 
 
 def locate(weights: str, presets: Mapping[str, str]) -> tuple[str, str | None]:
@@ -25,11 +27,11 @@ def locate(weights: str, presets: Mapping[str, str]) -> tuple[str, str | None]:
         presets: short names of repositories, some with "@" and a revision.
 
     Raises:
-        ValueError: it is no folder, and no name that a repository can have.
+        ValueError: it is neither a folder nor a name that a repository can have.
     """
     preset, _, revision = presets.get(weights, "").partition("@")
     name = preset or str(weights)
-    if not Path(name).exists() and not _REPOSITORY.fullmatch(name):
+    if not _REPOSITORY.fullmatch(name) and not Path(name).is_dir():
         raise ValueError(
             f"there is no folder {name!r}; give one that exists, or a repository as OWNER/NAME"
             f"{', or one of ' * bool(presets)}{', '.join(presets)}"
@@ -37,74 +39,106 @@ def locate(weights: str, presets: Mapping[str, str]) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def read(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
-    """Return the result of `from_pretrained`, by preset, repository name or folder; pickles are never read.
+class Source:
+    """A folder with a checkpoint of transformers, checked, from which models, processors and tokenizers are read.
 
     Args:
-        loader: a class of transformers.
-        weights, presets: as of `locate`.
+        weights, presets: as of `locate`. A repository is downloaded once, unless HF_HUB_OFFLINE is set.
         revision: a branch, tag or commit; None for the repository's main branch.
-        **options: for `from_pretrained`.
 
     Raises:
-        ValueError: as `locate`; it cannot be read, or needs a package that is not installed.
+        ValueError: as `locate`; the repository cannot be downloaded, or its files are not accepted by
+            `check_model_folder`.
     """
-    name, own_revision = locate(weights, presets)
-    if revision or own_revision:
-        options["revision"] = revision or own_revision
-    try:
-        return loader.from_pretrained(name, **options)
-    except ImportError as error:
-        raise ValueError(f"{name!r} needs a package that is not installed: {_in_a_line(error)}") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"cannot read {loader.__name__} from {name!r}: give a folder, a repository's name"
-            f"{' or one of ' * bool(presets)}{', '.join(presets)}; a repository is downloaded once, unless "
-            f"HF_HUB_OFFLINE is set. The cause: {_in_a_line(error)}"
-        ) from error
+
+    def __init__(self, weights: str, presets: Mapping[str, str], revision: str | None) -> None:
+        self.name, preset_revision = locate(weights, presets)
+        self._weights, self._revision = weights, revision
+        self.folder = Path(self.name)
+        if not self.folder.is_dir():
+            from huggingface_hub import snapshot_download
+
+            try:
+                self.folder = Path(
+                    snapshot_download(
+                        self.name,
+                        revision=revision or preset_revision,
+                        allow_patterns=_FILES,
+                        ignore_patterns=["*/*"],
+                    )
+                )
+            except Exception as error:  # of the hub's library and of the HTTP library below it
+                raise ValueError(
+                    f"cannot download {self.name!r}: give a folder, a repository's name"
+                    f"{' or one of ' * bool(presets)}{', '.join(presets)}; a repository is downloaded once, unless "
+                    f"HF_HUB_OFFLINE is set. The cause: {one_line(error)}"
+                ) from error
+        check_model_folder(self.folder)
+
+    def read(self, loader: Any, **options: Any) -> Any:
+        """Return the result of `loader.from_pretrained`; code in the folder never runs, and pickles are not read.
+
+        Raises:
+            ValueError: it cannot be read, or needs a package that is not installed.
+        """
+        try:
+            return loader.from_pretrained(str(self.folder), trust_remote_code=False, local_files_only=True, **options)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except ImportError as error:
+            raise ValueError(f"{self.name!r} needs a package that is not installed: {one_line(error)}") from error
+        except Exception as error:  # of any type: transformers checks little of what it reads
+            raise ValueError(f"cannot read {loader.__name__} from {self.name!r}: {one_line(error)}") from error
+
+    def read_model(self, loader: Any, *, complete: bool = False, **options: Any) -> Any:
+        """Return a model as `read` does, in float32 unless `options` names another `dtype`.
+
+        transformers gives weights that a checkpoint lacks, or names otherwise, random values and a warning: a judge
+        would count nonsense.
+
+        Raises:
+            ValueError: it cannot be read, or it must be `complete` and weights are missing or of another shape.
+        """
+        options = {"use_safetensors": True, "dtype": torch.float32} | options
+        model, info = self.read(loader, output_loading_info=True, **options)
+        lost = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+        if complete and lost:
+            raise ValueError(
+                f"{self.name} lacks {len(lost)} weights of {type(model).__name__}, such as {lost[0]}: they would be "
+                "random; give the repository or revision that this version of transformers reads"
+            )
+        return model
+
+    def recorded_as(self, critic_class: type[Critic]) -> str:
+        """Return the name in records of a critic of this checkpoint: its kind, its last part, and a given revision."""
+        kind, place = critic_class.__module__.rpartition(".")[2], str(self._weights).rstrip("/").rpartition("/")[2]
+        return f"{kind}:{place}@{self._revision}" if self._revision else f"{kind}:{place}"
 
 
-def _in_a_line(error: Exception) -> str:
-    """Return a message of transformers in one line; those that list every model it knows are cut."""
-    return shorten(str(error), _LONGEST_CAUSE, placeholder=" ...")
+class TextCritic(Critic):
+    """A detector of transformers that reads object names as text.
 
-
-def read_complete(loader: Any, weights: str, presets: Mapping[str, str], revision: str | None, **options: Any) -> Any:
-    """Return a model as `read` does, all of whose weights come from the checkpoint.
-
-    transformers gives weights that a checkpoint lacks, or names otherwise, random values and a warning: such a judge
-    counts nonsense.
-
-    Raises:
-        ValueError: it cannot be read, or weights are missing or of another shape.
+    Attributes:
+        model_types: of the configurations that the class reads.
     """
-    model, info = read(loader, weights, presets, revision, output_loading_info=True, use_safetensors=True, **options)
-    lost = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
-    if lost:
-        raise ValueError(
-            f"{weights} lacks {len(lost)} weights of {type(model).__name__}, such as {lost[0]}: it would be random "
-            "there; give the repository or revision that this version of transformers reads"
-        )
-    return model
 
+    model_types: tuple[str, ...]
 
-def read_zero_shot(weights: str, presets: Mapping[str, str], revision: str | None) -> tuple[Any, Any, Any]:
-    """Return a zero-shot detector in float32, its image processor and its tokenizer; arguments as of `read`."""
-    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
+        if model.config.model_type not in self.model_types:
+            raise ValueError(f"{name} is a {model.config.model_type!r} model; expected {' or '.join(self.model_types)}")
+        self.model: Any = model.eval().requires_grad_(False)
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.name = name
 
-    options = {"use_safetensors": True, "dtype": torch.float32}
-    model = read(AutoModelForZeroShotObjectDetection, weights, presets, revision, **options)
-    return (
-        model,
-        read(AutoImageProcessor, weights, presets, revision),
-        read(AutoTokenizer, weights, presets, revision),
-    )
+    @classmethod
+    def read(cls, source: Source, loader: Any, device: str | torch.device, **options: Any) -> Self:
+        """Return the critic of a checkpoint; the options are those of `Source.read_model`."""
+        from transformers import AutoImageProcessor, AutoTokenizer
 
-
-def recorded_as(kind: str, weights: str, revision: str | None) -> str:
-    """Return the name in records of a critic from a repository or folder: its last part, and a given revision."""
-    place = str(weights).rstrip("/").rsplit("/", 1)[-1]
-    return f"{kind}:{place}@{revision}" if revision else f"{kind}:{place}"
+        model = source.read_model(loader, **options).to(device)
+        return cls(model, source.read(AutoImageProcessor), source.read(AutoTokenizer), name=source.recorded_as(cls))
 
 
 def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor]:
@@ -118,14 +152,18 @@ def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor
     Raises:
         ValueError: the processor cut the graph.
     """
-    # The images are in [0, 1] already.
-    prepared = processor(images=list(images), do_rescale=False, return_tensors="pt")
-    if images.requires_grad and torch.is_grad_enabled() and not prepared["pixel_values"].requires_grad:
+    # The images are in [0, 1] already. The processor would normalise in float32, whatever the images' dtype.
+    prepared = processor(images=list(images), do_rescale=False, do_normalize=False, return_tensors="pt")
+    values, mask = prepared["pixel_values"], prepared.get("pixel_mask")
+    if images.requires_grad and torch.is_grad_enabled() and not values.requires_grad:
         raise ValueError(f"{type(processor).__name__} cuts the gradient; use the torchvision image processor")
-    dtype = next(model.parameters()).dtype
-    inputs = {"pixel_values": prepared["pixel_values"].to(images.device, dtype)}
-    if "pixel_mask" in prepared:
-        inputs["pixel_mask"] = prepared["pixel_mask"].to(images.device)
+    if processor.do_normalize:
+        channels = zip(values.unbind(1), processor.image_mean, processor.image_std, strict=True)
+        values = torch.stack([(channel - mean) / std for channel, mean, std in channels], 1)
+    inputs = {"pixel_values": values.to(images.device, next(model.parameters()).dtype)}
+    if mask is not None:
+        inputs["pixel_mask"] = mask.to(images.device)
+        inputs["pixel_values"] = inputs["pixel_values"] * inputs["pixel_mask"][:, None]  # padding is 0 once normalised
     return inputs
 
 

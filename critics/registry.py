@@ -5,15 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from countgen.critics.base import Critic
+from countgen.critics.weights import one_line
 
 _FOLDER = Path(__file__).parent / "detectors"
 
@@ -24,7 +23,7 @@ def available() -> tuple[str, ...]:
 
 
 def check(name: str) -> None:
-    """Refuse a name that is not in `available()`; nothing is imported.
+    """Raise unless a name is in `available()`; nothing is imported.
 
     Raises:
         ValueError: no such critic; the near and the available names are listed.
@@ -52,7 +51,8 @@ def load(
 ) -> Critic:
     """Load a critic by the name of its file.
 
-    An option of None takes the critic's own default; each critic takes some of these, see `load` in its file.
+    An option of None takes the critic's own default. Every critic takes the fields of `CriticSettings` that apply to
+    it, and the options of `load` in its file.
 
     Args:
         name: one of `available()`. It is checked before anything is imported, so a name from a
@@ -62,10 +62,7 @@ def load(
         revision: a branch, tag or commit of the repository.
         embeddings: of the texts that YOLO-World detects.
         tokenizer: of a text-conditional counter.
-        image_size: longer side of the detector's input in pixels.
-        threshold: class probability in (0, 1) above which a candidate is a detection.
-        nms_iou: intersection over union in (0, 1] above which two candidates are one object.
-        steepness: slope of the soft indicator per logit, above 0.
+        image_size, threshold, nms_iou, steepness: see `countgen.critics.settings.CriticSettings`.
         trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs any code in it.
         device: where it runs.
 
@@ -74,20 +71,18 @@ def load(
             setting outside its range, or weights that are damaged or of another architecture.
         FileNotFoundError: no such weights.
     """
-    given = {
+    options = {
         "weights": weights,
         "config": config,
         "revision": revision,
         "embeddings": embeddings,
         "tokenizer": tokenizer,
-        "image_size": image_size,
-        "threshold": threshold,
-        "nms_iou": nms_iou,
-        "steepness": steepness,
         "trust_checkpoint": trust_checkpoint,
         "device": device,
     }
-    options = {option: value for option, value in given.items() if value is not None}
+    settings = {"image_size": image_size, "threshold": threshold, "nms_iou": nms_iou, "steepness": steepness}
+    options = {option: value for option, value in options.items() if value is not None}
+    settings = {setting: value for setting, value in settings.items() if value is not None}
     check(name)
     module = importlib.import_module(f"countgen.critics.detectors.{name}")
     taken = inspect.signature(module.load)
@@ -97,12 +92,11 @@ def load(
         raise ValueError(f"{name}: {error}; it takes {', '.join(taken.parameters)}") from error
     try:
         critic: Critic = module.load(**options)
-    except torch.OutOfMemoryError:
+        critic.configure(**settings)
+    except (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise
-    except (SafetensorError, TypeError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        # Exceptions of the libraries for a damaged file.
+    except Exception as error:  # of any type: what the detector's library raises for a damaged file
         raise ValueError(
-            f"no {name} can be read from {options.get('weights')}, it is damaged or something else: {error}"
+            f"cannot read {name} from {options.get('weights')}, it is damaged or something else: {one_line(error)}"
         ) from error
-    critic.check()
     return critic

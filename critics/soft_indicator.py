@@ -41,15 +41,15 @@ def distance_to_change(candidates: Candidates, target_count: int, threshold_logi
         float32 (B,), with gradient.
     """
     ranked = candidates.logits.masked_fill(~candidates.kept, float("-inf")).sort(dim=1, descending=True).values
-    found = ranked.shape[1]
-    if target_count > found:
+    number = ranked.shape[1]
+    if target_count > number:
         return ranked.new_full(ranked.shape[:1], float("-inf"))
     inside = ranked[:, target_count - 1] - threshold_logit if target_count > 0 else None
-    outside = threshold_logit - ranked[:, target_count] if target_count < found else None
+    outside = threshold_logit - ranked[:, target_count] if target_count < number else None
     if inside is not None and outside is not None:
         return inside.minimum(outside)
     one_side = outside if inside is None else inside
-    assert one_side is not None  # found is at least 1
+    assert one_side is not None  # there is at least one candidate
     return one_side
 
 

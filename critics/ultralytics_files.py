@@ -8,18 +8,19 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from countgen.critics import ultralytics_checkpoint, ultralytics_yaml
-from countgen.critics.weights import recorded_as, threshold_of
+from countgen.critics.weights import AnyCritic, one_line, recorded_as, threshold_of
+from countgen.files.printable import printable
 
 TRAINED_SIZE = 640
 """Image size where the file does not state one: that of nearly every Ultralytics checkpoint."""
@@ -53,15 +54,14 @@ class Checkpoint:
         model: on the CPU, in float32.
         object_names: its classes, in their order.
         name: of its critic in records.
-        image_size: of its training.
-        threshold: measured to count best, if the file's metadata has one, otherwise `predict`'s.
+        settings: that the file states, fields of `CriticSettings`: the image size of its training, and the threshold
+            measured to count best.
     """
 
     model: nn.Module
     object_names: tuple[str, ...]
     name: str
-    image_size: int = TRAINED_SIZE
-    threshold: float = PREDICT_THRESHOLD
+    settings: dict[str, Any]
 
 
 def import_ultralytics() -> None:
@@ -122,9 +122,7 @@ def assembled(
     except WeightsError:
         raise
     except Exception as error:  # of any type: Ultralytics checks nothing
-        raise ValueError(
-            f"no model can be built from {source}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise ValueError(f"no model can be built from {source}: {one_line(error)}") from error
     finally:
         Conv.default_act = usual
     if tensors is not None:
@@ -147,7 +145,7 @@ def _check_shapes(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise WeightsError(
-            f"{', '.join(ascii(name[:80]) for name in wrong[:3])}{more} are missing, unknown or of another shape"
+            f"{', '.join(printable(name, 80) for name in wrong[:3])}{more} are missing, unknown or of another shape"
         )
 
 
@@ -159,7 +157,7 @@ def find(weights: str | Path, revision: str | None = None) -> Path:
         revision: a branch, tag or commit of the repository.
 
     Raises:
-        FileNotFoundError: there is no such file, and the name is no repository's.
+        FileNotFoundError: the file is missing, and the name is not a repository's.
         ValueError: the download fails.
     """
     if Path(weights).is_file():
@@ -171,21 +169,20 @@ def find(weights: str | Path, revision: str | None = None) -> Path:
             f"one of {', '.join(PRESETS)}; nothing else is downloaded"
         )
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(hf_hub_download("/".join(repository), file, revision=revision))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
+    except Exception as error:  # of the hub's library and of the HTTP library below it
         raise ValueError(
-            f"no file {weights} here, and {file} of {'/'.join(repository)} cannot be downloaded from the hub; give the "
-            f"path of a local copy. The cause: {' '.join(str(error).split())}"
+            f"{weights} is not a file, and {file} of {'/'.join(repository)} cannot be downloaded from the hub; give "
+            f"the path of a local copy. The cause: {one_line(error)}"
         ) from error
 
 
 def read(
     kind: str,
     weights: str | Path,
-    config: str | Path | None,
+    config: str | Path | None = None,
     revision: str | None = None,
     *,
     trust_checkpoint: bool = False,
@@ -194,21 +191,20 @@ def read(
 
     Args:
         kind: the critic's file in `critics/detectors`.
-        weights: as of `find`: a `.pt`, read as data, or `.safetensors`.
+        weights: as of `find`: a `.pt`, of which the description and the tensors are read as data, or `.safetensors`.
         config: for safetensors, the architecture's yaml with a `names` list.
         revision: of the repository on the hub.
-        trust_checkpoint: let Ultralytics load a `.pt`, a pickle, which runs any code that its author put into it.
+        trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For
+            checkpoints that cannot be read as data, such as fused ones.
 
     Raises:
-        FileNotFoundError: the weights or the config do not exist.
+        OSError: the weights or the config are missing or cannot be read.
         ValueError: a file of another format, safetensors without a config, weights of another architecture, a
             checkpoint that cannot be read as data, or a repository that cannot be read.
     """
     path = find(weights, revision)
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path} is neither {' nor '.join(SUFFIXES)}, which are read here; give one of these")
-    if not Path(config or path).is_file():
-        raise FileNotFoundError(f"no such file: {config}; give the path of the architecture's yaml")
+        raise ValueError(f"{path} is neither {' nor '.join(SUFFIXES)}; give one of these")
     name = recorded_as(kind, path)
     if path.suffix == ".pt":
         return _trusted(path, name) if trust_checkpoint else _as_data(kind, path, name)
@@ -216,12 +212,12 @@ def read(
         raise ValueError(f"{path.name} holds weights only: give config= the architecture's yaml")
     described = ultralytics_yaml.read(Path(config))
     try:
+        with safe_open(path, "pt") as file:
+            threshold = threshold_of(file.metadata() or {}, path)
         model = assembled(described, len(described["names"]), str(config), load_file(path))
-    except WeightsError as error:
-        raise ValueError(f"{path} does not hold the weights of {config}: {error}") from error
-    with safe_open(path, "pt") as file:
-        threshold = threshold_of(file.metadata() or {}, path)
-    return Checkpoint(model, described["names"], name, threshold=threshold or PREDICT_THRESHOLD)
+    except (WeightsError, SafetensorError) as error:
+        raise ValueError(f"{path} does not hold the weights of {config}: {one_line(error)}") from error
+    return Checkpoint(model, described["names"], name, {} if threshold is None else {"threshold": threshold})
 
 
 def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
@@ -239,13 +235,13 @@ def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
         model = assembled(contents.described, classes, "its description", contents.tensors)
     except ValueError as error:
         raise ValueError(
-            f"no {kind} can be read from {path} without running code from it: {error}. If it is whole and you trust "
+            f"cannot read {kind} from {path} without running code from it: {error}. If it is whole and you trust "
             "its author, give trust_checkpoint=True, on the command line --trust-checkpoint: then it may do whatever "
             "you may do on this machine"
         ) from error
     for attribute, embeddings in contents.text.items():
         setattr(model, attribute, embeddings)
-    return Checkpoint(model, names, name, contents.image_size or TRAINED_SIZE)
+    return Checkpoint(model, names, name, {"image_size": contents.image_size or TRAINED_SIZE})
 
 
 def _trusted(path: Path, name: str) -> Checkpoint:
@@ -259,17 +255,29 @@ def _trusted(path: Path, name: str) -> Checkpoint:
 
     try:
         stock = YOLO(str(path), task="detect")
+        names = tuple(stock.names[index] for index in sorted(stock.names))
         size = int(stock.overrides.get("imgsz", TRAINED_SIZE))
-        return Checkpoint(stock.model.float(), _ordered(stock.names), name, size)
+        return Checkpoint(stock.model.float(), names, name, {"image_size": size})
     except Exception as error:
         raise ValueError(
-            f"{path} was trusted and gave no detector, but code in it may have run: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]}"
+            f"{path} was trusted and gave no detector, but code in it may have run: {one_line(error)}"
         ) from error
 
 
-def _ordered(names: Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(names[index] for index in sorted(names))
+def load_critic(
+    critic_class: Callable[..., AnyCritic],
+    *,
+    weights: str | Path,
+    config: str | Path | None = None,
+    revision: str | None = None,
+    trust_checkpoint: bool = False,
+    device: str | torch.device = "cpu",
+) -> AnyCritic:
+    """Return the critic of a detector; the other arguments are those of `read`."""
+    kind = critic_class.__module__.rpartition(".")[2]
+    checkpoint = read(kind, weights, config, revision, trust_checkpoint=trust_checkpoint)
+    names, model = checkpoint.object_names, checkpoint.model.to(device)
+    return critic_class(model, names, name=checkpoint.name, **checkpoint.settings)
 
 
 def forget_unusable_anchors(head: nn.Module, key: str, dtype: torch.dtype) -> None:

@@ -18,11 +18,11 @@ AnyImage: TypeAlias = Union["Image", Tensor, NDArray[Any], str, os.PathLike[str]
 """What is read as an image."""
 
 DARKEST, BRIGHTEST = -0.5, 1.5
-"""Limits outside which `Critic.counts` refuses a tensor as an image in [0, 1]."""
+"""Limits of the values of a tensor that `Critic.counts` takes for an image in [0, 1]."""
 
 
 def to_batch(image: AnyImage) -> Tensor:
-    """RGB float (B, 3, H, W) in [0, 1] from a file, a PIL image, an array or a tensor.
+    """Return RGB float (B, 3, H, W) in [0, 1] from a file, a PIL image, an array or a tensor.
 
     Args:
         image: a path; a PIL image; a numpy array (H, W, 3), RGB, of 8-bit integers or of floats in [0, 1]; or a float
@@ -31,11 +31,14 @@ def to_batch(image: AnyImage) -> Tensor:
     Values are not checked, since that would synchronise a GPU; `Critic.counts` checks them.
 
     Raises:
-        ValueError: something else, a tensor of another shape or of integers, or no image at all.
-        OSError: no such file, or none that PIL reads.
+        ValueError: something else, a tensor of another shape or of integers, an empty batch, or a file that
+            `countgen.files.image_file.open_image` does not read.
+        OSError: the file is missing or cannot be read.
     """
     if isinstance(image, str | os.PathLike):
-        return _of_file(image)
+        from countgen.files.image_file import open_image  # imports PIL, which detectors of tensors do not need
+
+        image = open_image(os.fspath(image))
     if isinstance(image, np.ndarray):
         return _of_array(image)
     if not isinstance(image, Tensor):
@@ -56,18 +59,6 @@ def to_batch(image: AnyImage) -> Tensor:
     return batch
 
 
-def _of_file(path: str | os.PathLike[str]) -> Tensor:
-    """Read a file upright, as its EXIF orientation says."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as opened:
-            return to_batch(ImageOps.exif_transpose(opened).convert("RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ModuleNotFoundError) as error:
-        # Ultralytics puts its own function in the place of PIL's, which asks for a library it does not find.
-        raise ValueError(f"{os.fspath(path)} is no image that can be read: {error}") from error
-
-
 def _of_array(array: NDArray[Any]) -> Tensor:
     if array.ndim != 3 or array.shape[2] != 3 or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
         raise ValueError(
@@ -78,7 +69,7 @@ def _of_array(array: NDArray[Any]) -> Tensor:
 
 
 def checked_images(image: AnyImage) -> Tensor:
-    """Return the batch as `to_batch` does, and refuse values that no image has; generators leave [0, 1] a little.
+    """Return the batch as `to_batch` does, checking its values; generators leave [0, 1] a little.
 
     Raises:
         ValueError: as `to_batch`, or values that are not finite or far outside [0, 1].
@@ -94,7 +85,7 @@ def checked_images(image: AnyImage) -> Tensor:
 
 
 def check_names(object_names: Sequence[str]) -> None:
-    """Refuse object names that are missing or empty.
+    """Raise unless there are object names, none of them empty.
 
     Raises:
         ValueError: one name instead of several, none at all, or an empty one.
@@ -104,7 +95,7 @@ def check_names(object_names: Sequence[str]) -> None:
 
 
 def check_targets(target_counts: Mapping[str, int], loss: object) -> None:
-    """Refuse impossible counts, and a loss that is not callable.
+    """Raise for impossible counts, or a loss that is not callable.
 
     Raises:
         ValueError: a count that is not a whole number of at least 0, or a loss that is not callable.

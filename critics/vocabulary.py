@@ -161,12 +161,12 @@ def spellings(names: Sequence[str]) -> dict[str, str]:
     >>> spellings(["cat"])
     {'cat': 'cat', 'kitten': 'cat', 'kitty': 'cat'}
     """
-    found = {singular(name): name for name in names}
+    classes = {singular(name): name for name in names}
     groups = {word: group for group in SYNONYMS for word in group}
-    for spelling, name in list(found.items()):
+    for spelling, name in list(classes.items()):
         for word in groups.get(spelling, ()):
-            found.setdefault(word, name)
-    return found
+            classes.setdefault(word, name)
+    return classes
 
 
 def resolve(object_name: str, names: Sequence[str], owner: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,18 +15,29 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from countgen.files.printable import printable
+
 if TYPE_CHECKING:
     from countgen.critics.base import Critic
 
 Network = TypeVar("Network", bound=nn.Module)
 AnyCritic = TypeVar("AnyCritic", bound="Critic")
+MAX_CAUSE = 300
+"""Largest length of a library's message inside ours."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the type and the message of a library's exception in one line, cut to a readable length."""
+    if isinstance(error, pickle.UnpicklingError) and isinstance(error.__context__, Exception):
+        error = error.__context__  # torch.load wraps it in advice to trust the file
+    return f"{type(error).__name__}: {printable(' '.join(str(error).split()), MAX_CAUSE)}"
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | None]:
     """Return tensors as float32, the object names, and the threshold measured to count best, if the file has one.
 
     Raises:
-        ValueError: there is no such file, or it has no object names.
+        ValueError: the file is missing, or lacks object names.
     """
     path = Path(path)
     if path.suffix != ".safetensors" or not path.is_file():
@@ -46,17 +58,17 @@ def _object_names(text: str, path: Path) -> tuple[str, ...]:
     try:
         names = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: its object_names are no JSON: {error}") from error
+        raise ValueError(f"{path} is damaged: its object_names are not valid JSON: {error}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
-        raise ValueError(f"{path} is damaged: its object_names are no list of names")
+        raise ValueError(f"{path} is damaged: its object_names are not a list of names")
     return tuple(names)
 
 
 def threshold_of(metadata: Mapping[str, str], path: Path) -> float | None:
-    """Return the threshold in a file's metadata; None where there is none.
+    """Return the threshold in a file's metadata, or None.
 
     Raises:
-        ValueError: it is no number between 0 and 1.
+        ValueError: it is not a number between 0 and 1.
     """
     if "threshold" not in metadata:
         return None
@@ -65,7 +77,9 @@ def threshold_of(metadata: Mapping[str, str], path: Path) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 < value < 1:
-        raise ValueError(f"{path} is damaged: its threshold is {metadata['threshold'][:60]!r}, expected 0 to 1")
+        raise ValueError(
+            f"{path} is damaged: its threshold is {printable(metadata['threshold'], 60)!r}, expected 0 to 1"
+        )
     return value
 
 
@@ -84,33 +98,35 @@ def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network,
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of a {type(network).__name__}: {error}") from error
+        raise ValueError(
+            f"{path} does not hold the weights of a {type(network).__name__}: {one_line(error)}"
+        ) from error
     return network, object_names, threshold
 
 
 def restore(
-    kind: str,
-    path: str | Path,
-    build: Callable[[int], Network],
-    make: Callable[[Network, Sequence[str]], AnyCritic],
-    device: torch.device | str,
+    critic_class: Callable[..., AnyCritic],
+    build: Callable[[int], nn.Module],
+    *,
+    weights: str | Path,
+    device: torch.device | str = "cpu",
 ) -> AnyCritic:
-    """Return the critic of a file: named after it, with the threshold in the file.
+    """Return the critic of a file that `write` wrote, named after it, with the threshold in the file.
 
     Args:
-        kind: the critic's file in `critics/detectors`.
-        path, build: as of `rebuild`.
-        make: function from the network and its object names to the critic.
+        critic_class: takes the network, its object names and a `name`; its module is the critic's kind.
+        build: as of `rebuild`.
+        weights: the file.
         device: where it runs.
 
     Raises:
         ValueError: as `rebuild`.
     """
-    network, object_names, threshold = rebuild(path, build)
-    critic = make(network.to(device), object_names)
-    critic.name = recorded_as(kind, path)
-    if threshold is not None:
-        critic.threshold = threshold
+    network, object_names, threshold = rebuild(weights, build)
+    kind = critic_class.__module__.rpartition(".")[2]
+    critic = critic_class(network.to(device), object_names, name=recorded_as(kind, weights))
+    if threshold is not None and critic.detects:
+        critic.configure(threshold=threshold)
     return critic
 
 

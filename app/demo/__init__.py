@@ -111,12 +111,11 @@ def serve(
     check_address(host, port)
 
     from countgen.backbones.sources import find_source
-    from countgen.detector_choice import choose
+    from countgen.detector_choice import AUTO, choose
     from countgen.models import check_detectors
 
     for name in models:
-        chosen = choose(find_source(name).name, (), critics, judge)
-        check_detectors((*chosen.critics, chosen.judge))
+        check_detectors(choose(find_source(name).name, (), critics, judge or AUTO).names)
     detectors = [*(critics or ()), *([judge] if judge else [])]
     check_detectors(detectors)
     try:
@@ -126,7 +125,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
     limits = Limits(backbones=tuple(models)) if models else Limits()
-    worker = Worker(limits, critics=critics, judge=judge, **loading)
+    worker = Worker(limits, critics=critics, judge=judge or AUTO, **loading)
     if detectors:  # missing weights are reported before the page is served
         worker.load(limits.backbones[0])
     page = build(limits, worker)

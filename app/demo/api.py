@@ -140,7 +140,7 @@ class Api:
             "image": base64.b64encode(png_bytes(result.image, result.recipe)).decode("ascii"),
             "targets": [asdict(target) for target in result.targets],
             "counts": _named(run, result.counts),
-            "judge": run.models.judge.name,
+            "judge": run.models.required_judge.name,
             "judge_counts": _named(run, [None if count == NO_ANSWER else count for count in result.judge_counts]),
             "verified": result.verified,
             "confirmed": result.confirmed,

@@ -139,8 +139,8 @@ class Jobs:
         with errors_shown():
             self.worker.check(form.backbone, targets)
             image = regenerate(recipe, models.backbone, token)
-        detections, names = detect(models.judge, image, targets), by_name(targets)
-        counts = counts_in_words(models.judge.counts(image[None], list(names))[0].tolist(), names)
+        detections, names = detect(models.required_judge, image, targets), by_name(targets)
+        counts = counts_in_words(models.required_judge.counts(image[None], list(names))[0].tolist(), names)
         verdict, note = f"Opened: {target_list(targets)}. The judge counts {counts}.", "The form has its settings."
         return self._entry(png_bytes(image, recipe), recipe, verdict, note, grade="", detections=detections)
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import countgen
 from countgen.app.demo.limits import LimitError, Limits
+from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
-from countgen.methods.execution_cache import ExecutionCache
 from countgen.models import load_critic
 from countgen.prompts import Target
 from countgen.prompts.plurals import counted
@@ -155,7 +155,7 @@ class Worker:
         changed.preset = replace(models.backbone.preset, **changes)
         changed.num_inference_steps = changed.preset.num_inference_steps
         changed.guidance_scale = changed.preset.guidance_scale
-        return replace(models, backbone=changed, cache=ExecutionCache())
+        return replace(models, backbone=changed, graphs=CUDAGraphs())
 
     def detector(self, name: str) -> Critic:
         """Return a detector for photographs, loaded on first use; only the thread may call this."""

@@ -1,61 +1,60 @@
-"""Read files of JSON lines that are appended to and never changed: records, labels, judgements."""
+"""Files of JSON lines that are appended to and never changed: records, labels, judgements."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
-import orjson
-
+from countgen.errors import CountGenError
+from countgen.files.folder import open_writable
 from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
-
-SCHEMA = 1
-"""Schema of every line, whatever it holds."""
+from countgen.files.schema import Document, decoded
 
 MAX_BYTES = 512 * 2**20
 """Largest size of a file that is read."""
 
-LONGEST = 400
-"""Number of characters of a reason that a message shows."""
 
-Line = TypeVar("Line")
+class Line(Document, frozen=True, kw_only=True):
+    """The document of a line."""
+
+    schema: Literal[1] = 1
 
 
-def read_lines(path: Path, kind: str, read: Callable[[dict[str, Any]], Line], advice: str = "") -> Iterator[Line]:
-    """Yield what each line of a file holds; nothing where there is no file.
+LineT = TypeVar("LineT", bound=Line)
+
+
+class RecordWriteError(CountGenError, OSError):
+    """A line could not be written; all earlier ones are unchanged."""
+
+
+def read_lines(path: Path, kind: type[LineT], advice: str = "") -> Iterator[LineT]:
+    """Yield the document of each line of a file; nothing if the file is missing.
 
     Args:
         path: of the file.
-        kind: what a line is, for the message.
-        read: function from the document of a line; it raises one of the errors of a damaged document.
-        advice: end of the message.
+        kind: class of the documents.
+        advice: end of the message about a damaged line.
 
     Raises:
-        ValueError: a damaged line before the last; a last line that is still being written is left out.
+        ValueError: a damaged line before the last; an incomplete last line, which is still being written, is left out.
     """
-    yield from parsed(read_bytes(path, MAX_BYTES) if path.exists() else b"", path, kind, read, advice)
+    yield from parsed(read_bytes(path, MAX_BYTES) if path.exists() else b"", path, kind, advice)
 
 
-def parsed(
-    content: bytes, path: Path, kind: str, read: Callable[[dict[str, Any]], Line], advice: str = ""
-) -> Iterator[Line]:
-    """Yield what each line of a file's content holds, as `read_lines`."""
+def parsed(content: bytes, path: Path, kind: type[LineT], advice: str = "") -> Iterator[LineT]:
+    """Yield the document of each line of a file's content, as `read_lines`."""
     whole, _ = split_torn(content)
-    where = f"{path}, line"
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            found = load_line(line)
-            if found["schema"] != SCHEMA:
-                raise ValueError(f"it has schema {found['schema']}")
-            yield read(found)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            reason = printable(f"no field {error}" if isinstance(error, KeyError) else error, LONGEST)
+            yield decoded(line, kind)
+        except ValueError as error:
             raise ValueError(
-                f"{where} {number} is no {kind} of schema {SCHEMA}: {reason}; take that line out of the file{advice}"
+                f"{printable(path)}, line {number} is not a {kind.__name__.lower()}: {error}; take "
+                f"that line out of the file{advice}"
             ) from error
 
 
@@ -63,35 +62,61 @@ def split_torn(content: bytes) -> tuple[bytes, bytes]:
     """Return complete lines and an incomplete last one; a line that lacks only its newline is complete."""
     end = content.rfind(b"\n") + 1
     tail = content[end:]
-    try:
-        if isinstance(json.loads(tail), dict):
-            return content + b"\n", b""
-    except (ValueError, RecursionError):
-        pass
+    with suppress(ValueError):
+        decoded(tail, dict)
+        return content + b"\n", b""
     return content[:end], tail
 
 
-def load_line(line: bytes) -> Any:
-    """Return what a line of JSON holds.
+class LineFile:
+    """A file of a folder to which lines are appended; each is on the disk when `append` returns.
+
+    An incomplete last line is removed first. Use it as a context manager.
 
     Raises:
-        ValueError, RecursionError: no JSON, or a number that is not finite or longer than 64 bits.
+        RecordWriteError: the file cannot be written.
+        ValueError: it is a link, or leads outside the folder in another way.
     """
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        # Slower, but reads half a surrogate pair and gives the position of an error.
-        return json.loads(line, parse_constant=_refuse_number, parse_int=_int_of_64_bits, parse_float=_finite)
 
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / name
+        try:
+            self._file = open_writable(folder, name)
+            content = self._file.readall()
+            whole, _ = split_torn(content)
+            self._size = len(whole)
+            if whole != content:
+                # A line that lacks only its newline gets it; an incomplete one is removed.
+                os.ftruncate(self._file.fileno(), min(len(whole), len(content)))
+                os.pwrite(self._file.fileno(), whole[len(content) :], len(content))
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RecordWriteError(error.errno, f"cannot write {printable(self.path)}: {error.strerror}") from error
 
-def _refuse_number(text: str) -> Any:
-    raise ValueError(f"{text[:40]} is no number that a record holds")
+    def __enter__(self) -> LineFile:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
-def _int_of_64_bits(text: str) -> int:
-    return int(text) if len(text) < 19 else _refuse_number(text)
+    def append(self, line: bytes) -> None:
+        """Append a line that ends in a newline, atomically.
 
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refuse_number(text)
+        Raises:
+            RecordWriteError: the disk is full or failed.
+        """
+        file = self._file.fileno()
+        try:
+            written = 0
+            while written < len(line):
+                written += os.pwrite(file, line[written:], self._size + written)
+            os.fsync(file)
+        except OSError as error:
+            with suppress(OSError):  # an incomplete line is removed when the file is opened again
+                os.ftruncate(file, self._size)
+            raise RecordWriteError(
+                error.errno,
+                f"cannot write to {printable(self.path)}: {error.strerror}; make room and give the same command again, "
+                "what is finished is kept",
+            ) from error
+        self._size += len(line)

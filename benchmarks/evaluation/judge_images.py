@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from countgen import miniature
 from countgen.benchmarks.evaluation.as_module import run_module
-from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.plan import (
     MAX_THREADS,
@@ -34,13 +33,15 @@ from countgen.benchmarks.evaluation.plan import (
     object_names,
 )
 from countgen.benchmarks.evaluation.progress import shown
-from countgen.benchmarks.evaluation.records import IMAGES, Record
+from countgen.benchmarks.evaluation.records import IMAGES, Record, counts_of
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.benchmarks.evaluation.suites import Prompt, load
 from countgen.benchmarks.evaluation.worker import Outcome, failed
 from countgen.critics import Critic
 from countgen.critics.validation import to_batch
-from countgen.files.image_file import SUFFIXES, open_image
+from countgen.files.image_file import MAX_BYTES, SUFFIXES, open_image
+from countgen.files.reading import read_bytes
+from countgen.files.schema import decoded
 from countgen.models import check_detector, load_critic
 from countgen.prompts import Target
 
@@ -109,7 +110,7 @@ def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbo
     """
     given: dict[str, Given] = {}
     for metadata in sorted(folder.glob("[0-9]*/metadata.jsonl")):
-        if json.loads(metadata.read_text("utf-8")).get("tag") != "counting":
+        if decoded(read_bytes(metadata, MAX_BYTES), dict[str, Any]).get("tag") != "counting":
             continue
         (prompt,) = load(metadata)
         prompt = replace(prompt, suite=folder.name)
@@ -129,7 +130,7 @@ def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbo
 
 def _key(prompt: Prompt, image: Path, judges: Sequence[str], method: str, backbone: str) -> str:
     counts = [asdict(target) for target in prompt.targets]
-    pixels = hashlib.sha256(image.read_bytes()).hexdigest()
+    pixels = hashlib.sha256(read_bytes(image, MAX_BYTES)).hexdigest()
     content = [prompt.prompt, counts, pixels, list(judges), method, backbone, prompt.tags.get("seed")]
     return content_digest(content)[:32]
 
@@ -203,12 +204,11 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
     right = found[settings.judges[0]][0] == tuple(target.target_count for target in prompt.targets)
     path = f"{IMAGES}/{given.case.key}.png"
     record = Record(
-        schema=SCHEMA,
         key=given.case.key,
         suite=prompt.suite,
         level=prompt.level,
         prompt=prompt.prompt,
-        targets=prompt.targets,
+        wanted=counts_of(prompt.targets),
         seed=given.case.seed,
         backbone=given.case.backbone,
         method=given.case.method,

@@ -6,65 +6,50 @@ Of several for one judge and image, the latest is valid.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from countgen.benchmarks.evaluation.json_lines import SCHEMA, read_lines
+from msgspec.structs import replace
+
+from countgen.benchmarks.evaluation.json_lines import Line, read_lines
 from countgen.benchmarks.evaluation.metrics import grouped
 from countgen.benchmarks.evaluation.records import Box, Record
+from countgen.files.schema import Whole, encoded
 
 JUDGEMENTS = "judgements.jsonl"
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(Line, frozen=True):
     """The result of one judge for one image.
 
     Attributes:
         key: of the image's record.
         judge: its name.
         counts: per target; None where the judge gave no answer.
-        confidence: mean class probability of its detections, 0 where there are none.
+        confidence: mean class probability of its detections, 0 without any.
         boxes: of its detections, absolute-pixel xyxy; empty for judges that count without detecting.
     """
 
     key: str
     judge: str
-    counts: tuple[int, ...] | None
+    counts: tuple[Whole, ...] | None
     confidence: float
     boxes: tuple[Box, ...]
 
     def to_line(self) -> bytes:
         """Return one line of JSON, with its newline."""
-        text = json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, separators=(",", ":"))
-        return text.encode(errors="backslashreplace") + b"\n"
+        return encoded(self) + b"\n"
 
 
 def read_judgements(run: str | Path) -> list[Judgement]:
-    """Return the latest result of each judge for each image of a run; none where no judge came afterwards.
+    """Return the latest result of each judge for each image of a run; empty if no judge came afterwards.
 
     Raises:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
     """
     advice = ", and countgen eval --rejudge judges its image again"
-    found = read_lines(Path(run) / JUDGEMENTS, "judgement", _judgement, advice)
-    return list({(one.key, one.judge): one for one in found}.values())
-
-
-def _judgement(document: dict[str, Any]) -> Judgement:
-    key, judge, counts = document["key"], document["judge"], document["counts"]
-    confidence, boxes = document["confidence"], document["boxes"]
-    if not (isinstance(key, str) and isinstance(judge, str) and type(confidence) in (int, float)):
-        raise TypeError("key and judge must be texts, and confidence a number")
-    if counts is not None and not (isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts)):
-        raise TypeError("counts must be null, or whole numbers of 0 or more")
-    corners = [tuple(box) for box in boxes]
-    if not all(len(box) == 4 and all(type(corner) is int for corner in box) for box in corners):
-        raise TypeError("boxes must be lists of four whole numbers")
-    return Judgement(key, judge, None if counts is None else tuple(counts), confidence, tuple(corners))
+    judgements = read_lines(Path(run) / JUDGEMENTS, Judgement, advice)
+    return list({(judgement.key, judgement.judge): judgement for judgement in judgements}.values())
 
 
 def with_judgements(records: Iterable[Record], judgements: Iterable[Judgement]) -> list[Record]:

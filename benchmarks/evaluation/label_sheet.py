@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 from countgen.benchmarks.evaluation.labels import (
     Label,
+    Question,
     check_label,
     check_labeller,
     questions,
@@ -15,6 +15,8 @@ from countgen.benchmarks.evaluation.labels import (
     save_label,
     unlabelled,
 )
+from countgen.files.printable import printable
+from countgen.files.spreadsheet import cell, read_table
 
 COLUMNS = ("image", "object", "count")
 UNCOUNTABLE = "-"
@@ -33,15 +35,17 @@ def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int =
     """
     left = unlabelled(run, labeller, seed)[:limit]
     if not questions(run):
-        raise ValueError(f"{run} has no image to count: none is finished, or its records came without them")
+        raise ValueError(f"{printable(run)} has no image to count: none is finished, or its records came without them")
     if not left:
-        raise ValueError(f"{check_labeller(labeller)} has labelled every finished image of {run}; nothing is left")
+        raise ValueError(
+            f"{check_labeller(labeller)} has labelled every finished image of {printable(run)}; nothing is left"
+        )
     with Path(path).open("x", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for question in left:
             for name in question.object_names:
-                writer.writerow((question.image.relative_to(run).as_posix(), name, ""))
+                writer.writerow((_image_cell(run, question), cell(name), ""))
     return len(left)
 
 
@@ -54,24 +58,27 @@ def read_sheet(run: str | Path, path: str | Path, labeller: str) -> list[Label]:
     Raises:
         ValueError: a row that cannot be read; the message names the lines, and nothing of this sheet is saved.
     """
-    images = {question.image.relative_to(run).as_posix(): question for question in questions(run)}
+    images = {_image_cell(run, question): question for question in questions(run)}
     counts: dict[str, dict[str, int | None]] = {}
     faults: list[str] = []
-    for line, image, name, cell in _rows(Path(path)):
+    _, rows = read_table(Path(path), COLUMNS)
+    for where, row in rows:
+        image, name, count = row["image"], row["object"], row["count"]
         question = images.get(image)
+        names = {cell(name): name for name in question.object_names} if question else {}
         if question is None:
-            faults.append(f"line {line}: {run} has no finished image {image!r}; leave the column 'image' unchanged")
-        elif name not in question.object_names:
-            faults.append(f"line {line}: {image} has the objects {', '.join(question.object_names)}, not {name!r}")
-        elif cell and cell != UNCOUNTABLE and not (cell.isascii() and cell.isdecimal()):
+            faults.append(f"{where}: the run has no finished image {image!r}; leave the column 'image' unchanged")
+        elif name not in names:
+            faults.append(f"{where}: {image} has the objects {', '.join(names)}, not {name!r}")
+        elif count and count != UNCOUNTABLE and not (count.isascii() and count.isdecimal()):
             faults.append(
-                f"line {line}: {cell!r} is no whole number; write a number such as 7, {UNCOUNTABLE} where it cannot "
+                f"{where}: {count!r} is not a whole number; write a number such as 7, {UNCOUNTABLE} where it cannot "
                 "be counted, or leave the cell empty"
             )
-        elif cell and name in counts.setdefault(question.key, {}):
-            faults.append(f"line {line}: {image} has two rows for {name!r}; keep one")
-        elif cell:
-            counts[question.key][name] = None if cell == UNCOUNTABLE else int(cell)
+        elif count and names[name] in counts.setdefault(question.key, {}):
+            faults.append(f"{where}: {image} has two rows for {name!r}; keep one")
+        elif count:
+            counts[question.key][names[name]] = None if count == UNCOUNTABLE else int(count)
     labels = []
     for question in images.values():
         mine = counts.get(question.key, {})
@@ -80,27 +87,13 @@ def read_sheet(run: str | Path, path: str | Path, labeller: str) -> list[Label]:
                 values = [mine[name] for name in question.object_names]
                 labels.append(check_label(run, question.key, labeller, values))
             except ValueError as error:
-                faults.append(f"{question.image.name}: {error}")
+                faults.append(f"{path}, {question.image.name}: {error}")
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise ValueError(f"{path}: {'; '.join(faults[:_SHOWN])}{more}. Nothing of this sheet was saved")
+        raise ValueError(f"{printable('; '.join(faults[:_SHOWN]), 2000)}{more}. Nothing of this sheet was saved")
     known = set(read_labels(run))
     return [save_label(run, one.key, one.labeller, one.counts) for one in labels if one not in known]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Yield (line, image, object, count) of every row; cells are separated by commas, semicolons or tabs."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            delimiter = next((sign for sign in ";\t" if sign in header), ",")
-            names = next(csv.reader([header], delimiter=delimiter), [])
-            if not set(COLUMNS) <= set(names):
-                raise ValueError(f"{path}, line 1: the header must name {', '.join(COLUMNS)}, got {names}")
-            reader = csv.reader(file, delimiter=delimiter)
-            for cells in reader:
-                row = dict(zip(names, map(str.strip, cells), strict=False))
-                if any(row.values()):
-                    yield reader.line_num + 1, row.get("image", ""), row.get("object", ""), row.get("count", "")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV in UTF-8 ({error}); save it as such") from error
+def _image_cell(run: str | Path, question: Question) -> str:
+    return cell(question.image.relative_to(run).as_posix())

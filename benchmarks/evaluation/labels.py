@@ -6,23 +6,25 @@ run at once. Of several labels of one person for an image, the latest is valid.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from countgen.benchmarks.evaluation.json_lines import SCHEMA, read_lines, split_torn
-from countgen.benchmarks.evaluation.records import RECORDS, RecordWriteError, read_run
+from msgspec import Meta
+
+from countgen.benchmarks.evaluation.json_lines import Line, LineFile, read_lines
+from countgen.benchmarks.evaluation.records import RECORDS, read_run
+from countgen.files.folder import writable_path
+from countgen.files.lock import locked
+from countgen.files.printable import printable
+from countgen.files.schema import converted, encoded
 
 LABELS = "labels.jsonl"
+LOCK = "labels.lock"
 MAX_COUNT = 10_000
-_TAIL = 4096
-"""Bytes at the end of the file that are read; longer than any label."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class Question:
     object_names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Label:
+Counts = tuple[Annotated[int, Meta(ge=0, le=MAX_COUNT)] | None, ...]
+
+
+class Label(Line, frozen=True):
     """The counts of one person in one image.
 
     Attributes:
@@ -52,7 +56,10 @@ class Label:
 
     key: str
     labeller: str
-    counts: tuple[int | None, ...]
+    counts: Counts
+
+    def __post_init__(self) -> None:
+        check_labeller(self.labeller)
 
 
 def questions(run: str | Path, labeller: str = "", seed: int = 0) -> list[Question]:
@@ -86,7 +93,9 @@ def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int | 
         RecordWriteError: the disk is full or the folder cannot be written; earlier labels are unchanged.
     """
     label = check_label(run, key, labeller, counts)
-    _append(Path(run) / LABELS, json.dumps({"schema": SCHEMA, **label.__dict__}, ensure_ascii=False).encode() + b"\n")
+    folder = Path(run)
+    with locked(writable_path(folder, LOCK), wait=True), LineFile(folder, LABELS) as file:
+        file.append(encoded(label) + b"\n")
     return label
 
 
@@ -99,14 +108,17 @@ def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int |
     name = check_labeller(labeller)
     question = _images(run).get(key)
     if question is None:
-        raise ValueError(f"{run} has no finished image {key!r}")
-    expected = len(question.object_names)
-    if len(counts) != expected or not all(map(_is_answer, counts)):
+        raise ValueError(f"{printable(run)} has no finished image {printable(key)!r}")
+    try:
+        answers = converted(tuple(counts), Counts)
+    except ValueError:
+        answers = ()
+    if len(answers) != len(question.object_names):
         raise ValueError(
-            f"expected {expected} whole numbers from 0 to {MAX_COUNT} or None, one for each of "
-            f"{', '.join(question.object_names)}, got {list(counts)}"
+            f"expected {len(question.object_names)} whole numbers from 0 to {MAX_COUNT} or None, one for each of "
+            f"{', '.join(question.object_names)}, got {printable(list(counts), 200)}"
         )
-    return Label(key, name, tuple(counts))
+    return Label(key, name, answers)
 
 
 def check_labeller(labeller: str) -> str:
@@ -127,21 +139,8 @@ def read_labels(run: str | Path) -> list[Label]:
     Raises:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
     """
-    found = read_lines(Path(run) / LABELS, "label", _label)
-    return list({(one.key, one.labeller): one for one in found}.values())
-
-
-def _label(document: dict[str, Any]) -> Label:
-    key, labeller, counts = document["key"], document["labeller"], document["counts"]
-    if not (isinstance(key, str) and isinstance(labeller, str) and isinstance(counts, list)):
-        raise TypeError("key and labeller must be texts, counts a list")
-    if not all(map(_is_answer, counts)):
-        raise ValueError(f"counts must be whole numbers from 0 to {MAX_COUNT}, or null")
-    return Label(key, check_labeller(labeller), tuple(counts))
-
-
-def _is_answer(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value <= MAX_COUNT)
+    labels = read_lines(Path(run) / LABELS, Label)
+    return list({(label.key, label.labeller): label for label in labels}.values())
 
 
 def _images(run: str | Path) -> dict[str, Question]:
@@ -155,7 +154,7 @@ def _images_at(folder: Path, _state: tuple[int, int] | None) -> dict[str, Questi
     """Return finished images by key; cached for each state of the records, as a large run takes seconds to read."""
     _, records = read_run(folder)
     return {
-        record.key: Question(record.key, folder / record.image, tuple(target.object_name for target in record.targets))
+        record.key: Question(record.key, folder / record.image, tuple(record.wanted))
         for record in records
         if record.status == "done" and record.image
     }
@@ -163,32 +162,3 @@ def _images_at(folder: Path, _state: tuple[int, int] | None) -> dict[str, Questi
 
 def _order(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Append one line atomically, also while other processes append."""
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)  # closing lets go of it
-        end = os.fstat(file).st_size
-        tail = os.pread(file, _TAIL, max(0, end - _TAIL))
-        whole, torn = split_torn(tail)
-        start = end - len(torn)
-        # A label that lacks only its newline gets it; an incomplete one is overwritten.
-        addition = whole[len(tail) - len(torn) :] + line
-        try:
-            written = 0
-            while written < len(addition):
-                written += os.pwrite(file, addition[written:], start + written)
-            os.ftruncate(file, start + len(addition))
-            os.fsync(file)
-        except OSError as error:
-            os.ftruncate(file, start)
-            raise RecordWriteError(
-                error.errno, f"cannot write to {path}: {error.strerror}; make room and save this label again"
-            ) from error
-    finally:
-        os.close(file)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.labels import Label
 from countgen.benchmarks.evaluation.records import Record

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from countgen import miniature
-from countgen.backbones.loading import at_revision, digest, is_commit
+from countgen.backbones.hub import at_revision, is_commit
+from countgen.backbones.loading import digest
 from countgen.backbones.registry import presets
 from countgen.backbones.sources import find_source
 from countgen.benchmarks.evaluation.suites import load
-from countgen.detector_choice import choose
+from countgen.detector_choice import AUTO, choose
 from countgen.models import parts_of
 
 
@@ -69,5 +70,5 @@ def run_detectors(
         free = dict.fromkeys(name for name in (miniature.JUDGE, *miniature.DETECTORS) if name not in taken)
         return steering, tuple(judges or free), ""
     objects = list(dict.fromkeys(target.object_name for prompt in load(suite) for target in prompt.targets))
-    choice = choose(others[0], objects, critics, judges[0] if judges else None)
-    return choice.critics, tuple(judges or (choice.judge,)), choice.described if choice.because else ""
+    choice = choose(others[0], objects, critics, judges[0] if judges else AUTO)
+    return choice.critics, tuple(judges or choice.names[-1:]), choice.described if choice.because else ""

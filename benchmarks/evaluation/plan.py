@@ -15,12 +15,10 @@ from countgen.backbones.registry import find
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.generation import Generation
 from countgen.benchmarks.evaluation.suites import Prompt, load
-from countgen.learning.tensor_file import SUFFIX
 from countgen.methods.settings import as_dict
 from countgen.methods.step import Budget
 from countgen.miniature import FOLDER as MINIATURE
 from countgen.models import check_detector, parts_of
-from countgen.tokens.library import FOLDER as TOKENS
 from countgen.tokens.library import available_tokens
 
 MAX_THREADS = 1024
@@ -33,16 +31,13 @@ _SELECTION = (
 """Run settings that select cases; all others are part of the key of each case. Of the method settings,
 a key holds those of its own arm."""
 
-_RESULTS_DEPEND_ON = ("arms.py", "generation.py", "worker.py", "judges.py")
-"""Files of this folder on which results depend, besides the packages countgen and critics."""
-
-_LIBRARIES = ("torch", "diffusers", "transformers")
-"""Libraries whose versions can change the image of a seed."""
+_LIBRARIES = ("torch", "diffusers", "transformers", "ultralytics")
+"""Libraries whose versions can change the image of a seed, or its counts."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings of a run: prompts, methods, judges and code; a run folder holds results of one of these only.
+    """The settings of a run: prompts, methods, judges and versions; a run folder holds results of one of these only.
 
     Attributes:
         suite: a name or a file, as `countgen.benchmarks.evaluation.suites.load` reads it.
@@ -58,7 +53,7 @@ class RunSettings:
         shard: "1/1", or this part of a run that is split over several folders: "3/8".
         device: "cpu", "cuda", ...
         threads: of torch; results are bit-equal only for equal numbers.
-        code: versions and digest of the code, from `code_version`.
+        code: versions of countgen, the embedded weights and the libraries, from `code_version`.
         trust_checkpoint: as of `countgen.load`; each command gives it anew, and no run folder stores it.
         sources: what loads each of `backbones`, its name by default; likewise given anew, since it may be a path.
         method_settings: those that differ from the defaults, as `arms.canonical` writes them.
@@ -281,12 +276,7 @@ def content_digest(content: Any) -> str:
 
 
 def code_version() -> str:
-    """Return the version, a digest of code, weights and tokens, and the versions of the libraries."""
-    digest = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes())
-    root = MINIATURE.parent.parent
-    files = [path for package in ("countgen", "critics") for path in (root / package).rglob("*.py")]
-    files += TOKENS.rglob(f"*{SUFFIX}")
-    for path in sorted((*files, *(root / "benchmarks" / "evaluation" / name for name in _RESULTS_DEPEND_ON))):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    """Return countgen's version, a digest of the embedded weights and tokens, and the versions of the libraries."""
+    weights = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes()).hexdigest()[:12]
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return f"{countgen.__version__}+{digest.hexdigest()[:12]}, {libraries}"
+    return f"{countgen.__version__}, weights {weights}, {libraries}"

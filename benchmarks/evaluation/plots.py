@@ -1,4 +1,4 @@
-"""Accuracy by count and accuracy against compute, as matplotlib figures: `to_svg` and `save` write them.
+"""Accuracy by count and accuracy against compute, as matplotlib figures: `to_svg` and `rendered` write them.
 
 Colours are distinguishable for colour-blind readers, and every method has a marker of its own. pyplot is not used, so
 that there is no global state and the demo may plot from several threads.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countgen.benchmarks.evaluation.compute import compute_curve
@@ -169,23 +168,20 @@ def reliability(calibrated: Calibration, title: str = "") -> Figure:
     return figure
 
 
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as the content of a ".svg" or ".png" file."""
+    from matplotlib import rc_context
+
+    file = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(file, format=suffix[1:], dpi=160, metadata={"Date": None} if suffix == ".svg" else None)
+    return file.getvalue()
+
+
 def to_svg(figure: Figure) -> str:
     """Return the figure as an SVG element for a page."""
-    from matplotlib import rc_context
-
-    file = io.StringIO()
-    with rc_context(STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
+    text = rendered(figure, ".svg").decode()
     return text[text.index("<svg") :]
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the file's ending, SVG or PNG."""
-    from matplotlib import rc_context
-
-    with rc_context(STYLE):
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _arms(records: Sequence[Record]) -> Mapping[str, list[Record]]:

@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
-import gc
-import json
 import lzma
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from countgen.benchmarks.evaluation.json_lines import load_line, parsed, split_torn
-from countgen.benchmarks.evaluation.record_types import check_record, check_settings
+from msgspec import Meta, Struct, field, to_builtins
+
+from countgen.benchmarks.evaluation.json_lines import MAX_BYTES, Line, parsed
 from countgen.errors import CountGenError
+from countgen.files.printable import printable
 from countgen.files.reading import open_regular, read_bytes
-from countgen.prompts import Target
+from countgen.files.schema import Integer, Whole, converted, decoded, encoded
+from countgen.files.writing import write_atomically
+from countgen.prompts import MAX_TARGET_COUNT, Target
 
 RECORDS = "records.jsonl"
 PACKED = "records.jsonl.xz"
 """Name of the compressed records of a finished run; nothing is appended to them."""
-MAX_UNPACKED_BYTES = 512 * 2**20
-"""Largest size of packed records once they are unpacked."""
-MAX_SETTINGS_BYTES = 4 * 2**20
-MANY_BYTES = 2**20
-"""Size of records from which reading them pauses the garbage collector."""
 SETTINGS = "settings.json"
+MAX_SETTINGS_BYTES = 2**20
+ADVICE = ", and the run does its case again"
 IMAGES = "images"
 """Folder of a run's images."""
 _TIMED = ("seconds", "peak_bytes")
 
-Box = tuple[int, int, int, int]
+Box = tuple[Integer, Integer, Integer, Integer]
 
 
 class RunFolderError(CountGenError, ValueError):
     """A run folder that cannot be used: no run, in use, of other settings, or damaged."""
 
 
-class RecordWriteError(CountGenError, OSError):
-    """A record could not be written; all earlier ones are unchanged."""
+_ObjectName = Annotated[str, Meta(pattern=r"\S")]
+_TargetCount = Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Line, frozen=True, kw_only=True, gc=False):
     """One image of an evaluation, or one that failed.
 
     Attributes:
-        schema: of this line, `SCHEMA`.
         key: names the case by its content: the same case has the same key in every run.
         suite, level: name of the prompt's suite, and "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond".
-        prompt, targets, seed: of the case.
+        prompt, seed: of the case.
+        wanted: target count by object name; in the file, `targets`.
         backbone, method, critics: models and method; the method is an arm, see `countgen.benchmarks.evaluation.arms`.
         judges: detectors that counted and did not steer; the first one decides.
         status: "done" or "failed".
@@ -72,28 +67,27 @@ class Record:
             from another source.
     """
 
-    schema: int
     key: str
     suite: str
     level: str
     prompt: str
-    targets: tuple[Target, ...]
-    seed: int
+    wanted: dict[_ObjectName, _TargetCount] = field(name="targets")
+    seed: Whole
     backbone: str
     method: str
     critics: tuple[str, ...]
-    judges: tuple[str, ...]
-    status: str
+    judges: Annotated[tuple[str, ...], Meta(min_length=1)]
+    status: Literal["done", "failed"]
     error: str | None
-    critic_counts: tuple[int, ...]
-    judge_counts: dict[str, tuple[int, ...]]
+    critic_counts: tuple[Integer, ...]
+    judge_counts: dict[str, tuple[Integer, ...]]
     confidence: dict[str, float]
     boxes: dict[str, tuple[Box, ...]]
     confirmed: bool
-    trace: tuple[tuple[int, float, bool], ...]
-    evaluations: int
+    trace: tuple[tuple[Whole, float, bool], ...]
+    evaluations: Whole
     seconds: float
-    peak_bytes: int | None
+    peak_bytes: Whole | None
     image: str | None
     before: str | None
     truncated: bool | None = None
@@ -101,8 +95,35 @@ class Record:
     background_change: float | None = None
     structural_similarity: float | None = None
 
+    def __post_init__(self) -> None:
+        counts = {"critic": self.critic_counts or (0,) * len(self.wanted), **self.judge_counts}
+        for counter, numbers in counts.items():
+            if len(numbers) != len(self.wanted):
+                raise ValueError(f"{counter} has {len(numbers)} counts for {len(self.wanted)} objects")
 
-_FIELDS = frozenset(field.name for field in fields(Record))
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The target count of each object class."""
+        return _targets(tuple(self.wanted.items()))
+
+
+def counts_of(targets: Iterable[Target]) -> dict[str, int]:
+    """Return targets as `Record.wanted` holds them."""
+    return {target.object_name: target.target_count for target in targets}
+
+
+@lru_cache(maxsize=1024)
+def _targets(counts: tuple[tuple[str, int], ...]) -> tuple[Target, ...]:
+    return tuple(Target(*count) for count in counts)
+
+
+class _ReportedSettings(Struct):
+    """The settings that a report reads; it shows or compares the others."""
+
+    methods: tuple[str, ...] = ()
+    backbones: tuple[str, ...] = ()
+    max_evaluations: Whole | None = None
+    max_seconds: float | None = None
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
@@ -111,20 +132,31 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
     Raises:
         RunFolderError: no run, or a damaged line; a last line that is still being written is left out.
     """
-    path = Path(folder) / SETTINGS
+    folder = Path(folder)
     try:
-        settings = load_line(read_bytes(path, MAX_SETTINGS_BYTES))
-        if not isinstance(settings, dict):
-            raise ValueError("it holds no JSON object")
-        check_settings(settings)
+        settings = read_settings(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunFolderError(
-            f"{folder} is no run: it has no {SETTINGS}; give a folder that an evaluation wrote"
+            f"{printable(folder)} is no run: it has no {SETTINGS}; give a folder that an evaluation wrote"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path} is damaged: {error}") from error
-    packed = Path(folder) / PACKED
-    return settings, read_records(packed if packed.exists() else Path(folder) / RECORDS)
+    packed = folder / PACKED
+    return settings, read_records(packed if packed.exists() else folder / RECORDS)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of a run.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: the folder has none.
+        RunFolderError: they are damaged.
+    """
+    path = folder / SETTINGS
+    try:
+        settings = decoded(read_bytes(path, MAX_SETTINGS_BYTES), dict[str, Any])
+        converted(settings, _ReportedSettings)
+    except ValueError as error:
+        raise RunFolderError(f"{printable(path)} is damaged: {error}") from error
+    return settings
 
 
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -138,7 +170,7 @@ def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a file in their order, of several for one case the latest; empty where there is no file.
+    """Return the records of a file in their order, of several for one case the latest; empty if it is missing.
 
     Raises:
         RunFolderError: a damaged line before the last.
@@ -146,79 +178,31 @@ def read_records(path: Path) -> list[Record]:
     try:
         content = _content(path) if path.exists() else b""
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}") from error
-    # The collector would traverse many growing records repeatedly, which doubles the time.
-    collecting = gc.isenabled() and len(content) > MANY_BYTES
-    if collecting:
-        gc.disable()
+        raise RunFolderError(f"{printable(path)} cannot be read: {error}") from error
     try:
-        found = parsed(content, path, "record", from_document, ", and the run does its case again")
-        latest = {record.key: record for record in found}
+        return list({record.key: record for record in parsed(content, path, Record, ADVICE)}.values())
     except ValueError as error:
         raise RunFolderError(str(error)) from error
-    finally:
-        if collecting:
-            if not gc.get_freeze_count():  # frozen objects of others stay frozen
-                gc.freeze()
-                gc.unfreeze()  # now they are in the oldest generation, and the next collection skips them
-            gc.enable()
-    return list(latest.values())
 
 
 def _content(path: Path) -> bytes:
     if path.suffix != ".xz":
-        return read_bytes(path, MAX_UNPACKED_BYTES)
+        return read_bytes(path, MAX_BYTES)
     with open_regular(path) as packed, lzma.open(packed) as file:
-        content: bytes = file.read(MAX_UNPACKED_BYTES + 1)
-    if len(content) > MAX_UNPACKED_BYTES:
-        raise ValueError(f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+        content: bytes = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
     return content
 
 
 def pack(lines: Iterable[bytes], folder: Path) -> None:
     """Write the lines of a finished run's records into its folder, compressed."""
-    (folder / PACKED).write_bytes(lzma.compress(b"".join(lines), preset=9 | lzma.PRESET_EXTREME))
+    write_atomically(lzma.compress(b"".join(lines), preset=9 | lzma.PRESET_EXTREME), folder / PACKED)
 
 
 def to_line(record: Record) -> bytes:
     """Return a record as one line of JSON, with its newline."""
-    return _line(_to_document(record))
-
-
-def _line(document: dict[str, Any]) -> bytes:
-    text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    # Half a surrogate pair, as in an error about an odd file name, has no UTF-8; its escape is what JSON reads.
-    return text.encode(errors="backslashreplace") + b"\n"
-
-
-def _to_document(record: Record) -> dict[str, Any]:
-    return asdict(record) | {"targets": {t.object_name: t.target_count for t in record.targets}}
-
-
-def from_document(document: dict[str, Any]) -> Record:
-    """Return a record from its JSON document, whose containers the record takes over.
-
-    Raises:
-        KeyError, TypeError, ValueError, AttributeError: the document is no record.
-    """
-    if document.keys() != _FIELDS:
-        raise ValueError(f"missing or unknown: {', '.join(sorted(document.keys() ^ _FIELDS))}")
-    check_record(document)
-    document["targets"] = _targets(tuple(document["targets"].items()))
-    for name in ("critics", "judges", "critic_counts"):
-        document[name] = tuple(document[name])
-    document["judge_counts"] = {judge: tuple(counts) for judge, counts in document["judge_counts"].items()}
-    document["boxes"] = {judge: tuple(map(tuple, boxes)) for judge, boxes in document["boxes"].items()}
-    document["trace"] = tuple(map(tuple, document["trace"]))
-    # The __init__ of a frozen class sets each field separately, which takes as long as everything above.
-    record = object.__new__(Record)
-    object.__setattr__(record, "__dict__", document)
-    return record
-
-
-@lru_cache(maxsize=1024)
-def _targets(counts: tuple[tuple[str, int], ...]) -> tuple[Target, ...]:
-    return tuple(Target(*count) for count in counts)
+    return encoded(record) + b"\n"
 
 
 def table(records: Iterable[Record]) -> bytes:
@@ -228,63 +212,8 @@ def table(records: Iterable[Record]) -> bytes:
         JSON lines, ordered by key.
     """
     lines = []
-    for record in sorted(records, key=lambda one: one.key):
-        document = {name: value for name, value in _to_document(record).items() if name not in _TIMED}
-        lines.append(_line(document | {"trace": [(evaluations, right) for evaluations, _, right in record.trace]}))
+    for record in sorted(records, key=lambda record: record.key):
+        document = {name: value for name, value in to_builtins(record).items() if name not in _TIMED}
+        trace = [(evaluations, right) for evaluations, _, right in record.trace]
+        lines.append(encoded(document | {"trace": trace}) + b"\n")
     return b"".join(lines)
-
-
-class RecordFile:
-    """A file to which records are appended; each is on the disk when `append` returns.
-
-    An incomplete last record is removed first. Use it as a context manager.
-
-    Raises:
-        RecordWriteError: the file cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            content = path.read_bytes() if path.exists() else b""
-            whole, _ = split_torn(content)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._size = len(whole)
-            if whole != content:
-                # A record that lacks only its newline gets it; an incomplete one is removed.
-                os.ftruncate(self._file, min(len(whole), len(content)))
-                os.pwrite(self._file, whole[len(content) :], len(content))
-                os.fsync(self._file)
-        except OSError as error:
-            raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
-
-    def __enter__(self) -> RecordFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._file)
-
-    def append(self, record: Record) -> None:
-        """Append a record atomically.
-
-        Raises:
-            RecordWriteError: the disk is full or failed.
-        """
-        self.append_line(to_line(record))
-
-    def append_line(self, line: bytes) -> None:
-        """Append a line that ends in a newline, as `append` does."""
-        try:
-            written = 0
-            while written < len(line):
-                written += os.pwrite(self._file, line[written:], self._size + written)
-            os.fsync(self._file)
-        except OSError as error:
-            with suppress(OSError):  # an incomplete record is removed when the file is opened again
-                os.ftruncate(self._file, self._size)
-            raise RecordWriteError(
-                error.errno,
-                f"cannot write to {self.path}: {error.strerror}; make room and give the same command again, "
-                "what is finished is kept",
-            ) from error
-        self._size += len(line)

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements
 from countgen.benchmarks.evaluation.judges import answered, judged, rounded_boxes
 from countgen.benchmarks.evaluation.plan import steering
 from countgen.benchmarks.evaluation.progress import shown
-from countgen.benchmarks.evaluation.records import Record, RecordFile, read_run
-from countgen.benchmarks.evaluation.run_folder import locked
+from countgen.benchmarks.evaluation.records import Record, read_run
+from countgen.benchmarks.evaluation.run_folder import locked_run
 from countgen.critics import Critic
 from countgen.critics.detections import mean_score
 from countgen.critics.validation import to_batch
@@ -79,7 +80,7 @@ def rejudge(
     _check(folder, done, judges, batch_size)
     torch.set_num_threads(threads)
     summary = Rejudged(images=len(done))
-    with locked(folder):
+    with locked_run(folder):
         for name in judges:
             mine = {one.key: one for one in read_judgements(folder) if one.judge == name}
             left = [record for record in done if record.key not in mine]
@@ -90,9 +91,9 @@ def rejudge(
                 del judge  # so that it is not in memory while the next one is loaded
                 if not quiet:
                     fresh = shown(fresh, len(done), len(done) - len(left), lambda _: False)
-                with RecordFile(folder / JUDGEMENTS) as file:
+                with LineFile(folder, JUDGEMENTS) as file:
                     for one in fresh:
-                        file.append_line(one.to_line())
+                        file.append(one.to_line())
                         mine[one.key] = one
             known = [mine[record.key] for record in done if record.key in mine]
             summary.judged[name] = len(known)

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from countgen.benchmarks.evaluation.image_files import lost_images
+from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError
 from countgen.benchmarks.evaluation.plan import RunSettings, recorded
 from countgen.benchmarks.evaluation.records import (
     IMAGES,
-    MAX_SETTINGS_BYTES,
     PACKED,
     RECORDS,
     SETTINGS,
-    RecordFile,
-    RecordWriteError,
     RunFolderError,
     differing_settings,
     read_records,
+    read_settings,
+    to_line,
 )
 from countgen.benchmarks.evaluation.worker import Outcome
-from countgen.files.reading import read_bytes
+from countgen.files.folder import writable_path
+from countgen.files.lock import locked
+from countgen.files.printable import printable
+from countgen.files.writing import PARTS, write_atomically
 from countgen.images import check_writable, save_png
 
 LOCK = "lock"
@@ -53,16 +53,19 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         if (self.path / PACKED).exists():
-            raise RunFolderError(f"{self.path} is a finished run with compressed records; give another folder")
+            raise RunFolderError(
+                f"{printable(self.path)} is a finished run with compressed records; give another folder"
+            )
+        writable_path(self.path, f"{IMAGES}/{PARTS}")  # not through a linked folder
         with ExitStack() as stack:
             check_writable(self.path / IMAGES)
-            stack.enter_context(locked(self.path))
-            for unfinished in (self.path / IMAGES).glob(".countgen-*.part"):
+            stack.enter_context(locked_run(self.path))
+            for unfinished in (self.path / IMAGES).glob(PARTS):
                 unfinished.unlink()  # of an image whose writing was killed
             self.records = {record.key: record for record in read_records(self.path / RECORDS)}
             self._check_settings()
             self.lost = lost_images(self.path, self.records.values())
-            self._file = stack.enter_context(RecordFile(self.path / RECORDS))
+            self._file = stack.enter_context(LineFile(self.path, RECORDS))
             self._stack = stack.pop_all()
         return self
 
@@ -80,64 +83,42 @@ class RunFolder:
         for name, image in ((record.before, outcome.before), (record.image, outcome.image)):
             if name and image:
                 recipe = outcome.recipe if image is outcome.image else None
-                save_png(image, self.path / name, recipe, overwrite=True)
-        self._file.append(record)
+                save_png(image, writable_path(self.path, name), recipe, overwrite=True)
+        self._file.append(to_line(record))
         self.records[record.key] = record
 
     def _check_settings(self) -> None:
-        path = self.path / SETTINGS
         mine = json.loads(json.dumps(recorded(self._settings)))
-        if self.records:
-            theirs = _read_settings(path)
-            differing = [
-                f"{name} (there {theirs.get(name)!r}, now {mine.get(name)!r})"
-                for name in differing_settings(mine, theirs)
-            ]
-            if differing:
-                raise RunFolderError(
-                    f"{self.path} holds results of other settings, which must not mix: {', '.join(differing)}; "
-                    "choose another folder"
-                )
-        else:
-            _write_whole(path, json.dumps(mine, indent=1) + "\n")
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(read_bytes(path, MAX_SETTINGS_BYTES)))
-    except (OSError, TypeError, ValueError, RecursionError) as error:
-        raise RunFolderError(f"there are records, but {path} cannot be read: {error}; choose another folder") from error
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
+        if not self.records:
+            data = json.dumps(mine, indent=1).encode() + b"\n"
+            try:
+                write_atomically(data, writable_path(self.path, SETTINGS))
+            except OSError as error:
+                path = printable(self.path / SETTINGS)
+                raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
+            return
+        try:
+            theirs = read_settings(self.path)
+        except (OSError, RunFolderError) as error:
+            raise RunFolderError(
+                f"there are records without readable settings: {error}; choose another folder"
+            ) from error
+        if differing := differing_settings(mine, theirs):
+            described = ", ".join(f"{name} (there {theirs.get(name)!r}, now {mine.get(name)!r})" for name in differing)
+            raise RunFolderError(
+                f"{printable(self.path)} holds results of other settings, which must not mix: {printable(described)}; "
+                "choose another folder"
+            )
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder's lock; the system releases it at any end of the process.
+def locked_run(folder: Path) -> Iterator[None]:
+    """Hold a run folder's lock.
 
     Raises:
         RunFolderError: another process holds it.
     """
-    with (folder / LOCK).open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise RunFolderError(
-                f"{folder} is in use by another run, process {file.read().strip() or 'unknown'}; "
-                "wait for it, or choose another folder"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
+    with locked(writable_path(folder, LOCK)) as held:
+        if not held:
+            raise RunFolderError(f"{printable(folder)} is in use by another run; wait for it, or choose another folder")
         yield

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import gzip
-import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO, cast
 
+from msgspec.structs import replace
+
+from countgen.files.reading import read_bytes
+from countgen.files.schema import Document, decoded
+
+MAX_BYTES = 2**20
 RESULTS = Path(__file__).parents[1] / "results"
 RECORDS = RESULTS / "tokens.jsonl.gz"
 """Records of the miniature's tokens up to ten."""
 
 
-@dataclass(frozen=True)
-class TokenRecord:
+class TokenRecord(Document, frozen=True):
     """One object, count and seed, generated with every method.
 
     Attributes:
@@ -44,24 +46,14 @@ def direction_records(model: str) -> Path:
 def read(path: Path) -> list[TokenRecord]:
     """Return the records in a file, one for each case; lines of several methods are merged."""
     cases: dict[tuple[int, str, int], TokenRecord] = {}
-    lines = []
-    if path.exists():
-        with opened(path, "r") as file:
-            lines = file.readlines()
+    lines = gzip.decompress(read_bytes(path, MAX_BYTES)).splitlines() if path.exists() else []
     for line in lines:
-        record = TokenRecord(**json.loads(line))
+        record = decoded(line, TokenRecord)
         case = cases.setdefault((record.count, record.object_name, record.seed), record)
         case.counted.update(record.counted)
         case.confidence.update(record.confidence)
         cases[record.count, record.object_name, record.seed] = replace(case, token=case.token or record.token)
     return list(cases.values())
-
-
-def opened(path: Path, mode: str) -> TextIO:
-    """Open a file of records; one that ends in .gz is compressed, and what is appended is a further member of it."""
-    if path.suffix == ".gz":
-        return cast(TextIO, gzip.open(path, f"{mode}t", encoding="utf-8"))
-    return cast(TextIO, path.open(mode, encoding="utf-8"))
 
 
 def hits(records: Sequence[TokenRecord], method: str) -> list[bool]:

@@ -15,11 +15,11 @@ from PIL.Image import Image
 
 import countgen
 from countgen.benchmarks.evaluation import arms
-from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
 from countgen.benchmarks.evaluation.plan import Case, RunSettings, token_name
-from countgen.benchmarks.evaluation.records import IMAGES, Record
+from countgen.benchmarks.evaluation.records import IMAGES, Record, counts_of
+from countgen.files.printable import printable
 from countgen.images import to_pil
 from countgen.methods.step import Step
 from countgen.models import Models, load_critic
@@ -82,7 +82,7 @@ class Worker:
         )
         for critic in others:  # refuses judges of a critic's family
             Models(self.models.backbone, self.models.critics, critic)
-        self.judges = dict(zip(settings.judges, (self.models.judge, *others), strict=True))
+        self.judges = dict(zip(settings.judges, (self.models.required_judge, *others), strict=True))
         for names in object_names:
             self._check_judges(names)
         self._truncations = truncations_of(self.models.backbone.pipeline)
@@ -127,14 +127,14 @@ class Worker:
         result = run.result()
         wanted = tuple(target.target_count for target in targets)
         names = [target.object_name for target in targets]
-        judge = self.models.judge
+        judge = self.models.required_judge
         found = {self.settings.judges[0]: (result.judge_counts, result.detections)}
         found |= {
             name: judged(one, result.image[None], names)[0] for name, one in self.judges.items() if one is not judge
         }
         rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
         # The last best image is judged as it is stored: rendered alone, since rounding differs within a batch.
-        rights.append(result.verified)
+        rights.append(bool(result.verified))
         trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
         # The image is its own plain image.
         is_plain = result.method == "plain" and "token" not in result.recipe
@@ -222,7 +222,7 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
     record = Record(
         **_case_fields(case, settings),
         status="failed",
-        error=f"{type(error).__name__}: {error}",
+        error=printable(" ".join(f"{type(error).__name__}: {error}".split())),
         critic_counts=(),
         judge_counts={},
         confidence={},
@@ -240,12 +240,11 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
 
 def _case_fields(case: Case, settings: RunSettings) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
         "key": case.key,
         "suite": case.prompt.suite,
         "level": case.prompt.level,
         "prompt": case.prompt.prompt,
-        "targets": case.prompt.targets,
+        "wanted": counts_of(case.prompt.targets),
         "seed": case.seed,
         "backbone": case.backbone,
         "method": case.method,

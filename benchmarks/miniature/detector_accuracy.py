@@ -25,9 +25,10 @@ def counts_at(critic: Critic, images: Tensor, thresholds: Sequence[float]) -> Te
     """
     if not critic.detects:
         return critic.counts(images, OBJECT_NAMES).expand(len(thresholds), -1, -1)
-    own, critic.threshold = critic.threshold, min(thresholds)
+    own = critic.settings.threshold
+    critic.configure(threshold=min(thresholds))
     candidates = critic.candidates(images, OBJECT_NAMES)
-    critic.threshold = own
+    critic.configure(threshold=own)
     logits = torch.tensor(thresholds, dtype=torch.float64).logit().tolist()
     return torch.stack([torch.stack([hard_count(of_class, logit) for of_class in candidates], 1) for logit in logits])
 
@@ -54,9 +55,11 @@ def measure(critic: Critic, source: SceneSource, number: int) -> dict[str, float
     accuracy = torch.stack(trials).mean(0)
     # The median of the best thresholds is less sensitive to noise than the first of them.
     best = (accuracy >= accuracy.max() - 0.002).nonzero()[:, 0]
-    critic.threshold = THRESHOLDS[int(best[len(best) // 2])]
-    result = {"threshold": critic.threshold}
+    threshold = THRESHOLDS[int(best[len(best) // 2])]
+    if critic.detects:
+        critic.configure(threshold=threshold)
+    result = {"threshold": threshold}
     for kind, counts in cases:
         batch = source.make(number, counts=counts, kind=kind)
-        result[f"{kind} {counts[0]}-{counts[1]}"] = round(float(exact(critic, batch, [critic.threshold])[0]), 4)
+        result[f"{kind} {counts[0]}-{counts[1]}"] = round(float(exact(critic, batch, [threshold])[0]), 4)
     return result

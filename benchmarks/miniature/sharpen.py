@@ -81,7 +81,7 @@ class Targets:
                     self._teacher, noise, tokens, steps=STEPS, guidance_scale=GUIDANCE_SCALE, start=start
                 )
                 images = decode(self._vae, latents).clamp(0, 1)
-            right = right_and_clear(targets, counts_at(self._critic, images, (self._critic.threshold, *CLEAR)))
+            right = right_and_clear(targets, counts_at(self._critic, images, (self._critic.settings.threshold, *CLEAR)))
             right &= latents.isfinite().all((1, 2, 3))
             self._rows.extend(zip(noise[right], latents[right], tokens[right], strict=True))
             kept += int(right.sum())

@@ -13,13 +13,14 @@ import torch
 
 from countgen.backbones.base import MEMORY, Backbone
 from countgen.backbones.hub import check_answers
-from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name
+from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name, readable
 from countgen.backbones.lora import Lora, add_loras
-from countgen.backbones.memory_check import check_weights, free_memory
+from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.pipeline_features import refuse_features, unwrapped
 from countgen.backbones.registry import check_name, presets
 from countgen.backbones.sampling import PARTS, sampling
 from countgen.backbones.sources import Source, family_of, find_source, generic_preset
+from countgen.backbones.trial import check_sampling
 from countgen.backbones.weight_files import bytes_here
 
 OF_A_PIPELINE = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler", "timesteps", "tiny_vae")
@@ -66,10 +67,10 @@ def load(
 
 
 def check_memory(memory: str) -> None:
-    """Refuse what `memory` cannot be.
+    """Check a value of `memory`.
 
     Raises:
-        ValueError: the names that there are.
+        ValueError: it is not one of `MEMORY`.
     """
     if memory not in MEMORY:
         raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
@@ -89,21 +90,26 @@ def load_source(
     module = importlib.import_module(f"countgen.backbones.{source.family}")
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else source.preset.dtype)
-    if download and not Path(source.preset.repository).exists() and bytes_here(source.preset) is None:
-        check_answers(f"all of {source.preset.repository}", source.preset.repository, source.preset.revision)
+    repository = source.preset.repository
+    if download and not Path(repository).exists() and bytes_here(source.preset) is None:
+        check_answers(f"all of {repository}", repository, source.preset.revision)
     pipeline = load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
     add_loras(pipeline, loras, download=download)
     known = presets()
-    if source.name not in known or known[source.name][1].repository != source.preset.repository:
+    is_preset = source.name in known and known[source.name][1].repository == repository
+    if not is_preset:
         _widen_vae(pipeline)  # a preset's own VAE was chosen for its dtype
     tiny_vae = load_tiny_vae(source.preset, dtype, download=download) if draft else None
-    backbone: Backbone = module.BACKBONE(pipeline, source.preset, source.name, tiny_vae)
+    with readable(f"{source.name} cannot be sampled"):
+        backbone: Backbone = module.BACKBONE(pipeline, source.preset, source.name, tiny_vae)
     backbone.loras = tuple(loras)
     backbone.chosen = source.chosen
     if memory == "low":
         backbone.save_memory()
-    check_weights(backbone, free_memory(device))
-    backbone.move_to(device)
+    with readable(f"{source.name} cannot be moved to {device}"):
+        retry_with_low_memory(backbone, lambda: backbone.move_to(device))
+    if not is_preset or source.preset.scheduler != known[source.name][1].scheduler:
+        check_sampling(backbone)
     return backbone
 
 
@@ -128,9 +134,9 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     family = family_of(type(pipeline).__name__)
     refuse_features(pipeline)
     own = copy.copy(pipeline)
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module) and unwrapped(part) is not part:
-            setattr(own, name, unwrapped(part))
+    for name, component in pipeline.components.items():
+        if isinstance(component, torch.nn.Module) and unwrapped(component) is not component:
+            setattr(own, name, unwrapped(component))
     own.scheduler = copy.deepcopy(pipeline.scheduler)
     _widen_vae(own)
     denoiser = own.unet if hasattr(own, "unet") else own.transformer
@@ -150,7 +156,8 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
         import diffusers
 
         check_scheduler(scheduler)
-        own.scheduler = getattr(diffusers, scheduler).from_config(own.scheduler.config)
+        with readable(f"{scheduler} does not fit a {type(pipeline).__name__}"):
+            own.scheduler = getattr(diffusers, scheduler).from_config(own.scheduler.config)
     tiny_vae = load_tiny_vae(preset, denoiser.dtype).to(denoiser.device) if draft else None
     module = importlib.import_module(f"countgen.backbones.{family}")
     backbone: Backbone = module.BACKBONE(own, preset, public_name(repository), tiny_vae)
@@ -158,6 +165,8 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     backbone.chosen = usual.chosen
     if memory == "low":
         backbone.save_memory()
+    if scheduler is not None:
+        check_sampling(backbone)
     return backbone
 
 

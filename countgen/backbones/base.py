@@ -111,7 +111,7 @@ class Backbone(ABC):
     @property
     def loaded_as(self) -> tuple[str, ...]:
         """What can be asked for when a model is loaded: its dtype, its scheduler's class, and its adapters."""
-        adapters = (json.dumps(one.recorded, sort_keys=True) for one in self.loras)
+        adapters = (json.dumps(lora.recorded, sort_keys=True) for lora in self.loras)
         return (str(self.dtype).removeprefix("torch."), type(self.pipeline.scheduler).__name__, *adapters)
 
     @property
@@ -134,7 +134,7 @@ class Backbone(ABC):
         """Return the denoiser's raw output without guidance, for scaled latents (B, C, h, w) and one prompt each."""
 
     def check_negative_prompt(self, negative_prompt: str | None) -> None:
-        """Refuse a negative prompt that would change nothing.
+        """Raise for a negative prompt that would change nothing.
 
         Raises:
             ValueError: this model samples without guidance, or takes its guidance as a number.
@@ -230,6 +230,20 @@ class Backbone(ABC):
         sample = self.sample(latents, embeds, seeds, check)
         images = self.decode(sample, draft=draft)
         return images if scale is None else scale.scale_gradient(images)
+
+    def render_in_parts(
+        self,
+        latents: Tensor,
+        embeds: PromptEmbeds,
+        seeds: Sequence[int],
+        *,
+        check: Callable[[], object] = lambda: None,
+    ) -> Tensor:
+        """Sample images as `render` does, without gradient, and with `memory` "low" one after the other."""
+        size = 1 if self.memory == "low" else len(seeds)
+        batches = [slice(start, start + size) for start in range(0, len(seeds), size)]
+        with torch.no_grad():
+            return torch.cat([self.render(latents[rows], embeds, seeds[rows], check=check) for rows in batches])
 
     def sample(
         self,

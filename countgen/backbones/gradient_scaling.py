@@ -35,7 +35,7 @@ class GradientScale:
 
     def unscale_embeds(self, embeds: PromptEmbeds) -> PromptEmbeds:
         """Return prompt embeddings unchanged; divide the gradients of those that require one by the scale."""
-        return embeds.map(lambda one: self.unscale_gradient(one).to(one.dtype) if one.requires_grad else one)
+        return embeds.map(lambda embed: self.unscale_gradient(embed).to(embed.dtype) if embed.requires_grad else embed)
 
 
 class _Scale(Function):

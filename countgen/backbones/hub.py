@@ -1,13 +1,95 @@
-"""Whether the hub answers, before something is downloaded from it, and how to fetch what is missing without it."""
+"""Find a model's files: a local path, or what the hub's cache holds or downloads."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
 SECONDS = 5.0
-"""How long an answer of the hub is waited for; its library would try for 23 seconds, for every file again."""
+"""Timeout of the first request to the hub; its library would try for 23 seconds, for every file again."""
+SINGLE_FILE = ".safetensors"
+VARIANTS = ["*.fp16.*", "*.fp16-*", "*.bf16.*", "*.bf16-*", "*.non_ema.*"]
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def is_hub_id(name: str) -> bool:
+    """Return whether a name has the form OWNER/NAME."""
+    return _HUB_ID.fullmatch(name) is not None and not name.endswith(SINGLE_FILE)
+
+
+def at_revision(name: str) -> tuple[str, str | None]:
+    """Split a hub id, or a file in it, from the revision after its @; an existing path is returned unchanged."""
+    if "@" not in name or Path(name).exists():
+        return name, None
+    repository, _, revision = name.rpartition("@")
+    return repository, revision
+
+
+def is_commit(revision: str | None) -> bool:
+    """Return whether a revision is a commit, which never changes, and not a branch or a tag."""
+    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def resolve(source: str, files: Sequence[str], *, revision: str | None = None, download: bool = True) -> Path:
+    """Return the local path of a folder, a file, a repository on the hub, or one file in it.
+
+    Args:
+        source: a path, OWNER/NAME or OWNER/NAME/FILE; a path is returned as it is.
+        files: those of a repository that are needed, or patterns of them; weight variants are left out.
+        revision: branch, tag or commit.
+        download: fetch what the hub's cache does not hold.
+
+    Raises:
+        OSError: files are neither in the cache nor to be had; the message says how to get them.
+    """
+    path, (repository, inside) = Path(source), _repository_and_file(source)
+    if path.exists() or not repository:
+        return path
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, HFValidationError
+
+    files = [inside] if inside else list(files)
+    named = f"{files[0]} of {repository}{f'@{revision}' if revision else ''}"
+    if download and not cached(repository, files[0], revision):
+        check_answers(named, repository, revision)
+    try:
+        offline = not download or constants.HF_HUB_OFFLINE
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=files, ignore_patterns=VARIANTS, local_files_only=offline
+        )
+    except GatedRepoError as error:
+        raise OSError(
+            f"{repository} is given only to those who accepted its licence: do so on its page on the hub, and run "
+            "`hf auth login`"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, EntryNotFoundError) as error:
+        raise OSError(
+            f"{named} is not in the hub's cache, and the hub does not give it; check the name, or give a folder"
+        ) from error
+    return Path(folder) / inside
+
+
+def cached(source: str, file: str = "", revision: str | None = None) -> Path | None:
+    """Return the path of a file of a repository in the hub's cache, also where `source` is OWNER/NAME/FILE."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, inside = _repository_and_file(source)
+    if not repository or "*" in (file := inside or file):
+        return None
+    path = try_to_load_from_cache(repository, file, revision=revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _repository_and_file(source: str) -> tuple[str, str]:
+    owner, _, rest = source.partition("/")
+    name, _, file = rest.partition("/")
+    repository = f"{owner}/{name}"
+    return (repository, file) if _HUB_ID.fullmatch(repository) and not name.endswith(SINGLE_FILE) else ("", "")
 
 
 def unreachable() -> str:
-    """Return why nothing can be downloaded from the hub, such as no answer; empty where it can."""
+    """Return why nothing can be downloaded from the hub, such as no answer; empty if it answers."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
@@ -20,7 +102,7 @@ def unreachable() -> str:
 
 
 def check_answers(missing: str, repository: str, revision: str | None = None) -> None:
-    """Refuse a download where the hub is switched off or does not answer.
+    """Raise if the hub is switched off or does not answer.
 
     Args:
         missing: what is not in the hub's cache, for the message.

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
+from countgen.backbones.hub import SINGLE_FILE, at_revision, is_commit, is_hub_id, resolve
+from countgen.backbones.low_memory import is_out_of_memory
 from countgen.backbones.preset import Preset
+from countgen.errors import CountGenError
+from countgen.files.model_folder import check_model_folder, read_json
 
-SINGLE_FILE = ".safetensors"
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+LONGEST_REASON = 400
+"""Characters of a library's message that are shown."""
+_WEIGHTS = ("config.json", f"*{SINGLE_FILE}", f"*{SINGLE_FILE}.index.json")
 
 
 def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, download: bool = True) -> Any:
@@ -31,27 +36,38 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
             single files diffusers does not read.
         OSError: the hub cannot be reached, or has no such repository.
     """
-    from huggingface_hub import constants
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     _check_repository(preset.repository)
+    with readable(f"{preset.repository} cannot be loaded as a {class_name}"):
+        return _assembled(class_name, preset, dtype, download)
+
+
+@contextmanager
+def readable(failure: str) -> Iterator[None]:
+    """Raise a ValueError in place of whatever a library raises for a model that it cannot use.
+
+    Errors of ours and of the operating system, and lack of memory, stay what they are.
+
+    Args:
+        failure: what cannot be done, for the message.
+    """
     try:
-        # Asked offline without `local_files_only`, diffusers tries the hub and warns that it is not there.
-        return _assembled(class_name, preset, dtype, download and not constants.HF_HUB_OFFLINE)
-    except SafetensorError as error:
-        raise ValueError(f"the weights in {preset.repository} are damaged or incomplete: {error}") from error
+        yield
+    except CountGenError:
+        raise
     except OSError as error:
-        if not isinstance(error, LocalEntryNotFoundError) and "stacktrace above" not in str(error):
+        if len(str(error)) <= 2 * LONGEST_REASON:
             raise
-        raise OSError(
-            f"{preset.repository} is not complete in the hub's cache and could not be downloaded; check the name, the "
-            "network and the variable HF_HUB_OFFLINE, or give a folder as the repository"
-        ) from error
+        raise OSError(f"{failure}: {_first_words(error)}") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{failure}: {kind}{_first_words(error)}") from error
 
 
-def is_hub_id(name: str) -> bool:
-    """Return whether a name has the form OWNER/NAME."""
-    return _HUB_ID.fullmatch(name) is not None and not name.endswith(SINGLE_FILE)
+def _first_words(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
 
 
 def _check_repository(name: str) -> None:
@@ -79,14 +95,14 @@ def _check_repository(name: str) -> None:
 
 def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bool) -> Any:
     import diffusers
+    from huggingface_hub import constants
 
     pipeline_class = getattr(diffusers, class_name)
+    offline = not download or constants.HF_HUB_OFFLINE  # otherwise diffusers warns that the hub is not there
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     parts: dict[str, Any] = {}
     if preset.vae is not None and (dtype == torch.float16 or Path(preset.vae).is_dir()):
-        repository, revision = at_revision(preset.vae)
-        parts["vae"] = diffusers.AutoencoderKL.from_pretrained(
-            repository, revision=revision, dtype=dtype, use_safetensors=True, local_files_only=not download
-        )
+        parts["vae"] = _load_vae(diffusers.AutoencoderKL, preset.vae, dtype, download)
     if preset.denoiser is not None:
         parts |= _load_denoiser(pipeline_class, preset, dtype, download)
     if preset.repository.endswith(SINGLE_FILE):
@@ -95,24 +111,31 @@ def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bo
                 f"{class_name} cannot be loaded from a single file such as {preset.repository}; give a repository or a "
                 "folder, or only the transformer as denoiser="
             )
+        if preset.config is not None and Path(preset.config).is_dir():
+            check_model_folder(Path(preset.config))
         pipeline = pipeline_class.from_single_file(
-            preset.repository, config=preset.config, dtype=dtype, local_files_only=not download, **parts
+            preset.repository, config=preset.config, dtype=dtype, local_files_only=offline, **parts
         )
     else:
-        pipeline = pipeline_class.from_pretrained(
-            preset.repository,
-            revision=preset.revision,
-            variant=preset.variant,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=not download,
-            **parts,
-        )
+        folder = Path(preset.repository)
+        if not folder.is_dir():
+            places = {"revision": preset.revision, "variant": preset.variant, "local_files_only": offline}
+            folder = Path(pipeline_class.download(preset.repository, **places, **options, **parts))
+        check_model_folder(folder)
+        pipeline = pipeline_class.from_pretrained(folder, variant=preset.variant, **options, **parts)
     if preset.scheduler is not None:
         scheduler = getattr(diffusers, preset.scheduler)
-        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
+        with readable(f"{preset.scheduler} does not fit a {class_name}"):
+            pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _load_vae(vae_class: Any, name: str, dtype: torch.dtype, download: bool) -> Any:
+    repository, revision = at_revision(name)
+    folder = resolve(repository, _WEIGHTS, revision=revision, download=download)
+    check_model_folder(folder)
+    return vae_class.from_pretrained(folder, dtype=dtype, use_safetensors=True)
 
 
 def hub_sources(preset: Preset, dtype: torch.dtype) -> tuple[str, ...]:
@@ -129,11 +152,6 @@ def hub_sources(preset: Preset, dtype: torch.dtype) -> tuple[str, ...]:
         for name, revision in sources
         if not Path(name).exists()
     )
-
-
-def is_commit(revision: str | None) -> bool:
-    """Whether a revision names one state of a repository for ever."""
-    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def check_scheduler(name: str) -> None:
@@ -163,29 +181,18 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
             f"{preset.repository} has no tiny decoder; give the repository of an AutoencoderTiny as tiny_vae=, or "
             "leave draft out"
         )
-    repository, revision = at_revision(preset.tiny_vae)
-    tiny_vae: torch.nn.Module = diffusers.AutoencoderTiny.from_pretrained(
-        repository, revision=revision, dtype=dtype, use_safetensors=True, local_files_only=not download
-    )
+    tiny_vae: torch.nn.Module = _load_vae(diffusers.AutoencoderTiny, preset.tiny_vae, dtype, download)
     return tiny_vae
-
-
-def at_revision(name: str) -> tuple[str, str | None]:
-    """Split a hub id, or a file in it, from the revision after its @; an existing path is returned unchanged."""
-    if "@" not in name or Path(name).exists():
-        return name, None
-    repository, _, revision = name.rpartition("@")
-    return repository, revision
 
 
 def digest(path: Path) -> str:
     """Return a SHA-256 of the size and the beginning of every weight file; hashing whole files would take seconds."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for file in sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]:
-        found.update(str(file.stat().st_size).encode())
+        sha256.update(str(file.stat().st_size).encode())
         with file.open("rb") as opened:
-            found.update(opened.read(2**20))
-    return found.hexdigest()
+            sha256.update(opened.read(2**20))
+    return sha256.hexdigest()
 
 
 def public_name(repository: str) -> str:
@@ -199,23 +206,18 @@ def _load_denoiser(
     """Load the replacement of the denoiser, under the name of the pipeline's component.
 
     Raises:
-        OSError: it was not found, or is not published as safetensors.
+        OSError: it was not sha256, or is not published as safetensors.
     """
     assert preset.denoiser is not None
     parts: dict[str, Any] = pipeline_class.__init__.__annotations__
     part = "unet" if "unet" in parts else "transformer"
     denoiser_class = parts[part]
     name, revision = at_revision(preset.denoiser)
+    folder = resolve(name, [f"{part}/{file}" for file in _WEIGHTS], revision=revision, download=download)
     if not name.endswith(SINGLE_FILE):
+        check_model_folder(folder / part)
         try:
-            denoiser = denoiser_class.from_pretrained(
-                name,
-                subfolder=part,
-                revision=revision,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=not download,
-            )
+            denoiser = denoiser_class.from_pretrained(folder, subfolder=part, dtype=dtype, use_safetensors=True)
         except OSError as error:
             raise OSError(
                 f"no safetensors weights of {name} could be read ({error}); if its authors published only a pickle, "
@@ -225,20 +227,9 @@ def _load_denoiser(
     from safetensors.torch import load_file
 
     single = preset.repository.endswith(SINGLE_FILE)
-    source = preset.config or preset.repository if single else preset.repository
-    config = denoiser_class.load_config(
-        source, subfolder=part, revision=None if single else preset.revision, local_files_only=not download
-    )
-    denoiser = denoiser_class.from_config(config).to(dtype)
-    denoiser.load_state_dict(load_file(_local(name, revision, download)))
+    source, revision = (preset.config, None) if single and preset.config else (preset.repository, preset.revision)
+    configs = resolve(source, [f"{part}/config.json"], revision=revision, download=download)
+    check_model_folder(configs / part)
+    denoiser = denoiser_class.from_config(read_json(configs / part / "config.json")).to(dtype)
+    denoiser.load_state_dict(load_file(folder))
     return {part: denoiser}
-
-
-def _local(file: str, revision: str | None, download: bool) -> Path:
-    """Return the path of a local file, or of OWNER/NAME/FILE in the hub's cache, downloaded if necessary."""
-    if Path(file).exists() or file.count("/") < 2:
-        return Path(file)
-    from huggingface_hub import hf_hub_download
-
-    owner, name, inside = file.split("/", 2)
-    return Path(hf_hub_download(f"{owner}/{name}", inside, revision=revision, local_files_only=not download))

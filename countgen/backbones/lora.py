@@ -9,7 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from countgen.backbones.loading import digest, is_hub_id, public_name
+from countgen.backbones.hub import check_answers, is_hub_id, resolve
+from countgen.backbones.loading import digest, public_name, readable
+from countgen.files.model_folder import check_lora
+
+_USUAL_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def parse(text: str) -> Lora:
 
 
 def check_installed(loras: Sequence[Lora]) -> None:
-    """Refuse adapters where the library that diffusers reads them with is missing.
+    """Raise if there are adapters and the library that diffusers reads them with is missing.
 
     Raises:
         ValueError: what to install.
@@ -85,19 +89,37 @@ def add_loras(pipeline: Any, loras: Sequence[Lora], *, download: bool = True) ->
     check_installed(loras)
     names = [f"lora_{number}" for number in range(len(loras))]
     for name, lora in zip(names, loras, strict=True):
-        path = Path(lora.source)
-        place: Any = lora.source
-        file = {}
-        if not download and not path.exists():  # diffusers asks the hub for the file's name, whatever its cache holds
-            raise OSError(f"the LoRA {lora.source} is on the hub, from which nothing may be read here")
-        if path.is_file():  # diffusers reads a file by its folder and name
-            place, file = str(path.resolve().parent), {"weight_name": path.name}
-        try:
-            pipeline.load_lora_weights(place, adapter_name=name, use_safetensors=True, **file)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"the LoRA {lora.source} cannot be read into a {type(pipeline).__name__}: {reason}"
-            ) from error
+        file = _file_of(lora.source, download)
+        check_lora(file)
+        with readable(f"the LoRA {lora.source} cannot be read into a {type(pipeline).__name__}"):
+            pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=name, use_safetensors=True)
     if loras:
         pipeline.set_adapters(names, [lora.weight for lora in loras])
+
+
+def _file_of(source: str, download: bool) -> Path:
+    """Return the file of an adapter, from its folder or repository the one that diffusers writes, or the only one."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        names = sorted(file.name for file in path.glob("*.safetensors"))
+    elif not download:
+        raise OSError(f"the LoRA {source} is on the hub, from which nothing may be read here")
+    else:
+        from huggingface_hub import list_repo_files
+        from huggingface_hub.errors import HfHubHTTPError
+
+        check_answers(f"the LoRA {source}", source)
+        try:
+            names = [name for name in list_repo_files(source) if name.endswith(".safetensors")]
+        except HfHubHTTPError as error:
+            raise OSError(f"the hub does not give the LoRA {source}; check the name, or give a file") from error
+    if _USUAL_FILE in names:
+        names = [_USUAL_FILE]
+    if len(names) != 1:
+        raise ValueError(
+            f"the LoRA {source} has {len(names)} .safetensors files; give the file itself"
+            f"{', such as ' * bool(names)}{', '.join(names[:3])}"
+        )
+    return path / names[0] if path.is_dir() else resolve(f"{source}/{names[0]}", [])

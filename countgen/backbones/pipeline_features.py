@@ -13,7 +13,7 @@ _LOW = f"{_WHOLE}, and give memory='low' where that does not fit"
 
 
 def refuse_features(pipeline: Any) -> None:
-    """Refuse a pipeline that is offloaded, quantised, spread over devices, or asks for more than a prompt.
+    """Raise for a pipeline that is offloaded, quantised, spread over devices, or asks for more than a prompt.
 
     Raises:
         ValueError: the part, the feature, and the call that takes it away.
@@ -67,8 +67,8 @@ def _of_module(name: str, module: nn.Module) -> Iterator[str]:
     for inside in module.modules():
         hook = getattr(inside, "_hf_hook", None)
         if hook is not None and _offloads(hook):
-            one = type(hook).__name__ == "CpuOffload"
-            kind = "model CPU offload" if one else "sequential CPU offload"
+            whole = type(hook).__name__ == "CpuOffload"
+            kind = "model CPU offload" if whole else "sequential CPU offload"
             yield f"has its {name} under {kind}, which takes weights away before the backward pass: {_LOW}"
         registered = getattr(getattr(inside, "_diffusers_hook", None), "hooks", {})
         if registered:
@@ -88,7 +88,7 @@ def _of_module(name: str, module: nn.Module) -> Iterator[str]:
 
 def _offloads(hook: Any) -> bool:
     inner = getattr(hook, "hooks", (hook,))  # a sequential hook holds several
-    return any(type(one).__name__ == "CpuOffload" or getattr(one, "offload", False) for one in inner)
+    return any(type(hook).__name__ == "CpuOffload" or getattr(hook, "offload", False) for hook in inner)
 
 
 def _quantised(module: nn.Module) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ def families() -> tuple[str, ...]:
 
 def presets() -> dict[str, tuple[str, Preset]]:
     """Return the family and the preset of every preset name."""
-    found: dict[str, tuple[str, Preset]] = {}
+    known: dict[str, tuple[str, Preset]] = {}
     for family in families():
         module = importlib.import_module(f"countgen.backbones.{family}")
-        found |= {name: (family, preset) for name, preset in module.PRESETS.items()}
-    return found
+        known |= {name: (family, preset) for name, preset in module.PRESETS.items()}
+    return known
 
 
 def find(name: str) -> tuple[str, Preset]:
@@ -51,8 +51,7 @@ def configured(name: str, *, repository: str | None = None, **changes: Any) -> P
         ValueError: there is no such preset, field or scheduler, or a value is not possible.
     """
     preset = find(name)[1]
-    for field in changes:
-        check_name("option", field, {field.name for field in fields(Preset)})
+    check_fields(changes)
     if repository is not None:
         if not repository:
             raise ValueError("the repository is empty; give a repository, or leave it out to use the preset's")
@@ -61,10 +60,19 @@ def configured(name: str, *, repository: str | None = None, **changes: Any) -> P
             changes.setdefault("vae", None)
     if changes.get("num_inference_steps", preset.num_inference_steps) != preset.num_inference_steps:
         changes.setdefault("timesteps", None)
-    preset = replace(preset, repository=repository or preset.repository, **changes)
-    if preset.scheduler is not None:
-        check_scheduler(preset.scheduler)
-    return preset
+    return replace(preset, repository=repository or preset.repository, **changes)
+
+
+def check_fields(changes: Mapping[str, Any]) -> None:
+    """Check fields of a preset by name, and the name of a scheduler.
+
+    Raises:
+        ValueError: there is no such field, or diffusers has no such scheduler; the message lists similar names.
+    """
+    for field in changes:
+        check_name("option", field, {field.name for field in fields(Preset)})
+    if changes.get("scheduler") is not None:
+        check_scheduler(changes["scheduler"])
 
 
 def base_model(backbone: Backbone) -> str:

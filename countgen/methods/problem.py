@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
-from countgen.methods.execution_cache import ExecutionCache
 from countgen.methods.objective import Objective, View
 from countgen.methods.step import Step
 from countgen.prompts import Target
@@ -32,7 +32,7 @@ class Problem:
         accept: a method calls it once for each step, before it yields the step, and ends after the one for which it
             returns True.
         latents: float (1, C, h, w) that a method with `STARTS_FROM_IMAGE` starts from; None for those of the seed.
-        cache: CUDA graphs and memory estimates that runs of the same models share.
+        graphs: CUDA graphs that runs of the same models share.
     """
 
     backbone: Backbone
@@ -41,7 +41,7 @@ class Problem:
     embeds: PromptEmbeds
     accept: Callable[[Step], bool] = confirmed
     latents: Tensor | None = None
-    cache: ExecutionCache = field(default_factory=ExecutionCache, repr=False, compare=False)
+    graphs: CUDAGraphs = field(default_factory=CUDAGraphs, repr=False, compare=False)
 
     def objective(self, views: Sequence[View], loss: str) -> Objective:
         """Return the objective of this problem's critics and targets.

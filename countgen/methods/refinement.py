@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Evaluation
 from countgen.critics.losses import LOSSES
 from countgen.errors import NonFiniteLossError
-from countgen.methods.forward_backward import prepare
+from countgen.methods.forward_backward import ForwardBackward
 from countgen.methods.latent_modifier import DirectLatents
 from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
 from countgen.methods.problem import Problem
@@ -111,14 +112,38 @@ def refine(
         through it, and the VAE decodes the image of every step that is yielded: those that rank higher than all
         before, and the last.
     """
-    module = start(latents.detach().float())
-    optimizer = OPTIMIZERS[settings.optimizer](module.parameters(), settings.learning_rate)
-    objective = problem.objective(settings.views, settings.loss)
     # A draft and its image are two evaluations; with one left, the VAE itself decodes.
     draft = problem.backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
-    passes = prepare(problem.backbone, problem.embeds, seeds, objective, problem.cache, draft=draft)
-    last_index = first_index + settings.num_optimization_steps - 1
+    objective = problem.objective(settings.views, settings.loss)
+    passes = ForwardBackward(problem.backbone, problem.embeds, seeds, objective, problem.graphs, draft=draft)
     highest = -math.inf
+    for best, last in _descend(
+        start(latents.detach().float()), passes, seeds, budget, settings, first_index, transform
+    ):
+        if not draft:
+            yield best
+        elif best.rank > highest or last or not budget.left:
+            highest = max(highest, best.rank)
+            decoded = _decoded_by_vae(best, problem, objective, budget)
+            yield decoded
+            if decoded.confirmed:
+                return
+
+
+def _descend(
+    module: nn.Module,
+    passes: ForwardBackward,
+    seeds: Sequence[int],
+    budget: Budget,
+    settings: RefinementSettings,
+    first_index: int,
+    transform: Transform | None,
+) -> Iterator[tuple[Step, bool]]:
+    """Yield the best candidate of the batch at each gradient step, and whether it is the last one."""
+    optimizer = OPTIMIZERS[settings.optimizer](module.parameters(), settings.learning_rate)
+    last_index = first_index + settings.num_optimization_steps - 1
+    # A gradient needs the evaluation after it; a draft's image costs one more.
+    next_cost = COST_WITH_GRADIENT * len(seeds) + 2 * passes.draft
     for index in range(first_index, last_index + 1):
         with torch.enable_grad():  # the caller may iterate under no_grad
             moved = module()
@@ -128,28 +153,18 @@ def refine(
         if not torch.isfinite(evaluation.loss).all():
             raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
         best = _best(index, seeds, latents, images, evaluation, budget)
-        # A gradient needs the evaluation after it; a draft's image costs one more.
-        next_cost = COST_WITH_GRADIENT * len(seeds) + 2 * draft
-        last = index == last_index or budget.evaluations_left < next_cost
-        if not draft:
-            yield best
-        elif best.rank > highest or last or not budget.left:
-            highest = max(highest, best.rank)
-            decoded = _decoded_by_vae(best, problem, objective, budget)
-            yield decoded
-            if decoded.confirmed:
-                return
-        # A confirmed draft has no gradient, whatever the VAE gives; after the last evaluation none is needed.
-        if best.confirmed or last:
+        last = best.confirmed or index == last_index or budget.evaluations_left < next_cost
+        yield best, last
+        if last:
             return
         optimizer.zero_grad()
         with torch.enable_grad():
             (settings.prior_weight * settings.prior_power * latent_prior(latents)).sum().backward()
         assert latents.grad is not None
         latents.grad += passes.backward(budget.check_stop)
+        budget.evaluations += (COST_WITH_GRADIENT - 1) * len(seeds)
         if transform is not None:
             latents.grad = transform(latents.grad, images)
-        budget.evaluations += (COST_WITH_GRADIENT - 1) * len(seeds)
         clip(latents, settings.max_grad_norm)
         moved.backward(latents.grad)
         optimizer.step()
@@ -185,7 +200,9 @@ def _best(
 def _decoded_by_vae(draft: Step, problem: Problem, objective: Objective, budget: Budget) -> Step:
     latents = draft.latents[None]
     budget.check_stop()
-    images = problem.backbone.render(latents, problem.embeds, [draft.seed])
+    images = retry_with_low_memory(
+        problem.backbone, lambda: problem.backbone.render(latents, problem.embeds, [draft.seed]), problem.graphs.release
+    )
     budget.evaluations += 1
     budget.check_stop()
     return _best(draft.index, [draft.seed], latents, images, objective.evaluate(images), budget)

@@ -50,7 +50,7 @@ def available() -> tuple[str, ...]:
 
 
 def check(name: str) -> None:
-    """Refuse a name that is not in `available()`; nothing is imported.
+    """Check that a name is in `available()`; nothing is imported.
 
     Raises:
         ValueError: no such method; the near and the available names are listed.

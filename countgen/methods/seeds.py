@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
+from countgen.backbones.low_memory import retry_with_low_memory
+from countgen.critics import Evaluation
 from countgen.errors import NonFiniteLossError
-from countgen.methods.memory import images_at_once
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, View
 from countgen.methods.problem import Problem
 from countgen.methods.settings import Settings, setting
@@ -55,22 +57,13 @@ def evaluate_seeds(
         NonFiniteLossError: no loss of the batch is finite; the message names the step.
         StopRequestedError: as `Budget.check_stop`.
     """
-    backbone, embeds = problem.backbone, problem.embeds
-    size = images_at_once(backbone, embeds, len(seeds), problem.cache)
-    latents = backbone.initial_latents(seeds)
-    parts = [slice(start, start + size) for start in range(0, len(seeds), size)]
-    stop = budget.check_stop
-    images = torch.cat([backbone.render(latents[part], embeds, seeds[part], check=stop) for part in parts])
+    latents = problem.backbone.initial_latents(seeds)
+    images, first, margin = retry_with_low_memory(
+        problem.backbone, lambda: _evaluated(problem, latents, seeds, budget, views), problem.graphs.release
+    )
     budget.evaluations += len(seeds)
-    budget.check_stop()
-    first = problem.objective(PLAIN_VIEW, "margin").evaluate(images)
     if not torch.isfinite(first.loss).any():
         raise NonFiniteLossError(f"no loss of the batch is finite at step {index}; use float32 or another VAE")
-    margin = first.margin.clone()
-    right = margin > 0
-    if right.any() and len(views) > 1:
-        budget.check_stop()
-        margin[right] = problem.objective(views, "margin").evaluate(images[right]).margin
     return [
         step_of(
             row,
@@ -85,6 +78,21 @@ def evaluate_seeds(
         )
         for row, seed in enumerate(seeds)
     ]
+
+
+def _evaluated(
+    problem: Problem, latents: Tensor, seeds: Sequence[int], budget: Budget, views: Sequence[View]
+) -> tuple[Tensor, Evaluation, Tensor]:
+    """Return images, their evaluation on the first view, and their margin on the views that were evaluated."""
+    images = problem.backbone.render_in_parts(latents, problem.embeds, seeds, check=budget.check_stop)
+    budget.check_stop()
+    first = problem.objective(PLAIN_VIEW, "margin").evaluate(images)
+    margin = first.margin.clone()
+    right = margin > 0
+    if right.any() and len(views) > 1:
+        budget.check_stop()
+        margin[right] = problem.objective(views, "margin").evaluate(images[right]).margin
+    return images, first, margin
 
 
 def best_and_confirmed(steps: Sequence[Step]) -> list[Step]:

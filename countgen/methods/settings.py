@@ -82,14 +82,14 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            accepted, value = one.metadata.get("range"), getattr(self, one.name)
-            if accepted is None or (isinstance(one.default, bool) and isinstance(value, bool)):
+        for field_ in fields(self):
+            accepted, value = field_.metadata.get("range"), getattr(self, field_.name)
+            if accepted is None or (isinstance(field_.default, bool) and isinstance(value, bool)):
                 continue
-            whole = isinstance(one.default, int) and not isinstance(one.default, bool)
+            whole = isinstance(field_.default, int) and not isinstance(field_.default, bool)
             if value not in accepted or (whole and type(value) is not int):
                 number_type = "a whole number, " if whole else ""
-                raise ValueError(f"{one.name} must be {number_type}{accepted}, got {value!r}")
+                raise ValueError(f"{field_.name} must be {number_type}{accepted}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def with_text(settings: S, assignments: Sequence[str]) -> S:
         ValueError: another form, an unknown name, or a value that the setting does not accept; the message lists what
             is accepted.
     """
-    known = {one.name: one for one in describe(settings)}
+    known = {description.name: description for description in describe(settings)}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         name = name.strip()
@@ -167,4 +167,4 @@ def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
 
 def as_dict(settings: Settings) -> Mapping[str, Any]:
     """Return the values of the settings that `describe` lists, by name, as recipes and records hold them."""
-    return {one.name: one.default for one in describe(settings)}
+    return {description.name: description.default for description in describe(settings)}

@@ -8,22 +8,24 @@ effect. E(hi) + k u generates more objects than hi, and so reaches counts beyond
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta, to_builtins
 from torch import Tensor
 from torch.nn.functional import pad
 
 from countgen.backbones import Backbone, PromptEmbeds
+from countgen.files.schema import Document
+from countgen.prompts import MAX_TARGET_COUNT
 from countgen.prompts.number_spans import with_number
 from countgen.prompts.placeholders import spelled_out
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import encode_prompt
 
 
-@dataclass(frozen=True)
-class NumberShift:
+class NumberShift(Document, frozen=True):
     """A move of the prompt embeddings along the number axis of one object class, from a number word.
 
     Attributes:
@@ -37,14 +39,14 @@ class NumberShift:
     object_name: str
     start: int
     end: int
-    number: int
-    offset: float
-    lo: int
-    hi: int
+    number: Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
+    offset: Annotated[float, Meta(ge=-MAX_TARGET_COUNT, le=MAX_TARGET_COUNT)]
+    lo: Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
+    hi: Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the shift as recipes store it."""
-        return asdict(self)
+        return to_builtins(self)
 
 
 @torch.no_grad()
@@ -63,7 +65,7 @@ def encode_shifted(
     Args:
         backbone: encodes once for each class and end of its axis, and once for the start.
         prompt: as given.
-        token: a learned one, for a prompt without shifts.
+        token: a trained token, for a prompt without shifts.
         shifts: none for the prompt as it is written; spans that do not overlap.
         negative_prompt: as `Backbone.encode_prompt` takes it.
 
@@ -88,7 +90,7 @@ def encode_shifted(
 def moved_along(start: PromptEmbeds, low: PromptEmbeds, high: PromptEmbeds, weight: float) -> PromptEmbeds:
     """Return start + weight (high - low); embeddings of the negative prompt are those of the start.
 
-    A position is attended to where any of the three masks has a token, so that from low with a weight of 1 the result
+    A position is attended to if any of the three masks has a token, so that from low with a weight of 1 the result
     is high, mask included, whichever is longer. Embeddings without padding are as long as the longest of the three,
     and zero where a shorter one ends.
     """

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from msgspec import Meta, json
+from msgspec.structs import replace
 
 from countgen import miniature
 from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
 from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
+from countgen.files.schema import Document, Whole, decoded, encoded
 from countgen.files.writing import write_atomically
 from countgen.prompts import MAX_TARGET_COUNT
 
 FOLDER = miniature.FOLDER / "calibrations"
 """Folder with one file per calibrated model, named by `base_model`: "miniature.json"."""
 
-SCHEMA = 1
 MAX_FILE_BYTES = 4 * 1024 * 1024
-MAX_NUMBER = 1_000_000
-"""Largest count of an image, and largest number of images, that a file may hold."""
 USABLE_SHARE = 0.05
 """Share of images with a count above which a search is worth it: 60 images then contain one in 95 % of the searches."""
 
@@ -31,8 +30,10 @@ OFFSETS = (1, 2, 3, 4, 6, 8, 12)
 """Measured from the highest number word `hi`, up to `hi` itself; downwards, the axis leads to a number word."""
 
 
-@dataclass(frozen=True)
-class Point:
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class Point(Document, frozen=True):
     """The counts of the images generated for one number word and offset.
 
     Attributes:
@@ -41,9 +42,13 @@ class Point:
         images: number of images by their count.
     """
 
-    number: int
-    offset: float
-    images: Mapping[int, int]
+    number: Count
+    offset: Annotated[float, Meta(ge=-MAX_TARGET_COUNT, le=MAX_TARGET_COUNT)]
+    images: dict[Count, Count]
+
+    def __post_init__(self) -> None:
+        if not any(self.images.values()):
+            raise ValueError("it has no images")
 
     @property
     def mean(self) -> float:
@@ -54,14 +59,13 @@ class Point:
         """Return the fraction of the images with a count."""
         return self.images.get(count, 0) / sum(self.images.values())
 
-    def merit(self, count: int) -> tuple[float, float]:
-        """Order of points for a count, higher is better: the share of images that have it, then the nearest mean."""
+    def score(self, count: int) -> tuple[float, float]:
+        """Return the sort key of points for a count, higher is better: its share of images, then the nearest mean."""
         return self.share(count), -abs(self.mean - count)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Generated counts by number word and offset, complete or partial.
+class Calibration(Document, frozen=True):
+    """A calibration of the number axis: generated counts by number word and offset, complete or partial.
 
     Attributes:
         backbone: the model, as `base_model` names it.
@@ -76,17 +80,26 @@ class Calibration:
     """
 
     backbone: str
-    num_inference_steps: int
+    num_inference_steps: Whole
     guidance_scale: float
-    height: int
-    width: int
+    height: Whole
+    width: Whole
     critic: str
     object_names: tuple[str, ...]
-    images_per_point: int
-    first_seed: int
-    max_number: int
+    images_per_point: Whole
+    first_seed: Whole
+    max_number: Annotated[int, Meta(ge=2, le=MAX_TARGET_COUNT)]
     points: tuple[Point, ...] = ()
     loaded_as: tuple[str, ...] = ()
+    schema: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        words = [point.number for point in self.words]
+        if words != list(range(1, len(words) + 1)) or len(words) > self.max_number:
+            raise ValueError("its number words are not 1, 2, 3, ...")
+        moved = {point.number for point in self.points if point.offset}
+        if moved and (not words or moved != {self.hi} or self.hi < 2):
+            raise ValueError("its offsets do not start at the number word with most objects")
 
     @property
     def words(self) -> tuple[Point, ...]:
@@ -135,26 +148,26 @@ class Calibration:
         """Return the point whose images have a count most often; on a tie, the one with the nearest mean."""
         low, high = self.offset_range
         usable = [p for p in self.points if p.number <= self.hi and low <= p.offset <= high]
-        return max(usable, key=lambda point: point.merit(count))
+        return max(usable, key=lambda point: point.score(count))
 
     def as_written(self, count: int) -> Point | None:
-        """Return the point of a count's own number word; None where it was not measured."""
+        """Return the point of a count's own number word, or None if it was not measured."""
         return next((point for point in self.words if point.number == count), None)
 
     def replacement_for(self, count: int) -> Point | None:
-        """Return the point to use in place of a count's own number word, or None where that word is used.
+        """Return the point to use in place of a count's own number word, or None to use the word.
 
         A count is replaced only above `hi`, where its word is below `USABLE_SHARE` and the point is better.
         """
         written, best = self.as_written(count), self.best_for(count)
         if count <= self.hi:
             return None
-        if written and (written.share(count) >= USABLE_SHARE or written.merit(count) >= best.merit(count)):
+        if written and (written.share(count) >= USABLE_SHARE or written.score(count) >= best.score(count)):
             return None
         return best
 
     def check(self, backbone: Backbone) -> None:
-        """Refuse a calibration that is not complete, or of another model.
+        """Check that the calibration is complete and of this model.
 
         Raises:
             ValueError: the message names the case.
@@ -177,10 +190,7 @@ class Calibration:
         Raises:
             OSError: the folder is missing or not writable, or the disk is full; an existing file is kept.
         """
-        lines = [json.dumps(asdict(point)) for point in self.points]
-        head = json.dumps({"schema": SCHEMA, **{k: v for k, v in asdict(self).items() if k != "points"}}, indent=1)
-        points = ",\n  ".join(lines)
-        write_atomically(f'{head[:-2]},\n "points": [\n  {points}\n ]\n}}\n'.encode(), path)
+        write_atomically(json.format(encoded(self), indent=1) + b"\n", path)
 
 
 def load_calibration(path: str | Path) -> Calibration:
@@ -192,46 +202,11 @@ def load_calibration(path: str | Path) -> Calibration:
     """
     data = read_bytes(path, MAX_FILE_BYTES)
     try:
-        stored: dict[str, Any] = json.loads(data.decode())
-        schema, points = stored.pop("schema"), stored.pop("points")
-        if schema != SCHEMA:
-            raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
-        lists = {"object_names": stored["object_names"], "loaded_as": stored["loaded_as"]}
-        found = Calibration(**{**stored, **{name: tuple(values) for name, values in lists.items()}})
-        found = replace(found, points=tuple(_point(point) for point in points))
-        _check(found)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return decoded(data, Calibration)
+    except ValueError as error:
         raise ValueError(
-            f"{path} holds no calibration of the number axis: {printable(error, 200)}; `countgen calibrate` makes one"
+            f"{printable(path)} holds no calibration of the number axis: {error}; `countgen calibrate` makes one"
         ) from error
-    return found
-
-
-def _point(stored: Any) -> Point:
-    """Return a point of a file; numbers beyond what any model generates are refused."""
-    images = {int(count): number for count, number in stored["images"].items()}
-    number, offset = stored["number"], stored["offset"]
-    whole = (number, *images, *images.values())
-    if not (
-        all(type(value) is int and 0 <= value <= MAX_NUMBER for value in whole)
-        and any(images.values())
-        and type(offset) in (int, float)
-        and abs(offset) <= MAX_TARGET_COUNT
-    ):
-        raise ValueError("a point has impossible images or an impossible number or offset")
-    return Point(number, float(offset), dict(sorted(images.items())))
-
-
-def _check(calibration: Calibration) -> None:
-    """Refuse what `countgen calibrate` does not write: another order of number words, offsets from another word."""
-    if type(calibration.max_number) is not int or not 2 <= calibration.max_number <= MAX_TARGET_COUNT:
-        raise ValueError(f"its max_number is no whole number from 2 to {MAX_TARGET_COUNT}")
-    words = [point.number for point in calibration.words]
-    if words != list(range(1, len(words) + 1)) or len(words) > calibration.max_number:
-        raise ValueError("its number words are not 1, 2, 3, ...")
-    moved = {point.number for point in calibration.points if point.offset}
-    if moved and (moved != {calibration.hi} or calibration.hi < 2):
-        raise ValueError("its offsets do not start at the number word with most objects")
 
 
 @cache
@@ -242,5 +217,5 @@ def _shipped(name: str) -> Calibration | None:
 
 
 def find_calibration(backbone: Backbone) -> Calibration | None:
-    """Return the shipped calibration for a backbone's weights; None where there is none."""
+    """Return the shipped calibration of a backbone's weights, or None."""
     return _shipped(base_model(backbone))

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
-from countgen.learning.settings import TEMPLATES
 from countgen.number_slider.calibration import Calibration
 from countgen.prompts.number_words import number_word
 from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
-from countgen.tokens.direction import EncodedPrompt, mean_direction
+from countgen.tokens.direction import NumberDirection
 from countgen.tokens.file import CountToken
-from countgen.tokens.textual_inversion import encoders_of, injected, length_of
+from countgen.tokens.settings import TEMPLATES
+from countgen.tokens.textual_inversion import injected, word_vectors
 
 
 @torch.no_grad()
@@ -34,7 +33,7 @@ def direction_token(
 ) -> CountToken:
     """Return a token for a count beyond the number words, with the mean direction over classes and templates.
 
-    No image is generated: the direction comes from the text encoders, and the offset is the calibration's best one for
+    Nothing is generated: the direction comes from the text encoders, and the offset is the calibration's best one for
     the count, since the mean direction generates as many objects as that of each prompt.
 
     Args:
@@ -50,7 +49,7 @@ def direction_token(
             its number words or farther than it reaches.
     """
     if not object_names or not templates:
-        raise ValueError("a token is learned on at least one object and template; give object_names and templates")
+        raise ValueError("a token is made from at least one object and template; give object_names and templates")
     calibration.check(backbone)
     lo, hi = calibration.lo, calibration.hi
     if not hi < target_count <= calibration.max_count:
@@ -59,14 +58,18 @@ def direction_token(
             f"was calibrated, got {target_count}; give such a count, or a calibration that reaches farther (countgen "
             "calibrate --max-number)"
         )
-    low, high = (_encoded(backbone, number, object_names, templates) for number in (lo, hi))
-    beyond = [point for point in calibration.on_axis if point.offset > 0]
-    best = max(beyond, key=lambda point: point.merit(target_count))
+    vectors = word_vectors(backbone, number_word(hi))
+    (low, low_pooled), (high, high_pooled) = (
+        _mean_embeds(backbone, number, object_names, templates) for number in (lo, hi)
+    )
+    pooled = None if low_pooled is None or high_pooled is None else ((high_pooled - low_pooled) / (hi - lo)).cpu()
+    offsets = [point for point in calibration.on_axis if point.offset > 0]
+    best = max(offsets, key=lambda point: point.score(target_count))
     settings = json.dumps([list(templates), lo, hi])
     return CountToken(
         placeholder_token=placeholder_of(target_count),
         target_count=target_count,
-        vectors=_vectors(backbone, hi),
+        vectors=vectors,
         base_model=base_model(backbone),
         revision=backbone.preset.revision,
         object_names=tuple(object_names),
@@ -74,26 +77,29 @@ def direction_token(
         config_hash=hashlib.sha256(settings.encode()).hexdigest()[:16],
         accuracy=None,
         licence=licence,
-        direction=replace(mean_direction(low, high, lo, hi), offset=best.offset),
+        direction=NumberDirection(hi, best.offset, ((high - low) / (hi - lo)).cpu(), pooled),
     )
 
 
-def _encoded(
+def _mean_embeds(
     backbone: Backbone, number: int, object_names: Sequence[str], templates: Sequence[str]
-) -> list[EncodedPrompt]:
-    """Return the embeddings of each template and class with a number word."""
-    placeholder, found = placeholder_of(number), []
-    with injected(backbone, {placeholder: _vectors(backbone, number)}) as encode:
+) -> tuple[Tensor, Tensor | None]:
+    """Return the mean embeddings of each template and class with a number word.
+
+    Returns:
+        float32 (2, D), at the number's positions and at those of the text after it; and the pooled vector's mean, (P,).
+        Padding is left out of the mean, which it would make shorter; the direction moves it as it moves the text.
+    """
+    placeholder, reduced, pooled = placeholder_of(number), [], []
+    with injected(backbone, {placeholder: word_vectors(backbone, number_word(number))}) as encode:
         for template in templates:
             for name in object_names:
                 prompt = template.format(number=placeholder, objects=counted(name, number))
-                (span,) = encode.spans(prompt, placeholder)
-                found.append(EncodedPrompt(encode(prompt), span, len(encode.ids(prompt))))
-    return found
-
-
-def _vectors(backbone: Backbone, number: int) -> dict[str, Tensor]:
-    """Return the input vectors of a number word, as many for each encoder."""
-    word = number_word(number)
-    length = length_of(word, backbone)
-    return {key: encoder.vectors_of(word, length, backbone) for key, encoder in encoders_of(backbone).items()}
+                ((first, end),) = encode.spans(prompt, placeholder)
+                embeds = encode(prompt)
+                embedded = embeds.prompt_embeds[0].float()
+                text_after = embedded[end : len(encode.ids(prompt))]
+                reduced.append(torch.stack([embedded[first:end].mean(0), text_after.mean(0)]))
+                if embeds.pooled_prompt_embeds is not None:
+                    pooled.append(embeds.pooled_prompt_embeds[0].float())
+    return torch.stack(reduced).mean(0), torch.stack(pooled).mean(0) if pooled else None

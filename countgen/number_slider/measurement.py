@@ -1,45 +1,51 @@
-"""Measure a calibration: generate images by number word and offset, and count them."""
+"""Calibrate the number axis: generate images by number word and offset, and count them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.registry import base_model
-from countgen.methods.memory import images_at_once
+from countgen.methods.settings import Settings, setting
 from countgen.models import Models
 from countgen.number_slider.axis import NumberShift, encode_shifted
 from countgen.number_slider.calibration import Calibration
-from countgen.prompts import Target
+from countgen.prompts import MAX_TARGET_COUNT, Target
 from countgen.prompts.number_words import number_word
-from countgen.prompts.plurals import plural
+from countgen.prompts.plurals import counted
 
 OBJECTS = ("apple", "orange", "banana", "donut", "carrot", "cat", "dog", "bird", "car", "bus", "cup", "clock")
 """Classes of COCO and of the embedded detectors."""
-
-FIRST_SEED = 90_000
-"""First tuning seed; no result is reported on these seeds."""
 
 _BATCH_SIZE = 8
 _BEFORE = "a photo of "
 
 
+@dataclass(frozen=True)
+class CalibrationSettings(Settings):
+    """Settings of a calibration of the number axis; no result is reported on the default seeds."""
+
+    images: int = setting(200, "images for each point", at_least=1)
+    max_number: int = setting(16, "highest number word to measure", at_least=2, at_most=MAX_TARGET_COUNT)
+    seed: int = setting(90_000, "first seed of each point", at_least=0, at_most=2**32 - 1)
+
+
 def new_calibration(
-    models: Models,
-    *,
-    object_names: Sequence[str] = OBJECTS,
-    images_per_point: int = 200,
-    max_number: int = 16,
-    first_seed: int = FIRST_SEED,
+    models: Models, object_names: Sequence[str] = OBJECTS, settings: CalibrationSettings = CalibrationSettings()
 ) -> Calibration:
-    """Return a calibration without points.
+    """Return a calibration of the number axis without points.
 
     Raises:
-        ValueError: too few images or number words, no class, or a class that a detector does not have.
+        ValueError: there is no object class, or a detector does not have it.
     """
-    models.check(targets_to_measure(object_names, images_per_point, max_number))
+    if not object_names:
+        raise ValueError("a calibration of the number axis needs at least one object class; give object_names")
+    models.check(tuple(Target(name, settings.max_number) for name in object_names))
     backbone = models.backbone
     return Calibration(
         backbone=base_model(backbone),
@@ -49,25 +55,11 @@ def new_calibration(
         width=backbone.width,
         critic=models.critics[0].name,
         object_names=tuple(object_names),
-        images_per_point=images_per_point,
-        first_seed=first_seed,
-        max_number=max_number,
+        images_per_point=settings.images,
+        first_seed=settings.seed,
+        max_number=settings.max_number,
         loaded_as=backbone.loaded_as,
     )
-
-
-def targets_to_measure(object_names: Sequence[str], images_per_point: int, max_number: int) -> tuple[Target, ...]:
-    """Return the largest target of each object class; what no model can measure is refused.
-
-    Raises:
-        ValueError: too few images or number words, a number that no target has, or no class.
-    """
-    if images_per_point < 1 or max_number < 2 or not object_names:
-        raise ValueError(
-            "a calibration needs an object class, an image for each point and two number words, got "
-            f"{len(object_names)} classes, {images_per_point} images and {max_number} words"
-        )
-    return tuple(Target(name, max_number) for name in object_names)
 
 
 def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
@@ -95,20 +87,20 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
     """Return the number of images by their count."""
     backbone, critic, counts = models.backbone, models.critics[0], Counter[int]()
     names = calibration.object_names
-    seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)
+    word = number_word(number)
+    span = (len(_BEFORE), len(_BEFORE) + len(word))
     for index, name in enumerate(names):
-        own = seeds[index :: len(names)]
-        if not own:
+        end = calibration.first_seed + calibration.images_per_point
+        seeds = range(calibration.first_seed + index, end, len(names))
+        if not seeds:
             continue
-        word = number_word(number)
-        prompt = f"{_BEFORE}{word} {name if number == 1 else plural(name)}"
-        span = (len(_BEFORE), len(_BEFORE) + len(word))
-        ends = (calibration.lo, calibration.hi) if offset else (1, 2)
-        shift = NumberShift(name, *span, number=number, offset=offset, lo=ends[0], hi=ends[1])
-        embeds = encode_shifted(backbone, prompt, None, [shift] if offset else [])
-        size = images_at_once(backbone, embeds, min(_BATCH_SIZE, len(own)), models.cache)
-        for start in range(0, len(own), size):
-            part = own[start : start + size]
-            images = backbone.render(backbone.initial_latents(part), embeds, part)
+        shifts = []
+        if offset:
+            shifts = [NumberShift(name, *span, number=number, offset=offset, lo=calibration.lo, hi=calibration.hi)]
+        embeds = encode_shifted(backbone, f"{_BEFORE}{word} {counted(name, number)}", None, shifts)
+        for start in range(0, len(seeds), _BATCH_SIZE):
+            batch = seeds[start : start + _BATCH_SIZE]
+            latents = backbone.initial_latents(batch)
+            images = retry_with_low_memory(backbone, partial(backbone.render_in_parts, latents, embeds, batch))
             counts.update(critic.counts(images, [name])[:, 0].tolist())
     return counts

@@ -1,17 +1,16 @@
-"""Choose the shifts of a prompt: from a number offset, from the calibration, or from a recipe."""
+"""Choose the shifts of a prompt, from a number offset or from the calibration."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
 
 from countgen.critics.vocabulary import singular
-from countgen.errors import PromptError, RecipeError
-from countgen.files.printable import printable
+from countgen.errors import PromptError
 from countgen.number_slider.axis import NumberShift
 from countgen.number_slider.calibration import Calibration
-from countgen.prompts import MAX_TARGET_COUNT, Target
+from countgen.prompts import Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.placeholders import numbers_in
 
@@ -52,7 +51,6 @@ def offset_shifts(
     shifts = []
     for target, offset in moved.items():
         assert calibration is not None
-        start, end = number_span(prompt, target, targets, known_names)
         number = min(target.target_count, calibration.hi)
         beyond = target.target_count - number
         low, high = (limit - beyond for limit in calibration.offset_range)
@@ -62,8 +60,8 @@ def offset_shifts(
                 f"the number offset for {target.target_count} x {target.object_name} must be from {low:g} to {high:g}, "
                 f"as {calibration.backbone} was calibrated, got {offset:g}"
             )
-        ends = {"lo": calibration.lo, "hi": calibration.hi}
-        shifts.append(NumberShift(target.object_name, start, end, number, float(beyond + offset), **ends))
+        span = number_span(prompt, target, targets, known_names)
+        shifts.append(_shift(target, span, number, float(beyond + offset), calibration))
     return tuple(shifts)
 
 
@@ -77,63 +75,46 @@ def calibrated_shifts(
     shifts = []
     for target in targets:
         point = calibration.replacement_for(target.target_count)
-        if point is None:
-            continue
-        try:
-            start, end = number_span(prompt, target, targets, known_names)
-        except PromptError:
-            continue
-        ends = {"lo": calibration.lo, "hi": calibration.hi}
-        shifts.append(NumberShift(target.object_name, start, end, point.number, point.offset, **ends))
+        if point is not None:
+            with suppress(PromptError):
+                span = number_span(prompt, target, targets, known_names)
+                shifts.append(_shift(target, span, point.number, point.offset, calibration))
     return tuple(shifts)
 
 
-def stored_shifts(stored: Any, prompt: str) -> tuple[NumberShift, ...]:
-    """Return the shifts in a recipe, checked: anyone may have written its file.
+def _shift(target: Target, span: tuple[int, int], number: int, offset: float, calibration: Calibration) -> NumberShift:
+    return NumberShift(target.object_name, *span, number, offset, lo=calibration.lo, hi=calibration.hi)
+
+
+def check_spans(shifts: Sequence[NumberShift], prompt: str) -> None:
+    """Raise unless each shift moves a number of the prompt, no two of them the same.
 
     Raises:
-        RecipeError: a field is missing or not possible.
+        ValueError: the message names the shift by its position.
     """
     spans = {(start, end) for start, end, _ in numbers_in(prompt)}
-    try:
-        shifts = tuple(NumberShift(**one) for one in stored)
-    except TypeError as error:
-        raise RecipeError(f"the recipe's number_shifts cannot be read: {printable(error, 200)}") from error
     for position, shift in enumerate(shifts, start=1):
-        whole = (shift.start, shift.end, shift.number, shift.lo, shift.hi)
-        possible = (
-            type(shift.object_name) is str
-            and all(type(value) is int for value in whole)
-            and (shift.start, shift.end) in spans
-            and 1 <= shift.number <= MAX_TARGET_COUNT
-            and 1 <= shift.lo < shift.hi <= MAX_TARGET_COUNT
-            and type(shift.offset) in (int, float)
-            and abs(shift.offset) <= MAX_TARGET_COUNT
-        )
-        if not possible:
-            raise RecipeError(
-                f"the recipe's number_shifts cannot be used: number {position} is not possible for its prompt"
-            )
-        spans.discard((shift.start, shift.end))
-    return shifts
+        if (shift.start, shift.end) not in spans or shift.lo >= shift.hi:
+            raise ValueError(f"number_shifts[{position - 1}] is not possible for the prompt")
+        spans.remove((shift.start, shift.end))
 
 
 def number_offset_from(texts: Sequence[str]) -> NumberOffset | None:
-    """Read number offsets: one number for every class ("2.5"), or NAME=X for each; None where there is no text.
+    """Read number offsets: one number for every class ("2.5"), or NAME=X for each; None without any.
 
     Raises:
         ValueError: another form, or a class that is given twice.
     """
-    parts = [part for text in texts for part in text.split(",")]
+    assignments = [assignment for text in texts for assignment in text.split(",")]
     offsets: dict[str, float] = {}
-    for part in parts:
-        name, equals, number = part.rpartition("=")
+    for assignment in assignments:
+        name, equals, number = assignment.rpartition("=")
         try:
             offset = float(number)
         except ValueError:
             offset = math.nan
-        if not math.isfinite(offset) or bool(equals) != bool(name.strip()) or (not equals and len(parts) > 1):
-            raise ValueError(f"cannot read the number offset {part!r}; write one number, such as 2.5, or NAME=X")
+        if not math.isfinite(offset) or bool(equals) != bool(name.strip()) or (not equals and len(assignments) > 1):
+            raise ValueError(f"cannot read the number offset {assignment!r}; write one number, such as 2.5, or NAME=X")
         if not equals:
             return offset
         if name in offsets:

@@ -24,7 +24,7 @@ def number_span(
 ) -> tuple[int, int]:
     """Return start and end of the one number in a prompt that is the count of a target.
 
-    It is found by trial: changing this number changes the count of this target alone.
+    The number is found by trial: changing this number changes the count of this target alone.
 
     Args:
         prompt: as given; positions refer to the prompt with placeholders spelled out.
@@ -33,20 +33,20 @@ def number_span(
         known_names: as `parse` takes them.
 
     Raises:
-        PromptError: there is no such number or several, or the prompt has other targets.
+        PromptError: the prompt has none or several such numbers, or other targets.
     """
     text = spelled_out(prompt)
     one_more = tuple(Target(other.object_name, other.target_count + (other == target)) for other in targets)
-    found = [
+    spans = [
         (start, end)
         for start, end, value in numbers_in(prompt)
         if parses_to(with_number(text, start, end, value + 1), one_more, known_names)
     ]
-    if len(found) != 1 or not parses_to(text, targets, known_names):
-        count = f"{len(found)} numbers say" if len(found) > 1 else "no number says"
+    if len(spans) != 1 or not parses_to(text, targets, known_names):
+        count = f"{len(spans)} numbers say" if len(spans) > 1 else "no number says"
         raise PromptError(
             f"{count} in {prompt!r} how many {target.object_name!r} to generate, and the number slider moves one "
             f"number; write one for each object class, such as '{number_word(target.target_count)}', or leave the "
             "number offset out"
         )
-    return found[0]
+    return spans[0]

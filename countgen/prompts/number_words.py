@@ -55,7 +55,7 @@ def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | Non
     """Read one cardinal number that begins at words[start].
 
     Returns:
-        (value, index after the number, whether the last word was "pair"), or None where no number begins.
+        (value, index after the number, whether the last word was "pair"), or None if no number begins there.
         "a" counts only as part of a number ("a dozen", "a baker's dozen", "half a dozen", "a hundred and five").
     """
     at = start

@@ -122,7 +122,7 @@ def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target
 
 
 def parses_to(prompt: str, targets: Sequence[Target], known_names: Sequence[str] | None = None) -> bool:
-    """Return whether `parse` reads these targets; False for a prompt that it refuses."""
+    """Return whether `parse` reads these targets; False for a prompt that it cannot read."""
     try:
         return parse(prompt, known_names) == tuple(targets)
     except PromptError:
@@ -130,10 +130,10 @@ def parses_to(prompt: str, targets: Sequence[Target], known_names: Sequence[str]
 
 
 def check_prompt(prompt: str) -> None:
-    """Refuse a prompt that no text encoder can read, whether or not the targets come from it.
+    """Check that a text encoder can read a prompt, whether or not the targets come from it.
 
     Raises:
-        PromptError: empty, no text, more than 500 characters, half a surrogate pair, or a character that changes the
+        PromptError: empty, not a string, more than 500 characters, a lone surrogate, or a character that changes the
             direction of the text.
     """
     if not isinstance(prompt, str) or not prompt.strip():
@@ -143,7 +143,7 @@ def check_prompt(prompt: str) -> None:
     for at, character in enumerate(prompt, start=1):
         # A surrogate has no UTF-8; after a change of direction, "12" is shown as "21".
         if unicodedata.category(character) == "Cs" or character in _TURNING:
-            raise PromptError(f"character {at} of the prompt is {character!r}, which is no text; leave it out")
+            raise PromptError(f"character {at} of the prompt is {character!r}, which is not text; leave it out")
 
 
 def targets_from(text: str) -> tuple[Target, ...]:
@@ -153,13 +153,15 @@ def targets_from(text: str) -> tuple[Target, ...]:
         text: "apple=7" or "apple=7,wine glass=2"; names may be singular or plural.
 
     Raises:
-        PromptError: another form, a count that is no whole number from 1 to 1000, or an object named twice.
+        PromptError: another form, a count that is not a whole number from 1 to 1000, or an object named twice.
     """
     targets: dict[str, Target] = {}
-    for part in text.split(","):
-        name, equals, count = part.partition("=")
+    for assignment in text.split(","):
+        name, equals, count = assignment.partition("=")
         if not (equals and name.strip() and re.fullmatch(r"[-+]?\d+", count.strip())):
-            raise PromptError(f"cannot read {part.strip()!r} in {text!r}; write NAME=COUNT, for example apple=7,dog=2")
+            raise PromptError(
+                f"cannot read {assignment.strip()!r} in {text!r}; write NAME=COUNT, for example apple=7,dog=2"
+            )
         target = Target(singular(name), int(count))
         if target.object_name in targets:
             raise PromptError(f"{target.object_name!r} is given twice in {text!r}; give every object one count")
@@ -189,10 +191,10 @@ class _Reader:
                 at, opening, separator = at + 1, True, word
                 continue
             if opening and not self.scenery and not tag:
-                self._refuse_vague(at)
+                self._check_vague(at)
             if word == "or" and not self.scenery:
                 self._fail("'or' leaves several readings; give every object one number")
-            self._refuse_arithmetic(at)
+            self._check_arithmetic(at)
             number = read_number(self.words, at)
             if word == "another" and number is None and not (following and read_number(self.words, at + 1)):
                 at, opening = self._read_target(at, (1, at + 1, False), article=True), False
@@ -232,8 +234,13 @@ class _Reader:
         if following[0] == "or" or (following[0] in ("to", "-", "–", "—", "~", "/") and read_number(following, 1)):
             self._fail(f"{written!r} has several readings; give one number")
         sum_follows = following[1] in ("than", "by") or (following[1] and read_number(following, 1))
-        part = following[0] in _PARTS and (following[0] == "half" or following[1] == "of")
-        if following[0] in GROUPS or following[0] in _POWERS or part or (following[0] in _ARITHMETIC and sum_follows):
+        fraction = following[0] in _PARTS and (following[0] == "half" or following[1] == "of")
+        if (
+            following[0] in GROUPS
+            or following[0] in _POWERS
+            or fraction
+            or (following[0] in _ARITHMETIC and sum_follows)
+        ):
             self._fail(f"'{written} {following[0]}' is arithmetic; give the number it comes to")
         if following[0] and not article and read_number(following, 0):
             self._fail(f"two numbers stand together: {written!r} and {following[0]!r}")
@@ -244,7 +251,7 @@ class _Reader:
             return end
         if article and name in _COLLECTIVES and self.words[end : end + 1] == ["of"]:  # "a large group of five cats"
             return end + 1
-        self._refuse_inner_number(written, at, end, name)
+        self._check_inner_number(written, at, end, name)
         is_known = self.known is not None and singular(name) in self.known
         one_more = written == "another" and name in self.counts
         if self.scenery and not (is_known or one_more) and (article or self.known is not None):
@@ -256,20 +263,20 @@ class _Reader:
         self.counts[name] = self.counts.get(name, 0) + count
         return end
 
-    def _refuse_inner_number(self, written: str, at: int, end: int, name: str) -> None:
-        """Refuse a noun phrase that contains a number: "a whole dozen eggs", "a good few apples"."""
+    def _check_inner_number(self, written: str, at: int, end: int, name: str) -> None:
+        """Raise for a noun phrase that contains a number: "a whole dozen eggs", "a good few apples"."""
         phrase = self.words[at:end]
         for word in phrase:
             if word in _VAGUE:
                 self._fail(f"{word!r} is not a number; give one")
             if word in _INNER_GROUPS or ODD_NUMBER.fullmatch(word) or word.endswith("-odd"):
-                self._fail(f"'{written} {' '.join(phrase)}' says no one number; give the number it comes to")
+                self._fail(f"'{written} {' '.join(phrase)}' is ambiguous; give one number")
         if name == "gross" and self.words[end : end + 1] == ["of"]:
             self._fail(f"'{written} gross' is arithmetic; give the number it comes to")
         if written.split()[-1] in SMALL_GROUPS and not can_be_plural(phrase[-1]):
             self._fail(f"{written!r} counts nothing: no plural follows it")
 
-    def _refuse_vague(self, at: int) -> None:
+    def _check_vague(self, at: int) -> None:
         first, second, third = [*self.words[at : at + 3], "", ""][:3]
         word = second if first in _ARTICLES else first
         if word in _VAGUE or (first == "some" and can_be_plural(second)):
@@ -281,8 +288,8 @@ class _Reader:
         if first == "no":
             self._fail(f"'no {second}' is a count of zero; the smallest target is 1")
 
-    def _refuse_arithmetic(self, at: int) -> None:
-        """Refuse numbers that are negated, multiplied or approximate: "not seven apples", "half of seven apples"."""
+    def _check_arithmetic(self, at: int) -> None:
+        """Raise for numbers that are negated, multiplied or approximate: "not seven apples", "half of seven apples"."""
         word, behind = self.words[at], at + 1
         if word in _NEGATIONS or (word in _MULTIPLIERS and not read_number(self.words, at)):
             skipped = _BEHIND_NEGATIONS if word in _NEGATIONS else ("of", "the")
@@ -291,7 +298,7 @@ class _Reader:
         elif word not in _ALWAYS_HEDGES:
             return
         if behind < len(self.words) and read_number(self.words, behind):
-            self._fail(f"'{' '.join(self.words[at : behind + 1])}' says no one number; say how many there shall be")
+            self._fail(f"'{' '.join(self.words[at : behind + 1])}' is ambiguous; give one number")
 
     def _fail(self, reason: str) -> None:
         raise unreadable(self.prompt, reason)

@@ -1,4 +1,4 @@
-"""Placeholders of count tokens in prompts: "<count-7> apples" is "seven apples" with a learned token."""
+"""Placeholders of count tokens in prompts: "<count-7> apples" is "seven apples" with a trained token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def spelled_out(prompt: str) -> str:
     >>> spelled_out("a photo of <count-7> apples")
     'a photo of seven apples'
     """
-    return PLACEHOLDER.sub(lambda found: number_word(int(found[1])), prompt)
+    return PLACEHOLDER.sub(lambda match: number_word(int(match[1])), prompt)
 
 
 def with_placeholder(prompt: str, target_count: int) -> str:
@@ -32,7 +32,7 @@ def with_placeholder(prompt: str, target_count: int) -> str:
     'a photo of <count-7> apples and 2 dogs'
 
     Raises:
-        PromptError: there is no such number.
+        PromptError: the prompt does not have the number.
     """
     numbers = numbers_in(prompt)
     if all(value != target_count for _, _, value in numbers):
@@ -53,12 +53,12 @@ def numbers_in(prompt: str) -> list[tuple[int, int, int]]:
     >>> numbers_in("a photo of seven apples and 2 dogs")
     [(11, 16, 7), (28, 29, 2)]
     """
-    found = list(_WORD.finditer(spelled_out(prompt)))
-    words = [match[0].lower() for match in found]
+    matches = list(_WORD.finditer(spelled_out(prompt)))
+    words = [match[0].lower() for match in matches]
     numbers, at = [], 0
     while at < len(words):
         value, end, _ = read_number(words, at) or (None, at + 1, False)
         if value is not None:
-            numbers.append((found[at].start(), found[end - 1].end(), value))
+            numbers.append((matches[at].start(), matches[end - 1].end(), value))
         at = end
     return numbers

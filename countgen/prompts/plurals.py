@@ -41,7 +41,7 @@ def counts_in_words(counts: Sequence[int | None], targets: Mapping[str, int]) ->
 
 
 def differences_in_words(counts: Sequence[int | None], targets: Mapping[str, int]) -> str:
-    """Return how far counts are from their target counts; empty where none is known to be wrong.
+    """Return how far counts are from their target counts; empty if none is known to be wrong.
 
     >>> differences_in_words([5], {"apple": 7}), differences_in_words([3, 2], {"cat": 3, "dog": 1})
     ('2 apples too few', '1 dog too many')

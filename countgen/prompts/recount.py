@@ -26,42 +26,42 @@ def recounted(prompt: str, targets: Sequence[Target], known_names: Sequence[str]
         known_names: as `parse` takes them.
 
     Raises:
-        PromptError: the prompt has other objects, or no number that can be replaced.
+        PromptError: the prompt has other objects, or none of its numbers can be replaced.
     """
     text = spelled_out(prompt)
     for position, target in enumerate(targets):
         current = parse(text, known_names)
-        if [one.object_name for one in current] != [one.object_name for one in targets]:
+        if [other.object_name for other in current] != [other.object_name for other in targets]:
             break
         if current[position] == target:
             continue
         wanted = (*current[:position], target, *current[position + 1 :])
         # The parser decides which of the numbers is this object's.
-        fitting = (new for new in _replaced(text, current[position], target) if parses_to(new, wanted, known_names))
-        found = next(fitting, None)
-        if found is None:
+        candidates = _replaced(text, current[position], target)
+        changed = next((new for new in candidates if parses_to(new, wanted, known_names)), None)
+        if changed is None:
             break
-        text = found
+        text = changed
     else:
         return text
     wanted_counts = ", ".join(f"{target.object_name}={target.target_count}" for target in targets)
     raise PromptError(
-        f"cannot write {wanted_counts} into {prompt!r}: no number of it can be replaced; generate a new image"
+        f"cannot write {wanted_counts} into {prompt!r}: none of its numbers can be replaced; generate a new image"
     )
 
 
 def _replaced(text: str, old: Target, new: Target) -> Iterator[str]:
     """Yield the text with each number that has the old value replaced, the last one first."""
-    found = list(_WORD.finditer(text))
-    words = [match[0].lower() for match in found]
+    matches = list(_WORD.finditer(text))
+    words = [match[0].lower() for match in matches]
     places = []
     at = 0
     while at < len(words):
         value, end, _ = read_number(words, at) or (1 if words[at] in ("a", "an") else None, at + 1, False)
         if value == old.target_count:
-            places.append((found[at].start(), found[end - 1].end()))
+            places.append((matches[at].start(), matches[end - 1].end()))
         at = end
-    noun_before, noun = (counted(new.object_name, one.target_count) for one in (old, new))
+    noun_before, noun = (counted(new.object_name, target.target_count) for target in (old, new))
     for start, end in reversed(places):
         rest = re.sub(rf"\b{re.escape(noun_before)}\b", noun, text[end:], count=1, flags=re.IGNORECASE)
         yield f"{text[:start]}{number_word(new.target_count)}{rest}"

@@ -11,7 +11,7 @@ from countgen.prompts.placeholders import spelled_out
 
 
 def check_is_read(prompt: str, targets: Sequence[Target], pipeline: Any, known_names: Sequence[str] | None) -> None:
-    """Refuse a prompt whose targets are not all in the part that the pipeline's encoders read.
+    """Check that all targets of a prompt are in the text that the pipeline's encoders read.
 
     Targets that the whole prompt does not contain either, because the caller gave others, are not checked.
 
@@ -22,9 +22,10 @@ def check_is_read(prompt: str, targets: Sequence[Target], pipeline: Any, known_n
         known_names: as `parse` takes them.
 
     Raises:
-        PromptError: some target is in the truncated part.
+        PromptError: a target is in the truncated text.
     """
-    tokenizers = [part for name, part in pipeline.components.items() if name.startswith("tokenizer") and part]
+    components = pipeline.components.items()
+    tokenizers = [tokenizer for name, tokenizer in components if name.startswith("tokenizer") and tokenizer]
     text = spelled_out(prompt)
     # Of several encoders, the one that reads most counts.
     read = max((_read_by(tokenizer, text) for tokenizer in tokenizers), key=len, default=text)

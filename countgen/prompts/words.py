@@ -1,4 +1,4 @@
-"""Split a prompt into lower-case words and signs, and refuse the signs that change the value of a number."""
+"""Split a prompt into lower-case words and signs, and reject signs that change the value of a number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from countgen.prompts.noun_phrase import MEDIUMS, SEPARATORS
 from countgen.prompts.number_words import read_number
 
 ODD_NUMBER = re.compile(r"[-+−]?\d+([-./⁄+–~]\d*)+|[-+−]\d+|\d+e\d+")
-"""Text that resembles a number and is not one whole number above zero: "3.5", "-3", "3-5", "1e3"."""
+"""Text that resembles a number but is not a whole number above zero: "3.5", "-3", "3-5", "1e3"."""
 
 _WORD = re.compile(
     r"\d{1,3}(?:,\d{3})+(?!\d)|[-+−]?\d[\w./⁄+–~-]*|[^\W\d][\w'’-]*|[<>=≤≥≈≃≅≠±√∛%‰°$€£¥₹#]|[,;:&+.!?()/–—~-]"
@@ -36,8 +36,8 @@ def words_of(prompt: str) -> list[str]:
         PromptError: a weight of other programs ("(apples:1.3)"); a number that is not written in words or plain
             digits ("2²", "½", "⑦", "1٣"), or one next to a sign that changes it ("≥3", "7%", "- 3").
     """
-    _refuse_weights(prompt)
-    _refuse_odd_digits(prompt)
+    _check_weights(prompt)
+    _check_digits(prompt)
     # Typographic forms (full-width digits, ligatures, non-breaking hyphens) become the plain ones.
     text = unicodedata.normalize("NFKC", prompt).lower().replace("\u2010", "-")
     text = _QUOTED.sub(r" \1 ", _LEADING_DASH.sub("-", text))
@@ -56,14 +56,14 @@ def words_of(prompt: str) -> list[str]:
     return _without_lead(kept)
 
 
-def _refuse_weights(prompt: str) -> None:
-    """Refuse weights of words and adapters, which no model here reads as such."""
+def _check_weights(prompt: str) -> None:
+    """Raise for weights of words and LoRAs, which the models here read as text."""
     if weighted := _WEIGHTED.search(prompt):
         raise unreadable(prompt, f"{weighted[0]!r} is a weight, which is not read here; write the words alone")
 
 
-def _refuse_odd_digits(prompt: str) -> None:
-    """Refuse digits whose plain form reads as another number: "2²" would be 22, "1½" 11/2."""
+def _check_digits(prompt: str) -> None:
+    """Raise for digits whose plain form reads as another number: "2²" would be 22, "1½" 11/2."""
     for chunk in prompt.split():
         for at, character in enumerate(chunk):
             # A sign after a letter ("20 m²", "H₂O") is part of that word.

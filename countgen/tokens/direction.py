@@ -60,8 +60,7 @@ class NumberDirection:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by the name of the embeddings that they move."""
-        pooled = self.pooled_prompt_embeds
-        return {"prompt_embeds": self.prompt_embeds, **({} if pooled is None else {"pooled_prompt_embeds": pooled})}
+        return _by_name(self)
 
     def moved(self, embeds: PromptEmbeds, spans: Sequence[Span]) -> PromptEmbeds:
         """Return the embeddings of a prompt, moved from the start number; the negative prompt's stay as they are.
@@ -71,20 +70,17 @@ class NumberDirection:
             spans: of each occurrence of the token; the moves of several add up.
 
         Raises:
-            TokenFileError: the embeddings have another dimension, or a pooled vector where the direction has none.
+            TokenFileError: the embeddings have another dimension, or only one of the two has a pooled vector.
         """
-        found = {name: getattr(embeds, name) for name in ("prompt_embeds", "pooled_prompt_embeds")}
-        dims = {name: tensor.shape[-1] for name, tensor in found.items() if tensor is not None}
-        own = {name: tensor.shape[-1] for name, tensor in self.tensors.items()}
-        if dims != own:
+        if _dims(self) != _dims(embeds):
             raise TokenFileError(
-                f"the token moves embeddings of dimension {_said(own)}; the model's have {_said(dims)}"
+                f"the token moves embeddings of dimension {_dims(self)}; the model's have {_dims(embeds)}"
             )
         # In float32: a step is small beside half-precision embeddings.
-        own_step, after = (self.offset * self.prompt_embeds).to(embeds.prompt_embeds.device)
+        at_number, after = (self.offset * self.prompt_embeds).to(embeds.prompt_embeds.device)
         total = embeds.prompt_embeds.float().clone()
         for first, end in spans:
-            total[:, first:end] += own_step
+            total[:, first:end] += at_number
             total[:, end:] += after
         pooled = embeds.pooled_prompt_embeds
         if pooled is not None and self.pooled_prompt_embeds is not None:
@@ -94,22 +90,22 @@ class NumberDirection:
 
 
 def to_file(direction: NumberDirection, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a token's file by keys that no other program knows: the vectors alone say another number.
+    """Return the tensors of a token's file by keys that other programs do not know.
 
-    diffusers and A1111/Forge refuse a file of several tensors with unknown keys. ComfyUI takes the first one, which is
-    the offset, a single number that fits no encoder, and ignores it with a warning.
+    The vectors alone stand for another number. diffusers and A1111/Forge reject a file of several tensors with unknown
+    keys. ComfyUI takes the first one, which is the offset, a single number that fits no encoder, and ignores it with a
+    warning.
     """
     offset = torch.tensor([direction.offset], dtype=torch.float32)
-    parts = {"offset": offset} | direction.tensors | {f"start.{key}": value for key, value in vectors.items()}
-    return {KEY + key: tensor for key, tensor in parts.items()}
+    tensors = {"offset": offset} | direction.tensors | {f"start.{key}": value for key, value in vectors.items()}
+    return {KEY + key: tensor for key, tensor in tensors.items()}
 
 
 def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberDirection, dict[str, Tensor]]:
     """Return the direction and the input vectors from the tensors of a token's file.
 
     Raises:
-        ValueError: an unknown key, or a tensor that cannot be used.
-        KeyError: a tensor is missing.
+        ValueError: an unknown key, a tensor that is missing, or one that cannot be used.
     """
     start = f"{KEY}start."
     vectors = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
@@ -117,50 +113,16 @@ def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberD
     unknown = [key for key in tensors if key not in names and not key.startswith(start)]
     if unknown:
         raise ValueError(f"a number direction has the tensors {', '.join(names)}; it also holds {', '.join(unknown)}")
-    offset, prompt_embeds, pooled = tensors[names[0]], tensors[names[1]], tensors.get(names[2])
-    if tuple(offset.shape) != (1,):
-        raise ValueError(f"the offset must be one number, got the shape {tuple(offset.shape)}")
+    offset, prompt_embeds, pooled = map(tensors.get, names)
+    if offset is None or prompt_embeds is None or tuple(offset.shape) != (1,):
+        raise ValueError("a number direction has an offset of one number and prompt_embeds")
     return NumberDirection(start_number, offset.item(), prompt_embeds, pooled), vectors
 
 
-@dataclass(frozen=True)
-class EncodedPrompt:
-    """A prompt's embeddings, batch of 1, with the span of its number and its length in tokens, without padding."""
-
-    embeds: PromptEmbeds
-    span: Span
-    length: int
-
-    @property
-    def reduced(self) -> Tensor:
-        """The mean of the embeddings at the number's positions and of those of the text after it, float32 (2, D)."""
-        first, end = self.span
-        embedded = self.embeds.prompt_embeds[0].float()
-        return torch.stack([embedded[first:end].mean(0), embedded[end : self.length].mean(0)])
+def _by_name(embeds: PromptEmbeds | NumberDirection) -> dict[str, Tensor]:
+    names = ("prompt_embeds", "pooled_prompt_embeds")
+    return {name: tensor for name in names if (tensor := getattr(embeds, name)) is not None}
 
 
-def mean_direction(low: Sequence[EncodedPrompt], high: Sequence[EncodedPrompt], lo: int, hi: int) -> NumberDirection:
-    """Return the mean step between two numbers as a direction of offset 1 from the higher one.
-
-    Padding is left out of the mean, which it would make shorter; the direction moves it as it moves the text.
-
-    Args:
-        low, high: the same prompts with the lower and the higher number.
-        lo, hi: the two numbers.
-    """
-    parts = [torch.stack([prompt.reduced for prompt in side]).mean(0) for side in (low, high)]
-    pooled = [
-        [pooled[0].float() for prompt in side if (pooled := prompt.embeds.pooled_prompt_embeds) is not None]
-        for side in (low, high)
-    ]
-    steps = [torch.stack(side).mean(0) for side in pooled if side]
-    return NumberDirection(
-        start_number=hi,
-        offset=1.0,
-        prompt_embeds=((parts[1] - parts[0]) / (hi - lo)).cpu(),
-        pooled_prompt_embeds=((steps[1] - steps[0]) / (hi - lo)).cpu() if steps else None,
-    )
-
-
-def _said(dims: dict[str, int]) -> str:
-    return " and ".join(f"{dim} ({name})" for name, dim in dims.items())
+def _dims(embeds: PromptEmbeds | NumberDirection) -> str:
+    return " and ".join(f"{tensor.shape[-1]} ({name})" for name, tensor in _by_name(embeds).items())

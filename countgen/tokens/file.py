@@ -10,34 +10,51 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from msgspec import Meta
+from safetensors import SafetensorError, deserialize
+from safetensors.torch import save
 from torch import Tensor
 
 from countgen.errors import TokenFileError
-from countgen.learning.tensor_file import TensorFile, bytes_of, fact
+from countgen.files import schema
+from countgen.files.printable import printable
+from countgen.files.reading import read_bytes
+from countgen.files.schema import Document, Name
+from countgen.files.writing import write_atomically
 from countgen.prompts.placeholders import PLACEHOLDER, placeholder_of
 from countgen.tokens.direction import NumberDirection, from_file, to_file
 
-SCHEMA = 1
-DIRECTION_SCHEMA = 2
-"""The schema of a token with a number direction."""
+SUFFIX = ".safetensors"
 MAX_FILE_BYTES = 1024 * 1024
 MAX_VECTORS = 32
 ENCODER_KEYS = ("clip_l", "clip_g", "t5")
 METADATA_KEY = "countgen"
-FILE = TensorFile(
-    key=METADATA_KEY,
-    what="count token",
-    schemas=(SCHEMA, DIRECTION_SCHEMA),
-    max_bytes=MAX_FILE_BYTES,
-    smaller="use fewer vectors",
-    error=TokenFileError,
-)
+"""The entry of the metadata with all fields: safetensors does not keep the order of several entries, and equal tokens
+give equal bytes."""
+_PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
+
+
+class _Metadata(Document, frozen=True):
+    """The fields of a token besides its tensors; schema 2 has a number direction."""
+
+    schema: Literal[1, 2]
+    placeholder_token: Name
+    target_count: int
+    base_model: Name
+    revision: str | None
+    object_names: tuple[Name, ...]
+    critic: str
+    config_hash: str
+    accuracy: int | Annotated[float, Meta(ge=0, le=1)] | None
+    licence: str
+    encoder_dims: dict[str, int]
+    digest: str
+    start_number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,7 @@ class CountToken:
         digest, tensors = hashlib.sha256(), self.vectors if self.direction is None else _tensors(self)
         for key in sorted(tensors):
             digest.update(f"{key} {tuple(tensors[key].shape)}".encode())
-            digest.update(bytes_of(tensors[key]))
+            digest.update(_bytes_of(tensors[key]))
         return digest.hexdigest()
 
 
@@ -139,7 +156,14 @@ def save_token(token: CountToken, path: str | Path, *, overwrite: bool = False) 
         TokenFileError: the suffix is another one, the file exists, or the token is too large.
         OSError: the folder is missing or cannot be written to.
     """
-    return FILE.save(encoded(token), path, overwrite=overwrite)
+    path, data = Path(path), encoded(token)
+    if path.suffix != SUFFIX:
+        raise TokenFileError(f"a file of a count token ends with {SUFFIX}, got {printable(path.name)}")
+    try:
+        write_atomically(data, path, overwrite=overwrite)
+    except FileExistsError as error:
+        raise TokenFileError(f"{printable(path)} exists already; give another name, or overwrite=True") from error
+    return path
 
 
 def load_token(path: str | Path) -> CountToken:
@@ -149,7 +173,16 @@ def load_token(path: str | Path) -> CountToken:
         FileNotFoundError: there is no such file.
         TokenFileError: the file is a pickle, damaged, over 1 MiB, of an unknown schema, or not a count token.
     """
-    return decoded(FILE.read(path), str(path))
+    path = Path(path)
+    if path.suffix in _PICKLES:
+        raise TokenFileError(
+            f"{printable(path)} is named like a pickle, which can run code; only {SUFFIX} files are read"
+        )
+    try:
+        data = read_bytes(path, MAX_FILE_BYTES)
+    except ValueError as error:
+        raise TokenFileError(f"{error}; give a {SUFFIX} file that holds a count token") from error
+    return decoded(data, printable(path))
 
 
 def encoded(token: CountToken) -> bytes:
@@ -158,8 +191,16 @@ def encoded(token: CountToken) -> bytes:
     Raises:
         TokenFileError: the file would be over 1 MiB.
     """
-    metadata = _metadata(token)
-    return FILE.packed(_tensors(token), {**metadata, "digest": _digest(metadata, token)})
+    metadata, tensors = _metadata(token), _tensors(token)
+    text = json.dumps({**metadata, "digest": _digest(metadata, token)}, sort_keys=True)
+    # Copies, because safetensors does not accept tensors that share memory.
+    ordered = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    data = save(ordered, {METADATA_KEY: text})
+    if len(data) > MAX_FILE_BYTES:
+        raise TokenFileError(
+            f"the count token takes {len(data)} bytes, at most {MAX_FILE_BYTES} are allowed; use fewer vectors"
+        )
+    return data
 
 
 def decoded(data: bytes, source: str) -> CountToken:
@@ -172,7 +213,20 @@ def decoded(data: bytes, source: str) -> CountToken:
     Raises:
         TokenFileError: as for `load_token`.
     """
-    return FILE.opened(data, source, _token)
+    if len(data) > MAX_FILE_BYTES:
+        raise TokenFileError(f"{source} is larger than {MAX_FILE_BYTES} bytes, the most that a count token takes")
+    if data.startswith((b"PK", b"\x80")):
+        raise TokenFileError(f"{source} is a pickle, which can run code; only safetensors files are read")
+    try:
+        entries = dict(deserialize(data))
+        header = schema.decoded(data[8 : 8 + int.from_bytes(data[:8], "little")], dict[str, Any])
+        text = (header.get("__metadata__") or {}).get(METADATA_KEY)
+        if text is None:
+            raise ValueError(f"its metadata has no entry {METADATA_KEY!r}")
+        metadata = schema.decoded(text, _Metadata)
+        return _token(metadata, {name: _tensor(entry) for name, entry in entries.items()})
+    except (SafetensorError, ValueError) as error:
+        raise TokenFileError(f"{source} holds no valid count token: {printable(error, 200)}") from error
 
 
 def _metadata(token: CountToken) -> dict[str, Any]:
@@ -180,7 +234,7 @@ def _metadata(token: CountToken) -> dict[str, Any]:
     fields = {key: value for key, value in vars(token).items() if key not in ("vectors", "direction")}
     start = {} if token.direction is None else {"start_number": token.direction.start_number}
     return {
-        "schema": DIRECTION_SCHEMA if start else SCHEMA,
+        "schema": 2 if start else 1,
         **fields,
         **start,
         "object_names": list(token.object_names),
@@ -198,34 +252,42 @@ def _tensors(token: CountToken) -> dict[str, Tensor]:
     return tensors
 
 
-def _token(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> CountToken:
-    placeholder, direction = metadata["placeholder_token"], None
-    if metadata["schema"] == DIRECTION_SCHEMA:
-        direction, tensors = from_file(fact(metadata, "start_number", int), tensors)
+def _token(metadata: _Metadata, tensors: dict[str, Tensor]) -> CountToken:
+    placeholder, direction = metadata.placeholder_token, None
+    if metadata.start_number is not None:
+        direction, tensors = from_file(metadata.start_number, tensors)
     if {placeholder, "clip_l"} <= tensors.keys():
         raise ValueError(f"it holds both {placeholder} and clip_l, which belong to the same encoder")
     token = CountToken(
         placeholder_token=placeholder,
-        target_count=fact(metadata, "target_count", int),
+        target_count=metadata.target_count,
         vectors={"clip_l" if key == placeholder else key: tensor for key, tensor in tensors.items()},
-        base_model=fact(metadata, "base_model", str),
-        revision=fact(metadata, "revision", str | None),
-        object_names=tuple(str(name) for name in fact(metadata, "object_names", list)),
-        critic=fact(metadata, "critic", str),
-        config_hash=fact(metadata, "config_hash", str),
-        accuracy=fact(metadata, "accuracy", float | int | None),
-        licence=fact(metadata, "licence", str),
+        base_model=metadata.base_model,
+        revision=metadata.revision,
+        object_names=metadata.object_names,
+        critic=metadata.critic,
+        config_hash=metadata.config_hash,
+        accuracy=metadata.accuracy,
+        licence=metadata.licence,
         direction=direction,
     )
-    if metadata["encoder_dims"] != token.encoder_dims:
-        raise ValueError(f"its metadata has encoder dims {metadata['encoder_dims']}, its vectors {token.encoder_dims}")
-    unknown = metadata.keys() - {*_metadata(token), "digest"}
-    if unknown:
-        raise ValueError(f"its metadata has unknown fields: {', '.join(sorted(unknown))}")
-    if metadata.get("digest") != _digest(_metadata(token), token):
+    if metadata.encoder_dims != token.encoder_dims:
+        raise ValueError(f"its metadata has encoder dims {metadata.encoder_dims}, its vectors {token.encoder_dims}")
+    if metadata.digest != _digest(_metadata(token), token):
         raise ValueError("it is damaged, its digest does not match its content")
     return token
 
 
-def _digest(metadata: Mapping[str, Any], token: CountToken) -> str:
-    return hashlib.sha256((json.dumps(dict(metadata), sort_keys=True) + token.sha256).encode()).hexdigest()
+def _tensor(entry: dict[str, Any]) -> Tensor:
+    if entry["dtype"] != "F32" or not entry["data"]:
+        raise ValueError(f"tensors must be F32 and not empty, got {entry['dtype']} {entry['shape']}")
+    return torch.frombuffer(bytearray(entry["data"]), dtype=torch.float32).view(entry["shape"]).clone()
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    """Return the values of a float32 tensor as bytes, little-endian on every machine."""
+    return tensor.detach().cpu().contiguous().numpy().astype("<f4").tobytes()
+
+
+def _digest(metadata: dict[str, Any], token: CountToken) -> str:
+    return hashlib.sha256((json.dumps(metadata, sort_keys=True) + token.sha256).encode()).hexdigest()

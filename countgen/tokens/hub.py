@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from countgen.backbones.registry import presets
-from countgen.learning.hub import downloaded, loading_arguments, upload
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
-from countgen.tokens.direction import KEY
+from countgen.tokens.direction import KEY, NumberDirection
 from countgen.tokens.file import CountToken, load_token, save_token
 
 FILE_NAME = "learned_embeds.safetensors"
@@ -50,14 +50,12 @@ to_pil(image).save("image.png")
 {elsewhere}
 """
 
-_TEXTUAL_INVERSION = "`{file}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read."
-
 _DIRECTION = """\
-`{file}` is no textual inversion, and programs that read those refuse it: it moves the output of the text encoders for
-the word {word} to a count that no number word of this model reaches.
+`{file}` is not a textual inversion, and programs that read those reject it: it moves the output of the text encoders
+for the word {word} to a count that no number word of this model reaches.
 """
 
-_DIFFUSERS = """\
+_DIFFUSERS = """
 In diffusers:
 
 ```python
@@ -107,12 +105,15 @@ def model_card(token: CountToken, repository: str) -> str:
         token: token in the repository.
         repository: repository that the card's example reads, OWNER/NAME or a folder.
     """
-    accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
-    load, comment = loading_arguments(token.base_model)
+    preset, colon, checkpoint = token.base_model.partition(":")
+    load = f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})"
+    comment = "  # the path of that checkpoint" if colon and "/" not in checkpoint else ""
     content = f"{len(next(iter(token.vectors.values())))} vector(s) for each of: {', '.join(token.vectors)}"
+    elsewhere = f"`{FILE_NAME}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read."
     if token.direction is not None:
         start = number_word(token.direction.start_number)
         content = f"{start} moved by {token.direction.offset:g} objects along the number axis of the prompt embeddings"
+        elsewhere = _DIRECTION.format(file=FILE_NAME, word=start) + _in_diffusers(token, token.direction, load)
     return _CARD.format(
         licence=token.licence.lower(),
         tags="counting" if token.direction else "textual-inversion, counting",
@@ -124,46 +125,42 @@ def model_card(token: CountToken, repository: str) -> str:
         prompt=f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}",
         objects=", ".join(token.object_names),
         critic=token.critic,
-        accuracy=accuracy,
+        accuracy="not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %",
         content=content,
         config=token.config_hash,
         sha=token.sha256[:16],
-        elsewhere=_elsewhere(token, load),
+        elsewhere=elsewhere,
     )
 
 
-def _elsewhere(token: CountToken, load: str) -> str:
-    """Return what other programs do with the file, and an example of a direction in diffusers.
+def _in_diffusers(token: CountToken, direction: NumberDirection, load: str) -> str:
+    """Return an example that applies a direction in diffusers; empty for families without one.
 
     Args:
         token: token in the repository.
+        direction: direction of the token.
         load: arguments of `backbones.load`, with the closing parenthesis.
     """
-    if token.direction is None:
-        return _TEXTUAL_INVERSION.format(file=FILE_NAME)
-    number = token.direction.start_number
-    word = number_word(number)
     family, preset = presets().get(token.base_model.partition(":")[0], ("", None))
-    text = _DIRECTION.format(file=FILE_NAME, word=word)
     if preset is None or family not in _FAMILIES:
-        return text
+        return ""
     encoded, pooled, extra = _FAMILIES[family]
     names = ("num_inference_steps", "guidance_scale", "height", "width")
     sampling = ", ".join(f"{name}={getattr(preset, name)}" for name in names)
     if preset.timesteps is not None:
         sampling += f", timesteps={list(preset.timesteps)}"
-    example = _DIFFUSERS.format(
+    word = number_word(direction.start_number)
+    return _DIFFUSERS.format(
         load=load,
         key=KEY,
         file=FILE_NAME,
-        prompt=f"a photo of {word} {counted(token.object_names[0], number)}",
+        prompt=f"a photo of {word} {counted(token.object_names[0], direction.start_number)}",
         word=word,
         encoded=encoded,
         pooled=pooled,
         extra=extra,
         sampling=sampling,
     )
-    return f"{text}\n{example}"
 
 
 def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | None = None) -> Path:
@@ -182,17 +179,19 @@ def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | 
 
 
 def push_to_hub(token: CountToken, repository: str, *, private: bool = False) -> str:
-    """Upload a token and its card to OWNER/NAME, which is created if it does not exist, and return the commit's URL.
+    """Upload a token and its card to OWNER/NAME and return the commit's URL; the repository is created if necessary.
 
     Raises:
         huggingface_hub.errors.HfHubHTTPError: the user is not logged in, or has no permission.
     """
-    return upload(
-        lambda folder: save_pretrained(token, folder, repository=repository),
-        repository,
-        f"Add {token.name}",
-        private=private,
-    )
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(repository, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(token, folder, repository=repository)
+        commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Add {token.name}")
+    return str(commit.commit_url)
 
 
 def from_pretrained(repository: str | Path, *, revision: str | None = None) -> CountToken:
@@ -206,4 +205,9 @@ def from_pretrained(repository: str | Path, *, revision: str | None = None) -> C
         TokenFileError: the repository holds no valid token.
         OSError: it is neither a folder nor in the cache, and could not be downloaded (from huggingface_hub).
     """
-    return load_token(downloaded(repository, FILE_NAME, revision))
+    folder = Path(repository)
+    if folder.is_dir():
+        return load_token(folder / FILE_NAME)
+    from huggingface_hub import hf_hub_download
+
+    return load_token(hf_hub_download(str(repository), FILE_NAME, revision=revision))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from countgen import miniature
-from countgen.learning.tensor_file import SUFFIX
-from countgen.tokens.file import CountToken, load_token
+from countgen.tokens.file import SUFFIX, CountToken, load_token
 
 FOLDER = miniature.FOLDER / "tokens"
 """The folder of the shipped tokens: a folder per backbone, a file per count, as in "miniature/count-7.safetensors"."""

@@ -1,55 +1,75 @@
-"""Settings of token training."""
+"""Settings of token training, and the seeds that it samples."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 
-from countgen.learning.settings import TrainingSettings, check_template
-from countgen.tokens.file import ENCODER_KEYS, MAX_VECTORS
+from countgen.critics.losses import LOSSES
+from countgen.methods.settings import Settings, setting
+from countgen.tokens.file import MAX_VECTORS
+
+FIRST_SEED = 2**31
+"""The first seed of training; validation and trial have lower seeds, and users usually give far lower ones."""
+FIRST_VALIDATION_SEED = 2**30
+FIRST_TRIAL_SEED = 3 * 2**29
+
+TEMPLATES = (
+    "a photo of {number} {objects}",
+    "a picture of {number} {objects}",
+    "an image of {number} {objects}",
+)
 
 
 @dataclass(frozen=True)
-class LearnSettings(TrainingSettings):
-    """Settings of token training; those of the shipped tokens are in docs/results.md.
+class LearnSettings(Settings):
+    """Settings of token training.
 
-    `TrainingSettings` describes the others. A step on the count loss, with AdamW without weight decay, changes every
-    component by about the learning rate; those of a word are near 0.02. With 0 steps there is only the distillation.
+    A step on the count loss changes every component of a vector by about the learning rate; those of a word are near
+    0.02. The shipped tokens have one template, 4 objects per step, 64 validation images and no steps on the count loss.
 
     Attributes:
-        num_vectors: number of vectors of the token in every text encoder.
-        initial_text: text whose embedding is the initial value, its last vector repeated; the number as a word by
-            default.
-        teacher: template of prompts that may count better than those of `templates`, None for no distillation. The
-            token is first distilled from these prompts; the result is kept if it validates better.
-        teacher_steps, teacher_rate: number of steps and learning rate of Adam in the distillation.
-        initial_step: step size of the line search that follows, relative to the difference between the embeddings of
-            the neighbouring number word and of the own one; 0 for no line search.
-        initial_tries: largest number of points of the line search, which ends at the first that validates no better.
-        encoders: text encoders whose vectors are trained, from `countgen.tokens.file.ENCODER_KEYS`; the others keep the
-            vectors of the initial text.
-        semantic_weight: weight of the semantic loss, 1 - the probability of the object.
+        templates: templates of prompts, with {number} and {objects}; sampled at random.
     """
 
-    num_vectors: int = 1
-    initial_text: str | None = None
-    teacher: str | None = "{number} {objects}"
-    teacher_steps: int = 25
-    teacher_rate: float = 0.005
-    initial_step: float = 0.25
-    initial_tries: int = 3
-    encoders: tuple[str, ...] = ENCODER_KEYS
-    semantic_weight: float = 0.5
+    templates: tuple[str, ...] = TEMPLATES
+    num_vectors: int = setting(
+        0,
+        "embedding vectors of the token in every text encoder; 0 for as many as the number word has",
+        at_least=0,
+        at_most=MAX_VECTORS,
+    )
+    distillation_steps: int = setting(25, "steps of the distillation; 0 for the count loss only", at_least=0)
+    distillation_rate: float = setting(0.005, "learning rate of the distillation, which falls linearly to 0", above=0)
+    num_optimization_steps: int = setting(
+        60, "largest number of steps on the count loss; 0 for the distillation only", at_least=0
+    )
+    learning_rate: float = setting(0.0005, "learning rate on the count loss; a high one makes the token worse", above=0)
+    loss: str = setting("l1", "count loss, as for methods; a density counter has its own", choices=tuple(LOSSES))
+    semantic_weight: float = setting(
+        0.5, "weight of the loss that keeps the object recognisable; 0 for none", at_least=0
+    )
+    objects_per_step: int = setting(8, "object classes per step, sampled from all", at_least=1)
+    seeds_per_object: int = setting(
+        2, "images per object class in a step on the count loss; more reduce noise and are slower", at_least=1
+    )
+    validate_every: int = setting(10, "steps on the count loss between validations", at_least=1)
+    validation_images: int = setting(
+        48, "images of each validation, spread over the objects; fewer are faster and choose worse", at_least=1
+    )
+    patience: int = setting(3, "validations without improvement after which training ends", at_least=1)
+    seed: int = setting(0, "seed of all random choices", at_least=0, at_most=2**32 - 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.num_vectors <= MAX_VECTORS:
-            raise ValueError(f"num_vectors must be from 1 to {MAX_VECTORS}, got {self.num_vectors}")
-        if self.teacher is not None:
-            check_template(self.teacher)
-        unknown = [key for key in self.encoders if key not in ENCODER_KEYS]
-        if unknown or not self.encoders:
-            raise ValueError(f"encoders must be of {', '.join(ENCODER_KEYS)}; got {', '.join(self.encoders) or 'none'}")
-        if not (self.teacher_rate > 0 and self.semantic_weight >= 0):
-            raise ValueError("teacher_rate must be above 0, semantic_weight at least 0")
-        if min(self.teacher_steps, self.initial_tries, self.initial_step) < 0:
-            raise ValueError("teacher_steps, initial_tries and initial_step must be at least 0")
+        for template in self.templates:
+            if "{number}" not in template or "{objects}" not in template:
+                raise ValueError(f"a template needs {{number}} and {{objects}}, got {template!r}")
+        if not self.templates:
+            raise ValueError("training needs at least one template of prompts; templates is empty")
+
+    @property
+    def config_hash(self) -> str:
+        """A hash of all settings, 16 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]

@@ -28,12 +28,7 @@ above that of the end token would change the position.
 
 @dataclass(frozen=True)
 class Encoder:
-    """One text encoder of a pipeline.
-
-    Attributes:
-        tokenizer: name of the encoder's tokenizer in the pipeline.
-        module: the encoder.
-    """
+    """A text encoder of a pipeline, and the name of its tokenizer in the pipeline."""
 
     tokenizer: str
     module: Any
@@ -44,52 +39,6 @@ class Encoder:
         owner = self.module.encoder if _is_t5(self.module) else self.module
         return owner.get_input_embeddings()
 
-    @property
-    def dim(self) -> int:
-        """The dimension of the input embedding."""
-        return int(self.table.weight.shape[1])
-
-    def ids_of(self, text: str, backbone: Backbone) -> list[int]:
-        """Return the token ids of a text, at least one.
-
-        Raises:
-            ValueError: the text has no tokens.
-        """
-        ids: list[int] = getattr(backbone.pipeline, self.tokenizer)(text, add_special_tokens=False).input_ids
-        if not ids:
-            raise ValueError(f"the text {text!r} has no tokens for {backbone.name}'s {self.tokenizer}")
-        return ids
-
-    def vectors_of(self, text: str, number: int, backbone: Backbone) -> Tensor:
-        """Return the input embeddings of a text, float32 (number, D); the last one is repeated for a shorter text.
-
-        Raises:
-            ValueError: the text has no tokens, or more than `number`.
-        """
-        ids = self.ids_of(text, backbone)
-        if len(ids) > number:
-            raise ValueError(
-                f"{text!r} is {len(ids)} tokens long for {backbone.name}'s {self.tokenizer} and does not fit into "
-                f"{number}; give num_vectors={len(ids)} or more"
-            )
-        rows = [*ids, *[ids[-1]] * (number - len(ids))]
-        return self.table.weight[rows].detach().float().cpu().clone()
-
-    def check(self, placeholder: str, vectors: Mapping[str, Tensor], key: str, backbone: Backbone) -> None:
-        """Check that a token's vectors can be injected into this encoder.
-
-        Raises:
-            TokenFileError: the vectors have another dimension than the encoder's or are missing, or the tokenizer
-                already knows the placeholder.
-        """
-        if placeholder in getattr(backbone.pipeline, self.tokenizer).get_vocab():
-            raise TokenFileError(f"{placeholder} is already in the vocabulary of {backbone.name}'s {self.tokenizer}")
-        if key not in vectors:
-            raise TokenFileError(f"{placeholder} has vectors for {', '.join(vectors)}; {backbone.name} needs {key} too")
-        shape = tuple(vectors[key].shape)
-        if len(shape) != 2 or shape[1] != self.dim:
-            raise TokenFileError(f"{placeholder} has {key} vectors {shape}; {backbone.name} reads (V, {self.dim})")
-
 
 def encoders_of(backbone: Backbone) -> dict[str, Encoder]:
     """Return the text encoders by their key in token files: "clip_l", "clip_g", "t5".
@@ -98,7 +47,7 @@ def encoders_of(backbone: Backbone) -> dict[str, Encoder]:
         ValueError: an encoder is neither CLIP nor T5; token files have no key for it.
     """
     clips = iter(("clip_l", "clip_g"))
-    found = {}
+    encoders = {}
     for name, module in backbone.pipeline.components.items():
         if not name.startswith("text_encoder") or module is None:
             continue
@@ -106,13 +55,38 @@ def encoders_of(backbone: Backbone) -> dict[str, Encoder]:
         if not class_name.startswith("CLIPText") and not _is_t5(module):
             raise ValueError(f"count tokens work with CLIP and T5 text encoders; {backbone.name} has a {class_name}")
         key = "t5" if _is_t5(module) else next(clips)
-        found[key] = Encoder(name.replace("text_encoder", "tokenizer"), module)
-    return found
+        encoders[key] = Encoder(name.replace("text_encoder", "tokenizer"), module)
+    return encoders
 
 
-def length_of(text: str, backbone: Backbone) -> int:
-    """Return the number of tokens of a text, the largest over the text encoders."""
-    return max(len(encoder.ids_of(text, backbone)) for encoder in encoders_of(backbone).values())
+def word_vectors(backbone: Backbone, text: str, num_vectors: int = 0) -> dict[str, Tensor]:
+    """Return the input embeddings of a text by text encoder, float32 (V, D).
+
+    Args:
+        backbone: its text encoders and tokenizers are used.
+        text: such as a number word.
+        num_vectors: V; the last embedding is repeated for a shorter text. 0 for the number of tokens of the text, the
+            largest over the text encoders.
+
+    Raises:
+        ValueError: the text has no tokens for an encoder, or more than `num_vectors`.
+    """
+    encoders = encoders_of(backbone)
+    ids: dict[str, list[int]] = {
+        key: getattr(backbone.pipeline, encoder.tokenizer)(text, add_special_tokens=False).input_ids
+        for key, encoder in encoders.items()
+    }
+    if not all(ids.values()):
+        raise ValueError(f"the text {text!r} has no tokens for a text encoder of {backbone.name}")
+    longest = max(map(len, ids.values()))
+    number = num_vectors or longest
+    if longest > number:
+        raise ValueError(
+            f"{text!r} is {longest} tokens long for {backbone.name} and does not fit into {number}; give "
+            f"num_vectors={longest} or more"
+        )
+    rows = {key: [*of_text, *[of_text[-1]] * (number - len(of_text))] for key, of_text in ids.items()}
+    return {key: encoder.table.weight[rows[key]].detach().float().cpu().clone() for key, encoder in encoders.items()}
 
 
 def _is_t5(module: Any) -> bool:
@@ -126,7 +100,7 @@ def encode_prompt(
 
     Raises:
         PromptError: the prompt does not contain the token's number.
-        TokenFileError: as for `check_token`, or the token's direction does not fit the embeddings.
+        TokenFileError: as for `check_token` and `injected`, or the token's direction does not fit the embeddings.
     """
     if token is None:
         return backbone.encode_prompt(spelled_out(prompt), negative_prompt)
@@ -140,14 +114,13 @@ def encode_prompt(
 
 
 def check_token(token: CountToken, backbone: Backbone) -> None:
-    """Check that a token can be used with a backbone.
+    """Check that a token was trained on the model of a backbone; `injected` checks that its vectors fit.
 
     A preset's tokens are also accepted by other models of its family, because most fine-tunes do not change the text
     encoders. A token that was trained on a fine-tune is accepted by that one only.
 
     Raises:
-        TokenFileError: the token was trained on another base model or for other encoders, or a tokenizer already knows
-            its placeholder.
+        TokenFileError: the token was trained on another base model.
     """
     loaded = base_model(backbone)
     _, _, repository = token.base_model.partition(":")
@@ -158,8 +131,6 @@ def check_token(token: CountToken, backbone: Backbone) -> None:
             f"{token.placeholder_token} was trained on {token.base_model!r} and does not work with {loaded!r}; load "
             "the model it was trained on (PRESET:REPOSITORY is --model REPOSITORY), or train a token on this one"
         )
-    for key, encoder in encoders_of(backbone).items():
-        encoder.check(token.placeholder_token, token.vectors, key, backbone)
 
 
 @dataclass(frozen=True)
@@ -193,8 +164,8 @@ class Injected:
         Raises:
             ValueError: the model joins the sequences of CLIP and T5 encoders, so that a token has several positions.
         """
-        found: list[int] = self._tokenizer(self._written(prompt), verbose=False).input_ids
-        return found
+        ids: list[int] = self._tokenizer(self._written(prompt), verbose=False).input_ids
+        return ids
 
     @property
     def _tokenizer(self) -> Any:
@@ -209,8 +180,8 @@ class Injected:
         return getattr(self.backbone.pipeline, encoder.tokenizer)
 
     def _written(self, prompt: str) -> str:
-        for placeholder, parts in self.names.items():
-            prompt = prompt.replace(placeholder, " ".join(parts))
+        for placeholder, names in self.names.items():
+            prompt = prompt.replace(placeholder, " ".join(names))
         return prompt
 
 
@@ -226,10 +197,11 @@ def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> 
         tokens: placeholder to vectors, float (V, D) for each of `encoders_of`; they receive gradient.
 
     Yields:
-        What encodes prompts that may contain the placeholders.
+        An `Injected` that encodes prompts with the placeholders.
 
     Raises:
-        TokenFileError: a tokenizer already knows a placeholder, or vectors do not fit the encoders.
+        TokenFileError: a tokenizer already knows a placeholder, or vectors are missing or of another dimension than
+            an encoder's.
     """
     names = {placeholder: _names(placeholder, vectors) for placeholder, vectors in tokens.items()}
     pipeline = backbone.pipeline
@@ -237,19 +209,29 @@ def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> 
         for key, encoder in encoders_of(backbone).items():
             original = getattr(pipeline, encoder.tokenizer)
             for placeholder, vectors in tokens.items():
-                encoder.check(placeholder, vectors, key, backbone)
+                _check(placeholder, vectors, key, encoder, backbone)
             tokenizer = copy.deepcopy(original)
-            tokenizer.add_tokens([name for parts in names.values() for name in parts])
+            tokenizer.add_tokens([name for of_token in names.values() for name in of_token])
             setattr(pipeline, encoder.tokenizer, tokenizer)
             undo.callback(setattr, pipeline, encoder.tokenizer, original)
             rows = [
                 (tokenizer.convert_tokens_to_ids(name), tokens[placeholder][key], row)
-                for placeholder, parts in names.items()
-                for row, name in enumerate(parts)
+                for placeholder, of_token in names.items()
+                for row, name in enumerate(of_token)
             ]
             _hook(encoder, rows, undo)
 
         yield Injected(backbone, names)
+
+
+def _check(placeholder: str, vectors: Mapping[str, Tensor], key: str, encoder: Encoder, backbone: Backbone) -> None:
+    if placeholder in getattr(backbone.pipeline, encoder.tokenizer).get_vocab():
+        raise TokenFileError(f"{placeholder} is already in the vocabulary of {backbone.name}'s {encoder.tokenizer}")
+    if key not in vectors:
+        raise TokenFileError(f"{placeholder} has vectors for {', '.join(vectors)}; {backbone.name} needs {key} too")
+    shape, dim = tuple(vectors[key].shape), encoder.table.weight.shape[1]
+    if len(shape) != 2 or shape[1] != dim:
+        raise TokenFileError(f"{placeholder} has {key} vectors {shape}; {backbone.name} reads (V, {dim})")
 
 
 def _names(placeholder: str, vectors: Mapping[str, Tensor]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,21 +13,13 @@ from torch import Tensor, nn
 from countgen.critics.base import Critic, scale_boxes
 from countgen.critics.candidates import Proposals
 from countgen.critics.networks.hourglass import STRIDE, HourGlass, convolution, seen_size
+from countgen.critics.settings import CriticSettings
 from countgen.critics.weights import restore
 
 WIDTHS = (24, 48, 72, 80)
 _SIZE_UNIT = 16.0
 # Lowers the logit of a cell that is not the best of its neighbourhood below any threshold in use.
 _NO_PEAK = 20.0
-
-
-def load(*, weights: str | Path, device: torch.device | str = "cpu") -> CenterNetCritic:
-    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`.
-
-    Raises:
-        ValueError: no such file, or the weights of another architecture.
-    """
-    return restore("centernet", weights, build, CenterNetCritic, device)
 
 
 def build(num_classes: int) -> CenterNet:
@@ -71,16 +63,13 @@ class CenterNetCritic(Critic):
     """
 
     family = "centernet"
-    threshold = 0.4
-    nms_iou = 0.5
-    one_class_per_box = True
-    # Peaks of 3x3 neighbourhoods on 32x32 cells.
-    max_count = 256
+    settings = CriticSettings(threshold=0.4)
+    max_count = 256  # peaks of 3x3 neighbourhoods on 32x32 cells
 
-    def __init__(self, detector: CenterNet, object_names: Sequence[str]) -> None:
+    def __init__(self, detector: CenterNet, object_names: Sequence[str], *, name: str = "centernet") -> None:
         self.detector = detector.eval().requires_grad_(False)
         self.object_names = tuple(object_names)
-        self.name = "centernet"
+        self.name = name
         self.scale = 1.0
 
     def at_scale(self, factor: float) -> CenterNetCritic:
@@ -103,6 +92,9 @@ class CenterNetCritic(Critic):
         return Proposals(boxes, logits.flatten(2).transpose(1, 2), columns)
 
 
+load = partial(restore, CenterNetCritic, build)
+
+
 def decode(log_size: Tensor, offset: Tensor) -> Tensor:
     """Return the boxes (B, H * W, 4), pixel xyxy, of the size and offset maps (B, 2, H, W) each."""
     rows, columns = log_size.shape[-2:]
@@ -115,5 +107,5 @@ def decode(log_size: Tensor, offset: Tensor) -> Tensor:
 
 
 def encode_size(boxes: Tensor) -> Tensor:
-    """Target of the size maps for boxes (..., 4): log of (width, height) in units of 16 pixels, (..., 2)."""
+    """Return the target of the size maps for boxes (..., 4): log of (width, height) in units of 16 pixels, (..., 2)."""
     return ((boxes[..., 2:] - boxes[..., :2]).clamp(min=1) / _SIZE_UNIT).log()

@@ -40,19 +40,16 @@ def load(
         device: where it runs.
 
     Raises:
-        ValueError: there is no such file, or it holds something else.
+        ValueError: the file is missing, or holds something else.
     """
     path = Path(weights)
     if path.suffix != ".safetensors" or not path.is_file():
         raise ValueError(f"no CLIP-Count weights at {path}; give the path of an existing .safetensors file")
     from transformers import AutoTokenizer
 
-    network = ClipCount(own_tensors(load_file(path)))
-    return ClipCountCritic(
-        network.to(device),
-        pretrained.read(AutoTokenizer, tokenizer, {}, revision),
-        name=recorded_as("clip_count", path),
-    )
+    network = ClipCount(own_tensors(load_file(path))).to(device)
+    tokens = pretrained.Source(tokenizer, {}, revision).read(AutoTokenizer)
+    return ClipCountCritic(network, tokens, name=recorded_as("clip_count", path))
 
 
 class ClipCountCritic(DensityCritic):
@@ -72,7 +69,7 @@ class ClipCountCritic(DensityCritic):
         self._texts: dict[str, Tensor] = {}
 
     def text(self, object_name: str) -> Tensor:
-        """Text embedding (1, 1, D) of an object name, singular or plural; computed once."""
+        """Return the text embedding (1, 1, D) of an object name, singular or plural; computed once."""
         word = singular(object_name)
         if word not in self._texts:
             length = self.counter.context_length
@@ -85,14 +82,14 @@ class ClipCountCritic(DensityCritic):
         return self._texts[word]
 
     def maps(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
-        images = to_batch(images)
+        images = to_batch(images).to(self.dtype)
         for side in (DENSITY_SIZE, self.counter.image_size):
             images = interpolate(images, (side, side), mode="bilinear", antialias=True)
-        # Channel by channel with plain numbers, which a CUDA graph can hold.
+        # Channel by channel with plain numbers, which CUDA graphs can capture.
         channels = zip(images.unbind(1), _MEAN, _STD, strict=True)
         pixels = torch.stack([(channel - mean) / std for channel, mean, std in channels], 1)
-        found = [
+        maps = [
             self.counter(pixels, self.text(name).to(pixels.dtype).expand(len(pixels), -1, -1)) for name in object_names
         ]
-        density = torch.stack(found, 1) / DENSITY_PER_OBJECT
+        density = torch.stack(maps, 1) / DENSITY_PER_OBJECT
         return density if density.dtype == torch.float64 else density.float()

@@ -6,7 +6,7 @@ That does not make it the better counter of many: see docs/results.md, where the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,39 +22,29 @@ from countgen.critics.validation import check_names, check_targets, checked_imag
 from countgen.critics.weights import restore
 
 
-def load(*, weights: str | Path, device: torch.device | str = "cpu") -> DensityCritic:
-    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`.
-
-    Raises:
-        ValueError: no such file, or the weights of another architecture.
-    """
-    return restore("density", weights, build, DensityCritic, device)
-
-
 class DensityCritic(Critic):
     """Counts by the sum of a class's density map; the hard count is that sum, rounded.
 
-    There are no candidates: whichever loss is asked for, it is `countgen.critics.losses.density`.
+    It has no candidates: whatever loss is given, `countgen.critics.losses.density` is computed.
     """
 
     family = "density"
     # In objects: a sum nearer to N than this is trusted, and a rounding error away from it the count is wrong.
     safe_distance = 0.3
 
-    def __init__(self, counter: DensityCounter, object_names: Sequence[str]) -> None:
+    def __init__(self, counter: DensityCounter, object_names: Sequence[str], *, name: str = "density") -> None:
         self.counter: Any = counter.eval().requires_grad_(False)
         self.object_names = tuple(object_names)
-        self.name = "density"
+        self.name = name
 
     def maps(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         """Return the density maps of the objects, (B, T, h, w), with gradient."""
-        asked = [self.column(name) for name in object_names]
-        images = to_batch(images)
+        wanted = [self.column(name) for name in object_names]
+        images = to_batch(images).to(self.dtype)
         size = seen_size(*images.shape[-2:])
         if size != tuple(images.shape[-2:]):
             images = interpolate(images, size=size, mode="bilinear", align_corners=False)
-        found = self.counter(images)
-        return columns(found if found.dtype == torch.float64 else found.float(), asked, 1)
+        return columns(self.counter(images), wanted, 1)
 
     def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
         """See `Critic.evaluate`; `loss` is not read."""
@@ -71,3 +61,6 @@ class DensityCritic(Critic):
         check_names(object_names)
         with torch.no_grad():
             return self.maps(checked_images(images), object_names).sum((2, 3)).round().long()
+
+
+load = partial(restore, DensityCritic, build)

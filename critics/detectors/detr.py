@@ -11,6 +11,7 @@ from torch import Tensor
 from countgen.critics import pretrained
 from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
+from countgen.critics.settings import CriticSettings
 from countgen.critics.soft_indicator import softmax_logits
 from countgen.critics.vocabulary import UNUSED_LABELS
 
@@ -26,39 +27,13 @@ _SOFTMAX_FAMILIES = ("detr", "table-transformer", "yolos")
 _FAMILIES = {"rt_detr": "rt-detr", "rt_detr_v2": "rt-detr", "d_fine": "rt-detr", "yolos": "yolos"}
 
 
-def load(
-    *,
-    weights: str = "rtdetr-r18",
-    revision: str | None = None,
-    threshold: float = 0.5,
-    steepness: float = 4.0,
-    device: str | torch.device = "cpu",
-) -> DetrCritic:
-    """Load a critic of the DETR family.
-
-    Args:
-        weights: one of `PRESETS`, a repository's name, or a folder.
-        revision: a branch, tag or commit of the repository; DETR's preset is read at "no_timm", which needs no timm.
-        threshold: as `threshold` of the stock post-processing.
-        steepness: slope of the soft indicator.
-        device: where it runs.
-
-    Raises:
-        ValueError: there is no such model.
-    """
+def load(*, weights: str = "rtdetr-r18", revision: str | None = None, device: str | torch.device = "cpu") -> DetrCritic:
+    """Load one of `PRESETS`, a repository or a folder; DETR's preset is read at "no_timm", which needs no timm."""
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-    def read(loader: Any, **options: Any) -> Any:
-        return pretrained.read(loader, weights, PRESETS, revision, **options)
-
-    model = read(AutoModelForObjectDetection, use_safetensors=True, dtype=torch.float32)
-    return DetrCritic(
-        model.to(device),
-        read(AutoImageProcessor),
-        name=pretrained.recorded_as("detr", weights, revision),
-        threshold=threshold,
-        steepness=steepness,
-    )
+    source = pretrained.Source(weights, PRESETS, revision)
+    model = source.read_model(AutoModelForObjectDetection).to(device)
+    return DetrCritic(model, source.read(AutoImageProcessor), name=source.recorded_as(DetrCritic))
 
 
 class DetrCritic(Critic):
@@ -69,16 +44,12 @@ class DetrCritic(Critic):
     Gradients of RT-DETR and D-FINE are partial by design (reference points are detached) but finite.
     """
 
-    nms_iou = None
+    settings = CriticSettings(nms_iou=None)
 
-    def __init__(
-        self, model: Any, image_processor: Any, *, name: str, threshold: float = 0.5, steepness: float = 4.0
-    ) -> None:
+    def __init__(self, model: Any, image_processor: Any, *, name: str) -> None:
         self.model: Any = model.eval().requires_grad_(False)
         self.image_processor = image_processor
         self.name = name
-        self.threshold = threshold
-        self.steepness = steepness
         self.family = _FAMILIES.get(model.config.model_type, "detr")
         self._softmax = model.config.model_type in _SOFTMAX_FAMILIES
         self.one_class_per_box = self._softmax
@@ -87,7 +58,7 @@ class DetrCritic(Critic):
         # COCO's published label lists have holes.
         known = [index for index in sorted(labels) if labels[index].lower() not in UNUSED_LABELS]
         self.object_names = tuple(labels[index] for index in known)
-        # Where the logits are: a list as an index would be copied there at every look, which no CUDA graph can hold.
+        # On the device: a list as an index is copied there in every evaluation, which CUDA graphs cannot capture.
         self._columns = torch.tensor(known, device=model.device)
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:

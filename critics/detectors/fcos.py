@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,17 +25,8 @@ _MEAN, _STD = 0.45, 0.25
 _PYRAMID_CHANNELS = 64
 
 
-def load(*, weights: str | Path, device: torch.device | str = "cpu") -> FCOSCritic:
-    """Build the critic from a safetensors file that names its objects, see `countgen.critics.weights`.
-
-    Raises:
-        ValueError: no such file, or the weights of another architecture.
-    """
-    return restore("fcos", weights, build, FCOSCritic, device)
-
-
 def build(num_classes: int) -> FCOS:
-    """torchvision's FCOS over a backbone of 1.2 M parameters, strides 4, 8 and 16, with fresh weights."""
+    """Return torchvision's FCOS over a backbone of 1.2 M parameters, strides 4, 8 and 16, with fresh weights."""
     from torchvision.models.detection import FCOS
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -61,15 +52,12 @@ class FCOSCritic(Critic):
     """
 
     family = "fcos"
-    threshold = 0.5
-    nms_iou = 0.5
-    # torchvision scores every class of a location for itself, and so do we.
-    one_class_per_box = False
+    one_class_per_box = False  # as in torchvision, every class of a location has a score of its own
 
-    def __init__(self, detector: FCOS, object_names: Sequence[str]) -> None:
+    def __init__(self, detector: FCOS, object_names: Sequence[str], *, name: str = "fcos") -> None:
         self.detector = detector.eval().requires_grad_(False)
         self.object_names = tuple(object_names)
-        self.name = "fcos"
+        self.name = name
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         """See `Critic.propose`; boxes are clipped to the image."""
@@ -87,6 +75,9 @@ class FCOSCritic(Critic):
         boxes = scale_boxes(boxes, width / IMAGE_SIZE, height / IMAGE_SIZE)
         logits = geometric_mean_logits(outputs["cls_logits"], outputs["bbox_ctrness"])
         return Proposals(boxes, logits, columns)
+
+
+load = partial(restore, FCOSCritic, build)
 
 
 class _Pyramid(nn.Module):

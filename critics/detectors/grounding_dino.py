@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from countgen.critics import pretrained
-from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
+from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
 
 PRESETS = {
@@ -20,40 +20,16 @@ PRESETS = {
 
 
 def load(
-    *,
-    weights: str = "tiny",
-    revision: str | None = None,
-    threshold: float = 0.25,
-    nms_iou: float | None = None,
-    steepness: float = 4.0,
-    device: str | torch.device = "cpu",
+    *, weights: str = "tiny", revision: str | None = None, device: str | torch.device = "cpu"
 ) -> GroundingDinoCritic:
-    """Load a Grounding DINO critic.
+    """Load one of `PRESETS`, a repository or a folder."""
+    from transformers import AutoModelForZeroShotObjectDetection
 
-    Args:
-        weights: one of `PRESETS`, a repository's name, or a folder.
-        revision: a branch, tag or commit of the repository.
-        threshold: as `threshold` of the stock post-processing.
-        nms_iou: none by default, as in the stock post-processing.
-        steepness: slope of the soft indicator.
-        device: where it runs.
-
-    Raises:
-        ValueError: there is no such model, or it is no Grounding DINO.
-    """
-    model, image_processor, tokenizer = pretrained.read_zero_shot(weights, PRESETS, revision)
-    return GroundingDinoCritic(
-        model.to(device),
-        image_processor,
-        tokenizer,
-        name=pretrained.recorded_as("grounding_dino", weights, revision),
-        threshold=threshold,
-        nms_iou=nms_iou,
-        steepness=steepness,
-    )
+    source = pretrained.Source(weights, PRESETS, revision)
+    return GroundingDinoCritic.read(source, AutoModelForZeroShotObjectDetection, device)
 
 
-class GroundingDinoCritic(Critic):
+class GroundingDinoCritic(pretrained.TextCritic):
     """Scores queries against the words of "apple. dog."; an object's logit is that of its best word.
 
     Image and text are fused in every layer, so the text runs along each time. Gradients are partial by design
@@ -61,29 +37,11 @@ class GroundingDinoCritic(Critic):
     """
 
     family = "grounding-dino"
-    one_class_per_box = True
+    model_types = ("grounding-dino", "mm-grounding-dino")
+    settings = CriticSettings(threshold=0.25, nms_iou=None)
 
-    def __init__(
-        self,
-        model: Any,
-        image_processor: Any,
-        tokenizer: Any,
-        *,
-        name: str,
-        threshold: float = 0.25,
-        nms_iou: float | None = None,
-        steepness: float = 4.0,
-    ) -> None:
-        family = model.config.model_type
-        if family not in ("grounding-dino", "mm-grounding-dino"):
-            raise ValueError(f"{name} is a {family!r} model, grounding-dino or mm-grounding-dino is read here")
-        self.model: Any = model.eval().requires_grad_(False)
-        self.image_processor = image_processor
-        self.tokenizer = tokenizer
-        self.name = name
-        self.threshold = threshold
-        self.nms_iou = nms_iou
-        self.steepness = steepness
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
+        super().__init__(model, image_processor, tokenizer, name=name)
         self.max_count = model.config.num_queries
 
     def prompt(self, object_names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
@@ -112,5 +70,5 @@ class GroundingDinoCritic(Critic):
 
 
 def _inside(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:
-    """Indices of the tokens within a span of characters; special tokens are empty and lie in none."""
+    """Return the indices of the tokens within a span of characters; special tokens, which are empty, are left out."""
     return [i for i, (begin, end) in enumerate(offsets) if span[0] <= begin < end <= span[1]]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from countgen.critics import pretrained
-from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
+from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
 
 PRESETS = {
@@ -23,76 +23,32 @@ TEMPLATE = "a photo of a {}"
 """The query of the papers."""
 
 
-def load(
-    *,
-    weights: str = "owlv2-base",
-    revision: str | None = None,
-    threshold: float = 0.2,
-    nms_iou: float = 0.5,
-    steepness: float = 4.0,
-    device: str | torch.device = "cpu",
-) -> OwlCritic:
-    """Load an OWL critic.
+def load(*, weights: str = "owlv2-base", revision: str | None = None, device: str | torch.device = "cpu") -> OwlCritic:
+    """Load one of `PRESETS`, a repository or a folder."""
+    from transformers import AutoModelForZeroShotObjectDetection
 
-    Args:
-        weights: one of `PRESETS`, a repository's name, or a folder.
-        revision: a branch, tag or commit of the repository.
-        threshold: probability above which a patch counts.
-        nms_iou: OWL removes no duplicates itself.
-        steepness: slope of the soft indicator.
-        device: where it runs.
-
-    Raises:
-        ValueError: there is no such model, or it is no OWL.
-    """
-    model, image_processor, tokenizer = pretrained.read_zero_shot(weights, PRESETS, revision)
-    return OwlCritic(
-        model.to(device),
-        image_processor,
-        tokenizer,
-        name=pretrained.recorded_as("owl", weights, revision),
-        threshold=threshold,
-        nms_iou=nms_iou,
-        steepness=steepness,
-    )
+    source = pretrained.Source(weights, PRESETS, revision)
+    return OwlCritic.read(source, AutoModelForZeroShotObjectDetection, device)
 
 
-class OwlCritic(Critic):
+class OwlCritic(pretrained.TextCritic):
     """Scores every image patch against text queries, which are embedded once per object name.
 
     The class logits are read; OWLv2's objectness is detached from the image and says nothing of classes.
     """
 
     family = "owl"
-    one_class_per_box = True
+    model_types = ("owlv2", "owlvit")
+    settings = CriticSettings(threshold=0.2)
 
-    def __init__(
-        self,
-        model: Any,
-        image_processor: Any,
-        tokenizer: Any,
-        *,
-        name: str,
-        threshold: float = 0.2,
-        nms_iou: float = 0.5,
-        steepness: float = 4.0,
-    ) -> None:
-        family = model.config.model_type
-        if family not in ("owlv2", "owlvit"):
-            raise ValueError(f"{name} is a {family!r} model, owlv2 or owlvit is read here")
-        self.model: Any = model.eval().requires_grad_(False)
-        self.image_processor = image_processor
-        self.tokenizer = tokenizer
-        self.name = name
-        self.threshold = threshold
-        self.nms_iou = nms_iou
-        self.steepness = steepness
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
+        super().__init__(model, image_processor, tokenizer, name=name)
         # OWLv2 pads the image to a square before it resizes it, OWL-ViT stretches it.
-        self._pads_to_square = family == "owlv2"
+        self._pads_to_square = model.config.model_type == "owlv2"
         self._queries: dict[str, Tensor] = {}
 
     def query(self, object_name: str) -> Tensor:
-        """Text embedding (D,) of an object name, singular or plural; computed once."""
+        """Return the text embedding (D,) of an object name, singular or plural; computed once."""
         word = singular(object_name)
         if word not in self._queries:
             length = self.model.config.text_config.max_position_embeddings

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from countgen.critics import pretrained
-from countgen.critics.base import ABSENT, Critic, scale_boxes
+from countgen.critics.base import ABSENT, scale_boxes
 from countgen.critics.candidates import Proposals
+from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
 
 PRESETS = {"sam3": "facebook/sam3@3c879f39826c281e95690f02c7821c4de09afae7"}
@@ -19,43 +20,14 @@ PRESETS = {"sam3": "facebook/sam3@3c879f39826c281e95690f02c7821c4de09afae7"}
 _TEXT_LENGTH = 32
 
 
-def load(
-    *,
-    weights: str = "sam3",
-    revision: str | None = None,
-    threshold: float = 0.3,
-    nms_iou: float | None = None,
-    steepness: float = 4.0,
-    device: str | torch.device = "cpu",
-) -> Sam3Critic:
-    """Load a SAM 3 critic.
+def load(*, weights: str = "sam3", revision: str | None = None, device: str | torch.device = "cpu") -> Sam3Critic:
+    """Load one of `PRESETS`, a repository or a folder, with all of its weights."""
+    from transformers import Sam3Model
 
-    Args:
-        weights: one of `PRESETS`, a repository's name, or a folder.
-        revision: a branch, tag or commit of the repository.
-        threshold: as `threshold` of the stock instance post-processing.
-        nms_iou: none by default, as in the stock post-processing; about 0.7 where crowded scenes give duplicates.
-        steepness: slope of the soft indicator.
-        device: where it runs.
-
-    Raises:
-        ValueError: there is no such model, or it is no SAM 3.
-    """
-    from transformers import AutoImageProcessor, AutoTokenizer, Sam3Model
-
-    model = pretrained.read_complete(Sam3Model, weights, PRESETS, revision, dtype=torch.float32)
-    return Sam3Critic(
-        model.to(device),
-        pretrained.read(AutoImageProcessor, weights, PRESETS, revision),
-        pretrained.read(AutoTokenizer, weights, PRESETS, revision),
-        name=pretrained.recorded_as("sam3", weights, revision),
-        threshold=threshold,
-        nms_iou=nms_iou,
-        steepness=steepness,
-    )
+    return Sam3Critic.read(pretrained.Source(weights, PRESETS, revision), Sam3Model, device, complete=True)
 
 
-class Sam3Critic(Critic):
+class Sam3Critic(pretrained.TextCritic):
     """Counts the instances of a singular noun; the decoder runs once for each object, the image encoder once for all.
 
     An instance's probability is that of its query times that of the object's presence in the image, and its logit is
@@ -64,33 +36,17 @@ class Sam3Critic(Critic):
     """
 
     family = "sam3"
+    model_types = ("sam3",)
+    settings = CriticSettings(threshold=0.3, nms_iou=None)  # 0.7 helps where crowded scenes give duplicates
     one_class_per_box = False
 
-    def __init__(
-        self,
-        model: Any,
-        image_processor: Any,
-        tokenizer: Any,
-        *,
-        name: str,
-        threshold: float = 0.3,
-        nms_iou: float | None = None,
-        steepness: float = 4.0,
-    ) -> None:
-        if model.config.model_type != "sam3":
-            raise ValueError(f"{name} is a {model.config.model_type!r} model, sam3 is read here")
-        self.model: Any = model.eval().requires_grad_(False)
-        self.image_processor = image_processor
-        self.tokenizer = tokenizer
-        self.name = name
-        self.threshold = threshold
-        self.nms_iou = nms_iou
-        self.steepness = steepness
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
+        super().__init__(model, image_processor, tokenizer, name=name)
         self.max_count = model.config.detr_decoder_config.num_queries
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def text(self, object_name: str) -> tuple[Tensor, Tensor]:
-        """Text features (1, L, D) and attention mask (1, L) of an object name, singular or plural; computed once."""
+        """Return text features (1, L, D) and mask (1, L) of an object name, singular or plural; computed once."""
         word = singular(object_name)
         if word not in self._texts:
             tokens = self.tokenizer(
@@ -102,28 +58,26 @@ class Sam3Critic(Critic):
         return self._texts[word]
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
         inputs = pretrained.pixels(self.image_processor, images, self.model)
         vision = self.model.get_vision_features(inputs["pixel_values"])
         boxes, logits = [], []
         for column, object_name in enumerate(object_names):
-            output = self._found(vision, object_name, len(images))
+            features, mask = self.text(object_name)
+            text = BaseModelOutputWithPooling(pooler_output=features.to(self.dtype).expand(len(images), -1, -1))
+            output = self.model(vision_embeds=vision, text_embeds=text, attention_mask=mask.expand(len(images), -1))
             boxes.append(scale_boxes(output.pred_boxes, images.shape[-1], images.shape[-2]))
-            mine = probability_logit(output.pred_logits, output.presence_logits)
+            present = probability_logit(output.pred_logits, output.presence_logits)
             # Each object has queries of its own, which are absent for the others.
-            absent = torch.full_like(mine, ABSENT)
-            logits.append(torch.stack([mine if place == column else absent for place in range(len(object_names))], -1))
+            absent = torch.full_like(present, ABSENT)
+            by_name = [present if other == column else absent for other in range(len(object_names))]
+            logits.append(torch.stack(by_name, -1))
         return Proposals(torch.cat(boxes, 1), torch.cat(logits, 1), tuple(range(len(object_names))))
-
-    def _found(self, vision: Any, object_name: str, number: int) -> Any:
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        features, mask = self.text(object_name)
-        text = BaseModelOutputWithPooling(pooler_output=features.expand(number, -1, -1))
-        return self.model(vision_embeds=vision, text_embeds=text, attention_mask=mask.expand(number, -1))
 
 
 def probability_logit(query_logits: Tensor, presence_logits: Tensor) -> Tensor:
-    """Logit of the product of two probabilities, sigmoid(query) * sigmoid(presence), computed in log space.
+    """Return the logit of the product of two probabilities, sigmoid(query) * sigmoid(presence), computed in log space.
 
     Args:
         query_logits: (B, Q).

@@ -10,24 +10,26 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from countgen.critics.base import ABSENT, Critic, columns, scale_boxes
 from countgen.critics.candidates import Proposals
 from countgen.critics.soft_indicator import geometric_mean_logits, softmax_logits
 from countgen.critics.vocabulary import UNUSED_LABELS
-from countgen.critics.weights import recorded_as
+from countgen.critics.weights import one_line, recorded_as
+from countgen.files.reading import open_regular, read_bytes
 
 SUFFIXES = (".pth", ".safetensors")
 """File name endings of the user's own weights."""
+MAX_NAMES_BYTES = 1024 * 1024
+MAX_CLASSES = 10_000
 
 
 def load(
     *,
     weights: str = "fasterrcnn_resnet50_fpn_v2",
     revision: str = "DEFAULT",
-    threshold: float = 0.5,
-    steepness: float = 4.0,
     device: str | torch.device = "cpu",
 ) -> TorchvisionCritic:
     """Load a critic with torchvision's published COCO weights, or the user's own.
@@ -36,8 +38,6 @@ def load(
         weights: a model of `torchvision.models.list_models(torchvision.models.detection)`.
         revision: a name of its weights, for example "COCO_V1", whose files are checked against the hash in their
             names; or a file of the user's, see `_own`.
-        threshold: probability above which a box counts.
-        steepness: slope of the soft indicator.
         device: where it runs.
 
     Raises:
@@ -51,55 +51,55 @@ def load(
     choices = get_model_weights(weights).__members__
     path = Path(revision)
     if path.suffix in SUFFIXES:
-        published = choices["DEFAULT"].meta["categories"]
-        tensors, categories = _own(path, published)
-        model = get_model(weights, weights=None, weights_backbone=None, num_classes=len(categories))
-        model.load_state_dict(tensors)
-        return TorchvisionCritic(
-            model.to(device),
-            categories,
-            name=recorded_as("torchvision", path),
-            threshold=threshold,
-            steepness=steepness,
-        )
-    if revision not in choices:
+        tensors, categories = _own(path, choices["DEFAULT"].meta["categories"])
+        name = recorded_as("torchvision", path)
+    elif revision in choices:
+        tensors = choices[revision].get_state_dict(check_hash=True, weights_only=True)
+        categories = choices[revision].meta["categories"]
+        name = f"torchvision:{weights}"
+    else:
         raise ValueError(f"{weights} has no weights {revision!r}; available: {', '.join(choices)}")
-    chosen = choices[revision]
-    model = get_model(weights, weights=None, weights_backbone=None, num_classes=len(chosen.meta["categories"]))
-    model.load_state_dict(chosen.get_state_dict(check_hash=True, weights_only=True))
-    return TorchvisionCritic(
-        model.to(device),
-        chosen.meta["categories"],
-        name=f"torchvision:{weights}",
-        threshold=threshold,
-        steepness=steepness,
-    )
+    model = get_model(weights, weights=None, weights_backbone=None, num_classes=len(categories))
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{revision} does not hold the weights of {weights}: {one_line(error)}") from error
+    return TorchvisionCritic(model.to(device), categories, name=name)
 
 
-def _own(path: Path, published: Sequence[str]) -> tuple[dict[str, Tensor], Sequence[str]]:
+def _own(path: Path, published: Sequence[str]) -> tuple[dict[str, Tensor], list[str]]:
     """Read a state dict and its classes, label 0 first; no code in the file runs.
 
     A `.safetensors` holds the classes as a JSON list "object_names" in its metadata; a `.pth` has them beside it, one a
     line in a file of its name with the suffix `.txt`, or, without that file, has torchvision's published ones.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no state dict, or does not say its classes.
+        OSError: the file is missing or cannot be read.
+        ValueError: it is not a state dict, or its classes are not named.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}; give the state dict of a detector of torchvision")
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            names = json.loads((file.metadata() or {}).get("object_names", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        if not isinstance(names, list):
-            raise ValueError(f'{path} does not say its classes: write a JSON list "object_names" into its metadata')
-        return tensors, [str(name) for name in names]
-    tensors = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(f"{path} is no state dict; save model.state_dict(), not the model or a training's checkpoint")
+    with open_regular(path):  # raises for a missing file, a pipe or a device
+        pass
     listed = path.with_suffix(".txt")
-    return tensors, listed.read_text("utf-8").splitlines() if listed.is_file() else published
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                names = json.loads((file.metadata() or {}).get("object_names", "null"))
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            names = read_bytes(listed, MAX_NAMES_BYTES).decode().splitlines() if listed.exists() else list(published)
+    except MemoryError:
+        raise
+    except Exception as error:  # of any type: torch and safetensors raise many for damaged files
+        raise ValueError(f"cannot read {path}, it is damaged or something else: {one_line(error)}") from error
+    if not isinstance(names, list) or not 2 <= len(names) <= MAX_CLASSES:
+        raise ValueError(
+            f'{path} needs the names of its classes, the background first: a JSON list "object_names" in the metadata '
+            f"of a .safetensors, or lines of {listed.name}"
+        )
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"{path} is not a state dict; save model.state_dict(), not the model or a whole checkpoint")
+    return tensors, [str(name) for name in names]
 
 
 class TorchvisionCritic(Critic):
@@ -111,15 +111,7 @@ class TorchvisionCritic(Critic):
 
     one_class_per_box = False
 
-    def __init__(
-        self,
-        model: Any,
-        categories: Sequence[str],
-        *,
-        name: str,
-        threshold: float = 0.5,
-        steepness: float = 4.0,
-    ) -> None:
+    def __init__(self, model: Any, categories: Sequence[str], *, name: str) -> None:
         readers: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
             "FasterRCNN": self._read_regions,
             "FCOS": self._read_locations,
@@ -135,10 +127,8 @@ class TorchvisionCritic(Critic):
         self._labels = [label for label, word in enumerate(categories) if word.lower() not in UNUSED_LABELS]
         self.object_names = tuple(categories[label] for label in self._labels)
         self.name = name
-        self.threshold = threshold
-        self.steepness = steepness
         post_processing = getattr(model, "roi_heads", model)
-        self.nms_iou = float(post_processing.nms_thresh)
+        self.configure(nms_iou=float(post_processing.nms_thresh))
         self.max_count = int(post_processing.detections_per_img)
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
@@ -164,12 +154,13 @@ class TorchvisionCritic(Critic):
         class_logits, regression = heads.box_predictor(pooled)
         all_boxes = columns(heads.box_coder.decode(regression, regions), labels, 1)
         all_logits = columns(softmax_logits(class_logits), labels, 1)
-        sizes = [len(part) for part in regions]
+        sizes = [len(boxes) for boxes in regions]
         boxes = all_boxes.new_zeros(len(sizes), len(labels), max(sizes), 4)
         logits = all_logits.new_full((len(sizes), len(labels), max(sizes), len(labels)), ABSENT)
-        for row, (part, scores) in enumerate(zip(all_boxes.split(sizes), all_logits.split(sizes), strict=True)):
+        by_image = zip(all_boxes.split(sizes), all_logits.split(sizes), strict=True)
+        for row, (image_boxes, scores) in enumerate(by_image):
             for block in range(len(labels)):
-                boxes[row, block, : sizes[row]] = part[:, block].detach()
+                boxes[row, block, : sizes[row]] = image_boxes[:, block].detach()
                 logits[row, block, : sizes[row], block] = scores[:, block]
         return boxes.flatten(1, 2), logits.flatten(1, 2)
 

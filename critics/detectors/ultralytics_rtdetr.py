@@ -7,60 +7,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
 from countgen.critics.pretrained import corners
-from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, forget_unusable_anchors, read
+from countgen.critics.settings import CriticSettings
+from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, TRAINED_SIZE, forget_unusable_anchors, load_critic
 
 _STRIDE = 32
-
-
-def load(
-    *,
-    weights: str | Path,
-    config: str | Path | None = None,
-    revision: str | None = None,
-    trust_checkpoint: bool = False,
-    image_size: int | None = None,
-    threshold: float | None = None,
-    steepness: float = 4.0,
-    device: str | torch.device = "cpu",
-) -> RTDETRCritic:
-    """Load an RT-DETR critic.
-
-    Args:
-        weights: an Ultralytics `.pt`, of which the description and the tensors are read and no code runs, or
-            `.safetensors`. A path, OWNER/REPOSITORY/FILE on the hub.
-        config: for safetensors, the architecture's yaml with a `names` list.
-        revision: a branch, tag or commit of the repository.
-        trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For
-            checkpoints that cannot be read as data, a fused one among them.
-        image_size: side of the square the image is stretched to; the training size by default.
-        threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
-            `predict`'s.
-        steepness: slope of the soft indicator.
-        device: where it runs.
-
-    Raises:
-        FileNotFoundError: the weights or the config do not exist.
-        ValueError: safetensors without a config, or a model that is not an RT-DETR.
-    """
-    checkpoint = read("ultralytics_rtdetr", weights, config, revision, trust_checkpoint=trust_checkpoint)
-    return RTDETRCritic(
-        checkpoint.model.to(device),
-        checkpoint.object_names,
-        name=checkpoint.name,
-        image_size=checkpoint.image_size if image_size is None else image_size,
-        threshold=checkpoint.threshold if threshold is None else threshold,
-        steepness=steepness,
-    )
 
 
 class RTDETRCritic(Critic):
@@ -71,43 +30,43 @@ class RTDETRCritic(Critic):
     """
 
     family = "rt-detr"
-    nms_iou = None
+    settings = CriticSettings(threshold=PREDICT_THRESHOLD, nms_iou=None, image_size=TRAINED_SIZE)
     one_class_per_box = False
 
-    def __init__(
-        self,
-        model: Any,
-        object_names: tuple[str, ...],
-        *,
-        name: str,
-        image_size: int,
-        threshold: float = PREDICT_THRESHOLD,
-        steepness: float = 4.0,
-    ) -> None:
+    def __init__(self, model: Any, object_names: tuple[str, ...], *, name: str, **settings: Any) -> None:
+        """Take a model of Ultralytics, its classes, and fields of `CriticSettings`.
+
+        Raises:
+            ValueError: another head.
+        """
         self.model: Any = model.eval().requires_grad_(False)
         self.object_names = object_names
         self.name = name
-        self.image_size = image_size
-        self.threshold = threshold
-        self.steepness = steepness
+        self.configure(**settings)
         self._head: Any = model.model[-1]
         kind = type(self._head).__name__
         if kind != "RTDETRDecoder":
-            raise ValueError(f'{name} ends in {kind}, which is no RT-DETR; critics.load("yolo", ...) reads YOLOs')
+            raise ValueError(
+                f'{name} ends in {kind}, not in the decoder of an RT-DETR; critics.load("yolo", ...) reads YOLOs'
+            )
         self.max_count = self._head.num_queries
 
     def at_scale(self, factor: float) -> RTDETRCritic:
         scaled = copy.copy(self)
-        scaled.image_size = max(1, round(self.image_size * factor / _STRIDE)) * _STRIDE
+        strides = (self.settings.image_size or TRAINED_SIZE) * factor / _STRIDE
+        scaled.configure(image_size=max(1, round(strides)) * _STRIDE)
         return scaled
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         columns = tuple(self.column(name) for name in object_names)
         height, width = images.shape[-2:]
-        size = (self.image_size, self.image_size)
+        size = (self.settings.image_size or TRAINED_SIZE,) * 2
         if (height, width) != size:
             images = interpolate(images, size, mode="bilinear", antialias=False)
         forget_unusable_anchors(self._head, "shapes", images.dtype)
         # _, (boxes of the decoder layers, their logits, ...): in eval mode the last layer only.
         boxes, logits = self.model(images)[1][:2]
         return Proposals(corners(boxes[-1], height, width), logits[-1], columns)
+
+
+load = partial(load_critic, RTDETRCritic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ QUESTIONS = (
 )
 """Phrasings of the one question; a count needs the same answer to more than half of them."""
 MAX_NEW_TOKENS = 512
-"""Longest answer in tokens, for models that point at each object first. One that is cut here is no answer, as its last
-digits may be missing."""
+"""Longest answer in tokens, for models that point at each object first; a longer one does not count, as its last digits
+may be missing."""
 MAX_COUNT = 10_000
 
 _WORDS = (
@@ -56,19 +56,18 @@ def load(*, weights: str, revision: str | None = None, device: str | torch.devic
         device: where it runs.
 
     Raises:
-        ValueError: there is no such model, it is of another task, has no chat template or lacks weights, or it needs a
+        ValueError: the model is missing, is of another task, has no chat template or lacks weights, or it needs a
             package that is not installed.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    # First what is small: a processor that needs a package more is refused before the weights are read.
-    processor = pretrained.read(AutoProcessor, weights, PRESETS, revision)
+    source = pretrained.Source(weights, PRESETS, revision)
+    # What is small comes first: a missing package or template is known before the weights are read.
+    processor = source.read(AutoProcessor)
     if getattr(processor, "chat_template", None) is None:
-        raise ValueError(
-            f"{weights} has no chat template, so no question can be put to it; name an instruction-tuned model"
-        )
-    model = pretrained.read_complete(AutoModelForImageTextToText, weights, PRESETS, revision, dtype="auto")
-    return VlmJudge(model.to(device), processor, name=pretrained.recorded_as("vlm", weights, revision))
+        raise ValueError(f"{weights} has no chat template, so it cannot be asked; name an instruction-tuned model")
+    model = source.read_model(AutoModelForImageTextToText, complete=True, dtype="auto").to(device)
+    return VlmJudge(model, processor, name=source.recorded_as(VlmJudge))
 
 
 class VlmJudge(Critic):
@@ -84,31 +83,28 @@ class VlmJudge(Critic):
     def __init__(self, model: Any, processor: Any, *, name: str, max_new_tokens: int = MAX_NEW_TOKENS) -> None:
         self.model: Any = model.eval().requires_grad_(False)
         self.processor = processor
-        # Generation continues at the right end of every prompt of a batch.
+        # Left-pad for batched generation.
         self.processor.tokenizer.padding_side = "left"
         self.name = name
         self.family = f"vlm-{model.config.model_type}"
         self.max_new_tokens = max_new_tokens
 
     def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
-        """Refuse: an answer in words carries no gradient.
+        """Raise: an answer in words carries no gradient.
 
         Raises:
             TypeError: always.
         """
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
         raise TypeError(f"{self.name} answers in words, without gradient; use counts, or name it as a judge")
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         check_names(object_names)
-        pictures = [_to_pil(image) for image in checked_images(images)]
+        pil_images = [_to_pil(image) for image in checked_images(images)]
         columns = []
         for object_name in object_names:
-            asked = [self.answers(pictures, question, object_name) for question in QUESTIONS]
+            asked = [self.answers(pil_images, question, object_name) for question in QUESTIONS]
             votes = [[read_count(answer, object_name) for answer in answers] for answers in asked]
-            columns.append([_majority(mine) for mine in zip(*votes, strict=True)])
+            columns.append([_majority(image_votes) for image_votes in zip(*votes, strict=True)])
         return torch.tensor(columns, dtype=torch.int64).T
 
     @torch.no_grad()
@@ -151,24 +147,24 @@ def read_count(answer: str, object_name: str) -> int:
     """Return the count that an answer states, `NO_ANSWER` where it is not one whole number alone.
 
     Accepted are digits ("12", "1,204") or a number word to twenty, with the object's name, "There are" or "in the
-    image" around it, and marks of Markdown. Anything else is no answer: two numbers, ranges, "about 7", "at least 7",
+    image" around it, and marks of Markdown. Anything else does not count: two numbers, ranges, "about 7", "at least 7",
     decimals, signs, numbers above 10 000. Tags, such as the points that Molmo names, and what stands between <think>
     tags are not read.
 
     >>> read_count("12", "apple"), read_count("There are **7** apples.", "apple"), read_count("7 or 8", "apple")
     (12, 7, -1)
     """
-    _, thought, said = answer.rpartition("</think>")
-    if "<think>" in said:
+    _, thought, reply = answer.rpartition("</think>")
+    if "<think>" in reply:
         return NO_ANSWER
-    text = re.sub(rf"<[^<>]*>|{_MARKS}", "", said if thought else answer).strip().rstrip(".!").lower()
+    text = re.sub(rf"<[^<>]*>|{_MARKS}", "", reply if thought else answer).strip().rstrip(".!").lower()
     word = singular(object_name)
     one, several = (re.escape(re.sub(_MARKS, "", noun).lower()) for noun in (word, plural(word)))
     name = rf"(?:\s+(?:{one}|{several}))?"
-    found = re.fullmatch(_LEAD + _NUMBER + name + _PLACE, text)
-    if found is None:
+    match = re.fullmatch(_LEAD + _NUMBER + name + _PLACE, text)
+    if match is None:
         return NO_ANSWER
-    number = found["number"].replace(",", "")
+    number = match["number"].replace(",", "")
     if number in _WORDS:
         return _WORDS.index(number)
     return int(number) if len(number) <= len(str(MAX_COUNT)) and int(number) <= MAX_COUNT else NO_ANSWER

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,57 +16,19 @@ from torch.nn.functional import interpolate, pad
 
 from countgen.critics.base import Critic
 from countgen.critics.candidates import Proposals
-from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, build, forget_unusable_anchors, read
+from countgen.critics.settings import CriticSettings
+from countgen.critics.ultralytics_files import (
+    PREDICT_THRESHOLD,
+    TRAINED_SIZE,
+    build,
+    forget_unusable_anchors,
+    load_critic,
+)
 
 __all__ = ["YoloCritic", "build", "letterbox", "load"]
 
 PAD_VALUE = 114 / 255
 """Grey of Ultralytics' letterbox."""
-
-
-def load(
-    *,
-    weights: str | Path,
-    config: str | Path | None = None,
-    revision: str | None = None,
-    trust_checkpoint: bool = False,
-    image_size: int | None = None,
-    threshold: float | None = None,
-    nms_iou: float = 0.7,
-    steepness: float = 4.0,
-    device: str | torch.device = "cpu",
-) -> YoloCritic:
-    """Load a YOLO critic.
-
-    Args:
-        weights: an Ultralytics `.pt`, of which the description and the tensors are read and no code runs, or
-            `.safetensors`. A path, OWNER/REPOSITORY/FILE on the hub, or a name in
-            `countgen.critics.ultralytics_files.PRESETS`.
-        config: for safetensors, the architecture's yaml with a `names` list.
-        revision: a branch, tag or commit of the repository.
-        trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For
-            checkpoints that cannot be read as data, a fused one among them.
-        image_size: longer side the image is letterboxed to; the training size by default.
-        threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
-            `predict`'s.
-        nms_iou: as `iou` of `predict`, whose default this is.
-        steepness: slope of the soft indicator.
-        device: where it runs.
-
-    Raises:
-        FileNotFoundError: the weights or the config do not exist.
-        ValueError: safetensors without a config, or a model that is not a YOLO with fixed classes.
-    """
-    checkpoint = read("yolo", weights, config, revision, trust_checkpoint=trust_checkpoint)
-    return YoloCritic(
-        checkpoint.model.to(device),
-        checkpoint.object_names,
-        name=checkpoint.name,
-        image_size=checkpoint.image_size if image_size is None else image_size,
-        threshold=checkpoint.threshold if threshold is None else threshold,
-        nms_iou=nms_iou,
-        steepness=steepness,
-    )
 
 
 class YoloCritic(Critic):
@@ -77,27 +39,19 @@ class YoloCritic(Critic):
     """
 
     family = "yolo"
-    one_class_per_box = True
+    settings = CriticSettings(threshold=PREDICT_THRESHOLD, nms_iou=0.7, image_size=TRAINED_SIZE)  # as `predict` has
     _heads: tuple[str, ...] = ("Detect", "v10Detect")
 
-    def __init__(
-        self,
-        model: Any,
-        object_names: tuple[str, ...] | None,
-        *,
-        name: str,
-        image_size: int,
-        threshold: float = PREDICT_THRESHOLD,
-        nms_iou: float = 0.7,
-        steepness: float = 4.0,
-    ) -> None:
+    def __init__(self, model: Any, object_names: tuple[str, ...], *, name: str, **settings: Any) -> None:
+        """Take a model of Ultralytics, its classes, and fields of `CriticSettings`.
+
+        Raises:
+            ValueError: another head, or a fused model.
+        """
         self.model: Any = model.eval().requires_grad_(False)
         self.object_names = object_names
         self.name = name
-        self.image_size = image_size
-        self.threshold = threshold
-        self.nms_iou = nms_iou
-        self.steepness = steepness
+        self.configure(**settings)
         self._head: Any = model.model[-1]
         self._check_head()
         # End-to-end decoding keeps the best 300 and drops the logits.
@@ -109,7 +63,7 @@ class YoloCritic(Critic):
         kind = type(self._head).__name__
         if kind not in self._heads:
             raise ValueError(
-                f"{self.name} ends in {kind}, and {' or '.join(self._heads)} is read here; "
+                f"{self.name} ends in {kind}; expected {' or '.join(self._heads)}; "
                 'see critics.available() for the others, "ultralytics_rtdetr" and "yolo_world" among them'
             )
         if self._head.cv2 is None:
@@ -117,14 +71,14 @@ class YoloCritic(Critic):
 
     def at_scale(self, factor: float) -> YoloCritic:
         scaled = copy.copy(self)
-        scaled.image_size = round(self.image_size * factor)
+        scaled.configure(image_size=round((self.settings.image_size or TRAINED_SIZE) * factor))
         return scaled
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         columns = tuple(self.column(name) for name in object_names)
-        squares, scale, left, top = letterbox(images, self.image_size, self._stride)
-        # Each size keeps its anchors: making them copies from the CPU, which a CUDA graph cannot, and one
-        # that was captured goes on reading them.
+        squares, scale, left, top = letterbox(images, self.settings.image_size or TRAINED_SIZE, self._stride)
+        # Each size keeps its anchors: making them copies from the CPU, which CUDA graphs cannot capture, and a
+        # captured graph goes on reading them.
         key = (squares.shape, squares.dtype, squares.device)
         if key in self._anchors:
             self._head.shape, self._head.anchors, self._head.strides = self._anchors[key]
@@ -139,6 +93,9 @@ class YoloCritic(Critic):
 
     def _run(self, squares: Tensor, object_names: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
         return self.model(squares)
+
+
+load = partial(load_critic, YoloCritic)
 
 
 def letterbox(images: Tensor, size: int, stride: int) -> tuple[Tensor, float, int, int]:

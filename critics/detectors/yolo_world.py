@@ -28,34 +28,18 @@ def load(
     config: str | Path | None = None,
     revision: str | None = None,
     trust_checkpoint: bool = False,
-    image_size: int | None = None,
-    threshold: float | None = None,
-    nms_iou: float = 0.7,
-    steepness: float = 4.0,
     device: str | torch.device = "cpu",
 ) -> YoloWorldCritic:
-    """Load a YOLO-World or YOLOE critic.
+    """Load a YOLO-World or YOLOE; the other options are those of `countgen.critics.ultralytics_files.read`.
 
     Args:
-        weights: an Ultralytics `.pt`, of which the description and the tensors are read and no code runs, or
-            `.safetensors`. A path, OWNER/REPOSITORY/FILE on the hub.
         embeddings: text embedding (512,) of each object name, or a safetensors file that holds them: CLIP
             ViT-B/32's for YOLO-World, see `clip_embeddings`; for YOLOE its own text encoder's. By default the
             classes that were saved into the checkpoint.
-        config: for safetensors weights, the architecture's yaml with a `names` list.
-        revision: a branch, tag or commit of the repository.
-        trust_checkpoint: let Ultralytics load the `.pt`, a pickle: whatever code its author put into it runs. For
-            checkpoints that cannot be read as data, a fused one among them.
-        image_size: longer side the image is letterboxed to; the training size by default.
-        threshold: as `conf` of Ultralytics' `predict`; the one noted in the weights' metadata by default, else
-            `predict`'s.
-        nms_iou: as `iou` of `predict`, whose default this is.
-        steepness: slope of the soft indicator.
-        device: where it runs.
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: no YOLO-World or YOLOE, or embeddings of another shape.
+        ValueError: another detector, or embeddings of another shape.
     """
     checkpoint = read("yolo_world", weights, config, revision, trust_checkpoint=trust_checkpoint)
     model = checkpoint.model
@@ -67,19 +51,11 @@ def load(
                 raise FileNotFoundError(f"no such file: {embeddings}; give a safetensors file of text embeddings")
             embeddings = load_file(embeddings)
         embeddings = _adapted(model, embeddings)
-    return YoloWorldCritic(
-        model.to(device),
-        embeddings,
-        name=checkpoint.name,
-        image_size=checkpoint.image_size if image_size is None else image_size,
-        threshold=checkpoint.threshold if threshold is None else threshold,
-        nms_iou=nms_iou,
-        steepness=steepness,
-    )
+    return YoloWorldCritic(model.to(device), embeddings, name=checkpoint.name, **checkpoint.settings)
 
 
 def clip_embeddings(object_names: Sequence[str], encoder: str = CLIP, revision: str | None = None) -> dict[str, Tensor]:
-    """Text embeddings (512,) as YOLO-World was trained on: CLIP ViT-B/32's of the bare names, normalised.
+    """Return text embeddings (512,) as YOLO-World was trained on: CLIP ViT-B/32's of the bare names, normalised.
 
     Raises:
         ValueError: the encoder cannot be read.
@@ -88,17 +64,16 @@ def clip_embeddings(object_names: Sequence[str], encoder: str = CLIP, revision: 
 
     from countgen.critics import pretrained
 
-    model = pretrained.read(CLIPTextModelWithProjection, encoder, PRESETS, revision, use_safetensors=True).eval()
-    tokens = pretrained.read(AutoTokenizer, encoder, PRESETS, revision)(
-        list(object_names), padding=True, return_tensors="pt"
-    )
+    source = pretrained.Source(encoder, PRESETS, revision)
+    model = source.read_model(CLIPTextModelWithProjection).eval()
+    tokens = source.read(AutoTokenizer)(list(object_names), padding=True, return_tensors="pt")
     with torch.no_grad():
         features = torch.nn.functional.normalize(model(**tokens).text_embeds.float(), dim=-1)
     return dict(zip(object_names, features, strict=True))
 
 
 def _adapted(model: Any, embeddings: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Text embeddings as the head compares them: YOLOE passes them through a small network of its own."""
+    """Return text embeddings as the head compares them: YOLOE passes them through a small network of its own."""
     adapt = getattr(model.model[-1], "get_tpe", None)
     if adapt is None:
         return dict(embeddings)
@@ -118,12 +93,13 @@ class YoloWorldCritic(YoloCritic):
 
     _heads = ("WorldDetect", "YOLOEDetect")
 
-    def __init__(self, model: Any, embeddings: Mapping[str, Tensor], **options: Any) -> None:
-        """Take the options of `YoloCritic`, and per object name the embedding that the head compares."""
-        super().__init__(model, tuple(embeddings), **options)
-        wrong = {name: tuple(row.shape) for name, row in embeddings.items() if row.ndim != 1}
+    def __init__(self, model: Any, embeddings: Mapping[str, Tensor], *, name: str, **settings: Any) -> None:
+        """Take what `YoloCritic` takes, with the embedding that the head compares for each object name."""
+        super().__init__(model, tuple(embeddings), name=name, **settings)
+        size = self._head.cv3[-1][-1].out_channels
+        wrong = {name: tuple(row.shape) for name, row in embeddings.items() if row.shape != (size,)}
         if not embeddings or wrong:
-            raise ValueError(f"embeddings must hold one vector per object name, got {wrong or 'none'}")
+            raise ValueError(f"embeddings must hold one vector of {size} per object name, got {wrong or 'none'}")
         device = next(model.parameters()).device
         self.embeddings = torch.stack([row.to(device).float() for row in embeddings.values()])
         # YOLOE takes adapted embeddings where visual prompts go in, and takes them as they are.

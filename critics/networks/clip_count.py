@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate
 
+from countgen.critics.weights import one_line
+
 DENSITY_SIZE = 384
 """Side of the density map in pixels."""
 DENSITY_PER_OBJECT = 60.0
@@ -51,7 +53,7 @@ class ClipCount(nn.Module):
             self.load_state_dict({key: tensors[key].float() for key in self.state_dict() if key in tensors})
         except RuntimeError as error:
             raise ValueError(
-                f"these are not the weights of a CLIP-Count with hierarchical interaction: {error}"
+                f"these are not the weights of a CLIP-Count with hierarchical interaction: {one_line(error)}"
             ) from error
 
     def forward(self, images: Tensor, text_embedding: Tensor) -> Tensor:

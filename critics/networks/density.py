@@ -35,7 +35,7 @@ class DensityCounter(nn.Module):
         return self.log_density(images).exp()
 
     def log_density(self, images: Tensor) -> Tensor:
-        """Logarithm of the density maps, float32: what a Poisson likelihood is computed from."""
+        """Logarithm of the density maps, at least float32: what a Poisson likelihood is computed from."""
         maps: Tensor = self.head(self.features((images - 0.5) * 4))
         # No cell of 4x4 pixels holds more than a few objects; without a ceiling one wild cell would be infinite.
-        return maps.float().clamp(max=2.0)
+        return (maps if maps.dtype == torch.float64 else maps.float()).clamp(max=2.0)

@@ -80,8 +80,8 @@ def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--max-number", "1"], "two number words"),
-        (["--max-number", "2000"], "from 1 to 1000, got 2000"),
+        (["--max-number", "1"], "max_number must be a whole number, at least 2 and at most 1000, got 1"),
+        (["--max-number", "2000"], "at most 1000, got 2000"),
         (["--object", ""], "needs the name of an object"),
         (["--object", "unicorn"], "unicorn"),
         (["--out", "a.txt"], ".json"),

@@ -39,7 +39,7 @@ def test_persons_and_buses_on_photographs(tmp_path: Path, capsys: pytest.Capture
         "broken": None,
     }
     assert (answer["total"], answer["unread"]) == ({"people": 6, "bus": 1}, 1)
-    assert "broken.jpg is no image that can be read" in said.err
+    assert "broken.jpg is not an image" in said.err
     assert len(answer["images"][0]["detections"]["people"]) == 4
     photo, drawn = pixels(BUS), pixels(out / "bus-boxes.png")
     assert drawn.shape == photo.shape

@@ -87,9 +87,9 @@ def test_an_image_of_another_model_is_edited_as_it_was_made(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"number_shifts": [{"offset": 10**400}]}, "number_shifts cannot be read"),
-        ({"number_shifts": [NumberShift("cat", 11, 15, 5, 1e30, 2, 5).as_dict()]}, "number_shifts cannot be used"),
-        ({"targets": 3}, "targets cannot be read"),
+        ({"number_shifts": [{"offset": 10**400}]}, "number_shifts[0]"),
+        ({"number_shifts": [NumberShift("cat", 11, 15, 5, 1e30, 2, 5).as_dict()]}, "number_shifts[0]"),
+        ({"targets": 3}, "targets: Expected"),
         ({"num_inference_steps": 1000}, "sampler steps"),
     ],
 )

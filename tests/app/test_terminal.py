@@ -1,18 +1,19 @@
 """Text from files and arguments is escaped and shortened before it is printed."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import save_file
 
 import countgen
 from countgen.app.cli import main
 from countgen.app.terminal import fitted
+from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.plan import RunSettings
-from countgen.benchmarks.evaluation.records import RecordFile
+from countgen.benchmarks.evaluation.records import to_line
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.files.printable import MAX_LINE, printable
 from countgen.images import save_png
@@ -103,9 +104,9 @@ def test_a_run_folder_is_shown_escaped(tmp_path: Path, asked: RunSettings, capsy
         pass
     names = {"suite": EVIL, "backbone": EVIL, "method": EVIL, "judges": (EVIL,), "critics": (EVIL,), "prompt": EVIL}
     done = replace(DONE, **names, judge_counts={EVIL: (6, 1)}, boxes={}, confidence={})
-    with RecordFile(tmp_path / "records.jsonl") as file:
-        file.append(done)
-        file.append(replace(FAILED, **names, error=EVIL))
+    with LineFile(tmp_path, "records.jsonl") as file:
+        file.append(to_line(done))
+        file.append(to_line(replace(FAILED, **names, error=EVIL)))
     assert main(["report", str(tmp_path), "--all"]) == 0
     assert_harmless(capsys.readouterr().out)
     assert main(["report", str(tmp_path), "--baseline", "none"]) == 2
@@ -126,8 +127,8 @@ def test_a_suite_is_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_labels_are_shown_escaped(tmp_path: Path, asked: RunSettings, capsys: pytest.CaptureFixture[str]) -> None:
-    with RunFolder(tmp_path, asked) as folder, RecordFile(folder.path / "records.jsonl") as file:
-        file.append(DONE)
+    with RunFolder(tmp_path, asked) as folder, LineFile(folder.path, "records.jsonl") as file:
+        file.append(to_line(DONE))
     label = {"schema": 1, "key": DONE.key, "labeller": EVIL, "counts": [6, 2]}
     (tmp_path / "labels.jsonl").write_text(json.dumps(label) + "\n")
     main(["label", str(tmp_path)])

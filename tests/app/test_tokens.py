@@ -12,7 +12,7 @@ from countgen.number_slider.calibration import FOLDER as CALIBRATIONS
 from countgen.prompts.number_words import number_word
 from countgen.tokens.file import load_token
 from countgen.tokens.library import FOLDER, available_tokens
-from countgen.tokens.textual_inversion import encoders_of
+from countgen.tokens.textual_inversion import word_vectors
 
 FEW_STEPS = ["--num-optimization-steps", "1", "--objects-per-step", "1", "--seeds-per-object", "1"]
 FEW_STEPS += ["--distillation-steps", "0", "--validation-images", "1", "--trial-images", "2"]
@@ -89,7 +89,10 @@ def test_the_calibration_of_another_model_is_refused(tmp_path, capsys):
         (["learn-token", "14", "--object", "apple", "--patience", "2"], "not trained: leave out --patience"),
         (["generate", "three cups", "--token", "count-999"], "no such file"),
         (["learn-token", "3", "--object", "apple", "--out", "token.pt"], ".safetensors"),
-        (["learn-token", "3", "--object", "apple", "--num-vectors", "33"], "num_vectors must be from 1 to 32"),
+        (
+            ["learn-token", "3", "--object", "apple", "--num-vectors", "33"],
+            "num_vectors must be a whole number, at least 0 and at most 32, got 33",
+        ),
         (["learn-token", "3", "--object", "aeroplane"], "no class"),
         (["tokens", "--model", "magic"], "unknown backbone"),
     ],
@@ -146,9 +149,7 @@ def test_tokens_lists_the_shipped_tokens_with_their_accuracy(capsys):
     for name, token in available_tokens("miniature").items():
         if token.direction is not None:
             continue
-        words = {
-            key: e.vectors_of(number_word(token.target_count), 1, backbone) for key, e in encoders_of(backbone).items()
-        }
+        words = word_vectors(backbone, number_word(token.target_count))
         assert (name in alike) == all(torch.equal(token.vectors[key], words[key]) for key in words)
     assert alike == {"count-6", "count-7", "count-8"}
 

@@ -73,6 +73,6 @@ def enliven(critic: Critic, sharpen: str | None = None, factor: float = 30.0) ->
         found = critic.candidates(images, CLASSES[:1])[0]
         ranked = found.logits.masked_fill(~found.kept, -math.inf).sort(dim=1, descending=True).values
         rank = min(4, int(found.kept.sum(1).min()) - 2)
-        critic.threshold = float((ranked[:, rank] + ranked[:, rank + 1]).div(2).median().sigmoid())
-    critic.steepness = 1.0
+        threshold = float((ranked[:, rank] + ranked[:, rank + 1]).div(2).median().sigmoid())
+    critic.configure(threshold=threshold, steepness=1.0)
     return critic

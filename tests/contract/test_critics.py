@@ -1,18 +1,18 @@
-"""What every critic promises, whichever detector is inside."""
+"""What every critic promises, whichever detector is inside; that counts are the stock library's is tested beside it."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torchvision.ops import nms
 
 from countgen.benchmarks.miniature.world import Scene, load_sprites, render
-from countgen.critics import Critic, available
+from countgen.critics import Critic, Evaluation, available
 from countgen.critics.candidates import Candidates
 from countgen.critics.losses import LOSSES, STEEPNESS
 from countgen.miniature.world import OBJECT_NAMES
@@ -20,28 +20,11 @@ from tests.contract.conftest import BUILDERS
 
 Critics = Callable[[str], Critic]
 Pictures = Callable[..., Tensor]
+Networks = Callable[[Critic], nn.ModuleList]
 
 
-def loss_of(critic: Critic, images: Tensor, target_count: int = 12) -> Tensor:
-    return critic.evaluate(images, {"apple": target_count}, LOSSES["margin"]).loss
-
-
-def soft_count_of(critic: Critic, images: Tensor) -> Tensor:
-    return critic.evaluate(images, {"apple": 3}, LOSSES["l1"]).soft_counts[:, 0]
-
-
-def in_double(critic: Critic, networks: Callable[[Critic], nn.ModuleList]) -> Critic:
-    twin = copy.deepcopy(critic)
-    networks(twin).double()
-    return twin
-
-
-def test_every_picture_gets_a_finite_gradient_that_is_not_zero(critic: Critic, pictures: Pictures) -> None:
-    images = pictures(20).clone().requires_grad_(True)
-    loss_of(critic, images, target_count=40).sum().backward()
-    assert torch.isfinite(images.grad).all()
-    # A trained density map that sees no apple is the exponential of a very low number, and nearly flat.
-    assert (images.grad.flatten(1).abs().amax(1) > 1e-8).all()
+def evaluate(critic: Critic, images: Tensor, target_count: int = 12, loss: str = "margin") -> Evaluation:
+    return critic.evaluate(images, {"apple": target_count}, LOSSES[loss])
 
 
 def every_loss(
@@ -52,109 +35,127 @@ def every_loss(
 
 
 @pytest.mark.slow
-def test_the_gradient_of_every_loss_equals_finite_differences(
-    whole_critic: Critic, pictures: Pictures, networks: Callable[[Critic], nn.ModuleList]
+def test_the_gradient_of_every_loss_and_of_the_soft_count_equals_finite_differences(
+    whole_critic: Critic, pictures: Pictures, networks: Networks
 ) -> None:
-    critic = in_double(whole_critic, networks)
-    images = pictures(4).double()
+    """In double precision from the pixels on, so that the verdict does not depend on the processor's rounding."""
+    critic = copy.deepcopy(whole_critic)
+    networks(critic).double()
     generator = torch.Generator().manual_seed(1)
+    # Noise, since pixels of one colour tie in maximum pooling, which has no derivative there.
+    images = pictures(4).double() + 1e-3 * torch.randn(4, 3, 128, 128, generator=generator, dtype=torch.float64)
     along = torch.randn(images.shape, generator=generator, dtype=torch.float64)
-    if critic.family == "nanodet":
-        # Its maximum pooling follows the first convolution: in an area of one colour neighbours tie, and a maximum
-        # has no derivative there.
-        images += 1e-3 * torch.randn(images.shape, generator=generator, dtype=torch.float64)
 
-    def losses(images: Tensor) -> Tensor:
-        """(losses, B); what counts without detecting has one loss."""
-        return critic.evaluate(images, {"apple": 12}, every_loss).loss.view(-1, len(images))
+    def values(images: Tensor) -> Tensor:
+        """Losses and soft count, (losses + 1, B); what counts without detecting has one loss."""
+        evaluation = critic.evaluate(images, {"apple": 12}, every_loss)
+        return torch.cat([evaluation.loss.view(-1, len(images)), evaluation.soft_counts.T])
 
     probe = images.clone().requires_grad_(True)
-    found = losses(probe)
-    gradients = [torch.autograd.grad(loss.sum(), probe, retain_graph=True)[0] for loss in found]
+    found = values(probe)
+    assert found.dtype == torch.float64
+    gradients = [torch.autograd.grad(value.sum(), probe, retain_graph=True)[0] for value in found]
     slopes = torch.stack([(gradient * along).flatten(1).sum(1) for gradient in gradients])
-    # Some compute in single precision whatever they are given, and need a longer step, which may cross a kink.
-    single = found.dtype == torch.float32 or hasattr(critic, "image_processor")
-    lengths, tolerance = ((1e-3, 1e-5, 1e-6), 5e-2) if single else ((1e-8, 1e-9), 1e-3)
     errors = []
-    for length in lengths:
+    for length in (1e-8, 1e-9):
         with torch.no_grad():
-            ahead, behind = (losses(images + sign * length * along) for sign in (1, -1))
+            ahead, behind = (values(images + sign * length * along) for sign in (1, -1))
         errors.append(((ahead - behind) / (2 * length) - slopes).abs().amax(1) / slopes.abs().amax(1))
-    best = torch.stack(errors).amin(0)
-    assert (best <= tolerance).all(), (list(LOSSES), slopes.tolist(), errors)
+    assert (torch.stack(errors).amin(0) <= 1e-3).all(), (list(LOSSES), slopes.tolist(), errors)
 
 
-def test_a_partial_gradient_still_points_downhill(partial_critic: Critic, pictures: Pictures) -> None:
-    images = pictures(8).clone().requires_grad_(True)
-    before = loss_of(partial_critic, images)
+def test_a_partial_gradient_still_points_downhill(
+    partial_critic: Critic, pictures: Pictures, networks: Networks
+) -> None:
+    critic = copy.deepcopy(partial_critic)
+    networks(critic).double()
+    images = pictures(8).double().requires_grad_(True)
+    before = evaluate(critic, images).loss
     (gradient,) = torch.autograd.grad(before.sum(), images)
     step = 1e-3 * gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None]
-    after = loss_of(partial_critic, (images - step).detach())
+    after = evaluate(critic, (images - step).detach()).loss
     assert (after < before).sum() >= 5, (before.tolist(), after.tolist())
 
 
 @pytest.mark.slow
-def test_counting_first_does_not_break_the_next_backward(critic: Critic, pictures: Pictures) -> None:
+def test_counting_first_does_not_break_backward_passes_which_leave_the_weights_bit_identical(
+    kind: Critic, pictures: Pictures, networks: Networks
+) -> None:
+    module = networks(kind)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
     images = pictures(2)
-    larger = nn.functional.interpolate(images, scale_factor=1.5, mode="bilinear")
-    with torch.inference_mode():
-        critic.counts(images, ["apple"])
+    larger = interpolate(images, scale_factor=1.5, mode="bilinear")
     for batch in (images, larger, images):
         with torch.inference_mode():
-            critic.counts(larger, ["apple"])
+            kind.counts(larger, ["apple"])
         probe = batch.clone().requires_grad_(True)
-        loss_of(critic, probe).sum().backward()
+        evaluate(kind, probe, 40).loss.sum().backward()
         assert torch.isfinite(probe.grad).all()
-
-
-@pytest.mark.slow
-def test_backward_passes_leave_the_weights_bit_identical(
-    critic: Critic, pictures: Pictures, networks: Callable[[Critic], nn.ModuleList]
-) -> None:
-    module = networks(critic)
-    before = {key: value.clone() for key, value in module.state_dict().items()}
-    for _ in range(3):
-        images = pictures(2).clone().requires_grad_(True)
-        loss_of(critic, images).sum().backward()
+        # A trained density map that sees no apple is the exponential of a very low number, and nearly flat.
+        assert (probe.grad.flatten(1).abs().amax(1) > 1e-8).all()
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
-    assert not any(part.training for part in module)
 
 
-def test_a_batch_equals_its_pictures_one_by_one(critic: Critic, pictures: Pictures) -> None:
+def test_a_batch_equals_its_pictures_one_by_one(kind: Critic, pictures: Pictures) -> None:
     images = pictures(6)
     with torch.no_grad():
-        together = critic.evaluate(images, {"apple": 3}, LOSSES["margin"])
-        alone = [critic.evaluate(image[None], {"apple": 3}, LOSSES["margin"]) for image in images]
-    assert together.counts.tolist() == [one.counts[0].tolist() for one in alone]
+        together = evaluate(kind, images, 3)
+        alone = [evaluate(kind, image[None], 3) for image in images]
+    assert together.counts.tolist() == [evaluation.counts[0].tolist() for evaluation in alone]
     for name in ("soft_counts", "loss", "margin"):
-        torch.testing.assert_close(
-            getattr(together, name), torch.cat([getattr(one, name) for one in alone]), rtol=1e-4, atol=1e-4
-        )
+        expected = torch.cat([getattr(evaluation, name) for evaluation in alone])
+        torch.testing.assert_close(getattr(together, name), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_unusual_pictures_are_counted_and_differentiated(
-    critic: Critic, apples: Pictures, subtests: pytest.Subtests
+    kind: Critic, apples: Pictures, subtests: pytest.Subtests
 ) -> None:
     unusual = {
-        "blank": torch.ones(1, 3, 128, 128),
         "black": torch.zeros(1, 3, 128, 128),
-        "one object": apples((1,)),
         # The trained detectors see it smaller than they can count.
         "200 objects": torch.cat([apples((20,)).repeat(1, 1, 1, 5)] * 2, 2),
-        "64x64": nn.functional.interpolate(apples((2,)), 64),
-        "1024x768": nn.functional.interpolate(apples((5,)), (768, 1024), mode="bilinear"),
+        "64x64": interpolate(apples((2,)), 64),
+        "1024x768": interpolate(apples((5,)), (768, 1024), mode="bilinear"),
     }
-    for kind, images in unusual.items():
-        with subtests.test(kind=kind):
+    for name, images in unusual.items():
+        with subtests.test(name=name):
             probe = images.clone().requires_grad_(True)
-            assessment = critic.evaluate(probe, {"apple": 400 if kind == "200 objects" else 10}, LOSSES["margin"])
-            assessment.loss.sum().backward()
+            evaluation = evaluate(kind, probe, 400 if name == "200 objects" else 10)
+            evaluation.loss.sum().backward()
             assert torch.isfinite(probe.grad).all()
-            assert torch.isfinite(assessment.soft_counts).all()
-            assert int(assessment.counts) == int(critic.counts(images, ["apple"]))
-            assert 0 <= int(assessment.counts) <= 1024
+            assert int(evaluation.counts) == int(kind.counts(images, ["apple"]))
+
+
+@pytest.mark.slow
+def test_images_of_every_float_dtype_are_converted_and_give_float32_losses_with_gradient(
+    kind: Critic, pictures: Pictures, subtests: pytest.Subtests
+) -> None:
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        with subtests.test(dtype=dtype):
+            images = pictures(2).to(dtype).requires_grad_(True)
+            evaluation = evaluate(kind, images, 4)
+            evaluation.loss.sum().backward()
+            assert (evaluation.loss.dtype, images.grad.dtype) == (torch.float32, dtype)
+            assert torch.isfinite(images.grad).all()
+            with torch.no_grad():
+                expected = evaluate(kind, images.detach().float(), 4)
+            torch.testing.assert_close(evaluation.loss.detach(), expected.loss)
+            assert torch.equal(kind.counts(images.detach(), ["apple"]), expected.counts)
+
+
+@pytest.mark.slow
+def test_autocast_stays_finite(kind: Critic, pictures: Pictures, subtests: pytest.Subtests) -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        with subtests.test(dtype=dtype):
+            images = pictures(2).clone().requires_grad_(True)
+            with torch.autocast("cpu", dtype=dtype):
+                evaluation = evaluate(kind, images, 4, "d2d")
+            evaluation.loss.sum().backward()
+            assert evaluation.loss.dtype == torch.float32
+            assert torch.isfinite(evaluation.loss).all()
+            assert torch.isfinite(images.grad).all()
 
 
 def test_three_hundred_objects_are_counted_where_the_critic_sees_the_picture_at_its_size(
@@ -169,67 +170,20 @@ def test_three_hundred_objects_are_counted_where_the_critic_sees_the_picture_at_
         (column,) = proposals.columns
         scores = proposals.logits[0, :, column]
         above = (scores > yolo.threshold_logit) & (proposals.logits[0].argmax(1) == column)
-        expected = len(nms(proposals.boxes[0, above], scores[above], yolo.nms_iou))
+        expected = len(nms(proposals.boxes[0, above], scores[above], yolo.settings.nms_iou))
     assert yolo.count(crowd, "apple") == expected
-
-
-@pytest.mark.slow
-def test_one_more_clear_object_raises_the_soft_count(trained_critic: Critic) -> None:
-    before, after = _pairs(80)
-    with torch.no_grad():
-        first, second = (
-            torch.cat([soft_count_of(trained_critic, part) for part in images.split(40)]) for images in (before, after)
-        )
-    share = float((second > first + 0.5).float().mean())
-    assert share >= 0.95, f"{share:.1%} of the pairs"
-
-
-@cache
-def _pairs(number: int) -> tuple[Tensor, Tensor]:
-    """Pictures, and the same with one more apple pasted where there is room."""
-    import numpy as np
-
-    rng = np.random.default_rng(5)
-    scenes = [Scene(((0, int(rng.integers(0, 7))),), int(rng.integers(6))) for _ in range(number)]
-    sprites = load_sprites()
-    shown = render(scenes, sprites, torch.Generator().manual_seed(5))
-    after = shown.images.clone()
-    size = 30
-    corners = torch.stack(torch.meshgrid(*[torch.arange(2, 128 - size, 4)] * 2, indexing="xy"), -1).flatten(0, 1)
-    middles = corners + size / 2
-    for row in range(number):
-        boxes = shown.boxes[row][shown.present[row]]
-        gap = (middles[:, None] - (boxes[None, :, :2] + boxes[None, :, 2:]) / 2).norm(dim=-1)
-        room = gap - ((boxes[:, 2:] - boxes[:, :2]).amax(1) / 2)[None]
-        best = int(room.amin(1).argmax()) if len(boxes) else int(rng.integers(len(corners)))
-        x, y = corners[best].tolist()
-        texture = nn.functional.interpolate(sprites[int(rng.integers(2)), :1, :4], size, mode="area")[0]
-        area = after[row, :, y : y + size, x : x + size]
-        area.copy_(area * (1 - texture[3:]) + texture[:3])
-    return shown.images, after
-
-
-@pytest.mark.slow
-def test_autocast_stays_finite(critic: Critic, pictures: Pictures, subtests: pytest.Subtests) -> None:
-    for dtype in (torch.bfloat16, torch.float16):
-        with subtests.test(dtype=dtype):
-            images = pictures(2).clone().requires_grad_(True)
-            with torch.autocast("cpu", dtype=dtype):
-                assessment = critic.evaluate(images, {"apple": 4}, LOSSES["d2d"])
-            assessment.loss.sum().backward()
-            assert assessment.loss.dtype == torch.float32
-            assert torch.isfinite(assessment.loss).all()
-            assert torch.isfinite(images.grad).all()
 
 
 def test_counts_and_soft_counts_agree_where_the_margin_says_so(trained_critic: Critic, apples: Pictures) -> None:
     counts = (0, 1, 2, 3, 5, 8)
-    images = apples(counts)
-    for image, count in zip(images, counts, strict=True):
-        assessment = trained_critic.evaluate(image[None], {"apple": count}, LOSSES["margin"])
-        if assessment.margin > 1:
-            assert int(assessment.counts) == count
-            assert abs(float(assessment.soft_counts) - count) < 0.5
+    confirmed = 0
+    for image, count in zip(apples(counts), counts, strict=True):
+        evaluation = evaluate(trained_critic, image[None], count)
+        if evaluation.margin > 1:
+            confirmed += 1
+            assert int(evaluation.counts) == count
+            assert abs(float(evaluation.soft_counts) - count) < 0.5
+    assert confirmed >= 2
 
 
 def test_several_objects_are_counted_in_one_pass(trained_critic: Critic) -> None:

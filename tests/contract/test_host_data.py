@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from countgen import critics
 from countgen.critics import Critic
 from countgen.critics.losses import LOSSES
 from tests.contract.conftest import BUILDERS
 from tests.contract.pictures import CLASSES, SIDE
 
 COPYING = {"tensor", "as_tensor", "new_tensor", "from_numpy", "frombuffer"}
-FOLDER = str(Path(sys.modules["critics"].__file__ or "").parent)
+FOLDER = str(Path(critics.__file__).parent)
 
 
 class HostData(TorchFunctionMode):

@@ -25,7 +25,7 @@ def as_checkpoint(critic: Any, folder: Path, stem: str) -> Path:
     """The critic's network as the file Ultralytics would have written."""
     model = critic.model
     model.names = dict(enumerate(critic.object_names))
-    model.args = {"task": "detect", "imgsz": critic.image_size}
+    model.args = {"task": "detect", "imgsz": critic.settings.image_size}
     model.task = "detect"
     for name in ("txt_feats", "pe"):
         if hasattr(model, name) or (name == "pe" and stem == "yoloe"):
@@ -41,7 +41,11 @@ def stock_counts(checkpoint: Path, critic: Critic, images: Tensor) -> list[list[
 
     kind = {"yoloe": ultralytics.YOLOE, "ultralytics-rtdetr": ultralytics.RTDETR}.get(checkpoint.stem, ultralytics.YOLO)
     sources = [image.permute(1, 2, 0).mul(255).round().byte().numpy()[..., ::-1] for image in images]
-    options = {"conf": critic.threshold, "iou": critic.nms_iou or 0.7, "imgsz": critic.image_size}
+    options = {
+        "conf": critic.settings.threshold,
+        "iou": critic.settings.nms_iou or 0.7,
+        "imgsz": critic.settings.image_size,
+    }
     # YOLOE would let one class suppress another.
     options |= {"verbose": False, "agnostic_nms": False}
     results = kind(checkpoint).predict(sources, **options)
@@ -64,7 +68,7 @@ def below_the_limit(critic: Any, images: Tensor, pairs: int = 30) -> Any:
     ranked = logits.sort(dim=1, descending=True).values
     twin = copy.copy(critic)
     limits = ranked[:, pairs : pairs + 2].mean(1)
-    twin.threshold = float((limits.median() if critic.one_class_per_box else limits.amax()).sigmoid())
+    twin.configure(threshold=float((limits.median() if critic.one_class_per_box else limits.amax()).sigmoid()))
     return twin
 
 
@@ -95,8 +99,8 @@ def test_a_checkpoint_counts_as_predict_does(critics: Critics, pictures: Picture
     tiny = below_the_limit(critics(name), images) if "rtdetr" in name else critics(name)
     checkpoint = as_checkpoint(tiny, tmp_path, "mini-world" if name == "yolo-world" else name)
     kind = "yolo" if name in YOLOS else name.replace("-", "_").replace("yoloe", "yolo_world")
-    suppression = {} if tiny.nms_iou is None else {"nms_iou": tiny.nms_iou}
-    critic = load(kind, weights=checkpoint, threshold=tiny.threshold, **suppression)
+    suppression = {} if tiny.settings.nms_iou is None else {"nms_iou": tiny.settings.nms_iou}
+    critic = load(kind, weights=checkpoint, threshold=tiny.settings.threshold, **suppression)
     expected = stock_counts(checkpoint, critic, images)
     if name != "miniature-yolo":
         # `predict` folds normalisation into the convolutions, which moves the wild scores of an untrained network.
@@ -122,7 +126,7 @@ def test_detr_counts_as_its_image_processor_does(critics: Critics, pictures: Pic
     with torch.no_grad():
         inputs = critic.image_processor(list(images), do_rescale=False, return_tensors="pt")
         results = critic.image_processor.post_process_object_detection(
-            critic.model(**inputs), threshold=critic.threshold, target_sizes=[(128, 128)] * len(images)
+            critic.model(**inputs), threshold=critic.settings.threshold, target_sizes=[(128, 128)] * len(images)
         )
     expected = [tallied(result["labels"], critic) for result in results]
     assert_alike(critic.counts(images, critic.object_names), expected)
@@ -141,10 +145,10 @@ def test_owl_counts_as_its_image_processor_does_after_suppression(
         inputs = critic.image_processor(list(images), do_rescale=False, return_tensors="pt")
         results = critic.image_processor.post_process_object_detection(
             critic.model(pixel_values=inputs["pixel_values"], **tokens),
-            threshold=critic.threshold,
+            threshold=critic.settings.threshold,
             target_sizes=[(128, 128)] * len(images),
         )
-    expected = [len(nms(result["boxes"], result["scores"], critic.nms_iou)) for result in results]
+    expected = [len(nms(result["boxes"], result["scores"], critic.settings.nms_iou)) for result in results]
     assert critic.counts(images, ["apples"])[:, 0].tolist() == expected
     assert len(set(expected)) > 1
 
@@ -164,7 +168,7 @@ def test_sam3_counts_as_its_processor_does_with_several_objects_at_once(critics:
                 attention_mask=inputs["attention_mask"],
             )
         results = processor.post_process_instance_segmentation(
-            output, threshold=critic.threshold, target_sizes=[(128, 128)] * len(images)
+            output, threshold=critic.settings.threshold, target_sizes=[(128, 128)] * len(images)
         )
         expected.append([len(result["scores"]) for result in results])
     assert critic.counts(images, ["apples", "dog"]).tolist() == torch.tensor(expected).T.tolist()
@@ -195,7 +199,7 @@ def test_grounding_dino_counts_as_its_processor_does(critics: Critics, pictures:
     with torch.no_grad():
         inputs = processor(images=list(images), text=["apple."] * 40, do_rescale=False, return_tensors="pt")
         results = processor.post_process_grounded_object_detection(
-            critic.model(**inputs), threshold=critic.threshold, text_threshold=critic.threshold
+            critic.model(**inputs), threshold=critic.settings.threshold, text_threshold=critic.settings.threshold
         )
     expected = [sum("apple" in text for text in result["text_labels"]) for result in results]
     assert critic.counts(images, ["apple"])[:, 0].tolist() == expected
@@ -208,5 +212,7 @@ def test_torchvision_detectors_count_as_they_do_themselves(critics: Critics, pic
     critic, images = critics(name), pictures(40)
     with torch.no_grad():
         results = critic.model(list(images))
-    expected = [tallied(result["labels"][result["scores"] > critic.threshold] - 1, critic) for result in results]
+    expected = [
+        tallied(result["labels"][result["scores"] > critic.settings.threshold] - 1, critic) for result in results
+    ]
     assert_alike(critic.counts(images, critic.object_names), expected)

@@ -34,7 +34,7 @@ def test_objects_decide(objects: list[str], expected: tuple[tuple[str, ...], str
     choice = choose("sdxl-turbo", objects)
     assert (choice.critics, choice.judge) == expected
     assert choice.because
-    for name in (*choice.critics, choice.judge):
+    for name in choice.names:
         assert f"{name} [{FACTS[name].licence}, {FACTS[name].megabytes} MB]" in choice.described
 
 
@@ -43,6 +43,7 @@ def test_what_the_user_names_is_kept() -> None:
     assert choose("sdxl-turbo", ["apple"], judge="nanodet").judge == "nanodet"
     assert choose("sdxl-turbo", ["apple"], ["nanodet"], "detr:rtdetr-r50").because == ""
     assert choose("miniature", ["apple"]).judge == "miniature-fcos"
+    assert choose("miniature", ["apple"], judge=None).names == choose("miniature", ["apple"]).critics
     with pytest.raises(ValueError, match="is also a critic"):
         choose("sdxl-turbo", ["apple"], judge="yolo:yolo11m")
 
@@ -153,10 +154,10 @@ def test_a_torchvision_detector_is_read_from_a_file_with_its_classes(suffix: str
 def test_a_torchvision_file_that_says_no_classes_or_is_no_state_dict_is_refused(tmp_path: Path) -> None:
     name = f"torchvision:ssdlite320_mobilenet_v3_large@{tmp_path}"
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="does not say its classes"):
+    with pytest.raises(ValueError, match="needs the names of its classes"):
         load_critic(f"{name}/a.safetensors")
     torch.save([1, 2], tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="is no state dict"):
+    with pytest.raises(ValueError, match="is not a state dict"):
         load_critic(f"{name}/a.pth")
-    with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: .*none\.pth"):
         load_critic(f"{name}/none.pth")

@@ -168,9 +168,10 @@ def with_text(path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "is not JSON"),
-        ("[1]", "JSON list, expected an object"),
-        ("[" * 100_000, "is not JSON"),
+        ("{", "truncated"),
+        ('{"prompt": "\\ud800 apples"}', "surrogate"),
+        ("[1]", "Expected `object`, got `array`"),
+        ('{"a":' + "[" * 100_000, "nested too deeply"),
         ("x" * (MAX_RECIPE_BYTES + 1), "characters, at most"),
     ],
 )

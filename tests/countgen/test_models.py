@@ -26,7 +26,7 @@ def test_a_revision_follows_an_at_sign_and_a_file_may_have_one_in_its_name(tmp_p
     with pytest.raises(ValueError, match="Ultralytics/YOLO11 cannot be downloaded"):
         load_critic("yolo:yolo11n@main")
     (tmp_path / "a@b.safetensors").write_bytes(b"no")
-    with pytest.raises(ValueError, match="no fcos can be read from"):
+    with pytest.raises(ValueError, match="cannot read fcos from"):
         load_critic(f"fcos:{tmp_path / 'a@b.safetensors'}")
 
 
@@ -35,9 +35,26 @@ def test_an_unknown_backbone_names_the_near_one():
         backbones.load("miniatur")
 
 
-def test_one_string_of_critics_is_refused():
-    with pytest.raises(ValueError, match="critics are several names"):
-        countgen.load(critics="miniature-yolo")
+@pytest.mark.parametrize("critics", ["miniature-heatmap", ["miniature-heatmap"], None])
+def test_without_a_judge_the_critics_alone_count(critics):
+    critics = critics or load_critic("miniature-heatmap")
+    models = countgen.load("miniature", critics=critics, judge=None, device="cpu")
+    assert [critic.name for critic in models.critics] == ["miniature-heatmap"]
+    result = countgen.generate("two cats", models, method="plain")
+    assert (result.judge_counts, result.verified, result.detections) == ((), None, ())
+    assert (result.recipe["judge"], result.recipe["judge_counts"]) == (None, [])
+    assert "judge" not in repr(result)
+    with pytest.raises(ValueError, match="needs a judge"):
+        countgen.generate("two cats", models, until="judge")
+
+
+def test_detectors_are_announced_before_anything_is_loaded(monkeypatch):
+    def stop(choice, missing):
+        raise ValueError(f"{choice.described}; {len(missing)} to download")
+
+    monkeypatch.setattr("countgen.models.load_source", None)
+    with pytest.raises(ValueError, match="critic miniature-yolo, miniature-heatmap; judge"):
+        countgen.load("miniature", announce=stop)
 
 
 def test_what_is_no_detector_is_refused():

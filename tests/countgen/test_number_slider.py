@@ -1,13 +1,12 @@
 """The number slider: which prompt embeddings stand in place of a number, and what chooses them."""
 
 import json
-import math
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 import countgen
 from countgen.editing import edit_run
@@ -15,10 +14,11 @@ from countgen.errors import PromptError, RecipeError
 from countgen.images import to_pil
 from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
 from countgen.number_slider.learning import direction_token
-from countgen.number_slider.shifts import number_offset_from, offset_shifts, stored_shifts
+from countgen.number_slider.shifts import number_offset_from, offset_shifts
 from countgen.prompts import Target, parse
 from countgen.prompts.number_spans import number_span
 from countgen.recipe import plain, regenerate
+from countgen.recipe_fields import fields_of
 from countgen.tokens.library import find_token
 from countgen.tokens.textual_inversion import encode_prompt
 
@@ -56,7 +56,7 @@ def test_a_calibration_is_read_as_it_was_saved(calibration: Calibration, tmp_pat
         assert load_calibration(path) == some
 
 
-def test_what_is_no_file_of_a_calibrations_size_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_a_calibration_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "deep.json").write_text("[" * 200_000)
     (tmp_path / "long.json").write_bytes(b" " * 5_000_000)
@@ -65,28 +65,18 @@ def test_what_is_no_file_of_a_calibrations_size_is_refused(tmp_path: Path) -> No
             load_calibration(tmp_path / f"{name}.json")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"schema": 9},
-        {"points": [{"number": 1, "offset": 0.0, "images": {}}]},
-        {"points": 3},
-        {"height": None, "x": 1},
-        {"max_number": 10**8},
-        {"max_number": "six"},
-        {"points": [{"number": 2, "offset": 0.0, "images": {"1": 1}}]},
-        {"points": [{"number": 1, "offset": 1.0, "images": {"1": 1}}]},
-        {"points": [{"number": 1, "offset": 10**400, "images": {"1": 1}}]},
-        {"points": [{"number": 1, "offset": 0.0, "images": {"1" + "0" * 400: 1}}]},
-        {"points": [{"number": math.inf, "offset": 0.0, "images": {"1": 1}}]},
-    ],
-)
-def test_a_damaged_calibration_is_refused(calibration: Calibration, tmp_path: Path, change: dict[str, object]) -> None:
+def test_a_damaged_calibration_is_an_error(calibration: Calibration, tmp_path: Path, subtests: pytest.Subtests) -> None:
     path = tmp_path / "a.json"
     calibration.save(path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ValueError, match="holds no calibration"):
-        load_calibration(path)
+    stored = json.loads(path.read_text())
+    point = {"number": 1, "offset": 0.0, "images": {"1": 1}}
+    points = ({"images": {}}, {"number": 2}, {"offset": 1.0}, {"offset": 10**400}, {"images": {"1" + "0" * 400: 1}})
+    changes: list[dict[str, object]] = [{"points": [point | change]} for change in points]
+    changes += [{"schema": 9}, {"points": 3}, {"height": None, "x": 1}, {"max_number": 10**8}, {"max_number": "six"}]
+    for change in changes:
+        path.write_text(json.dumps(stored | change))
+        with subtests.test(change=str(change)[:80]), pytest.raises(ValueError, match="holds no calibration"):
+            load_calibration(path)
 
 
 @pytest.mark.parametrize(
@@ -131,12 +121,12 @@ def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Cal
         ("three cats", True, "finite"),
     ],
 )
-def test_a_bad_offset_is_refused(calibration: Calibration, prompt: str, offset: float, reason: str) -> None:
+def test_a_bad_offset_is_an_error(calibration: Calibration, prompt: str, offset: float, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         offset_shifts(prompt, parse(prompt), None, calibration, offset)
 
 
-def test_an_offset_without_calibration_or_with_a_wrong_one_is_refused(
+def test_an_offset_without_calibration_or_with_a_wrong_one_is_an_error(
     models: countgen.Models, calibration: Calibration
 ) -> None:
     with pytest.raises(ValueError, match="countgen calibrate"):
@@ -149,13 +139,6 @@ def test_an_offset_without_calibration_or_with_a_wrong_one_is_refused(
             countgen.Run("three cats", models, calibration=wrong)
     with pytest.raises(ValueError, match="exclude each other"):
         countgen.Run("seven cats", models, token=find_token("count-7", "miniature"), number_offset=1)
-
-
-def test_an_edit_takes_a_calibration(models: countgen.Models, calibration: Calibration) -> None:
-    original = countgen.generate("three cats", models, method="plain")
-    (shift,) = edit_run(original, models, counts={"cat": 6}, calibration=calibration).shifts
-    assert (shift.number, shift.offset) == (4, 3.0)
-    assert edit_run(original, models, counts={"cat": 6}).shifts == ()
 
 
 def test_an_edit_keeps_the_offset_of_objects_whose_count_stays(
@@ -171,6 +154,7 @@ def test_an_edit_keeps_the_offset_of_objects_whose_count_stays(
     assert edit_run(original, models, counts={"cat": 2}).shifts == ()
     (beyond,) = edit_run(original, models, counts={"cat": 6}, calibration=calibration).shifts
     assert (beyond.number, beyond.offset) == (4, 3.0)
+    assert edit_run(original, models, counts={"cat": 6}).shifts == ()
 
 
 def test_number_offsets_are_read_as_text() -> None:
@@ -243,9 +227,11 @@ def test_nothing_is_shifted_where_the_words_do_or_the_prompt_is_another(models: 
         assert torch.equal(run._embeds.prompt_embeds, embeds.prompt_embeds)
 
 
-def test_a_recipe_with_impossible_shifts_is_refused() -> None:
-    good = NumberShift("cat", 11, 19, 12, 4.0, 6, 12).as_dict()
-    assert stored_shifts([good], PROMPT) == (NumberShift(**good),)
+def test_a_recipe_with_impossible_shifts_is_an_error(models: countgen.Models) -> None:
+    recipe = countgen.generate("a photo of twelve cats", models, method="plain", max_evaluations=1).recipe
+    start = recipe["prompt"].index("twelve")
+    good = NumberShift("cat", start, start + 6, 12, 4.0, 6, 12).as_dict()
+    assert fields_of(recipe | {"number_shifts": [good]}).number_shifts == (NumberShift(**good),)
     changes: tuple[dict[str, object], ...] = (
         {"start": 10},
         {"number": 10**9},
@@ -254,11 +240,10 @@ def test_a_recipe_with_impossible_shifts_is_refused() -> None:
         {"offset": "1"},
         {"x": 1},
     )
-    changes += ({"offset": 10**400}, {"offset": 1e30}, {"offset": True}, {"object_name": ["cat"]})
-    changes += ({"object_name": json.loads("[" * 900 + "]" * 900)},)
+    changes += ({"offset": 1e30}, {"offset": True}, {"object_name": ["cat"]})
     for stored in (7, [7], [good, good], *([good | change] for change in changes)):
         with pytest.raises(RecipeError, match="number_shifts"):
-            stored_shifts(stored, PROMPT)
+            fields_of(recipe | {"number_shifts": stored})
 
 
 @torch.no_grad()
@@ -275,6 +260,20 @@ def test_a_token_of_one_prompt_moves_that_prompt_as_the_slider_does_at_the_numbe
     torch.testing.assert_close(moved.prompt_embeds[:, :5], exact.prompt_embeds[:, :5])
     torch.testing.assert_close(moved.prompt_embeds[:, 5:7].mean(1), exact.prompt_embeds[:, 5:7].mean(1))
     torch.testing.assert_close(moved.pooled_prompt_embeds, exact.pooled_prompt_embeds)
+
+
+def test_the_direction_of_several_objects_is_the_mean_of_theirs(models: countgen.Models) -> None:
+    calibration = find_calibration(models.backbone)
+    assert calibration is not None
+    cat, bus, both = (
+        direction_token(models.backbone, 14, names, calibration).direction
+        for names in (["cat"], ["bus"], ["cat", "bus"])
+    )
+    assert cat
+    assert bus
+    assert both
+    for key, mean in both.tensors.items():
+        torch.testing.assert_close(mean, (cat.tensors[key] + bus.tensors[key]) / 2)
 
 
 def test_a_token_is_made_only_for_counts_that_the_calibration_reaches(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,9 @@ def test_a_file_of_the_hub_that_cannot_be_had_says_where_it_would_be(weights: st
 def test_a_damaged_file_is_a_value_error_that_names_it(kind: str, tmp_path: Path) -> None:
     damaged = tmp_path / ("best.pt" if "yolo" in kind or "rtdetr" in kind else "best.safetensors")
     damaged.write_bytes(b"hello" * 100)
-    with pytest.raises(ValueError, match=f"no {kind} can be read from .*best.*damaged or something else"):
+    with pytest.raises(
+        ValueError, match=f"(cannot read {kind}|no detector weights|cannot read) .*best.*damaged or something else"
+    ):
         load(kind, weights=damaged)
 
 
@@ -113,13 +117,13 @@ def test_metadata_of_another_form_is_a_value_error_that_names_the_file(noted: di
 
 def test_a_yolo_takes_the_threshold_that_its_training_noted(tmp_path: Path) -> None:
     tensors, names, noted = weights.read(YOLO["weights"])
-    assert load("yolo", **YOLO).threshold == noted == 0.45
+    assert load("yolo", **YOLO).settings.threshold == noted == 0.45
     weights.write(tmp_path / "retrained.safetensors", tensors, names, 0.3)
     retrained = YOLO | {"weights": tmp_path / "retrained.safetensors"}
-    assert load("yolo", **retrained).threshold == 0.3
-    assert load("yolo", **retrained, threshold=0.6).threshold == 0.6
+    assert load("yolo", **retrained).settings.threshold == 0.3
+    assert load("yolo", **retrained, threshold=0.6).settings.threshold == 0.6
     weights.write(tmp_path / "retrained.safetensors", tensors, names)
-    assert load("yolo", **retrained).threshold == PREDICT_THRESHOLD
+    assert load("yolo", **retrained).settings.threshold == PREDICT_THRESHOLD
 
 
 @pytest.mark.parametrize("kind", ["ultralytics_rtdetr", "yolo_world"])
@@ -137,7 +141,7 @@ def test_embeddings_must_be_one_vector_per_object(tmp_path: Path) -> None:
     model, _ = build(tmp_path / "world.yaml")
     save_file(model.state_dict(), tmp_path / "world.safetensors")
     files: dict[str, Any] = {"weights": tmp_path / "world.safetensors", "config": tmp_path / "world.yaml"}
-    with pytest.raises(ValueError, match="one vector per object name"):
+    with pytest.raises(ValueError, match="one vector of 512 per object name"):
         load("yolo_world", **files, embeddings={"apple": torch.ones(1, 512)})
     with pytest.raises(FileNotFoundError, match="safetensors file of text embeddings"):
         load("yolo_world", **files, embeddings=tmp_path / "none.safetensors")
@@ -164,7 +168,7 @@ def test_clip_embeddings_are_unit_vectors_of_a_stock_text_encoder(tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["owl", "grounding_dino", "detr", "sam3"])
 def test_a_repository_that_cannot_be_read_names_the_presets(kind: str) -> None:
-    with pytest.raises(ValueError, match=r"cannot read .* from 'nobody/nothing'.*one of [a-z]"):
+    with pytest.raises(ValueError, match=r"cannot download 'nobody/nothing'.*one of [a-z]"):
         load(kind, weights="nobody/nothing")
 
 
@@ -188,41 +192,20 @@ def test_the_cause_of_an_unreadable_repository_is_told(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"needs a package that is not installed: .*timm"):
         load("detr", weights=str(tmp_path))
-    with pytest.raises(ValueError, match=r"cannot read .* from 'facebook/detr-resnet-50'"):
+    with pytest.raises(ValueError, match=r"cannot download 'facebook/detr-resnet-50'"):
         load("detr", weights="detr-resnet-50")
 
 
 def test_a_folder_written_by_transformers_is_loaded(tmp_path: Path) -> None:
-    from transformers import AutoConfig, AutoModelForObjectDetection, RTDetrImageProcessor
-
-    stages = ["stage2", "stage3", "stage4"]
-    backbone = {"model_type": "rt_detr_resnet", "embedding_size": 8, "hidden_sizes": [8] * 4, "depths": [1] * 4}
-    backbone |= {"layer_type": "basic", "out_features": stages}
-    sizes = {f"{side}_{part}": 16 for side in ("encoder", "decoder") for part in ("ffn_dim",)}
-    config = AutoConfig.for_model(
-        "rt_detr",
-        backbone_config=backbone,
-        encoder_in_channels=[8] * 3,
-        decoder_in_channels=[16] * 3,
-        encoder_hidden_dim=16,
-        d_model=16,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        decoder_layers=1,
-        num_queries=20,
-        num_denoising=0,
-        id2label={0: "person", 1: "N/A", 2: "teddy bear"},
-        label2id={"person": 0, "N/A": 1, "teddy bear": 2},
-        **sizes,
-    )
-    torch.manual_seed(0)
-    AutoModelForObjectDetection.from_config(config).save_pretrained(tmp_path)
-    RTDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
-    critic = load("detr", weights=str(tmp_path), threshold=0.3)
-    assert critic.name == f"detr:{tmp_path.name}"
-    assert critic.object_names == ("person", "teddy bear")
-    assert critic.max_count == 20
-    assert critic.counts(torch.rand(1, 3, 50, 70), ["teddy bears"]).shape == (1, 1)
+    tiny = tiny_detectors.real_time_detr("rt_detr")
+    tiny.model.config.id2label[1] = "N/A"
+    for part in (tiny.model, tiny.image_processor):
+        part.save_pretrained(tmp_path)
+    critic = load("detr", weights=str(tmp_path), threshold=tiny.settings.threshold)
+    assert (critic.name, critic.object_names) == (f"detr:{tmp_path.name}", ("apple", "car", "ball"))
+    assert critic.max_count == 40
+    images = rendered(4)
+    assert torch.equal(critic.counts(images, ["apples", "car"]), tiny.counts(images, ["apple", "car"]))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -230,7 +213,7 @@ def test_sam3_is_read_from_a_folder_and_refused_where_weights_are_missing(tmp_pa
     tiny = tiny_detectors.sam3()
     for part in (tiny.model, tiny.image_processor, tiny.tokenizer):
         part.save_pretrained(tmp_path)
-    critic = load("sam3", weights=str(tmp_path), threshold=tiny.threshold)
+    critic = load("sam3", weights=str(tmp_path), threshold=tiny.settings.threshold)
     images = rendered(4)
     assert torch.equal(critic.counts(images, ["apple"]), tiny.counts(images, ["apple"]))
     assert (critic.max_count, critic.families) == (40, {"sam3"})
@@ -248,7 +231,7 @@ def test_owl_refuses_another_kind_of_model() -> None:
 
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = CLIPTextModel(CLIPTextConfig(vocab_size=99, **sizes))
-    with pytest.raises(ValueError, match="owlv2 or owlvit is read here"):
+    with pytest.raises(ValueError, match="expected owlv2 or owlvit"):
         OwlCritic(model, None, None, name="clip")
 
 
@@ -284,12 +267,68 @@ def test_the_letterbox_is_ultralytics_own(
     torch.testing.assert_close((squares[0, 0] - 114 / 255).abs() < 1e-4, padded)
 
 
-def test_sam3_has_the_size_that_the_documents_state() -> None:
-    from transformers import Sam3Config, Sam3Model
+@pytest.mark.parametrize("kind", ["detr", "owl", "grounding_dino", "sam3", "vlm"])
+def test_code_in_a_folder_never_runs_and_nothing_asks_whether_it_may(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    classes = ("Config", "ModelForObjectDetection", "ModelForZeroShotObjectDetection", "ModelForImageTextToText")
+    code = {"auto_map": {f"Auto{name}": "evil.Evil" for name in (*classes, "Processor", "ImageProcessor", "Tokenizer")}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "evil"} | code))
+    for name in ("preprocessor_config.json", "processor_config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text(json.dumps(code))
+    (tmp_path / "evil.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 100))
+    with pytest.raises(ValueError, match="cannot read ") as error:
+        load(kind, weights=str(tmp_path))
+    assert "\n" not in str(error.value)
+    assert "[y/N]" not in "".join(capfd.readouterr())
+    assert not (tmp_path / "ran").exists()
 
-    with torch.device("meta"):
-        model = Sam3Model(Sam3Config())
-    millions = sum(parameter.numel() for parameter in model.parameters()) // 10**6
-    root = Path(__file__).parents[2]
-    assert f"3.4 GB ({millions} million parameters in float32)" in (root / "docs/models.md").read_text("utf-8")
-    assert f"({millions} million parameters, 3.4 GB in float32)" in (root / "docs/evaluation.md").read_text("utf-8")
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_size", "x"),
+        ("activation_function", "x"),
+        ("backbone_config", {"model_type": "x"}),
+        ("_attn_implementation", "evil/kernel"),
+        ("quantization_config", {"quant_method": "bitsandbytes", "load_in_8bit": True}),
+        ("max_position_embeddings", 10**12),
+        ("decoder_layers", 10**9),
+        ("model_type", "x"),
+    ],
+)
+def test_a_config_that_cannot_be_built_is_one_line(field: str, value: Any, tmp_path: Path) -> None:
+    tiny = tiny_detectors.detr()
+    for part in (tiny.model, tiny.image_processor):
+        part.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
+    with pytest.raises(ValueError, match=r"config\.json: |cannot read AutoModelForObjectDetection from") as error:
+        load("detr", weights=str(tmp_path))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+def test_a_pickle_behind_an_index_and_one_named_safetensors_are_not_read(tmp_path: Path) -> None:
+    tiny = tiny_detectors.detr()
+    for part in (tiny.model, tiny.image_processor):
+        part.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tiny.model.state_dict(), tmp_path / "x.bin")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"bias": "x.bin"}}))
+    with pytest.raises(ValueError, match=r"names 'x\.bin'; only \.safetensors"):
+        load("detr", weights=str(tmp_path))
+    (tmp_path / "model.safetensors.index.json").unlink()
+    (tmp_path / "x.bin").rename(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        load("detr", weights=str(tmp_path))
+
+
+def test_a_file_that_is_not_an_image_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n{} loop\n")
+    os.mkfifo(tmp_path / "pipe.png")
+    critic = load("nanodet")
+    for name, message in (("photo.png", "accepted are PNG, JPEG"), ("pipe.png", "is a pipe")):
+        with pytest.raises(ValueError, match=message):
+            critic.count(tmp_path / name, "person")

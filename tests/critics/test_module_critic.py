@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import detection
 
-from countgen import critics
 from countgen.critics import Critic, from_module
 from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.losses import LOSSES
@@ -39,7 +37,9 @@ class Boxes(nn.Module):
 
 def thresholded(critic: Any) -> Critic:
     """torchvision's own detector inside a critic of the contract suite, as a user hands it over."""
-    return from_module(critic.model, NAMES, threshold=critic.threshold, nms_iou=critic.nms_iou, max_count=2000)
+    return from_module(
+        critic.model, NAMES, threshold=critic.settings.threshold, nms_iou=critic.settings.nms_iou, max_count=2000
+    )
 
 
 @pytest.mark.parametrize("family", ["FasterRCNN", "RetinaNet", "FCOS", "SSD"])
@@ -48,7 +48,7 @@ def test_a_module_of_torchvisions_form_counts_as_its_own_detections(family: str)
     critic, images = thresholded(stock), rendered(8)
     with torch.no_grad():
         found = stock.model(list(images))
-    kept = [one["labels"][one["scores"] > critic.threshold] for one in found]
+    kept = [one["labels"][one["scores"] > critic.settings.threshold] for one in found]
     expected = [[int((labels == label).sum()) for label in range(1, len(NAMES))] for labels in kept]
     counts = critic.counts(images, CLASSES)
     assert counts.tolist() == expected
@@ -73,21 +73,6 @@ def test_the_gradient_through_a_modules_detections_equals_finite_differences(fam
     assert critic.has_gradient is True
 
 
-def test_faster_rcnn_built_from_its_configuration_is_a_critic() -> None:
-    torch.manual_seed(0)
-    model = detection.fasterrcnn_mobilenet_v3_large_320_fpn(
-        weights=None, weights_backbone=None, num_classes=5, box_score_thresh=0.0
-    )
-    critic = from_module(model, NAMES, threshold=0.2)
-    probe = rendered(1).clone().requires_grad_()
-    found = critic.evaluate(probe, {"apple": 3}, LOSSES["l1"])
-    found.loss.sum().backward()
-    assert float(probe.grad.abs().max()) > 0
-    assert not model.training
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
-    assert critic.name == critic.family == "FasterRCNN"
-
-
 def test_a_function_to_boxes_and_logits_counts_as_the_critic_it_was_taken_from() -> None:
     tiny = yolo("v8/yolov8.yaml")
 
@@ -95,7 +80,7 @@ def test_a_function_to_boxes_and_logits_counts_as_the_critic_it_was_taken_from()
         found = tiny.propose(images, ["apple"])
         return found.boxes, found.logits
 
-    settings = {"threshold": tiny.threshold, "nms_iou": tiny.nms_iou, "one_class_per_box": True}
+    settings = {"threshold": tiny.settings.threshold, "nms_iou": tiny.settings.nms_iou, "one_class_per_box": True}
     critic = from_module(proposals, CLASSES, **settings)
     images = rendered(6)
     counts = critic.counts(images, CLASSES)
@@ -195,9 +180,3 @@ def test_bad_arguments_are_refused(arguments: Any, message: str) -> None:
         from_module(*arguments)
     with pytest.raises(ValueError, match="threshold must be a probability"):
         from_module(Boxes(), CLASSES, threshold=1.5)
-
-
-def test_the_package_has_every_name_it_lists() -> None:
-    assert all(hasattr(critics, name) for name in critics.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'from_modul'"):
-        critics.from_modul  # noqa: B018

@@ -24,8 +24,6 @@ from tests.contract.pictures import rendered
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "qwen2_5_vl": lambda: tiny_language.qwen("qwen2_5_vl"),
     "qwen3_vl": lambda: tiny_language.qwen("qwen3_vl"),
-    "internvl": tiny_language.internvl,
-    "molmo2": tiny_language.molmo2,
     "smolvlm": tiny_language.smolvlm,
 }
 ENDLESS = 12
@@ -190,7 +188,7 @@ def test_a_folder_is_read_and_missing_weights_are_refused(tmp_path: Path) -> Non
 def test_a_repository_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    with pytest.raises(ValueError, match=r"cannot read AutoProcessor from 'nobody/nothing'"):
+    with pytest.raises(ValueError, match=r"cannot download 'nobody/nothing'"):
         load("vlm", weights="nobody/nothing")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"vlm:nobody/nothing: config.json of nobody/nothing"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from countgen.backbones import presets
-from countgen.backbones.loading import at_revision, is_commit
+from countgen.backbones.hub import at_revision, is_commit
 from countgen.critics import ultralytics_files
 from countgen.critics.detectors import detr, grounding_dino, owl, sam3, yolo_world
 

@@ -19,18 +19,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from countgen import miniature
-from countgen.benchmarks.evaluation.json_lines import split_torn
+from countgen.benchmarks.evaluation.json_lines import LineFile, split_torn
 from countgen.benchmarks.evaluation.plan import Case, RunSettings, code_version, suite_digest
 from countgen.benchmarks.evaluation.records import (
     IMAGES,
     RECORDS,
     SETTINGS,
     Record,
-    RecordFile,
     read_records,
     read_run,
     table,
@@ -200,8 +201,8 @@ def tear(records: Sequence[Record], folder: Path) -> tuple[int, int]:
     good = 0
     for length in range(len(last) + 1):
         path.write_bytes(earlier + last[:length])
-        with RecordFile(path) as file:
-            file.append(records[-1])
+        with LineFile(path.parent, path.name) as file:
+            file.append(to_line(records[-1]))
         good += read_records(path) == list(records) and path.read_bytes().startswith(earlier)
     return good, len(last) + 1
 
@@ -213,18 +214,18 @@ def fill_disk(records: Sequence[Record], folder: Path) -> tuple[str, bool]:
         What the user reads, and whether all earlier records are as they were.
     """
     path = folder / "full.jsonl"
-    with RecordFile(path) as file:
+    with LineFile(path.parent, path.name) as file:
         for record in records[:-1]:
-            file.append(record)
+            file.append(to_line(record))
         earlier = path.read_bytes()
         message = "no error"
         with file_size_limit(len(earlier) + 100):
             try:
-                file.append(records[-1])
+                file.append(to_line(records[-1]))
             except CountGenError as error:
                 message = str(error)
         intact = path.read_bytes() == earlier
-        file.append(records[-1])
+        file.append(to_line(records[-1]))
     return message, intact and read_records(path) == list(records)
 
 

@@ -39,7 +39,6 @@ from countgen.editing import targets_of
 from countgen.errors import TokenFileError
 from countgen.images import read_png, save_png
 from countgen.number_slider import Calibration, NumberShift, load_calibration
-from countgen.prompts import Target
 from countgen.recipe import SCHEMA, check
 from countgen.tokens.file import METADATA_KEY, decoded, encoded
 from countgen.tokens.library import available_tokens
@@ -281,7 +280,7 @@ def calibration(chance: random.Random, folder: Path, mark: str) -> None:
 
 def judgements(chance: random.Random, folder: Path, mark: str) -> None:
     """Judgements and labels of two images, one file of them damaged, and the figures of a report."""
-    two = {"targets": (Target("apple", 3), Target("dog", 2)), "critic_counts": (3, 2)}
+    two = {"wanted": {"apple": 3, "dog": 2}, "critic_counts": (3, 2)}
     records = [record(seed=seed, judge_counts={"detector": (3, 1)}, **two) for seed in range(2)]
     judged = [Judgement(one.key, "vlm", (3, 2), 0.5, ((1, 2, 3, 4),)).to_line() for one in records]
     silent = Judgement(records[0].key, "owl", None, 0.0, ()).to_line()

@@ -15,10 +15,11 @@ import signal
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.golden import FOLDER
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, read_judgements

@@ -50,7 +50,9 @@ def test_counts_at_several_thresholds_are_the_critics(source: SceneSource, name:
     images = source.make(6, counts=(2, 9), kind="round trip").images
     # Blended images have many boxes with scores near the threshold.
     images = torch.cat([images, (images + images.roll(1, 0)) / 2])
-    assert torch.equal(counts_at(critic, images, [0.2, critic.threshold])[1], critic.counts(images, OBJECT_NAMES))
+    assert torch.equal(
+        counts_at(critic, images, [0.2, critic.settings.threshold])[1], critic.counts(images, OBJECT_NAMES)
+    )
 
 
 def test_augmented_images_keep_boxes_on_their_objects(batch: Batch) -> None:
@@ -106,7 +108,7 @@ def test_a_stage_trains_resumes_and_exports_a_critic(stage: str, tmp_path: Path)
     trained = load(embedded.kind, **options)
     assert trained.object_names == OBJECT_NAMES
     accuracy = json.loads((tmp_path / "accuracy.json").read_text())
-    assert accuracy["threshold"] == trained.threshold
+    assert accuracy["threshold"] == trained.settings.threshold or not trained.detects
     assert ("styled 11-15" in accuracy) is (stage != "judge")
     after, before = (load_file(chosen["weights"]) for chosen in (options, embedded.options))
     assert after.keys() == before.keys()

@@ -11,7 +11,9 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from countgen.files.folder import output_path
 from countgen.files.printable import printable
+from countgen.files.writing import write_atomically
 
 if TYPE_CHECKING:
     from countgen.benchmarks.evaluation.report.findings import Section
@@ -103,17 +105,17 @@ def _write(mine: ReportedRun, sections: list[Section], out: Path, max_images: in
     """Write the page, and the plots where `out` is a folder, and return the page's path."""
     if find_spec("matplotlib") is None:
         raise ValueError("plots need matplotlib: pip install 'countgen[report]'")
-    from countgen.benchmarks.evaluation.plots import save
+    from countgen.benchmarks.evaluation.plots import rendered
     from countgen.benchmarks.evaluation.report.page import page, plots
 
     single = out.suffix.lower() in (".html", ".htm")
     file = out if single else out / "report.html"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    folders = set(mine.folders.values())
+    output_path(file, folders).parent.mkdir(parents=True, exist_ok=True)
     figures = plots(mine, sections)
     if not single:
         for name, figure in figures.items():
             for suffix in (".svg", ".png"):
-                save(figure, out / f"{name}{suffix}")
-    # A file name in an error may hold half a surrogate pair, which has no UTF-8.
-    file.write_text(page(mine, sections, figures, max_images), encoding="utf-8", errors="replace")
+                write_atomically(rendered(figure, suffix), output_path(out / f"{name}{suffix}", folders))
+    write_atomically(page(mine, sections, figures, max_images).encode(errors="replace"), output_path(file, folders))
     return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 
 from countgen.benchmarks.evaluation.image_statistics import NAMES, statistics_of
 from countgen.benchmarks.evaluation.metrics import Scores, is_right, total
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.findings import Section
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
+from countgen.files.folder import output_path
+from countgen.files.writing import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow
@@ -62,15 +66,17 @@ def write_parquet(run: ReportedRun, path: Path) -> None:
         table = Table.from_pylist([_row(run, record) for record in run.records], schema=_schema())
     except (OverflowError, UnicodeEncodeError) as error:
         raise ValueError(f"Parquet cannot hold these records: {error}") from error
-    parquet.write_table(table, path)
+    file = io.BytesIO()
+    parquet.write_table(table, file)
+    write_atomically(file.getvalue(), output_path(path, set(run.folders.values())))
 
 
 def _row(run: ReportedRun, record: Record) -> dict[str, Any]:
     image, plain_image = run.image_path(record), run.image_path(record, before=True)
     mine = None if image is None else statistics_of(image)
     its = mine if plain_image == image else None if plain_image is None else statistics_of(plain_image)
-    return record.__dict__ | {
-        "targets": [target.__dict__ for target in record.targets],
+    return structs.asdict(record) | {
+        "targets": [asdict(target) for target in record.targets],
         "judge_counts": list(record.judge_counts.items()),
         "confidence": list(record.confidence.items()),
         "boxes": list(record.boxes.items()),
@@ -104,5 +110,5 @@ def _schema() -> pyarrow.Schema:
         "boxes": pa.map_(text, pa.list_(pa.list_(whole))),
         "trace": pa.list_(step),
     }
-    names = (*(field.name for field in fields(Record)), "total", "right", "image_statistics", "plain_image_statistics")
+    names = (*Record.__struct_encode_fields__, "total", "right", "image_statistics", "plain_image_statistics")
     return pa.schema([(name, types[name]) for name in names])

@@ -2,16 +2,14 @@
 
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from PIL import Image
 
-from countgen.benchmarks.evaluation.json_lines import SCHEMA
 from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
 from countgen.images import save_png
-from countgen.prompts import Target
 
 LEVELS = ("easy", "medium", "hard", "beyond")
 JUDGES = ("detector", "counter")
@@ -22,12 +20,11 @@ def record(method: str = "plain", seed: int = 0, counted: int | None = 3, asked:
     done = counted is not None
     found = (counted,) if done else ()
     fields: dict[str, Any] = {
-        "schema": SCHEMA,
         "key": f"{method}-{asked}-{seed}",
         "suite": "made",
         "level": LEVELS[min(3, (asked - 1) // 5)],
         "prompt": f"a photo of {asked} apples",
-        "targets": (Target("apple", asked),),
+        "wanted": {"apple": asked},
         "seed": seed,
         "backbone": "miniature",
         "method": method,
@@ -72,7 +69,7 @@ def random_records(rng: random.Random, methods: tuple[str, ...] = ("plain", "aut
                         sum(asked),
                         key=f"{number}-{seed}-{method}",
                         prompt=f"prompt {number}",
-                        targets=tuple(Target(name, n) for name, n in zip("ab", asked, strict=False)),
+                        wanted=dict(zip("ab", asked, strict=False)),
                         critic_counts=() if failed else tuple(n + rng.choice((0, 0, 1)) for n in asked),
                         judge_counts={} if failed else counted,
                         trace=() if failed else tuple((e, e / 8, rng.random() < 0.5) for e in spent),

@@ -108,7 +108,7 @@ def test_a_name_that_several_images_came_with_is_refused(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("image,number\na.png,3\n", "expected the columns image, object, count, or image_id"),
+        ("image,number\na.png,3\n", "expected the columns image, object, count; or image_id"),
         ("image,object,count\nelsewhere.png,dog,3\n", "no count for an image and an object of"),
         ("image,object,count\ngeckonum_00000_0.png,unicorn,3\n", "no count for an image and an object of"),
         ("", "got none"),

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.comparison import agreement, compare, difference, pairs
 from countgen.benchmarks.evaluation.compute import compute_curve, first_right
@@ -20,7 +21,6 @@ from countgen.benchmarks.evaluation.metrics import (
     with_labels,
 )
 from countgen.benchmarks.evaluation.records import Record
-from countgen.prompts import Target
 from tests.benchmarks.evaluation.made_records import JUDGES, random_records, record
 
 EVERY_JUDGE = (*JUDGES, "critic")
@@ -132,18 +132,16 @@ def test_every_kind_of_object_must_be_right() -> None:
     records = random_records(random.Random(3))
     two = [one for one in records if len(one.targets) == 2 and one.status == "done"]
     assert two
-    half = [
-        one.__class__(**one.__dict__ | {"judge_counts": {"detector": (one.targets[0].target_count, 99)}}) for one in two
-    ]
+    half = [replace(one, judge_counts={"detector": (one.targets[0].target_count, 99)}) for one in two]
     assert scores(half, "detector").right == 0
 
 
 def test_partial_credit_is_that_of_t2i_compbench() -> None:
-    two = {"targets": (Target("apple", 3), Target("dog", 2)), "critic_counts": (3, 2)}
+    two = {"wanted": {"apple": 3, "dog": 2}, "critic_counts": (3, 2)}
     counted = [(3, 2), (3, 1), (3, 0), (0, 0), (4, 5)]  # 1, 0.75, 0.5, 0, 0.5
     records = [record(seed=seed, judge_counts={"detector": found}, **two) for seed, found in enumerate(counted)]
     assert scores(records, "detector").partial == pytest.approx((1 + 0.75 + 0.5 + 0 + 0.5) / 5)
-    records += [record(seed=9, judge_counts={}, **two), record(seed=10, counted=None, targets=two["targets"])]
+    records += [record(seed=9, judge_counts={}, **two), record(seed=10, counted=None, wanted=two["wanted"])]
     assert scores(records, "detector").partial == pytest.approx(2.75 / 7)
     assert math.isnan(scores([], "detector").partial)
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL.PngImagePlugin import PngImageFile
 
-from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, save, to_svg
+from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, rendered, to_svg
 from tests.benchmarks.evaluation.made_records import record
 
 
@@ -60,7 +60,7 @@ def test_the_same_records_are_the_same_bytes(tmp_path: Path) -> None:
     assert root.tag.endswith("svg")
     assert "Title & more" in "".join(root.itertext())
     assert not re.search(r"<(script|image)", first)
-    save(accuracy_by_count(run(3), "detector"), tmp_path / "plot.png")
+    (tmp_path / "plot.png").write_bytes(rendered(accuracy_by_count(run(3), "detector"), ".png"))
     with PngImageFile(tmp_path / "plot.png") as picture:
         assert picture.width > 800
 

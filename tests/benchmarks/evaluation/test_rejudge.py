@@ -188,7 +188,7 @@ def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
         *(good.replace(b'"schema":1', b'"schema":"\\u001b[2J"'), good.replace(b'"schema":1', b'"schema":[null]')),
     ):
         (run / JUDGEMENTS).write_bytes(good + line + good)
-        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is no judgement") as refused:
+        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is not a judgement") as refused:
             read_judgements(run)
         assert str(refused.value).isprintable()
 

@@ -6,11 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement

@@ -1,11 +1,12 @@
 """The exports of a report, JSON and Parquet, hold what the records say."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 from pyarrow import parquet
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from countgen.benchmarks.evaluation.plan import RunSettings
@@ -25,7 +26,7 @@ def asked() -> RunSettings:
 
 def outcome(number: int) -> Outcome:
     key = f"{number:032x}"
-    record = replace(DONE, key=key, image=f"images/{key}.png", before=f"images/{key}-before.png")
+    record = structs.replace(DONE, key=key, image=f"images/{key}.png", before=f"images/{key}-before.png")
     return Outcome(record, PICTURE, PICTURE.copy(), {"seed": number}, os.getpid())
 
 
@@ -54,7 +55,7 @@ def test_a_picture_that_is_drawn_again_leaves_no_twin(tmp_path: Path, asked: Run
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, asked: RunSettings) -> None:
     with (
         RunFolder(tmp_path, asked),
-        pytest.raises(RunFolderError, match=f"in use by another run, process {os.getpid()}"),
+        pytest.raises(RunFolderError, match="in use by another run"),
         RunFolder(tmp_path, asked),
     ):
         pass
@@ -115,12 +116,12 @@ def test_records_without_settings_are_refused(tmp_path: Path, asked: RunSettings
         folder.keep(outcome(1))
     for damage in ("", "[1]", "7"):
         (tmp_path / "settings.json").write_text(damage)
-        with pytest.raises(RunFolderError, match="cannot be read"), RunFolder(tmp_path, asked):
+        with pytest.raises(RunFolderError, match="readable settings"), RunFolder(tmp_path, asked):
             pass
         with pytest.raises(RunFolderError, match="damaged"):
             read_run(tmp_path)
     (tmp_path / "settings.json").unlink()
-    with pytest.raises(RunFolderError, match="cannot be read"), RunFolder(tmp_path, asked):
+    with pytest.raises(RunFolderError, match="readable settings"), RunFolder(tmp_path, asked):
         pass
 
 

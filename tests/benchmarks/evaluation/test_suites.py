@@ -152,7 +152,7 @@ def test_geneval_2_has_a_target_for_each_question_for_a_number(tmp_path: Path) -
     assert prompt.tags == {"task": "counting", "atom_count": "7"}
     for wrong in (["How many cows?", "three"], ["How many cows are in the image?", "some"], "three"):
         path.write_text(json.dumps(GENEVAL_2 | {"vqa_list": [wrong] * 3}))
-        with pytest.raises(ValueError, match=r"line 1: expected a question"):
+        with pytest.raises(ValueError, match=r"line 1: (expected a question|vqa_list)"):
             load(path)
 
 
@@ -198,27 +198,31 @@ def test_known_names_help_to_read_prompts_without_targets(tmp_path: Path) -> Non
 
 BAD_ROWS = [
     ("a.txt", "seven apples\nsome apples\n", "a.txt, line 2: cannot read a count"),
-    ("a.jsonl", '\n{"prompt": \n', "a.jsonl, line 2: no JSON"),
-    ("a.jsonl", "7\n", "a.jsonl, line 1: expected an object"),
-    ("a.jsonl", '{"text": "seven apples"}\n', 'a.jsonl, line 1: "prompt" must be a text'),
-    ("a.jsonl", '{"prompt": "p", "targets": {"apple": "7"}}', "line 1: an object needs a name and a whole number"),
-    ("a.jsonl", '{"prompt": "p", "targets": {"apple": true}}', "line 1: apple: the count must be a whole number"),
-    ("a.jsonl", '{"prompt": "p", "targets": [7]}', 'line 1: "targets" must be like'),
+    ("a.jsonl", '\n{"prompt": \n', "a.jsonl, line 2 is not an object"),
+    ("a.jsonl", "7\n", "a.jsonl, line 1 is not an object"),
+    ("a.jsonl", '{"text": "seven apples"}\n', "line 1: Object missing required field `prompt`"),
+    ("a.jsonl", '{"prompt": "p", "targets": {"apple": "7"}}', "line 1: targets[...]: Expected `int`, got `str`"),
+    ("a.jsonl", '{"prompt": "p", "targets": {"apple": true}}', "line 1: targets[...]: Expected `int`, got `bool`"),
+    ("a.jsonl", '{"prompt": "p", "targets": [7]}', "line 1: targets: Expected"),
     ("a.jsonl", '{"prompt": "p", "targets": "apple"}', "line 1: cannot read 'apple'"),
-    ("a.jsonl", '{"prompt": "two cats", "tags": "x"}', 'line 1: "tags" must be names with values'),
-    ("a.jsonl", '{"tag": "counting", "include": 3, "prompt": "p"}', 'line 1: "include" must be a list'),
-    ("a.jsonl", '{"tag": "counting", "include": [{"class": [], "count": 2}], "prompt": "p"}', "line 1: an object"),
+    ("a.jsonl", '{"prompt": "two cats", "tags": "x"}', "line 1: tags: Expected"),
+    ("a.jsonl", '{"tag": "counting", "include": 3, "prompt": "p"}', "line 1: include: Expected"),
+    (
+        "a.jsonl",
+        '{"tag": "counting", "include": [{"class": [], "count": 2}], "prompt": "p"}',
+        "line 1: include[0].class: Expected",
+    ),
     ("a.jsonl", '{"tag": "counting", "include": [], "prompt": "p"}', "line 1: 'p' needs one target"),
     ("a.json", '{"prompt": "two cats"}', "a.json must hold a JSON list"),
     ("a.json", '[{"prompt": "two cats"}, {"prompt": "p", "object": "cat", "int_number": 0}]', "entry 2: cat: the"),
-    ("a.json", "[" * 100_000, "no JSON"),
-    ("a.csv", "text\nseven apples\n", "a.csv, line 1: the header must name a column 'prompt'"),
+    ("a.json", "[" * 100_000, "nested too deeply"),
+    ("a.csv", "text\nseven apples\n", "a.csv, line 1: expected the columns prompt"),
     ("a.csv", "prompt\nseven apples, red\n", "a.csv, line 2: more cells than the header has"),
     ("a.csv", 'prompt\n"seven apples\n', "a.csv, line 2: unexpected end"),
     ("a.csv", "prompt,seed\ntwo cats,x\n", "a.csv, line 2: the seed must be a whole number"),
     ("a.csv", "prompt,seed\ntwo cats,4294967296\n", "a.csv, line 2: the seed must be a whole number"),
     ("a.txt", "# nothing\n", "holds no prompts"),
-    ("a.csv", "", "a.csv, line 1: the header must name"),
+    ("a.csv", "", "a.csv, line 1: expected the columns prompt"),
 ]
 
 

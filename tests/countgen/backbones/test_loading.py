@@ -11,7 +11,8 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from countgen import backbones, miniature
-from countgen.backbones.loading import _load_denoiser, at_revision
+from countgen.backbones.hub import at_revision
+from countgen.backbones.loading import _load_denoiser
 from countgen.backbones.registry import configured
 
 SDXL = miniature.FOLDER / "mini-sdxl-turbo"

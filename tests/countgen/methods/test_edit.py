@@ -204,7 +204,7 @@ def test_an_edit_starts_from_the_latents_of_its_original_and_follows_the_new_pro
     ],
 )
 def test_a_count_that_cannot_be_had_is_refused(models: countgen.Models, counts: dict[str, int], reason: str):
-    original = {"targets": [{"object_name": "cat", "target_count": 5}], "prompt": "five cats"}
+    original = countgen.generate("five cats", models, method="plain", max_evaluations=1)
     with pytest.raises(ValueError, match=reason):
         countgen.edit(original, models, counts=counts)
 

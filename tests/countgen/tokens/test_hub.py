@@ -12,40 +12,23 @@ from PIL import Image, ImageChops
 import countgen
 from countgen import backbones
 from countgen.images import to_pil
-from countgen.tokens.direction import NumberDirection
-from countgen.tokens.file import CountToken, encoded
+from countgen.tokens.file import encoded
 from countgen.tokens.hub import FILE_NAME, from_pretrained, model_card, push_to_hub, save_pretrained
-from countgen.tokens.textual_inversion import encode_prompt, encoders_of
+from countgen.tokens.textual_inversion import encode_prompt
+from tests.countgen.tokens.examples import direction_token_of, token_of
 
 
 @pytest.fixture
-def token():
-    return CountToken(
-        placeholder_token="<count-7>",
-        target_count=7,
-        vectors={"clip_l": torch.ones(2, 4), "clip_g": torch.ones(2, 6)},
-        base_model="sdxl-turbo",
-        revision=None,
-        object_names=("apple", "dog"),
-        critic="yolo",
-        config_hash="0123456789abcdef",
-        accuracy=0.5,
-        licence="Apache-2.0",
-    )
+def token(models):
+    return token_of(models.backbone, base_model="sdxl-turbo")
 
 
 def test_the_card_describes_the_token(token):
     card = ModelCard(model_card(token, "someone/count-7"))
     assert card.data.license == "apache-2.0"
     assert "textual-inversion" in card.data.tags
-    for text in ("<count-7>", "apple, dog", "yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
+    for text in ("<count-7>", "apple, dog", "miniature-yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
         assert text in card.text
-
-
-def test_the_cards_prompt_has_one_object_in_the_singular(token):
-    assert "'a photo of <count-7> apples'" in model_card(token, "someone/count-7")
-    one = replace(token, placeholder_token="<count-1>", target_count=1)
-    assert "'a photo of <count-1> apple'" in model_card(one, "someone/count-1")
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -64,7 +47,7 @@ def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, m
 def test_the_cards_examples_of_a_direction_generate_the_same_image(models, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     backbone = models.backbone if name == "miniature" else backbones.load(name)
-    token = direction_token(backbone)
+    token = direction_token_of(backbone)
     card = (save_pretrained(token, ".") / "README.md").read_text(encoding="utf-8")
     assert "textual-inversion" not in ModelCard(card).data.tags
     assert "twelve moved by 2 objects along the number axis of the prompt embeddings" in card
@@ -78,30 +61,6 @@ def test_the_cards_examples_of_a_direction_generate_the_same_image(models, tmp_p
     assert max(high for _, high in difference.getextrema()) <= 1  # rounding
 
 
-def direction_token(backbone):
-    embeds = backbone.encode_prompt("twelve apples")
-    pooled, generator = embeds.pooled_prompt_embeds, torch.Generator().manual_seed(0)
-    direction = NumberDirection(
-        start_number=12,
-        offset=2.0,
-        prompt_embeds=torch.randn(2, embeds.prompt_embeds.shape[2], generator=generator),
-        pooled_prompt_embeds=None if pooled is None else torch.randn(pooled.shape[1], generator=generator),
-    )
-    return CountToken(
-        placeholder_token="<count-14>",
-        target_count=14,
-        vectors={key: encoder.vectors_of("twelve", 1, backbone) for key, encoder in encoders_of(backbone).items()},
-        base_model=backbone.name,
-        revision=None,
-        object_names=("apple",),
-        critic="yolo",
-        config_hash="0123456789abcdef",
-        accuracy=0.2,
-        licence="Apache-2.0",
-        direction=direction,
-    )
-
-
 def test_the_cards_example_loads_the_checkpoint_it_was_trained_on(token):
     card = model_card(replace(token, base_model="sdxl-turbo:someone/apples"), "someone/count-7")
     assert "backbones.load('sdxl-turbo', repository='someone/apples')\n" in card
@@ -109,25 +68,18 @@ def test_the_cards_example_loads_the_checkpoint_it_was_trained_on(token):
     assert "backbones.load('sdxl-turbo', repository='apples-1a2b3c4d')  # the path of that checkpoint\n" in card
 
 
-def test_save_pretrained_writes_the_token_and_its_card(token, tmp_path):
-    folder = save_pretrained(token, tmp_path / "count-7")
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", FILE_NAME]
-    assert encoded(from_pretrained(folder)) == encoded(token)
-
-
-def test_a_token_is_read_from_the_hubs_cache_without_a_network(token, tmp_path, monkeypatch):
+def test_a_token_is_read_from_a_folder_and_from_the_hubs_cache_without_a_network(token, tmp_path, monkeypatch):
     commit = "0" * 40
     cached = tmp_path / "models--someone--count-7"
-    save_pretrained(token, cached / "snapshots" / commit)
+    folder = save_pretrained(token, cached / "snapshots" / commit)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", FILE_NAME]
+    assert encoded(from_pretrained(folder)) == encoded(token)
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert encoded(from_pretrained("someone/count-7")) == encoded(token)
     assert encoded(from_pretrained("someone/count-7", revision=commit)) == encoded(token)
 
-
-def test_a_missing_repository_is_an_os_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
         from_pretrained("someone/count-9")
 

@@ -14,31 +14,14 @@ import countgen
 from countgen import backbones, miniature
 from countgen.backbones.registry import base_model
 from countgen.errors import PromptError, TokenFileError
-from countgen.tokens.file import CountToken, encoded
+from countgen.tokens.file import encoded
 from countgen.tokens.textual_inversion import check_token, encode_prompt, encoders_of, injected
-from countgen.tokens.trainer import learn_token
+from tests.countgen.tokens.examples import token_of
 
 
 @pytest.fixture(scope="module")
 def pixart():
     return backbones.load("miniature-pixart")
-
-
-def token_of(backbone, text="seven of", count=7, **changes):
-    vectors = {key: e.vectors_of(text, 2, backbone) for key, e in encoders_of(backbone).items()}
-    fields = {
-        "placeholder_token": f"<count-{count}>",
-        "target_count": count,
-        "vectors": vectors,
-        "base_model": backbone.name,
-        "revision": None,
-        "object_names": ("apple", "dog"),
-        "critic": "miniature-yolo",
-        "config_hash": "0" * 16,
-        "accuracy": 0.5,
-        "licence": "Apache-2.0",
-    }
-    return CountToken(**(fields | changes))
 
 
 def embeds_equal(first, second):
@@ -49,9 +32,12 @@ def embeds_equal(first, second):
     )
 
 
-@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
-def test_words_as_a_token_give_the_same_embeds_as_the_words(models, pixart, name):
-    backbone = models.backbone if name == "miniature" else pixart
+@pytest.fixture(params=["miniature", "miniature-pixart"])
+def backbone(request, models, pixart):
+    return models.backbone if request.param == "miniature" else pixart
+
+
+def test_words_as_a_token_give_the_same_embeds_as_the_words(backbone):
     token = token_of(backbone)
     with torch.no_grad():
         spoken = encode_prompt(backbone, "a photo of seven apples", token)
@@ -59,9 +45,7 @@ def test_words_as_a_token_give_the_same_embeds_as_the_words(models, pixart, name
     assert embeds_equal(spoken, written)
 
 
-@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
-def test_the_backbone_is_restored_after_use(models, pixart, name):
-    backbone = models.backbone if name == "miniature" else pixart
+def test_the_backbone_is_restored_after_use(backbone):
     tables = {key: e.table.weight.clone() for key, e in encoders_of(backbone).items()}
     tokenizers = [getattr(backbone.pipeline, e.tokenizer) for e in encoders_of(backbone).values()]
     vocabularies = [tokenizer.get_vocab() for tokenizer in tokenizers]
@@ -79,17 +63,13 @@ def test_the_backbone_is_restored_after_use(models, pixart, name):
         assert not encoder.table._forward_hooks
 
 
-def test_a_prompt_without_the_placeholder_has_the_same_embeds_while_a_token_is_injected(models):
-    plain = models.backbone.encode_prompt("a photo of three dogs on the sand")
-    with injected(models.backbone, {"<count-7>": token_of(models.backbone).vectors}) as encode:
-        assert embeds_equal(plain, encode("a photo of three dogs on the sand"))
-
-
-def test_two_tokens_are_injected_together(models):
+def test_two_tokens_are_injected_together_and_other_prompts_stay(models):
     backbone = models.backbone
     vectors = {f"<count-{n}>": token_of(backbone, word, n).vectors for n, word in ((2, "two of"), (7, "seven of"))}
     with injected(backbone, vectors) as encode:
         spoken = encode("<count-7> apples and <count-2> dogs")
+        untouched = encode("a photo of three dogs on the sand")
+    assert embeds_equal(untouched, backbone.encode_prompt("a photo of three dogs on the sand"))
     assert embeds_equal(spoken, backbone.encode_prompt("seven of apples and two of dogs"))
 
 
@@ -146,33 +126,6 @@ def test_the_stock_pipeline_generates_the_same_image_from_the_file(number):
     torch.testing.assert_close(own, expected, atol=1e-4, rtol=0)
 
 
-def test_a_token_at_several_steps_equals_rows_added_to_the_embedding_table(models):
-    backbone = backbones.load("miniature-pixart", device="cpu", num_inference_steps=4, timesteps=None)
-    token = token_of(backbone)
-    token.vectors["t5"].normal_(generator=torch.Generator().manual_seed(1))
-    several_steps = countgen.Models(backbone, models.critics, models.judge)
-    image = countgen.generate("a photo of seven apples", several_steps, method="plain", seed=3, token=token).image
-    # The reference adds two words to the table, whose rows are the token's vectors.
-    pipeline = backbones.load("miniature-pixart", device="cpu").pipeline
-    words = ["<first>", "<second>"]
-    pipeline.tokenizer.add_tokens(words)
-    pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer), mean_resizing=False)
-    with torch.no_grad():
-        rows = pipeline.tokenizer.convert_tokens_to_ids(words)
-        pipeline.text_encoder.get_input_embeddings().weight[rows] = token.vectors["t5"]
-    stock = pipeline(
-        "a photo of <first> <second> apples",
-        num_inference_steps=4,
-        guidance_scale=backbone.guidance_scale,
-        height=128,
-        width=128,
-        generator=torch.Generator().manual_seed(3),
-        output_type="pt",
-        use_resolution_binning=False,
-    ).images[0]
-    torch.testing.assert_close(image, stock, atol=1e-4, rtol=0)
-
-
 def test_a_file_of_one_encoder_loads_into_the_stock_pipeline_unchanged(models, tmp_path):
     pipeline = models.backbone.pipeline
     vectors = {"clip_l": token_of(models.backbone).vectors["clip_l"]}
@@ -210,45 +163,45 @@ def test_a_token_does_not_move_the_pooled_position_of_an_encoder_that_pools_at_t
     assert embeds_equal(spoken, written)
 
 
-def test_a_token_of_another_backbone_is_refused_naming_both(models, pixart):
+def test_a_token_of_another_backbone_is_an_error_before_it_is_encoded(models, pixart):
     with pytest.raises(TokenFileError, match=r"'miniature-pixart'.*'miniature'"):
-        check_token(token_of(pixart), models.backbone)
+        countgen.Run("seven apples", models, method="plain", token=token_of(pixart))
 
 
 def test_another_repository_accepts_the_presets_tokens_and_its_own_tokens_fit_only_itself(models, tmp_path):
-    own = miniature.FOLDER / "mini-sdxl-turbo"
-    first, other = (shutil.copytree(own, tmp_path / name / "pipeline") for name in ("first", "other"))
-    mine = countgen.load("miniature", repository=str(first))
-    token = learn_token(mine, 7, ["apple"]).token
+    shipped = miniature.FOLDER / "mini-sdxl-turbo"
+    first, other = (shutil.copytree(shipped, tmp_path / name / "pipeline") for name in ("first", "other"))
+    own_model = backbones.load("miniature", repository=str(first))
+    token = token_of(own_model, base_model=base_model(own_model))
     assert re.fullmatch("miniature:pipeline-[0-9a-f]{8}", token.base_model)
-    check_token(token, mine.backbone)
-    check_token(token_of(models.backbone), mine.backbone)
+    check_token(token, own_model)
+    check_token(token_of(models.backbone), own_model)
     with pytest.raises(TokenFileError, match=r"'miniature:pipeline-.*'miniature'"):
         check_token(token, models.backbone)
     weights = other / "text_encoder" / "model.safetensors"
     save_file({name: tensor + 0.001 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
     with pytest.raises(TokenFileError, match=r"'miniature:pipeline-.*'miniature:pipeline-"):
         check_token(token, backbones.load("miniature", repository=str(other)))
-    assert base_model(backbones.load("miniature", repository=f"{own}/")) == "miniature"
+    assert base_model(backbones.load("miniature", repository=f"{shipped}/")) == "miniature"
 
 
-def test_vectors_of_other_dims_or_encoders_are_refused_naming_both(models, pixart):
+def test_vectors_of_other_dims_or_encoders_are_errors_naming_both(models, pixart):
     token = token_of(models.backbone, vectors={"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)})
     with pytest.raises(TokenFileError, match=r"\(1, 768\).*128"):
-        check_token(token, models.backbone)
+        encode_prompt(models.backbone, "seven apples", token)
     with pytest.raises(TokenFileError, match="has vectors for t5; miniature needs clip_l"):
-        check_token(token_of(pixart, base_model="miniature"), models.backbone)
+        encode_prompt(models.backbone, "seven apples", token_of(pixart, base_model="miniature"))
 
 
-def test_a_placeholder_in_the_vocabulary_is_refused(models):
+def test_a_placeholder_in_the_vocabulary_is_an_error(models):
     backbone = copy.copy(models.backbone)
     backbone.pipeline = copy.copy(models.backbone.pipeline)
     backbone.pipeline.tokenizer = copy.deepcopy(backbone.pipeline.tokenizer)
     backbone.pipeline.tokenizer.add_tokens("<count-7>")
     with pytest.raises(TokenFileError, match="in the vocabulary"):
-        check_token(token_of(models.backbone), backbone)
+        encode_prompt(backbone, "seven apples", token_of(models.backbone))
 
 
-def test_a_prompt_without_the_number_is_refused(models):
+def test_a_prompt_without_the_number_is_an_error(models):
     with pytest.raises(PromptError, match="write 'seven'"):
         encode_prompt(models.backbone, "a photo of three apples", token_of(models.backbone))

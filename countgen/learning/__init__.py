@@ -1,1 +1,0 @@
-"""Training through the frozen models: loop, settings and checkpoints."""

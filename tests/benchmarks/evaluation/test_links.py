@@ -1,0 +1,90 @@
+"""The run folder of a stranger may hold links: no file outside it is written."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from countgen.benchmarks.evaluation.json_lines import LineFile
+from countgen.benchmarks.evaluation.judgements import JUDGEMENTS
+from countgen.benchmarks.evaluation.labels import save_label
+from countgen.benchmarks.evaluation.report.__main__ import main as report
+from countgen.benchmarks.evaluation.run_folder import RunFolder
+from tests.benchmarks.evaluation.made_records import record, write_run
+from tests.benchmarks.evaluation.test_run_folder import outcome
+from tests.faults.crash_consistency import settings
+
+SECRET = "hf_oneLineWithoutNewline"
+KEY = record().key
+
+
+def evaluate(run: Path) -> None:
+    with RunFolder(run, settings(4)) as folder:
+        folder.keep(outcome(1))
+
+
+def label(run: Path) -> None:
+    save_label(run, KEY, "anna", [3])
+
+
+def rejudge(run: Path) -> None:
+    with LineFile(run, JUDGEMENTS) as file:
+        file.append(b"{}\n")
+
+
+def write_report(*arguments: str) -> Callable[[Path], None]:
+    def write(run: Path) -> None:
+        report([str(run), *(word.format(run=run) for word in arguments)])
+
+    return write
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("lock", evaluate),
+        ("settings.json", evaluate),
+        ("records.jsonl", evaluate),
+        ("labels.jsonl", label),
+        ("labels.lock", label),
+        ("judgements.jsonl", rejudge),
+        ("report.html", write_report("--out", "{run}/report.html")),
+        ("report.html", write_report("--out", "{run}")),
+        ("rows.parquet", write_report("--parquet", "{run}/rows.parquet")),
+    ],
+)
+def test_a_link_in_a_run_folder_is_an_error_and_its_target_stays(
+    name: str, write: Callable[[Path], None], link: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    run, outside = tmp_path / "run", tmp_path / "outside.txt"
+    if write is evaluate:
+        run.mkdir()
+    else:
+        write_run(run, [record()])
+    outside.write_text(SECRET)
+    (run / name).unlink(missing_ok=True)
+    link(outside, run / name)
+    with pytest.raises((ValueError, SystemExit)):
+        write(run)
+    assert outside.read_text() == SECRET
+
+
+def test_images_are_not_written_through_a_linked_folder(tmp_path: Path) -> None:
+    run, photos = tmp_path / "run", tmp_path / "photos"
+    run.mkdir()
+    photos.mkdir()
+    (photos / ".countgen-0.part").write_text("mine")
+    (run / "images").symlink_to(photos)
+    with pytest.raises(ValueError, match="images is a link"):
+        evaluate(run)
+    assert os.listdir(photos) == [".countgen-0.part"]
+
+
+def test_an_image_outside_the_folder_is_not_overwritten(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", settings(4)) as folder:
+        (folder.path / "images" / f"{1:032x}.png").symlink_to(tmp_path / "outside.png")
+        with pytest.raises(ValueError, match="a link"):
+            folder.keep(outcome(1))
+    assert not (tmp_path / "outside.png").exists()

@@ -1,0 +1,117 @@
+"""A model, an adapter or a scheduler that does not fit or names code is one ValueError; nothing of it runs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from countgen import backbones, miniature
+from countgen.backbones.assembly import from_pipeline
+from countgen.backbones.lora import Lora
+from tests.countgen.backbones.tiny_lora import write_lora
+
+MODEL = miniature.FOLDER / "mini-sdxl-turbo"
+
+
+def change(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def config(part: str, **fields: Any) -> Callable[[Path], None]:
+    file = "scheduler_config.json" if part == "scheduler" else "config.json"
+    return lambda folder: change(folder / part / file, **fields)
+
+
+def index(**fields: Any) -> Callable[[Path], None]:
+    return lambda folder: change(folder / "model_index.json", **fields)
+
+
+def pickle_behind_an_index(folder: Path) -> None:
+    weights = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(weights)
+    weights.unlink()
+    torch.save(tensors, folder / "text_encoder" / "x.bin")
+    shards = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(tensors, "x.bin")}
+    weights.with_name("model.safetensors.index.json").write_text(json.dumps(shards))
+
+
+def pickle_of_another_name(folder: Path) -> None:
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(pickle.dumps({"a": 1}) + bytes(64))
+
+
+CASES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "pickle behind an index": (pickle_behind_an_index, r"only \.safetensors files"),
+    "pickle with another name": (pickle_of_another_name, "not a safetensors file"),
+    "nested index": (lambda folder: (folder / "model_index.json").write_text("[" * 100_000) and None, "not valid JSON"),
+    "function as a component": (index(text_encoder=["transformers", "pipeline"]), "accepted: a class of"),
+    "module as a component": (index(text_encoder=["os", "system"]), "accepted: a class of"),
+    "no text encoder": (index(text_encoder=[None, None]), "cannot"),
+    "kernels of a repository": (config("text_encoder", _attn_implementation="owner/kernel"), "sdpa"),
+    "quantisation": (config("unet", quantization_config={"quant_method": "gptq"}), "float16"),
+    "activation": (config("text_encoder", hidden_act="x"), "cannot be loaded as a StableDiffusionXLPipeline: KeyError"),
+    "positions": (config("text_encoder", max_position_embeddings=10**12), "max_position_embeddings"),
+    "layers": (config("text_encoder", num_hidden_layers=10**9), "num_hidden_layers"),
+    "timesteps": (config("scheduler", num_train_timesteps=10**9), "num_train_timesteps"),
+    "betas": (config("scheduler", trained_betas="x"), "trained_betas"),
+    "weights that are missing": (config("unet", dual_cross_attention=True), "cannot"),
+    "scaling": (config("vae", scaling_factor="x"), "cannot render an image"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_folder_that_cannot_be_used_is_one_error(case: str, tmp_path: Path) -> None:
+    damage, message = CASES[case]
+    folder = shutil.copytree(MODEL, tmp_path / "model")
+    damage(folder)
+    with pytest.raises(ValueError, match=message) as raised:
+        backbones.load(folder)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 700
+
+
+def error_of(call: Callable[..., Any], *args: Any, **options: Any) -> str:
+    try:
+        call(*args, **options)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_every_scheduler_of_diffusers_fits_or_is_one_error() -> None:
+    pipeline = backbones.load("miniature").pipeline
+    names = [name for name in dir(diffusers) if name.endswith("Scheduler")]
+    refused = {name: error for name in names if (error := error_of(from_pipeline, pipeline, scheduler=name))}
+    assert all("does not fit" in error for error in refused.values())
+    assert {"KarrasVeScheduler", "VQDiffusionScheduler"} <= refused.keys()
+    assert (
+        not {"DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "LCMScheduler"} & refused.keys()
+    )
+
+
+@pytest.mark.skipif(find_spec("peft") is None, reason="needs peft, the extra countgen[lora]")
+def test_an_adapter_that_is_a_pickle_or_names_a_module_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "pickle.safetensors").write_bytes(pickle.dumps({}) + bytes(64))
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        backbones.load("miniature", loras=[Lora(str(tmp_path / "pickle.safetensors"))])
+    metadata = {
+        "unet.r": 2,
+        "unet.lora_alpha": 2,
+        "unet.megatron_config": {"a": 1},
+        "unet.megatron_core": "antigravity",
+    }
+    file = tmp_path / "named.safetensors"
+    save_file(load_file(write_lora(tmp_path)), file, metadata={"lora_adapter_metadata": json.dumps(metadata)})
+    with pytest.raises(ValueError, match=r"megatron_config.* accepted: nothing"):
+        backbones.load("miniature", loras=[Lora(str(file))])
+    assert "antigravity" not in sys.modules
