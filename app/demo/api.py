@@ -17,7 +17,7 @@ import countgen
 from countgen.app.demo.form import GenerateForm
 from countgen.app.demo.generate_page import address_of
 from countgen.app.demo.images import png_bytes
-from countgen.app.demo.jobs import Jobs, errors_shown, steps_shown
+from countgen.app.demo.jobs import SECONDS_OF_COUNT, Jobs, errors_shown, steps_shown
 from countgen.app.demo.limits import UNTIL, LimitError, choice
 from countgen.app.demo.results import by_name
 from countgen.app.demo.worker import Job
@@ -25,7 +25,6 @@ from countgen.critics import NO_ANSWER, Detections
 from countgen.prompts import targets_from
 
 SECONDS_BETWEEN_REPORTS = 0.5
-SECONDS_OF_COUNT = 5.0
 
 Reports = Generator[dict[str, Any], None, None]
 

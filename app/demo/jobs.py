@@ -37,6 +37,9 @@ from countgen.tokens.file import CountToken
 EXAMPLE_FILE = Path(__file__).with_name("example.png")
 """`countgen generate "a photo of seven apples" --method edit --seed 199 --max-evaluations 100`."""
 
+SECONDS_OF_COUNT = 5.0
+"""What counting in an image takes at most, for those who wait behind it."""
+
 
 @contextmanager
 def errors_shown() -> Iterator[None]:

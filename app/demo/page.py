@@ -33,12 +33,7 @@ _KEY = """(kept, _) => {
 
 
 def build(limits: Limits, worker: Worker | None = None) -> gr.Blocks:
-    """Return the page, not yet served.
-
-    Args:
-        limits: on what visitors may ask for.
-        worker: with models that are loaded already; an empty one by default.
-    """
+    """Return the page, not yet served; `worker` may hold models that are loaded already."""
     private_folder()
     jobs = Jobs(limits, worker or Worker(limits))
     sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
@@ -84,12 +79,7 @@ def launch(
     auth: tuple[str, str] | None = None,
     share: bool = False,
 ) -> str:
-    """Serve a page in the background and return its address.
-
-    Raises:
-        ValueError: other machines could reach the page without a password.
-        OSError: the port is taken.
-    """
+    """Serve a page in the background and return its address; other addresses than the loopback's need a password."""
     if not auth and (share or host not in LOOPBACKS):
         raise ValueError("a public link and an address that other machines can reach need a user and a password")
     app = GuardedApp()

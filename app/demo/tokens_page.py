@@ -28,7 +28,7 @@ class TokensPage:
     """The widgets of the page and their event handlers."""
 
     def __init__(self, jobs: Jobs, session: gr.State, generate: GeneratePage, tabs: gr.Tabs) -> None:
-        self.jobs, self.generate, self.tabs = jobs, generate, tabs
+        self.jobs, self.generate = jobs, generate
         gr.Markdown(INTRODUCTION)
         models = [name for name in jobs.limits.backbones if available_tokens(name)]
         with gr.Row():

@@ -33,11 +33,9 @@ class Job:
 
     Attributes:
         client: address of the visitor.
-        seconds: its time limit, of all its images together.
-        images: number of images that it generates.
+        seconds, images: its time limit, of all its images together, and their number.
         run: the run in progress.
-        stopping: the visitor asked it to end with the best image so far, or left.
-        began: when its turn came.
+        stopping, began: the visitor asked it to end, or left; when its turn came.
     """
 
     client: str = ""
