@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from countgen.app.demo.generate_page import QUIET, address_of, dropdown
+from countgen.app.demo.generate_page import QUIET, dropdown
 from countgen.app.demo.images import boxed
 from countgen.app.demo.jobs import SECONDS_OF_COUNT, Jobs, errors_shown
 from countgen.app.demo.results import status
@@ -71,7 +71,7 @@ class CountPage:
 
         try:
             with errors_shown():
-                async for item in self.jobs.worker.run(Job(address_of(request), SECONDS_OF_COUNT), steps()):
+                async for item in self.jobs.worker.run(Job(request.client.host, SECONDS_OF_COUNT), steps()):
                     yield {self.status: status(item)} if isinstance(item, str) else item
         except gr.Error as error:
             yield {self.shown: gr.update(visible=False), self.status: status(str(error.message), "wrong")}

@@ -170,7 +170,7 @@ class GeneratePage:
         with errors_shown():
             form = GenerateForm(*given).checked(self.limits)
             self.jobs.targets(form.prompt, form.backbone)
-        job = Job(address_of(request), form.seconds * form.images, form.images)
+        job = Job(request.client.host, form.seconds * form.images, form.images)
         async for updates in self._working(job, session, self._generated(form, job, session)):
             yield updates
 
@@ -208,7 +208,7 @@ class GeneratePage:
             counts = self.jobs.edit_counts(entry.recipe, {name: count})
             limit = int(choice(seconds, self.limits.seconds, "time limit"))
             end = str(choice(until, ("critic", "judge"), "end of a run"))
-        job = Job(address_of(request), limit)
+        job = Job(request.client.host, limit)
 
         def edited() -> Generator[Updates, None, None]:
             yield self._busy("Starting …")
@@ -231,7 +231,7 @@ class GeneratePage:
         except (CountGenError, ValueError) as error:
             yield {self.restored: None, self.status: status(sentence(error), "wrong")}
             return
-        job = Job(address_of(request), self.limits.seconds[0])
+        job = Job(request.client.host, self.limits.seconds[0])
 
         def opened() -> Generator[Updates, None, None]:
             yield self._busy("Opening …")
@@ -386,8 +386,3 @@ def explained(method: str) -> str:
     settings = describe(found.settings_class())
     lines = [f"- `{one.name}={one.default}`: {one.meaning}; {one.accepted}" for one in settings]
     return "\n".join([found.summary, "", *lines])
-
-
-def address_of(request: gr.Request) -> str:
-    """Return the address of a visitor, which shares a part of the queue."""
-    return request.client.host if request.client else ""

@@ -91,11 +91,9 @@ class Session:
 
     Attributes:
         job: that waits or runs.
-        gallery: finished images, newest first.
-        shown: the image on the page, which can be edited; None for the example.
+        gallery, shown: finished images, newest first; the one on the page, None for the example.
         undo: images that were shown before an edit.
-        tokens: names of uploaded tokens by their SHA-256.
-        boxes: whether boxes are shown.
+        tokens, boxes: names of uploaded tokens by their SHA-256; whether boxes are shown.
     """
 
     job: Job | None = None
