@@ -19,7 +19,7 @@ from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import SearchSettings
 from countgen.methods.settings import Settings, setting
-from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, step_of
+from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, steps_of
 
 OPTIMIZERS = {
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
@@ -180,19 +180,7 @@ def clip(latents: Tensor, max_grad_norm: float) -> None:
 def _best(
     index: int, seeds: Sequence[int], latents: Tensor, images: Tensor, evaluation: Evaluation, budget: Budget
 ) -> Step:
-    steps = [
-        step_of(
-            row,
-            index=index,
-            phase="refine",
-            seed=seed,
-            images=images,
-            latents=latents,
-            evaluation=evaluation,
-            budget=budget,
-        )
-        for row, seed in enumerate(seeds)
-    ]
+    steps = steps_of(seeds, images, latents, evaluation, budget, index=index, phase="refine")
     return max(steps, key=lambda step: step.rank)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from countgen.errors import NonFiniteLossError
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, View
 from countgen.methods.problem import Problem
 from countgen.methods.settings import Settings, setting
-from countgen.methods.step import Budget, Step, step_of
+from countgen.methods.step import Budget, Step, steps_of
 
 SEED_STRIDE = 1_000_003
 """Candidates of seed s are s, s + stride, s + 2 stride, ...: neighbouring seeds never share one."""
@@ -58,32 +58,19 @@ def evaluate_seeds(
         StopRequestedError: as `Budget.check_stop`.
     """
     latents = problem.backbone.initial_latents(seeds)
-    images, first, margin = retry_with_low_memory(
+    images, evaluation = retry_with_low_memory(
         problem.backbone, lambda: _evaluated(problem, latents, seeds, budget, views), problem.graphs.release
     )
     budget.evaluations += len(seeds)
-    if not torch.isfinite(first.loss).any():
+    if not torch.isfinite(evaluation.loss).any():
         raise NonFiniteLossError(f"no loss of the batch is finite at step {index}; use float32 or another VAE")
-    return [
-        step_of(
-            row,
-            index=index,
-            phase="search",
-            seed=seed,
-            images=images,
-            latents=latents,
-            evaluation=first,
-            budget=budget,
-            margin=margin,
-        )
-        for row, seed in enumerate(seeds)
-    ]
+    return steps_of(seeds, images, latents, evaluation, budget, index=index, phase="search")
 
 
 def _evaluated(
     problem: Problem, latents: Tensor, seeds: Sequence[int], budget: Budget, views: Sequence[View]
-) -> tuple[Tensor, Evaluation, Tensor]:
-    """Return images, their evaluation on the first view, and their margin on the views that were evaluated."""
+) -> tuple[Tensor, Evaluation]:
+    """Return images and their evaluation on the first view, its margin that of all views that were evaluated."""
     images = problem.backbone.render_in_parts(latents, problem.embeds, seeds, check=budget.check_stop)
     budget.check_stop()
     first = problem.objective(PLAIN_VIEW, "margin").evaluate(images)
@@ -92,7 +79,7 @@ def _evaluated(
     if right.any() and len(views) > 1:
         budget.check_stop()
         margin[right] = problem.objective(views, "margin").evaluate(images[right]).margin
-    return images, first, margin
+    return images, replace(first, margin=margin)
 
 
 def best_and_confirmed(steps: Sequence[Step]) -> list[Step]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -64,41 +64,43 @@ class Step:
         return self.margin if self.margin > 0 else -self.loss
 
 
-def step_of(
-    row: int,
-    *,
-    index: int,
-    phase: str,
-    seed: int,
+def steps_of(
+    seeds: Sequence[int],
     images: Tensor,
     latents: Tensor,
     evaluation: Evaluation,
     budget: Budget,
-    margin: Tensor | None = None,
-) -> Step:
-    """Return the step of one row of an evaluated batch; images and latents are copied, not viewed.
+    *,
+    index: int,
+    phase: str,
+) -> list[Step]:
+    """Return a step for each candidate of an evaluated batch; images and latents are copied, not viewed.
 
     Args:
-        row: of the batch.
-        index, phase, seed: as `Step` has them.
-        images, latents, evaluation: of the batch.
-        budget: its counters are copied into the step.
-        margin: (B,), in place of the evaluation's where more views were evaluated.
+        seeds: of the batch.
+        images: (B, 3, H, W).
+        latents: (B, C, h, w).
+        evaluation: of the images.
+        budget: its counters are copied into the steps.
+        index, phase: as `Step` has them.
     """
-    return Step(
-        index=index,
-        phase=phase,
-        seed=seed,
-        loss=float(evaluation.loss[row]),
-        soft_counts=tuple(evaluation.soft_counts[row].tolist()),
-        counts=tuple(evaluation.counts[row].tolist()),
-        margin=float((evaluation.margin if margin is None else margin)[row]),
-        # A view would keep the whole batch in memory.
-        image=images[row].detach().clone(),
-        latents=latents[row].detach().clone(),
-        evaluations=budget.evaluations,
-        seconds=budget.seconds,
-    )
+    return [
+        Step(
+            index=index,
+            phase=phase,
+            seed=seed,
+            loss=float(evaluation.loss[row]),
+            soft_counts=tuple(evaluation.soft_counts[row].tolist()),
+            counts=tuple(evaluation.counts[row].tolist()),
+            margin=float(evaluation.margin[row]),
+            # A view would keep the whole batch in memory.
+            image=images[row].detach().clone(),
+            latents=latents[row].detach().clone(),
+            evaluations=budget.evaluations,
+            seconds=budget.seconds,
+        )
+        for row, seed in enumerate(seeds)
+    ]
 
 
 @dataclass

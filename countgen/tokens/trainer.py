@@ -20,7 +20,7 @@ from countgen.critics import Critic
 from countgen.critics.losses import LOSSES
 from countgen.errors import NonFiniteLossError
 from countgen.methods.objective import PLAIN_VIEW, Objective
-from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, step_of
+from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, steps_of
 from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
@@ -173,7 +173,7 @@ class Learning:
                 with torch.no_grad():
                     images = backbone.decode(sample)
                     evaluation = self._objective(target).evaluate(images)
-                first = {"seed": seed, "images": images, "latents": latents, "evaluation": evaluation}
+                first = {"seeds": [seed], "images": images, "latents": latents, "evaluation": evaluation}
         return self._step(losses, phase="distill", index=index, **first)
 
     def _distillation_batch(self, index: int) -> list[tuple[str, Target, int]]:
@@ -230,7 +230,7 @@ class Learning:
             losses.append(loss.item())
             soft_counts.append(evaluation.soft_counts)
             evaluation = replace(evaluation, loss=evaluation.loss.detach())
-            first = first or {"seed": seeds[0], "images": images.detach(), "latents": latents, "evaluation": evaluation}
+            first = first or {"seeds": seeds, "images": images.detach(), "latents": latents, "evaluation": evaluation}
         step = self._step(losses, phase="train", index=index, **first)
         return replace(step, soft_counts=(float(torch.cat(soft_counts).mean()),))
 
@@ -290,7 +290,7 @@ class Learning:
     def _step(self, losses: Sequence[float], **fields: Any) -> Step:
         """Return the `Step` of a batch: its first image, and its mean loss."""
         self.budget.evaluations = self.state.evaluations
-        return replace(step_of(0, budget=self.budget, **fields), loss=sum(losses) / len(losses))
+        return replace(steps_of(budget=self.budget, **fields)[0], loss=sum(losses) / len(losses))
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
