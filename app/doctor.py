@@ -1,31 +1,25 @@
 """`countgen doctor`: check that everything a run needs is installed and usable, or how well judges count."""
 
-from __future__ import annotations
-
-import argparse
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from countgen.app.argument_types import add_trust_checkpoint
 from countgen.app.exit_codes import NOT_REACHED, OK
-from countgen.app.loading import available_device
+from countgen.app.options import Device, Json, Trust, announce_downloads, option
 from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
     from countgen.benchmarks.evaluation.golden import Answers, GoldenImage
 
-PACKAGES = (
-    *("torch", "torchvision", "diffusers", "transformers", "ultralytics", "accelerate", "safetensors", "inflect"),
-    *("filelock", "msgspec", "numpy", "pillow", "protobuf", "pyyaml", "scipy", "sentencepiece", "shtab", "tqdm"),
-)
-OPTIONAL_PACKAGES = ("gradio", "matplotlib", "pyarrow", "ray")
+EXTRAS = ("demo", "lora", "ray", "report")
 SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
 
 
@@ -38,108 +32,92 @@ class Check:
     detail: str
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the sub-parsers."""
-    parser = commands.add_parser(
-        "doctor",
-        help="check the installation, or a judge",
-        description="Check the installation. The exit code is 0 if all checks pass, otherwise 1. With --judge, let "
-        "judges count the golden set instead, generated images whose objects an AI model counted, and print how often "
-        "they count the same.",
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "--judge", action="append", metavar="NAME", help="score this judge; repeatable, several have a majority too"
-    )
-    add_trust_checkpoint(parser)
-    parser.add_argument("--device", metavar="NAME", help="of the judges: cpu, cuda, ... (CUDA where there is one)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Json, Trust, Device):
+    """Check the installation: the exit code is 0 if all checks pass, otherwise 1.
 
-
-def run(options: argparse.Namespace) -> int:
-    """Run the checks, print them and return the exit code, 1 if a check failed.
-
-    Raises:
-        ValueError, OSError: a judge that cannot be loaded, or that knows no class of the golden set.
+    With --judge, let judges count the golden set instead, generated images whose objects an AI model counted, and print
+    how often they count the same.
     """
-    if options.judge:
-        return _score(options)
-    checks = [*_versions(), *_hardware(), _miniature(), *_switches(), *_folders()]
-    healthy = all(check.ok is not False for check in checks)
-    if options.json:
-        print(json.dumps({"healthy": healthy, "checks": [asdict(check) for check in checks]}))
-    else:
-        for check in checks:
-            mark = {True: "ok  ", False: "FAIL", None: "    "}[check.ok]
-            print(fitted(f"{mark} {check.name:<20} {check.detail}", hang=26))
-        print("all checks passed" if healthy else "some checks failed, see FAIL above")
-    return OK if healthy else NOT_REACHED
 
+    judge: list[str] | None = option(None, "NAME", "score this judge; repeatable, several have a majority too")
 
-def _score(options: argparse.Namespace) -> int:
-    """Print how the judges that are named count the golden set."""
-    from countgen.benchmarks.evaluation import golden
-    from countgen.benchmarks.evaluation.consensus import MAJORITY
-    from countgen.files.printable import printable
-    from countgen.models import check_detectors, parts_of
+    def run(self) -> int:
+        if self.judge:
+            return self._score(self.judge)
+        checks = [*_versions(), *_hardware(), _miniature(), *_switches(), *_folders()]
+        healthy = all(check.ok is not False for check in checks)
+        if self.json:
+            print(json.dumps({"healthy": healthy, "checks": [asdict(check) for check in checks]}))
+        else:
+            for check in checks:
+                mark = {True: "ok  ", False: "FAIL", None: "    "}[check.ok]
+                print(fitted(f"{mark} {check.name:<20} {check.detail}", hang=26))
+            print("all checks passed" if healthy else "some checks failed, see FAIL above")
+        return OK if healthy else NOT_REACHED
 
-    device = available_device(options.device)
-    for missing in check_detectors(options.judge):
-        if not options.json:
-            print(fitted(f"will be downloaded: {printable(str(missing), 400)}"))
-    images = golden.golden_images()
-    found: dict[str, Answers] = {}
-    for name in dict.fromkeys(options.judge):
-        found[name] = _answers(name, images, device, options)
-    if len(found) > 2:
-        found[MAJORITY] = golden.majority_answers(list(found.values()))
-    scores = {name: golden.rows(images, mine) for name, mine in found.items()}
-    again, kappa = golden.self_agreement()
-    if options.json:
-        judges = {name: [asdict(row) for row in mine] for name, mine in scores.items()}
-        print(json.dumps({"judges": judges, "second_pass": asdict(again) | {"kappa": kappa}}))
-        return OK
-    for name, mine in scores.items():
-        print(fitted(f"{printable(name, 200)}: {len(found[name])} of {len(images)} images of the golden set"))
-        print("\n".join(golden.table(mine)))
-        steered = sum(not set(parts_of(name)).isdisjoint(image.critics) for image in images)
-        if steered:
-            print(fitted(f"{printable(name, 200)} steered {steered} of these images; what it counts there is biased"))
-        print()
-    low, high = (round(100 * end) for end in again.interval)
-    print(
-        fitted(
-            f"The set's reader is an AI model; its second pass gave {again.exact} of {again.cases} counts again "
-            f"({100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f})"
+    def _score(self, names: Sequence[str]) -> int:
+        """Print how the judges that are named count the golden set."""
+        from countgen.benchmarks.evaluation import golden
+        from countgen.benchmarks.evaluation.consensus import MAJORITY
+        from countgen.models import check_detectors, parts_of
+
+        device = self.available_device()
+        announce_downloads(check_detectors(names), shown=self.text)
+        images = golden.golden_images()
+        answers = {name: self._answers(name, images, device) for name in dict.fromkeys(names)}
+        if len(answers) > 2:
+            answers[MAJORITY] = golden.majority_answers(list(answers.values()))
+        scores = {name: golden.rows(images, given) for name, given in answers.items()}
+        again, kappa = golden.self_agreement()
+        if self.json:
+            judges = {name: [asdict(row) for row in rows] for name, rows in scores.items()}
+            print(json.dumps({"judges": judges, "second_pass": asdict(again) | {"kappa": kappa}}))
+            return OK
+        for name, rows in scores.items():
+            print(fitted(f"{name}: {len(answers[name])} of {len(images)} images of the golden set"))
+            print("\n".join(golden.table(rows)))
+            steered = sum(not set(parts_of(name)).isdisjoint(image.critics) for image in images)
+            if steered:
+                print(fitted(f"{name} steered {steered} of these images; what it counts there is biased"))
+            print()
+        low, high = (round(100 * end) for end in again.interval)
+        print(
+            fitted(
+                f"The set's reader is an AI model; its second pass gave {again.exact} of {again.cases} counts again "
+                f"({100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f})"
+            )
         )
-    )
-    return OK
+        return OK
 
+    def _answers(self, name: str, images: "Sequence[GoldenImage]", device: str) -> "Answers":
+        """Return the answers of one judge, which is out of memory before the next one is loaded."""
+        from countgen.benchmarks.evaluation import golden
+        from countgen.models import load_critic
+        from countgen.progress import counted_progress, loading
 
-def _answers(name: str, images: Sequence[GoldenImage], device: str, options: argparse.Namespace) -> Answers:
-    """Return the answers of one judge, which is out of memory before the next one is loaded."""
-    from countgen.benchmarks.evaluation import golden
-    from countgen.benchmarks.evaluation.progress import shown
-    from countgen.models import load_critic
-    from countgen.progress import loading
-
-    with loading(name, shown=not options.json):
-        judge = load_critic(name, device, trust_checkpoint=options.trust_checkpoint)
-    known = golden.known_images(judge, images)
-    return dict(shown(golden.answers(judge, known, device), len(known), 0, lambda _: False))
+        with loading(name, shown=self.text):
+            judge = load_critic(name, device, trust_checkpoint=self.trust_checkpoint)
+        known = golden.known_images(judge, images)
+        return dict(counted_progress(golden.answers(judge, known, device), len(known), shown=self.text))
 
 
 def _versions() -> list[Check]:
-    from importlib.metadata import PackageNotFoundError, version
-
+    """Check the packages that countgen requires, and list those of its extras for users."""
     checks = [Check("python", sys.version_info >= (3, 11), platform.python_version())]
-    for name in (*PACKAGES, *OPTIONAL_PACKAGES):
-        try:
-            checks.append(Check(name, True, version(name)))
-        except PackageNotFoundError:
-            optional = name in OPTIONAL_PACKAGES
-            checks.append(Check(name, None if optional else False, "not installed" + " (optional)" * optional))
-    return checks
+    try:
+        requirements = requires("countgen") or []
+    except PackageNotFoundError:
+        return [*checks, Check("countgen", None, "not installed by pip, so its requirements are not known")]
+    for requirement in requirements:
+        extra = re.search(r"extra == .(\w+)", requirement)
+        name = re.split(r"[^\w-]", requirement)[0]
+        if extra is None or extra[1] in EXTRAS:
+            try:
+                checks.append(Check(name, True, version(name)))
+            except PackageNotFoundError:
+                checks.append(Check(name, None if extra else False, "not installed" + " (optional)" * bool(extra)))
+    return list({check.name: check for check in checks}.values())
 
 
 def _hardware() -> list[Check]:

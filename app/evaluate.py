@@ -1,25 +1,28 @@
 """`countgen eval`: compare methods and backbones on a suite of prompts; the same command resumes."""
 
-from __future__ import annotations
-
-import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from countgen.app.argument_types import add_trust_checkpoint
+from typer import Option
+
 from countgen.app.exit_codes import NOT_REACHED, OK
-from countgen.app.loading import available_device
-from countgen.app.model_arguments import (
-    METAVAR,
-    add_calibration,
-    add_loading,
-    add_negative_prompt,
-    add_sampling,
-    given_of,
+from countgen.app.options import (
+    MODEL_NAMES,
+    CalibrationFile,
+    Device,
+    NegativePrompt,
+    Output,
+    Sampling,
+    Trust,
+    bounded,
+    flag,
+    names,
+    option,
 )
+from countgen.files.printable import printable
 
 if TYPE_CHECKING:
     from countgen.benchmarks.evaluation.engines import Engine
@@ -27,205 +30,212 @@ if TYPE_CHECKING:
     from countgen.benchmarks.evaluation.run import Summary
     from countgen.benchmarks.evaluation.worker import Outcome
 
-ENGINES = ("local", "ray")
 DEFAULT_METHODS = "plain,search,noise,auto"
 DEFAULT_MAX_EVALUATIONS = 100
 _SHOWN_REASONS = 3
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the sub-parsers."""
-    parser = commands.add_parser(
-        "eval",
-        help="compare methods on many prompts",
-        description="Generate every prompt of a suite with every method, count with independent judges, and keep a "
-        "record of each image. After an interruption the same command resumes the evaluation. "
-        "The exit code is 1 if some images failed. Images that anything else generated: python -m "
-        "countgen.benchmarks.evaluation.judge_images --help.",
-    )
-    parser.set_defaults(run=run)
-    add_arguments(parser)
+@dataclass(frozen=True, kw_only=True)
+class Engines:
+    """What generates the images of an evaluation."""
+
+    panel: ClassVar = "Engine"
+    shard: str = option("1/1", "I/N", "this part of the run only, in its own folder")
+    engine: Literal["local", "ray"] = Option("local", help="what generates")
+    workers: int = bounded(2, "of --engine ray")
+    address: str | None = option(None, "HOST:PORT", "of a Ray cluster", "a local one")
+    threads: int = bounded(1, "of torch, in each process")
+
+    def load_engine(self) -> "Engine":
+        """Return the engine; Ray is imported only for its engine."""
+        if self.engine == "local":
+            from countgen.benchmarks.evaluation.engines import local
+
+            return local.attempts
+        from countgen.benchmarks.evaluation.engines import ray_cluster
+
+        def attempts(cases: "Sequence[Case]", settings: "RunSettings") -> "Iterator[Outcome]":
+            return ray_cluster.attempts(cases, settings, workers=self.workers, address=self.address)
+
+        return attempts
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command line."""
-    names: dict[str, Any] = {"type": _names, "metavar": "NAMES"}
-    parser.add_argument("--suite", metavar="NAME|FILE", help="prompts with known counts")
-    parser.add_argument("--out", type=Path, metavar="RUN", help="folder of the results")
-    parser.add_argument(
-        "--rejudge",
-        type=Path,
-        metavar="RUN",
-        help="generate nothing: let each --judge count the images of this run, in place of --suite and --out",
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="images that --rejudge judges at once (%(default)s)"
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="so many prompts of the suite, evenly spread (all)")
-    parser.add_argument(
-        "--methods",
-        default=DEFAULT_METHODS,
-        help="to compare, with commas; METHOD+token uses a count token for the number, METHOD+as-written no number "
-        "slider (%(default)s)",
-        **names,
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="METHOD.NAME=VALUE",
-        help="a setting of a method, such as noise.learning_rate=0.1; repeatable",
-    )
-    parser.add_argument(
-        "--model",
-        dest="backbones",
-        default="miniature",
-        type=_names,
-        metavar=METAVAR,
-        help="the models to compare, as countgen generate takes them, with commas (%(default)s)",
-    )
-    add_loading(parser)
-    add_sampling(parser)
-    add_negative_prompt(parser)
-    add_calibration(parser)
-    parser.add_argument(
-        "--critic", action="append", metavar="NAME", help="steers; repeatable (chosen by what is counted)"
-    )
-    parser.add_argument(
-        "--judge",
-        action="append",
-        metavar="NAME",
-        help="only counts; repeatable, the first decides (chosen by what is counted; of an embedded model all others)",
-    )
-    add_trust_checkpoint(parser)
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="images per prompt and method (%(default)s)")
-    parser.add_argument(
-        "--first-seed", type=int, default=700_000, metavar="N", help="of the first prompt (%(default)s)"
-    )
-    parser.add_argument("--max-evaluations", type=int, metavar="N", help=f"for an image ({DEFAULT_MAX_EVALUATIONS})")
-    parser.add_argument("--max-seconds", type=float, metavar="S", help="for an image; its results depend on the clock")
-    parser.add_argument("--retry-failed", action="store_true", help="generate what failed earlier again")
-    parser.add_argument("--shard", default="1/1", metavar="I/N", help="this part of the run only, in its own folder")
-    parser.add_argument("--engine", choices=ENGINES, default="local", help="what generates (%(default)s)")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="of --engine ray (%(default)s)")
-    parser.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; a local one by default")
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (CUDA where there is one)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch, in each process (%(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, Sampling):
+    """Generate every prompt of a suite with every method, count with independent judges, and record each image.
 
-
-def run(options: argparse.Namespace) -> int:
-    """Run the evaluation; return 0 if every image was generated, 1 if some failed.
-
-    Raises:
-        ValueError, OSError: bad input, or a folder that cannot be used.
+    After an interruption the same command resumes the evaluation. The exit code is 1 if some images failed. With
+    --rejudge or --images nothing is generated.
     """
-    from countgen.benchmarks.evaluation.run import evaluate
-    from countgen.models import check_detectors
 
-    if options.rejudge is not None:
-        from countgen.benchmarks.evaluation.rejudge import run as rejudge
-
-        return rejudge(options, _device(options))
-    if not (options.suite and options.out):
-        raise ValueError("give --suite and --out, or --rejudge RUN with judges for a finished run")
-    settings = settings_from(options)
-    if options.address is None:  # with a cluster the detectors' files are on other machines
-        check_detectors((*settings.critics, *settings.judges))
-    summary = evaluate(
-        settings,
-        options.out,
-        _engine(options),
-        retry_failed=options.retry_failed,
-        quiet=options.quiet or options.json,
+    suite: str | None = option(None, "NAME|FILE", "prompts with known counts")
+    out: Path | None = option(None, "RUN", "folder of the results")
+    rejudge: Path | None = option(
+        None, "RUN", "let each --judge count the images of this run, in place of --suite and --out"
     )
-    if options.json:
-        print(json.dumps({"run": str(options.out), **asdict(summary)}))
-    else:
-        _report(summary, options.out)
-    return NOT_REACHED if summary.failed else OK
-
-
-def settings_from(options: argparse.Namespace) -> RunSettings:
-    """Return the settings of a run from the command line.
-
-    Raises:
-        ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
-        OSError: a model's or a calibration's file cannot be read.
-    """
-    from countgen.benchmarks.evaluation import arms
-    from countgen.benchmarks.evaluation.generation import Generation
-    from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
-    from countgen.benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
-    from countgen.files.printable import printable
-
-    models = [recorded_model(model) for model in options.backbones]
-    backbones = tuple(name for name, _ in models)
-    critics, judges, chosen = run_detectors(backbones, options.suite, options.critic, options.judge)
-    if chosen and not (options.quiet or options.json):
-        print(f"detectors: {printable(chosen, 400)}", flush=True)
-    unlimited = options.max_evaluations is None and options.max_seconds is None
-    calibration = str(options.calibration) if options.calibration else None
-    return RunSettings(
-        suite=options.suite,
-        suite_sha256=suite_digest(options.suite),
-        limit=options.limit,
-        backbones=backbones,
-        methods=options.methods,
-        critics=critics,
-        judges=judges,
-        max_evaluations=DEFAULT_MAX_EVALUATIONS if unlimited else options.max_evaluations,
-        max_seconds=options.max_seconds,
-        first_seed=options.first_seed,
-        seeds_per_prompt=options.seeds,
-        shard=options.shard,
-        device=_device(options),
-        threads=options.threads,
-        code=code_version(),
-        trust_checkpoint=options.trust_checkpoint,
-        method_settings=arms.canonical(options.methods, options.set),
-        sources=tuple(source for _, source in models),
-        generation=Generation(**given_of(options), negative_prompt=options.negative_prompt, calibration=calibration),
+    images: Path | None = option(
+        None,
+        "LIST",
+        "in place of --suite: let each --judge count these images, of another source; a list of prompts with a "
+        "column image, or a folder in GenEval's layout",
     )
+    methods: str | None = option(
+        None,
+        "NAMES",
+        "to compare, with commas; METHOD+token uses a count token for the number, METHOD+as-written no number "
+        "slider; of --images, the name of what generated them",
+        DEFAULT_METHODS,
+    )
+    model: str | None = option(
+        None, MODEL_NAMES, "to compare, as of countgen generate, with commas; of --images, any name", "miniature"
+    )
+    set: list[str] | None = option(
+        None, "METHOD.NAME=VALUE", "a setting of a method, such as noise.learning_rate=0.1; repeatable"
+    )
+    critic: list[str] | None = option(None, "NAME", "a detector that steers; repeatable", "chosen by what is counted")
+    judge: list[str] | None = option(
+        None,
+        "NAME",
+        "a detector that only counts; repeatable, the first decides",
+        "chosen by what is counted; for an embedded model all others",
+    )
+    limit: int | None = bounded(None, "so many prompts of the suite, evenly spread", if_none="all")
+    seeds: int = bounded(1, "images per prompt and method")
+    first_seed: int = bounded(700_000, "of the first prompt", least=0, most=2**32)
+    max_evaluations: int | None = bounded(
+        None, "limit of each image", if_none=f"{DEFAULT_MAX_EVALUATIONS} without --max-seconds"
+    )
+    max_seconds: float | None = option(None, "S", "limit of each image, whose result depends on the clock")
+    quiet: bool = flag("quiet", "show no progress")
+    retry_failed: bool = flag("retry-failed", "try what failed earlier again")
+    batch_size: int = bounded(1, "images that --rejudge judges at once")
+
+    def run(self) -> int:
+        from countgen.benchmarks.evaluation.run import evaluate
+        from countgen.models import check_detectors
+
+        if self.rejudge:
+            return self._rejudge(self.rejudge)
+        if self.out and self.images:
+            return self._judge_images(self.images, self.out)
+        if not (self.suite and self.out):
+            raise ValueError(
+                "give --suite and --out, --images and --out, or --rejudge RUN with judges for a finished run"
+            )
+        settings = self.run_settings(self.suite)
+        if self.address is None:  # with a cluster the detectors' files are on other machines
+            check_detectors((*settings.critics, *settings.judges))
+        summary = evaluate(settings, self.out, self.load_engine(), retry_failed=self.retry_failed, quiet=not self.text)
+        self._report(list(_lines(summary, self.out)), self.out, asdict(summary))
+        return NOT_REACHED if summary.failed else OK
+
+    def run_settings(self, suite: str) -> "RunSettings":
+        """Return the settings of the run.
+
+        Raises:
+            ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
+            OSError: a model's or a calibration's file cannot be read.
+        """
+        from countgen.benchmarks.evaluation import arms
+        from countgen.benchmarks.evaluation.generation import Generation
+        from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
+        from countgen.benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
+
+        models = [recorded_model(model) for model in names([self.model or "miniature"])]
+        methods = names([self.methods or DEFAULT_METHODS])
+        backbones = tuple(name for name, _ in models)
+        critics, judges, chosen = run_detectors(backbones, suite, self.critic, self.judge)
+        if chosen and self.text:
+            print(printable(f"detectors: {chosen}"), flush=True)
+        unlimited = self.max_evaluations is None and self.max_seconds is None
+        return RunSettings(
+            suite=suite,
+            suite_sha256=suite_digest(suite),
+            limit=self.limit,
+            backbones=backbones,
+            methods=methods,
+            critics=critics,
+            judges=judges,
+            max_evaluations=DEFAULT_MAX_EVALUATIONS if unlimited else self.max_evaluations,
+            max_seconds=self.max_seconds,
+            first_seed=self.first_seed,
+            seeds_per_prompt=self.seeds,
+            shard=self.shard,
+            device=self._device_of_engine(),
+            threads=self.threads,
+            code=code_version(),
+            trust_checkpoint=self.trust_checkpoint,
+            method_settings=arms.canonical(methods, self.set or ()),
+            sources=tuple(source for _, source in models),
+            generation=Generation(
+                **self.asked_of_model,
+                negative_prompt=self.negative_prompt,
+                calibration=str(self.calibration) if self.calibration else None,
+            ),
+        )
+
+    def _device_of_engine(self) -> str:
+        """Return the device; with a cluster the one that is named is on another machine."""
+        return self.device if self.address and self.device else self.available_device()
+
+    @property
+    def _judging(self) -> dict[str, Any]:
+        judging = {"threads": self.threads, "trust_checkpoint": self.trust_checkpoint, "quiet": not self.text}
+        return judging | {"device": self.available_device()}
+
+    def _rejudge(self, folder: Path) -> int:
+        from countgen.benchmarks.evaluation.rejudge import rejudge
+
+        if self.suite or self.out or self.images:
+            raise ValueError("--rejudge generates nothing: leave --suite and --out away")
+        summary = rejudge(folder, self.judge or (), batch_size=self.batch_size, **self._judging)
+        lines = [
+            f"{name}: {number} of {summary.images} images, {summary.abstained[name]} without an answer"
+            for name, number in summary.judged.items()
+        ]
+        reasons = list(summary.unread.items())
+        lines += [f"  not judged: {name}: {reason}" for name, reason in reasons[:_SHOWN_REASONS]]
+        if len(reasons) > _SHOWN_REASONS:
+            lines.append(f"  and {len(reasons) - _SHOWN_REASONS} more")
+        self._report(lines, folder, asdict(summary))
+        return NOT_REACHED if reasons else OK
+
+    def _judge_images(self, path: Path, folder: Path) -> int:
+        from countgen.benchmarks.evaluation.judge_images import judge_images
+
+        total, failed = judge_images(
+            path,
+            folder,
+            self.judge or (),
+            method=self.methods or "given",
+            backbone=self.model or "unknown",
+            retry_failed=self.retry_failed,
+            **self._judging,
+        )
+        lines = [f"{total - failed} of {total} images are judged in {folder}"]
+        if failed:
+            lines.append(f"{failed} failed, the reasons are in their records; --retry-failed judges them again")
+        self._report(lines, folder, {"total": total, "done": total - failed, "failed": failed})
+        return NOT_REACHED if failed else OK
+
+    def _report(self, lines: Sequence[str], folder: Path, summary: dict[str, Any]) -> None:
+        if self.json:
+            print(json.dumps({"run": str(folder), **summary}))
+        else:
+            print("\n".join(map(printable, [*lines, f"results: countgen report {folder}"])))
 
 
-def _report(summary: Summary, out: Path) -> None:
+def _lines(summary: "Summary", out: Path) -> Iterator[str]:
     from countgen.benchmarks.evaluation.image_files import lost_images_message
-    from countgen.files.printable import printable
 
-    print(f"{summary.done} of {summary.total} images are in {printable(out)}")
+    yield f"{summary.done} of {summary.total} images are in {out}"
     if summary.earlier:
-        print(f"{summary.earlier} were there before")
+        yield f"{summary.earlier} were there before"
     if summary.lost:
-        print(f"{lost_images_message(out, summary.lost)}; they were generated again")
+        yield f"{lost_images_message(out, summary.lost)}; they were generated again"
     if summary.left_out:
-        print(f"{summary.left_out} more are no part of the run: no token is made for their targets")
+        yield f"{summary.left_out} more are no part of the run: no token is made for their targets"
     if summary.failed:
-        print(f"{summary.failed} failed, the reasons are in their records; --retry-failed generates them again")
+        yield f"{summary.failed} failed, the reasons are in their records; --retry-failed generates them again"
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:
-            print(f"  {times} x {printable(reason, 300)}")
-    print(f"results: countgen report {printable(out)}")
-
-
-def _device(options: argparse.Namespace) -> str:
-    """Return the device; with a cluster the one that is named is on another machine."""
-    return str(options.device) if options.address and options.device else available_device(options.device)
-
-
-def _engine(options: argparse.Namespace) -> Engine:
-    """Return the engine of the command line; Ray is imported only for its engine."""
-    if options.engine == "local":
-        from countgen.benchmarks.evaluation.engines import local
-
-        return local.attempts
-    from countgen.benchmarks.evaluation.engines import ray_cluster
-
-    def attempts(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
-        return ray_cluster.attempts(cases, settings, workers=options.workers, address=options.address)
-
-    return attempts
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+            yield f"  {times} x {reason}"

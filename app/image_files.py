@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from typer import BadParameter
+
 from countgen.app.result_lines import record_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_TEMPLATE = "{prompt}-{seed}"
 FIELDS = ("prompt", "seed", "model", "method", "counts", "date", "time")
 """What a template may hold in braces."""
+KNOWN_FIELDS = ", ".join(f"{{{field}}}" for field in FIELDS)
 LONGEST = 120
 """Most characters of a name, so that file systems take it with its ending."""
 
@@ -28,18 +30,17 @@ def name_template(text: str) -> str:
     """Read a template such as "{seed}-{prompt}".
 
     Raises:
-        argparse.ArgumentTypeError: an unknown field, a path, or no braces that close.
+        BadParameter: an unknown field, a path, or no braces that close.
     """
-    fields = f"{', '.join(f'{{{field}}}' for field in FIELDS)}"
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no template: {error}; known are {fields}") from error
+        raise BadParameter(f"{text[:60]!r} is not a template: {error}; known are {KNOWN_FIELDS}") from error
     for _, field, form, conversion in parts:
         if field is not None and (field not in FIELDS or form or conversion):
-            raise argparse.ArgumentTypeError(f"{{{field[:60]}}} is not known in a name; known are {fields}")
+            raise BadParameter(f"{{{field[:60]}}} is not known in a name; known are {KNOWN_FIELDS}")
     if not text.strip() or re.search(r"[/\\]", text):
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no file name; give the folder with --out")
+        raise BadParameter(f"{text[:60]!r} is not a file name; give the folder with --out")
     return text
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from shutil import get_terminal_size
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from countgen.files.printable import printable
 from countgen.methods.step import Step
@@ -76,6 +76,74 @@ def without_loading_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def progress_line(
+    text: str, *, shown: bool = True, stream: TextIO | None = None, every: float = SECONDS_BETWEEN_LINES
+) -> Iterator[Callable[[str, float], None]]:
+    """Show how far some work is: on a terminal in one line with a bar, elsewhere in a line every few seconds.
+
+    Args:
+        text: shown at the beginning.
+        shown: False to show nothing.
+        stream: standard error by default.
+        every: seconds between lines if the stream is not a terminal.
+
+    Yields:
+        A function that shows a text, and the fraction of the work that is done.
+    """
+    from tqdm import tqdm
+
+    stream = stream or sys.stderr
+    terminal, last = stream.isatty(), time.monotonic()
+
+    def show(text: str, fraction: float) -> None:
+        nonlocal last
+        text, bar.n = printable(text), min(1.0, fraction)
+        # What matters stands first: a narrow terminal cuts the rest, and would break a longer line.
+        bar.ncols = get_terminal_size().columns - 1
+        bar.set_description_str(text)
+        if shown and not terminal and time.monotonic() - last >= every:
+            last = time.monotonic()
+            print(text, file=stream, flush=True)
+
+    hidden = not (shown and terminal)
+    with tqdm(desc=text, total=1.0, bar_format="{desc} |{bar}|", file=stream, disable=hidden, leave=False) as bar:
+        yield show
+
+
+Item = TypeVar("Item")
+
+
+def counted_progress(
+    items: Iterable[Item],
+    total: int,
+    *,
+    done: int = 0,
+    has_failed: Callable[[Item], bool] = lambda item: False,
+    shown: bool = True,
+    stream: TextIO | None = None,
+    every: float = 60.0,
+) -> Iterator[Item]:
+    """Yield images as they are finished, and show how many are done and failed, and the estimated time left.
+
+    Args:
+        items: one for each image.
+        total: number of images of the whole work.
+        done: number of images of earlier starts.
+        has_failed: whether an item counts as failed.
+        shown, stream, every: as of `progress_line`.
+    """
+    started, failures, first = 0.0, 0, done
+    with progress_line(f"{done} of {total} images", shown=shown, stream=stream, every=every) as show:
+        for item in items:
+            yield item
+            done, failures, now = done + 1, failures + has_failed(item), time.monotonic()
+            started = started or now  # the first image waits for the models; the rate does not count it
+            pace = (now - started) / (done - first - 1) if done - first > 1 else 0.0
+            left = f", {duration(pace * (total - done))} left" if pace else ""
+            show(f"{done} of {total} images{left}, {failures} failed", done / total)
+
+
 def followed(
     steps: Iterable[Step],
     *,
@@ -92,23 +160,11 @@ def followed(
         label: at the beginning of each line.
         targets: of the run.
         limits: seconds and evaluations, as of `Budget`.
-        stream: standard error by default.
-        every: seconds between lines if the stream is not a terminal.
+        stream, every: as of `progress_line`.
     """
-    from tqdm import tqdm
-
-    stream = stream or sys.stderr
-    terminal, last = stream.isatty(), time.monotonic()
-    begin, form = f"{label}: 0 evaluations", "{desc} |{bar}|"
-    with tqdm(desc=begin, total=1.0, bar_format=form, file=stream, disable=not terminal, leave=False) as bar:
+    with progress_line(f"{label}: 0 evaluations", stream=stream, every=every) as show:
         for step in steps:
-            line, bar.n = f"{label}: {_progress_of(step, targets, limits)}", min(1.0, _spent(step, limits))
-            # What matters stands first: a narrow terminal cuts the rest, and would break a longer line.
-            bar.ncols = get_terminal_size().columns - 1
-            bar.set_description_str(line)
-            if not terminal and time.monotonic() - last >= every:
-                last = time.monotonic()
-                print(line, file=stream, flush=True)
+            show(f"{label}: {_progress_of(step, targets, limits)}", _spent(step, limits))
             yield step
 
 

@@ -2,79 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 from collections.abc import Sequence
 from typing import Any
 
-from countgen.app.argument_types import add_trust_checkpoint, shown
-from countgen.app.exit_codes import OK
-from countgen.app.model_arguments import add_loading, add_model, asked_of_load
+from countgen.files.printable import printable
 
 LOOPBACKS = ("127.0.0.1", "::1", "localhost")
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """Every user of the machine can read the command line of a process, but not its environment."""
 _PASSWORD = f"give a password in {AUTH_VARIABLE}, or --auth USER:PASSWORD"
-
-
-def add_parser(commands: Any) -> None:
-    """Add the command to the sub-parsers."""
-    parser = commands.add_parser(
-        "demo",
-        help="serve a web page",
-        description="Serve a web page to generate images, change their counts, count objects and use count tokens. "
-        "Only this machine can reach it by default; --host changes that and needs a password.",
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "--host",
-        default=LOOPBACKS[0],
-        metavar="ADDRESS",
-        help="the address to listen on (%(default)s); others need --auth",
-    )
-    parser.add_argument("--port", type=_port, metavar="N", help="the port (the first free port from 7860)")
-    parser.add_argument(
-        "--auth",
-        type=_user_and_password,
-        metavar="USER:PASSWORD",
-        help="require a login (the value of COUNTGEN_DEMO_AUTH)",
-    )
-    parser.add_argument(
-        "--share", action="store_true", help="create a public link through Gradio's servers; needs --auth"
-    )
-    add_model(parser, several=True)
-    add_loading(parser)
-    parser.add_argument(
-        "--critic",
-        action="append",
-        metavar="NAME",
-        help="a detector that steers; repeatable (the model's own, or COCO's)",
-    )
-    parser.add_argument(
-        "--judge", metavar="NAME", help="a detector that only counts the result (the model's own, or COCO's)"
-    )
-    add_trust_checkpoint(parser)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Serve the page until interrupted.
-
-    Raises:
-        ValueError: as `serve`.
-    """
-    serve(
-        models=options.model or (),
-        host=options.host,
-        port=options.port,
-        auth=options.auth,
-        share=options.share,
-        critics=options.critic,
-        judge=options.judge,
-        trust_checkpoint=options.trust_checkpoint,
-        **asked_of_load(options),
-    )
-    return OK
 
 
 def serve(
@@ -107,7 +45,7 @@ def serve(
     if share and not auth:
         raise ValueError(f"--share makes the page public: {_PASSWORD}")
     if host not in LOOPBACKS and not auth:
-        raise ValueError(f"--host {shown(host)} opens the page to other machines: {_PASSWORD}")
+        raise ValueError(f"--host {printable(host, 60)!r} opens the page to other machines: {_PASSWORD}")
     check_address(host, port)
 
     from countgen.backbones.sources import find_source
@@ -151,24 +89,21 @@ def check_address(host: str, port: int | None) -> None:
         raise ValueError(f"cannot listen on {where}: {error.strerror}; give another --host or --port") from error
 
 
-def _auth_from_environment() -> tuple[str, str] | None:
-    text = os.environ.get(AUTH_VARIABLE)
-    if not text:
-        return None
-    try:
-        return _user_and_password(text)
-    except argparse.ArgumentTypeError as error:
-        raise ValueError(f"{AUTH_VARIABLE}: {error}") from error
+def user_and_password(text: str) -> tuple[str, str]:
+    """Return the parts of "USER:PASSWORD".
 
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
-    return int(text)
-
-
-def _user_and_password(text: str) -> tuple[str, str]:
+    Raises:
+        ValueError: another form.
+    """
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise argparse.ArgumentTypeError("write USER:PASSWORD, neither of them empty")
+        raise ValueError("write USER:PASSWORD, neither of them empty")
     return user, password
+
+
+def _auth_from_environment() -> tuple[str, str] | None:
+    text = os.environ.get(AUTH_VARIABLE)
+    try:
+        return user_and_password(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"{AUTH_VARIABLE}: {error}") from error

@@ -1,15 +1,14 @@
-"""Evaluate images from another source: `python -m countgen.benchmarks.evaluation.judge_images mine.csv --out RUN`.
+"""Evaluate images from another source: `countgen eval --images mine.csv --out RUN`.
 
 The list names an image for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
 column or tag `image`, a path relative to the list; or a folder in GenEval's layout (00000/metadata.jsonl,
-00000/samples/0000.png), of which the counting prompts are read. Further columns: `method`, `seed` (where it is
-missing, the images of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is like
-those of `countgen eval`: the same command continues where it stopped, and the report, the labels and the demo read it.
+00000/samples/0000.png), of which the counting prompts are read. Further columns: `method`, `seed` (if it is missing,
+the images of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is like those of
+other evaluations: the same command continues where it stopped, and the report, the labels and the demo read it.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 from collections import Counter
@@ -22,7 +21,6 @@ from typing import Any
 import torch
 
 from countgen import miniature
-from countgen.benchmarks.evaluation.as_module import run_module
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.plan import (
     MAX_THREADS,
@@ -32,7 +30,6 @@ from countgen.benchmarks.evaluation.plan import (
     content_digest,
     object_names,
 )
-from countgen.benchmarks.evaluation.progress import shown
 from countgen.benchmarks.evaluation.records import IMAGES, Record, counts_of
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.benchmarks.evaluation.suites import Prompt, load
@@ -43,6 +40,7 @@ from countgen.files.image_file import MAX_BYTES, SUFFIXES, open_image
 from countgen.files.reading import read_bytes
 from countgen.files.schema import decoded
 from countgen.models import check_detector, load_critic
+from countgen.progress import counted_progress
 from countgen.prompts import Target
 
 
@@ -229,56 +227,49 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
     return Outcome(record, decoded, None, {"prompt": prompt.prompt, "drawn_from": given.path.name}, os.getpid())
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command line."""
-    parser.add_argument(
-        "list", type=Path, metavar="LIST", help="prompts with their images, or a folder in GenEval's layout"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
-    parser.add_argument(
-        "--judge", action="append", metavar="NAME", help="repeatable, the first decides (the miniature's detectors)"
-    )
-    parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="let code in the .pt files of --judge run, with your rights"
-    )
-    parser.add_argument("--method", default="given", metavar="NAME", help="where the list has none (%(default)s)")
-    parser.add_argument("--backbone", default="unknown", metavar="NAME", help="name of their generator (%(default)s)")
-    parser.add_argument("--retry-failed", action="store_true", help="judge again what failed earlier")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (%(default)s)")
+def judge_images(
+    path: Path,
+    folder: Path,
+    judges: Sequence[str],
+    *,
+    method: str,
+    backbone: str,
+    device: str = "cpu",
+    threads: int = 1,
+    trust_checkpoint: bool = False,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> tuple[int, int]:
+    """Let judges count the images of a list; the same call continues after any end.
 
+    Args:
+        path: the list.
+        folder: of the run.
+        judges: names of detectors; all of the miniature's if there are none.
+        method, backbone: names in the records, if the list has none.
+        device, threads, trust_checkpoint: of the judges.
+        retry_failed: judge again what failed earlier.
+        quiet: show no progress.
 
-def run(options: argparse.Namespace) -> int:
-    """Judge the images that the command line names; 1 if one could not be read or judged.
+    Returns:
+        The number of images, and of those that could not be read or judged.
 
     Raises:
         ValueError, OSError: bad input, or a folder that cannot be used.
     """
-    judges = options.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
-    given = read_list(options.list, judges, options.method, options.backbone)
-    settings = settings_of(
-        options.list, given, judges, options.device, options.threads, trust_checkpoint=options.trust_checkpoint
-    )
-    with RunFolder(options.out, settings) as kept:
-        earlier = {key for key, record in kept.records.items() if record.status == "done" or not options.retry_failed}
+    judges = judges or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
+    given = read_list(path, judges, method, backbone)
+    settings = settings_of(path, given, judges, device, threads, trust_checkpoint=trust_checkpoint)
+    with RunFolder(folder, settings) as kept:
+        earlier = {key for key, record in kept.records.items() if record.status == "done" or not retry_failed}
         left = [one for one in given if one.case.key not in earlier or one.case.key in kept.lost]
-        found = shown(
-            outcomes(left, settings), len(given), len(given) - len(left), lambda one: one.record.status == "failed"
+        finished = counted_progress(
+            outcomes(left, settings),
+            len(given),
+            done=len(given) - len(left),
+            has_failed=lambda one: one.record.status == "failed",
+            shown=not quiet,
         )
-        for outcome in found:
+        for outcome in finished:
             kept.keep(outcome)
-        unread = sum(kept.records[one.case.key].status == "failed" for one in given)
-    print(f"{len(given) - unread} of {len(given)} images are judged in {options.out}")
-    if unread:
-        print(f"{unread} failed, the reasons are in their records; --retry-failed judges them again")
-    print(f"results: countgen report {options.out}")
-    return 1 if unread else 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return run_module("countgen.benchmarks.evaluation.judge_images", __doc__, add_arguments, run, arguments)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        return len(given), sum(kept.records[one.case.key].status == "failed" for one in given)

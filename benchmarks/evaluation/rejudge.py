@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +13,6 @@ from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements
 from countgen.benchmarks.evaluation.judges import answered, judged, rounded_boxes
 from countgen.benchmarks.evaluation.plan import steering
-from countgen.benchmarks.evaluation.progress import shown
 from countgen.benchmarks.evaluation.records import Record, read_run
 from countgen.benchmarks.evaluation.run_folder import locked_run
 from countgen.critics import Critic
@@ -24,12 +21,9 @@ from countgen.critics.validation import to_batch
 from countgen.errors import RecipeError
 from countgen.files.folder import readable_path
 from countgen.files.image_file import open_image
-from countgen.files.printable import printable
 from countgen.images import read_recipe
 from countgen.models import check_detectors, load_critic, parts_of
-
-_SHOWN = 3
-"""Number of images that are named of those that cannot be judged."""
+from countgen.progress import counted_progress
 
 
 @dataclass
@@ -89,8 +83,7 @@ def rejudge(
                 _check_objects(judge, left)
                 fresh = _judgements(folder, left, name, judge, device, batch_size, summary.unread)
                 del judge  # so that it is not in memory while the next one is loaded
-                if not quiet:
-                    fresh = shown(fresh, len(done), len(done) - len(left), lambda _: False)
+                fresh = counted_progress(fresh, len(done), done=len(done) - len(left), shown=not quiet)
                 with LineFile(folder, JUDGEMENTS) as file:
                     for one in fresh:
                         file.append(one.to_line())
@@ -190,34 +183,3 @@ def _of_batch(batch: Sequence[tuple[Record, Tensor]], name: str, judge: Critic, 
     for (record, _), (counts, detections) in zip(batch, judged(judge, images, names), strict=True):
         confidence = round(mean_score(detections), 4)
         yield Judgement(record.key, name, answered(counts), confidence, rounded_boxes(detections))
-
-
-def run(options: argparse.Namespace, device: str) -> int:
-    """Rejudge the run that the command line of `countgen eval` names, report, and return 1 if an image was not judged.
-
-    Raises:
-        ValueError, OSError: as `rejudge`, or options of a run that generates.
-    """
-    if options.suite or options.out:
-        raise ValueError("--rejudge generates nothing: leave --suite and --out away")
-    summary = rejudge(
-        options.rejudge,
-        options.judge or (),
-        device=device,
-        threads=options.threads,
-        batch_size=options.batch_size,
-        trust_checkpoint=options.trust_checkpoint,
-        quiet=options.quiet or options.json,
-    )
-    if options.json:
-        print(json.dumps({"run": str(options.rejudge), **asdict(summary)}))
-        return 1 if summary.unread else 0
-    for name, number in summary.judged.items():
-        silent = summary.abstained[name]
-        print(f"{printable(name, 100)}: {number} of {summary.images} images, {silent} without an answer")
-    for name, reason in list(summary.unread.items())[:_SHOWN]:
-        print(f"  not judged: {printable(name, 100)}: {printable(reason, 300)}")
-    if len(summary.unread) > _SHOWN:
-        print(f"  and {len(summary.unread) - _SHOWN} more")
-    print(f"results: countgen report {printable(options.rejudge)}")
-    return 1 if summary.unread else 0

@@ -68,8 +68,8 @@ def evaluate(
     """
     from countgen.benchmarks.evaluation.image_files import lost_images_message
     from countgen.benchmarks.evaluation.plan import cases, left_out, why_left_out
-    from countgen.benchmarks.evaluation.progress import shown
     from countgen.benchmarks.evaluation.run_folder import RunFolder
+    from countgen.progress import counted_progress
 
     everything, impossible = cases(settings), left_out(settings)
     if not everything and impossible and settings.shard == "1/1":  # one part of several may be empty
@@ -84,9 +84,10 @@ def evaluate(
         lost = tuple(name for case in left for name in kept.lost.get(case.key, ()))
         if lost and not quiet:
             print(f"{lost_images_message(kept.path, lost)}; generated again", file=sys.stderr)
-        outcomes = engine(left, settings)
-        if not quiet:
-            outcomes = shown(outcomes, len(everything), len(everything) - len(left), _has_failed)
+        done = len(everything) - len(left)
+        outcomes = counted_progress(
+            engine(left, settings), len(everything), done=done, has_failed=_has_failed, shown=not quiet
+        )
         latest: dict[int, tuple[str | None, int]] = {}
         for outcome in outcomes:
             kept.keep(outcome)

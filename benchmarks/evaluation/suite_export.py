@@ -1,4 +1,4 @@
-"""Write a run in the formats of published benchmarks: `python -m countgen.benchmarks.evaluation.suite_export RUN`.
+"""Write a run in the formats of published benchmarks: `countgen report RUN --export FORMAT --out PATH`.
 
 - `geneval`: a folder in GenEval's layout, for its own `evaluate_images.py`: a prompt's metadata and its samples.
 - `geneval-results`: its `results.jsonl` with the counts of a judge of the run, for its own `summary_scores.py`.
@@ -7,19 +7,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from countgen.benchmarks.evaluation.as_module import run_module
 from countgen.benchmarks.evaluation.metrics import by_arm, counts, grouped, is_right
 from countgen.benchmarks.evaluation.records import Record
-from countgen.benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run
+from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.benchmarks.evaluation.suites.readers import GENEVAL_NAMES
-from countgen.files.printable import printable
 from countgen.files.writing import write_atomically
 
 FORMATS = ("geneval", "geneval-results", "geneval2")
@@ -88,39 +85,35 @@ def geneval2_paths(run: ReportedRun, records: Sequence[Record]) -> dict[str, str
     return {record.prompt: str(run.image_path(record)) for record in ordered}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command line."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a folder that an evaluation wrote")
-    parser.add_argument("--format", choices=FORMATS, required=True, help="see above")
-    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="a new folder, or a file")
-    parser.add_argument("--method", metavar="NAME", help="whose images are written, where the run has several")
-    parser.add_argument("--judge", metavar="NAME", help="whose counts are written (the run's first)")
+def export(
+    run: ReportedRun, export_format: str, out: Path, *, method: str | None = None, judge: str | None = None
+) -> int:
+    """Write a run in one of `FORMATS`, and return the number of images in it.
 
-
-def run(options: argparse.Namespace) -> int:
-    """Write what the command line asks for and return 0.
+    Args:
+        run: with images.
+        export_format: one of `FORMATS`.
+        out: a new folder for "geneval", otherwise a file.
+        method: whose images are written; needed if the run has several.
+        judge: whose counts are written; the run's first by default.
 
     Raises:
-        ValueError: no run, no such method or judge, no image, or an output folder that is not empty.
+        ValueError: no such method or judge, no image, or an output folder that is not empty.
         OSError: a file cannot be written.
     """
-    reported = read_reported_run([options.folder])
-    records = _chosen(reported, options.method)
-    judge = options.judge or records[0].judges[0]
+    records = _chosen(run, method)
+    judge = judge or records[0].judges[0]
     if not any(judge in record.judges for record in records):
-        raise ValueError(f"{options.folder} has no judge {judge!r}; it has {', '.join(records[0].judges)}")
-    number = len(records)
-    if options.format == "geneval":
-        number = write_geneval(reported, records, options.out)
-    elif options.format == "geneval2":
-        paths = geneval2_paths(reported, records)
-        write_atomically(json.dumps(paths, indent=1).encode(), options.out)
-        number = len(paths)
-    else:
-        lines = (json.dumps(one) + "\n" for one in geneval_results(reported, records, judge))
-        write_atomically("".join(lines).encode(), options.out)
-    print(f"{number} images are in {printable(options.out)}")
-    return 0
+        raise ValueError(f"{run.name} has no judge {judge!r}; it has {', '.join(records[0].judges)}")
+    if export_format == "geneval":
+        return write_geneval(run, records, out)
+    if export_format == "geneval2":
+        paths = geneval2_paths(run, records)
+        write_atomically(json.dumps(paths, indent=1).encode(), out)
+        return len(paths)
+    lines = (json.dumps(result) + "\n" for result in geneval_results(run, records, judge))
+    write_atomically("".join(lines).encode(), out)
+    return len(records)
 
 
 def _chosen(reported: ReportedRun, method: str | None) -> list[Record]:
@@ -135,12 +128,3 @@ def _chosen(reported: ReportedRun, method: str | None) -> list[Record]:
     if not found:
         raise ValueError(f"{reported.name} has no images of {mine[0].method}")
     return found
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return run_module("countgen.benchmarks.evaluation.suite_export", __doc__, add_arguments, run, arguments)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

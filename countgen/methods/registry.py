@@ -77,7 +77,7 @@ def load(name: str) -> Method:
         name,
         function,
         get_type_hints(function)["settings"],
-        summary=function.__doc__.partition("\n")[0],
+        summary=(function.__doc__ or "").partition("\n")[0],  # python -OO drops docstrings
         calibrated=getattr(module, "CALIBRATED", False),
         starts_from_image=getattr(module, "STARTS_FROM_IMAGE", False),
     )

@@ -37,7 +37,7 @@ def find_token(name_or_path: str, backbone_name: str) -> CountToken:
     names = sorted(shipped, key=lambda name: (len(name), name))
     raise ValueError(
         f"no token {name_or_path!r}: no such file, and the tokens shipped for {backbone_name} are "
-        f"{', '.join(names) or 'none'}; train one with `countgen learn-token`"
+        f"{', '.join(names) or 'none'}; train one with `countgen tokens learn`"
     )
 
 

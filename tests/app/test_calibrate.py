@@ -85,7 +85,7 @@ def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
         (["--object", ""], "needs the name of an object"),
         (["--object", "unicorn"], "unicorn"),
         (["--out", "a.txt"], ".json"),
-        (["--images", "0"], "--images"),
+        (["--images", "0"], "images must be"),
         (["--model", "minature"], "did you mean miniature"),
     ],
 )

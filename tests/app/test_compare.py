@@ -1,4 +1,4 @@
-"""`countgen compare`: the cases of both runs are paired, and nothing else is compared."""
+"""`countgen report A B`: the cases of both runs are paired, and nothing else is compared."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def runs(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_the_cases_of_both_are_paired_by_every_judge(runs: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", *runs, "--json"]) == 0
+    assert main(["report", *runs, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {name: pair for name, pair in found["settings"].items() if name != "methods"} == {
         "code": ["1", "2"],
@@ -59,7 +59,7 @@ def test_the_cases_of_both_are_paired_by_every_judge(runs: tuple[str, str], caps
 def test_a_person_reads_a_table_and_the_first_changes(
     runs: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", *runs, "--cases", "2"]) == 0
+    assert main(["report", *runs, "--cases", "2"]) == 0
     printed = capsys.readouterr().out
     assert "code: 1 -> 2" in printed
     assert "only in the second run: auto" in printed
@@ -74,22 +74,22 @@ def test_runs_of_one_method_each_are_compared_whatever_its_name(
 ) -> None:
     first = write_run(tmp_path / "a", [counted("plain", seed, 4, 4) for seed in range(3)])
     second = write_run(tmp_path / "b", [counted("auto", seed, 3, 3) for seed in range(3)])
-    assert main(["compare", first, second]) == 0
+    assert main(["report", first, second]) == 0
     assert re.search(r"plain -> auto, by detector +0 -> 3 of 3 ", capsys.readouterr().out)
 
 
 def test_a_consensus_of_other_judges_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = write_run(tmp_path / "a", [record("plain", 0, judges=("detector", "x"), judge_counts={"detector": (3,)})])
     second = write_run(tmp_path / "b", [record("plain", 0)])
-    assert main(["compare", first, second, "--json"]) == 0
+    assert main(["report", first, second, "--json"]) == 0
     assert [one["judge"] for one in json.loads(capsys.readouterr().out)["pairings"]] == ["detector"]
 
 
 def test_runs_without_a_common_case_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = write_run(tmp_path / "a", [counted("plain", 0, 3, 3)])
     second = write_run(tmp_path / "b", [counted("plain", 1, 3, 3)])
-    assert main(["compare", first, second]) == 2
+    assert main(["report", first, second]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "a and b share no case" in said
     assert "countgen eval --rejudge" in said
-    assert main(["compare", first, str(tmp_path / "c")]) == 2
+    assert main(["report", first, str(tmp_path / "c")]) == 2

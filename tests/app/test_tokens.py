@@ -1,4 +1,4 @@
-"""`countgen learn-token`, `countgen tokens` and `countgen generate --token` with few steps."""
+"""`countgen tokens learn`, `countgen tokens` and `countgen generate --token` with few steps."""
 
 import json
 
@@ -20,7 +20,7 @@ FEW_STEPS += ["--distillation-steps", "0", "--validation-images", "1", "--trial-
 
 def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
     out = tmp_path / "three.safetensors"
-    assert main(["learn-token", "3", "--object", "apple", "--out", str(out), "--json", *FEW_STEPS]) == OK
+    assert main(["tokens", "learn", "3", "--object", "apple", "--out", str(out), "--json", *FEW_STEPS]) == OK
     record = json.loads(capsys.readouterr().out)
     assert (record["placeholder_token"], record["steps"], record["interrupted"]) == ("<count-3>", 1, False)
     assert load_token(out).object_names == ("apple",)
@@ -36,7 +36,7 @@ def test_a_token_is_learned_saved_and_used(tmp_path, capsys):
 
 def test_without_a_trial_the_token_has_no_accuracy(tmp_path, capsys):
     out = tmp_path / "three.safetensors"
-    command = ["learn-token", "3", "--object", "apple", "--out", str(out), *FEW_STEPS, "--trial-images", "0"]
+    command = ["tokens", "learn", "3", "--object", "apple", "--out", str(out), *FEW_STEPS, "--trial-images", "0"]
     command += ["--size", "64", "--num-inference-steps", "2"]
     assert main([*command, "--json"]) == OK
     record = json.loads(capsys.readouterr().out)
@@ -48,7 +48,19 @@ def test_without_a_trial_the_token_has_no_accuracy(tmp_path, capsys):
 
 def test_a_density_critic_trains_a_token_by_its_gradient(tmp_path, capsys):
     out, critic = tmp_path / "three.safetensors", "miniature-yolo by miniature-density"
-    arguments = ["learn-token", "3", "--object", "apple", "--critic", critic, "--out", str(out), "--json", *FEW_STEPS]
+    arguments = [
+        "tokens",
+        "learn",
+        "3",
+        "--object",
+        "apple",
+        "--critic",
+        critic,
+        "--out",
+        str(out),
+        "--json",
+        *FEW_STEPS,
+    ]
     assert main(arguments) == BAD_INPUT
     assert "--semantic-weight 0" in capsys.readouterr().err
     assert main([*arguments, "--semantic-weight", "0"]) == OK
@@ -58,7 +70,19 @@ def test_a_density_critic_trains_a_token_by_its_gradient(tmp_path, capsys):
 
 def test_a_count_beyond_the_number_words_gets_a_direction(tmp_path, capsys):
     out = tmp_path / "fourteen.safetensors"
-    command = ["learn-token", "14", "--object", "apple", "--object", "dog", "--out", str(out), "--trial-images", "4"]
+    command = [
+        "tokens",
+        "learn",
+        "14",
+        "--object",
+        "apple",
+        "--object",
+        "dog",
+        "--out",
+        str(out),
+        "--trial-images",
+        "4",
+    ]
     assert main([*command, "--json"]) == OK
     record = json.loads(capsys.readouterr().out)
     token = load_token(out)
@@ -76,7 +100,7 @@ def test_a_count_beyond_the_number_words_gets_a_direction(tmp_path, capsys):
 def test_the_calibration_of_another_model_is_refused(tmp_path, capsys):
     other = CALIBRATIONS / "miniature-pixart.json"
     out = tmp_path / "fourteen.safetensors"
-    command = ["learn-token", "14", "--object", "apple", "--calibration", str(other), "--out", str(out)]
+    command = ["tokens", "learn", "14", "--object", "apple", "--calibration", str(other), "--out", str(out)]
     assert main(command) == BAD_INPUT
     assert "the calibration is of miniature-pixart, the model here is miniature" in capsys.readouterr().err
 
@@ -84,36 +108,30 @@ def test_the_calibration_of_another_model_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["learn-token", "25", "--object", "apple"], "reaches counts from 13 to 16, as it was calibrated, got 25"),
-        (["learn-token", "14", "--object", "aeroplane"], "no class"),
-        (["learn-token", "14", "--object", "apple", "--patience", "2"], "not trained: leave out --patience"),
-        (["generate", "three cups", "--token", "count-999"], "no such file"),
-        (["learn-token", "3", "--object", "apple", "--out", "token.pt"], ".safetensors"),
-        (
-            ["learn-token", "3", "--object", "apple", "--num-vectors", "33"],
-            "num_vectors must be a whole number, at least 0 and at most 32, got 33",
-        ),
-        (["learn-token", "3", "--object", "aeroplane"], "no class"),
-        (["tokens", "--model", "magic"], "unknown backbone"),
+        (["25", "--object", "apple"], "reaches counts from 13 to 16"),
+        (["14", "--object", "aeroplane"], "no class"),
+        (["14", "--object", "apple", "--patience", "2"], "leave out --patience"),
+        (["3", "--object", "apple", "--out", "token.pt"], ".safetensors"),
+        (["3", "--object", "apple", "--num-vectors", "33"], "at most 32"),
     ],
 )
 def test_bad_input_is_refused_with_a_message(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == BAD_INPUT
+    assert main(["tokens", "learn", *arguments]) == BAD_INPUT
     assert message in capsys.readouterr().err
 
 
 def test_an_existing_file_is_not_replaced(tmp_path, capsys):
     out = tmp_path / "a.safetensors"
     out.write_text("mine")
-    assert main(["learn-token", "3", "--object", "apple", "--out", str(out)]) == BAD_INPUT
+    assert main(["tokens", "learn", "3", "--object", "apple", "--out", str(out)]) == BAD_INPUT
     assert "exists already" in capsys.readouterr().err
     assert out.read_text() == "mine"
 
 
 def test_a_finished_token_is_not_replaced_though_a_checkpoint_exists(tmp_path, capsys, monkeypatch):
     out = tmp_path / "one.safetensors"
-    command = ["learn-token", "1", "--object", "apple", "--out", str(out), "--json", *FEW_STEPS]
+    command = ["tokens", "learn", "1", "--object", "apple", "--out", str(out), "--json", *FEW_STEPS]
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -20,7 +20,7 @@ DOCUMENTS = tuple(
     )
 )
 _FENCE = re.compile(
-    r"(?P<comments>(?:^<!--.*?-->\n+)*)^ *```(?P<language>\w+)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL
+    r"(?P<comments>(?:^ *<!--.*?-->\n+)*)^ *```(?P<language>\w+)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL
 )
 _NOT_RUN = re.compile(r"<!-- not-run: \S.* -->")
 _IN_SENTENCE = re.compile(r"`((?:countgen|python\s+-m)\s[^`]+)`")

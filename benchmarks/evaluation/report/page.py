@@ -7,17 +7,20 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countgen.benchmarks.evaluation.consensus import with_consensus
 from countgen.benchmarks.evaluation.metrics import total
-from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, reliability, to_svg
+from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, reliability, rendered, to_svg
 from countgen.benchmarks.evaluation.report.cards import card, chosen, disagreement, disagreements, shown_for, statuses
 from countgen.benchmarks.evaluation.report.findings import Section, judges_of
 from countgen.benchmarks.evaluation.report.judge_tables import QUALITY_FLAGGED
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.benchmarks.evaluation.report.table import MARK_NOTE, Table, judge_text, percent
 from countgen.benchmarks.evaluation.report.tables import AGAINST, COMPARED, FAILED, tables
+from countgen.files.folder import output_path
+from countgen.files.writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +32,22 @@ RELIABILITY = "reliability"
 """Name of the plot of labelled images."""
 _UNFOLDED = (COMPARED, AGAINST, FAILED, QUALITY_FLAGGED)
 """Titles of tables that are open at first, besides the first table."""
+
+
+def write_page(run: ReportedRun, sections: Sequence[Section], out: Path, max_images: int) -> Path:
+    """Write the page, and the plots if `out` is a folder, and return the page's path."""
+    single = out.suffix.lower() in (".html", ".htm")
+    file = out if single else out / "report.html"
+    folders = set(run.folders.values())
+    output_path(file, folders).parent.mkdir(parents=True, exist_ok=True)
+    figures = plots(run, sections)
+    if not single:
+        for name, figure in figures.items():
+            for suffix in (".svg", ".png"):
+                write_atomically(rendered(figure, suffix), output_path(out / f"{name}{suffix}", folders))
+    # A file name in an error may hold a lone surrogate, which has no UTF-8.
+    write_atomically(page(run, sections, figures, max_images).encode(errors="replace"), output_path(file, folders))
+    return file
 
 
 def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:

@@ -53,6 +53,16 @@ class ReportedRun:
         return found
 
 
+def shards_of_one_run(first: Path, second: Path) -> bool:
+    """Return whether two folders hold different shards of one run.
+
+    Raises:
+        ValueError: a folder that is not a run.
+    """
+    one, other = read_run(first)[0], read_run(second)[0]
+    return list(differing_settings(one, other)) == ["shard"]
+
+
 def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
     """Read a run, or the shards of one.
 
@@ -68,8 +78,8 @@ def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
         differing = [name for name in differing_settings(settings or mine, mine) if name != "shard"]
         if differing:
             raise ValueError(
-                f"{folders[0]} and {folder} are no shards of one run: {', '.join(differing)} differ; "
-                "compare runs with --against"
+                f"{folders[0]} and {folder} are not shards of one run: {', '.join(differing)} differ; "
+                "two runs can be compared"
             )
         settings = settings or mine
         judgements, labels = read_judgements(folder), read_labels(folder)

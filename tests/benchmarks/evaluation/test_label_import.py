@@ -10,7 +10,6 @@ import torch
 
 from countgen import miniature
 from countgen.app.cli import main
-from countgen.benchmarks.evaluation.judge_images import main as judge_images
 from countgen.benchmarks.evaluation.label_import import Imported, import_labels
 from countgen.benchmarks.evaluation.labels import Label, read_labels
 from countgen.benchmarks.evaluation.records import read_run
@@ -32,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "4 dogs.,dog=4,geckonum_00002_0.png\n"
     )
     arguments = [str(folder / "list.csv"), "--out", str(folder / "run"), "--judge", miniature.JUDGE]
-    assert judge_images(arguments) == 0
+    assert main(["eval", "--images", *arguments]) == 0
     return folder / "run"
 
 
@@ -93,7 +92,7 @@ def test_a_name_that_several_images_came_with_is_refused(tmp_path: Path, capsys:
         rows.append(f"{number + 2} dogs.,dog={number + 2},{place}/{name}.png")
     (tmp_path / "list.csv").write_text("\n".join(rows))
     run = tmp_path / "run"
-    assert judge_images([str(tmp_path / "list.csv"), "--out", str(run), "--judge", miniature.JUDGE]) == 0
+    assert main(["eval", "--images", str(tmp_path / "list.csv"), "--out", str(run), "--judge", miniature.JUDGE]) == 0
     truth = tmp_path / "truth.csv"
     truth.write_text("image,object,count\n0001.png,dog,4\nb/0000.png,dog,3\n")
     assert main(["label", str(run), "--import", str(truth), "--labeller", "ann"]) == 2

@@ -1,12 +1,12 @@
 """Which images a run has, by its settings, and which settings are refused; nothing is generated."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from countgen.app.evaluate import add_arguments, settings_from
+from countgen.app.commands import parse
+from countgen.app.evaluate import Evaluate
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.plan import RunSettings, cases, suite_digest
 from countgen.benchmarks.evaluation.worker import Worker
@@ -143,10 +143,14 @@ def test_every_method_can_be_an_arm() -> None:
 
 def test_the_parts_of_a_critic_are_no_judges() -> None:
     pair = "miniature-yolo by miniature-density"
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    asked = ["--suite", "t2icountbench-miniature", "--out", "run", "--critic", pair]
-    assert settings_from(parser.parse_args(asked)).judges == ("miniature-fcos", "miniature-heatmap")
+    suite = "t2icountbench-miniature"
+
+    def settings(*more: str) -> RunSettings:
+        command = parse(["eval", "--suite", suite, "--out", "run", "--critic", pair, *more])
+        assert isinstance(command, Evaluate)
+        return command.run_settings(suite)
+
+    assert settings().judges == ("miniature-fcos", "miniature-heatmap")
     for name in ("miniature-density", pair):
         with pytest.raises(ValueError, match="is critic and judge"):
-            settings_from(parser.parse_args([*asked, "--judge", name]))
+            settings("--judge", name)

@@ -43,9 +43,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_png(image, folder / f"{number}.png")
         rows.append(f"a photo of {ASKED[number]} apples,apple={ASKED[number]},{number}.png")
     (folder / "mine.csv").write_text("\n".join(rows))
-    from countgen.benchmarks.evaluation.judge_images import main as judge_images
-
-    assert judge_images([str(folder / "mine.csv"), "--out", str(folder / "run"), "--judge", FIRST]) == 0
+    assert main(["eval", "--images", str(folder / "mine.csv"), "--out", str(folder / "run"), "--judge", FIRST]) == 0
     return folder / "run"
 
 
@@ -158,9 +156,9 @@ def test_the_recipe_tells_an_image_of_another_run(run: Path, name: str) -> None:
         (["--rejudge", "RUN", "--judge", "nonsense"], "unknown detector 'nonsense'"),
         (["--rejudge", "RUN", "--judge", "yolo:nowhere.pt"], "nowhere.pt"),
         (["--rejudge", "RUN", "--judge", SECOND, "--suite", "d2d-small-style"], "leave --suite and --out away"),
-        (["--rejudge", "RUN", "--judge", SECOND, "--batch-size", "0"], "batch-size must be at least 1"),
+        (["--rejudge", "RUN", "--judge", SECOND, "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["--rejudge", "elsewhere", "--judge", SECOND], "elsewhere is no run"),
-        (["--judge", SECOND], "give --suite and --out, or --rejudge RUN"),
+        (["--judge", SECOND], "give --suite and --out"),
     ],
 )
 def test_what_cannot_be_rejudged_is_one_line(

@@ -4,8 +4,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,11 +11,11 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from countgen.app.cli import main
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement
 from countgen.benchmarks.evaluation.labels import save_label
 from countgen.benchmarks.evaluation.metrics import scores
 from countgen.benchmarks.evaluation.records import RECORDS, read_run, to_line
-from countgen.benchmarks.evaluation.report.__main__ import main
 from countgen.benchmarks.evaluation.report.cards import chosen, disagreements, statuses
 from countgen.benchmarks.evaluation.report.findings import findings
 from countgen.benchmarks.evaluation.report.page import plots
@@ -33,9 +31,9 @@ def test_a_run_of_t2i_compbench_has_its_own_score_beside_ours(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = [record(seed=seed, counted=2 + seed % 2, suite="numeracy_val") for seed in range(4)]
-    assert main([str(write_run(tmp_path / "numeracy", records))]) == 0
+    assert main(["report", str(write_run(tmp_path / "numeracy", records))]) == 0
     assert re.search(r"T2I-CompBench score +0\.75\b", capsys.readouterr().out)
-    assert main([str(table_run(tmp_path / "ours"))]) == 0
+    assert main(["report", str(table_run(tmp_path / "ours"))]) == 0
     assert "CompBench" not in capsys.readouterr().out
 
 
@@ -57,7 +55,7 @@ class Page(HTMLParser):
 
 def test_tables_say_what_the_records_say(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert main([str(table_run(tmp_path / "run")), "--all"]) == 0
+    assert main(["report", str(table_run(tmp_path / "run")), "--all"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"right, % +38 +75\n", printed)
     assert re.search(r"failed \(wrong\) +0 +1\n", printed)
@@ -70,8 +68,8 @@ def test_tables_say_what_the_records_say(tmp_path, capsys, monkeypatch):
 def test_forty_columns_are_kept(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     run = str(table_run(tmp_path / "run"))
-    main([run])
-    main([run, "--all"])
+    main(["report", run])
+    main(["report", run, "--all"])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 44  # titles are whole
 
 
@@ -111,7 +109,7 @@ def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, caps
         "counter": (0, 6),
         "unanimous": (0, 6),
     }
-    main([str(run), "--all"])
+    main(["report", str(run), "--all"])
     printed = capsys.readouterr().out
     assert "Methods compared, judged by counter" in printed
     assert re.search(r"prompts cut +2 +0\n", printed)
@@ -120,9 +118,9 @@ def test_methods_are_compared_by_every_judge_that_steered_nothing(tmp_path, caps
 def test_what_is_kept_of_the_plain_image_is_reported_where_it_was_measured(tmp_path, capsys):
     kept = {"objects_kept": 0.9, "background_change": 0.05, "structural_similarity": 0.8}
     records = [record("plain", 0), record("edit", 0, **kept), record("edit", 1, counted=2, **kept)]
-    main([str(write_run(tmp_path / "run", records)), "--all"])
+    main(["report", str(write_run(tmp_path / "run", records)), "--all"])
     assert re.search(r"right and the same image, % +- +50\n", capsys.readouterr().out)
-    main([str(write_run(tmp_path / "older", records[:1])), "--all"])
+    main(["report", str(write_run(tmp_path / "older", records[:1])), "--all"])
     assert "same image" not in capsys.readouterr().out
 
 
@@ -132,7 +130,9 @@ def test_the_order_of_the_lines_changes_nothing(tmp_path, capsys):
     printed = []
     for name in ("one", "two"):
         random.Random(name).shuffle(records)
-        main([str(write_run(tmp_path / name / "run", records)), "--out", str(tmp_path / name / "report.html")])
+        main(
+            ["report", str(write_run(tmp_path / name / "run", records)), "--out", str(tmp_path / name / "report.html")]
+        )
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
     assert (tmp_path / "one/report.html").read_bytes() == (tmp_path / "two/report.html").read_bytes()
@@ -143,7 +143,7 @@ def test_the_page_loads_nothing_and_runs_no_script_but_its_own(tmp_path):
     records += [record("plain", 2, None, prompt=EVIL, error=EVIL, suite=EVIL)]
     records += [record("plain", 3, None, prompt="another", suite=EVIL, level=EVIL)]
     run = write_run(tmp_path / "run", records)
-    assert main([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert main(["report", str(run), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "report.html").read_text()
     page = Page(text)
     assert [tag for tag, _ in page.tags].count("script") == 1
@@ -157,7 +157,7 @@ def test_the_page_loads_nothing_and_runs_no_script_but_its_own(tmp_path):
 
 
 def test_every_picture_in_the_page_has_words(tmp_path):
-    main([str(table_run(tmp_path / "run")), "--out", str(tmp_path / "report.html")])
+    main(["report", str(table_run(tmp_path / "run")), "--out", str(tmp_path / "report.html")])
     page = Page((tmp_path / "report.html").read_text())
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(pictures) == 3 + 15  # plots, and an image for every record that did not fail
@@ -167,7 +167,7 @@ def test_every_picture_in_the_page_has_words(tmp_path):
 
 def test_a_folder_gets_the_plots_as_well(tmp_path):
     out = tmp_path / "deep" / "out"
-    main([str(table_run(tmp_path / "run")), "--out", str(out)])
+    main(["report", str(table_run(tmp_path / "run")), "--out", str(out)])
     names = {
         f"accuracy-by-{plot}{suffix}" for plot in ("count", "evaluations", "seconds") for suffix in (".svg", ".png")
     }
@@ -183,14 +183,14 @@ def test_pictures_outside_the_run_and_broken_ones_are_left_out(tmp_path):
     (run / RECORDS).write_bytes(b"".join(map(to_line, [outside, *records[1:]])))
     loaded = read_reported_run([run])
     assert [loaded.image_path(one) for one in loaded.records if one.key == outside.key] == [None]
-    main([str(run), "--out", str(tmp_path / "report.html")])
+    main(["report", str(run), "--out", str(tmp_path / "report.html")])
     assert Page((tmp_path / "report.html").read_text()).text.count("image missing") == 2
 
 
 def test_records_without_their_pictures_make_a_page_too(tmp_path):
     run = table_run(tmp_path / "run")
     shutil.rmtree(run / "images")
-    main([str(run), "--out", str(tmp_path / "report.html")])
+    main(["report", str(run), "--out", str(tmp_path / "report.html")])
     page = Page((tmp_path / "report.html").read_text())
     assert "not beside its records" in page.text
     assert "made to fail" in page.text
@@ -205,7 +205,7 @@ def test_labels_and_judgements_of_images_that_are_not_there_are_told(
     label = (run / "labels.jsonl").read_text()
     (run / "labels.jsonl").write_text(label + label.replace(key, "0" * 32))
     (run / JUDGEMENTS).write_bytes(Judgement("0" * 32, "late", (3,), 0.5, ()).to_line())
-    assert main([str(run)]) == 0
+    assert main(["report", str(run)]) == 0
     printed = capsys.readouterr()
     assert printed.err == f"labels or judgements of images that {run} does not have, left out: 2\n"
     assert "judged by detector" in printed.out
@@ -215,7 +215,7 @@ def test_against_pairs_the_cases_of_both_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     here = write_run(tmp_path / "here", [record("auto", seed) for seed in range(6)])
     there = write_run(tmp_path / "there", [record("auto", seed, 3 if seed == 2 else 1) for seed in range(2, 9)])
-    main([str(here), "--against", str(there), "--all"])
+    main(["report", str(here), "--against", str(there), "--all"])
     printed = capsys.readouterr().out
     assert re.search(r"against +auto in there\n", printed)
     assert re.search(r"cases +4\n", printed)
@@ -229,9 +229,8 @@ def test_shards_are_one_run_and_other_runs_are_not(tmp_path, capsys):
     records = [record("auto", seed) for seed in range(6)]
     shards = [write_run(tmp_path / f"{k}", records[k::2], shard=f"{k + 1}/2") for k in range(2)]
     assert len(read_reported_run(shards).records) == 6
-    with pytest.raises(SystemExit) as stopped:
-        main([str(shards[0]), str(write_run(tmp_path / "other", records, max_evaluations=10))])
-    assert stopped.value.code == 2
+    other = write_run(tmp_path / "other", records, max_evaluations=10)
+    assert main(["report", *map(str, shards), str(other)]) == 2
     assert "max_evaluations differ" in capsys.readouterr().err
 
 
@@ -250,7 +249,7 @@ def test_people_are_judges_of_what_they_labelled(tmp_path, capsys):
     run = table_run(tmp_path / "run")
     for seed in range(3):
         save_label(run, record("plain", seed).key, "ann", [3 - seed % 2])
-    main([str(run), "--json"])
+    main(["report", str(run), "--json"])
     section = json.loads(capsys.readouterr().out)["sections"][0]
     assert section["judges"] == ["detector", "counter", "unanimous", "critic", "human ann"]
     assert section["agreements"]["detector & human ann"]["counts"] == 3
@@ -260,7 +259,7 @@ def test_people_are_judges_of_what_they_labelled(tmp_path, capsys):
 
 def test_a_judge_that_steered_is_marked_wherever_it_counts(tmp_path, capsys):
     records = [record("auto", seed, critics=("critic", "counter")) for seed in range(3)]
-    main([str(write_run(tmp_path / "run", records)), "--all"])
+    main(["report", str(write_run(tmp_path / "run", records)), "--all"])
     printed = capsys.readouterr().out
     assert f"counter {MARK}" in printed
     assert "judged by detector\n" in printed
@@ -271,7 +270,7 @@ def test_random_runs_of_any_shape_are_reported(tmp_path, capsys):
         records = random_records(random.Random(number))
         if records:
             run = write_run(tmp_path / str(number), records)
-            assert main([str(run), "--json"]) == 0
+            assert main(["report", str(run), "--json"]) == 0
             found = json.loads(capsys.readouterr().out)["sections"][0]["methods"]
             right = {method["name"]: method["scores"]["detector"]["right"] for method in found}
             expected = {name: scores([r for r in records if r.method == name], "detector").right for name in right}
@@ -315,7 +314,7 @@ def test_the_widest_disagreements_come_first_and_critics_have_no_part_in_them():
     [
         (["nowhere"], "is no run"),
         (["run", "--baseline", "magic"], "no method 'magic'"),
-        (["run", "--images", "-1"], "0 or more"),
+        (["run", "--images", "-1"], "greater than or equal to 0"),
         (["empty"], "no records yet"),
     ],
 )
@@ -323,20 +322,5 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     table_run(Path("run"))
     write_run(Path("empty"), [])
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
+    assert main(["report", *arguments]) == 2
     assert reason in capsys.readouterr().err
-
-
-def test_help_of_the_command_loads_nothing_heavy():
-    script = (
-        "import argparse, sys\n"
-        "from app import report\n"
-        "parser = argparse.ArgumentParser()\n"
-        "report.add_parser(parser.add_subparsers())\n"
-        "try: parser.parse_args(['report', '--help'])\n"
-        "except SystemExit: print([m for m in ('torch', 'numpy', 'matplotlib', 'PIL') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"

@@ -10,15 +10,15 @@ from msgspec.structs import replace
 from PIL import Image
 from pyarrow import parquet
 
+from countgen.app.cli import main
 from countgen.benchmarks.evaluation.image_statistics import image_statistics
 from countgen.benchmarks.evaluation.records import RECORDS, read_run, to_line
-from countgen.benchmarks.evaluation.report.__main__ import main
 from tests.benchmarks.evaluation.made_records import record, table_run, write_run
 
 
 def test_json_holds_every_figure_and_no_nan(tmp_path, capsys):
     run = table_run(tmp_path / "run")
-    main([str(run), "--json"])
+    main(["report", str(run), "--json"])
     document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     plain, auto = document["sections"][0]["methods"]
     assert (plain["name"], auto["name"]) == ("plain", "auto")
@@ -30,7 +30,7 @@ def test_json_holds_every_figure_and_no_nan(tmp_path, capsys):
 
 def test_parquet_keeps_every_field(tmp_path):
     run = table_run(tmp_path / "run")
-    main([str(run), "--parquet", str(tmp_path / "records.parquet")])
+    main(["report", str(run), "--parquet", str(tmp_path / "records.parquet")])
     rows = {row["key"]: row for row in parquet.read_table(tmp_path / "records.parquet").to_pylist()}
     _, records = read_run(run)
     assert len(rows) == len(records)
@@ -50,7 +50,7 @@ def test_parquet_has_the_statistics_of_every_image_and_of_its_plain_image(tmp_pa
     Image.new("RGB", (32, 24)).save(run / str(auto.image))
     auto = replace(auto, before=plain.image)
     (run / RECORDS).write_bytes(b"".join(map(to_line, (plain, auto, noise))))
-    main([str(run), "--parquet", str(tmp_path / "records.parquet")])
+    main(["report", str(run), "--parquet", str(tmp_path / "records.parquet")])
     rows = {row["method"]: row for row in parquet.read_table(tmp_path / "records.parquet").to_pylist()}
     assert {name: rows["auto"][name] for name in kept} == kept
     grey, black = (asdict(image_statistics(np.asarray(Image.open(run / str(one.image))))) for one in (plain, auto))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from countgen.benchmarks.evaluation.report.__main__ import main
+from countgen.app.cli import main
 from tests.benchmarks.evaluation.made_records import table_run
 
 
@@ -13,7 +13,7 @@ from tests.benchmarks.evaluation.made_records import table_run
 def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The report of a small run on a phone, with what the console said in `said`."""
     folder = tmp_path_factory.mktemp("page")
-    main([str(table_run(folder / "run")), "--out", str(folder / "report.html")])
+    main(["report", str(table_run(folder / "run")), "--out", str(folder / "report.html")])
     context = chromium.new_context(viewport={"width": 390, "height": 800}, offline=True)
     shown = context.new_page()
     shown.said = []

@@ -23,12 +23,12 @@ from countgen.benchmarks.evaluation.plan import (
     left_out,
     suite_digest,
 )
-from countgen.benchmarks.evaluation.progress import shown
 from countgen.benchmarks.evaluation.records import read_run, table
 from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.suites import Prompt
 from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 from countgen.images import read_recipe
+from countgen.progress import counted_progress
 
 
 @pytest.fixture(scope="module")
@@ -250,11 +250,13 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
 
 def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
-    assert list(shown(range(5), 25, 20, lambda item: item == 2, stream=stream)) == [0, 1, 2, 3, 4]
-    assert re.fullmatch(r"25 of 25 images, [\d.]+ a second, 0:00:00 left, 1 failed\n", stream.getvalue())
+    items = counted_progress(range(5), 25, done=20, has_failed=lambda item: item == 2, stream=stream, every=0)
+    assert list(items) == [0, 1, 2, 3, 4]
+    assert len(stream.getvalue().splitlines()) == 5
+    assert re.fullmatch(r"25 of 25 images, [\d.]+ s left, 1 failed", stream.getvalue().splitlines()[-1])
     stream = io.StringIO()
-    list(shown(range(3), 3, 0, bool, stream=stream, every=0))
-    assert len(stream.getvalue().splitlines()) == 3
+    list(counted_progress(range(3), 3, stream=stream))
+    assert stream.getvalue() == ""
 
 
 def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

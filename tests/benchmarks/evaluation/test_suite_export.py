@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from countgen import Target, miniature
-from countgen.benchmarks.evaluation.judge_images import main as judge_images
+from countgen.app.cli import main
 from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
-from countgen.benchmarks.evaluation.suite_export import main
 from countgen.images import save_png
 from tests.benchmarks.evaluation.made_records import record
 
@@ -38,7 +37,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_genevals_layout_is_read_back_with_prompts_targets_and_seeds(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "geneval"
-    assert main([str(run), "--format", "geneval", "--method", "plain", "--out", str(out)]) == 0
+    assert main(["report", str(run), "--export", "geneval", "--method", "plain", "--out", str(out)]) == 0
     assert json.loads((out / "00000" / "metadata.jsonl").read_text()) == {
         "tag": "counting",
         "include": [{"class": "apple", "count": 2}],
@@ -53,7 +52,7 @@ def test_genevals_layout_is_read_back_with_prompts_targets_and_seeds(run: Path, 
     }
     (out / "00002").mkdir()
     (out / "00002" / "metadata.jsonl").write_text(json.dumps(other))
-    assert judge_images([str(out), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE]) == 0
+    assert main(["eval", "--images", str(out), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE]) == 0
     _, records = read_run(tmp_path / "back")
     found = {(one.prompt, one.targets, one.seed, one.suite) for one in records}
     assert found == {
@@ -65,20 +64,31 @@ def test_genevals_layout_is_read_back_with_prompts_targets_and_seeds(run: Path, 
 
 def test_genevals_results_say_what_its_summary_reads(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    assert main([str(run), "--format", "geneval-results", "--method", "plain", "--out", str(out)]) == 0
+    assert main(["report", str(run), "--export", "geneval-results", "--method", "plain", "--out", str(out)]) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["correct"] for row in rows] == [False, False, True, True]
     assert {row["tag"] for row in rows} == {"counting"}
     assert rows[0]["reason"] == "expected apple<3, found 3"
     assert len({row["metadata"] for row in rows}) == 2
-    by_counter = [str(run), "--format", "geneval-results", "--method", "plain", "--judge", "counter", "--out", str(out)]
+    by_counter = [
+        "report",
+        str(run),
+        "--export",
+        "geneval-results",
+        "--method",
+        "plain",
+        "--judge",
+        "counter",
+        "--out",
+        str(out),
+    ]
     assert main(by_counter) == 0
     assert all(json.loads(line)["correct"] for line in out.read_text().splitlines())
 
 
 def test_geneval_2_gets_the_path_of_each_prompts_image(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "paths.json"
-    assert main([str(run), "--format", "geneval2", "--method", "plain", "--out", str(out)]) == 0
+    assert main(["report", str(run), "--export", "geneval2", "--method", "plain", "--out", str(out)]) == 0
     paths = json.loads(out.read_text())
     assert set(paths) == {"a photo of 2 apples", "a photo of 3 apples"}
     assert Path(paths["a photo of 2 apples"]).name == "plain-2-5.png"
@@ -96,16 +106,12 @@ def test_geneval_2_gets_the_path_of_each_prompts_image(run: Path, tmp_path: Path
 def test_what_the_run_does_not_have_is_one_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(run), "--format", "geneval", "--out", str(tmp_path / "out"), *arguments])
-    assert stopped.value.code == 2
+    assert main(["report", str(run), "--export", "geneval", "--out", str(tmp_path / "out"), *arguments]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_something_is_kept(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main([str(run), "--format", "geneval", "--method", "plain", "--out", str(run)])
+    assert main(["report", str(run), "--export", "geneval", "--method", "plain", "--out", str(run)]) == 2
     assert "is not empty; give a new folder" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        judge_images([str(run), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE])
+    assert main(["eval", "--images", str(run), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE]) == 2
     assert "no counting prompts in GenEval's layout" in capsys.readouterr().err

@@ -1,0 +1,218 @@
+"""`countgen tokens learn`: train a count token and save it."""
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from typer import Argument
+
+from countgen.app.exit_codes import INTERRUPTED, OK
+from countgen.app.options import (
+    CalibrationFile,
+    Detectors,
+    Model,
+    bounded,
+    flag,
+    given,
+    names,
+    option,
+    setting,
+)
+from countgen.app.terminal import fitted
+from countgen.images import check_writable
+from countgen.models import Models
+from countgen.number_slider import Calibration, find_calibration, load_calibration
+from countgen.number_slider.learning import direction_token
+from countgen.progress import progress_line
+from countgen.prompts import Target
+from countgen.prompts.number_words import number_word
+from countgen.tokens.file import CountToken, load_token, save_token
+from countgen.tokens.settings import LearnSettings
+from countgen.tokens.trainer import Learning
+from countgen.tokens.trial import try_token
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings of the training, by their names in `LearnSettings`."""
+
+    panel: ClassVar = "Training"
+    loss: str | None = setting(LearnSettings, "loss")
+    learning_rate: float | None = setting(LearnSettings, "learning_rate")
+    semantic_weight: float | None = setting(LearnSettings, "semantic_weight")
+    num_vectors: int | None = setting(LearnSettings, "num_vectors")
+    num_optimization_steps: int | None = setting(LearnSettings, "num_optimization_steps")
+    distillation_steps: int | None = setting(LearnSettings, "distillation_steps")
+    validation_images: int | None = setting(LearnSettings, "validation_images")
+    objects_per_step: int | None = setting(LearnSettings, "objects_per_step")
+    seeds_per_object: int | None = setting(LearnSettings, "seeds_per_object")
+    patience: int | None = setting(LearnSettings, "patience")
+    seed: int | None = setting(LearnSettings, "seed")
+
+    @property
+    def asked_of_training(self) -> dict[str, Any]:
+        """The given settings by name."""
+        return given(**{field.name: getattr(self, field.name) for field in fields(Training)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learn(Model, Training, Detectors, CalibrationFile):
+    """Train a token that gives more accurate counts than the number word, for use with generate --token.
+
+    First it is distilled from prompts that count better, then the count loss is minimised. After an interruption the
+    best token so far is saved, and the same command resumes. A count that no number word of the model reaches, by its
+    calibration, is not trained but gets a direction of the prompt embeddings.
+    """
+
+    count: int = Argument(..., metavar="N", min=1, help="the number of objects that the token stands for")
+    object: list[str] = option(
+        ..., "NAME,...", "classes to train on, such as apple,cat; repeatable, several make the token general"
+    )
+    out: Path | None = option(None, "FILE", "the .safetensors file to write", "count-N.safetensors")
+    overwrite: bool = flag("overwrite", "replace an existing token file")
+    trial_images: int = bounded(
+        32, "images with the finished token, and as many without, that the judge counts; 0: no trial", least=0
+    )
+
+    def run(self) -> int:
+        objects = names(self.object)
+        if not objects:
+            raise ValueError("--object names nothing; write apple, or apple,dog for several")
+        out = self.out or Path(f"count-{self.count}{SUFFIX}")
+        checkpoint = out.with_suffix(f".checkpoint{SUFFIX}")
+        self._check_output(out, checkpoint)
+        calibration = load_calibration(self.calibration) if self.calibration else None
+        settings = LearnSettings(**self.asked_of_training)
+        models = self.load(objects, **self.asked_detectors)
+        if calibration is not None:
+            calibration.check(models.backbone)
+        calibration = calibration or find_calibration(models.backbone)
+        if calibration is not None and calibration.replacement_for(self.count) is not None:
+            return self._make_direction(models, calibration, objects, out)
+        learning = Learning(models, self.count, objects, settings, checkpoint=checkpoint)
+        if out.exists() and not self.overwrite and not _unfinished(load_token(out), learning.token):
+            raise taken(out)
+        return self._train(models, learning, settings, out, checkpoint)
+
+    def _check_output(self, out: Path, checkpoint: Path) -> None:
+        """Raise if the token cannot be written, or exists without the checkpoint of an interrupted training."""
+        if out.suffix != SUFFIX:
+            raise ValueError(f"--out must end with {SUFFIX}, got {out.name}")
+        if out.is_dir():
+            raise ValueError(f"{out} is a folder; give --out the name of a file")
+        check_writable(out.parent)
+        if out.exists() and not self.overwrite and not checkpoint.exists():
+            raise taken(out)
+
+    def _train(self, models: Models, learning: Learning, settings: LearnSettings, out: Path, checkpoint: Path) -> int:
+        interrupted = False
+        try:
+            self._follow(learning, settings)
+        except KeyboardInterrupt:
+            interrupted = True
+        except Exception:
+            if learning.state.validations:
+                save_token(learning.token, out, overwrite=True)
+            raise
+        save_token(learning.token, out, overwrite=True)
+        token, plain = learning.token, None
+        if not interrupted:
+            token, plain = self._tried(models, token, out)
+            checkpoint.unlink(missing_ok=True)
+        state = learning.state
+        validated = state.best_validation.accuracy if state.validations else None
+        record = {
+            "token": str(out),
+            "placeholder_token": token.placeholder_token,
+            "steps": state.distillation_steps + state.step,
+            "distillation_steps": state.distillation_steps,
+            "optimization_steps": state.step,
+            "evaluations": state.evaluations,
+            "validation_accuracy": validated,
+            "accuracy": token.accuracy,
+            "plain_accuracy": plain,
+            "interrupted": interrupted,
+        }
+        validation = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
+        made = f"{state.distillation_steps} distillation steps and {state.step} steps on the count loss"
+        self._report(record, f"{token.placeholder_token} after {made}, {validation}")
+        return INTERRUPTED if interrupted else OK
+
+    def _follow(self, learning: Learning, settings: LearnSettings) -> None:
+        """Take all steps of the training, and show them."""
+        phases = {
+            "distill": ("distillation", settings.distillation_steps),
+            "train": ("count loss", settings.num_optimization_steps),
+        }
+        with progress_line("training", shown=self.text) as show:
+            for step in learning:
+                phase, total = phases[step.phase]
+                loss = f"loss {step.loss:.2f}, soft count {step.soft_counts[0]:.1f}"
+                show(f"{phase}: step {step.index + 1} of {total}, {loss}", (step.index + 1) / total)
+
+    def _tried(self, models: Models, token: CountToken, out: Path) -> tuple[CountToken, float | None]:
+        """Return the token with the accuracy that the judge measures, saved, and that of the number word."""
+        if not self.trial_images:
+            return token, None
+        accuracy, plain = try_token(models, token, self.trial_images)
+        token = replace(token, accuracy=accuracy)
+        save_token(token, out, overwrite=True)
+        return token, plain
+
+    def _make_direction(self, models: Models, calibration: Calibration, objects: tuple[str, ...], out: Path) -> int:
+        """Make a token with a number direction, save it and print its accuracy.
+
+        Raises:
+            ValueError: the calibration does not reach the count, or an option of the training was given.
+        """
+        if out.exists() and not self.overwrite:
+            raise taken(out)
+        if self.asked_of_training:
+            name = next(iter(self.asked_of_training)).replace("_", "-")
+            raise ValueError(
+                f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
+                f"{self.count} is a direction of the prompt embeddings, which is not trained: leave out --{name}"
+            )
+        for name in objects:
+            models.check((Target(name, self.count),))
+        token = direction_token(models.backbone, self.count, objects, calibration)
+        save_token(token, out, overwrite=self.overwrite)
+        token, plain = self._tried(models, token, out)
+        assert token.direction is not None
+        start, offset = token.direction.start_number, token.direction.offset
+        record = {
+            "token": str(out),
+            "placeholder_token": token.placeholder_token,
+            "start_number": start,
+            "offset": offset,
+            "accuracy": token.accuracy,
+            "plain_accuracy": plain,
+        }
+        self._report(
+            record, f"{token.placeholder_token}: {number_word(start)} moved by {offset:g} along the number axis"
+        )
+        return OK
+
+    def _report(self, record: dict[str, Any], title: str) -> None:
+        if self.json:
+            print(json.dumps(record))
+        elif self.text:
+            print(fitted(title))
+            print(fitted(" ", path=record["token"]))
+            if record["plain_accuracy"] is not None:
+                judged = f"{100 * record['accuracy']:.0f} % correct, baseline {100 * record['plain_accuracy']:.0f} %"
+                print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+
+
+def _unfinished(existing: CountToken, expected: CountToken) -> bool:
+    """Return whether a token is the output of this training after an interruption, without a measured accuracy."""
+    names = [field.name for field in fields(expected) if field.name not in ("vectors", "direction")]
+    return all(getattr(existing, name) == getattr(expected, name) for name in names)
+
+
+def taken(out: Path) -> ValueError:
+    """Return the error of an output that exists already."""
+    return ValueError(f"{out} exists already; give another --out, or --overwrite")

@@ -1,0 +1,328 @@
+"""Options that several commands share.
+
+A command is a frozen dataclass: typer makes an option of each field, and `run` is called on the parsed object. Groups
+of options are base classes, so each option is declared once. Modules of commands do not postpone annotations
+(`from __future__ import annotations`), because typer evaluates those of inherited fields.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from typer import BadParameter, Context, Exit, Option
+
+from countgen.app.terminal import fitted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from countgen import Models
+    from countgen.detector_choice import Choice
+    from countgen.detector_files import Missing
+    from countgen.methods.settings import Settings as LibrarySettings
+
+MODEL_NAMES = "NAME|HUB-ID|FOLDER|FILE[@REVISION]"
+MAX_SIDE = 4096
+"""Largest side of an image in pixels, as `countgen.images.MAX_PIXELS` reads it back."""
+
+MAX_NUMBER = 1_000_000
+MAX_SEED = 2**32 - 1
+
+
+class Command:
+    """A parsed command."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code.
+
+        Raises:
+            ValueError, OSError: bad input, found before any model is loaded if possible.
+        """
+        raise NotImplementedError
+
+
+class Size(NamedTuple):
+    """Width and height of an image in pixels."""
+
+    width: int
+    height: int
+
+
+def option(default: Any, metavar: str, text: str, if_none: str | bool = True, **more: Any) -> Any:
+    """Return an option; `if_none` says what a default of None means."""
+    return Option(default, metavar=metavar, help=text, show_default=if_none, **more)
+
+
+def bounded(
+    default: Any, text: str, if_none: str | bool = True, *, least: int = 1, most: float = MAX_NUMBER, metavar: str = "N"
+) -> Any:
+    """Return the option of a number from `least` to `most`."""
+    return option(default, metavar, text, if_none, min=least, max=most)
+
+
+def setting(settings: "type[LibrarySettings]", name: str) -> Any:
+    """Return the option of a setting that the library describes and checks; None leaves its default."""
+    from countgen.methods.settings import describe
+
+    (described,) = (one for one in describe(settings()) if one.name == name)
+    metavar = {int: "N", float: "X"}.get(type(described.default), "NAME")
+    return option(None, metavar, f"{described.meaning}; {described.accepted}", str(described.default))
+
+
+def flag(name: str, text: str) -> Any:
+    """Return an option without a value."""
+    return Option(False, f"--{name}", help=text)
+
+
+def parse_size(text: str) -> Size:
+    """Return the size in "512" or "768x512"."""
+    match = re.fullmatch(r"([0-9]{1,4})(?:x([0-9]{1,4}))?", text)
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE:
+        raise BadParameter(f"write 512, or 768x512 for width and height, each from 1 to {MAX_SIDE} pixels")
+    return Size(width, height)
+
+
+def names(texts: "Sequence[str]") -> tuple[str, ...]:
+    """Return the names in texts that hold one or several each, separated by commas."""
+    return tuple(name for text in texts for part in text.split(",") if (name := part.strip()))
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Json(Command):
+    """Output as text or as JSON."""
+
+    panel: ClassVar = "Output"
+    json: bool = flag("json", "print one JSON object instead of text")
+
+    @property
+    def text(self) -> bool:
+        """Whether the command prints text."""
+        return not self.json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Json):
+    """Output of commands that show their progress."""
+
+    quiet: bool = flag("quiet", "print nothing but errors")
+
+    @property
+    def text(self) -> bool:
+        """Whether the command prints text."""
+        return not (self.json or self.quiet)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """The device of the models."""
+
+    panel: ClassVar = "Model"
+    device: str | None = option(None, "NAME", "cpu, cuda, cuda:1, ...", "CUDA, if available")
+
+    def available_device(self) -> str:
+        """Return a device that can compute: the named one, otherwise CUDA if available, otherwise the CPU.
+
+        Raises:
+            ValueError: the device name is unknown, or the device is missing or cannot compute.
+        """
+        import torch
+
+        if self.device is None:
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            # The device "meta" holds shapes without values; only `item` fails on it.
+            torch.zeros(1, device=self.device).item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0].partition(". ")[0]  # torch appends a list of all device types
+            raise ValueError(f"no device {self.device!r} here: {reason}; use --device cpu") from error
+        return self.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loras:
+    """LoRA adapters."""
+
+    panel: ClassVar = "Model"
+    lora: list[str] | None = option(
+        None, "FILE|ID[:WEIGHT]", "a LoRA adapter and its weight, 1 by default; repeatable; needs peft"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading(Loras):
+    """How a model is loaded."""
+
+    scheduler: str | None = option(None, "CLASS", "a scheduler of diffusers", "the model's own")
+    dtype: Literal["float32", "float16", "bfloat16"] | None = Option(
+        None, help="number format of the model", show_default="float32 on a CPU, else the model's own"
+    )
+    memory: Literal["fast", "low"] | None = Option(
+        None, help="low: slower, for devices with little memory", show_default="fast"
+    )
+
+    @property
+    def asked_of_model(self) -> dict[str, Any]:
+        """The given options under the names of `countgen.load`; the dtype by name."""
+        loras = tuple(self.lora) if self.lora else None
+        return given(loras=loras, scheduler=self.scheduler, dtype=self.dtype, memory=self.memory)
+
+    @property
+    def asked_of_load(self) -> dict[str, Any]:
+        """The given options as keyword arguments of `countgen.load`."""
+        import torch
+
+        asked = self.asked_of_model
+        return asked | ({"dtype": getattr(torch, asked["dtype"])} if "dtype" in asked else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Loading):
+    """How a model is loaded, and how each image is sampled."""
+
+    num_inference_steps: int | None = bounded(None, "sampler steps of each image", most=1000, if_none="the model's own")
+    guidance_scale: float | None = bounded(
+        None, "0 or 1 for no guidance", least=0, most=1000, if_none="the model's own", metavar="X"
+    )
+    size: Size | None = option(None, "N|WxH", "pixels; one number for a square", "the model's own", parser=parse_size)
+
+    @property
+    def asked_of_model(self) -> dict[str, Any]:
+        """The given options under the names of `countgen.load`; the dtype by name."""
+        size = self.size._asdict() if self.size else {}
+        sampling = given(num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale, **size)
+        return super().asked_of_model | sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Output, Device, Sampling):
+    """The model that generates."""
+
+    model: str = option(
+        "miniature",
+        MODEL_NAMES,
+        "a preset's name, OWNER/NAME on the hub, the folder of a diffusers pipeline or a .safetensors file; "
+        "@REVISION may follow the first two",
+    )
+
+    def load(self, objects: "Sequence[str]", **more: Any) -> "Models":
+        """Load the model and its detectors, and print what is chosen and downloaded.
+
+        Args:
+            objects: what will be counted.
+            more: further arguments of `countgen.load`.
+        """
+        device = self.available_device()
+
+        import countgen
+
+        if self.text:
+            more |= {"progress": True, "announce": announce}
+        return countgen.load(self.model, objects=objects, device=device, **self.asked_of_load, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativePrompt:
+    """A negative prompt."""
+
+    panel: ClassVar = "Model"
+    negative_prompt: str | None = option(None, "TEXT", "what the image must not show; for models that use guidance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationFile:
+    """A calibration of the number axis."""
+
+    panel: ClassVar = "Model"
+    calibration: Path | None = option(
+        None, "FILE", "from countgen calibrate, for counts beyond the model's number words"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """Whether code in checkpoints may run."""
+
+    panel: ClassVar = "Detectors"
+    trust_checkpoint: bool = flag(
+        "trust-checkpoint", "let code in .pt files of detectors run, with your rights; else they are data"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detectors(Trust):
+    """The critics and the judge."""
+
+    critic: list[str] | None = option(
+        None,
+        "NAME",
+        "a detector that steers, or DETECTOR by DENSITY: counts of the first, gradient of the second; repeatable",
+        "chosen by what is counted",
+    )
+    judge: str | None = option(None, "NAME", "a detector that only counts the result", "chosen by what is counted")
+
+    @property
+    def asked_detectors(self) -> dict[str, Any]:
+        """The given options as keyword arguments of `countgen.load`."""
+        return given(critics=self.critic, judge=self.judge, trust_checkpoint=self.trust_checkpoint)
+
+
+def announce(choice: "Choice", missing: "Sequence[Missing]") -> None:
+    """Print which detectors were chosen, and what will be downloaded of them."""
+    if choice.because:
+        print(fitted(f"detectors: {choice.described}"), flush=True)
+    announce_downloads(missing)
+
+
+def announce_downloads(missing: "Sequence[Missing]", *, shown: bool = True) -> None:
+    """Print what will be downloaded, if `shown`."""
+    for files in missing if shown else ():
+        print(fitted(f"will be downloaded: {files}"), flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a method."""
+
+    set: list[str] | None = option(None, "NAME=VALUE", "a setting of the method, such as learning_rate=0.1; repeatable")
+
+
+def settings_help(default_method: str) -> Any:
+    """Return an option that prints the settings of the method with meaning, accepted values and default, and exits."""
+
+    def print_settings(context: Context, value: bool) -> None:
+        if not value:
+            return
+        from countgen import methods
+        from countgen.methods.settings import describe
+
+        method = methods.load(context.params.get("method", default_method))
+        print(fitted(f"{method.name}: {method.summary}"))
+        settings = list(describe(method.settings_class()))
+        for one in settings:
+            print(fitted(f"  --set {one.name}={one.default}: {one.meaning}; {one.accepted}", hang=6))
+        if not settings:
+            print("  nothing can be set")
+        raise Exit
+
+    text = "list the settings of the method, which --method names before it, and exit"
+    return Option(False, "--help-settings", callback=print_settings, help=text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When the work on an image ends."""
+
+    panel: ClassVar = "Limits"
+    until: Literal["critic", "judge"] = Option("critic", help="who must agree before the work ends")
+    max_seconds: float | None = bounded(None, "time limit of each image", least=0, metavar="S")
+    max_steps: int | None = bounded(None, "limit of steps of each image")
+    max_evaluations: int | None = bounded(
+        None, "limit of model evaluations of each image", if_none="400 without --max-seconds"
+    )
