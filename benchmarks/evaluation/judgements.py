@@ -55,14 +55,14 @@ def with_judgements(records: Iterable[Record], judgements: Iterable[Judgement]) 
     given = grouped(judgements, lambda judgement: judgement.key)
     judged = []
     for record in records:
-        new = {one.judge: one for one in given.get(record.key, ()) if one.judge not in record.judges}
+        added = {new.judge: new for new in given.get(record.key, ()) if new.judge not in record.judges}
         try:
             judged.append(
                 with_judges(
                     record,
-                    {judge: one.counts for judge, one in new.items()},
-                    {judge: one.confidence for judge, one in new.items()},
-                    {judge: one.boxes for judge, one in new.items()},
+                    {judge: new.counts for judge, new in added.items()},
+                    {judge: new.confidence for judge, new in added.items()},
+                    {judge: new.boxes for judge, new in added.items()},
                 )
             )
         except ValueError as error:

@@ -42,17 +42,15 @@ def write_geneval(run: ReportedRun, records: Sequence[Record], folder: Path) -> 
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; give a new folder")
-    number = 0
-    for place, mine in enumerate(grouped(records, lambda record: record.prompt).values()):
+    for place, of_prompt in enumerate(grouped(records, lambda record: record.prompt).values()):
         samples = folder / f"{place:05}" / "samples"
         samples.mkdir(parents=True)
-        (samples.parent / "metadata.jsonl").write_text(json.dumps(metadata(mine[0])), "utf-8")
-        for sample, record in enumerate(sorted(mine, key=lambda one: one.seed)):
+        (samples.parent / "metadata.jsonl").write_text(json.dumps(metadata(of_prompt[0])), "utf-8")
+        for sample, record in enumerate(sorted(of_prompt, key=lambda record: record.seed)):
             path = run.image_path(record)
             assert path is not None
             shutil.copyfile(path, samples / f"{sample:04}{path.suffix}")
-            number += 1
-    return number
+    return len(records)
 
 
 def geneval_results(run: ReportedRun, records: Sequence[Record], judge: str) -> Iterator[dict[str, Any]]:
@@ -61,11 +59,11 @@ def geneval_results(run: ReportedRun, records: Sequence[Record], judge: str) -> 
     GenEval's rule, at least N and not N + 1, is the same. Its detector is another one (Mask2Former, probability 0.9).
     """
     for record in records:
-        found = counts(record, judge) or ()
+        counted = counts(record, judge) or ()
         asked = [(target.object_name, target.target_count) for target in record.targets]
         wrong = [
             f"expected {name}{'>=' if seen < wanted else '<'}{wanted if seen < wanted else wanted + 1}, found {seen}"
-            for (name, wanted), seen in zip(asked, found, strict=False)
+            for (name, wanted), seen in zip(asked, counted, strict=False)
             if seen != wanted
         ]
         yield {
@@ -73,7 +71,7 @@ def geneval_results(run: ReportedRun, records: Sequence[Record], judge: str) -> 
             "tag": "counting",
             "prompt": record.prompt,
             "correct": is_right(record, judge),
-            "reason": "\n".join(wrong) if found else "no answer",
+            "reason": "\n".join(wrong) if counted else "no answer",
             "metadata": json.dumps(metadata(record)),
             "details": json.dumps({}),
         }
@@ -121,10 +119,10 @@ def _chosen(reported: ReportedRun, method: str | None) -> list[Record]:
     arms = by_arm(reported.records)
     if method is None and len(arms) > 1:
         raise ValueError(f"the run has several methods; give --method, one of {', '.join(arms)}")
-    mine = arms.get(method or next(iter(arms)))
-    if mine is None:
+    name = method or next(iter(arms))
+    if name not in arms:
         raise ValueError(f"the run has no method {method!r}; it has {', '.join(arms)}")
-    found = [record for record in mine if reported.image_path(record) is not None]
-    if not found:
-        raise ValueError(f"{reported.name} has no images of {mine[0].method}")
-    return found
+    with_images = [record for record in arms[name] if reported.image_path(record) is not None]
+    if not with_images:
+        raise ValueError(f"the images of {name} are not in {reported.name}")
+    return with_images

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,21 @@ class ReportedRun:
     stray: Mapping[Path, int] = field(default_factory=dict)
 
     def image_path(self, record: Record, before: bool = False) -> Path | None:
-        """Return the path of a record's image; None where there is none, or its name leads outside the run's folder."""
+        """Return the path of a record's image; None if it is missing or outside the run's folder."""
         name = record.before if before else record.image
         return None if name is None else readable_path(self.folders[record.key], name)
 
     def lost(self) -> dict[Path, list[str]]:
-        """Return the images that are missing or incomplete, by folder; none for a folder without images.
+        """Return the images that are missing or incomplete, by folder; folders without images are left out.
 
         A run with compressed records holds some of its images, or none.
         """
-        found: dict[Path, list[str]] = {}
+        lost = {}
         for folder in dict.fromkeys(self.folders.values()):
             if (folder / IMAGES).is_dir() and not (folder / PACKED).exists():
-                mine = [record for record in self.records if self.folders[record.key] == folder]
-                names = [name for lost in lost_images(folder, mine).values() for name in lost]
-                found.update({folder: names} if names else {})
-        return found
+                records = [record for record in self.records if self.folders[record.key] == folder]
+                lost[folder] = list(chain.from_iterable(lost_images(folder, records).values()))
+        return {folder: names for folder, names in lost.items() if names}
 
 
 def shards_of_one_run(first: Path, second: Path) -> bool:
@@ -59,38 +59,41 @@ def shards_of_one_run(first: Path, second: Path) -> bool:
     Raises:
         ValueError: a folder that is not a run.
     """
-    one, other = read_run(first)[0], read_run(second)[0]
-    return list(differing_settings(one, other)) == ["shard"]
+    return differing_settings(read_run(first)[0], read_run(second)[0]) == ["shard"]
 
 
 def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
     """Read a run, or the shards of one.
 
     Raises:
-        ValueError: no folder, one that is no run, folders of different runs, or no records in any.
+        ValueError: no folder, one that is not a run, folders of different runs, or no records in any.
     """
     settings: dict[str, Any] = {}
     records: dict[str, Record] = {}
     where: dict[str, Path] = {}
     stray: dict[Path, int] = {}
     for folder in map(Path, folders):
-        mine, found = read_run(folder)
-        differing = [name for name in differing_settings(settings or mine, mine) if name != "shard"]
+        own_settings, own_records = read_run(folder)
+        settings = settings or own_settings
+        differing = [name for name in differing_settings(settings, own_settings) if name != "shard"]
         if differing:
             raise ValueError(
                 f"{folders[0]} and {folder} are not shards of one run: {', '.join(differing)} differ; "
                 "two runs can be compared"
             )
-        settings = settings or mine
         judgements, labels = read_judgements(folder), read_labels(folder)
-        labelled = {record.key: record for record in with_labels(with_judgements(found, judgements), labels)}
+        labelled = {record.key: record for record in with_labels(with_judgements(own_records, judgements), labels)}
         records.update(labelled)
         where.update(dict.fromkeys(labelled, folder))
-        keys = [one.key for one in judgements] + [one.key for one in labels]
-        number = sum(key not in labelled for key in keys)
-        stray.update({folder: number} if number else {})
+        stray[folder] = sum(line.key not in labelled for line in (*judgements, *labels))
     if not records:
         raise ValueError(f"{', '.join(map(str, folders))}: no records yet, so there is nothing to report")
     order = {name: place for place, name in enumerate(settings.get("methods", ()))}
     ordered = sorted(records.values(), key=lambda r: (order.get(r.method, len(order)), r.method, r.key))
-    return ReportedRun(Path(folders[0]).resolve().name, settings, tuple(ordered), where, stray)
+    return ReportedRun(
+        Path(folders[0]).resolve().name,
+        settings,
+        tuple(ordered),
+        where,
+        {folder: number for folder, number in stray.items() if number},
+    )
