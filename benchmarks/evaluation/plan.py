@@ -195,12 +195,10 @@ def why_left_out(case: Case) -> str:
 def _possible(case: Case) -> bool:
     if not arms.find(case.method).with_token:
         return True
-    return len(case.prompt.targets) == 1 and token_name(case.prompt) in _shipped(case.backbone)
+    return len(case.prompt.targets) == 1 and token_name(case.prompt) in _tokens(case.backbone)
 
 
-@cache
-def _shipped(backbone: str) -> frozenset[str]:
-    return frozenset(available_tokens(backbone))
+_tokens = cache(available_tokens)
 
 
 def _all_cases(settings: RunSettings) -> list[Case]:

@@ -85,15 +85,11 @@ def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
         labelled = {record.key: record for record in with_labels(with_judgements(own_records, judgements), labels)}
         records.update(labelled)
         where.update(dict.fromkeys(labelled, folder))
-        stray[folder] = sum(line.key not in labelled for line in (*judgements, *labels))
+        keys = [judgement.key for judgement in judgements] + [label.key for label in labels]
+        if number := sum(key not in labelled for key in keys):
+            stray[folder] = number
     if not records:
         raise ValueError(f"{', '.join(map(str, folders))}: no records yet, so there is nothing to report")
     order = {name: place for place, name in enumerate(settings.get("methods", ()))}
     ordered = sorted(records.values(), key=lambda r: (order.get(r.method, len(order)), r.method, r.key))
-    return ReportedRun(
-        Path(folders[0]).resolve().name,
-        settings,
-        tuple(ordered),
-        where,
-        {folder: number for folder, number in stray.items() if number},
-    )
+    return ReportedRun(Path(folders[0]).resolve().name, settings, tuple(ordered), where, stray)
