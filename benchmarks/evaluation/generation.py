@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from countgen.backbones import Backbone, lora
 from countgen.number_slider import Calibration, load_calibration
 
@@ -48,8 +50,6 @@ class Generation:
     @property
     def asked_of_load(self) -> dict[str, Any]:
         """The arguments of `countgen.load`."""
-        import torch
-
         asked = {name: value for name, value in self._given.items() if name not in ("negative_prompt", "calibration")}
         return asked | ({"dtype": getattr(torch, self.dtype)} if self.dtype else {})
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from huggingface_hub import hf_hub_download
+
 from countgen import miniature
 from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import digest
@@ -42,8 +44,6 @@ def _commit(repository: str, revision: str | None) -> str:
     """Return the commit of a branch, from the hub or its cache."""
     if revision is not None and is_commit(revision):
         return revision
-    from huggingface_hub import hf_hub_download
-
     return Path(hf_hub_download(repository, "model_index.json", revision=revision)).parent.name
 
 

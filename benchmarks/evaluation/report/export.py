@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,11 +60,13 @@ def write_parquet(run: ReportedRun, path: Path) -> None:
         OSError: the file cannot be written.
     """
     try:
-        from pyarrow import Table, parquet
+        import pyarrow
+        from pyarrow import parquet
     except ImportError as error:
         raise ValueError("Parquet needs pyarrow: pip install 'countgen[report]'") from error
     try:
-        table = Table.from_pylist([_row(run, record) for record in run.records], schema=_schema())
+        rows = [_row(run, record) for record in run.records]
+        table = pyarrow.Table.from_pylist(rows, schema=_schema(pyarrow))
     except (OverflowError, UnicodeEncodeError) as error:
         raise ValueError(f"Parquet cannot hold these records: {error}") from error
     file = io.BytesIO()
@@ -90,9 +93,7 @@ def _row(run: ReportedRun, record: Record) -> dict[str, Any]:
     }
 
 
-def _schema() -> pyarrow.Schema:
-    import pyarrow as pa
-
+def _schema(pa: ModuleType) -> pyarrow.Schema:
     text, whole, real = pa.string(), pa.int64(), pa.float64()
     target = pa.struct([("object_name", text), ("target_count", whole)])
     step = pa.struct([("evaluations", whole), ("seconds", real), ("right", pa.bool_())])
