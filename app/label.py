@@ -38,8 +38,8 @@ class Label(Json):
     seed: int = bounded(0, "seed of the order", least=0, most=MAX_SEED)
 
     def run(self) -> int:
-        from countgen.benchmarks.evaluation.label_import import import_labels
-        from countgen.benchmarks.evaluation.label_sheet import read_sheet, write_sheet
+        from countgen.benchmarks.evaluation.label_import import import_labels, read_sheet
+        from countgen.benchmarks.evaluation.label_sheet import write_sheet
         from countgen.benchmarks.evaluation.labels import questions, read_labels
 
         actions = sum(path is not None for path in (self.out, self.read, self.import_from))
@@ -58,7 +58,7 @@ class Label(Json):
                 printable(shlex.join(back)),  # on one line, so that it can be copied
             ]
         elif self.read:
-            record = {"saved": len(read_sheet(self.folder, self.read, labeller))}
+            record = {"saved": read_sheet(self.folder, self.read, labeller).saved}
             text = [f"{record['saved']} labels saved"]
         elif self.import_from:
             imported = import_labels(self.folder, self.import_from, labeller)

@@ -43,7 +43,6 @@ class Report(Json, Export):
     """
 
     folders: list[Path] = Argument(..., metavar="RUN...", help="a run, the shards of one, or two runs to compare")
-    against: Path | None = option(None, "RUN", "compare with this run on the cases of both, in the report")
     baseline: str | None = option(None, "METHOD", "that the others are compared with", "search, else plain")
     out: Path | None = option(None, "PATH", "write FILE.html; or a FOLDER with report.html and the plots")
     images: int = bounded(400, "largest number of images in the page", least=0)
@@ -87,9 +86,8 @@ class Report(Json, Export):
         for folder, stray in run.stray.items():
             missing = f"labels or judgements of images that {folder} does not have, left out: {stray}"
             print(printable(missing), file=sys.stderr)
-        other = read_reported_run([self.against]) if self.against else None
         calibrated_by = read_reported_run([self.calibration]) if self.calibration else None
-        sections = findings(run, other, baseline=self.baseline, calibrated_by=calibrated_by)
+        sections = findings(run, baseline=self.baseline, calibrated_by=calibrated_by)
         if self.parquet:
             write_parquet(run, self.parquet)
         if self.out:
@@ -124,10 +122,8 @@ class Report(Json, Export):
         from countgen.benchmarks.evaluation.report.table import as_text
         from countgen.benchmarks.evaluation.run_comparison import compare_runs
 
-        if self.out or self.parquet or self.export or self.against:
-            raise ValueError(
-                "two runs are compared in the terminal; for a page, give one run and the other one as --against"
-            )
+        if self.out or self.parquet or self.export:
+            raise ValueError("two runs are compared in the terminal; --out, --parquet and --export take one run")
         compared = compare_runs(first, second)
         if self.json:
             print(json.dumps(plain(compared), allow_nan=False))

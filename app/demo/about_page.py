@@ -29,7 +29,7 @@ who offers this page to others must offer them its source.
 
 **Source.** The Python files of the package `countgen`, as they are installed; whoever runs this page has them.
 
-**Commands.** Learning tokens: `countgen learn-token`. Comparing methods: `countgen eval` and `countgen report`.
+**Commands.** Learning tokens: `countgen tokens learn`. Comparing methods: `countgen eval` and `countgen report`.
 Counting images of a run by hand: `countgen label`. Files of images: `countgen generate`, `edit`, `count`, `reproduce`.
 
 **Papers.** Detectors as critics: [D2D](https://arxiv.org/abs/2510.19278). The count token:

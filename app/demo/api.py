@@ -15,9 +15,8 @@ import gradio as gr
 
 import countgen
 from countgen.app.demo.form import GenerateForm
-from countgen.app.demo.generate_page import address_of
 from countgen.app.demo.images import png_bytes
-from countgen.app.demo.jobs import Jobs, errors_shown, steps_shown
+from countgen.app.demo.jobs import SECONDS_OF_COUNT, Jobs, errors_shown, steps_shown
 from countgen.app.demo.limits import UNTIL, LimitError, choice
 from countgen.app.demo.results import by_name
 from countgen.app.demo.worker import Job
@@ -25,7 +24,6 @@ from countgen.critics import NO_ANSWER, Detections
 from countgen.prompts import targets_from
 
 SECONDS_BETWEEN_REPORTS = 0.5
-SECONDS_OF_COUNT = 5.0
 
 Reports = Generator[dict[str, Any], None, None]
 
@@ -63,7 +61,7 @@ class Api:
             form = GenerateForm(prompt, backbone, method, token, seed, seconds, until, 1, *sampling)
             form = form.checked(self.limits)
             self.jobs.targets(form.prompt, form.backbone)
-        job = Job(address_of(request), form.seconds)
+        job = Job(request.client.host, form.seconds)
         async for report in self._reports(job, self._reported(lambda: self.jobs.run(form), job)):
             yield report
 
@@ -80,7 +78,7 @@ class Api:
             limit = int(choice(seconds, self.limits.seconds, "time limit"))
             end = str(choice(until, UNTIL, "end of a run"))
             wanted = self.jobs.edit_counts(recipe, by_name(targets_from(self.limits.check_prompt(counts))))
-        job = Job(address_of(request), limit)
+        job = Job(request.client.host, limit)
         async for report in self._reports(job, self._reported(lambda: self.jobs.edit(recipe, wanted, limit, end), job)):
             yield report
 
@@ -104,7 +102,7 @@ class Api:
                 "boxes": _boxes(found),
             }
 
-        async for report in self._reports(Job(address_of(request), SECONDS_OF_COUNT), counted()):
+        async for report in self._reports(Job(request.client.host, SECONDS_OF_COUNT), counted()):
             yield report
 
     async def _reports(self, job: Job, reports: Reports) -> AsyncIterator[dict[str, Any]]:

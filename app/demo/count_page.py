@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from countgen.app.demo.generate_page import QUIET, address_of, dropdown
+from countgen.app.demo.generate_page import QUIET, dropdown
 from countgen.app.demo.images import boxed
-from countgen.app.demo.jobs import Jobs, errors_shown
+from countgen.app.demo.jobs import SECONDS_OF_COUNT, Jobs, errors_shown
 from countgen.app.demo.results import status
 from countgen.app.demo.worker import Job
 from countgen.prompts.plurals import counted
@@ -20,8 +20,6 @@ DETECTORS = {
     "miniature-fcos": "miniature-fcos: images of the embedded model",
     "miniature-yolo": "miniature-yolo: images of the embedded model",
 }
-SECONDS = 5.0
-"""What a count takes at most, for those who wait behind it."""
 
 
 class CountPage:
@@ -73,7 +71,7 @@ class CountPage:
 
         try:
             with errors_shown():
-                async for item in self.jobs.worker.run(Job(address_of(request), SECONDS), steps()):
+                async for item in self.jobs.worker.run(Job(request.client.host, SECONDS_OF_COUNT), steps()):
                     yield {self.status: status(item)} if isinstance(item, str) else item
         except gr.Error as error:
             yield {self.shown: gr.update(visible=False), self.status: status(str(error.message), "wrong")}

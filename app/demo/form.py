@@ -81,7 +81,7 @@ class GenerateForm:
             seconds=int(choice(self.seconds, limits.seconds, "time limit")),
             until=str(choice(self.until, UNTIL, "end of a run")),
             images=images,
-            negative_prompt=limits.check_negative_prompt(self.negative_prompt),
+            negative_prompt=limits.check_prompt(self.negative_prompt) if self.negative_prompt else "",
             num_inference_steps=limits.check_inference_steps(self.num_inference_steps),
             guidance_scale=limits.check_guidance(self.guidance_scale),
         )

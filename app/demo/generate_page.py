@@ -52,7 +52,7 @@ class GeneratePage:
             with gr.Column(elem_id="options"):
                 options = self._lay_out_options()
         self.gallery = gr.Gallery(
-            label="Your images", height="auto", visible=False, elem_id="gallery", buttons=["download"]
+            label="Your images", height="auto", visible=False, allow_preview=False, elem_id="gallery"
         )
         self.fields = {field.name: options.get(field.name, self.prompt) for field in fields(GenerateForm)}
         self.form = list(self.fields.values())
@@ -68,8 +68,10 @@ class GeneratePage:
         self.prompt = gr.Textbox(prompt, label="Prompt", max_length=most, lines=1, max_lines=4, elem_id="prompt")
         self.parsed = gr.Markdown(self.read(prompt, self.limits.backbones[0])[0], elem_id="parsed")
         self.go = gr.Button("Generate", variant="primary", elem_id="go")
-        prompts = [[text] for text in PROMPTS]
-        gr.Examples(prompts, self.prompt, label="Examples", elem_id="examples", api_visibility="private")
+        samples = [[text] for text in PROMPTS]
+        self.chips = gr.Dataset(
+            components=[self.prompt], samples=samples, type="values", label="Examples", elem_id="examples"
+        )
 
     def _lay_out_stage(self) -> None:
         example = self.jobs.example
@@ -137,6 +139,7 @@ class GeneratePage:
         edit = [self.name, self.count, self.fields["seconds"], self.fields["until"], session]
         self.edit.click(self.change_number, edit, self.view, **QUIET)
         self.restored.upload(self.open_file, [self.restored, session], [*self.view, *self.form, self.restored], **QUIET)
+        self.chips.click(lambda sample: sample[0] if sample else gr.skip(), self.chips, self.prompt, **QUIET)
         self.stop.click(stop, session, **QUIET)
         self.undo.click(self.undone, session, self.view, **QUIET)
         self.keep.click(self.keep_baseline, session, self.view, **QUIET)
@@ -167,13 +170,12 @@ class GeneratePage:
         with errors_shown():
             form = GenerateForm(*given).checked(self.limits)
             self.jobs.targets(form.prompt, form.backbone)
-        job = Job(address_of(request), form.seconds * form.images, form.images)
+        job = Job(request.client.host, form.seconds * form.images, form.images)
         async for updates in self._working(job, session, self._generated(form, job, session)):
             yield updates
 
     def _generated(self, form: GenerateForm, job: Job, session: Session) -> Generator[Updates, None, None]:
-        loaded = self.jobs.worker.is_loaded(form.backbone)
-        yield self._busy("Starting …" if loaded else "Loading the model …")
+        yield self._busy("Starting; loading a model for the first time takes a while …")
         made: list[Entry] = []
         for offset in range(form.images):
             title = f"Image {offset + 1} of {form.images} · " if form.images > 1 else ""
@@ -206,7 +208,7 @@ class GeneratePage:
             counts = self.jobs.edit_counts(entry.recipe, {name: count})
             limit = int(choice(seconds, self.limits.seconds, "time limit"))
             end = str(choice(until, ("critic", "judge"), "end of a run"))
-        job = Job(address_of(request), limit)
+        job = Job(request.client.host, limit)
 
         def edited() -> Generator[Updates, None, None]:
             yield self._busy("Starting …")
@@ -229,7 +231,7 @@ class GeneratePage:
         except (CountGenError, ValueError) as error:
             yield {self.restored: None, self.status: status(sentence(error), "wrong")}
             return
-        job = Job(address_of(request), self.limits.seconds[0])
+        job = Job(request.client.host, self.limits.seconds[0])
 
         def opened() -> Generator[Updates, None, None]:
             yield self._busy("Opening …")
@@ -296,9 +298,9 @@ class GeneratePage:
             self.gallery: gr.update(value=gallery, visible=bool(gallery), selected_index=None),
         }
 
-    def select(self, session: Session, event: gr.SelectData) -> Updates:
+    def select(self, session: Session, event: gr.EventData) -> Updates:
         """Show an image of the gallery again."""
-        index = event.index
+        index = event._data.get("index") if isinstance(event._data, dict) else None
         if isinstance(index, int) and 0 <= index < len(session.gallery):
             session.shown = session.gallery[index]
             session.undo.clear()
@@ -379,12 +381,8 @@ def stop(session: Session) -> None:
 
 def explained(method: str) -> str:
     """Return a method's settings with meaning, range and default, as Markdown."""
-    found = methods.load(method)
+    with errors_shown():
+        found = methods.load(method)
     settings = describe(found.settings_class())
     lines = [f"- `{one.name}={one.default}`: {one.meaning}; {one.accepted}" for one in settings]
     return "\n".join([found.summary, "", *lines])
-
-
-def address_of(request: gr.Request) -> str:
-    """Return the address of a visitor, which shares a part of the queue."""
-    return request.client.host if request.client else ""

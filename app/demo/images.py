@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,14 +65,7 @@ def boxed(
     return shown
 
 
-def png_bytes(image: Tensor, recipe: Mapping[str, Any]) -> bytes:
-    """Return the PNG of an image with its recipe."""
+def png_bytes(image: Tensor, recipe: Mapping[str, Any] | None = None) -> bytes:
+    """Return the PNG of an image, with its recipe if one is given."""
     with tempfile.TemporaryDirectory() as folder:
         return save_png(image, Path(folder) / "image.png", recipe).read_bytes()
-
-
-def webp_bytes(image: Tensor) -> bytes:
-    """Return an image in a small form for the memory of the server."""
-    file = io.BytesIO()
-    to_pil(image).save(file, "WEBP", quality=95)
-    return file.getvalue()

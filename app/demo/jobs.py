@@ -18,8 +18,8 @@ import countgen
 from countgen.app.demo.form import RANDOM_SEED, GenerateForm, UploadedTokens, find_token, form_of
 from countgen.app.demo.images import detect, png_bytes
 from countgen.app.demo.limits import LimitError, Limits, choice
-from countgen.app.demo.results import Entry, sentence, target_list
-from countgen.app.demo.worker import Job, Worker, check_known
+from countgen.app.demo.results import Entry, by_name, sentence, target_list
+from countgen.app.demo.worker import Job, Worker
 from countgen.critics import Detections
 from countgen.critics.validation import to_batch
 from countgen.critics.vocabulary import singular
@@ -36,6 +36,9 @@ from countgen.tokens.file import CountToken
 
 EXAMPLE_FILE = Path(__file__).with_name("example.png")
 """`countgen generate "a photo of seven apples" --method edit --seed 199 --max-evaluations 100`."""
+
+SECONDS_OF_COUNT = 5.0
+"""What counting in an image takes at most, for those who wait behind it."""
 
 
 @contextmanager
@@ -62,18 +65,16 @@ class Jobs:
     def __init__(self, limits: Limits, worker: Worker) -> None:
         self.limits, self.worker, self.tokens = limits, worker, UploadedTokens()
         recipe = read_recipe(EXAMPLE_FILE)
-        targets = targets_of(recipe)
-        counts = counts_in_words(recipe["judge_counts"], {one.object_name: one.target_count for one in targets})
-        self.example = Entry(
-            png=EXAMPLE_FILE.read_bytes(),
-            recipe=recipe,
-            form=form_of(recipe, self.tokens),
-            targets=targets,
-            grade="right",
-            verdict=f"The judge counts {counts}.",
-            notes=("An example, made before. Type a prompt, or change the number of this image.",),
-            facts=f"Seed {recipe['candidate_seed']} · Method: {recipe['method']}",
-        )
+        note = "An example, made before. Type a prompt, or change the number of this image."
+        counts = counts_in_words(recipe["judge_counts"], by_name(targets_of(recipe)))
+        verdict = f"The judge counts {counts}."
+        self.example = self._entry(EXAMPLE_FILE.read_bytes(), recipe, verdict, note, grade="right")
+
+    def _entry(self, png: bytes, recipe: Mapping[str, Any], verdict: str, note: str, **more: Any) -> Entry:
+        """Return the entry of an image that no run of this server made."""
+        facts = f"Seed {recipe['candidate_seed']} · Method: {recipe['method']}"
+        form, targets = form_of(recipe, self.tokens), targets_of(recipe)
+        return Entry(png, recipe, form, targets, verdict=verdict, notes=(note,), facts=facts, **more)
 
     def targets(self, prompt: object, backbone: object) -> tuple[Target, ...]:
         """Return the targets of a prompt.
@@ -141,20 +142,10 @@ class Jobs:
         with errors_shown():
             self.worker.check(form.backbone, targets)
             image = regenerate(recipe, models.backbone, token)
-        detections = detect(models.required_judge, image, targets)
-        counts = models.required_judge.counts(image[None], [target.object_name for target in targets])[0].tolist()
-        names = {target.object_name: target.target_count for target in targets}
-        return Entry(
-            png=png_bytes(image, recipe),
-            recipe=recipe,
-            form=form,
-            targets=targets,
-            grade="",
-            verdict=f"Opened: {target_list(targets)}. The judge counts {counts_in_words(counts, names)}.",
-            notes=("The form has the settings of this image.",),
-            facts=f"Seed {recipe['candidate_seed']} · Method: {form.method}",
-            detections=detections,
-        )
+        detections, names = detect(models.required_judge, image, targets), by_name(targets)
+        counts = counts_in_words(models.required_judge.counts(image[None], list(names))[0].tolist(), names)
+        verdict, note = f"Opened: {target_list(targets)}. The judge counts {counts}.", "The form has its settings."
+        return self._entry(png_bytes(image, recipe), recipe, verdict, note, grade="", detections=detections)
 
     def edit_counts(self, recipe: Mapping[str, Any], counts: Mapping[str, object]) -> dict[str, int]:
         """Return the checked new counts of an image, by object name.
@@ -189,8 +180,6 @@ class Jobs:
             chosen = str(choice(detector, self.limits.detectors, "detector"))
             image = decode_image(content, "This file", self.limits.max_image_pixels)
             critic = self.worker.detector(chosen)
-            for name in wanted:
-                check_known(critic, name)
             critic.check_distinct(wanted)
         return image, critic.detect(to_batch(image), wanted)[0]
 

@@ -66,10 +66,6 @@ class Limits:
         """Return a number of objects."""
         return int(number(count, 1, self.max_count, "The count", whole=True))
 
-    def check_negative_prompt(self, prompt: object) -> str:
-        """Return a negative prompt that is not too long; empty for none."""
-        return "" if prompt is None or prompt == "" else self.check_prompt(prompt)
-
     def check_inference_steps(self, steps: object) -> int | None:
         """Return a number of sampler steps; None, also for 0 and no text, is the model's own."""
         if steps is None or steps in ("", 0):

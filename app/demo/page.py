@@ -33,12 +33,7 @@ _KEY = """(kept, _) => {
 
 
 def build(limits: Limits, worker: Worker | None = None) -> gr.Blocks:
-    """Return the page, not yet served.
-
-    Args:
-        limits: on what visitors may ask for.
-        worker: with models that are loaded already; an empty one by default.
-    """
+    """Return the page, not yet served; `worker` may hold models that are loaded already."""
     private_folder()
     jobs = Jobs(limits, worker or Worker(limits))
     sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
@@ -60,7 +55,7 @@ def build(limits: Limits, worker: Worker | None = None) -> gr.Blocks:
 
         def resume(form: str, name: str, own: Session) -> list[Any]:
             """Return the visitor's session of before a reload, with its view and the form that the browser kept."""
-            found = sessions.setdefault(name, own) if len(name) >= 16 else own
+            found = sessions.setdefault(name, own) if name and len(name) >= 16 else own
             return [found, *generate.resumed(form, found)]
 
         page.load(resume, [kept, key, session], [session, *generate.view, *generate.form], js=_KEY, **QUIET)
@@ -84,12 +79,7 @@ def launch(
     auth: tuple[str, str] | None = None,
     share: bool = False,
 ) -> str:
-    """Serve a page in the background and return its address.
-
-    Raises:
-        ValueError: other machines could reach the page without a password.
-        OSError: the port is taken.
-    """
+    """Serve a page in the background and return its address; other addresses than the loopback's need a password."""
     if not auth and (share or host not in LOOPBACKS):
         raise ValueError("a public link and an address that other machines can reach need a user and a password")
     app = GuardedApp()
@@ -125,16 +115,11 @@ def theme() -> Any:
         neutral_hue=gr.themes.colors.stone,
         radius_size=gr.themes.sizes.radius_lg,
         font=("Inter", "system-ui", "Segoe UI", "Roboto", "sans-serif"),
-        font_mono=("ui-monospace", "monospace"),
     ).set(
         button_primary_background_fill="#b3261e",
         button_primary_background_fill_dark="#c7372f",
         button_primary_text_color="white",
         color_accent="#b3261e",
-        block_label_text_color="#44403c",
-        block_title_text_color="#44403c",
-        block_label_text_color_dark="#d6d3d1",
-        block_title_text_color_dark="#d6d3d1",
         input_border_width="1px",
         input_border_color="#a8a29e",
         input_border_color_dark="#57534e",

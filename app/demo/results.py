@@ -12,7 +12,7 @@ from PIL import Image
 
 import countgen
 from countgen.app.demo.form import GenerateForm
-from countgen.app.demo.images import boxed, png_bytes, unchanged, webp_bytes
+from countgen.app.demo.images import boxed, png_bytes, unchanged
 from countgen.app.demo.worker import Job
 from countgen.app.image_files import slug
 from countgen.critics import NO_ANSWER, Detections
@@ -38,7 +38,7 @@ class Entry:
         verdict, notes: the judge's counts as a sentence, and further sentences.
         facts: seed, method, cost and the token, as Markdown.
         detections: the judge's, per target; empty if it counts without detecting.
-        before: the image that this one is compared with, in a compressed form; None without one.
+        before: PNG of the image that this one is compared with; None without one.
         before_label, before_detections: what that image is, with its counts; the judge's detections in it.
         comparable: both images come from one seed, so that unchanged objects have grey boxes.
         baseline: the image of the seed, if the judge finds it right although it was replaced.
@@ -91,11 +91,9 @@ class Session:
 
     Attributes:
         job: that waits or runs.
-        gallery: finished images, newest first.
-        shown: the image on the page, which can be edited; None for the example.
+        gallery, shown: finished images, newest first; the one on the page, None for the example.
         undo: images that were shown before an edit.
-        tokens: names of uploaded tokens by their SHA-256.
-        boxes: whether boxes are shown.
+        tokens, boxes: names of uploaded tokens by their SHA-256; whether boxes are shown.
     """
 
     job: Job | None = None
@@ -176,7 +174,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
         notes=tuple(notes),
         facts=" · ".join(facts),
         detections=result.detections,
-        before=webp_bytes(result.before) if replaced else None,
+        before=png_bytes(result.before) if replaced else None,
         before_label="Before" if edited else ": ".join(["Baseline", ", ".join(found)][: 1 + bool(found)]),
         before_detections=result.before_detections,
         comparable=comparable,

@@ -20,7 +20,7 @@ from countgen.tokens.library import available_tokens
 
 INTRODUCTION = """
 A count token is a new word of the text encoder that stands for a number. Using one costs no more than any other word.
-Learning one is a command: `countgen learn-token`; its file can be used here.
+Learning one is a command, `countgen tokens learn`; its file can be used here.
 """
 
 
@@ -28,23 +28,20 @@ class TokensPage:
     """The widgets of the page and their event handlers."""
 
     def __init__(self, jobs: Jobs, session: gr.State, generate: GeneratePage, tabs: gr.Tabs) -> None:
-        self.jobs, self.generate, self.tabs = jobs, generate, tabs
+        self.jobs, self.generate = jobs, generate
         gr.Markdown(INTRODUCTION)
         models = [name for name in jobs.limits.backbones if available_tokens(name)]
         with gr.Row():
-            with gr.Column(min_width=280):
+            with gr.Column():
                 model = dropdown(models, "Model", "token-model")
                 chosen = dropdown(self._choices(model.value), "Token", "token-choice")
                 use = gr.Button("Use it in Generate", variant="primary", elem_id="use-token")
                 given = upload_button("Use a token file", ".safetensors", "token-file")
                 self.status = gr.HTML(padding=False, elem_id="token-status")
-            with gr.Column(min_width=280):
+            with gr.Column():
                 table = gr.Markdown(measured_table(model.value), elem_id="token-table")
         model.change(
-            lambda name: (measured_table(name), gr.update(choices=self._choices(name), value=self._choices(name)[0])),
-            model,
-            [table, chosen],
-            **QUIET,
+            lambda name: (measured_table(name), gr.Dropdown(self._choices(name))), model, [table, chosen], **QUIET
         )
         form = [generate.fields[name] for name in ("prompt", "backbone", "method", "token")]
         use.click(self.use, [chosen, model, session], [tabs, *form], **QUIET)

@@ -18,15 +18,11 @@ from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
 from countgen.models import load_critic
 from countgen.prompts import Target
-from countgen.prompts.plurals import counted, plural
+from countgen.prompts.plurals import counted
 
 Item = TypeVar("Item")
 
-MAX_NAMES_LISTED = 30
-"""Object classes that a message lists; COCO has 80, other vocabularies thousands."""
 SECONDS_BETWEEN_LOOKS = 0.25
-
-
 _END: Any = object()
 """What `next` returns for a job that has ended."""
 
@@ -37,11 +33,9 @@ class Job:
 
     Attributes:
         client: address of the visitor.
-        seconds: its time limit, of all its images together.
-        images: number of images that it generates.
+        seconds, images: its time limit, of all its images together, and their number.
         run: the run in progress.
-        stopping: the visitor asked it to end with the best image so far, or left.
-        began: when its turn came.
+        stopping, began: the visitor asked it to end, or left; when its turn came.
     """
 
     client: str = ""
@@ -118,11 +112,7 @@ class Worker:
         return f"Waiting: {jobs} before yours, at most {seconds:.0f} s."
 
     def load(self, backbone: str) -> None:
-        """Load a backbone now.
-
-        Raises:
-            ValueError, OSError: as `countgen.load`.
-        """
+        """Load a backbone now, or raise what `countgen.load` raises."""
         self._thread.submit(self.models, backbone).result()
 
     def warm_up(self, backbone: str) -> None:
@@ -176,42 +166,14 @@ class Worker:
         models = self._loaded.get(backbone)
         return models.critics[0].object_names if models else None
 
-    def is_loaded(self, backbone: str) -> bool:
-        """Return whether a backbone is loaded; never wait."""
-        return backbone in self._loaded
-
     def check(self, backbone: str, targets: tuple[Target, ...]) -> None:
-        """Check without waiting that the detectors of a loaded backbone can count the targets.
+        """Check without waiting that the detectors of a backbone, if it is loaded, can count the targets.
 
         Raises:
-            LimitError: a detector has no class for an object; the message lists the classes.
-            ValueError: two targets are one class, or a count is more than a detector returns.
+            ValueError: as `Models.check`.
         """
-        models = self._loaded.get(backbone)
-        if models is None:
-            return
-        for critic in (*models.critics, models.required_judge):
-            for target in targets:
-                check_known(critic, target.object_name)
-        models.check(targets)
-
-
-def check_known(critic: Critic, object_name: str) -> None:
-    """Check that a detector has a class for an object.
-
-    Raises:
-        LimitError: it has not; the message lists the classes.
-    """
-    names = critic.object_names
-    if names is None:
-        return
-    try:
-        critic.column(object_name)
-    except ValueError as error:
-        more = f" and {len(names) - MAX_NAMES_LISTED} more" if len(names) > MAX_NAMES_LISTED else ""
-        listed = ", ".join(names[:MAX_NAMES_LISTED])
-        known = f"This model cannot count {plural(object_name)}. This model can count: {listed}{more}."
-        raise LimitError(known) from error
+        if backbone in self._loaded:
+            self._loaded[backbone].check(targets)
 
 
 def release_memory() -> None:

@@ -36,9 +36,9 @@ class Arm:
         Raises:
             ValueError: an unknown setting, or a value that it does not accept.
         """
-        mine = [text for name, text in map(_split, assignments) if name == self.name]
+        own = [text for name, text in map(_split, assignments) if name == self.name]
         try:
-            return with_text(methods.load(self.method).settings_class(), mine)
+            return with_text(methods.load(self.method).settings_class(), own)
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from error
 
@@ -81,12 +81,12 @@ def canonical(names: Sequence[str], assignments: Sequence[str]) -> tuple[str, ..
                 f"cannot set {assignment!r}: the run has no method {named!r}; it has {', '.join(names)}; write "
                 "METHOD.NAME=VALUE, for example noise.learning_rate=0.1"
             )
-    found = []
+    differing = []
     for arm in map(find, names):
         defaults = as_dict(arm.settings(()))
         values = as_dict(arm.settings(assignments))
-        found += [f"{arm.name}.{name}={value}" for name, value in values.items() if value != defaults[name]]
-    return tuple(found)
+        differing += [f"{arm.name}.{name}={value}" for name, value in values.items() if value != defaults[name]]
+    return tuple(differing)
 
 
 def _split(assignment: str) -> tuple[str, str]:

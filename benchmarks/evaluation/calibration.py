@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
-from countgen.benchmarks.evaluation.metrics import counts, grouped, is_right, scores, target_counts
+from countgen.benchmarks.evaluation.metrics import HUMAN, counts, grouped, is_right, scores, target_counts
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 
 _Z = NormalDist().inv_cdf(0.975)
-HUMAN = "human "
-"""How the names of people begin among the judges of a record."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Calibration:
 
 def truth(record: Record) -> tuple[int, ...] | None:
     """Return the counts that all people gave who labelled an image; None without a label or where two differ."""
-    given = {found for judge, found in record.judge_counts.items() if judge.startswith(HUMAN)}
+    given = {answer for judge, answer in record.judge_counts.items() if judge.startswith(HUMAN)}
     return given.pop() if len(given) == 1 else None
 
 
@@ -105,9 +104,9 @@ def judge_errors(records: Iterable[Record], judge: str) -> JudgeErrors:
     known = [(truth(r) == target_counts(r), is_right(r, judge)) for r in _labelled(records) if judge in r.judges]
     return JudgeErrors(
         right=sum(right for right, _ in known),
-        right_found=sum(right and found for right, found in known),
+        right_found=sum(right and found_right for right, found_right in known),
         wrong=sum(not right for right, _ in known),
-        wrong_found=sum(not right and not found for right, found in known),
+        wrong_found=sum(not right and not found_right for right, found_right in known),
     )
 
 
@@ -125,8 +124,8 @@ def corrected(right: int, images: int, labelled: JudgeErrors) -> Corrected:
     """
     if not images or not labelled.right + labelled.wrong:
         return Corrected(math.nan, math.nan, math.nan)
-    found = labelled.right_found + labelled.wrong - labelled.wrong_found
-    n_found, n_others = found + 1, labelled.right + labelled.wrong - found + 1
+    all_found = labelled.right_found + labelled.wrong - labelled.wrong_found
+    n_found, n_others = all_found + 1, labelled.right + labelled.wrong - all_found + 1
     share = right / images
     of_found = (labelled.right_found + 0.5) / n_found
     of_others = (labelled.right - labelled.right_found + 0.5) / n_others
@@ -184,8 +183,8 @@ def known_errors(records: Sequence[Record], run: str, first: str) -> dict[str, J
         ValueError: it is not.
     """
     judges = dict.fromkeys(judge for record in records for judge in record.judges if not judge.startswith(HUMAN))
-    found = {judge: judge_errors(records, judge) for judge in judges}
-    known = {judge: errors for judge, errors in found.items() if errors.right and errors.wrong}
+    by_judge = {judge: judge_errors(records, judge) for judge in judges}
+    known = {judge: errors for judge, errors in by_judge.items() if errors.right and errors.wrong}
     if first not in known:
         raise ValueError(
             f"{run} has no labelled images, right and wrong ones, that {first} counted; label some with countgen "
@@ -204,15 +203,15 @@ def corrected_accuracies(
         judges: all sources of counts.
         errors: of judges that were measured on other images; these replace the labels.
     """
-    found = {}
+    accuracies = {}
     for judge in judges:
-        mine = scores(records, judge)
-        generated, own = mine.images - mine.failed, judge_errors(records, judge)
+        judged = scores(records, judge)
+        generated, own = judged.images - judged.failed, judge_errors(records, judge)
         if judge in errors:
-            found[judge] = corrected_by(mine.right, generated, errors[judge])
+            accuracies[judge] = corrected_by(judged.right, generated, errors[judge])
         elif own.right + own.wrong and not judge.startswith(HUMAN):
-            found[judge] = corrected(mine.right, generated, own)
-    return found
+            accuracies[judge] = corrected(judged.right, generated, own)
+    return accuracies
 
 
 def calibration(records: Sequence[Record], judges: Sequence[str]) -> Calibration | None:
@@ -227,26 +226,23 @@ def calibration(records: Sequence[Record], judges: Sequence[str]) -> Calibration
         return None
     votes = grouped(known, lambda record: sum(is_right(record, judge) for judge in judges) / len(judges))
     single = [record for record in known if len(record.targets) == 1 and counts(record, judges[0]) is not None]
-    said = grouped(single, lambda record: (counts(record, judges[0]) or (0,))[0])
+    counted = grouped(single, lambda record: (counts(record, judges[0]) or (0,))[0])
     return Calibration(
         labelled=len(known),
         errors={judge: judge_errors(known, judge) for judge in judges},
-        votes=_levels({value: [truth(r) == target_counts(r) for r in mine] for value, mine in votes.items()}, True),
-        counts=_levels({value: [truth(r) == (value,) for r in mine] for value, mine in said.items()}, False),
+        votes=_levels({value: [truth(r) == target_counts(r) for r in group] for value, group in votes.items()}, True),
+        counts=_levels({value: [truth(r) == (value,) for r in group] for value, group in counted.items()}, False),
     )
 
 
 def _levels(groups: dict[float, list[bool]] | dict[int, list[bool]], monotone: bool) -> tuple[Level, ...]:
-    # Imported where it is used: it takes a moment to load.
-    from scipy.optimize import isotonic_regression
-
     ordered = sorted(groups.items())
-    shares = np.array([np.mean(mine) for _, mine in ordered])
+    shares = np.array([np.mean(verdicts) for _, verdicts in ordered])
     if monotone and ordered:
-        shares = isotonic_regression(shares, weights=[len(mine) for _, mine in ordered]).x
+        shares = isotonic_regression(shares, weights=[len(verdicts) for _, verdicts in ordered]).x
     return tuple(
-        Level(float(value), len(mine), sum(mine), wilson_interval(sum(mine), len(mine)), float(share))
-        for (value, mine), share in zip(ordered, shares, strict=True)
+        Level(float(value), len(verdicts), sum(verdicts), wilson_interval(sum(verdicts), len(verdicts)), float(share))
+        for (value, verdicts), share in zip(ordered, shares, strict=True)
     )
 
 

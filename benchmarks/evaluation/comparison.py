@@ -66,30 +66,27 @@ def case(record: Record) -> tuple[str, str, tuple[tuple[str, int], ...], int]:
 
 def pairs(first: Iterable[Record], second: Iterable[Record]) -> list[tuple[Record, Record]]:
     """Return pairs of records of the same case, ordered by case."""
-    mine, other = ({case(record): record for record in records} for records in (first, second))
-    return [(mine[key], other[key]) for key in sorted(mine.keys() & other.keys())]
+    by_case, other = ({case(record): record for record in records} for records in (first, second))
+    return [(by_case[key], other[key]) for key in sorted(by_case.keys() & other.keys())]
 
 
 def difference(paired: Sequence[tuple[Record, Record]], value: Callable[[Record], float | None]) -> Difference:
     """Return the mean of `value` of the first minus `value` of the second, over pairs where neither is None."""
-    prompts, differences = [], []
-    for a, b in paired:
-        mine, other = value(a), value(b)
-        if mine is not None and other is not None:
-            prompts.append(a.prompt)
-            differences.append(mine - other)
-    if not differences:
+    values = [(a.prompt, value(a), value(b)) for a, b in paired]
+    known = [(prompt, x - y) for prompt, x, y in values if x is not None and y is not None]
+    if not known:
         return Difference(0, math.nan, math.nan, math.nan)
-    return Difference(len(differences), fmean(differences), *cluster_bootstrap(differences, prompts))
+    prompts, differences = zip(*known, strict=True)
+    return Difference(len(known), fmean(differences), *cluster_bootstrap(differences, prompts))
 
 
 def compare(first: Iterable[Record], second: Iterable[Record], judge: str) -> Comparison:
     """Compare two methods, or one method of two runs, on the cases that both have."""
-    mine, other = evaluated_by(first, judge), evaluated_by(second, judge)
-    paired = pairs(mine, other)
+    judged, other = evaluated_by(first, judge), evaluated_by(second, judge)
+    paired = pairs(judged, other)
     return Comparison(
         duel=duel([is_right(a, judge) for a, _ in paired], [is_right(b, judge) for _, b in paired]),
-        unpaired=len({case(r) for r in mine} ^ {case(r) for r in other}),
+        unpaired=len({case(record) for record in judged} ^ {case(record) for record in other}),
         accuracy=difference(paired, lambda record: float(is_right(record, judge))),
         error=difference(paired, lambda record: absolute_error(record, judge)),
     )
@@ -98,14 +95,14 @@ def compare(first: Iterable[Record], second: Iterable[Record], judge: str) -> Co
 def agreement(records: Iterable[Record], first: str, second: str) -> Agreement:
     """Return the agreement of two judges on the images that both counted."""
     both = [
-        (a, b, target_counts(r))
-        for r in records
-        if (a := counts(r, first)) is not None and (b := counts(r, second)) is not None
+        (a, b, target_counts(record))
+        for record in records
+        if (a := counts(record, first)) is not None and (b := counts(record, second)) is not None
     ]
-    mine, other = [count for a, _, _ in both for count in a], [count for _, b, _ in both for count in b]
+    by_first, by_second = [count for a, _, _ in both for count in a], [count for _, b, _ in both for count in b]
     return Agreement(
-        counts=len(mine),
-        equal=fmean(a == b for a, b in zip(mine, other, strict=True)) if mine else math.nan,
-        kappa=cohen_kappa(mine, other),
-        verdict_kappa=cohen_kappa([a == wanted for a, _, wanted in both], [b == wanted for _, b, wanted in both]),
+        counts=len(by_first),
+        equal=fmean(a == b for a, b in zip(by_first, by_second, strict=True)) if both else math.nan,
+        kappa=cohen_kappa(by_first, by_second),
+        verdict_kappa=cohen_kappa([a == target for a, _, target in both], [b == target for _, b, target in both]),
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from msgspec.structs import replace
-
-from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.metrics import HUMAN
+from countgen.benchmarks.evaluation.records import Record, with_judges
 
 MAJORITY, UNANIMOUS = "majority", "unanimous"
 CONSENSUS = (MAJORITY, UNANIMOUS)
@@ -17,14 +16,14 @@ def with_consensus(records: Iterable[Record]) -> list[Record]:
     """Return records with "unanimous" as a further judge where two judges or more counted, and "majority" from three.
 
     Both read the independent detectors only, not critics or people. "majority" gives for each object the count of more
-    than half of all judges, those without an answer included; "unanimous" the count of every judge. Where there is no
-    such count for some object, they give no answer.
+    than half of all judges, those without an answer included; "unanimous" the count of every judge. Without
+    such a count for some object, they give no answer.
     """
     return [_joined(record) for record in records]
 
 
 def majority(votes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
-    """Return for each object the count of more than half of the judges; None where there is none for some object.
+    """Return for each object the count of more than half of the judges; None without one for some object.
 
     Args:
         votes: the counts of each judge, per object; None for no answer.
@@ -46,12 +45,9 @@ def _shared(votes: Sequence[tuple[int, ...] | None], needed: int) -> tuple[int, 
 
 
 def _joined(record: Record) -> Record:
-    judges = [name for name in record.judges if name not in record.critics and not name.startswith("human ")]
+    judges = [name for name in record.judges if name not in record.critics and not name.startswith(HUMAN)]
     if len(judges) < 2:
         return record
     votes = [record.judge_counts.get(name) for name in judges]
-    found = {UNANIMOUS: unanimous(votes)}
-    if len(judges) > 2:
-        found = {MAJORITY: majority(votes)} | found
-    counts = {name: mine for name, mine in found.items() if mine is not None}
-    return replace(record, judges=(*record.judges, *found), judge_counts=record.judge_counts | counts)
+    shared = {MAJORITY: majority(votes)} if len(judges) > 2 else {}
+    return with_judges(record, shared | {UNANIMOUS: unanimous(votes)})

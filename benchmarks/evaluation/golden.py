@@ -120,37 +120,34 @@ def answers(
 
 def majority_answers(judges: Sequence[Answers]) -> dict[str, tuple[int, ...] | None]:
     """Return the counts of more than half of the judges, of the images that all of them know."""
-    keys = [key for key in judges[0] if all(key in mine for mine in judges)]
-    return {key: majority([mine[key] for mine in judges]) for key in keys}
+    keys = [key for key in judges[0] if all(key in answers for answers in judges)]
+    return {key: majority([answers[key] for answers in judges]) for key in keys}
 
 
-def rows(images: Sequence[GoldenImage], found: Answers) -> list[Row]:
+def rows(images: Sequence[GoldenImage], answers: Answers) -> list[Row]:
     """Return how a judge counts, by the reader's count, then in kinds of images, then in all.
 
     Args:
         images: of the set.
-        found: the judge's counts; images that it lacks are left out.
+        answers: of the judge; images that it lacks are left out.
     """
     by_count: dict[int, list[tuple[int, int | None]]] = {}
     kinds: dict[str, list[tuple[int, int | None]]] = {"plain": [], "steered": [], "two classes": [], "all": []}
     for image in images:
-        if image.key not in found:
+        if image.key not in answers:
             continue
-        for truth, count in zip(image.counts, found[image.key] or (None,) * len(image.counts), strict=True):
+        names = ["steered" if image.critics else "plain", "all"] + ["two classes"] * (len(image.object_names) > 1)
+        for truth, count in zip(image.counts, answers[image.key] or (None,) * len(image.counts), strict=True):
             if truth is not None:
-                case = truth, count
-                by_count.setdefault(min(truth, MANY), []).append(case)
-                kinds["steered" if image.critics else "plain"].append(case)
-                kinds["all"].append(case)
-                if len(image.object_names) > 1:
-                    kinds["two classes"].append(case)
+                for group in (by_count.setdefault(min(truth, MANY), []), *(kinds[name] for name in names)):
+                    group.append((truth, count))
     counted = {f"{count}+" if count == MANY else str(count): by_count[count] for count in sorted(by_count)}
     return [_row(label, cases) for label, cases in (counted | kinds).items() if cases]
 
 
-def _row(label: str, cases: Sequence[tuple[int, int | None]]) -> Row:
+def _row(label: str, cases: Sequence[tuple[int | None, int | None]]) -> Row:
     exact = sum(truth == count for truth, count in cases)
-    errors = [count - truth for truth, count in cases if count is not None]
+    errors = [count - truth for truth, count in cases if truth is not None and count is not None]
     return Row(
         label=label,
         cases=len(cases),
@@ -168,22 +165,13 @@ def self_agreement(folder: str | Path = FOLDER) -> tuple[Row, float]:
     """
     again = {image.key: image.counts for image in golden_images(folder, SECOND_PASS)}
     pairs = [
-        (first, second)
+        pair
         for image in golden_images(folder)
         if image.key in again
-        for first, second in zip(image.counts, again[image.key], strict=True)
+        for pair in zip(image.counts, again[image.key], strict=True)
     ]
     both = [(first, second) for first, second in pairs if first is not None and second is not None]
-    exact = sum(first == second for first, second in pairs)
-    row = Row(
-        label="second pass",
-        cases=len(pairs),
-        exact=exact,
-        unanswered=len(pairs) - len(both),
-        interval=wilson_interval(exact, len(pairs)),
-        bias=fmean(second - first for first, second in both) if both else math.nan,
-    )
-    return row, cohen_kappa([first for first, _ in both], [second for _, second in both])
+    return _row("second pass", pairs), cohen_kappa([first for first, _ in both], [second for _, second in both])
 
 
 def table(scores: Sequence[Row]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import laplace, sobel
 
 from countgen.benchmarks.evaluation.records import Record
 from countgen.files.image_file import open_image
@@ -106,9 +107,6 @@ def image_statistics(pixels: NDArray[np.uint8]) -> ImageStatistics:
     Args:
         pixels: RGB (H, W, 3), 8 bits.
     """
-    # Imported where it is used: it takes a second to load.
-    from scipy.ndimage import laplace, sobel
-
     luma = pixels @ np.array(_LUMA) / 255
     # Sobel's weights add up to 8: a ramp of 1 a pixel has length 1.
     gradient = np.hypot(sobel(luma, 0, mode="nearest"), sobel(luma, 1, mode="nearest")) / 8
@@ -124,25 +122,16 @@ def image_statistics(pixels: NDArray[np.uint8]) -> ImageStatistics:
     )
 
 
-def plain_pairs(records: Sequence[Record], image_path: Callable[..., Path | None]) -> list[tuple[Record, Path, Path]]:
-    """Return records with the paths of their image and of the plain one of its seed.
+def image_quality(records: Sequence[Record], image_path: Callable[..., Path | None]) -> ImageQuality | None:
+    """Return how a method moves the statistics; None without a pair of different images.
 
     Args:
-        records: of one method; the first `MOST_IMAGES` that have both images, and two different ones, are taken.
+        records: of one method; the first `MOST_IMAGES` that have an image and a different plain one are measured.
         image_path: function from a record to the path of its image, or with `before=True` of the plain image.
     """
-    paths = ((record, image_path(record), image_path(record, before=True)) for record in records)
-    found = ((record, after, before) for record, after, before in paths if after and before and after != before)
-    return list(islice(found, MOST_IMAGES))
-
-
-def image_quality(records: Sequence[Record], image_path: Callable[..., Path | None]) -> ImageQuality | None:
-    """Return how a method moves the statistics; None where no pair of images exists, or every image is its plain one.
-
-    Args:
-        records, image_path: as of `plain_pairs`.
-    """
-    measured = [(statistics_of(after), statistics_of(before)) for _, after, before in plain_pairs(records, image_path)]
+    paths = ((image_path(record), image_path(record, before=True)) for record in records)
+    pairs = islice(((after, before) for after, before in paths if after and before and after != before), MOST_IMAGES)
+    measured = [(statistics_of(after), statistics_of(before)) for after, before in pairs]
     known = [(a, b) for a, b in measured if a is not None and b is not None]
     if not known:
         return None

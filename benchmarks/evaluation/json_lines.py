@@ -12,7 +12,7 @@ from countgen.errors import CountGenError
 from countgen.files.folder import open_writable
 from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
-from countgen.files.schema import Document, decoded
+from countgen.files.schema import Document, decoded, encoded
 
 MAX_BYTES = 512 * 2**20
 """Largest size of a file that is read."""
@@ -22,6 +22,10 @@ class Line(Document, frozen=True, kw_only=True):
     """The document of a line."""
 
     schema: Literal[1] = 1
+
+    def to_line(self) -> bytes:
+        """Return one line of JSON, with its newline."""
+        return encoded(self) + b"\n"
 
 
 LineT = TypeVar("LineT", bound=Line)

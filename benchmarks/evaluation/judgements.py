@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from countgen.benchmarks.evaluation.json_lines import Line, read_lines
 from countgen.benchmarks.evaluation.metrics import grouped
-from countgen.benchmarks.evaluation.records import Box, Record
-from countgen.files.schema import Whole, encoded
+from countgen.benchmarks.evaluation.records import Box, Record, with_judges
+from countgen.files.schema import Whole
 
 JUDGEMENTS = "judgements.jsonl"
+_ADVICE = ", and countgen eval --rejudge judges its image again"
 
 
 class Judgement(Line, frozen=True):
@@ -36,10 +35,6 @@ class Judgement(Line, frozen=True):
     confidence: float
     boxes: tuple[Box, ...]
 
-    def to_line(self) -> bytes:
-        """Return one line of JSON, with its newline."""
-        return encoded(self) + b"\n"
-
 
 def read_judgements(run: str | Path) -> list[Judgement]:
     """Return the latest result of each judge for each image of a run; empty if no judge came afterwards.
@@ -47,8 +42,7 @@ def read_judgements(run: str | Path) -> list[Judgement]:
     Raises:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
     """
-    advice = ", and countgen eval --rejudge judges its image again"
-    judgements = read_lines(Path(run) / JUDGEMENTS, Judgement, advice)
+    judgements = read_lines(Path(run) / JUDGEMENTS, Judgement, _ADVICE)
     return list({(judgement.key, judgement.judge): judgement for judgement in judgements}.values())
 
 
@@ -58,26 +52,21 @@ def with_judgements(records: Iterable[Record], judgements: Iterable[Judgement]) 
     Raises:
         ValueError: a judgement does not have one count per target.
     """
-    given = grouped(judgements, lambda one: one.key)
-    added = []
+    given = grouped(judgements, lambda judgement: judgement.key)
+    judged = []
     for record in records:
-        mine = {one.judge: one for one in given.get(record.key, ()) if one.judge not in record.judges}
-        for judge, one in mine.items():
-            if one.counts is not None and len(one.counts) != len(record.targets):
-                raise ValueError(
-                    f"{JUDGEMENTS}: {judge} has {len(one.counts)} counts for {record.key}, expected "
-                    f"{len(record.targets)}, one for each of {', '.join(t.object_name for t in record.targets)}; take "
-                    "that line out of the file, and countgen eval --rejudge judges its image again"
+        new = {one.judge: one for one in given.get(record.key, ()) if one.judge not in record.judges}
+        try:
+            judged.append(
+                with_judges(
+                    record,
+                    {judge: one.counts for judge, one in new.items()},
+                    {judge: one.confidence for judge, one in new.items()},
+                    {judge: one.boxes for judge, one in new.items()},
                 )
-        added.append(_joined(record, mine) if mine else record)
-    return added
-
-
-def _joined(record: Record, mine: dict[str, Judgement]) -> Record:
-    return replace(
-        record,
-        judges=(*record.judges, *mine),
-        judge_counts=record.judge_counts | {name: one.counts for name, one in mine.items() if one.counts is not None},
-        confidence=record.confidence | {name: one.confidence for name, one in mine.items()},
-        boxes=record.boxes | {name: one.boxes for name, one in mine.items()},
-    )
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"{JUDGEMENTS}: image {record.key}: {error}; take that line out of the file{_ADVICE}"
+            ) from error
+    return judged

@@ -33,15 +33,15 @@ def answered(counts: tuple[int, ...]) -> tuple[int, ...] | None:
     return None if NO_ANSWER in counts else counts
 
 
-def record_fields(found: Mapping[str, Judged]) -> dict[str, Any]:
+def record_fields(judged_by_name: Mapping[str, Judged]) -> dict[str, Any]:
     """Return the fields of a `Record` with the counts and detections of each judge, by its name.
 
     A judge without an answer has no counts.
     """
     return {
-        "judge_counts": {name: counts for name, (counts, _) in found.items() if answered(counts) is not None},
-        "confidence": {name: round(mean_score(detections), 4) for name, (_, detections) in found.items()},
-        "boxes": {name: rounded_boxes(detections) for name, (_, detections) in found.items()},
+        "judge_counts": {name: counts for name, (counts, _) in judged_by_name.items() if answered(counts) is not None},
+        "confidence": {name: round(mean_score(detections), 4) for name, (_, detections) in judged_by_name.items()},
+        "boxes": {name: rounded_boxes(detections) for name, (_, detections) in judged_by_name.items()},
     }
 
 

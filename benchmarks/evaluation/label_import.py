@@ -1,18 +1,18 @@
-"""Labels from other sources: a CSV of counts by people, or the annotations of GeckoNum (task 1)."""
+"""Labels from a CSV: a sheet that a person filled in, counts from elsewhere, or GeckoNum's annotations (task 1)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from countgen.benchmarks.evaluation.label_sheet import COLUMNS, UNCOUNTABLE
+from countgen.benchmarks.evaluation.label_sheet import COLUMNS
 from countgen.benchmarks.evaluation.labels import (
     MAX_COUNT,
+    Label,
     Question,
-    check_label,
     check_labeller,
     questions,
     read_labels,
@@ -23,11 +23,18 @@ from countgen.benchmarks.evaluation.suites.readers import HOW_MANY
 from countgen.critics.vocabulary import singular
 from countgen.errors import RecipeError
 from countgen.files.folder import readable_path
+from countgen.files.printable import printable
 from countgen.files.spreadsheet import read_table
 from countgen.images import read_recipe
 
 GECKONUM_COLUMNS = ("image_id", "question", "annot_id", "answer")
-_SHOWN = 3
+UNCOUNTABLE = "-"
+"""A cell for objects that cannot be counted."""
+_MOST_FAULTS = 10
+_MOST_NAMES = 3
+
+Vote = int | str | None
+"""A count, `UNCOUNTABLE`, or None for a cell that is neither."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Imported:
         saved: number of new labels.
         known: number of labels that were there before.
         unknown_images: images that the run does not have, by name.
-        no_number: number of rows whose count is no whole number, nor `UNCOUNTABLE`.
+        no_number: number of rows whose count is not a whole number, nor `UNCOUNTABLE`.
         incomplete: number of images for which some object has no count on which the people agree.
     """
 
@@ -49,83 +56,114 @@ class Imported:
     incomplete: int
 
 
-@dataclass(frozen=True)
-class _Count:
-    image: str
-    object_name: str
-    labeller: str
-    count: int | str | None
-    """`UNCOUNTABLE` where the person could not count it, None for anything that is no count."""
+def read_sheet(run: str | Path, path: str | Path, labeller: str) -> Imported:
+    """Save the counts of a filled-in sheet as labels.
+
+    Images without a count, or with one for some of their objects only, are left for later. Reading a sheet twice adds
+    nothing.
+
+    Raises:
+        ValueError: a row that cannot be read; the message names the lines, and nothing of this sheet is saved.
+    """
+    return _import(Path(run), Path(path), check_labeller(labeller), is_sheet=True)
 
 
 def import_labels(run: str | Path, path: str | Path, labeller: str) -> Imported:
-    """Save the counts of a CSV as labels of a run's images.
+    """Save the counts of a CSV from elsewhere as labels; rows that do not fit the run are counted and left out.
 
     An image is named by its file name in the run, or by that of the file which it was given as. Columns `image`,
     `object` and `count` (`UNCOUNTABLE` is one), and `labeller` where several people counted; without it `labeller` is
-    the name. GeckoNum's
-    columns are `image_id`, `question`, `annot_id` and `answer`: the label of an object is the whole number that more
-    than half of its annotators gave ("2-3" and "10+" are none), under the name `labeller`.
+    the name. GeckoNum's columns are `image_id`, `question`, `annot_id` and `answer`: the label of an object is the
+    whole number that more than half of its annotators gave ("2-3" and "10+" are none), under the name `labeller`.
 
     Raises:
         ValueError: no run, other columns, no UTF-8, a name that several images of the run came with, or no row that
             fits an image and an object of the run.
     """
-    name = check_labeller(labeller)
-    images, ambiguous = _by_name(Path(run), questions(run))
-    geckonum, rows = _read(Path(path), name)
-    doubtful = next((row.image for row in rows if row.image in ambiguous), None)
-    if doubtful is not None:
-        raise ValueError(
-            f"{path}: several images of {run} came with the name {doubtful!r}; name them as the files in its folder "
-            f"{IMAGES!r} are named. Nothing was saved"
-        )
-    unknown = tuple(dict.fromkeys(row.image for row in rows if row.image not in images))
-    fitting = [row for row in rows if row.image in images and row.object_name in _names(images[row.image])]
-    if not fitting:
-        shown = f", such as {', '.join(unknown[:_SHOWN])}" if unknown else ""
-        raise ValueError(f"{path} has no count for an image and an object of {run}{shown}; nothing was saved")
-    votes: dict[tuple[str, str, str], list[int | str | None]] = {}
-    for row in fitting:
-        person = name if geckonum else row.labeller
-        votes.setdefault((images[row.image].key, person, row.object_name), []).append(row.count)
-    by_key = {question.key: question for question in images.values()}
-    saved = known = incomplete = 0
-    before = set(read_labels(run))
-    for key, person in dict.fromkeys((key, person) for key, person, _ in votes):
-        counts = [_agreed(votes.get((key, person, name), [])) for name in _names(by_key[key])]
-        if None in counts:
-            incomplete += 1
+    return _import(Path(run), Path(path), check_labeller(labeller), is_sheet=False)
+
+
+def _import(run: Path, path: Path, labeller: str, *, is_sheet: bool) -> Imported:
+    images, ambiguous = _by_name(run, questions(run))
+    header, rows = read_table(path, COLUMNS, *([] if is_sheet else [GECKONUM_COLUMNS]))
+    cells = _geckonum_cells if set(GECKONUM_COLUMNS) <= set(header) else _cells
+    votes: dict[tuple[str, str], dict[str, list[Vote]]] = {}
+    unknown: dict[str, None] = {}
+    no_number = 0
+    faults = []
+    for where, row in rows:
+        image, object_name, text, person = cells(row)
+        if not image or (is_sheet and not text):
             continue
-        label = check_label(run, key, person, [count if isinstance(count, int) else None for count in counts])
-        if label in before:
-            known += 1
-        else:
-            save_label(run, key, person, label.counts)
-            saved += 1
-    return Imported(saved, known, unknown, sum(row.count is None for row in rows), incomplete)
+        name = Path(image).name
+        if name in ambiguous:
+            raise ValueError(
+                f"{path}: several images of {run} came with the name {name!r}; name them as the files in its folder "
+                f"{IMAGES!r} are named. Nothing was saved"
+            )
+        question, vote = images.get(name), _vote(text)
+        no_number += vote is None
+        if question is None:
+            unknown[name] = None
+            faults.append(f"{where}: the run has no finished image {image!r}; leave the column 'image' unchanged")
+            continue
+        if object_name not in _names(question):
+            objects = ", ".join(question.object_names)
+            faults.append(f"{where}: {image} has the objects {objects}, not {object_name!r}")
+            continue
+        given = votes.setdefault((question.key, person or labeller), {}).setdefault(object_name, [])
+        if vote is None:
+            faults.append(
+                f"{where}: {text!r} is not a whole number up to {MAX_COUNT}; write a number such as 7, {UNCOUNTABLE} "
+                "if the objects cannot be counted, or leave the cell empty"
+            )
+        elif given:
+            faults.append(f"{where}: {image} has two rows for {object_name!r}; keep one")
+        given.append(vote)
+    if is_sheet and faults:
+        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        raise ValueError(f"{printable('; '.join(faults[:_MOST_FAULTS]), 2000)}{more}. Nothing of this sheet was saved")
+    if not is_sheet and not votes:
+        shown = f", such as {', '.join(list(unknown)[:_MOST_NAMES])}" if unknown else ""
+        raise ValueError(f"{path} has no count for an image and an object of {run}{shown}; nothing was saved")
+    labels, incomplete = _labels(votes, {question.key: question for question in images.values()})
+    new = [label for label in labels if label not in set(read_labels(run))]
+    for label in new:
+        save_label(run, label.key, label.labeller, label.counts)
+    return Imported(len(new), len(labels) - len(new), tuple(unknown), no_number, incomplete)
 
 
-def _agreed(votes: Iterable[int | str | None]) -> int | str | None:
+def _labels(
+    votes: Mapping[tuple[str, str], Mapping[str, Sequence[Vote]]], questions: Mapping[str, Question]
+) -> tuple[list[Label], int]:
+    """Return the labels of images all of whose objects have a count, and the number of the others."""
+    labels = []
+    for (key, person), given in votes.items():
+        counts = [_agreed(given.get(name, ())) for name in _names(questions[key])]
+        if None not in counts:
+            labels.append(Label(key, person, tuple(count if isinstance(count, int) else None for count in counts)))
+    return labels, len(votes) - len(labels)
+
+
+def _agreed(votes: Sequence[Vote]) -> Vote:
     """Return the count of more than half of the votes."""
-    found = Counter(votes)
-    most, number = found.most_common(1)[0] if found else (None, 0)
-    return most if 2 * number > found.total() else None
+    ((most, number),) = Counter(votes).most_common(1) or [(None, 0)]
+    return most if 2 * number > len(votes) else None
 
 
 def _names(question: Question) -> list[str]:
-    return [singular(name) for name in question.object_names]
+    return [singular(printable(name)) for name in question.object_names]
 
 
-def _by_name(run: Path, found: Sequence[Question]) -> tuple[dict[str, Question], set[str]]:
+def _by_name(run: Path, finished: Sequence[Question]) -> tuple[dict[str, Question], set[str]]:
     """Return images by file name, with and without its ending, in the run and in the place they came from.
 
     The second value are the names of that place which several images have.
     """
-    own = {name: one for one in found for name in (one.image.name, one.image.stem)}
+    own = {name: question for question in finished for name in (question.image.name, question.image.stem)}
     given: dict[str, Question] = {}
     ambiguous = set()
-    for question in found:
+    for question in finished:
         image = readable_path(run, question.image.absolute())
         with suppress(OSError, RecipeError):  # generated by another program, or lost
             came_as = Path(str(read_recipe(image).get("drawn_from", "")) if image else "")
@@ -135,29 +173,19 @@ def _by_name(run: Path, found: Sequence[Question]) -> tuple[dict[str, Question],
     return given | own, ambiguous
 
 
-def _read(path: Path, labeller: str) -> tuple[bool, list[_Count]]:
-    """Return whether a file is GeckoNum's, and its rows."""
-    header, rows = read_table(path, COLUMNS, GECKONUM_COLUMNS)
-    geckonum = set(GECKONUM_COLUMNS) <= set(header)
-    cells = (row for _, row in rows)
-    return geckonum, list(_geckonum(cells) if geckonum else _plain(cells, labeller))
+def _cells(row: Mapping[str, str]) -> tuple[str, str, str, str]:
+    """Return image, object, count and person of a row."""
+    person = row.get("labeller", "")
+    return row["image"], singular(row["object"].removeprefix("'")), row["count"], person and check_labeller(person)
 
 
-def _plain(rows: Iterable[Mapping[str, str]], labeller: str) -> Iterator[_Count]:
-    for row in rows:
-        if row["image"]:
-            person = check_labeller(row.get("labeller") or labeller)
-            yield _Count(Path(row["image"]).name, singular(row["object"]), person, _whole(row["count"]))
+def _geckonum_cells(row: Mapping[str, str]) -> tuple[str, str, str, str]:
+    """Return the same of an annotation by GeckoNum; "" for the image if it is not about a number."""
+    asked = HOW_MANY.fullmatch(row["question"])
+    return (row["image_id"], singular(asked["objects"]), row["answer"], "") if asked else ("", "", "", "")
 
 
-def _geckonum(rows: Iterable[Mapping[str, str]]) -> Iterator[_Count]:
-    for row in rows:
-        asked = HOW_MANY.fullmatch(row["question"])
-        if asked:
-            yield _Count(row["image_id"], singular(asked["objects"]), row["annot_id"], _whole(row["answer"]))
-
-
-def _whole(text: str) -> int | str | None:
+def _vote(text: str) -> Vote:
     """Return a whole number from 0 to 10 000, or `UNCOUNTABLE`; None for anything else, such as "2-3" and "10+"."""
     if text == UNCOUNTABLE:
         return text

@@ -20,7 +20,7 @@ from countgen.benchmarks.evaluation.records import RECORDS, read_run
 from countgen.files.folder import writable_path
 from countgen.files.lock import locked
 from countgen.files.printable import printable
-from countgen.files.schema import converted, encoded
+from countgen.files.schema import converted
 
 LABELS = "labels.jsonl"
 LOCK = "labels.lock"
@@ -70,7 +70,7 @@ def questions(run: str | Path, labeller: str = "", seed: int = 0) -> list[Questi
     Raises:
         RunFolderError: no run, or a damaged one.
     """
-    return sorted(_images(run).values(), key=lambda one: _order(f"{seed}/{labeller}/{one.key}"))
+    return sorted(_images(run).values(), key=lambda question: _order(f"{seed}/{labeller}/{question.key}"))
 
 
 def unlabelled(run: str | Path, labeller: str, seed: int = 0) -> list[Question]:
@@ -92,33 +92,23 @@ def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int | 
             of its objects.
         RecordWriteError: the disk is full or the folder cannot be written; earlier labels are unchanged.
     """
-    label = check_label(run, key, labeller, counts)
-    folder = Path(run)
-    with locked(writable_path(folder, LOCK), wait=True), LineFile(folder, LABELS) as file:
-        file.append(encoded(label) + b"\n")
-    return label
-
-
-def check_label(run: str | Path, key: str, labeller: str, counts: Sequence[int | None]) -> Label:
-    """Return a label after a check that it fits an image of the run; nothing is written.
-
-    Raises:
-        ValueError: as `save_label`.
-    """
     name = check_labeller(labeller)
     question = _images(run).get(key)
     if question is None:
         raise ValueError(f"{printable(run)} has no finished image {printable(key)!r}")
     try:
-        answers = converted(tuple(counts), Counts)
+        label = Label(key, name, converted(tuple(counts), Counts))
     except ValueError:
-        answers = ()
-    if len(answers) != len(question.object_names):
+        label = Label(key, name, ())
+    if len(label.counts) != len(question.object_names):
         raise ValueError(
             f"expected {len(question.object_names)} whole numbers from 0 to {MAX_COUNT} or None, one for each of "
             f"{', '.join(question.object_names)}, got {printable(list(counts), 200)}"
         )
-    return Label(key, name, answers)
+    folder = Path(run)
+    with locked(writable_path(folder, LOCK), wait=True), LineFile(folder, LABELS) as file:
+        file.append(label.to_line())
+    return label
 
 
 def check_labeller(labeller: str) -> str:

@@ -13,15 +13,17 @@ from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
-from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.labels import Label
-from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.records import Record, with_judges
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.benchmarks.evaluation.suites.prompt import LEVELS
 
 KEPT, CHANGED = 0.8, 0.1
 """Fraction of objects kept at least, and background changed at most, of an image that counts as the same image."""
+
+HUMAN = "human "
+"""How the names of people begin among the judges of a record."""
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -114,8 +116,10 @@ def is_right(record: Record, judge: str) -> bool:
 
 def absolute_error(record: Record, judge: str) -> float | None:
     """Return the absolute error in objects, added over the targets; None for an image that the judge did not count."""
-    found = counts(record, judge)
-    return None if found is None else float(sum(abs(a - b) for a, b in zip(found, target_counts(record), strict=True)))
+    counted = counts(record, judge)
+    return (
+        None if counted is None else float(sum(abs(a - b) for a, b in zip(counted, target_counts(record), strict=True)))
+    )
 
 
 def confidence(record: Record, judge: str) -> float | None:
@@ -123,8 +127,8 @@ def confidence(record: Record, judge: str) -> float | None:
 
     Half-formed objects have lower scores, so that a low confidence of a right image indicates low quality.
     """
-    found = counts(record, judge)
-    if found is None or (any(found) and not record.boxes.get(judge)):
+    counted = counts(record, judge)
+    if counted is None or (any(counted) and not record.boxes.get(judge)):
         return None  # a judge that counts without detecting
     return record.confidence.get(judge)
 
@@ -165,23 +169,19 @@ def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Reco
         ValueError: a label does not have one count per target.
     """
     given = grouped(labels, lambda label: label.key)
-    added = []
+    labelled = []
     for record in records:
-        mine = {f"human {label.labeller}": label.counts for label in given.get(record.key, ())}
-        for judge, found in mine.items():
-            if len(found) != len(record.targets):
-                raise ValueError(
-                    f"the label of {judge} for {record.key} has {len(found)} counts, expected {len(record.targets)}: "
-                    f"one for each of {', '.join(target.object_name for target in record.targets)}"
-                )
-        answers = {
-            judge: tuple(count for count in found if count is not None)
-            for judge, found in mine.items()
-            if None not in found
-        }
-        counts = record.judge_counts | answers
-        added.append(replace(record, judges=(*record.judges, *mine), judge_counts=counts) if mine else record)
-    return added
+        counts = {f"{HUMAN}{label.labeller}": _complete(label.counts) for label in given.get(record.key, ())}
+        try:
+            labelled.append(with_judges(record, counts))
+        except ValueError as error:
+            raise ValueError(f"the label of {record.key}: {error}") from error
+    return labelled
+
+
+def _complete(counts: Sequence[int | None]) -> tuple[int, ...] | None:
+    known = tuple(count for count in counts if count is not None)
+    return known if len(known) == len(counts) else None
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
@@ -212,15 +212,15 @@ def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
 def scores(records: Iterable[Record], judge: str) -> Scores:
     """Return accuracy and errors of the images that the judge evaluates."""
     chosen = evaluated_by(records, judge)
-    found = [(counts(record, judge), target_counts(record)) for record in chosen]
-    errors = [[a - b for a, b in zip(mine, wanted, strict=True)] for mine, wanted in found if mine is not None]
+    counted = [(counts(record, judge), target_counts(record)) for record in chosen]
+    errors = [[a - b for a, b in zip(answer, target, strict=True)] for answer, target in counted if answer is not None]
     right = sum(not any(image) for image in errors)
     flat = np.array([error for image in errors for error in image], dtype=float)
     return Scores(
         images=len(chosen),
         failed=sum(record.status == "failed" for record in chosen),
         abstained=sum(
-            record.status == "done" and mine is None for record, (mine, _) in zip(chosen, found, strict=True)
+            record.status == "done" and answer is None for record, (answer, _) in zip(chosen, counted, strict=True)
         ),
         right=right,
         interval=wilson_interval(right, len(chosen)),
@@ -228,11 +228,11 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
         mae=float(np.abs(flat).mean()) if len(flat) else math.nan,
         rmse=float(np.sqrt((flat**2).mean())) if len(flat) else math.nan,
         bias=float(flat.mean()) if len(flat) else math.nan,
-        partial=fmean(_points(mine, wanted) for mine, wanted in found) if found else math.nan,
+        partial=fmean(_points(answer, target) for answer, target in counted) if counted else math.nan,
     )
 
 
-def _points(mine: tuple[int, ...] | None, wanted: tuple[int, ...]) -> float:
-    if mine is None:
+def _points(answer: tuple[int, ...] | None, target: tuple[int, ...]) -> float:
+    if answer is None:
         return 0.0
-    return fmean(0.5 * (count > 0) + 0.5 * (count == target) for count, target in zip(mine, wanted, strict=True))
+    return fmean(0.5 * (count > 0) + 0.5 * (count == target) for count, target in zip(answer, target, strict=True))

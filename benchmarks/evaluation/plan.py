@@ -95,13 +95,13 @@ class RunSettings:
             values = getattr(self, f"{name}s")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"a run needs at least one {name}, and each once; got {', '.join(values) or 'none'}")
-        mine = [arms.find(name) for name in self.methods]
+        run_arms = [arms.find(name) for name in self.methods]
         if (expected := arms.canonical(self.methods, self.method_settings)) != self.method_settings:
             raise ValueError(f"method_settings must be {expected}, as arms.canonical writes them")
         for detector in (*self.critics, *self.judges):
             check_detector(detector)
         for backbone in self.backbones:
-            for arm in mine:
+            for arm in run_arms:
                 if arm.with_token and not available_tokens(backbone):
                     raise ValueError(
                         f"no count token is shipped for {backbone}, so {arm.name!r} can generate nothing with it; "
@@ -217,8 +217,8 @@ def _all_cases(settings: RunSettings) -> list[Case]:
     determining = content_digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
     own_settings = {name: _own_settings(name, settings) for name in settings.methods}
     chosen = prompts_of(settings.suite, settings.limit)
-    mine, of = shard_of(settings.shard)
-    found: dict[str, Case] = {}
+    part, parts = shard_of(settings.shard)
+    by_key: dict[str, Case] = {}
     for backbone in settings.backbones:
         for place, prompt in chosen:
             first = int(prompt.tags.get("seed", settings.first_seed + place * settings.seeds_per_prompt))
@@ -227,8 +227,8 @@ def _all_cases(settings: RunSettings) -> list[Case]:
             for seed in range(first, first + settings.seeds_per_prompt):
                 for method, own in own_settings.items():
                     case = _case(prompt, seed, backbone, method, determining + own)
-                    found[case.key] = case
-    return [case for case in found.values() if int(case.key[:8], 16) % of == mine - 1]
+                    by_key[case.key] = case
+    return [case for case in by_key.values() if int(case.key[:8], 16) % parts == part - 1]
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -246,8 +246,8 @@ def shard_of(text: str) -> tuple[int, int]:
 def _own_settings(name: str, settings: RunSettings) -> str:
     """Return the digest of an arm's settings; "" at the defaults, so that new settings do not change the keys."""
     arm = arms.find(name)
-    mine, defaults = as_dict(arm.settings(settings.method_settings)), as_dict(arm.settings(()))
-    return content_digest(mine) if mine != defaults else ""
+    own, defaults = as_dict(arm.settings(settings.method_settings)), as_dict(arm.settings(()))
+    return content_digest(own) if own != defaults else ""
 
 
 def _case(prompt: Prompt, seed: int, backbone: str, method: str, determining: str) -> Case:

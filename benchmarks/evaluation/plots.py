@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from countgen.benchmarks.evaluation.compute import compute_curve
 from countgen.benchmarks.evaluation.metrics import by_arm, by_count, scores
 from countgen.benchmarks.evaluation.records import Record
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from countgen.benchmarks.evaluation.calibration import Calibration
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A51A3", "#7F7F7F")
 """Colours of Okabe and Ito, with a darker yellow, violet and grey."""
@@ -47,6 +46,8 @@ STYLE: dict[str, Any] = {
     "ytick.color": _FAINT,
     "ytick.labelcolor": _INK,
 }
+_SIZE = (7.2, 4.2)
+"""Of a figure with one plot, in inches."""
 _MOST_TOGETHER = 4
 """Number of methods up to which one plot shows all intervals; with more, each method has a panel."""
 
@@ -60,38 +61,29 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
         title: above the plot.
 
     Raises:
-        ValueError: no records, or matplotlib is not installed.
+        ValueError: no records.
     """
-    from matplotlib import rc_context
-    from matplotlib.ticker import MaxNLocator
-
     arms = _arms(records)
+    together = len(arms) <= _MOST_TOGETHER
+    columns = 1 if together else 3
+    rows = 1 if together else -(-len(arms) // columns)
     with rc_context(STYLE):
-        together = len(arms) <= _MOST_TOGETHER
-        columns = 1 if together else 3
-        rows = -(-len(arms) // columns)
-        figure = _figure(7.2 if together else 9.6, 4.2 if together else 2.4 * rows + 0.4)
-        panels = figure.subplots(1 if together else rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        figure = Figure(figsize=_SIZE if together else (9.6, 2.4 * rows + 0.4), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes in panels:
             _percent(axes)
             axes.xaxis.set_major_locator(MaxNLocator(16 if together else 6, integer=True))
             axes.tick_params(labelbottom=True)
         if together:
-            for index, (name, mine) in enumerate(arms.items()):
-                _by_count(panels[0], name, mine, judge, index, dodge=0.09 * (index - (len(arms) - 1) / 2))
-            _legend(figure, panels[0])
-            panels[0].set(title=title, xlabel="objects asked for", ylabel="images right, %")
+            for index, (name, group) in enumerate(arms.items()):
+                _by_count(panels[0], name, group, judge, index, dodge=0.09 * (index - (len(arms) - 1) / 2))
+            _finish(figure, panels[0], title, "objects asked for")
             return figure
-        for index, (axes, (name, mine)) in enumerate(zip(panels, arms.items(), strict=False)):
+        for index, (axes, (name, group)) in enumerate(zip(panels, arms.items(), strict=False)):
             for other in arms.values():
-                groups = by_count(other)
-                axes.plot(
-                    list(groups),
-                    [100 * scores(group, judge).accuracy for group in groups.values()],
-                    color="#d8dee4",
-                    lw=1,
-                )
-            _by_count(axes, name, mine, judge, index)
+                shares = {count: 100 * scores(counted, judge).accuracy for count, counted in by_count(other).items()}
+                axes.plot(list(shares), list(shares.values()), color="#d8dee4", lw=1)
+            _by_count(axes, name, group, judge, index)
             axes.set_title(name)
         for axes in panels[len(arms) :]:
             axes.set_visible(False)
@@ -110,19 +102,15 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
         title: above the plot.
 
     Raises:
-        ValueError: no records, another axis, or matplotlib is not installed.
+        ValueError: no records, or another axis.
     """
-    from matplotlib import rc_context
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    arms = _arms(records)
-    curves = {name: compute_curve(mine, axis) for name, mine in arms.items()}
+    curves = {name: compute_curve(group, axis) for name, group in _arms(records).items()}
     several = len({curve.images for curve in curves.values()}) > 1  # a token method lacks the counts without a token
     spent = [r.evaluations if axis == "evaluations" else r.seconds for r in records]
     positive = [float(budget) for curve in curves.values() for budget in curve.budgets if budget > 0]
     first, last = min(positive, default=1.0), max([*positive, *spent], default=1.0)
     with rc_context(STYLE):
-        figure = _figure(7.2, 4.2)
+        figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
         _percent(axes)
         for index, (name, curve) in enumerate(curves.items()):
@@ -135,43 +123,12 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set(title=title, xlabel=f"{axis} an image", ylabel="images right, %")
-        _legend(figure, axes)
-    return figure
-
-
-def reliability(calibrated: Calibration, title: str = "") -> Figure:
-    """Plot the fraction of labelled images truly right over the fraction of judges that find them right.
-
-    Args:
-        calibrated: what people's labels say.
-        title: above the plot.
-    """
-    from matplotlib import rc_context
-
-    levels = calibrated.votes
-    at = [100 * one.value for one in levels]
-    share = [100 * one.right / one.images for one in levels]
-    low = [y - 100 * one.interval[0] for y, one in zip(share, levels, strict=True)]
-    high = [100 * one.interval[1] - y for y, one in zip(share, levels, strict=True)]
-    with rc_context(STYLE):
-        figure = _figure(7.2, 4.2)
-        axes = figure.subplots()
-        _percent(axes)
-        axes.plot([0, 100], [0, 100], color=_FAINT, lw=1, ls=":", label="as many as the judges say")
-        axes.plot(at, [100 * one.fitted for one in levels], lw=2, label="isotonic regression", **_style(0))
-        axes.errorbar(at, share, [low, high], fmt="o", ms=6, color=COLOURS[1], lw=1.4, label="labelled images")
-        for x, y, one in zip(at, share, levels, strict=True):
-            axes.annotate(str(one.images), (x, y), (6, 6), textcoords="offset points", fontsize=9)
-        axes.set(title=title, xlabel="judges that find the image right, %", ylabel="truly right, %")
-        _legend(figure, axes)
+        _finish(figure, axes, title, f"{axis} an image")
     return figure
 
 
 def rendered(figure: Figure, suffix: str) -> bytes:
     """Return a figure as the content of a ".svg" or ".png" file."""
-    from matplotlib import rc_context
-
     file = io.BytesIO()
     with rc_context(STYLE):
         figure.savefig(file, format=suffix[1:], dpi=160, metadata={"Date": None} if suffix == ".svg" else None)
@@ -190,12 +147,6 @@ def _arms(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     return by_arm(records)
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _percent(axes: Axes) -> None:
     axes.set_ylim(-3, 103)
     axes.set_yticks(range(0, 101, 25))
@@ -210,16 +161,17 @@ def _style(index: int) -> dict[str, Any]:
 def _by_count(axes: Axes, name: str, records: Sequence[Record], judge: str, index: int, dodge: float = 0.0) -> None:
     groups = {count: scores(group, judge) for count, group in by_count(records).items()}
     at = [count + dodge for count in groups]
-    share = [100 * mine.accuracy for mine in groups.values()]
-    low = [100 * (mine.accuracy - mine.interval[0]) for mine in groups.values()]
-    high = [100 * (mine.interval[1] - mine.accuracy) for mine in groups.values()]
+    share = [100 * group.accuracy for group in groups.values()]
+    low = [100 * (group.accuracy - group.interval[0]) for group in groups.values()]
+    high = [100 * (group.interval[1] - group.accuracy) for group in groups.values()]
     style = _style(index)
     axes.errorbar(at, share, [low, high], fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
     axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Add a legend below the plot, in at most four columns."""
+def _finish(figure: Figure, axes: Axes, title: str, x_label: str) -> None:
+    """Add the texts, and a legend below the plot in at most four columns."""
+    axes.set(title=title, xlabel=x_label, ylabel="images right, %")
     handles, labels = axes.get_legend_handles_labels()
     for columns in range(min(4, len(labels)), 0, -1):
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)

@@ -6,16 +6,17 @@ import lzma
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field, to_builtins
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.json_lines import MAX_BYTES, Line, parsed
 from countgen.errors import CountGenError
 from countgen.files.printable import printable
 from countgen.files.reading import open_regular, read_bytes
-from countgen.files.schema import Integer, Whole, converted, decoded, encoded
-from countgen.files.writing import write_atomically
+from countgen.files.schema import Integer, Whole, converted, decoded
 from countgen.prompts import MAX_TARGET_COUNT, Target
 
 RECORDS = "records.jsonl"
@@ -26,13 +27,12 @@ MAX_SETTINGS_BYTES = 2**20
 ADVICE = ", and the run does its case again"
 IMAGES = "images"
 """Folder of a run's images."""
-_TIMED = ("seconds", "peak_bytes")
 
 Box = tuple[Integer, Integer, Integer, Integer]
 
 
 class RunFolderError(CountGenError, ValueError):
-    """A run folder that cannot be used: no run, in use, of other settings, or damaged."""
+    """A run folder that cannot be used: not a run, in use, of other settings, or damaged."""
 
 
 _ObjectName = Annotated[str, Meta(pattern=r"\S")]
@@ -107,6 +107,32 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         return _targets(tuple(self.wanted.items()))
 
 
+def with_judges(
+    record: Record,
+    counts: Mapping[str, tuple[int, ...] | None],
+    confidence: Mapping[str, float] = MappingProxyType({}),
+    boxes: Mapping[str, tuple[Box, ...]] = MappingProxyType({}),
+) -> Record:
+    """Return a record with further judges.
+
+    Args:
+        record: of the image.
+        counts: by judge, per target; None for a judge that gave no answer.
+        confidence, boxes: by judge, as of `Record`.
+
+    Raises:
+        ValueError: a judge does not have one count per target.
+    """
+    answers = {judge: answer for judge, answer in counts.items() if answer is not None}
+    return replace(
+        record,
+        judges=(*record.judges, *counts),
+        judge_counts=record.judge_counts | answers,
+        confidence=record.confidence | dict(confidence),
+        boxes=record.boxes | dict(boxes),
+    )
+
+
 def counts_of(targets: Iterable[Target]) -> dict[str, int]:
     """Return targets as `Record.wanted` holds them."""
     return {target.object_name: target.target_count for target in targets}
@@ -130,14 +156,14 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """Return settings and records of a run, finished or not; one record per case, the latest.
 
     Raises:
-        RunFolderError: no run, or a damaged line; a last line that is still being written is left out.
+        RunFolderError: not a run, or a damaged line; a last line that is still being written is left out.
     """
     folder = Path(folder)
     try:
         settings = read_settings(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunFolderError(
-            f"{printable(folder)} is no run: it has no {SETTINGS}; give a folder that an evaluation wrote"
+            f"{printable(folder)} is not a run: {SETTINGS} is missing; give a folder that an evaluation wrote"
         ) from error
     packed = folder / PACKED
     return settings, read_records(packed if packed.exists() else folder / RECORDS)
@@ -159,13 +185,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Return the names of the settings that two runs do not share.
 
     Suites are compared by digest, since one suite may have several paths.
     """
-    names = [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]
-    suites = {Path(str(settings.get("suite"))).name for settings in (one, other)}
+    names = [name for name in dict.fromkeys((*first, *second)) if first.get(name) != second.get(name)]
+    suites = {Path(str(settings.get("suite"))).name for settings in (first, second)}
     return [name for name in names if name != "suite" or len(suites) > 1]
 
 
@@ -195,25 +221,6 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def pack(lines: Iterable[bytes], folder: Path) -> None:
-    """Write the lines of a finished run's records into its folder, compressed."""
-    write_atomically(lzma.compress(b"".join(lines), preset=9 | lzma.PRESET_EXTREME), folder / PACKED)
-
-
 def to_line(record: Record) -> bytes:
     """Return a record as one line of JSON, with its newline."""
-    return encoded(record) + b"\n"
-
-
-def table(records: Iterable[Record]) -> bytes:
-    """Return the results of a run without its times: byte-equal for equal runs.
-
-    Returns:
-        JSON lines, ordered by key.
-    """
-    lines = []
-    for record in sorted(records, key=lambda record: record.key):
-        document = {name: value for name, value in to_builtins(record).items() if name not in _TIMED}
-        trace = [(evaluations, right) for evaluations, _, right in record.trace]
-        lines.append(encoded(document | {"trace": trace}) + b"\n")
-    return b"".join(lines)
+    return record.to_line()

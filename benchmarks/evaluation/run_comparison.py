@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,79 +82,65 @@ def compare_runs(first: ReportedRun, second: ReportedRun) -> RunComparison:
     Raises:
         ValueError: no method, judge or case in common.
     """
-    mine, other = (by_arm(with_consensus(run.records)) for run in (first, second))
-    if len(mine) == len(other) == 1 and mine.keys() != other.keys():
-        ((one, records),), ((two, theirs),) = mine.items(), other.items()
-        mine, other = {f"{one} -> {two}": records}, {f"{one} -> {two}": theirs}
-    arms = [(name, mine[name], other[name]) for name in mine if name in other]
-    found = [(name, judge, a, b) for name, a, b in arms for judge in _shared_judges(a, b)]
-    compared = [(name, judge, a, b, compare(b, a, judge)) for name, judge, a, b in found]
-    compared = [one for one in compared if one[4].duel.cases]
+    before, after = (by_arm(with_consensus(run.records)) for run in (first, second))
+    if len(before) == len(after) == 1 and before.keys() != after.keys():
+        name = " -> ".join((*before, *after))
+        before, after = ({name: records} for arms in (before, after) for records in arms.values())
+    compared = [
+        (name, judge, compare(after[name], before[name], judge))
+        for name in before
+        if name in after
+        for judge in _shared_judges(before[name], after[name])
+    ]
+    compared = [(name, judge, comparison) for name, judge, comparison in compared if comparison.duel.cases]
     if not compared:
         raise ValueError(
             f"{first.name} and {second.name} share no case by a method and a judge of both: methods "
-            f"{', '.join(mine)} and {', '.join(other)}; judges {_named(first)} and {_named(second)}; give runs of one "
-            "suite and seeds, or add a judge with countgen eval --rejudge"
+            f"{', '.join(before)} and {', '.join(after)}; judges {_judges(first)} and {_judges(second)}; give runs of "
+            "one suite and seeds, or add a judge with countgen eval --rejudge"
         )
-    adjusted = holm([one[4].duel.p_value for one in compared])
+    pairings, changes = [], []
+    adjusted = holm([comparison.duel.p_value for _, _, comparison in compared])
+    for (name, judge, comparison), p_value in zip(compared, adjusted, strict=True):
+        both = pairs(evaluated_by(before[name], judge), evaluated_by(after[name], judge))
+        first_right, second_right = (sum(is_right(pair[run], judge) for pair in both) for run in (0, 1))
+        pairings.append(Pairing(name, judge, first_right, second_right, comparison, p_value))
+        if judge == compared[0][1]:
+            changes += [_change(name, judge, a, b) for a, b in both if is_right(a, judge) != is_right(b, judge)]
+    differing = [name for name in differing_settings(first.settings, second.settings) if name not in _DETAIL]
     return RunComparison(
-        settings=_differing(first.settings, second.settings),
-        only_first=tuple(name for name in mine if name not in other),
-        only_second=tuple(name for name in other if name not in mine),
-        pairings=tuple(_pairing(*one, p) for one, p in zip(compared, adjusted, strict=True)),
-        changes=tuple(_changes(compared)),
+        settings={name: (first.settings.get(name), second.settings.get(name)) for name in differing},
+        only_first=tuple(name for name in before if name not in after),
+        only_second=tuple(name for name in after if name not in before),
+        pairings=tuple(pairings),
+        changes=tuple(changes),
     )
 
 
-def _named(run: ReportedRun) -> str:
+def _judges(run: ReportedRun) -> str:
     return ", ".join(dict.fromkeys(judge for record in run.records for judge in record.judges))
 
 
 def _shared_judges(first: Sequence[Record], second: Sequence[Record]) -> list[str]:
-    """Return the judges of both, the deciding one first; none that steered, and no consensus of other judges."""
-    theirs = {judge for record in second for judge in record.judges}
-    names = dict.fromkeys(judge for record in first for judge in record.judges if judge in theirs)
-    same = {frozenset(record.judges) for record in (*first, *second)}
+    """Return the judges of both that did not steer, the deciding one first; consensus only of the same judges."""
+    records = (*first, *second)
+    others = {judge for record in second for judge in record.judges}
+    names = dict.fromkeys(judge for record in first for judge in record.judges if judge in others)
+    same_judges = len({frozenset(record.judges) for record in records}) == 1
     return [
         name
         for name in names
-        if not any(steered(record, name) for record in (*first, *second)) and (name not in CONSENSUS or len(same) == 1)
+        if (same_judges or name not in CONSENSUS) and not any(steered(record, name) for record in records)
     ]
 
 
-def _pairing(
-    name: str, judge: str, first: Sequence[Record], second: Sequence[Record], comparison: Comparison, p: float
-) -> Pairing:
-    both = pairs(evaluated_by(first, judge), evaluated_by(second, judge))
-    return Pairing(
-        method=name,
-        judge=judge,
-        first=sum(is_right(a, judge) for a, _ in both),
-        second=sum(is_right(b, judge) for _, b in both),
-        comparison=comparison,
-        adjusted_p=p,
+def _change(method: str, judge: str, first: Record, second: Record) -> Change:
+    return Change(
+        method=method,
+        prompt=first.prompt,
+        seed=first.seed,
+        targets=dict(first.wanted),
+        first=counts(first, judge),
+        second=counts(second, judge),
+        better=is_right(second, judge),
     )
-
-
-def _changes(compared: Sequence[tuple[str, str, list[Record], list[Record], Comparison]]) -> list[Change]:
-    judge = compared[0][1]
-    return [
-        Change(
-            method=name,
-            prompt=a.prompt,
-            seed=a.seed,
-            targets={target.object_name: target.target_count for target in a.targets},
-            first=counts(a, judge),
-            second=counts(b, judge),
-            better=is_right(b, judge),
-        )
-        for name, by, first, second, _ in compared
-        if by == judge
-        for a, b in pairs(evaluated_by(first, judge), evaluated_by(second, judge))
-        if is_right(a, judge) != is_right(b, judge)
-    ]
-
-
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = [name for name in differing_settings(first, second) if name not in _DETAIL]
-    return {name: (first.get(name), second.get(name)) for name in names}

@@ -88,9 +88,9 @@ class RunFolder:
         self.records[record.key] = record
 
     def _check_settings(self) -> None:
-        mine = json.loads(json.dumps(recorded(self._settings)))
+        settings = json.loads(json.dumps(recorded(self._settings)))
         if not self.records:
-            data = json.dumps(mine, indent=1).encode() + b"\n"
+            data = json.dumps(settings, indent=1).encode() + b"\n"
             try:
                 write_atomically(data, writable_path(self.path, SETTINGS))
             except OSError as error:
@@ -98,13 +98,15 @@ class RunFolder:
                 raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
             return
         try:
-            theirs = read_settings(self.path)
+            earlier = read_settings(self.path)
         except (OSError, RunFolderError) as error:
             raise RunFolderError(
                 f"there are records without readable settings: {error}; choose another folder"
             ) from error
-        if differing := differing_settings(mine, theirs):
-            described = ", ".join(f"{name} (there {theirs.get(name)!r}, now {mine.get(name)!r})" for name in differing)
+        if differing := differing_settings(settings, earlier):
+            described = ", ".join(
+                f"{name} (there {earlier.get(name)!r}, now {settings.get(name)!r})" for name in differing
+            )
             raise RunFolderError(
                 f"{printable(self.path)} holds results of other settings, which must not mix: {printable(described)}; "
                 "choose another folder"

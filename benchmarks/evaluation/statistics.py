@@ -5,39 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+NUM_RESAMPLES = 10_000
+"""Of the bootstrap; the ends of an interval differ by about 1 % of its width between seeds."""
+_BLOCK = 4_000_000
+"""Numbers of a block of resamples, to bound the memory."""
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a fraction, in [0, 1]; (0, 1) without trials.
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a fraction, in [0, 1]; (0, 1) without trials.
 
     Unlike the normal approximation it lies within [0, 1] and is not empty at 0 or 100 %.
 
     Raises:
-        ValueError: successes outside 0..trials, or a confidence outside (0, 1).
+        ValueError: successes outside 0..trials.
 
     Source: Wilson 1927.
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"successes must be from 0 to trials, got {successes} of {trials}")
-    _checked(confidence)
     if trials == 0:
         return 0.0, 1.0
-    # Imported where it is used: it takes a second to load.
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
-
-
-def rate(hits: Sequence[bool]) -> str:
-    """Return a percentage with its 95 % Wilson interval, "97 [92, 99]"; "-" without cases."""
-    if not hits:
-        return "-"
-    low, high = wilson_interval(sum(hits), len(hits))
-    return f"{100 * sum(hits) / len(hits):.0f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 @dataclass(frozen=True)
@@ -57,14 +52,7 @@ class Duel:
 
 
 def duel(first: ArrayLike, second: ArrayLike) -> Duel:
-    """Compare two methods on the same cases by the exact McNemar test; takes what `mcnemar_exact` takes."""
-    p_value = mcnemar_exact(first, second)
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    return Duel(len(a), int((a & ~b).sum()), int((b & ~a).sum()), p_value)
-
-
-def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the p-value of the two-sided exact McNemar test of two methods on the same cases, in (0, 1].
+    """Compare two methods on the same cases by the two-sided exact McNemar test.
 
     Only cases where the methods differ carry information; under the null hypothesis each goes either way with
     probability 1/2, so the p-value is a binomial tail.
@@ -77,15 +65,16 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> float:
 
     Source: McNemar 1947, exact form.
     """
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    a, b = _paired(np.asarray(first, dtype=bool), np.asarray(second, dtype=bool))
+    won, lost = int((a & ~b).sum()), int((b & ~a).sum())
+    p_value = float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0
+    return Duel(len(a), won, lost, p_value)
+
+
+def _paired(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"expected two lists of the same length, got shapes {a.shape} and {b.shape}")
-    only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
-    if not only_first + only_second:
-        return 1.0
-    from scipy.stats import binomtest
-
-    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+    return a, b
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -113,9 +102,7 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike) -> float:
 
     Source: Cohen 1960.
     """
-    a, b = np.asarray(first), np.asarray(second)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"expected two lists of the same length, got shapes {a.shape} and {b.shape}")
+    a, b = _paired(np.asarray(first), np.asarray(second))
     if not len(a):
         return math.nan
     _, index = np.unique(np.concatenate([a, b]), return_inverse=True)
@@ -126,56 +113,35 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike) -> float:
     return math.nan if chance == every else (agreeing - chance) / (every - chance)
 
 
-def cluster_bootstrap(
-    values: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a mean of clustered cases, by resampling whole clusters.
+def cluster_bootstrap(values: ArrayLike, clusters: ArrayLike) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean of clustered cases, by resampling whole clusters.
 
     Seeds of one prompt are correlated; an interval over single images would be too narrow.
 
     Args:
         values: (N,) numbers: right or wrong, an error, or a paired difference of two methods.
         clusters: (N,) labels, the prompt of each case.
-        confidence: in (0, 1).
-        num_resamples: number of resamples; at 10 000 the ends differ by about 1 % of the width between seeds.
-        seed: of the resampling.
 
     Raises:
-        ValueError: no cases, different lengths, or a confidence outside (0, 1).
+        ValueError: no cases, or different lengths.
 
     Source: Davison & Hinkley 1997, section 3.8.
     """
     numbers, labels = np.asarray(values, dtype=float), np.asarray(clusters)
     if numbers.ndim != 1 or numbers.shape != labels.shape or not len(numbers):
         raise ValueError(f"expected one cluster per value, at least one, got {numbers.shape} and {labels.shape}")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
-    tail = (1 - _checked(confidence)) / 2
     _, index = np.unique(labels, return_inverse=True)
     sums, sizes = np.bincount(index, weights=numbers), np.bincount(index)
     # The number of times that each cluster is resampled is enough: no copy of the values is needed. Clusters of equal
-    # sum and size are counted together, since right or wrong images give few of them. Resamples are computed in
-    # blocks to bound the memory.
-    number, generator = len(sizes), np.random.default_rng(seed)
+    # sum and size are counted together, since right or wrong images give few of them.
+    number, generator = len(sizes), np.random.default_rng(0)
     _, kinds, members = np.unique(np.stack([sums, sizes]), axis=1, return_index=True, return_counts=True)
     order = np.argsort(kinds)
     sums, sizes, shares = sums[kinds[order]], sizes[kinds[order]], members[order] / number
-    block = max(1, 4_000_000 // len(shares))
+    block = max(1, _BLOCK // len(shares))
     means = []
-    for start in range(0, num_resamples, block):
-        resamples = min(block, num_resamples - start)
-        times = generator.multinomial(number, shares, size=resamples)
+    for start in range(0, NUM_RESAMPLES, block):
+        times = generator.multinomial(number, shares, size=min(block, NUM_RESAMPLES - start))
         means.append((times @ sums) / (times @ sizes))
-    low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return float(low), float(high)
-
-
-def _checked(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    return confidence

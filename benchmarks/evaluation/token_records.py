@@ -63,6 +63,6 @@ def hits(records: Sequence[TokenRecord], method: str) -> list[bool]:
 
 def plain_accuracy(records: Sequence[TokenRecord], count: int) -> tuple[float, bool]:
     """Return the plain prompt's accuracy at a count, and whether the token gives the same image in every case."""
-    mine = [record for record in records if record.count == count]
-    alike = all(found["plain"] == found["token"] for r in mine for found in (r.counted, r.confidence))
-    return statistics.mean(hits(mine, "plain")), alike
+    cases = [record for record in records if record.count == count]
+    alike = all(by_method["plain"] == by_method["token"] for r in cases for by_method in (r.counted, r.confidence))
+    return statistics.mean(hits(cases, "plain")), alike

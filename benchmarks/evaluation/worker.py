@@ -128,8 +128,8 @@ class Worker:
         wanted = tuple(target.target_count for target in targets)
         names = [target.object_name for target in targets]
         judge = self.models.required_judge
-        found = {self.settings.judges[0]: (result.judge_counts, result.detections)}
-        found |= {
+        counted = {self.settings.judges[0]: (result.judge_counts, result.detections)}
+        counted |= {
             name: judged(one, result.image[None], names)[0] for name, one in self.judges.items() if one is not judge
         }
         rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
@@ -143,7 +143,7 @@ class Worker:
             status="done",
             error=None,
             critic_counts=result.counts,
-            **record_fields(found),
+            **record_fields(counted),
             confirmed=result.confirmed,
             trace=tuple(trace),
             evaluations=result.evaluations,

@@ -196,6 +196,10 @@ def test_a_bad_call_is_refused_without_a_traceback(
     for body in (b"", b"[]", b"[" * 10_000, b'{"data": [1e400], "fn_index": 1, "session_hash": "a"}', b"\xff"):
         answer = web.post("/gradio_api/queue/join", content=body, headers={"Content-Type": "application/json"})
         assert 400 <= answer.status_code < 500 or answer.json()["event_id"], body[:20]
+    for function in web.get("/config").json()["dependencies"]:
+        for event in (None, {"index": "x"}, {"data": 1}, 7) if function["backend_fn"] else ():
+            body = {"data": [None] * len(function["inputs"]), "fn_index": function["id"], "event_data": event}
+            joined(web, body | {"session_hash": f"none{function['id']}"})
     for index in (999, -1, 10**9):
         body = {"data": [], "fn_index": index, "session_hash": "bad"}
         assert 400 <= web.post("/gradio_api/queue/join", json=body).status_code < 500, index

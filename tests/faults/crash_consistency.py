@@ -34,12 +34,12 @@ from countgen.benchmarks.evaluation.records import (
     Record,
     read_records,
     read_run,
-    table,
     to_line,
 )
 from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.worker import Outcome, Worker
 from countgen.errors import CountGenError
+from tests.benchmarks.evaluation.made_records import comparable
 
 SUITE = "t2icountbench-miniature"
 MOST_OPENING_SECONDS = 2.0
@@ -170,7 +170,7 @@ def _kill_one(
         found.most_redone = max(found.most_redone, len(set(keys[:begun]) & set(keys[begun:])))
     lines = (run.folder / RECORDS).read_bytes().splitlines()
     found.twice += sum(times > 1 for times in Counter(json.loads(line)["key"] for line in lines).values())
-    found.table_equal &= _table(run) == _table(reference)
+    found.table_equal &= comparable(read_run(run.folder)[1]) == comparable(read_run(reference.folder)[1])
     found.images_equal &= _images(run) == _images(reference)
 
 
@@ -180,10 +180,6 @@ def _wait(child: int) -> bool:
     if code > 0:
         raise RuntimeError(f"a run ended with exit code {code}")
     return code == 0
-
-
-def _table(run: KilledRun) -> bytes:
-    return table(read_run(run.folder)[1])
 
 
 def _images(run: KilledRun) -> dict[str, bytes]:

@@ -16,9 +16,10 @@ import pytest
 
 from countgen.benchmarks.evaluation.engines import local, ray_cluster
 from countgen.benchmarks.evaluation.plan import Case, RunSettings, cases
-from countgen.benchmarks.evaluation.records import read_run, table
+from countgen.benchmarks.evaluation.records import read_run
 from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.worker import Outcome
+from tests.benchmarks.evaluation.made_records import comparable
 from tests.faults.crash_consistency import settings
 
 pytest.importorskip("ray")
@@ -42,7 +43,7 @@ def test_ray_with_a_killed_worker_loses_nothing_and_equals_the_local_engine(tmp_
     assert evaluate(asked, tmp_path / "ray", attempts, quiet=True).done == 4
     assert killed[0] != os.getpid()
     assert len((tmp_path / "ray" / "records.jsonl").read_bytes().splitlines()) == 4
-    assert table(read_run(tmp_path / "ray")[1]) == table(read_run(tmp_path / "local")[1])
+    assert comparable(read_run(tmp_path / "ray")[1]) == comparable(read_run(tmp_path / "local")[1])
     for path in (tmp_path / "local" / "images").iterdir():
         assert (tmp_path / "ray" / "images" / path.name).read_bytes() == path.read_bytes()
 

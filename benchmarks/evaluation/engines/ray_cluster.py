@@ -41,9 +41,9 @@ def attempts(
         return
     ray = _started(workers, address)
     try:
-        for backbone, mine in groupby(cases, key=lambda case: case.backbone):
-            theirs = list(mine)
-            yield from _Pool(ray, settings, backbone, workers, object_names(theirs)).attempts(theirs)
+        for backbone, group in groupby(cases, key=lambda case: case.backbone):
+            own = list(group)
+            yield from _Pool(ray, settings, backbone, workers, object_names(own)).attempts(own)
     finally:
         ray.shutdown()
 

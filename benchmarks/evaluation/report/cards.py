@@ -29,51 +29,50 @@ _SIZE = "data-size"
 
 
 def chosen(records: Sequence[Record], limit: int) -> list[Record]:
-    """Return about `limit` records at most, by count and case, evenly over backbones and counts; deterministic.
+    """Return at most `limit` records by count and case, evenly over backbones and counts; deterministic.
 
     A case is shown with all its methods, beside each other, or not at all.
     """
     cases = grouped(records, lambda record: (record.backbone, case(record)))
-    ordered = sorted(cases.values(), key=lambda mine: min(record.key for record in mine))
-    groups = grouped(ordered, lambda mine: (mine[0].backbone, mine[0].suite, total(mine[0])))
+    ordered = sorted(cases.values(), key=lambda methods: min(record.key for record in methods))
+    groups = grouped(ordered, lambda methods: (methods[0].backbone, methods[0].suite, total(methods[0])))
     taken: list[list[Record]] = []
-    for mine in (one for turn in zip_longest(*groups.values()) for one in turn if one):
-        if sum(map(len, taken)) + len(mine) > limit:
+    for methods in (methods for turn in zip_longest(*groups.values()) for methods in turn if methods):
+        if sum(map(len, taken)) + len(methods) > limit:
             break
-        taken.append(mine)
-    taken.sort(key=lambda mine: (mine[0].suite, mine[0].backbone, total(mine[0]), mine[0].prompt, mine[0].seed))
-    return [record for mine in taken for record in mine]
+        taken.append(methods)
+    taken.sort(key=lambda m: (m[0].suite, m[0].backbone, total(m[0]), m[0].prompt, m[0].seed))
+    return [record for methods in taken for record in methods]
 
 
 def disagreements(records: Sequence[Record], limit: int) -> list[Record]:
-    """Return about whose images independent judges differ, the widest spread of their counts first."""
-    found = []
+    """Return the images about which independent judges differ, the widest spread of their counts first."""
+    spreads = []
     for record in records:
         votes = [counts(record, judge) for judge in _independent(record)]
         totals = [sum(vote) for vote in votes if vote is not None]
         if record.status == "done" and len(set(votes)) > 1 and totals:
-            found.append((max(totals) - min(totals), record))
-    return [record for _, record in sorted(found, key=lambda one: (-one[0], one[1].key))[:limit]]
+            spreads.append((min(totals) - max(totals), record.key, record))
+    return [record for _, _, record in sorted(spreads, key=lambda spread: spread[:2])[:limit]]
 
 
 def _independent(record: Record) -> list[str]:
     return [judge for judge in record.judges if judge not in record.critics and judge not in CONSENSUS]
 
 
-def statuses(record: Record, judge: str | None = None) -> list[str]:
-    """Return the statuses of a record by a judge, the first by default, by which the page filters."""
-    judge = judge or record.judges[0]
+def statuses(record: Record, judge: str) -> list[str]:
+    """Return the statuses of a record by a judge, by which the page filters."""
     if record.status == "failed":
         return ["failed"]
     if counts(record, judge) is None:
         return ["no answer" if judge in record.judges else "not judged"]
     right = is_right(record, judge)
-    found = ["right" if right else "wrong"]
+    names = ["right" if right else "wrong"]
     if record.confirmed and not right:
-        found.append("confirmed, yet wrong")
+        names.append("confirmed, yet wrong")
     if len({counts(record, name) for name in _independent(record)}) > 1:
-        found.append("judges differ")
-    return found
+        names.append("judges differ")
+    return names
 
 
 def card(run: ReportedRun, record: Record, judges: Sequence[str]) -> str:
@@ -85,7 +84,6 @@ def card(run: ReportedRun, record: Record, judges: Sequence[str]) -> str:
         judges: of the run, the first decides.
     """
     by_judge = {judge: statuses(record, judge) for judge in judges}
-    words = by_judge[judges[0]]
     data = {
         "method": record.method,
         "backbone": record.backbone,
@@ -99,13 +97,27 @@ def card(run: ReportedRun, record: Record, judges: Sequence[str]) -> str:
         + "</div>"
         for judge in judges
     )
-    spent = _spent(record) if record.status == "done" else "not generated"
-    confirmed = " · confirmed" if record.confirmed else ""
-    return (
-        f'<li class="card {words[0]}" {attributes}>{_images(run, record, judges)}{results}'
-        f"<p class=prompt>{escape(record.prompt)}</p>"
-        f"<p class=meta>{escape(f'{record.method} · seed {record.seed} · {spent}{confirmed}')}</p></li>"
+    spent = f"{record.evaluations} evaluation{'s' * (record.evaluations != 1)} · {record.seconds:.2f} s"
+    details = ["not generated" if record.status == "failed" else spent] + ["confirmed"] * record.confirmed
+    pair = f"<div class=pair>{_images(run, record, judges)}</div>"
+    return _item(
+        record, pair + results, record.prompt, *details, opening=f'"card {by_judge[judges[0]][0]}" {attributes}'
     )
+
+
+def disagreement(run: ReportedRun, record: Record) -> str:
+    """Return the list item of an image about which judges differ, with the counts of each."""
+    votes = "".join(
+        f"<p>{escape(judge)}: <b>{_counts_text(counts(record, judge))}</b></p>" for judge in _independent(record)
+    )
+    targets = " and ".join(f"{target.target_count} × {target.object_name}" for target in record.targets)
+    figure = _figure("image", run.image_path(record), "judges differ about it", "")
+    return _item(record, figure + votes, f"{targets} asked for")
+
+
+def _item(record: Record, content: str, prompt: str, *details: str, opening: str = "card") -> str:
+    meta = " · ".join((record.method, f"seed {record.seed}", *details))
+    return f"<li class={opening}>{content}<p class=prompt>{escape(prompt)}</p><p class=meta>{escape(meta)}</p></li>"
 
 
 def shown_for(judge: str, judges: Sequence[str]) -> str:
@@ -113,53 +125,37 @@ def shown_for(judge: str, judges: Sequence[str]) -> str:
     return f'data-judge="{escape(judge)}"' + " hidden" * (judge != judges[0])
 
 
-def disagreement(run: ReportedRun, record: Record) -> str:
-    """Return the list item of an image about which judges differ, with the counts of each."""
-    said = "".join(
-        f"<p>{escape(judge)}: <b>{escape(_said(counts(record, judge)))}</b></p>" for judge in _independent(record)
-    )
-    wanted = " and ".join(f"{target.target_count} × {target.object_name}" for target in record.targets)
-    return (
-        f"<li class=card>{_figure('image', run.image_path(record), 'judges differ about it', '')}{said}"
-        f"<p class=prompt>{escape(wanted)} asked for</p>"
-        f"<p class=meta>{escape(f'{record.method} · seed {record.seed}')}</p></li>"
-    )
-
-
-def _said(found: tuple[int, ...] | None) -> str:
-    return "no answer" if found is None else " and ".join(map(str, found))
-
-
-def _spent(record: Record) -> str:
-    return f"{record.evaluations} evaluation{'s' * (record.evaluations != 1)} · {record.seconds:.2f} s"
+def _counts_text(counted: tuple[int, ...] | None) -> str:
+    return "no answer" if counted is None else " and ".join(map(str, counted))
 
 
 def _result_lines(record: Record, judge: str) -> list[str]:
     if record.status == "failed":
         return [f"failed: {escape(record.error or 'unknown')}"]
-    found = counts(record, judge)
-    if found is None:
+    counted = counts(record, judge)
+    if counted is None:
         return statuses(record, judge)
     return [
-        f"<b>{escape(str(count))}</b> of {target.target_count} × {escape(target.object_name)}"
-        for count, target in zip(found, record.targets, strict=True)
+        f"<b>{count}</b> of {target.target_count} × {escape(target.object_name)}"
+        for count, target in zip(counted, record.targets, strict=True)
     ]
 
 
 def _images(run: ReportedRun, record: Record, judges: Sequence[str]) -> str:
     if record.status == "failed":
-        return "<div class=pair><p class=missing>no image</p></div>"
+        return "<p class=missing>no image</p>"
     after, before = run.image_path(record), run.image_path(record, before=True)
-    seen = _said(counts(record, judges[0]))
     overlays = "".join(_overlay(record, judge, judges) for judge in judges)
-    wanted = " and ".join(map(str, target_counts(record)))
-    shown = "" if before is None or before == after else _figure("before", before, "the plain image", "")
-    shown += _figure("after" if shown else "image", after, f"the judge counts {seen}, target {wanted}", overlays)
-    return f"<div class=pair>{shown}</div>"
+    alt_text = (
+        f"the judge counts {_counts_text(counts(record, judges[0]))}, target {_counts_text(target_counts(record))}"
+    )
+    if before is None or before == after:
+        return _figure("image", after, alt_text, overlays)
+    return _figure("before", before, "the plain image", "") + _figure("after", after, alt_text, overlays)
 
 
 def _overlay(record: Record, judge: str, judges: Sequence[str]) -> str:
-    """Return a drawing of a judge's boxes in pixels of the image; "" where there are none."""
+    """Return a drawing of a judge's boxes in pixels of the image; "" without boxes."""
     rectangles = "".join(
         f"<rect x={x1} y={y1} width={max(0, x2 - x1)} height={max(0, y2 - y1)} />"
         for x1, y1, x2, y2 in record.boxes.get(judge, ())
@@ -169,12 +165,15 @@ def _overlay(record: Record, judge: str, judges: Sequence[str]) -> str:
 
 def _figure(caption: str, path: Path | None, alt_text: str, overlays: str) -> str:
     """Return a figure of a thumbnail with drawings on it, of the size of the whole image."""
-    small = None if path is None else _thumbnail(path)
-    if small is None:
+    thumbnail = None if path is None else _thumbnail(path)
+    if thumbnail is None:
         return f"<figure><p class=missing>image missing</p><figcaption>{caption}</figcaption></figure>"
-    uri, width, height = small
-    shown = f'<img alt="{escape(alt_text)}" src="{uri}">' + overlays.replace(_SIZE, f'viewBox="0 0 {width} {height}"')
-    return f"<figure><div>{shown}</div><figcaption>{caption}</figcaption></figure>"
+    uri, width, height = thumbnail
+    overlays = overlays.replace(_SIZE, f'viewBox="0 0 {width} {height}"')
+    return (
+        f'<figure><div><img alt="{escape(alt_text)}" src="{uri}">{overlays}</div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
 
 
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:

@@ -39,11 +39,11 @@ def plain(value: Any) -> Any:
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {" & ".join(key) if isinstance(key, tuple) else str(key): plain(mine) for key, mine in value.items()}
+        return {" & ".join(key) if isinstance(key, tuple) else str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (list, tuple)):
-        return [plain(mine) for mine in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -73,8 +73,10 @@ def write_parquet(run: ReportedRun, path: Path) -> None:
 
 def _row(run: ReportedRun, record: Record) -> dict[str, Any]:
     image, plain_image = run.image_path(record), run.image_path(record, before=True)
-    mine = None if image is None else statistics_of(image)
-    its = mine if plain_image == image else None if plain_image is None else statistics_of(plain_image)
+    statistics = None if image is None else statistics_of(image)
+    plain_statistics = (
+        statistics if plain_image == image else None if plain_image is None else statistics_of(plain_image)
+    )
     return structs.asdict(record) | {
         "targets": [asdict(target) for target in record.targets],
         "judge_counts": list(record.judge_counts.items()),
@@ -83,8 +85,8 @@ def _row(run: ReportedRun, record: Record) -> dict[str, Any]:
         "trace": [{"evaluations": e, "seconds": s, "right": right} for e, s, right in record.trace],
         "total": total(record),
         "right": is_right(record, record.judges[0]),
-        "image_statistics": mine and asdict(mine),
-        "plain_image_statistics": its and asdict(its),
+        "image_statistics": statistics and asdict(statistics),
+        "plain_image_statistics": plain_statistics and asdict(plain_statistics),
     }
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, median
 
 from countgen.benchmarks.evaluation.calibration import (
-    HUMAN,
     Calibration,
     Corrected,
     JudgeErrors,
@@ -31,6 +30,7 @@ from countgen.benchmarks.evaluation.compute import Curve, FirstRight, compute_cu
 from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
 from countgen.benchmarks.evaluation.image_statistics import ImageQuality, image_quality
 from countgen.benchmarks.evaluation.metrics import (
+    HUMAN,
     Preservation,
     Scores,
     by_arm,
@@ -136,7 +136,6 @@ class Section:
         steered: those of them that steered the images.
         methods: in the order of the run.
         versus: every method against the baseline, by every judge that did not steer, and by the first one always.
-        against: every method against itself in another run, by the same judges; empty without another run.
         calibration: what people's labels say about the independent judges; None without labels.
         agreements: by two judges' names; consensus has none, as it repeats their counts.
         failures: number of failed images, by reason.
@@ -148,24 +147,18 @@ class Section:
     steered: tuple[str, ...]
     methods: tuple[MethodFindings, ...]
     versus: dict[str, tuple[Versus, ...]]
-    against: dict[str, tuple[Versus, ...]]
     calibration: Calibration | None
     agreements: dict[tuple[str, str], Agreement]
     failures: dict[str, int]
 
 
 def findings(
-    run: ReportedRun,
-    other: ReportedRun | None = None,
-    *,
-    baseline: str | None = None,
-    calibrated_by: ReportedRun | None = None,
+    run: ReportedRun, *, baseline: str | None = None, calibrated_by: ReportedRun | None = None
 ) -> list[Section]:
     """Return a section for each backbone and suite of a run.
 
     Args:
         run: to report.
-        other: a run to compare it with, method by method on the same cases.
         baseline: the method that the others are compared with; best-of-N by default.
         calibrated_by: a labelled run that says how often judges err; None for this run's own labels.
 
@@ -175,94 +168,70 @@ def findings(
     errors = {}
     if calibrated_by is not None:
         errors = known_errors(with_consensus(calibrated_by.records), calibrated_by.name, run.records[0].judges[0])
-    return [
-        _section(
-            run,
-            with_consensus(records),
-            with_consensus(_counterpart(records[0], other)),
-            other,
-            baseline,
-            errors,
-        )
-        for records in grouped(run.records, lambda record: (record.backbone, record.suite)).values()
-    ]
+    by_section = grouped(run.records, lambda record: (record.backbone, record.suite))
+    return [_section(run, with_consensus(records), baseline, errors) for records in by_section.values()]
 
 
 def judges_of(records: Sequence[Record]) -> tuple[str, ...]:
     """Return all sources of counts: the judges, the first critic, people."""
     names = dict.fromkeys(judge for record in records for judge in record.judges)
-    people = [name for name in names if name.startswith("human ")]
+    people = [name for name in names if name.startswith(HUMAN)]
     critics = dict.fromkeys(record.critics[0] for record in records if record.critics)
     return tuple(dict.fromkeys((*(name for name in names if name not in people), *critics, *people)))
 
 
-def _counterpart(record: Record, other: ReportedRun | None) -> list[Record]:
-    """Return the other run's records of the same suite, on the same backbone or on its only one."""
-    theirs = [] if other is None else [one for one in other.records if one.suite == record.suite]
-    only = len({one.backbone for one in theirs}) == 1
-    return [one for one in theirs if only or one.backbone == record.backbone]
-
-
 def _section(
-    run: ReportedRun,
-    records: Sequence[Record],
-    theirs: Sequence[Record],
-    other: ReportedRun | None,
-    baseline: str | None,
-    errors: dict[str, JudgeErrors],
+    run: ReportedRun, records: Sequence[Record], baseline: str | None, errors: dict[str, JudgeErrors]
 ) -> Section:
     judges = judges_of(records)
     arms = by_arm(records)
-    chosen = baseline or next((name for name in BASELINES if name in arms), next(iter(arms)))
-    if chosen not in arms:
-        raise ValueError(f"the run has no method {chosen!r} to compare with; it has {', '.join(arms)}")
-    rivals = [(name, chosen, arms[name], arms[chosen]) for name in arms if name != chosen]
-    away = by_arm(theirs)
-    same = [
-        (name, f"{name} in {other.name}", arms[name], away[name]) for name in arms if other is not None and name in away
-    ]
+    baseline = baseline or next((name for name in BASELINES if name in arms), next(iter(arms)))
+    if baseline not in arms:
+        raise ValueError(f"the run has no method {baseline!r} to compare with; it has {', '.join(arms)}")
     steering = tuple(judge for judge in judges if any(steered(record, judge) for record in records))
     independent = [judge for judge in judges if judge == judges[0] or judge not in steering]
-    people = [judge for judge in judges if judge.startswith(HUMAN)]
     raters = [judge for judge in judges if judge not in CONSENSUS]
+    detectors = [judge for judge in independent if judge in raters and not judge.startswith(HUMAN)]
+    agreements = {(a, b): agreement(records, a, b) for a, b in combinations(raters, 2)}
     return Section(
         suite=records[0].suite,
         backbone=records[0].backbone,
         judges=judges,
         steered=steering,
-        methods=tuple(_method(run, name, mine, arms.get("plain", []), judges, errors) for name, mine in arms.items()),
-        versus={judge: versus for judge in independent if (versus := _versus(rivals, judge))},
-        against={judge: versus for judge in independent if (versus := _versus(same, judge))},
-        calibration=calibration(records, [judge for judge in independent if judge in raters and judge not in people]),
-        agreements={(a, b): found for a, b in combinations(raters, 2) if (found := agreement(records, a, b)).counts},
+        methods=tuple(_method(run, name, arms, judges, errors) for name in arms),
+        versus={judge: versus for judge in independent if (versus := _versus(arms, baseline, judge))},
+        calibration=calibration(records, detectors),
+        agreements={pair: agreed for pair, agreed in agreements.items() if agreed.counts},
         failures=dict(Counter(record.error or "unknown" for record in records if record.status == "failed")),
     )
 
 
-def _versus(rivals: Sequence[tuple[str, str, list[Record], list[Record]]], judge: str) -> tuple[Versus, ...]:
+def _versus(arms: Mapping[str, Sequence[Record]], baseline: str, judge: str) -> tuple[Versus, ...]:
     """Return the comparisons in which the judge counted some case."""
-    compared = [(name, opponent, compare(mine, other, judge)) for name, opponent, mine, other in rivals]
-    found = [one for one in compared if one[2].duel.cases]
-    adjusted = holm([comparison.duel.p_value for _, _, comparison in found])
-    return tuple(Versus(*one, p) for one, p in zip(found, adjusted, strict=True))
+    compared = {name: compare(arms[name], arms[baseline], judge) for name in arms if name != baseline}
+    compared = {name: comparison for name, comparison in compared.items() if comparison.duel.cases}
+    adjusted = holm([comparison.duel.p_value for comparison in compared.values()])
+    return tuple(
+        Versus(name, baseline, comparison, p_value)
+        for (name, comparison), p_value in zip(compared.items(), adjusted, strict=True)
+    )
 
 
 def _method(
     run: ReportedRun,
     name: str,
-    records: Sequence[Record],
-    plain: Sequence[Record],
+    arms: Mapping[str, Sequence[Record]],
     judges: Sequence[str],
     errors: dict[str, JudgeErrors],
 ) -> MethodFindings:
-    first = judges[0]
+    records, first = arms[name], judges[0]
     confirmed = [record for record in records if record.confirmed]
-    known = [value for record in records if (value := confidence(record, first)) is not None]
-    paired = pairs(records, plain)
-    both = [
-        (a, b) for x, y in paired if (a := confidence(x, first)) is not None and (b := confidence(y, first)) is not None
-    ]
-    before = sum(b for _, b in both)
+    confidences = [value for record in records if (value := confidence(record, first)) is not None]
+    truncated = [record.truncated for record in records if record.truncated is not None]
+    paired = pairs(records, arms.get("plain", ()))
+    both = [(confidence(a, first), confidence(b, first)) for a, b in paired]
+    known = [(a, b) for a, b in both if a is not None and b is not None]
+    before = sum(b for _, b in known)
     return MethodFindings(
         name=name,
         scores={judge: scores(records, judge) for judge in judges if evaluated_by(records, judge)},
@@ -273,11 +242,11 @@ def _method(
         spent=_spent(records, first),
         first_right=first_right(records),
         curves={axis: compute_curve(records, axis) for axis in AXES},
-        confidence=fmean(known) if known else math.nan,
-        confidence_ratio=sum(a for a, _ in both) / before if before else math.nan,
+        confidence=fmean(confidences) if confidences else math.nan,
+        confidence_ratio=sum(a for a, _ in known) / before if before else math.nan,
         confidence_change=difference(paired, lambda record: confidence(record, first)),
         preservation=preservation(records),
-        truncated=sum(known) if (known := [r.truncated for r in records if r.truncated is not None]) else None,
+        truncated=sum(truncated) if truncated else None,
         corrected=corrected_accuracies(records, judges, errors),
         image_quality=image_quality(records, run.image_path),
     )
@@ -286,11 +255,11 @@ def _method(
 def _spent(records: Sequence[Record], judge: str) -> Spent:
     done = [record for record in records if record.status == "done"]
     right = sum(is_right(record, judge) for record in done)
-    every = sum(record.seconds for record in done)
+    total = sum(record.seconds for record in done)
     return Spent(
         evaluations=fmean(record.evaluations for record in done) if done else math.nan,
-        seconds=every / len(done) if done else math.nan,
+        seconds=total / len(done) if done else math.nan,
         median_seconds=median(record.seconds for record in done) if done else math.nan,
-        seconds_per_right=every / right if right else math.inf,
+        seconds_per_right=total / right if right else math.inf,
         peak_bytes=max((record.peak_bytes for record in done if record.peak_bytes is not None), default=None),
     )

@@ -17,20 +17,20 @@ QUALITY, QUALITY_FLAGGED = "Image statistics", "Image statistics, flagged"
 
 def image_quality_table(section: Section) -> Iterator[Table]:
     """Yield the table of image statistics, where some method has images beside plain ones."""
-    methods = {method.name: found for method in section.methods if (found := method.image_quality) is not None}
+    methods = {method.name: quality for method in section.methods if (quality := method.image_quality) is not None}
     if not methods:
         return
 
-    def cell(found: ImageQuality, name: str) -> str:
-        shift = found.shifts[name]
+    def cell(quality: ImageQuality, name: str) -> str:
+        shift = quality.shifts[name]
         size = abs(shift.change) / shift.spread if shift.spread > 0 else math.nan
         return f"{shift.change:+.3g} ({number(size, 1)}){FLAG * shift.flagged}"
 
-    rows = [("images", *(str(found.images) for found in methods.values()))]
+    rows = [("images", *(str(quality.images) for quality in methods.values()))]
     for name in NAMES:
-        rows.append((name.replace("_", " "), *(cell(found, name) for found in methods.values())))
-        rows.append(("  outside, %", *(percent(found.shifts[name].outside) for found in methods.values())))
-    flagged = any(found.flagged for found in methods.values())
+        rows.append((name.replace("_", " "), *(cell(quality, name) for quality in methods.values())))
+        rows.append(("  outside, %", *(percent(quality.shifts[name].outside) for quality in methods.values())))
+    flagged = any(quality.flagged for quality in methods.values())
     note = (
         "Mean change against the plain image of the seed (in standard deviations of the plain images), and images "
         f"outside the plain images' range. {FLAG}: moved by more than the plain images' own spread; look at the images."
@@ -55,20 +55,20 @@ def agreement_tables(section: Section) -> Iterator[Table]:
 
     def matrix(title: str, show: Callable[[Agreement], str], note: str) -> Table:
         def cell(row: str, column: str) -> str:
-            found = section.agreements.get((row, column)) or section.agreements.get((column, row))
-            return "-" if found is None else show(found)
+            agreed = section.agreements.get((row, column)) or section.agreements.get((column, row))
+            return "-" if agreed is None else show(agreed)
 
         rows = tuple((judge_text(section, row), *(cell(row, column) for column in judges)) for row in judges)
         return Table(title, head, rows, note)
 
     yield matrix(
         "Agreement of judges: equal counts, %",
-        lambda found: f"{percent(found.equal)} of {found.counts}",
+        lambda agreed: f"{percent(agreed.equal)} of {agreed.counts}",
         "Of the counts that both judges gave, one for each object class of an image.",
     )
     yield matrix(
         "Agreement of judges: kappa",
-        lambda found: f"{number(found.kappa)} / {number(found.verdict_kappa)}",
+        lambda agreed: f"{number(agreed.kappa)} / {number(agreed.verdict_kappa)}",
         "Cohen's kappa, unweighted: of the counts / of right or wrong by image.",
     )
 
@@ -80,8 +80,8 @@ def corrected_table(section: Section) -> Iterator[Table]:
         return
 
     def cell(method: MethodFindings, judge: str) -> str:
-        found = method.corrected.get(judge)
-        return "-" if found is None else f"{percent(found.accuracy)} {interval(found.low, found.high)}"
+        corrected = method.corrected.get(judge)
+        return "-" if corrected is None else f"{percent(corrected.accuracy)} {interval(corrected.low, corrected.high)}"
 
     rows = tuple((judge_text(section, judge), *(cell(method, judge) for method in section.methods)) for judge in judges)
     note = (
@@ -94,31 +94,31 @@ def corrected_table(section: Section) -> Iterator[Table]:
 
 def calibration_tables(section: Section) -> Iterator[Table]:
     """Yield what people's labels say about the judges."""
-    found = section.calibration
-    if found is None:
+    calibration = section.calibration
+    if calibration is None:
         return
     rows = (
-        ("truly right", *(str(errors.right) for errors in found.errors.values())),
-        ("  found right, %", *(percent(errors.sensitivity) for errors in found.errors.values())),
-        ("truly wrong", *(str(errors.wrong) for errors in found.errors.values())),
-        ("  found wrong, %", *(percent(errors.specificity) for errors in found.errors.values())),
+        ("truly right", *(str(errors.right) for errors in calibration.errors.values())),
+        ("  found right, %", *(percent(errors.sensitivity) for errors in calibration.errors.values())),
+        ("truly wrong", *(str(errors.wrong) for errors in calibration.errors.values())),
+        ("  found wrong, %", *(percent(errors.specificity) for errors in calibration.errors.values())),
     )
-    note = f"On {found.labelled} images with labels on which people agree."
-    yield Table("Judges against people's labels", ("", *found.errors), rows, note)
+    note = f"On {calibration.labelled} images with labels on which people agree."
+    yield Table("Judges against people's labels", ("", *calibration.errors), rows, note)
     votes = tuple(
         (
-            percent(one.value),
-            str(one.images),
-            f"{percent(one.right / one.images)} {interval(*one.interval)}",
-            percent(one.fitted),
+            percent(level.value),
+            str(level.images),
+            f"{percent(level.right / level.images)} {interval(*level.interval)}",
+            percent(level.fitted),
         )
-        for one in found.votes
+        for level in calibration.votes
     )
     note = "Isotonic regression over the fraction of judges that find an image right; 95 % Wilson intervals."
     yield Table("Truly right by the judges' votes", ("% of judges", "images", "right, %", "fitted, %"), votes, note)
     by_count = tuple(
-        (f"{one.value:.0f}", str(one.images), f"{percent(one.right / one.images)} {interval(*one.interval)}")
-        for one in found.counts
+        (f"{level.value:.0f}", str(level.images), f"{percent(level.right / level.images)} {interval(*level.interval)}")
+        for level in calibration.counts
     )
     first = judge_text(section, section.judges[0])
     yield Table(f"True count where {first} counts N", ("N", "images", "truly N, %"), by_count, "One object class.")

@@ -12,25 +12,23 @@ from typing import TYPE_CHECKING
 
 from countgen.benchmarks.evaluation.consensus import with_consensus
 from countgen.benchmarks.evaluation.metrics import total
-from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, reliability, rendered, to_svg
+from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, rendered, to_svg
 from countgen.benchmarks.evaluation.report.cards import card, chosen, disagreement, disagreements, shown_for, statuses
-from countgen.benchmarks.evaluation.report.findings import Section, judges_of
+from countgen.benchmarks.evaluation.report.findings import AXES, Section, judges_of
 from countgen.benchmarks.evaluation.report.judge_tables import QUALITY_FLAGGED
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.benchmarks.evaluation.report.table import MARK_NOTE, Table, judge_text, percent
-from countgen.benchmarks.evaluation.report.tables import AGAINST, COMPARED, FAILED, tables
+from countgen.benchmarks.evaluation.report.tables import COMPARED, FAILED, tables
 from countgen.files.folder import output_path
 from countgen.files.writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PLOTS = ("count", "evaluations", "seconds")
+_PLOTS = ("count", *AXES)
 MOST_DISAGREEMENTS = 12
 """Number of images in the page about which judges disagree."""
-RELIABILITY = "reliability"
-"""Name of the plot of labelled images."""
-_UNFOLDED = (COMPARED, AGAINST, FAILED, QUALITY_FLAGGED)
+_UNFOLDED = (COMPARED, FAILED, QUALITY_FLAGGED)
 """Titles of tables that are open at first, besides the first table."""
 
 
@@ -51,30 +49,24 @@ def write_page(run: ReportedRun, sections: Sequence[Section], out: Path, max_ima
 
 
 def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
-    """Return figures by file name: three for each section, and the judges' reliability where people labelled."""
+    """Return figures by file name, three for each section."""
     figures: dict[str, Figure] = {}
     for section in sections:
-        mine = [r for r in run.records if (r.suite, r.backbone) == (section.suite, section.backbone)]
-        by = judge_text(section, section.judges[0])
-        figures[_plot_name(sections, section, "count")] = accuracy_by_count(
-            mine, section.judges[0], f"Exact count by {by}"
-        )
-        for axis in _PLOTS[1:]:
-            figures[_plot_name(sections, section, axis)] = accuracy_by_compute(
-                mine, axis, f"Exact count by {by} when stopped"
-            )
-        if section.calibration is not None:
-            title = f"Reliability of the judges on {section.calibration.labelled} labelled images"
-            figures[_plot_name(sections, section, RELIABILITY)] = reliability(section.calibration, title)
+        records = [r for r in run.records if (r.suite, r.backbone) == (section.suite, section.backbone)]
+        judge, title = section.judges[0], f"Exact count by {judge_text(section, section.judges[0])}"
+        by_count, *by_axis = (_plot_name(sections, section, plot) for plot in _PLOTS)
+        figures[by_count] = accuracy_by_count(records, judge, title)
+        for name, axis in zip(by_axis, AXES, strict=True):
+            figures[name] = accuracy_by_compute(records, axis, f"{title} when stopped")
     return figures
 
 
 def _plot_name(sections: Sequence[Section], section: Section, plot: str) -> str:
     """Return the file name without its ending; it contains backbone and suite only where there are several."""
-    several = [section.backbone] * (len({one.backbone for one in sections}) > 1)
-    several += [section.suite] * (len({one.suite for one in sections}) > 1)
+    several = [section.backbone] * (len({other.backbone for other in sections}) > 1)
+    several += [section.suite] * (len({other.suite for other in sections}) > 1)
     plain = ("".join(c if c.isalnum() or c in "-." else "-" for c in name) for name in several)
-    return "-".join((*plain, plot if plot == RELIABILITY else f"accuracy-by-{plot}"))
+    return "-".join((*plain, f"accuracy-by-{plot}"))
 
 
 def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], max_images: int) -> str:
@@ -148,15 +140,11 @@ def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Ite
             yield from _bars(section, judge)
             yield "</div>"
         yield "<div class=plots>"
-        for plot in (*_PLOTS, *([RELIABILITY] if section.calibration else [])):
-            name = _plot_name(sections, section, plot)
-            data = base64.b64encode(to_svg(figures[name]).encode()).decode()
-            what = (
-                "truly right by the judges' votes"
-                if plot == RELIABILITY
-                else f"right by {plot}, a line for each method"
+        for plot in _PLOTS:
+            data = base64.b64encode(to_svg(figures[_plot_name(sections, section, plot)]).encode()).decode()
+            alt_text = (
+                f"Fraction of images right by {plot}, a line for each method; the tables below show the same figures"
             )
-            alt_text = f"Fraction of images {what}; the tables below show the same figures"
             yield (
                 f'<div class="plot plot-{plot}" role=region tabindex=0 aria-label="Plot by {plot}">'
                 f'<img alt="{alt_text}" src="data:image/svg+xml;base64,{data}"></div>'
@@ -172,13 +160,13 @@ def _bars(section: Section, judge: str) -> Iterator[str]:
     for method in section.methods:
         if judge not in method.scores:
             continue
-        found = method.scores[judge]
-        low, high = (100 * end for end in found.interval)
+        scores = method.scores[judge]
+        low, high = (100 * end for end in scores.interval)
         yield (
             f"<li><span class=name>{escape(method.name)}</span>"
-            f'<span class=track aria-hidden=true><span class=bar style="width:{100 * found.accuracy:.1f}%"></span>'
+            f'<span class=track aria-hidden=true><span class=bar style="width:{100 * scores.accuracy:.1f}%"></span>'
             f'<span class=whisker style="left:{low:.1f}%;width:{high - low:.1f}%"></span></span>'
-            f"<span class=value><b>{percent(found.accuracy)} %</b> <small>{low:.0f} to {high:.0f}</small></span></li>"
+            f"<span class=value><b>{percent(scores.accuracy)} %</b> <small>{low:.0f} to {high:.0f}</small></span></li>"
         )
     yield "</ul>"
     yield "<p class=note>Bars: share of images; lines: 95 % Wilson intervals, images taken as independent.</p>"
@@ -230,12 +218,12 @@ def _gallery(run: ReportedRun, max_images: int, judges: Sequence[str]) -> Iterat
 
 def _disagreements(run: ReportedRun, limit: int) -> Iterator[str]:
     """Yield the images about whose counts the judges differ most."""
-    found = disagreements([record for record in run.records if run.image_path(record)], limit)
-    if found:
+    records = disagreements([record for record in run.records if run.image_path(record)], limit)
+    if records:
         yield "<section><h2>Where judges disagree</h2>"
         yield "<p class=note>Images with the widest spread of counts by independent judges and people.</p>"
         yield "<ul class=cards>"
-        yield from (disagreement(run, record) for record in found)
+        yield from (disagreement(run, record) for record in records)
         yield "</ul></section>"
 
 

@@ -24,7 +24,7 @@ from countgen.benchmarks.evaluation.report.table import (
 )
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 
-COMPARED, AGAINST, FAILED = "Methods compared", "Against the other run", "Failed images, counted as wrong"
+COMPARED, FAILED = "Methods compared", "Failed images, counted as wrong"
 """How titles begin."""
 NUMERACY = "numeracy"
 """How the names of T2I-CompBench's files begin."""
@@ -38,8 +38,7 @@ def tables(section: Section) -> list[Table]:
         _scores_table(section, "Right by number of objects, %", lambda method: method.counts),
         _cost(section),
         *(_stopped(section, axis) for axis in AXES),
-        *(_versus(COMPARED, section, judge, versus) for judge, versus in section.versus.items()),
-        *(_versus(AGAINST, section, judge, versus) for judge, versus in section.against.items()),
+        *(_versus(section, judge, versus) for judge, versus in section.versus.items()),
         _guard(section),
         *image_quality_table(section),
         *([_preserved(section)] if any(method.preservation for method in section.methods) else []),
@@ -59,21 +58,21 @@ def _rows(
 
 
 def _judged(section: Section, judge: str) -> Table:
-    def mine(show: Callable[[Scores], str]) -> Callable[[MethodFindings], str]:
+    def cell(show: Callable[[Scores], str]) -> Callable[[MethodFindings], str]:
         return lambda method: show(method.scores[judge]) if judge in method.scores else "-"
 
     rows = _rows(
         section.methods,
-        ("images", mine(lambda s: str(s.images))),
-        ("failed (wrong)", mine(lambda s: str(s.failed))),
-        ("no answer (not right)", mine(lambda s: str(s.abstained))),
-        ("right, %", mine(lambda s: percent(s.accuracy))),
-        ("  95 % interval", mine(lambda s: interval(*s.interval))),
-        ("at most 1 off, %", mine(lambda s: percent(s.off_by_one))),
-        ("MAE", mine(lambda s: number(s.mae))),
-        ("RMSE", mine(lambda s: number(s.rmse))),
-        ("bias", mine(lambda s: number(s.bias))),
-        *([("T2I-CompBench score", mine(lambda s: number(s.partial)))] if section.suite.startswith(NUMERACY) else []),
+        ("images", cell(lambda s: str(s.images))),
+        ("failed (wrong)", cell(lambda s: str(s.failed))),
+        ("no answer (not right)", cell(lambda s: str(s.abstained))),
+        ("right, %", cell(lambda s: percent(s.accuracy))),
+        ("  95 % interval", cell(lambda s: interval(*s.interval))),
+        ("at most 1 off, %", cell(lambda s: percent(s.off_by_one))),
+        ("MAE", cell(lambda s: number(s.mae))),
+        ("RMSE", cell(lambda s: number(s.rmse))),
+        ("bias", cell(lambda s: number(s.bias))),
+        *([("T2I-CompBench score", cell(lambda s: number(s.partial)))] if section.suite.startswith(NUMERACY) else []),
     )
     notes = [MARK_NOTE] if judge in section.steered else []
     if len({method.scores[judge].images for method in section.methods if judge in method.scores}) > 1:
@@ -105,16 +104,16 @@ def _guard(section: Section) -> Table:
 
 
 def _preserved(section: Section) -> Table:
-    def mine(show: Callable[[Preservation], str]) -> Callable[[MethodFindings], str]:
+    def cell(show: Callable[[Preservation], str]) -> Callable[[MethodFindings], str]:
         return lambda method: show(method.preservation) if method.preservation else "-"
 
     rows = _rows(
         section.methods,
-        ("right and the same image, %", mine(lambda p: percent(p.same_and_right / p.images))),
-        ("  95 % interval", mine(lambda p: interval(*wilson_interval(p.same_and_right, p.images)))),
-        ("objects kept", mine(lambda p: number(p.objects_kept))),
-        ("background change", mine(lambda p: number(p.background_change, 3))),
-        ("structural similarity", mine(lambda p: number(p.structural_similarity))),
+        ("right and the same image, %", cell(lambda p: percent(p.same_and_right / p.images))),
+        ("  95 % interval", cell(lambda p: interval(*wilson_interval(p.same_and_right, p.images)))),
+        ("objects kept", cell(lambda p: number(p.objects_kept))),
+        ("background change", cell(lambda p: number(p.background_change, 3))),
+        ("structural similarity", cell(lambda p: number(p.structural_similarity))),
     )
     judge = judge_text(section, section.judges[0])
     note = (
@@ -127,16 +126,16 @@ def _preserved(section: Section) -> Table:
 def _scores_table(
     section: Section, title: str, groups: Callable[[MethodFindings], dict[str, Scores] | dict[int, Scores]]
 ) -> Table:
-    named = [{str(name): found for name, found in groups(method).items()} for method in section.methods]
-    names = list(dict.fromkeys(name for mine in named for name in mine))
+    named = [{str(name): score for name, score in groups(method).items()} for method in section.methods]
+    names = list(dict.fromkeys(name for scores in named for name in scores))
     if names and names[0].isdecimal():
         names.sort(key=int)
 
-    def cell(found: Scores | None) -> str:
-        return "-" if found is None else f"{percent(found.accuracy)} {interval(*found.interval)}"
+    def cell(score: Scores | None) -> str:
+        return "-" if score is None else f"{percent(score.accuracy)} {interval(*score.interval)}"
 
-    rows = tuple((name, *(cell(mine.get(name)) for mine in named)) for name in names)
-    images = max((found.images for mine in named for found in mine.values()), default=0)
+    rows = tuple((name, *(cell(scores.get(name)) for scores in named)) for name in names)
+    images = max((score.images for scores in named for score in scores.values()), default=0)
     return Table(title, header(section), rows, f"95 % Wilson intervals; images a cell: {images} or fewer.")
 
 
@@ -171,26 +170,29 @@ def _stopped(section: Section, axis: str) -> Table:
     return Table(f"Right when stopped at so many {axis}, %", header(section), rows)
 
 
-def _versus(title: str, section: Section, judge: str, versus: Sequence[Versus]) -> Table:
+def _versus(section: Section, judge: str, versus: Sequence[Versus]) -> Table:
     rows = [
-        ("against", *(one.opponent for one in versus)),
-        ("cases", *(str(one.comparison.duel.cases) for one in versus)),
-        ("  not in both", *(str(one.comparison.unpaired) for one in versus)),
-        ("won", *(str(one.comparison.duel.won) for one in versus)),
-        ("lost", *(str(one.comparison.duel.lost) for one in versus)),
-        ("right, points", *(number(100 * one.comparison.accuracy.mean, 1) for one in versus)),
+        ("against", *(pair.opponent for pair in versus)),
+        ("cases", *(str(pair.comparison.duel.cases) for pair in versus)),
+        ("  not in both", *(str(pair.comparison.unpaired) for pair in versus)),
+        ("won", *(str(pair.comparison.duel.won) for pair in versus)),
+        ("lost", *(str(pair.comparison.duel.lost) for pair in versus)),
+        ("right, points", *(number(100 * pair.comparison.accuracy.mean, 1) for pair in versus)),
         (
             "  95 % interval",
-            *(interval(one.comparison.accuracy.low, one.comparison.accuracy.high, 100, 1) for one in versus),
+            *(interval(pair.comparison.accuracy.low, pair.comparison.accuracy.high, 100, 1) for pair in versus),
         ),
-        ("absolute error", *(number(one.comparison.error.mean) for one in versus)),
-        ("  95 % interval", *(interval(one.comparison.error.low, one.comparison.error.high, 1, 2) for one in versus)),
-        ("McNemar p", *(p_text(one.comparison.duel.p_value) for one in versus)),
-        ("  by Holm", *(p_text(one.adjusted_p) for one in versus)),
+        ("absolute error", *(number(pair.comparison.error.mean) for pair in versus)),
+        (
+            "  95 % interval",
+            *(interval(pair.comparison.error.low, pair.comparison.error.high, 1, 2) for pair in versus),
+        ),
+        ("McNemar p", *(p_text(pair.comparison.duel.p_value) for pair in versus)),
+        ("  by Holm", *(p_text(pair.adjusted_p) for pair in versus)),
     ]
     by = judge_text(section, judge)
     note = f"Paired cases, judged by {by}; intervals by cluster bootstrap over prompts, p of the exact test."
-    return Table(f"{title}, judged by {by}", ("", *(one.method for one in versus)), tuple(rows), note)
+    return Table(f"{COMPARED}, judged by {by}", ("", *(pair.method for pair in versus)), tuple(rows), note)
 
 
 def _failures(section: Section) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,18 +68,13 @@ class _Row(Struct, kw_only=True, frozen=True):
             return "count" in self.skills
         return self.entities is None or _GECKONUM_ENTITIES.fullmatch(self.entities) is not None
 
-    @property
-    def own_tags(self) -> dict[str, str]:
-        """The tags as text."""
-        return {name: str(value) for name, value in (self.tags or {}).items()}
-
 
 def available() -> tuple[str, ...]:
     """Return the names of the shipped suites."""
     return tuple(sorted(path.stem for path in DATA.glob("*.jsonl")))
 
 
-def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> tuple[Prompt, ...]:
+def load(name_or_path: str | Path) -> tuple[Prompt, ...]:
     """Return the prompts of a shipped suite, or of a file.
 
     Files, by their ending; `targets` are read from the prompt where they are missing:
@@ -95,7 +90,6 @@ def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> 
 
     Args:
         name_or_path: a name from `available()`, or a file.
-        known_names: classes of the critic, to read prompts without targets with.
 
     Raises:
         ValueError: no such suite, no prompts, or a row that cannot be read; the message names the line.
@@ -115,18 +109,18 @@ def load(name_or_path: str | Path, known_names: Sequence[str] | None = None) -> 
         try:
             row = converted(document, _Row)
             if row.is_about_counts:
-                prompts.append(_prompt(row, printable(path.stem), known_names))
+                prompts.append(_prompt(row, printable(path.stem)))
             else:
                 skipped += 1
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if not prompts:
-        others = f"; its {skipped} lines ask for no exact count" if skipped else ""
+        others = f"; its {skipped} lines do not ask for exact counts" if skipped else ""
         raise ValueError(f"{printable(path)} holds no prompts{others}")
     return tuple(prompts)
 
 
-def _prompt(row: _Row, suite: str, known_names: Sequence[str] | None) -> Prompt:
+def _prompt(row: _Row, suite: str) -> Prompt:
     prompt = row.prompt
     if any(char < " " and not char.isspace() for char in prompt):
         raise ValueError(f"the prompt contains control characters: {printable(prompt, 200)}")
@@ -136,10 +130,11 @@ def _prompt(row: _Row, suite: str, known_names: Sequence[str] | None) -> Prompt:
     if row.vqa_list is not None:
         tags = {"task": "counting", "atom_count": str(row.atom_count)}
         return Prompt(prompt, _geneval2_targets(row), suite, tags)
+    own_tags = {name: str(value) for name, value in (row.tags or {}).items()}
     if row.entities is not None:
         named = (entity.rpartition(":") for entity in row.entities.split(","))
         targets = tuple(Target(name.strip(), int(count)) for name, _, count in named)
-        return Prompt(prompt, targets, suite, row.own_tags)
+        return Prompt(prompt, targets, suite, own_tags)
     if row.int_number is not None:
         seed = {} if row.seed is None else {"seed": str(row.seed)}
         return Prompt(prompt, (Target(row.object, row.int_number),), suite, {"scene": row.scene or "none"} | seed)
@@ -147,7 +142,7 @@ def _prompt(row: _Row, suite: str, known_names: Sequence[str] | None) -> Prompt:
         targets = tuple(Target(name, count) for name, count in row.targets.items())
     else:
         targets = targets_from(row.targets) if row.targets else ()
-    return Prompt(prompt, targets or parse(prompt, known_names), suite, row.own_tags)
+    return Prompt(prompt, targets or parse(prompt), suite, own_tags)
 
 
 def _geneval2_targets(row: _Row) -> tuple[Target, ...]:

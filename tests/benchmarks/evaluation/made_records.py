@@ -2,9 +2,11 @@
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 from PIL import Image
 
@@ -102,3 +104,12 @@ def table_run(folder: Path) -> Path:
     records = [record("plain", seed, 3 if seed < 3 else 4) for seed in range(8)]
     records += [record("auto", seed, 3 if seed < 6 else None if seed == 6 else 5) for seed in range(8)]
     return write_run(folder, records)
+
+
+def comparable(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """The results of a run without its times, ordered by key: equal for equal runs."""
+    documents = []
+    for one in sorted(records, key=lambda record: record.key):
+        document = to_builtins(one) | {"trace": [(evaluations, right) for evaluations, _, right in one.trace]}
+        documents.append({name: value for name, value in document.items() if name not in ("seconds", "peak_bytes")})
+    return documents

@@ -133,7 +133,6 @@ def test_a_report_corrects_by_its_own_labels_and_by_those_of_another_run(
     assert section["calibration"]["labelled"] == 20
     assert set(section["methods"][0]["corrected"]) == {"detector", "counter", "unanimous"}
     page = (tmp_path / "page.html").read_text("utf-8")
-    assert "plot-reliability" in page
     assert "Right, corrected for the judge" in page
     assert main(["report", run, "--calibration", run, "--json"]) == 0
     (other,) = json.loads(capsys.readouterr().out)["sections"]

@@ -157,7 +157,7 @@ def test_labels_make_a_person_a_judge_of_the_images_they_counted_only() -> None:
 
 
 def test_a_label_with_too_few_counts_is_refused() -> None:
-    with pytest.raises(ValueError, match="has 2 counts, expected 1"):
+    with pytest.raises(ValueError, match="has 2 counts for 1 objects"):
         with_labels([record()], [Label(record().key, "ann", (3, 1))])
 
 

@@ -157,7 +157,7 @@ def test_the_recipe_tells_an_image_of_another_run(run: Path, name: str) -> None:
         (["--rejudge", "RUN", "--judge", "yolo:nowhere.pt"], "nowhere.pt"),
         (["--rejudge", "RUN", "--judge", SECOND, "--suite", "d2d-small-style"], "leave --suite and --out away"),
         (["--rejudge", "RUN", "--judge", SECOND, "--batch-size", "0"], "Invalid value for '--batch-size'"),
-        (["--rejudge", "elsewhere", "--judge", SECOND], "elsewhere is no run"),
+        (["--rejudge", "elsewhere", "--judge", SECOND], "elsewhere is not a run"),
         (["--judge", SECOND], "give --suite and --out"),
     ],
 )
@@ -192,9 +192,7 @@ def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
 
 
 def test_a_judgement_with_a_count_too_many_is_refused_with_its_file() -> None:
-    with pytest.raises(
-        ValueError, match=r"judgements\.jsonl: vlm has 2 counts for .*, expected 1, one for each of apple"
-    ):
+    with pytest.raises(ValueError, match=r"judgements\.jsonl: image plain-3-0: vlm has 2 counts for 1 objects"):
         with_judgements([record()], [Judgement(record().key, "vlm", (1, 2), 0.0, ())])
 
 

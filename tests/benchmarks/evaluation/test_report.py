@@ -211,20 +211,6 @@ def test_labels_and_judgements_of_images_that_are_not_there_are_told(
     assert "judged by detector" in printed.out
 
 
-def test_against_pairs_the_cases_of_both_runs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    here = write_run(tmp_path / "here", [record("auto", seed) for seed in range(6)])
-    there = write_run(tmp_path / "there", [record("auto", seed, 3 if seed == 2 else 1) for seed in range(2, 9)])
-    main(["report", str(here), "--against", str(there), "--all"])
-    printed = capsys.readouterr().out
-    assert re.search(r"against +auto in there\n", printed)
-    assert re.search(r"cases +4\n", printed)
-    assert re.search(r"not in both +5\n", printed)
-    assert re.search(r"won +3\n", printed)
-    assert re.search(r"right, points +75\.0\n", printed)
-    assert re.search(r"absolute error +-1\.50\n", printed)
-
-
 def test_shards_are_one_run_and_other_runs_are_not(tmp_path, capsys):
     records = [record("auto", seed) for seed in range(6)]
     shards = [write_run(tmp_path / f"{k}", records[k::2], shard=f"{k + 1}/2") for k in range(2)]
@@ -290,10 +276,10 @@ def test_a_case_is_shown_with_all_its_methods():
 
 
 def test_statuses_name_what_a_reader_looks_for():
-    assert statuses(record(counted=None)) == ["failed"]
-    assert statuses(record()) == ["right"]
-    assert statuses(record(counted=5)) == ["wrong", "confirmed, yet wrong"]
-    assert statuses(record(judge_counts={"detector": (3,), "counter": (4,)})) == ["right", "judges differ"]
+    assert statuses(record(counted=None), "detector") == ["failed"]
+    assert statuses(record(), "detector") == ["right"]
+    assert statuses(record(counted=5), "detector") == ["wrong", "confirmed, yet wrong"]
+    assert statuses(record(judge_counts={"detector": (3,), "counter": (4,)}), "detector") == ["right", "judges differ"]
     silent = record(judge_counts={"detector": (3,)})
     assert statuses(silent, "counter")[0] == "no answer"
     assert statuses(silent, "nobody")[0] == "not judged"
@@ -312,7 +298,7 @@ def test_the_widest_disagreements_come_first_and_critics_have_no_part_in_them():
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["nowhere"], "is no run"),
+        (["nowhere"], "is not a run"),
         (["run", "--baseline", "magic"], "no method 'magic'"),
         (["run", "--images", "-1"], "greater than or equal to 0"),
         (["empty"], "no records yet"),

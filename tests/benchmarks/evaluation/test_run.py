@@ -23,12 +23,13 @@ from countgen.benchmarks.evaluation.plan import (
     left_out,
     suite_digest,
 )
-from countgen.benchmarks.evaluation.records import read_run, table
+from countgen.benchmarks.evaluation.records import read_run
 from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.suites import Prompt
 from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 from countgen.images import read_recipe
 from countgen.progress import counted_progress
+from tests.benchmarks.evaluation.made_records import comparable
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_an_interrupted_run_goes_on_and_ends_byte_equal(
         drawn += engine.drawn
     assert [case.key for case in drawn] == [case.key for case in cases(mine)]
     uninterrupted = [record for record in read_run(finished)[1] if record.method in mine.methods]
-    assert table(read_run(tmp_path)[1]) == table(uninterrupted)
+    assert comparable(read_run(tmp_path)[1]) == comparable(uninterrupted)
     for name in {name for record in uninterrupted for name in (record.image, record.before) if name}:
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
@@ -305,7 +306,7 @@ def test_pictures_that_were_lost_are_named_and_generated_again(
     assert summary.earlier == 9
     for path in (finished / "images").iterdir():
         assert (folder / "images" / path.name).read_bytes() == path.read_bytes()
-    assert table(read_run(folder)[1]) == table(read_run(finished)[1])
+    assert comparable(read_run(folder)[1]) == comparable(read_run(finished)[1])
     assert evaluate(asked, folder, Engine(worker, stop_after=0)).lost == ()
     assert main(["report", str(folder)]) == 0
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Suites: shipped ones are what the code builds, and the files of others are read or refused with a line number."""
+"""Shipped suites are balanced and consistent; files are read, or an error names the line."""
 
 from __future__ import annotations
 
@@ -10,29 +10,11 @@ from pathlib import Path
 import pytest
 
 from countgen.benchmarks.evaluation.suites import Prompt, available, load
-from countgen.benchmarks.evaluation.suites.build import main, suites
-from countgen.benchmarks.evaluation.suites.readers import DATA
-from countgen.benchmarks.evaluation.suites.words import number_word
 from countgen.critics.vocabulary import singular
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES
 from countgen.prompts import Target, parse
 
 STUDY = {"study-words", "study-beyond", "study-two-classes"}
-"""Fixed before the study ran, so the builder does not write them."""
-
-
-def test_shipped_suites_are_built_byte_for_byte(tmp_path: Path) -> None:
-    assert main(["--out", str(tmp_path)]) == 0
-    built = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert built == {path.name: path.read_bytes() for path in DATA.glob("*.jsonl") if path.stem not in STUDY}
-    assert sum(map(len, built.values())) < 400_000
-
-
-def test_a_loaded_suite_equals_the_built_one() -> None:
-    built = suites()
-    assert set(built) | STUDY == set(available())
-    for name in built:
-        assert list(load(name)) == built[name]
 
 
 def test_the_study_has_a_seed_for_every_prompt_that_no_other_prompt_has() -> None:
@@ -87,11 +69,6 @@ def test_level_follows_the_total(subtests: pytest.Subtests) -> None:
                 assert Prompt("p", (Target("apple", count - 1), Target("dog", 1)), "s").level == level
 
 
-def test_number_words_read_back() -> None:
-    for count in (1, 13, 16, 20, 21, 300):
-        assert parse(f"{number_word(count)} apple{'s' * (count > 1)}") == (Target("apple", count),)
-
-
 def test_cococount_is_read_with_its_scene_and_seed(tmp_path: Path) -> None:
     entry = {
         "prompt": "A photo of seven sports balls on the grass",
@@ -121,7 +98,7 @@ def test_genevals_counting_lines_are_read_and_no_others(tmp_path: Path) -> None:
     (prompt,) = load(path)
     assert prompt.targets == (Target("remote", 3),)
     path.write_text(json.dumps(lines[1]))
-    with pytest.raises(ValueError, match="1 lines ask for no exact count"):
+    with pytest.raises(ValueError, match="1 lines do not ask for exact counts"):
         load(path)
 
 
@@ -188,12 +165,6 @@ def test_further_columns_of_a_csv_become_tags(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text('scene,prompt,style\n"on a table, at night",seven apples,\n')
     assert load(path)[0].tags == {"scene": "on a table, at night"}
-
-
-def test_known_names_help_to_read_prompts_without_targets(tmp_path: Path) -> None:
-    path = tmp_path / "mine.txt"
-    path.write_text("three teddy bears\n")
-    assert load(path, ["teddy bear"])[0].targets == (Target("teddy bear", 3),)
 
 
 BAD_ROWS = [
