@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from msgspec.structs import replace
 
@@ -56,13 +56,8 @@ def read(path: Path) -> list[TokenRecord]:
     return list(cases.values())
 
 
-def hits(records: Sequence[TokenRecord], method: str) -> list[bool]:
-    """Return for each case whether the judge's count is the target count."""
-    return [record.counted[method] == record.count for record in records]
-
-
 def plain_accuracy(records: Sequence[TokenRecord], count: int) -> tuple[float, bool]:
     """Return the plain prompt's accuracy at a count, and whether the token gives the same image in every case."""
     cases = [record for record in records if record.count == count]
     alike = all(by_method["plain"] == by_method["token"] for r in cases for by_method in (r.counted, r.confidence))
-    return statistics.mean(hits(cases, "plain")), alike
+    return fmean(record.counted["plain"] == record.count for record in cases), alike

@@ -73,17 +73,6 @@ def test_failed_pictures_are_judged_again_on_request_only(listed: Path) -> None:
     assert "is not an image" in (records[0].error or "")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"), [(["--judge", "nosuch"], "unknown detector 'nosuch'"), (["--threads", "0"], "threads")]
-)
-def test_bad_settings_are_refused_before_anything_is_written(
-    listed: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
-    assert command(listed, *arguments) == 2
-    assert said in capsys.readouterr().err
-    assert not (listed.parent / "run").exists()
-
-
 def test_a_judge_that_does_not_know_a_class_is_refused_before_the_first_image(
     listed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,20 +102,28 @@ def test_several_pictures_of_a_prompt_are_told_apart_by_their_seeds(listed: Path
     assert [(record.method, record.seed) for record in records] == [("a", 0), ("a", 1), ("b", 0)]
 
 
+LISTS = [
+    ("prompt\nthree apples\n", "is not an image"),
+    ("prompt,image\nthree apples,pictures/9.png\n", "pictures/9.png' is not an image"),
+    ("prompt,image\nthree apples,mine.csv\n", "name a file that ends in .bmp, .gif"),
+    ("prompt,image,seconds\nthree apples,pictures/0.png,-1\n", "prompt 1: '-1' is not a number of seconds"),
+    ("prompt,image,seconds\nthree apples,pictures/0.png,nan\n", "prompt 1: 'nan' is not a number of seconds"),
+]
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "arguments", "reason"),
     [
-        ("prompt\nthree apples\n", "is not an image"),
-        ("prompt,image\nthree apples,pictures/9.png\n", "pictures/9.png' is not an image"),
-        ("prompt,image\nthree apples,mine.csv\n", "name a file that ends in .bmp, .gif"),
-        ("prompt,image,seconds\nthree apples,pictures/0.png,-1\n", "prompt 1: '-1' is not a number of seconds"),
-        ("prompt,image,seconds\nthree apples,pictures/0.png,nan\n", "prompt 1: 'nan' is not a number of seconds"),
+        (None, ["--judge", "nosuch"], "unknown detector 'nosuch'"),
+        (None, ["--threads", "0"], "threads"),
+        *((text, [], reason) for text, reason in LISTS),
     ],
 )
-def test_a_bad_list_is_refused_before_anything_is_written(
-    listed: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+def test_bad_input_ends_the_command_before_anything_is_written(
+    listed: Path, capsys: pytest.CaptureFixture[str], text: str | None, arguments: list[str], reason: str
 ) -> None:
-    listed.write_text(text)
-    assert command(listed) == 2
-    assert said in capsys.readouterr().err
+    if text is not None:
+        listed.write_text(text)
+    assert command(listed, *arguments) == 2
+    assert reason in capsys.readouterr().err
     assert not (listed.parent / "run").exists()

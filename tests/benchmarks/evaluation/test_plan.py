@@ -136,11 +136,6 @@ def test_a_second_judge_of_a_critics_architecture_is_refused(asked: RunSettings)
         Worker(replace(asked, critics=(twin,), judges=("miniature-yolo", "miniature-fcos")), "miniature")
 
 
-def test_every_method_can_be_an_arm() -> None:
-    with_suffix = {"plain+token", "auto+token", "auto+as-written"}
-    assert {"plain", "search", "noise", "lmn", "auto", *with_suffix} <= set(arms.available())
-
-
 def test_the_parts_of_a_critic_are_no_judges() -> None:
     pair = "miniature-yolo by miniature-density"
     suite = "t2icountbench-miniature"
