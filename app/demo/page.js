@@ -4,6 +4,7 @@
   const nameImages = () => document.querySelectorAll(".image-container > button:not([aria-label])").forEach((button) => {
     button.ariaLabel = button.closest(".block").querySelector("label")?.textContent || "Image";
   });
+  nameImages();
   new MutationObserver(nameImages).observe(document.body, { childList: true, subtree: true });
   // A file that is dropped beside its field goes to the field of the open page; the browser would leave the page.
   document.addEventListener("dragover", (event) => event.preventDefault());

@@ -86,7 +86,7 @@ class Opener:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         page.goto(self.url)
-        page.locator("#go").wait_for()
+        page.locator("#image .image-container > button[aria-label]").wait_for()  # the page's script has run
         return page
 
 
