@@ -176,13 +176,13 @@ def _counted(critic: "Critic", file: Path, objects: Sequence[str], device: str, 
     (detections,) = critic.detect(batch, objects)
     record: dict[str, Any] = {
         "image": str(file),
-        "counts": {one.object_name: len(one) for one in detections},
+        "counts": {detected.object_name: len(detected) for detected in detections},
         "detections": {
-            one.object_name: [
+            detected.object_name: [
                 {"box": [round(value, 1) for value in box], "score": round(score, 4)}
-                for box, score in zip(one.boxes.tolist(), one.scores.tolist(), strict=True)
+                for box, score in zip(detected.boxes.tolist(), detected.scores.tolist(), strict=True)
             ]
-            for one in detections
+            for detected in detections
         },
     }
     if boxes is not None:
@@ -193,8 +193,8 @@ def _counted(critic: "Critic", file: Path, objects: Sequence[str], device: str, 
 def _drawn(image: Any, detections: "Sequence[Detections]", counts: dict[str, int], place: Path) -> Path:
     from countgen.images import draw_boxes, save_png
 
-    for number, one in enumerate(detections):
-        image = draw_boxes(image, one.boxes.cpu(), _in_words(counts), colour=COLOURS[number % len(COLOURS)])
+    for number, detected in enumerate(detections):
+        image = draw_boxes(image, detected.boxes.cpu(), _in_words(counts), colour=COLOURS[number % len(COLOURS)])
     return save_png(image, place)
 
 

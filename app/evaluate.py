@@ -178,17 +178,20 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         """Return the device; with a cluster the one that is named is on another machine."""
         return self.device if self.address and self.device else self.available_device()
 
-    @property
-    def _judging(self) -> dict[str, Any]:
-        judging = {"threads": self.threads, "trust_checkpoint": self.trust_checkpoint, "quiet": not self.text}
-        return judging | {"device": self.available_device()}
-
     def _rejudge(self, folder: Path) -> int:
         from countgen.benchmarks.evaluation.rejudge import rejudge
 
         if self.suite or self.out or self.images:
             raise ValueError("--rejudge generates nothing: leave --suite and --out away")
-        summary = rejudge(folder, self.judge or (), batch_size=self.batch_size, **self._judging)
+        summary = rejudge(
+            folder,
+            self.judge or (),
+            device=self.available_device(),
+            threads=self.threads,
+            batch_size=self.batch_size,
+            trust_checkpoint=self.trust_checkpoint,
+            quiet=not self.text,
+        )
         lines = [
             f"{name}: {number} of {summary.images} images, {summary.abstained[name]} without an answer"
             for name, number in summary.judged.items()
@@ -201,22 +204,20 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         return NOT_REACHED if reasons else OK
 
     def _judge_images(self, path: Path, folder: Path) -> int:
-        from countgen.benchmarks.evaluation.judge_images import judge_images
+        from countgen import miniature
+        from countgen.benchmarks.evaluation.judge_images import judge_images, read_list, settings_of
 
-        total, failed = judge_images(
-            path,
-            folder,
-            self.judge or (),
-            method=self.methods or "given",
-            backbone=self.model or "unknown",
-            retry_failed=self.retry_failed,
-            **self._judging,
-        )
-        lines = [f"{total - failed} of {total} images are judged in {folder}"]
-        if failed:
-            lines.append(f"{failed} failed, the reasons are in their records; --retry-failed judges them again")
-        self._report(lines, folder, {"total": total, "done": total - failed, "failed": failed})
-        return NOT_REACHED if failed else OK
+        judges = self.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
+        given = read_list(path, judges, self.methods or "given", self.model or "unknown")
+        device, trusted = self.available_device(), self.trust_checkpoint
+        settings = settings_of(path, given, judges, device, self.threads, trust_checkpoint=trusted)
+        summary = judge_images(given, settings, folder, retry_failed=self.retry_failed, quiet=not self.text)
+        lines = [f"{summary.done} of {summary.total} images are judged in {folder}"]
+        if summary.failed:
+            lines.append(f"{summary.failed} failed, the reasons are in their records; --retry-failed judges them again")
+        done = {"total": summary.total, "done": summary.done, "failed": summary.failed}
+        self._report(lines, folder, done)
+        return NOT_REACHED if summary.failed else OK
 
     def _report(self, lines: Sequence[str], folder: Path, summary: dict[str, Any]) -> None:
         if self.json:

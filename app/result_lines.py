@@ -15,7 +15,6 @@ def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     """Return the record of a result, for JSON, with the files of its two images."""
     from countgen.critics import NO_ANSWER
 
-    found = result.before_detections
     return {
         "seed": result.seed,
         "image_seed": result.recipe["candidate_seed"],
@@ -24,7 +23,7 @@ def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
         "targets": {target.object_name: target.target_count for target in result.targets},
         "counts": list(result.counts),
         "judge_counts": [None if count == NO_ANSWER else count for count in result.judge_counts],
-        "before_counts": [len(one) for one in found] if found else None,
+        "before_counts": list(map(len, result.before_detections)) if result.before_detections else None,
         "objects_kept": _rounded(result.objects_kept),
         "background_change": _rounded(result.background_change),
         "structural_similarity": _rounded(result.structural_similarity),
@@ -45,9 +44,9 @@ def _rounded(value: float | None) -> float | None:
 
 def report(record: dict[str, Any], *, preservation: bool = False) -> None:
     """Print a record as text, with the measures of what is kept of the image before if `preservation` is set."""
-    print(fitted(f"{_found(record)} ->", path=record["after"]))
-    found = "" if record["before_counts"] is None else f": {_named(record['before_counts'], record)}"
-    print(fitted(f"  before{found} ->", hang=4, path=record["before"]))
+    print(fitted(f"{_verdict(record)} ->", path=record["after"]))
+    before = "" if record["before_counts"] is None else f": {_named(record['before_counts'], record)}"
+    print(fitted(f"  before{before} ->", hang=4, path=record["before"]))
     if preservation and record["objects_kept"] is not None:
         kept = (
             f"{record['objects_kept']:.0%} of the objects kept, background changed by {record['background_change']:.3f}"
@@ -57,7 +56,7 @@ def report(record: dict[str, Any], *, preservation: bool = False) -> None:
         print(fitted(f"  stopped early: {record['stopped']}", hang=4))
 
 
-def _found(record: dict[str, Any]) -> str:
+def _verdict(record: dict[str, Any]) -> str:
     """Return the judge's counts, what is wrong with them, and what they cost."""
     from countgen.progress import duration
     from countgen.prompts.plurals import counted, counts_in_words, differences_in_words

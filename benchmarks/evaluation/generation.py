@@ -1,4 +1,4 @@
-"""What a run asks of its models in place of their own settings: the number format, adapters and the sampling."""
+"""Overrides of the models' settings in a run: dtype, adapters, sampling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from countgen.number_slider import Calibration, load_calibration
 
 @dataclass(frozen=True)
 class Generation:
-    """How the images of a run are generated where that differs from what each model does by itself; None where not.
+    """Overrides of the models' own settings; None keeps a model's own.
 
     Attributes:
         dtype: "float32", "float16" or "bfloat16".
@@ -69,7 +69,7 @@ class Generation:
         return recorded
 
     def check(self, backbone: Backbone) -> None:
-        """Refuse a loaded model that cannot be sampled in this way.
+        """Raise if a loaded model cannot be sampled in this way.
 
         Raises:
             ValueError: a negative prompt without guidance, or the calibration of another model.

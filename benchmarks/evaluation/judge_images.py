@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 
-from countgen import miniature
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.plan import (
     MAX_THREADS,
@@ -30,17 +29,16 @@ from countgen.benchmarks.evaluation.plan import (
     content_digest,
     object_names,
 )
-from countgen.benchmarks.evaluation.records import IMAGES, Record, counts_of
-from countgen.benchmarks.evaluation.run_folder import RunFolder
+from countgen.benchmarks.evaluation.records import IMAGES, Record
+from countgen.benchmarks.evaluation.run import Summary, finish
 from countgen.benchmarks.evaluation.suites import Prompt, load
-from countgen.benchmarks.evaluation.worker import Outcome, failed
+from countgen.benchmarks.evaluation.worker import Outcome, case_fields, failed
 from countgen.critics import Critic
 from countgen.critics.validation import to_batch
 from countgen.files.image_file import MAX_BYTES, SUFFIXES, open_image
 from countgen.files.reading import read_bytes
 from countgen.files.schema import decoded
 from countgen.models import check_detector, load_critic
-from countgen.progress import counted_progress
 from countgen.prompts import Target
 
 
@@ -85,8 +83,8 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
         image = Path(path).parent / prompt.tags.get("image", "")
         if image.suffix.lower() not in SUFFIXES or not image.is_file():
             raise ValueError(
-                f"{path}, prompt {number}: no image {str(image)!r}; name a file that ends in {', '.join(SUFFIXES)} "
-                "in the column 'image', relative to the list"
+                f"{path}, prompt {number}: {str(image)!r} is not an image; name a file that ends in "
+                f"{', '.join(SUFFIXES)} in the column 'image', relative to the list"
             )
         method_name = prompt.tags.get("method", method)
         key = _key(prompt, image, judges, method_name, backbone)
@@ -114,14 +112,14 @@ def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbo
         prompt = replace(prompt, suite=folder.name)
         samples = sorted(metadata.parent.glob("samples/[0-9]*.*"))
         if not samples:
-            raise ValueError(f"{metadata.parent} has no images in 'samples'")
+            raise ValueError(f"the folder 'samples' in {metadata.parent} is empty or missing")
         for image in samples:
             if image.suffix.lower() in SUFFIXES:
                 key = _key(prompt, image, judges, method, backbone)
                 given[key] = Given(Case(key, prompt, int(image.stem), backbone, method), image, 0.0)
     if not given:
         raise ValueError(
-            f"{folder} holds no counting prompts in GenEval's layout (00000/metadata.jsonl, 00000/samples)"
+            f"{folder} does not hold counting prompts in GenEval's layout (00000/metadata.jsonl, 00000/samples)"
         )
     return list(given.values())
 
@@ -140,7 +138,7 @@ def _seconds(prompt: Prompt, where: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{where}: {text!r} is no number of seconds")
+        raise ValueError(f"{where}: {text!r} is not a number of seconds")
     return seconds
 
 
@@ -154,7 +152,7 @@ def settings_of(
     trust_checkpoint: bool = False,
 ) -> GivenImages:
     """Return settings that allow a run folder to hold one list with one set of judges."""
-    cases = [one.case for one in given]
+    cases = [image.case for image in given]
     return GivenImages(
         suite=str(path),
         suite_sha256=content_digest([case.key for case in cases]),
@@ -175,47 +173,57 @@ def settings_of(
     )
 
 
-def outcomes(given: Sequence[Given], settings: RunSettings) -> Iterator[Outcome]:
-    """Yield the outcome of each image; one that cannot be read or judged becomes a failed record.
+def judge_images(
+    given: Sequence[Given], settings: GivenImages, folder: Path, *, retry_failed: bool = False, quiet: bool = False
+) -> Summary:
+    """Let judges count the images of a list; the same call continues after any end.
+
+    An image that cannot be read or judged becomes a failed record.
+
+    Args:
+        given: from `read_list`.
+        settings: from `settings_of`.
+        folder: of the run.
+        retry_failed, quiet: as of `countgen.benchmarks.evaluation.run.evaluate`.
 
     Raises:
-        ValueError, OSError: a judge that cannot be loaded, or that does not know an object of the list.
+        ValueError, OSError: a judge that cannot be loaded, or that does not know an object of the list; or a folder
+            that cannot be used.
     """
-    torch.set_num_threads(settings.threads)
-    judges = {
-        name: load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint) for name in settings.judges
-    }
-    for judge, names in product(judges.values(), object_names(one.case for one in given)):
-        judge.check_distinct(names)
-    for one in given:
-        try:
-            yield _evaluated(one, settings, judges)
-        except Exception as error:  # one bad image must not end the run
-            yield failed(one.case, settings, error)
+    by_key = {image.case.key: image for image in given}
+
+    def outcomes(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
+        torch.set_num_threads(settings.threads)
+        judges = {
+            name: load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
+            for name in settings.judges
+        }
+        for judge, names in product(judges.values(), object_names(cases)):
+            judge.check_distinct(names)
+        for case in cases:
+            try:
+                yield _evaluated(by_key[case.key], settings, judges)
+            except Exception as error:  # one bad image must not end the run
+                yield failed(case, settings, error)
+
+    cases = [image.case for image in given]
+    return finish(cases, settings, folder, outcomes, retry_failed=retry_failed, quiet=quiet)
 
 
 def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -> Outcome:
     decoded = open_image(given.path)
-    image = to_batch(decoded)[0].to(settings.device)
-    prompt, names = given.case.prompt, [target.object_name for target in given.case.prompt.targets]
-    found = {name: judged(judge, image[None], names)[0] for name, judge in judges.items()}
-    right = found[settings.judges[0]][0] == tuple(target.target_count for target in prompt.targets)
+    images = to_batch(decoded).to(settings.device)
+    targets = given.case.prompt.targets
+    names = [target.object_name for target in targets]
+    counted = {name: judged(judge, images, names)[0] for name, judge in judges.items()}
+    right = counted[settings.judges[0]][0] == tuple(target.target_count for target in targets)
     path = f"{IMAGES}/{given.case.key}.png"
     record = Record(
-        key=given.case.key,
-        suite=prompt.suite,
-        level=prompt.level,
-        prompt=prompt.prompt,
-        wanted=counts_of(prompt.targets),
-        seed=given.case.seed,
-        backbone=given.case.backbone,
-        method=given.case.method,
-        critics=(),
-        judges=settings.judges,
+        **case_fields(given.case, settings),
         status="done",
         error=None,
         critic_counts=(),
-        **record_fields(found),
+        **record_fields(counted),
         confirmed=False,
         trace=((1, given.seconds, right),),
         evaluations=1,
@@ -224,52 +232,5 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
         image=path,
         before=path,
     )
-    return Outcome(record, decoded, None, {"prompt": prompt.prompt, "drawn_from": given.path.name}, os.getpid())
-
-
-def judge_images(
-    path: Path,
-    folder: Path,
-    judges: Sequence[str],
-    *,
-    method: str,
-    backbone: str,
-    device: str = "cpu",
-    threads: int = 1,
-    trust_checkpoint: bool = False,
-    retry_failed: bool = False,
-    quiet: bool = False,
-) -> tuple[int, int]:
-    """Let judges count the images of a list; the same call continues after any end.
-
-    Args:
-        path: the list.
-        folder: of the run.
-        judges: names of detectors; all of the miniature's if there are none.
-        method, backbone: names in the records, if the list has none.
-        device, threads, trust_checkpoint: of the judges.
-        retry_failed: judge again what failed earlier.
-        quiet: show no progress.
-
-    Returns:
-        The number of images, and of those that could not be read or judged.
-
-    Raises:
-        ValueError, OSError: bad input, or a folder that cannot be used.
-    """
-    judges = judges or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
-    given = read_list(path, judges, method, backbone)
-    settings = settings_of(path, given, judges, device, threads, trust_checkpoint=trust_checkpoint)
-    with RunFolder(folder, settings) as kept:
-        earlier = {key for key, record in kept.records.items() if record.status == "done" or not retry_failed}
-        left = [one for one in given if one.case.key not in earlier or one.case.key in kept.lost]
-        finished = counted_progress(
-            outcomes(left, settings),
-            len(given),
-            done=len(given) - len(left),
-            has_failed=lambda one: one.record.status == "failed",
-            shown=not quiet,
-        )
-        for outcome in finished:
-            kept.keep(outcome)
-        return len(given), sum(kept.records[one.case.key].status == "failed" for one in given)
+    recipe = {"prompt": given.case.prompt.prompt, "drawn_from": given.path.name}
+    return Outcome(record, decoded, None, recipe, os.getpid())

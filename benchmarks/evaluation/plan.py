@@ -133,9 +133,9 @@ def steering(critics: Sequence[str]) -> set[str]:
 
 
 def recorded(settings: RunSettings) -> dict[str, Any]:
-    """Settings that a run folder stores; what is asked of the models stands among them, where anything is."""
-    left_out = ("trust_checkpoint", "sources", "generation")
-    own = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    """Return the settings stored with a run, including model overrides."""
+    not_stored = ("trust_checkpoint", "sources", "generation")
+    own = {name: value for name, value in asdict(settings).items() if name not in not_stored}
     return own | settings.generation.recorded
 
 
@@ -157,14 +157,6 @@ class Case:
     method: str
 
 
-def prompts_of(suite: str, limit: int | None = None) -> list[tuple[int, Prompt]]:
-    """Return prompts of a suite with their indices, all or `limit` of them, evenly spread."""
-    prompts = list(enumerate(load(suite)))
-    if limit is None or limit >= len(prompts):
-        return prompts
-    return [prompts[k * len(prompts) // limit] for k in range(limit)]
-
-
 def suite_digest(suite: str) -> str:
     """Return the digest of a suite's content, independent of its path."""
     return content_digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
@@ -173,8 +165,8 @@ def suite_digest(suite: str) -> str:
 def cases(settings: RunSettings) -> list[Case]:
     """Return all images of a run, or of its shard, each once, in the order in which they are generated.
 
-    Where an arm needs a count token and none is shipped for the prompt's targets, there is no case, since an image that
-    cannot be generated is no evidence about the method. `left_out` returns these.
+    Cases that need a count token which is not shipped are left out, see `left_out`: an image that cannot be generated
+    says nothing about the method.
 
     Raises:
         ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
@@ -216,18 +208,21 @@ def _all_cases(settings: RunSettings) -> list[Case]:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
     determining = content_digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
     own_settings = {name: _own_settings(name, settings) for name in settings.methods}
-    chosen = prompts_of(settings.suite, settings.limit)
+    prompts = list(enumerate(load(settings.suite)))
+    if settings.limit is not None and settings.limit < len(prompts):  # evenly spread
+        prompts = [prompts[k * len(prompts) // settings.limit] for k in range(settings.limit)]
     part, parts = shard_of(settings.shard)
     by_key: dict[str, Case] = {}
     for backbone in settings.backbones:
-        for place, prompt in chosen:
+        for place, prompt in prompts:
             first = int(prompt.tags.get("seed", settings.first_seed + place * settings.seeds_per_prompt))
             if first + settings.seeds_per_prompt > 2**32:
                 raise ValueError(f"prompt {place + 1} would get seeds from {first} on, above 2**32 - 1; start lower")
             for seed in range(first, first + settings.seeds_per_prompt):
                 for method, own in own_settings.items():
-                    case = _case(prompt, seed, backbone, method, determining + own)
-                    by_key[case.key] = case
+                    content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining + own]
+                    key = content_digest(content)[:32]
+                    by_key[key] = Case(key, prompt, seed, backbone, method)
     return [case for case in by_key.values() if int(case.key[:8], 16) % parts == part - 1]
 
 
@@ -239,7 +234,7 @@ def shard_of(text: str) -> tuple[int, int]:
     """
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ValueError(f"{text!r} is no shard; write 3/8 for the third of eight")
+        raise ValueError(f"{text!r} is not a shard; write 3/8 for the third of eight")
     return int(number), int(count)
 
 
@@ -248,11 +243,6 @@ def _own_settings(name: str, settings: RunSettings) -> str:
     arm = arms.find(name)
     own, defaults = as_dict(arm.settings(settings.method_settings)), as_dict(arm.settings(()))
     return content_digest(own) if own != defaults else ""
-
-
-def _case(prompt: Prompt, seed: int, backbone: str, method: str, determining: str) -> Case:
-    content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining]
-    return Case(content_digest(content)[:32], prompt, seed, backbone, method)
 
 
 def token_name(prompt: Prompt) -> str:

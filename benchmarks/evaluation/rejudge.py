@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -76,26 +76,23 @@ def rejudge(
     summary = Rejudged(images=len(done))
     with locked_run(folder):
         for name in judges:
-            mine = {one.key: one for one in read_judgements(folder) if one.judge == name}
-            left = [record for record in done if record.key not in mine]
+            judged_by_key = {given.key: given for given in read_judgements(folder) if given.judge == name}
+            left = [record for record in done if record.key not in judged_by_key]
             if left:
                 judge = load_critic(name, device, trust_checkpoint=trust_checkpoint)
-                _check_objects(judge, left)
-                fresh = _judgements(folder, left, name, judge, device, batch_size, summary.unread)
+                for names in dict.fromkeys(tuple(record.wanted) for record in left):
+                    judge.check_distinct(names)
+                fresh = _judgements(name, judge, _batches(folder, left, batch_size, summary.unread), device)
                 del judge  # so that it is not in memory while the next one is loaded
                 fresh = counted_progress(fresh, len(done), done=len(done) - len(left), shown=not quiet)
                 with LineFile(folder, JUDGEMENTS) as file:
-                    for one in fresh:
-                        file.append(one.to_line())
-                        mine[one.key] = one
-            known = [mine[record.key] for record in done if record.key in mine]
+                    for judgement in fresh:
+                        file.append(judgement.to_line())
+                        judged_by_key[judgement.key] = judgement
+            known = [judged_by_key[record.key] for record in done if record.key in judged_by_key]
             summary.judged[name] = len(known)
-            summary.abstained[name] = sum(one.counts is None for one in known)
+            summary.abstained[name] = sum(judgement.counts is None for judgement in known)
     return summary
-
-
-def _object_names(record: Record) -> list[str]:
-    return [target.object_name for target in record.targets]
 
 
 def _check(folder: Path, records: Sequence[Record], judges: Sequence[str], batch_size: int) -> None:
@@ -115,39 +112,37 @@ def _check(folder: Path, records: Sequence[Record], judges: Sequence[str], batch
     check_detectors(judges)
 
 
-def _check_objects(judge: Critic, records: Sequence[Record]) -> None:
-    """Refuse objects that are no class of the judge, or two of one class, before the first image."""
-    for names in dict.fromkeys(tuple(_object_names(record)) for record in records):
-        judge.check_distinct(names)
-
-
-def _judgements(
-    folder: Path,
-    records: Sequence[Record],
-    name: str,
-    judge: Critic,
-    device: str,
-    batch_size: int,
-    unread: dict[str, str],
-) -> Iterator[Judgement]:
-    """Yield the result for each image that can be read, and note the others in `unread`."""
+def _batches(
+    folder: Path, records: Sequence[Record], batch_size: int, unread: dict[str, str]
+) -> Iterator[list[tuple[Record, Tensor]]]:
+    """Yield images of one size and the same objects together, and note those that cannot be read in `unread`."""
     batch: list[tuple[Record, Tensor]] = []
-    kind: object = None
-    # Images of the same objects can share a batch.
-    for record in sorted(records, key=_object_names):
+    batch_kind: object = None
+    for record in sorted(records, key=lambda record: list(record.wanted)):
         try:
             image = _image(folder, record)
         except (OSError, ValueError) as error:
             unread[record.image or record.key] = str(error)
             continue
-        mine = (image.shape, _object_names(record))
-        if batch and (mine != kind or len(batch) == batch_size):
-            yield from _of_batch(batch, name, judge, device)
+        kind = image.shape, list(record.wanted)
+        if batch and (kind != batch_kind or len(batch) == batch_size):
+            yield batch
             batch = []
-        kind = mine
+        batch_kind = kind
         batch.append((record, image))
     if batch:
-        yield from _of_batch(batch, name, judge, device)
+        yield batch
+
+
+def _judgements(
+    name: str, judge: Critic, batches: Iterable[list[tuple[Record, Tensor]]], device: str
+) -> Iterator[Judgement]:
+    for batch in batches:
+        images = torch.stack([image for _, image in batch]).to(device)
+        answers = judged(judge, images, list(batch[0][0].wanted))
+        for (record, _), (counts, detections) in zip(batch, answers, strict=True):
+            confidence = round(mean_score(detections), 4)
+            yield Judgement(record.key, name, answered(counts), confidence, rounded_boxes(detections))
 
 
 def _image(folder: Path, record: Record) -> Tensor:
@@ -159,27 +154,14 @@ def _image(folder: Path, record: Record) -> Tensor:
     path = readable_path(folder, record.image or "")
     if path is None:
         raise FileNotFoundError(f"{record.image} is missing, or outside {folder}")
-    _check_recipe(path, record)
-    return to_batch(open_image(path))[0]
-
-
-def _check_recipe(path: Path, record: Record) -> None:
-    """Refuse an image whose recipe, where it has one, says that it is of another case than its record."""
     try:
         recipe = read_recipe(path)
-    except RecipeError:
-        return
-    mine: dict[str, object] = {"seed": record.seed, "targets": [asdict(target) for target in record.targets]}
+    except RecipeError:  # generated by another program
+        recipe = {}
+    expected: dict[str, object] = {"seed": record.seed, "targets": [asdict(target) for target in record.targets]}
     if not record.critics:  # others may have reworded the prompt
-        mine["prompt"] = record.prompt
-    for name, value in mine.items():
-        if (found := recipe.get(name, value)) != value:
-            raise ValueError(f"{path} is an image of another run: its recipe has {name} {found}, its record {value}")
-
-
-def _of_batch(batch: Sequence[tuple[Record, Tensor]], name: str, judge: Critic, device: str) -> Iterator[Judgement]:
-    images = torch.stack([image for _, image in batch]).to(device)
-    names = _object_names(batch[0][0])
-    for (record, _), (counts, detections) in zip(batch, judged(judge, images, names), strict=True):
-        confidence = round(mean_score(detections), 4)
-        yield Judgement(record.key, name, answered(counts), confidence, rounded_boxes(detections))
+        expected["prompt"] = record.prompt
+    for name, value in expected.items():
+        if (given := recipe.get(name, value)) != value:
+            raise ValueError(f"{path} is an image of another run: its recipe has {name} {given}, its record {value}")
+    return to_batch(open_image(path))[0]

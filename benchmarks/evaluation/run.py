@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from countgen.benchmarks.evaluation.engines import Engine
+from countgen.benchmarks.evaluation.image_files import lost_images_message
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, cases, left_out, why_left_out
+from countgen.benchmarks.evaluation.run_folder import RunFolder
+from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.errors import CountGenError
-
-if TYPE_CHECKING:
-    from countgen.benchmarks.evaluation.engines import Engine
-    from countgen.benchmarks.evaluation.plan import RunSettings
-    from countgen.benchmarks.evaluation.worker import Outcome
+from countgen.progress import counted_progress
 
 MOST_ALIKE = 20
 """Number of images that may fail in a row in a process for one reason before the run stops."""
@@ -66,46 +67,55 @@ def evaluate(
         EverythingFailsError: several images in a row failed for one reason.
         OSError: the folder cannot be written; finished results are kept.
     """
-    from countgen.benchmarks.evaluation.image_files import lost_images_message
-    from countgen.benchmarks.evaluation.plan import cases, left_out, why_left_out
-    from countgen.benchmarks.evaluation.run_folder import RunFolder
-    from countgen.progress import counted_progress
-
-    everything, impossible = cases(settings), left_out(settings)
-    if not everything and impossible and settings.shard == "1/1":  # one part of several may be empty
+    run_cases, impossible = cases(settings), left_out(settings)
+    if not run_cases and impossible and settings.shard == "1/1":  # one part of several may be empty
         raise ValueError(
             f"none of the {len(impossible)} images of {settings.suite} with {', '.join(settings.methods)} can be "
             f"generated; the first: {why_left_out(impossible[0])}. Give a suite with other prompts, or a "
             "method without a token"
         )
+    summary = finish(run_cases, settings, folder, engine, retry_failed=retry_failed, quiet=quiet)
+    return replace(summary, left_out=len(impossible))
+
+
+def finish(
+    run_cases: Sequence[Case],
+    settings: RunSettings,
+    folder: str | Path,
+    engine: Engine,
+    *,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> Summary:
+    """Record every case that a run's folder does not hold yet, as `evaluate` does."""
     with RunFolder(folder, settings) as kept:
         earlier = {key for key, record in kept.records.items() if record.status == "done" or not retry_failed}
-        left = [case for case in everything if case.key not in earlier or case.key in kept.lost]
+        left = [case for case in run_cases if case.key not in earlier or case.key in kept.lost]
+        done = len(run_cases) - len(left)
         lost = tuple(name for case in left for name in kept.lost.get(case.key, ()))
         if lost and not quiet:
             print(f"{lost_images_message(kept.path, lost)}; generated again", file=sys.stderr)
-        done = len(everything) - len(left)
         outcomes = counted_progress(
-            engine(left, settings), len(everything), done=done, has_failed=_has_failed, shown=not quiet
+            engine(left, settings), len(run_cases), done=done, has_failed=_has_failed, shown=not quiet
         )
         latest: dict[int, tuple[str | None, int]] = {}
         for outcome in outcomes:
             kept.keep(outcome)
-            _refuse_to_fail_on(outcome, latest)
-        records = [kept.records[case.key] for case in everything]
+            _stop_if_all_fail(outcome, latest)
+        records = [kept.records[case.key] for case in run_cases]
     reasons = Counter(record.error or "unknown" for record in records if record.status == "failed")
     return Summary(
         total=len(records),
         done=len(records) - reasons.total(),
         failed=reasons.total(),
-        earlier=len(everything) - len(left),
+        earlier=done,
         lost=lost,
-        left_out=len(impossible),
+        left_out=0,
         reasons=dict(reasons.most_common()),
     )
 
 
-def _refuse_to_fail_on(outcome: Outcome, latest: dict[int, tuple[str | None, int]]) -> None:
+def _stop_if_all_fail(outcome: Outcome, latest: dict[int, tuple[str | None, int]]) -> None:
     """Stop a run in which a process fails repeatedly for one reason, such as a lost device.
 
     Args:

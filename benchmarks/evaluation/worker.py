@@ -80,7 +80,7 @@ class Worker:
             load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
             for name in settings.judges[1:]
         )
-        for critic in others:  # refuses judges of a critic's family
+        for critic in others:  # raises for a judge of a critic's family
             Models(self.models.backbone, self.models.critics, critic)
         self.judges = dict(zip(settings.judges, (self.models.required_judge, *others), strict=True))
         for names in object_names:
@@ -89,12 +89,12 @@ class Worker:
         self._warm: set[str] = set()
 
     def _check_judges(self, object_names: tuple[str, ...]) -> None:
-        """Refuse a judge that would fail every image of objects which the critics can count."""
+        """Raise if a judge would fail every image of objects which the critics can count."""
         try:
             for critic in self.models.critics:
                 critic.check_distinct(object_names)
         except ValueError:
-            return  # whatever judges: the images of these objects fail, and the others do not
+            return  # with any judge the images of these objects fail, and the others do not
         for judge in self.judges.values():
             judge.check_distinct(object_names)
 
@@ -139,7 +139,7 @@ class Worker:
         # The image is its own plain image.
         is_plain = result.method == "plain" and "token" not in result.recipe
         record = Record(
-            **_case_fields(case, self.settings),
+            **case_fields(case, self.settings),
             status="done",
             error=None,
             critic_counts=result.counts,
@@ -220,7 +220,7 @@ def _rounded(value: float | None) -> float | None:
 def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
     """Return the record of a case that could not be generated."""
     record = Record(
-        **_case_fields(case, settings),
+        **case_fields(case, settings),
         status="failed",
         error=printable(" ".join(f"{type(error).__name__}: {error}".split())),
         critic_counts=(),
@@ -238,7 +238,8 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
     return Outcome(record, None, None, {}, os.getpid())
 
 
-def _case_fields(case: Case, settings: RunSettings) -> dict[str, Any]:
+def case_fields(case: Case, settings: RunSettings) -> dict[str, Any]:
+    """Return the fields of a `Record` that are known before its image."""
     return {
         "key": case.key,
         "suite": case.prompt.suite,

@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 import countgen
-from countgen.progress import duration, followed, loading
+from countgen.progress import counted_progress, duration, followed, loading
 from countgen.prompts.plurals import counts_in_words, differences_in_words
 
 
@@ -90,3 +90,14 @@ def test_counts_in_words() -> None:
     assert differences_in_words([1, 0], targets) == "3 teddy bears too few"
     assert differences_in_words([2, 3], targets) == "1 apple too many"
     assert differences_in_words([1, 3], targets) == ""
+
+
+def test_progress_is_a_line_a_minute_if_the_stream_is_not_a_terminal() -> None:
+    stream = io.StringIO()
+    items = counted_progress(range(5), 25, done=20, has_failed=lambda item: item == 2, stream=stream, every=0)
+    assert list(items) == [0, 1, 2, 3, 4]
+    assert len(stream.getvalue().splitlines()) == 5
+    assert re.fullmatch(r"25 of 25 images, [\d.]+ s left, 1 failed", stream.getvalue().splitlines()[-1])
+    stream = io.StringIO()
+    list(counted_progress(range(3), 3, stream=stream))
+    assert stream.getvalue() == ""

@@ -19,9 +19,9 @@ from countgen.benchmarks.evaluation.calibration import (
     truth,
 )
 from countgen.benchmarks.evaluation.labels import save_label
-from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from countgen.benchmarks.evaluation.records import Record
 from tests.benchmarks.evaluation.judge_correction import Judge, coverage
-from tests.benchmarks.evaluation.made_records import record
+from tests.benchmarks.evaluation.made_records import record, write_run
 
 
 def labelled(seed: int, label: int | None, detector: int, counter: int, asked: int = 3) -> Record:
@@ -104,17 +104,11 @@ def test_95_percent_intervals_cover_the_truth_that_often(own: bool, accuracy: fl
 
 @pytest.fixture
 def run(tmp_path: Path) -> str:
-    folder = tmp_path / "run"
-    (folder / "images").mkdir(parents=True)
-    settings = {"methods": ["plain"], "backbones": ["miniature"]}
-    (folder / SETTINGS).write_text(json.dumps(settings))
     rng = np.random.default_rng(0)
     records = []
-    for seed in range(40):
-        counts = {"detector": (3 + int(rng.integers(0, 2)),), "counter": (3 + int(rng.integers(0, 2)),)}
-        records.append(record("plain", seed, judge_counts=counts, image=f"images/{seed}.png"))
-    (folder / RECORDS).write_bytes(b"".join(map(to_line, records)))
-    return str(folder)
+    for seed, (detector, counter) in enumerate(rng.integers(3, 5, (40, 2)).tolist()):
+        records.append(record("plain", seed, judge_counts={"detector": (detector,), "counter": (counter,)}))
+    return str(write_run(tmp_path / "run", records))
 
 
 def test_a_report_corrects_by_its_own_labels_and_by_those_of_another_run(

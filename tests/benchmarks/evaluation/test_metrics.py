@@ -156,22 +156,6 @@ def test_labels_make_a_person_a_judge_of_the_images_they_counted_only() -> None:
     assert (mine.counts, mine.equal) == (2, 0.5)
 
 
-def test_a_label_with_too_few_counts_is_refused() -> None:
-    with pytest.raises(ValueError, match="has 2 counts for 1 objects"):
-        with_labels([record()], [Label(record().key, "ann", (3, 1))])
-
-
-def test_agreement_is_cohens_kappa_of_counts_and_of_verdicts() -> None:
-    counted = [(3, 3)] * 20 + [(3, 4)] * 5 + [(4, 3)] * 10 + [(4, 4)] * 15
-    records = [
-        record(seed=seed, judge_counts={"detector": (a,), "counter": (b,)}) for seed, (a, b) in enumerate(counted)
-    ]
-    mine = agreement(records, "detector", "counter")
-    assert (mine.counts, mine.equal) == (50, 0.7)
-    assert mine.kappa == pytest.approx(0.4)
-    assert mine.verdict_kappa == pytest.approx(0.4)
-
-
 def test_an_image_is_the_same_one_where_objects_and_background_are_kept() -> None:
     kept = {"objects_kept": 0.8, "background_change": 0.1, "structural_similarity": 0.9}
     records = [
@@ -211,28 +195,9 @@ def test_a_curve_falls_again_where_a_better_looking_candidate_is_wrong() -> None
     assert [curve.at(budget) for budget in (0, 3, 4, 8, 9)] == [0, 0, 1, 1, 0]
 
 
-def test_a_curve_refuses_an_unknown_axis() -> None:
-    with pytest.raises(ValueError, match='"evaluations" or "seconds"'):
-        compute_curve([], "watts")
-
-
-def test_pairs_meet_by_case_whatever_the_order() -> None:
-    first = [record("auto", seed) for seed in range(4)]
-    second = [record("plain", seed) for seed in (3, 1, 7)]
-    assert [(a.seed, b.seed) for a, b in pairs(first, second)] == [(1, 1), (3, 3)]
-
-
 def test_confidence_is_compared_on_images_that_both_drew() -> None:
     first = [record("auto", seed, confidence={"detector": 0.6}) for seed in range(3)]
     second = [record("plain", 0), record("plain", 1, counted=None), record("plain", 2)]
     mine = difference(pairs(first, second), lambda one: confidence(one, "detector"))
     assert mine.cases == 2
     assert mine.mean == pytest.approx(-0.2)
-
-
-def test_an_interval_of_a_difference_resamples_prompts() -> None:
-    first = [record("auto", seed, asked=n, counted=n) for n in range(1, 11) for seed in range(5)]
-    second = [record("plain", seed, asked=n, counted=n + n % 2) for n in range(1, 11) for seed in range(5)]
-    mine = compare(first, second, "detector").accuracy
-    assert mine.mean == 0.5
-    assert mine.high - mine.low > 0.5  # ten prompts, not fifty images, carry the information

@@ -114,8 +114,8 @@ SENSELESS = [
     ({"limit": 0}, "limit must be at least 1"),
     ({"threads": 0}, "threads must be from 1"),
     ({"threads": 99_999}, "threads must be from 1 to 1024"),
-    ({"shard": "4/3"}, "no shard"),
-    ({"shard": "third"}, "no shard"),
+    ({"shard": "4/3"}, "not a shard"),
+    ({"shard": "third"}, "not a shard"),
 ]
 
 

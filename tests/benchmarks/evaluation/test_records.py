@@ -1,7 +1,6 @@
 import json
 import lzma
 import os
-import random
 import resource
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.image_files import is_complete
-from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError, split_torn
+from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError
 from countgen.benchmarks.evaluation.labels import read_labels
 from countgen.benchmarks.evaluation.records import (
     Record,
@@ -18,7 +17,7 @@ from countgen.benchmarks.evaluation.records import (
     read_run,
     to_line,
 )
-from tests.faults.crash_consistency import file_size_limit, tear, time_opening
+from tests.faults.crash_consistency import file_size_limit, tear
 
 DONE = Record(
     key="0" * 32,
@@ -76,16 +75,6 @@ def test_a_last_record_torn_at_any_byte_is_repaired(tmp_path: Path, monkeypatch:
     assert good == cuts == len(to_line(DONE)) + 1
 
 
-def test_readers_leave_out_a_record_that_is_being_written(tmp_path: Path) -> None:
-    path = written(tmp_path, DONE, FAILED)
-    content = path.read_bytes()
-    for length in range(len(to_line(DONE)), len(content) - 1):
-        whole, _ = split_torn(content[:length])
-        assert whole == to_line(DONE)
-    # It lacks its newline only: nothing is lost.
-    assert split_torn(content[:-1]) == (content, b"")
-
-
 LINE = to_line(DONE).strip()
 DAMAGED = [
     (b"\0\0\0\0", "malformed"),
@@ -102,16 +91,15 @@ DAMAGED = [
     (LINE.replace(b"six", b"si\xff"), "Invalid UTF-8"),
 ]
 WRONG: dict[str, tuple[object, ...]] = {
-    **dict.fromkeys(("key", "level", "status"), (7, None, ["a"])),
-    **dict.fromkeys(("error", "image"), (7, ["a"], {})),
-    **dict.fromkeys(("critics", "judges"), ("abc", [7], {}, None)),
-    **dict.fromkeys(("seed", "peak_bytes"), ("7", 1.5, True, -1, 10**400, [1])),
-    "targets": ([], {"apple": "7", "dog": 1}, {"apple": 1.5}, {"apple": 0}, {" ": 1}, None),
-    "critic_counts": ("62", [6, "2"], [True, 2], None),
-    "judge_counts": ([], {"density": "62"}, {"density": [6, None]}),
-    "confidence": ([], {"density": "high"}),
-    "boxes": ([], {"density": [[1, 2, 3]]}, {"density": [[1, 2, 3, "4"]]}),
-    "trace": ("abc", [[1, 2]], [[1, 2.0, 1]], {}),
+    **dict.fromkeys(("key", "level", "error", "image"), (7,)),
+    **dict.fromkeys(("critics", "judges"), ("abc", [7], None)),
+    **dict.fromkeys(("seed", "peak_bytes"), ("7", 1.5, True, -1, 10**400)),
+    "targets": ([], {"apple": "7", "dog": 1}, {"apple": 0}, {" ": 1}),
+    "critic_counts": ("62", [True, 2]),
+    "judge_counts": ([], {"density": [6, None]}),
+    "confidence": ({"density": "high"},),
+    "boxes": ({"density": [[1, 2, 3]]}, {"density": [[1, 2, 3, "4"]]}),
+    "trace": ([[1, 2]], [[1, 2.0, 1]]),
     "schema": (None, 2, "1"),
 }
 DAMAGED += [
@@ -156,24 +144,6 @@ def test_settings_of_another_type_are_one_clear_line(settings: object, tmp_path:
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(RunFolderError, match=r"settings\.json is damaged: .*Expected"):
         read_run(tmp_path)
-
-
-def test_random_damage_is_refused_by_name_or_stays_in_one_record(tmp_path: Path) -> None:
-    rng = random.Random(0)
-    content = to_line(DONE) + to_line(FAILED)
-    path = tmp_path / "records.jsonl"
-    refused = 0
-    for _ in range(300):
-        damaged = bytearray(content)
-        damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            records = read_records(path)
-        except RunFolderError:
-            refused += 1
-        else:
-            assert DONE in records or FAILED in records
-    assert refused > 100
 
 
 def test_a_full_disk_is_a_clear_error_and_leaves_earlier_records_as_they_were(tmp_path: Path) -> None:
@@ -222,7 +192,3 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         read_run(tmp_path)
     (tmp_path / "settings.json").write_text('{"suite": "a"}')
     assert read_run(tmp_path) == ({"suite": "a"}, [])
-
-
-def test_many_records_open(tmp_path: Path) -> None:
-    assert time_opening(DONE, 1000, tmp_path)[1] < 1

@@ -1,7 +1,6 @@
 """Runs are real: the embedded models generate a few small images."""
 
 import copy
-import io
 import json
 import os
 import re
@@ -28,7 +27,6 @@ from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.suites import Prompt
 from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 from countgen.images import read_recipe
-from countgen.progress import counted_progress
 from tests.benchmarks.evaluation.made_records import comparable
 
 
@@ -180,11 +178,6 @@ def test_a_run_without_any_image_is_refused(asked: RunSettings, tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
-def test_no_image_costs_more_evaluations_than_it_may(finished: Path) -> None:
-    _, records = read_run(finished)
-    assert {record.evaluations for record in records if record.method in ("search", "noise")} <= set(range(7))
-
-
 def test_a_prompt_that_an_encoder_cuts_is_marked(asked: RunSettings, worker: Worker, finished: Path) -> None:
     assert {record.truncated for record in read_run(finished)[1] if record.method == "plain"} == {False, None}
     long = "two apples, " + "one beside the other, " * 8
@@ -247,17 +240,6 @@ def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, work
     settings_text = (tmp_path / "1" / "settings.json").read_text()
     (whole / "settings.json").write_text(settings_text.replace('"1/2"', '"1/1"'))
     assert evaluate(plain, whole, Engine(worker, stop_after=0), quiet=True).earlier == 6
-
-
-def test_progress_is_a_line_a_minute_where_there_is_no_terminal() -> None:
-    stream = io.StringIO()
-    items = counted_progress(range(5), 25, done=20, has_failed=lambda item: item == 2, stream=stream, every=0)
-    assert list(items) == [0, 1, 2, 3, 4]
-    assert len(stream.getvalue().splitlines()) == 5
-    assert re.fullmatch(r"25 of 25 images, [\d.]+ s left, 1 failed", stream.getvalue().splitlines()[-1])
-    stream = io.StringIO()
-    list(counted_progress(range(3), 3, stream=stream))
-    assert stream.getvalue() == ""
 
 
 def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

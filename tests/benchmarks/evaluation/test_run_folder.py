@@ -39,19 +39,6 @@ def test_pictures_lie_where_their_record_says(tmp_path: Path, asked: RunSettings
     assert (tmp_path / "a" / "b" / str(record.before)).is_file()
 
 
-def test_nothing_is_drawn_into_a_packed_run(tmp_path: Path, asked: RunSettings) -> None:
-    (tmp_path / PACKED).touch()
-    with pytest.raises(RunFolderError, match="give another folder"), RunFolder(tmp_path, asked):
-        pass
-
-
-def test_a_picture_that_is_drawn_again_leaves_no_twin(tmp_path: Path, asked: RunSettings) -> None:
-    for _ in range(2):
-        with RunFolder(tmp_path, asked) as folder:
-            folder.keep(outcome(1))
-    assert len(os.listdir(tmp_path / "images")) == 2
-
-
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, asked: RunSettings) -> None:
     with (
         RunFolder(tmp_path, asked),
@@ -78,37 +65,27 @@ def test_the_lock_of_a_killed_run_is_no_obstacle(tmp_path: Path, asked: RunSetti
         pass
 
 
-def test_changed_settings_are_refused_by_name(tmp_path: Path, asked: RunSettings) -> None:
-    with RunFolder(tmp_path, asked) as folder:
+def test_settings_are_fixed_by_the_first_record_and_a_suite_is_known_by_its_content(
+    tmp_path: Path, asked: RunSettings
+) -> None:
+    with RunFolder(tmp_path, replace(asked, max_evaluations=7)):
+        pass
+    asked = replace(asked, suite="prompts/mine.csv")
+    with RunFolder(tmp_path, asked) as folder:  # there is no result yet
         folder.keep(outcome(1))
     before = {path: path.read_bytes() for path in tmp_path.glob("*") if path.is_file() and path.name != "lock"}
-    changed = replace(asked, max_evaluations=7, methods=("plain", "auto"))
+    changed = replace(asked, max_evaluations=7, methods=("plain", "auto"), suite="/home/anna/prompts/mine.csv")
     with pytest.raises(RunFolderError) as error, RunFolder(tmp_path, changed):
         pass
     assert "methods (there ['plain'], now ['plain', 'auto'])" in str(error.value)
     assert "max_evaluations (there 1, now 7)" in str(error.value)
     assert "suite" not in str(error.value)
-    assert all(path.read_bytes() == content for path, content in before.items())
-
-
-def test_a_suite_is_known_by_its_content_not_by_the_path_to_it(tmp_path: Path, asked: RunSettings) -> None:
-    with RunFolder(tmp_path, replace(asked, suite="prompts/mine.csv")) as folder:
-        folder.keep(outcome(1))
-    with RunFolder(tmp_path, replace(asked, suite="/home/anna/prompts/mine.csv")):
-        pass
     with (
         pytest.raises(RunFolderError, match=r"suite \(there 'prompts/mine.csv', now 'other.csv'\)"),
         RunFolder(tmp_path, replace(asked, suite="other.csv")),
     ):
         pass
-
-
-def test_a_folder_without_results_takes_new_settings(tmp_path: Path, asked: RunSettings) -> None:
-    with RunFolder(tmp_path, asked):
-        pass
-    with RunFolder(tmp_path, replace(asked, max_evaluations=7)):
-        pass
-    assert read_run(tmp_path)[0]["max_evaluations"] == 7
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_records_without_settings_are_refused(tmp_path: Path, asked: RunSettings) -> None:
@@ -126,6 +103,9 @@ def test_records_without_settings_are_refused(tmp_path: Path, asked: RunSettings
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path, asked: RunSettings) -> None:
+    (tmp_path / PACKED).touch()
+    with pytest.raises(RunFolderError, match="give another folder"), RunFolder(tmp_path, asked):
+        pass
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="cannot write to the folder"), RunFolder(tmp_path / "file", asked):
         pass

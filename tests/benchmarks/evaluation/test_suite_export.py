@@ -6,33 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from countgen import Target, miniature
 from countgen.app.cli import main
-from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, read_run, to_line
-from countgen.images import save_png
-from tests.benchmarks.evaluation.made_records import record
-
-
-def image_of(method: str, seed: int, asked: int, counted: int) -> Record:
-    counts = {"detector": (counted,), "counter": (asked,)}
-    return record(method, seed, asked=asked, judge_counts=counts, image=f"images/{method}-{asked}-{seed}.png")
+from countgen.benchmarks.evaluation.records import read_run
+from tests.benchmarks.evaluation.made_records import record, write_run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-    (folder / "images").mkdir(parents=True)
-    records = [image_of("plain", seed, asked, 3) for asked in (2, 3) for seed in (5, 6)]
-    records.append(image_of("auto", 5, 3, 3))
-    records.append(record("plain", 9, asked=4, counted=None))
-    for number, one in enumerate(records):
-        if one.image:
-            save_png(torch.full((3, 64, 64), number / 8), folder / one.image)
-    (folder / SETTINGS).write_text(json.dumps({"methods": ["plain", "auto"], "backbones": ["miniature"]}))
-    (folder / RECORDS).write_bytes(b"".join(map(to_line, records)))
-    return folder
+    cases = [("plain", seed, asked) for asked in (2, 3) for seed in (5, 6)] + [("auto", 5, 3)]
+    records = [
+        record(method, seed, 3, asked, judge_counts={"detector": (3,), "counter": (asked,)})
+        for method, seed, asked in cases
+    ]
+    return write_run(tmp_path / "run", [*records, record("plain", 9, None, asked=4)])
 
 
 def test_genevals_layout_is_read_back_with_prompts_targets_and_seeds(run: Path, tmp_path: Path) -> None:
@@ -114,4 +102,4 @@ def test_a_folder_that_holds_something_is_kept(run: Path, tmp_path: Path, capsys
     assert main(["report", str(run), "--export", "geneval", "--method", "plain", "--out", str(run)]) == 2
     assert "is not empty; give a new folder" in capsys.readouterr().err
     assert main(["eval", "--images", str(run), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE]) == 2
-    assert "no counting prompts in GenEval's layout" in capsys.readouterr().err
+    assert "does not hold counting prompts in GenEval's layout" in capsys.readouterr().err

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from countgen.benchmarks.evaluation.suites import Prompt, available, load
-from countgen.critics.vocabulary import singular
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES
 from countgen.prompts import Target, parse
 
@@ -206,20 +205,7 @@ def test_a_bad_row_is_refused_with_its_place(subtests: pytest.Subtests, tmp_path
                 load(path)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"seven apples\n\xff\xfe\n")
-    with pytest.raises(ValueError, match="not UTF-8"):
-        load(path)
-
-
 @pytest.mark.parametrize("name", ["d2d-smal-style", "missing.jsonl", "../words.py", ""])
 def test_an_unknown_suite_is_refused_and_the_names_are_told(name: str) -> None:
     with pytest.raises(ValueError, match="d2d-small-style"):
         load(name)
-
-
-def test_names_of_objects_are_singular() -> None:
-    for name in available():
-        for prompt in load(name):
-            assert all(singular(target.object_name) == target.object_name for target in prompt.targets)
