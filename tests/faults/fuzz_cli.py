@@ -17,7 +17,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +173,7 @@ def damaged(rng: random.Random, content: bytes) -> bytes:
 
 def document(record: Any) -> dict[str, Any]:
     """A record as its line of JSON has it."""
-    targets = {target.object_name: target.target_count for target in record.targets}
-    read: dict[str, Any] = json.loads(json.dumps(asdict(record) | {"targets": targets}))
+    read: dict[str, Any] = json.loads(record.to_line())
     return read
 
 
