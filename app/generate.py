@@ -38,11 +38,6 @@ MAX_SEEDS = 10_000
 """Most seeds of one command."""
 
 
-def method_names() -> list[str]:
-    """Return the names of the methods, for the completion of shells."""
-    return list(methods.available())
-
-
 @dataclass(frozen=True, kw_only=True)
 class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settings):
     """Generate images of a prompt such as 'a photo of seven apples', each before and after steering."""

@@ -1,1 +1,1 @@
-"""The evaluator, the speed benchmark and the studies of `countgen` and `critics`."""
+"""The evaluator, the speed benchmark and the training of the embedded models."""

@@ -2,7 +2,7 @@
 
 
 class CountGenError(Exception):
-    """Anything this project refuses or cannot do, with what to do about it in the message."""
+    """Base class of the exceptions; the message says what to do."""
 
 
 class PromptError(CountGenError, ValueError):

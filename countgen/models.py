@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-import critics as critic_files
+from countgen import critics as critic_files
 from countgen import miniature
 from countgen.backbones import Backbone, lora
 from countgen.backbones.assembly import check_memory, from_pipeline, load_source

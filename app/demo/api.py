@@ -93,13 +93,13 @@ class Api:
             content = self._decoded(image)
 
         def counted() -> Reports:
-            picture, found = self.jobs.detected(content, objects, detector)
+            shown, detections = self.jobs.detected(content, objects, detector)
             yield {
                 "detector": detector,
-                "width": picture.width,
-                "height": picture.height,
-                "counts": {one.object_name: len(one) for one in found},
-                "boxes": _boxes(found),
+                "width": shown.width,
+                "height": shown.height,
+                "counts": {one.object_name: len(one) for one in detections},
+                "boxes": _boxes(detections),
             }
 
         async for report in self._reports(Job(request.client.host, SECONDS_OF_COUNT), counted()):

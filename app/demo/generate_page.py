@@ -75,10 +75,10 @@ class GeneratePage:
 
     def _lay_out_stage(self) -> None:
         example = self.jobs.example
-        pictures = {"interactive": False, "buttons": ["fullscreen"], "format": "webp"}
-        with gr.Row(elem_id="pictures"):
-            self.before = gr.Image(label="Baseline", visible=False, elem_id="before", **pictures)
-            self.image = gr.Image(example.pictures(True)[1], label="Image", elem_id="image", **pictures)
+        options = {"interactive": False, "buttons": ["fullscreen"], "format": "webp"}
+        with gr.Row(elem_id="before-after"):
+            self.before = gr.Image(label="Baseline", visible=False, elem_id="before", **options)
+            self.image = gr.Image(example.images(True)[1], label="Image", elem_id="image", **options)
         self.status = gr.HTML(example.status, padding=False, elem_id="status")
         self.stop = gr.Button("Stop", variant="stop", elem_id="stop", visible=False)
         with gr.Row(elem_id="actions"):
@@ -281,7 +281,7 @@ class GeneratePage:
     def show(self, session: Session) -> Updates:
         """Return the updates that show the visitor's current image and gallery."""
         entry = self._shown(session)
-        before, image = entry.pictures(session.boxes)
+        before, image = entry.images(session.boxes)
         names = [target.object_name for target in entry.targets]
         gallery = [(one.file(private_folder()), one.title) for one in session.gallery]
         return {

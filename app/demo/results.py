@@ -72,7 +72,7 @@ class Entry:
         path.write_bytes(self.png)
         return str(path)
 
-    def pictures(self, boxes: bool) -> tuple[Image.Image | None, Image.Image]:
+    def images(self, boxes: bool) -> tuple[Image.Image | None, Image.Image]:
         """Return the image before, if there is one, and the image itself, with or without boxes."""
         detections, before_detections = (self.detections, self.before_detections) if boxes else ((), ())
         same = unchanged(before_detections, detections) if self.comparable else (None, None)

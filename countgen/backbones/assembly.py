@@ -16,7 +16,7 @@ from countgen.backbones.hub import check_answers
 from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name, readable
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.low_memory import retry_with_low_memory
-from countgen.backbones.pipeline_features import refuse_features, unwrapped
+from countgen.backbones.pipeline_features import check_features, unwrapped
 from countgen.backbones.registry import check_name, presets
 from countgen.backbones.sampling import PARTS, sampling
 from countgen.backbones.sources import Source, family_of, find_source, generic_preset
@@ -132,7 +132,7 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     for field in changes:
         check_name("option of a loaded pipeline", field, OF_A_PIPELINE)
     family = family_of(type(pipeline).__name__)
-    refuse_features(pipeline)
+    check_features(pipeline)
     own = copy.copy(pipeline)
     for name, component in pipeline.components.items():
         if isinstance(component, torch.nn.Module) and unwrapped(component) is not component:

@@ -12,7 +12,7 @@ _WHOLE = "call pipe.remove_all_hooks() and pipe.to(device)"
 _LOW = f"{_WHOLE}, and give memory='low' where that does not fit"
 
 
-def refuse_features(pipeline: Any) -> None:
+def check_features(pipeline: Any) -> None:
     """Raise for a pipeline that is offloaded, quantised, spread over devices, or asks for more than a prompt.
 
     Raises:

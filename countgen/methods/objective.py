@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from countgen.critics import Candidates, Critic, Evaluation
+from countgen.critics import Critic, Evaluation
 from countgen.critics.losses import LOSSES
 from countgen.prompts import Target
 
@@ -109,11 +109,6 @@ def distinct_views(views: Sequence[View], critic: Critic) -> list[View]:
     """Return the views that differ for a critic: one whose input size is fixed evaluates every scale alike."""
     effective = (View(view.mirror) if _at_scale(critic, view.scale) is critic else view for view in views)
     return list(dict.fromkeys(effective))
-
-
-def candidates_on(critic: Critic, images: Tensor, object_names: Sequence[str], view: View) -> tuple[Candidates, ...]:
-    """Return a detector's candidates on one view; their boxes are in the view's coordinates."""
-    return _at_scale(critic, view.scale).candidates(_transformed(images, view), object_names)
 
 
 def _transformed(images: Tensor, view: View) -> Tensor:
