@@ -30,7 +30,7 @@ INDEX = "model.safetensors.index.json"
         (
             "config.json",
             {"encoder_in_channels": [8] * 3000},
-            "encoder_in_channels is a list; accepted: lists of at most",
+            "encoder_in_channels is a list; accepted: lists of",
         ),
         ("config.json", {"transformers_weights": "adapter_model.bin"}, r"a \.safetensors file beside it"),
         ("config.json", {"transformers_weights": "a/x.safetensors.index.json"}, r"a \.safetensors file beside it"),
