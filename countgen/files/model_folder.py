@@ -20,8 +20,8 @@ MAX_CONFIG_BYTES = 4 * 1024 * 1024
 """Largest size of a configuration or an index."""
 MAX_OTHER_JSON_BYTES = 64 * 1024 * 1024
 """Largest size of another JSON file, such as a tokenizer."""
-MAX_MODULES = 10_000
-"""Largest sum of the numbers of layers, blocks, stages and the like in one file."""
+MAX_MODULES = 2_000
+"""Largest sum of the numbers of layers, blocks, stages and the like in one file, and length of a list in it."""
 MAX_TIMESTEPS = 10_000
 MAX_NUMBER = 2**26
 """Largest other whole number; the largest in published models is a budget of 25 million pixels for videos."""
@@ -37,6 +37,7 @@ _COUNTS_MODULES = re.compile(r"layer|depth|block|stage|level|repeat|codebook|qua
 _IS_A_SIZE = re.compile(r"size|dim|channel|width|head|index|token_id")
 _UNBOUNDED = re.compile(r"theta|base|seed|model_max_length")
 _NAMES_OF_CLASSES = ("id2label", "label2id")
+_SAFETENSORS = re.compile(r"[\w.-]+\.safetensors")
 
 
 def check_model_folder(folder: Path) -> None:
@@ -103,7 +104,7 @@ def _check_index(path: Path) -> None:
             f"{printable(path)}: weight_map is {_shown(shards)}; a mapping from weights to files is expected"
         )
     for name in shards.values():
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+\.safetensors", name):
+        if not isinstance(name, str) or not _SAFETENSORS.fullmatch(name):
             raise ValueError(
                 f"{printable(path)}: weight_map names {_shown(name)}; only .safetensors files beside it are read"
             )
@@ -124,6 +125,11 @@ def _check_config(path: Path) -> None:
             accepted = None if value in (None, *DTYPES) or isinstance(value, dict) else ", ".join(DTYPES)
         elif field == "trained_betas":
             accepted = None if value is None or _are_numbers(value) else "null or numbers"
+        elif field == "transformers_weights":
+            is_beside = value is None or _SAFETENSORS.fullmatch(str(value).removesuffix(".index.json"))
+            accepted = None if is_beside else "a .safetensors file beside it, or the index of several"
+        elif isinstance(value, list) and len(value) > MAX_MODULES:
+            accepted = f"lists of at most {MAX_MODULES} entries"
         elif isinstance(value, int) and not isinstance(value, bool):
             if _COUNTS_MODULES.search(field) and not _IS_A_SIZE.search(field):
                 modules += max(value, 0)
