@@ -146,7 +146,9 @@ class Guard:
         if self.gradio.auth is not None and not public and not self._tokens(request):
             return 401, "Log in first."
         file = path.partition("file=")[2]
-        outside = (file and not file.startswith(f"{private_folder()}/")) or re.search(r"\.\.|//|\\|\0", path)
+        outside = file and not file.startswith(f"{private_folder()}/")
+        # A longer name or path is an error of the system, which Gradio answers with 500.
+        outside = outside or re.search(rb"\.\.|//|\\|\0|[^/]{256}|.{2000}", path.encode())
         if outside or not (public or _MEMBERS.fullmatch(route)):
             return 404, "Not found."
         if request.method != "POST":
