@@ -38,6 +38,7 @@ _MEMBERS = re.compile(
     r"|queue/data|upload_progress|heartbeat/[^/]+|call/[^/]+/[^/]+|file=.+))"
     r"|POST /gradio_api/(queue/join|cancel|reset|upload|call/[^/]+)"
 )
+_UNUSABLE = re.compile(rb"\.\.|//|\\|\0|[^/]{256}|.{2000}")  # Gradio answers names too long for the system with 500
 _HEADERS = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; "
@@ -146,7 +147,7 @@ class Guard:
         if self.gradio.auth is not None and not public and not self._tokens(request):
             return 401, "Log in first."
         file = path.partition("file=")[2]
-        outside = (file and not file.startswith(f"{private_folder()}/")) or re.search(r"\.\.|//|\\|\0", path)
+        outside = (file and not file.startswith(f"{private_folder()}/")) or _UNUSABLE.search(path.encode())
         if outside or not (public or _MEMBERS.fullmatch(route)):
             return 404, "Not found."
         if request.method != "POST":

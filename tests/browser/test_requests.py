@@ -180,7 +180,8 @@ def test_bodies_of_another_type_or_size_are_not_read(web: httpx.Client) -> None:
     assert web.post(join, content=iter([b"{}"]), headers={"Content-Type": "application/json"}).status_code == 411
     for path in ("/gradio_api/component_server", "/gradio_api/stream/a", "/gradio_api/process_recording", "/config"):
         assert web.post(path, json={}).status_code == 404, path
-    for path in ("/monitoring", "/docs", "/gradio_api/runs", "/gradio_api/deep_link?session_hash=a"):
+    too_long = ("/assets/" + "a" * 300, "/static" + "/a" * 2000)
+    for path in ("/monitoring", "/docs", "/gradio_api/runs", "/gradio_api/deep_link?session_hash=a", *too_long):
         assert web.get(path).status_code == 404, path
 
 
