@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from countgen.critics.base import Critic, scale_boxes
 from countgen.critics.weights import one_line
 from countgen.files.model_folder import check_model_folder
+
+C = TypeVar("C", bound=Critic)
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -53,7 +55,7 @@ class Source:
 
     def __init__(self, weights: str, presets: Mapping[str, str], revision: str | None) -> None:
         self.name, preset_revision = locate(weights, presets)
-        self._weights, self._revision = weights, revision
+        self._weights, self._revision, self._is_preset = weights, revision, weights in presets
         self.folder = Path(self.name)
         if not self.folder.is_dir():
             from huggingface_hub import snapshot_download
@@ -109,6 +111,26 @@ class Source:
             )
         return model
 
+    def tried(self, critic: C, device: str | torch.device) -> C:
+        """Return the critic of this checkpoint after a forward pass on an empty image, which presets do not need.
+
+        Args:
+            critic: made from this checkpoint.
+            device: where it runs.
+
+        Raises:
+            ValueError: the pass fails, for example because the checkpoint's files contradict each other.
+        """
+        if not self._is_preset:
+            object_name = critic.object_names[0] if critic.object_names else "apple"
+            try:
+                critic.counts(torch.zeros(1, 3, 64, 64, device=device), [object_name])
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # of any type: transformers checks little of what it reads
+                raise ValueError(f"{self.name!r} cannot count, its files may not fit: {one_line(error)}") from error
+        return critic
+
     def recorded_as(self, critic_class: type[Critic]) -> str:
         """Return the name in records of a critic of this checkpoint: its kind, its last part, and a given revision."""
         kind, place = critic_class.__module__.rpartition(".")[2], str(self._weights).rstrip("/").rpartition("/")[2]
@@ -138,7 +160,8 @@ class TextCritic(Critic):
         from transformers import AutoImageProcessor, AutoTokenizer
 
         model = source.read_model(loader, **options).to(device)
-        return cls(model, source.read(AutoImageProcessor), source.read(AutoTokenizer), name=source.recorded_as(cls))
+        parts = model, source.read(AutoImageProcessor), source.read(AutoTokenizer)
+        return source.tried(cls(*parts, name=source.recorded_as(cls)), device)
 
 
 def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor]:

@@ -33,7 +33,8 @@ def load(*, weights: str = "rtdetr-r18", revision: str | None = None, device: st
 
     source = pretrained.Source(weights, PRESETS, revision)
     model = source.read_model(AutoModelForObjectDetection).to(device)
-    return DetrCritic(model, source.read(AutoImageProcessor), name=source.recorded_as(DetrCritic))
+    processor = source.read(AutoImageProcessor)
+    return source.tried(DetrCritic(model, processor, name=source.recorded_as(DetrCritic)), device)
 
 
 class DetrCritic(Critic):

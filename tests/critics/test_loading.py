@@ -310,6 +310,17 @@ def test_a_config_that_cannot_be_built_is_one_line(field: str, value: Any, tmp_p
     assert len(str(error.value)) < 600
 
 
+def test_files_that_contradict_each_other_are_an_error_while_loading(tmp_path: Path) -> None:
+    tiny = tiny_detectors.real_time_detr("rt_detr")
+    for part in (tiny.model, tiny.image_processor):
+        part.save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"size": [1, 2]}))
+    with pytest.raises(ValueError, match=r"cannot (count|read)") as error:
+        load("detr", weights=str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
 def test_a_pickle_behind_an_index_and_one_named_safetensors_are_not_read(tmp_path: Path) -> None:
     tiny = tiny_detectors.detr()
     for part in (tiny.model, tiny.image_processor):
