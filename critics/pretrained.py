@@ -90,7 +90,10 @@ class Source:
         except ImportError as error:
             raise ValueError(f"{self.name!r} needs a package that is not installed: {one_line(error)}") from error
         except Exception as error:  # of any type: transformers checks little of what it reads
-            raise ValueError(f"cannot read {loader.__name__} from {self.name!r}: {one_line(error)}") from error
+            reason = one_line(error)
+            if "trust_remote_code" in reason:  # transformers advises to run the code
+                reason = "it needs code of its own, which never runs; give a model whose class transformers has"
+            raise ValueError(f"cannot read {loader.__name__} from {self.name!r}: {reason}") from error
 
     def read_model(self, loader: Any, *, complete: bool = False, **options: Any) -> Any:
         """Return a model as `read` does, in float32 unless `options` names another `dtype`.
