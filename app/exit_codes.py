@@ -5,4 +5,4 @@ NOT_REACHED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""As a shell reports a process that SIGPIPE ended."""
+"""What a shell reports for a process that SIGPIPE ended."""

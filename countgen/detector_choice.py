@@ -23,7 +23,7 @@ class Facts:
 
 
 AUTO = "auto"
-"""In place of a judge's name: choose one by what is counted."""
+"""Stands for a judge's name: one is chosen by what is counted."""
 COCO = (("yolo:yolo11m",), "torchvision:fasterrcnn_resnet50_fpn_v2")
 OPEN_VOCABULARY = (("owl:owlv2-base",), "grounding_dino:tiny")
 FACTS = {

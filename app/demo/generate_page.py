@@ -30,7 +30,7 @@ METHODS = {
 }
 SECONDS_BETWEEN_PREVIEWS = 0.25
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-"""Of every event: it shows its own progress, programs do not call it, and it waits for no other."""
+"""Options of every event: it shows its own progress, programs do not call it, and it waits for no other."""
 
 Updates = dict[Any, Any]
 

@@ -47,7 +47,7 @@ STYLE: dict[str, Any] = {
     "ytick.labelcolor": _INK,
 }
 _SIZE = (7.2, 4.2)
-"""Of a figure with one plot, in inches."""
+"""Size of a figure with one plot, in inches."""
 _MOST_TOGETHER = 4
 """Number of methods up to which one plot shows all intervals; with more, each method has a panel."""
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 NUM_RESAMPLES = 10_000
-"""Of the bootstrap; the ends of an interval differ by about 1 % of its width between seeds."""
+"""Number of bootstrap resamples; the ends of an interval differ by about 1 % of its width between seeds."""
 _BLOCK = 4_000_000
 """Numbers of a block of resamples, to bound the memory."""
 

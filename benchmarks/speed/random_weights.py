@@ -147,4 +147,4 @@ MODELS: dict[str, tuple[Callable[[], dict[str, Any]], str, dict[str, Any]]] = {
     "sd-turbo": (_stable_diffusion, "EulerDiscreteScheduler", _EULER),
     "pixart-dmd": (_pixart, "DDPMScheduler", {"beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}),
 }
-"""By preset, the function that builds the components, and the scheduler's class and options."""
+"""Presets with the function that builds their components, and the scheduler's class and options."""
