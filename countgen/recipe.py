@@ -67,7 +67,7 @@ def write(
         best: the step to store.
         judge_counts: per target; empty without a judge.
     """
-    backbone, token = models.backbone, options.token
+    token = options.token
     assert options.targets is not None
     assert options.settings is not None
     recipe: dict[str, Any] = {
@@ -78,17 +78,7 @@ def write(
         "settings": as_dict(options.settings),
         "seed": seed,
         "until": options.until,
-        "backbone": backbone.name,
-        "repository": public_name(backbone.preset.repository),
-        "revision": backbone.preset.revision,
-        "num_inference_steps": backbone.num_inference_steps,
-        "guidance_scale": backbone.guidance_scale,
-        "sampler": type(backbone.pipeline.scheduler).__name__,
-        "height": backbone.height,
-        "width": backbone.width,
-        "dtype": str(backbone.dtype).removeprefix("torch."),
-        "memory": backbone.memory,
-        "draft": backbone.tiny_vae is not None,
+        **_backbone_fields(models.backbone),
         "critics": [critic.name for critic in models.critics],
         "judge": None if models.judge is None else models.judge.name,
         "counts": list(best.counts),
@@ -98,16 +88,8 @@ def write(
         "evaluations": best.evaluations,
         "versions": versions(),
     }
-    if backbone.name not in presets():
-        recipe["family"] = backbone.family
-    if backbone.preset.scheduler not in (None, _usual(backbone).scheduler):
-        recipe["scheduler"] = backbone.preset.scheduler
-    if backbone.loras:
-        recipe["loras"] = [lora.recorded for lora in backbone.loras]
     if models.detectors_chosen:
         recipe["detectors_chosen"] = models.detectors_chosen
-    if changed := _changed_parts(backbone):
-        recipe["changed_parts"] = changed
     if options.negative_prompt is not None:
         recipe["negative_prompt"] = options.negative_prompt
     if token is not None:
@@ -119,6 +101,32 @@ def write(
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
         recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
     return recipe
+
+
+def _backbone_fields(backbone: Backbone) -> dict[str, Any]:
+    """Return what a recipe says about the backbone and how it sampled."""
+    fields: dict[str, Any] = {
+        "backbone": backbone.name,
+        "repository": public_name(backbone.preset.repository),
+        "revision": backbone.preset.revision,
+        "num_inference_steps": backbone.num_inference_steps,
+        "guidance_scale": backbone.guidance_scale,
+        "sampler": type(backbone.pipeline.scheduler).__name__,
+        "height": backbone.height,
+        "width": backbone.width,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "memory": backbone.memory,
+        "draft": backbone.tiny_vae is not None,
+    }
+    if backbone.name not in presets():
+        fields["family"] = backbone.family
+    if backbone.preset.scheduler not in (None, _usual(backbone).scheduler):
+        fields["scheduler"] = backbone.preset.scheduler
+    if backbone.loras:
+        fields["loras"] = [lora.recorded for lora in backbone.loras]
+    if changed := _changed_parts(backbone):
+        fields["changed_parts"] = changed
+    return fields
 
 
 def _changed_parts(backbone: Backbone) -> list[str]:
