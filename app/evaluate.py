@@ -168,7 +168,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
             method_settings=arms.canonical(methods, self.set or ()),
             sources=tuple(source for _, source in models),
             generation=Generation(
-                **self.asked_of_model,
+                **self.model_options,
                 negative_prompt=self.negative_prompt,
                 calibration=str(self.calibration) if self.calibration else None,
             ),

@@ -26,7 +26,7 @@ from countgen.app.cli import main as countgen
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.prompts import parse
-from tests.app.standard_error import errors_in
+from tests.app.conftest import errors_in
 from tests.benchmarks.evaluation.test_records import DONE, FAILED
 from tests.faults.crash_consistency import settings
 
