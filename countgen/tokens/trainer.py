@@ -290,7 +290,8 @@ class Learning:
     def _step(self, losses: Sequence[float], **fields: Any) -> Step:
         """Return the `Step` of a batch: its first image, and its mean loss."""
         self.budget.evaluations = self.state.evaluations
-        return replace(steps_of(budget=self.budget, **fields)[0], loss=sum(losses) / len(losses))
+        steps = steps_of(budget=self.budget, probability=torch.zeros(len(fields["seeds"])), sure=1, **fields)
+        return replace(steps[0], loss=sum(losses) / len(losses))
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
