@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from countgen import methods
-from countgen.methods.acceptance import DEFAULT_SURE
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget
 from countgen.number_slider import Calibration
@@ -54,7 +53,7 @@ class Options:
     max_seconds: float | None = None
     max_evaluations: int | None = None
     until: str = "critic"
-    sure: float = DEFAULT_SURE
+    sure: float = methods.DEFAULT_SURE
     token: CountToken | None = None
     number_offset: NumberOffset | None = None
     calibration: Calibration | None = None

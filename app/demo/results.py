@@ -128,8 +128,10 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     elif not result.verified:
         verdict += f": {differences_in_words(result.judge_counts, names)}"
         if result.counts == tuple(names.values()):
-            views = " in every view" if result.confirmed else ", though not in every view"
-            notes.append(f"The detectors that steer count it right{views}: detectors can differ. Try another seed.")
+            notes.append(
+                f"The detectors that steer count it right and are {result.probability:.0%} sure: detectors can differ. "
+                "Try another seed."
+            )
         elif not stopped:
             notes.append("Try a longer time limit, or another seed.")
     elif not agreed:

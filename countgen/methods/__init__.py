@@ -2,4 +2,7 @@
 
 from countgen.methods.registry import available, load
 
-__all__ = ["available", "load"]
+__all__ = ["DEFAULT_SURE", "available", "load"]
+
+DEFAULT_SURE = 0.98
+"""Probability of a right count from which on it is confirmed."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, field
 from torch import Tensor
-from torch.nn.functional import pad
 
 from countgen.critics import Critic
 from countgen.files.schema import Document
-
-DEFAULT_SURE = 0.98
-"""Probability from which on a count is confirmed."""
 
 LOWEST, HIGHEST = -3.0, 2.0
 """Margins beyond these say no more than these."""
@@ -53,9 +48,9 @@ class Acceptance(Document, frozen=True):
         scales: by critic, what its margins are divided by, for critics whose logits have another range than others'.
     """
 
-    first: Evidence = Evidence(intercept=0.3, below=1.4, above=2.0)
-    plain: Evidence = Evidence(intercept=0.1, below=1.6, above=3.0)
-    views: Evidence = Evidence(intercept=0.1, below=1.9, above=3.3)
+    first: Evidence = Evidence(intercept=-0.6, below=1.2, above=2.2)
+    plain: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.1)
+    views: Evidence = Evidence(intercept=-0.6, below=1.5, above=3.7)
     refined: float = -0.5
     scales: dict[str, Annotated[float, Meta(gt=0)]] = field(default_factory={"miniature-heatmap": 15.0}.copy)
 
@@ -66,10 +61,9 @@ class Acceptance(Document, frozen=True):
 
         Args:
             evidence: one of the three kinds.
-            margins: (B, N), as many as `critics`; if some are missing at the end, the result is the upper bound.
+            margins: (B, N).
             critics: of the margins.
             refined: whether gradients have moved the images.
         """
-        margins = pad(margins, (0, len(critics) - margins.shape[1]), value=math.inf)
         scales = margins.new_tensor([self.scales.get(critic.name, 1.0) for critic in critics])
         return (evidence.log_odds(margins / scales) + self.refined * refined).sigmoid()

@@ -10,7 +10,8 @@ from torch import Tensor
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
-from countgen.methods.acceptance import DEFAULT_SURE, Acceptance
+from countgen.methods import DEFAULT_SURE
+from countgen.methods.acceptance import Acceptance
 from countgen.methods.objective import Objective, View
 from countgen.methods.step import Step
 from countgen.prompts import Target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from countgen.critics.losses import LOSSES
 from countgen.errors import NonFiniteLossError
 from countgen.methods.forward_backward import ForwardBackward
 from countgen.methods.latent_modifier import DirectLatents
-from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
+from countgen.methods.objective import CONFIRMATION_VIEWS, View
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import SEED_STRIDE, until_accepted
 from countgen.methods.settings import Settings, setting
@@ -110,28 +110,37 @@ def refine(
     draft = problem.backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
     objective = problem.objective(settings.views, settings.loss)
     passes = ForwardBackward(problem.backbone, problem.embeds, seeds, objective, problem.graphs, draft=draft)
+    evidence = problem.acceptance.views if len(settings.views) > 1 else problem.acceptance.plain
+
+    def best_of(seeds: Sequence[int], images: Tensor, latents: Tensor, evaluation: Evaluation) -> Step:
+        probability = problem.acceptance.probability(evidence, evaluation.margin, objective.columns, refined=True)
+        steps = steps_of(
+            seeds, images, latents, evaluation, budget, phase="refine", probability=probability, sure=problem.sure
+        )
+        return max(steps, key=lambda step: step.rank)
+
     highest = -math.inf
-    for best, last in _descend(
-        problem, start(latents.detach().float()), objective, passes, seeds, budget, settings, transform
-    ):
+    for best, last in _descend(start(latents.detach().float()), passes, seeds, budget, settings, best_of, transform):
         if not draft:
             yield best
         elif best.rank > highest or last:
             highest = max(highest, best.rank)
-            decoded = _decoded_by_vae(best, problem, objective, budget)
+            images = _decoded_by_vae(best, problem, budget)
+            with torch.no_grad():
+                evaluation = objective.evaluate(images)
+            decoded = best_of([best.seed], images, best.latents[None], evaluation)
             yield decoded
             if decoded.confirmed:
                 return
 
 
 def _descend(
-    problem: Problem,
     module: nn.Module,
-    objective: Objective,
     passes: ForwardBackward,
     seeds: Sequence[int],
     budget: Budget,
     settings: RefinementSettings,
+    best_of: Callable[[Sequence[int], Tensor, Tensor, Evaluation], Step],
     transform: Transform | None,
 ) -> Iterator[tuple[Step, bool]]:
     """Yield the best candidate of the batch at each gradient step, and whether it is the last one."""
@@ -143,10 +152,11 @@ def _descend(
             moved = module()
         latents = moved.detach().requires_grad_(True)
         images, evaluation = passes.forward(latents, budget.check_stop)
-        index = budget.charge(len(seeds))
+        budget.charge(len(seeds))
         if not torch.isfinite(evaluation.loss).all():
-            raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
-        best = _best(problem, objective, seeds, images, latents, evaluation, budget, index)
+            reason = f"the loss is not finite at step {budget.steps - 1}; lower learning_rate or use float32"
+            raise NonFiniteLossError(reason)
+        best = best_of(seeds, images, latents, evaluation)
         last = best.confirmed or left == 0 or budget.evaluations_left < next_cost or not budget.left
         yield best, last
         if last or not budget.left:
@@ -171,41 +181,13 @@ def clip(latents: Tensor, max_grad_norm: float) -> None:
     latents.grad *= (max_grad_norm / norm).clamp(max=1)[:, None, None, None]
 
 
-def _best(
-    problem: Problem,
-    objective: Objective,
-    seeds: Sequence[int],
-    images: Tensor,
-    latents: Tensor,
-    evaluation: Evaluation,
-    budget: Budget,
-    index: int,
-) -> Step:
-    evidence = problem.acceptance.views if len(objective.views) > 1 else problem.acceptance.plain
-    margins, critics = evaluation.margin, objective.columns
-    probability = problem.acceptance.probability(evidence, margins, critics, refined=True)
-    steps = steps_of(
-        seeds,
-        images,
-        latents,
-        replace(evaluation, margin=margins.amin(1)),
-        budget,
-        index=index,
-        phase="refine",
-        probability=probability,
-        sure=problem.sure,
-    )
-    return max(steps, key=lambda step: step.rank)
-
-
 @torch.no_grad()
-def _decoded_by_vae(draft: Step, problem: Problem, objective: Objective, budget: Budget) -> Step:
-    latents = draft.latents[None]
+def _decoded_by_vae(draft: Step, problem: Problem, budget: Budget) -> Tensor:
     budget.check_stop()
+    latents = draft.latents[None]
     images = retry_with_low_memory(
         problem.backbone, lambda: problem.backbone.render(latents, problem.embeds, [draft.seed]), problem.graphs.release
     )
     budget.evaluations += 1
     budget.check_stop()
-    evaluation = objective.evaluate(images)
-    return _best(problem, objective, [draft.seed], images, latents, evaluation, budget, draft.index)
+    return images

@@ -72,7 +72,6 @@ def steps_of(
     evaluation: Evaluation,
     budget: Budget,
     *,
-    index: int,
     phase: str,
     probability: Tensor,
     sure: float,
@@ -85,13 +84,13 @@ def steps_of(
         latents: (B, C, h, w).
         evaluation: of the images.
         budget: its counters are copied into the steps.
-        index, phase: as `Step` has them.
+        phase: as `Step` has it.
         probability: (B,) of a right count.
         sure: the probability from which on a count is confirmed.
     """
     return [
         Step(
-            index=index,
+            index=budget.steps - 1,
             phase=phase,
             seed=seed,
             loss=float(evaluation.loss[row]),
@@ -147,11 +146,10 @@ class Budget:
         """Number of evaluations that may still be made; sys.maxsize without a limit."""
         return sys.maxsize if self.max_evaluations is None else self.max_evaluations - self.evaluations
 
-    def charge(self, evaluations: int) -> int:
-        """Charge the evaluations of a batch of images, and return the index of its step."""
+    def charge(self, evaluations: int) -> None:
+        """Charge the evaluations of the next batch of images."""
         self.evaluations += evaluations
         self.steps += 1
-        return self.steps - 1
 
     def check_stop(self) -> None:
         """End an evaluation that is no longer wanted; methods call this between forward and backward passes.
