@@ -135,7 +135,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
         elif not stopped:
             notes.append("Try a longer time limit, or another seed.")
     elif not agreed:
-        verdict += ", but not every detector agrees"
+        verdict += ", but the detectors that steer are not sure"
         own = f"{run.models.critics[0].name} counts {' and '.join(map(str, result.counts))}"
         notes.append(f"Not confirmed: {'; '.join(run.doubts(result.image)) or own}.")
     notes += [STOPPED] * stopped + [NOT_INDEPENDENT] * (result.recipe["until"] == "judge")
@@ -161,6 +161,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     if result.recipe["candidate_seed"] != result.seed:
         facts[0] += f" (the search began at {result.seed})"
     facts += [f"Method: {result.method}", f"{result.seconds:.1f} s, {result.evaluations} images evaluated"]
+    facts.append(f"The detectors that steer are {result.probability:.0%} sure")
     facts += [f"Token: {token}"] * bool(token)
     comparable = replaced and result.recipe["candidate_seed"] == result.seed
     if comparable and result.objects_kept is not None:

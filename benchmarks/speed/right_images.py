@@ -26,6 +26,7 @@ from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 
+MODELS = ("miniature", "miniature-pixart")
 MOST_EVALUATIONS = 60
 DEMANDS = (0.5, 0.8, 0.9, 0.95, 0.98)
 """Values of `sure`."""

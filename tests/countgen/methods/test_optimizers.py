@@ -183,7 +183,8 @@ class Greedy(Critic):
 def test_a_run_that_is_out_of_memory_keeps_what_its_search_found():
     models = countgen.load("miniature", device="cpu")  # not the tests' shared one: its memory becomes "low"
     starved = replace(models, critics=(Greedy(models.critics[0]),))
-    run = Run("a photo of fifteen apples", starved, seed=0)
+    always = AutoSettings(min_seeds=1, refinement_cost=1.0)
+    run = Run("a photo of fifteen apples", starved, seed=0, settings=always)
     steps = list(run)
     assert {step.phase for step in steps} == {"search"}
     result = run.result()
