@@ -111,9 +111,10 @@ def _evaluated(
         rows, margins = rows[undecided], margins[undecided]
         if not len(rows):
             break
-        budget.check_stop()
-        margins = torch.cat([margins, *(objective.evaluate(images[rows]).margin for objective in objectives)], 1)
-        critics += tuple(critic for objective in objectives for critic in objective.columns)
+        for objective in objectives:
+            budget.check_stop()
+            margins = torch.cat([margins, objective.evaluate(images[rows]).margin], 1)
+            critics += objective.columns
         least[rows] = margins.amin(1)
         probability[rows] = problem.acceptance.probability(evidence, margins, critics)
     loss = evaluation.loss * len(problem.critics)  # comparable with that of all critics
