@@ -48,9 +48,9 @@ class Acceptance(Document, frozen=True):
         scales: by critic, what its margins are divided by, for critics whose logits have another range than others'.
     """
 
-    first: Evidence = Evidence(intercept=-0.6, below=1.2, above=2.2)
+    first: Evidence = Evidence(intercept=-0.6, below=1.2, above=2.1)
     plain: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.1)
-    views: Evidence = Evidence(intercept=-0.6, below=1.5, above=3.7)
+    views: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.6)
     refined: float = -0.5
     scales: dict[str, Annotated[float, Meta(gt=0)]] = field(default_factory={"miniature-heatmap": 15.0}.copy)
 

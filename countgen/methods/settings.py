@@ -52,25 +52,15 @@ class Range:
         return " and ".join(bounds) or "any number"
 
 
-def setting(
-    default: Any,
-    meaning: str,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
+def setting(default: Any, meaning: str, **accepted: Any) -> Any:
     """Declare a setting of a `Settings` dataclass.
 
     Args:
         default: an int, float, bool or str; its type is the setting's.
         meaning: a phrase for help texts.
-        at_least, above, at_most, below, choices: as `Range` takes them.
+        accepted: fields of `Range`.
     """
-    accepted = Range(at_least, above, at_most, below, choices)
-    return field(default=default, metadata={"meaning": meaning, "range": accepted})
+    return field(default=default, metadata={"meaning": meaning, "range": Range(**accepted)})
 
 
 @dataclass(frozen=True)
