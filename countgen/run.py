@@ -18,7 +18,7 @@ from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.methods.acceptance import Acceptance
-from countgen.methods.objective import doubts
+from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, distinct_views
 from countgen.methods.problem import Problem
 from countgen.methods.step import Step
 from countgen.models import Models
@@ -212,8 +212,18 @@ class Run:
         return True
 
     def doubts(self, image: Tensor) -> tuple[str, ...]:
-        """Return why the critics do not confirm the counts of an image (3, H, W), one phrase per critic."""
-        return doubts(self.models.critics, self.targets, image)
+        """Return why the critics do not confirm the counts of an image (3, H, W), one phrase per critic at most."""
+        phrases = []
+        for critic in self.models.critics:
+            for view in distinct_views(CONFIRMATION_VIEWS, critic):
+                with torch.no_grad():
+                    evaluation = Objective((critic,), self.targets, (view,)).evaluate(image[None])
+                if float(evaluation.margin) < 1:
+                    counts = tuple(evaluation.counts[0].tolist())
+                    close = ", but an object is close to its threshold" if counts == self._target_counts else ""
+                    phrases.append(f"{critic.name} counts {' and '.join(map(str, counts))} {view}{close}")
+                    break
+        return tuple(phrases)
 
     def why_replaced(self, result: Result) -> str | None:
         """Return why a baseline that the judge counts right was replaced, as a sentence; None if it was not."""

@@ -89,27 +89,6 @@ class Objective:
         return Evaluation(total, first.soft_counts[own].detach(), first.counts[own], torch.stack(margins, 1))
 
 
-def doubts(critics: Sequence[Critic], targets: Sequence[Target], image: Tensor) -> tuple[str, ...]:
-    """Return why the critics do not confirm an image's counts, one phrase per critic; empty if they do.
-
-    Args:
-        critics, targets: as of `Objective`.
-        image: RGB float (3, H, W) in [0, 1].
-    """
-    phrases = []
-    for critic in critics:
-        for view in distinct_views(CONFIRMATION_VIEWS, critic):
-            with torch.no_grad():
-                evaluation = Objective((critic,), tuple(targets), (view,)).evaluate(image[None])
-            if float(evaluation.margin[0]) < 1:
-                counts = evaluation.counts[0].tolist()
-                right = counts == [target.target_count for target in targets]
-                close = ", but an object is close to its threshold" if right else ""
-                phrases.append(f"{critic.name} counts {' and '.join(map(str, counts))} {view}{close}")
-                break
-    return tuple(phrases)
-
-
 def distinct_views(views: Sequence[View], critic: Critic) -> list[View]:
     """Return the views that differ for a critic: one whose input size is fixed evaluates every scale alike."""
     effective = (View(view.mirror) if _at_scale(critic, view.scale) is critic else view for view in views)

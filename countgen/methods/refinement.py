@@ -14,7 +14,6 @@ from countgen.critics import Evaluation
 from countgen.critics.losses import LOSSES
 from countgen.errors import NonFiniteLossError
 from countgen.methods.forward_backward import ForwardBackward
-from countgen.methods.latent_modifier import DirectLatents
 from countgen.methods.objective import CONFIRMATION_VIEWS, View
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import SEED_STRIDE, until_accepted
@@ -47,6 +46,22 @@ class RefinementSettings(Settings):
     views: tuple[View, ...] = field(default=CONFIRMATION_VIEWS)
 
 
+class DirectLatents(nn.Module):
+    """Latents that are the weights themselves.
+
+    Args:
+        noise: float32 (B, C, h, w), the start.
+    """
+
+    def __init__(self, noise: Tensor) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(noise.detach().clone())
+
+    def forward(self) -> Tensor:
+        """Return the latents (B, C, h, w)."""
+        return self.latents
+
+
 def latent_prior(latents: Tensor) -> Tensor:
     """Negative log-density of the norm of a standard normal vector, up to a constant.
 
@@ -67,7 +82,7 @@ def latent_prior(latents: Tensor) -> Tensor:
 
 
 def refine_seeds(
-    problem: Problem, seed: int, budget: Budget, settings: RefinementSettings, start: Start
+    problem: Problem, seed: int, budget: Budget, settings: RefinementSettings, start: Start = DirectLatents
 ) -> Iterator[Step]:
     """Refine one seed after the other until a candidate is accepted or the budget is spent.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
+
+_BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -29,27 +32,16 @@ class Range:
             return value in self.choices
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
-        return (
-            (self.at_least is None or value >= self.at_least)
-            and (self.above is None or value > self.above)
-            and (self.at_most is None or value <= self.at_most)
-            and (self.below is None or value < self.below)
-        )
+        return all(_BOUNDS[name](value, bound) for name, bound in self._bounds)
 
     def __str__(self) -> str:
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        bounds = [
-            f"{words} {bound:g}"
-            for words, bound in (
-                ("at least", self.at_least),
-                ("above", self.above),
-                ("at most", self.at_most),
-                ("below", self.below),
-            )
-            if bound is not None
-        ]
-        return " and ".join(bounds) or "any number"
+        return " and ".join(f"{name.replace('_', ' ')} {bound:g}" for name, bound in self._bounds) or "any number"
+
+    @property
+    def _bounds(self) -> list[tuple[str, float]]:
+        return [(name, bound) for name in _BOUNDS if (bound := getattr(self, name)) is not None]
 
 
 def setting(default: Any, meaning: str, **accepted: Any) -> Any:
