@@ -25,9 +25,8 @@ from countgen.app.options import (
 from countgen.files.printable import printable
 
 if TYPE_CHECKING:
-    from countgen.benchmarks.evaluation.engines import Engine
     from countgen.benchmarks.evaluation.plan import Case, RunSettings
-    from countgen.benchmarks.evaluation.run import Summary
+    from countgen.benchmarks.evaluation.run import Engine, Summary
     from countgen.benchmarks.evaluation.worker import Outcome
 
 DEFAULT_METHODS = "plain,search,noise,auto"
@@ -210,7 +209,9 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         judges = self.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
         given = read_list(path, judges, self.methods or "given", self.model or "unknown")
         device, trusted = self.available_device(), self.trust_checkpoint
-        settings = settings_of(path, given, judges, device, self.threads, trust_checkpoint=trusted)
+        settings = settings_of(
+            path, given, judges, device, threads=self.threads, shard=self.shard, trust_checkpoint=trusted
+        )
         summary = judge_images(given, settings, folder, retry_failed=self.retry_failed, quiet=not self.text)
         lines = [f"{summary.done} of {summary.total} images are judged in {folder}"]
         if summary.failed:

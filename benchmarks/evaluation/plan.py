@@ -209,7 +209,6 @@ def _all_cases(settings: RunSettings) -> list[Case]:
     prompts = list(enumerate(load(settings.suite)))
     if settings.limit is not None and settings.limit < len(prompts):  # evenly spread
         prompts = [prompts[k * len(prompts) // settings.limit] for k in range(settings.limit)]
-    part, parts = shard_of(settings.shard)
     by_key: dict[str, Case] = {}
     for backbone in settings.backbones:
         for place, prompt in prompts:
@@ -221,7 +220,7 @@ def _all_cases(settings: RunSettings) -> list[Case]:
                     content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining + own]
                     key = content_digest(content)[:32]
                     by_key[key] = Case(key, prompt, seed, backbone, method)
-    return [case for case in by_key.values() if int(case.key[:8], 16) % parts == part - 1]
+    return [case for case in by_key.values() if in_shard(case.key, settings.shard)]
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -234,6 +233,12 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"{text!r} is not a shard; write 3/8 for the third of eight")
     return int(number), int(count)
+
+
+def in_shard(key: str, shard: str) -> bool:
+    """Return whether the case of a key is in a shard, such as "3/8": each is in exactly one."""
+    part, parts = shard_of(shard)
+    return int(key[:8], 16) % parts == part - 1
 
 
 def _own_settings(name: str, settings: RunSettings) -> str:

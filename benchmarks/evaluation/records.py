@@ -57,7 +57,7 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         boxes: by judge, of its detections, absolute-pixel xyxy; empty for judges that count without detecting.
         confirmed: the critics agree on every view.
         trace: (evaluations, seconds, right by the first judge) at each change of the best candidate; judged afterwards.
-        evaluations, seconds: spent on the image, without loading and judging.
+        evaluations, seconds: spent on the image, without loading and judging; seconds are None if unknown.
         peak_bytes: of memory while it was generated: the device's on CUDA, otherwise the process's; None if unknown.
         image, before: paths of the image and of the plain one, relative to the run folder; None when failed.
         truncated: whether a text encoder truncated the prompt, as the pipeline warns; None for images from another
@@ -65,6 +65,7 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         objects_kept, background_change, structural_similarity: of the image compared with the plain one of its seed,
             by the first judge, see `countgen.image_preservation`; None where that judge has no boxes, and for images
             from another source.
+        listed_as: path of an image from another source, as its list names it; None for generated images.
     """
 
     key: str
@@ -84,9 +85,9 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
     confidence: dict[str, float]
     boxes: dict[str, tuple[Box, ...]]
     confirmed: bool
-    trace: tuple[tuple[Whole, float, bool], ...]
+    trace: tuple[tuple[Whole, float | None, bool], ...]
     evaluations: Whole
-    seconds: float
+    seconds: float | None
     peak_bytes: Whole | None
     image: str | None
     before: str | None
@@ -94,6 +95,7 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
     objects_kept: float | None = None
     background_change: float | None = None
     structural_similarity: float | None = None
+    listed_as: str | None = None
 
     def __post_init__(self) -> None:
         counts = {"critic": self.critic_counts or (0,) * len(self.wanted), **self.judge_counts}
@@ -219,8 +221,3 @@ def _content(path: Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
     return content
-
-
-def to_line(record: Record) -> bytes:
-    """Return a record as one line of JSON, with its newline."""
-    return record.to_line()

@@ -55,18 +55,11 @@ def test_people_who_differ_are_no_truth() -> None:
     assert (truth(one), truth(other), truth(record())) == ((3,), None, None)
 
 
-def test_reliability_is_monotone_and_counted_by_level() -> None:
+def test_reliability_is_counted_by_the_judges_votes() -> None:
     found = calibration(RECORDS_OF_TEN, ["detector", "counter"])
     assert found is not None
     assert found.labelled == 10
-    assert [(one.value, one.images, one.right) for one in found.votes] == [(0.0, 3, 0), (0.5, 3, 2), (1.0, 4, 4)]
-    assert [one.fitted for one in found.votes] == pytest.approx([0, 2 / 3, 1])
-    assert [(one.value, one.images, one.right) for one in found.counts] == [(2.0, 5, 3), (3.0, 5, 4)]
-    # A level that is less often right than the one below is fitted together with it.
-    mixed = [labelled(0, 3, 2, 2), labelled(1, 4, 3, 2), labelled(2, 3, 3, 3)]
-    levels = calibration(mixed, ["detector", "counter"])
-    assert levels is not None
-    assert [one.fitted for one in levels.votes] == pytest.approx([0.5, 0.5, 1.0])
+    assert [(level.share, level.images, level.right) for level in found.votes] == [(0, 3, 0), (0.5, 3, 2), (1, 4, 4)]
     assert calibration([record()], ["detector"]) is None
 
 
