@@ -119,17 +119,6 @@ def test_an_interrupted_run_goes_on_and_ends_byte_equal(
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_failed_cases_are_retried_on_request_only(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    plain = replace(asked, methods=("plain",))
-    evaluate(plain, tmp_path, Engine(worker), quiet=True)
-    engine = Engine(worker)
-    summary = evaluate(plain, tmp_path, engine, retry_failed=True, quiet=True)
-    assert [case.prompt.prompt for case in engine.drawn] == ["four unicorns"]
-    assert (summary.earlier, summary.failed) == (2, 1)
-    assert len((tmp_path / "records.jsonl").read_bytes().splitlines()) == 4
-    assert len(read_run(tmp_path)[1]) == 3
-
-
 def suite_of(asked: RunSettings, path: Path, *prompts: str, **changes: Any) -> RunSettings:
     """Settings of a run of other prompts."""
     path.write_text("\n".join(prompts))
@@ -203,23 +192,6 @@ def test_a_run_whose_every_image_fails_alike_stops_and_keeps_what_it_has(asked: 
         "RuntimeError: 1": 19,
         "RuntimeError: 2": 2,
     }
-
-
-@pytest.mark.slow
-def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    plain = replace(asked, methods=("plain", "plain+as-written"))
-    whole = tmp_path / "whole"
-    (whole / "images").mkdir(parents=True)
-    with (whole / "records.jsonl").open("wb") as together:
-        for k in (1, 2):
-            part = tmp_path / str(k)
-            evaluate(replace(plain, shard=f"{k}/2"), part, Engine(worker), quiet=True)
-            together.write((part / "records.jsonl").read_bytes())
-            for path in (part / "images").iterdir():
-                path.rename(whole / "images" / path.name)
-    settings_text = (tmp_path / "1" / "settings.json").read_text()
-    (whole / "settings.json").write_text(settings_text.replace('"1/2"', '"1/1"'))
-    assert evaluate(plain, whole, Engine(worker, stop_after=0), quiet=True).earlier == 6
 
 
 def test_eval_command_runs_resumes_and_says_why_images_failed(
