@@ -12,6 +12,8 @@ from countgen.benchmarks.evaluation.label_tables import Imported, import_labels
 from countgen.benchmarks.evaluation.labels import Label, read_labels
 from tests.benchmarks.evaluation.made_records import record, write_run
 
+pytestmark = pytest.mark.core
+
 GECKONUM = "image_id,model,question_id,question,prompt,annot_id,raw_answer,answer\n"
 FIRST, SECOND, THIRD = (f"{number:032x}" for number in (1, 2, 3))
 

@@ -19,6 +19,8 @@ from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, read_run
 from tests.benchmarks.evaluation.made_records import record, write_run
 from tests.faults.crash_consistency import file_size_limit
 
+pytestmark = pytest.mark.core
+
 KEYS = [f"plain-3-{seed}" for seed in range(8)]
 PAIR = "pair"
 FAILED = "plain-3-9"

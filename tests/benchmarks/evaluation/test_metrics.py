@@ -22,6 +22,8 @@ from countgen.benchmarks.evaluation.metrics import (
 from countgen.benchmarks.evaluation.records import Record
 from tests.benchmarks.evaluation.made_records import JUDGES, random_records, record
 
+pytestmark = pytest.mark.core
+
 EVERY_JUDGE = (*JUDGES, "critic")
 
 

@@ -18,6 +18,8 @@ from countgen.benchmarks.evaluation.records import (
 )
 from tests.faults.crash_consistency import file_size_limit, tear
 
+pytestmark = pytest.mark.core
+
 DONE = Record(
     key="0" * 32,
     suite="a",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import shutil
-import weakref
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,6 @@ from countgen.benchmarks.evaluation.rejudge import rejudge
 from countgen.benchmarks.evaluation.report.findings import findings
 from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
 from countgen.critics import NO_ANSWER
-from countgen.images import save_png
 from countgen.models import load_critic
 from tests.benchmarks.evaluation.conftest import APPLES
 from tests.benchmarks.evaluation.made_records import record
@@ -98,37 +95,6 @@ def test_an_image_that_is_lost_or_of_another_run_is_named_and_the_others_are_jud
     assert f"{SECOND}: 2 of 4 images" in printed
     assert "is missing" in printed
     assert "is an image of another run: its recipe has prompt " in printed
-
-
-def test_no_judge_is_in_memory_while_the_next_one_is_loaded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = []
-
-    def loading(name: str, *arguments: object, **options: object) -> object:
-        gc.collect()
-        assert [one() for one in loaded] == [None] * len(loaded)
-        judge = load_critic(name)
-        loaded.append(weakref.ref(judge))
-        return judge
-
-    monkeypatch.setattr(module, "load_critic", loading)
-    names = [SECOND, "miniature-heatmap"]
-    assert rejudge(run, names).judged == dict.fromkeys(names, 4)
-    assert len(loaded) == 2
-
-
-@pytest.mark.parametrize("name", ["seed", "targets", "prompt"])
-def test_the_recipe_tells_an_image_of_another_run(run: Path, name: str) -> None:
-    first = read_run(run)[1][0]
-    theirs = {
-        "seed": first.seed + 1,
-        "targets": [{"object_name": "apple", "target_count": first.targets[0].target_count + 1}],
-        "prompt": f"not {first.prompt}",
-    }
-    save_png(torch.zeros(3, 64, 64), run / str(first.image), {name: theirs[name]}, overwrite=True)
-    found = rejudge(run, [SECOND], quiet=True)
-    assert found.judged == {SECOND: 3}
-    (reason,) = found.unread.values()
-    assert f"is an image of another run: its recipe has {name} " in reason
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_the_page_loads_nothing_runs_no_foreign_script_and_describes_its_images(
     assert "http" not in re.sub(r"data:[^\"]*", "", text).replace("http-equiv", "")
 
 
-def test_images_outside_the_run_damaged_or_missing_are_left_out(tmp_path):
+def test_images_outside_the_run_damaged_or_missing_are_named_and_left_out(tmp_path, capsys):
     run, page = table_run(tmp_path / "run"), tmp_path / "report.html"
     save_png(Image.new("RGB", (8, 8)), tmp_path / "secret.png")
     _, records = read_run(run)
@@ -174,7 +174,9 @@ def test_images_outside_the_run_damaged_or_missing_are_left_out(tmp_path):
     (run / RECORDS).write_bytes(b"".join(one.to_line() for one in (outside, *records[1:])))
     loaded = read_reported_run([run])
     assert [loaded.image_path(one) for one in loaded.records if one.key == outside.key] == [None]
+    capsys.readouterr()
     main(["report", str(run), "--out", str(page)])
+    assert capsys.readouterr().err.startswith("3 images of ")
     assert Page(page).text.count("image missing") == 2
     shutil.rmtree(run / "images")
     main(["report", str(run), "--out", str(page)])

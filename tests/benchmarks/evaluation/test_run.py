@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -214,31 +213,3 @@ def test_eval_command_runs_resumes_and_says_why_images_failed(
     assert "method_settings (there [], now ['noise.learning_rate=0.1'])" in capsys.readouterr().err
     assert sorted(os.listdir(tmp_path / "run")) == ["images", "lock", "records.jsonl", "settings.json"]
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["suite"] == str(prompts)
-
-
-@pytest.mark.slow
-def test_pictures_that_were_lost_are_named_and_generated_again(
-    asked: RunSettings, finished: Path, worker: Worker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = shutil.copytree(finished, tmp_path / "run")
-    done = [record for record in read_run(folder)[1] if record.status == "done" and record.image != record.before]
-    missing, short, empty = str(done[0].image), str(done[1].before), str(done[2].image)
-    (folder / missing).unlink()
-    (folder / short).write_bytes((folder / short).read_bytes()[:-5])
-    (folder / empty).write_bytes(bytes((folder / empty).stat().st_size))  # as a power cut may leave it
-    assert main(["report", str(folder)]) == 0
-    told = capsys.readouterr().err
-    assert told.startswith("3 images of ")
-    assert all(name in told for name in (missing, short, empty))
-    engine = Engine(worker)
-    summary = evaluate(asked, folder, engine)
-    assert {case.key for case in engine.drawn} == {record.key for record in done[:3]}
-    assert sorted(summary.lost) == sorted((missing, short, empty))
-    assert missing in capsys.readouterr().err
-    assert summary.earlier == 9
-    for path in (finished / "images").iterdir():
-        assert (folder / "images" / path.name).read_bytes() == path.read_bytes()
-    assert comparable(read_run(folder)[1]) == comparable(read_run(finished)[1])
-    assert evaluate(asked, folder, Engine(worker, stop_after=0)).lost == ()
-    assert main(["report", str(folder)]) == 0
-    assert capsys.readouterr().err == ""
