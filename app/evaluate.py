@@ -138,7 +138,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         from countgen.benchmarks.evaluation import arms
         from countgen.benchmarks.evaluation.generation import Generation
         from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
-        from countgen.benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
+        from countgen.benchmarks.evaluation.plan import RunSettings, suite_digest
 
         models = [recorded_model(model) for model in names([self.model or "miniature"])]
         methods = names([self.methods or DEFAULT_METHODS])
@@ -162,7 +162,6 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
             shard=self.shard,
             device=self._device_of_engine(),
             threads=self.threads,
-            code=code_version(),
             trust_checkpoint=self.trust_checkpoint,
             method_settings=arms.canonical(methods, self.set or ()),
             sources=tuple(source for _, source in models),

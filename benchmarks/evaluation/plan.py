@@ -35,6 +35,13 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "ultralytics")
 """Libraries whose versions can change the image of a seed, or its counts."""
 
 
+def code_version() -> str:
+    """Return countgen's version, a digest of the embedded weights and tokens, and the versions of the libraries."""
+    weights = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes()).hexdigest()[:12]
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"{countgen.__version__}, weights {weights}, {libraries}"
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """The settings of a run: prompts, methods, judges and versions; a run folder holds results of one of these only.
@@ -65,19 +72,19 @@ class RunSettings:
 
     suite: str
     suite_sha256: str
-    limit: int | None
     backbones: tuple[str, ...]
     methods: tuple[str, ...]
     critics: tuple[str, ...]
     judges: tuple[str, ...]
-    max_evaluations: int | None
-    max_seconds: float | None
-    first_seed: int
-    seeds_per_prompt: int
-    shard: str
-    device: str
-    threads: int
-    code: str
+    limit: int | None = None
+    max_evaluations: int | None = None
+    max_seconds: float | None = None
+    first_seed: int = 0
+    seeds_per_prompt: int = 1
+    shard: str = "1/1"
+    device: str = "cpu"
+    threads: int = 1
+    code: str = field(default_factory=code_version)
     trust_checkpoint: bool = False
     method_settings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -266,10 +273,3 @@ def _counts(prompt: Prompt) -> list[list[Any]]:
 def content_digest(content: Any) -> str:
     """Return the SHA-256 of a JSON value; the order of an object's keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def code_version() -> str:
-    """Return countgen's version, a digest of the embedded weights and tokens, and the versions of the libraries."""
-    weights = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes()).hexdigest()[:12]
-    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return f"{countgen.__version__}, weights {weights}, {libraries}"

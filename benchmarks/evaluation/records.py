@@ -51,7 +51,7 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         judges: detectors that counted and did not steer; the first one decides.
         status: "done" or "failed".
         error: message of the failure; None when done.
-        critic_counts: of the first critic, per target; empty when failed, like all fields below.
+        critic_counts: of the first critic, per target; empty when failed, as all fields below are.
         judge_counts: by judge, per target.
         confidence: by judge, the mean class probability of its detections, 0 where there are none.
         boxes: by judge, of its detections, absolute-pixel xyxy; empty for judges that count without detecting.
@@ -79,18 +79,18 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
     critics: tuple[str, ...]
     judges: Annotated[tuple[str, ...], Meta(min_length=1)]
     status: Literal["done", "failed"]
-    error: str | None
-    critic_counts: tuple[Integer, ...]
-    judge_counts: dict[str, tuple[Integer, ...]]
-    confidence: dict[str, float]
-    boxes: dict[str, tuple[Box, ...]]
-    confirmed: bool
-    trace: tuple[tuple[Whole, float | None, bool], ...]
-    evaluations: Whole
-    seconds: float | None
-    peak_bytes: Whole | None
-    image: str | None
-    before: str | None
+    error: str | None = None
+    critic_counts: tuple[Integer, ...] = ()
+    judge_counts: dict[str, tuple[Integer, ...]] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
+    boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+    confirmed: bool = False
+    trace: tuple[tuple[Whole, float | None, bool], ...] = ()
+    evaluations: Whole = 0
+    seconds: float | None = 0.0
+    peak_bytes: Whole | None = None
+    image: str | None = None
+    before: str | None = None
     truncated: bool | None = None
     objects_kept: float | None = None
     background_change: float | None = None

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from countgen import miniature
 from countgen.benchmarks.evaluation.json_lines import LineFile, split_torn
-from countgen.benchmarks.evaluation.plan import Case, RunSettings, code_version, suite_digest
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, suite_digest
 from countgen.benchmarks.evaluation.records import (
     IMAGES,
     RECORDS,
@@ -78,13 +78,6 @@ def settings(cases: int) -> RunSettings:
         critics=miniature.CRITICS,
         judges=(miniature.JUDGE,),
         max_evaluations=1,
-        max_seconds=None,
-        first_seed=0,
-        seeds_per_prompt=1,
-        shard="1/1",
-        device="cpu",
-        threads=1,
-        code=code_version(),
     )
 
 

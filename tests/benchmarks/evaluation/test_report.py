@@ -176,7 +176,7 @@ def test_images_outside_the_run_damaged_or_missing_are_named_and_left_out(tmp_pa
     assert [loaded.image_path(one) for one in loaded.records if one.key == outside.key] == [None]
     capsys.readouterr()
     main(["report", str(run), "--out", str(page)])
-    assert capsys.readouterr().err.startswith("3 images of ")
+    assert capsys.readouterr().err.startswith(f"missing or incomplete images in {run}: 3, ")
     assert Page(page).text.count("image missing") == 2
     shutil.rmtree(run / "images")
     main(["report", str(run), "--out", str(page)])
