@@ -1,10 +1,7 @@
 """Evaluate images from another source: `countgen eval --images mine.csv --out RUN`.
 
-The list names an image for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
-column or tag `image`, a path relative to the list; or a folder in GenEval's layout (00000/metadata.jsonl,
-00000/samples/0000.png), of which the counting prompts are read. Further columns: `method`, `seed` (if it is missing,
-the images of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is like those of
-other evaluations: the same command continues where it stopped, and the report, the labels and the demo read it.
+The list is a prompt list as `evaluation.suites.load` reads it, with a column `image` and, if known, `method`, `seed`
+and `seconds`; or a folder in GenEval's layout. Without seeds, those of one prompt and method are 0, 1, ....
 """
 
 from __future__ import annotations
