@@ -152,6 +152,8 @@ def plural(noun: str) -> str:
 
 def can_be_plural(word: str) -> bool:
     """Return whether one word may stand after a number above one: "cups", "mice", and also "sheep" and "scissors"."""
+    if word.endswith(("'s", "’s")):
+        return False
     return _singular_word(word) != word or word in PLURAL_ONLY or bool(english().singular_noun(word) == word)
 
 

@@ -18,16 +18,7 @@ _POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9,
 SMALL_GROUPS = {"couple": 2, "couples": 2, "pair": 2, "pairs": 2, "duo": 2, "trio": 3, "quartet": 4, "score": 20}
 """Words that are also nouns of their own ("a couple dancing"); they are numbers only before a plural."""
 GROUPS = {"dozen": 12, "dozens": 12, **SMALL_GROUPS, **_POWERS}
-_DOZENS = {
-    "half a dozen": 6,
-    "half dozen": 6,
-    "half-dozen": 6,
-    "half-a-dozen": 6,
-    "baker's dozen": 13,
-    "bakers dozen": 13,
-    "bakers' dozen": 13,
-}
-"""Numbers made of "dozen" that are not a multiple of twelve, with or without "a" before them."""
+_HALF_DOZENS = frozenset(("half a dozen", "half dozen", "half-dozen", "half-a-dozen"))
 
 
 def value_of(word: str) -> int | None:
@@ -51,19 +42,25 @@ def number_word(value: int) -> str:
     return f"{_TENS[tens - 2]}-{_UNITS[unit]}" if value < 100 else str(value)
 
 
+def word_at(words: Sequence[str], at: int) -> str:
+    """Return a word, or "" before the first and behind the last one."""
+    return words[at] if 0 <= at < len(words) else ""
+
+
 def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | None:
     """Read one cardinal number that begins at words[start].
 
     Returns:
         (value, index after the number, whether the last word was "pair"), or None if no number begins there.
-        "a" counts only as part of a number ("a dozen", "a baker's dozen", "half a dozen", "a hundred and five").
+        "a" counts only as part of a number ("a dozen", "half a dozen", "a hundred and five").
     """
+    if start >= len(words):
+        return None
     at = start
     for first in (at + 1, at) if words[at] == "a" else (at,):
         for length in (3, 2, 1):
-            value = _DOZENS.get(" ".join(words[first : first + length]).replace("’", "'"))
-            if value is not None:
-                return value, _after_of(words, first + length), False
+            if " ".join(words[first : first + length]) in _HALF_DOZENS:
+                return 6, _after_of(words, first + length), False
     article = words[at] in ("a", "an") and at + 1 < len(words) and words[at + 1] in GROUPS
     value = 1 if article else value_of(words[at])
     if value is None:

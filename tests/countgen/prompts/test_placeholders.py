@@ -2,11 +2,11 @@
 
 import pytest
 
+from countgen.critics.vocabulary import plural
 from countgen.errors import PromptError
 from countgen.prompts import Target, parse
 from countgen.prompts.number_words import number_word, read_number
 from countgen.prompts.placeholders import spelled_out, with_placeholder
-from countgen.prompts.plurals import plural
 
 PLACES = [
     ("a photo of seven apples", 7, "a photo of <count-7> apples"),

@@ -14,8 +14,8 @@ RECOUNTED = [
     ("a cat and two dogs", {"cat": 4, "dog": 2}, "four cats and two dogs"),
     ("seven apples and seven dogs", {"apple": 7, "dog": 3}, "seven apples and three dogs"),
     ("seven apples and seven dogs", {"apple": 3, "dog": 7}, "three apples and seven dogs"),
-    ("A dozen red apples on 8 tables", {"apple": 8}, "eight red apples on 8 tables"),
-    ("<count-7> apples on two tables", {"apple": 2}, "two apples on two tables"),
+    ("A dozen red apples in 8 rows", {"apple": 8}, "eight red apples in 8 rows"),
+    ("<count-7> apples in two rows", {"apple": 2}, "two apples in two rows"),
     ("seven apples", {"apple": 7}, "seven apples"),
 ]
 
