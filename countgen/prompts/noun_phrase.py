@@ -25,7 +25,7 @@ _ADJECTIVES = frozenset(
     "black white red green blue yellow orange purple pink brown grey gray gold golden silver beige cyan magenta "
     "striped spotted big small little tiny large huge giant tall long short old young new cute fluffy furry fuzzy "
     "shiny beautiful pretty happy sad angry wild lone single dark bright colorful colourful different wooden metal "
-    "very".split()
+    "very vintage".split()
 )
 # Nouns that look like participles; every other "-ing" or "-ed" after a noun describes it.
 _NOT_PARTICIPLES = frozenset(
@@ -35,7 +35,7 @@ _NOT_PARTICIPLES = frozenset(
 _VERBS = frozenset(
     "ate bought brought built came caught drank drinks drove eaten eats fed fell flew fought gave grew held hidden "
     "holds hung knelt laid lay leapt led lies lit looks made met ran ridden rode said sang sat seen shone shown sits "
-    "slept sold stands stood swam swung taken threw thrown took torn wears went woke won wore worn".split()
+    "slept sold stands stole stood swam swung taken threw thrown took torn wears went woke won wore worn".split()
 )
 _MEASURES = frozenset(
     "second minute hour day week month year century decade time inch foot yard mile metre meter centimetre centimeter "
@@ -91,8 +91,9 @@ def read_noun_phrase(words: Sequence[str], start: int, count: int, known: Mappin
         spelling = singular(" ".join(phrase[first:]))
         if known is not None and spelling in known:
             return NounPhrase(known[spelling], phrase, end, is_known=True)
-    # "One black and one white" describe an object that was named before; only "orange" is also an object.
-    described = phrase[-1] in _ADJECTIVES - {"orange"} or (count > 1 and _is_participle(phrase[-1]))
+    # "One black, one sleeping" describe an object that was named before; only "orange" is also an object.
+    described = phrase[-1] in _ADJECTIVES - {"orange"}
+    described = described or (_is_participle(phrase[-1]) and (count > 1 or word_at(words, start - 1) == "one"))
     return NounPhrase("" if described else singular(phrase[-1]), phrase, end)
 
 
@@ -114,26 +115,24 @@ def _ends_before(words: Sequence[str], start: int, at: int, count: int) -> bool:
     if word in DETERMINERS or (word in ("left", "right") and following == "of"):
         return True  # "a cat chasing a dog": the dog is another phrase's
     if count > 1 and can_be_plural(before):
-        return not can_be_plural(word)
+        return not can_be_plural(word) or following in DETERMINERS
     return before not in _ADJECTIVES and _is_verb(words, at, count)
 
 
 def _is_verb(words: Sequence[str], at: int, count: int) -> bool:
     """Return whether a word after a noun tells what the object does: "a cat chasing birds", "a truck rumbled down"."""
-    word = words[at]
-    following = word_at(words, at + 1)
-    is_last = not following or following in SEPARATORS | PREPOSITIONS | DETERMINERS | _PARTICLES
-    is_last = is_last or bool(read_number(words, at + 1))
-    if word in _VERBS or word in _PARTICLES:
+    word, following = words[at], word_at(words, at + 1)
+    has_object = following in DETERMINERS or bool(read_number(words, at + 1))
+    is_last = has_object or not following or following in SEPARATORS | PREPOSITIONS | _PARTICLES
+    acts = word in _VERBS and (count == 1 or not can_be_plural(word))
+    if acts or word in _PARTICLES or (word.endswith("ly") and following.endswith(("ing", "ed"))):
         return True
-    if word.endswith("ly") and following.endswith(("ing", "ed")):
-        return True
-    if _is_participle(word):
+    if _is_participle(word) or (has_object and word.endswith("ing")):
         # "A man eating pizza" has one man, but "a cheese filled sandwich" one sandwich.
         return is_last or (count == 1 and ("ing" in (word[-3:], following[-3:]) or can_be_plural(following)))
     # "A dog jumps over", "a girl kicks balls"; but "a sports car".
-    acts = is_last or can_be_plural(following)
-    return count == 1 and acts and word.endswith("s") and singular(word) != word
+    is_last = is_last or can_be_plural(following)
+    return count == 1 and is_last and word.endswith("s") and singular(word) != word
 
 
 def _is_participle(word: str) -> bool:

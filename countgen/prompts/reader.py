@@ -56,7 +56,7 @@ _GRID = re.compile(r"\d+x\d*")
 _COLLECTIVES = frozenset(
     "group bunch row set collection pile stack line flock herd pack crowd total number circle bouquet gross".split()
 )
-_POSITIONS = frozenset("above behind below beneath beside under underneath".split())
+_POSITIONS = frozenset("above behind below beneath beside near under underneath".split())
 _POSITION_PAIRS = frozenset(("left of", "right of", "front of", "top of", "next to"))
 """Positions of two objects beside each other: "a dog left of a chair" is a chair too."""
 
@@ -135,7 +135,8 @@ class Reader:
             return end + 1  # "a large group of five cats", "a bowl of seven strawberries"
         self._check_inner_number(written, phrase)
         one_more = written == "another" and name in self.counts
-        if name not in MEDIUMS and (not self.scenery or one_more or phrase.is_known):
+        is_medium = name in MEDIUMS and not self._is_position(start)
+        if not is_medium and (not self.scenery or one_more or phrase.is_known):
             self.counts[name] += 1
         return end
 
