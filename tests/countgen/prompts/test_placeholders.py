@@ -8,6 +8,7 @@ from countgen.prompts import Target, parse
 from countgen.prompts.number_words import number_word, read_number
 from countgen.prompts.placeholders import spelled_out, with_placeholder
 
+pytestmark = pytest.mark.core
 PLACES = [
     ("a photo of seven apples", 7, "a photo of <count-7> apples"),
     ("Seven apples, on a table", 7, "<count-7> apples, on a table"),

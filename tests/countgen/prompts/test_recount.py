@@ -6,6 +6,7 @@ from countgen.errors import PromptError
 from countgen.prompts import Target
 from countgen.prompts.recount import recounted
 
+pytestmark = pytest.mark.core
 KNOWN = ("apple", "cat", "dog")
 
 
