@@ -201,7 +201,7 @@ def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
     if index is not None:
         return index
     near = difflib.get_close_matches(singular(object_name), [name.lower() for name in names], n=3, cutoff=0.5)
-    classes = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    classes = ", ".join(names[:24]) + (f" and {len(names) - 24} more" if len(names) > 24 else "")
     hint = f"nearest: {', '.join(near)}; " if near else ""
     in_coco = class_index(object_name, COCO_CLASSES) is not None
     other = "nanodet, which is embedded, knows it" if in_coco else f"{with_facts('owl:owlv2-base')} reads any noun"
