@@ -49,7 +49,7 @@ class NounPhrase(NamedTuple):
     """A noun phrase in a list of words.
 
     Attributes:
-        name: the object in the singular, "" if there is no noun.
+        name: the object in the singular, "" without a noun.
         words: without punctuation.
         end: index after the phrase.
         is_known: whether a critic knows the object.

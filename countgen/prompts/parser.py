@@ -54,8 +54,8 @@ def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target
 
     Args:
         prompt: up to 500 characters.
-        known_names: the classes of the critic; names of several words ("teddy bear") are found with it, and
-            numbered scenery it does not know ("in two rows") is no target. None for an open vocabulary.
+        known_names: the classes of the critic, which tell names of several words ("teddy bear") and the scenery in
+            which "a" counts one; what follows a number counts in any case. None for an open vocabulary.
 
     Raises:
         PromptError: empty or too long, no count, a count of zero, or several readings.

@@ -157,7 +157,7 @@ READINGS_WITH_CLASSES = {
     "a dog left of a dragon": ("dog=1,dragon=1", "dog=1"),
     "a gold ring": ("ring=1", "ring=1"),
 }
-REFUSALS = {
+ERRORS = {
     # Parts of objects, and sentences after the first.
     "one apple and half of another apple": "'half' makes parts of an object.*--count apple=7",
     "two apples and quarter of another apple": "'quarter' makes parts",
@@ -253,7 +253,7 @@ REFUSALS = {
     "VII apples": "contains no number",
     "\u202e12 apples": r"character 1 of the prompt is '\\u202e'",
     "\udc80 12 apples": r"character 1 of the prompt is '\\udc80'",
-    # Punctuation, articles and sizes are no objects.
+    # Punctuation, articles and sizes name no object.
     "seven -": "no noun follows",
     "seven ~": "no noun follows",
     "seven /": "no noun follows",
@@ -303,8 +303,8 @@ def test_names_the_critic_knows_win() -> None:
     assert read == READINGS_WITH_CLASSES
 
 
-def test_prompt_without_one_clear_count_is_refused(subtests: pytest.Subtests) -> None:
-    for prompt, reason in REFUSALS.items():
+def test_prompt_without_one_clear_count_is_an_error(subtests: pytest.Subtests) -> None:
+    for prompt, reason in ERRORS.items():
         with subtests.test(prompt=prompt), pytest.raises(PromptError, match=reason):
             parse(prompt)
 
@@ -325,19 +325,19 @@ def test_override_names_counts() -> None:
     assert targets_from(" Wine Glasses = 3 ") == (Target("wine glass", 3),)
 
 
-def test_override_in_another_form_is_refused(subtests: pytest.Subtests) -> None:
+def test_override_in_another_form_is_an_error(subtests: pytest.Subtests) -> None:
     for text in ["", "apple", "apple=", "=7", "apple=seven", "apple=7;dog=2", "apple=7,", "a=1.5"]:
         with subtests.test(text=text), pytest.raises(PromptError, match="NAME=COUNT"):
             targets_from(text)
 
 
 @pytest.mark.parametrize("text", ["apple=0", "apple=-1", "apple=1001"])
-def test_override_outside_the_range_is_refused(text: str) -> None:
+def test_override_outside_the_range_is_an_error(text: str) -> None:
     with pytest.raises(PromptError, match="from 1 to 1000"):
         targets_from(text)
 
 
-def test_override_with_one_object_twice_is_refused() -> None:
+def test_override_with_one_object_twice_is_an_error() -> None:
     with pytest.raises(PromptError, match="'apple' is given twice"):
         targets_from("apple=7,apples=2")
 

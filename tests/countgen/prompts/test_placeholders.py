@@ -53,7 +53,7 @@ def test_a_number_word_is_read_as_its_number():
 
 def test_plurals():
     plurals = {"apple": "apples", "bus": "buses", "fish": "fish", "teddy bear": "teddy bears"}
-    assert {one: plural(one) for one in plurals} == plurals
+    assert {noun: plural(noun) for noun in plurals} == plurals
 
 
 def test_every_object_of_the_miniature_has_its_own_plural():

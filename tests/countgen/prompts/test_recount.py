@@ -31,6 +31,6 @@ def test_the_number_of_each_object_is_replaced(subtests: pytest.Subtests) -> Non
 @pytest.mark.parametrize(
     ("prompt", "name"), [("a red apple and a green apple", "apple"), ("two dogs", "cat"), ("many", "cat")]
 )
-def test_a_prompt_without_one_number_to_replace_is_refused(prompt: str, name: str) -> None:
+def test_a_prompt_without_one_number_to_replace_is_an_error(prompt: str, name: str) -> None:
     with pytest.raises(PromptError, match="cannot"):
         recounted(prompt, (Target(name, 8),), KNOWN)
