@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from countgen import backbones
+from countgen import backbones, methods
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import hub_sources, public_name
@@ -74,7 +74,7 @@ def write(
         "schema": SCHEMA,
         "prompt": prompt,
         "targets": [asdict(target) for target in options.targets],
-        "method": options.method,
+        "method": methods.name_of(options.method),
         "settings": as_dict(options.settings),
         "seed": seed,
         "until": options.until,

@@ -10,6 +10,7 @@ from torch import Tensor
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
+from countgen.critics.losses import CountLoss
 from countgen.methods.objective import Objective, View
 from countgen.methods.step import Step
 from countgen.prompts import Target
@@ -43,11 +44,11 @@ class Problem:
     latents: Tensor | None = None
     graphs: CUDAGraphs = field(default_factory=CUDAGraphs, repr=False, compare=False)
 
-    def objective(self, views: Sequence[View], loss: str) -> Objective:
+    def objective(self, views: Sequence[View], loss: str | CountLoss) -> Objective:
         """Return the objective of this problem's critics and targets.
 
         Args:
             views: transformations under which each image is evaluated, see `countgen.methods.objective`.
-            loss: a name in `countgen.critics.losses.LOSSES`.
+            loss: as of `Objective`.
         """
         return Objective(tuple(self.critics), tuple(self.targets), tuple(views), loss)
