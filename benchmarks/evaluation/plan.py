@@ -35,6 +35,13 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "ultralytics")
 """Libraries whose versions can change the image of a seed, or its counts."""
 
 
+def code_version() -> str:
+    """Return countgen's version, a digest of the embedded weights and tokens, and the versions of the libraries."""
+    weights = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes()).hexdigest()[:12]
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"{countgen.__version__}, weights {weights}, {libraries}"
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """The settings of a run: prompts, methods, judges and versions; a run folder holds results of one of these only.
@@ -65,19 +72,19 @@ class RunSettings:
 
     suite: str
     suite_sha256: str
-    limit: int | None
     backbones: tuple[str, ...]
     methods: tuple[str, ...]
     critics: tuple[str, ...]
     judges: tuple[str, ...]
-    max_evaluations: int | None
-    max_seconds: float | None
-    first_seed: int
-    seeds_per_prompt: int
-    shard: str
-    device: str
-    threads: int
-    code: str
+    limit: int | None = None
+    max_evaluations: int | None = None
+    max_seconds: float | None = None
+    first_seed: int = 0
+    seeds_per_prompt: int = 1
+    shard: str = "1/1"
+    device: str = "cpu"
+    threads: int = 1
+    code: str = field(default_factory=code_version)
     trust_checkpoint: bool = False
     method_settings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -209,7 +216,6 @@ def _all_cases(settings: RunSettings) -> list[Case]:
     prompts = list(enumerate(load(settings.suite)))
     if settings.limit is not None and settings.limit < len(prompts):  # evenly spread
         prompts = [prompts[k * len(prompts) // settings.limit] for k in range(settings.limit)]
-    part, parts = shard_of(settings.shard)
     by_key: dict[str, Case] = {}
     for backbone in settings.backbones:
         for place, prompt in prompts:
@@ -221,7 +227,7 @@ def _all_cases(settings: RunSettings) -> list[Case]:
                     content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining + own]
                     key = content_digest(content)[:32]
                     by_key[key] = Case(key, prompt, seed, backbone, method)
-    return [case for case in by_key.values() if int(case.key[:8], 16) % parts == part - 1]
+    return [case for case in by_key.values() if in_shard(case.key, settings.shard)]
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -234,6 +240,12 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"{text!r} is not a shard; write 3/8 for the third of eight")
     return int(number), int(count)
+
+
+def in_shard(key: str, shard: str) -> bool:
+    """Return whether the case of a key is in a shard, such as "3/8": each is in exactly one."""
+    part, parts = shard_of(shard)
+    return int(key[:8], 16) % parts == part - 1
 
 
 def _own_settings(name: str, settings: RunSettings) -> str:
@@ -261,10 +273,3 @@ def _counts(prompt: Prompt) -> list[list[Any]]:
 def content_digest(content: Any) -> str:
     """Return the SHA-256 of a JSON value; the order of an object's keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def code_version() -> str:
-    """Return countgen's version, a digest of the embedded weights and tokens, and the versions of the libraries."""
-    weights = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes()).hexdigest()[:12]
-    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return f"{countgen.__version__}, weights {weights}, {libraries}"

@@ -141,7 +141,6 @@ class Worker:
         record = Record(
             **case_fields(case, self.settings),
             status="done",
-            error=None,
             critic_counts=result.counts,
             **record_fields(counted),
             confirmed=result.confirmed,
@@ -223,17 +222,6 @@ def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
         **case_fields(case, settings),
         status="failed",
         error=printable(" ".join(f"{type(error).__name__}: {error}".split())),
-        critic_counts=(),
-        judge_counts={},
-        confidence={},
-        boxes={},
-        confirmed=False,
-        trace=(),
-        evaluations=0,
-        seconds=0.0,
-        peak_bytes=None,
-        image=None,
-        before=None,
     )
     return Outcome(record, None, None, {}, os.getpid())
 
