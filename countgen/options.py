@@ -34,6 +34,7 @@ class Options:
         max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
         until: "critic" stops when the critics confirm the count. "judge" also evaluates the judge and continues
             until it agrees; the judge is then not independent, and the recipe records this.
+        sure: probability of a right count from which on the critics confirm it, above 0 and below 1; lower is faster.
         token: a learned token that replaces the number it was trained for.
         number_offset: objects by which the prompt embeddings are moved along the number axis: float, or
             {class: offset}; missing classes 0. 0 is the prompt as written. Where None, calibrated methods (search,
@@ -54,6 +55,7 @@ class Options:
     max_seconds: float | None = None
     max_evaluations: int | None = None
     until: str = "critic"
+    sure: float = methods.DEFAULT_SURE
     token: CountToken | None = None
     number_offset: NumberOffset | None = None
     calibration: Calibration | None = None
@@ -65,6 +67,8 @@ class Options:
             raise ValueError(f"method {self.method!r} takes {expected.__name__}, got {type(self.settings).__name__}")
         if self.until not in UNTIL:
             raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {self.until!r}")
+        if isinstance(self.sure, bool) or not isinstance(self.sure, int | float) or not 0 < self.sure < 1:
+            raise ValueError(f"sure must be a probability above 0 and below 1, such as 0.98, got {self.sure!r}")
         if type(self.seed) is not int or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {self.seed!r}")
         if self.number_offset and self.token is not None:
@@ -96,6 +100,7 @@ class EditFields(TypedDict, total=False):
     max_seconds: float | None
     max_evaluations: int | None
     until: str
+    sure: float
     token: CountToken | None
     calibration: Calibration | None
 

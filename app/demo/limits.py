@@ -11,7 +11,9 @@ from countgen.methods.settings import Settings, describe, with_text
 from countgen.prompts import MAX_PROMPT_LENGTH
 
 UNTIL = ("critic", "judge")
-BATCHES = ("batch_size", "first_batch_size", "num_refined")
+SURE = {"quick": 0.9, "sure": 0.98, "very sure": 0.995}
+"""What a visitor may ask of the probability of a right count."""
+BATCHES = ("batch_size", "num_refined")
 """Settings of methods that are numbers of images evaluated at once."""
 
 

@@ -154,6 +154,7 @@ class Worker:
             objects_kept=_rounded(result.objects_kept),
             background_change=_rounded(result.background_change),
             structural_similarity=_rounded(result.structural_similarity),
+            probability=_rounded(result.probability),
         )
         before = None if is_plain else to_pil(result.before)
         return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())

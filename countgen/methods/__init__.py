@@ -2,4 +2,7 @@
 
 from countgen.methods.registry import MethodFunction, available, load, name_of
 
-__all__ = ["MethodFunction", "available", "load", "name_of"]
+__all__ = ["DEFAULT_SURE", "MethodFunction", "available", "load", "name_of"]
+
+DEFAULT_SURE = 0.98
+"""Probability of a right count from which on it is confirmed."""

@@ -59,8 +59,13 @@ class Objective:
                 f"an objective needs at least one critic and one view, got {len(self.critics)} and {len(self.views)}"
             )
 
+    @property
+    def columns(self) -> tuple[Critic, ...]:
+        """The critic of each margin."""
+        return tuple(critic for critic in self.critics for _ in distinct_views(self.views, critic))
+
     def evaluate(self, images: Tensor) -> Evaluation:
-        """Evaluate every target on every view with every critic.
+        """Evaluate every target on every view with every critic; the margins are (B, N), as `columns` says.
 
         Args:
             images: RGB float (B, 3, H, W) in [0, 1]; gradient of the loss flows back to them.
@@ -81,7 +86,7 @@ class Objective:
                 first = first or evaluation
         assert first is not None
         own = slice(len(images))
-        return Evaluation(total, first.soft_counts[own].detach(), first.counts[own], torch.stack(margins, 1).amin(1))
+        return Evaluation(total, first.soft_counts[own].detach(), first.counts[own], torch.stack(margins, 1))
 
 
 def doubts(critics: Sequence[Critic], targets: Sequence[Target], image: Tensor) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ from countgen.critics.losses import CountLoss
 from countgen.errors import NonFiniteLossError
 from countgen.methods.forward_backward import ForwardBackward
 from countgen.methods.latent_modifier import DirectLatents
-from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
+from countgen.methods.objective import CONFIRMATION_VIEWS, View
 from countgen.methods.problem import Problem
-from countgen.methods.seeds import SearchSettings
+from countgen.methods.seeds import SEED_STRIDE, until_accepted
 from countgen.methods.settings import Settings, setting
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, steps_of
 
@@ -74,15 +74,11 @@ def refine_seeds(
     Raises:
         NonFiniteLossError: the loss is not finite; the message names the step.
     """
-    index = 0
-    for seeds in SearchSettings(batch_size=1, first_batch_size=1).batches(seed):
-        latents = problem.backbone.initial_latents(seeds)
-        for step in refine(problem, latents, seeds, budget, settings, start, index):
-            accepted = problem.accept(step)
-            yield step
-            if accepted or not budget.left:
-                return
-            index = step.index + 1
+    while budget.left:
+        latents = problem.backbone.initial_latents([seed])
+        if (yield from until_accepted(problem, refine(problem, latents, [seed], budget, settings, start))):
+            return
+        seed += SEED_STRIDE
 
 
 def refine(
@@ -92,10 +88,9 @@ def refine(
     budget: Budget,
     settings: RefinementSettings,
     start: Start = DirectLatents,
-    first_index: int = 0,
     transform: Transform | None = None,
 ) -> Iterator[Step]:
-    """Move a batch of latents down the gradient, until one of them is confirmed or the steps are used up.
+    """Move a batch of latents down the gradient, until one of them is confirmed or the steps or budget are used up.
 
     Args:
         problem: to solve.
@@ -104,7 +99,6 @@ def refine(
         budget: charged for every evaluation.
         settings: of the descent.
         start: returns the module whose weights are optimised.
-        first_index: of the first `Step`.
         transform: applied to the gradient before it is clipped; none by default.
 
     Yields:
@@ -116,15 +110,25 @@ def refine(
     draft = problem.backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
     objective = problem.objective(settings.views, settings.loss)
     passes = ForwardBackward(problem.backbone, problem.embeds, seeds, objective, problem.graphs, draft=draft)
+    evidence = problem.acceptance.views if len(settings.views) > 1 else problem.acceptance.plain
+
+    def best_of(seeds: Sequence[int], images: Tensor, latents: Tensor, evaluation: Evaluation) -> Step:
+        probability = problem.acceptance.probability(evidence, evaluation.margin, objective.columns, refined=True)
+        steps = steps_of(
+            seeds, images, latents, evaluation, budget, phase="refine", probability=probability, sure=problem.sure
+        )
+        return max(steps, key=lambda step: step.rank)
+
     highest = -math.inf
-    for best, last in _descend(
-        start(latents.detach().float()), passes, seeds, budget, settings, first_index, transform
-    ):
+    for best, last in _descend(start(latents.detach().float()), passes, seeds, budget, settings, best_of, transform):
         if not draft:
             yield best
-        elif best.rank > highest or last or not budget.left:
+        elif best.rank > highest or last:
             highest = max(highest, best.rank)
-            decoded = _decoded_by_vae(best, problem, objective, budget)
+            images = _decoded_by_vae(best, problem, budget)
+            with torch.no_grad():
+                evaluation = objective.evaluate(images)
+            decoded = best_of([best.seed], images, best.latents[None], evaluation)
             yield decoded
             if decoded.confirmed:
                 return
@@ -136,26 +140,26 @@ def _descend(
     seeds: Sequence[int],
     budget: Budget,
     settings: RefinementSettings,
-    first_index: int,
+    best_of: Callable[[Sequence[int], Tensor, Tensor, Evaluation], Step],
     transform: Transform | None,
 ) -> Iterator[tuple[Step, bool]]:
     """Yield the best candidate of the batch at each gradient step, and whether it is the last one."""
     optimizer = OPTIMIZERS[settings.optimizer](module.parameters(), settings.learning_rate)
-    last_index = first_index + settings.num_optimization_steps - 1
     # A gradient needs the evaluation after it; a draft's image costs one more.
     next_cost = COST_WITH_GRADIENT * len(seeds) + 2 * passes.draft
-    for index in range(first_index, last_index + 1):
+    for left in reversed(range(settings.num_optimization_steps)):
         with torch.enable_grad():  # the caller may iterate under no_grad
             moved = module()
         latents = moved.detach().requires_grad_(True)
         images, evaluation = passes.forward(latents, budget.check_stop)
-        budget.evaluations += len(seeds)
+        budget.charge(len(seeds))
         if not torch.isfinite(evaluation.loss).all():
-            raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
-        best = _best(index, seeds, latents, images, evaluation, budget)
-        last = best.confirmed or index == last_index or budget.evaluations_left < next_cost
+            reason = f"the loss is not finite at step {budget.steps - 1}; lower learning_rate or use float32"
+            raise NonFiniteLossError(reason)
+        best = best_of(seeds, images, latents, evaluation)
+        last = best.confirmed or left == 0 or budget.evaluations_left < next_cost or not budget.left
         yield best, last
-        if last:
+        if last or not budget.left:
             return
         optimizer.zero_grad()
         with torch.enable_grad():
@@ -177,20 +181,13 @@ def clip(latents: Tensor, max_grad_norm: float) -> None:
     latents.grad *= (max_grad_norm / norm).clamp(max=1)[:, None, None, None]
 
 
-def _best(
-    index: int, seeds: Sequence[int], latents: Tensor, images: Tensor, evaluation: Evaluation, budget: Budget
-) -> Step:
-    steps = steps_of(seeds, images, latents, evaluation, budget, index=index, phase="refine")
-    return max(steps, key=lambda step: step.rank)
-
-
 @torch.no_grad()
-def _decoded_by_vae(draft: Step, problem: Problem, objective: Objective, budget: Budget) -> Step:
-    latents = draft.latents[None]
+def _decoded_by_vae(draft: Step, problem: Problem, budget: Budget) -> Tensor:
     budget.check_stop()
+    latents = draft.latents[None]
     images = retry_with_low_memory(
         problem.backbone, lambda: problem.backbone.render(latents, problem.embeds, [draft.seed]), problem.graphs.release
     )
     budget.evaluations += 1
     budget.check_stop()
-    return _best(draft.index, [draft.seed], latents, images, objective.evaluate(images), budget)
+    return images
