@@ -38,6 +38,7 @@ def countgen_command(environment: dict[str, str], folder: Path, *arguments: str)
     command = [sys.executable, "-m", "countgen", *arguments]
     finished = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     assert finished.returncode <= 1, finished.stderr
+    assert "Traceback" not in finished.stderr
     return finished.stdout
 
 
@@ -49,8 +50,19 @@ def test_the_example_generates_and_is_evaluated(environment: dict[str, str], tmp
         *("--out", "images"),
     )
     assert "of 2 apples" in generated
-    evaluated = ("eval", "run", "--suite", "study-words", "--methods", "pairs,noise", "--set", "noise.loss=squared")
+    evaluated = (
+        "eval",
+        "--out",
+        "run",
+        "--suite",
+        "study-words",
+        "--methods",
+        "pairs,noise",
+        "--set",
+        "noise.loss=squared",
+    )
     countgen_command(environment, tmp_path, *evaluated, "--limit", "1", "--max-evaluations", "6")
+    assert "failed" not in (tmp_path / "run/records.jsonl").read_text()
     settings = (tmp_path / "run/settings.json").read_text()
     assert "pairs of countgen-example 1.0" in settings
 

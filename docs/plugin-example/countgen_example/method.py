@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from countgen.methods.objective import CONFIRMATION_VIEWS
 from countgen.methods.problem import Problem
-from countgen.methods.seeds import SEED_STRIDE, evaluate_seeds
+from countgen.methods.seeds import SEED_STRIDE, evaluate_seeds, until_accepted
 from countgen.methods.settings import Settings, setting
 from countgen.methods.step import Budget, Step
 
@@ -21,10 +20,5 @@ def pairs(problem: Problem, seed: int, budget: Budget, settings: PairsSettings) 
     """Evaluate seeds in pairs until one is accepted."""
     for index in range(settings.most_pairs):
         seeds = [seed + (2 * index + k) * SEED_STRIDE for k in range(2)][: budget.evaluations_left]
-        for step in evaluate_seeds(problem, seeds, budget, CONFIRMATION_VIEWS, index):
-            accepted = problem.accept(step)
-            yield step
-            if accepted:
-                return
-        if not budget.left:
+        if (yield from until_accepted(problem, evaluate_seeds(problem, seeds, budget))) or not budget.left:
             return
