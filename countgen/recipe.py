@@ -13,7 +13,7 @@ import torch
 from msgspec import to_builtins
 from torch import Tensor
 
-from countgen import backbones
+from countgen import backbones, methods
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import hub_sources, public_name
@@ -76,7 +76,7 @@ def write(
         "schema": SCHEMA,
         "prompt": prompt,
         "targets": [asdict(target) for target in options.targets],
-        "method": options.method,
+        "method": methods.name_of(options.method),
         "settings": as_dict(options.settings),
         "seed": seed,
         "until": options.until,

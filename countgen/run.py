@@ -87,7 +87,7 @@ class Run:
         options = replace(options or Options(), **fields)
         self._method = methods.load(options.method)
         if original is not None and not self._method.starts_from_image:
-            raise ValueError(f"method {options.method!r} cannot start from an image; give method='edit'")
+            raise ValueError(f"method {self._method.name!r} cannot start from an image; give method='edit'")
         if options.until == "judge":
             models.required_judge  # noqa: B018 - raises without one
         check_prompt(prompt)
@@ -309,7 +309,7 @@ class Run:
             detections=detections,
             probability=self.best.probability,
             confirmed=self.best.confirmed,
-            method=self.options.method,
+            method=self._method.name,
             seed=self.seed,
             phase=self.best.phase,
             steps=self.last.index + 1,
