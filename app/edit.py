@@ -47,6 +47,7 @@ def run(command: Edit) -> int:
         max_seconds=command.max_seconds,
         max_evaluations=command.max_evaluations,
         until=command.until,
+        sure=command.sure,
         token=token,
         calibration=calibration,
     )

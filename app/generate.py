@@ -91,6 +91,7 @@ def _options(command: Generate) -> Options:
         max_seconds=command.max_seconds,
         max_evaluations=command.max_evaluations,
         until=command.until,
+        sure=command.sure,
         token=find_token(command.token, find_source(command.model).name) if command.token else None,
         number_offset=number_offset_from(command.number_offset or ()),
         calibration=load_calibration(command.calibration) if command.calibration else None,

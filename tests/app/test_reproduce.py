@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import to_builtins
 
 import countgen
 from countgen import miniature
@@ -100,7 +101,7 @@ IMPOSSIBLE: list[tuple[dict[str, object], str]] = [
     ({"changed_parts": ["\x1b[2J" * 1000]}, r"another \x1b[2J"),
     ({"scheduler": "DiffusionPipeline"}, "no scheduler 'DiffusionPipeline'"),
     ({"loras": [{"name": "owner/evil", "weight": 1}]}, "--lora"),
-    ({"number_shifts": [NumberShift("cat", 11, 15, 5, 1e30, 2, 5).as_dict()]}, "number_shifts[0]"),
+    ({"number_shifts": [to_builtins(NumberShift("cat", 11, 15, 5, 1e30, 2, 5))]}, "number_shifts[0]"),
     ({"targets": 3}, "targets"),
 ]
 """Fields of a recipe and a helpful word of the message."""
