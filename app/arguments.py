@@ -1,6 +1,6 @@
 """What commands accept; the module of a command's name does the work and is imported when the command runs.
 
-Commands whose options come from settings of the library, or from the evaluator, are declared where they run.
+Commands whose options are settings of the library (calibrate, tokens learn) are declared where they run.
 """
 
 from dataclasses import dataclass

@@ -19,9 +19,9 @@ import torch
 from countgen import options as library_options
 from countgen.app.cli import main
 from countgen.app.commands import COMMANDS, command_of
+from countgen.app.evaluation_arguments import Export
 from countgen.app.interrupts import held_interrupts
 from countgen.app.options import Limits
-from countgen.app.report import Export
 from countgen.benchmarks.evaluation.suite_export import FORMATS
 from tests.app.conftest import Answer, errors_in
 from tests.app.test_count import BUS
