@@ -98,8 +98,9 @@ class Edit(Output, Limits, Detectors, CalibrationFile, Origin, Settings):
 class Count(Json, Trust, Device):
     """Count objects in images, such as 'countgen count photo.jpg person,bus'.
 
-    Images of countgen say in their recipe what to count and who judged it. The exit code is 1 if an image cannot be
-    read; the others are counted.
+    Images of countgen say in their recipe what to count, and which judge counts it.
+
+    The exit code is 1 if an image cannot be read; the others are counted.
     """
 
     words: list[str] = Argument(

@@ -15,9 +15,10 @@ from countgen.app.options import announce_downloads, names
 from countgen.app.result_lines import boxes_of
 from countgen.app.terminal import fitted
 from countgen.critics import NO_ANSWER, Critic, Detections
+from countgen.critics.catalogue import FACTS
 from countgen.critics.validation import to_batch
 from countgen.critics.vocabulary import singular
-from countgen.detector_choice import FACTS, OPEN_VOCABULARY, in_coco
+from countgen.detector_choice import OPEN_VOCABULARY, in_coco
 from countgen.files.image_file import SUFFIXES
 from countgen.files.printable import printable
 from countgen.files.spreadsheet import cell

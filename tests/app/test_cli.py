@@ -19,10 +19,10 @@ import torch
 from countgen import options as library_options
 from countgen.app.cli import main
 from countgen.app.commands import COMMANDS, command_of
-from countgen.app.evaluation_arguments import Export
+from countgen.app.evaluation_arguments import Report
 from countgen.app.interrupts import held_interrupts
 from countgen.app.options import Limits
-from countgen.benchmarks.evaluation.suite_export import FORMATS
+from countgen.benchmarks.evaluation.report.table import FORMATS
 from tests.app.conftest import Answer, errors_in
 from tests.app.test_count import BUS
 
@@ -38,8 +38,8 @@ def countgen(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 IMPORTED = f"""
 import sys
 from countgen.app.cli import main
-for words in ([], ["--help"], ["tokens", "--help"], ["generate", "--help"], ["edit", "--help"], ["demo", "--help"]):
-    code = main(words)
+for name in ("", "tokens", "generate", "edit", "count", "reproduce", "eval", "report", "label", "demo", "doctor"):
+    code = main([*name.split(), "--help"])
     print(code, *[module for module in {HEAVY} if module in sys.modules])
 main(["count", {BUS!r}, "person"])
 print(*[module for module in ("diffusers", "transformers", "ultralytics") if module in sys.modules])
@@ -50,7 +50,7 @@ print(*[module for module in ("diffusers", "transformers", "ultralytics") if mod
 def test_help_imports_nothing_heavy_and_the_embedded_detector_no_pipelines() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, timeout=60, check=True)
     lines = done.stdout.splitlines()
-    assert lines.count("0") == 6
+    assert lines.count("0") == 11
     assert "4 people" in lines[-2]
     assert lines[-1] == ""
 
@@ -75,7 +75,7 @@ def test_every_option_is_explained_in_40_columns_and_in_plain_text(
 @core
 def test_choices_are_those_of_the_library() -> None:
     assert get_args(get_type_hints(Limits)["until"]) == library_options.UNTIL
-    assert get_args(get_args(get_type_hints(Export)["export"])[0]) == FORMATS
+    assert get_args(get_args(get_type_hints(Report)["tables"])[0]) == tuple(FORMATS)
     shown = next(one for one in command_of("generate").params if one.name == "max_evaluations").show_default
     assert str(library_options.DEFAULT_MAX_EVALUATIONS) in shown
 
