@@ -12,8 +12,6 @@ from countgen.images import save_png
 from countgen.number_slider.calibration import FOLDER as CALIBRATIONS
 from tests.app.conftest import ErrorOf, Images
 
-pytestmark = pytest.mark.core
-
 BEFORE_A_MODEL = {
     "": {"draw": "No such command 'draw'", "'seven apples'": "Did you mean countgen generate 'seven apples'"},
     "generate": {
@@ -118,6 +116,7 @@ def check(table: dict[str, dict[str, str]], error_of: ErrorOf, subtests: pytest.
     assert Path("file.safetensors").read_bytes().startswith(b"nothing of use")
 
 
+@pytest.mark.core
 def test_what_no_model_is_needed_for(
     images: Images, no_model: None, error_of: ErrorOf, subtests: pytest.Subtests, tmp_path: Path, monkeypatch
 ) -> None:
@@ -134,6 +133,7 @@ def test_what_only_the_models_know(
     check(WITH_A_MODEL, error_of, subtests, images["plain"])
 
 
+@pytest.mark.core
 def test_a_file_without_a_recipe_a_missing_one_and_a_pipe(tmp_path: Path, error_of: ErrorOf) -> None:
     pipe, empty = tmp_path / "a.safetensors", save_png(torch.zeros(3, 8, 8), tmp_path / "a.png")
     os.mkfifo(pipe)

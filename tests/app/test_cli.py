@@ -4,7 +4,6 @@ import os
 import pkgutil
 import pty
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -127,16 +126,11 @@ def closed_output() -> None:
     os.close(1)
 
 
-def few_files() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "options", "code"),
     [
         (["generate", "one cat", "--method", "plain", "--out=--"], {"preexec_fn": closed_output}, (0, 1)),
-        (["generate", "one cat", "--method", "plain", "--out=--"], {"preexec_fn": few_files}, (0, 1, 2)),
         (["count", BUS, "person"], {"env": os.environ | {"PYTHONWARNINGS": "error"}}, (0, 2)),
         (["generate", "--help"], {"env": os.environ | {"PYTHONOPTIMIZE": "2"}}, (0,)),
     ],

@@ -9,9 +9,8 @@ from countgen.app.cli import main
 from countgen.images import read_recipe
 from tests.app.conftest import Answer, Images
 
-pytestmark = pytest.mark.core
 
-
+@pytest.mark.core
 def test_an_edit_is_written_beside_its_original_and_can_be_reproduced_and_edited(
     images: Images, tmp_path: Path, answer: Answer
 ) -> None:

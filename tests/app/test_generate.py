@@ -56,7 +56,6 @@ def test_a_size_far_from_the_models_own_warns(tmp_path: Path, capsys: pytest.Cap
     assert "warning" not in capsys.readouterr().err
 
 
-@core
 def test_generate_again_overwrites_nothing_and_gives_the_same_image(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
