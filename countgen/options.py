@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from countgen import methods
+from countgen.methods import MethodFunction
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget
 from countgen.number_slider import Calibration
@@ -26,7 +27,8 @@ class Options:
         targets: object classes and counts; read from the prompt by default.
         method: one of `countgen.methods.available()`: "plain" (one seed, nothing tuned), "search" (best of N
             seeds), "noise" (gradients on one seed after the other), "lmn" (the same through D2D's latent modifier
-            network), "auto" (search, then gradients on the nearest) or "edit" (one seed, its image kept).
+            network), "auto" (search, then gradients on the nearest), "edit" (one seed, its image kept) or a plug-in;
+            or a function like theirs.
         settings: of the method, for example `NoiseSettings(learning_rate=0.1)`; its defaults where None.
         seed: 0 to 2**32 - 1; the same seed and budget in evaluations give the same image.
         max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
@@ -47,7 +49,7 @@ class Options:
     """
 
     targets: tuple[Target, ...] | None = None
-    method: str = "auto"
+    method: str | MethodFunction = "auto"
     settings: Settings | None = None
     seed: int = 0
     max_seconds: float | None = None
@@ -107,7 +109,7 @@ class OptionFields(EditFields, total=False):
     """The fields of `Options`, for keyword arguments that editors complete."""
 
     targets: tuple[Target, ...] | None
-    method: str
+    method: str | MethodFunction
     seed: int
     number_offset: NumberOffset | None
     negative_prompt: str | None

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import to_builtins
 from torch import Tensor
 
-from countgen import backbones
+from countgen import backbones, methods
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import hub_sources, public_name
@@ -75,7 +76,7 @@ def write(
         "schema": SCHEMA,
         "prompt": prompt,
         "targets": [asdict(target) for target in options.targets],
-        "method": options.method,
+        "method": methods.name_of(options.method),
         "settings": as_dict(options.settings),
         "seed": seed,
         "until": options.until,
@@ -98,7 +99,7 @@ def write(
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:
-        recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
+        recipe["number_shifts"] = [to_builtins(shift) for shift in shifts]
     if best.phase != "search":
         # Latents that gradients moved are not those of a seed: they are stored, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()

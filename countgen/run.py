@@ -16,7 +16,7 @@ from countgen import methods, recipe
 from countgen.backbones import PromptEmbeds
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
-from countgen.errors import StoppedError, StopRequestedError
+from countgen.errors import PromptError, StoppedError, StopRequestedError
 from countgen.methods.acceptance import Acceptance
 from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, distinct_views
 from countgen.methods.problem import Problem
@@ -26,7 +26,7 @@ from countgen.number_slider import Calibration, NumberShift, encode_shifted, fin
 from countgen.number_slider.shifts import calibrated_shifts, offset_shifts
 from countgen.options import OptionFields, Options
 from countgen.progress import followed
-from countgen.prompts import check_prompt, parse
+from countgen.prompts import OVERRIDE, check_prompt, parse
 from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts.truncation import check_is_read
 from countgen.result import Result
@@ -87,13 +87,18 @@ class Run:
         options = replace(options or Options(), **fields)
         self._method = methods.load(options.method)
         if original is not None and not self._method.starts_from_image:
-            raise ValueError(f"method {options.method!r} cannot start from an image; give method='edit'")
+            raise ValueError(f"method {self._method.name!r} cannot start from an image; give method='edit'")
         if options.until == "judge":
             models.required_judge  # noqa: B018 - raises without one
         check_prompt(prompt)
         known_names = models.critics[0].object_names
         targets = options.targets or parse(prompt, known_names)
-        models.check(targets)
+        try:
+            models.check(targets)
+        except ValueError as error:
+            if options.targets:
+                raise
+            raise PromptError(f"{error}, or {OVERRIDE}") from error
         check_is_read(prompt, targets, models.backbone.pipeline, known_names)
         if options.negative_prompt is not None:
             models.backbone.check_negative_prompt(options.negative_prompt)
@@ -304,7 +309,7 @@ class Run:
             detections=detections,
             probability=self.best.probability,
             confirmed=self.best.confirmed,
-            method=self.options.method,
+            method=self._method.name,
             seed=self.seed,
             phase=self.best.phase,
             steps=self.last.index + 1,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from countgen import plugins
 from countgen.errors import CountGenError
 from countgen.methods.settings import Settings, describe, with_text
 from countgen.prompts import MAX_PROMPT_LENGTH
@@ -37,8 +38,8 @@ class Limits:
     """
 
     backbones: tuple[str, ...] = ("miniature", "miniature-pixart")
-    methods: tuple[str, ...] = ("auto", "edit", "search", "noise", "lmn", "plain")
-    detectors: tuple[str, ...] = ("nanodet", "miniature-fcos", "miniature-yolo")
+    methods: tuple[str, ...] = ("auto", "edit", "search", "noise", "lmn", "plain", *plugins.names("methods"))
+    detectors: tuple[str, ...] = ("nanodet", "miniature-fcos", "miniature-yolo", *plugins.names("critics"))
     seconds: tuple[int, ...] = (2, 5, 10, 20)
     images: tuple[int, ...] = (1, 2, 3, 4)
     max_prompt_length: int = MAX_PROMPT_LENGTH

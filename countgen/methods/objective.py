@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from countgen.critics import Critic, Evaluation
-from countgen.critics.losses import LOSSES
+from countgen.critics import Critic, Evaluation, losses
+from countgen.critics.losses import CountLoss
 from countgen.prompts import Target
 
 
@@ -42,7 +42,7 @@ class Objective:
         critics: at least one; the first one's counts are reported.
         targets: at least one.
         views: at least one; the first one's counts are reported.
-        loss: a name in `countgen.critics.losses.LOSSES`.
+        loss: a name in `countgen.critics.losses.available()`, or a function like those there.
 
     Raises:
         ValueError: no critic or no view.
@@ -51,7 +51,7 @@ class Objective:
     critics: tuple[Critic, ...]
     targets: tuple[Target, ...]
     views: tuple[View, ...]
-    loss: str = "margin"
+    loss: str | CountLoss = "margin"
 
     def __post_init__(self) -> None:
         if not self.critics or not self.views:
@@ -70,7 +70,7 @@ class Objective:
         Args:
             images: RGB float (B, 3, H, W) in [0, 1]; gradient of the loss flows back to them.
         """
-        loss = LOSSES[self.loss]
+        loss = losses.load(self.loss)
         total = images.new_zeros(len(images), dtype=torch.float32)
         target_counts = {target.object_name: target.target_count for target in self.targets}
         margins: list[Tensor] = []

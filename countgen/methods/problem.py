@@ -10,6 +10,7 @@ from torch import Tensor
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.critics import Critic
+from countgen.critics.losses import CountLoss
 from countgen.methods import DEFAULT_SURE
 from countgen.methods.acceptance import Acceptance
 from countgen.methods.objective import Objective, View
@@ -49,11 +50,11 @@ class Problem:
     acceptance: Acceptance = field(default_factory=Acceptance)
     sure: float = DEFAULT_SURE
 
-    def objective(self, views: Sequence[View], loss: str) -> Objective:
+    def objective(self, views: Sequence[View], loss: str | CountLoss) -> Objective:
         """Return the objective of this problem's critics and targets.
 
         Args:
             views: transformations under which each image is evaluated, see `countgen.methods.objective`.
-            loss: a name in `countgen.critics.losses.LOSSES`.
+            loss: as of `Objective`.
         """
         return Objective(tuple(self.critics), tuple(self.targets), tuple(views), loss)

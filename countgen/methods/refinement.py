@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from countgen.backbones.low_memory import retry_with_low_memory
-from countgen.critics import Evaluation
-from countgen.critics.losses import LOSSES
+from countgen.critics import Evaluation, losses
+from countgen.critics.losses import CountLoss
 from countgen.errors import NonFiniteLossError
 from countgen.methods.forward_backward import ForwardBackward
 from countgen.methods.objective import CONFIRMATION_VIEWS, View
@@ -39,7 +39,7 @@ class RefinementSettings(Settings):
     num_optimization_steps: int = setting(12, "gradient steps from one start; then the next seed follows", at_least=1)
     learning_rate: float = setting(0.08, "of the optimizer, on latents of unit variance", above=0)
     optimizer: str = setting("adam", "sgd has Nesterov momentum 0.9, as in ReNO", choices=tuple(OPTIMIZERS))
-    loss: str = setting("margin", "the count loss", choices=tuple(LOSSES))
+    loss: str | CountLoss = setting("margin", "the count loss", choices=losses.available(), or_function=True)
     prior_weight: float = setting(0.01, "of the prior that keeps the norm of the latents typical of noise", at_least=0)
     prior_power: float = setting(1.0, "exponent of the prior's density, 10 in D2D", at_least=0)
     max_grad_norm: float = setting(10.0, "each latent's gradient is scaled down to this norm", above=0)

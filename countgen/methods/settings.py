@@ -19,6 +19,7 @@ class Range:
     Attributes:
         at_least, above, at_most, below: bounds of a number; None for none.
         choices: the accepted words; empty for a number.
+        or_function: whether a function is accepted in place of a word, which names one.
     """
 
     at_least: float | None = None
@@ -26,10 +27,11 @@ class Range:
     at_most: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    or_function: bool = False
 
     def __contains__(self, value: object) -> bool:
         if self.choices:
-            return value in self.choices
+            return (self.or_function and callable(value)) or value in self.choices
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
         return all(_BOUNDS[name](value, bound) for name, bound in self._bounds)
@@ -102,6 +104,7 @@ def describe(settings: Settings, prefix: str = "") -> Iterator[Description]:
         elif "meaning" in one.metadata:
             accepted = "true or false" if isinstance(value, bool) else str(one.metadata["range"])
             choices = one.metadata["range"].choices
+            value = getattr(value, "__qualname__", value)  # of a function that was given in place of its name
             yield Description(prefix + one.name, one.metadata["meaning"], accepted, value, choices)
     for name, value in nested:
         yield from describe(value, f"{prefix}{name}.")

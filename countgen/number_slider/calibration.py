@@ -200,7 +200,7 @@ def load_calibration(path: str | Path) -> Calibration:
     """Read a calibration, complete or partial.
 
     Raises:
-        ValueError: the file is no calibration, or damaged.
+        ValueError: the file is damaged, or not a calibration.
         OSError: the file cannot be read.
     """
     data = read_bytes(path, MAX_FILE_BYTES)

@@ -257,6 +257,10 @@ def test_bad_options_say_what_is_accepted(subtests, models):
     [
         ("a photo of two aples", "nearest: apple"),
         ("a photo of two aeroplanes", "no class for"),
+        (
+            "a crate of five apples and a sofa",
+            "no class for 'sofa'; .*it knows .*; nanodet, .*, or give .*--count apple=7",
+        ),
         ("a photo of 999 apples", "returns at most"),
     ],
 )
