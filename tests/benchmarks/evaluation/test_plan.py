@@ -43,9 +43,9 @@ def test_settings_of_a_method_change_its_own_keys_only(asked: RunSettings) -> No
 def test_settings_of_methods_are_kept_in_one_way_of_writing() -> None:
     names = ("noise", "auto", "auto+token")
     said = ["auto.refinement.learning_rate=1e-1", "noise.learning_rate=0.2", "noise.learning_rate=0.10"]
-    said += ["noise.prior_weight=0.01", "auto+token.refinement_cost=3"]
+    said += ["noise.prior_weight=0.01", "auto+token.refinement_cost=3.0"]
     assert arms.canonical(names, said) == (
-        *("noise.learning_rate=0.1", "auto.refinement.learning_rate=0.1", "auto+token.refinement_cost=3"),
+        *("noise.learning_rate=0.1", "auto.refinement.learning_rate=0.1", "auto+token.refinement_cost=3.0"),
     )
     assert arms.canonical(names, arms.canonical(names, said)) == arms.canonical(names, said)
 

@@ -198,7 +198,7 @@ def test_a_run_that_is_out_of_memory_keeps_what_its_search_found():
     [
         ({"num_optimization_steps": 0}, "num_optimization_steps"),
         ({"optimizer": "lion"}, "one of adam, sgd"),
-        ({"loss": "l3"}, "one of l1, d2d, margin"),
+        ({"loss": "l3"}, "one of d2d, l1, margin"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": math.nan}, "learning_rate must be above 0"),
         ({"prior_power": -1.0}, "prior_power must be at least 0"),
