@@ -17,6 +17,7 @@ from countgen.image_preservation import is_same_image
 from countgen.methods.edit import PATCHES_MOVED, EditSettings
 from countgen.methods.locality import PHASES, ConfinedLatents, high_pass, undecided_masks
 from countgen.methods.problem import Problem
+from countgen.miniature import load_detector
 from countgen.prompts import Target
 from countgen.recipe import regenerate
 
@@ -179,9 +180,9 @@ def test_an_edit_of_two_classes_over_several_guided_sampler_steps(models: countg
 
 
 def test_critics_without_boxes_leave_only_the_gradient(models: countgen.Models):
-    density = countgen.critics.load("miniature-density")
+    density = load_detector("miniature-density")
     counted = countgen.Models(models.backbone, (density,), models.judge)
-    steps = list(countgen.Run("a photo of nine cats", counted, method="edit", seed=1, max_evaluations=5))
+    steps = list(countgen.Run("a photo of fifteen cats", counted, method="edit", seed=1, max_evaluations=5))
     assert [step.evaluations for step in steps] == [1, 2, 5]
     assert {step.phase for step in steps} == {PHASES[0]}
 
