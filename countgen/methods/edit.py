@@ -79,7 +79,7 @@ def _improved(
     def updated(steps: Sequence[Step]) -> Step:
         higher = sorted((step for step in steps if step.rank > best.rank), key=lambda step: step.rank, reverse=True)
         better = next(filter(is_same, higher), best)
-        return replace(better, index=best.index + 1, evaluations=budget.evaluations, seconds=budget.seconds)
+        return replace(better, index=budget.steps - 1, evaluations=budget.evaluations, seconds=budget.seconds)
 
     for number in range(settings.num_rounds):
         rank = -math.inf

@@ -14,7 +14,8 @@ from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Critic, Evaluation
 from countgen.methods.objective import Objective
 from countgen.methods.problem import Problem
-from countgen.methods.step import Budget, Step, steps_of
+from countgen.methods.refinement import steps_of_moved
+from countgen.methods.step import Budget, Step
 from countgen.prompts import Target
 
 Patch = tuple[slice, slice]
@@ -140,5 +141,5 @@ def evaluate_latents(
         return images, objective.evaluate(images)
 
     images, evaluation = retry_with_low_memory(problem.backbone, evaluate, problem.graphs.release)
-    budget.evaluations += len(latents)
-    return steps_of(seeds, images, latents, evaluation, budget, index=0, phase=phase)
+    budget.charge(len(latents))
+    return steps_of_moved(problem, objective, seeds, images, latents, evaluation, budget, phase=phase)
