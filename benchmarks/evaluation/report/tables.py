@@ -134,8 +134,8 @@ def _preserved(section: Section) -> Table:
     )
     judge = judge_text(section, section.judges[0])
     note = (
-        f"Compared with the plain image of the seed, by the boxes of {judge}. The same image: at least {LEAST_KEPT:g} of "
-        f"the objects that can stay are kept, and the background changes by at most {MOST_CHANGED:g}."
+        f"Compared with the plain image of the seed, by the boxes of {judge}. The same image: at least {LEAST_KEPT:g} "
+        f"of the objects that can stay are kept, and the background changes by at most {MOST_CHANGED:g}."
     )
     return Table("Kept of the plain image", header(section), tuple(rows), note)
 
