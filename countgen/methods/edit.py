@@ -90,13 +90,16 @@ def _improved(
                 moved = moves.batch(min(settings.batch_size, budget.evaluations_left))
                 best = updated(evaluate_latents(problem, objective, moved, best.seed, budget, PATCHES_MOVED))
                 yield best
-        level = min(number, len(PHASES) - 1)
-        start = best.latents[None]
-        confined = ConfinedLatents(problem, start, settings, level)
-        for step in refine(
-            problem, start, [best.seed], budget, settings, lambda _, to=confined: to, transform=confined.local
-        ):
-            best = updated([replace(step, phase=PHASES[level])])
+        for step in _descent(problem, best, budget, settings, min(number, len(PHASES) - 1)):
+            best = updated([step])
             yield best
             if not is_same(step):
                 break
+
+
+def _descent(problem: Problem, start: Step, budget: Budget, settings: EditSettings, level: int) -> Iterator[Step]:
+    """Yield the steps of a descent from a step's latents, under the constraints of a level."""
+    latents = start.latents[None]
+    confined = ConfinedLatents(problem, latents, settings, level)
+    for step in refine(problem, latents, [start.seed], budget, settings, lambda _: confined, transform=confined.local):
+        yield replace(step, phase=PHASES[level])
