@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from countgen.critics.catalogue import FACTS
 from countgen.critics.ultralytics_files import KINDS, PRESETS
-from countgen.detector_choice import FACTS
 from countgen.files.hub import cached, locate, unreachable
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")

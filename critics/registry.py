@@ -1,4 +1,4 @@
-"""Find a critic by the name of its file in `critics/detectors/`."""
+"""Find a critic by the name of its file in `critics/detectors/`, or of a plug-in."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import difflib
 import importlib
 import inspect
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from countgen import plugins
 from countgen.critics.base import Critic
 from countgen.critics.settings import CriticSettings
 from countgen.critics.weights import one_line
@@ -18,9 +20,14 @@ from countgen.critics.weights import one_line
 _FOLDER = Path(__file__).parent / "detectors"
 
 
+@cache
+def _own() -> tuple[str, ...]:
+    return tuple(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
 def available() -> tuple[str, ...]:
-    """Return the names of the critics, sorted; nothing is imported."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")))
+    """Return the names of the critics, plug-ins included, sorted; nothing is imported."""
+    return tuple(sorted({*_own(), *plugins.names("critics")}))
 
 
 def check(name: str) -> None:
@@ -36,7 +43,7 @@ def check(name: str) -> None:
 
 
 def load(name: str, **options: Any) -> Critic:
-    """Load a critic by the name of its file.
+    """Load a critic by the name of its file or plug-in.
 
     Args:
         name: one of `available()`. It is checked before anything is imported, so a name from a configuration file can
@@ -50,19 +57,20 @@ def load(name: str, **options: Any) -> Critic:
         FileNotFoundError: no such weights.
     """
     check(name)
-    module = importlib.import_module(f"countgen.critics.detectors.{name}")
+    own = name in _own()
+    build = importlib.import_module(f"countgen.critics.detectors.{name}").load if own else plugins.load("critics", name)
     options = {option: value for option, value in options.items() if value is not None}
     settings = {
         setting.name: options.pop(setting.name) for setting in fields(CriticSettings) if setting.name in options
     }
-    taken = inspect.signature(module.load)
+    taken = inspect.signature(build)
     try:
         taken.bind(**options)
     except TypeError as error:
         accepted = (*taken.parameters, *(setting.name for setting in fields(CriticSettings)))
         raise ValueError(f"{name}: {error}; it takes {', '.join(accepted)}") from error
     try:
-        critic: Critic = module.load(**options)
+        critic: Critic = build(**options)
         critic.configure(**settings)
     except (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise

@@ -98,14 +98,16 @@ def test_the_synonyms_are_singular_and_none_stands_in_two_groups() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "help_"),
+    ("name", "names", "help_"),
     [
-        ("aple", "nearest: apple"),
-        ("quux", "it knows apple, sofa"),
-        ("sofa bed", "nearest: sofa"),
-        ("zebra", "yolo has no class for 'zebra'"),
+        ("aple", COCO_CLASSES, "nearest: apple, .*; it knows person, .*, giraffe and 56 more; owl:owlv2-base "),
+        ("quux", ("cat", "dog"), "it knows cat, dog; owl:owlv2-base .Apache-2.0, 620 MB. reads any noun"),
+        ("sofa bed", ("sofa", "dog"), "nearest: sofa; it knows sofa, dog"),
+        ("puppies", ("cat",), "it knows cat; nanodet, which is embedded, knows it"),
     ],
 )
-def test_an_unknown_object_names_the_nearest_classes_or_all(name: str, help_: str) -> None:
-    with pytest.raises(ValueError, match=help_):
-        resolve(name, ["apple", "sofa"], "yolo")
+def test_an_unknown_object_names_classes_and_a_detector_that_knows_it(
+    name: str, names: tuple[str, ...], help_: str
+) -> None:
+    with pytest.raises(ValueError, match=f"yolo has no class for '{name}'; {help_}"):
+        resolve(name, names, "yolo")
