@@ -159,7 +159,7 @@ def test_a_checkpoint_asks_for_no_more_memory_than_it_fills(tmp_path: Path) -> N
     model = checkpoint(tmp_path / "honest.pt", "11/yolo11.yaml")
     model.yaml["activation"] = nested(8, list)
     torch.save({"model": model}, tmp_path / "shared.pt")
-    model.yaml["activation"] = nested(8, lambda parts: {"x": parts})
+    model.yaml["activation"] = nested(8, lambda values: {"x": values})
     torch.save({"model": model}, tmp_path / "mapped.pt")
     model.yaml.pop("activation")
     for number in range(3000):  # each of them holds all of them

@@ -70,7 +70,7 @@ def test_an_answer_is_read_with_all_its_digits_or_not_at_all_and_never_guessed()
     assert read_count("3 T-shirts", "T-shirt") == 3
 
 
-def test_the_question_is_asked_exactly_so() -> None:
+def test_the_questions_are_asked_about_the_plural_after_the_image() -> None:
     model, processor = tiny_language.qwen()
     heard = []
 
@@ -82,13 +82,7 @@ def test_the_question_is_asked_exactly_so() -> None:
     model.generate = generate
     VlmJudge(model, processor, name="vlm").counts(rendered(1), ["strawberry"])
     start, end = "<|im_start|>user\n<|vision_start|><|vision_end|>", "<|im_end|>\n<|im_start|>assistant\n"
-    assert heard == [
-        f"{start}How many strawberries are in this image? Answer with one whole number in digits and nothing else."
-        f"{end}",
-        f"{start}Count the strawberries in this image. Reply with the number only, in digits.{end}",
-        f"{start}What is the number of strawberries in this image? Give a single whole number in digits, without any "
-        f"other word.{end}",
-    ]
+    assert heard == [start + question.format(plural="strawberries") + end for question in QUESTIONS]
 
 
 def test_a_count_needs_the_same_answer_to_more_than_half_of_the_questions(
