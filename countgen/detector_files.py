@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from countgen.backbones.hub import cached, unreachable
 from countgen.critics.catalogue import FACTS
-from countgen.critics.pretrained import locate
 from countgen.critics.ultralytics_files import KINDS, PRESETS
+from countgen.files.hub import cached, locate, unreachable
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _HUB_KINDS = {

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from countgen import backbones, methods
 from countgen.backbones import Backbone, Preset
-from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import hub_sources, public_name
 from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
 from countgen.errors import RecipeError
+from countgen.files.hub import at_revision, is_commit
 from countgen.files.printable import printable
 from countgen.methods.settings import as_dict
 from countgen.methods.step import Step

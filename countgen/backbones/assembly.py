@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from countgen.backbones.base import MEMORY, Backbone
-from countgen.backbones.hub import check_answers
 from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name, readable
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.low_memory import retry_with_low_memory
@@ -21,6 +20,7 @@ from countgen.backbones.sampling import PARTS, sampling
 from countgen.backbones.sources import Source, family_of, find_source, generic_preset
 from countgen.backbones.trial import check_sampling
 from countgen.backbones.weight_files import bytes_here
+from countgen.files.hub import check_answers
 
 OF_A_PIPELINE = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler", "timesteps", "tiny_vae")
 """Fields of a preset that can be given with a pipeline that is loaded already."""

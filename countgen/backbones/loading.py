@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from countgen.backbones.hub import SINGLE_FILE, at_revision, is_commit, is_hub_id, resolve
 from countgen.backbones.low_memory import is_out_of_memory
 from countgen.backbones.preset import Preset
 from countgen.errors import CountGenError
+from countgen.files.hub import SINGLE_FILE, at_revision, is_commit, is_hub_id, resolve
 from countgen.files.model_folder import check_model_folder, read_json
 
 LONGEST_REASON = 400

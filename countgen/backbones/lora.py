@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from countgen.backbones.hub import check_answers, is_hub_id, resolve
 from countgen.backbones.loading import digest, public_name, readable
+from countgen.files.hub import check_answers, is_hub_id, resolve
 from countgen.files.model_folder import check_lora
 
 _USUAL_FILE = "pytorch_lora_weights.safetensors"

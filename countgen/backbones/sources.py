@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from countgen.backbones.hub import SINGLE_FILE, at_revision, is_hub_id, resolve
 from countgen.backbones.loading import public_name, readable
 from countgen.backbones.preset import Preset
 from countgen.backbones.registry import check_fields, configured, module_of, presets
 from countgen.backbones.sampling import PARTS, sampling
+from countgen.files.hub import SINGLE_FILE, at_revision, is_hub_id, resolve
 from countgen.files.model_folder import check_model_folder, check_safetensors, read_json
 
 PIPELINES = {"PixArtSigmaPipeline": "pixart"}

@@ -23,7 +23,7 @@ def test_a_judge_of_a_critics_family_is_refused(models):
 def test_a_revision_follows_an_at_sign_and_a_file_may_have_one_in_its_name(tmp_path):
     with pytest.raises(ValueError, match="fcos: got an unexpected keyword argument 'revision'; it takes weights"):
         load_critic("fcos:somewhere@v1")
-    with pytest.raises(ValueError, match="Ultralytics/YOLO11 cannot be downloaded"):
+    with pytest.raises(OSError, match="of Ultralytics/YOLO11@main is not in the hub"):
         load_critic("yolo:yolo11n@main")
     (tmp_path / "a@b.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match="cannot read fcos from"):

@@ -82,7 +82,7 @@ def test_an_attack_increases_the_loss_and_changes_the_image_little(
 
 
 def test_after_calibration_the_map_of_every_object_sums_to_its_count() -> None:
-    counter: Any = load_detector("miniature-density").counter  # type: ignore[attr-defined]
+    counter: Any = load_detector("miniature-density").model  # type: ignore[attr-defined]
     shipped = counter.head.bias.clone()
     assert float((calibrate(counter, 4) - 1).abs().max()) < 0.1
     counter.head.bias += 0.2

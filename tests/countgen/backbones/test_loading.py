@@ -11,9 +11,9 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from countgen import backbones, miniature
-from countgen.backbones.hub import at_revision
 from countgen.backbones.loading import _load_denoiser
 from countgen.backbones.registry import configured
+from countgen.files.hub import at_revision
 
 SDXL = miniature.FOLDER / "mini-sdxl-turbo"
 PIXART = miniature.FOLDER / "mini-pixart-dmd"
