@@ -13,7 +13,7 @@ import torch
 from msgspec import to_builtins
 from torch import Tensor
 
-from countgen import backbones
+from countgen import backbones, methods
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import hub_sources, public_name
@@ -44,6 +44,7 @@ _DROPPED_BY_PLAIN = (
     "latents",
     "counts",
     "judge_counts",
+    "probability",
     "confirmed",
     "evaluations",
 )
@@ -75,15 +76,17 @@ def write(
         "schema": SCHEMA,
         "prompt": prompt,
         "targets": [asdict(target) for target in options.targets],
-        "method": options.method,
+        "method": methods.name_of(options.method),
         "settings": as_dict(options.settings),
         "seed": seed,
         "until": options.until,
+        "sure": options.sure,
         **_backbone_fields(models.backbone),
         "critics": [critic.name for critic in models.critics],
         "judge": None if models.judge is None else models.judge.name,
         "counts": list(best.counts),
         "judge_counts": list(judge_counts),
+        "probability": round(best.probability, 4),
         "confirmed": best.confirmed,
         "candidate_seed": best.seed,
         "evaluations": best.evaluations,
