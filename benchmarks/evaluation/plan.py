@@ -11,7 +11,8 @@ from importlib.metadata import version
 from typing import Any
 
 import countgen
-from countgen.backbones.registry import find
+from countgen import plugins
+from countgen.backbones.registry import find, presets
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.generation import Generation
 from countgen.benchmarks.evaluation.suites import Prompt, load
@@ -140,10 +141,26 @@ def steering(critics: Sequence[str]) -> set[str]:
 
 
 def recorded(settings: RunSettings) -> dict[str, Any]:
-    """Return the settings stored with a run, including model overrides."""
+    """Return the settings stored with a run, including model overrides and what plug-ins it uses."""
     not_stored = ("trust_checkpoint", "sources", "generation")
     own = {name: value for name, value in asdict(settings).items() if name not in not_stored}
-    return own | settings.generation.recorded
+    plugged = _plugins_of(settings)
+    return own | settings.generation.recorded | ({"plugins": plugged} if plugged else {})
+
+
+def _plugins_of(settings: RunSettings) -> list[str]:
+    """Return package, version and digest of each plug-in, so that changed code cannot resume old records as its own."""
+    detectors = {part for name in (*settings.critics, *settings.judges) for part in parts_of(name)}
+    known = presets()
+    used: dict[plugins.Kind, set[str]] = {
+        "methods": {arms.find(name).method for name in settings.methods},
+        "critics": {name.partition(":")[0] for name in detectors},
+        "backbones": {known[name][0] for name in settings.backbones if name in known},
+        "suites": {settings.suite},
+        "losses": {text.partition("=")[2] for text in settings.method_settings},
+    }
+    asked = ((kind, name) for kind, names in used.items() for name in sorted(names))
+    return [described for kind, name in asked if (described := plugins.provenance(kind, name))]
 
 
 @dataclass(frozen=True)

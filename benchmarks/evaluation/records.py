@@ -55,7 +55,7 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         judge_counts: by judge, per target.
         confidence: by judge, the mean class probability of its detections, 0 where there are none.
         boxes: by judge, of its detections, absolute-pixel xyxy; empty for judges that count without detecting.
-        confirmed: the critics agree on every view.
+        confirmed: the probability of a right count was high enough for the run.
         trace: (evaluations, seconds, right by the first judge) at each change of the best candidate; judged afterwards.
         evaluations, seconds: spent on the image, without loading and judging; seconds are None if unknown.
         peak_bytes: of memory while it was generated: the device's on CUDA, otherwise the process's; None if unknown.
@@ -65,6 +65,7 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         objects_kept, background_change, structural_similarity: of the image compared with the plain one of its seed,
             by the first judge, see `countgen.image_preservation`; None where that judge has no boxes, and for images
             from another source.
+        probability: of a right count, by the critics; None for images from another source.
         listed_as: path of an image from another source, as its list names it; None for generated images.
     """
 
@@ -95,6 +96,7 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
     objects_kept: float | None = None
     background_change: float | None = None
     structural_similarity: float | None = None
+    probability: float | None = None
     listed_as: str | None = None
 
     def __post_init__(self) -> None:

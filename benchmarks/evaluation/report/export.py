@@ -104,7 +104,7 @@ def _schema(pa: ModuleType) -> pyarrow.Schema:
         **dict.fromkeys(("schema", "seed", "evaluations", "peak_bytes", "total"), whole),
         **dict.fromkeys(("critics", "judges"), pa.list_(text)),
         **dict.fromkeys(("confirmed", "truncated", "right"), pa.bool_()),
-        **dict.fromkeys(("seconds", "objects_kept", "background_change", "structural_similarity"), real),
+        **dict.fromkeys(("seconds", "objects_kept", "background_change", "structural_similarity", "probability"), real),
         **dict.fromkeys(("image_statistics", "plain_image_statistics"), statistics),
         "targets": pa.list_(target),
         "critic_counts": pa.list_(whole),

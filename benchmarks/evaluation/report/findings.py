@@ -74,6 +74,10 @@ class Spent:
     peak_bytes: int | None
 
 
+PROBABILITY_BINS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+"""Lower bounds of the bins of the reliability table."""
+
+
 @dataclass(frozen=True)
 class MethodFindings:
     """The results of one method.
@@ -82,8 +86,9 @@ class MethodFindings:
         name: of the method.
         scores: by judge, of all images.
         levels, counts: by level and by number of objects, by the first judge.
-        confirmed: images that the critics confirmed on every view.
+        confirmed: images whose probability of a right count was high enough for the run.
         confirmed_wrong: of these, wrong by the first judge.
+        reliability: by lower bound of the probability: its values, and whether the first judge finds the images right.
         spent, first_right, curves: cost of accuracy; curves by axis.
         confidence: mean of the first judge's; NaN where it has none.
         confidence_change: the paired difference to the plain images of the same cases; NaN without them.
@@ -99,6 +104,7 @@ class MethodFindings:
     counts: dict[int, Scores]
     confirmed: int
     confirmed_wrong: int
+    reliability: dict[float, list[tuple[float, bool]]]
     spent: Spent
     first_right: FirstRight
     curves: dict[str, Curve]
@@ -217,6 +223,15 @@ def _versus(arms: Mapping[str, Sequence[Record]], baseline: str, judge: str) -> 
     )
 
 
+def _reliability(records: Sequence[Record], judge: str) -> dict[float, list[tuple[float, bool]]]:
+    bins: dict[float, list[tuple[float, bool]]] = {low: [] for low in PROBABILITY_BINS}
+    for record in records:
+        if record.probability is not None:
+            low = max(low for low in PROBABILITY_BINS if low <= record.probability)
+            bins[low].append((record.probability, is_right(record, judge)))
+    return {low: images for low, images in bins.items() if images}
+
+
 def _method(
     run: ReportedRun,
     name: str,
@@ -236,6 +251,7 @@ def _method(
         counts={count: scores(group, first) for count, group in by_count(records).items()},
         confirmed=len(confirmed),
         confirmed_wrong=sum(not is_right(record, first) for record in confirmed),
+        reliability=_reliability(records, first),
         spent=_spent(records, first),
         first_right=first_right(records),
         curves={axis: compute_curve(records, axis) for axis in AXES},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 
 from countgen.benchmarks.evaluation.metrics import CHANGED, KEPT, Preservation, Scores
-from countgen.benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
+from countgen.benchmarks.evaluation.report.findings import AXES, PROBABILITY_BINS, MethodFindings, Section, Versus
 from countgen.benchmarks.evaluation.report.judge_tables import (
     agreement_tables,
     calibration_tables,
@@ -38,6 +39,7 @@ def tables(section: Section) -> list[Table]:
         *(_stopped(section, axis) for axis in AXES),
         *(_versus(section, judge, versus) for judge, versus in section.versus.items()),
         _guard(section),
+        *([_reliability(section)] if any(method.reliability for method in section.methods) else []),
         *image_quality_table(section),
         *([_preserved(section)] if any(method.preservation for method in section.methods) else []),
         *(_judged(section, judge) for judge in section.judges[1:]),
@@ -98,6 +100,23 @@ def _guard(section: Section) -> Table:
         "A text encoder reads so many tokens; prompts that are longer are cut."
     )
     return Table("Confirmation and quality", header(section), tuple(rows), note)
+
+
+def _reliability(section: Section) -> Table:
+    def cell(images: list[tuple[float, bool]] | None) -> str:
+        if images is None:
+            return "-"
+        predicted, right = (fmean(values) for values in zip(*images, strict=True))
+        return f"{percent(right)} of {len(images)} ({100 * predicted:.1f})"
+
+    rows = tuple(
+        (f"P from {low:g}", *(cell(method.reliability.get(low)) for method in section.methods))
+        for low in PROBABILITY_BINS
+    )
+    note = (
+        f"Right by {judge_text(section, section.judges[0])}, % of the images in each bin (mean of the predicted P, %)."
+    )
+    return Table("Reliability of P(right)", header(section), rows, note)
 
 
 def _preserved(section: Section) -> Table:
