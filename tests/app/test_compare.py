@@ -13,6 +13,8 @@ from countgen.app.cli import main
 from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record
 from tests.benchmarks.evaluation.made_records import record
 
+pytestmark = pytest.mark.core
+
 
 def write_run(folder: Path, records: list[Record], **settings: Any) -> str:
     folder.mkdir()
