@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -38,11 +39,17 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     import countgen
+
+_HYPOTHESIS = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("default", _HYPOTHESIS, max_examples=40, derandomize=True)
+settings.register_profile("nightly", _HYPOTHESIS, max_examples=2000)
+settings.load_profile("default")
 
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox --headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -64,23 +71,50 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.dist = "worksteal"
 
 
-MARKED_FOLDERS = {"browser": "browser", "faults": "faults", "miniature": "train", "docs": "docs"}
-"""Folder of tests -> the marker that all its tests have."""
+TESTS = Path(__file__).parent
 FIRST = ("browser", "faults", "docs")
-"""Markers of the tests that run first, because the longest are among them."""
+"""Folders of tests that run first, because the longest are among them."""
+CORE = """
+    test_core.py test_package.py faults/test_concurrent_writers.py faults/test_kills.py
+    critics/test_base.py critics/test_image_input.py critics/test_losses.py critics/test_several_critics.py
+    critics/test_soft_indicator.py critics/test_synonyms.py critics/test_vocabulary.py
+    countgen/files countgen/methods countgen/prompts countgen/tokens
+    countgen/test_generation_parameters.py countgen/test_image_preservation.py countgen/test_images.py
+    countgen/test_number_slider.py countgen/test_options.py
+    benchmarks/evaluation/test_labels.py benchmarks/evaluation/test_links.py benchmarks/evaluation/test_metrics.py
+    benchmarks/evaluation/test_plan.py benchmarks/evaluation/test_records.py benchmarks/evaluation/test_run_folder.py
+    benchmarks/evaluation/test_statistics.py benchmarks/evaluation/test_suites.py
+""".split()
+"""Files and folders of the core: of their tests those that neither run at night nor use the fixture `models`."""
+HEAVY = ("gradio", "ray", "ultralytics")
+"""Libraries that the core imports none of."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import only the files of the core where only the core is asked for."""
+    inside = (collection_path.is_relative_to(TESTS / name) for name in CORE)
+    around = ((TESTS / name).is_relative_to(collection_path) for name in CORE)
+    return True if config.getoption("markexpr") == "core" and not any((*inside, *around)) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of whole folders, and put the longest first; single slow tests are marked where they stand.
+    """Mark the core, and put the longest tests first.
 
     The first worker begins with the long tests, and the others steal its short ones: no worker ends with a long test
     while the others have nothing left. The order is random apart from that.
     """
     for item in items:
-        folder = Path(item.path).relative_to(Path(__file__).parent).parts[0]
-        if folder in MARKED_FOLDERS:
-            item.add_marker(MARKED_FOLDERS[folder])
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in FIRST))
+        inside = any(item.path.is_relative_to(TESTS / name) for name in CORE)
+        if inside and "models" not in item.fixturenames and not item.get_closest_marker("nightly"):
+            item.add_marker("core")
+    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in FIRST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _core_stays_light(pytestconfig: pytest.Config) -> Iterator[None]:
+    yield
+    if pytestconfig.getoption("markexpr") == "core":
+        assert [name for name in HEAVY if name in sys.modules] == []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -102,6 +136,14 @@ def models() -> "countgen.Models":
     loaded = countgen.load("miniature", device="cpu")
     gc.freeze()  # what was imported for it
     return loaded
+
+
+@pytest.fixture(scope="session")
+def light_models() -> "countgen.Models":
+    """The embedded backbone with the critic and the judge that need no detector library; changed by no test."""
+    import countgen
+
+    return countgen.load("miniature", critics="miniature-heatmap", judge="miniature-fcos", device="cpu")
 
 
 @pytest.fixture
