@@ -33,7 +33,7 @@ class Validation:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The sort key by which validations are compared, higher is better; the loss decides at equal accuracy."""
+        """The sort key of validations, higher is better; the loss decides at equal accuracy."""
         return self.accuracy, -self.loss
 
 
@@ -61,12 +61,11 @@ class Progress:
 
     @property
     def best_validation(self) -> Validation:
-        """The best validation so far.
-
-        Raises:
-            ValueError: nothing has been validated yet.
-        """
+        """The best validation so far; a ValueError before the first one."""
         return max(self.validations, key=lambda validation: validation.rank)
+
+
+_GROUPS = ("vectors", "best", "moments")
 
 
 @dataclass(kw_only=True)
@@ -110,17 +109,8 @@ class Checkpoint(Progress):
         self.validations_since_best = 0 if better else self.validations_since_best + 1
 
 
-_GROUPS = ("vectors", "best", "moments")
-
-
 def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
-    """Write a checkpoint atomically.
-
-    Args:
-        state: state of the training run.
-        path: file of the checkpoint, replaced if it exists.
-        identity: identity of the training run; only a run of the same identity can resume from the checkpoint.
-    """
+    """Write a checkpoint atomically; only a training run of the same identity can resume from it."""
     from safetensors.torch import save
 
     # Copies, because safetensors does not accept tensors that share memory, as `vectors` and `best` may.

@@ -99,12 +99,7 @@ _FAMILIES = {
 
 
 def model_card(token: CountToken, repository: str) -> str:
-    """Return the README of a token's repository, Markdown with the hub's front matter.
-
-    Args:
-        token: token in the repository.
-        repository: repository that the card's example reads, OWNER/NAME or a folder.
-    """
+    """Return the README of a token's repository OWNER/NAME or folder, Markdown with the hub's front matter."""
     preset, colon, checkpoint = token.base_model.partition(":")
     load = f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})"
     comment = "  # the path of that checkpoint" if colon and "/" not in checkpoint else ""
@@ -136,10 +131,7 @@ def model_card(token: CountToken, repository: str) -> str:
 def _in_diffusers(token: CountToken, direction: NumberDirection, load: str) -> str:
     """Return an example that applies a direction in diffusers; empty for families without one.
 
-    Args:
-        token: token in the repository.
-        direction: direction of the token.
-        load: arguments of `backbones.load`, with the closing parenthesis.
+    `load` is the arguments of `backbones.load`, with the closing parenthesis.
     """
     family, preset = presets().get(token.base_model.partition(":")[0], ("", None))
     if preset is None or family not in _FAMILIES:
@@ -166,10 +158,7 @@ def _in_diffusers(token: CountToken, direction: NumberDirection, load: str) -> s
 def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | None = None) -> Path:
     """Write a token and its model card into a folder, which is created if it does not exist.
 
-    Args:
-        token: token to write.
-        folder: folder to write to.
-        repository: OWNER/NAME of the repository for the card's example, which reads the folder by default.
+    The card's example reads `repository`, OWNER/NAME, or by default the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
