@@ -76,11 +76,11 @@ FIRST = ("browser", "faults", "docs")
 """Folders of tests that run first, because the longest are among them."""
 CORE = """
     test_core.py test_package.py faults/test_concurrent_writers.py faults/test_kills.py
-    critics/test_base.py critics/test_image_input.py critics/test_losses.py critics/test_several_critics.py
-    critics/test_soft_indicator.py critics/test_synonyms.py critics/test_vocabulary.py
-    countgen/files countgen/methods countgen/prompts countgen/tokens
-    countgen/test_generation_parameters.py countgen/test_image_preservation.py countgen/test_images.py
-    countgen/test_number_slider.py countgen/test_options.py
+    critics/test_base.py critics/test_losses.py critics/test_several_critics.py critics/test_soft_indicator.py
+    critics/test_synonyms.py critics/test_vocabulary.py
+    countgen/files countgen/prompts countgen/tokens countgen/methods/test_latent_modifier.py
+    countgen/methods/test_objective.py countgen/methods/test_registry.py countgen/test_generation_parameters.py
+    countgen/test_image_preservation.py countgen/test_images.py countgen/test_number_slider.py countgen/test_options.py
     benchmarks/evaluation/test_labels.py benchmarks/evaluation/test_links.py benchmarks/evaluation/test_metrics.py
     benchmarks/evaluation/test_plan.py benchmarks/evaluation/test_records.py benchmarks/evaluation/test_run_folder.py
     benchmarks/evaluation/test_statistics.py benchmarks/evaluation/test_suites.py
@@ -115,6 +115,7 @@ def _core_stays_light(pytestconfig: pytest.Config) -> Iterator[None]:
     yield
     if pytestconfig.getoption("markexpr") == "core":
         assert [name for name in HEAVY if name in sys.modules] == []
+        assert [name for name in CORE if not (TESTS / name).exists()] == []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -129,13 +130,14 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.fixture(scope="session")
-def models() -> "countgen.Models":
+def models() -> Iterator["countgen.Models"]:
     """The embedded backbone, critics and judge; loaded once, changed by no test."""
     import countgen
 
     loaded = countgen.load("miniature", device="cpu")
     gc.freeze()  # what was imported for it
-    return loaded
+    yield loaded
+    assert loaded.backbone.memory == "fast", "a test changed the models that all tests share"
 
 
 @pytest.fixture(scope="session")

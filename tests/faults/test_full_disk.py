@@ -80,12 +80,3 @@ def test_a_full_file_system_loses_nothing_that_is_finished(tmp_path: Path) -> No
         records = read_records(small / "records.jsonl")
         assert len(records) == len(kept) > 0
         assert all((small / str(record.image)).is_file() for record in records)
-
-
-def test_a_read_only_file_system_is_a_clear_error(tmp_path: Path) -> None:
-    with (
-        mounted(tmp_path / "fixed", "ro,size=64k") as fixed,
-        pytest.raises(OSError, match=r"cannot write to the folder .*Read-only"),
-        RunFolder(fixed / "run", settings(4)),
-    ):
-        pass

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from countgen.app.cli import main
+from countgen.benchmarks.evaluation.judgements import Judgement
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.prompts import parse
@@ -88,6 +89,7 @@ def test_arguments(folder: Path, extra: list[str], data: st.DataObject) -> None:
 
 RECORDS = [json.loads(record.to_line()) for record in (DONE, FAILED)]
 LABEL = {"schema": 1, "key": DONE.key, "labeller": "anna", "counts": [6, 2]}
+JUDGED = json.loads(Judgement(DONE.key, "vlm", (6, 2), 0.5, ((1, 2, 3, 4),)).to_line())
 
 
 def lines_of(documents: list[Any]) -> bytes:
@@ -97,16 +99,19 @@ def lines_of(documents: list[Any]) -> bytes:
 @given(
     st.one_of(damaged_json(RECORDS).map(lines_of), damaged_bytes(lines_of(RECORDS))),
     damaged_text(LABEL) | st.just(b""),
+    damaged_text(JUDGED) | st.just(b""),
     st.none() | damaged_text({"suite": "a", "methods": ["auto"], "max_evaluations": 9}),
     st.sampled_from(("report RUN", "report RUN --json --parquet OUT/a.parquet", "label RUN", "label RUN --json"))
     | st.sampled_from(("report RUN --out OUT/page.html --images 2", "report RUN --baseline auto")),
 )
-def test_a_run_folder(folder: Path, records: bytes, labels: bytes, run_settings: bytes | None, command: str) -> None:
+def test_a_run_folder(
+    folder: Path, records: bytes, labels: bytes, judgements: bytes, run_settings: bytes | None, command: str
+) -> None:
     run = folder / "run"
     honest = (run / "settings.json").read_bytes()
-    (run / "records.jsonl").write_bytes(records)
-    (run / "labels.jsonl").write_bytes(labels)
-    (run / "settings.json").write_bytes(honest if run_settings is None else run_settings)
+    files = {"records.jsonl": records, "labels.jsonl": labels, "judgements.jsonl": judgements}
+    for name, content in (files | {"settings.json": honest if run_settings is None else run_settings}).items():
+        (run / name).write_bytes(content)
     try:
         answered(*(word.replace("RUN", str(run)).replace("OUT", str(folder)) for word in command.split()))
     finally:

@@ -1,4 +1,4 @@
-"""Damaged recipes, tokens, detectors, calibrations, labels and judgements run nothing, and are one line."""
+"""Damaged recipes, tokens, detectors and calibrations run nothing, and are one line."""
 
 from __future__ import annotations
 
@@ -20,12 +20,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from countgen import miniature
-from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
-from countgen.benchmarks.evaluation.labels import LABELS, read_labels
-from countgen.benchmarks.evaluation.metrics import with_labels
-from countgen.benchmarks.evaluation.report.export import as_json
-from countgen.benchmarks.evaluation.report.findings import findings
-from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.critics import load
 from countgen.critics.ultralytics_files import import_ultralytics
 from countgen.editing import targets_of
@@ -35,7 +29,6 @@ from countgen.number_slider import Calibration, NumberShift, load_calibration
 from countgen.recipe import SCHEMA, check
 from countgen.tokens.file import METADATA_KEY, decoded, encoded
 from countgen.tokens.library import available_tokens
-from tests.benchmarks.evaluation.made_records import record
 from tests.faults.hostile import damaged_bytes, damaged_json, damaged_text, read_or_one_line
 
 
@@ -174,33 +167,5 @@ def test_a_calibration_and_all_that_follows_from_it(folder: Path, data: st.DataO
         if calibrated.words and not calibrated.left:
             assert calibrated.max_count >= 0
             assert [calibrated.replacement_for(count) for count in (1, 14, 1000)]
-
-    read_or_one_line(read)
-
-
-RECORDS = [
-    record(seed=seed, wanted={"apple": 3, "dog": 2}, critic_counts=(3, 2), judge_counts={"detector": (3, 1)})
-    for seed in range(2)
-]
-JUDGED = json.loads(Judgement(RECORDS[0].key, "vlm", (3, 2), 0.5, ((1, 2, 3, 4),)).to_line())
-LABEL = {"schema": 1, "key": RECORDS[0].key, "labeller": "anna", "counts": [3, None]}
-
-
-@given(
-    st.sampled_from(((JUDGEMENTS, JUDGED), (LABELS, LABEL))).flatmap(
-        lambda chosen: st.tuples(st.just(chosen[0]), damaged_text(chosen[1]))
-    )
-)
-def test_judgements_and_labels_and_the_figures_of_a_report(folder: Path, changed: tuple[str, bytes]) -> None:
-    silent = Judgement(RECORDS[0].key, "owl", None, 0.0, ()).to_line()
-    files = {JUDGEMENTS: silent + json.dumps(JUDGED).encode(), LABELS: json.dumps(LABEL).encode()}
-    files[changed[0]] = changed[1] + b"\n"
-
-    def read() -> None:
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        joined = with_labels(with_judgements(RECORDS, read_judgements(folder)), read_labels(folder))
-        run = ReportedRun("run", {}, tuple(joined), {each.key: folder for each in joined})
-        json.dumps(as_json(findings(run)), allow_nan=False)
 
     read_or_one_line(read)
