@@ -64,30 +64,32 @@ def deaths(work: Callable[[], object], folder: Path) -> Iterator[None]:
         yield
 
 
-def file(folder: Path) -> int:
+def replacement(folder: Path, write: Callable[[int], object], read: Callable[[], int]) -> int:
     """A reader sees the old content or the new one, and the next write needs no repair."""
-    path, contents = folder / "file", (b"old" * 9999, b"new" * 9999)
-    path.write_bytes(contents[0])
     killed = 0
-    for _ in deaths(lambda: write_atomically(contents[1], path), folder):
-        assert path.read_bytes() in contents
-        write_atomically(contents[0], path)
+    write(1)
+    for _ in deaths(lambda: write(2), folder):
+        assert read() in (1, 2)
+        write(1)
         killed += 1
-    assert path.read_bytes() == contents[1]
+    assert read() == 2
     return killed
+
+
+def file(folder: Path) -> int:
+    path, contents = folder / "file", [bytes([number]) * 9999 for number in range(3)]
+    return replacement(
+        folder, lambda number: write_atomically(contents[number], path), lambda: contents.index(path.read_bytes())
+    )
 
 
 def checkpoint(folder: Path) -> int:
-    """A checkpoint is that of the step before or of this one."""
-    path = folder / "checkpoint.safetensors"
-    before, after = (Checkpoint(vectors={"clip_l": torch.ones(9, 99)}, step=step) for step in (1, 2))
-    save_checkpoint(before, path, "a run")
-    killed = 0
-    for _ in deaths(lambda: save_checkpoint(after, path, "a run"), folder):
-        assert load_checkpoint(path, "a run").step in (1, 2)
-        save_checkpoint(before, path, "a run")
-        killed += 1
-    return killed
+    path, vectors = folder / "checkpoint.safetensors", {"clip_l": torch.ones(9, 99)}
+    return replacement(
+        folder,
+        lambda step: save_checkpoint(Checkpoint(vectors=vectors, step=step), path, "a run"),
+        lambda: load_checkpoint(path, "a run").step,
+    )
 
 
 def run(folder: Path) -> int:
