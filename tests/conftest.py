@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import countgen
 
 _HYPOTHESIS = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
-settings.register_profile("default", _HYPOTHESIS, max_examples=40, derandomize=True)
+settings.register_profile("default", _HYPOTHESIS, max_examples=100, derandomize=True)
 settings.register_profile("nightly", _HYPOTHESIS, max_examples=2000)
 settings.load_profile("default")
 

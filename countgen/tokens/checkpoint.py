@@ -23,13 +23,11 @@ class Validation:
         step: number of steps on the count loss before the validation.
         accuracy: fraction of right counts, over images and critics.
         loss: mean count loss.
-        count: mean count.
     """
 
     step: Whole
     accuracy: float
     loss: float
-    count: float
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -46,7 +44,6 @@ class Progress:
         distillation_steps: completed steps of the distillation.
         step: completed steps on the count loss.
         evaluations: number of evaluations used.
-        seconds: spent on the training, including those before a resume.
         validations_since_best: number of validations since the best one.
         validations: all validations, in order.
     """
@@ -55,7 +52,6 @@ class Progress:
     distillation_steps: Whole = 0
     step: Whole = 0
     evaluations: Whole = 0
-    seconds: float = 0.0
     validations_since_best: Whole = 0
     validations: list[Validation] = field(default_factory=list)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +132,6 @@ class Learning:
 
     def __iter__(self) -> Iterator[TrainingStep]:
         state = self.state
-        self._started = time.perf_counter() - state.seconds
         self._save()
         if not state.validations:
             self._validate()
@@ -241,7 +239,6 @@ class Learning:
         settings, state = self.settings, self.state
         right: list[bool] = []
         losses: list[float] = []
-        counts: list[int] = []
         by_target = torch.arange(settings.validation_images).tensor_split(len(self.targets))
         batches = [
             (target, template, batch.tolist())
@@ -256,11 +253,9 @@ class Learning:
                 evaluation = critic.evaluate(images, {target.object_name: target.target_count}, LOSSES[settings.loss])
                 right += (evaluation.counts[:, 0] == target.target_count).tolist()
                 losses += evaluation.loss.tolist()
-                counts += evaluation.counts[:, 0].tolist()
-        accuracy, loss, count = fmean(right), fmean(losses), fmean(counts)
-        self._check_finite(loss)
+        self._check_finite(fmean(losses))
         state.evaluations += settings.validation_images
-        state.record(Validation(state.step, accuracy, loss, count))
+        state.record(Validation(state.step, fmean(right), fmean(losses)))
 
     def _resumed_optimizer(self, learning_rate: float) -> tuple[Vectors, Adam]:
         """Return copies of the current vectors that require gradient, and Adam over them as the checkpoint has it."""
@@ -287,7 +282,6 @@ class Learning:
             )
 
     def _save(self) -> None:
-        self.state.seconds = time.perf_counter() - self._started
         if self.checkpoint:
             save_checkpoint(self.state, self.checkpoint, self._identity)
 
