@@ -71,43 +71,26 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.dist = "worksteal"
 
 
-TESTS = Path(__file__).parent
 FIRST = ("browser", "faults", "docs")
 """Folders of tests that run first, because the longest are among them."""
-CORE = """
-    test_core.py test_package.py faults/test_concurrent_writers.py faults/test_kills.py
-    critics/test_base.py critics/test_losses.py critics/test_several_critics.py critics/test_soft_indicator.py
-    critics/test_synonyms.py critics/test_vocabulary.py
-    countgen/files countgen/prompts countgen/tokens countgen/methods/test_latent_modifier.py
-    countgen/methods/test_objective.py countgen/methods/test_registry.py countgen/test_generation_parameters.py
-    countgen/test_image_preservation.py countgen/test_images.py countgen/test_number_slider.py countgen/test_options.py
-    benchmarks/evaluation/test_labels.py benchmarks/evaluation/test_links.py benchmarks/evaluation/test_metrics.py
-    benchmarks/evaluation/test_plan.py benchmarks/evaluation/test_records.py benchmarks/evaluation/test_run_folder.py
-    benchmarks/evaluation/test_statistics.py benchmarks/evaluation/test_suites.py
-""".split()
-"""Files and folders of the core: of their tests those that neither run at night nor use the fixture `models`."""
 HEAVY = ("gradio", "ray", "ultralytics")
 """Libraries that the core imports none of."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import only the files of the core where only the core is asked for."""
-    inside = (collection_path.is_relative_to(TESTS / name) for name in CORE)
-    around = ((TESTS / name).is_relative_to(collection_path) for name in CORE)
-    return True if config.getoption("markexpr") == "core" and not any((*inside, *around)) else None
+    """Import only the files with tests of the core if only the core is asked for."""
+    if config.getoption("markexpr") != "core" or not collection_path.match("test_*.py"):
+        return None
+    return "mark.core" not in collection_path.read_text(encoding="utf-8")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the core, and put the longest tests first.
+    """Put the longest tests first.
 
     The first worker begins with the long tests, and the others steal its short ones: no worker ends with a long test
     while the others have nothing left. The order is random apart from that.
     """
-    for item in items:
-        inside = any(item.path.is_relative_to(TESTS / name) for name in CORE)
-        if inside and "models" not in item.fixturenames and not item.get_closest_marker("nightly"):
-            item.add_marker("core")
-    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in FIRST)
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -115,7 +98,6 @@ def _core_stays_light(pytestconfig: pytest.Config) -> Iterator[None]:
     yield
     if pytestconfig.getoption("markexpr") == "core":
         assert [name for name in HEAVY if name in sys.modules] == []
-        assert [name for name in CORE if not (TESTS / name).exists()] == []
 
 
 @pytest.hookimpl(wrapper=True)

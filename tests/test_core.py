@@ -16,6 +16,8 @@ from countgen.number_slider.axis import moved_along
 from countgen.prompts import Target
 from countgen.recipe import regenerate
 
+pytestmark = pytest.mark.core
+
 NEVER = (Target("apple", 40),)
 """A count that no image of the model has, so that every run spends its budget."""
 

@@ -8,6 +8,8 @@ import torch
 from countgen.critics import Detections
 from countgen.image_preservation import background_change, inside_boxes, objects_kept, structural_similarity
 
+pytestmark = pytest.mark.core
+
 NO_BOXES = torch.empty(0, 4)
 
 

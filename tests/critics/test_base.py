@@ -19,6 +19,8 @@ from countgen.critics.losses import LOSSES
 from countgen.critics.nms import unsuppressed
 from countgen.critics.validation import to_batch
 
+pytestmark = pytest.mark.core
+
 
 def boxes_of(number: int, seed: int, side: float = 128.0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)

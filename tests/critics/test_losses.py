@@ -12,6 +12,8 @@ from countgen.critics.candidates import Candidates
 from countgen.critics.detections import hard_count
 from countgen.critics.losses import LOSSES, d2d, margin_loss
 
+pytestmark = pytest.mark.core
+
 THRESHOLD = 0.3
 ALL = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 

@@ -15,6 +15,8 @@ from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.losses import LOSSES, density, dynamic_scale
 from countgen.critics.networks.density import build
 
+pytestmark = pytest.mark.core
+
 NAMES = ("apple", "dog")
 
 

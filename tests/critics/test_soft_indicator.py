@@ -18,6 +18,8 @@ from countgen.critics.soft_indicator import (
     softmax_logits,
 )
 
+pytestmark = pytest.mark.core
+
 
 def candidates(logits: Tensor, kept: Tensor | None = None) -> Candidates:
     if kept is None:

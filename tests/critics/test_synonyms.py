@@ -4,6 +4,8 @@ import pytest
 
 from countgen.critics.vocabulary import SYNONYMS, resolve, singular, spellings
 
+pytestmark = pytest.mark.core
+
 COCO = ("person", "airplane", "sports ball", "dog", "donut", "couch", "dining table", "tv", "cell phone", "skis")
 
 

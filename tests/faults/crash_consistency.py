@@ -10,8 +10,8 @@ from pathlib import Path
 
 from countgen import miniature
 from countgen.benchmarks.evaluation.json_lines import LineFile
-from countgen.benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
-from countgen.benchmarks.evaluation.records import Record, read_records, to_line
+from countgen.benchmarks.evaluation.plan import RunSettings, suite_digest
+from countgen.benchmarks.evaluation.records import Record, read_records
 
 SUITE = "t2icountbench-miniature"
 
@@ -27,13 +27,6 @@ def settings(cases: int) -> RunSettings:
         critics=miniature.CRITICS,
         judges=(miniature.JUDGE,),
         max_evaluations=1,
-        max_seconds=None,
-        first_seed=0,
-        seeds_per_prompt=1,
-        shard="1/1",
-        device="cpu",
-        threads=1,
-        code=code_version(),
     )
 
 
@@ -44,12 +37,12 @@ def tear(records: Sequence[Record], folder: Path) -> tuple[int, int]:
         How many cuts lost nothing before the last record and took the next one, and how many there were.
     """
     path = folder / "torn.jsonl"
-    earlier, last = b"".join(to_line(record) for record in records[:-1]), to_line(records[-1])
+    earlier, last = b"".join(record.to_line() for record in records[:-1]), records[-1].to_line()
     good = 0
     for length in range(len(last) + 1):
         path.write_bytes(earlier + last[:length])
         with LineFile(path.parent, path.name) as file:
-            file.append(to_line(records[-1]))
+            file.append(records[-1].to_line())
         good += read_records(path) == list(records) and path.read_bytes().startswith(earlier)
     return good, len(last) + 1
 

@@ -47,7 +47,7 @@ RECIPE = {
     "targets": [{"object_name": "apple", "target_count": 7}],
 }
 TOKEN = {"token": {"placeholder_token": "<count-7>", "sha256": "0" * 64}}
-SHIFTS = {"number_shifts": [NumberShift("apple", 0, 5, 7, 2.0, 3, 7).as_dict()]}
+SHIFTS = {"number_shifts": [to_builtins(NumberShift("apple", 0, 5, 7, 2.0, 3, 7))]}
 
 
 def png(recipe: bytes) -> bytes:

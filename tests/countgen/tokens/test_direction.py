@@ -16,6 +16,8 @@ from countgen.tokens.file import decoded, encoded, load_token, save_token
 from countgen.tokens.textual_inversion import encode_prompt, encoders_of, injected
 from tests.countgen.tokens.examples import direction_token_of
 
+pytestmark = pytest.mark.core
+
 PROMPT = "a photo of fourteen apples"
 
 

@@ -13,6 +13,8 @@ from countgen.tokens.direction import NumberDirection
 from countgen.tokens.file import MAX_FILE_BYTES, CountToken, decoded, encoded, load_token, save_token
 from tests.countgen.tokens.examples import FIELDS
 
+pytestmark = pytest.mark.core
+
 
 def token_of(start_number=None):
     generator = torch.Generator().manual_seed(0)

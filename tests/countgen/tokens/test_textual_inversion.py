@@ -18,6 +18,8 @@ from countgen.tokens.file import encoded
 from countgen.tokens.textual_inversion import check_token, encode_prompt, encoders_of, injected
 from tests.countgen.tokens.examples import token_of
 
+pytestmark = pytest.mark.core
+
 
 @pytest.fixture(scope="module")
 def pixart():
