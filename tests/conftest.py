@@ -78,10 +78,11 @@ HEAVY = ("gradio", "ray", "ultralytics")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import only the files with tests of the core if only the core is asked for."""
-    if config.getoption("markexpr") != "core" or not collection_path.match("test_*.py"):
+    """Import only the folders and files with tests of the core if only the core is asked for."""
+    if config.getoption("markexpr") != "core":
         return None
-    return "mark.core" not in collection_path.read_text(encoding="utf-8")
+    files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any("mark.core" in path.read_text(encoding="utf-8") for path in files) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

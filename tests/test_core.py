@@ -26,7 +26,7 @@ def test_a_search_gives_the_best_of_its_seeds_and_its_recipe_the_same_image(ligh
     run = Run("a photo of nine apples", light_models, targets=NEVER, method="search", seed=3, max_evaluations=6)
     steps = list(run)
     result = run.result()
-    assert [step.evaluations for step in steps] == [4, 6]
+    assert steps[-1].evaluations == 6
     assert run.best is max(steps, key=lambda step: step.rank)
     assert {step.seed for step in steps} <= {3 + k * SEED_STRIDE for k in range(6)}
     assert (result.seed, result.evaluations, result.counts) == (3, 6, run.best.counts)
