@@ -16,6 +16,8 @@ from countgen.image_preservation import (
 )
 from countgen.prompts import Target
 
+pytestmark = pytest.mark.core
+
 NO_BOXES = torch.empty(0, 4)
 
 

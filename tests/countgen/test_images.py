@@ -22,6 +22,8 @@ from countgen.images import (
     to_pil,
 )
 
+pytestmark = pytest.mark.core
+
 RECIPE = {"prompt": "sept pommes é 🍎", "seed": 3, "counts": [7], "nested": {"loss": 0.25}}
 
 

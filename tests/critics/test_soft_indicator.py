@@ -21,6 +21,8 @@ from tests.critics.test_losses import candidates, random_candidates
 
 pytestmark = pytest.mark.core
 
+pytestmark = pytest.mark.core
+
 
 def normal(*shape: int, seed: int) -> Tensor:
     return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

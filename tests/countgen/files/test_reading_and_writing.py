@@ -7,6 +7,8 @@ from countgen.files.lock import locked
 from countgen.files.reading import read_bytes
 from countgen.files.writing import write_atomically
 
+pytestmark = pytest.mark.core
+
 
 def test_a_file_over_the_limit_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")

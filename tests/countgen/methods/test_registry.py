@@ -10,6 +10,8 @@ from countgen.methods.auto import AutoSettings
 from countgen.methods.noise import NoiseSettings
 from countgen.methods.settings import as_dict, describe, with_text
 
+pytestmark = pytest.mark.core
+
 
 def test_methods_are_listed_without_importing_torch():
     code = "import sys, countgen; print(countgen.methods.available(), 'torch' in sys.modules)"
