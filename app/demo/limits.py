@@ -81,6 +81,10 @@ class Limits:
             return None
         return number(scale, 0, self.max_guidance, "The guidance scale")
 
+    def check_end(self, seconds: object, until: object) -> tuple[int, str]:
+        """Return a time limit and who must agree before a run ends."""
+        return int(choice(seconds, self.seconds, "time limit")), str(choice(until, UNTIL, "end of a run"))
+
     def check_settings(self, settings: Settings, text: object) -> Settings:
         """Return settings with the values of a text, "NAME=VALUE" separated by commas.
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from countgen.app.commands import parse
-from countgen.app.evaluate import Evaluate
+from countgen.app.evaluate import run_settings
+from countgen.app.evaluation_arguments import Evaluate
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.plan import RunSettings, cases, suite_digest
 from countgen.benchmarks.evaluation.worker import Worker
@@ -134,7 +135,7 @@ def test_the_parts_of_a_critic_are_no_judges() -> None:
     def settings(*more: str) -> RunSettings:
         command = parse(["eval", "--suite", suite, "--out", "run", "--critic", pair, *more])
         assert isinstance(command, Evaluate)
-        return command.run_settings(suite)
+        return run_settings(command, suite)
 
     assert settings().judges == ("miniature-fcos", "miniature-heatmap")
     for name in ("miniature-density", pair):
