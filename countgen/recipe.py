@@ -19,6 +19,7 @@ from countgen.backbones.loading import hub_sources, public_name
 from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
+from countgen.determinism import deterministic
 from countgen.errors import RecipeError
 from countgen.files.printable import printable
 from countgen.methods.settings import as_dict
@@ -92,6 +93,8 @@ def write(
         recipe["detectors_chosen"] = models.detectors_chosen
     if options.negative_prompt is not None:
         recipe["negative_prompt"] = options.negative_prompt
+    if options.deterministic:
+        recipe["deterministic"] = True
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:
@@ -365,7 +368,8 @@ def load_backbone(
 def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | None = None) -> Tensor:
     """Return the image of a recipe, generated again: RGB float32 (3, H, W) in [0, 1].
 
-    Bit-equal after rounding to 8 bits on the same machine, libraries and dtype; elsewhere, rounding differs.
+    Equal on the same machine with the same libraries, dtype and number of threads; otherwise rounding differs. The
+    number of threads does not matter if the recipe is `deterministic`.
 
     Args:
         recipe: as `write` writes it.
@@ -378,5 +382,6 @@ def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken 
     """
     fields = fields_of(recipe)
     check_token(fields, token)
-    embeds = encode_shifted(backbone, fields.prompt, token, fields.number_shifts, fields.negative_prompt)
-    return backbone.render(fields.latents_for(backbone), embeds, [fields.candidate_seed])[0]
+    with deterministic(fields.deterministic):
+        embeds = encode_shifted(backbone, fields.prompt, token, fields.number_shifts, fields.negative_prompt)
+        return backbone.render(fields.latents_for(backbone), embeds, [fields.candidate_seed])[0]

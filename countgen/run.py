@@ -16,6 +16,7 @@ from countgen import methods, recipe
 from countgen.backbones import PromptEmbeds
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
+from countgen.determinism import deterministic, each_deterministic
 from countgen.errors import StoppedError, StopRequestedError
 from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.methods.objective import doubts
@@ -122,7 +123,8 @@ class Run:
             models.backbone, models.critics, self.targets, self._embeds, self._accept, latents, models.graphs
         )
         try:
-            for step in self._method.function(problem, self.seed, budget, self.options.settings):
+            steps = self._method.function(problem, self.seed, budget, self.options.settings)
+            for step in each_deterministic(steps, self.options.deterministic):
                 self.last = step
                 # An accepted step is the result, even if an earlier one ranks higher.
                 if step is self._accepted or self.best is None or step.rank > self.best.rank:
@@ -185,7 +187,7 @@ class Run:
     @cached_property
     def _embeds(self) -> PromptEmbeds:
         backbone, options = self.models.backbone, self.options
-        with torch.no_grad():
+        with torch.no_grad(), deterministic(options.deterministic):
             return retry_with_low_memory(
                 backbone,
                 lambda: encode_shifted(backbone, self.prompt, options.token, self.shifts, options.negative_prompt),
@@ -257,13 +259,13 @@ class Run:
         if self.best is None or self.last is None:
             raise RuntimeError("nothing is generated yet: iterate over the run first")
         backbone = self.models.backbone
-        with torch.no_grad():
+        with torch.no_grad(), deterministic(self.options.deterministic):
             # Rendered alone, as `countgen.recipe.regenerate` will: within a batch, rounding differs.
             image = backbone.render(self.best.latents[None], self._embeds, [self.best.seed])[0]
             before = self._image_before(image, self.best)
-        detections = self._detect(image)
-        judge_counts = tuple(map(len, detections)) if detections else self._judge(image)
-        before_detections = detections if before is image else self._detect(before)
+            detections = self._detect(image)
+            judge_counts = tuple(map(len, detections)) if detections else self._judge(image)
+            before_detections = detections if before is image else self._detect(before)
         boxes = torch.cat([one.boxes for one in (*detections, *before_detections)]) if detections else None
         kept = None if boxes is None else objects_kept(before_detections, detections, self._target_counts)
         return Result(
