@@ -60,6 +60,7 @@ class Edit(Output, Limits, Detectors, CalibrationFile, Origin, Settings):
             max_seconds=self.max_seconds,
             max_evaluations=self.max_evaluations,
             until=self.until,
+            sure=self.sure,
             token=token,
             calibration=calibration,
         )

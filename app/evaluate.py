@@ -25,9 +25,8 @@ from countgen.app.options import (
 from countgen.files.printable import printable
 
 if TYPE_CHECKING:
-    from countgen.benchmarks.evaluation.engines import Engine
     from countgen.benchmarks.evaluation.plan import Case, RunSettings
-    from countgen.benchmarks.evaluation.run import Summary
+    from countgen.benchmarks.evaluation.run import Engine, Summary
     from countgen.benchmarks.evaluation.worker import Outcome
 
 DEFAULT_METHODS = "plain,search,noise,auto"
@@ -139,7 +138,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         from countgen.benchmarks.evaluation import arms
         from countgen.benchmarks.evaluation.generation import Generation
         from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
-        from countgen.benchmarks.evaluation.plan import RunSettings, code_version, suite_digest
+        from countgen.benchmarks.evaluation.plan import RunSettings, suite_digest
 
         models = [recorded_model(model) for model in names([self.model or "miniature"])]
         methods = names([self.methods or DEFAULT_METHODS])
@@ -163,7 +162,6 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
             shard=self.shard,
             device=self._device_of_engine(),
             threads=self.threads,
-            code=code_version(),
             trust_checkpoint=self.trust_checkpoint,
             method_settings=arms.canonical(methods, self.set or ()),
             sources=tuple(source for _, source in models),
@@ -210,7 +208,9 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
         judges = self.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
         given = read_list(path, judges, self.methods or "given", self.model or "unknown")
         device, trusted = self.available_device(), self.trust_checkpoint
-        settings = settings_of(path, given, judges, device, self.threads, trust_checkpoint=trusted)
+        settings = settings_of(
+            path, given, judges, device, threads=self.threads, shard=self.shard, trust_checkpoint=trusted
+        )
         summary = judge_images(given, settings, folder, retry_failed=self.retry_failed, quiet=not self.text)
         lines = [f"{summary.done} of {summary.total} images are judged in {folder}"]
         if summary.failed:

@@ -120,6 +120,7 @@ class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settin
             max_seconds=self.max_seconds,
             max_evaluations=self.max_evaluations,
             until=self.until,
+            sure=self.sure,
             token=find_token(self.token, find_source(self.model).name) if self.token else None,
             number_offset=number_offset_from(self.number_offset or ()),
             calibration=load_calibration(self.calibration) if self.calibration else None,

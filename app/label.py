@@ -33,21 +33,20 @@ class Label(Json):
         metavar="FILE.csv",
         help="save counts from elsewhere: columns image, object, count; or GeckoNum's annotations",
     )
-    labeller: str | None = option(None, "NAME", "name of the person; needed with --out, --read and --import")
+    labeller: str | None = option(None, "NAME", "name of the person; --import also reads the column labeller")
     number: int | None = bounded(None, "images in the sheet", if_none="all")
     seed: int = bounded(0, "seed of the order", least=0, most=MAX_SEED)
 
     def run(self) -> int:
-        from countgen.benchmarks.evaluation.label_import import import_labels, read_sheet
-        from countgen.benchmarks.evaluation.label_sheet import write_sheet
+        from countgen.benchmarks.evaluation.label_tables import import_labels, write_sheet
         from countgen.benchmarks.evaluation.labels import questions, read_labels
 
         actions = sum(path is not None for path in (self.out, self.read, self.import_from))
         if actions > 1:
             raise ValueError("give one of --out, --read and --import")
-        if actions and self.labeller is None:
-            raise ValueError("--out, --read and --import need --labeller NAME")
-        labeller = str(self.labeller)
+        labeller = self.labeller or ""
+        if (self.out or self.read) and not labeller:
+            raise ValueError("--out and --read need --labeller NAME")
         if self.out:
             images = write_sheet(self.folder, self.out, labeller, seed=self.seed, limit=self.number)
             back = ["countgen", "label", self.folder, "--read", str(self.out), "--labeller", labeller]
@@ -58,7 +57,7 @@ class Label(Json):
                 printable(shlex.join(back)),  # on one line, so that it can be copied
             ]
         elif self.read:
-            record = {"saved": read_sheet(self.folder, self.read, labeller).saved}
+            record = {"saved": import_labels(self.folder, self.read, labeller, is_sheet=True).saved}
             text = [f"{record['saved']} labels saved"]
         elif self.import_from:
             imported = import_labels(self.folder, self.import_from, labeller)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from typer import BadParameter, Context, Exit, Option
 
+from countgen import methods
 from countgen.app.terminal import fitted
 
 if TYPE_CHECKING:
@@ -321,6 +322,13 @@ class Limits:
 
     panel: ClassVar = "Limits"
     until: Literal["critic", "judge"] = Option("critic", help="who must agree before the work ends")
+    sure: float = bounded(
+        methods.DEFAULT_SURE,
+        "probability of a right count at which the critics agree; lower is faster",
+        least=0,
+        most=1,
+        metavar="P",
+    )
     max_seconds: float | None = bounded(None, "time limit of each image", least=0, metavar="S")
     max_steps: int | None = bounded(None, "limit of steps of each image")
     max_evaluations: int | None = bounded(

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import get_terminal_size
@@ -19,6 +19,7 @@ from countgen.files.printable import printable
 if TYPE_CHECKING:
     from countgen.benchmarks.evaluation.report.findings import Section
     from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
+    from countgen.benchmarks.evaluation.report.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class Report(Json, Export):
         None, "RUN", "a labelled run that says how often its judges err", "this run's own labels"
     )
     parquet: Path | None = option(None, "FILE", "write a row per image: its record, and statistics of its pixels")
+    tables: Literal["csv", "latex", "markdown"] | None = Option(None, help="print tables only, in this format")
     all: bool = flag("all", "print all tables, not only the first of each suite")
     cases: int = bounded(10, "changed cases of two runs that are listed", least=0)
 
@@ -67,10 +69,13 @@ class Report(Json, Export):
         return OK
 
     def _export(self, run: "ReportedRun") -> None:
-        from countgen.benchmarks.evaluation.suite_export import export
+        from countgen.benchmarks.evaluation.suite_export import export, geneval_limits
 
         if self.out is None or self.export is None:
             raise ValueError("--export writes to --out PATH; give one")
+        if self.export == "geneval":
+            for warning in geneval_limits(run.records):
+                print(fitted(warning), file=sys.stderr)
         images = export(run, self.export, self.out, method=self.method, judge=self.judge)
         print(json.dumps({"images": images}) if self.json else fitted(f"{images} images are in {self.out}"))
 
@@ -104,22 +109,29 @@ class Report(Json, Export):
 
     def _section(self, section: "Section") -> Iterator[str]:
         from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
-        from countgen.benchmarks.evaluation.report.table import as_text
         from countgen.benchmarks.evaluation.report.tables import tables
 
-        yield printable(f"{section.suite} on {section.backbone}") + "\n"
+        title = f"{section.suite} on {section.backbone}"
         first, *others = tables(section)
-        for table in (first, *others) if self.all else (first,):
-            yield as_text(table, get_terminal_size().columns)
+        shown = (first, *others) if self.all else (first,)
+        if self.tables:
+            yield from (self._formatted(replace(table, title=f"{title}: {table.title}")) for table in shown)
+            return
+        yield printable(title) + "\n"
+        yield from map(self._formatted, shown)
         if not self.all:
             yield from map(fitted, quality_warnings(section))
             if others:
                 yield fitted(f"{len(others)} more tables: --all; as a page with images: --out report.html")
 
+    def _formatted(self, table: "Table") -> str:
+        from countgen.benchmarks.evaluation.report.table import FORMATS, as_text
+
+        return FORMATS[self.tables](table) if self.tables else as_text(table, get_terminal_size().columns)
+
     def _compare(self, first: "ReportedRun", second: "ReportedRun") -> None:
         from countgen.benchmarks.evaluation.report.comparison_text import changes, differences, pairings
         from countgen.benchmarks.evaluation.report.export import plain
-        from countgen.benchmarks.evaluation.report.table import as_text
         from countgen.benchmarks.evaluation.run_comparison import compare_runs
 
         if self.out or self.parquet or self.export:
@@ -128,6 +140,9 @@ class Report(Json, Export):
         if self.json:
             print(json.dumps(plain(compared), allow_nan=False))
             return
+        if self.tables:
+            print(self._formatted(pairings(compared)))
+            return
         print("\n".join(map(fitted, differences(compared))))
-        print(as_text(pairings(compared), get_terminal_size().columns))
+        print(self._formatted(pairings(compared)))
         print("\n".join(fitted(line, hang=4) for line in changes(compared, self.cases)))

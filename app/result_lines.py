@@ -27,6 +27,7 @@ def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
         "objects_kept": _rounded(result.objects_kept),
         "background_change": _rounded(result.background_change),
         "structural_similarity": _rounded(result.structural_similarity),
+        "probability": _rounded(result.probability),
         "confirmed": result.confirmed,
         "verified": result.verified,
         "method": result.method,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from countgen import backbones, methods, prompts, tokens
+    from countgen.benchmarks.evaluation.in_memory import evaluate
     from countgen.editing import edit
     from countgen.errors import CountGenError
     from countgen.methods.step import Budget, Step
@@ -31,6 +32,7 @@ __all__ = [
     "available_tokens",
     "backbones",
     "edit",
+    "evaluate",
     "find_token",
     "generate",
     "generate_batch",
@@ -49,6 +51,7 @@ _MODULES = {
     "options": ("Options",),
     "run": ("Run", "generate", "generate_batch"),
     "editing": ("edit",),
+    "benchmarks.evaluation.in_memory": ("evaluate",),
     "models": ("Models", "load"),
     "prompts": ("Target", "parse"),
     "methods.step": ("Budget", "Step"),

@@ -6,39 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from countgen import miniature
-from countgen.critics.vocabulary import COCO_CLASSES, resolve
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a user wants to know of a detector before it is downloaded.
-
-    Attributes:
-        licence: of the weights.
-        megabytes: that are downloaded once.
-    """
-
-    licence: str
-    megabytes: int
-
+from countgen.critics.catalogue import with_facts
+from countgen.critics.vocabulary import COCO_CLASSES, class_index
 
 AUTO = "auto"
 """Stands for a judge's name: one is chosen by what is counted."""
 COCO = (("yolo:yolo11m",), "torchvision:fasterrcnn_resnet50_fpn_v2")
 OPEN_VOCABULARY = (("owl:owlv2-base",), "grounding_dino:tiny")
-FACTS = {
-    "yolo:yolo11m": Facts("AGPL-3.0", 41),
-    "torchvision:fasterrcnn_resnet50_fpn_v2": Facts("BSD-3-Clause", 175),
-    "owl:owlv2-base": Facts("Apache-2.0", 620),
-    "grounding_dino:tiny": Facts("Apache-2.0", 690),
-    "torchvision:retinanet_resnet50_fpn_v2": Facts("BSD-3-Clause", 146),
-    "torchvision:fcos_resnet50_fpn": Facts("BSD-3-Clause", 124),
-    "torchvision:ssd300_vgg16": Facts("BSD-3-Clause", 136),
-    "detr:detr-resnet-50": Facts("Apache-2.0", 167),
-    "detr:rtdetr-r50": Facts("Apache-2.0", 172),
-    "sam3:sam3": Facts("SAM License", 3400),
-}
-"""Facts about the detectors that may be chosen, and others that users name."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +37,9 @@ class Choice:
     @property
     def described(self) -> str:
         """One line for the user: names, licences and sizes."""
-        judge = "no judge" if self.judge is None else f"judge {_with_facts(self.judge)}"
+        judge = "no judge" if self.judge is None else f"judge {with_facts(self.judge)}"
         because = f" ({self.because})" if self.because else ""
-        return f"critic {', '.join(map(_with_facts, self.critics))}; {judge}{because}"
+        return f"critic {', '.join(map(with_facts, self.critics))}; {judge}{because}"
 
 
 def choose(
@@ -110,13 +84,4 @@ def _usual(model_name: str, object_names: Sequence[str]) -> tuple[tuple[tuple[st
 
 def in_coco(object_name: str) -> bool:
     """Return whether an object is one of COCO's classes, plural or synonym."""
-    try:
-        resolve(object_name, COCO_CLASSES, "COCO")
-    except ValueError:
-        return False
-    return True
-
-
-def _with_facts(name: str) -> str:
-    facts = FACTS.get(name)
-    return f"{name} [{facts.licence}, {facts.megabytes} MB]" if facts else name
+    return class_index(object_name, COCO_CLASSES) is not None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countgen.backbones.hub import cached, unreachable
+from countgen.critics.catalogue import FACTS
 from countgen.critics.pretrained import locate
 from countgen.critics.ultralytics_files import KINDS, PRESETS
-from countgen.detector_choice import FACTS
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _HUB_KINDS = {

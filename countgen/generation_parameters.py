@@ -52,11 +52,10 @@ def as_text(recipe: Mapping[str, Any]) -> str | None:
         "Count": _count(recipe),
         "Version": _version(recipe),
     }
-    lines = [_one_line(recipe["prompt"])]
-    if recipe.get("negative_prompt"):
-        lines.append(f"Negative prompt: {_one_line(recipe['negative_prompt'])}")
-    lines.append(", ".join(f"{name}: {_value(value)}" for name, value in fields.items() if value is not None))
-    return "\n".join(lines)
+    last = ", ".join(f"{name}: {_value(value)}" for name, value in fields.items() if value is not None)
+    # Without a line for the negative prompt, even an empty one, ComfyUI imports nothing.
+    negative = f"Negative prompt: {_one_line(recipe.get('negative_prompt') or '')}"
+    return "\n".join((_one_line(recipe["prompt"]), negative, last))
 
 
 def _count(recipe: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from countgen import methods
+from countgen.methods import MethodFunction
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget
 from countgen.number_slider import Calibration
@@ -26,12 +27,14 @@ class Options:
         targets: object classes and counts; read from the prompt by default.
         method: one of `countgen.methods.available()`: "plain" (one seed, nothing tuned), "search" (best of N
             seeds), "noise" (gradients on one seed after the other), "lmn" (the same through D2D's latent modifier
-            network), "auto" (search, then gradients on the nearest) or "edit" (one seed, its image kept).
+            network), "auto" (search, then gradients on the nearest), "edit" (one seed, its image kept) or a plug-in;
+            or a function like theirs.
         settings: of the method, for example `NoiseSettings(learning_rate=0.1)`; its defaults where None.
         seed: 0 to 2**32 - 1; the same seed and budget in evaluations give the same image.
         max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
         until: "critic" stops when the critics confirm the count. "judge" also evaluates the judge and continues
             until it agrees; the judge is then not independent, and the recipe records this.
+        sure: probability of a right count from which on the critics confirm it, above 0 and below 1; lower is faster.
         token: a learned token that replaces the number it was trained for.
         number_offset: objects by which the prompt embeddings are moved along the number axis: float, or
             {class: offset}; missing classes 0. 0 is the prompt as written. Where None, calibrated methods (search,
@@ -48,12 +51,13 @@ class Options:
     """
 
     targets: tuple[Target, ...] | None = None
-    method: str = "auto"
+    method: str | MethodFunction = "auto"
     settings: Settings | None = None
     seed: int = 0
     max_seconds: float | None = None
     max_evaluations: int | None = None
     until: str = "critic"
+    sure: float = methods.DEFAULT_SURE
     token: CountToken | None = None
     number_offset: NumberOffset | None = None
     calibration: Calibration | None = None
@@ -66,6 +70,8 @@ class Options:
             raise ValueError(f"method {self.method!r} takes {expected.__name__}, got {type(self.settings).__name__}")
         if self.until not in UNTIL:
             raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {self.until!r}")
+        if isinstance(self.sure, bool) or not isinstance(self.sure, int | float) or not 0 < self.sure < 1:
+            raise ValueError(f"sure must be a probability above 0 and below 1, such as 0.98, got {self.sure!r}")
         if type(self.seed) is not int or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {self.seed!r}")
         if self.number_offset and self.token is not None:
@@ -97,6 +103,7 @@ class EditFields(TypedDict, total=False):
     max_seconds: float | None
     max_evaluations: int | None
     until: str
+    sure: float
     token: CountToken | None
     calibration: Calibration | None
 
@@ -105,7 +112,7 @@ class OptionFields(EditFields, total=False):
     """The fields of `Options`, for keyword arguments that editors complete."""
 
     targets: tuple[Target, ...] | None
-    method: str
+    method: str | MethodFunction
     seed: int
     number_offset: NumberOffset | None
     negative_prompt: str | None

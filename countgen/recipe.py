@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import to_builtins
 from torch import Tensor
 
-from countgen import backbones
+from countgen import backbones, methods
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import hub_sources, public_name
@@ -44,6 +45,7 @@ _DROPPED_BY_PLAIN = (
     "latents",
     "counts",
     "judge_counts",
+    "probability",
     "confirmed",
     "evaluations",
 )
@@ -75,15 +77,17 @@ def write(
         "schema": SCHEMA,
         "prompt": prompt,
         "targets": [asdict(target) for target in options.targets],
-        "method": options.method,
+        "method": methods.name_of(options.method),
         "settings": as_dict(options.settings),
         "seed": seed,
         "until": options.until,
+        "sure": options.sure,
         **_backbone_fields(models.backbone),
         "critics": [critic.name for critic in models.critics],
         "judge": None if models.judge is None else models.judge.name,
         "counts": list(best.counts),
         "judge_counts": list(judge_counts),
+        "probability": round(best.probability, 4),
         "confirmed": best.confirmed,
         "candidate_seed": best.seed,
         "evaluations": best.evaluations,
@@ -98,7 +102,7 @@ def write(
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:
-        recipe["number_shifts"] = [shift.as_dict() for shift in shifts]
+        recipe["number_shifts"] = [to_builtins(shift) for shift in shifts]
     if best.phase != "search":
         # Latents that gradients moved are not those of a seed: they are stored, little-endian float32.
         raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()

@@ -87,11 +87,13 @@ class Recipe(Document, frozen=True, kw_only=True):
     settings: dict[str, Any] | None = None
     seed: Whole | None = None
     until: str | None = None
+    sure: float | None = None
     draft: bool = False
     critics: tuple[str, ...] = ()
     judge: str | None = None
     counts: tuple[int, ...] = ()
     judge_counts: tuple[int, ...] | None = None
+    probability: float | None = None
     confirmed: bool | None = None
     evaluations: Whole | None = None
     versions: dict[str, str | None] | None = None

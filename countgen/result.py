@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from countgen.critics import Detections
+from countgen.image_preservation import background_change, objects_kept, structural_similarity
 from countgen.prompts import Target
 
-_PIXELS = ("image", "before")
+_MEASURES = ("objects_kept", "background_change", "structural_similarity")
 
 
 @dataclass(frozen=True, repr=False)
@@ -19,16 +23,12 @@ class Result:
 
     Attributes:
         image: RGB float (3, H, W) in [0, 1]: the best candidate.
-        before: the plain image of the given seed, rendered without a token or an offset of the numbers;
-            for an edit, the original.
         targets: object classes and their target counts.
         counts: the first critic's counts, per target.
         judge_counts: the judge's counts, per target; `critics.NO_ANSWER` where it gave none, empty without a judge.
-        detections, before_detections: the judge's detections in `image` and in `before`, per target; empty where the
-            judge counts without detecting.
-        objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,
-            as `countgen.image_preservation` defines them; None where the judge counts without detecting.
-        confirmed: the critics agree on every view.
+        detections: the judge's detections in `image`, per target; empty where the judge counts without detecting.
+        probability: that the count is right, by the critics; `countgen.methods.acceptance` says how it is estimated.
+        confirmed: the probability is at least what was asked for, 0.98 by default.
         method, seed: as given.
         phase: of the best candidate, as `Step` defines it.
         steps: candidates that were evaluated, batches counted once.
@@ -36,18 +36,21 @@ class Result:
         stopped: why the run ended by itself before its budget was spent: a loss that is not finite, or out of memory;
             otherwise None.
         recipe: JSON-able; everything that is needed to generate the image again.
+        render_before: returns the image before and the judge's detections in it; called when one of the following is
+            first read.
+        before: the plain image of the given seed, rendered without a token or an offset of the numbers;
+            for an edit, the original.
+        before_detections: the judge's detections in `before`, as `detections`.
+        objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,
+            as `countgen.image_preservation` defines them; None where the judge counts without detecting.
     """
 
     image: Tensor
-    before: Tensor
     targets: tuple[Target, ...]
     counts: tuple[int, ...]
     judge_counts: tuple[int, ...]
     detections: tuple[Detections, ...]
-    before_detections: tuple[Detections, ...]
-    objects_kept: float | None
-    background_change: float | None
-    structural_similarity: float | None
+    probability: float
     confirmed: bool
     method: str
     seed: int
@@ -57,6 +60,41 @@ class Result:
     seconds: float
     stopped: str | None
     recipe: dict[str, Any]
+    render_before: Callable[[], tuple[Tensor, tuple[Detections, ...]]] = field(compare=False)
+
+    @cached_property
+    def _before(self) -> tuple[Tensor, tuple[Detections, ...]]:
+        return self.render_before()
+
+    @property
+    def before(self) -> Tensor:
+        """The plain image of the seed, or the original of an edit."""
+        return self._before[0]
+
+    @property
+    def before_detections(self) -> tuple[Detections, ...]:
+        """The judge's detections in `before`."""
+        return self._before[1]
+
+    @property
+    def objects_kept(self) -> float | None:
+        """Fraction of the objects of `before` that are kept."""
+        wanted = [target.target_count for target in self.targets]
+        return objects_kept(self.before_detections, self.detections, wanted) if self.detections else None
+
+    @property
+    def background_change(self) -> float | None:
+        """Mean absolute difference from `before` outside the objects."""
+        return background_change(self.before, self.image, self._boxes) if self.detections else None
+
+    @property
+    def structural_similarity(self) -> float | None:
+        """Structural similarity to `before` outside the objects."""
+        return structural_similarity(self.before, self.image, self._boxes) if self.detections else None
+
+    @property
+    def _boxes(self) -> Tensor:
+        return torch.cat([detected.boxes for detected in (*self.detections, *self.before_detections)])
 
     @property
     def verified(self) -> bool | None:
@@ -80,7 +118,8 @@ class Result:
 
         Boxes are absolute-pixel xyxy, confidences are in (0, 1); the recipe is included.
         """
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _PIXELS}
+        names = {field.name for field in fields(self)} - {"image", "render_before"} | {"before_detections", *_MEASURES}
+        values = {name: getattr(self, name) for name in names}
         for name in ("detections", "before_detections"):
             values[name] = [
                 {"object_name": one.object_name, "boxes": one.boxes.tolist(), "scores": one.scores.tolist()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Unpack
 
@@ -17,9 +17,9 @@ from countgen.backbones import PromptEmbeds
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
 from countgen.determinism import deterministic, each_deterministic
-from countgen.errors import StoppedError, StopRequestedError
-from countgen.image_preservation import background_change, objects_kept, structural_similarity
-from countgen.methods.objective import doubts
+from countgen.errors import PromptError, StoppedError, StopRequestedError
+from countgen.methods.acceptance import Acceptance
+from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, distinct_views
 from countgen.methods.problem import Problem
 from countgen.methods.step import Step
 from countgen.models import Models
@@ -27,7 +27,7 @@ from countgen.number_slider import Calibration, NumberShift, encode_shifted, fin
 from countgen.number_slider.shifts import calibrated_shifts, offset_shifts
 from countgen.options import OptionFields, Options
 from countgen.progress import followed
-from countgen.prompts import check_prompt, parse
+from countgen.prompts import OVERRIDE, check_prompt, parse
 from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
 from countgen.prompts.truncation import check_is_read
 from countgen.result import Result
@@ -88,13 +88,18 @@ class Run:
         options = replace(options or Options(), **fields)
         self._method = methods.load(options.method)
         if original is not None and not self._method.starts_from_image:
-            raise ValueError(f"method {options.method!r} cannot start from an image; give method='edit'")
+            raise ValueError(f"method {self._method.name!r} cannot start from an image; give method='edit'")
         if options.until == "judge":
             models.required_judge  # noqa: B018 - raises without one
         check_prompt(prompt)
         known_names = models.critics[0].object_names
         targets = options.targets or parse(prompt, known_names)
-        models.check(targets)
+        try:
+            models.check(targets)
+        except ValueError as error:
+            if options.targets:
+                raise
+            raise PromptError(f"{error}, or {OVERRIDE}") from error
         check_is_read(prompt, targets, models.backbone.pipeline, known_names)
         if options.negative_prompt is not None:
             models.backbone.check_negative_prompt(options.negative_prompt)
@@ -120,7 +125,15 @@ class Run:
         models = self.models
         latents = None if self.original is None else self.original.latents
         problem = Problem(
-            models.backbone, models.critics, self.targets, self._embeds, self._accept, latents, models.graphs
+            models.backbone,
+            models.critics,
+            self.targets,
+            self._embeds,
+            self._accept,
+            latents,
+            models.graphs,
+            self._acceptance(),
+            self.options.sure,
         )
         try:
             steps = self._method.function(problem, self.seed, budget, self.options.settings)
@@ -184,6 +197,11 @@ class Run:
         calibration.check(self.models.backbone)
         return calibration
 
+    def _acceptance(self) -> Acceptance:
+        """Return the calibrated probabilities of the model; those of the embedded models where it has none."""
+        calibration = self._calibration()
+        return (calibration and calibration.acceptance) or Acceptance()
+
     @cached_property
     def _embeds(self) -> PromptEmbeds:
         backbone, options = self.models.backbone, self.options
@@ -201,16 +219,26 @@ class Run:
         return True
 
     def doubts(self, image: Tensor) -> tuple[str, ...]:
-        """Return why the critics do not confirm the counts of an image (3, H, W), one phrase per critic."""
-        return doubts(self.models.critics, self.targets, image)
+        """Return why the critics do not confirm the counts of an image (3, H, W), one phrase per critic at most."""
+        phrases = []
+        for critic in self.models.critics:
+            for view in distinct_views(CONFIRMATION_VIEWS, critic):
+                with torch.no_grad():
+                    evaluation = Objective((critic,), self.targets, (view,)).evaluate(image[None])
+                if float(evaluation.margin) < 1:
+                    counts = tuple(evaluation.counts[0].tolist())
+                    close = ", but an object is close to its threshold" if counts == self._target_counts else ""
+                    phrases.append(f"{critic.name} counts {' and '.join(map(str, counts))} {view}{close}")
+                    break
+        return tuple(phrases)
 
     def why_replaced(self, result: Result) -> str | None:
         """Return why a baseline that the judge counts right was replaced, as a sentence; None if it was not."""
         counts = tuple(map(len, result.before_detections))
         if result.before is result.image or self.original is not None or counts != self._target_counts:
             return None
-        found = "; ".join(self.doubts(result.before))
-        return f"Not confirmed: {found}." if found else "It was confirmed, too, by a smaller margin."
+        reasons = "; ".join(self.doubts(result.before)) or "its count is not certain enough"
+        return f"Not confirmed: {reasons}."
 
     def finish(self, *, progress: bool = False) -> Result:
         """Iterate to the end, and return the result.
@@ -238,17 +266,29 @@ class Run:
         judge = self.models.judge
         return judge.detect(image, self._object_names)[0] if judge is not None and judge.detects else ()
 
-    def _image_before(self, image: Tensor, best: Step) -> Tensor:
-        """Return the original of an edit, or the plain image of the seed; `image` where the best candidate is that."""
+    @torch.no_grad()
+    def _before(
+        self, image: Tensor, detections: tuple[Detections, ...], best: Step
+    ) -> tuple[Tensor, tuple[Detections, ...]]:
+        """Return the original of an edit, or the plain image of the seed, and the judge's detections in it.
+
+        Args:
+            image, detections: of the best candidate, which may be that image.
+            best: that candidate.
+        """
         if self.original is not None:
-            return self.original.image
+            return self.original.image, self._detect(self.original.image)
         backbone = self.models.backbone
         latents = backbone.initial_latents([self.seed])
         changed = self.options.token or self.shifts
         if not changed and best.seed == self.seed and torch.equal(best.latents, latents[0]):
-            return image
-        embeds = encode_prompt(backbone, self.prompt, None, self.options.negative_prompt)
-        return backbone.render(latents, embeds, [self.seed])[0]
+            return image, detections
+        with deterministic(self.options.deterministic):
+            plain = self._embeds
+            if changed:
+                plain = encode_prompt(backbone, self.prompt, None, self.options.negative_prompt)
+            before = backbone.render(latents, plain, [self.seed])[0]
+            return before, self._detect(before)
 
     def result(self) -> Result:
         """Return the best candidate so far with the judge's counts.
@@ -260,27 +300,20 @@ class Run:
             raise RuntimeError("nothing is generated yet: iterate over the run first")
         backbone = self.models.backbone
         with torch.no_grad(), deterministic(self.options.deterministic):
-            # Rendered alone, as `countgen.recipe.regenerate` will: within a batch, rounding differs.
-            image = backbone.render(self.best.latents[None], self._embeds, [self.best.seed])[0]
-            before = self._image_before(image, self.best)
+            image = self.best.image
+            if not self.best.rendered_alone:  # as `countgen.recipe.regenerate` will: within a batch, rounding differs
+                image = backbone.render(self.best.latents[None], self._embeds, [self.best.seed])[0]
             detections = self._detect(image)
             judge_counts = tuple(map(len, detections)) if detections else self._judge(image)
-            before_detections = detections if before is image else self._detect(before)
-        boxes = torch.cat([one.boxes for one in (*detections, *before_detections)]) if detections else None
-        kept = None if boxes is None else objects_kept(before_detections, detections, self._target_counts)
         return Result(
             image=image,
-            before=before,
             targets=self.targets,
             counts=self.best.counts,
             judge_counts=judge_counts,
             detections=detections,
-            before_detections=before_detections,
-            objects_kept=kept,
-            background_change=None if boxes is None else background_change(before, image, boxes),
-            structural_similarity=None if boxes is None else structural_similarity(before, image, boxes),
+            probability=self.best.probability,
             confirmed=self.best.confirmed,
-            method=self.options.method,
+            method=self._method.name,
             seed=self.seed,
             phase=self.best.phase,
             steps=self.last.index + 1,
@@ -290,6 +323,7 @@ class Run:
             recipe=recipe.write(
                 self.prompt, self.models, self.options, self.seed, self.shifts, self.best, judge_counts
             ),
+            render_before=partial(self._before, image, detections, self.best),
         )
 
 

@@ -41,7 +41,7 @@ class Critic:
         object_names: the detector's classes, singular; None for an open vocabulary.
         settings: of this critic, see `configure`; the class holds the defaults.
         one_class_per_box: True where a proposal counts for its best class only.
-        safe_distance: distance from the threshold, on both sides, at which a count is confirmed: in logits, for
+        safe_distance: distance from the threshold, on both sides, at which a count is safe: in logits, for
             density counters in objects. A margin of 1 is this distance.
         max_count: most objects it can return per image.
         differentiable: whether its count loss carries gradient to the image; a judge needs none.

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from countgen import plugins
 from countgen.critics.candidates import Candidates
 from countgen.critics.soft_indicator import soft_count, soft_indicator
 
@@ -126,3 +127,15 @@ LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin_loss}
 
 `density` is not among them: it takes the sum of a map, and critics without candidates use it whatever loss is given.
 """
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of the losses of candidates, those of plug-ins included; nothing is imported."""
+    return tuple(sorted({*LOSSES, *plugins.names("losses")}))
+
+
+def load(loss: str | CountLoss) -> CountLoss:
+    """Return a loss by its name in `available()`; a function is returned as it is."""
+    if callable(loss):
+        return loss
+    return LOSSES[loss] if loss in LOSSES else plugins.load("losses", loss)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from countgen.critics.catalogue import with_facts
+
 if TYPE_CHECKING:
     import inflect
 
@@ -152,6 +154,8 @@ def plural(noun: str) -> str:
 
 def can_be_plural(word: str) -> bool:
     """Return whether one word may stand after a number above one: "cups", "mice", and also "sheep" and "scissors"."""
+    if word.endswith(("'s", "’s")):
+        return False
     return _singular_word(word) != word or word in PLURAL_ONLY or bool(english().singular_noun(word) == word)
 
 
@@ -169,6 +173,19 @@ def spellings(names: Sequence[str]) -> dict[str, str]:
     return classes
 
 
+def class_index(object_name: str, names: Sequence[str]) -> int | None:
+    """Return the index of an object name among classes, or None; the arguments are those of `resolve`."""
+    wanted = " ".join(object_name.lower().split())
+    classes = [name.lower() for name in names]
+    if wanted in classes:
+        return classes.index(wanted)
+    singulars = [singular(name) for name in classes]
+    if singular(wanted) in singulars:
+        return singulars.index(singular(wanted))
+    synonyms = {word for group in SYNONYMS if singular(wanted) in group for word in group}
+    return next((i for i, name in enumerate(classes) if {name, singulars[i]} & synonyms), None)
+
+
 def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
     """Return the index of an object name among the classes of a detector.
 
@@ -178,19 +195,14 @@ def resolve(object_name: str, names: Sequence[str], owner: str) -> int:
         owner: name of the detector, for the message.
 
     Raises:
-        ValueError: no class matches; the message names the nearest.
+        ValueError: no class matches; the message names the nearest, and a detector that knows the object.
     """
-    wanted = " ".join(object_name.lower().split())
-    classes = [name.lower() for name in names]
-    if wanted in classes:
-        return classes.index(wanted)
-    for index, name in enumerate(classes):
-        if singular(name) == singular(wanted):
-            return index
-    same = {word for group in SYNONYMS if singular(wanted) in group for word in group}
-    for index, name in enumerate(classes):
-        if name in same or singular(name) in same:
-            return index
-    near = difflib.get_close_matches(singular(wanted), classes, n=3, cutoff=0.5)
-    hint = f"nearest: {', '.join(near)}" if near else f"it knows {', '.join(names[:30])}"
-    raise ValueError(f"{owner} has no class for {object_name!r}; {hint}")
+    index = class_index(object_name, names)
+    if index is not None:
+        return index
+    near = difflib.get_close_matches(singular(object_name), [name.lower() for name in names], n=3, cutoff=0.5)
+    classes = ", ".join(names[:24]) + (f" and {len(names) - 24} more" if len(names) > 24 else "")
+    hint = f"nearest: {', '.join(near)}; " if near else ""
+    in_coco = class_index(object_name, COCO_CLASSES) is not None
+    other = "nanodet, which is embedded, knows it" if in_coco else f"{with_facts('owl:owlv2-base')} reads any noun"
+    raise ValueError(f"{owner} has no class for {object_name!r}; {hint}it knows {classes}; {other}")

@@ -49,6 +49,7 @@ class Api:
         num_inference_steps: int = 0,
         guidance_scale: float | None = None,
         settings: str = "",
+        sure: str = "sure",
         request: gr.Request = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Generate an image with the number of objects that the prompt asks for.
@@ -56,7 +57,7 @@ class Api:
         Progress is reported while it runs; the last object has the image (PNG as base64, recipe inside), the counts of
         the first critic and of the judge (null for no answer), the judge's boxes, the seed and the recipe.
         """
-        sampling = negative_prompt, num_inference_steps, guidance_scale, settings
+        sampling = negative_prompt, num_inference_steps, guidance_scale, settings, sure
         with errors_shown():
             form = GenerateForm(prompt, backbone, method, token, seed, seconds, until, 1, *sampling)
             form = form.checked(self.limits)
@@ -141,6 +142,7 @@ class Api:
             "judge": run.models.required_judge.name,
             "judge_counts": _named(run, [None if count == NO_ANSWER else count for count in result.judge_counts]),
             "verified": result.verified,
+            "probability": result.probability,
             "confirmed": result.confirmed,
             "boxes": _boxes(result.detections),
             "seed": result.seed,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from countgen import methods
-from countgen.app.demo.limits import UNTIL, LimitError, Limits, choice, number
+from countgen.app.demo.limits import SURE, UNTIL, LimitError, Limits, choice, number
 from countgen.backbones.registry import presets
 from countgen.editing import targets_of
 from countgen.methods.settings import Settings, describe
@@ -48,6 +48,7 @@ class GenerateForm:
         images: number of images, from consecutive seeds.
         num_inference_steps, guidance_scale: numbers, also as text; None and "" are the model's own.
         settings: of the method, "NAME=VALUE" separated by commas; the defaults if empty.
+        sure: how certain the count must be, a word of `SURE`.
     """
 
     prompt: str
@@ -62,6 +63,7 @@ class GenerateForm:
     num_inference_steps: int | str | None = None
     guidance_scale: float | str | None = None
     settings: str = ""
+    sure: str = "sure"
 
     def checked(self, limits: Limits) -> GenerateForm:
         """Return the form with every value within the limits and a seed in place of a random one.
@@ -84,6 +86,7 @@ class GenerateForm:
             negative_prompt=limits.check_prompt(self.negative_prompt) if self.negative_prompt else "",
             num_inference_steps=limits.check_inference_steps(self.num_inference_steps),
             guidance_scale=limits.check_guidance(self.guidance_scale),
+            sure=str(choice(self.sure, tuple(SURE), "certainty")),
         )
         form.method_settings(limits)
         if form.negative_prompt and not uses_guidance(form.backbone, limits.check_guidance(form.guidance_scale)):
@@ -138,6 +141,7 @@ def form_of(recipe: Mapping[str, Any], tokens: UploadedTokens) -> GenerateForm:
         num_inference_steps=None if preset and steps == preset.num_inference_steps else steps,
         guidance_scale=None if preset and guidance == preset.guidance_scale else guidance,
         settings=", ".join(changed),
+        sure=next((word for word, sure in SURE.items() if sure == recipe.get("sure")), "sure"),
     )
 
 

@@ -12,7 +12,7 @@ from countgen import methods
 from countgen.app.demo.form import NO_TOKEN, RANDOM_SEED, SHIPPED, GenerateForm, kept_form, uses_guidance
 from countgen.app.demo.images import boxed, detect
 from countgen.app.demo.jobs import Jobs, edited_form, errors_shown, steps_shown
-from countgen.app.demo.limits import LimitError, choice
+from countgen.app.demo.limits import SURE, LimitError, choice
 from countgen.app.demo.results import Entry, Session, entry_of, live, sentence, status, target_list
 from countgen.app.demo.security import private_folder
 from countgen.app.demo.worker import Job
@@ -110,6 +110,7 @@ class GeneratePage:
                 options["seconds"] = dropdown(seconds, "Time limit of an image", "seconds", value=limits.seconds[1])
             ends = [("the detectors that steer confirm the count", "critic"), ("the judge agrees, too", "judge")]
             options["until"] = dropdown(ends, "It ends when", "until")
+            options["sure"] = dropdown(list(SURE), "The detectors must be", "sure", value="sure")
             options["token"] = dropdown(self.token_choices(Session()), "Count token", "token")
             guided = uses_guidance(limits.backbones[0])
             options["negative_prompt"] = gr.Textbox(label="Negative prompt", visible=guided, elem_id="negative-prompt")

@@ -17,7 +17,7 @@ from PIL import Image
 import countgen
 from countgen.app.demo.form import RANDOM_SEED, GenerateForm, UploadedTokens, find_token, form_of
 from countgen.app.demo.images import detect, png_bytes
-from countgen.app.demo.limits import LimitError, Limits, choice
+from countgen.app.demo.limits import SURE, LimitError, Limits, choice
 from countgen.app.demo.results import Entry, by_name, sentence, target_list
 from countgen.app.demo.worker import Job, Worker
 from countgen.critics import Detections
@@ -110,6 +110,7 @@ class Jobs:
                 seed=form.seed + offset,
                 max_seconds=form.seconds,
                 until=form.until,
+                sure=SURE[form.sure],
                 negative_prompt=form.negative_prompt or None,
             )
 

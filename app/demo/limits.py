@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from countgen import plugins
 from countgen.errors import CountGenError
 from countgen.methods.settings import Settings, describe, with_text
 from countgen.prompts import MAX_PROMPT_LENGTH
 
 UNTIL = ("critic", "judge")
-BATCHES = ("batch_size", "first_batch_size", "num_refined")
+SURE = {"quick": 0.9, "sure": 0.98, "very sure": 0.995}
+"""What a visitor may ask of the probability of a right count."""
+BATCHES = ("batch_size", "num_refined")
 """Settings of methods that are numbers of images evaluated at once."""
 
 
@@ -35,8 +38,8 @@ class Limits:
     """
 
     backbones: tuple[str, ...] = ("miniature", "miniature-pixart")
-    methods: tuple[str, ...] = ("auto", "edit", "search", "noise", "lmn", "plain")
-    detectors: tuple[str, ...] = ("nanodet", "miniature-fcos", "miniature-yolo")
+    methods: tuple[str, ...] = ("auto", "edit", "search", "noise", "lmn", "plain", *plugins.names("methods"))
+    detectors: tuple[str, ...] = ("nanodet", "miniature-fcos", "miniature-yolo", *plugins.names("critics"))
     seconds: tuple[int, ...] = (2, 5, 10, 20)
     images: tuple[int, ...] = (1, 2, 3, 4)
     max_prompt_length: int = MAX_PROMPT_LENGTH

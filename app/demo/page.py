@@ -78,9 +78,13 @@ def launch(
     port: int | None = None,
     auth: tuple[str, str] | None = None,
     share: bool = False,
+    public: bool = False,
 ) -> str:
-    """Serve a page in the background and return its address; other addresses than the loopback's need a password."""
-    if not auth and (share or host not in LOOPBACKS):
+    """Serve a page in the background and return its address.
+
+    Other addresses than the loopback's need a password, unless the page is `public`.
+    """
+    if not (auth or public) and (share or host not in LOOPBACKS):
         raise ValueError("a public link and an address that other machines can reach need a user and a password")
     app = GuardedApp()
     app.hosts = frozenset((*LOOPBACKS, "[::1]")) if host in LOOPBACKS and not share else None

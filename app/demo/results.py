@@ -128,12 +128,14 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     elif not result.verified:
         verdict += f": {differences_in_words(result.judge_counts, names)}"
         if result.counts == tuple(names.values()):
-            views = " in every view" if result.confirmed else ", though not in every view"
-            notes.append(f"The detectors that steer count it right{views}: detectors can differ. Try another seed.")
+            notes.append(
+                f"The detectors that steer count it right and are {result.probability:.0%} sure: detectors can differ. "
+                "Try another seed."
+            )
         elif not stopped:
             notes.append("Try a longer time limit, or another seed.")
     elif not agreed:
-        verdict += ", but not every detector agrees"
+        verdict += ", but the detectors that steer are not sure"
         own = f"{run.models.critics[0].name} counts {' and '.join(map(str, result.counts))}"
         notes.append(f"Not confirmed: {'; '.join(run.doubts(result.image)) or own}.")
     notes += [STOPPED] * stopped + [NOT_INDEPENDENT] * (result.recipe["until"] == "judge")
@@ -159,6 +161,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     if result.recipe["candidate_seed"] != result.seed:
         facts[0] += f" (the search began at {result.seed})"
     facts += [f"Method: {result.method}", f"{result.seconds:.1f} s, {result.evaluations} images evaluated"]
+    facts.append(f"The detectors that steer are {result.probability:.0%} sure")
     facts += [f"Token: {token}"] * bool(token)
     comparable = replaced and result.recipe["candidate_seed"] == result.seed
     if comparable and result.objects_kept is not None:

@@ -11,10 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import numpy as np
-from scipy.optimize import isotonic_regression
-
-from countgen.benchmarks.evaluation.metrics import HUMAN, counts, grouped, is_right, scores, target_counts
+from countgen.benchmarks.evaluation.metrics import HUMAN, grouped, is_right, scores, target_counts
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 
@@ -59,21 +56,19 @@ class Corrected:
 
 @dataclass(frozen=True)
 class Level:
-    """Labelled images about which the judges say the same.
+    """Labelled images that the same fraction of the judges finds right.
 
     Attributes:
-        value: the fraction of the judges that find the image right, or the number that the judge counts.
+        share: that fraction.
         images: their number.
         right: of these, right by the labels.
         interval: 95 % Wilson interval of the fraction right.
-        fitted: the fraction right by isotonic regression over the levels; the fraction itself for counts.
     """
 
-    value: float
+    share: float
     images: int
     right: int
     interval: tuple[float, float]
-    fitted: float
 
 
 @dataclass(frozen=True)
@@ -83,14 +78,12 @@ class Calibration:
     Attributes:
         labelled: number of images with labels on which people agree.
         errors: by judge.
-        votes: by the fraction of the independent judges that find an image right.
-        counts: by the number that the first judge counts; images of one object class only.
+        votes: by the fraction of the independent judges that find an image right, ascending.
     """
 
     labelled: int
     errors: dict[str, JudgeErrors]
     votes: tuple[Level, ...]
-    counts: tuple[Level, ...]
 
 
 def truth(record: Record) -> tuple[int, ...] | None:
@@ -225,25 +218,11 @@ def calibration(records: Sequence[Record], judges: Sequence[str]) -> Calibration
     if not known:
         return None
     votes = grouped(known, lambda record: sum(is_right(record, judge) for judge in judges) / len(judges))
-    single = [record for record in known if len(record.targets) == 1 and counts(record, judges[0]) is not None]
-    counted = grouped(single, lambda record: (counts(record, judges[0]) or (0,))[0])
-    return Calibration(
-        labelled=len(known),
-        errors={judge: judge_errors(known, judge) for judge in judges},
-        votes=_levels({value: [truth(r) == target_counts(r) for r in group] for value, group in votes.items()}, True),
-        counts=_levels({value: [truth(r) == (value,) for r in group] for value, group in counted.items()}, False),
-    )
-
-
-def _levels(groups: dict[float, list[bool]] | dict[int, list[bool]], monotone: bool) -> tuple[Level, ...]:
-    ordered = sorted(groups.items())
-    shares = np.array([np.mean(verdicts) for _, verdicts in ordered])
-    if monotone and ordered:
-        shares = isotonic_regression(shares, weights=[len(verdicts) for _, verdicts in ordered]).x
-    return tuple(
-        Level(float(value), len(verdicts), sum(verdicts), wilson_interval(sum(verdicts), len(verdicts)), float(share))
-        for (value, verdicts), share in zip(ordered, shares, strict=True)
-    )
+    levels = []
+    for share, group in sorted(votes.items()):
+        right = sum(truth(record) == target_counts(record) for record in group)
+        levels.append(Level(share, len(group), right, wilson_interval(right, len(group))))
+    return Calibration(len(known), {judge: judge_errors(known, judge) for judge in judges}, tuple(levels))
 
 
 def _labelled(records: Iterable[Record]) -> list[Record]:

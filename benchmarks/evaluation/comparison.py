@@ -59,9 +59,9 @@ class Agreement:
     verdict_kappa: float
 
 
-def case(record: Record) -> tuple[str, str, tuple[tuple[str, int], ...], int]:
-    """Return the case of a record, by which records are paired: suite, prompt, targets and seed."""
-    return record.suite, record.prompt, tuple((t.object_name, t.target_count) for t in record.targets), record.seed
+def case(record: Record) -> tuple[str, tuple[tuple[str, int], ...], int]:
+    """Return the case of a record, by which records are paired: prompt, targets and seed, whatever its list's name."""
+    return record.prompt, tuple(record.wanted.items()), record.seed
 
 
 def pairs(first: Iterable[Record], second: Iterable[Record]) -> list[tuple[Record, Record]]:

@@ -48,9 +48,7 @@ def lost_images(folder: Path, records: Iterable[Record]) -> dict[str, list[str]]
 
 
 def lost_images_message(folder: Path, names: Sequence[str]) -> str:
-    """Return the beginning of a message: "2 images of RUN are missing or incomplete: a.png, b.png"."""
+    """Return the beginning of a message: "missing or incomplete images in RUN: 2, a.png, b.png"."""
     shown = ", ".join(printable(name, 100) for name in names[:_NAMED])
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    number = "1 image" if len(names) == 1 else f"{len(names)} images"
-    are = "is" if len(names) == 1 else "are"
-    return f"{number} of {printable(folder, 300)} {are} missing or incomplete: {shown}{more}"
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"missing or incomplete images in {printable(folder, 300)}: {len(names)}, {shown}{more}"

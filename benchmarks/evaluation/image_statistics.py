@@ -66,14 +66,12 @@ class Shift:
         plain: mean of the plain images.
         change: mean of the image's value less the plain image's.
         spread: standard deviation of the plain images; NaN for fewer than two.
-        outside: fraction of images outside the range of the plain images.
         least: change that is never flagged.
     """
 
     plain: float
     change: float
     spread: float
-    outside: float
     least: float
 
     @property
@@ -136,13 +134,10 @@ def image_quality(records: Sequence[Record], image_path: Callable[..., Path | No
     if not known:
         return None
     values, plain = (np.array([astuple(pair[place]) for pair in known]) for place in (0, 1))
-    low, high = plain.min(0), plain.max(0)
     spread = plain.std(0, ddof=1) if len(known) > 1 else np.full(len(NAMES), math.nan)
     mean = plain.mean(0)
     least = [LEAST.get(name, LEAST_SHARPNESS * mean[place]) for place, name in enumerate(NAMES)]
-    columns: Any = zip(
-        mean, (values - plain).mean(0), spread, ((values < low) | (values > high)).mean(0), least, strict=True
-    )
+    columns: Any = zip(mean, (values - plain).mean(0), spread, least, strict=True)
     return ImageQuality(
         len(known), {name: Shift(*map(float, column)) for name, column in zip(NAMES, columns, strict=True)}
     )

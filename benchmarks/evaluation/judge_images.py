@@ -1,10 +1,7 @@
 """Evaluate images from another source: `countgen eval --images mine.csv --out RUN`.
 
-The list names an image for every prompt: a CSV, JSONL or JSON prompt list as `evaluation.suites.load` reads it with a
-column or tag `image`, a path relative to the list; or a folder in GenEval's layout (00000/metadata.jsonl,
-00000/samples/0000.png), of which the counting prompts are read. Further columns: `method`, `seed` (if it is missing,
-the images of one prompt and method are 0, 1, ...), and `seconds` that the image took. The run folder is like those of
-other evaluations: the same command continues where it stopped, and the report, the labels and the demo read it.
+The list is a prompt list as `evaluation.suites.load` reads it, with a column `image` and, if known, `method`, `seed`
+and `seconds`; or a folder in GenEval's layout. Without seeds, those of one prompt and method are 0, 1, ....
 """
 
 from __future__ import annotations
@@ -25,9 +22,10 @@ from countgen.benchmarks.evaluation.plan import (
     MAX_THREADS,
     Case,
     RunSettings,
-    code_version,
     content_digest,
+    in_shard,
     object_names,
+    shard_of,
 )
 from countgen.benchmarks.evaluation.records import IMAGES, Record
 from countgen.benchmarks.evaluation.run import Summary, finish
@@ -48,6 +46,7 @@ class GivenImages(RunSettings):
     def __post_init__(self) -> None:
         if not self.judges or len(set(self.judges)) < len(self.judges):
             raise ValueError(f"name at least one judge, and each once; got {', '.join(self.judges) or 'none'}")
+        shard_of(self.shard)
         for name in self.judges:
             check_detector(name)
         if not 1 <= self.threads <= MAX_THREADS:
@@ -61,78 +60,81 @@ class Given:
     Attributes:
         case: its prompt, and the key of its record.
         path: of the image.
-        seconds: of its generation, 0 where the list has none.
+        digest: of the prompt, its targets and the pixels, whoever judges them.
+        seconds: of its generation; None if the list has none.
     """
 
     case: Case
     path: Path
-    seconds: float
+    digest: str
+    seconds: float | None
 
 
 def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: str) -> list[Given]:
     """Return the images of a list.
 
+    Args:
+        path: of the list, or a folder in GenEval's layout.
+        judges: names of detectors.
+        method, backbone: of the images for which the list has none.
+
     Raises:
         ValueError: the list cannot be read, or a row has no image, a missing one, or invalid seconds.
     """
-    if Path(path).is_dir():
-        return read_geneval_folder(Path(path), judges, method, backbone)
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
     given: dict[str, Given] = {}
     numbered: Counter[tuple[str, tuple[Target, ...], str]] = Counter()
-    for number, prompt in enumerate(load(path), start=1):
-        image = Path(path).parent / prompt.tags.get("image", "")
+    for number, prompt in enumerate(_geneval_prompts(path) if path.is_dir() else load(path), start=1):
+        image = folder / prompt.tags.get("image", "")
         if image.suffix.lower() not in SUFFIXES or not image.is_file():
             raise ValueError(
                 f"{path}, prompt {number}: {str(image)!r} is not an image; name a file that ends in "
                 f"{', '.join(SUFFIXES)} in the column 'image', relative to the list"
             )
         method_name = prompt.tags.get("method", method)
-        key = _key(prompt, image, judges, method_name, backbone)
+        pixels = hashlib.sha256(read_bytes(image, MAX_BYTES)).hexdigest()
+        counts = [asdict(target) for target in prompt.targets]
+        digest = content_digest([prompt.prompt, counts, pixels, prompt.tags.get("seed")])
+        key = content_digest([digest, list(judges), method_name, backbone])[:32]
         if key in given:
             continue
         # Reports pair methods by prompt and seed: several images of a prompt need seeds of their own.
         group = (prompt.prompt, prompt.targets, method_name)
         case = Case(key, prompt, int(prompt.tags.get("seed", numbered[group])), backbone, method_name)
         numbered[group] += 1
-        given[key] = Given(case, image, _seconds(prompt, f"{path}, prompt {number}"))
+        given[key] = Given(case, image, digest, _seconds(prompt, f"{path}, prompt {number}"))
     return list(given.values())
 
 
-def read_geneval_folder(folder: Path, judges: Sequence[str], method: str, backbone: str) -> list[Given]:
-    """Return the images of the counting prompts in GenEval's layout; the number of a sample is its seed.
+def _geneval_prompts(folder: Path) -> Iterator[Prompt]:
+    """Yield the counting prompts in GenEval's layout, one for each sample, whose number is its seed.
 
     Raises:
         ValueError: no such prompt, metadata that cannot be read, or a prompt without samples.
     """
-    given: dict[str, Given] = {}
+    known = None
     for metadata in sorted(folder.glob("[0-9]*/metadata.jsonl")):
         if decoded(read_bytes(metadata, MAX_BYTES), dict[str, Any]).get("tag") != "counting":
             continue
-        (prompt,) = load(metadata)
-        prompt = replace(prompt, suite=folder.name)
+        (known,) = load(metadata)
         samples = sorted(metadata.parent.glob("samples/[0-9]*.*"))
         if not samples:
             raise ValueError(f"the folder 'samples' in {metadata.parent} is empty or missing")
         for image in samples:
             if image.suffix.lower() in SUFFIXES:
-                key = _key(prompt, image, judges, method, backbone)
-                given[key] = Given(Case(key, prompt, int(image.stem), backbone, method), image, 0.0)
-    if not given:
+                tags = {"image": image.relative_to(folder).as_posix(), "seed": str(int(image.stem))}
+                yield replace(known, suite=folder.name, tags=tags)
+    if known is None:
         raise ValueError(
             f"{folder} does not hold counting prompts in GenEval's layout (00000/metadata.jsonl, 00000/samples)"
         )
-    return list(given.values())
 
 
-def _key(prompt: Prompt, image: Path, judges: Sequence[str], method: str, backbone: str) -> str:
-    counts = [asdict(target) for target in prompt.targets]
-    pixels = hashlib.sha256(read_bytes(image, MAX_BYTES)).hexdigest()
-    content = [prompt.prompt, counts, pixels, list(judges), method, backbone, prompt.tags.get("seed")]
-    return content_digest(content)[:32]
-
-
-def _seconds(prompt: Prompt, where: str) -> float:
-    text = prompt.tags.get("seconds", "0")
+def _seconds(prompt: Prompt, where: str) -> float | None:
+    text = prompt.tags.get("seconds")
+    if text is None:
+        return None
     try:
         seconds = float(text)
     except ValueError:
@@ -147,28 +149,23 @@ def settings_of(
     given: Sequence[Given],
     judges: Sequence[str],
     device: str,
-    threads: int,
     *,
+    threads: int = 1,
+    shard: str = "1/1",
     trust_checkpoint: bool = False,
 ) -> GivenImages:
-    """Return settings that allow a run folder to hold one list with one set of judges."""
+    """Return settings that allow a run folder to hold one list, or a shard of it, with one set of judges."""
     cases = [image.case for image in given]
     return GivenImages(
         suite=str(path),
-        suite_sha256=content_digest([case.key for case in cases]),
-        limit=None,
+        suite_sha256=content_digest([image.digest for image in given]),
         backbones=tuple(dict.fromkeys(case.backbone for case in cases)),
         methods=tuple(dict.fromkeys(case.method for case in cases)),
         critics=(),
         judges=tuple(judges),
-        max_evaluations=None,
-        max_seconds=None,
-        first_seed=0,
-        seeds_per_prompt=1,
-        shard="1/1",
+        shard=shard,
         device=device,
         threads=threads,
-        code=code_version(),
         trust_checkpoint=trust_checkpoint,
     )
 
@@ -206,7 +203,7 @@ def judge_images(
             except Exception as error:  # one bad image must not end the run
                 yield failed(case, settings, error)
 
-    cases = [image.case for image in given]
+    cases = [image.case for image in given if in_shard(image.case.key, settings.shard)]
     return finish(cases, settings, folder, outcomes, retry_failed=retry_failed, quiet=quiet)
 
 
@@ -221,16 +218,12 @@ def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -
     record = Record(
         **case_fields(given.case, settings),
         status="done",
-        error=None,
-        critic_counts=(),
         **record_fields(counted),
-        confirmed=False,
         trace=((1, given.seconds, right),),
         evaluations=1,
         seconds=given.seconds,
-        peak_bytes=None,
         image=path,
         before=path,
+        listed_as=Path(given.case.prompt.tags["image"]).as_posix(),
     )
-    recipe = {"prompt": given.case.prompt.prompt, "drawn_from": given.path.name}
-    return Outcome(record, decoded, None, recipe, os.getpid())
+    return Outcome(record, decoded, None, {"prompt": given.case.prompt.prompt}, os.getpid())

@@ -35,11 +35,13 @@ class Question:
         key: of the record.
         image: its path.
         object_names: classes to count, in the order in which the counts are given.
+        listed_as: see `countgen.benchmarks.evaluation.records.Record`.
     """
 
     key: str
     image: Path
     object_names: tuple[str, ...]
+    listed_as: str | None = None
 
 
 Counts = tuple[Annotated[int, Meta(ge=0, le=MAX_COUNT)] | None, ...]
@@ -144,7 +146,7 @@ def _images_at(folder: Path, _state: tuple[int, int] | None) -> dict[str, Questi
     """Return finished images by key; cached for each state of the records, as a large run takes seconds to read."""
     _, records = read_run(folder)
     return {
-        record.key: Question(record.key, folder / record.image, tuple(record.wanted))
+        record.key: Question(record.key, folder / record.image, tuple(record.wanted), record.listed_as)
         for record in records
         if record.status == "done" and record.image
     }

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from typing import Any
 
 import countgen
-from countgen.backbones.registry import find
+from countgen import plugins
+from countgen.backbones.registry import find, presets
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.generation import Generation
 from countgen.benchmarks.evaluation.suites import Prompt, load
@@ -33,6 +34,13 @@ a key holds those of its own arm."""
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "ultralytics")
 """Libraries whose versions can change the image of a seed, or its counts."""
+
+
+def code_version() -> str:
+    """Return countgen's version, a digest of the embedded weights and tokens, and the versions of the libraries."""
+    weights = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes()).hexdigest()[:12]
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"{countgen.__version__}, weights {weights}, {libraries}"
 
 
 @dataclass(frozen=True)
@@ -65,19 +73,19 @@ class RunSettings:
 
     suite: str
     suite_sha256: str
-    limit: int | None
     backbones: tuple[str, ...]
     methods: tuple[str, ...]
     critics: tuple[str, ...]
     judges: tuple[str, ...]
-    max_evaluations: int | None
-    max_seconds: float | None
-    first_seed: int
-    seeds_per_prompt: int
-    shard: str
-    device: str
-    threads: int
-    code: str
+    limit: int | None = None
+    max_evaluations: int | None = None
+    max_seconds: float | None = None
+    first_seed: int = 0
+    seeds_per_prompt: int = 1
+    shard: str = "1/1"
+    device: str = "cpu"
+    threads: int = 1
+    code: str = field(default_factory=code_version)
     trust_checkpoint: bool = False
     method_settings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -133,10 +141,26 @@ def steering(critics: Sequence[str]) -> set[str]:
 
 
 def recorded(settings: RunSettings) -> dict[str, Any]:
-    """Return the settings stored with a run, including model overrides."""
+    """Return the settings stored with a run, including model overrides and what plug-ins it uses."""
     not_stored = ("trust_checkpoint", "sources", "generation")
     own = {name: value for name, value in asdict(settings).items() if name not in not_stored}
-    return own | settings.generation.recorded
+    plugged = _plugins_of(settings)
+    return own | settings.generation.recorded | ({"plugins": plugged} if plugged else {})
+
+
+def _plugins_of(settings: RunSettings) -> list[str]:
+    """Return package, version and digest of each plug-in, so that changed code cannot resume old records as its own."""
+    detectors = {part for name in (*settings.critics, *settings.judges) for part in parts_of(name)}
+    known = presets()
+    used: dict[plugins.Kind, set[str]] = {
+        "methods": {arms.find(name).method for name in settings.methods},
+        "critics": {name.partition(":")[0] for name in detectors},
+        "backbones": {known[name][0] for name in settings.backbones if name in known},
+        "suites": {settings.suite},
+        "losses": {text.partition("=")[2] for text in settings.method_settings},
+    }
+    asked = ((kind, name) for kind, names in used.items() for name in sorted(names))
+    return [described for kind, name in asked if (described := plugins.provenance(kind, name))]
 
 
 @dataclass(frozen=True)
@@ -209,7 +233,6 @@ def _all_cases(settings: RunSettings) -> list[Case]:
     prompts = list(enumerate(load(settings.suite)))
     if settings.limit is not None and settings.limit < len(prompts):  # evenly spread
         prompts = [prompts[k * len(prompts) // settings.limit] for k in range(settings.limit)]
-    part, parts = shard_of(settings.shard)
     by_key: dict[str, Case] = {}
     for backbone in settings.backbones:
         for place, prompt in prompts:
@@ -221,7 +244,7 @@ def _all_cases(settings: RunSettings) -> list[Case]:
                     content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining + own]
                     key = content_digest(content)[:32]
                     by_key[key] = Case(key, prompt, seed, backbone, method)
-    return [case for case in by_key.values() if int(case.key[:8], 16) % parts == part - 1]
+    return [case for case in by_key.values() if in_shard(case.key, settings.shard)]
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -234,6 +257,12 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"{text!r} is not a shard; write 3/8 for the third of eight")
     return int(number), int(count)
+
+
+def in_shard(key: str, shard: str) -> bool:
+    """Return whether the case of a key is in a shard, such as "3/8": each is in exactly one."""
+    part, parts = shard_of(shard)
+    return int(key[:8], 16) % parts == part - 1
 
 
 def _own_settings(name: str, settings: RunSettings) -> str:
@@ -261,10 +290,3 @@ def _counts(prompt: Prompt) -> list[list[Any]]:
 def content_digest(content: Any) -> str:
     """Return the SHA-256 of a JSON value; the order of an object's keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def code_version() -> str:
-    """Return countgen's version, a digest of the embedded weights and tokens, and the versions of the libraries."""
-    weights = hashlib.sha256((MINIATURE / "SHA256SUMS").read_bytes()).hexdigest()[:12]
-    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return f"{countgen.__version__}, weights {weights}, {libraries}"

@@ -37,6 +37,7 @@ STYLE: dict[str, Any] = {
     "font.size": 10,
     "grid.color": "#eaeef2",
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # text that can be selected and edited
     "svg.fonttype": "none",
     "svg.hashsalt": "countgen",  # the same figure is the same bytes
     "text.parse_math": False,  # a "$" in a name is a "$"
@@ -47,13 +48,13 @@ STYLE: dict[str, Any] = {
     "ytick.labelcolor": _INK,
 }
 _SIZE = (7.2, 4.2)
-"""Size of a figure with one plot, in inches."""
-_MOST_TOGETHER = 4
-"""Number of methods up to which one plot shows all intervals; with more, each method has a panel."""
+"""Size of a figure in inches."""
+_MOST_INTERVALS = 4
+"""Number of methods up to which a plot shows their intervals; those of more would hide each other."""
 
 
 def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") -> Figure:
-    """Plot the fraction of images right over the target count, with 95 % Wilson confidence intervals.
+    """Plot the fraction of images right over the target count; up to four methods with 95 % Wilson intervals.
 
     Args:
         records: of one run or several methods; a line per method.
@@ -64,32 +65,21 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
         ValueError: no records.
     """
     arms = _arms(records)
-    together = len(arms) <= _MOST_TOGETHER
-    columns = 1 if together else 3
-    rows = 1 if together else -(-len(arms) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=_SIZE if together else (9.6, 2.4 * rows + 0.4), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for axes in panels:
-            _percent(axes)
-            axes.xaxis.set_major_locator(MaxNLocator(16 if together else 6, integer=True))
-            axes.tick_params(labelbottom=True)
-        if together:
-            for index, (name, group) in enumerate(arms.items()):
-                _by_count(panels[0], name, group, judge, index, dodge=0.09 * (index - (len(arms) - 1) / 2))
-            _finish(figure, panels[0], title, "objects asked for")
-            return figure
-        for index, (axes, (name, group)) in enumerate(zip(panels, arms.items(), strict=False)):
-            for other in arms.values():
-                shares = {count: 100 * scores(counted, judge).accuracy for count, counted in by_count(other).items()}
-                axes.plot(list(shares), list(shares.values()), color="#d8dee4", lw=1)
-            _by_count(axes, name, group, judge, index)
-            axes.set_title(name)
-        for axes in panels[len(arms) :]:
-            axes.set_visible(False)
-        figure.suptitle(title, x=0.01, ha="left", size=12)
-        figure.supxlabel("objects asked for", size=10)
-        figure.supylabel("images right, %", size=10)
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        _percent(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(16, integer=True))
+        for index, (name, group) in enumerate(arms.items()):
+            by_method = {count: scores(counted, judge) for count, counted in by_count(group).items()}
+            at = [count + 0.09 * (index - (len(arms) - 1) / 2) for count in by_method]
+            share = [100 * one.accuracy for one in by_method.values()]
+            style = _style(index)
+            if len(arms) <= _MOST_INTERVALS:
+                ends = [[100 * abs(one.interval[end] - one.accuracy) for one in by_method.values()] for end in (0, 1)]
+                axes.errorbar(at, share, ends, fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
+            axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
+        _finish(figure, axes, title, "objects asked for")
     return figure
 
 
@@ -104,9 +94,10 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
     Raises:
         ValueError: no records, or another axis.
     """
-    curves = {name: compute_curve(group, axis) for name, group in _arms(records).items()}
+    every = {name: compute_curve(group, axis) for name, group in _arms(records).items()}
+    curves = {name: curve for name, curve in every.items() if curve.images}  # others have unknown seconds
     several = len({curve.images for curve in curves.values()}) > 1  # a token method lacks the counts without a token
-    spent = [r.evaluations if axis == "evaluations" else r.seconds for r in records]
+    spent = [r.evaluations if axis == "evaluations" else r.seconds or 0.0 for r in records]
     positive = [float(budget) for curve in curves.values() for budget in curve.budgets if budget > 0]
     first, last = min(positive, default=1.0), max([*positive, *spent], default=1.0)
     with rc_context(STYLE):
@@ -128,10 +119,11 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
 
 
 def rendered(figure: Figure, suffix: str) -> bytes:
-    """Return a figure as the content of a ".svg" or ".png" file."""
+    """Return a figure as the content of a ".svg", ".pdf" or ".png" file."""
     file = io.BytesIO()
+    date = {".svg": "Date", ".pdf": "CreationDate"}.get(suffix)
     with rc_context(STYLE):
-        figure.savefig(file, format=suffix[1:], dpi=160, metadata={"Date": None} if suffix == ".svg" else None)
+        figure.savefig(file, format=suffix[1:], dpi=160, metadata={date: None} if date else None)
     return file.getvalue()
 
 
@@ -156,17 +148,6 @@ def _percent(axes: Axes) -> None:
 
 def _style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "ls": _LINES[index // len(COLOURS) % len(_LINES)]}
-
-
-def _by_count(axes: Axes, name: str, records: Sequence[Record], judge: str, index: int, dodge: float = 0.0) -> None:
-    groups = {count: scores(group, judge) for count, group in by_count(records).items()}
-    at = [count + dodge for count in groups]
-    share = [100 * group.accuracy for group in groups.values()]
-    low = [100 * (group.accuracy - group.interval[0]) for group in groups.values()]
-    high = [100 * (group.interval[1] - group.accuracy) for group in groups.values()]
-    style = _style(index)
-    axes.errorbar(at, share, [low, high], fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
-    axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
 
 
 def _finish(figure: Figure, axes: Axes, title: str, x_label: str) -> None:

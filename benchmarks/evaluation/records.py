@@ -51,13 +51,13 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         judges: detectors that counted and did not steer; the first one decides.
         status: "done" or "failed".
         error: message of the failure; None when done.
-        critic_counts: of the first critic, per target; empty when failed, like all fields below.
+        critic_counts: of the first critic, per target; empty when failed, as all fields below are.
         judge_counts: by judge, per target.
         confidence: by judge, the mean class probability of its detections, 0 where there are none.
         boxes: by judge, of its detections, absolute-pixel xyxy; empty for judges that count without detecting.
-        confirmed: the critics agree on every view.
+        confirmed: the probability of a right count was high enough for the run.
         trace: (evaluations, seconds, right by the first judge) at each change of the best candidate; judged afterwards.
-        evaluations, seconds: spent on the image, without loading and judging.
+        evaluations, seconds: spent on the image, without loading and judging; seconds are None if unknown.
         peak_bytes: of memory while it was generated: the device's on CUDA, otherwise the process's; None if unknown.
         image, before: paths of the image and of the plain one, relative to the run folder; None when failed.
         truncated: whether a text encoder truncated the prompt, as the pipeline warns; None for images from another
@@ -65,6 +65,8 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         objects_kept, background_change, structural_similarity: of the image compared with the plain one of its seed,
             by the first judge, see `countgen.image_preservation`; None where that judge has no boxes, and for images
             from another source.
+        probability: of a right count, by the critics; None for images from another source.
+        listed_as: path of an image from another source, as its list names it; None for generated images.
     """
 
     key: str
@@ -78,22 +80,24 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
     critics: tuple[str, ...]
     judges: Annotated[tuple[str, ...], Meta(min_length=1)]
     status: Literal["done", "failed"]
-    error: str | None
-    critic_counts: tuple[Integer, ...]
-    judge_counts: dict[str, tuple[Integer, ...]]
-    confidence: dict[str, float]
-    boxes: dict[str, tuple[Box, ...]]
-    confirmed: bool
-    trace: tuple[tuple[Whole, float, bool], ...]
-    evaluations: Whole
-    seconds: float
-    peak_bytes: Whole | None
-    image: str | None
-    before: str | None
+    error: str | None = None
+    critic_counts: tuple[Integer, ...] = ()
+    judge_counts: dict[str, tuple[Integer, ...]] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
+    boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+    confirmed: bool = False
+    trace: tuple[tuple[Whole, float | None, bool], ...] = ()
+    evaluations: Whole = 0
+    seconds: float | None = 0.0
+    peak_bytes: Whole | None = None
+    image: str | None = None
+    before: str | None = None
     truncated: bool | None = None
     objects_kept: float | None = None
     background_change: float | None = None
     structural_similarity: float | None = None
+    probability: float | None = None
+    listed_as: str | None = None
 
     def __post_init__(self) -> None:
         counts = {"critic": self.critic_counts or (0,) * len(self.wanted), **self.judge_counts}
@@ -219,8 +223,3 @@ def _content(path: Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
     return content
-
-
-def to_line(record: Record) -> bytes:
-    """Return a record as one line of JSON, with its newline."""
-    return record.to_line()

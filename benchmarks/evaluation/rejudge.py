@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 
 import torch
@@ -116,22 +117,17 @@ def _batches(
     folder: Path, records: Sequence[Record], batch_size: int, unread: dict[str, str]
 ) -> Iterator[list[tuple[Record, Tensor]]]:
     """Yield images of one size and the same objects together, and note those that cannot be read in `unread`."""
-    batch: list[tuple[Record, Tensor]] = []
-    batch_kind: object = None
-    for record in sorted(records, key=lambda record: list(record.wanted)):
-        try:
-            image = _image(folder, record)
-        except (OSError, ValueError) as error:
-            unread[record.image or record.key] = str(error)
-            continue
-        kind = image.shape, list(record.wanted)
-        if batch and (kind != batch_kind or len(batch) == batch_size):
+
+    def readable() -> Iterator[tuple[Record, Tensor]]:
+        for record in sorted(records, key=lambda record: list(record.wanted)):
+            try:
+                yield record, _image(folder, record)
+            except (OSError, ValueError) as error:
+                unread[record.image or record.key] = str(error)
+
+    for _, alike in groupby(readable(), key=lambda pair: (pair[1].shape, list(pair[0].wanted))):
+        while batch := list(islice(alike, batch_size)):
             yield batch
-            batch = []
-        batch_kind = kind
-        batch.append((record, image))
-    if batch:
-        yield batch
 
 
 def _judgements(

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from countgen.benchmarks.evaluation.engines import Engine
 from countgen.benchmarks.evaluation.image_files import lost_images_message
 from countgen.benchmarks.evaluation.plan import Case, RunSettings, cases, left_out, why_left_out
 from countgen.benchmarks.evaluation.run_folder import RunFolder
@@ -19,6 +18,8 @@ from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.errors import CountGenError
 from countgen.progress import counted_progress
 
+Engine = Callable[[Sequence[Case], RunSettings], Iterator[Outcome]]
+"""A function from the cases that are left to their outcomes, in any order."""
 MOST_ALIKE = 20
 """Number of images that may fail in a row in a process for one reason before the run stops."""
 

@@ -75,7 +75,7 @@ class RunComparison:
 
 
 def compare_runs(first: ReportedRun, second: ReportedRun) -> RunComparison:
-    """Compare two runs on the cases (suite, prompt, targets and seed) that both have.
+    """Compare two runs on the cases (prompt, targets and seed) that both have.
 
     A method is compared with itself; where each run has one method only, with that of the other run.
 

@@ -19,7 +19,6 @@ from countgen.benchmarks.evaluation.records import (
     differing_settings,
     read_records,
     read_settings,
-    to_line,
 )
 from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.files.folder import writable_path
@@ -84,7 +83,7 @@ class RunFolder:
             if name and image:
                 recipe = outcome.recipe if image is outcome.image else None
                 save_png(image, writable_path(self.path, name), recipe, overwrite=True)
-        self._file.append(to_line(record))
+        self._file.append(record.to_line())
         self.records[record.key] = record
 
     def _check_settings(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,23 @@ from countgen.benchmarks.evaluation.metrics import by_arm, counts, grouped, is_r
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.benchmarks.evaluation.suites.readers import GENEVAL_NAMES
+from countgen.critics.vocabulary import COCO_CLASSES
 from countgen.files.writing import write_atomically
 
-FORMATS = ("geneval", "geneval-results", "geneval2")
+GENEVAL_BOXES = 16
+"""Largest number of boxes of a class that GenEval's detector keeps."""
 _THEIR_NAMES = {ours: theirs for theirs, ours in GENEVAL_NAMES.items()}
+
+
+def geneval_limits(records: Iterable[Record]) -> Iterator[str]:
+    """Yield a sentence for each of GenEval's limits that targets exceed: its classes, and its number of boxes."""
+    targets = dict.fromkeys(target for record in records for target in record.targets)
+    unknown = dict.fromkeys(t.object_name for t in targets if t.object_name not in COCO_CLASSES)
+    if unknown:
+        yield f"GenEval's detector lacks {', '.join(unknown)}: it finds every image of them wrong"
+    if beyond := sorted({t.target_count for t in targets if t.target_count > GENEVAL_BOXES}):
+        counts = ", ".join(map(str, beyond))
+        yield f"GenEval keeps {GENEVAL_BOXES} boxes of a class: it finds every image with a target of {counts} wrong"
 
 
 def metadata(record: Record) -> dict[str, Any]:
@@ -86,11 +99,11 @@ def geneval2_paths(run: ReportedRun, records: Sequence[Record]) -> dict[str, str
 def export(
     run: ReportedRun, export_format: str, out: Path, *, method: str | None = None, judge: str | None = None
 ) -> int:
-    """Write a run in one of `FORMATS`, and return the number of images in it.
+    """Write a run in a published benchmark's format, and return the number of images in it.
 
     Args:
         run: with images.
-        export_format: one of `FORMATS`.
+        export_format: see this module's docstring.
         out: a new folder for "geneval", otherwise a file.
         method: whose images are written; needed if the run has several.
         judge: whose counts are written; the run's first by default.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import diffusers
 import torch
@@ -19,6 +19,7 @@ from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes
 from countgen.benchmarks.evaluation.plan import Case, RunSettings, token_name
 from countgen.benchmarks.evaluation.records import IMAGES, Record, counts_of
+from countgen.critics import Critic
 from countgen.files.printable import printable
 from countgen.images import to_pil
 from countgen.methods.step import Step
@@ -45,6 +46,18 @@ class Outcome:
     before: Image | None
     recipe: dict[str, Any]
     process: int
+
+
+class Detectors(Protocol):
+    """Names of the detectors of a run, such as its settings hold them."""
+
+    @property
+    def critics(self) -> tuple[str, ...]:
+        """Those that steer."""
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Those that only count; the first one decides."""
 
 
 class Worker:
@@ -85,7 +98,6 @@ class Worker:
         self.judges = dict(zip(settings.judges, (self.models.required_judge, *others), strict=True))
         for names in object_names:
             self._check_judges(names)
-        self._truncations = truncations_of(self.models.backbone.pipeline)
         self._warm: set[str] = set()
 
     def _check_judges(self, object_names: tuple[str, ...]) -> None:
@@ -110,54 +122,10 @@ class Worker:
             return failed(case, self.settings, error)
 
     def _generated(self, case: Case) -> Outcome:
-        targets = case.prompt.targets
         for critic in self.judges.values():
-            Models(self.models.backbone, self.models.critics, critic).check(targets)
+            Models(self.models.backbone, self.models.critics, critic).check(case.prompt.targets)
         self._warm_up(case)
-        run = self._run(case)
-        device = torch.device(self.settings.device)
-        forget_peak(device)
-        self._truncations.seen = False
-        bests: list[Step] = []
-        for _ in run:
-            if run.best is not None and (not bests or run.best is not bests[-1]):
-                bests.append(run.best)
-        truncated = self._truncations.seen
-        peak = peak_bytes(device)
-        result = run.result()
-        wanted = tuple(target.target_count for target in targets)
-        names = [target.object_name for target in targets]
-        judge = self.models.required_judge
-        counted = {self.settings.judges[0]: (result.judge_counts, result.detections)}
-        counted |= {
-            name: judged(one, result.image[None], names)[0] for name, one in self.judges.items() if one is not judge
-        }
-        rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
-        # The last best image is judged as it is stored: rendered alone, since rounding differs within a batch.
-        rights.append(bool(result.verified))
-        trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
-        # The image is its own plain image.
-        is_plain = result.method == "plain" and "token" not in result.recipe
-        record = Record(
-            **case_fields(case, self.settings),
-            status="done",
-            error=None,
-            critic_counts=result.counts,
-            **record_fields(counted),
-            confirmed=result.confirmed,
-            trace=tuple(trace),
-            evaluations=result.evaluations,
-            seconds=round(result.seconds, 4),
-            peak_bytes=peak,
-            image=f"{IMAGES}/{case.key}.png",
-            before=f"{IMAGES}/{case.key}.png" if is_plain else f"{IMAGES}/{case.key}-before.png",
-            truncated=truncated,
-            objects_kept=_rounded(result.objects_kept),
-            background_change=_rounded(result.background_change),
-            structural_similarity=_rounded(result.structural_similarity),
-        )
-        before = None if is_plain else to_pil(result.before)
-        return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
+        return generated(case, self._run(case), self.judges, self.settings)
 
     def _run(self, case: Case) -> countgen.Run:
         arm = arms.find(case.method)
@@ -184,6 +152,59 @@ class Worker:
             for step in run:
                 if step.phase == "refine" or step.evaluations >= WARM_UP_EVALUATIONS:
                     break
+
+
+def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic], detectors: Detectors) -> Outcome:
+    """Generate an image and judge it.
+
+    Args:
+        case: of the record.
+        run: of the case, not begun.
+        judges: by name, the run's own first.
+        detectors: names of those that steer and that judge.
+    """
+    backbone = run.models.backbone
+    truncations = truncations_of(backbone.pipeline)
+    forget_peak(backbone.device)
+    truncations.seen = False
+    bests: list[Step] = []
+    for _ in run:
+        if run.best is not None and (not bests or run.best is not bests[-1]):
+            bests.append(run.best)
+    truncated = truncations.seen
+    peak = peak_bytes(backbone.device)
+    result = run.result()
+    wanted = tuple(target.target_count for target in run.targets)
+    names = [target.object_name for target in run.targets]
+    (first, judge), *others = judges.items()
+    counted = {first: (result.judge_counts, result.detections)}
+    counted |= {name: judged(other, result.image[None], names)[0] for name, other in others}
+    rights = [tuple(judge.counts(best.image[None], names)[0].tolist()) == wanted for best in bests[:-1]]
+    # The last best image is judged as it is stored: rendered alone, since rounding differs within a batch.
+    rights.append(bool(result.verified))
+    trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
+    # The image is its own plain image.
+    is_plain = result.method == "plain" and "token" not in result.recipe
+    record = Record(
+        **case_fields(case, detectors),
+        status="done",
+        critic_counts=result.counts,
+        **record_fields(counted),
+        confirmed=result.confirmed,
+        trace=tuple(trace),
+        evaluations=result.evaluations,
+        seconds=round(result.seconds, 4),
+        peak_bytes=peak,
+        image=f"{IMAGES}/{case.key}.png",
+        before=f"{IMAGES}/{case.key}.png" if is_plain else f"{IMAGES}/{case.key}-before.png",
+        truncated=truncated,
+        objects_kept=_rounded(result.objects_kept),
+        background_change=_rounded(result.background_change),
+        structural_similarity=_rounded(result.structural_similarity),
+        probability=_rounded(result.probability),
+    )
+    before = None if is_plain else to_pil(result.before)
+    return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
 
 
 class Truncations(logging.Filter):
@@ -217,28 +238,17 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
 
 
-def failed(case: Case, settings: RunSettings, error: Exception) -> Outcome:
+def failed(case: Case, detectors: Detectors, error: Exception) -> Outcome:
     """Return the record of a case that could not be generated."""
     record = Record(
-        **case_fields(case, settings),
+        **case_fields(case, detectors),
         status="failed",
         error=printable(" ".join(f"{type(error).__name__}: {error}".split())),
-        critic_counts=(),
-        judge_counts={},
-        confidence={},
-        boxes={},
-        confirmed=False,
-        trace=(),
-        evaluations=0,
-        seconds=0.0,
-        peak_bytes=None,
-        image=None,
-        before=None,
     )
     return Outcome(record, None, None, {}, os.getpid())
 
 
-def case_fields(case: Case, settings: RunSettings) -> dict[str, Any]:
+def case_fields(case: Case, detectors: Detectors) -> dict[str, Any]:
     """Return the fields of a `Record` that are known before its image."""
     return {
         "key": case.key,
@@ -249,6 +259,6 @@ def case_fields(case: Case, settings: RunSettings) -> dict[str, Any]:
         "seed": case.seed,
         "backbone": case.backbone,
         "method": case.method,
-        "critics": settings.critics,
-        "judges": settings.judges,
+        "critics": detectors.critics,
+        "judges": detectors.judges,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES
 WEIGHTS = "model.safetensors"
 ACCURACY = "accuracy.json"
 POOL_SIZE = 32768
+BATCH_SIZE = 40
 ATTACKED_SHARE = 4
 """One image in so many of a batch is attacked."""
 IMAGES_PER_REFRESH = {"cuda": 1280, "cpu": 80}
@@ -46,7 +48,8 @@ def critic(settings: StageSettings) -> None:
     # This convolution is a fixed expectation over bins, not a weight to train.
     network.model[-1].dfl.requires_grad_(False)
     as_critic = partial(yolo.YoloCritic, name="yolo", image_size=128, nms_iou=0.5)
-    _fit(settings, network, yolo_loss, as_critic, learning_rate=1e-3, batch_size=64, sizes=(160,))
+    settings = replace(settings, batch_size=settings.batch_size or 64)
+    _fit(settings, network, yolo_loss, as_critic, learning_rate=1e-3, sizes=(160,))
     shutil.copyfile(config, settings.out / config.name)
 
 
@@ -79,7 +82,6 @@ def _fit(
     as_critic: Callable[[Any, Sequence[str]], Critic],
     *,
     learning_rate: float = 2e-3,
-    batch_size: int = 40,
     sizes: tuple[int, ...] = (),
     styled: bool = True,
     attacked: bool = True,
@@ -98,7 +100,7 @@ def _fit(
     generator, vae = read_generator(settings.data or SHIPPED, device)
     style = generator if styled else None
     pool = Pool(SceneSource(vae, style, settings.data_seed(), device), settings.number or POOL_SIZE)
-    number = settings.batch_size or batch_size
+    number = settings.batch_size or BATCH_SIZE
     refresh_every = max(1, IMAGES_PER_REFRESH[torch.device(device).type] // number)
 
     def step(iteration: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,6 +1,7 @@
 """Compare our optimisation loop with a bare diffusers loop and with ReNO's loop, on this machine.
 
-The three take turns on the same model, critics, objective and start latents, so that only the loops differ.
+The three take turns on the same model, critics, objective and start latents, so that only the loops differ. With
+--right-images, whole methods are compared instead: right images per second, and the share of right ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from statistics import median
 import torch
 
 import countgen
-from countgen.benchmarks.speed import random_weights
+from countgen.benchmarks.speed import random_weights, right_images
 from countgen.benchmarks.speed.loops import LOOPS, Loop, Task
 from countgen.errors import CountGenError
 
@@ -115,8 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each loop; default: %(default)s")
     parser.add_argument("--iterations", type=int, default=3, help="of each turn; default: %(default)s")
+    parser.add_argument("--right-images", type=int, metavar="N", help="compare methods on N prompts of the miniatures")
+    parser.add_argument("--seed", type=int, default=0, help="first seed of --right-images; default: %(default)s")
     options = parser.parse_args(arguments)
     try:
+        if options.right_images is not None:
+            print(*_right_images(options), sep="\n")
+            return 0
         task = _task(options)
         turns = compare(task, options.rounds, options.iterations)
     except (ValueError, OSError, CountGenError, torch.OutOfMemoryError) as error:
@@ -124,6 +130,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(_title(task, options), "", *table(turns), sep="\n")
     return 0
+
+
+def _right_images(options: argparse.Namespace) -> list[str]:
+    """Compare the methods, and return the lines of a title and a table.
+
+    Raises:
+        ValueError: another model than an embedded one, or no prompt.
+    """
+    if options.model not in right_images.MODELS or options.right_images < 1:
+        raise ValueError(f"--right-images takes 1 prompt or more, and --model one of {', '.join(right_images.MODELS)}")
+    models = countgen.load(options.model, device=options.device)
+    totals = right_images.compare(models, options.right_images, options.seed)
+    title = (
+        f"{options.model}, {options.right_images} prompts, counts 1-{max(right_images.COUNTS)} in turn, seeds from "
+        f"{options.seed}, at most {right_images.MOST_EVALUATIONS} evaluations; {models.required_judge.name} judges; "
+        f"{options.device}, {torch.get_num_threads()} thread(s)"
+    )
+    return [title, "", *right_images.table(totals)]
 
 
 def _task(options: argparse.Namespace) -> Task:

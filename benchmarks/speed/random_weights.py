@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import transformers
 
 from countgen import miniature
 from countgen.backbones import Backbone, presets
+from countgen.backbones.registry import module_of
 from countgen.critics import Critic
 from countgen.critics.vocabulary import COCO_CLASSES
 
@@ -23,7 +23,7 @@ def build(name: str, device: torch.device) -> Backbone:
     """
     parts, scheduler, options = MODELS[name]
     family, preset = presets()[name]
-    module = importlib.import_module(f"countgen.backbones.{family}")
+    module = module_of(family)
     default_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32 if device.type == "cpu" else torch.bfloat16)
     try:

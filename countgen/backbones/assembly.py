@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.pipeline_features import check_features, unwrapped
-from countgen.backbones.registry import check_name, presets
+from countgen.backbones.registry import check_name, module_of, presets
 from countgen.backbones.sampling import PARTS, sampling
 from countgen.backbones.sources import Source, family_of, find_source, generic_preset
 from countgen.backbones.trial import check_sampling
@@ -87,7 +86,7 @@ def load_source(
     download: bool = True,
 ) -> Backbone:
     """Load what `find_source` found; arguments and errors as of `load`."""
-    module = importlib.import_module(f"countgen.backbones.{source.family}")
+    module = module_of(source.family)
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else source.preset.dtype)
     repository = source.preset.repository
@@ -159,7 +158,7 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
         with readable(f"{scheduler} does not fit a {type(pipeline).__name__}"):
             own.scheduler = getattr(diffusers, scheduler).from_config(own.scheduler.config)
     tiny_vae = load_tiny_vae(preset, denoiser.dtype).to(denoiser.device) if draft else None
-    module = importlib.import_module(f"countgen.backbones.{family}")
+    module = module_of(family)
     backbone: Backbone = module.BACKBONE(own, preset, public_name(repository), tiny_vae)
     backbone.given = True
     backbone.chosen = usual.chosen

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from countgen import plugins
 from countgen.backbones.base import Backbone
 from countgen.backbones.loading import check_scheduler, digest, public_name
 from countgen.backbones.preset import Preset
@@ -16,17 +19,35 @@ from countgen.backbones.preset import Preset
 _FOLDER = Path(__file__).parent
 
 
+@cache
+def _own() -> tuple[str, ...]:
+    return tuple(path.stem for path in _FOLDER.glob("*.py") if "\nBACKBONE = " in path.read_text("utf-8"))
+
+
 def families() -> tuple[str, ...]:
-    """Return the sorted file names (without suffix) of the model families; nothing is imported."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if "\nBACKBONE = " in path.read_text("utf-8")))
+    """Return the sorted names of the model families, files and plug-ins; nothing is imported."""
+    return tuple(sorted({*_own(), *plugins.names("backbones")}))
+
+
+def module_of(family: str) -> Any:
+    """Return a family's module, with BACKBONE, PIPELINE and PRESETS.
+
+    Raises:
+        PluginError: a plug-in that cannot be imported.
+    """
+    if family in _own():
+        return importlib.import_module(f"countgen.backbones.{family}")
+    return plugins.load("backbones", family)
 
 
 def presets() -> dict[str, tuple[str, Preset]]:
-    """Return the family and the preset of every preset name."""
+    """Return the family and the preset of every preset name; a broken plug-in is left out with a warning."""
     known: dict[str, tuple[str, Preset]] = {}
     for family in families():
-        module = importlib.import_module(f"countgen.backbones.{family}")
-        known |= {name: (family, preset) for name, preset in module.PRESETS.items()}
+        try:
+            known |= {name: (family, preset) for name, preset in module_of(family).PRESETS.items()}
+        except plugins.PluginError as error:  # a broken one stops nobody else
+            warnings.warn(str(error), stacklevel=2)
     return known
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import torch
 from countgen.backbones.hub import SINGLE_FILE, at_revision, is_hub_id, resolve
 from countgen.backbones.loading import public_name, readable
 from countgen.backbones.preset import Preset
-from countgen.backbones.registry import check_fields, configured, families, presets
+from countgen.backbones.registry import check_fields, configured, module_of, presets
 from countgen.backbones.sampling import PARTS, sampling
 from countgen.files.model_folder import check_model_folder, check_safetensors, read_json
 
@@ -61,7 +60,7 @@ def family_of(class_name: str) -> str:
     Raises:
         ValueError: none does; the message names those that are read.
     """
-    known = {importlib.import_module(f"countgen.backbones.{name}").PIPELINE: name for name in families()} | PIPELINES
+    known = {module_of(family).PIPELINE: family for family in {family for family, _ in presets().values()}} | PIPELINES
     if class_name in known:
         return known[class_name]
     base = next((name for name in sorted(known, key=len, reverse=True) if class_name.startswith(name[:-8])), None)
@@ -174,7 +173,7 @@ def _architecture(path: Path) -> tuple[str, str]:
             "FLUX.1); a folder of a diffusers pipeline is read of every family"
         )
     repository = _WITHDRAWN.get(kind) or DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]["pretrained_model_name_or_path"]
-    return importlib.import_module(f"countgen.backbones.{_SINGLE_FILE_FAMILIES[kind]}").PIPELINE, repository
+    return module_of(_SINGLE_FILE_FAMILIES[kind]).PIPELINE, repository
 
 
 def _only_variant(folder: Path) -> str | None:

@@ -17,7 +17,7 @@ LONGEST_CELL = 32_767
 MAX_BYTES = 64 * 2**20
 """Largest size of a table."""
 
-_FORMULA = re.compile(r"[=+\-@]|\\[tr]")
+_FORMULA = re.compile(r"[=+\-@].|\\[tr]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 

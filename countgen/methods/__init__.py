@@ -1,5 +1,8 @@
-"""Methods: one file each, found by file name; `countgen.Run` takes them by name."""
+"""Methods: one file each, found by file name; plug-ins of other packages beside them."""
 
-from countgen.methods.registry import available, load
+from countgen.methods.registry import MethodFunction, available, load, name_of
 
-__all__ = ["available", "load"]
+__all__ = ["DEFAULT_SURE", "MethodFunction", "available", "load", "name_of"]
+
+DEFAULT_SURE = 0.98
+"""Probability of a right count from which on it is confirmed."""

@@ -1,4 +1,4 @@
-"""Search a few seeds in a batch, then refine the nearest by gradient; repeat."""
+"""Search seeds while they are likely to be right, and refine the nearest by gradient where they are rare."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import RefinementSettings, refine
-from countgen.methods.seeds import SearchSettings, best_and_confirmed, evaluate_seeds
+from countgen.methods.seeds import SearchSettings, best_of, searched, until_accepted
 from countgen.methods.settings import Settings, setting
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 
@@ -25,48 +25,43 @@ MOST_WAITING = 24
 class AutoSettings(Settings):
     """Settings of search and refinement in turn. The defaults were chosen on tuning seeds, see docs/results.md."""
 
-    num_searches: int = setting(2, "batches of seeds evaluated before each refinement", at_least=1)
-    num_refined: int = setting(3, "nearest candidates that are refined in one batch", at_least=1)
+    refinement_cost: float = setting(
+        24.0, "seeds that one refinement costs: it is tried where more are expected until the next right one", above=0
+    )
+    min_seeds: int = setting(8, "seeds evaluated before each refinement", at_least=1)
+    num_refined: int = setting(1, "nearest candidates that are refined in one batch", at_least=1)
     search: SearchSettings = field(default_factory=SearchSettings)
     refinement: RefinementSettings = field(default_factory=lambda: RefinementSettings(num_optimization_steps=8))
 
 
 def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) -> Iterator[Step]:
-    """Search seeds in batches and refine the nearest candidates by gradient, in turn.
+    """Search seeds, and refine the nearest ones by gradient where right ones are rare.
 
     Raises:
         DoesNotFitError: the device's memory is too small.
         NonFiniteLossError: the loss is not finite; the message names the step.
     """
-    refinement = settings.refinement
     waiting: list[Step] = []
-    index = 0
-    for number, seeds in enumerate(settings.search.batches(seed), start=1):
-        affordable = seeds[: budget.evaluations_left]
-        searched = evaluate_seeds(problem, affordable, budget, settings.search.views, index)
-        for step in best_and_confirmed(searched):
-            accepted = problem.accept(step)
-            yield step
-            if accepted:
-                return
-        if not budget.left:
+    num_seeds = since_refinement = 0
+    expected_right = 0.0
+    for steps in searched(problem, seed, budget, settings.search):
+        if (yield from until_accepted(problem, best_of(steps))):
             return
-        index += 1
+        num_seeds += len(steps)
+        since_refinement += len(steps)
+        expected_right += sum(step.probability for step in steps)
         # A confirmed candidate that was not accepted has a loss of 0; one without a finite loss has no gradient.
-        nearest = (s for s in (*waiting, *searched) if not s.confirmed and s.rank > -math.inf)
-        waiting = sorted(nearest, key=lambda s: s.rank, reverse=True)
-        if number % settings.num_searches:
+        nearest = (s for s in (*waiting, *steps) if not s.confirmed and s.rank > -math.inf)
+        waiting = sorted(nearest, key=lambda s: s.rank, reverse=True)[:MOST_WAITING]
+        if since_refinement < settings.min_seeds or expected_right * settings.refinement_cost > num_seeds:
             continue
         # A refinement needs an evaluation, its gradient and another evaluation; with less budget, seeds are searched.
-        number_refined = min(settings.num_refined, budget.evaluations_left // (COST_WITH_GRADIENT + 1))
-        chosen, waiting = waiting[:number_refined], waiting[number_refined:MOST_WAITING]
+        number = min(settings.num_refined, budget.evaluations_left // (COST_WITH_GRADIENT + 1))
+        chosen, waiting = waiting[:number], waiting[number:]
         if not chosen:
             continue
+        since_refinement = 0
         latents = torch.stack([step.latents for step in chosen])
-        chosen_seeds = [step.seed for step in chosen]
-        for step in refine(problem, latents, chosen_seeds, budget, refinement, first_index=index):
-            accepted = problem.accept(step)
-            yield step
-            if accepted or not budget.left:
-                return
-            index = step.index + 1
+        refined = refine(problem, latents, [step.seed for step in chosen], budget, settings.refinement)
+        if (yield from until_accepted(problem, refined)):
+            return

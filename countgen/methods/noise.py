@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from countgen.methods.latent_modifier import DirectLatents
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import RefinementSettings, refine_seeds
 from countgen.methods.step import Budget, Step
@@ -22,4 +21,4 @@ def noise(problem: Problem, seed: int, budget: Budget, settings: NoiseSettings) 
     Raises:
         NonFiniteLossError: the loss is not finite; the message names the step.
     """
-    return refine_seeds(problem, seed, budget, settings, DirectLatents)
+    return refine_seeds(problem, seed, budget, settings)

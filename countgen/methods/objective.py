@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from countgen.critics import Critic, Evaluation
-from countgen.critics.losses import LOSSES
+from countgen.critics import Critic, Evaluation, losses
+from countgen.critics.losses import CountLoss
 from countgen.prompts import Target
 
 
@@ -42,7 +42,7 @@ class Objective:
         critics: at least one; the first one's counts are reported.
         targets: at least one.
         views: at least one; the first one's counts are reported.
-        loss: a name in `countgen.critics.losses.LOSSES`.
+        loss: a name in `countgen.critics.losses.available()`, or a function like those there.
 
     Raises:
         ValueError: no critic or no view.
@@ -51,7 +51,7 @@ class Objective:
     critics: tuple[Critic, ...]
     targets: tuple[Target, ...]
     views: tuple[View, ...]
-    loss: str = "margin"
+    loss: str | CountLoss = "margin"
 
     def __post_init__(self) -> None:
         if not self.critics or not self.views:
@@ -59,13 +59,18 @@ class Objective:
                 f"an objective needs at least one critic and one view, got {len(self.critics)} and {len(self.views)}"
             )
 
+    @property
+    def columns(self) -> tuple[Critic, ...]:
+        """The critic of each margin."""
+        return tuple(critic for critic in self.critics for _ in distinct_views(self.views, critic))
+
     def evaluate(self, images: Tensor) -> Evaluation:
-        """Evaluate every target on every view with every critic.
+        """Evaluate every target on every view with every critic; the margins are (B, N), as `columns` says.
 
         Args:
             images: RGB float (B, 3, H, W) in [0, 1]; gradient of the loss flows back to them.
         """
-        loss = LOSSES[self.loss]
+        loss = losses.load(self.loss)
         total = images.new_zeros(len(images), dtype=torch.float32)
         target_counts = {target.object_name: target.target_count for target in self.targets}
         margins: list[Tensor] = []
@@ -81,28 +86,7 @@ class Objective:
                 first = first or evaluation
         assert first is not None
         own = slice(len(images))
-        return Evaluation(total, first.soft_counts[own].detach(), first.counts[own], torch.stack(margins, 1).amin(1))
-
-
-def doubts(critics: Sequence[Critic], targets: Sequence[Target], image: Tensor) -> tuple[str, ...]:
-    """Return why the critics do not confirm an image's counts, one phrase per critic; empty if they do.
-
-    Args:
-        critics, targets: as of `Objective`.
-        image: RGB float (3, H, W) in [0, 1].
-    """
-    phrases = []
-    for critic in critics:
-        for view in distinct_views(CONFIRMATION_VIEWS, critic):
-            with torch.no_grad():
-                evaluation = Objective((critic,), tuple(targets), (view,)).evaluate(image[None])
-            if float(evaluation.margin[0]) < 1:
-                counts = evaluation.counts[0].tolist()
-                right = counts == [target.target_count for target in targets]
-                close = ", but an object is close to its threshold" if right else ""
-                phrases.append(f"{critic.name} counts {' and '.join(map(str, counts))} {view}{close}")
-                break
-    return tuple(phrases)
+        return Evaluation(total, first.soft_counts[own].detach(), first.counts[own], torch.stack(margins, 1))
 
 
 def distinct_views(views: Sequence[View], critic: Critic) -> list[View]:

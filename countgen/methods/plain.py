@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from countgen.methods.objective import CONFIRMATION_VIEWS
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import evaluate_seeds
 from countgen.methods.settings import Settings
@@ -19,6 +18,6 @@ class PlainSettings(Settings):
 
 def plain(problem: Problem, seed: int, budget: Budget, settings: PlainSettings) -> Iterator[Step]:
     """Evaluate the image of the given seed."""
-    (step,) = evaluate_seeds(problem, [seed], budget, CONFIRMATION_VIEWS)
+    (step,) = evaluate_seeds(problem, [seed], budget)
     problem.accept(step)
     yield step

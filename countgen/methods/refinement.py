@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from countgen.backbones.low_memory import retry_with_low_memory
-from countgen.critics import Evaluation
-from countgen.critics.losses import LOSSES
+from countgen.critics import Evaluation, losses
+from countgen.critics.losses import CountLoss
 from countgen.errors import NonFiniteLossError
 from countgen.methods.forward_backward import ForwardBackward
-from countgen.methods.latent_modifier import DirectLatents
-from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
+from countgen.methods.objective import CONFIRMATION_VIEWS, View
 from countgen.methods.problem import Problem
-from countgen.methods.seeds import SearchSettings
+from countgen.methods.seeds import SEED_STRIDE, until_accepted
 from countgen.methods.settings import Settings, setting
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, steps_of
 
@@ -40,11 +39,27 @@ class RefinementSettings(Settings):
     num_optimization_steps: int = setting(12, "gradient steps from one start; then the next seed follows", at_least=1)
     learning_rate: float = setting(0.08, "of the optimizer, on latents of unit variance", above=0)
     optimizer: str = setting("adam", "sgd has Nesterov momentum 0.9, as in ReNO", choices=tuple(OPTIMIZERS))
-    loss: str = setting("margin", "the count loss", choices=tuple(LOSSES))
+    loss: str | CountLoss = setting("margin", "the count loss", choices=losses.available(), or_function=True)
     prior_weight: float = setting(0.01, "of the prior that keeps the norm of the latents typical of noise", at_least=0)
     prior_power: float = setting(1.0, "exponent of the prior's density, 10 in D2D", at_least=0)
     max_grad_norm: float = setting(10.0, "each latent's gradient is scaled down to this norm", above=0)
     views: tuple[View, ...] = field(default=CONFIRMATION_VIEWS)
+
+
+class DirectLatents(nn.Module):
+    """Latents that are the weights themselves.
+
+    Args:
+        noise: float32 (B, C, h, w), the start.
+    """
+
+    def __init__(self, noise: Tensor) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(noise.detach().clone())
+
+    def forward(self) -> Tensor:
+        """Return the latents (B, C, h, w)."""
+        return self.latents
 
 
 def latent_prior(latents: Tensor) -> Tensor:
@@ -67,22 +82,18 @@ def latent_prior(latents: Tensor) -> Tensor:
 
 
 def refine_seeds(
-    problem: Problem, seed: int, budget: Budget, settings: RefinementSettings, start: Start
+    problem: Problem, seed: int, budget: Budget, settings: RefinementSettings, start: Start = DirectLatents
 ) -> Iterator[Step]:
     """Refine one seed after the other until a candidate is accepted or the budget is spent.
 
     Raises:
         NonFiniteLossError: the loss is not finite; the message names the step.
     """
-    index = 0
-    for seeds in SearchSettings(batch_size=1, first_batch_size=1).batches(seed):
-        latents = problem.backbone.initial_latents(seeds)
-        for step in refine(problem, latents, seeds, budget, settings, start, index):
-            accepted = problem.accept(step)
-            yield step
-            if accepted or not budget.left:
-                return
-            index = step.index + 1
+    while budget.left:
+        latents = problem.backbone.initial_latents([seed])
+        if (yield from until_accepted(problem, refine(problem, latents, [seed], budget, settings, start))):
+            return
+        seed += SEED_STRIDE
 
 
 def refine(
@@ -92,10 +103,9 @@ def refine(
     budget: Budget,
     settings: RefinementSettings,
     start: Start = DirectLatents,
-    first_index: int = 0,
     transform: Transform | None = None,
 ) -> Iterator[Step]:
-    """Move a batch of latents down the gradient, until one of them is confirmed or the steps are used up.
+    """Move a batch of latents down the gradient, until one of them is confirmed or the steps or budget are used up.
 
     Args:
         problem: to solve.
@@ -104,7 +114,6 @@ def refine(
         budget: charged for every evaluation.
         settings: of the descent.
         start: returns the module whose weights are optimised.
-        first_index: of the first `Step`.
         transform: applied to the gradient before it is clipped; none by default.
 
     Yields:
@@ -116,15 +125,25 @@ def refine(
     draft = problem.backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
     objective = problem.objective(settings.views, settings.loss)
     passes = ForwardBackward(problem.backbone, problem.embeds, seeds, objective, problem.graphs, draft=draft)
+    evidence = problem.acceptance.views if len(settings.views) > 1 else problem.acceptance.plain
+
+    def best_of(seeds: Sequence[int], images: Tensor, latents: Tensor, evaluation: Evaluation) -> Step:
+        probability = problem.acceptance.probability(evidence, evaluation.margin, objective.columns, refined=True)
+        steps = steps_of(
+            seeds, images, latents, evaluation, budget, phase="refine", probability=probability, sure=problem.sure
+        )
+        return max(steps, key=lambda step: step.rank)
+
     highest = -math.inf
-    for best, last in _descend(
-        start(latents.detach().float()), passes, seeds, budget, settings, first_index, transform
-    ):
+    for best, last in _descend(start(latents.detach().float()), passes, seeds, budget, settings, best_of, transform):
         if not draft:
             yield best
-        elif best.rank > highest or last or not budget.left:
+        elif best.rank > highest or last:
             highest = max(highest, best.rank)
-            decoded = _decoded_by_vae(best, problem, objective, budget)
+            images = _decoded_by_vae(best, problem, budget)
+            with torch.no_grad():
+                evaluation = objective.evaluate(images)
+            decoded = best_of([best.seed], images, best.latents[None], evaluation)
             yield decoded
             if decoded.confirmed:
                 return
@@ -136,26 +155,26 @@ def _descend(
     seeds: Sequence[int],
     budget: Budget,
     settings: RefinementSettings,
-    first_index: int,
+    best_of: Callable[[Sequence[int], Tensor, Tensor, Evaluation], Step],
     transform: Transform | None,
 ) -> Iterator[tuple[Step, bool]]:
     """Yield the best candidate of the batch at each gradient step, and whether it is the last one."""
     optimizer = OPTIMIZERS[settings.optimizer](module.parameters(), settings.learning_rate)
-    last_index = first_index + settings.num_optimization_steps - 1
     # A gradient needs the evaluation after it; a draft's image costs one more.
     next_cost = COST_WITH_GRADIENT * len(seeds) + 2 * passes.draft
-    for index in range(first_index, last_index + 1):
+    for left in reversed(range(settings.num_optimization_steps)):
         with torch.enable_grad():  # the caller may iterate under no_grad
             moved = module()
         latents = moved.detach().requires_grad_(True)
         images, evaluation = passes.forward(latents, budget.check_stop)
-        budget.evaluations += len(seeds)
+        budget.charge(len(seeds))
         if not torch.isfinite(evaluation.loss).all():
-            raise NonFiniteLossError(f"the loss is not finite at step {index}; lower learning_rate or use float32")
-        best = _best(index, seeds, latents, images, evaluation, budget)
-        last = best.confirmed or index == last_index or budget.evaluations_left < next_cost
+            reason = f"the loss is not finite at step {budget.steps - 1}; lower learning_rate or use float32"
+            raise NonFiniteLossError(reason)
+        best = best_of(seeds, images, latents, evaluation)
+        last = best.confirmed or left == 0 or budget.evaluations_left < next_cost or not budget.left
         yield best, last
-        if last:
+        if last or not budget.left:
             return
         optimizer.zero_grad()
         with torch.enable_grad():
@@ -177,20 +196,13 @@ def clip(latents: Tensor, max_grad_norm: float) -> None:
     latents.grad *= (max_grad_norm / norm).clamp(max=1)[:, None, None, None]
 
 
-def _best(
-    index: int, seeds: Sequence[int], latents: Tensor, images: Tensor, evaluation: Evaluation, budget: Budget
-) -> Step:
-    steps = steps_of(seeds, images, latents, evaluation, budget, index=index, phase="refine")
-    return max(steps, key=lambda step: step.rank)
-
-
 @torch.no_grad()
-def _decoded_by_vae(draft: Step, problem: Problem, objective: Objective, budget: Budget) -> Step:
-    latents = draft.latents[None]
+def _decoded_by_vae(draft: Step, problem: Problem, budget: Budget) -> Tensor:
     budget.check_stop()
+    latents = draft.latents[None]
     images = retry_with_low_memory(
         problem.backbone, lambda: problem.backbone.render(latents, problem.embeds, [draft.seed]), problem.graphs.release
     )
     budget.evaluations += 1
     budget.check_stop()
-    return _best(draft.index, [draft.seed], latents, images, objective.evaluate(images), budget)
+    return images

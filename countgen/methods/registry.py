@@ -1,20 +1,25 @@
-"""Find a method by the name of its file in `countgen/methods/`."""
+"""Find a method: by the name of its file in `countgen/methods/`, of a plug-in, or as a function."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
+
+from countgen import plugins
 
 if TYPE_CHECKING:
     from countgen.methods.settings import Settings
     from countgen.methods.step import Step
 
 _FOLDER = Path(__file__).parent
+MethodFunction: TypeAlias = "Callable[..., Iterator[Step]]"
+"""A generator function `(problem, seed, budget, settings) -> Iterator[Step]`."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +27,19 @@ class Method:
     """A method that steers a backbone to the right counts.
 
     Attributes:
-        name: of its file.
-        function: generator function `(problem, seed, budget, settings) -> Iterator[Step]`.
+        name: of its file, of the plug-in, or of the function.
+        function: yields a `Step` for each candidate.
         settings_class: frozen dataclass of its settings; without arguments it gives the defaults.
         summary: first sentence of the function's docstring.
-        calibrated: whether the file sets `CALIBRATED = True`: counts that no number word of the model reaches are then
-            moved along the number axis by the model's calibration; other methods encode the prompt as written.
-        starts_from_image: whether the file sets `STARTS_FROM_IMAGE = True`: `Problem.latents` may then be given.
+        calibrated: whether the function's file sets `CALIBRATED = True`: counts that no number word of the model
+            reaches are then moved along the number axis by the model's calibration; other methods encode the prompt
+            as written.
+        starts_from_image: whether the function's file sets `STARTS_FROM_IMAGE = True`: `Problem.latents` may then be
+            given.
     """
 
     name: str
-    function: Callable[..., Iterator[Step]]
+    function: MethodFunction
     settings_class: type[Settings]
     summary: str
     calibrated: bool = False
@@ -40,43 +47,62 @@ class Method:
 
 
 @cache
+def _own() -> tuple[str, ...]:
+    files = _FOLDER.glob("*.py")
+    return tuple(path.stem for path in files if f"\ndef {path.stem}(problem" in path.read_text("utf-8"))
+
+
 def available() -> tuple[str, ...]:
-    """Return the names of the methods, sorted: files that define a function of the file's name.
+    """Return the names of the methods, sorted: files that define a function of the file's name, and plug-ins.
 
     Nothing is imported.
     """
-    files = _FOLDER.glob("*.py")
-    return tuple(sorted(path.stem for path in files if f"\ndef {path.stem}(problem" in path.read_text("utf-8")))
+    return tuple(sorted({*_own(), *plugins.names("methods")}))
 
 
-def check(name: str) -> None:
+def name_of(method: str | MethodFunction) -> str:
+    """Return what records call a method."""
+    return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
+
+
+def check(method: str | MethodFunction) -> None:
     """Check that a name is in `available()`; nothing is imported.
 
     Raises:
         ValueError: no such method; the near and the available names are listed.
     """
-    if name not in available():
-        near = difflib.get_close_matches(str(name), available(), n=1, cutoff=0.5)
+    if not callable(method) and method not in available():
+        near = difflib.get_close_matches(str(method), available(), n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown method {name!r}.{hint} Available: {', '.join(available())}")
+        raise ValueError(f"unknown method {method!r}.{hint} Available: {', '.join(available())}")
 
 
-def load(name: str) -> Method:
+def load(method: str | MethodFunction) -> Method:
     """Import a method.
 
     Args:
-        name: one of `available()`; checked before anything is imported.
+        method: one of `available()`, checked before anything is imported; or the function itself, whose parameter
+            `settings` has a subclass of `Settings` as its annotation.
 
     Raises:
-        ValueError: no such method; the near and the available names are listed.
+        ValueError: no such method; the near and the available names are listed. A plug-in that cannot be imported, or a
+            function without annotated settings.
     """
-    check(name)
-    module = importlib.import_module(f"countgen.methods.{name}")
-    function: Any = getattr(module, name)
+    check(method)
+    if callable(method):
+        function: Any = method
+    elif method in _own():
+        function = getattr(importlib.import_module(f"countgen.methods.{method}"), method)
+    else:
+        function = plugins.load("methods", method)
+    name, settings_class = name_of(method), get_type_hints(function).get("settings")
+    if settings_class is None:
+        raise ValueError(f"the method {name} has no annotated parameter `settings`; see docs/add-a-method.md")
+    module = sys.modules.get(function.__module__)
     return Method(
         name,
         function,
-        get_type_hints(function)["settings"],
+        settings_class,
         summary=(function.__doc__ or "").partition("\n")[0],  # python -OO drops docstrings
         calibrated=getattr(module, "CALIBRATED", False),
         starts_from_image=getattr(module, "STARTS_FROM_IMAGE", False),

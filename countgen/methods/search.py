@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from countgen.methods.problem import Problem
-from countgen.methods.seeds import SearchSettings, best_and_confirmed, evaluate_seeds
+from countgen.methods.seeds import SearchSettings, best_of, searched, until_accepted
 from countgen.methods.step import Budget, Step
 
 CALIBRATED = True
@@ -16,18 +16,11 @@ def search(problem: Problem, seed: int, budget: Budget, settings: SearchSettings
     """Evaluate batches of seeds until one is accepted or the budget is spent.
 
     Yields:
-        The best `Step` of each batch, and every other one that is confirmed.
+        The confirmed steps of each batch; the best one if there are none.
 
     Raises:
         NonFiniteLossError: no loss of a batch is finite; the message names the step.
     """
-    for index, seeds in enumerate(settings.batches(seed)):
-        affordable = seeds[: budget.evaluations_left]
-        steps = evaluate_seeds(problem, affordable, budget, settings.views, index)
-        for step in best_and_confirmed(steps):
-            accepted = problem.accept(step)
-            yield step
-            if accepted:
-                return
-        if not budget.left:
+    for steps in searched(problem, seed, budget, settings):
+        if (yield from until_accepted(problem, best_of(steps))):
             return

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
+
+_BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Range:
     Attributes:
         at_least, above, at_most, below: bounds of a number; None for none.
         choices: the accepted words; empty for a number.
+        or_function: whether a function is accepted in place of a word, which names one.
     """
 
     at_least: float | None = None
@@ -23,54 +27,34 @@ class Range:
     at_most: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    or_function: bool = False
 
     def __contains__(self, value: object) -> bool:
         if self.choices:
-            return value in self.choices
+            return (self.or_function and callable(value)) or value in self.choices
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
-        return (
-            (self.at_least is None or value >= self.at_least)
-            and (self.above is None or value > self.above)
-            and (self.at_most is None or value <= self.at_most)
-            and (self.below is None or value < self.below)
-        )
+        return all(_BOUNDS[name](value, bound) for name, bound in self._bounds)
 
     def __str__(self) -> str:
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        bounds = [
-            f"{words} {bound:g}"
-            for words, bound in (
-                ("at least", self.at_least),
-                ("above", self.above),
-                ("at most", self.at_most),
-                ("below", self.below),
-            )
-            if bound is not None
-        ]
-        return " and ".join(bounds) or "any number"
+        return " and ".join(f"{name.replace('_', ' ')} {bound:g}" for name, bound in self._bounds) or "any number"
+
+    @property
+    def _bounds(self) -> list[tuple[str, float]]:
+        return [(name, bound) for name in _BOUNDS if (bound := getattr(self, name)) is not None]
 
 
-def setting(
-    default: Any,
-    meaning: str,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
+def setting(default: Any, meaning: str, **accepted: Any) -> Any:
     """Declare a setting of a `Settings` dataclass.
 
     Args:
         default: an int, float, bool or str; its type is the setting's.
         meaning: a phrase for help texts.
-        at_least, above, at_most, below, choices: as `Range` takes them.
+        accepted: fields of `Range`.
     """
-    accepted = Range(at_least, above, at_most, below, choices)
-    return field(default=default, metadata={"meaning": meaning, "range": accepted})
+    return field(default=default, metadata={"meaning": meaning, "range": Range(**accepted)})
 
 
 @dataclass(frozen=True)
@@ -120,6 +104,7 @@ def describe(settings: Settings, prefix: str = "") -> Iterator[Description]:
         elif "meaning" in one.metadata:
             accepted = "true or false" if isinstance(value, bool) else str(one.metadata["range"])
             choices = one.metadata["range"].choices
+            value = getattr(value, "__qualname__", value)  # of a function that was given in place of its name
             yield Description(prefix + one.name, one.metadata["meaning"], accepted, value, choices)
     for name, value in nested:
         yield from describe(value, f"{prefix}{name}.")

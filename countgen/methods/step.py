@@ -26,17 +26,20 @@ class Step:
         phase: "search" where seeds are sampled, "refine" where gradients move the latents; an edit's are
             `countgen.methods.edit.PHASES`, which say how far its constraints were loosened.
         seed: of the latents the candidate started from.
-        loss: the count loss, summed over critics and targets, averaged over the views that were evaluated.
+        loss: the count loss, summed over critics and targets, averaged over the views that were evaluated; in a search
+            that of the first critic, times the number of critics.
         soft_counts: for each target, the first critic's soft count on the untransformed image.
         counts: for each target, its hard count from the same forward pass.
-        margin: as `critics.Evaluation` defines it, over the views that were evaluated: 0 or below where some count
-            is wrong, 1 or above where the count is confirmed. In a search only candidates whose first view is right
-            are evaluated on the other views.
+        margin: as `critics.Evaluation` defines it, over the critics and views that were evaluated: 0 or below where
+            some count is wrong. A search evaluates only as many of them as its decision needs.
+        probability: that the count is right, as `countgen.methods.acceptance` estimates it.
+        confirmed: the probability is at least `Problem.sure`.
         image: RGB float (3, H, W) in [0, 1], no gradient.
         latents: float32 (C, h, w), from which this image is rendered.
         evaluations: number of model evaluations (forward passes, NFE) spent on the run when this image was evaluated;
             a forward pass with its backward counts as COST_WITH_GRADIENT, all views together as one.
         seconds: spent on the run so far, this evaluation included.
+        rendered_alone: without gradient and in no batch: rendered again, the image has the same bits.
     """
 
     index: int
@@ -46,22 +49,20 @@ class Step:
     soft_counts: tuple[float, ...]
     counts: tuple[int, ...]
     margin: float
+    probability: float
+    confirmed: bool
     image: Tensor
     latents: Tensor
     evaluations: int
     seconds: float
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether the count is right on every view by each critic's safe distance."""
-        return self.margin >= 1
+    rendered_alone: bool = False
 
     @property
     def rank(self) -> float:
-        """Rank of the candidate, higher is better: right ones by their margin, above wrong ones by their loss."""
+        """Rank of the candidate, higher is better: right ones by their probability, above wrong ones by their loss."""
         if not math.isfinite(self.loss):
             return -math.inf
-        return self.margin if self.margin > 0 else -self.loss
+        return self.probability if self.margin > 0 else -self.loss
 
 
 def steps_of(
@@ -71,8 +72,9 @@ def steps_of(
     evaluation: Evaluation,
     budget: Budget,
     *,
-    index: int,
     phase: str,
+    probability: Tensor,
+    sure: float,
 ) -> list[Step]:
     """Return a step for each candidate of an evaluated batch; images and latents are copied, not viewed.
 
@@ -82,22 +84,27 @@ def steps_of(
         latents: (B, C, h, w).
         evaluation: of the images.
         budget: its counters are copied into the steps.
-        index, phase: as `Step` has them.
+        phase: as `Step` has it.
+        probability: (B,) of a right count.
+        sure: the probability from which on a count is confirmed.
     """
     return [
         Step(
-            index=index,
+            index=budget.steps - 1,
             phase=phase,
             seed=seed,
             loss=float(evaluation.loss[row]),
             soft_counts=tuple(evaluation.soft_counts[row].tolist()),
             counts=tuple(evaluation.counts[row].tolist()),
-            margin=float(evaluation.margin[row]),
+            margin=float(evaluation.margin[row].min()),
+            probability=float(probability[row]),
+            confirmed=float(probability[row]) >= sure,
             # A view would keep the whole batch in memory.
             image=images[row].detach().clone(),
             latents=latents[row].detach().clone(),
             evaluations=budget.evaluations,
             seconds=budget.seconds,
+            rendered_alone=phase == "search" and len(seeds) == 1,
         )
         for row, seed in enumerate(seeds)
     ]
@@ -111,6 +118,7 @@ class Budget:
         max_seconds: wall clock from the creation on; None for no limit. An evaluation in progress is finished.
         max_evaluations: model evaluations, never exceeded; None for no limit.
         stop_requested: whether the run shall end now, also within an evaluation.
+        steps: number of batches evaluated so far.
     """
 
     max_seconds: float | None = None
@@ -118,6 +126,7 @@ class Budget:
     evaluations: int = 0
     stop_requested: Callable[[], bool] = lambda: False
     started: float = field(default_factory=time.perf_counter)
+    steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("max_seconds", "max_evaluations"):
@@ -136,6 +145,11 @@ class Budget:
     def evaluations_left(self) -> int:
         """Number of evaluations that may still be made; sys.maxsize without a limit."""
         return sys.maxsize if self.max_evaluations is None else self.max_evaluations - self.evaluations
+
+    def charge(self, evaluations: int) -> None:
+        """Charge the evaluations of the next batch of images."""
+        self.evaluations += evaluations
+        self.steps += 1
 
     def check_stop(self) -> None:
         """End an evaluation that is no longer wanted; methods call this between forward and backward passes.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from msgspec import Meta, to_builtins
+from msgspec import Meta
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -43,10 +43,6 @@ class NumberShift(Document, frozen=True):
     offset: Annotated[float, Meta(ge=-MAX_TARGET_COUNT, le=MAX_TARGET_COUNT)]
     lo: Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
     hi: Annotated[int, Meta(ge=1, le=MAX_TARGET_COUNT)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the shift as recipes store it."""
-        return to_builtins(self)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
 from countgen.files.schema import Document, Whole, decoded, encoded
 from countgen.files.writing import write_atomically
+from countgen.methods.acceptance import Acceptance
 from countgen.prompts import MAX_TARGET_COUNT
 
 FOLDER = miniature.FOLDER / "calibrations"
@@ -77,6 +78,7 @@ class Calibration(Document, frozen=True):
         max_number: highest number word.
         points: number words from 1 on with the offset 0, then offsets from `hi`.
         loaded_as: dtype, scheduler and LoRAs of the model.
+        acceptance: P(right) of the model's images by the margins of its critics; None if it was not fitted.
     """
 
     backbone: str
@@ -91,6 +93,7 @@ class Calibration(Document, frozen=True):
     max_number: Annotated[int, Meta(ge=2, le=MAX_TARGET_COUNT)]
     points: tuple[Point, ...] = ()
     loaded_as: tuple[str, ...] = ()
+    acceptance: Acceptance | None = None
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -197,7 +200,7 @@ def load_calibration(path: str | Path) -> Calibration:
     """Read a calibration, complete or partial.
 
     Raises:
-        ValueError: the file is no calibration, or damaged.
+        ValueError: the file is damaged, or not a calibration.
         OSError: the file cannot be read.
     """
     data = read_bytes(path, MAX_FILE_BYTES)

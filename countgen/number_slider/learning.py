@@ -29,7 +29,6 @@ def direction_token(
     calibration: Calibration,
     *,
     templates: Sequence[str] = TEMPLATES,
-    licence: str = "Apache-2.0",
 ) -> CountToken:
     """Return a token for a count beyond the number words, with the mean direction over classes and templates.
 
@@ -42,10 +41,9 @@ def direction_token(
         object_names: names of the objects to average over, singular.
         calibration: of the model's number axis.
         templates: of prompts, with {number} and {objects}.
-        licence: licence of the token.
 
     Raises:
-        ValueError: there are no objects or templates, the calibration is of another model, or the count is not beyond
+        ValueError: no objects or templates are given, the calibration is of another model, or the count is not beyond
             its number words or farther than it reaches.
     """
     if not object_names or not templates:
@@ -76,7 +74,7 @@ def direction_token(
         critic=calibration.critic,
         config_hash=hashlib.sha256(settings.encode()).hexdigest()[:16],
         accuracy=None,
-        licence=licence,
+        licence="Apache-2.0",
         direction=NumberDirection(hi, best.offset, ((high - low) / (hi - lo)).cpu(), pooled),
     )
 

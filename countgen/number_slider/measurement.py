@@ -41,7 +41,7 @@ def new_calibration(
     """Return a calibration of the number axis without points.
 
     Raises:
-        ValueError: there is no object class, or a detector does not have it.
+        ValueError: no object class is given, or a detector does not have it.
     """
     if not object_names:
         raise ValueError("a calibration of the number axis needs at least one object class; give object_names")

@@ -3,11 +3,11 @@
 from countgen.prompts.parser import (
     MAX_PROMPT_LENGTH,
     MAX_TARGET_COUNT,
-    OVERRIDE,
     Target,
     check_prompt,
     parse,
     targets_from,
 )
+from countgen.prompts.words import OVERRIDE
 
 __all__ = ["MAX_PROMPT_LENGTH", "MAX_TARGET_COUNT", "OVERRIDE", "Target", "check_prompt", "parse", "targets_from"]

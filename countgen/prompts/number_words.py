@@ -18,16 +18,7 @@ _POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9,
 SMALL_GROUPS = {"couple": 2, "couples": 2, "pair": 2, "pairs": 2, "duo": 2, "trio": 3, "quartet": 4, "score": 20}
 """Words that are also nouns of their own ("a couple dancing"); they are numbers only before a plural."""
 GROUPS = {"dozen": 12, "dozens": 12, **SMALL_GROUPS, **_POWERS}
-_DOZENS = {
-    "half a dozen": 6,
-    "half dozen": 6,
-    "half-dozen": 6,
-    "half-a-dozen": 6,
-    "baker's dozen": 13,
-    "bakers dozen": 13,
-    "bakers' dozen": 13,
-}
-"""Numbers made of "dozen" that are not a multiple of twelve, with or without "a" before them."""
+_HALF_DOZEN = re.compile(r"(?:a )?half[ -](?:a[ -])?dozen\b")
 
 
 def value_of(word: str) -> int | None:
@@ -51,37 +42,40 @@ def number_word(value: int) -> str:
     return f"{_TENS[tens - 2]}-{_UNITS[unit]}" if value < 100 else str(value)
 
 
+def word_at(words: Sequence[str], at: int) -> str:
+    """Return a word, or "" before the first and behind the last one."""
+    return words[at] if 0 <= at < len(words) else ""
+
+
 def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | None:
     """Read one cardinal number that begins at words[start].
 
     Returns:
         (value, index after the number, whether the last word was "pair"), or None if no number begins there.
-        "a" counts only as part of a number ("a dozen", "a baker's dozen", "half a dozen", "a hundred and five").
+        "a" counts only as part of a number ("a dozen", "half a dozen", "a hundred and five").
     """
-    at = start
-    for first in (at + 1, at) if words[at] == "a" else (at,):
-        for length in (3, 2, 1):
-            value = _DOZENS.get(" ".join(words[first : first + length]).replace("’", "'"))
-            if value is not None:
-                return value, _after_of(words, first + length), False
-    article = words[at] in ("a", "an") and at + 1 < len(words) and words[at + 1] in GROUPS
-    value = 1 if article else value_of(words[at])
+    if start >= len(words):
+        return None
+    if half := _HALF_DOZEN.match(" ".join(words[start : start + 4])):
+        return 6, _after_of(words, start + len(half[0].split())), False
+    at = start + 1
+    article = words[start] in ("a", "an") and word_at(words, at) in GROUPS
+    value = 1 if article else value_of(words[start])
     if value is None:
         return None
-    at += 1
-    if value in range(20, 100, 10) and words[at - 1] in _TENS and at < len(words) and words[at] in _UNITS[1:10]:
+    if words[start] in _TENS and word_at(words, at) in _UNITS[1:10]:
         value += _VALUES[words[at]]  # "twenty one", written without a hyphen
         at += 1
-    group = words[at] if at < len(words) else ""
+    group = word_at(words, at)
     if group not in GROUPS:
         return value, at, False
     value, at = value * GROUPS[group], at + 1
-    while at < len(words) and words[at] in _POWERS:  # "a hundred thousand"
+    while word_at(words, at) in _POWERS:  # "a hundred thousand"
         group = words[at]
         value, at = value * _POWERS[group], at + 1
     if group in _POWERS:
-        more = at + 1 if words[at : at + 1] == ["and"] else at
-        rest = read_number(words, more) if more < len(words) else None
+        more = at + 1 if word_at(words, at) == "and" else at
+        rest = read_number(words, more)
         if rest is not None and rest[0] < _POWERS[group] and words[more] not in ("a", "an", "half"):
             return value + rest[0], rest[1], rest[2]
     return value, _after_of(words, at), group.startswith("pair")
@@ -89,4 +83,4 @@ def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | Non
 
 def _after_of(words: Sequence[str], at: int) -> int:
     """Return the index after an "of", as in "a couple of cats"."""
-    return at + 1 if words[at : at + 1] == ["of"] else at
+    return at + 1 if word_at(words, at) == "of" else at

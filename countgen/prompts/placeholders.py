@@ -47,8 +47,8 @@ def with_placeholder(prompt: str, target_count: int) -> str:
     return text
 
 
-def numbers_in(prompt: str) -> list[tuple[int, int, int]]:
-    """Return start, end and value of every number in a prompt with placeholders spelled out.
+def numbers_in(prompt: str, articles: bool = False) -> list[tuple[int, int, int]]:
+    """Return start, end and value of every number in a prompt with placeholders spelled out, if asked with "a" as 1.
 
     >>> numbers_in("a photo of seven apples and 2 dogs")
     [(11, 16, 7), (28, 29, 2)]
@@ -57,7 +57,8 @@ def numbers_in(prompt: str) -> list[tuple[int, int, int]]:
     words = [match[0].lower() for match in matches]
     numbers, at = [], 0
     while at < len(words):
-        value, end, _ = read_number(words, at) or (None, at + 1, False)
+        article = 1 if articles and words[at] in ("a", "an") else None
+        value, end, _ = read_number(words, at) or (article, at + 1, False)
         if value is not None:
             numbers.append((matches[at].start(), matches[end - 1].end(), value))
         at = end

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from countgen.critics import NO_ANSWER
 from countgen.critics.vocabulary import plural
 
-__all__ = ["count_in_words", "counted", "counts_in_words", "differences_in_words", "plural"]
-
 
 def counted(noun: str, count: int) -> str:
     """Return a noun in the form that follows a number.

@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from countgen.errors import PromptError
-from countgen.prompts.number_words import number_word, read_number
+from countgen.prompts.number_words import number_word
 from countgen.prompts.parser import Target, parse, parses_to
-from countgen.prompts.placeholders import spelled_out
+from countgen.prompts.placeholders import numbers_in, spelled_out
 from countgen.prompts.plurals import counted
-
-_WORD = re.compile(r"\d{1,3}(?:,\d{3})+|\d+|[^\W\d_][\w'’-]*")
 
 
 def recounted(prompt: str, targets: Sequence[Target], known_names: Sequence[str] | None = None) -> str:
@@ -52,16 +50,9 @@ def recounted(prompt: str, targets: Sequence[Target], known_names: Sequence[str]
 
 def _replaced(text: str, old: Target, new: Target) -> Iterator[str]:
     """Yield the text with each number that has the old value replaced, the last one first."""
-    matches = list(_WORD.finditer(text))
-    words = [match[0].lower() for match in matches]
-    places = []
-    at = 0
-    while at < len(words):
-        value, end, _ = read_number(words, at) or (1 if words[at] in ("a", "an") else None, at + 1, False)
-        if value == old.target_count:
-            places.append((matches[at].start(), matches[end - 1].end()))
-        at = end
     noun_before, noun = (counted(new.object_name, target.target_count) for target in (old, new))
-    for start, end in reversed(places):
+    for start, end, value in reversed(numbers_in(text, articles=True)):
+        if value != old.target_count:
+            continue
         rest = re.sub(rf"\b{re.escape(noun_before)}\b", noun, text[end:], count=1, flags=re.IGNORECASE)
         yield f"{text[:start]}{number_word(new.target_count)}{rest}"

@@ -287,10 +287,11 @@ class Learning:
     def _objective(self, target: Target) -> Objective:
         return Objective(self.models.critics, (target,), PLAIN_VIEW, self.settings.loss)
 
-    def _step(self, losses: Sequence[float], **fields: Any) -> Step:
+    def _step(self, losses: Sequence[float], index: int, **fields: Any) -> Step:
         """Return the `Step` of a batch: its first image, and its mean loss."""
-        self.budget.evaluations = self.state.evaluations
-        return replace(steps_of(budget=self.budget, **fields)[0], loss=sum(losses) / len(losses))
+        self.budget.evaluations, self.budget.steps = self.state.evaluations, index + 1
+        steps = steps_of(budget=self.budget, probability=torch.zeros(len(fields["seeds"])), sure=1, **fields)
+        return replace(steps[0], loss=sum(losses) / len(losses))
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):

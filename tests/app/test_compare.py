@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from countgen.app.cli import main
-from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record
 from tests.benchmarks.evaluation.made_records import record
 
 
@@ -18,7 +18,7 @@ def write_run(folder: Path, records: list[Record], **settings: Any) -> str:
     folder.mkdir()
     known = {"methods": list(dict.fromkeys(one.method for one in records)), "backbones": ["miniature"]}
     (folder / SETTINGS).write_text(json.dumps(known | {"code": "1"} | settings))
-    (folder / RECORDS).write_bytes(b"".join(map(to_line, records)))
+    (folder / RECORDS).write_bytes(b"".join(map(Record.to_line, records)))
     return str(folder)
 
 
@@ -76,6 +76,22 @@ def test_runs_of_one_method_each_are_compared_whatever_its_name(
     second = write_run(tmp_path / "b", [counted("auto", seed, 3, 3) for seed in range(3)])
     assert main(["report", first, second]) == 0
     assert re.search(r"plain -> auto, by detector +0 -> 3 of 3 ", capsys.readouterr().out)
+
+
+def test_cases_are_the_same_whatever_the_lists_are_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_run(
+        tmp_path / "a", [counted("plain", seed, 4, 4, suite="sdxl") for seed in range(3)], suite="sdxl.csv"
+    )
+    second = write_run(
+        tmp_path / "b", [counted("plain", seed, 3, 3, suite="turbo") for seed in range(3)], suite="turbo.csv"
+    )
+    assert main(["report", first, second]) == 0
+    printed = capsys.readouterr().out
+    assert "suite: sdxl.csv -> turbo.csv" in printed
+    assert re.search(r"plain, by detector +0 -> 3 of 3 ", printed)
+    other = [counted("plain", seed, 3, 3, wanted={"pear": 3}) for seed in range(3)]
+    assert main(["report", first, write_run(tmp_path / "c", other)]) == 2
+    assert "share no case" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_consensus_of_other_judges_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

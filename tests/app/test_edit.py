@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import to_builtins
 
 import countgen
 from countgen import miniature
@@ -86,7 +87,7 @@ def test_an_image_of_another_model_is_edited_as_it_was_made(tmp_path: Path, caps
     ("change", "reason"),
     [
         ({"number_shifts": [{"offset": 10**400}]}, "number_shifts[0]"),
-        ({"number_shifts": [NumberShift("cat", 11, 15, 5, 1e30, 2, 5).as_dict()]}, "number_shifts[0]"),
+        ({"number_shifts": [to_builtins(NumberShift("cat", 11, 15, 5, 1e30, 2, 5))]}, "number_shifts[0]"),
         ({"targets": 3}, "targets: Expected"),
         ({"num_inference_steps": 1000}, "sampler steps"),
     ],

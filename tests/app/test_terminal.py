@@ -13,7 +13,6 @@ from countgen.app.cli import main
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.plan import RunSettings
-from countgen.benchmarks.evaluation.records import to_line
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.files.printable import MAX_LINE
 from countgen.images import save_png
@@ -84,8 +83,8 @@ def test_a_run_folder_is_shown_escaped(tmp_path: Path, asked: RunSettings, capsy
     names = {"suite": EVIL, "backbone": EVIL, "method": EVIL, "judges": (EVIL,), "critics": (EVIL,), "prompt": EVIL}
     done = replace(DONE, **names, judge_counts={EVIL: (6, 1)}, boxes={}, confidence={})
     with LineFile(tmp_path, "records.jsonl") as file:
-        file.append(to_line(done))
-        file.append(to_line(replace(FAILED, **names, error=EVIL)))
+        file.append(done.to_line())
+        file.append(replace(FAILED, **names, error=EVIL).to_line())
     assert main(["report", str(tmp_path), "--all"]) == 0
     assert_harmless(capsys.readouterr().out)
     assert main(["report", str(tmp_path), "--baseline", "none"]) == 2
@@ -107,7 +106,7 @@ def test_a_suite_is_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_labels_are_shown_escaped(tmp_path: Path, asked: RunSettings, capsys: pytest.CaptureFixture[str]) -> None:
     with RunFolder(tmp_path, asked) as folder, LineFile(folder.path, "records.jsonl") as file:
-        file.append(to_line(DONE))
+        file.append(DONE.to_line())
     label = {"schema": 1, "key": DONE.key, "labeller": EVIL, "counts": [6, 2]}
     (tmp_path / "labels.jsonl").write_text(json.dumps(label) + "\n")
     main(["label", str(tmp_path)])

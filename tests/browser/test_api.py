@@ -49,7 +49,7 @@ BEYOND_THE_LIMITS = [
     {"negative_prompt": "dog"},
     {"num_inference_steps": 9},
     {"guidance_scale": 31},
-    {"settings": "num_searches=0"},
+    {"settings": "min_seeds=0"},
     {"method": "auto", "settings": "search.batch_size=1000000"},
     {"seconds": 7},
     {"seconds": 10**9},

@@ -40,14 +40,13 @@ BUILDERS: dict[str, Callable[[Path], Critic]] = {
     "nanodet": lambda _: load("nanodet", image_size=128),
     "centernet": lambda _: tiny_counters.centernet(),
     "density": lambda _: tiny_counters.density(),
-    "clip-count": lambda _: tiny_counters.clip_count(),
     "dynamic-scale": lambda _: tiny_counters.dynamic_scale(),
 }
 PARTIAL = {"grounding-dino", "sam3", "rtdetr", "rtdetr-v2", "dfine", "fasterrcnn"}
 """Detectors that detach where they look next: their gradient leaves out what moving there would change."""
 ONE_OF_A_KIND = [
     *("miniature-yolo", "yolo-world", "ultralytics-rtdetr", "owlv2", "grounding-dino", "sam3", "detr", "rtdetr"),
-    *("fasterrcnn", "ssd", "fcos", "nanodet", "centernet", "miniature-density", "clip-count", "dynamic-scale"),
+    *("fasterrcnn", "ssd", "fcos", "nanodet", "centernet", "miniature-density", "dynamic-scale"),
 ]
 """One critic of each class, and of each architecture that a class reads in a way of its own."""
 
@@ -94,9 +93,3 @@ def apples() -> Callable[..., Tensor]:
 def networks() -> Callable[[Critic], nn.ModuleList]:
     """The networks inside a critic."""
     return networks_in
-
-
-@pytest.fixture(scope="session")
-def clip_count_tensors() -> Callable[[int], dict[str, Tensor]]:
-    """A CLIP-Count checkpoint of few parameters, for a tokenizer of so many words."""
-    return tiny_counters.clip_count_checkpoint

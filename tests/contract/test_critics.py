@@ -204,7 +204,7 @@ def test_there_is_a_contract_for_every_critic_there_is(critics: Critics) -> None
     assert set(available()) - {"vlm"} <= tested
 
 
-@pytest.mark.parametrize("name", ["owlv2", "grounding-dino", "clip-count"])
+@pytest.mark.parametrize("name", ["owlv2", "grounding-dino"])
 def test_an_empty_name_is_refused_by_an_open_vocabulary(critics: Critics, pictures: Pictures, name: str) -> None:
     for asked in ("", " "):
         with pytest.raises(ValueError, match="one or several object names"):

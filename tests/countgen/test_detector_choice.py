@@ -13,7 +13,8 @@ from torchvision.models import get_model
 
 import countgen
 from countgen import miniature
-from countgen.detector_choice import COCO, FACTS, OPEN_VOCABULARY, choose
+from countgen.critics.catalogue import FACTS
+from countgen.detector_choice import COCO, OPEN_VOCABULARY, choose
 from countgen.detector_files import FILES
 from countgen.models import check_detectors, load_critic
 from tests.contract import tiny_detectors

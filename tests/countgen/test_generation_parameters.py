@@ -18,8 +18,8 @@ def fields(text: str) -> dict[str, str]:
 def test_an_image_holds_its_parameters(models: countgen.Models, tmp_path: Path) -> None:
     result = countgen.generate("a photo of two cats", models, seed=3)
     with Image.open(save_png(result.image, tmp_path / "a.png", result.recipe)) as image:
-        prompt, last = image.info["parameters"].splitlines()
-    assert prompt == "a photo of two cats"
+        prompt, negative, last = image.info["parameters"].splitlines()
+    assert (prompt, negative) == ("a photo of two cats", "Negative prompt: ")
     assert last.startswith("Steps: ")
     assert fields(last) == {
         "Steps": "1",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 import countgen
@@ -44,16 +45,16 @@ def test_the_axis_is_the_range_of_words_and_offsets_that_change_the_count(calibr
 
 
 def test_another_number_is_asked_for_beyond_the_vocabulary_only(calibration: Calibration) -> None:
-    asks = {count: calibration.replacement_for(count) for count in (2, 4, 5, 6, 9, 30)}
-    found = {count: (point.number, point.offset) for count, point in asks.items() if point}
-    assert found == {5: (4, 2.0), 6: (4, 3.0), 9: (4, 3.0), 30: (4, 3.0)}
+    points = {count: calibration.replacement_for(count) for count in (2, 4, 5, 6, 9, 30)}
+    replaced = {count: (point.number, point.offset) for count, point in points.items() if point}
+    assert replaced == {5: (4, 2.0), 6: (4, 3.0), 9: (4, 3.0), 30: (4, 3.0)}
 
 
 def test_a_calibration_is_read_as_it_was_saved(calibration: Calibration, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    for some in (calibration, replace(calibration, points=calibration.points[:2])):
-        some.save(path)
-        assert load_calibration(path) == some
+    for saved in (calibration, replace(calibration, points=calibration.points[:2])):
+        saved.save(path)
+        assert load_calibration(path) == saved
 
 
 def test_a_file_that_cannot_be_a_calibration_is_an_error(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_nothing_is_shifted_where_the_words_do_or_the_prompt_is_another(models: 
 def test_a_recipe_with_impossible_shifts_is_an_error(models: countgen.Models) -> None:
     recipe = countgen.generate("a photo of twelve cats", models, method="plain", max_evaluations=1).recipe
     start = recipe["prompt"].index("twelve")
-    good = NumberShift("cat", start, start + 6, 12, 4.0, 6, 12).as_dict()
+    good = to_builtins(NumberShift("cat", start, start + 6, 12, 4.0, 6, 12))
     assert fields_of(recipe | {"number_shifts": [good]}).number_shifts == (NumberShift(**good),)
     changes: tuple[dict[str, object], ...] = (
         {"start": 10},
@@ -279,12 +280,12 @@ def test_the_direction_of_several_objects_is_the_mean_of_theirs(models: countgen
 def test_a_token_is_made_only_for_counts_that_the_calibration_reaches(
     models: countgen.Models, calibration: Calibration, subtests: pytest.Subtests
 ) -> None:
-    refused: tuple[tuple[int, list[str], str], ...] = (
+    errors: tuple[tuple[int, list[str], str], ...] = (
         (4, ["cat"], "from 5 to 6, as it was calibrated, got 4"),
         (7, ["cat"], "from 5 to 6, as it was calibrated, got 7"),
         (5, [], "at least one object"),
     )
-    for count, names, message in refused:
+    for count, names, message in errors:
         with subtests.test(message=message), pytest.raises(ValueError, match=message):
             direction_token(models.backbone, count, names, calibration)
     with pytest.raises(ValueError, match="the calibration is of sdxl-turbo"):

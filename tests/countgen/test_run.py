@@ -106,8 +106,8 @@ def passes_after_stop(run, number, monkeypatch, watch):
 @pytest.mark.parametrize(
     ("method", "number", "interrupted"),
     [
-        ("search", 4, "Backbone.render"),
-        ("search", 5, "Objective.evaluate"),  # of the first view; the other views would follow as pass 6
+        ("search", 6, "Backbone.render"),  # of the second seed; all critics and views evaluate the first one
+        ("search", 7, "Objective.evaluate"),
         ("noise", 3, "torch.autograd.grad"),  # of the images
         ("noise", 4, "torch.autograd.grad"),  # of the latents
     ],
@@ -136,7 +136,7 @@ def test_stop_before_the_first_candidate_still_gives_an_image(models):
     run = countgen.Run("a photo of two apples", models, method="search", seed=0)
     run.stop()
     assert len(list(run)) == 1
-    assert run.result().evaluations == 4
+    assert run.result().evaluations == 1
 
 
 def test_result_before_anything_was_drawn_is_refused(models):
@@ -257,6 +257,10 @@ def test_bad_options_say_what_is_accepted(subtests, models):
     [
         ("a photo of two aples", "nearest: apple"),
         ("a photo of two aeroplanes", "no class for"),
+        (
+            "a crate of five apples and a sofa",
+            "no class for 'sofa'; .*it knows .*; nanodet, .*, or give .*--count apple=7",
+        ),
         ("a photo of 999 apples", "returns at most"),
     ],
 )

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 
 from countgen.critics.vocabulary import COCO_CLASSES, can_be_plural, english, resolve, singular
@@ -78,14 +80,23 @@ def test_a_plural_class_is_found_by_its_singular() -> None:
     assert COCO_CLASSES[resolve("ski", COCO_CLASSES, "critic")] == "skis"
 
 
-def test_an_unknown_object_names_the_nearest_classes() -> None:
-    with pytest.raises(ValueError, match="critic has no class for 'aple'; nearest: apple"):
-        resolve("aple", COCO_CLASSES, "critic")
-
-
-def test_an_unknown_object_without_neighbours_lists_the_classes() -> None:
-    with pytest.raises(ValueError, match="it knows cat, dog"):
-        resolve("quux", ["cat", "dog"], "critic")
+@pytest.mark.parametrize(
+    ("object_name", "names", "message"),
+    [
+        (
+            "aple",
+            COCO_CLASSES,
+            "nearest: apple, .*; it knows person, .*, zebra and 56 more; owl:owlv2-base ",
+        ),
+        ("quux", ["cat", "dog"], "it knows cat, dog; owl:owlv2-base .Apache-2.0, 620 MB. reads any noun"),
+        ("puppies", ["cat"], "it knows cat; nanodet, which is embedded, knows it"),
+    ],
+)
+def test_an_unknown_object_names_classes_and_a_detector_that_knows_it(
+    object_name: str, names: Sequence[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"critic has no class for '{object_name}'; {message}"):
+        resolve(object_name, names, "critic")
 
 
 def test_these_may_follow_a_number_above_one() -> None:

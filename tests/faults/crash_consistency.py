@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from countgen import miniature
 from countgen.benchmarks.evaluation.json_lines import LineFile, split_torn
-from countgen.benchmarks.evaluation.plan import Case, RunSettings, code_version, suite_digest
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, suite_digest
 from countgen.benchmarks.evaluation.records import (
     IMAGES,
     RECORDS,
@@ -34,7 +34,6 @@ from countgen.benchmarks.evaluation.records import (
     Record,
     read_records,
     read_run,
-    to_line,
 )
 from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.worker import Outcome, Worker
@@ -79,13 +78,6 @@ def settings(cases: int) -> RunSettings:
         critics=miniature.CRITICS,
         judges=(miniature.JUDGE,),
         max_evaluations=1,
-        max_seconds=None,
-        first_seed=0,
-        seeds_per_prompt=1,
-        shard="1/1",
-        device="cpu",
-        threads=1,
-        code=code_version(),
     )
 
 
@@ -193,12 +185,12 @@ def tear(records: Sequence[Record], folder: Path) -> tuple[int, int]:
         How many cuts lost nothing before the last record and took the next one, and how many there were.
     """
     path = folder / "torn.jsonl"
-    earlier, last = b"".join(to_line(record) for record in records[:-1]), to_line(records[-1])
+    earlier, last = b"".join(record.to_line() for record in records[:-1]), records[-1].to_line()
     good = 0
     for length in range(len(last) + 1):
         path.write_bytes(earlier + last[:length])
         with LineFile(path.parent, path.name) as file:
-            file.append(to_line(records[-1]))
+            file.append(records[-1].to_line())
         good += read_records(path) == list(records) and path.read_bytes().startswith(earlier)
     return good, len(last) + 1
 
@@ -212,16 +204,16 @@ def fill_disk(records: Sequence[Record], folder: Path) -> tuple[str, bool]:
     path = folder / "full.jsonl"
     with LineFile(path.parent, path.name) as file:
         for record in records[:-1]:
-            file.append(to_line(record))
+            file.append(record.to_line())
         earlier = path.read_bytes()
         message = "no error"
         with file_size_limit(len(earlier) + 100):
             try:
-                file.append(to_line(records[-1]))
+                file.append(records[-1].to_line())
             except CountGenError as error:
                 message = str(error)
         intact = path.read_bytes() == earlier
-        file.append(to_line(records[-1]))
+        file.append(records[-1].to_line())
     return message, intact and read_records(path) == list(records)
 
 
@@ -256,7 +248,7 @@ def time_opening(record: Record, number: int, folder: Path) -> tuple[float, floa
     (folder / SETTINGS).write_text("{}")
     with (folder / RECORDS).open("wb") as file:
         for k in range(number):
-            file.write(to_line(replace(record, key=f"{k:032x}", seed=k)))
+            file.write(replace(record, key=f"{k:032x}", seed=k).to_line())
     clock, core = time.perf_counter(), time.process_time()
     _, records = read_run(folder)
     clock, core = time.perf_counter() - clock, time.process_time() - core

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 import yaml
+from msgspec import to_builtins
 
 from countgen import miniature
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
@@ -141,7 +142,7 @@ def recipe(chance: random.Random, folder: Path, mark: str) -> None:
         "latents": {"shape": [4, 8, 8], "float32": "AAAAAA=="},
         "versions": {"torch": "2"},
         "targets": [{"object_name": "apple", "target_count": 7}],
-        "number_shifts": [NumberShift("apple", 0, 5, 7, 2.0, 3, 7).as_dict()],
+        "number_shifts": [to_builtins(NumberShift("apple", 0, 5, 7, 2.0, 3, 7))],
     }
     if chance.random() < 0.7:  # an image has a token or number shifts
         honest["number_shifts" if chance.random() < 0.5 else "token"] = []

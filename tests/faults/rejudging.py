@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.golden import FOLDER
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, read_judgements
-from countgen.benchmarks.evaluation.records import IMAGES, RECORDS, SETTINGS, read_run, to_line
+from countgen.benchmarks.evaluation.records import IMAGES, RECORDS, SETTINGS, Record, read_run
 from countgen.benchmarks.evaluation.rejudge import rejudge
 
 JUDGE = "miniature-fcos"
@@ -55,7 +55,7 @@ def write_run(folder: Path, number: int) -> Path:
         replace(one, critics=(), judges=("nobody",), critic_counts=(), judge_counts={}, confidence={}) for one in golden
     ]
     records = [replace(alone[place % len(alone)], key=f"{place:032x}") for place in range(number)]
-    (folder / RECORDS).write_bytes(b"".join(map(to_line, records)))
+    (folder / RECORDS).write_bytes(b"".join(map(Record.to_line, records)))
     return folder
 
 

@@ -33,7 +33,7 @@ def chosen(records: Sequence[Record], limit: int) -> list[Record]:
 
     A case is shown with all its methods, beside each other, or not at all.
     """
-    cases = grouped(records, lambda record: (record.backbone, case(record)))
+    cases = grouped(records, lambda record: (record.backbone, record.suite, case(record)))
     ordered = sorted(cases.values(), key=lambda methods: min(record.key for record in methods))
     groups = grouped(ordered, lambda methods: (methods[0].backbone, methods[0].suite, total(methods[0])))
     taken: list[list[Record]] = []
@@ -97,8 +97,9 @@ def card(run: ReportedRun, record: Record, judges: Sequence[str]) -> str:
         + "</div>"
         for judge in judges
     )
-    spent = f"{record.evaluations} evaluation{'s' * (record.evaluations != 1)} · {record.seconds:.2f} s"
-    details = ["not generated" if record.status == "failed" else spent] + ["confirmed"] * record.confirmed
+    spent = [f"{record.evaluations} evaluation{'s' * (record.evaluations != 1)}"]
+    spent += [] if record.seconds is None else [f"{record.seconds:.2f} s"]
+    details = (["not generated"] if record.status == "failed" else spent) + ["confirmed"] * record.confirmed
     pair = f"<div class=pair>{_images(run, record, judges)}</div>"
     return _item(
         record, pair + results, record.prompt, *details, opening=f'"card {by_judge[judges[0]][0]}" {attributes}'

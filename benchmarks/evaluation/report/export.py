@@ -42,7 +42,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {" & ".join(key) if isinstance(key, tuple) else str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return value.tolist()
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -100,11 +100,11 @@ def _schema(pa: ModuleType) -> pyarrow.Schema:
     statistics = pa.struct([(name, real) for name in NAMES])
     types = {
         **dict.fromkeys(("key", "suite", "level", "prompt", "backbone", "method", "status"), text),
-        **dict.fromkeys(("error", "image", "before"), text),
+        **dict.fromkeys(("error", "image", "before", "listed_as"), text),
         **dict.fromkeys(("schema", "seed", "evaluations", "peak_bytes", "total"), whole),
         **dict.fromkeys(("critics", "judges"), pa.list_(text)),
         **dict.fromkeys(("confirmed", "truncated", "right"), pa.bool_()),
-        **dict.fromkeys(("seconds", "objects_kept", "background_change", "structural_similarity"), real),
+        **dict.fromkeys(("seconds", "objects_kept", "background_change", "structural_similarity", "probability"), real),
         **dict.fromkeys(("image_statistics", "plain_image_statistics"), statistics),
         "targets": pa.list_(target),
         "critic_counts": pa.list_(whole),

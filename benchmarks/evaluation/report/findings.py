@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import fmean, median
+from statistics import fmean
+
+import numpy as np
 
 from countgen.benchmarks.evaluation.calibration import (
     Calibration,
@@ -59,7 +61,7 @@ class Spent:
     """The cost of images.
 
     Attributes:
-        evaluations, seconds: mean per image.
+        evaluations, seconds: mean per image; all seconds are NaN if those of an image are unknown.
         median_seconds: median per image.
         seconds_per_right: total seconds over the number of images right by the first judge; infinite without any.
         peak_bytes: maximum; None where unknown.
@@ -72,6 +74,10 @@ class Spent:
     peak_bytes: int | None
 
 
+PROBABILITY_BINS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+"""Lower bounds of the bins of the reliability table."""
+
+
 @dataclass(frozen=True)
 class MethodFindings:
     """The results of one method.
@@ -80,12 +86,12 @@ class MethodFindings:
         name: of the method.
         scores: by judge, of all images.
         levels, counts: by level and by number of objects, by the first judge.
-        confirmed: images that the critics confirmed on every view.
+        confirmed: images whose probability of a right count was high enough for the run.
         confirmed_wrong: of these, wrong by the first judge.
+        reliability: by lower bound of the probability: its values, and whether the first judge finds the images right.
         spent, first_right, curves: cost of accuracy; curves by axis.
         confidence: mean of the first judge's; NaN where it has none.
-        confidence_ratio: to the plain images of the same cases; NaN without them.
-        confidence_change: the paired difference to the plain images.
+        confidence_change: the paired difference to the plain images of the same cases; NaN without them.
         preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
         corrected: accuracy by judge, corrected by people's labels or a calibration; empty without either.
@@ -98,11 +104,11 @@ class MethodFindings:
     counts: dict[int, Scores]
     confirmed: int
     confirmed_wrong: int
+    reliability: dict[float, list[tuple[float, bool]]]
     spent: Spent
     first_right: FirstRight
     curves: dict[str, Curve]
     confidence: float
-    confidence_ratio: float
     confidence_change: Difference
     preservation: Preservation | None
     truncated: int | None
@@ -217,6 +223,15 @@ def _versus(arms: Mapping[str, Sequence[Record]], baseline: str, judge: str) -> 
     )
 
 
+def _reliability(records: Sequence[Record], judge: str) -> dict[float, list[tuple[float, bool]]]:
+    bins: dict[float, list[tuple[float, bool]]] = {low: [] for low in PROBABILITY_BINS}
+    for record in records:
+        if record.probability is not None:
+            low = max(low for low in PROBABILITY_BINS if low <= record.probability)
+            bins[low].append((record.probability, is_right(record, judge)))
+    return {low: images for low, images in bins.items() if images}
+
+
 def _method(
     run: ReportedRun,
     name: str,
@@ -229,9 +244,6 @@ def _method(
     confidences = [value for record in records if (value := confidence(record, first)) is not None]
     truncated = [record.truncated for record in records if record.truncated is not None]
     paired = pairs(records, arms.get("plain", ()))
-    both = [(confidence(a, first), confidence(b, first)) for a, b in paired]
-    known = [(a, b) for a, b in both if a is not None and b is not None]
-    before = sum(b for _, b in known)
     return MethodFindings(
         name=name,
         scores={judge: scores(records, judge) for judge in judges if evaluated_by(records, judge)},
@@ -239,11 +251,11 @@ def _method(
         counts={count: scores(group, first) for count, group in by_count(records).items()},
         confirmed=len(confirmed),
         confirmed_wrong=sum(not is_right(record, first) for record in confirmed),
+        reliability=_reliability(records, first),
         spent=_spent(records, first),
         first_right=first_right(records),
         curves={axis: compute_curve(records, axis) for axis in AXES},
         confidence=fmean(confidences) if confidences else math.nan,
-        confidence_ratio=sum(a for a, _ in known) / before if before else math.nan,
         confidence_change=difference(paired, lambda record: confidence(record, first)),
         preservation=preservation(records),
         truncated=sum(truncated) if truncated else None,
@@ -255,11 +267,11 @@ def _method(
 def _spent(records: Sequence[Record], judge: str) -> Spent:
     done = [record for record in records if record.status == "done"]
     right = sum(is_right(record, judge) for record in done)
-    total = sum(record.seconds for record in done)
+    seconds = [math.nan if record.seconds is None else record.seconds for record in done]
     return Spent(
         evaluations=fmean(record.evaluations for record in done) if done else math.nan,
-        seconds=total / len(done) if done else math.nan,
-        median_seconds=median(record.seconds for record in done) if done else math.nan,
-        seconds_per_right=total / right if right else math.inf,
+        seconds=fmean(seconds) if done else math.nan,
+        median_seconds=float(np.median(seconds)) if done else math.nan,
+        seconds_per_right=sum(seconds) / right if right else math.inf,
         peak_bytes=max((record.peak_bytes for record in done if record.peak_bytes is not None), default=None),
     )

@@ -11,8 +11,6 @@ from countgen.benchmarks.evaluation.report.findings import MethodFindings, Secti
 from countgen.benchmarks.evaluation.report.table import Table, header, interval, judge_text, number, percent
 
 FLAG = "‡"
-QUALITY, QUALITY_FLAGGED = "Image statistics", "Image statistics, flagged"
-"""Titles of the image statistics."""
 
 
 def image_quality_table(section: Section) -> Iterator[Table]:
@@ -27,15 +25,12 @@ def image_quality_table(section: Section) -> Iterator[Table]:
         return f"{shift.change:+.3g} ({number(size, 1)}){FLAG * shift.flagged}"
 
     rows = [("images", *(str(quality.images) for quality in methods.values()))]
-    for name in NAMES:
-        rows.append((name.replace("_", " "), *(cell(quality, name) for quality in methods.values())))
-        rows.append(("  outside, %", *(percent(quality.shifts[name].outside) for quality in methods.values())))
-    flagged = any(quality.flagged for quality in methods.values())
+    rows += [(name.replace("_", " "), *(cell(quality, name) for quality in methods.values())) for name in NAMES]
     note = (
-        "Mean change against the plain image of the seed (in standard deviations of the plain images), and images "
-        f"outside the plain images' range. {FLAG}: moved by more than the plain images' own spread; look at the images."
+        "Mean change against the plain image of the seed (in standard deviations of the plain images). "
+        f"{FLAG}: moved by more than the plain images' own spread; look at the images."
     )
-    yield Table(QUALITY_FLAGGED if flagged else QUALITY, ("", *methods), tuple(rows), note)
+    yield Table("Image statistics", ("", *methods), tuple(rows), note)
 
 
 def quality_warnings(section: Section) -> Iterator[str]:
@@ -62,8 +57,8 @@ def agreement_tables(section: Section) -> Iterator[Table]:
         return Table(title, head, rows, note)
 
     yield matrix(
-        "Agreement of judges: equal counts, %",
-        lambda agreed: f"{percent(agreed.equal)} of {agreed.counts}",
+        "Agreement of judges: equal counts",
+        lambda agreed: f"{percent(agreed.equal)} % of {agreed.counts}",
         "Of the counts that both judges gave, one for each object class of an image.",
     )
     yield matrix(
@@ -107,18 +102,11 @@ def calibration_tables(section: Section) -> Iterator[Table]:
     yield Table("Judges against people's labels", ("", *calibration.errors), rows, note)
     votes = tuple(
         (
-            percent(level.value),
+            percent(level.share),
             str(level.images),
             f"{percent(level.right / level.images)} {interval(*level.interval)}",
-            percent(level.fitted),
         )
         for level in calibration.votes
     )
-    note = "Isotonic regression over the fraction of judges that find an image right; 95 % Wilson intervals."
-    yield Table("Truly right by the judges' votes", ("% of judges", "images", "right, %", "fitted, %"), votes, note)
-    by_count = tuple(
-        (f"{level.value:.0f}", str(level.images), f"{percent(level.right / level.images)} {interval(*level.interval)}")
-        for level in calibration.counts
-    )
-    first = judge_text(section, section.judges[0])
-    yield Table(f"True count where {first} counts N", ("N", "images", "truly N, %"), by_count, "One object class.")
+    columns = ("% of judges", "images", "truly right, %")
+    yield Table("Images that so many judges find right", columns, votes, "95 % Wilson intervals.")

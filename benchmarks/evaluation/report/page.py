@@ -15,10 +15,10 @@ from countgen.benchmarks.evaluation.metrics import total
 from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, rendered, to_svg
 from countgen.benchmarks.evaluation.report.cards import card, chosen, disagreement, disagreements, shown_for, statuses
 from countgen.benchmarks.evaluation.report.findings import AXES, Section, judges_of
-from countgen.benchmarks.evaluation.report.judge_tables import QUALITY_FLAGGED
+from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.benchmarks.evaluation.report.table import MARK_NOTE, Table, judge_text, percent
-from countgen.benchmarks.evaluation.report.tables import COMPARED, FAILED, tables
+from countgen.benchmarks.evaluation.report.tables import tables
 from countgen.files.folder import output_path
 from countgen.files.writing import write_atomically
 
@@ -28,20 +28,25 @@ if TYPE_CHECKING:
 _PLOTS = ("count", *AXES)
 MOST_DISAGREEMENTS = 12
 """Number of images in the page about which judges disagree."""
-_UNFOLDED = (COMPARED, FAILED, QUALITY_FLAGGED)
-"""Titles of tables that are open at first, besides the first table."""
 
 
 def write_page(run: ReportedRun, sections: Sequence[Section], out: Path, max_images: int) -> Path:
-    """Write the page, and the plots if `out` is a folder, and return the page's path."""
+    """Write the page, and the plots if `out` is a folder, and return the page's path.
+
+    Raises:
+        ValueError: `out` has an ending that is not HTML's.
+        OSError: a file cannot be written.
+    """
     single = out.suffix.lower() in (".html", ".htm")
+    if out.suffix[1:].isalpha() and not single and not out.is_dir():
+        raise ValueError(f"--out takes FILE.html or a FOLDER, got {out}; --tables prints csv, latex and markdown")
     file = out if single else out / "report.html"
     folders = set(run.folders.values())
     output_path(file, folders).parent.mkdir(parents=True, exist_ok=True)
     figures = plots(run, sections)
     if not single:
         for name, figure in figures.items():
-            for suffix in (".svg", ".png"):
+            for suffix in (".svg", ".pdf", ".png"):
                 write_atomically(rendered(figure, suffix), output_path(out / f"{name}{suffix}", folders))
     # A file name in an error may hold a lone surrogate, which has no UTF-8.
     write_atomically(page(run, sections, figures, max_images).encode(errors="replace"), output_path(file, folders))
@@ -133,7 +138,7 @@ def _head(run: ReportedRun, sections: Sequence[Section], judges: Sequence[str]) 
 
 
 def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Iterator[str]:
-    for section in sections:
+    for number, section in enumerate(sections):
         yield f"<section><h2>{escape(section.suite)} <small>on {escape(section.backbone)}</small></h2>"
         for judge in section.judges:
             yield f"<div {shown_for(judge, section.judges)}>"
@@ -150,8 +155,9 @@ def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Ite
                 f'<img alt="{alt_text}" src="data:image/svg+xml;base64,{data}"></div>'
             )
         yield "</div>"
+        yield from (f"<p class=note>{escape(warning)}</p>" for warning in quality_warnings(section))
         for place, table in enumerate(tables(section)):
-            yield _table(table, place == 0 or table.title.startswith(_UNFOLDED))
+            yield _table(table, is_open=number == place == 0)
         yield "</section>"
 
 
@@ -174,7 +180,7 @@ def _bars(section: Section, judge: str) -> Iterator[str]:
         yield f"<p class=note>{escape(MARK_NOTE)}</p>"
 
 
-def _table(table: Table, unfolded: bool) -> str:
+def _table(table: Table, is_open: bool) -> str:
     head = "".join(f"<th scope=col>{escape(name)}</th>" if name else "<td></td>" for name in table.header)
     rows = "".join(
         f"<tr><th scope=row{' class=under' if row[0].startswith(' ') else ''}>{escape(row[0].strip())}</th>"
@@ -184,7 +190,7 @@ def _table(table: Table, unfolded: bool) -> str:
     )
     note = f"<p class=note>{escape(table.note)}</p>" if table.note else ""
     return (
-        f"<details{' open' * unfolded}><summary>{escape(table.title)}</summary>"
+        f"<details{' open' * is_open}><summary>{escape(table.title)}</summary>"
         f'<div class=scroll role=region tabindex=0 aria-label="{escape(table.title)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}</details>"
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import fill, wrap
 
 from countgen.benchmarks.evaluation.report.findings import Section
 from countgen.files.printable import printable
+from countgen.files.spreadsheet import cell
 
 _SHORTEST_NAME = 20
 MARK = "†"
@@ -62,6 +66,58 @@ def as_text(table: Table, width: int = 80) -> str:
         lines[-1] = fill(printable(table.note), width)
         lines.append("")
     return "\n".join(lines)
+
+
+def as_csv(table: Table) -> str:
+    """Return a table as CSV, its title in the first cell."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    for row in ((table.title, *table.header[1:]), *table.rows):
+        writer.writerow(map(cell, row))
+    return file.getvalue()
+
+
+def as_markdown(table: Table) -> str:
+    """Return a table as Markdown, with its title and note above and below."""
+    header, *rows = (
+        [printable(text).strip().replace("|", "\\|") for text in row] for row in (table.header, *table.rows)
+    )
+    rule = ["---", *("---:" for _ in table.header[1:])]
+    lines = (f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+    note = [printable(table.note), ""] if table.note else []
+    return "\n".join((f"**{printable(table.title)}**", "", *lines, "", *note))
+
+
+def as_latex(table: Table) -> str:
+    """Return a table as a LaTeX `table` for the package booktabs, with title and note as its caption."""
+    header, *rows = (" & ".join(map(_latex, row)) + r" \\" for row in (table.header, *table.rows))
+    caption = _latex(f"{table.title}. {table.note}".strip())
+    columns = "l" + "r" * (len(table.header) - 1)
+    return "\n".join(
+        (
+            *(r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{columns}}}"),
+            *(r"\toprule", header, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""),
+        )
+    )
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+        **{"<": "$<$", ">": "$>$"},
+    }
+)
+
+
+def _latex(text: str) -> str:
+    """Return text as LaTeX; an indented name keeps its indentation."""
+    indent = r"\quad " if text.startswith(" ") else ""
+    return indent + printable(text).strip().translate(_LATEX)
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {"csv": as_csv, "latex": as_latex, "markdown": as_markdown}
+"""Functions that format a table for other programs, by the name of the format."""
 
 
 def percent(share: float) -> str:

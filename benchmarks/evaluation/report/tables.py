@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 
 from countgen.benchmarks.evaluation.metrics import CHANGED, KEPT, Preservation, Scores
-from countgen.benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
+from countgen.benchmarks.evaluation.report.findings import AXES, PROBABILITY_BINS, MethodFindings, Section, Versus
 from countgen.benchmarks.evaluation.report.judge_tables import (
     agreement_tables,
     calibration_tables,
@@ -24,8 +25,6 @@ from countgen.benchmarks.evaluation.report.table import (
 )
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 
-COMPARED, FAILED = "Methods compared", "Failed images, counted as wrong"
-"""How titles begin."""
 NUMERACY = "numeracy"
 """How the names of T2I-CompBench's files begin."""
 
@@ -40,6 +39,7 @@ def tables(section: Section) -> list[Table]:
         *(_stopped(section, axis) for axis in AXES),
         *(_versus(section, judge, versus) for judge, versus in section.versus.items()),
         _guard(section),
+        *([_reliability(section)] if any(method.reliability for method in section.methods) else []),
         *image_quality_table(section),
         *([_preserved(section)] if any(method.preservation for method in section.methods) else []),
         *(_judged(section, judge) for judge in section.judges[1:]),
@@ -88,7 +88,6 @@ def _guard(section: Section) -> Table:
             ("confirmed", lambda m: str(m.confirmed)),
             ("  of these wrong", lambda m: str(m.confirmed_wrong)),
             ("confidence", lambda m: number(m.confidence)),
-            ("  % of plain's", lambda m: percent(m.confidence_ratio)),
             ("  change", lambda m: number(m.confidence_change.mean, 3)),
             ("  95 % interval", lambda m: interval(m.confidence_change.low, m.confidence_change.high, 1, 3)),
         )
@@ -97,10 +96,27 @@ def _guard(section: Section) -> Table:
         rows += _rows(section.methods, ("prompts cut", lambda m: "-" if m.truncated is None else str(m.truncated)))
     judge = judge_text(section, section.judges[0])
     note = (
-        f"Mean class confidence of {judge}; per cent and change are paired with the plain images of the same cases. "
+        f"Mean class confidence of {judge}; its change is paired with the plain images of the same cases. "
         "A text encoder reads so many tokens; prompts that are longer are cut."
     )
     return Table("Confirmation and quality", header(section), tuple(rows), note)
+
+
+def _reliability(section: Section) -> Table:
+    def cell(images: list[tuple[float, bool]] | None) -> str:
+        if images is None:
+            return "-"
+        predicted, right = (fmean(values) for values in zip(*images, strict=True))
+        return f"{percent(right)} of {len(images)} ({100 * predicted:.1f})"
+
+    rows = tuple(
+        (f"P from {low:g}", *(cell(method.reliability.get(low)) for method in section.methods))
+        for low in PROBABILITY_BINS
+    )
+    note = (
+        f"Right by {judge_text(section, section.judges[0])}, % of the images in each bin (mean of the predicted P, %)."
+    )
+    return Table("Reliability of P(right)", header(section), rows, note)
 
 
 def _preserved(section: Section) -> Table:
@@ -192,9 +208,9 @@ def _versus(section: Section, judge: str, versus: Sequence[Versus]) -> Table:
     ]
     by = judge_text(section, judge)
     note = f"Paired cases, judged by {by}; intervals by cluster bootstrap over prompts, p of the exact test."
-    return Table(f"{COMPARED}, judged by {by}", ("", *(pair.method for pair in versus)), tuple(rows), note)
+    return Table(f"Methods compared, judged by {by}", ("", *(pair.method for pair in versus)), tuple(rows), note)
 
 
 def _failures(section: Section) -> Table:
     rows = tuple((reason, str(times)) for reason, times in section.failures.items())
-    return Table(FAILED, ("", "images"), rows)
+    return Table("Failed images, counted as wrong", ("", "images"), rows)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 from msgspec.structs import astuple
 
+from countgen import plugins
 from countgen.benchmarks.evaluation.suites.prompt import Prompt
 from countgen.critics.vocabulary import singular
 from countgen.files.printable import printable
@@ -70,8 +71,8 @@ class _Row(Struct, kw_only=True, frozen=True):
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of the shipped suites."""
-    return tuple(sorted(path.stem for path in DATA.glob("*.jsonl")))
+    """Return the names of the shipped suites and of plug-ins."""
+    return tuple(sorted({*(path.stem for path in DATA.glob("*.jsonl")), *plugins.names("suites")}))
 
 
 def load(name_or_path: str | Path) -> tuple[Prompt, ...]:
@@ -89,14 +90,15 @@ def load(name_or_path: str | Path) -> tuple[Prompt, ...]:
     - `.txt`: one prompt a line; blank lines and lines that begin with "#" are skipped.
 
     Args:
-        name_or_path: a name from `available()`, or a file.
+        name_or_path: a name from `available()`, or a file. A plug-in is the path of such a file, or a function that
+            returns it.
 
     Raises:
         ValueError: no such suite, no prompts, or a row that cannot be read; the message names the line.
         OSError: the file cannot be read.
     """
     name = str(name_or_path)
-    path = DATA / f"{name}.jsonl" if name in available() else Path(name_or_path)
+    path = _path(name)
     if path.suffix.lower() not in _SUFFIXES or not path.is_file():
         near = difflib.get_close_matches(name, available(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -118,6 +120,16 @@ def load(name_or_path: str | Path) -> tuple[Prompt, ...]:
         others = f"; its {skipped} lines do not ask for exact counts" if skipped else ""
         raise ValueError(f"{printable(path)} holds no prompts{others}")
     return tuple(prompts)
+
+
+def _path(name: str) -> Path:
+    shipped = DATA / f"{name}.jsonl"
+    if name in available() and shipped.is_file():
+        return shipped
+    if name in plugins.names("suites"):
+        plugged = plugins.load("suites", name)
+        return Path(plugged() if callable(plugged) else plugged)
+    return Path(name)
 
 
 def _prompt(row: _Row, suite: str) -> Prompt:

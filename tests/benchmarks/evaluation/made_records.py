@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 from PIL import Image
 
-from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record, to_line
+from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record
 from countgen.images import save_png
 
 LEVELS = ("easy", "medium", "hard", "beyond")
@@ -94,7 +94,7 @@ def write_run(
             name = f"images/{one.key}.png"
             save_png(Image.new("RGB", (32, 24), (200, 30 * one.seed % 255, 90)), folder / name)
             one = replace(one, image=name, before=name)
-        lines.append(to_line(one))
+        lines.append(one.to_line())
     (folder / RECORDS).write_bytes(b"".join(lines))
     return folder
 

@@ -8,6 +8,8 @@ from countgen.benchmarks.evaluation.consensus import majority, unanimous, with_c
 from countgen.benchmarks.evaluation.metrics import counts
 from tests.benchmarks.evaluation.made_records import record
 
+pytestmark = pytest.mark.core
+
 Votes = list[tuple[int, ...] | None]
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from countgen import miniature
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation.generation import Generation
 from countgen.benchmarks.evaluation.plan import cases, recorded
@@ -67,21 +66,3 @@ def test_a_dtype_and_a_calibration_reach_the_model() -> None:
     assert worker.models.backbone.dtype == torch.bfloat16
     assert generation.loaded_calibration is not None
     assert len(generation.recorded["calibration"]) == 16
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--negative-prompt", "dogs"], "a negative prompt needs guidance"),
-        (["--calibration", str(CALIBRATIONS / "miniature-pixart.json")], "the calibration is of miniature-pixart"),
-        (["--calibration", str(miniature.FOLDER / "SHA256SUMS")], "holds no calibration"),
-        (["--lora", "nowhere.safetensors"], "no LoRA 'nowhere.safetensors'"),
-        (["--scheduler", "EulerSchedule"], "diffusers has no scheduler 'EulerSchedule'"),
-    ],
-)
-def test_what_cannot_be_generated_is_one_line(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["eval", "--suite", "d2d-small-miniature", "--limit", "1", "--methods", "plain", "--device", "cpu"]
-    assert main([*arguments, "--out", str(tmp_path / "run"), *words]) == 2
-    assert message in capsys.readouterr().err

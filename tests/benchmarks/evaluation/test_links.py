@@ -16,7 +16,6 @@ from tests.benchmarks.evaluation.test_run_folder import outcome
 from tests.faults.crash_consistency import settings
 
 SECRET = "hf_oneLineWithoutNewline"
-KEY = record().key
 
 
 def evaluate(run: Path) -> None:
@@ -24,20 +23,8 @@ def evaluate(run: Path) -> None:
         folder.keep(outcome(1))
 
 
-def label(run: Path) -> None:
-    save_label(run, KEY, "anna", [3])
-
-
-def rejudge(run: Path) -> None:
-    with LineFile(run, JUDGEMENTS) as file:
-        file.append(b"{}\n")
-
-
-def write_report(*arguments: str) -> Callable[[Path], None]:
-    def write(run: Path) -> None:
-        main(["--traceback", "report", str(run), *(word.format(run=run) for word in arguments)])
-
-    return write
+def report(*arguments: str) -> Callable[[Path], object]:
+    return lambda run: main(["--traceback", "report", str(run), *(word.format(run=run) for word in arguments)])
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
@@ -47,16 +34,14 @@ def write_report(*arguments: str) -> Callable[[Path], None]:
         ("lock", evaluate),
         ("settings.json", evaluate),
         ("records.jsonl", evaluate),
-        ("labels.jsonl", label),
-        ("labels.lock", label),
-        ("judgements.jsonl", rejudge),
-        ("report.html", write_report("--out", "{run}/report.html")),
-        ("report.html", write_report("--out", "{run}")),
-        ("rows.parquet", write_report("--parquet", "{run}/rows.parquet")),
+        *((name, lambda run: save_label(run, record().key, "anna", [3])) for name in ("labels.jsonl", "labels.lock")),
+        ("judgements.jsonl", lambda run: LineFile(run, JUDGEMENTS)),
+        *(("report.html", report("--out", f"{{run}}{name}")) for name in ("", "/report.html")),
+        ("rows.parquet", report("--parquet", "{run}/rows.parquet")),
     ],
 )
 def test_a_link_in_a_run_folder_is_an_error_and_its_target_stays(
-    name: str, write: Callable[[Path], None], link: Callable[[Path, Path], None], tmp_path: Path
+    name: str, write: Callable[[Path], object], link: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:
     run, outside = tmp_path / "run", tmp_path / "outside.txt"
     if write is evaluate:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import shutil
-import weakref
 from pathlib import Path
 
 import pytest
@@ -21,35 +19,17 @@ from countgen.benchmarks.evaluation.records import RECORDS, read_run
 from countgen.benchmarks.evaluation.rejudge import rejudge
 from countgen.benchmarks.evaluation.report.findings import findings
 from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
-from countgen.benchmarks.miniature.world import Scene, load_sprites, render
 from countgen.critics import NO_ANSWER
-from countgen.images import save_png
-from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import load_critic
+from tests.benchmarks.evaluation.conftest import APPLES
 from tests.benchmarks.evaluation.made_records import record
 
 FIRST, SECOND = miniature.JUDGE, "miniature-yolo"
-ASKED = (3, 2, 5, 4)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four given images of apples, judged by one detector."""
-    folder = tmp_path_factory.mktemp("given")
-    scenes = [Scene(((OBJECT_NAMES.index("apple"), number),), 0) for number in ASKED]
-    images = render(scenes, load_sprites(), torch.Generator().manual_seed(1)).images
-    rows = ["prompt,targets,image"]
-    for number, image in enumerate(images):
-        save_png(image, folder / f"{number}.png")
-        rows.append(f"a photo of {ASKED[number]} apples,apple={ASKED[number]},{number}.png")
-    (folder / "mine.csv").write_text("\n".join(rows))
-    assert main(["eval", "--images", str(folder / "mine.csv"), "--out", str(folder / "run"), "--judge", FIRST]) == 0
-    return folder / "run"
 
 
 @pytest.fixture
-def run(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "run"))
+def run(judged_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(judged_run, tmp_path / "run"))
 
 
 def test_further_judges_have_columns_of_their_own_and_the_records_stay(run: Path) -> None:
@@ -117,58 +97,6 @@ def test_an_image_that_is_lost_or_of_another_run_is_named_and_the_others_are_jud
     assert "is an image of another run: its recipe has prompt " in printed
 
 
-def test_no_judge_is_in_memory_while_the_next_one_is_loaded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = []
-
-    def loading(name: str, *arguments: object, **options: object) -> object:
-        gc.collect()
-        assert [one() for one in loaded] == [None] * len(loaded)
-        judge = load_critic(name)
-        loaded.append(weakref.ref(judge))
-        return judge
-
-    monkeypatch.setattr(module, "load_critic", loading)
-    names = [SECOND, "miniature-heatmap"]
-    assert rejudge(run, names).judged == dict.fromkeys(names, 4)
-    assert len(loaded) == 2
-
-
-@pytest.mark.parametrize("name", ["seed", "targets", "prompt"])
-def test_the_recipe_tells_an_image_of_another_run(run: Path, name: str) -> None:
-    first = read_run(run)[1][0]
-    theirs = {
-        "seed": first.seed + 1,
-        "targets": [{"object_name": "apple", "target_count": first.targets[0].target_count + 1}],
-        "prompt": f"not {first.prompt}",
-    }
-    save_png(torch.zeros(3, 64, 64), run / str(first.image), {name: theirs[name]}, overwrite=True)
-    found = rejudge(run, [SECOND], quiet=True)
-    assert found.judged == {SECOND: 3}
-    (reason,) = found.unread.values()
-    assert f"is an image of another run: its recipe has {name} " in reason
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--rejudge", "RUN"], "name at least one judge"),
-        (["--rejudge", "RUN", "--judge", FIRST], f"{FIRST} judged"),
-        (["--rejudge", "RUN", "--judge", "nonsense"], "unknown detector 'nonsense'"),
-        (["--rejudge", "RUN", "--judge", "yolo:nowhere.pt"], "nowhere.pt"),
-        (["--rejudge", "RUN", "--judge", SECOND, "--suite", "d2d-small-style"], "leave --suite and --out away"),
-        (["--rejudge", "RUN", "--judge", SECOND, "--batch-size", "0"], "Invalid value for '--batch-size'"),
-        (["--rejudge", "elsewhere", "--judge", SECOND], "elsewhere is not a run"),
-        (["--judge", SECOND], "give --suite and --out"),
-    ],
-)
-def test_what_cannot_be_rejudged_is_one_line(
-    run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert main(["eval", "--quiet", *(str(run) if one == "RUN" else one for one in arguments)]) == 2
-    assert message in " ".join(capsys.readouterr().err.split())
-    assert not (run / JUDGEMENTS).exists()
-
-
 @pytest.mark.parametrize(
     ("objects", "reason"),
     [('"unicorn":{0}', "unicorn"), ('"cat":{0},"kitten":1', "'cat' and 'kitten' are one class")],
@@ -177,7 +105,7 @@ def test_objects_that_the_judge_cannot_count_end_it_before_the_first_image(
     run: Path, capsys: pytest.CaptureFixture[str], objects: str, reason: str
 ) -> None:
     text = (run / RECORDS).read_text()
-    for count in ASKED:
+    for count in APPLES:
         text = text.replace(f'"targets":{{"apple":{count}}}', f'"targets":{{{objects.format(count)}}}')
     if "," in objects:
         text = re.sub(r'"miniature-fcos":\[(\d+)\]', r'"miniature-fcos":[\1,1]', text)
@@ -195,12 +123,9 @@ def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
         *(good.replace(b'"schema":1', b'"schema":"\\u001b[2J"'), good.replace(b'"schema":1', b'"schema":[null]')),
     ):
         (run / JUDGEMENTS).write_bytes(good + line + good)
-        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is not a judgement") as refused:
+        with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is not a judgement") as error:
             read_judgements(run)
-        assert str(refused.value).isprintable()
-
-
-def test_a_judgement_with_a_count_too_many_is_refused_with_its_file() -> None:
+        assert str(error.value).isprintable()
     with pytest.raises(ValueError, match=r"judgements\.jsonl: image plain-3-0: vlm has 2 counts for 1 objects"):
         with_judgements([record()], [Judgement(record().key, "vlm", (1, 2), 0.0, ())])
 

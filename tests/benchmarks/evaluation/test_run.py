@@ -4,10 +4,10 @@ import copy
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,15 +15,9 @@ from countgen import CountGenError, Target
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.engines import local
-from countgen.benchmarks.evaluation.plan import (
-    Case,
-    RunSettings,
-    cases,
-    left_out,
-    suite_digest,
-)
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, cases, left_out, suite_digest
 from countgen.benchmarks.evaluation.records import read_run
-from countgen.benchmarks.evaluation.run import evaluate
+from countgen.benchmarks.evaluation.run import Engine, evaluate
 from countgen.benchmarks.evaluation.suites import Prompt
 from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 from countgen.images import read_recipe
@@ -35,27 +29,22 @@ def worker(asked: RunSettings) -> Worker:
     return Worker(asked, "miniature")
 
 
-class Engine:
-    """The local engine on models that are loaded already; it may stop early."""
+def engine_of(worker: Worker, stop_after: int | None = None) -> Engine:
+    """Return the local engine on models that are loaded already; it may stop early."""
 
-    def __init__(self, worker: Worker, stop_after: int = 1000) -> None:
-        self.worker = worker
-        self.stop_after = stop_after
-        self.drawn: list[Case] = []
+    def attempts(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
+        yield from map(worker.attempt, cases[:stop_after])
+        if stop_after is not None:
+            raise KeyboardInterrupt
 
-    def __call__(self, cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
-        for case in cases:
-            if len(self.drawn) == self.stop_after:
-                raise KeyboardInterrupt
-            self.drawn.append(case)
-            yield self.worker.attempt(case)
+    return attempts
 
 
 @pytest.fixture(scope="module")
 def finished(asked: RunSettings, worker: Worker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without interruption."""
     folder = tmp_path_factory.mktemp("finished")
-    summary = evaluate(asked, folder, Engine(worker), quiet=True)
+    summary = evaluate(asked, folder, engine_of(worker), quiet=True)
     assert (summary.total, summary.done, summary.failed, summary.earlier) == (12, 8, 4, 0)
     return folder
 
@@ -90,91 +79,62 @@ def test_every_case_has_a_record_and_its_pictures(asked: RunSettings, finished: 
     assert all(record.evaluations == 1 and record.image == record.before for record in plain)
 
 
-def test_the_same_command_again_draws_nothing(asked: RunSettings, worker: Worker, finished: Path) -> None:
-    before = (finished / "records.jsonl").read_bytes()
-    engine = Engine(worker)
-    assert evaluate(asked, finished, engine, quiet=True).earlier == 12
-    assert not engine.drawn
-    assert (finished / "records.jsonl").read_bytes() == before
-
-
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_byte_equal(
     asked: RunSettings, worker: Worker, finished: Path, tmp_path: Path
 ) -> None:
     mine = replace(asked, methods=("plain", "search"))  # whose cases have the same keys as in the longer run
-    drawn: list[Case] = []
-    for stop_after in (2, 3, 1000):
-        engine = Engine(worker, stop_after)
-        try:
-            evaluate(mine, tmp_path, engine, quiet=True)
-        except KeyboardInterrupt:
-            assert stop_after < 1000
-        drawn += engine.drawn
-    assert [case.key for case in drawn] == [case.key for case in cases(mine)]
+    for stop_after in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(mine, tmp_path, engine_of(worker, stop_after), quiet=True)
+    assert evaluate(mine, tmp_path, engine_of(worker), quiet=True).earlier == 5
     uninterrupted = [record for record in read_run(finished)[1] if record.method in mine.methods]
     assert comparable(read_run(tmp_path)[1]) == comparable(uninterrupted)
     for name in {name for record in uninterrupted for name in (record.image, record.before) if name}:
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_failed_cases_are_retried_on_request_only(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    plain = replace(asked, methods=("plain",))
-    evaluate(plain, tmp_path, Engine(worker), quiet=True)
-    engine = Engine(worker)
-    summary = evaluate(plain, tmp_path, engine, retry_failed=True, quiet=True)
-    assert [case.prompt.prompt for case in engine.drawn] == ["four unicorns"]
-    assert (summary.earlier, summary.failed) == (2, 1)
-    assert len((tmp_path / "records.jsonl").read_bytes().splitlines()) == 4
-    assert len(read_run(tmp_path)[1]) == 3
+def suite_of(asked: RunSettings, path: Path, *prompts: str, **changes: Any) -> RunSettings:
+    """Settings of a run of other prompts."""
+    path.write_text("\n".join(prompts))
+    return replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), **changes)
 
 
 @pytest.mark.slow
-def test_arms_with_a_token_generate_with_the_shipped_tokens(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    settings = replace(asked, methods=("plain+token", "auto+token"), limit=1)
-    assert evaluate(settings, tmp_path, Engine(worker), quiet=True).done == 2
-    plain, refined = read_run(tmp_path)[1]
-    assert (plain.method, plain.evaluations) == ("plain+token", 1)
-    assert 1 < refined.evaluations <= 6
-    for record in (plain, refined):
-        assert read_recipe(tmp_path / str(record.image))["token"]["placeholder_token"] == "<count-2>"
-        assert record.image != record.before
-
-
-def test_an_arm_as_written_takes_no_number_slider(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    path = tmp_path / "prompts.jsonl"
-    path.write_text(json.dumps({"prompt": "a photo of fourteen apples", "targets": {"apple": 14}}) + "\n")
-    methods = ("search", "search+as-written")
-    settings = replace(
-        asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=methods, max_evaluations=1, limit=None
+def test_arms_and_settings_reach_the_method(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
+    arm_names = ("search", "search+as-written", "noise", "plain+token", "auto+token")
+    chosen = arms.canonical(arm_names, ["noise.num_optimization_steps=1"])
+    own = copy.copy(worker)
+    own.settings = suite_of(
+        asked, tmp_path / "a.txt", "fourteen apples", "two apples", methods=arm_names, method_settings=chosen
     )
-    moved, written = (worker.attempt(case) for case in cases(settings))
-    assert moved.recipe["number_shifts"]
-    assert not written.recipe.get("number_shifts")
-    for record in (moved.record, written.record):
-        assert record.objects_kept is not None
-        assert record.background_change is not None
+    outcomes = {(one.record.method, one.record.wanted["apple"]): one for one in map(own.attempt, cases(own.settings))}
+    assert {name for name, count in outcomes if count == 14} == {"search", "search+as-written", "noise"}
+    assert outcomes["search", 14].recipe["number_shifts"]
+    assert not outcomes["search+as-written", 14].recipe.get("number_shifts")
+    assert outcomes["noise", 2].recipe["settings"]["num_optimization_steps"] == 1
+    assert outcomes["search", 2].recipe["settings"]["batch_size"] == 8
+    plain, refined = (outcomes[f"{method}+token", 2] for method in ("plain", "auto"))
+    assert plain.record.evaluations == 1 < refined.record.evaluations <= 6
+    for one in (plain, refined):
+        assert one.recipe["token"]["placeholder_token"] == "<count-2>"
+        assert one.record.image != one.record.before
+        assert one.record.objects_kept is not None
 
 
 def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: Path) -> None:
-    path = tmp_path / "many.txt"
-    path.write_text("two apples\nthree cats and two dogs\ntwelve apples\n")
-    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain", "plain+token"))
-    assert [(case.method, case.prompt.prompt) for case in cases(mine) if case.method != "plain"] == [
-        ("plain+token", "two apples")
-    ]
-    assert [case.prompt.prompt for case in left_out(mine)] == ["three cats and two dogs", "twelve apples"]
-    parts = [replace(mine, shard=f"{k}/2") for k in (1, 2)]
-    assert sum(len(left_out(part)) for part in parts) == 2
-    assert sum(len(cases(part)) for part in parts) == 4
-
-
-def test_a_run_without_any_image_is_refused(asked: RunSettings, tmp_path: Path) -> None:
-    path = tmp_path / "beyond.txt"
-    path.write_text("eighteen apples\nthree cats and two dogs\n")
-    mine = replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), methods=("plain+token",), limit=None)
+    both = ("plain", "plain+token")
+    mine = suite_of(
+        asked, tmp_path / "many.txt", "two apples", "three cats and two dogs", "eighteen apples", methods=both
+    )
+    with_token = [case.prompt.prompt for case in cases(mine) if case.method != "plain"]
+    assert with_token == ["two apples"]
+    assert [case.prompt.prompt for case in left_out(mine)] == ["three cats and two dogs", "eighteen apples"]
+    shards = [replace(mine, shard=f"{k}/2") for k in (1, 2)]
+    assert (sum(len(left_out(one)) for one in shards), sum(len(cases(one)) for one in shards)) == (2, 4)
+    none = suite_of(asked, tmp_path / "b.txt", "eighteen apples", "three cats and two dogs", methods=both[1:])
     with pytest.raises(ValueError, match=r"none of the 2 .*asks for 18.*one class: count-\d"):
-        evaluate(mine, tmp_path / "run", local.attempts)
+        evaluate(none, tmp_path / "run", local.attempts)
     assert not (tmp_path / "run").exists()
 
 
@@ -209,110 +169,23 @@ def test_a_run_whose_every_image_fails_alike_stops_and_keeps_what_it_has(asked: 
     }
 
 
-@pytest.mark.slow
-def test_settings_of_a_method_reach_it(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    settings = replace(
-        asked,
-        methods=("noise", "search"),
-        limit=1,
-        method_settings=arms.canonical(("noise", "search"), ["noise.num_optimization_steps=1"]),
-    )
-    own = copy.copy(worker)
-    own.settings = settings
-    evaluate(settings, tmp_path, Engine(own), quiet=True)
-    noise, search = (read_recipe(tmp_path / str(record.image)) for record in read_run(tmp_path)[1])
-    assert noise["settings"]["num_optimization_steps"] == 1
-    assert search["settings"]["batch_size"] == 8
-
-
-@pytest.mark.slow
-def test_shards_that_are_put_together_are_the_whole_run(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
-    plain = replace(asked, methods=("plain", "plain+as-written"))
-    whole = tmp_path / "whole"
-    (whole / "images").mkdir(parents=True)
-    with (whole / "records.jsonl").open("wb") as together:
-        for k in (1, 2):
-            part = tmp_path / str(k)
-            evaluate(replace(plain, shard=f"{k}/2"), part, Engine(worker), quiet=True)
-            together.write((part / "records.jsonl").read_bytes())
-            for path in (part / "images").iterdir():
-                path.rename(whole / "images" / path.name)
-    settings_text = (tmp_path / "1" / "settings.json").read_text()
-    (whole / "settings.json").write_text(settings_text.replace('"1/2"', '"1/1"'))
-    assert evaluate(plain, whole, Engine(worker, stop_after=0), quiet=True).earlier == 6
-
-
-def test_eval_command_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prompts = tmp_path / "two.txt"
-    prompts.write_text("two apples\n")
-    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,plain+as-written", "--out", str(tmp_path / "run")]
+def test_eval_command_runs_resumes_and_says_why_images_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "odd.txt"
+    prompts.write_text("two apples\nfour unicorns\neighteen cats\n")
+    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,plain+token", "--out", str(tmp_path / "run")]
     arguments += ["--judge", "miniature-fcos", "--quiet", "--device", "cpu"]
-    assert main(arguments) == 0
-    assert "2 of 2 images are in" in capsys.readouterr().out
-    assert main(arguments) == 0
-    assert "2 were there before" in capsys.readouterr().out
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "3 of 5 images are in" in printed
+    assert "1 more are no part of the run" in printed
+    assert re.search(r"^  2 x ValueError: .*unicorn", printed, re.MULTILINE)
+    assert main(arguments) == 1
+    assert "5 were there before" in capsys.readouterr().out
     assert main([*arguments, "--max-evaluations", "3"]) == 2
     assert "max_evaluations (there 100, now 3)" in capsys.readouterr().err
     assert main([*arguments, "--methods", "noise", "--set", "noise.learning_rate=0.1"]) == 2
     assert "method_settings (there [], now ['noise.learning_rate=0.1'])" in capsys.readouterr().err
-    assert main([*arguments, "--set", "noise.learning_rate=0.1"]) == 2
-    assert "the run has no method 'noise'; it has plain, plain+as-written" in capsys.readouterr().err
-    assert main([*arguments, "--device", "toaster"]) == 2
-    assert "no device 'toaster' here" in capsys.readouterr().err
-    assert main([*arguments, "--out", str(tmp_path / "new"), "--judge", "nosuch"]) == 2
-    assert "unknown detector 'nosuch'" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
     assert sorted(os.listdir(tmp_path / "run")) == ["images", "lock", "records.jsonl", "settings.json"]
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["suite"] == str(prompts)
-
-
-@pytest.mark.slow
-def test_pictures_that_were_lost_are_named_and_generated_again(
-    asked: RunSettings, finished: Path, worker: Worker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = shutil.copytree(finished, tmp_path / "run")
-    done = [record for record in read_run(folder)[1] if record.status == "done" and record.image != record.before]
-    missing, short, empty = str(done[0].image), str(done[1].before), str(done[2].image)
-    (folder / missing).unlink()
-    (folder / short).write_bytes((folder / short).read_bytes()[:-5])
-    (folder / empty).write_bytes(bytes((folder / empty).stat().st_size))  # as a power cut may leave it
-    assert main(["report", str(folder)]) == 0
-    told = capsys.readouterr().err
-    assert told.startswith("3 images of ")
-    assert all(name in told for name in (missing, short, empty))
-    engine = Engine(worker)
-    summary = evaluate(asked, folder, engine)
-    assert {case.key for case in engine.drawn} == {record.key for record in done[:3]}
-    assert sorted(summary.lost) == sorted((missing, short, empty))
-    assert missing in capsys.readouterr().err
-    assert summary.earlier == 9
-    for path in (finished / "images").iterdir():
-        assert (folder / "images" / path.name).read_bytes() == path.read_bytes()
-    assert comparable(read_run(folder)[1]) == comparable(read_run(finished)[1])
-    assert evaluate(asked, folder, Engine(worker, stop_after=0)).lost == ()
-    assert main(["report", str(folder)]) == 0
-    assert capsys.readouterr().err == ""
-
-
-def test_a_judge_that_does_not_know_a_class_is_refused_before_the_first_image(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    prompts = tmp_path / "prompts.txt"
-    prompts.write_text("two apples\nthree butterflies\n")
-    arguments = ["eval", "--suite", str(prompts), "--methods", "plain", "--judge", "miniature-fcos"]
-    arguments += ["--judge", "nanodet", "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]
-    assert main(arguments) == 2
-    assert re.fullmatch("countgen: error: nanodet.* has no class for 'butterfly'; .*\n", capsys.readouterr().err)
-    assert (tmp_path / "run" / "records.jsonl").read_bytes() == b""
-
-
-@pytest.mark.slow
-def test_eval_says_why_images_failed_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prompts = tmp_path / "odd.txt"
-    prompts.write_text("two apples\nfour unicorns\neighteen cats\n")
-    arguments = ["eval", "--suite", str(prompts), "--methods", "plain,plain+token", "--out", str(tmp_path / "run")]
-    assert main([*arguments, "--max-evaluations", "2", "--quiet", "--device", "cpu"]) == 1
-    said = capsys.readouterr().out
-    assert "3 of 5 images" in said
-    assert "1 more are no part of the run" in said
-    assert re.search(r"^  2 x ValueError: .*unicorn", said, re.MULTILINE)

@@ -16,6 +16,8 @@ from countgen.benchmarks.evaluation.statistics import (
     wilson_interval,
 )
 
+pytestmark = pytest.mark.core
+
 
 def test_intervals_and_tests_are_those_of_the_closed_forms() -> None:
     z = NormalDist().inv_cdf(0.975)
@@ -43,12 +45,6 @@ def test_mcnemar_agrees_with_enumeration_of_all_sign_flips() -> None:
     flips = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=len(differences))]
     assert duel(first, second).p_value == pytest.approx(np.mean([flip >= observed for flip in flips]))
     assert duel([], []) == Duel(0, 0, 0, 1.0)
-
-
-def test_mcnemar_is_symmetric_and_precise_for_many_cases() -> None:
-    first = np.arange(5000) < 3500
-    assert duel(first, ~first).p_value == duel(~first, first).p_value
-    assert 0 < duel(first, ~first).p_value < 1e-150
 
 
 def test_holm_agrees_with_a_worked_example() -> None:
@@ -95,12 +91,6 @@ def test_bootstrap_agrees_with_a_loop_that_copies_clusters_and_repeats() -> None
     low, high = cluster_bootstrap(values, clusters)
     assert (low, high) == pytest.approx(tuple(np.quantile(means, (0.025, 0.975))), abs=0.06 * (high - low))
     assert (low, high) == cluster_bootstrap(values, clusters)
-
-
-def test_bootstrap_of_single_cases_has_the_width_of_the_normal_interval() -> None:
-    values = np.random.default_rng(3).normal(size=400)
-    low, high = cluster_bootstrap(values, np.arange(400))
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.05)
 
 
 def test_alike_cases_of_a_cluster_widen_the_interval() -> None:

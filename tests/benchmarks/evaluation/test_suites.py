@@ -32,15 +32,16 @@ def test_every_shipped_prompt_says_what_its_targets_say(subtests: pytest.Subtest
             for prompt in prompts:
                 assert parse(prompt.prompt, sorted(names)) == prompt.targets
                 assert prompt.suite == name
+                if name.endswith("-miniature"):
+                    assert {target.object_name for target in prompt.targets} <= set(OBJECT_NAMES)
+                    assert prompt.tags["scene"] == "none" or f" {prompt.tags['scene']}" in BACKGROUNDS
             assert len({(prompt.prompt, prompt.tags.get("seed")) for prompt in prompts}) == len(prompts)
 
 
-def test_miniature_suites_ask_for_nothing_outside_the_miniatures_world() -> None:
-    for name in available():
-        if name.endswith("-miniature"):
-            for prompt in load(name):
-                assert {target.object_name for target in prompt.targets} <= set(OBJECT_NAMES)
-                assert prompt.tags["scene"] == "none" or f" {prompt.tags['scene']}" in BACKGROUNDS
+def test_level_follows_the_total() -> None:
+    for count, level in ((1, "easy"), (5, "easy"), (6, "medium"), (10, "medium"), (15, "hard"), (16, "beyond")):
+        assert Prompt("p", (Target("apple", count),), "s").level == level
+    assert Prompt("p", (Target("apple", 5), Target("dog", 1)), "s").level == "medium"
 
 
 def test_designs_are_balanced() -> None:
@@ -57,93 +58,47 @@ def test_designs_are_balanced() -> None:
     assert set(Counter(prompt.targets[0].object_name for prompt in cococount).values()) == {10}
 
 
-LEVELS = [(1, "easy"), (5, "easy"), (6, "medium"), (10, "medium"), (11, "hard"), (15, "hard"), (16, "beyond")]
-
-
-def test_level_follows_the_total(subtests: pytest.Subtests) -> None:
-    for count, level in LEVELS:
-        with subtests.test(count=count):
-            assert Prompt("p", (Target("apple", count),), "s").level == level
-            if count > 1:
-                assert Prompt("p", (Target("apple", count - 1), Target("dog", 1)), "s").level == level
-
-
-def test_cococount_is_read_with_its_scene_and_seed(tmp_path: Path) -> None:
-    entry = {
-        "prompt": "A photo of seven sports balls on the grass",
-        "object": "sports ball",
-        "object_plural": "sports balls",
-        "object_id": 32,
-        "scene": "on the grass",
-        "number": "seven",
-        "int_number": 7,
-        "seed": 786295,
-    }
-    path = tmp_path / "CoCoCount.json"
-    path.write_text(json.dumps([entry]))
-    (prompt,) = load(path)
-    assert prompt.targets == (Target("sports ball", 7),)
-    assert prompt.tags == {"scene": "on the grass", "seed": "786295"}
-    assert prompt.suite == "CoCoCount"
-
-
-def test_genevals_counting_lines_are_read_and_no_others(tmp_path: Path) -> None:
-    lines = [
-        {"tag": "counting", "include": [{"class": "tv remote", "count": 3}], "prompt": "a photo of three tv remotes"},
-        {"tag": "colors", "include": [{"class": "bus", "count": 1, "color": "red"}], "prompt": "a photo of a red bus"},
-    ]
-    path = tmp_path / "evaluation_metadata.jsonl"
-    path.write_text("\n".join(map(json.dumps, lines)))
-    (prompt,) = load(path)
-    assert prompt.targets == (Target("remote", 3),)
-    path.write_text(json.dumps(lines[1]))
-    with pytest.raises(ValueError, match="1 lines do not ask for exact counts"):
-        load(path)
-
-
+COCOCOUNT = {
+    "prompt": "A photo of seven sports balls on the grass",
+    **{"object": "sports ball", "object_plural": "sports balls", "object_id": 32, "scene": "on the grass"},
+    **{"number": "seven", "int_number": 7, "seed": 786295},
+}
+GENEVAL = [
+    {"tag": "counting", "include": [{"class": "tv remote", "count": 3}], "prompt": "a photo of three tv remotes"},
+    {"tag": "colors", "include": [{"class": "bus", "count": 1, "color": "red"}], "prompt": "a photo of a red bus"},
+]
 GENEVAL_2 = {
     "prompt": "four white bicycles in front of three plastic cows",
     "atom_count": 7,
     "vqa_list": [
-        ["How many bicycles are in the image?", "four"],
-        ["Are the bicycles white?", "Yes"],
+        *(["How many bicycles are in the image?", "four"], ["Are the bicycles white?", "Yes"]),
         ["How many cows are in the image?", "three"],
     ],
     "skills": ["count", "attribute", "count"],
 }
+NO_COUNT = {"prompt": "milk", "atom_count": 2, "vqa_list": [["Is the milk white?", "Yes"]], "skills": ["attribute"]}
+GECKONUM = """index,prompt,has_numeral,is_frequent,entities,prompt_type,dataset_id
+762,"Four okras, 2 flies and 5 tables.",1,-1,"okra:4, fly:2, table:5",3-additive,geckonum_00762
+845,An image of a vase. Many flowers.,0,-1,"flower:many,vase:1",approx-1-entity,geckonum_00845
+"""
+PUBLISHED = [
+    ("CoCoCount.json", json.dumps([COCOCOUNT]), {"sports ball": 7}, {"scene": "on the grass", "seed": "786295"}),
+    ("evaluation_metadata.jsonl", "\n".join(map(json.dumps, GENEVAL)), {"remote": 3}, {"task": "counting"}),
+    ("geneval2_data.jsonl", f"{json.dumps(GENEVAL_2)}\n{json.dumps(NO_COUNT)}", {"bicycle": 4, "cow": 3}, {}),
+    ("prompts.csv", GECKONUM, {"okra": 4, "fly": 2, "table": 5}, {"dataset_id": "geckonum_00762"}),
+]
 
 
-def test_geneval_2_has_a_target_for_each_question_for_a_number(tmp_path: Path) -> None:
-    path = tmp_path / "geneval2_data.jsonl"
-    other = {
-        "prompt": "white milk",
-        "atom_count": 2,
-        "vqa_list": [["Is the milk white?", "Yes"]],
-        "skills": ["attribute"],
-    }
-    path.write_text(f"{json.dumps(GENEVAL_2)}\n{json.dumps(other)}\n")
+@pytest.mark.parametrize(("name", "text", "targets", "tags"), PUBLISHED)
+def test_of_a_published_list_the_prompts_with_exact_counts_are_read(
+    name: str, text: str, targets: dict[str, int], tags: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
     (prompt,) = load(path)
-    assert prompt.prompt == GENEVAL_2["prompt"]
-    assert prompt.targets == (Target("bicycle", 4), Target("cow", 3))
-    assert prompt.tags == {"task": "counting", "atom_count": "7"}
-    for wrong in (["How many cows?", "three"], ["How many cows are in the image?", "some"], "three"):
-        path.write_text(json.dumps(GENEVAL_2 | {"vqa_list": [wrong] * 3}))
-        with pytest.raises(ValueError, match=r"line 1: (expected a question|vqa_list)"):
-            load(path)
-
-
-def test_geckonum_is_read_where_it_asks_for_whole_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.csv"
-    path.write_text(
-        "index,prompt,has_numeral,is_frequent,entities,prompt_type,dataset_id\n"
-        "0,1 dog.,0,1,dog:1,numeric_simple,geckonum_00000\n"
-        '762,"Four okras, 2 flies and 5 tables.",1,-1,"okra:4, fly:2, table:5",3-additive,geckonum_00762\n'
-        '845,An image of a vase. Many flowers.,0,-1,"flower:many,vase:1",approx-1-entity,geckonum_00845\n'
-    )
-    first, second = load(path)
-    assert first.targets == (Target("dog", 1),)
-    assert second.targets == (Target("okra", 4), Target("fly", 2), Target("table", 5))
-    assert second.tags["dataset_id"] == "geckonum_00762"
+    assert {target.object_name: target.target_count for target in prompt.targets} == targets
+    assert tags.items() <= prompt.tags.items()
+    assert prompt.suite == path.stem
 
 
 def test_plain_lists_say_the_same_in_every_format(tmp_path: Path) -> None:
@@ -188,6 +143,15 @@ BAD_ROWS = [
     ("a.csv", "prompt,seed\ntwo cats,x\n", "a.csv, line 2: the seed must be a whole number"),
     ("a.csv", "prompt,seed\ntwo cats,4294967296\n", "a.csv, line 2: the seed must be a whole number"),
     ("a.txt", "# nothing\n", "holds no prompts"),
+    ("a.jsonl", json.dumps(GENEVAL[1]), "1 lines do not ask for exact counts"),
+    *(
+        ("a.jsonl", json.dumps(GENEVAL_2 | {"vqa_list": [answer] * 3}), f"line 1: {reason}")
+        for answer, reason in (
+            (["How many cows?", "three"], "expected a question"),
+            (["How many cows are in the image?", "some"], "expected a question"),
+            ("three", "vqa_list"),
+        )
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ import torch
 import countgen
 from countgen.backbones import Preset, PromptEmbeds, presets
 from countgen.benchmarks.speed import __main__ as speed
-from countgen.benchmarks.speed import random_weights
+from countgen.benchmarks.speed import random_weights, right_images
 from countgen.benchmarks.speed.__main__ import Turn
 from countgen.benchmarks.speed.loops import SETTINGS, Task, bare_loop, countgen_loop, reno_loop
 from tests.countgen.backbones.conftest import tiny
@@ -97,9 +97,26 @@ def test_the_command_prints_a_row_for_each_loop(capsys: pytest.CaptureFixture[st
         assert min(map(float, (seconds, ratio, peak, nfe))) > 0
 
 
+def test_right_images_has_a_row_for_each_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert speed.main(["--device", "cpu", "--right-images", "1"]) == 0
+    title, _, header, _, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith("miniature, 1 prompts, counts 1-12 in turn, seeds from 0, ")
+    assert [row.strip("| ").split(" | ")[0] for row in rows] == list(right_images.ARMS)
+    for row in rows:
+        assert row.count("|") == header.count("|")
+        assert float(row.strip("| ").split(" | ")[2]) > 0
+
+
+def test_shares_and_rates_of_right_images() -> None:
+    total = right_images.Total(seconds=[0.5, 1.5], right=[True, False])
+    (line,) = right_images.table({"arm": total})[2:]
+    assert line == "| arm | 50 [9, 91] | 1.000 | 0.50 |"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--right-images", "0"], "--right-images takes 1 prompt or more, and --model one of miniature, "),
         (["--model", "foo"], "--model 'foo' is not one of miniature, miniature-pixart, sdxl-turbo, "),
         (["--random-weights"], "--model 'miniature' is not one of sdxl-turbo, "),
         (["--device", "cuda:99"], "--device 'cuda:99' cannot be used: "),

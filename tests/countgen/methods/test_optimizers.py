@@ -12,11 +12,10 @@ from countgen.critics import Critic
 from countgen.errors import NonFiniteLossError
 from countgen.methods.auto import AutoSettings, auto
 from countgen.methods.noise import NoiseSettings, noise
-from countgen.methods.objective import CONFIRMATION_VIEWS
 from countgen.methods.problem import Problem, confirmed
 from countgen.methods.refinement import RefinementSettings, clip, latent_prior, refine
 from countgen.methods.search import search
-from countgen.methods.seeds import SEED_STRIDE, SearchSettings, evaluate_seeds
+from countgen.methods.seeds import SEED_STRIDE, SearchSettings, evaluate_seeds, searched
 from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 from countgen.prompts import Target
 from countgen.run import Run
@@ -75,7 +74,7 @@ def test_clip_scales_each_latent_on_its_own():
 
 def test_each_seed_is_evaluated_on_its_own_stock_image(models, problem, embeds):
     seeds = [3, 4]
-    steps = evaluate_seeds(problem(7), seeds, Budget(), CONFIRMATION_VIEWS)
+    steps = evaluate_seeds(problem(7), seeds, Budget())
     assert [step.seed for step in steps] == seeds
     with torch.no_grad():
         alone = models.backbone.render(models.backbone.initial_latents([4]), embeds)
@@ -83,15 +82,12 @@ def test_each_seed_is_evaluated_on_its_own_stock_image(models, problem, embeds):
 
 
 def test_search_never_draws_a_seed_twice_and_counts_its_evaluations(models, problem):
-    budget = Budget(max_evaluations=9)
-    settings = SearchSettings(batch_size=3, first_batch_size=2)
-    steps = list(search(problem(7), 5, budget, settings))
-    assert {step.index: step.evaluations for step in steps} == {0: 2, 1: 5, 2: 8, 3: 9}
-    assert all(step.confirmed for step, before in zip(steps[1:], steps, strict=False) if step.index == before.index)
-    assert all((step.seed - 5) % SEED_STRIDE == 0 for step in steps)
-    batches = islice(settings.batches(5), 3)
-    seeds = [seed for batch in batches for seed in batch]
-    assert len(set(seeds)) == len(seeds) == 8
+    steps = list(search(problem(7), 5, Budget(max_evaluations=5), SearchSettings()))
+    assert [(step.index, step.evaluations) for step in steps] == [(k, k + 1) for k in range(5)]
+    assert [step.seed for step in steps] == [5 + k * SEED_STRIDE for k in range(5)]
+    batches = list(searched(problem(7), 5, Budget(max_evaluations=9), SearchSettings(batch_size=4)))
+    assert [len(batch) for batch in batches] == [2, 4, 3]
+    assert [step.seed for batch in batches for step in batch] == [5 + k * SEED_STRIDE for k in range(9)]
 
 
 def test_search_stops_at_the_first_confirmed_candidate(models, problem):
@@ -143,9 +139,10 @@ def test_noise_restarts_from_the_next_seed(models, problem):
 
 
 def test_auto_searches_first_and_refines_the_nearest(models, problem):
-    phases = [step.phase for step in islice(auto(problem(15), 0, Budget(), AutoSettings()), 4)]
-    assert phases[0] == "search"
-    assert "refine" in phases
+    settings = AutoSettings(min_seeds=3)
+    steps = list(islice(auto(problem(15), 0, Budget(), settings), 4))
+    assert [step.phase for step in steps] == ["search"] * 3 + ["refine"]
+    assert steps[3].seed == max(steps[:3], key=lambda step: step.rank).seed
 
 
 def test_auto_refines_no_candidate_whose_loss_is_not_finite(models, problem, monkeypatch):
@@ -157,7 +154,7 @@ def test_auto_refines_no_candidate_whose_loss_is_not_finite(models, problem, mon
         return latents
 
     monkeypatch.setattr(models.backbone, "initial_latents", damaged)
-    settings = AutoSettings(num_searches=1, search=SearchSettings(first_batch_size=2))
+    settings = AutoSettings(min_seeds=1, search=SearchSettings(batch_size=4))
     run = auto(problem(15), 0, Budget(), settings)
     assert [(step.phase, step.seed) for step in islice(run, 2)] == [("search", SEED_STRIDE), ("refine", SEED_STRIDE)]
 
@@ -166,7 +163,7 @@ def test_a_loss_that_is_not_finite_names_the_step(models, problem):
     latents = models.backbone.initial_latents([0])
     latents[0, 0, 0, 0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="step 4"):
-        list(refine(problem(7), latents, [0], Budget(), RefinementSettings(), first_index=4))
+        list(refine(problem(7), latents, [0], Budget(steps=4), RefinementSettings()))
 
 
 class Greedy(Critic):
@@ -186,7 +183,8 @@ class Greedy(Critic):
 def test_a_run_that_is_out_of_memory_keeps_what_its_search_found():
     models = countgen.load("miniature", device="cpu")  # not the tests' shared one: its memory becomes "low"
     starved = replace(models, critics=(Greedy(models.critics[0]),))
-    run = Run("a photo of fifteen apples", starved, seed=0)
+    always = AutoSettings(min_seeds=1, refinement_cost=1.0)
+    run = Run("a photo of fifteen apples", starved, seed=0, settings=always)
     steps = list(run)
     assert {step.phase for step in steps} == {"search"}
     result = run.result()

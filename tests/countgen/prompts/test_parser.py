@@ -9,8 +9,44 @@ KNOWN = (
     "sheep,skis,sports ball,table,teddy bear,tree,wine glass"
 ).split(",")
 
+pytestmark = pytest.mark.core
+
 # Read alike with an open vocabulary and with the classes above.
 READINGS = {
+    # The noun phrase ends at a verb, a participle with an object or a particle.
+    "a cat chasing two birds": "cat=1,bird=2",
+    "one dog guarding a dozen eggs": "dog=1,egg=12",
+    "a dog wearing sunglasses": "dog=1",
+    "a red bird eating apples": "bird=1",
+    "one truck rumbled down the highway": "truck=1",
+    "a bus drove past three trees": "bus=1,tree=3",
+    "a dog jumps over two cars": "dog=1,car=2",
+    "a person rides a bus": "person=1",
+    "a person painting two chairs": "person=1,chair=2",
+    "a mouse hidden by a cat": "mouse=1",
+    "one sleeping cat": "cat=1",
+    "two red-and-white striped dogs": "dog=2",
+    "two cats, one black and one white": "cat=2",
+    # Positions compare two objects; other prepositions lead to scenery.
+    "a dog left of a chair": "dog=1,chair=1",
+    "a dog to the right of a chair": "dog=1,chair=1",
+    "two dogs above a bus, and a cat": "dog=2,bus=1,cat=1",
+    "a dog on a chair": "dog=1",
+    # What contains the counted objects is not counted.
+    "a bowl of seven apples": "apple=7",
+    "a basket of five apples": "apple=5",
+    "a bouquet of 24 roses": "rose=24",
+    "a painting of a cat": "cat=1",
+    # Numbers that count nothing.
+    "two cats at 7. The cats sleep": "cat=2",
+    "two cats, f/1.8, 16:9, 10:30, 8k, 4 k, 24 mm": "cat=2",
+    "two cats, unreal engine 5 render, ISO 100, --ar 16:9 --v 5": "cat=2",
+    "two cars on Route 66 in 1966": "car=2",
+    "a bus and a car, stock photo #4983725": "bus=1,car=1",
+    "a 25 year old person with two dogs": "person=1,dog=2",
+    "two dogs for $7": "dog=2",
+    "seven apples in two rows, three meters wide": "apple=7",
+    "a 3 seat chair": "chair=1",
     "a photo of seven apples": "apple=7",
     "7 apples": "apple=7",
     "a picture of seven apples": "apple=7",
@@ -89,8 +125,6 @@ READINGS = {
     "seven apples without dogs": "apple=7",
     "two double chairs": "chair=2",
     "٣ apples": "apple=3",
-    "a baker's dozen eggs": "egg=13",
-    "a baker’s dozen of eggs": "egg=13",
     "a half dozen eggs": "egg=6",
     "a half-dozen eggs": "egg=6",
     "a couple apples": "apple=2",
@@ -118,10 +152,24 @@ READINGS_WITH_CLASSES = {
     "3 hot dogs": ("dog=3", "hot dog=3"),
     "a potted plant": ("plant=1", "potted plant=1"),
     "four skis": ("ski=4", "skis=4"),
-    "seven apples in two rows": ("apple=7,row=2", "apple=7"),
+    "a basket with five mangoes": ("basket=1,mango=5", "basket=1,mango=5"),
+    "a bowl of seven strawberries": ("strawberry=7", "strawberry=7"),
+    "a dog left of a dragon": ("dog=1,dragon=1", "dog=1"),
     "a gold ring": ("ring=1", "ring=1"),
 }
-REFUSALS = {
+ERRORS = {
+    # Parts of objects, and sentences after the first.
+    "one apple and half of another apple": "'half' makes parts of an object.*--count apple=7",
+    "two apples and quarter of another apple": "'quarter' makes parts",
+    "an apple cut into quarters": "'cut' makes parts",
+    "a pizza cut into 4 slices": "'cut' makes parts",
+    "an apple cut in half": "'half' makes parts",
+    "four forks, but one fork is broken into two pieces": "'broken' makes parts",
+    "two thirds": "'thirds' makes parts",
+    "a cake on a table. There are many candles on the cake": "'many' is not a number",
+    "a vase. There are no flowers in the vase": "count of zero",
+    "three rows of cars": "contains no number",
+    "nine round vector": "no plural follows 'nine'; write for example 'nine vectors'",
     "apples on a table": "contains no number.*--count apple=7",
     "a group of cats": "contains no number",
     "the third apple": "contains no number",
@@ -138,7 +186,7 @@ REFUSALS = {
     "more than two cats": "several readings",
     "(seven apples:1.3)": "1.3\\)' is a weight, which is not read here",
     "7 apples, <lora:style:0.8>": "'<lora:style:0.8>' is a weight",
-    "7apples": "'7apples' has no space after its number",
+    "7apples": "contains no number",
     "3-5 cats": "'3-5' is not one whole number",
     "3+ cats": "not one whole number",
     "3.5 apples": "'3.5' is not one whole number",
@@ -149,7 +197,7 @@ REFUSALS = {
     "dozens of eggs": "is not a number",
     "some apples": "'some' is not a number",
     "-3 apples": "'-3' is not one whole number above zero",
-    "minus three apples": "below zero",
+    "minus three apples": "'minus three' is ambiguous",
     "zero apples": "count of zero",
     "0 apples": "count of zero",
     "no apples": "count of zero",
@@ -187,7 +235,7 @@ REFUSALS = {
     "1٣ apples": "is not one whole number",
     "7\u0336 apples": "is not one whole number",
     "7% apples": "'7%' is not one whole number",
-    "$7 apples": "several readings",
+    "$7 apples": "contains no number",
     "√4 apples": "several readings",
     "≥3 cats": "'≥ 3' has several readings",
     "< seven cats": "several readings",
@@ -205,7 +253,7 @@ REFUSALS = {
     "VII apples": "contains no number",
     "\u202e12 apples": r"character 1 of the prompt is '\\u202e'",
     "\udc80 12 apples": r"character 1 of the prompt is '\\udc80'",
-    # Punctuation, articles and sizes are no objects.
+    # Punctuation, articles and sizes name no object.
     "seven -": "no noun follows",
     "seven ~": "no noun follows",
     "seven /": "no noun follows",
@@ -213,25 +261,24 @@ REFUSALS = {
     "seven an": "no noun follows",
     "seven 4k": "no noun follows",
     # Numbers of numbers.
-    "a baker's dozen": "no noun follows",
-    "two baker's dozen eggs": "two numbers stand together",
+    "a baker's dozen eggs": "is ambiguous",
     "a whole dozen eggs": "is ambiguous",
-    "a gross of eggs": "is arithmetic",
+    "a gross of eggs": "contains no number",
     "a hundred-odd birds": "is ambiguous",
     "a good few apples": "'few' is not a number",
     "a whole lot of apples": "'lot' is not a number",
     "a large number of apples": "contains no number",
-    "a couple dancing in the rain": "no plural follows",
+    "a couple dancing in the rain": "no noun follows",
     "a score board": "no plural follows",
     "about a hundred birds": "'about a hundred' has several readings",
-    "nearly a dozen eggs": "several readings",
+    "nearly a dozen eggs": "is ambiguous",
     "well over seven apples": "several readings",
     "all but two apples": "several readings",
     "neither two apples nor three dogs": "is ambiguous",
-    "half of seven apples": "'half of seven' is ambiguous",
-    "a third of 9 apples": "is arithmetic",
-    "two thirds of an apple": "is arithmetic",
-    "a half apple": "is arithmetic",
+    "half of seven apples": "'half' makes parts",
+    "a third of 9 apples": "'third' makes parts",
+    "two thirds of an apple": "'thirds' makes parts",
+    "a half apple": "'half' makes parts",
     "two squared apples": "is arithmetic",
     "two point five apples": "is arithmetic",
     "seven minus two apples": "'seven minus' is arithmetic",
@@ -256,8 +303,8 @@ def test_names_the_critic_knows_win() -> None:
     assert read == READINGS_WITH_CLASSES
 
 
-def test_prompt_without_one_clear_count_is_refused(subtests: pytest.Subtests) -> None:
-    for prompt, reason in REFUSALS.items():
+def test_prompt_without_one_clear_count_is_an_error(subtests: pytest.Subtests) -> None:
+    for prompt, reason in ERRORS.items():
         with subtests.test(prompt=prompt), pytest.raises(PromptError, match=reason):
             parse(prompt)
 
@@ -278,19 +325,19 @@ def test_override_names_counts() -> None:
     assert targets_from(" Wine Glasses = 3 ") == (Target("wine glass", 3),)
 
 
-def test_override_in_another_form_is_refused(subtests: pytest.Subtests) -> None:
+def test_override_in_another_form_is_an_error(subtests: pytest.Subtests) -> None:
     for text in ["", "apple", "apple=", "=7", "apple=seven", "apple=7;dog=2", "apple=7,", "a=1.5"]:
         with subtests.test(text=text), pytest.raises(PromptError, match="NAME=COUNT"):
             targets_from(text)
 
 
 @pytest.mark.parametrize("text", ["apple=0", "apple=-1", "apple=1001"])
-def test_override_outside_the_range_is_refused(text: str) -> None:
+def test_override_outside_the_range_is_an_error(text: str) -> None:
     with pytest.raises(PromptError, match="from 1 to 1000"):
         targets_from(text)
 
 
-def test_override_with_one_object_twice_is_refused() -> None:
+def test_override_with_one_object_twice_is_an_error() -> None:
     with pytest.raises(PromptError, match="'apple' is given twice"):
         targets_from("apple=7,apples=2")
 

@@ -2,12 +2,13 @@
 
 import pytest
 
+from countgen.critics.vocabulary import plural
 from countgen.errors import PromptError
 from countgen.prompts import Target, parse
 from countgen.prompts.number_words import number_word, read_number
 from countgen.prompts.placeholders import spelled_out, with_placeholder
-from countgen.prompts.plurals import plural
 
+pytestmark = pytest.mark.core
 PLACES = [
     ("a photo of seven apples", 7, "a photo of <count-7> apples"),
     ("Seven apples, on a table", 7, "<count-7> apples, on a table"),
@@ -52,7 +53,7 @@ def test_a_number_word_is_read_as_its_number():
 
 def test_plurals():
     plurals = {"apple": "apples", "bus": "buses", "fish": "fish", "teddy bear": "teddy bears"}
-    assert {one: plural(one) for one in plurals} == plurals
+    assert {noun: plural(noun) for noun in plurals} == plurals
 
 
 def test_every_object_of_the_miniature_has_its_own_plural():

@@ -6,6 +6,7 @@ from countgen.errors import PromptError
 from countgen.prompts import Target
 from countgen.prompts.recount import recounted
 
+pytestmark = pytest.mark.core
 KNOWN = ("apple", "cat", "dog")
 
 
@@ -14,8 +15,8 @@ RECOUNTED = [
     ("a cat and two dogs", {"cat": 4, "dog": 2}, "four cats and two dogs"),
     ("seven apples and seven dogs", {"apple": 7, "dog": 3}, "seven apples and three dogs"),
     ("seven apples and seven dogs", {"apple": 3, "dog": 7}, "three apples and seven dogs"),
-    ("A dozen red apples on 8 tables", {"apple": 8}, "eight red apples on 8 tables"),
-    ("<count-7> apples on two tables", {"apple": 2}, "two apples on two tables"),
+    ("A dozen red apples in 8 rows", {"apple": 8}, "eight red apples in 8 rows"),
+    ("<count-7> apples in two rows", {"apple": 2}, "two apples in two rows"),
     ("seven apples", {"apple": 7}, "seven apples"),
 ]
 
@@ -30,6 +31,6 @@ def test_the_number_of_each_object_is_replaced(subtests: pytest.Subtests) -> Non
 @pytest.mark.parametrize(
     ("prompt", "name"), [("a red apple and a green apple", "apple"), ("two dogs", "cat"), ("many", "cat")]
 )
-def test_a_prompt_without_one_number_to_replace_is_refused(prompt: str, name: str) -> None:
+def test_a_prompt_without_one_number_to_replace_is_an_error(prompt: str, name: str) -> None:
     with pytest.raises(PromptError, match="cannot"):
         recounted(prompt, (Target(name, 8),), KNOWN)

@@ -3,10 +3,9 @@ from functools import partial
 import pytest
 import torch
 
-from countgen.methods.latent_modifier import DirectLatents, LatentModifier
-from countgen.methods.lmn import LMNSettings
+from countgen.methods.lmn import LatentModifier, LMNSettings
 from countgen.methods.problem import Problem
-from countgen.methods.refinement import refine
+from countgen.methods.refinement import DirectLatents, refine
 from countgen.methods.step import Budget
 from countgen.prompts import Target
 

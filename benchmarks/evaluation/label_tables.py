@@ -1,0 +1,222 @@
+"""Labels as CSV: a sheet that a person fills in, counts from elsewhere, or GeckoNum's annotations (task 1)."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from countgen.benchmarks.evaluation.labels import (
+    MAX_COUNT,
+    Label,
+    Question,
+    check_labeller,
+    questions,
+    read_labels,
+    save_label,
+    unlabelled,
+)
+from countgen.benchmarks.evaluation.records import IMAGES
+from countgen.benchmarks.evaluation.suites.readers import HOW_MANY
+from countgen.critics.vocabulary import singular
+from countgen.files.printable import printable
+from countgen.files.spreadsheet import cell, read_table
+
+COLUMNS = ("image", "object", "count")
+GECKONUM_COLUMNS = ("image_id", "question", "annot_id", "answer")
+UNCOUNTABLE = "-"
+"""A cell for objects that cannot be counted."""
+_MOST_FAULTS = 10
+_MOST_NAMES = 3
+
+Vote = int | str | None
+"""A count, `UNCOUNTABLE`, or None for a cell that is neither."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        saved: number of new labels.
+        known: number of labels that were there before.
+        unknown_images: images that the run does not have, by name.
+        no_number: number of rows whose count is not a whole number, nor `UNCOUNTABLE`.
+        incomplete: number of images for which some object has no count on which the people agree.
+    """
+
+    saved: int
+    known: int
+    unknown_images: tuple[str, ...]
+    no_number: int
+    incomplete: int
+
+
+def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int = 0, limit: int | None = None) -> int:
+    """Write the images that a person has not labelled, in their shuffled order, and return the number of images.
+
+    The sheet holds image paths relative to the run folder and object names; no target, method or count.
+
+    Raises:
+        ValueError: no run, one without images, or nothing is left to label.
+        FileExistsError: the file exists; it may hold counts.
+    """
+    left = unlabelled(run, labeller, seed)[:limit]
+    if not questions(run):
+        raise ValueError(f"{printable(run)} has no image to count: none is finished, or its records came without them")
+    if not left:
+        raise ValueError(
+            f"{check_labeller(labeller)} has labelled every finished image of {printable(run)}; nothing is left"
+        )
+    with Path(path).open("x", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for question in left:
+            image = cell(question.image.relative_to(run).as_posix())
+            writer.writerows((image, cell(name), "") for name in question.object_names)
+    return len(left)
+
+
+def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_sheet: bool = False) -> Imported:
+    """Save the counts of a CSV as labels; reading it twice adds nothing.
+
+    An image is named by its file name in the run, or by its path in the list that it came with. Columns `image`,
+    `object` and `count` (`UNCOUNTABLE` is one), and `labeller`; rows without one are of the given `labeller`. Images
+    with a count for some of their objects only are left for later.
+
+    GeckoNum's columns are `image_id`, `question`, `annot_id` and `answer`: the label of an object is the whole number
+    that more than half of its annotators gave ("2-3" and "10+" are none), under the name `labeller`.
+
+    Args:
+        run: its folder.
+        path: of the CSV.
+        labeller: name of the person.
+        is_sheet: whether it is a sheet of `write_sheet`: every row with a count must fit the run. Rows of other tables
+            that do not are counted and left out.
+
+    Raises:
+        ValueError: no run, other columns, no UTF-8, a name that several images of the list have, a row without a
+            labeller, a row of a sheet that does not fit, or no row that fits. Nothing is saved.
+    """
+    run, path, labeller = Path(run), Path(path), labeller and check_labeller(labeller)
+    images = _Images(run)
+    header, rows = read_table(path, COLUMNS, *([] if is_sheet else [GECKONUM_COLUMNS]))
+    cells = _geckonum_cells if set(GECKONUM_COLUMNS) <= set(header) else _cells
+    votes: dict[tuple[Question, str], dict[str, list[Vote]]] = {}
+    unknown: dict[str, None] = {}
+    no_number = 0
+    faults = []
+    for where, row in rows:
+        image, object_name, text, person = cells(row)
+        if not image or (is_sheet and not text):
+            continue
+        question, vote = images.find(image), _vote(text)
+        no_number += vote is None
+        if question is None:
+            unknown[image] = None
+            faults.append(f"{where}: the run has no finished image {image!r}; leave the column 'image' unchanged")
+            continue
+        if object_name not in _names(question):
+            objects = ", ".join(question.object_names)
+            faults.append(f"{where}: {image} has the objects {objects}, not {object_name!r}")
+            continue
+        if not (person or labeller):
+            raise ValueError(f"{where}: give --labeller NAME, or fill in the column 'labeller'; nothing was saved")
+        given = votes.setdefault((question, person or labeller), {}).setdefault(object_name, [])
+        if vote is None:
+            faults.append(
+                f"{where}: {text!r} is not a whole number up to {MAX_COUNT}; write a number such as 7, {UNCOUNTABLE} "
+                "if the objects cannot be counted, or leave the cell empty"
+            )
+        elif given:
+            faults.append(f"{where}: {image} has two rows for {object_name!r}; keep one")
+        given.append(vote)
+    if is_sheet and faults:
+        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        raise ValueError(f"{printable('; '.join(faults[:_MOST_FAULTS]), 2000)}{more}. Nothing of this sheet was saved")
+    if not is_sheet and not votes:
+        shown = f", such as {', '.join(list(unknown)[:_MOST_NAMES])}" if unknown else ""
+        raise ValueError(f"{path} has no count for an image and an object of {run}{shown}; nothing was saved")
+    labels, known = _labels(votes), set(read_labels(run))
+    new = [label for label in labels if label not in known]
+    for label in new:
+        save_label(run, label.key, label.labeller, label.counts)
+    return Imported(len(new), len(labels) - len(new), tuple(unknown), no_number, len(votes) - len(labels))
+
+
+def _labels(votes: Mapping[tuple[Question, str], Mapping[str, Sequence[Vote]]]) -> list[Label]:
+    """Return the labels of images all of whose objects have a count."""
+    labels = []
+    for (question, person), given in votes.items():
+        counts = [_agreed(given.get(name, ())) for name in _names(question)]
+        if None not in counts:
+            known = tuple(count if isinstance(count, int) else None for count in counts)
+            labels.append(Label(question.key, person, known))
+    return labels
+
+
+def _agreed(votes: Sequence[Vote]) -> Vote:
+    """Return the count of more than half of the votes."""
+    ((most, number),) = Counter(votes).most_common(1) or [(None, 0)]
+    return most if 2 * number > len(votes) else None
+
+
+def _names(question: Question) -> list[str]:
+    return [singular(printable(name)) for name in question.object_names]
+
+
+class _Images:
+    """Finds the images of a run by the names that tables give them."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.own: dict[str, Question] = {}
+        self.listed: dict[str, Question] = {}
+        self.by_name: dict[str, list[Question]] = {}
+        for question in questions(run):
+            self.own |= dict.fromkeys((question.image.name, question.image.stem), question)
+            if question.listed_as:
+                path = PurePosixPath(question.listed_as)
+                self.listed |= dict.fromkeys((str(path), str(path.with_suffix(""))), question)
+                for name in (path.name, path.stem):
+                    self.by_name.setdefault(name, []).append(question)
+
+    def find(self, text: str) -> Question | None:
+        """Return the image of a name, with or without its ending: its name in the run, or its path in the list.
+
+        A name without a folder is that of the only image in the list that has it.
+
+        Raises:
+            ValueError: several images have that name.
+        """
+        path = PurePosixPath(text)
+        exact = self.own.get(path.name) or self.listed.get(str(path))
+        same_name = self.by_name.get(str(path), ())
+        if exact is None and len(same_name) > 1:
+            raise ValueError(
+                f"several images of {self.run} came with the name {text!r}; give their paths in the list, such as "
+                f"{same_name[0].listed_as}, or their names in the folder {IMAGES!r}. Nothing was saved"
+            )
+        return exact or next(iter(same_name), None)
+
+
+def _cells(row: Mapping[str, str]) -> tuple[str, str, str, str]:
+    """Return image, object, count and person of a row."""
+    person = row.get("labeller", "")
+    return row["image"], singular(row["object"].removeprefix("'")), row["count"], person and check_labeller(person)
+
+
+def _geckonum_cells(row: Mapping[str, str]) -> tuple[str, str, str, str]:
+    """Return the same of an annotation by GeckoNum; "" for the image if it is not about a number."""
+    asked = HOW_MANY.fullmatch(row["question"])
+    return (row["image_id"], singular(asked["objects"]), row["answer"], "") if asked else ("", "", "", "")
+
+
+def _vote(text: str) -> Vote:
+    """Return a whole number from 0 to 10 000, or `UNCOUNTABLE`; None for anything else, such as "2-3" and "10+"."""
+    if text == UNCOUNTABLE:
+        return text
+    value = text.removesuffix(".0")
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 and int(value) <= MAX_COUNT else None

@@ -1,0 +1,69 @@
+"""The probability that an image has the right count, from the margins of critics and views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import Meta, field
+from torch import Tensor
+
+from countgen.critics import Critic
+from countgen.files.schema import Document
+
+LOWEST, HIGHEST = -3.0, 2.0
+"""Margins beyond these say no more than these."""
+
+Slope = Annotated[float, Meta(ge=0)]
+
+
+class Evidence(Document, frozen=True):
+    """The log odds of a right count, linear in the margins that were evaluated.
+
+    Attributes:
+        intercept: log odds where every margin is 0.
+        below, above: of the mean of the margins' negative parts, and of the mean of their positive parts.
+    """
+
+    intercept: float
+    below: Slope
+    above: Slope
+
+    def log_odds(self, margins: Tensor) -> Tensor:
+        """Return log odds (B,) for margins (B, N); no margin lowers them as it grows."""
+        wrong, right = margins.clamp(LOWEST, 0).mean(1), margins.clamp(0, HIGHEST).mean(1)
+        return self.intercept + self.below * wrong + self.above * right
+
+
+class Acceptance(Document, frozen=True):
+    """P(right): how often the independent judge agrees with a count, by the margins of the critics.
+
+    The defaults are those of the embedded models.
+
+    Attributes:
+        first: from the first critic, on the untransformed image.
+        plain: from every critic, on the untransformed image.
+        views: from every critic on every view.
+        refined: added to the log odds of images that gradients have moved: optimisation exploits mistakes of critics.
+        scales: by critic, what its margins are divided by, for critics whose logits have another range than others'.
+    """
+
+    first: Evidence = Evidence(intercept=-0.6, below=1.2, above=2.1)
+    plain: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.1)
+    views: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.6)
+    refined: float = -1.2
+    scales: dict[str, Annotated[float, Meta(gt=0)]] = field(default_factory={"miniature-heatmap": 15.0}.copy)
+
+    def probability(
+        self, evidence: Evidence, margins: Tensor, critics: Sequence[Critic], *, refined: bool = False
+    ) -> Tensor:
+        """Return P(right), float (B,).
+
+        Args:
+            evidence: one of the three kinds.
+            margins: (B, N).
+            critics: of the margins.
+            refined: whether gradients have moved the images.
+        """
+        scales = margins.new_tensor([self.scales.get(critic.name, 1.0) for critic in critics])
+        return (evidence.log_odds(margins / scales) + self.refined * refined).sigmoid()

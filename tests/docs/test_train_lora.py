@@ -1,0 +1,49 @@
+"""The LoRA that docs/train_lora.py trains learns, and stock diffusers loads its file."""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from safetensors import safe_open
+
+from countgen import Target, backbones, miniature
+from countgen.benchmarks.evaluation.suites import Prompt
+from countgen.models import load_critic
+from tests.docs.documents import ROOT
+
+SEEDS = range(8)
+
+
+def test_the_loss_falls_and_stock_diffusers_loads_the_file(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("train_lora", ROOT / "docs" / "train_lora.py")
+    assert spec is not None
+    assert spec.loader is not None
+    lora = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lora)
+    backbone, critics = backbones.load("miniature"), [load_critic("miniature-yolo")]
+    prompt = Prompt("a photo of seven apples", (Target("apple", 7),), "toy")
+
+    @torch.no_grad()
+    def loss() -> float:
+        return float(lora.count_loss(backbone, critics, prompt, SEEDS).mean())
+
+    before = loss()
+    lora.train(backbone, critics, [prompt], 40, rank=4, batch_size=4, prompts_per_step=1)
+    after = loss()
+    assert after < 0.8 * before
+    file = tmp_path / "lora.safetensors"
+    lora.save(backbone, file)
+    with safe_open(file, "pt") as tensors:
+        assert all(name.startswith("lora_unet_") for name in tensors.keys())  # noqa: SIM118
+    stock = StableDiffusionXLPipeline.from_pretrained(
+        miniature.FOLDER / "mini-sdxl-turbo", dtype=torch.float32, use_safetensors=True
+    )
+    latents, options = backbone.initial_latents([3]), {"num_inference_steps": 1, "guidance_scale": 0.0}
+    options |= {"height": 128, "width": 128, "latents": latents, "output_type": "pt"}
+    plain = stock(prompt.prompt, **options).images
+    stock.load_lora_weights(file)
+    with torch.no_grad():
+        expected = backbone.render(latents, backbone.encode_prompt(prompt.prompt))
+    torch.testing.assert_close(stock(prompt.prompt, **options).images, expected, atol=1e-3, rtol=0)
+    assert (plain - expected).abs().max() > 0.05
