@@ -104,6 +104,14 @@ def models() -> "countgen.Models":
     return loaded
 
 
+@pytest.fixture(scope="session")
+def light_models() -> "countgen.Models":
+    """The embedded backbone with the critic and the judge that need no detector library; changed by no test."""
+    import countgen
+
+    return countgen.load("miniature", critics="miniature-heatmap", judge="miniature-fcos", device="cpu")
+
+
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The hub's cache of this test, which need not be there yet; its client asks for the folder at every look-up."""
