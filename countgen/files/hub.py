@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from huggingface_hub import constants, get_session, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, HFValidationError
+
 SECONDS = 5.0
 """Timeout of the first request to the hub; its library would try for 23 seconds, for every file again."""
 SINGLE_FILE = ".safetensors"
@@ -75,9 +78,6 @@ def resolve(
     files = [inside] if inside else list(files)
     if path.exists() or not repository or not files:
         return path
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, HFValidationError
-
     named = f"{files[0]} of {repository}{f'@{revision}' if revision else ''}"
     if download and not cached(repository, files[0], revision):
         check_answers(named, repository, revision)
@@ -104,8 +104,6 @@ def resolve(
 
 def cached(source: str, file: str = "", revision: str | None = None) -> Path | None:
     """Return the path of a file of a repository in the hub's cache, also where `source` is OWNER/NAME/FILE."""
-    from huggingface_hub import try_to_load_from_cache
-
     repository, inside = _repository_and_file(source)
     if not repository or "*" in (file := inside or file):
         return None
@@ -122,8 +120,6 @@ def _repository_and_file(source: str) -> tuple[str, str]:
 
 def unreachable() -> str:
     """Return why nothing can be downloaded from the hub, such as no answer; empty if it answers."""
-    from huggingface_hub import constants, get_session
-
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
@@ -144,8 +140,6 @@ def check_answers(missing: str, repository: str, revision: str | None = None) ->
     Raises:
         OSError: the message says what to fetch, with which command, and where it belongs.
     """
-    from huggingface_hub import constants
-
     if not (reason := unreachable()):
         return
     command = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
