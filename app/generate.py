@@ -96,6 +96,7 @@ def _options(command: Generate) -> Options:
         number_offset=number_offset_from(command.number_offset or ()),
         calibration=load_calibration(command.calibration) if command.calibration else None,
         negative_prompt=command.negative_prompt,
+        deterministic=command.deterministic,
     )
 
 

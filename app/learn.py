@@ -149,9 +149,9 @@ class Learn(Model, Training, Detectors, CalibrationFile):
         }
         with progress_line("training", shown=self.text) as show:
             for step in learning:
-                phase, total = phases[step.phase]
-                loss = f"loss {step.loss:.2f}, soft count {step.soft_counts[0]:.1f}"
-                show(f"{phase}: step {step.index + 1} of {total}, {loss}", (step.index + 1) / total)
+                (phase, total), number = phases[step.phase], step.index + 1
+                counted = "" if step.soft_count is None else f", soft count {step.soft_count:.1f}"
+                show(f"{phase}: step {number} of {total}, loss {step.loss:.2f}{counted}", number / total)
 
     def _tried(self, models: Models, token: CountToken, out: Path) -> tuple[CountToken, float | None]:
         """Return the token with the accuracy that the judge measures, saved, and that of the number word."""

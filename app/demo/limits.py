@@ -14,7 +14,7 @@ from countgen.prompts import MAX_PROMPT_LENGTH
 UNTIL = ("critic", "judge")
 SURE = {"quick": 0.9, "sure": 0.98, "very sure": 0.995}
 """What a visitor may ask of the probability of a right count."""
-BATCHES = ("batch_size", "num_refined")
+BATCHES = ("batch_size",)
 """Settings of methods that are numbers of images evaluated at once."""
 
 

@@ -14,6 +14,8 @@ from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record
 from tests.app.conftest import Answer, ErrorOf
 from tests.benchmarks.evaluation.made_records import record
 
+pytestmark = pytest.mark.core
+
 
 def write_run(folder: Path, records: list[Record], **settings: Any) -> str:
     folder.mkdir()

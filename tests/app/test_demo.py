@@ -66,7 +66,7 @@ def test_values_outside_the_limits_are_refused_with_a_sentence(subtests: pytest.
     [
         {"settings": "batch_size=17", "method": "search"},
         {"settings": "refinement.num_optimization_steps=1001"},
-        {"settings": "min_seeds"},
+        {"settings": "refinement_cost"},
         {"settings": ["a"]},
         {"settings": "x" * 2001},
         {"negative_prompt": "dog"},
