@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -38,11 +39,17 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     import countgen
+
+_HYPOTHESIS = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("default", _HYPOTHESIS, max_examples=100, derandomize=True)
+settings.register_profile("nightly", _HYPOTHESIS, max_examples=2000)
+settings.load_profile("default")
 
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox --headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -64,23 +71,34 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.dist = "worksteal"
 
 
-MARKED_FOLDERS = {"browser": "browser", "faults": "faults", "miniature": "train", "docs": "docs"}
-"""Folder of tests -> the marker that all its tests have."""
 FIRST = ("browser", "faults", "docs")
-"""Markers of the tests that run first, because the longest are among them."""
+"""Folders of tests that run first, because the longest are among them."""
+HEAVY = ("gradio", "ray", "ultralytics")
+"""Libraries that the core imports none of."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import only the folders and files with tests of the core if only the core is asked for."""
+    if config.getoption("markexpr") != "core":
+        return None
+    files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any("mark.core" in path.read_text(encoding="utf-8") for path in files) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of whole folders, and put the longest first; single slow tests are marked where they stand.
+    """Put the longest tests first.
 
     The first worker begins with the long tests, and the others steal its short ones: no worker ends with a long test
     while the others have nothing left. The order is random apart from that.
     """
-    for item in items:
-        folder = Path(item.path).relative_to(Path(__file__).parent).parts[0]
-        if folder in MARKED_FOLDERS:
-            item.add_marker(MARKED_FOLDERS[folder])
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in FIRST))
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in FIRST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _core_stays_light(pytestconfig: pytest.Config) -> Iterator[None]:
+    yield
+    if pytestconfig.getoption("markexpr") == "core":
+        assert [name for name in HEAVY if name in sys.modules] == []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -95,13 +113,22 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.fixture(scope="session")
-def models() -> "countgen.Models":
+def models() -> Iterator["countgen.Models"]:
     """The embedded backbone, critics and judge; loaded once, changed by no test."""
     import countgen
 
     loaded = countgen.load("miniature", device="cpu")
     gc.freeze()  # what was imported for it
-    return loaded
+    yield loaded
+    assert loaded.backbone.memory == "fast", "a test changed the models that all tests share"
+
+
+@pytest.fixture(scope="session")
+def light_models() -> "countgen.Models":
+    """The embedded backbone with the critic and the judge that need no detector library; changed by no test."""
+    import countgen
+
+    return countgen.load("miniature", critics="miniature-heatmap", judge="miniature-fcos", device="cpu")
 
 
 @pytest.fixture

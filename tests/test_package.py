@@ -5,8 +5,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import countgen
 from countgen.miniature import checksums
+
+pytestmark = pytest.mark.core
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -6,8 +6,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
 import countgen
@@ -26,7 +24,6 @@ def run(*arguments: str, cwd: Path, site: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 def test_the_wheel_works_beside_a_users_own_app_critics_and_benchmarks(tmp_path: Path) -> None:
     source, site, project = (tmp_path / name for name in ("source", "site", "project"))
     # A copy, since setuptools builds in the tree.

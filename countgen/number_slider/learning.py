@@ -89,11 +89,11 @@ def _mean_embeds(
         Padding is left out of the mean, which it would make shorter; the direction moves it as it moves the text.
     """
     placeholder, reduced, pooled = placeholder_of(number), [], []
-    with injected(backbone, {placeholder: word_vectors(backbone, number_word(number))}) as encode:
+    with injected(backbone, placeholder, word_vectors(backbone, number_word(number))) as encode:
         for template in templates:
             for name in object_names:
                 prompt = template.format(number=placeholder, objects=counted(name, number))
-                ((first, end),) = encode.spans(prompt, placeholder)
+                ((first, end),) = encode.spans(prompt)
                 embeds = encode(prompt)
                 embedded = embeds.prompt_embeds[0].float()
                 text_after = embedded[end : len(encode.ids(prompt))]

@@ -23,17 +23,15 @@ class Validation:
         step: number of steps on the count loss before the validation.
         accuracy: fraction of right counts, over images and critics.
         loss: mean count loss.
-        count: mean count.
     """
 
     step: Whole
     accuracy: float
     loss: float
-    count: float
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The sort key by which validations are compared, higher is better; the loss decides at equal accuracy."""
+        """The sort key of validations, higher is better; the loss decides at equal accuracy."""
         return self.accuracy, -self.loss
 
 
@@ -46,7 +44,6 @@ class Progress:
         distillation_steps: completed steps of the distillation.
         step: completed steps on the count loss.
         evaluations: number of evaluations used.
-        seconds: spent on the training, including those before a resume.
         validations_since_best: number of validations since the best one.
         validations: all validations, in order.
     """
@@ -55,18 +52,16 @@ class Progress:
     distillation_steps: Whole = 0
     step: Whole = 0
     evaluations: Whole = 0
-    seconds: float = 0.0
     validations_since_best: Whole = 0
     validations: list[Validation] = field(default_factory=list)
 
     @property
     def best_validation(self) -> Validation:
-        """The best validation so far.
-
-        Raises:
-            ValueError: nothing has been validated yet.
-        """
+        """The best validation so far; a ValueError before the first one."""
         return max(self.validations, key=lambda validation: validation.rank)
+
+
+_GROUPS = ("vectors", "best", "moments")
 
 
 @dataclass(kw_only=True)
@@ -110,17 +105,8 @@ class Checkpoint(Progress):
         self.validations_since_best = 0 if better else self.validations_since_best + 1
 
 
-_GROUPS = ("vectors", "best", "moments")
-
-
 def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
-    """Write a checkpoint atomically.
-
-    Args:
-        state: state of the training run.
-        path: file of the checkpoint, replaced if it exists.
-        identity: identity of the training run; only a run of the same identity can resume from the checkpoint.
-    """
+    """Write a checkpoint atomically; only a training run of the same identity can resume from it."""
     from safetensors.torch import save
 
     # Copies, because safetensors does not accept tensors that share memory, as `vectors` and `best` may.

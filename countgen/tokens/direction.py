@@ -19,6 +19,8 @@ from countgen.errors import TokenFileError
 KEY = "number_direction."
 """The beginning of every key in the file of a token with a direction."""
 
+_NAMES = ("prompt_embeds", "pooled_prompt_embeds")
+
 Span = tuple[int, int]
 """The first position of a token in the prompt embeddings, and the one after its last."""
 
@@ -32,9 +34,6 @@ class NumberDirection:
         offset: length of the move, in objects; above 0.
         prompt_embeds: float32 (2, D), a step of one object: at the positions of the token, and at each one after it.
         pooled_prompt_embeds: float32 (P,), a step of one object; None for models without a pooled vector.
-
-    Raises:
-        ValueError: another shape or dtype, values that are not finite, or an offset that is not above 0.
     """
 
     start_number: int
@@ -60,7 +59,7 @@ class NumberDirection:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by the name of the embeddings that they move."""
-        return _by_name(self)
+        return _tensors(self)
 
     def moved(self, embeds: PromptEmbeds, spans: Sequence[Span]) -> PromptEmbeds:
         """Return the embeddings of a prompt, moved from the start number; the negative prompt's stay as they are.
@@ -109,7 +108,7 @@ def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberD
     """
     start = f"{KEY}start."
     vectors = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
-    names = [KEY + name for name in ("offset", "prompt_embeds", "pooled_prompt_embeds")]
+    names = [KEY + name for name in ("offset", *_NAMES)]
     unknown = [key for key in tensors if key not in names and not key.startswith(start)]
     if unknown:
         raise ValueError(f"a number direction has the tensors {', '.join(names)}; it also holds {', '.join(unknown)}")
@@ -119,10 +118,9 @@ def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberD
     return NumberDirection(start_number, offset.item(), prompt_embeds, pooled), vectors
 
 
-def _by_name(embeds: PromptEmbeds | NumberDirection) -> dict[str, Tensor]:
-    names = ("prompt_embeds", "pooled_prompt_embeds")
-    return {name: tensor for name in names if (tensor := getattr(embeds, name)) is not None}
+def _tensors(embeds: PromptEmbeds | NumberDirection) -> dict[str, Tensor]:
+    return {name: tensor for name in _NAMES if (tensor := getattr(embeds, name)) is not None}
 
 
 def _dims(embeds: PromptEmbeds | NumberDirection) -> str:
-    return " and ".join(f"{tensor.shape[-1]} ({name})" for name, tensor in _by_name(embeds).items())
+    return " and ".join(f"{tensor.shape[-1]} ({name})" for name, tensor in _tensors(embeds).items())

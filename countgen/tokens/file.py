@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal
 
 import torch
 from msgspec import Meta
-from safetensors import SafetensorError, deserialize
-from safetensors.torch import save
+from msgspec.structs import asdict
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from countgen.errors import TokenFileError
@@ -36,7 +37,6 @@ ENCODER_KEYS = ("clip_l", "clip_g", "t5")
 METADATA_KEY = "countgen"
 """The entry of the metadata with all fields: safetensors does not keep the order of several entries, and equal tokens
 give equal bytes."""
-_PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 
 class _Metadata(Document, frozen=True):
@@ -77,9 +77,7 @@ class CountToken:
             input vectors alone.
 
     Raises:
-        ValueError: the placeholder does not match the count, vectors have another shape or are not finite, object
-            names are missing, the accuracy is outside [0, 1], or the direction starts from a number that is not below
-            the count.
+        ValueError: a field outside its range, or fields that contradict each other.
     """
 
     placeholder_token: str
@@ -140,20 +138,16 @@ class CountToken:
         digest, tensors = hashlib.sha256(), self.vectors if self.direction is None else _tensors(self)
         for key in sorted(tensors):
             digest.update(f"{key} {tuple(tensors[key].shape)}".encode())
-            digest.update(_bytes_of(tensors[key]))
+            # Little-endian on every machine.
+            digest.update(tensors[key].detach().cpu().contiguous().numpy().astype("<f4").tobytes())
         return digest.hexdigest()
 
 
 def save_token(token: CountToken, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a token's file atomically and return its path.
-
-    Args:
-        token: token of at most 1 MiB.
-        path: path that ends with ".safetensors".
-        overwrite: replace an existing file.
+    """Write a token's file atomically and return its path, which ends with ".safetensors".
 
     Raises:
-        TokenFileError: the suffix is another one, the file exists, or the token is too large.
+        TokenFileError: the suffix is another one, the file exists and `overwrite` is False, or it would be over 1 MiB.
         OSError: the folder is missing or cannot be written to.
     """
     path, data = Path(path), encoded(token)
@@ -173,11 +167,6 @@ def load_token(path: str | Path) -> CountToken:
         FileNotFoundError: there is no such file.
         TokenFileError: the file is a pickle, damaged, over 1 MiB, of an unknown schema, or not a count token.
     """
-    path = Path(path)
-    if path.suffix in _PICKLES:
-        raise TokenFileError(
-            f"{printable(path)} is named like a pickle, which can run code; only {SUFFIX} files are read"
-        )
     try:
         data = read_bytes(path, MAX_FILE_BYTES)
     except ValueError as error:
@@ -204,28 +193,19 @@ def encoded(token: CountToken) -> bytes:
 
 
 def decoded(data: bytes, source: str) -> CountToken:
-    """Return the token in the bytes of a file.
-
-    Args:
-        data: content of the file.
-        source: name of the file in error messages.
-
-    Raises:
-        TokenFileError: as for `load_token`.
-    """
+    """Return the token in the content of a file; `source` names the file in errors, which are those of `load_token`."""
     if len(data) > MAX_FILE_BYTES:
         raise TokenFileError(f"{source} is larger than {MAX_FILE_BYTES} bytes, the most that a count token takes")
     if data.startswith((b"PK", b"\x80")):
         raise TokenFileError(f"{source} is a pickle, which can run code; only safetensors files are read")
     try:
-        entries = dict(deserialize(data))
+        tensors = load(data)
         header = schema.decoded(data[8 : 8 + int.from_bytes(data[:8], "little")], dict[str, Any])
         text = (header.get("__metadata__") or {}).get(METADATA_KEY)
         if text is None:
             raise ValueError(f"its metadata has no entry {METADATA_KEY!r}")
-        metadata = schema.decoded(text, _Metadata)
-        return _token(metadata, {name: _tensor(entry) for name, entry in entries.items()})
-    except (SafetensorError, ValueError) as error:
+        return _token(schema.decoded(text, _Metadata), tensors)
+    except (SafetensorError, KeyError, ValueError) as error:
         raise TokenFileError(f"{source} holds no valid count token: {printable(error, 200)}") from error
 
 
@@ -233,13 +213,7 @@ def _metadata(token: CountToken) -> dict[str, Any]:
     """Return the metadata of a token as JSON values, without the digest."""
     fields = {key: value for key, value in vars(token).items() if key not in ("vectors", "direction")}
     start = {} if token.direction is None else {"start_number": token.direction.start_number}
-    return {
-        "schema": 2 if start else 1,
-        **fields,
-        **start,
-        "object_names": list(token.object_names),
-        "encoder_dims": token.encoder_dims,
-    }
+    return {"schema": 2 if start else 1, **fields, **start, "encoder_dims": token.encoder_dims}
 
 
 def _tensors(token: CountToken) -> dict[str, Tensor]:
@@ -258,35 +232,15 @@ def _token(metadata: _Metadata, tensors: dict[str, Tensor]) -> CountToken:
         direction, tensors = from_file(metadata.start_number, tensors)
     if {placeholder, "clip_l"} <= tensors.keys():
         raise ValueError(f"it holds both {placeholder} and clip_l, which belong to the same encoder")
-    token = CountToken(
-        placeholder_token=placeholder,
-        target_count=metadata.target_count,
-        vectors={"clip_l" if key == placeholder else key: tensor for key, tensor in tensors.items()},
-        base_model=metadata.base_model,
-        revision=metadata.revision,
-        object_names=metadata.object_names,
-        critic=metadata.critic,
-        config_hash=metadata.config_hash,
-        accuracy=metadata.accuracy,
-        licence=metadata.licence,
-        direction=direction,
-    )
+    vectors = {"clip_l" if key == placeholder else key: tensor for key, tensor in tensors.items()}
+    declared = asdict(metadata)
+    fields = {name: declared[name] for name in CountToken.__dataclass_fields__ if name in declared}
+    token = CountToken(**fields, vectors=vectors, direction=direction)
     if metadata.encoder_dims != token.encoder_dims:
         raise ValueError(f"its metadata has encoder dims {metadata.encoder_dims}, its vectors {token.encoder_dims}")
     if metadata.digest != _digest(_metadata(token), token):
         raise ValueError("it is damaged, its digest does not match its content")
     return token
-
-
-def _tensor(entry: dict[str, Any]) -> Tensor:
-    if entry["dtype"] != "F32" or not entry["data"]:
-        raise ValueError(f"tensors must be F32 and not empty, got {entry['dtype']} {entry['shape']}")
-    return torch.frombuffer(bytearray(entry["data"]), dtype=torch.float32).view(entry["shape"]).clone()
-
-
-def _bytes_of(tensor: Tensor) -> bytes:
-    """Return the values of a float32 tensor as bytes, little-endian on every machine."""
-    return tensor.detach().cpu().contiguous().numpy().astype("<f4").tobytes()
 
 
 def _digest(metadata: dict[str, Any], token: CountToken) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from countgen.backbones.registry import presets
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
-from countgen.tokens.direction import KEY, NumberDirection
+from countgen.tokens.direction import KEY
 from countgen.tokens.file import CountToken, load_token, save_token
 
 FILE_NAME = "learned_embeds.safetensors"
@@ -99,12 +99,7 @@ _FAMILIES = {
 
 
 def model_card(token: CountToken, repository: str) -> str:
-    """Return the README of a token's repository, Markdown with the hub's front matter.
-
-    Args:
-        token: token in the repository.
-        repository: repository that the card's example reads, OWNER/NAME or a folder.
-    """
+    """Return the README of a token's repository OWNER/NAME or folder, Markdown with the hub's front matter."""
     preset, colon, checkpoint = token.base_model.partition(":")
     load = f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})"
     comment = "  # the path of that checkpoint" if colon and "/" not in checkpoint else ""
@@ -113,7 +108,7 @@ def model_card(token: CountToken, repository: str) -> str:
     if token.direction is not None:
         start = number_word(token.direction.start_number)
         content = f"{start} moved by {token.direction.offset:g} objects along the number axis of the prompt embeddings"
-        elsewhere = _DIRECTION.format(file=FILE_NAME, word=start) + _in_diffusers(token, token.direction, load)
+        elsewhere = _DIRECTION.format(file=FILE_NAME, word=start) + _in_diffusers(token, load)
     return _CARD.format(
         licence=token.licence.lower(),
         tags="counting" if token.direction else "textual-inversion, counting",
@@ -133,29 +128,23 @@ def model_card(token: CountToken, repository: str) -> str:
     )
 
 
-def _in_diffusers(token: CountToken, direction: NumberDirection, load: str) -> str:
-    """Return an example that applies a direction in diffusers; empty for families without one.
-
-    Args:
-        token: token in the repository.
-        direction: direction of the token.
-        load: arguments of `backbones.load`, with the closing parenthesis.
-    """
+def _in_diffusers(token: CountToken, load: str) -> str:
+    """Return an example that applies a token's direction in diffusers; empty for families without one."""
     family, preset = presets().get(token.base_model.partition(":")[0], ("", None))
-    if preset is None or family not in _FAMILIES:
+    if preset is None or token.direction is None or family not in _FAMILIES:
         return ""
     encoded, pooled, extra = _FAMILIES[family]
     names = ("num_inference_steps", "guidance_scale", "height", "width")
     sampling = ", ".join(f"{name}={getattr(preset, name)}" for name in names)
     if preset.timesteps is not None:
         sampling += f", timesteps={list(preset.timesteps)}"
-    word = number_word(direction.start_number)
+    start = token.direction.start_number
     return _DIFFUSERS.format(
         load=load,
         key=KEY,
         file=FILE_NAME,
-        prompt=f"a photo of {word} {counted(token.object_names[0], direction.start_number)}",
-        word=word,
+        prompt=f"a photo of {number_word(start)} {counted(token.object_names[0], start)}",
+        word=number_word(start),
         encoded=encoded,
         pooled=pooled,
         extra=extra,
@@ -166,10 +155,7 @@ def _in_diffusers(token: CountToken, direction: NumberDirection, load: str) -> s
 def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | None = None) -> Path:
     """Write a token and its model card into a folder, which is created if it does not exist.
 
-    Args:
-        token: token to write.
-        folder: folder to write to.
-        repository: OWNER/NAME of the repository for the card's example, which reads the folder by default.
+    The card's example reads `repository`, OWNER/NAME, or by default the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

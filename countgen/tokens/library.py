@@ -43,7 +43,4 @@ def find_token(name_or_path: str, backbone_name: str) -> CountToken:
 
 def _shipped_files(backbone_name: str) -> dict[str, Path]:
     # The name is compared with existing folders, so that a name from a form cannot refer to any other path.
-    folders = {path.name: path for path in FOLDER.glob("*") if path.is_dir()}
-    if backbone_name not in folders:
-        return {}
-    return {path.stem: path for path in folders[backbone_name].glob(f"*{SUFFIX}")}
+    return {path.stem: path for path in FOLDER.glob(f"*/*{SUFFIX}") if path.parent.name == backbone_name}

@@ -105,12 +105,10 @@ def encode_prompt(
     if token is None:
         return backbone.encode_prompt(spelled_out(prompt), negative_prompt)
     check_token(token, backbone)
-    with injected(backbone, {token.placeholder_token: token.vectors}) as encode:
+    with injected(backbone, token.placeholder_token, token.vectors) as encode:
         text = with_placeholder(prompt, token.target_count)
         embeds = encode(text, negative_prompt)
-        if token.direction is None:
-            return embeds
-        return token.direction.moved(embeds, encode.spans(text, token.placeholder_token))
+        return embeds if token.direction is None else token.direction.moved(embeds, encode.spans(text))
 
 
 def check_token(token: CountToken, backbone: Backbone) -> None:
@@ -135,28 +133,25 @@ def check_token(token: CountToken, backbone: Backbone) -> None:
 
 @dataclass(frozen=True)
 class Injected:
-    """A backbone with injected tokens: called like `backbone.encode_prompt`, for prompts with their placeholders.
+    """A backbone with an injected token: called like `backbone.encode_prompt`, for prompts with its placeholder.
 
     Attributes:
         backbone: the backbone, whose tokenizers know the names.
-        names: one token name per vector, by placeholder.
+        placeholder: of the token.
+        names: one token name per vector.
     """
 
     backbone: Backbone
-    names: Mapping[str, Sequence[str]]
+    placeholder: str
+    names: Sequence[str]
 
     def __call__(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         return self.backbone.encode_prompt(self._written(prompt), negative_prompt)
 
-    def spans(self, prompt: str, placeholder: str) -> list[Span]:
-        """Return the positions of each occurrence of a placeholder in the prompt embeddings.
-
-        Raises:
-            ValueError: as `ids`.
-        """
-        names = self.names[placeholder]
-        first = self._tokenizer.convert_tokens_to_ids(names[0])
-        return [(place, place + len(names)) for place, number in enumerate(self.ids(prompt)) if number == first]
+    def spans(self, prompt: str) -> list[Span]:
+        """Return the positions of each occurrence of the placeholder in the prompt embeddings; raises as `ids`."""
+        first = self._tokenizer.convert_tokens_to_ids(self.names[0])
+        return [(place, place + len(self.names)) for place, number in enumerate(self.ids(prompt)) if number == first]
 
     def ids(self, prompt: str) -> list[int]:
         """Return the token ids of a prompt at the positions of its embeddings, without padding.
@@ -164,8 +159,7 @@ class Injected:
         Raises:
             ValueError: the model joins the sequences of CLIP and T5 encoders, so that a token has several positions.
         """
-        ids: list[int] = self._tokenizer(self._written(prompt), verbose=False).input_ids
-        return ids
+        return list(self._tokenizer(self._written(prompt), verbose=False).input_ids)
 
     @property
     def _tokenizer(self) -> Any:
@@ -180,48 +174,41 @@ class Injected:
         return getattr(self.backbone.pipeline, encoder.tokenizer)
 
     def _written(self, prompt: str) -> str:
-        for placeholder, names in self.names.items():
-            prompt = prompt.replace(placeholder, " ".join(names))
-        return prompt
+        return prompt.replace(self.placeholder, " ".join(self.names))
 
 
 @contextmanager
-def injected(backbone: Backbone, tokens: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Injected]:
-    """Inject embeddings of placeholder tokens into a backbone's text encoders, and restore the backbone afterwards.
+def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]) -> Iterator[Injected]:
+    """Inject embeddings of a placeholder token into a backbone's text encoders, and restore the backbone afterwards.
 
-    No row of an embedding table is added or changed: the encoder gets an ordinary token in place of a placeholder, and
-    the output of the embedding table is replaced by the token's vector.
+    No row of an embedding table is added or changed: the encoder gets an ordinary token in place of the placeholder,
+    and the output of the embedding table is replaced by the token's vector.
 
     Args:
         backbone: a backbone whose text encoders stay frozen.
-        tokens: placeholder to vectors, float (V, D) for each of `encoders_of`; they receive gradient.
+        placeholder: name of the token in prompts.
+        vectors: float (V, D) for each of `encoders_of`; they receive gradient.
 
     Yields:
-        An `Injected` that encodes prompts with the placeholders.
+        An `Injected` that encodes prompts with the placeholder.
 
     Raises:
-        TokenFileError: a tokenizer already knows a placeholder, or vectors are missing or of another dimension than
+        TokenFileError: a tokenizer already knows the placeholder, or vectors are missing or of another dimension than
             an encoder's.
     """
-    names = {placeholder: _names(placeholder, vectors) for placeholder, vectors in tokens.items()}
+    # diffusers would expand names like "<x>_1" once more.
+    names = [f"{placeholder[:-1]}.{row}>" for row in range(len(next(iter(vectors.values()))))]
     pipeline = backbone.pipeline
     with ExitStack() as undo:
         for key, encoder in encoders_of(backbone).items():
+            _check(placeholder, vectors, key, encoder, backbone)
             original = getattr(pipeline, encoder.tokenizer)
-            for placeholder, vectors in tokens.items():
-                _check(placeholder, vectors, key, encoder, backbone)
             tokenizer = copy.deepcopy(original)
-            tokenizer.add_tokens([name for of_token in names.values() for name in of_token])
+            tokenizer.add_tokens(names)
             setattr(pipeline, encoder.tokenizer, tokenizer)
             undo.callback(setattr, pipeline, encoder.tokenizer, original)
-            rows = [
-                (tokenizer.convert_tokens_to_ids(name), tokens[placeholder][key], row)
-                for placeholder, of_token in names.items()
-                for row, name in enumerate(of_token)
-            ]
-            _hook(encoder, rows, undo)
-
-        yield Injected(backbone, names)
+            _hook(encoder, tokenizer.convert_tokens_to_ids(names), vectors[key], undo)
+        yield Injected(backbone, placeholder, names)
 
 
 def _check(placeholder: str, vectors: Mapping[str, Tensor], key: str, encoder: Encoder, backbone: Backbone) -> None:
@@ -234,24 +221,18 @@ def _check(placeholder: str, vectors: Mapping[str, Tensor], key: str, encoder: E
         raise TokenFileError(f"{placeholder} has {key} vectors {shape}; {backbone.name} reads (V, {dim})")
 
 
-def _names(placeholder: str, vectors: Mapping[str, Tensor]) -> list[str]:
-    """Return one token name per vector; diffusers would expand names like "<x>_1" once more."""
-    number = len(next(iter(vectors.values())))
-    return [f"{placeholder[:-1]}.{row}>" for row in range(number)]
-
-
-def _hook(encoder: Encoder, rows: list[tuple[int, Tensor, int]], undo: ExitStack) -> None:
+def _hook(encoder: Encoder, numbers: Sequence[int], vectors: Tensor, undo: ExitStack) -> None:
+    """Replace the embeddings of these token ids by vectors, until the undo."""
     positions: list[Tensor] = []
 
     def substitute(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         ids = args[0] if args else kwargs["input_ids"]
-        positions[:] = [ids == number for number, _, _ in rows]
+        positions[:] = [ids == number for number in numbers]
         ids = ids.masked_fill(torch.stack(positions).any(0), SUBSTITUTE_ID)
         return ((ids, *args[1:]), kwargs) if args else (args, {**kwargs, "input_ids": ids})
 
     def replace(_: Any, __: Any, embedded: Tensor) -> Tensor:
-        for position, (_, vectors, row) in zip(positions, rows, strict=True):
-            vector = vectors[row].to(embedded.device, embedded.dtype)
+        for position, vector in zip(positions, vectors.to(embedded.device, embedded.dtype), strict=True):
             embedded = torch.where(position.to(embedded.device)[..., None], vector, embedded)
         return embedded
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from countgen.critics import Critic
 from countgen.critics.losses import LOSSES
 from countgen.errors import NonFiniteLossError
 from countgen.methods.objective import PLAIN_VIEW, Objective
-from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, steps_of
+from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
@@ -31,13 +30,33 @@ from countgen.tokens.file import CountToken
 from countgen.tokens.settings import FIRST_SEED, FIRST_VALIDATION_SEED, LearnSettings
 from countgen.tokens.textual_inversion import injected, word_vectors
 
+Vectors = dict[str, Tensor]
+"""The vectors of a token by text encoder."""
+
 TEACHER_TEMPLATE = "{number} {objects}"
 """Template of the prompts that the token is distilled from: short ones count better."""
 
 
+@dataclass(frozen=True)
+class TrainingStep:
+    """A step of a training run.
+
+    Attributes:
+        phase: "distill" or "train".
+        index: 0, 1, ... within the phase.
+        loss: mean over the batch.
+        soft_count: the first critic's mean soft count over the batch; None in "distill", which counts nothing.
+    """
+
+    phase: str
+    index: int
+    loss: float
+    soft_count: float | None = None
+
+
 @dataclass
 class Learning:
-    """A training run of a token: iterate over it for its `Step`s, and read `token` at any time for the best so far.
+    """A training run of a token: iterate over it for its steps, and read `token` at any time for the best so far.
 
     Iteration can be stopped after any step. It has two phases:
 
@@ -46,16 +65,12 @@ class Learning:
       if they validate better than the number word.
     - "train": steps on the count loss, until its validations no longer improve.
 
-    A step has the first image of its batch and the mean loss of the batch. Its soft count is that of the image in
-    "distill", and the mean of the batch in "train".
-
     Args:
         models: models to train with, which stay frozen; the critics are used, the judge is not.
         target_count: count that the token stands for.
         object_names: names of the objects to train on, singular; the more objects, the better the token generalises.
         settings: settings of the training.
         checkpoint: file written at the beginning and after every step; an existing one is resumed.
-        licence: licence of the trained vectors.
 
     Attributes:
         state: vectors, validations, and what has been spent so far.
@@ -64,10 +79,6 @@ class Learning:
         ValueError: there are no objects, a detector does not know an object, no critic detects objects for the
             semantic loss, or the number word has more than `num_vectors` tokens.
         CheckpointError: the checkpoint is damaged or belongs to another training run.
-
-    >>> learning = Learning(models, 7, ["apple", "dog", "cup"])  # doctest: +SKIP
-    >>> for step in learning: print(step.index, step.loss)  # doctest: +SKIP
-    >>> save_token(learning.token, "count-7.safetensors")  # doctest: +SKIP
     """
 
     models: Models
@@ -75,7 +86,6 @@ class Learning:
     object_names: Sequence[str]
     settings: LearnSettings = field(default_factory=LearnSettings)
     checkpoint: Path | None = None
-    licence: str = "Apache-2.0"
 
     def __post_init__(self) -> None:
         if not self.object_names:
@@ -92,16 +102,13 @@ class Learning:
         backbone = self.models.backbone
         self.placeholder = placeholder_of(self.target_count)
         self._identity = "; ".join(
-            (
-                base_model(backbone),
-                str(self.target_count),
-                *self.object_names,
-                self.settings.config_hash,
+            [
+                *(base_model(backbone), str(self.target_count), *self.object_names, self.settings.config_hash),
                 *(critic.name for critic in self.models.critics),
                 *backbone.loaded_as,
                 f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}",
                 f"{backbone.width}x{backbone.height}",
-            )
+            ]
         )
         saved = load_checkpoint(self.checkpoint, self._identity) if self.checkpoint else None
         word = number_word(self.target_count)
@@ -120,12 +127,11 @@ class Learning:
             critic=", ".join(critic.name for critic in self.models.critics),
             config_hash=self.settings.config_hash,
             accuracy=None,
-            licence=self.licence,
+            licence="Apache-2.0",
         )
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[TrainingStep]:
         state = self.state
-        self.budget = Budget(started=time.perf_counter() - state.seconds)
         self._save()
         if not state.validations:
             self._validate()
@@ -133,17 +139,13 @@ class Learning:
             yield from self._distill()
         yield from self._minimise_count_loss()
 
-    def _distill(self) -> Iterator[Step]:
+    def _distill(self) -> Iterator[TrainingStep]:
         settings, state = self.settings, self.state
         vectors, optimizer = self._resumed_optimizer(settings.distillation_rate)
         while state.distillation_steps < settings.distillation_steps:
             index = state.distillation_steps
             optimizer.param_groups[0]["lr"] = settings.distillation_rate * (1 - index / settings.distillation_steps)
-            optimizer.zero_grad()
-            with torch.enable_grad():
-                step = self._distillation_backward(vectors, index)
-            optimizer.step()
-            state.update(vectors, optimizer)
+            step = self._take_step(vectors, optimizer, self._distillation_backward, index)
             state.distillation_steps += 1
             self._save()
             yield step
@@ -153,11 +155,10 @@ class Learning:
         state.distilled = True
         self._save()
 
-    def _distillation_backward(self, vectors: Mapping[str, Tensor], index: int) -> Step:
+    def _distillation_backward(self, vectors: Vectors, index: int) -> TrainingStep:
         """Accumulate the gradient of one batch; the loss is the mean squared difference of the clean latents."""
         backbone = self.models.backbone
-        losses = []
-        first: dict[str, Any] = {}
+        losses: list[float] = []
         for template, target, seed in self._distillation_batch(index):
             latents = backbone.initial_latents([seed])
             objects = counted(target.object_name, target.target_count)
@@ -169,12 +170,7 @@ class Learning:
             loss.backward()
             self.state.evaluations += 1 + COST_WITH_GRADIENT
             losses.append(loss.item())
-            if not first:
-                with torch.no_grad():
-                    images = backbone.decode(sample)
-                    evaluation = self._objective(target).evaluate(images)
-                first = {"seeds": [seed], "images": images, "latents": latents, "evaluation": evaluation}
-        return self._step(losses, phase="distill", index=index, **first)
+        return TrainingStep("distill", index, fmean(losses))
 
     def _distillation_batch(self, index: int) -> list[tuple[str, Target, int]]:
         """Return template, target and seed of the examples of a distillation step."""
@@ -189,22 +185,18 @@ class Learning:
             batch.append((template, target, FIRST_SEED + seeds[k]))
         return batch
 
-    def _minimise_count_loss(self) -> Iterator[Step]:
+    def _minimise_count_loss(self) -> Iterator[TrainingStep]:
         settings, state = self.settings, self.state
         vectors, optimizer = self._resumed_optimizer(settings.learning_rate)
         while state.step < settings.num_optimization_steps and state.validations_since_best < settings.patience:
-            optimizer.zero_grad()
-            with torch.enable_grad():
-                step = self._backward(vectors, state.step)
-            optimizer.step()
-            state.update(vectors, optimizer)
+            step = self._take_step(vectors, optimizer, self._backward, state.step)
             state.step += 1
             if state.step == settings.num_optimization_steps or state.step % settings.validate_every == 0:
                 self._validate()
             self._save()
             yield step
 
-    def _backward(self, vectors: Mapping[str, Tensor], index: int) -> Step:
+    def _backward(self, vectors: Vectors, index: int) -> TrainingStep:
         """Accumulate the gradient of one batch, object by object, so that only one object's images are in memory."""
         settings = self.settings
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + index)
@@ -212,15 +204,15 @@ class Learning:
         def sample_below(limit: int, number: int) -> list[int]:
             return torch.randint(limit, (number,), generator=generator).tolist()
 
-        losses, soft_counts = [], []
-        first: dict[str, Any] = {}
+        losses: list[float] = []
+        soft_counts: list[float] = []
         objects = torch.randperm(len(self.targets), generator=generator).tolist()[: settings.objects_per_step]
         for index_of_object in objects:
             target = self.targets[index_of_object]
             template = settings.templates[sample_below(len(settings.templates), 1)[0]]
             seeds = [FIRST_SEED + value for value in sample_below(FIRST_SEED, settings.seeds_per_object)]
-            latents, images = self._render(vectors, template, target, seeds)
-            evaluation = self._objective(target).evaluate(images)
+            images = self._render(vectors, template, target, seeds)
+            evaluation = Objective(self.models.critics, (target,), PLAIN_VIEW, settings.loss).evaluate(images)
             loss = evaluation.loss.mean()
             if self.detector is not None and settings.semantic_weight:
                 loss = loss + settings.semantic_weight * (1 - object_probability(self.detector, images, target)).mean()
@@ -228,11 +220,18 @@ class Learning:
             (loss / len(objects)).backward()
             self.state.evaluations += COST_WITH_GRADIENT * len(seeds)
             losses.append(loss.item())
-            soft_counts.append(evaluation.soft_counts)
-            evaluation = replace(evaluation, loss=evaluation.loss.detach())
-            first = first or {"seeds": seeds, "images": images.detach(), "latents": latents, "evaluation": evaluation}
-        step = self._step(losses, phase="train", index=index, **first)
-        return replace(step, soft_counts=(float(torch.cat(soft_counts).mean()),))
+            soft_counts += evaluation.soft_counts[:, 0].tolist()
+        return TrainingStep("train", index, fmean(losses), fmean(soft_counts))
+
+    def _take_step(
+        self, vectors: Vectors, optimizer: Adam, backward: Callable[[Vectors, int], TrainingStep], index: int
+    ) -> TrainingStep:
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            step = backward(vectors, index)
+        optimizer.step()
+        self.state.update(vectors, optimizer)
+        return step
 
     @torch.no_grad()
     def _validate(self) -> None:
@@ -240,58 +239,41 @@ class Learning:
         settings, state = self.settings, self.state
         right: list[bool] = []
         losses: list[float] = []
-        counts: list[int] = []
-        for target, numbers in zip(
-            self.targets, torch.arange(settings.validation_images).tensor_split(len(self.targets)), strict=True
-        ):
-            by_template = zip(settings.templates, numbers.tensor_split(len(settings.templates)), strict=True)
-            for template, batch in by_template:
-                if not len(batch):
-                    continue
-                seeds = [FIRST_VALIDATION_SEED + number for number in batch.tolist()]
-                _, images = self._render(state.vectors, template, target, seeds)
-                for critic in self.models.critics:
-                    evaluation = critic.evaluate(
-                        images, {target.object_name: target.target_count}, LOSSES[settings.loss]
-                    )
-                    right += (evaluation.counts[:, 0] == target.target_count).tolist()
-                    losses += evaluation.loss.tolist()
-                    counts += evaluation.counts[:, 0].tolist()
-        accuracy, loss, count = (sum(values) / len(values) for values in (right, losses, counts))
-        self._check_finite(loss)
+        by_target = torch.arange(settings.validation_images).tensor_split(len(self.targets))
+        batches = [
+            (target, template, batch.tolist())
+            for target, numbers in zip(self.targets, by_target, strict=True)
+            for template, batch in zip(settings.templates, numbers.tensor_split(len(settings.templates)), strict=True)
+        ]
+        for target, template, batch in batches:
+            if not batch:
+                continue
+            images = self._render(state.vectors, template, target, [FIRST_VALIDATION_SEED + k for k in batch])
+            for critic in self.models.critics:
+                evaluation = critic.evaluate(images, {target.object_name: target.target_count}, LOSSES[settings.loss])
+                right += (evaluation.counts[:, 0] == target.target_count).tolist()
+                losses += evaluation.loss.tolist()
+        self._check_finite(fmean(losses))
         state.evaluations += settings.validation_images
-        state.record(Validation(state.step, accuracy, loss, count))
+        state.record(Validation(state.step, fmean(right), fmean(losses)))
 
-    def _resumed_optimizer(self, learning_rate: float) -> tuple[dict[str, Tensor], Adam]:
+    def _resumed_optimizer(self, learning_rate: float) -> tuple[Vectors, Adam]:
         """Return copies of the current vectors that require gradient, and Adam over them as the checkpoint has it."""
         vectors = {key: vectors.clone().requires_grad_() for key, vectors in self.state.vectors.items()}
         optimizer = Adam(vectors.values(), lr=learning_rate)
         self.state.restore(vectors, optimizer)
         return vectors, optimizer
 
-    def _encoded(self, vectors: Mapping[str, Tensor], template: str, target: Target) -> PromptEmbeds:
+    def _encoded(self, vectors: Vectors, template: str, target: Target) -> PromptEmbeds:
         """Embed a prompt in which these vectors stand for the number."""
         objects = counted(target.object_name, target.target_count)
-        with injected(self.models.backbone, {self.placeholder: vectors}) as encode:
+        with injected(self.models.backbone, self.placeholder, vectors) as encode:
             return encode(template.format(number=self.placeholder, objects=objects))
 
-    def _render(
-        self, vectors: Mapping[str, Tensor], template: str, target: Target, seeds: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Return latents (B, C, h, w) and images (B, 3, H, W) of a prompt, with these vectors for the number."""
+    def _render(self, vectors: Vectors, template: str, target: Target, seeds: Sequence[int]) -> Tensor:
+        """Return images (B, 3, H, W) of a prompt in which these vectors stand for the number."""
         backbone = self.models.backbone
-        embeds = self._encoded(vectors, template, target)
-        latents = backbone.initial_latents(seeds)
-        return latents, backbone.render(latents, embeds, seeds)
-
-    def _objective(self, target: Target) -> Objective:
-        return Objective(self.models.critics, (target,), PLAIN_VIEW, self.settings.loss)
-
-    def _step(self, losses: Sequence[float], index: int, **fields: Any) -> Step:
-        """Return the `Step` of a batch: its first image, and its mean loss."""
-        self.budget.evaluations, self.budget.steps = self.state.evaluations, index + 1
-        steps = steps_of(budget=self.budget, probability=torch.zeros(len(fields["seeds"])), sure=1, **fields)
-        return replace(steps[0], loss=sum(losses) / len(losses))
+        return backbone.render(backbone.initial_latents(seeds), self._encoded(vectors, template, target), seeds)
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -300,7 +282,6 @@ class Learning:
             )
 
     def _save(self) -> None:
-        self.state.seconds = self.budget.seconds
         if self.checkpoint:
             save_checkpoint(self.state, self.checkpoint, self._identity)
 

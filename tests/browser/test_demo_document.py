@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.documents import blocks
+from tests.docs.test_documents import DOCUMENTS, FENCE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
@@ -17,9 +17,10 @@ def test_the_examples_for_programs_work(
     demo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    examples = [block for block in blocks("docs/demo.md") if "http://127.0.0.1:7860" in block.text]
-    assert [block.language for block in examples] == ["python", "sh"]
-    python, shell = (block.text.replace("http://127.0.0.1:7860", demo) for block in examples)
+    blocks = FENCE.finditer(DOCUMENTS["docs/demo.md"])
+    examples = [block for block in blocks if "http://127.0.0.1:7860" in block["text"]]
+    assert [block["language"] for block in examples] == ["python", "sh"]
+    python, shell = (block["text"].replace("http://127.0.0.1:7860", demo) for block in examples)
     exec(compile(python, "docs/demo.md", "exec"), {})  # the client's thread ends with the process
     made, edited, counted = capsys.readouterr().out.strip().splitlines()
     assert made.startswith("{'apple': 3}")

@@ -1,17 +1,14 @@
-"""The notebook runs from top to bottom and says what it says."""
+"""The notebook runs from top to bottom and prints what it shows."""
 
 import io
 import json
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import pytest
 
-from tests.docs.documents import ROOT
-
-NOTEBOOK = ROOT / "docs" / "first-steps.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "first-steps.ipynb"
 
 
 def test_the_notebook_runs_and_its_printed_lines_are_as_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +21,8 @@ def test_the_notebook_runs_and_its_printed_lines_are_as_stored(tmp_path: Path, m
             exec(compile("".join(cell["source"]), f"{NOTEBOOK.name}, cell {number}", "exec"), names)
         printed.append(output.getvalue())
     matplotlib.pyplot.close("all")
-    assert (tmp_path / "nine-butterflies.png").is_file()
     assert printed[-1].endswith("same pixels: True\n")
-    # The steps of a run may differ by rounding on another machine; what is asked for and what is found may not.
-    assert [printed[at] for at in (0, 1, -1)] == [stored(cells[at]) for at in (0, 1, -1)]
-
-
-def stored(cell: dict[str, Any]) -> str:
-    """What a cell printed when the notebook was saved."""
-    return "".join("".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout")
+    # The steps of a run may differ by rounding on another machine; what is asked for and what is counted may not.
+    for at in (0, 1, -1):
+        texts = [text for output in cells[at]["outputs"] if output.get("name") == "stdout" for text in output["text"]]
+        assert printed[at] == "".join(texts)

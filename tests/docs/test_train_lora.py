@@ -10,11 +10,10 @@ from safetensors import safe_open
 from countgen import Target, backbones, miniature
 from countgen.benchmarks.evaluation.suites import Prompt
 from countgen.models import load_critic
-from tests.docs.documents import ROOT
 
 
 def test_the_loss_falls_and_stock_diffusers_loads_the_file(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("train_lora", ROOT / "docs" / "train_lora.py")
+    spec = importlib.util.spec_from_file_location("train_lora", Path(__file__).parents[2] / "docs" / "train_lora.py")
     assert spec is not None
     assert spec.loader is not None
     lora = importlib.util.module_from_spec(spec)

@@ -1,11 +1,124 @@
-import random
+"""Random requests to every route of the demo: it answers below 500, fetches no address and shows no file."""
 
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.faults.fuzz_demo import fuzz_demo_routes
+from tests.browser.listener import Listener, files, listening
+from tests.browser.paths import HOSTILE_PATHS
+from tests.faults.hostile import ODD_VALUES, damaged_bytes
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+HONEST = {"data": ["seven unicorns on a bicycle", "nothing"]}
+ROUTES = "run/{} queue/join queue/join call/{} call/v2/{} api/{} call/{}/ cancel reset upload".split()
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+KINDS = ("application/json; charset=utf-16", "text/plain", "multipart/form-data", "application/json,")
+HEADERS = st.one_of(
+    st.just({}),
+    st.sampled_from(("https://evil.example", "null", "http://127.0.0.1:1", "http://[::1", "")).map(
+        lambda origin: {"Origin": origin}
+    ),
+    st.sampled_from(KINDS).map(lambda kind: {"Content-Type": kind}),
+    st.sampled_from(("evil.example", "localhost", "[::1]", "127.0.0.1.evil.example")).map(lambda host: {"Host": host}),
+)
+PIECES = sorted({piece for path in HOSTILE_PATHS for piece in path.split("/")})
+STARTS = ("file=", "upload/", "proxy=", "static/", "run/", "queue/data?session_hash=", "")
+PATHS = st.builds(
+    lambda start, pieces: f"/gradio_api/{start}{'/'.join(pieces)}",
+    st.sampled_from(STARTS),
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=4),
+)
+SECRETS = ("root:", "countgen-secret", "Traceback", "site-packages", "/tmp/gradio/")
+KEYS = ("event_data", "trigger_id", "fn_index", "session_hash", "event_id", "batched", "request", "data")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_random_requests_find_the_demo_closed() -> None:
-    assert fuzz_demo_routes(random.Random(1), 150) == []
+@dataclass
+class Demo:
+    """A demo of its own; `files` are values that name a file or an address, `log` is what it logged."""
+
+    web: httpx.Client
+    functions: list[dict[str, Any]]
+    listener: Listener
+    files: list[object]
+    log: list[logging.LogRecord]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    from countgen.app.demo.jobs import EXAMPLE_FILE
+    from countgen.app.demo.limits import Limits
+    from countgen.app.demo.page import build, launch
+
+    secret = tmp_path_factory.mktemp("secret") / "secret.txt"
+    secret.write_text("countgen-secret")
+    image = base64.b64encode(EXAMPLE_FILE.read_bytes()).decode()
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logging.getLogger("countgen.app.demo").addHandler(handler)
+    page = build(Limits())
+    with listening() as listener, httpx.Client(base_url=launch(page).rstrip("/"), timeout=30) as web:
+        functions = web.get("/config").json()["dependencies"]
+        images = [image, image[:400], f"data:image/png;base64,{image[:4000]}AAAA{image[4004:]}"]
+        yield Demo(web, functions, listener, [*files(listener.address, str(secret)), *images], records)
+        assert web.post("/gradio_api/call/generate", json=HONEST).status_code == 200
+    page.close(verbose=False)
+    logging.getLogger("countgen.app.demo").removeHandler(handler)
+
+
+@st.composite
+def bodies(draw: Callable, function: dict[str, Any], names: list[object]) -> bytes:
+    """A call with odd values: an honest one would be generated, and take seconds."""
+    odd = ODD_VALUES | st.sampled_from(names)
+    number = len(function["inputs"])
+    data = draw(st.lists(odd, min_size=number, max_size=number) | st.lists(odd, max_size=20))
+    call = {"data": data, "fn_index": function["id"], "session_hash": "fuzz"}
+    call |= draw(st.dictionaries(st.sampled_from(KEYS), odd, max_size=2))
+    if draw(st.booleans()):
+        call["event_data"] = {draw(st.sampled_from(("data", "index", "path", "url"))): draw(odd)}
+    body = json.dumps(call).encode()
+    return bytes(draw(st.one_of(st.just(body), st.just(body), damaged_bytes(body), st.just(b""))))
+
+
+def check(demo: Demo, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+    """Send a request, and check the answer; a stream is left after its head."""
+    headers = {"Content-Type": "application/json"} | headers
+    try:
+        request = demo.web.build_request(method, path, headers=headers, content=body)
+    except (httpx.InvalidURL, UnicodeEncodeError):
+        return  # no client can send it
+    answer = demo.web.send(request, stream=True)
+    ended = "content-length" in answer.headers or answer.status_code >= 400
+    text = answer.read().decode("utf-8", "replace") if ended and method != "HEAD" else ""
+    answer.close()
+    assert (400 if "Origin" in headers else 200) <= answer.status_code < 500
+    assert not any(name.startswith("access-control-") for name in answer.headers)
+    assert not [secret for secret in SECRETS if secret in text]
+    assert demo.listener.called == []
+    assert not any(record.exc_info for record in demo.log)
+
+
+@given(st.data())
+def test_a_call(demo: Demo, data: st.DataObject) -> None:
+    function = data.draw(st.sampled_from(demo.functions))
+    path = data.draw(st.sampled_from(ROUTES)).format(function["api_name"])
+    check(demo, "POST", f"/gradio_api/{path}", {}, data.draw(bodies(function, demo.files)))
+
+
+@given(st.data(), st.sampled_from(METHODS), PATHS, HEADERS)
+def test_a_request(demo: Demo, data: st.DataObject, method: str, path: str, headers: dict[str, str]) -> None:
+    body = b"" if method in ("GET", "HEAD") else data.draw(bodies(demo.functions[0], demo.files))
+    check(demo, method, path, headers, body)

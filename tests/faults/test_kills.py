@@ -1,37 +1,69 @@
-"""Runs are killed by a process of its own, which forks before any library has started a thread."""
+"""A writer that is killed at any moment leaves what was there before, or all of what it wrote."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-GENERATING = "--cases 6 --kills 3 --records 200".split()
-JUDGING = "--images 24 --kills 2 --batch-size 2".split()
-SCRIPT = f"""
-from tests.faults import crash_consistency, rejudging
-print("generating ended with", crash_consistency.main({GENERATING}), flush=True)
-print("judging ended with", rejudging.main({JUDGING}), flush=True)
-"""
+from countgen.benchmarks.evaluation.json_lines import LineFile
+from countgen.benchmarks.evaluation.records import read_run
+from countgen.files.writing import write_atomically
+from tests.benchmarks.evaluation.made_records import comparable
 
 
-@pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What one process says of both, because importing the libraries takes longer than either."""
-    # Both write, and wait for the disk, hundreds of times: the folders of tests lie in memory where it has room.
-    variables = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("kills"))}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, env=variables)
+@pytest.mark.core
+def test_a_death_at_any_file_operation_loses_nothing_that_is_finished() -> None:
+    command = [sys.executable, "-m", "tests.faults.deaths"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    numbers = dict(re.findall(r"^(\w+): (\d+) deaths$", done.stdout, re.MULTILINE))
+    assert numbers.keys() == {"file", "checkpoint", "run"}
+    assert int(numbers["file"]) == int(numbers["checkpoint"]) >= 3  # opening the part, renaming, opening the folder
+    assert int(numbers["run"]) >= 3 * int(numbers["file"])
 
 
-def test_kills_at_random_moments_lose_nothing(said: str) -> None:
-    assert "generating ended with 0\n" in said
-    assert "3 kills of a run of 6 images: 0 finished images lost, 0 recorded twice" in said
-    assert "table byte-equal to an uninterrupted run: True, images: True" in said
+@pytest.mark.core
+def test_content_is_on_the_disk_before_its_name_and_a_record_before_the_next_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def noted(name: str) -> None:
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *arguments: calls.append(name) or original(*arguments))
+
+    for name in ("fsync", "pwrite", "replace"):
+        noted(name)
+    write_atomically(b"new", tmp_path / "a")
+    assert calls == ["fsync", "replace", "fsync"]  # of the content, and of the folder
+    with LineFile(tmp_path, "records.jsonl") as file:
+        file.append(b"{}\n")
+    assert calls[3:] == ["pwrite", "fsync"]
 
 
-def test_kills_while_judging_a_finished_run_lose_no_judgement(said: str) -> None:
-    assert "judging ended with 0\n" in said
-    assert "24 images by miniature-fcos, 2 at once: " in said
-    assert "0 judgements lost, 0 images judged twice, equal to those without a kill: True" in said
+@pytest.mark.nightly
+def test_an_evaluation_that_is_killed_again_and_again_ends_equal(tmp_path: Path) -> None:
+    suite = "--suite t2icountbench-miniature --limit 8 --methods plain --max-evaluations 1 --quiet --out".split()
+    whole, killed = (tmp_path / name / "records.jsonl" for name in ("whole", "killed"))
+
+    def evaluate(records: Path, until: int) -> int:
+        """Kill the command as soon as there are so many records; return its exit code."""
+        with subprocess.Popen([sys.executable, "-m", "countgen", "eval", *suite, records.parent]) as process:
+            while process.poll() is None:
+                if records.exists() and records.read_bytes().count(b"\n") >= until:
+                    process.kill()
+                time.sleep(0.01)
+        return process.returncode
+
+    assert evaluate(whole, until=9) in (0, 1)  # 1 is a count that was not reached
+    assert [evaluate(killed, until) for until in (2, 5)] == [-signal.SIGKILL] * 2
+    assert evaluate(killed, until=9) in (0, 1)
+    assert killed.read_bytes().count(b"\n") == 8
+    assert comparable(read_run(killed.parent)[1]) == comparable(read_run(whole.parent)[1])
+    for path in (whole.parent / "images").iterdir():
+        assert (killed.parent / "images" / path.name).read_bytes() == path.read_bytes()

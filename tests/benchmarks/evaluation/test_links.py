@@ -15,6 +15,8 @@ from tests.benchmarks.evaluation.made_records import record, write_run
 from tests.benchmarks.evaluation.test_run_folder import outcome
 from tests.faults.crash_consistency import settings
 
+pytestmark = pytest.mark.core
+
 SECRET = "hf_oneLineWithoutNewline"
 
 

@@ -13,6 +13,8 @@ from countgen.benchmarks.evaluation.suites import Prompt, available, load
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES
 from countgen.prompts import Target, parse
 
+pytestmark = pytest.mark.core
+
 STUDY = {"study-words", "study-beyond", "study-two-classes"}
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from countgen.files.folder import open_writable, output_path, readable_path, writable_path
 
+pytestmark = pytest.mark.core
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:

@@ -7,6 +7,8 @@ from PIL import Image
 
 from countgen.files.image_file import SUFFIXES, decode_image, open_image
 
+pytestmark = pytest.mark.core
+
 PIXELS = Image.effect_noise((8, 6), 80).convert("RGB")
 
 

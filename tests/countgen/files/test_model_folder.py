@@ -12,6 +12,8 @@ import pytest
 from countgen import miniature
 from countgen.files.model_folder import check_model_folder
 
+pytestmark = pytest.mark.core
+
 INDEX = "model.safetensors.index.json"
 
 

@@ -2,6 +2,8 @@ import pytest
 
 from countgen.files.printable import MAX_LINE, printable
 
+pytestmark = pytest.mark.core
+
 
 @pytest.mark.parametrize(
     ("text", "shown"),

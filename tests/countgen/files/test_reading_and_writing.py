@@ -7,6 +7,8 @@ from countgen.files.lock import locked
 from countgen.files.reading import read_bytes
 from countgen.files.writing import write_atomically
 
+pytestmark = pytest.mark.core
+
 
 def test_a_file_over_the_limit_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
@@ -23,6 +25,17 @@ def test_a_write_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> Non
         assert (tmp_path / "old").read_bytes() == b"old"
         assert (tmp_path / "a").read_bytes() == b"new"
         (tmp_path / "a").unlink()
+
+
+def test_the_content_is_on_the_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, call=call: (calls.append(name), call(*args)))
+    write_atomically(b"new", tmp_path / "a")
+    assert calls == ["fsync", "replace", "fsync"]  # of the content, and of the folder
 
 
 def test_an_existing_file_is_kept_on_request(tmp_path: Path) -> None:

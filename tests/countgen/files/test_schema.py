@@ -5,6 +5,8 @@ import pytest
 
 from countgen.files.schema import Document, Whole, converted, decoded, encoded
 
+pytestmark = pytest.mark.core
+
 
 class Example(Document, frozen=True):
     name: str

@@ -4,6 +4,8 @@ import pytest
 
 from countgen.files.spreadsheet import cell, read_table
 
+pytestmark = pytest.mark.core
+
 
 def test_formulas_become_text_and_numbers_stay() -> None:
     for text in ("=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1"):

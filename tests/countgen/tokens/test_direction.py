@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load, save, save_file
+from safetensors.torch import load, save
 
 import countgen
 from countgen import backbones
@@ -15,6 +15,8 @@ from countgen.tokens.direction import NumberDirection
 from countgen.tokens.file import decoded, encoded, load_token, save_token
 from countgen.tokens.textual_inversion import encode_prompt, encoders_of, injected
 from tests.countgen.tokens.examples import direction_token_of
+
+pytestmark = pytest.mark.core
 
 PROMPT = "a photo of fourteen apples"
 
@@ -25,8 +27,8 @@ def pixart():
 
 
 @pytest.fixture(params=["miniature", "miniature-pixart"])
-def backbone(request, models, pixart):
-    return models.backbone if request.param == "miniature" else pixart
+def backbone(request, light_models, pixart):
+    return light_models.backbone if request.param == "miniature" else pixart
 
 
 @torch.no_grad()
@@ -48,10 +50,10 @@ def test_a_prompt_is_moved_from_the_start_number_at_its_position_and_after_it(ba
 
 
 @torch.no_grad()
-def test_the_moves_of_two_numbers_add_up_and_another_number_stays_a_word(models):
-    token = direction_token_of(models.backbone)
-    start = models.backbone.encode_prompt("twelve apples and two cups and twelve dogs")
-    moved = encode_prompt(models.backbone, "fourteen apples and two cups and <count-14> dogs", token)
+def test_the_moves_of_two_numbers_add_up_and_another_number_stays_a_word(light_models):
+    token = direction_token_of(light_models.backbone)
+    start = light_models.backbone.encode_prompt("twelve apples and two cups and twelve dogs")
+    moved = encode_prompt(light_models.backbone, "fourteen apples and two cups and <count-14> dogs", token)
     at_number, after = 2 * token.direction.prompt_embeds
     expected = torch.zeros_like(start.prompt_embeds)
     for first in (1, 7):
@@ -62,42 +64,39 @@ def test_the_moves_of_two_numbers_add_up_and_another_number_stays_a_word(models)
     torch.testing.assert_close(moved.pooled_prompt_embeds, pooled)
 
 
-def test_the_negative_prompt_and_the_dtype_stay(models):
-    embeds = models.backbone.encode_prompt(PROMPT).map(lambda tensor: tensor.half())
+def test_the_negative_prompt_and_the_dtype_stay(light_models):
+    embeds = light_models.backbone.encode_prompt(PROMPT).map(lambda tensor: tensor.half())
     embeds = replace(embeds, negative_prompt_embeds=torch.ones(1, 32, 256))
-    moved = direction_token_of(models.backbone).direction.moved(embeds, [(4, 5)])
+    moved = direction_token_of(light_models.backbone).direction.moved(embeds, [(4, 5)])
     assert moved.prompt_embeds.dtype == moved.pooled_prompt_embeds.dtype == torch.float16
     assert torch.equal(moved.negative_prompt_embeds, torch.ones(1, 32, 256))
 
 
-def test_a_direction_for_other_embeddings_is_an_error_that_names_both(models):
-    token = direction_token_of(models.backbone)
+def test_a_direction_for_other_embeddings_is_an_error_that_names_both(light_models):
+    token = direction_token_of(light_models.backbone)
     wide = replace(token.direction, prompt_embeds=torch.ones(2, 300))
     with pytest.raises(TokenFileError, match=r"300 \(prompt_embeds\).*the model's have 256"):
-        encode_prompt(models.backbone, PROMPT, replace(token, direction=wide))
+        encode_prompt(light_models.backbone, PROMPT, replace(token, direction=wide))
     without = replace(token.direction, pooled_prompt_embeds=None)
     with pytest.raises(TokenFileError, match=r"128 \(pooled_prompt_embeds\)"):
-        encode_prompt(models.backbone, PROMPT, replace(token, direction=without))
+        encode_prompt(light_models.backbone, PROMPT, replace(token, direction=without))
 
 
-def test_a_model_that_joins_the_sequences_of_its_encoders_is_an_error(models, monkeypatch):
-    encoders = encoders_of(models.backbone)
+def test_a_model_that_joins_the_sequences_of_its_encoders_is_an_error(light_models, monkeypatch):
+    encoders = encoders_of(light_models.backbone)
     three = {**encoders, "t5": encoders["clip_l"]}
-    token = direction_token_of(models.backbone)
-    with injected(models.backbone, {"<count-14>": token.vectors}) as encode:
+    token = direction_token_of(light_models.backbone)
+    with injected(light_models.backbone, "<count-14>", token.vectors) as encode:
         monkeypatch.setattr("countgen.tokens.textual_inversion.encoders_of", lambda _: three)
         with pytest.raises(ValueError, match="joins the sequences of its encoders clip_l, clip_g, t5"):
-            encode.spans("<count-14> apples", "<count-14>")
+            encode.spans("<count-14> apples")
 
 
 INVALID = [
     ({"start_number": 0}, "number word"),
-    ({"start_number": True}, "number word"),
     ({"offset": 0.0}, "above 0"),
     ({"offset": math.nan}, "above 0"),
-    ({"offset": math.inf}, "above 0"),
     ({"prompt_embeds": torch.zeros(3, 4)}, r"\(2, D\)"),
-    ({"prompt_embeds": torch.zeros(2, 0)}, r"\(2, D\)"),
     ({"prompt_embeds": torch.zeros(2, 4).half()}, "float32"),
     ({"prompt_embeds": torch.full((2, 4), math.inf)}, "not finite"),
     ({"pooled_prompt_embeds": torch.zeros(2, 4)}, r"pooled \(P,\)"),
@@ -111,9 +110,9 @@ def test_invalid_directions_are_errors(subtests):
             replace(direction, **changes)
 
 
-def test_a_direction_leads_to_a_higher_count(models):
+def test_a_direction_leads_to_a_higher_count(light_models):
     with pytest.raises(ValueError, match="counts above its start, got 12 from 12"):
-        direction_token_of(models.backbone, 12)
+        direction_token_of(light_models.backbone, 12)
 
 
 def test_the_file_has_another_schema_and_keys_that_no_other_program_knows(backbone, tmp_path):
@@ -132,34 +131,35 @@ def test_the_file_has_another_schema_and_keys_that_no_other_program_knows(backbo
     assert load_token(path).sha256 == token.sha256
 
 
-def test_diffusers_rejects_the_file_as_a_textual_inversion(models, tmp_path):
-    path = save_token(direction_token_of(models.backbone), tmp_path / "count-14.safetensors")
+def test_diffusers_rejects_the_file_as_a_textual_inversion(light_models, tmp_path):
+    path = save_token(direction_token_of(light_models.backbone), tmp_path / "count-14.safetensors")
     with pytest.raises(ValueError, match="Loaded state dictionary is incorrect"):
-        models.backbone.pipeline.load_textual_inversion(str(path), token="<count-14>")
+        light_models.backbone.pipeline.load_textual_inversion(str(path), token="<count-14>")
 
 
-def test_missing_and_unknown_tensors_are_errors(models, tmp_path):
-    data = encoded(direction_token_of(models.backbone))
+@pytest.mark.parametrize(
+    ("without", "more", "message"),
+    [
+        ("offset", {}, "has an offset"),
+        ("prompt_embeds", {}, "and prompt_embeds"),
+        ("", {"clip_l": torch.ones(1, 128)}, "also holds clip_l"),
+        ("", {"number_direction.offset": torch.ones(2)}, "one number"),
+    ],
+)
+def test_missing_and_unknown_tensors_are_errors(light_models, without, more, message):
+    data = encoded(direction_token_of(light_models.backbone))
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    tensors = load(data)
-    for name, extra in (("offset", {}), ("prompt_embeds", {}), ("", {"clip_l": torch.ones(1, 128)})):
-        changed = {key: value for key, value in tensors.items() if key != f"number_direction.{name}"} | extra
-        with pytest.raises(TokenFileError, match=name or "also holds clip_l"):
-            decoded(save(changed, header["__metadata__"]), "changed")
-    two = tensors | {"number_direction.offset": torch.ones(2)}
-    with pytest.raises(TokenFileError, match="one number"):
-        decoded(save(two, header["__metadata__"]), "changed")
-    save_file(tensors, tmp_path / "bare.safetensors")
-    with pytest.raises(TokenFileError, match="no entry 'countgen'"):
-        load_token(tmp_path / "bare.safetensors")
+    tensors = {key: value for key, value in load(data).items() if key != f"number_direction.{without}"} | more
+    with pytest.raises(TokenFileError, match=message):
+        decoded(save(tensors, header["__metadata__"]), "changed")
 
 
-def test_a_recipe_names_the_token_and_the_image_is_generated_again(models):
-    token = direction_token_of(models.backbone)
-    result = countgen.generate(PROMPT, models, method="plain", token=token)
+def test_a_recipe_names_the_token_and_the_image_is_generated_again(light_models):
+    token = direction_token_of(light_models.backbone)
+    result = countgen.generate(PROMPT, light_models, method="plain", token=token)
     assert result.recipe["token"] == {"placeholder_token": "<count-14>", "sha256": token.sha256}
-    again = countgen.recipe.regenerate(result.recipe, models.backbone, token)
+    again = countgen.recipe.regenerate(result.recipe, light_models.backbone, token)
     assert torch.equal(again, result.image)
     other = replace(token, direction=replace(token.direction, offset=3.0))
     with pytest.raises(countgen.errors.RecipeError, match="the image was generated with a token"):
-        countgen.recipe.regenerate(result.recipe, models.backbone, other)
+        countgen.recipe.regenerate(result.recipe, light_models.backbone, other)

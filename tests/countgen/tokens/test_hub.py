@@ -31,15 +31,13 @@ def test_the_card_describes_the_token(token):
         assert text in card.text
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, monkeypatch, count):
+def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    token = countgen.find_token(f"count-{count}", "miniature")
+    token = countgen.find_token("count-5", "miniature")
     card = (save_pretrained(token, "my token") / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
     exec(example, {})
-    prompt = {1: "a photo of one apple", 5: "a photo of five apples"}[count]
-    expected = to_pil(countgen.generate(prompt, models, method="plain", token=token).image)
+    expected = to_pil(countgen.generate("a photo of five apples", models, method="plain", token=token).image)
     assert ImageChops.difference(Image.open("image.png"), expected).getbbox() is None
 
 

@@ -1,8 +1,6 @@
 """Training of a token, with few steps, on the embedded models."""
 
 import itertools
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -20,7 +18,7 @@ from countgen.tokens import trainer
 from countgen.tokens.file import encoded
 from countgen.tokens.settings import LearnSettings
 from countgen.tokens.textual_inversion import encode_prompt, encoders_of, injected, word_vectors
-from countgen.tokens.trainer import Learning, object_probability
+from countgen.tokens.trainer import Learning
 
 TOY = LearnSettings(
     distillation_steps=0,
@@ -50,7 +48,7 @@ def test_training_changes_the_vectors_and_no_weight(frozen):
     start = learning.token
     steps = list(learning)
     assert [(step.phase, step.index) for step in steps] == [("train", 0), ("train", 1)]
-    assert steps[-1].evaluations == 1 + 2 * 3  # one validation image, two steps with gradient
+    assert learning.state.evaluations == 1 + 2 * 3 + 1  # validation images, and two steps with gradient between them
     for key, vectors in learning.state.vectors.items():
         assert not torch.equal(vectors, start.vectors[key])
 
@@ -83,15 +81,11 @@ def test_the_loss_decreases_on_training_images(models):
     assert min(losses[1:]) < losses[0]
 
 
-@pytest.mark.slow
 def test_a_resumed_run_gives_the_same_token(models, tmp_path, subtests):
     whole = Learning(models, 3, OBJECTS, DISTILLED)
     steps = list(whole)
     phases = [f"{step.phase} {step.index}" for step in steps]
     assert phases == ["distill 0", "distill 1", "train 0", "train 1"]
-    assert all(step.image.shape == (3, 128, 128) and not step.image.requires_grad for step in steps)
-    assert sorted(step.seconds for step in steps) == [step.seconds for step in steps]
-    assert steps[-1].evaluations == whole.state.evaluations - 1  # one validation image at the end
     for kept in (1, 2, 3):
         with subtests.test(kept=kept):
             path = tmp_path / f"{kept}.safetensors"
@@ -101,25 +95,6 @@ def test_a_resumed_run_gives_the_same_token(models, tmp_path, subtests):
             assert encoded(rest.token) == encoded(whole.token)
             assert rest.state.validations == whole.state.validations
             assert rest.state.evaluations == whole.state.evaluations
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes_from_its_last_step(models, tmp_path):
-    path = tmp_path / "checkpoint.safetensors"
-    endless = replace(TOY, num_optimization_steps=10**6, patience=10**6, validate_every=10**6)
-    script = (
-        "import pathlib, countgen\n"
-        "from countgen.tokens.trainer import Learning, LearnSettings\n"
-        "models = countgen.load('miniature', device='cpu')\n"
-        f"for step in Learning(models, 3, {OBJECTS}, {endless}, pathlib.Path({str(path)!r})):\n"
-        "    print(step.index, flush=True)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        seen = [process.stdout.readline() for _ in range(2)]
-        process.kill()
-    assert seen == ["0\n", "1\n"]
-    assert next(iter(Learning(models, 3, OBJECTS, endless, path))).index >= 2
-    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".part")] == ["checkpoint.safetensors"]
 
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_an_error(models, tmp_path):
@@ -162,7 +137,6 @@ def test_the_distillation_has_every_object_with_every_template(models):
     }
 
 
-@pytest.mark.slow
 def test_distillation_brings_samples_of_the_token_closer_to_the_teacher_prompts(models):
     backbone, target = models.backbone, countgen.Target("apple", 2)
     settings = replace(DISTILLED, distillation_steps=6, num_optimization_steps=0)
@@ -192,20 +166,12 @@ def test_distilled_vectors_are_kept_if_they_validate_better(models):
 
 def test_the_semantic_loss_is_weighted_and_left_out_at_weight_zero(models):
     settings = replace(TOY, num_optimization_steps=1, semantic_weight=0.0)
-    (without,) = Learning(models, 3, ("apple",), settings)
-    (with_it,) = Learning(models, 3, ("apple",), replace(settings, semantic_weight=2.0))
-    with torch.no_grad():
-        probability = object_probability(models.critics[0], with_it.image[None], countgen.Target("apple", 3))
-    assert with_it.loss == pytest.approx(without.loss + 2 * (1 - float(probability)), abs=1e-4)
-    assert 0 < probability < 1
-
-
-def test_the_object_probability_is_lower_for_another_object(models):
-    backbone = models.backbone
-    with torch.no_grad():
-        images = backbone.render(backbone.initial_latents([1]), backbone.encode_prompt("a photo of three apples"))
-        apple, dog = (object_probability(models.critics[0], images, countgen.Target(name, 3)) for name in OBJECTS)
-    assert apple > dog + 0.3
+    without, once, twice = (
+        next(iter(Learning(models, 3, ("apple",), replace(settings, semantic_weight=weight)))).loss
+        for weight in (0.0, 1.0, 2.0)
+    )
+    assert 0 < once - without < 1  # one minus a probability
+    assert twice - without == pytest.approx(2 * (once - without), abs=1e-4)
 
 
 IMPOSSIBLE = [
@@ -240,11 +206,10 @@ def test_a_detector_without_gradient_trains_through_a_density_map(models):
     start = learning.token
     (step,) = learning
     # The soft count is the detector's, a whole number; its gradient is the density map's.
-    assert step.soft_counts[0] == pytest.approx(round(step.soft_counts[0]), abs=1e-4)
+    assert step.soft_count == pytest.approx(round(step.soft_count), abs=1e-4)
     assert not torch.equal(learning.state.vectors["clip_l"], start.vectors["clip_l"])
 
 
-@pytest.mark.slow
 def test_the_distillation_gradient_of_a_float16_model_does_not_underflow(models):
     half = backbones.load("miniature", device="cpu", dtype=torch.float16)
 
@@ -253,7 +218,7 @@ def test_the_distillation_gradient_of_a_float16_model_does_not_underflow(models)
         latents = backbone.initial_latents([5])
         with torch.no_grad():
             expected = backbone.sample(latents, backbone.encode_prompt("two apples"), [5])
-        with injected(backbone, {"<count-2>": vectors}) as encode:
+        with injected(backbone, "<count-2>", vectors) as encode:
             sample = trainer._sample(backbone, latents, encode("a photo of <count-2> apples"), 5)
         (1e-4 * (sample - expected.float()).square().mean()).backward()
         return torch.cat([value.grad.flatten() for value in vectors.values()])
