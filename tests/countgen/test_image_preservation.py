@@ -138,7 +138,6 @@ class Corners(Critic):
 
     name = "corners"
     object_names = ("cat",)
-    nms_iou = None
     boxes = torch.tensor([[0.0, 0, 8, 8], [24, 0, 32, 8], [0, 24, 8, 32], [24, 24, 32, 32]])
 
     def __init__(self) -> None:
