@@ -37,9 +37,7 @@ FAMILIES = {
 
 def described(config: str) -> dict[str, Any]:
     """One of Ultralytics' own descriptions, narrow where it has scales."""
-    ultralytics_files.import_ultralytics()
-    import ultralytics
-
+    ultralytics = ultralytics_files.import_ultralytics()
     read: dict[str, Any] = yaml.safe_load((Path(ultralytics.__file__).parent / "cfg/models" / config).read_text())
     if "scales" in read:
         read |= {"scales": {"n": [0.33, 0.25, 1024]}, "scale": "n"}
@@ -48,9 +46,7 @@ def described(config: str) -> dict[str, Any]:
 
 def checkpoint(path: Path, config: str, **changes: Any) -> nn.Module:
     """A checkpoint as Ultralytics' trainer leaves it: the whole module, in half precision."""
-    ultralytics_files.import_ultralytics()
-    from ultralytics.nn import tasks
-
+    tasks = ultralytics_files.import_ultralytics().nn.tasks
     torch.manual_seed(0)
     model = getattr(tasks, FAMILIES[config])(described(config), nc=4, verbose=False)
     model.names = dict(enumerate(("apple", "cat", "dog", "car")))
@@ -86,16 +82,6 @@ def test_an_honest_checkpoint_of_every_family_is_read_as_data(config: str, tmp_p
         assert torch.equal(data.model.eval()(images)[0], trusted.model.eval()(images)[0])
 
 
-def test_critics_read_checkpoints_of_their_kind_as_data(tmp_path: Path) -> None:
-    checkpoint(tmp_path / "eleven.pt", "11/yolo11.yaml")
-    checkpoint(tmp_path / "world.pt", "v8/yolov8-worldv2.yaml", txt_feats=torch.randn(1, 4, 512))
-    checkpoint(tmp_path / "rtdetr.pt", "rt-detr/rtdetr-l.yaml")
-    for kind, name in (("yolo", "eleven"), ("yolo_world", "world"), ("ultralytics_rtdetr", "rtdetr")):
-        critic = load(kind, weights=tmp_path / f"{name}.pt", image_size=64)
-        assert critic.object_names == ("apple", "cat", "dog", "car")
-        assert critic.counts(torch.rand(1, 3, 64, 64), ["cat"]).shape == (1, 1)
-
-
 class Call:
     """Pickled, it is a call."""
 
@@ -111,31 +97,26 @@ def mark(tmp_path: Path) -> Path:
     return tmp_path / "ran"
 
 
+@pytest.mark.core
 def test_code_in_a_checkpoint_never_runs_and_is_named(tmp_path: Path, mark: Path) -> None:
     path = tmp_path / "evil.pt"
     torch.save({"model": Call(os.mkdir, str(mark))}, path)
-    with pytest.raises(ValueError, match=r"evil\.pt without running code.*posix\.mkdir.*--trust-checkpoint") as refusal:
+    with pytest.raises(ValueError, match=r"evil\.pt without running code.*posix\.mkdir.*--trust-checkpoint") as error:
         load("yolo", weights=path)
-    assert "damaged" not in str(refusal.value)
+    assert "damaged" not in str(error.value)
     assert not mark.exists()
 
 
 def test_no_constructor_is_called_with_the_arguments_of_a_file(tmp_path: Path, mark: Path) -> None:
     """Ultralytics' safe loading calls them: TorchVision downloads weights, a model fetches its description."""
-    ultralytics_files.import_ultralytics()
-    from ultralytics.nn import tasks
-    from ultralytics.nn.modules import TorchVision
-
+    network = ultralytics_files.import_ultralytics().nn
     hub = Path(torch.hub.get_dir())
-    before = set(hub.rglob("*"))
+    before, run = set(hub.rglob("*")), f"__import__('os').mkdir({str(mark)!r})"
     with Listener() as (url, calls):
         for call in (
-            Call(TorchVision, 512, "resnet18", "DEFAULT"),
-            Call(tasks.DetectionModel, f"{url}/evil.yaml"),
-            Call(
-                tasks.DetectionModel,
-                described("11/yolo11.yaml") | {"activation": f"__import__('os').mkdir({str(mark)!r})"},
-            ),
+            Call(network.modules.TorchVision, 512, "resnet18", "DEFAULT"),
+            Call(network.tasks.DetectionModel, f"{url}/evil.yaml"),
+            Call(network.tasks.DetectionModel, described("11/yolo11.yaml") | {"activation": run}),
         ):
             torch.save({"model": call}, tmp_path / "evil.pt")
             with pytest.raises(ValueError, match="holds no model with a description"):
@@ -154,13 +135,16 @@ def test_the_description_in_a_checkpoint_is_checked_too(tmp_path: Path, mark: Pa
     assert not mark.exists()
 
 
-def test_a_fused_checkpoint_needs_trust_and_says_so(tmp_path: Path) -> None:
-    from ultralytics.nn import tasks
-
+def test_a_checkpoint_that_its_description_does_not_build_needs_trust_and_says_so(tmp_path: Path) -> None:
+    tasks = ultralytics_files.import_ultralytics().nn.tasks
     model = tasks.DetectionModel(described("11/yolo11.yaml"), nc=4, verbose=False)
+    model.extra = nn.Linear(1, 1)
+    torch.save({"model": model}, tmp_path / "own.pt")
     torch.save({"model": model.eval().fuse(verbose=False)}, tmp_path / "fused.pt")
-    with pytest.raises(ValueError, match=r"missing, unknown or of another shape.*trust_checkpoint=True"):
-        load("yolo", weights=tmp_path / "fused.pt")
+    for name in ("own", "fused"):
+        with pytest.raises(ValueError, match=r"missing, unknown or of another shape.*trust_checkpoint=True"):
+            load_critic(f"yolo:{tmp_path}/{name}.pt")
+    assert isinstance(load_critic(f"yolo:{tmp_path}/own.pt", trust_checkpoint=True), YoloCritic)
 
 
 def nested(levels: int, of: Callable[[list[Any]], Any]) -> Any:
@@ -175,7 +159,7 @@ def test_a_checkpoint_asks_for_no_more_memory_than_it_fills(tmp_path: Path) -> N
     model = checkpoint(tmp_path / "honest.pt", "11/yolo11.yaml")
     model.yaml["activation"] = nested(8, list)
     torch.save({"model": model}, tmp_path / "shared.pt")
-    model.yaml["activation"] = nested(8, lambda parts: {"x": parts})
+    model.yaml["activation"] = nested(8, lambda values: {"x": values})
     torch.save({"model": model}, tmp_path / "mapped.pt")
     model.yaml.pop("activation")
     for number in range(3000):  # each of them holds all of them
@@ -186,12 +170,13 @@ def test_a_checkpoint_asks_for_no_more_memory_than_it_fills(tmp_path: Path) -> N
     torch.save({"model": Call(bytearray, 2**34)}, tmp_path / "called.pt")
     torch.save({"model": Call(torch.UntypedStorage, 2**34)}, tmp_path / "storage.pt")
     for name in ("shared.pt", "mapped.pt", "cycle.pt", "bytes.pt", "called.pt", "storage.pt"):
-        with pytest.raises(ValueError, match=name) as refusal:
+        with pytest.raises(ValueError, match=name) as error:
             load("yolo", weights=tmp_path / name)
-        assert "MemoryError" not in str(refusal.value)
-        assert len(str(refusal.value)) < 900
+        assert "MemoryError" not in str(error.value)
+        assert len(str(error.value)) < 900
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("saved", [{"ema": torch.zeros(2), "model": [1]}, torch.zeros(2)])
 def test_a_checkpoint_of_something_else_is_one_line(saved: object, tmp_path: Path) -> None:
     torch.save(saved, tmp_path / "other.pt")
@@ -199,6 +184,7 @@ def test_a_checkpoint_of_something_else_is_one_line(saved: object, tmp_path: Pat
         load("yolo", weights=tmp_path / "other.pt")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     "text",
     [
@@ -214,7 +200,7 @@ def test_a_short_yaml_asks_for_no_long_work(text: str, tmp_path: Path) -> None:
         load("yolo", weights=OPTIONS["weights"], config=config)
 
 
-def test_a_tensor_outside_its_bytes_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_outside_its_bytes_is_an_error(tmp_path: Path) -> None:
     checkpoint(tmp_path / "best.pt", "11/yolo11.yaml")
     with zipfile.ZipFile(tmp_path / "best.pt") as whole, zipfile.ZipFile(tmp_path / "cut.pt", "w") as cut:
         for entry in whole.infolist():
@@ -225,45 +211,42 @@ def test_a_tensor_outside_its_bytes_is_refused(tmp_path: Path) -> None:
 
 
 EVIL = "__import__('os').mkdir('MARK')"
-CHANGES: dict[str, Any] = {
-    "activation": EVIL,
-    "activation with a call inside": "nn.LeakyReLU(__import__('os').mkdir('MARK'))",
-    "an activation of another name": "nn.Module()",
-    "scales": {EVIL: [0.5, 0.25, 1024]},
-    "nc": 10**9,
-    "reg_max": 10**6,
-    "depth_multiple": 1e9,
-    "module": [-1, 1, "nn.Sequential", []],
-    "a function": [-1, 1, "torchvision.ops.nms", []],
-    "what downloads": [-1, 1, "TorchVision", [768, "resnet18", "DEFAULT", True, 2]],
-    "a private name": [-1, 1, "_SafeLoad", []],
-    "a name of the parser": [-1, 1, "Conv", ["d", 3, 2]],
-    "channels": [-1, 1, "Conv", [10**9, 3, 2]],
-    "a kernel": [-1, 1, "Conv", [4096, 4096, 1]],
-    "repeats": [-1, 10**9, "Conv", [64, 3, 2]],
-    "upsampling": [-1, 1, "nn.Upsample", [None, 4096, "nearest"]],
-    "nesting": [-1, 1, "Conv", [[[[1]]]]],
-}
+CHANGES: tuple[tuple[str, Any], ...] = (
+    ("activation", EVIL),
+    ("activation", f"nn.LeakyReLU({EVIL})"),
+    ("scales", {EVIL: [0.5, 0.25, 1024]}),
+    ("nc", 10**9),
+    ("reg_max", 10**6),
+    ("depth_multiple", 1e9),
+    ("layer", [-1, 1, "nn.Sequential", []]),
+    ("layer", [-1, 1, "torchvision.ops.nms", []]),
+    ("layer", [-1, 1, "TorchVision", [768, "resnet18", "DEFAULT", True, 2]]),  # it downloads
+    ("layer", [-1, 1, "_SafeLoad", []]),
+    ("layer", [-1, 1, "Conv", ["d", 3, 2]]),  # a local variable of the parser
+    ("layer", [-1, 1, "Conv", [10**9, 3, 2]]),
+    ("layer", [-1, 1, "Conv", [4096, 4096, 1]]),
+    ("layer", [-1, 10**9, "Conv", [64, 3, 2]]),
+    ("layer", [-1, 1, "nn.Upsample", [None, 4096, "nearest"]]),
+    ("layer", [-1, 1, "Conv", [[[[1]]]]]),
+)
 
 
-def test_a_description_that_no_detector_has_is_refused_before_it_is_built(
-    subtests: pytest.Subtests, tmp_path: Path, mark: Path
+@pytest.mark.core
+@pytest.mark.parametrize(("field", "value"), CHANGES)
+def test_a_description_that_no_detector_has_is_an_error_before_anything_is_built(
+    field: str, value: Any, tmp_path: Path, mark: Path
 ) -> None:
-    for what in CHANGES:
-        with subtests.test(what=what):
-            read = yaml.safe_load(OPTIONS["config"].read_text())
-            change = yaml.safe_load(yaml.safe_dump(CHANGES[what]).replace("MARK", str(mark)))
-            if isinstance(change, list):
-                read["backbone"][0] = change
-            else:
-                read[what.split()[-1] if what in read else "activation" if "activation" in what else what] = change
-            config = tmp_path / "evil.yaml"
-            config.write_text(yaml.safe_dump(read))
-            with pytest.raises(ValueError, match=r"evil\.yaml") as refusal:
-                load("yolo", weights=OPTIONS["weights"], config=config)
-            assert "\n" not in str(refusal.value)
-            assert len(str(refusal.value)) < 600
-            assert not mark.exists()
+    description = yaml.safe_load(OPTIONS["config"].read_text())
+    if field == "layer":
+        description["backbone"][0] = value
+    else:
+        description[field] = value
+    (tmp_path / "evil.yaml").write_text(yaml.safe_dump(description).replace("MARK", str(mark)))
+    with pytest.raises(ValueError, match=r"evil\.yaml") as error:
+        load("yolo", weights=OPTIONS["weights"], config=tmp_path / "evil.yaml")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+    assert not mark.exists()
 
 
 def test_trust_is_asked_for_on_the_command_line(tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,38 +261,12 @@ def test_trust_is_asked_for_on_the_command_line(tmp_path: Path, mark: Path, caps
     assert mark.exists()
 
 
-def test_trust_reaches_a_checkpoint_through_every_loader(tmp_path: Path) -> None:
-    from ultralytics.nn import tasks
-
-    model = tasks.DetectionModel(described("11/yolo11.yaml"), nc=4, verbose=False)
-    model.extra = nn.Linear(1, 1)  # of no description: not read as data
-    torch.save({"model": model}, tmp_path / "own.pt")
-    name = f"yolo:{tmp_path / 'own.pt'}"
-    with pytest.raises(ValueError, match="trust_checkpoint=True"):
-        load_critic(name)
-    assert isinstance(load_critic(name, trust_checkpoint=True), YoloCritic)
-    assert isinstance(load_critic("miniature-fcos", trust_checkpoint=True), nn.Module) is False
-
-
 def test_a_description_that_cannot_be_built_leaves_the_process_as_it_was(tmp_path: Path) -> None:
-    ultralytics_files.import_ultralytics()
-    from ultralytics.nn.modules import Conv
-
+    convolution = ultralytics_files.import_ultralytics().nn.modules.Conv
     read = yaml.safe_load(OPTIONS["config"].read_text()) | {"activation": "nn.ReLU()"}
     read["head"][0] = [77, 1, "Conv", [64, 3, 2]]
     (tmp_path / "odd.yaml").write_text(yaml.safe_dump(read))
-    usual = Conv.default_act
+    usual = convolution.default_act
     with pytest.raises(ValueError, match=r"no model can be built from .*odd\.yaml"):
         load("yolo", weights=OPTIONS["weights"], config=tmp_path / "odd.yaml")
-    assert Conv.default_act is usual
-
-
-def test_checking_a_description_draws_no_random_numbers() -> None:
-    torch.manual_seed(7)
-    model, _ = ultralytics_files.build(OPTIONS["config"])
-    torch.manual_seed(7)
-    from ultralytics.nn import tasks
-
-    read = yaml.safe_load(OPTIONS["config"].read_text())
-    stock = tasks.DetectionModel(read, nc=24, verbose=False)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(model.parameters(), stock.parameters(), strict=True))
+    assert convolution.default_act is usual

@@ -11,19 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from countgen import Models, backbones
+from countgen import Models
 from countgen.critics import NO_ANSWER, load
 from countgen.critics.detectors import vlm
 from countgen.critics.detectors.vlm import QUESTIONS, VlmJudge, read_count
 from countgen.critics.losses import LOSSES
-from countgen.miniature import JUDGE
-from countgen.models import check_detectors, load_critic
+from countgen.models import load_critic
 from tests.contract import tiny_language
 from tests.contract.pictures import rendered
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "qwen2_5_vl": lambda: tiny_language.qwen("qwen2_5_vl"),
-    "qwen3_vl": lambda: tiny_language.qwen("qwen3_vl"),
+    "qwen3_vl": tiny_language.qwen,
     "smolvlm": tiny_language.smolvlm,
 }
 ENDLESS = 12
@@ -33,58 +31,47 @@ ENDLESS = 12
 def judge(request: pytest.FixtureRequest) -> VlmJudge:
     model, processor = FAMILIES[request.param]()
     tiny_language.talk_in_digits(model, processor.tokenizer)
-    return VlmJudge(model, processor, name=f"vlm:{request.param}", max_new_tokens=ENDLESS)
+    # In double precision, so that no answer hangs on the rounding of a batch.
+    return VlmJudge(model.double(), processor, name=f"vlm:{request.param}", max_new_tokens=ENDLESS)
 
 
-@pytest.mark.parametrize(
-    ("answer", "count"),
-    [
-        ("7", 7),
-        (" 12\n", 12),
-        ("0", 0),
-        ("1,204", 1204),
-        ("10000", 10_000),
-        ("7.", 7),
-        ("**7**", 7),
-        ('"7"', 7),
-        ("Seven", 7),
-        ("twelve apples", 12),
-        ("7 apples", 7),
-        ("1 apple.", 1),
-        ("There are 7 apples in the image.", 7),
-        ("There is 1 apple in this picture.", 1),
-        ("The image contains 14 apples.", 14),
-        ("I see 3 apples.", 3),
-        ("The answer is 3", 3),
-        ("Answer: 3", 3),
-        ('Counting the <points coords="1 1 0435 0634 2 0511 0702">apples</points> shows a total of 2.', 2),
-        ("<think>I see 3 on the left and 4 on the right.</think>\n7", 7),
-    ],
+COUNTS = {
+    "7": 7,
+    " 12\n": 12,
+    "0": 0,
+    "1,204": 1204,
+    "10000": 10_000,
+    "7.": 7,
+    "**7**": 7,
+    '"7"': 7,
+    "Seven": 7,
+    "twelve apples": 12,
+    "1 apple.": 1,
+    "There are 7 apples in the image.": 7,
+    "There is 1 apple in this picture.": 1,
+    "The image contains 14 apples.": 14,
+    "I see 3 apples.": 3,
+    "Answer: 3": 3,
+    'Counting the <points coords="1 1 0435 0634 2 0511 0702">apples</points> shows a total of 2.': 2,
+    "<think>I see 3 on the left and 4 on the right.</think>\n7": 7,
+}
+NO_COUNTS = (
+    *("", "no apples", "unclear", "I cannot count them.", "many", "a dozen", "7 or 8", "7-8", "7 to 9", "7+"),
+    *("about 7", "at least 7", "more than 20", "approximately 7 apples", "~7", "7.5", "-3", "1/2", "1,20", "12 13"),
+    *("7 dogs", "7 apples and 2 dogs", "There are 7 apples, 3 of them red.", "10001", "9" * 400, "twenty-one"),
+    *("It is not 7", "7?", "7 apples or so", "<think>There are 7", "٣", "VII", "1e3"),
 )
-def test_an_answer_that_is_one_whole_number_is_read_with_all_its_digits(answer: str, count: int) -> None:
-    assert read_count(answer, "apples") == count
 
 
-def test_an_object_with_an_apostrophe_or_capitals_is_read_in_an_answer() -> None:
+def test_an_answer_is_read_with_all_its_digits_or_not_at_all_and_never_guessed() -> None:
+    assert {answer: read_count(answer, "apples") for answer in COUNTS} == COUNTS
+    assert [answer for answer in NO_COUNTS if read_count(answer, "apple") != NO_ANSWER] == []
     assert read_count("There are 7 ladies' shoes.", "ladies' shoe") == 7
     assert read_count("3 T-shirts", "T-shirt") == 3
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        *("", "no apples", "unclear", "I cannot count them.", "many", "a dozen", "7 or 8", "7-8", "7 to 9", "7+"),
-        *("about 7", "at least 7", "more than 20", "approximately 7 apples", "~7", "7.5", "-3", "1/2", "1,20", "12 13"),
-        *("7 dogs", "7 apples and 2 dogs", "There are 7 apples, 3 of them red.", "10001", "9" * 400, "twenty-one"),
-        *("It is not 7", "7?", "7 apples or so", "<think>There are 7", "٣", "VII", "1e3"),
-    ],
-)
-def test_anything_else_is_no_answer_and_never_a_guess(answer: str) -> None:
-    assert read_count(answer, "apple") == NO_ANSWER
-
-
-def test_the_question_is_asked_exactly_so() -> None:
-    model, processor = FAMILIES["qwen2_5_vl"]()
+def test_the_questions_are_asked_about_the_plural_after_the_image() -> None:
+    model, processor = tiny_language.qwen()
     heard = []
 
     def generate(**inputs: Any) -> torch.Tensor:
@@ -95,13 +82,7 @@ def test_the_question_is_asked_exactly_so() -> None:
     model.generate = generate
     VlmJudge(model, processor, name="vlm").counts(rendered(1), ["strawberry"])
     start, end = "<|im_start|>user\n<|vision_start|><|vision_end|>", "<|im_end|>\n<|im_start|>assistant\n"
-    assert heard == [
-        f"{start}How many strawberries are in this image? Answer with one whole number in digits and nothing else."
-        f"{end}",
-        f"{start}Count the strawberries in this image. Reply with the number only, in digits.{end}",
-        f"{start}What is the number of strawberries in this image? Give a single whole number in digits, without any "
-        f"other word.{end}",
-    ]
+    assert heard == [start + question.format(plural="strawberries") + end for question in QUESTIONS]
 
 
 def test_a_count_needs_the_same_answer_to_more_than_half_of_the_questions(
@@ -123,10 +104,10 @@ def test_a_batch_is_answered_as_its_images_one_by_one(judge: VlmJudge) -> None:
         question: [judge.answers([picture], question, "apple")[0] for picture in pictures] for question in QUESTIONS
     }
     assert {question: judge.answers(pictures, question, "apple") for question in QUESTIONS} == asked
-    assert any(answer for answers in asked.values() for answer in answers)
+    assert any(map(any, asked.values()))
     expected = []
-    for said in zip(*asked.values(), strict=True):
-        count, times = Counter(read_count(answer, "apple") for answer in said).most_common(1)[0]
+    for answers in zip(*asked.values(), strict=True):
+        count, times = Counter(read_count(answer, "apple") for answer in answers).most_common(1)[0]
         expected.append(count if times >= 2 else NO_ANSWER)
     assert judge.counts(images, ["apple"])[:, 0].tolist() == expected
 
@@ -135,13 +116,13 @@ def test_an_answer_that_does_not_end_is_none(judge: VlmJudge) -> None:
     judge_of_one = VlmJudge(judge.model, judge.processor, name="vlm", max_new_tokens=1)
     images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     answers = judge_of_one.answers([vlm._to_pil(image) for image in images], QUESTIONS[0], "apple")
-    assert set(answers) <= {"", *"035"}
+    assert set(answers) <= {"", *"0358"}
 
 
 def test_a_package_that_a_model_needs_is_named_before_its_weights_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, processor = FAMILIES["smolvlm"]()
+    model, processor = tiny_language.smolvlm()
     model.config.save_pretrained(tmp_path)  # no weights
     processor.save_pretrained(tmp_path)
     # What transformers sets where num2words is not installed.
@@ -150,8 +131,8 @@ def test_a_package_that_a_model_needs_is_named_before_its_weights_are_read(
         load_critic(f"vlm:{tmp_path}")
 
 
-def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
-    model, processor = FAMILIES["qwen2_5_vl"]()
+def test_a_model_without_a_chat_template_is_an_error(tmp_path: Path) -> None:
+    model, processor = tiny_language.qwen()
     processor.chat_template = None
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
@@ -159,37 +140,25 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
         load_critic(f"vlm:{tmp_path}")
 
 
-def test_it_judges_and_never_steers(judge: VlmJudge) -> None:
+def test_it_judges_and_never_steers(judge: VlmJudge, models: Models) -> None:
     with pytest.raises(TypeError, match="answers in words, without gradient"):
         judge.evaluate(rendered(1), {"apple": 3}, LOSSES["margin"])
-    backbone = backbones.load("miniature")
     with pytest.raises(ValueError, match="carries no gradient, so it cannot steer: name it as the judge"):
-        Models(backbone, (judge,), load_critic(JUDGE))
-    Models(backbone, (load_critic("miniature-yolo"),), judge)
+        Models(models.backbone, (judge,), models.judge)
+    Models(models.backbone, models.critics, judge)
 
 
-def test_a_folder_is_read_and_missing_weights_are_refused(tmp_path: Path) -> None:
-    model, processor = FAMILIES["qwen2_5_vl"]()
+def test_a_folder_is_read_that_holds_all_weights(tmp_path: Path) -> None:
+    model, processor = tiny_language.qwen()
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     judge = load_critic(f"vlm:{tmp_path}")
-    assert isinstance(judge, VlmJudge)
     assert judge.name == f"vlm:{tmp_path.name}"
-    assert judge.families == {"vlm-qwen2_5_vl"}
+    assert judge.families == {"vlm-qwen3_vl"}
     tensors = load_file(tmp_path / "model.safetensors")
     first = next(name for name in tensors if "layers.0" in name)
     save_file(
         {k: v for k, v in tensors.items() if k != first}, tmp_path / "model.safetensors", metadata={"format": "pt"}
     )
-    with pytest.raises(ValueError, match="lacks 1 weights of Qwen2_5_VLForConditionalGeneration"):
+    with pytest.raises(ValueError, match="lacks 1 weights of Qwen3VLForConditionalGeneration"):
         load("vlm", weights=str(tmp_path))
-
-
-def test_a_repository_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    with pytest.raises(ValueError, match=r"cannot download 'nobody/nothing'"):
-        load("vlm", weights="nobody/nothing")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=r"vlm:nobody/nothing: config.json of nobody/nothing"):
-        check_detectors(["vlm:nobody/nothing"])
