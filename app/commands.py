@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from countgen.app.options import Command
 
 COMMANDS = {
-    "generate": ("generate:Generate", "generate images"),
-    "edit": ("edit:Edit", "change the count of an image"),
-    "count": ("count:Count", "count objects in images"),
-    "tokens list": ("tokens:List", "list the shipped count tokens"),
+    "generate": ("arguments:Generate", "generate images"),
+    "edit": ("arguments:Edit", "change the count of an image"),
+    "count": ("arguments:Count", "count objects in images"),
+    "tokens list": ("arguments:Tokens", "list the shipped count tokens"),
     "tokens learn": ("learn:Learn", "train a count token"),
     "calibrate": ("calibrate:Calibrate", "measure a model's number axis"),
-    "reproduce": ("reproduce:Reproduce", "generate an image again"),
-    "eval": ("evaluate:Evaluate", "compare methods on many prompts"),
-    "report": ("report:Report", "report on an evaluation, or compare two"),
-    "label": ("label:Label", "label the images of an evaluation by hand"),
-    "demo": ("serve:Demo", "serve a web page"),
-    "doctor": ("doctor:Doctor", "check the installation, or a judge"),
+    "reproduce": ("arguments:Reproduce", "generate an image again"),
+    "eval": ("evaluation_arguments:Evaluate", "compare methods on many prompts"),
+    "report": ("evaluation_arguments:Report", "report on an evaluation, or compare two"),
+    "label": ("evaluation_arguments:Label", "label the images of an evaluation by hand"),
+    "demo": ("arguments:Demo", "serve a web page"),
+    "doctor": ("arguments:Doctor", "check the installation, or a judge"),
 }
 """Class and one line of help of each command."""
 

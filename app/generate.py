@@ -1,189 +1,68 @@
 """`countgen generate`: from a prompt to images with the right count, before and after."""
 
 import json
+import math
 import re
 import secrets
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from typer import Argument
+from PIL import Image
 
-from countgen import methods
+from countgen import Models, Options, Result, Run, methods
+from countgen.app.arguments import Generate
 from countgen.app.exit_codes import INTERRUPTED, NOT_REACHED, OK
-from countgen.app.image_files import DEFAULT_TEMPLATE, KNOWN_FIELDS, name_template, save_grid, save_result
+from countgen.app.file_names import free_paths, named
 from countgen.app.interrupts import held_interrupts, run_to_end
-from countgen.app.options import (
-    MAX_SEED,
-    CalibrationFile,
-    Detectors,
-    Limits,
-    Model,
-    NegativePrompt,
-    Settings,
-    bounded,
-    flag,
-    option,
-    settings_help,
-)
-from countgen.app.result_lines import report
+from countgen.app.options import MAX_SEED, MAX_SEEDS
+from countgen.app.result_lines import record_of, report
 from countgen.app.terminal import fitted
-
-if TYPE_CHECKING:
-    from countgen import Models, Options, Run
-
-MAX_SEEDS = 10_000
-"""Most seeds of one command."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settings):
-    """Generate images of a prompt such as 'a photo of seven apples', each before and after steering."""
-
-    prompt: str = Argument(..., metavar="PROMPT", help="what to generate, with the count in words or digits")
-    method: str = option(
-        "auto", "NAME", f"one of {', '.join(methods.available())}", autocompletion=lambda: methods.available()
-    )
-    help_settings: bool = settings_help("auto")
-    token: str | None = option(
-        None, "NAME|FILE", "a count token to say the number: one that countgen tokens lists, or a file"
-    )
-    number_offset: list[str] | None = option(
-        None,
-        "X|NAME=X",
-        "objects to add to what the prompt says, for every object class or one; 0 for the prompt as written; "
-        "repeatable",
-        "the calibrated one for search, auto and edit, if no number word reaches the count",
-    )
-    count: list[str] | None = option(
-        None, "NAME=N", "what to count, such as apple=7, in place of the prompt; repeatable"
-    )
-    seed: list[str] | None = option(None, "N|A-B", "a seed or a range; -1 for a random one; repeatable", "0")
-    images: int | None = bounded(None, "images from consecutive seeds", most=MAX_SEEDS, if_none="1")
-    grid: bool = flag("grid", "also write all images as one")
-    draft: bool = flag("draft", "cheaper gradients through a tiny decoder; only if the model has one")
-    out: Path = option(Path("images"), "FOLDER", "of the images")
-    name: str = option(DEFAULT_TEMPLATE, "TEMPLATE", f"name of each file, from {KNOWN_FIELDS}", parser=name_template)
-
-    def run(self) -> int:
-        from countgen.images import check_writable
-        from countgen.prompts import check_prompt, parse
-
-        seeds = self._seeds()
-        check_writable(self.out)
-        check_prompt(self.prompt)
-        options = self._options()
-        models = self._load([target.object_name for target in options.targets or parse(self.prompt)])
-        records, interrupted = self._generate(models, options, seeds)
-        grid = save_grid([Path(record["after"]) for record in records]) if self.grid and records else None
-        right = sum(record["verified"] for record in records)
-        if self.json:
-            summary = {"prompt": self.prompt, "images": records, "right": right, "interrupted": interrupted}
-            print(json.dumps(summary | ({"grid": str(grid)} if grid else {})))
-        elif self.text:
-            if len(records) > 1:
-                print(fitted(f"the judge agrees with {right} of {len(records)} images"))
-            if grid:
-                print(fitted("grid ->", path=str(grid)))
-        if interrupted:
-            return INTERRUPTED
-        return OK if right == len(seeds) else NOT_REACHED
-
-    def _seeds(self) -> list[int]:
-        seeds = list(dict.fromkeys(seed for text in self.seed or ["0"] for seed in seeds_in(text)))
-        if self.images is not None:
-            if len(seeds) > 1:
-                raise ValueError(
-                    "--images counts up from one seed; give one --seed with it, or a range like --seed 0-3"
-                )
-            seeds = list(range(seeds[0], seeds[0] + self.images))
-        if max(seeds) > MAX_SEED:
-            raise ValueError(f"a seed must be from 0 to {MAX_SEED}, got {max(seeds)}; begin lower")
-        return seeds
-
-    def _options(self) -> "Options":
-        from countgen.backbones.sources import find_source
-        from countgen.methods.settings import with_text
-        from countgen.number_slider import load_calibration
-        from countgen.number_slider.shifts import number_offset_from
-        from countgen.options import Options
-        from countgen.prompts import targets_from
-        from countgen.tokens.library import find_token
-
-        return Options(
-            targets=targets_from(",".join(self.count)) if self.count else None,
-            method=self.method,
-            settings=with_text(methods.load(self.method).settings_class(), self.set or ()),
-            max_seconds=self.max_seconds,
-            max_evaluations=self.max_evaluations,
-            until=self.until,
-            sure=self.sure,
-            token=find_token(self.token, find_source(self.model).name) if self.token else None,
-            number_offset=number_offset_from(self.number_offset or ()),
-            calibration=load_calibration(self.calibration) if self.calibration else None,
-            negative_prompt=self.negative_prompt,
-        )
-
-    def _load(self, objects: Sequence[str]) -> "Models":
-        """Load the model and its detectors, and print how the model is sampled."""
-        models = self.load(objects, draft=self.draft, **self.asked_detectors)
-        backbone = models.backbone
-        if self.text and not self.model.startswith("miniature"):
-            sampled = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
-            print(fitted(f"{backbone.name}: {sampled}, {backbone.chosen}; licence: {backbone.preset.licence}"))
-        if self.text and self.size and (warning := self._size_warning()):
-            print(fitted(f"warning: {warning}"), file=sys.stderr)
-        return models
-
-    def _size_warning(self) -> str:
-        """Return what to expect of a size that is far from the model's own; empty if it is near."""
-        from countgen.backbones.sources import find_source
-
-        assert self.size is not None
-        own, (width, height) = find_source(self.model).preset, self.size
-        larger = width * height / (own.width * own.height)
-        if 0.5 <= larger <= 2 and max(width, height) <= 2 * min(width, height):
-            return ""
-        expected = "objects that are cut or malformed"
-        if larger > 1:
-            expected = f"objects that are repeated, and {larger:.2g} times the time or more for each evaluation"
-        return f"{self.model} is made for {own.width}x{own.height}: at {width}x{height} expect {expected}"
-
-    def _generate(
-        self, models: "Models", options: "Options", seeds: Sequence[int]
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Return the records of the images, and whether the user interrupted the command."""
-        from countgen import Run
-
-        records: list[dict[str, Any]] = []
-        for seed in seeds:
-            current = Run(self.prompt, models, options, seed=seed)
-            if self.text and not records:
-                _report_shifts(current)
-            interrupted = run_to_end(current, f"seed {seed}", self.max_steps, shown=self.text)
-            if current.best is None:  # interrupted before the first candidate
-                return records, True
-            with held_interrupts() as interrupt:
-                result = current.result()
-                records.append(save_result(result, self.out, self.name))
-            if self.text:
-                report(records[-1])
-            if self.text and (why := current.why_replaced(result)):
-                print(fitted(f"  the image before was right by the judge already. {why}", hang=4))
-            if interrupted or interrupt.asked:
-                return records, True
-        return records, False
+from countgen.backbones.sources import find_source
+from countgen.images import check_writable, read_png, save_png
+from countgen.methods.settings import with_text
+from countgen.number_slider import load_calibration
+from countgen.number_slider.shifts import number_offset_from
+from countgen.prompts import check_prompt, parse, targets_from
+from countgen.prompts.number_words import number_word
+from countgen.recipe import plain
+from countgen.tokens.library import find_token
 
 
-def _report_shifts(current: "Run") -> None:
-    """Print how the prompt embeddings are moved along the number axis, if they are."""
-    from countgen.prompts.number_words import number_word
+def run(command: Generate) -> int:
+    """Generate the images, and print their counts."""
+    seeds = _seeds(command)
+    check_writable(command.out)
+    check_prompt(command.prompt)
+    options = _options(command)
+    models = _load(command, [target.object_name for target in options.targets or parse(command.prompt)])
+    records, interrupted = _generate(command, models, options, seeds)
+    grid = _save_grid([Path(record["after"]) for record in records]) if command.grid and records else None
+    right = sum(record["verified"] for record in records)
+    if command.json:
+        summary = {"prompt": command.prompt, "images": records, "right": right, "interrupted": interrupted}
+        print(json.dumps(summary | ({"grid": str(grid)} if grid else {})))
+    elif command.text:
+        if len(records) > 1:
+            print(fitted(f"the judge agrees with {right} of {len(records)} images"))
+        if grid:
+            print(fitted("grid ->", path=str(grid)))
+    if interrupted:
+        return INTERRUPTED
+    return OK if right == len(seeds) else NOT_REACHED
 
-    for shift in current.shifts:
-        moved = f"the prompt embeddings of {number_word(shift.number)}, moved by {shift.offset:+g} objects"
-        print(fitted(f"{shift.object_name}: {moved}; --number-offset 0 for the prompt as written", hang=4))
+
+def _seeds(command: Generate) -> list[int]:
+    seeds = list(dict.fromkeys(seed for text in command.seed or ["0"] for seed in seeds_in(text)))
+    if command.images is not None:
+        if len(seeds) > 1:
+            raise ValueError("--images counts up from one seed; give one --seed with it, or a range like --seed 0-3")
+        seeds = list(range(seeds[0], seeds[0] + command.images))
+    if max(seeds) > MAX_SEED:
+        raise ValueError(f"a seed must be from 0 to {MAX_SEED}, got {max(seeds)}; begin lower")
+    return seeds
 
 
 def seeds_in(text: str) -> list[int]:
@@ -202,3 +81,102 @@ def seeds_in(text: str) -> list[int]:
             "one"
         )
     return list(range(first, last + 1))
+
+
+def _options(command: Generate) -> Options:
+    return Options(
+        targets=targets_from(",".join(command.count)) if command.count else None,
+        method=command.method,
+        settings=with_text(methods.load(command.method).settings_class(), command.set or ()),
+        max_seconds=command.max_seconds,
+        max_evaluations=command.max_evaluations,
+        until=command.until,
+        sure=command.sure,
+        token=find_token(command.token, find_source(command.model).name) if command.token else None,
+        number_offset=number_offset_from(command.number_offset or ()),
+        calibration=load_calibration(command.calibration) if command.calibration else None,
+        negative_prompt=command.negative_prompt,
+        deterministic=command.deterministic,
+    )
+
+
+def _load(command: Generate, objects: Sequence[str]) -> Models:
+    """Load the model and its detectors, and print how the model is sampled."""
+    models = command.load(objects, draft=command.draft, **command.detector_options)
+    backbone = models.backbone
+    if command.text and not command.model.startswith("miniature"):
+        sampled = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
+        print(fitted(f"{backbone.name}: {sampled}, {backbone.chosen}; licence: {backbone.preset.licence}"))
+    if command.text and command.size and (warning := _size_warning(command.model, *command.size)):
+        print(fitted(f"warning: {warning}"), file=sys.stderr)
+    return models
+
+
+def _size_warning(model: str, width: int, height: int) -> str:
+    """Return what to expect of a size that is far from the model's own; empty if it is near."""
+    own = find_source(model).preset
+    larger = width * height / (own.width * own.height)
+    if 0.5 <= larger <= 2 and max(width, height) <= 2 * min(width, height):
+        return ""
+    expected = "objects that are cut or malformed"
+    if larger > 1:
+        expected = f"objects that are repeated, and {larger:.2g} times the time or more for each evaluation"
+    return f"{model} is made for {own.width}x{own.height}: at {width}x{height} expect {expected}"
+
+
+def _generate(
+    command: Generate, models: Models, options: Options, seeds: Sequence[int]
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return the records of the images, and whether the user interrupted the command."""
+    records: list[dict[str, Any]] = []
+    for seed in seeds:
+        current = Run(command.prompt, models, options, seed=seed)
+        for shift in current.shifts if command.text and not records else ():
+            moved = f"the prompt embeddings of {number_word(shift.number)}, moved by {shift.offset:+g} objects"
+            print(fitted(f"{shift.object_name}: {moved}; --number-offset 0 for the prompt as written", hang=4))
+        interrupted = run_to_end(current, f"seed {seed}", command.max_steps, shown=command.text)
+        if current.best is None:  # interrupted before the first candidate
+            return records, True
+        with held_interrupts() as interrupt:
+            result = current.result()
+            records.append(_save(result, command.out, command.name))
+        if command.text:
+            report(records[-1])
+        if command.text and (why := current.why_replaced(result)):
+            print(fitted(f"  the image before was right by the judge already. {why}", hang=4))
+        if interrupted or interrupt.asked:
+            return records, True
+    return records, False
+
+
+def _save(result: Result, folder: Path, template: str) -> dict[str, Any]:
+    """Write both images of a result, recipe inside, and return its record."""
+    now = datetime.now()
+    values: dict[str, str | int] = {
+        "prompt": result.recipe["prompt"],
+        "seed": result.seed,
+        "model": result.recipe["backbone"],
+        "method": result.method,
+        "counts": "-".join(f"{target.object_name}-{target.target_count}" for target in result.targets),
+        "date": f"{now:%Y-%m-%d}",
+        "time": f"{now:%H-%M-%S}",
+    }
+    before_path, after_path = free_paths(folder, named(template, values), ("-before.png", "-after.png"))
+    before = save_png(result.before, before_path, plain(result.recipe))
+    try:
+        after = save_png(result.image, after_path, result.recipe)
+    except BaseException:  # both images or none, on a full disk too
+        before.unlink(missing_ok=True)
+        raise
+    return record_of(result, before, after)
+
+
+def _save_grid(paths: Sequence[Path]) -> Path:
+    """Write images of one size as one, in about as many columns as rows, and return its path beside the first."""
+    images = [read_png(path)[0] for path in paths]
+    columns = math.ceil(math.sqrt(len(images)))
+    width, height = images[0].size
+    grid = Image.new("RGB", (columns * width, math.ceil(len(images) / columns) * height), "white")
+    for number, image in enumerate(images):
+        grid.paste(image, (number % columns * width, number // columns * height))
+    return save_png(grid, paths[0].with_name(f"{paths[0].stem.removesuffix('-after')}-grid.png"))

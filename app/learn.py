@@ -53,7 +53,7 @@ class Training:
     seed: int | None = setting(LearnSettings, "seed")
 
     @property
-    def asked_of_training(self) -> dict[str, Any]:
+    def training_options(self) -> dict[str, Any]:
         """The given settings by name."""
         return given(**{field.name: getattr(self, field.name) for field in fields(Training)})
 
@@ -85,8 +85,8 @@ class Learn(Model, Training, Detectors, CalibrationFile):
         checkpoint = out.with_suffix(f".checkpoint{SUFFIX}")
         self._check_output(out, checkpoint)
         calibration = load_calibration(self.calibration) if self.calibration else None
-        settings = LearnSettings(**self.asked_of_training)
-        models = self.load(objects, **self.asked_detectors)
+        settings = LearnSettings(**self.training_options)
+        models = self.load(objects, **self.detector_options)
         if calibration is not None:
             calibration.check(models.backbone)
         calibration = calibration or find_calibration(models.backbone)
@@ -170,8 +170,8 @@ class Learn(Model, Training, Detectors, CalibrationFile):
         """
         if out.exists() and not self.overwrite:
             raise taken(out)
-        if self.asked_of_training:
-            name = next(iter(self.asked_of_training)).replace("_", "-")
+        if self.training_options:
+            name = next(iter(self.training_options)).replace("_", "-")
             raise ValueError(
                 f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
                 f"{self.count} is a direction of the prompt embeddings, which is not trained: leave out --{name}"

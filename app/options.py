@@ -1,4 +1,4 @@
-"""Options that several commands share.
+"""Options that several commands share; nothing here imports torch before a command runs.
 
 A command is a frozen dataclass: typer makes an option of each field, and `run` is called on the parsed object. Groups
 of options are base classes, so each option is declared once. Modules of commands do not postpone annotations
@@ -6,22 +6,23 @@ of options are base classes, so each option is declared once. Modules of command
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from typer import BadParameter, Context, Exit, Option
 
+import countgen
 from countgen import methods
 from countgen.app.terminal import fitted
+from countgen.methods.settings import Settings as LibrarySettings
+from countgen.methods.settings import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from countgen import Models
     from countgen.detector_choice import Choice
     from countgen.detector_files import Missing
-    from countgen.methods.settings import Settings as LibrarySettings
 
 MODEL_NAMES = "NAME|HUB-ID|FOLDER|FILE[@REVISION]"
 MAX_SIDE = 4096
@@ -29,10 +30,14 @@ MAX_SIDE = 4096
 
 MAX_NUMBER = 1_000_000
 MAX_SEED = 2**32 - 1
+MAX_SEEDS = 10_000
+"""Most seeds of one command."""
+
+LOOPBACK = "127.0.0.1"
 
 
 class Command:
-    """A parsed command."""
+    """A parsed command; the module of its name, such as `countgen.app.generate`, does the work."""
 
     def run(self) -> int:
         """Run the command and return its exit code.
@@ -40,7 +45,8 @@ class Command:
         Raises:
             ValueError, OSError: bad input, found before any model is loaded if possible.
         """
-        raise NotImplementedError
+        module: Any = import_module(f"countgen.app.{type(self).__name__.lower()}")
+        return int(module.run(self))
 
 
 class Size(NamedTuple):
@@ -62,10 +68,8 @@ def bounded(
     return option(default, metavar, text, if_none, min=least, max=most)
 
 
-def setting(settings: "type[LibrarySettings]", name: str) -> Any:
+def setting(settings: type[LibrarySettings], name: str) -> Any:
     """Return the option of a setting that the library describes and checks; None leaves its default."""
-    from countgen.methods.settings import describe
-
     (described,) = (one for one in describe(settings()) if one.name == name)
     metavar = {int: "N", float: "X"}.get(type(described.default), "NAME")
     return option(None, metavar, f"{described.meaning}; {described.accepted}", str(described.default))
@@ -85,7 +89,7 @@ def parse_size(text: str) -> Size:
     return Size(width, height)
 
 
-def names(texts: "Sequence[str]") -> tuple[str, ...]:
+def names(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the names in texts that hold one or several each, separated by commas."""
     return tuple(name for text in texts for part in text.split(",") if (name := part.strip()))
 
@@ -169,18 +173,18 @@ class Loading(Loras):
     )
 
     @property
-    def asked_of_model(self) -> dict[str, Any]:
+    def model_options(self) -> dict[str, Any]:
         """The given options under the names of `countgen.load`; the dtype by name."""
         loras = tuple(self.lora) if self.lora else None
         return given(loras=loras, scheduler=self.scheduler, dtype=self.dtype, memory=self.memory)
 
     @property
-    def asked_of_load(self) -> dict[str, Any]:
+    def load_options(self) -> dict[str, Any]:
         """The given options as keyword arguments of `countgen.load`."""
         import torch
 
-        asked = self.asked_of_model
-        return asked | ({"dtype": getattr(torch, asked["dtype"])} if "dtype" in asked else {})
+        options = self.model_options
+        return options | ({"dtype": getattr(torch, options["dtype"])} if "dtype" in options else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,11 +198,11 @@ class Sampling(Loading):
     size: Size | None = option(None, "N|WxH", "pixels; one number for a square", "the model's own", parser=parse_size)
 
     @property
-    def asked_of_model(self) -> dict[str, Any]:
+    def model_options(self) -> dict[str, Any]:
         """The given options under the names of `countgen.load`; the dtype by name."""
         size = self.size._asdict() if self.size else {}
         sampling = given(num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale, **size)
-        return super().asked_of_model | sampling
+        return super().model_options | sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +216,7 @@ class Model(Output, Device, Sampling):
         "@REVISION may follow the first two",
     )
 
-    def load(self, objects: "Sequence[str]", **more: Any) -> "Models":
+    def load(self, objects: Sequence[str], **more: Any) -> "countgen.Models":
         """Load the model and its detectors, and print what is chosen and downloaded.
 
         Args:
@@ -220,12 +224,9 @@ class Model(Output, Device, Sampling):
             more: further arguments of `countgen.load`.
         """
         device = self.available_device()
-
-        import countgen
-
         if self.text:
             more |= {"progress": True, "announce": announce}
-        return countgen.load(self.model, objects=objects, device=device, **self.asked_of_load, **more)
+        return countgen.load(self.model, objects=objects, device=device, **self.load_options, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,19 +270,19 @@ class Detectors(Trust):
     judge: str | None = option(None, "NAME", "a detector that only counts the result", "chosen by what is counted")
 
     @property
-    def asked_detectors(self) -> dict[str, Any]:
+    def detector_options(self) -> dict[str, Any]:
         """The given options as keyword arguments of `countgen.load`."""
         return given(critics=self.critic, judge=self.judge, trust_checkpoint=self.trust_checkpoint)
 
 
-def announce(choice: "Choice", missing: "Sequence[Missing]") -> None:
+def announce(choice: "Choice", missing: Sequence["Missing"]) -> None:
     """Print which detectors were chosen, and what will be downloaded of them."""
     if choice.because:
         print(fitted(f"detectors: {choice.described}"), flush=True)
     announce_downloads(missing)
 
 
-def announce_downloads(missing: "Sequence[Missing]", *, shown: bool = True) -> None:
+def announce_downloads(missing: Sequence["Missing"], *, shown: bool = True) -> None:
     """Print what will be downloaded, if `shown`."""
     for files in missing if shown else ():
         print(fitted(f"will be downloaded: {files}"), flush=True)
@@ -300,9 +301,6 @@ def settings_help(default_method: str) -> Any:
     def print_settings(context: Context, value: bool) -> None:
         if not value:
             return
-        from countgen import methods
-        from countgen.methods.settings import describe
-
         method = methods.load(context.params.get("method", default_method))
         print(fitted(f"{method.name}: {method.summary}"))
         settings = list(describe(method.settings_class()))

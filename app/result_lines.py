@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from countgen import Result
 from countgen.app.terminal import fitted
-
-if TYPE_CHECKING:
-    from countgen import Result
+from countgen.critics import NO_ANSWER, Detections
+from countgen.progress import duration
+from countgen.prompts.plurals import counted, counts_in_words, differences_in_words
 
 
 def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     """Return the record of a result, for JSON, with the files of its two images."""
-    from countgen.critics import NO_ANSWER
-
     return {
         "seed": result.seed,
         "image_seed": result.recipe["candidate_seed"],
@@ -39,6 +39,17 @@ def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     }
 
 
+def boxes_of(detections: Sequence[Detections]) -> dict[str, list[dict[str, Any]]]:
+    """Return boxes (absolute-pixel xyxy) and scores by object name, for JSON."""
+    return {
+        detected.object_name: [
+            {"box": [round(value, 1) for value in box], "score": round(score, 4)}
+            for box, score in zip(detected.boxes.tolist(), detected.scores.tolist(), strict=True)
+        ]
+        for detected in detections
+    }
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
@@ -59,9 +70,6 @@ def report(record: dict[str, Any], *, preservation: bool = False) -> None:
 
 def _verdict(record: dict[str, Any]) -> str:
     """Return the judge's counts, what is wrong with them, and what they cost."""
-    from countgen.progress import duration
-    from countgen.prompts.plurals import counted, counts_in_words, differences_in_words
-
     by = "judge"
     if record["counts"] != record["judge_counts"]:
         by += f"; critic {' and '.join(map(str, record['counts']))}"
@@ -76,7 +84,5 @@ def _verdict(record: dict[str, Any]) -> str:
 
 
 def _named(counts: list[int], record: dict[str, Any]) -> str:
-    from countgen.prompts.plurals import counted
-
     named = zip(counts, record["targets"], strict=True)
     return " and ".join(f"{count} {counted(name, count)}" for count, name in named)

@@ -1,47 +1,34 @@
 """`countgen tokens list`: the shipped count tokens and their measured accuracy."""
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from countgen.app.arguments import Tokens
 from countgen.app.exit_codes import OK
-from countgen.app.options import Json, option
 from countgen.app.terminal import fitted
+from countgen.backbones.registry import find
+from countgen.benchmarks.evaluation.token_records import RECORDS, TokenRecord, direction_records, plain_accuracy, read
+from countgen.prompts.number_words import number_word
+from countgen.tokens import CountToken, available_tokens
 
-if TYPE_CHECKING:
-    from countgen.benchmarks.evaluation.token_records import TokenRecord
-    from countgen.tokens import CountToken
 
-
-@dataclass(frozen=True, kw_only=True)
-class List(Json):
-    """List the count tokens that are shipped for a model, and their measured accuracy."""
-
-    model: str = option("miniature", "NAME", "the preset of the tokens")
-
-    def run(self) -> int:
-        from countgen.backbones.registry import find
-        from countgen.benchmarks.evaluation.token_records import RECORDS, direction_records, read
-        from countgen.tokens.library import available_tokens
-
-        find(self.model)
-        tokens = available_tokens(self.model)
-        if self.json:
-            print(json.dumps({"backbone": self.model, "tokens": [_record(token) for token in tokens.values()]}))
-            return OK
-        if not tokens:
-            print(fitted(f"no token is shipped for {self.model}; train one with countgen tokens learn"))
-        measured = [*read(RECORDS), *read(direction_records(self.model))]
-        for name, token in tokens.items():
-            records = [record for record in measured if record.token == token.sha256]
-            print(fitted(f"{name:<9} {_described(token, records)}", hang=10))
+def run(command: Tokens) -> int:
+    """Print the tokens."""
+    find(command.model)
+    tokens = available_tokens(command.model)
+    if command.json:
+        print(json.dumps({"backbone": command.model, "tokens": [_record(token) for token in tokens.values()]}))
         return OK
+    if not tokens:
+        print(fitted(f"no token is shipped for {command.model}; train one with countgen tokens learn"))
+    measured = [*read(RECORDS), *read(direction_records(command.model))]
+    for name, token in tokens.items():
+        records = [record for record in measured if record.token == token.sha256]
+        print(fitted(f"{name:<9} {_described(token, records)}", hang=10))
+    return OK
 
 
-def _described(token: "CountToken", records: "list[TokenRecord]") -> str:
-    from countgen.benchmarks.evaluation.token_records import plain_accuracy
-    from countgen.prompts.number_words import number_word
-
+def _described(token: CountToken, records: list[TokenRecord]) -> str:
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % correct"
     if records:
         plain, alike = plain_accuracy(records, token.target_count)
@@ -54,7 +41,7 @@ def _described(token: "CountToken", records: "list[TokenRecord]") -> str:
     return f"{accuracy}; {kind}, learned on {len(token.object_names)} object classes"
 
 
-def _record(token: "CountToken") -> dict[str, Any]:
+def _record(token: CountToken) -> dict[str, Any]:
     fields = {key: value for key, value in vars(token).items() if key not in ("vectors", "direction")}
     direction = token.direction and {"start_number": token.direction.start_number, "offset": token.direction.offset}
     return {**fields, "direction": direction, "encoder_dims": token.encoder_dims, "sha256": token.sha256}

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from countgen.backbones.hub import cached, unreachable
+import torch
+from huggingface_hub import constants
+
 from countgen.critics.catalogue import FACTS
-from countgen.critics.pretrained import locate
 from countgen.critics.ultralytics_files import KINDS, PRESETS
+from countgen.files.hub import cached, locate, unreachable
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _HUB_KINDS = {
@@ -74,15 +76,12 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
 def _of_hub(
     repository: str, files: tuple[str, ...], revision: str | None, detector: str, instead: str
 ) -> Missing | None:
-    from huggingface_hub import constants
-
     lost = tuple(file for file in files if cached(repository, file, revision) is None)
     source = f"{repository}@{revision}" if revision else repository
     return Missing(detector, lost, source, constants.HF_HUB_CACHE, instead) if lost else None
 
 
 def _of_torchvision(weights: str, revision: str | None, detector: str) -> Missing | None:
-    import torch
     from torchvision.models import detection, get_model_weights, list_models
 
     if weights not in list_models(detection) or (revision is not None and Path(revision).suffix):
@@ -102,8 +101,6 @@ def check_downloadable(missing: Iterable[Missing]) -> None:
     Raises:
         FileNotFoundError: which files to bring, and where.
     """
-    from huggingface_hub import constants
-
     needed = [files for files in missing if constants.HF_HUB_OFFLINE or "://" not in files.source]
     if needed and (reason := unreachable()):
         folders = dict.fromkeys(f"{files.folder} (or write {files.instead})" for files in needed)

@@ -74,6 +74,7 @@ def edit_run(
         targets=targets,
         method="edit",
         negative_prompt=fields.negative_prompt,
+        deterministic=fields.deterministic,
         original=Original(fields.latents_for(models.backbone), image, fields.candidate_seed),
         **options,
     )

@@ -9,13 +9,31 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from countgen.critics import Detections
+from countgen.critics import Critic, Detections
+from countgen.prompts import Target
 
 SAME_OBJECT_IOU = 0.5
 """Intersection over union above which a detection before and one after are the same object."""
 
+LEAST_KEPT, MOST_CHANGED = 0.8, 0.1
+"""Fraction of objects kept at least, and background changed at most, of an image that counts as the same image."""
+
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
+
+
+def is_same_image(before: Tensor, image: Tensor, detector: Critic, targets: Sequence[Target]) -> bool:
+    """Return whether a changed image keeps `LEAST_KEPT` of the objects and all but `MOST_CHANGED` of the background.
+
+    Args:
+        before, image: RGB float (3, H, W) in [0, 1].
+        detector: a critic with boxes.
+        targets: of the changed image.
+    """
+    old, new = detector.detect(torch.stack([before, image]), [target.object_name for target in targets])
+    kept = objects_kept(old, new, [target.target_count for target in targets])
+    boxes = torch.cat([detections.boxes for detections in (*old, *new)])
+    return kept >= LEAST_KEPT and background_change(before, image, boxes) <= MOST_CHANGED
 
 
 def objects_kept(before: Sequence[Detections], after: Sequence[Detections], target_counts: Sequence[int]) -> float:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from countgen import backbones, miniature
 from countgen import critics as critic_files
-from countgen import miniature
 from countgen.backbones import Backbone, lora
-from countgen.backbones.assembly import check_memory, from_pipeline, load_source
+from countgen.backbones.assembly import check_memory, from_pipeline
 from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.backbones.loading import load_tiny_vae
 from countgen.backbones.lora import Lora
@@ -147,27 +147,15 @@ def load(
             without a tiny decoder for drafts, or a device whose memory is too small.
         OSError: files are missing, and cannot be downloaded.
     """
-    asked = {
-        "revision": revision,
-        "scheduler": scheduler,
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "height": height,
-        "width": width,
-    }
-    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    adapters = tuple(lora.parse(given) if isinstance(given, str) else given for given in loras)
+    size = {"height": height, "width": width}
+    sampled = {"scheduler": scheduler, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    given: dict[str, Any] = {"revision": revision, **sampled, **size}
+    changes = {name: value for name, value in given.items() if value is not None}
+    adapters = tuple(lora.parse(adapter) if isinstance(adapter, str) else adapter for adapter in loras)
     if not isinstance(model, str | os.PathLike):
         _check_for_pipelines(model, device=device, dtype=dtype, repository=repository, loras=adapters or None)
         backbone = from_pipeline(model, draft=draft, memory=memory, **changes)
-        return with_detectors(
-            backbone,
-            objects=objects,
-            critics=critics,
-            judge=judge,
-            trust_checkpoint=trust_checkpoint,
-            announce=announce,
-        )
+        return Detectors(backbone.name, objects, critics, judge, announce).join(backbone, trust_checkpoint)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_memory(memory)
     lora.check_installed(adapters)
@@ -177,7 +165,7 @@ def load(
     detectors = Detectors(source.name, objects, critics, judge, announce)
     with loading(described(source.name, source.preset), shown=progress):
         loaded = detectors.load(device, trust_checkpoint)
-        backbone = load_source(source, device=device, dtype=dtype, memory=memory, draft=draft, loras=adapters)
+        backbone = backbones.load(source, device=device, dtype=dtype, memory=memory, draft=draft, loras=adapters)
     return _models(backbone, *loaded, detectors.choice.because)
 
 

@@ -41,6 +41,8 @@ class Options:
             auto, edit) without a token move counts beyond the model's number words as its calibration says.
         calibration: of the number axis, from `countgen.number_slider.load_calibration`; the shipped one where None.
         negative_prompt: as in diffusers; for models that use guidance.
+        deterministic: compute on one CPU thread with deterministic algorithms, so that the image does not depend on
+            the number of threads; slower. The recipe records it, and the image is regenerated in the same way.
 
     Raises:
         ValueError: an unknown method, settings of another method, a seed or a budget outside its range, or a token
@@ -60,6 +62,7 @@ class Options:
     number_offset: NumberOffset | None = None
     calibration: Calibration | None = None
     negative_prompt: str | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         expected = methods.load(self.method).settings_class
@@ -113,3 +116,4 @@ class OptionFields(EditFields, total=False):
     seed: int
     number_offset: NumberOffset | None
     negative_prompt: str | None
+    deterministic: bool

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from shutil import get_terminal_size
 from typing import TextIO, TypeVar
 
+from tqdm import tqdm
+
 from countgen.files.printable import printable
 from countgen.methods.step import Step
 from countgen.prompts import Target
@@ -91,8 +93,6 @@ def progress_line(
     Yields:
         A function that shows a text, and the fraction of the work that is done.
     """
-    from tqdm import tqdm
-
     stream = stream or sys.stderr
     terminal, last = stream.isatty(), time.monotonic()
 

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from countgen import backbones, methods
 from countgen.backbones import Backbone, Preset
-from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import hub_sources, public_name
 from countgen.backbones.lora import Lora
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
+from countgen.determinism import deterministic
 from countgen.errors import RecipeError
+from countgen.files.hub import at_revision, is_commit
 from countgen.files.printable import printable
 from countgen.methods.settings import as_dict
 from countgen.methods.step import Step
@@ -37,6 +38,8 @@ USUAL_STEPS = 100
 """Sampler steps accepted without `many_steps`, or four times those of the preset, where that is more."""
 _PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
+_GIVEN = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler")
+"""Fields of a preset that a recipe sets."""
 _DROPPED_BY_PLAIN = (
     "settings",
     "token",
@@ -96,6 +99,8 @@ def write(
         recipe["detectors_chosen"] = models.detectors_chosen
     if options.negative_prompt is not None:
         recipe["negative_prompt"] = options.negative_prompt
+    if options.deterministic:
+        recipe["deterministic"] = True
     if token is not None:
         recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
     if shifts:
@@ -223,7 +228,7 @@ def check(
     loras: Sequence[Lora] = (),
     many_steps: bool = False,
 ) -> Checked:
-    """Refuse a recipe that cannot or must not be rendered, before anything is loaded or downloaded.
+    """Return the backbone of a recipe that may be rendered; nothing is loaded or downloaded.
 
     A recipe comes from a file, which anyone may have written: it can name a preset, never a repository, a path or an
     adapter, of its repository only a commit, not a branch that anyone can push to, and of diffusers only a scheduler.
@@ -243,38 +248,48 @@ def check(
         ValueError: no such preset, model or scheduler.
     """
     fields = fields_of(recipe)
-    name, known = fields.backbone, presets()
-    preset = known[name][1] if name in known else None
-    if preset is None and fields.family not in backbones.families():
-        if len(name) > _LONGEST_NAME or not name.isprintable():
-            raise RecipeError(f"the recipe's backbone is {printable(name, 60)}; known: {', '.join(sorted(known))}")
-        find(name)  # raises, with near names
+    preset = _named_preset(fields)
     _check_origin(fields, preset, model, loras)
-    _check_steps(fields.num_inference_steps, preset, name, many_steps)
+    _check_steps(fields.num_inference_steps, preset, fields.backbone, many_steps)
     if size is not None and size != (fields.width, fields.height):
         raise RecipeError(
             f"the image is {size[0]} x {size[1]} and its recipe gives {fields.width} x {fields.height}: it was resized "
             "or cropped since"
         )
     check_token(fields, token)
+    return _checked(fields, preset, model, tuple(loras))
+
+
+def _named_preset(fields: Recipe) -> Preset | None:
+    """Return the preset that a recipe names; None for a model of a known family that has none."""
+    name, known = fields.backbone, presets()
+    if name in known:
+        return known[name][1]
+    if fields.family not in backbones.families():
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise RecipeError(f"the recipe's backbone is {printable(name, 60)}; known: {', '.join(sorted(known))}")
+        find(name)  # raises, with near names
+    return None
+
+
+def _checked(fields: Recipe, preset: Preset | None, model: str | None, loras: tuple[Lora, ...]) -> Checked:
     repository, revision = at_revision(model) if model is not None else (None, None)
-    if preset is not None and repository in (name, preset.repository):
+    if preset is not None and repository in (fields.backbone, preset.repository):
         repository = None
-    named = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler")
-    changes = {key: value for key in named if (value := getattr(fields, key)) is not None}
-    if (wanted := revision or _revision(fields, preset, repository)) is not None:
-        changes["revision"] = wanted
+    given = {name: getattr(fields, name) for name in _GIVEN}
+    given["revision"] = revision or _revision(fields, preset, repository)
+    changes = {name: value for name, value in given.items() if value is not None}
     options = {"dtype": DTYPES[fields.dtype], "memory": fields.memory, **changes}
     if preset is not None:
-        preset = configured(name, repository=repository, **changes)
-        return Checked(name, repository, tuple(loras), name, preset, options)
+        preset = configured(fields.backbone, repository=repository, **changes)
+        return Checked(fields.backbone, repository, loras, fields.backbone, preset, options)
     assert repository is not None
     try:
         source = find_source(repository, download=False, **changes)
     except OSError:  # its configs are not in the cache, where loading looks again
         unread = generic_preset(str(fields.family), "", repository, changes)
-        return Checked(repository, None, tuple(loras), repository, unread, options)
-    return Checked(repository, None, tuple(loras), source.name, source.preset, options)
+        return Checked(repository, None, loras, repository, unread, options)
+    return Checked(repository, None, loras, source.name, source.preset, options)
 
 
 def _check_origin(fields: Recipe, preset: Preset | None, model: str | None, loras: Sequence[Lora]) -> None:
@@ -369,7 +384,8 @@ def load_backbone(
 def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | None = None) -> Tensor:
     """Return the image of a recipe, generated again: RGB float32 (3, H, W) in [0, 1].
 
-    Bit-equal after rounding to 8 bits on the same machine, libraries and dtype; elsewhere, rounding differs.
+    Equal on the same machine with the same libraries, dtype and number of threads; otherwise rounding differs. The
+    number of threads does not matter if the recipe is `deterministic`.
 
     Args:
         recipe: as `write` writes it.
@@ -382,5 +398,6 @@ def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken 
     """
     fields = fields_of(recipe)
     check_token(fields, token)
-    embeds = encode_shifted(backbone, fields.prompt, token, fields.number_shifts, fields.negative_prompt)
-    return backbone.render(fields.latents_for(backbone), embeds, [fields.candidate_seed])[0]
+    with deterministic(fields.deterministic):
+        embeds = encode_shifted(backbone, fields.prompt, token, fields.number_shifts, fields.negative_prompt)
+        return backbone.render(fields.latents_for(backbone), embeds, [fields.candidate_seed])[0]

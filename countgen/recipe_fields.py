@@ -77,6 +77,7 @@ class Recipe(Document, frozen=True, kw_only=True):
     loras: tuple[dict[str, str | float], ...] = ()
     changed_parts: tuple[str, ...] = ()
     negative_prompt: str | None = None
+    deterministic: bool = False
     token: StoredToken | None = None
     number_shifts: tuple[NumberShift, ...] = ()
     latents: StoredLatents | None = None

@@ -16,6 +16,7 @@ from countgen import methods, recipe
 from countgen.backbones import PromptEmbeds
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
+from countgen.determinism import deterministic, each_deterministic
 from countgen.errors import PromptError, StoppedError, StopRequestedError
 from countgen.methods.acceptance import Acceptance
 from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, distinct_views
@@ -135,7 +136,8 @@ class Run:
             self.options.sure,
         )
         try:
-            for step in self._method.function(problem, self.seed, budget, self.options.settings):
+            steps = self._method.function(problem, self.seed, budget, self.options.settings)
+            for step in each_deterministic(steps, self.options.deterministic):
                 self.last = step
                 # An accepted step is the result, even if an earlier one ranks higher.
                 if step is self._accepted or self.best is None or step.rank > self.best.rank:
@@ -203,7 +205,7 @@ class Run:
     @cached_property
     def _embeds(self) -> PromptEmbeds:
         backbone, options = self.models.backbone, self.options
-        with torch.no_grad():
+        with torch.no_grad(), deterministic(options.deterministic):
             return retry_with_low_memory(
                 backbone,
                 lambda: encode_shifted(backbone, self.prompt, options.token, self.shifts, options.negative_prompt),
@@ -281,9 +283,12 @@ class Run:
         changed = self.options.token or self.shifts
         if not changed and best.seed == self.seed and torch.equal(best.latents, latents[0]):
             return image, detections
-        plain = encode_prompt(backbone, self.prompt, None, self.options.negative_prompt) if changed else self._embeds
-        before = backbone.render(latents, plain, [self.seed])[0]
-        return before, self._detect(before)
+        with deterministic(self.options.deterministic):
+            plain = self._embeds
+            if changed:
+                plain = encode_prompt(backbone, self.prompt, None, self.options.negative_prompt)
+            before = backbone.render(latents, plain, [self.seed])[0]
+            return before, self._detect(before)
 
     def result(self) -> Result:
         """Return the best candidate so far with the judge's counts.
@@ -294,13 +299,12 @@ class Run:
         if self.best is None or self.last is None:
             raise RuntimeError("nothing is generated yet: iterate over the run first")
         backbone = self.models.backbone
-        if self.best.rendered_alone:
+        with torch.no_grad(), deterministic(self.options.deterministic):
             image = self.best.image
-        else:  # as `countgen.recipe.regenerate` will: within a batch, rounding differs
-            with torch.no_grad():
+            if not self.best.rendered_alone:  # as `countgen.recipe.regenerate` will: within a batch, rounding differs
                 image = backbone.render(self.best.latents[None], self._embeds, [self.best.seed])[0]
-        detections = self._detect(image)
-        judge_counts = tuple(map(len, detections)) if detections else self._judge(image)
+            detections = self._detect(image)
+            judge_counts = tuple(map(len, detections)) if detections else self._judge(image)
         return Result(
             image=image,
             targets=self.targets,

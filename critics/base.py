@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from countgen.critics.candidates import Candidates, Proposals
 from countgen.critics.detections import Detections, detections_of, hard_count
@@ -35,6 +36,12 @@ class Critic:
     A subclass sets the attributes and implements `propose`; one without boxes implements `evaluate` and
     `counts` instead. Weights never change and never receive a gradient; the image does.
 
+    Args:
+        model: the network, which is put into evaluation mode and frozen.
+        object_names: its classes, singular; None for an open vocabulary.
+        name: the critic's name in records; the name of the class's file by default.
+        **settings: fields of `CriticSettings`.
+
     Attributes:
         name: the critic's name in records, for example "yolo:yolo11n".
         family: of the architecture, for example "yolo"; detectors of one family share their mistakes.
@@ -55,6 +62,17 @@ class Critic:
     safe_distance: float = 0.85
     max_count: int = 300
     differentiable: bool = True
+
+    def __init__(self, model: Any, object_names: Sequence[str] | None, *, name: str = "", **settings: Any) -> None:
+        self.model: Any = model.eval().requires_grad_(False)
+        self.object_names = None if object_names is None else tuple(object_names)
+        self.name = name or self.kind()
+        self.configure(**settings)
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return the name of the class's file, by which `countgen.critics.load` knows it."""
+        return cls.__module__.rpartition(".")[2]
 
     def configure(self, **settings: Any) -> None:
         """Change some of the fields of `settings`.
@@ -248,6 +266,20 @@ def scale_boxes(boxes: Tensor, x: float, y: float) -> Tensor:
     """
     left, top, right, bottom = boxes.unbind(-1)
     return torch.stack([left * x, top * y, right * x, bottom * y], -1)
+
+
+def corners(boxes: Tensor, height: float, width: float) -> Tensor:
+    """Return absolute xyxy of relative (centre x, centre y, width, height) boxes (..., 4)."""
+    x, y, box_width, box_height = boxes.unbind(-1)
+    relative = torch.stack([x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], -1)
+    return scale_boxes(relative, width, height)
+
+
+def resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Return images (B, 3, height, width), resized bilinearly without antialiasing where they have another size."""
+    if images.shape[-2:] == (height, width):
+        return images
+    return interpolate(images, (height, width), mode="bilinear", align_corners=False)
 
 
 def columns(values: Tensor, wanted: Sequence[int], dim: int = -1) -> Tensor:

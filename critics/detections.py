@@ -52,5 +52,5 @@ def detections_of(candidates: Candidates, threshold_logit: float, object_name: s
 
 def mean_score(detections: tuple[Detections, ...]) -> float:
     """Return the mean class probability over the detections of several classes; 0 where there are none."""
-    scores = torch.cat([one.scores for one in detections]) if detections else torch.empty(0)
+    scores = torch.cat([objects.scores for objects in detections]) if detections else torch.empty(0)
     return float(scores.mean()) if len(scores) else 0.0

@@ -78,6 +78,6 @@ def _unsuppressed_one_by_one(boxes: Tensor, iou_threshold: float) -> Tensor:
 
     best_first = -torch.arange(boxes.shape[1], dtype=torch.float32)
     kept = torch.zeros(boxes.shape[:2], dtype=torch.bool)
-    for row, one in enumerate(boxes):
-        kept[row, nms(one, best_first, iou_threshold)] = True
+    for row, image_boxes in enumerate(boxes):
+        kept[row, nms(image_boxes, best_first, iou_threshold)] = True
     return kept

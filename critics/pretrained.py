@@ -2,79 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoTokenizer
 
-from countgen.critics.base import Critic, scale_boxes
-from countgen.critics.weights import one_line
+from countgen.critics.base import Critic
+from countgen.critics.vocabulary import singular
+from countgen.critics.weights import AnyCritic, one_line
+from countgen.files import hub
 from countgen.files.model_folder import check_model_folder
 
-C = TypeVar("C", bound=Critic)
-
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_FILES = ("config.json", "*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """Files of a repository that transformers reads: configurations, weights, vocabularies and chat templates."""
-
-
-def locate(weights: str, presets: Mapping[str, str]) -> tuple[str, str | None]:
-    """Return the folder or the hub's repository of some weights, and the revision that a preset is read at.
-
-    Args:
-        weights: a key of `presets`, a repository's name, or a folder.
-        presets: short names of repositories, some with "@" and a revision.
-
-    Raises:
-        ValueError: it is neither a folder nor a name that a repository can have.
-    """
-    preset, _, revision = presets.get(weights, "").partition("@")
-    name = preset or str(weights)
-    if not _REPOSITORY.fullmatch(name) and not Path(name).is_dir():
-        raise ValueError(
-            f"there is no folder {name!r}; give one that exists, or a repository as OWNER/NAME"
-            f"{', or one of ' * bool(presets)}{', '.join(presets)}"
-        )
-    return name, revision or None
 
 
 class Source:
     """A folder with a checkpoint of transformers, checked, from which models, processors and tokenizers are read.
 
     Args:
-        weights, presets: as of `locate`. A repository is downloaded once, unless HF_HUB_OFFLINE is set.
+        weights, presets: as of `countgen.files.hub.locate`; a repository is downloaded once.
         revision: a branch, tag or commit; None for the repository's main branch.
 
     Raises:
-        ValueError: as `locate`; the repository cannot be downloaded, or its files are not accepted by
-            `check_model_folder`.
+        ValueError: as `countgen.files.hub.locate`, or the files are not accepted by `check_model_folder`.
+        OSError: the repository is not in the hub's cache and cannot be downloaded.
     """
 
     def __init__(self, weights: str, presets: Mapping[str, str], revision: str | None) -> None:
-        self.name, preset_revision = locate(weights, presets)
+        self.name, preset_revision = hub.locate(weights, presets)
         self._weights, self._revision, self._is_preset = weights, revision, weights in presets
-        self.folder = Path(self.name)
-        if not self.folder.is_dir():
-            from huggingface_hub import snapshot_download
-
-            try:
-                self.folder = Path(
-                    snapshot_download(
-                        self.name,
-                        revision=revision or preset_revision,
-                        allow_patterns=_FILES,
-                        ignore_patterns=["*/*"],
-                    )
-                )
-            except Exception as error:  # of the hub's library and of the HTTP library below it
-                raise ValueError(
-                    f"cannot download {self.name!r}: give a folder, a repository's name"
-                    f"{' or one of ' * bool(presets)}{', '.join(presets)}; a repository is downloaded once, unless "
-                    f"HF_HUB_OFFLINE is set. The cause: {one_line(error)}"
-                ) from error
+        self.folder = hub.resolve(self.name, _FILES, ignore=["*/*"], revision=revision or preset_revision)
         check_model_folder(self.folder)
 
     def read(self, loader: Any, **options: Any) -> Any:
@@ -114,7 +74,7 @@ class Source:
             )
         return model
 
-    def tried(self, critic: C, device: str | torch.device) -> C:
+    def tried(self, critic: AnyCritic, device: str | torch.device) -> AnyCritic:
         """Return the critic of this checkpoint after a forward pass on an empty image, which presets do not need.
 
         Args:
@@ -135,36 +95,84 @@ class Source:
         return critic
 
     def recorded_as(self, critic_class: type[Critic]) -> str:
-        """Return the name in records of a critic of this checkpoint: its kind, its last part, and a given revision."""
-        kind, place = critic_class.__module__.rpartition(".")[2], str(self._weights).rstrip("/").rpartition("/")[2]
-        return f"{kind}:{place}@{self._revision}" if self._revision else f"{kind}:{place}"
+        """Return the name in records of a critic of this checkpoint: its kind, its folder, and a given revision."""
+        name = f"{critic_class.kind()}:{str(self._weights).rstrip('/').rpartition('/')[2]}"
+        return f"{name}@{self._revision}" if self._revision else name
 
 
-class TextCritic(Critic):
-    """A detector of transformers that reads object names as text.
+class PretrainedCritic(Critic):
+    """A detector of transformers.
 
     Attributes:
-        model_types: of the configurations that the class reads.
+        model_class: of transformers; it reads the model.
+        model_types: of the configurations that the class reads; empty if it reads every one.
+        complete: whether a checkpoint must hold all weights.
+        reads_text: whether it has a tokenizer, for object names.
     """
 
-    model_types: tuple[str, ...]
+    model_class: Any
+    model_types: tuple[str, ...] = ()
+    complete = False
+    reads_text = True
 
-    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
-        if model.config.model_type not in self.model_types:
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any = None, *, name: str = "") -> None:
+        if self.model_types and model.config.model_type not in self.model_types:
             raise ValueError(f"{name} is a {model.config.model_type!r} model; expected {' or '.join(self.model_types)}")
-        self.model: Any = model.eval().requires_grad_(False)
+        super().__init__(model, None, name=name)
         self.image_processor = image_processor
         self.tokenizer = tokenizer
-        self.name = name
+        self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
-    @classmethod
-    def read(cls, source: Source, loader: Any, device: str | torch.device, **options: Any) -> Self:
-        """Return the critic of a checkpoint; the options are those of `Source.read_model`."""
-        from transformers import AutoImageProcessor, AutoTokenizer
+    def inputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the images as the model reads them, see `pixels`."""
+        return pixels(self.image_processor, images, self.model)
 
-        model = source.read_model(loader, **options).to(device)
-        parts = model, source.read(AutoImageProcessor), source.read(AutoTokenizer)
-        return source.tried(cls(*parts, name=source.recorded_as(cls)), device)
+    def text(self, object_name: str, length: int, template: str = "{}") -> tuple[Tensor, Tensor]:
+        """Return the model's text features (1, ...) and token mask (1, length) of an object name, computed once.
+
+        Args:
+            object_name: singular or plural.
+            length: of the padded tokens.
+            template: with the place of the singular.
+        """
+        word = singular(object_name)
+        if word not in self._texts:
+            tokens = self.tokenizer(
+                [template.format(word)], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            ).to(next(self.model.parameters()).device)
+            # OWL's features come from the model inside.
+            model = getattr(self.model, self.model.config.model_type, self.model)
+            with torch.no_grad():
+                features = model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"])
+            self._texts[word] = features.pooler_output, tokens["attention_mask"]
+        return self._texts[word]
+
+
+def load(
+    critic_class: type[PretrainedCritic],
+    presets: Mapping[str, str],
+    *,
+    weights: str | None = None,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
+) -> PretrainedCritic:
+    """Load a detector of transformers.
+
+    Args:
+        critic_class: its class.
+        presets: short names of repositories, see `countgen.files.hub.locate`; the first is the default.
+        weights: one of the presets, a repository or a folder.
+        revision: a branch, tag or commit of the repository.
+        device: where it runs.
+
+    Raises:
+        ValueError, OSError: as `Source`, `Source.read_model` and `Source.tried`.
+    """
+    source = Source(weights or next(iter(presets)), presets, revision)
+    model = source.read_model(critic_class.model_class, complete=critic_class.complete).to(device)
+    readers = (AutoImageProcessor, AutoTokenizer) if critic_class.reads_text else (AutoImageProcessor,)
+    critic = critic_class(model, *map(source.read, readers), name=source.recorded_as(critic_class))
+    return source.tried(critic, device)
 
 
 def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor]:
@@ -191,10 +199,3 @@ def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor
         inputs["pixel_mask"] = mask.to(images.device)
         inputs["pixel_values"] = inputs["pixel_values"] * inputs["pixel_mask"][:, None]  # padding is 0 once normalised
     return inputs
-
-
-def corners(boxes: Tensor, height: float, width: float) -> Tensor:
-    """Return absolute xyxy of relative (centre x, centre y, width, height) boxes (..., 4)."""
-    x, y, box_width, box_height = boxes.unbind(-1)
-    relative = torch.stack([x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], -1)
-    return scale_boxes(relative, width, height)

@@ -72,6 +72,15 @@ def softmax_logits(logits: Tensor) -> Tensor:
     return torch.where(best, logits - others, _logit_of_log(logits.log_softmax(-1)))
 
 
+def product_logits(first: Tensor, second: Tensor) -> Tensor:
+    """Logit of sigmoid(first) * sigmoid(second), the score of SAM 3; finite for finite input.
+
+    Returns:
+        The broadcast shape, at least float32.
+    """
+    return _logit_of_log(logsigmoid(_precise(first)) + logsigmoid(_precise(second)))
+
+
 def geometric_mean_logits(first: Tensor, second: Tensor) -> Tensor:
     """Logit of sqrt(sigmoid(first) * sigmoid(second)), the score of FCOS; finite for finite input.
 

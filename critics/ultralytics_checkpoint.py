@@ -1,8 +1,8 @@
 """Read an Ultralytics `.pt`, a pickle of modules, as data: only functions of torch that build tensors are called.
 
-Every class that the file names becomes a `Part` without behaviour, so that no code of the file's author runs and no
-constructor is called with the author's arguments, as Ultralytics' own safe loading (`ULTRALYTICS_SAFE_LOAD`) does: one
-of its layers downloads weights. The model is built anew from the description and the tensors in the file.
+Every class that the file names becomes an `InertObject`, so that no code of the file's author runs and no constructor
+is called with the author's arguments, as Ultralytics' own safe loading (`ULTRALYTICS_SAFE_LOAD`) does: one of its
+layers downloads weights. The model is built anew from the description and the tensors in the file.
 Ultralytics is licensed under AGPL-3.0.
 """
 
@@ -27,7 +27,7 @@ from countgen.files.printable import printable
 
 MAX_PICKLE_BYTES = 64 * 1024 * 1024
 """Largest size of the objects without their tensors; the largest of Ultralytics' detectors take less than 1 MiB."""
-MAX_PARTS = 100_000
+MAX_MODULES = 100_000
 MAX_EMBEDDING = 4096
 MAX_IMAGE_SIZE = 8192
 
@@ -61,7 +61,7 @@ class Contents:
     image_size: int | None
 
 
-class Part:
+class InertObject:
     """An object of the file: its attributes without any behaviour."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -85,7 +85,7 @@ def read(path: Path) -> Contents:
     except Exception as error:  # whatever a damaged or hostile pickle makes the unpickler trip over
         raise ValueError(f"it is damaged or something else: {one_line(error)}") from error
     models = (saved.get("ema"), saved.get("model")) if isinstance(saved, dict) else ()
-    model = next((value for value in models if isinstance(value, Part)), None)
+    model = next((value for value in models if isinstance(value, InertObject)), None)
     described = None if model is None else vars(model).get("yaml")
     if model is None or not isinstance(described, Mapping):
         raise ValueError("it holds no model with a description; a checkpoint of Ultralytics has both")
@@ -103,7 +103,7 @@ def read(path: Path) -> Contents:
 
 
 def _unpickled(path: Path) -> Any:
-    """Return the objects in a file, in which every class is a `Part`.
+    """Return the objects in a file, in which every class is an `InertObject`.
 
     Raises:
         ValueError: the file is not a checkpoint, or names something else than tensors and classes of detectors.
@@ -121,38 +121,38 @@ def _unpickled(path: Path) -> Any:
             raise ValueError(f"its objects take more than {MAX_PICKLE_BYTES} bytes")
         objects = archive.read(pickles[0])
     named = {str(argument) for opcode, argument, _ in pickletools.genops(objects) if opcode.name == "GLOBAL"}
-    parts = set()
+    replaced = set()
     for name in sorted(named):
         if not _CALLED.fullmatch(name) and not _INERT.fullmatch(name):
             shown = printable(name.replace(" ", "."), 80)
             raise ValueError(f"it names {shown!r}, which no detector needs; loading it would run that")
         module, _, attribute = name.partition(" ")
         if not _CALLED.fullmatch(name):
-            parts.add((Part, f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{attribute}"))
-    with _LOADING, torch.serialization.safe_globals(list(parts)):
+            replaced.add((InertObject, f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{attribute}"))
+    with _LOADING, torch.serialization.safe_globals(list(replaced)):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _state(model: Part) -> dict[str, Tensor]:
+def _state(model: InertObject) -> dict[str, Tensor]:
     """Return the parameters and buffers, as `state_dict` names them."""
     tensors: dict[str, Tensor] = {}
     waiting = [("", model)]
-    for seen, (prefix, part) in enumerate(waiting):
-        if max(seen, len(waiting)) > MAX_PARTS:
-            raise ValueError(f"it holds more than {MAX_PARTS} modules")
-        unsaved = _held(part, "_non_persistent_buffers_set", set)
+    for seen, (prefix, module) in enumerate(waiting):
+        if max(seen, len(waiting)) > MAX_MODULES:
+            raise ValueError(f"it holds more than {MAX_MODULES} modules")
+        unsaved = _held(module, "_non_persistent_buffers_set", set)
         for kind in ("_parameters", "_buffers"):
-            for name, value in _held(part, kind, dict).items():
+            for name, value in _held(module, kind, dict).items():
                 if isinstance(value, Tensor) and isinstance(name, str) and name not in unsaved:
                     tensors[f"{prefix}{name}"] = value
-        for name, module in _held(part, "_modules", dict).items():
-            if isinstance(module, Part) and isinstance(name, str) and len(prefix) < 1000:
-                waiting.append((f"{prefix}{name}.", module))
+        for name, inner in _held(module, "_modules", dict).items():
+            if isinstance(inner, InertObject) and isinstance(name, str) and len(prefix) < 1000:
+                waiting.append((f"{prefix}{name}.", inner))
     return tensors
 
 
-def _held(part: Part, name: str, kind: type) -> Any:
-    value = vars(part).get(name)
+def _held(module: InertObject, name: str, kind: type) -> Any:
+    value = vars(module).get(name)
     return value if isinstance(value, kind) else kind()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from countgen.critics import ultralytics_checkpoint, ultralytics_yaml
+from countgen.critics.base import Critic
+from countgen.critics.settings import CriticSettings
 from countgen.critics.weights import AnyCritic, one_line, recorded_as, threshold_of
+from countgen.files import hub
 from countgen.files.printable import printable
 
 TRAINED_SIZE = 640
@@ -64,8 +67,11 @@ class Checkpoint:
     settings: dict[str, Any]
 
 
-def import_ultralytics() -> None:
-    """Import Ultralytics without its network requests, downloads and usage events, unless the user set them."""
+def import_ultralytics() -> Any:
+    """Return Ultralytics, imported without its network requests, downloads and usage events, unless the user set them.
+
+    Importing it takes seconds, and critics of other kinds do not need it.
+    """
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -73,7 +79,9 @@ def import_ultralytics() -> None:
         folder = Path(tempfile.gettempdir()) / f"countgen-ultralytics-{os.getuid() if hasattr(os, 'getuid') else 0}"
         folder.mkdir(mode=0o700, exist_ok=True)
         os.environ["YOLO_CONFIG_DIR"] = str(folder)
-    import ultralytics  # noqa: F401
+    import ultralytics.nn.tasks
+
+    return ultralytics
 
 
 def build(config: Path) -> tuple[nn.Module, tuple[str, ...]]:
@@ -100,17 +108,15 @@ def assembled(
     Raises:
         ValueError: nothing can be built from it, it is too large, or the weights are of another architecture.
     """
-    import_ultralytics()
-    from ultralytics.nn import tasks
-    from ultralytics.nn.modules import Conv
-
+    network = import_ultralytics().nn
+    tasks, convolution = network.tasks, network.modules.Conv
     layers = copy.deepcopy({key: value for key, value in described.items() if key != "names"}) | {"nc": classes}
     family = {
         "RTDETRDecoder": tasks.RTDETRDetectionModel,
         "WorldDetect": tasks.WorldModel,
         "YOLOEDetect": tasks.YOLOEModel,
     }.get(layers["head"][-1][2], tasks.DetectionModel)
-    usual = Conv.default_act  # a global of Ultralytics, which stays changed if building fails
+    usual = convolution.default_act  # a global of Ultralytics, which stays changed if building fails
     try:
         with torch.device("meta"):  # shapes alone, so that no file can allocate more memory than its own size
             shapes = {
@@ -124,7 +130,7 @@ def assembled(
     except Exception as error:  # of any type: Ultralytics checks nothing
         raise ValueError(f"no model can be built from {source}: {one_line(error)}") from error
     finally:
-        Conv.default_act = usual
+        convolution.default_act = usual
     if tensors is not None:
         model.load_state_dict(tensors)
     return model
@@ -157,26 +163,16 @@ def find(weights: str | Path, revision: str | None = None) -> Path:
         revision: a branch, tag or commit of the repository.
 
     Raises:
-        FileNotFoundError: the file is missing, and the name is not a repository's.
-        ValueError: the download fails.
+        OSError: the file is missing, and the name is not a repository's; or it is not in the hub's cache and cannot be
+            downloaded.
     """
-    if Path(weights).is_file():
-        return Path(weights)
-    *repository, file = PRESETS.get(str(weights), str(weights)).split("/")
-    if len(repository) != 2 or not all(repository) or repository[0] in (".", ".."):
+    path = hub.resolve(PRESETS.get(str(weights), str(weights)), (), revision=revision)
+    if not path.is_file():
         raise FileNotFoundError(
             f"no such file: {weights}; give the path of an Ultralytics checkpoint, OWNER/REPOSITORY/FILE on the hub or "
             f"one of {', '.join(PRESETS)}; nothing else is downloaded"
         )
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download("/".join(repository), file, revision=revision))
-    except Exception as error:  # of the hub's library and of the HTTP library below it
-        raise ValueError(
-            f"{weights} is not a file, and {file} of {'/'.join(repository)} cannot be downloaded from the hub; give "
-            f"the path of a local copy. The cause: {one_line(error)}"
-        ) from error
+    return path
 
 
 def read(
@@ -199,8 +195,8 @@ def read(
 
     Raises:
         OSError: the weights or the config are missing or cannot be read.
-        ValueError: a file of another format, safetensors without a config, weights of another architecture, a
-            checkpoint that cannot be read as data, or a repository that cannot be read.
+        ValueError: a file of another format, safetensors without a config, weights of another architecture, or a
+            checkpoint that cannot be read as data.
     """
     path = find(weights, revision)
     if path.suffix not in SUFFIXES:
@@ -250,11 +246,8 @@ def _trusted(path: Path, name: str) -> Checkpoint:
     Raises:
         ValueError: it holds no detector; the message says that code of the file may have run.
     """
-    import_ultralytics()
-    from ultralytics import YOLO
-
     try:
-        stock = YOLO(str(path), task="detect")
+        stock = import_ultralytics().YOLO(str(path), task="detect")
         names = tuple(stock.names[index] for index in sorted(stock.names))
         size = int(stock.overrides.get("imgsz", TRAINED_SIZE))
         return Checkpoint(stock.model.float(), names, name, {"image_size": size})
@@ -264,8 +257,47 @@ def _trusted(path: Path, name: str) -> Checkpoint:
         ) from error
 
 
+class UltralyticsCritic(Critic):
+    """A detector of Ultralytics.
+
+    Attributes:
+        heads: classes of the last layer that the critic reads.
+    """
+
+    settings = CriticSettings(threshold=PREDICT_THRESHOLD, nms_iou=0.7, image_size=TRAINED_SIZE)  # as `predict` has
+    heads: tuple[str, ...]
+
+    def __init__(self, model: Any, object_names: Sequence[str], *, name: str = "", **settings: Any) -> None:
+        super().__init__(model, object_names, name=name, **settings)
+        self._head: Any = model.model[-1]
+        kind = type(self._head).__name__
+        if kind not in self.heads:
+            raise ValueError(
+                f"{self.name} ends in {kind}; expected {' or '.join(self.heads)}; see critics.available() for others, "
+                f"{', '.join(map(repr, KINDS))} among them"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """The longer side of its input."""
+        return self.settings.image_size or TRAINED_SIZE
+
+    def forget_unusable_anchors(self, key: str, dtype: torch.dtype) -> None:
+        """Make the head recompute its anchors, where the cached ones would break the next pass.
+
+        Anchors made under `inference_mode` would make the next backward fail; those made under autocast are coarse.
+
+        Args:
+            key: the head's attribute that holds the shapes of the cache.
+            dtype: of the images.
+        """
+        anchors = getattr(self._head, "anchors", None)
+        if anchors is not None and (anchors.is_inference() or anchors.dtype != dtype):
+            setattr(self._head, key, None)
+
+
 def load_critic(
-    critic_class: Callable[..., AnyCritic],
+    critic_class: type[AnyCritic],
     *,
     weights: str | Path,
     config: str | Path | None = None,
@@ -274,23 +306,6 @@ def load_critic(
     device: str | torch.device = "cpu",
 ) -> AnyCritic:
     """Return the critic of a detector; the other arguments are those of `read`."""
-    kind = critic_class.__module__.rpartition(".")[2]
-    checkpoint = read(kind, weights, config, revision, trust_checkpoint=trust_checkpoint)
+    checkpoint = read(critic_class.kind(), weights, config, revision, trust_checkpoint=trust_checkpoint)
     names, model = checkpoint.object_names, checkpoint.model.to(device)
     return critic_class(model, names, name=checkpoint.name, **checkpoint.settings)
-
-
-def forget_unusable_anchors(head: nn.Module, key: str, dtype: torch.dtype) -> None:
-    """Make a head recompute its anchors, where the cached ones would break the next pass.
-
-    Anchors made under `inference_mode` would make the next backward fail; those made under autocast are
-    coarse.
-
-    Args:
-        head: a detection head.
-        key: the attribute that holds the shapes of the cache.
-        dtype: of the images.
-    """
-    anchors = getattr(head, "anchors", None)
-    if anchors is not None and (anchors.is_inference() or anchors.dtype != dtype):
-        setattr(head, key, None)

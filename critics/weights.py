@@ -105,7 +105,7 @@ def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network,
 
 
 def restore(
-    critic_class: Callable[..., AnyCritic],
+    critic_class: type[AnyCritic],
     build: Callable[[int], nn.Module],
     *,
     weights: str | Path,
@@ -114,7 +114,7 @@ def restore(
     """Return the critic of a file that `write` wrote, named after it, with the threshold in the file.
 
     Args:
-        critic_class: takes the network, its object names and a `name`; its module is the critic's kind.
+        critic_class: made as `Critic` is.
         build: as of `rebuild`.
         weights: the file.
         device: where it runs.
@@ -123,8 +123,7 @@ def restore(
         ValueError: as `rebuild`.
     """
     network, object_names, threshold = rebuild(weights, build)
-    kind = critic_class.__module__.rpartition(".")[2]
-    critic = critic_class(network.to(device), object_names, name=recorded_as(kind, weights))
+    critic = critic_class(network.to(device), object_names, name=recorded_as(critic_class.kind(), weights))
     if threshold is not None and critic.detects:
         critic.configure(threshold=threshold)
     return critic

@@ -41,22 +41,22 @@ def train(
     images: int,
     *,
     rank: int = 16,
-    learning_rate: float = 1e-3,
-    batch_size: int = 4,
-    prompts_per_step: int = 4,
+    learning_rate: float = 3e-4,
+    seeds: Sequence[int] = range(2**31),
 ) -> list[float]:
-    """Add a LoRA to the denoiser and train it; return the mean loss of each step. Memory is that of one batch."""
+    """Add a LoRA to the denoiser and train it; return the mean loss of each step, of four images of four prompts."""
     torch.manual_seed(0)
     backbone.denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS))
     weights = [parameter for parameter in backbone.denoiser.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.01)
     rng, losses = random.Random(0), []
-    for step in range(images // (batch_size * prompts_per_step)):
+    number = min(4, len(prompts))
+    for step in range(images // (4 * number)):
         total = 0.0
-        for prompt in rng.sample(prompts, prompts_per_step):
-            loss = count_loss(backbone, critics, prompt, [rng.randrange(2**31) for _ in range(batch_size)]).mean()
-            (loss / prompts_per_step).backward()
-            total += loss.item() / prompts_per_step
+        for prompt in rng.sample(prompts, number):  # one after the other: memory is that of four images
+            loss = count_loss(backbone, critics, prompt, rng.sample(seeds, 4)).mean() / number
+            loss.backward()
+            total += loss.item()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -79,11 +79,6 @@ if __name__ == "__main__":
     parser.add_argument("--critic", action="append", help="a detector that steers; repeatable")
     parser.add_argument("--images", type=int, default=3500)
     options = parser.parse_args()
-    trained = load(options.model)
-    train(
-        trained,
-        [load_critic(name) for name in options.critic or CRITICS],
-        load_prompts(options.prompts),
-        options.images,
-    )
-    save(trained, options.out)
+    model, steering = load(options.model), [load_critic(name) for name in options.critic or CRITICS]
+    train(model, steering, load_prompts(options.prompts), options.images)
+    save(model, options.out)

@@ -4,77 +4,48 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from typing import Any
 
+from countgen.app.arguments import Demo
+from countgen.app.exit_codes import OK
+from countgen.app.options import LOOPBACK
+from countgen.backbones.sources import find_source
+from countgen.detector_choice import AUTO, choose
 from countgen.files.printable import printable
+from countgen.models import check_detectors
 
-LOOPBACKS = ("127.0.0.1", "::1", "localhost")
+LOOPBACKS = (LOOPBACK, "::1", "localhost")
 AUTH_VARIABLE = "COUNTGEN_DEMO_AUTH"
 """Every user of the machine can read the command line of a process, but not its environment."""
 _PASSWORD = f"give a password in {AUTH_VARIABLE}, or --auth USER:PASSWORD"
 
 
-def serve(
-    *,
-    models: Sequence[str] = (),
-    host: str = LOOPBACKS[0],
-    port: int | None = None,
-    auth: tuple[str, str] | None = None,
-    share: bool = False,
-    critics: Sequence[str] | None = None,
-    judge: str | None = None,
-    **loading: Any,
-) -> None:
+def run(command: Demo) -> int:
     """Serve the page until interrupted.
-
-    Args:
-        models: names, hub ids, folders or files that visitors may choose; the embedded ones by default.
-        host: address to listen on; any but the loopback's needs a password.
-        port: the first free one from 7860 by default.
-        auth: user and password; by default those of the variable COUNTGEN_DEMO_AUTH, if it is set.
-        share: create a public link through Gradio's servers.
-        critics, judge: detectors, as `countgen.load` takes them; the models' own by default.
-        loading: further arguments of `countgen.load`.
 
     Raises:
         ValueError: no password though other machines can reach the page, an unknown backbone or detector, an address
             that cannot be used, or Gradio is not installed.
     """
-    auth = auth or _auth_from_environment()
-    if share and not auth:
+    given = (os.environ.get(AUTH_VARIABLE) or None) if command.auth is None else command.auth
+    auth = None if given is None else user_and_password(given)
+    if command.share and not auth:
         raise ValueError(f"--share makes the page public: {_PASSWORD}")
-    if host not in LOOPBACKS and not auth:
-        raise ValueError(f"--host {printable(host, 60)!r} opens the page to other machines: {_PASSWORD}")
-    check_address(host, port)
-
-    from countgen.backbones.sources import find_source
-    from countgen.detector_choice import AUTO, choose
-    from countgen.models import check_detectors
-
-    for name in models:
-        check_detectors(choose(find_source(name).name, (), critics, judge or AUTO).names)
-    detectors = [*(critics or ()), *([judge] if judge else [])]
-    check_detectors(detectors)
+    if command.host not in LOOPBACKS and not auth:
+        raise ValueError(f"--host {printable(command.host, 60)!r} opens the page to other machines: {_PASSWORD}")
+    check_address(command.host, command.port)
+    for name in command.model or ():
+        check_detectors(choose(find_source(name).name, (), command.critic, command.judge or AUTO).names)
+    check_detectors([*(command.critic or ()), *([command.judge] if command.judge else [])])
     try:
-        from countgen.app.demo.limits import Limits
-        from countgen.app.demo.page import build, launch
-        from countgen.app.demo.worker import Worker
+        from countgen.app.demo.page import serve
     except ModuleNotFoundError as error:
         raise ValueError(f'the page needs {error.name}: pip install "countgen[demo]"') from error
-    limits = Limits(backbones=tuple(models)) if models else Limits()
-    worker = Worker(limits, critics=critics, judge=judge or AUTO, **loading)
-    if detectors:  # missing weights are reported before the page is served
-        worker.load(limits.backbones[0])
-    page = build(limits, worker)
-    url = launch(page, host=host, port=port, auth=auth, share=share)
-    print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
-    worker.warm_up(limits.backbones[0])
-    page.block_thread()
+    serve(command, auth)
+    return OK
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Refuse an address of another machine and a port in use; Gradio would try a hundred other ports.
+    """Raise if the host is not local or the port is taken; Gradio would try a hundred other ports.
 
     Raises:
         ValueError: the server cannot listen on the address.
@@ -97,13 +68,5 @@ def user_and_password(text: str) -> tuple[str, str]:
     """
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise ValueError("write USER:PASSWORD, neither of them empty")
+        raise ValueError(f"--auth and {AUTH_VARIABLE} are USER:PASSWORD, neither of them empty")
     return user, password
-
-
-def _auth_from_environment() -> tuple[str, str] | None:
-    text = os.environ.get(AUTH_VARIABLE)
-    try:
-        return user_and_password(text) if text else None
-    except ValueError as error:
-        raise ValueError(f"{AUTH_VARIABLE}: {error}") from error

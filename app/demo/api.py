@@ -17,10 +17,11 @@ import countgen
 from countgen.app.demo.form import GenerateForm
 from countgen.app.demo.images import png_bytes
 from countgen.app.demo.jobs import SECONDS_OF_COUNT, Jobs, errors_shown, steps_shown
-from countgen.app.demo.limits import UNTIL, LimitError, choice
+from countgen.app.demo.limits import LimitError
 from countgen.app.demo.results import by_name
 from countgen.app.demo.worker import Job
-from countgen.critics import NO_ANSWER, Detections
+from countgen.app.result_lines import boxes_of
+from countgen.critics import NO_ANSWER
 from countgen.prompts import targets_from
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -76,8 +77,7 @@ class Api:
         """
         with errors_shown():
             recipe = self.jobs.recipe(self._decoded(image))
-            limit = int(choice(seconds, self.limits.seconds, "time limit"))
-            end = str(choice(until, UNTIL, "end of a run"))
+            limit, end = self.limits.check_end(seconds, until)
             wanted = self.jobs.edit_counts(recipe, by_name(targets_from(self.limits.check_prompt(counts))))
         job = Job(request.client.host, limit)
         async for report in self._reports(job, self._reported(lambda: self.jobs.edit(recipe, wanted, limit, end), job)):
@@ -100,7 +100,7 @@ class Api:
                 "width": shown.width,
                 "height": shown.height,
                 "counts": {one.object_name: len(one) for one in detections},
-                "boxes": _boxes(detections),
+                "boxes": boxes_of(detections),
             }
 
         async for report in self._reports(Job(request.client.host, SECONDS_OF_COUNT), counted()):
@@ -144,7 +144,7 @@ class Api:
             "verified": result.verified,
             "probability": result.probability,
             "confirmed": result.confirmed,
-            "boxes": _boxes(result.detections),
+            "boxes": boxes_of(result.detections),
             "seed": result.seed,
             "method": result.method,
             "objects_kept": result.objects_kept,
@@ -157,14 +157,3 @@ class Api:
 
 def _named(run: countgen.Run, counts: Sequence[int | None]) -> dict[str, int | None]:
     return dict(zip(by_name(run.targets), counts, strict=True))
-
-
-def _boxes(detections: Sequence[Detections]) -> dict[str, list[dict[str, Any]]]:
-    """Return boxes (absolute-pixel xyxy) and scores by object name."""
-    return {
-        one.object_name: [
-            {"box": [round(value, 1) for value in box], "score": round(score, 4)}
-            for box, score in zip(one.boxes.tolist(), one.scores.tolist(), strict=True)
-        ]
-        for one in detections
-    }

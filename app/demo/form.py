@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from countgen import methods
-from countgen.app.demo.limits import SURE, UNTIL, LimitError, Limits, choice, number
+from countgen.app.demo.limits import SURE, LimitError, Limits, choice, number
 from countgen.backbones.registry import presets
 from countgen.editing import targets_of
 from countgen.methods.settings import Settings, describe
@@ -72,6 +72,7 @@ class GenerateForm:
             LimitError: a value beyond the limits.
             ValueError: a setting that the method does not have or does not accept.
         """
+        seconds, until = limits.check_end(self.seconds, self.until)
         images = int(choice(self.images, limits.images, "number of images"))
         seed = int(number(self.seed, RANDOM_SEED, 2**32 - 1, "The seed (-1: a random one)", whole=True))
         form = replace(
@@ -80,8 +81,8 @@ class GenerateForm:
             backbone=str(choice(self.backbone, limits.backbones, "model")),
             method=str(choice(self.method, limits.methods, "method")),
             seed=secrets.randbelow(2**31) if seed == RANDOM_SEED else min(seed, 2**32 - images),
-            seconds=int(choice(self.seconds, limits.seconds, "time limit")),
-            until=str(choice(self.until, UNTIL, "end of a run")),
+            seconds=seconds,
+            until=until,
             images=images,
             negative_prompt=limits.check_prompt(self.negative_prompt) if self.negative_prompt else "",
             num_inference_steps=limits.check_inference_steps(self.num_inference_steps),

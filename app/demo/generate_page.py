@@ -12,7 +12,7 @@ from countgen import methods
 from countgen.app.demo.form import NO_TOKEN, RANDOM_SEED, SHIPPED, GenerateForm, kept_form, uses_guidance
 from countgen.app.demo.images import boxed, detect
 from countgen.app.demo.jobs import Jobs, edited_form, errors_shown, steps_shown
-from countgen.app.demo.limits import SURE, LimitError, choice
+from countgen.app.demo.limits import SURE, LimitError
 from countgen.app.demo.results import Entry, Session, entry_of, live, sentence, status, target_list
 from countgen.app.demo.security import private_folder
 from countgen.app.demo.worker import Job
@@ -207,8 +207,7 @@ class GeneratePage:
         entry = self._shown(session)
         with errors_shown():
             counts = self.jobs.edit_counts(entry.recipe, {name: count})
-            limit = int(choice(seconds, self.limits.seconds, "time limit"))
-            end = str(choice(until, ("critic", "judge"), "end of a run"))
+            limit, end = self.limits.check_end(seconds, until)
         job = Job(request.client.host, limit)
 
         def edited() -> Generator[Updates, None, None]:

@@ -14,7 +14,7 @@ from countgen.prompts import MAX_PROMPT_LENGTH
 UNTIL = ("critic", "judge")
 SURE = {"quick": 0.9, "sure": 0.98, "very sure": 0.995}
 """What a visitor may ask of the probability of a right count."""
-BATCHES = ("batch_size", "num_refined")
+BATCHES = ("batch_size",)
 """Settings of methods that are numbers of images evaluated at once."""
 
 
@@ -80,6 +80,10 @@ class Limits:
         if scale is None or scale == "":
             return None
         return number(scale, 0, self.max_guidance, "The guidance scale")
+
+    def check_end(self, seconds: object, until: object) -> tuple[int, str]:
+        """Return a time limit and who must agree before a run ends."""
+        return int(choice(seconds, self.seconds, "time limit")), str(choice(until, UNTIL, "end of a run"))
 
     def check_settings(self, settings: Settings, text: object) -> Settings:
         """Return settings with the values of a text, "NAME=VALUE" separated by commas.

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import gradio as gr
 
+from countgen.app.arguments import Demo
 from countgen.app.demo import LOOPBACKS
 from countgen.app.demo.about_page import about_page
 from countgen.app.demo.api import Api
@@ -69,6 +70,24 @@ def build(limits: Limits, worker: Worker | None = None) -> gr.Blocks:
         )
     page.queue(max_size=4 * limits.max_jobs, default_concurrency_limit=None, api_open=False)
     return page
+
+
+def serve(command: Demo, auth: tuple[str, str] | None) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        command: the options of the command, checked.
+        auth: user and password.
+    """
+    limits = Limits(backbones=tuple(command.model)) if command.model else Limits()
+    worker = Worker(limits, **command.detector_options, **command.load_options)
+    if command.critic or command.judge:  # missing weights are reported before the page is served
+        worker.load(limits.backbones[0])
+    page = build(limits, worker)
+    url = launch(page, host=command.host, port=command.port, auth=auth, share=command.share)
+    print(f"the demo is at {page.share_url or url} (Ctrl-C ends it)", flush=True)
+    worker.warm_up(limits.backbones[0])
+    page.block_thread()
 
 
 def launch(

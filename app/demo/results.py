@@ -14,7 +14,7 @@ import countgen
 from countgen.app.demo.form import GenerateForm
 from countgen.app.demo.images import boxed, png_bytes, unchanged
 from countgen.app.demo.worker import Job
-from countgen.app.image_files import slug
+from countgen.app.file_names import slug
 from countgen.critics import NO_ANSWER, Detections
 from countgen.files.image_file import decode_image
 from countgen.methods.step import Step

@@ -18,9 +18,7 @@ from countgen.benchmarks.evaluation.labels import Label
 from countgen.benchmarks.evaluation.records import Record, with_judges
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.benchmarks.evaluation.suites.prompt import LEVELS
-
-KEPT, CHANGED = 0.8, 0.1
-"""Fraction of objects kept at least, and background changed at most, of an image that counts as the same image."""
+from countgen.image_preservation import LEAST_KEPT, MOST_CHANGED
 
 HUMAN = "human "
 """How the names of people begin among the judges of a record."""
@@ -75,8 +73,8 @@ class Preservation:
 
     Attributes:
         images: number of images that have the measures.
-        same_and_right: of all images, those right by the first judge that keep at least `KEPT` of the objects and
-            change the background by at most `CHANGED`.
+        same_and_right: of all images, those right by the first judge that keep at least `LEAST_KEPT` of the objects and
+            change the background by at most `MOST_CHANGED`.
         objects_kept, background_change, structural_similarity: means, see `countgen.image_preservation`.
     """
 
@@ -138,7 +136,7 @@ def same_and_right(record: Record) -> bool:
     kept, change = record.objects_kept, record.background_change
     if kept is None or change is None:
         return False
-    return is_right(record, record.judges[0]) and kept >= KEPT and change <= CHANGED
+    return is_right(record, record.judges[0]) and kept >= LEAST_KEPT and change <= MOST_CHANGED
 
 
 def preservation(records: Iterable[Record]) -> Preservation | None:

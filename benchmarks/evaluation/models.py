@@ -8,12 +8,12 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 
 from countgen import miniature
-from countgen.backbones.hub import at_revision, is_commit
 from countgen.backbones.loading import digest
 from countgen.backbones.registry import presets
 from countgen.backbones.sources import find_source
 from countgen.benchmarks.evaluation.suites import load
 from countgen.detector_choice import AUTO, choose
+from countgen.files.hub import at_revision, is_commit
 from countgen.models import parts_of
 
 

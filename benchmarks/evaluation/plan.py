@@ -153,7 +153,7 @@ def _plugins_of(settings: RunSettings) -> list[str]:
     detectors = {part for name in (*settings.critics, *settings.judges) for part in parts_of(name)}
     known = presets()
     used: dict[plugins.Kind, set[str]] = {
-        "methods": {arms.find(name).method for name in settings.methods},
+        "methods": {name.partition("+")[0] for name in settings.methods},  # those of given images have any name
         "critics": {name.partition(":")[0] for name in detectors},
         "backbones": {known[name][0] for name in settings.backbones if name in known},
         "suites": {settings.suite},

@@ -19,9 +19,10 @@ from countgen.benchmarks.miniature.detector_losses import Loss, density_loss, fc
 from countgen.benchmarks.miniature.generator import SHIPPED, place, read_generator
 from countgen.benchmarks.miniature.training import StageSettings, train
 from countgen.benchmarks.miniature.world import Scene, load_sprites, render
-from countgen.critics import Critic
-from countgen.critics.detectors import centernet, fcos, yolo
+from countgen.critics import Critic, ultralytics_files
+from countgen.critics.detectors import centernet, fcos
 from countgen.critics.detectors import density as density_critic
+from countgen.critics.detectors.yolo import YoloCritic
 from countgen.critics.networks import density as density_network
 from countgen.critics.weights import read, write
 from countgen.miniature import FOLDER
@@ -44,10 +45,10 @@ TEST_SEED_OFFSET = 500_009
 def critic(settings: StageSettings) -> None:
     """Train the YOLO critic with images in the generator's style and with attacked images."""
     config = FOLDER / "critic" / "yolo11n.yaml"
-    network: Any = yolo.build(config)[0].requires_grad_(True)
+    network: Any = ultralytics_files.build(config)[0].requires_grad_(True)
     # This convolution is a fixed expectation over bins, not a weight to train.
     network.model[-1].dfl.requires_grad_(False)
-    as_critic = partial(yolo.YoloCritic, name="yolo", image_size=128, nms_iou=0.5)
+    as_critic = partial(YoloCritic, name="yolo", image_size=128, nms_iou=0.5)
     settings = replace(settings, batch_size=settings.batch_size or 64)
     _fit(settings, network, yolo_loss, as_critic, learning_rate=1e-3, sizes=(160,))
     shutil.copyfile(config, settings.out / config.name)

@@ -101,10 +101,10 @@ def image_select(models: Models, case: Case) -> Tensor:
 
 
 def reno(models: Models, case: Case) -> Tensor:
-    """Generate with `noise` at `RENO`, on one seed, until both critics count right on the plain image."""
+    """Generate with `noise` at `RENO`, on one seed, until the critics count about right on the plain image."""
     evaluations = 3 * ITERATIONS - 2
     return countgen.generate(
-        case.prompt, models, method="noise", settings=RENO, seed=case.seed, sure=0.5, max_evaluations=evaluations
+        case.prompt, models, method="noise", settings=RENO, seed=case.seed, sure=0.25, max_evaluations=evaluations
     ).image
 
 

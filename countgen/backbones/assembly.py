@@ -8,26 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 
 from countgen.backbones.base import MEMORY, Backbone
-from countgen.backbones.hub import check_answers
 from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name, readable
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.pipeline_features import check_features, unwrapped
 from countgen.backbones.registry import check_name, module_of, presets
 from countgen.backbones.sampling import PARTS, sampling
-from countgen.backbones.sources import Source, family_of, find_source, generic_preset
+from countgen.backbones.sources import Source, family_of, find_source, generic_preset, of_family
 from countgen.backbones.trial import check_sampling
 from countgen.backbones.weight_files import bytes_here
+from countgen.files.hub import check_answers
 
 OF_A_PIPELINE = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler", "timesteps", "tiny_vae")
 """Fields of a preset that can be given with a pipeline that is loaded already."""
 
 
 def load(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | Source,
     *,
     repository: str | None = None,
     device: str | torch.device = "cpu",
@@ -42,7 +43,7 @@ def load(
 
     Args:
         model: a preset, for example "miniature" or "sdxl-turbo", OWNER/NAME on the hub, the folder of a diffusers
-            pipeline or a `.safetensors` file.
+            pipeline or a `.safetensors` file; or what `find_source` returned for one of these.
         repository: with a preset: what to load in its place and sample as it is sampled, for example a fine-tune; its
             variant and revision are the default ones unless they are given.
         device: device of the backbone.
@@ -61,38 +62,17 @@ def load(
         OSError: the repository is neither in the cache nor reachable (from diffusers).
     """
     check_memory(memory)
-    source = find_source(model, repository=repository, download=download, **changes)
-    return load_source(source, device=device, dtype=dtype, draft=draft, memory=memory, loras=loras, download=download)
-
-
-def check_memory(memory: str) -> None:
-    """Check a value of `memory`.
-
-    Raises:
-        ValueError: it is not one of `MEMORY`.
-    """
-    if memory not in MEMORY:
-        raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
-
-
-def load_source(
-    source: Source,
-    *,
-    device: str | torch.device,
-    dtype: torch.dtype | None = None,
-    draft: bool = False,
-    memory: str = "fast",
-    loras: Sequence[Lora] = (),
-    download: bool = True,
-) -> Backbone:
-    """Load what `find_source` found; arguments and errors as of `load`."""
+    source = model
+    if not isinstance(source, Source):
+        source = find_source(source, repository=repository, download=download, **changes)
     module = module_of(source.family)
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else source.preset.dtype)
     repository = source.preset.repository
     if download and not Path(repository).exists() and bytes_here(source.preset) is None:
         check_answers(f"all of {repository}", repository, source.preset.revision)
-    pipeline = load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
+    with readable(f"{repository} cannot be loaded as a {module.PIPELINE}"):
+        pipeline = load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
     add_loras(pipeline, loras, download=download)
     known = presets()
     is_preset = source.name in known and known[source.name][1].repository == repository
@@ -110,6 +90,16 @@ def load_source(
     if not is_preset or source.preset.scheduler != known[source.name][1].scheduler:
         check_sampling(backbone)
     return backbone
+
+
+def check_memory(memory: str) -> None:
+    """Check a value of `memory`.
+
+    Raises:
+        ValueError: it is not one of `MEMORY`.
+    """
+    if memory not in MEMORY:
+        raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
 
 
 def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", **changes: Any) -> Backbone:
@@ -147,13 +137,10 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
         "scheduler": _with_class(own.scheduler),
     }
     assert set(configs) == set(PARTS)
-    of_family = {name: preset for name, (of, preset) in presets().items() if of == family}
-    usual = sampling(type(pipeline).__name__, configs, (repository, public_name(repository)), of_family)
+    usual, chosen = sampling(type(pipeline).__name__, configs, (repository, public_name(repository)), of_family(family))
     scheduler = changes.get("scheduler")
-    preset = generic_preset(family, type(pipeline).__name__, repository, usual.values | changes)
+    preset = generic_preset(family, type(pipeline).__name__, repository, usual | changes)
     if scheduler is not None:
-        import diffusers
-
         check_scheduler(scheduler)
         with readable(f"{scheduler} does not fit a {type(pipeline).__name__}"):
             own.scheduler = getattr(diffusers, scheduler).from_config(own.scheduler.config)
@@ -161,7 +148,7 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     module = module_of(family)
     backbone: Backbone = module.BACKBONE(own, preset, public_name(repository), tiny_vae)
     backbone.given = True
-    backbone.chosen = usual.chosen
+    backbone.chosen = chosen
     if memory == "low":
         backbone.save_memory()
     if scheduler is not None:

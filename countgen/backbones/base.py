@@ -60,6 +60,9 @@ class Backbone(ABC):
         ValueError: the height or width is not a multiple of `size_step`.
     """
 
+    _packing = 1
+    """Side of the squares of latents that the transformer reads as one."""
+
     def __init__(self, pipeline: Any, preset: Preset, name: str, tiny_vae: torch.nn.Module | None = None) -> None:
         self.name = name
         self.preset = preset
@@ -96,7 +99,7 @@ class Backbone(ABC):
     def size_step(self) -> int:
         """The number of pixels that height and width must be multiples of."""
         denoiser: Any = self.denoiser
-        return int(self.pipeline.vae_scale_factor * (denoiser.config.get("patch_size") or 1))
+        return int(self.pipeline.vae_scale_factor * self._packing * (denoiser.config.get("patch_size") or 1))
 
     @property
     def device(self) -> torch.device:
@@ -255,7 +258,7 @@ class Backbone(ABC):
         """Return clean latents (B, C, h, w), sampled from noise with the pipeline's scheduler; see `render`."""
         scheduler = self.pipeline.scheduler
         timesteps, moved = self._timesteps(latents.device)
-        options = self._step_options(self._generators(seeds) if len(timesteps) > 1 else None)
+        options = self._step_options(seeds)
         # Flow-matching schedulers scale neither the noise nor the denoiser's input.
         scale = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
         sample = (latents * getattr(scheduler, "init_noise_sigma", 1.0)).to(self._sample_dtype)
@@ -303,17 +306,7 @@ class Backbone(ABC):
             self.pipeline.scheduler.set_timesteps(self.num_inference_steps)
 
     def _step(self, output: Tensor, timestep: Tensor, sample: Tensor, options: dict[str, Any]) -> Tensor:
-        stepped: Tensor = self.pipeline.scheduler.step(output, timestep, sample, **options, return_dict=False)[0]
-        return stepped
-
-    def _generators(self, seeds: Sequence[int] | None) -> list[torch.Generator] | None:
-        """Return each seed's generator in its state after the initial latent was sampled."""
-        if seeds is None:
-            return None
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for generator in generators:
-            self._latent_of(generator)
-        return generators
+        return self.pipeline.scheduler.step(output, timestep, sample, **options, return_dict=False)[0]
 
     @property
     def _is_stochastic(self) -> bool:
@@ -326,12 +319,15 @@ class Backbone(ABC):
         )
         return self.num_inference_steps > 1 and bool(stochastic)
 
-    @property
-    def _takes_generator(self) -> bool:
-        return "generator" in inspect.signature(self.pipeline.scheduler.step).parameters
-
-    def _step_options(self, generators: list[torch.Generator] | None) -> dict[str, Any]:
-        return {"generator": generators} if self._takes_generator and generators is not None else {}
+    def _step_options(self, seeds: Sequence[int] | None) -> dict[str, Any]:
+        """Return each seed's generator in its state after the initial latent was sampled, if the steps need them."""
+        takes_generator = "generator" in inspect.signature(self.pipeline.scheduler.step).parameters
+        if seeds is None or self.num_inference_steps == 1 or not takes_generator:
+            return {}
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        for generator in generators:
+            self._latent_of(generator)
+        return {"generator": generators}
 
     def cuda_graph_obstacle(self) -> str | None:
         """Return why `render` cannot be captured in a CUDA graph, or None if it can."""

@@ -34,9 +34,7 @@ class Flux(Backbone):
     checkpoint that was distilled with guidance (FLUX.1-dev); schnell has no such input.
     """
 
-    @property
-    def size_step(self) -> int:
-        return 2 * int(self.pipeline.vae_scale_factor)
+    _packing = 2
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

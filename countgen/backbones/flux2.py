@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle
 
@@ -32,9 +33,7 @@ class Flux2Klein(Backbone):
     Latents are (B, 128, H / 16, W / 16), as the transformer reads them. A distilled checkpoint ignores guidance.
     """
 
-    @property
-    def size_step(self) -> int:
-        return 2 * int(self.pipeline.vae_scale_factor)
+    _packing = 2
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -72,8 +71,6 @@ class Flux2Klein(Backbone):
         return output.transpose(1, 2).unflatten(2, (height, width))
 
     def _set_timesteps(self) -> None:
-        from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
-
         scheduler = self.pipeline.scheduler
         _, height, width = self.latent_shape
         sigmas = None if scheduler.config.get("use_flow_sigmas") else linear_sigmas(self.num_inference_steps)

@@ -9,36 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file
 
-from countgen.backbones.hub import SINGLE_FILE, at_revision, is_commit, is_hub_id, resolve
 from countgen.backbones.low_memory import is_out_of_memory
 from countgen.backbones.preset import Preset
 from countgen.errors import CountGenError
+from countgen.files.hub import SINGLE_FILE, at_revision, is_commit, resolve
 from countgen.files.model_folder import check_model_folder, read_json
 
 LONGEST_REASON = 400
 """Characters of a library's message that are shown."""
 _WEIGHTS = ("config.json", f"*{SINGLE_FILE}", f"*{SINGLE_FILE}.index.json")
-
-
-def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, download: bool = True) -> Any:
-    """Load the stock diffusers pipeline of a preset, with the components that the preset replaces.
-
-    Args:
-        class_name: of diffusers.
-        preset: what to load.
-        dtype: of all its parts.
-        download: fetch from the hub what its cache does not hold.
-
-    Raises:
-        ValueError: the repository holds no pipeline, its weights are damaged, or it is a single file of a family whose
-            single files diffusers does not read.
-        OSError: the hub cannot be reached, or has no such repository.
-    """
-    _check_repository(preset.repository)
-    with readable(f"{preset.repository} cannot be loaded as a {class_name}"):
-        return _assembled(class_name, preset, dtype, download)
 
 
 @contextmanager
@@ -70,33 +54,20 @@ def _first_words(error: Exception) -> str:
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
 
 
-def _check_repository(name: str) -> None:
-    """Check that a repository is a pipeline folder, a single file, or has the form of a hub id.
+def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, download: bool = True) -> Any:
+    """Load the stock diffusers pipeline of a preset, with the components that the preset replaces.
+
+    Args:
+        class_name: of diffusers.
+        preset: what to load.
+        dtype: of all its parts.
+        download: fetch from the hub what its cache does not hold.
 
     Raises:
-        ValueError: it is none of these; the message says what a repository can be.
+        ValueError: the folder is not safe to read, or a single file of a family whose single files diffusers does not
+            read; also whatever the libraries raise for damaged weights, see `readable`.
+        OSError: the hub cannot be reached, or has no such repository.
     """
-    path = Path(name)
-    if (name.endswith(SINGLE_FILE) and (path.is_file() or "://" in name)) or (path / "model_index.json").is_file():
-        return
-    if path.is_dir():
-        wrong = "is a folder without a model_index.json"
-    elif path.exists():
-        wrong = f"is not a {SINGLE_FILE} file"
-    elif not is_hub_id(name):
-        wrong = "does not exist"
-    else:
-        return
-    raise ValueError(
-        f"the repository {name} {wrong}; give the folder of a diffusers pipeline, a {SINGLE_FILE} file, or OWNER/NAME "
-        "on the hub"
-    )
-
-
-def _assembled(class_name: str, preset: Preset, dtype: torch.dtype, download: bool) -> Any:
-    import diffusers
-    from huggingface_hub import constants
-
     pipeline_class = getattr(diffusers, class_name)
     offline = not download or constants.HF_HUB_OFFLINE  # otherwise diffusers warns that the hub is not there
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
@@ -160,8 +131,6 @@ def check_scheduler(name: str) -> None:
     Raises:
         ValueError: it has none; the message lists similar names.
     """
-    import diffusers
-
     known = [word for word in dir(diffusers) if word.endswith("Scheduler")]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -174,8 +143,6 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
     Raises:
         ValueError: the preset names none.
     """
-    import diffusers
-
     if preset.tiny_vae is None:
         raise ValueError(
             f"{preset.repository} has no tiny decoder; give the repository of an AutoencoderTiny as tiny_vae=, or "
@@ -224,8 +191,6 @@ def _load_denoiser(
                 f"convert it once and give the folder as denoiser=, see docs/add-a-backbone.md"
             ) from error
         return {part: denoiser}
-    from safetensors.torch import load_file
-
     single = preset.repository.endswith(SINGLE_FILE)
     source, revision = (preset.config, None) if single and preset.config else (preset.repository, preset.revision)
     configs = resolve(source, [f"{part}/config.json"], revision=revision, download=download)

@@ -9,8 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from countgen.backbones.hub import check_answers, is_hub_id, resolve
+from huggingface_hub import list_repo_files
+from huggingface_hub.errors import HfHubHTTPError
+
 from countgen.backbones.loading import digest, public_name, readable
+from countgen.files.hub import check_answers, is_hub_id, resolve
 from countgen.files.model_folder import check_lora
 
 _USUAL_FILE = "pytorch_lora_weights.safetensors"
@@ -107,9 +110,6 @@ def _file_of(source: str, download: bool) -> Path:
     elif not download:
         raise OSError(f"the LoRA {source} is on the hub, from which nothing may be read here")
     else:
-        from huggingface_hub import list_repo_files
-        from huggingface_hub.errors import HfHubHTTPError
-
         check_answers(f"the LoRA {source}", source)
         try:
             names = [name for name in list_repo_files(source) if name.endswith(".safetensors")]

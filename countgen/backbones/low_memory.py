@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from accelerate.utils.memory import clear_device_cache
+
 from countgen.errors import DoesNotFitError
 
 if TYPE_CHECKING:
@@ -48,8 +50,6 @@ def retry_with_low_memory(backbone: Backbone, call: Callable[[], T], recover: Ca
             ) from error
 
     # Outside the handler: the traceback of the error holds the tensors of the failed call.
-    from accelerate.utils.memory import clear_device_cache
-
     logger.warning('%s is out of memory: %s continues with memory="low", slower', backbone.device, backbone.name)
     backbone.save_memory()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import diffusers
 
 from countgen.backbones.preset import Preset
 
@@ -17,18 +18,10 @@ _FEW_STEP_NAME = re.compile(r"turbo|lightning|lcm|hyper|schnell|dmd", re.IGNOREC
 _FEW_STEP_SCHEDULERS = ("LCMScheduler", "TCDScheduler")
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """Steps, guidance and size, as fields of `Preset`, and where they come from."""
-
-    values: dict[str, Any]
-    chosen: str
-
-
 def sampling(
     class_name: str, configs: Mapping[str, Mapping[str, Any]], known_as: Sequence[str], presets: Mapping[str, Preset]
-) -> Sampling:
-    """Return how a pipeline is sampled.
+) -> tuple[dict[str, Any], str]:
+    """Return steps, guidance and size as fields of `Preset`, and where they come from.
 
     A preset of the same repository comes first, then what the scheduler or the name says of few steps, then the stock
     pipeline's own defaults.
@@ -45,14 +38,12 @@ def sampling(
         own = preset.repository in known_as and preset.denoiser is None
         if own and (few is None or preset.num_inference_steps <= FEW_STEPS):
             same = ("num_inference_steps", "guidance_scale", "height", "width", "timesteps")
-            return Sampling({field: getattr(preset, field) for field in same}, f"as the preset {name} has them")
+            return {field: getattr(preset, field) for field in same}, f"as the preset {name} has them"
     if few is not None:
-        return Sampling({"num_inference_steps": FEW_STEPS, "guidance_scale": 0.0, **values}, few)
-    import diffusers
-
+        return {"num_inference_steps": FEW_STEPS, "guidance_scale": 0.0, **values}, few
     stock = inspect.signature(getattr(diffusers, class_name).__call__).parameters
     values |= {name: stock[name].default for name in ("num_inference_steps", "guidance_scale")}
-    return Sampling(values, f"the defaults of {class_name}")
+    return values, f"the defaults of {class_name}"
 
 
 def _few_steps(class_name: str, configs: Mapping[str, Mapping[str, Any]], known_as: Sequence[str]) -> str | None:

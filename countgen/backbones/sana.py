@@ -84,7 +84,7 @@ class SanaSprint(Backbone):
         scheduler = self.pipeline.scheduler
         spread = scheduler.config.sigma_data
         timesteps, moved = self._timesteps(latents.device)
-        options = self._step_options(self._generators(seeds) if self.num_inference_steps > 1 else None)
+        options = self._step_options(seeds)
         sample = clean = latents.float() * spread
         # The last timestep is the end of the last step.
         for timestep, on_device in zip(timesteps[:-1], moved[:-1], strict=True):

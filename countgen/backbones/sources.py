@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
-from countgen.backbones.hub import SINGLE_FILE, at_revision, is_hub_id, resolve
 from countgen.backbones.loading import public_name, readable
 from countgen.backbones.preset import Preset
 from countgen.backbones.registry import check_fields, configured, module_of, presets
 from countgen.backbones.sampling import PARTS, sampling
+from countgen.files.hub import SINGLE_FILE, at_revision, is_hub_id, resolve
 from countgen.files.model_folder import check_model_folder, check_safetensors, read_json
 
 PIPELINES = {"PixArtSigmaPipeline": "pixart"}
@@ -88,6 +89,7 @@ def find_source(
     known = presets()
     if repository is not None:
         preset = configured(str(model), repository=repository, **changes)
+        _check_place("repository", repository)
         return Source(known[str(model)][0], str(model), preset, f"as the preset {model} has them")
     if revision is not None:
         changes = {"revision": revision, **changes}
@@ -99,7 +101,7 @@ def find_source(
         class_name, config = _architecture(path)
         folder = resolve(changes.setdefault("config", config), _CONFIGS, download=download)
     else:
-        _check_place(name, path, known)
+        _check_place("model", name, known)
         folder = resolve(name, _CONFIGS, revision=changes.get("revision"), download=download)
         class_name = str(read_json(folder / "model_index.json").get("_class_name"))
     family = family_of(class_name)
@@ -108,10 +110,10 @@ def find_source(
     files = ("model_index.json", f"{part}/config.json", "vae/config.json", "scheduler/scheduler_config.json")
     with readable(f"the configuration of {name} cannot be read"):
         configs = {key: read_json(folder / file) for key, file in zip(PARTS, files, strict=True)}
-        usual = sampling(class_name, configs, known_as=(name, public_name(name)), presets=_of_family(family))
+        usual, chosen = sampling(class_name, configs, known_as=(name, public_name(name)), presets=of_family(family))
     values = {"variant": _only_variant(folder), **changes}
-    preset = replace(generic_preset(family, class_name, name, usual.values), **values)
-    return Source(family, public_name(name), preset, usual.chosen)
+    preset = replace(generic_preset(family, class_name, name, usual), **values)
+    return Source(family, public_name(name), preset, chosen)
 
 
 def _is_repository_of(preset: Preset, name: str) -> bool:
@@ -120,34 +122,41 @@ def _is_repository_of(preset: Preset, name: str) -> bool:
     return same and preset.denoiser is None
 
 
-def _check_place(name: str, path: Path, known: Collection[str]) -> None:
-    if not name or (not path.exists() and not is_hub_id(name)):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        meant = f"did you mean {near[0]}? Otherwise " if near else ""
-        raise ValueError(
-            f"the model {name!r} is not there: {meant}give a preset ({', '.join(sorted(known))}), OWNER/NAME on the "
-            f"hub, the folder of a diffusers pipeline or a {SINGLE_FILE} file"
-        )
-    if path.exists() and not (path / "model_index.json").is_file():
+def _check_place(kind: str, name: str, known: Collection[str] = ()) -> None:
+    """Raise unless a name leads to a pipeline's folder or a single file, or has the form of a hub id."""
+    path = Path(name)
+    if name and ((path / "model_index.json").is_file() or (path.is_file() and name.endswith(SINGLE_FILE))):
+        return
+    wrong = "does not exist"
+    if path.exists() and name:
         wrong = "is a folder without a model_index.json" if path.is_dir() else f"is not a {SINGLE_FILE} file"
-        raise ValueError(f"the model {name} {wrong}; give the folder of a diffusers pipeline")
+    elif is_hub_id(name):
+        return
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    meant = f": did you mean {near[0]}?" if near else "."
+    a_preset = f"a preset ({', '.join(sorted(known))}), " if known else ""
+    raise ValueError(
+        f"the {kind} {name!r} {wrong}{meant} Give {a_preset}OWNER/NAME on the hub, the folder of a diffusers pipeline "
+        f"or a {SINGLE_FILE} file"
+    )
 
 
 def generic_preset(family: str, class_name: str, repository: str, values: Mapping[str, Any]) -> Preset:
     """Return a preset of a checkpoint that has none: dtype and tiny decoder are the family's."""
-    of_family = _of_family(family).values()
-    tiny = {preset.tiny_vae for preset in of_family if preset.tiny_vae is not None}
+    known = of_family(family).values()
+    tiny = {preset.tiny_vae for preset in known if preset.tiny_vae is not None}
     return Preset(
         repository=repository,
         licence=UNKNOWN_LICENCE,
-        dtype=next(iter(of_family)).dtype,
+        dtype=next(iter(known)).dtype,
         tiny_vae=tiny.pop() if len(tiny) == 1 else None,
         max_sequence_length=300 if class_name == "PixArtSigmaPipeline" else None,
         **values,
     )
 
 
-def _of_family(family: str) -> dict[str, Preset]:
+def of_family(family: str) -> dict[str, Preset]:
+    """Return the presets of a family by name."""
     return {name: preset for name, (of, preset) in presets().items() if of == family}
 
 
@@ -158,7 +167,6 @@ def _architecture(path: Path) -> tuple[str, str]:
         ValueError: no architecture that is read here, or no safetensors.
     """
     from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS, infer_diffusers_model_type
-    from safetensors import SafetensorError, safe_open
 
     check_safetensors(path)
     try:

@@ -50,10 +50,7 @@ class StableDiffusion(Backbone):
         return PromptEmbeds(prompt_embeds=embeds, negative_prompt_embeds=negative)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
-        output: Tensor = self.denoiser(
-            latents, timestep, encoder_hidden_states=embeds.prompt_embeds, return_dict=False
-        )[0]
-        return output
+        return self.denoiser(latents, timestep, encoder_hidden_states=embeds.prompt_embeds, return_dict=False)[0]
 
 
 BACKBONE = StableDiffusion

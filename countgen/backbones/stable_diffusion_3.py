@@ -58,14 +58,13 @@ class StableDiffusion3(Backbone):
         )
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
-        output: Tensor = self.denoiser(
+        return self.denoiser(
             hidden_states=latents,
             timestep=timestep.expand(len(latents)),
             encoder_hidden_states=embeds.prompt_embeds,
             pooled_projections=embeds.pooled_prompt_embeds,
             return_dict=False,
         )[0]
-        return output
 
     def _set_timesteps(self) -> None:
         scheduler = self.pipeline.scheduler

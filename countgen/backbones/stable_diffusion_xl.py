@@ -84,14 +84,13 @@ class StableDiffusionXL(Backbone):
         # Original size, crop and target size, with the stock pipeline's defaults.
         sizes = (self.height, self.width, 0, 0, self.height, self.width)
         time_ids = self._constant(sizes, embeds.prompt_embeds.dtype, latents.device).expand(len(latents), -1)
-        output: Tensor = self.denoiser(
+        return self.denoiser(
             latents,
             timestep,
             encoder_hidden_states=embeds.prompt_embeds,
             added_cond_kwargs={"text_embeds": embeds.pooled_prompt_embeds, "time_ids": time_ids},
             return_dict=False,
         )[0]
-        return output
 
 
 BACKBONE = StableDiffusionXL

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from countgen.backbones.hub import SINGLE_FILE, at_revision, cached
 from countgen.backbones.preset import Preset
+from countgen.files.hub import SINGLE_FILE, at_revision, cached
 from countgen.files.model_folder import read_json
 
 

@@ -34,13 +34,11 @@ class ZImage(Backbone):
     than 1.
     """
 
+    _packing = 2
+
     def __init__(self, pipeline: Any, preset: Preset, name: str, tiny_vae: torch.nn.Module | None = None) -> None:
         super().__init__(pipeline, preset, name, tiny_vae)
         self._prepare_positions(self.device)
-
-    @property
-    def size_step(self) -> int:
-        return 2 * int(self.pipeline.vae_scale_factor)
 
     @property
     def _guided(self) -> bool:

@@ -1,16 +1,20 @@
-"""Change the count of one image and keep the rest: gradient only near undecided objects, low frequencies fixed."""
+"""Change the count of one image and keep the rest: moves of noise patches, then a gradient near undecided objects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
-from torch import Tensor, nn
 
-from countgen.methods.locality import local_gradient, undecided_masks
+from countgen.image_preservation import is_same_image
+from countgen.methods.locality import PHASES, ConfinedLatents, LocalSettings, detector_of
+from countgen.methods.objective import Objective
+from countgen.methods.patches import PatchMoves, evaluate_latents
 from countgen.methods.problem import Problem
-from countgen.methods.refinement import RefinementSettings, refine
+from countgen.methods.refinement import refine
 from countgen.methods.settings import setting
 from countgen.methods.step import Budget, Step
 
@@ -19,37 +23,21 @@ CALIBRATED = True
 
 STARTS_FROM_IMAGE = True
 
-UNDECIDED_RANKS = 3
-"""Candidates on each side of the target count, in the order of their scores, that may be added or removed."""
-
-PHASES = ("edit", "edit, low frequencies too", "edit, mask widened")
-"""Phases of steps, by level of the constraints; each names what it allows in addition to the one before."""
+PATCHES_MOVED = "edit, patches moved"
+"""Phase of steps without a gradient, see `countgen.methods.patches`; the others are those of `ConfinedLatents`."""
 
 
 @dataclass(frozen=True)
-class EditSettings(RefinementSettings):
-    """What an edit may change. Measured by `git show 7b186aa:benchmarks/studies/edit_settings.py`."""
+class EditSettings(LocalSettings):
+    """What an edit may change. The defaults were chosen on tuning seeds, see docs/results.md."""
 
-    num_optimization_steps: int = setting(20, "gradient steps", at_least=1)
+    batch_size: int = setting(4, "patch moves evaluated at once, until none of a batch improves the image", at_least=1)
+    num_optimization_steps: int = setting(5, "gradient steps from the best image; then moves follow", at_least=1)
     learning_rate: float = setting(0.05, "of the optimizer, on latents of unit variance", above=0)
-    frequency_cutoff: int = setting(
-        4, "frequencies up to this one stay as they are, in periods per image; -1 for none", at_least=-1
-    )
-    dilation: int = setting(2, "latent cells by which the boxes of undecided candidates are enlarged", at_least=0)
-    safe_distance: float = setting(
-        1.75, "an object this far from the threshold, in the critic's safe distances, gets no gradient", above=0
-    )
-    least_distance: float = setting(
-        3.0, "a candidate further than this below the threshold, in safe distances, gets no gradient", above=0
-    )
     enough_margin: float = setting(
         0.25, "the edit ends above this margin, over all views; 1 is a confirmed count", at_least=0
     )
-    steps_confined: int = setting(
-        7,
-        "gradient steps after which the cut-off is halved; after as many more it is halved again and the mask widened",
-        at_least=1,
-    )
+    num_rounds: int = setting(6, "of moves and then gradient steps; the constraints loosen twice", at_least=1)
 
 
 def edit(problem: Problem, seed: int, budget: Budget, settings: EditSettings) -> Iterator[Step]:
@@ -57,88 +45,61 @@ def edit(problem: Problem, seed: int, budget: Budget, settings: EditSettings) ->
 
     An image whose count is right on every view is not changed.
 
+    Yields:
+        The best `Step` so far that is still the same image, see `countgen.image_preservation.is_same_image`.
+
     Raises:
         NonFiniteLossError: the loss is not finite; the message names the step.
     """
     latents = problem.latents
     if latents is None:
         latents = problem.backbone.initial_latents([seed])
-    confined = ConfinedLatents(problem, latents, settings)
-    for step in refine(problem, latents, [seed], budget, settings, lambda _: confined, transform=confined.local):
-        step = replace(step, phase=confined.phase)
-        accepted = problem.accept(step)
-        yield step
-        if accepted or not budget.left or step.margin > (settings.enough_margin if step.index else 0):
+    objective = problem.objective(settings.views, settings.loss)
+    (first,) = evaluate_latents(problem, objective, latents, seed, budget, PHASES[0])
+    enough = 0.0
+    for best in chain([first], _improved(problem, objective, first, budget, settings)):
+        accepted = problem.accept(best)
+        yield best
+        if accepted or not budget.left or best.margin > enough:
             return
+        enough = settings.enough_margin
 
 
-class ConfinedLatents(nn.Module):
-    """Latents that move only where the count is undecided, and without the lowest frequencies.
+def _improved(
+    problem: Problem, objective: Objective, first: Step, budget: Budget, settings: EditSettings
+) -> Iterator[Step]:
+    """Yield the best step after each batch of moves and each gradient step, with what the edit has cost so far."""
+    detector = detector_of(problem)
+    generator = torch.Generator().manual_seed(first.seed)
+    best = first
 
-    Args:
-        problem: its critics give the boxes of objects.
-        noise: float (1, C, h, w), the start.
-        settings: of the edit.
-    """
+    def is_same(step: Step) -> bool:
+        return detector is None or is_same_image(first.image, step.image, detector, problem.targets)
 
-    def __init__(self, problem: Problem, noise: Tensor, settings: EditSettings) -> None:
-        super().__init__()
-        self._problem = problem
-        self._noise = noise.detach().float()
-        self._settings = settings
-        self._num_steps = 0
-        self.displacement = nn.Parameter(torch.zeros_like(self._noise))
+    def updated(steps: Sequence[Step]) -> Step:
+        higher = sorted((step for step in steps if step.rank > best.rank), key=lambda step: step.rank, reverse=True)
+        better = next(filter(is_same, higher), best)
+        return replace(better, index=budget.steps - 1, evaluations=budget.evaluations, seconds=budget.seconds)
 
-    @property
-    def level(self) -> int:
-        """Level to which the constraints are loosened, 0 to 2."""
-        return min(max(self._num_steps - 1, 0) // self._settings.steps_confined, len(PHASES) - 1)
-
-    @property
-    def phase(self) -> str:
-        """Name of the latest step's phase."""
-        return PHASES[self.level]
-
-    @property
-    def cutoff(self) -> int:
-        """Highest frequency that is removed from the displacement."""
-        cutoff = self._settings.frequency_cutoff
-        return cutoff if cutoff < 0 else cutoff >> self.level
-
-    def forward(self) -> Tensor:
-        """Return the latents (1, C, h, w)."""
-        # Not in the graph: Adam would make full steps of what a projected gradient has outside the mask.
-        with torch.no_grad():
-            self.displacement.copy_(high_pass(self.displacement, self.cutoff))
-        return self._noise + self.displacement
-
-    def local(self, gradient: Tensor, images: Tensor) -> Tensor:
-        """Return the gradient where the count of the images is undecided, and 0 elsewhere."""
-        self._num_steps += 1
-        widened = 2 if self.level == len(PHASES) - 1 else 1
-        masks = undecided_masks(
-            self._problem,
-            images,
-            self._noise.shape[-2:],
-            ranks=UNDECIDED_RANKS * widened,
-            dilation=self._settings.dilation * widened,
-            safe=self._settings.safe_distance * widened,
-            least=self._settings.least_distance * widened,
-        )
-        return local_gradient(gradient, masks)
+    for number in range(settings.num_rounds):
+        rank = -math.inf
+        while detector is not None and best.rank > rank:
+            rank = best.rank
+            moves = PatchMoves(detector, problem.targets, best.image, best.latents, generator)
+            if any(moves.missing):
+                moved = moves.batch(min(settings.batch_size, budget.evaluations_left))
+                best = updated(evaluate_latents(problem, objective, moved, best.seed, budget, PATCHES_MOVED))
+                yield best
+        for step in _descent(problem, best, budget, settings, min(number, len(PHASES) - 1)):
+            best = updated([step])
+            yield best
+            if not is_same(step):
+                break
 
 
-def high_pass(latents: Tensor, cutoff: int) -> Tensor:
-    """Return latents without the frequencies up to a cut-off in either direction.
-
-    Args:
-        latents: float (B, C, h, w).
-        cutoff: periods per image; 0 removes the mean of each channel, below 0 nothing.
-    """
-    if cutoff < 0:
-        return latents
-    height, width = latents.shape[-2:]
-    vertical = torch.fft.fftfreq(height, 1 / height, device=latents.device).abs()
-    horizontal = torch.fft.rfftfreq(width, 1 / width, device=latents.device)
-    passed = torch.maximum(vertical[:, None], horizontal[None]) > cutoff
-    return torch.fft.irfft2(torch.fft.rfft2(latents) * passed, s=(height, width))
+def _descent(problem: Problem, start: Step, budget: Budget, settings: EditSettings, level: int) -> Iterator[Step]:
+    """Yield the steps of a descent from a step's latents, under the constraints of a level."""
+    latents = start.latents[None]
+    confined = ConfinedLatents(problem, latents, settings, level)
+    for step in refine(problem, latents, [start.seed], budget, settings, lambda _: confined, transform=confined.local):
+        yield replace(step, phase=PHASES[level])

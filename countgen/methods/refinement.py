@@ -14,7 +14,7 @@ from countgen.critics import Evaluation, losses
 from countgen.critics.losses import CountLoss
 from countgen.errors import NonFiniteLossError
 from countgen.methods.forward_backward import ForwardBackward
-from countgen.methods.objective import CONFIRMATION_VIEWS, View
+from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import SEED_STRIDE, until_accepted
 from countgen.methods.settings import Settings, setting
@@ -125,13 +125,9 @@ def refine(
     draft = problem.backbone.tiny_vae is not None and budget.evaluations_left > len(seeds)
     objective = problem.objective(settings.views, settings.loss)
     passes = ForwardBackward(problem.backbone, problem.embeds, seeds, objective, problem.graphs, draft=draft)
-    evidence = problem.acceptance.views if len(settings.views) > 1 else problem.acceptance.plain
 
     def best_of(seeds: Sequence[int], images: Tensor, latents: Tensor, evaluation: Evaluation) -> Step:
-        probability = problem.acceptance.probability(evidence, evaluation.margin, objective.columns, refined=True)
-        steps = steps_of(
-            seeds, images, latents, evaluation, budget, phase="refine", probability=probability, sure=problem.sure
-        )
+        steps = steps_of_moved(problem, objective, seeds, images, latents, evaluation, budget, phase="refine")
         return max(steps, key=lambda step: step.rank)
 
     highest = -math.inf
@@ -147,6 +143,23 @@ def refine(
             yield decoded
             if decoded.confirmed:
                 return
+
+
+def steps_of_moved(
+    problem: Problem,
+    objective: Objective,
+    seeds: Sequence[int],
+    images: Tensor,
+    latents: Tensor,
+    evaluation: Evaluation,
+    budget: Budget,
+    *,
+    phase: str,
+) -> list[Step]:
+    """Return a step for each candidate whose latents are not those of a seed; arguments as of `steps_of`."""
+    evidence = problem.acceptance.views if len(objective.views) > 1 else problem.acceptance.plain
+    probability = problem.acceptance.probability(evidence, evaluation.margin, objective.columns, refined=True)
+    return steps_of(seeds, images, latents, evaluation, budget, phase=phase, probability=probability, sure=problem.sure)
 
 
 def _descend(

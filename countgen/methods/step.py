@@ -24,7 +24,7 @@ class Step:
     Attributes:
         index: 0, 1, ... within a run.
         phase: "search" where seeds are sampled, "refine" where gradients move the latents; an edit's are
-            `countgen.methods.edit.PHASES`, which say how far its constraints were loosened.
+            `PATCHES_MOVED` and `PHASES` of `countgen.methods.edit`.
         seed: of the latents the candidate started from.
         loss: the count loss, summed over critics and targets, averaged over the views that were evaluated; in a search
             that of the first critic, times the number of critics.

@@ -17,7 +17,8 @@ PREPOSITIONS = frozenset(
 )
 MEDIUMS = frozenset(
     "photo photograph picture image painting drawing illustration sketch render rendering shot snapshot cartoon "
-    "watercolor watercolour poster scene view close-up closeup artwork masterpiece style background".split()
+    "watercolor watercolour poster portrait life scene view close-up closeup artwork masterpiece style "
+    "background".split()
 )
 DETERMINERS = frozenset("a an another the some no this these those both every my your his her its our their".split())
 

@@ -59,8 +59,7 @@ def read_number(words: Sequence[str], start: int) -> tuple[int, int, bool] | Non
     if half := _HALF_DOZEN.match(" ".join(words[start : start + 4])):
         return 6, _after_of(words, start + len(half[0].split())), False
     at = start + 1
-    article = words[start] in ("a", "an") and word_at(words, at) in GROUPS
-    value = 1 if article else value_of(words[start])
+    value = 1 if words[start] in ("a", "an") and word_at(words, at) in GROUPS else value_of(words[start])
     if value is None:
         return None
     if words[start] in _TENS and word_at(words, at) in _UNITS[1:10]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from countgen.critics.base import Critic, scale_boxes
+from countgen.critics.base import Critic, resized, scale_boxes
 from countgen.critics.candidates import Proposals
 from countgen.critics.networks.hourglass import STRIDE, HourGlass, convolution, seen_size
 from countgen.critics.settings import CriticSettings
@@ -65,12 +65,7 @@ class CenterNetCritic(Critic):
     family = "centernet"
     settings = CriticSettings(threshold=0.4)
     max_count = 256  # peaks of 3x3 neighbourhoods on 32x32 cells
-
-    def __init__(self, detector: CenterNet, object_names: Sequence[str], *, name: str = "centernet") -> None:
-        self.detector = detector.eval().requires_grad_(False)
-        self.object_names = tuple(object_names)
-        self.name = name
-        self.scale = 1.0
+    scale = 1.0
 
     def at_scale(self, factor: float) -> CenterNetCritic:
         scaled = copy.copy(self)
@@ -82,9 +77,7 @@ class CenterNetCritic(Critic):
         columns = tuple(self.column(name) for name in object_names)
         height, width = images.shape[-2:]
         seen_height, seen_width = seen_size(height, width, self.scale)
-        if (seen_height, seen_width) != (height, width):
-            images = F.interpolate(images, size=(seen_height, seen_width), mode="bilinear", align_corners=False)
-        heat, log_size, offset = self.detector(images)
+        heat, log_size, offset = self.model(resized(images, seen_height, seen_width))
         with torch.no_grad():
             peaks = heat == F.max_pool2d(heat, 3, stride=1, padding=1)
             boxes = scale_boxes(decode(log_size, offset), width / seen_width, height / seen_height)

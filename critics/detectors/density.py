@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from countgen.critics.base import Critic, columns
+from countgen.critics.base import Critic, columns, resized
 from countgen.critics.evaluation import Evaluation
 from countgen.critics.losses import CountLoss, density
-from countgen.critics.networks.density import DensityCounter, build
+from countgen.critics.networks.density import build
 from countgen.critics.networks.hourglass import seen_size
 from countgen.critics.validation import check_names, check_targets, checked_images, to_batch
 from countgen.critics.weights import restore
@@ -32,19 +30,11 @@ class DensityCritic(Critic):
     # In objects: a sum nearer to N than this is trusted, and a rounding error away from it the count is wrong.
     safe_distance = 0.3
 
-    def __init__(self, counter: DensityCounter, object_names: Sequence[str], *, name: str = "density") -> None:
-        self.counter: Any = counter.eval().requires_grad_(False)
-        self.object_names = tuple(object_names)
-        self.name = name
-
     def maps(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         """Return the density maps of the objects, (B, T, h, w), with gradient."""
         wanted = [self.column(name) for name in object_names]
         images = to_batch(images).to(self.dtype)
-        size = seen_size(*images.shape[-2:])
-        if size != tuple(images.shape[-2:]):
-            images = interpolate(images, size=size, mode="bilinear", align_corners=False)
-        return columns(self.counter(images), wanted, 1)
+        return columns(self.model(resized(images, *seen_size(*images.shape[-2:]))), wanted, 1)
 
     def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
         """See `Critic.evaluate`; `loss` is not read."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FeaturePyramidNetwork
 
-from countgen.critics.base import Critic, scale_boxes
+from countgen.critics.base import Critic, resized, scale_boxes
 from countgen.critics.candidates import Proposals
 from countgen.critics.soft_indicator import geometric_mean_logits
 from countgen.critics.weights import restore
-
-if TYPE_CHECKING:
-    from torchvision.models.detection import FCOS
 
 IMAGE_SIZE = 128
 """Height and width the detector sees; other images are stretched to it, as torchvision's fixed size does."""
@@ -27,10 +27,6 @@ _PYRAMID_CHANNELS = 64
 
 def build(num_classes: int) -> FCOS:
     """Return torchvision's FCOS over a backbone of 1.2 M parameters, strides 4, 8 and 16, with fresh weights."""
-    from torchvision.models.detection import FCOS
-    from torchvision.models.detection.anchor_utils import AnchorGenerator
-    from torchvision.models.detection.transform import GeneralizedRCNNTransform
-
     detector = FCOS(
         _Pyramid(),
         num_classes,
@@ -54,24 +50,16 @@ class FCOSCritic(Critic):
     family = "fcos"
     one_class_per_box = False  # as in torchvision, every class of a location has a score of its own
 
-    def __init__(self, detector: FCOS, object_names: Sequence[str], *, name: str = "fcos") -> None:
-        self.detector = detector.eval().requires_grad_(False)
-        self.object_names = tuple(object_names)
-        self.name = name
-
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         """See `Critic.propose`; boxes are clipped to the image."""
-        from torchvision.models.detection.image_list import ImageList
-
         columns = tuple(self.column(name) for name in object_names)
         height, width = images.shape[-2:]
-        pixels = (images - _MEAN) / _STD
-        pixels = F.interpolate(pixels, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=False)
-        features = list(self.detector.backbone(pixels).values())
-        outputs = self.detector.head(features)
+        pixels = resized((images - _MEAN) / _STD, IMAGE_SIZE, IMAGE_SIZE)
+        features = list(self.model.backbone(pixels).values())
+        outputs = self.model.head(features)
         batch = ImageList(pixels, [(IMAGE_SIZE, IMAGE_SIZE)] * len(pixels))
-        anchors = torch.stack(self.detector.anchor_generator(batch, features))
-        boxes = self.detector.box_coder.decode(outputs["bbox_regression"], anchors).clamp(0, IMAGE_SIZE)
+        anchors = torch.stack(self.model.anchor_generator(batch, features))
+        boxes = self.model.box_coder.decode(outputs["bbox_regression"], anchors).clamp(0, IMAGE_SIZE)
         boxes = scale_boxes(boxes, width / IMAGE_SIZE, height / IMAGE_SIZE)
         logits = geometric_mean_logits(outputs["cls_logits"], outputs["bbox_ctrness"])
         return Proposals(boxes, logits, columns)
@@ -84,8 +72,6 @@ class _Pyramid(nn.Module):
     """(B, 3, H, W) to three maps of 64 channels at strides 4, 8 and 16."""
 
     def __init__(self) -> None:
-        from torchvision.ops import FeaturePyramidNetwork
-
         super().__init__()
         # The short names are those of the published state dict.
         self.s1 = nn.Sequential(_convolution(3, 24, 2), _convolution(24, 32))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoModelForZeroShotObjectDetection
 
 from countgen.critics import pretrained
+from countgen.critics.base import corners
 from countgen.critics.candidates import Proposals
 from countgen.critics.settings import CriticSettings
 from countgen.critics.vocabulary import singular
@@ -19,17 +22,7 @@ PRESETS = {
 }
 
 
-def load(
-    *, weights: str = "tiny", revision: str | None = None, device: str | torch.device = "cpu"
-) -> GroundingDinoCritic:
-    """Load one of `PRESETS`, a repository or a folder."""
-    from transformers import AutoModelForZeroShotObjectDetection
-
-    source = pretrained.Source(weights, PRESETS, revision)
-    return GroundingDinoCritic.read(source, AutoModelForZeroShotObjectDetection, device)
-
-
-class GroundingDinoCritic(pretrained.TextCritic):
+class GroundingDinoCritic(pretrained.PretrainedCritic):
     """Scores queries against the words of "apple. dog."; an object's logit is that of its best word.
 
     Image and text are fused in every layer, so the text runs along each time. Gradients are partial by design
@@ -37,10 +30,11 @@ class GroundingDinoCritic(pretrained.TextCritic):
     """
 
     family = "grounding-dino"
+    model_class = AutoModelForZeroShotObjectDetection
     model_types = ("grounding-dino", "mm-grounding-dino")
     settings = CriticSettings(threshold=0.25, nms_iou=None)
 
-    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str = "") -> None:
         super().__init__(model, image_processor, tokenizer, name=name)
         self.max_count = model.config.num_queries
 
@@ -62,11 +56,13 @@ class GroundingDinoCritic(pretrained.TextCritic):
             if not words:
                 raise ValueError(f"the tokenizer of {self.name} knows nothing of {name!r}; name the object in words")
         tokens = {key: value.to(images.device).expand(len(images), -1) for key, value in encoding.items()}
-        inputs = pretrained.pixels(self.image_processor, images, self.model)
-        output = self.model(**inputs, **tokens)
+        output = self.model(**self.inputs(images), **tokens)
         logits = torch.stack([output.logits[..., words].amax(-1) for words in columns], -1)
-        boxes = pretrained.corners(output.pred_boxes, *images.shape[-2:])
+        boxes = corners(output.pred_boxes, *images.shape[-2:])
         return Proposals(boxes, logits, tuple(range(len(object_names))))
+
+
+load = partial(pretrained.load, GroundingDinoCritic, PRESETS)
 
 
 def _inside(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[int]:

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from countgen.critics.base import Critic, scale_boxes
+from countgen.critics.base import Critic, resized, scale_boxes
 from countgen.critics.candidates import Proposals
 from countgen.critics.networks.nanodet import STRIDES, NanoDet
 from countgen.critics.settings import CriticSettings
@@ -46,11 +45,6 @@ class NanoDetCritic(Critic):
     settings = CriticSettings(threshold=0.35, nms_iou=0.4, image_size=IMAGE_SIZE)
     one_class_per_box = False
 
-    def __init__(self, network: NanoDet, object_names: Sequence[str], *, name: str = "nanodet") -> None:
-        self.network = network.eval().requires_grad_(False)
-        self.object_names = tuple(object_names)
-        self.name = name
-
     def configure(self, **settings: Any) -> None:
         super().configure(**settings)
         if (self.settings.image_size or 0) % STRIDES[-1]:
@@ -64,9 +58,7 @@ class NanoDetCritic(Critic):
         columns = tuple(self.column(name) for name in object_names)
         height, width = images.shape[-2:]
         side = self.settings.image_size or IMAGE_SIZE
-        if (height, width) != (side, side):
-            images = interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
-        logits, boxes = self.network(images)
+        logits, boxes = self.model(resized(images, side, side))
         boxes = scale_boxes(boxes.clamp(0, side), width / side, height / side)
         return Proposals(boxes, logits, columns)
 

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from transformers import Sam3Model
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from countgen.critics import pretrained
 from countgen.critics.base import ABSENT, scale_boxes
 from countgen.critics.candidates import Proposals
 from countgen.critics.settings import CriticSettings
-from countgen.critics.vocabulary import singular
+from countgen.critics.soft_indicator import product_logits
 
 PRESETS = {"sam3": "facebook/sam3@3c879f39826c281e95690f02c7821c4de09afae7"}
 """The published weights ask for an account that has accepted their licence."""
 _TEXT_LENGTH = 32
 
 
-def load(*, weights: str = "sam3", revision: str | None = None, device: str | torch.device = "cpu") -> Sam3Critic:
-    """Load one of `PRESETS`, a repository or a folder, with all of its weights."""
-    from transformers import Sam3Model
-
-    return Sam3Critic.read(pretrained.Source(weights, PRESETS, revision), Sam3Model, device, complete=True)
-
-
-class Sam3Critic(pretrained.TextCritic):
+class Sam3Critic(pretrained.PretrainedCritic):
     """Counts the instances of a singular noun; the decoder runs once for each object, the image encoder once for all.
 
     An instance's probability is that of its query times that of the object's presence in the image, and its logit is
@@ -36,39 +31,25 @@ class Sam3Critic(pretrained.TextCritic):
     """
 
     family = "sam3"
+    model_class = Sam3Model
     model_types = ("sam3",)
+    complete = True
     settings = CriticSettings(threshold=0.3, nms_iou=None)  # 0.7 helps where crowded scenes give duplicates
     one_class_per_box = False
 
-    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str) -> None:
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, *, name: str = "") -> None:
         super().__init__(model, image_processor, tokenizer, name=name)
         self.max_count = model.config.detr_decoder_config.num_queries
-        self._texts: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def text(self, object_name: str) -> tuple[Tensor, Tensor]:
-        """Return text features (1, L, D) and mask (1, L) of an object name, singular or plural; computed once."""
-        word = singular(object_name)
-        if word not in self._texts:
-            tokens = self.tokenizer(
-                [word], padding="max_length", max_length=_TEXT_LENGTH, truncation=True, return_tensors="pt"
-            ).to(next(self.model.parameters()).device)
-            with torch.no_grad():
-                features = self.model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"])
-            self._texts[word] = features.pooler_output, tokens["attention_mask"]
-        return self._texts[word]
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        inputs = pretrained.pixels(self.image_processor, images, self.model)
-        vision = self.model.get_vision_features(inputs["pixel_values"])
+        vision = self.model.get_vision_features(self.inputs(images)["pixel_values"])
         boxes, logits = [], []
         for column, object_name in enumerate(object_names):
-            features, mask = self.text(object_name)
+            features, mask = self.text(object_name, _TEXT_LENGTH)
             text = BaseModelOutputWithPooling(pooler_output=features.to(self.dtype).expand(len(images), -1, -1))
             output = self.model(vision_embeds=vision, text_embeds=text, attention_mask=mask.expand(len(images), -1))
             boxes.append(scale_boxes(output.pred_boxes, images.shape[-1], images.shape[-2]))
-            present = probability_logit(output.pred_logits, output.presence_logits)
+            present = product_logits(output.pred_logits, output.presence_logits)
             # Each object has queries of its own, which are absent for the others.
             absent = torch.full_like(present, ABSENT)
             by_name = [present if other == column else absent for other in range(len(object_names))]
@@ -76,12 +57,4 @@ class Sam3Critic(pretrained.TextCritic):
         return Proposals(torch.cat(boxes, 1), torch.cat(logits, 1), tuple(range(len(object_names))))
 
 
-def probability_logit(query_logits: Tensor, presence_logits: Tensor) -> Tensor:
-    """Return the logit of the product of two probabilities, sigmoid(query) * sigmoid(presence), computed in log space.
-
-    Args:
-        query_logits: (B, Q).
-        presence_logits: (B, 1).
-    """
-    log_probability = logsigmoid(query_logits) + logsigmoid(presence_logits)
-    return log_probability - torch.log(-torch.expm1(log_probability))
+load = partial(pretrained.load, Sam3Critic, PRESETS)

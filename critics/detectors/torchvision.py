@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from torchvision.models import detection, get_model, get_model_weights, list_models
 
 from countgen.critics.base import ABSENT, Critic, columns, scale_boxes
 from countgen.critics.candidates import Proposals
@@ -43,8 +44,6 @@ def load(
     Raises:
         ValueError: no such model or weights, or an architecture that is not supported.
     """
-    from torchvision.models import detection, get_model, get_model_weights, list_models
-
     known = list_models(detection)
     if weights not in known:
         raise ValueError(f"torchvision has no detector {weights!r}; available: {', '.join(known)}")
@@ -123,12 +122,10 @@ class TorchvisionCritic(Critic):
             raise ValueError(f"{name} is a {architecture}; supported architectures: {', '.join(readers)}")
         self._read = readers[architecture]
         self.family = architecture.lower()
-        self.model: Any = model.eval().requires_grad_(False)
         self._labels = [label for label, word in enumerate(categories) if word.lower() not in UNUSED_LABELS]
-        self.object_names = tuple(categories[label] for label in self._labels)
-        self.name = name
         post_processing = getattr(model, "roi_heads", model)
-        self.configure(nms_iou=float(post_processing.nms_thresh))
+        names = [categories[label] for label in self._labels]
+        super().__init__(model, names, name=name, nms_iou=float(post_processing.nms_thresh))
         self.max_count = int(post_processing.detections_per_img)
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL.Image import Image, fromarray
 from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from countgen.critics import pretrained
 from countgen.critics.base import NO_ANSWER, Critic
@@ -16,9 +18,6 @@ from countgen.critics.evaluation import Evaluation
 from countgen.critics.losses import CountLoss
 from countgen.critics.validation import check_names, checked_images
 from countgen.critics.vocabulary import plural, singular
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 PRESETS: dict[str, str] = {}
 """None: a repository's name says which model."""
@@ -59,8 +58,6 @@ def load(*, weights: str, revision: str | None = None, device: str | torch.devic
         ValueError: the model is missing, is of another task, has no chat template or lacks weights, or it needs a
             package that is not installed.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
     source = pretrained.Source(weights, PRESETS, revision)
     # What is small comes first: a missing package or template is known before the weights are read.
     processor = source.read(AutoProcessor)
@@ -81,11 +78,10 @@ class VlmJudge(Critic):
     max_count = MAX_COUNT
 
     def __init__(self, model: Any, processor: Any, *, name: str, max_new_tokens: int = MAX_NEW_TOKENS) -> None:
-        self.model: Any = model.eval().requires_grad_(False)
+        super().__init__(model, None, name=name)
         self.processor = processor
         # Left-pad for batched generation.
         self.processor.tokenizer.padding_side = "left"
-        self.name = name
         self.family = f"vlm-{model.config.model_type}"
         self.max_new_tokens = max_new_tokens
 
@@ -159,8 +155,8 @@ def read_count(answer: str, object_name: str) -> int:
         return NO_ANSWER
     text = re.sub(rf"<[^<>]*>|{_MARKS}", "", reply if thought else answer).strip().rstrip(".!").lower()
     word = singular(object_name)
-    one, several = (re.escape(re.sub(_MARKS, "", noun).lower()) for noun in (word, plural(word)))
-    name = rf"(?:\s+(?:{one}|{several}))?"
+    single, several = (re.escape(re.sub(_MARKS, "", noun).lower()) for noun in (word, plural(word)))
+    name = rf"(?:\s+(?:{single}|{several}))?"
     match = re.fullmatch(_LEAD + _NUMBER + name + _PLACE, text)
     if match is None:
         return NO_ANSWER
@@ -177,6 +173,4 @@ def _majority(votes: Sequence[int]) -> int:
 
 
 def _to_pil(image: Tensor) -> Image:
-    from PIL.Image import fromarray
-
     return fromarray(image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy())

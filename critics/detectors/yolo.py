@@ -12,26 +12,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
-from countgen.critics.base import Critic
+from countgen.critics.base import resized
 from countgen.critics.candidates import Proposals
-from countgen.critics.settings import CriticSettings
-from countgen.critics.ultralytics_files import (
-    PREDICT_THRESHOLD,
-    TRAINED_SIZE,
-    build,
-    forget_unusable_anchors,
-    load_critic,
-)
-
-__all__ = ["YoloCritic", "build", "letterbox", "load"]
+from countgen.critics.ultralytics_files import UltralyticsCritic, load_critic
 
 PAD_VALUE = 114 / 255
 """Grey of Ultralytics' letterbox."""
 
 
-class YoloCritic(Critic):
+class YoloCritic(UltralyticsCritic):
     """A YOLO's one-to-many head, whose proposals carry gradient also where NMS follows.
 
     End-to-end models (v10, 26) have a second, one-to-one head; the one-to-many head is read here, with
@@ -39,51 +30,32 @@ class YoloCritic(Critic):
     """
 
     family = "yolo"
-    settings = CriticSettings(threshold=PREDICT_THRESHOLD, nms_iou=0.7, image_size=TRAINED_SIZE)  # as `predict` has
-    _heads: tuple[str, ...] = ("Detect", "v10Detect")
+    heads = ("Detect", "v10Detect")
 
-    def __init__(self, model: Any, object_names: tuple[str, ...], *, name: str, **settings: Any) -> None:
-        """Take a model of Ultralytics, its classes, and fields of `CriticSettings`.
-
-        Raises:
-            ValueError: another head, or a fused model.
-        """
-        self.model: Any = model.eval().requires_grad_(False)
-        self.object_names = object_names
-        self.name = name
-        self.configure(**settings)
-        self._head: Any = model.model[-1]
-        self._check_head()
+    def __init__(self, model: Any, object_names: Sequence[str], *, name: str = "", **settings: Any) -> None:
+        super().__init__(model, object_names, name=name, **settings)
+        if self._head.cv2 is None:
+            raise ValueError(f"{self.name} was fused: its one-to-many head is gone; give an unfused checkpoint")
         # End-to-end decoding keeps the best 300 and drops the logits.
         self._head.end2end = False
         self._stride = int(self._head.stride.max())
         self._anchors: dict[tuple[Any, ...], tuple[Any, Tensor, Tensor]] = {}
 
-    def _check_head(self) -> None:
-        kind = type(self._head).__name__
-        if kind not in self._heads:
-            raise ValueError(
-                f"{self.name} ends in {kind}; expected {' or '.join(self._heads)}; "
-                'see critics.available() for the others, "ultralytics_rtdetr" and "yolo_world" among them'
-            )
-        if self._head.cv2 is None:
-            raise ValueError(f"{self.name} was fused: its one-to-many head is gone; give an unfused checkpoint")
-
     def at_scale(self, factor: float) -> YoloCritic:
         scaled = copy.copy(self)
-        scaled.configure(image_size=round((self.settings.image_size or TRAINED_SIZE) * factor))
+        scaled.configure(image_size=round(self.image_size * factor))
         return scaled
 
     def propose(self, images: Tensor, object_names: Sequence[str]) -> Proposals:
         columns = tuple(self.column(name) for name in object_names)
-        squares, scale, left, top = letterbox(images, self.settings.image_size or TRAINED_SIZE, self._stride)
+        squares, scale, left, top = letterbox(images, self.image_size, self._stride)
         # Each size keeps its anchors: making them copies from the CPU, which CUDA graphs cannot capture, and a
         # captured graph goes on reading them.
         key = (squares.shape, squares.dtype, squares.device)
         if key in self._anchors:
             self._head.shape, self._head.anchors, self._head.strides = self._anchors[key]
-        forget_unusable_anchors(self._head, "shape", images.dtype)
-        decoded, raw = self._run(squares, object_names)
+        self.forget_unusable_anchors("shape", images.dtype)
+        decoded, raw = self._run(squares)
         self._anchors[key] = self._head.shape, self._head.anchors, self._head.strides
         logits = raw.get("one2many", raw)["scores"]
         x, y, width, height = decoded[:, :4].unbind(1)
@@ -91,7 +63,7 @@ class YoloCritic(Critic):
         boxes = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1) / scale
         return Proposals(boxes, logits.transpose(1, 2), columns)
 
-    def _run(self, squares: Tensor, object_names: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
+    def _run(self, squares: Tensor) -> tuple[Tensor, dict[str, Any]]:
         return self.model(squares)
 
 
@@ -113,10 +85,8 @@ def letterbox(images: Tensor, size: int, stride: int) -> tuple[Tensor, float, in
     size = -(-size // stride) * stride
     scale = min(size / height, size / width)
     new_height, new_width = max(round(height * scale), 1), max(round(width * scale), 1)
-    if (new_height, new_width) != (height, width):
-        images = interpolate(images, (new_height, new_width), mode="bilinear", antialias=False)
     # Ultralytics rounds the two halves of an odd margin this way.
     x_margin, y_margin = (size - new_width) % stride / 2, (size - new_height) % stride / 2
     left, right = round(x_margin - 0.1), round(x_margin + 0.1)
     top, bottom = round(y_margin - 0.1), round(y_margin + 0.1)
-    return pad(images, (left, right, top, bottom), value=PAD_VALUE), scale, left, top
+    return pad(resized(images, new_height, new_width), (left, right, top, bottom), value=PAD_VALUE), scale, left, top

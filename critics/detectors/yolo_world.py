@@ -60,6 +60,7 @@ def clip_embeddings(object_names: Sequence[str], encoder: str = CLIP, revision: 
     Raises:
         ValueError: the encoder cannot be read.
     """
+    # Imported here: only who makes embeddings needs transformers.
     from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
     from countgen.critics import pretrained
@@ -91,9 +92,9 @@ def _saved_embeddings(model: nn.Module, names: Sequence[str]) -> dict[str, Tenso
 class YoloWorldCritic(YoloCritic):
     """A YOLO whose classes are text embeddings; only the classes asked for are scored."""
 
-    _heads = ("WorldDetect", "YOLOEDetect")
+    heads = ("WorldDetect", "YOLOEDetect")
 
-    def __init__(self, model: Any, embeddings: Mapping[str, Tensor], *, name: str, **settings: Any) -> None:
+    def __init__(self, model: Any, embeddings: Mapping[str, Tensor], *, name: str = "", **settings: Any) -> None:
         """Take what `YoloCritic` takes, with the embedding that the head compares for each object name."""
         super().__init__(model, tuple(embeddings), name=name, **settings)
         size = self._head.cv3[-1][-1].out_channels
@@ -105,7 +106,7 @@ class YoloWorldCritic(YoloCritic):
         # YOLOE takes adapted embeddings where visual prompts go in, and takes them as they are.
         self._reads_text = "txt_feats" if type(self._head).__name__ == "WorldDetect" else "vpe"
 
-    def _run(self, squares: Tensor, object_names: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
+    def _run(self, squares: Tensor) -> tuple[Tensor, dict[str, Any]]:
         text = self.embeddings[None].to(squares.dtype)
         self._head.nc = len(self.embeddings)
         return self.model.predict(squares, **{self._reads_text: text})

@@ -11,7 +11,10 @@ import pytest
 
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record
+from tests.app.conftest import Answer, ErrorOf
 from tests.benchmarks.evaluation.made_records import record
+
+pytestmark = pytest.mark.core
 
 
 def write_run(folder: Path, records: list[Record], **settings: Any) -> str:
@@ -36,22 +39,22 @@ def runs(tmp_path: Path) -> tuple[str, str]:
     return write_run(tmp_path / "a", first), write_run(tmp_path / "b", second, code="2", device="cuda")
 
 
-def test_the_cases_of_both_are_paired_by_every_judge(runs: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", *runs, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {name: pair for name, pair in found["settings"].items() if name != "methods"} == {
+def test_the_cases_of_both_are_paired_by_every_judge(runs: tuple[str, str], answer: Answer) -> None:
+    code, compared = answer("report", *runs)
+    assert code == 0
+    assert {name: pair for name, pair in compared["settings"].items() if name != "methods"} == {
         "code": ["1", "2"],
         "device": [None, "cuda"],
     }
-    assert (found["only_first"], found["only_second"]) == ([], ["auto"])
-    by = {one["judge"]: one for one in found["pairings"]}
+    assert (compared["only_first"], compared["only_second"]) == ([], ["auto"])
+    by = {one["judge"]: one for one in compared["pairings"]}
     assert set(by) == {"detector", "counter", "unanimous"}
     detector = by["detector"]
     assert (detector["first"], detector["second"], detector["comparison"]["duel"]["cases"]) == (1, 7, 9)
     assert (detector["comparison"]["duel"]["won"], detector["comparison"]["duel"]["lost"]) == (6, 0)
     assert detector["comparison"]["duel"]["p_value"] == pytest.approx(2 / 2**6)
     assert detector["comparison"]["unpaired"] == 2
-    assert [(one["seed"], one["first"], one["second"], one["better"]) for one in found["changes"]] == [
+    assert [(one["seed"], one["first"], one["second"], one["better"]) for one in compared["changes"]] == [
         (seed, [4], [3], True) for seed in range(2, 8)
     ]
 
@@ -78,7 +81,9 @@ def test_runs_of_one_method_each_are_compared_whatever_its_name(
     assert re.search(r"plain -> auto, by detector +0 -> 3 of 3 ", capsys.readouterr().out)
 
 
-def test_cases_are_the_same_whatever_the_lists_are_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cases_are_the_same_whatever_the_lists_are_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error_of: ErrorOf
+) -> None:
     first = write_run(
         tmp_path / "a", [counted("plain", seed, 4, 4, suite="sdxl") for seed in range(3)], suite="sdxl.csv"
     )
@@ -90,22 +95,12 @@ def test_cases_are_the_same_whatever_the_lists_are_called(tmp_path: Path, capsys
     assert "suite: sdxl.csv -> turbo.csv" in printed
     assert re.search(r"plain, by detector +0 -> 3 of 3 ", printed)
     other = [counted("plain", seed, 3, 3, wanted={"pear": 3}) for seed in range(3)]
-    assert main(["report", first, write_run(tmp_path / "c", other)]) == 2
-    assert "share no case" in " ".join(capsys.readouterr().err.split())
+    assert "share no case" in error_of("report", first, write_run(tmp_path / "c", other))
 
 
-def test_a_consensus_of_other_judges_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_judges_and_other_cases_are_not_compared(tmp_path: Path, answer: Answer, error_of: ErrorOf) -> None:
     first = write_run(tmp_path / "a", [record("plain", 0, judges=("detector", "x"), judge_counts={"detector": (3,)})])
     second = write_run(tmp_path / "b", [record("plain", 0)])
-    assert main(["report", first, second, "--json"]) == 0
-    assert [one["judge"] for one in json.loads(capsys.readouterr().out)["pairings"]] == ["detector"]
-
-
-def test_runs_without_a_common_case_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = write_run(tmp_path / "a", [counted("plain", 0, 3, 3)])
-    second = write_run(tmp_path / "b", [counted("plain", 1, 3, 3)])
-    assert main(["report", first, second]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert "a and b share no case" in said
-    assert "countgen eval --rejudge" in said
-    assert main(["report", first, str(tmp_path / "c")]) == 2
+    assert [one["judge"] for one in answer("report", first, second)[1]["pairings"]] == ["detector"]
+    other = write_run(tmp_path / "c", [counted("plain", 1, 3, 3)])
+    assert "countgen eval --rejudge" in error_of("report", first, other)

@@ -8,15 +8,14 @@ import torch
 from msgspec.structs import replace
 from safetensors.torch import save_file
 
-import countgen
 from countgen.app.cli import main
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.plan import RunSettings
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.files.printable import MAX_LINE
-from countgen.images import save_png
 from countgen.tokens.file import METADATA_KEY
+from tests.app.conftest import Images, changed
 from tests.benchmarks.evaluation.test_records import DONE, FAILED
 from tests.faults.crash_consistency import settings
 
@@ -36,15 +35,12 @@ def assert_harmless(text: str) -> None:
     assert max(map(len, text.split("\n"))) <= MAX_LINE + 50
 
 
-def test_a_line_of_a_command_is_escaped() -> None:
+@pytest.mark.core
+def test_a_line_of_a_command_is_escaped_and_a_path_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_harmless(fitted(f"count: {EVIL}"))
-
-
-def test_a_path_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     assert (
-        fitted("seven apples ->", path="my own pictures/an apple.png")
-        == "seven apples ->\n  my own pictures/an apple.png"
+        fitted("seven apples ->", path="my own images/an apple.png") == "seven apples ->\n  my own images/an apple.png"
     )
 
 
@@ -54,18 +50,15 @@ def test_an_argument_is_shown_escaped(arguments: list[str], capsys: pytest.Captu
     assert_harmless(capsys.readouterr().err)
 
 
-def test_a_recipe_is_shown_escaped(models: countgen.Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = countgen.generate("two cats", models, method="plain")
-    changed = result.recipe | {"versions": {"torch": EVIL}, "candidate_seed": 99}
-    path = save_png(result.image, tmp_path / "a.png", changed)
+def test_a_recipe_is_shown_escaped(images: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = changed(images["plain"], tmp_path, versions={"torch": EVIL}, candidate_seed=99)
     assert main(["reproduce", str(path)]) == 1
     shown = capsys.readouterr().out
     assert "generated with torch" in shown
     assert_harmless(shown)
     assert max(map(len, shown.splitlines())) < 200
     for field in ("backbone", "repository", "dtype", "prompt", "changed_parts", "token"):
-        path = save_png(result.image, tmp_path / "b.png", result.recipe | {field: EVIL}, overwrite=True)
-        assert main(["reproduce", str(path)]) == 2
+        assert main(["reproduce", str(changed(images["plain"], tmp_path, **{field: EVIL}))]) == 2
         assert_harmless(capsys.readouterr().err)
 
 
@@ -92,13 +85,7 @@ def test_a_run_folder_is_shown_escaped(tmp_path: Path, asked: RunSettings, capsy
 
 
 def test_a_suite_is_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows: list[object] = [
-        {"prompt": EVIL},
-        {"prompt": "two cats", "targets": {EVIL: 0}},
-        EVIL,
-        {"prompt": "a", EVIL: 1},
-    ]
-    for row in rows:
+    for row in ({"prompt": EVIL}, {"prompt": "two cats", "targets": {EVIL: 0}}, EVIL, {"prompt": "a", EVIL: 1}):
         (tmp_path / "a.jsonl").write_text(json.dumps(row))
         assert main(["eval", "--suite", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "run")]) == 2
         assert_harmless(capsys.readouterr().err)

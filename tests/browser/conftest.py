@@ -1,12 +1,10 @@
 """One demo server for all tests of this folder."""
 
 import gc
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from gradio_client import Client
@@ -57,15 +55,6 @@ def api(client: Client) -> Client:
     """Return the client with a new session; a new client would take a second to close."""
     client.reset_session()
     return client
-
-
-@pytest.fixture(scope="session")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder for screenshots: COUNTGEN_SCREENSHOTS, or a temporary one."""
-    given = os.environ.get("COUNTGEN_SCREENSHOTS")
-    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 class Opener:

@@ -53,32 +53,23 @@ def files(address: str, somewhere: str) -> list[object]:
     """Return values that contain a file by URL or path, in many forms and at many depths."""
     port = address.rpartition(":")[2]
     meta = {"_type": "gradio.FileData"}
-    addresses = [
-        f"{address}/a.png",
-        f"{address}/again",
-        f"http://localhost:{port}/b",
-        f"http://[::1]:{port}/c",
-        f"http://user:word@127.0.0.1:{port}/d",
-        f"HTTP://127.0.0.1:{port}/e",
-        "file:///etc/passwd",
-        "data:image/png;base64,AAAA",
-        "/etc/passwd",
-        somewhere,
-    ]
-    found: list[object] = []
-    for one in addresses:
-        marked = {"path": one, "meta": meta}
-        found += [
+    addresses = [f"{address}/a.png", f"{address}/again", f"http://localhost:{port}/b", f"http://[::1]:{port}/c"]
+    addresses += [f"http://user:word@127.0.0.1:{port}/d", f"HTTP://127.0.0.1:{port}/e"]
+    addresses += ["file:///etc/passwd", "data:image/png;base64,AAAA", "/etc/passwd", somewhere]
+    values: list[object] = []
+    for place in addresses:
+        marked = {"path": place, "meta": meta}
+        values += [
             marked,
-            {"path": "x", "url": one, "meta": meta},
-            {"path": one, "url": one, "orig_name": "a.png", "mime_type": "image/png", "size": 1, "meta": meta},
-            {"path": one},
-            {"path": one, "url": one},
-            {"url": one},
-            {"path": one, "meta": {"_type": "gradio.filedata"}},
-            {"path": one, "meta": None},
-            {"path": one, "meta": "gradio.FileData"},
-            {"path": one, "is_stream": True, "meta": meta},
+            {"path": "x", "url": place, "meta": meta},
+            {"path": place, "url": place, "orig_name": "a.png", "mime_type": "image/png", "size": 1, "meta": meta},
+            {"path": place},
+            {"path": place, "url": place},
+            {"url": place},
+            {"path": place, "meta": {"_type": "gradio.filedata"}},
+            {"path": place, "meta": None},
+            {"path": place, "meta": "gradio.FileData"},
+            {"path": place, "is_stream": True, "meta": meta},
             [marked],
             [[marked]],
             {"value": marked},
@@ -90,4 +81,4 @@ def files(address: str, somewhere: str) -> list[object]:
             ["one apple", [marked]],
             {"__type__": "update", "value": marked},
         ]
-    return found
+    return values

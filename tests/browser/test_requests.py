@@ -2,7 +2,6 @@
 
 import json
 import logging
-import random
 import socket
 import time
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ import pytest
 import countgen
 from countgen.app.demo import security
 from countgen.app.demo.page import build, launch
-from countgen.app.demo.security import CheckedBlocks
 from tests.browser.conftest import LIMITS, served
 from tests.browser.listener import Listener, files, listening
 from tests.browser.paths import HOSTILE_PATHS
@@ -25,7 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-FIELDS = (gr.Textbox, gr.Slider, gr.Image, gr.Gallery, gr.File, gr.JSON, gr.HTML, gr.UploadButton, gr.Dropdown)
 SHARES = 19
 """Each function gets every nineteenth value; of another form each time, because there are twenty forms."""
 ROUTES = ("file=", "file/", "proxy=", "static/", "assets/", "custom_component/", "stream/", "run/", "")
@@ -33,22 +30,14 @@ ROUTES = ("file=", "file/", "proxy=", "static/", "assets/", "custom_component/",
 
 @pytest.fixture(scope="module")
 def listener() -> Iterator[Listener]:
-    with listening() as found:
-        yield found
+    with listening() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def web(demo: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=demo, timeout=30) as client:
         yield client
-
-
-def fields(blocks: type[gr.Blocks]) -> gr.Blocks:
-    """Return a page with one function for each component."""
-    with blocks(analytics_enabled=False) as page:
-        for kind in FIELDS:
-            gr.Button().click(lambda value: value, kind(), gr.JSON(), queue=False, api_name=kind.__name__.lower())
-    return page
 
 
 def joined(web: httpx.Client, body: dict) -> str:
@@ -62,27 +51,14 @@ def joined(web: httpx.Client, body: dict) -> str:
 
 
 def test_an_unchecked_page_does_fetch_the_listener(listener: Listener) -> None:
-    page = fields(gr.Blocks)
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Button().click(lambda value: value, gr.Textbox(), gr.JSON(), queue=False, api_name="textbox")
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False)
     body = {"data": [{"path": f"{listener.address}/heard", "meta": {"_type": "gradio.FileData"}}]}
     httpx.post(f"{url}gradio_api/run/textbox", json=body, timeout=30)
     page.close(verbose=False)
     assert listener.called == ["/heard"]
     listener.called.clear()
-
-
-def test_no_component_fetches_an_address(listener: Listener, tmp_path: Path) -> None:
-    """The page's own check is independent of the guard."""
-    page = fields(CheckedBlocks)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False)
-    with httpx.Client(base_url=url, timeout=30) as client:
-        for kind in FIELDS:
-            for value in files(listener.address, str(tmp_path))[::7]:
-                answer = client.post(f"/gradio_api/run/{kind.__name__.lower()}", json={"data": [value]})
-                assert answer.status_code == 500, (kind, value)
-                assert "do not fit" in answer.json()["error"], (kind, value)
-    page.close(verbose=False)
-    assert listener.called == []
 
 
 def test_no_function_of_the_demo_fetches_an_address(web: httpx.Client, listener: Listener, tmp_path: Path) -> None:
@@ -109,44 +85,31 @@ def test_an_upload_is_read_and_no_other_file_beside_it(web: httpx.Client) -> Non
     other = security.private_folder() / "other.png"
     other.write_bytes(b"not uploaded")
     function = next(one["id"] for one in web.get("/config").json()["dependencies"] if one["api_name"] == "count_1")
-    for given, said in (
-        (path, "is not an image"),
-        (str(other), "do not fit"),
-        (path + "/../../other.png", "do not fit"),
-    ):
+    answers = {path: "is not an image", str(other): "do not fit", f"{path}/../../other.png": "do not fit"}
+    for given, told in answers.items():
         photo = {"path": given, "url": "http://127.0.0.1:1/x", "meta": {"_type": "gradio.FileData"}}
         body = {"data": [photo, "person", "nanodet"], "fn_index": function, "session_hash": "upload"}
-        assert said in joined(web, body), given
-    for where, status in (
-        (path, [200]),
-        ("/etc/passwd", [404]),
-        ("http://127.0.0.1:1/x", [404]),
-        (f"{path}/../x", [403]),
-    ):
-        assert web.get(f"/gradio_api/file={quote(where)}").status_code in status, where
+        assert told in joined(web, body), given
+    for where, status in {path: 200, "/etc/passwd": 404, "http://127.0.0.1:1/x": 404, f"{path}/../x": 403}.items():
+        assert web.get(f"/gradio_api/file={quote(where)}").status_code == status, where
 
 
 def test_no_path_reads_the_disk(web: httpx.Client) -> None:
-    """Request forty paths and a thousand recombinations of their parts through every route that takes a path."""
-    dice = random.Random(7)
-    pieces = [piece for path in HOSTILE_PATHS for piece in path.split("/") if piece not in ("", "config")]
-    pieces += ["..", "%2e%2e", "\\", ""]
+    """Request each path below each route that takes one, in three spellings; `tests/faults` recombines their parts."""
     folder = str(security.private_folder())
-    paths = [*HOSTILE_PATHS, *(f"{folder}/{path}" for path in HOSTILE_PATHS)]
-    paths += ["/".join(dice.choices(pieces, k=dice.randint(1, 7))) for _ in range(1000)]
-    for number, path in enumerate(paths):
-        route = "file=" if number < 2 * len(HOSTILE_PATHS) else ROUTES[number % len(ROUTES)]
-        prefix = "/" if route in ("static/", "assets/", "") else "/gradio_api/"
-        for kept in ("/%\\.:", "/%", ""):
-            answer = web.get(f"{prefix}{route}{quote(path, safe=kept)}")
-            the_page = answer.url.path in ("/", "") and "gradio_config" in answer.text
-            assert 300 <= answer.status_code < 500 or the_page, (route, path, answer.status_code, answer.text[:200])
-            assert "root:" not in answer.text
+    for number, path in enumerate([*HOSTILE_PATHS, *(f"{folder}/{path}" for path in HOSTILE_PATHS)]):
+        for route in ("file=", ROUTES[number % len(ROUTES)]):
+            prefix = "/" if route in ("static/", "assets/", "") else "/gradio_api/"
+            for kept in ("/%\\.:", "/%", ""):
+                answer = web.get(f"{prefix}{route}{quote(path, safe=kept)}")
+                the_page = answer.url.path in ("/", "") and "gradio_config" in answer.text
+                assert 300 <= answer.status_code < 500 or the_page, (route, path, answer.status_code)
+                assert "root:" not in answer.text
 
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "http://127.0.0.1:1", "http://localhost", "http://127.0.0.1.evil.example", "null", "x"],
+    ["https://evil.example", "http://127.0.0.1:1", "http://127.0.0.1.evil.example", "null"],
 )
 def test_requests_from_another_origin_are_not_answered(web: httpx.Client, origin: str) -> None:
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
@@ -278,10 +241,8 @@ def test_the_served_page_names_no_path_but_the_folder_of_its_images(web: httpx.C
     assert set(names) == {"/generate", "/edit", "/count"}
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.2", ""])
-def test_an_address_that_other_machines_can_reach_needs_a_password(host: str) -> None:
+def test_an_address_that_other_machines_can_reach_needs_a_password() -> None:
     page = build(LIMITS)
-    with pytest.raises(ValueError, match="need a user and a password"):
-        launch(page, host=host)
-    with pytest.raises(ValueError, match="need a user and a password"):
-        launch(page, share=True)
+    for options in ({"host": "0.0.0.0"}, {"host": "::"}, {"host": "127.0.0.2"}, {"host": ""}, {"share": True}):
+        with pytest.raises(ValueError, match="need a user and a password"):
+            launch(page, **options)

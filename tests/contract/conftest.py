@@ -62,7 +62,12 @@ def kind(request: pytest.FixtureRequest, critics: Callable[[str], Critic]) -> Cr
     return critics(request.param)
 
 
-@pytest.fixture(params=[name for name in BUILDERS if name not in PARTIAL and name != "dynamic-scale"])
+WHOLE = [name for name in BUILDERS if name not in PARTIAL and name != "dynamic-scale"]
+CORE = {"centernet", "density", "retinanet"}
+"""Critics whose gradient is tested in the core minute: small, and without Ultralytics."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.core] if name in CORE else []) for name in WHOLE])
 def whole_critic(request: pytest.FixtureRequest, critics: Callable[[str], Critic]) -> Critic:
     return critics(request.param)
 

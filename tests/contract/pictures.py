@@ -40,14 +40,10 @@ def only_apples(counts: tuple[int, ...], seed: int = 0) -> Tensor:
 
 def networks_in(critic: Critic) -> nn.ModuleList:
     """Every network inside a critic."""
-    found = nn.ModuleList()
-    for value in vars(critic).values():
-        if isinstance(value, nn.Module):
-            return nn.ModuleList([value])
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, Critic):
-                found.extend(networks_in(part))
-    return found
+    if hasattr(critic, "model"):
+        return nn.ModuleList([critic.model])
+    inner = (value for value in vars(critic).values() if isinstance(value, Critic))
+    return nn.ModuleList(network for critic in inner for network in networks_in(critic))
 
 
 def enliven(critic: Critic, sharpen: str | None = None, factor: float = 30.0) -> Critic:
@@ -62,17 +58,17 @@ def enliven(critic: Critic, sharpen: str | None = None, factor: float = 30.0) ->
         for name, parameter in module.named_parameters():
             if sharpen and re.search(sharpen, name):
                 parameter *= factor
-        norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-        for part in norms:
-            part.momentum = None
-            part.reset_running_stats()
-            part.train()
+        norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+        for layer in norms:
+            layer.momentum = None
+            layer.reset_running_stats()
+            layer.train()
         critic.propose(images, CLASSES[:1])
-        for part in norms:
-            part.eval()
-        found = critic.candidates(images, CLASSES[:1])[0]
-        ranked = found.logits.masked_fill(~found.kept, -math.inf).sort(dim=1, descending=True).values
-        rank = min(4, int(found.kept.sum(1).min()) - 2)
+        for layer in norms:
+            layer.eval()
+        (candidates,) = critic.candidates(images, CLASSES[:1])
+        ranked = candidates.logits.masked_fill(~candidates.kept, -math.inf).sort(dim=1, descending=True).values
+        rank = min(4, int(candidates.kept.sum(1).min()) - 2)
         threshold = float((ranked[:, rank] + ranked[:, rank + 1]).div(2).median().sigmoid())
     critic.configure(threshold=threshold, steepness=1.0)
     return critic

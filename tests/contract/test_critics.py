@@ -43,7 +43,7 @@ def test_the_gradient_of_every_loss_and_of_the_soft_count_equals_finite_differen
     networks(critic).double()
     generator = torch.Generator().manual_seed(1)
     # Noise, since pixels of one colour tie in maximum pooling, which has no derivative there.
-    images = pictures(4).double() + 1e-3 * torch.randn(4, 3, 128, 128, generator=generator, dtype=torch.float64)
+    images = pictures(2).double() + 1e-3 * torch.randn(2, 3, 128, 128, generator=generator, dtype=torch.float64)
     along = torch.randn(images.shape, generator=generator, dtype=torch.float64)
 
     def values(images: Tensor) -> Tensor:
@@ -52,9 +52,9 @@ def test_the_gradient_of_every_loss_and_of_the_soft_count_equals_finite_differen
         return torch.cat([evaluation.loss.view(-1, len(images)), evaluation.soft_counts.T])
 
     probe = images.clone().requires_grad_(True)
-    found = values(probe)
-    assert found.dtype == torch.float64
-    gradients = [torch.autograd.grad(value.sum(), probe, retain_graph=True)[0] for value in found]
+    at_images = values(probe)
+    assert at_images.dtype == torch.float64
+    gradients = [torch.autograd.grad(value.sum(), probe, retain_graph=True)[0] for value in at_images]
     slopes = torch.stack([(gradient * along).flatten(1).sum(1) for gradient in gradients])
     errors = []
     for length in (1e-8, 1e-9):
@@ -129,33 +129,27 @@ def test_unusual_pictures_are_counted_and_differentiated(
 
 
 @pytest.mark.slow
-def test_images_of_every_float_dtype_are_converted_and_give_float32_losses_with_gradient(
-    kind: Critic, pictures: Pictures, subtests: pytest.Subtests
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_images_of_every_float_dtype_and_autocast_give_float32_losses_with_finite_gradient(
+    kind: Critic, pictures: Pictures, dtype: torch.dtype
 ) -> None:
-    for dtype in (torch.float64, torch.float16, torch.bfloat16):
-        with subtests.test(dtype=dtype):
-            images = pictures(2).to(dtype).requires_grad_(True)
-            evaluation = evaluate(kind, images, 4)
-            evaluation.loss.sum().backward()
-            assert (evaluation.loss.dtype, images.grad.dtype) == (torch.float32, dtype)
-            assert torch.isfinite(images.grad).all()
-            with torch.no_grad():
-                expected = evaluate(kind, images.detach().float(), 4)
-            torch.testing.assert_close(evaluation.loss.detach(), expected.loss)
-            assert torch.equal(kind.counts(images.detach(), ["apple"]), expected.counts)
-
-
-@pytest.mark.slow
-def test_autocast_stays_finite(kind: Critic, pictures: Pictures, subtests: pytest.Subtests) -> None:
-    for dtype in (torch.bfloat16, torch.float16):
-        with subtests.test(dtype=dtype):
-            images = pictures(2).clone().requires_grad_(True)
-            with torch.autocast("cpu", dtype=dtype):
-                evaluation = evaluate(kind, images, 4, "d2d")
-            evaluation.loss.sum().backward()
-            assert evaluation.loss.dtype == torch.float32
-            assert torch.isfinite(evaluation.loss).all()
-            assert torch.isfinite(images.grad).all()
+    images = pictures(2)[1:].to(dtype).requires_grad_(True)
+    evaluation = evaluate(kind, images, 4)
+    evaluation.loss.sum().backward()
+    assert (evaluation.loss.dtype, images.grad.dtype) == (torch.float32, dtype)
+    assert torch.isfinite(images.grad).all()
+    with torch.no_grad():
+        expected = evaluate(kind, images.detach().float(), 4)
+    torch.testing.assert_close(evaluation.loss.detach(), expected.loss)
+    assert torch.equal(kind.counts(images.detach(), ["apple"]), expected.counts)
+    if dtype != torch.float64:
+        probe = pictures(2)[1:].clone().requires_grad_(True)
+        with torch.autocast("cpu", dtype=dtype):
+            loss = evaluate(kind, probe, 4, "d2d").loss
+        loss.sum().backward()
+        assert loss.dtype == torch.float32
+        assert torch.isfinite(loss).all()
+        assert torch.isfinite(probe.grad).all()
 
 
 def test_three_hundred_objects_are_counted_where_the_critic_sees_the_picture_at_its_size(
@@ -193,24 +187,12 @@ def test_several_objects_are_counted_in_one_pass(trained_critic: Critic) -> None
     assert (counts == torch.tensor([2, 3])).all(1).sum() >= 5
 
 
-def test_an_unknown_object_is_refused_with_near_matches(trained_critic: Critic, pictures: Pictures) -> None:
-    with pytest.raises(ValueError, match=r"'aple'.*apple"):
-        trained_critic.counts(pictures(1), ["aple"])
-
-
 def test_there_is_a_contract_for_every_critic_there_is(critics: Critics) -> None:
     tested = {type(critics(name)).__module__.rsplit(".", 1)[1] for name in BUILDERS}
     # A vision-language model answers in words: no boxes, no gradient, tests of its own in tests/critics/test_vlm.py.
     assert set(available()) - {"vlm"} <= tested
 
 
-@pytest.mark.parametrize("name", ["owlv2", "grounding-dino"])
-def test_an_empty_name_is_refused_by_an_open_vocabulary(critics: Critics, pictures: Pictures, name: str) -> None:
-    for asked in ("", " "):
-        with pytest.raises(ValueError, match="one or several object names"):
-            critics(name).counts(pictures(1), [asked])
-
-
-def test_a_name_that_the_tokenizer_drops_is_refused(critics: Critics, pictures: Pictures) -> None:
+def test_a_name_that_the_tokenizer_drops_is_an_error(critics: Critics, pictures: Pictures) -> None:
     with pytest.raises(ValueError, match="knows nothing of"):
         critics("grounding-dino").counts(pictures(1), ["\u200b"])

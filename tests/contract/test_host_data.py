@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from countgen import critics
 from countgen.critics import Critic
 from countgen.critics.losses import LOSSES
-from tests.contract.conftest import BUILDERS
+from tests.contract.conftest import ONE_OF_A_KIND
 from tests.contract.pictures import CLASSES, SIDE
 
 COPYING = {"tensor", "as_tensor", "new_tensor", "from_numpy", "frombuffer"}
@@ -26,17 +26,17 @@ class HostData(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.places: list[str] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
         index = args[1] if name == "__getitem__" else ()
-        listed = any(isinstance(part, list) for part in (index if isinstance(index, tuple) else (index,)))
+        listed = any(isinstance(entry, list) for entry in (index if isinstance(index, tuple) else (index,)))
         caller = sys._getframe(1)
         if (name in COPYING or listed) and caller.f_code.co_filename.startswith(FOLDER):
-            self.found.append(f"{caller.f_code.co_filename}:{caller.f_lineno} {name}")
+            self.places.append(f"{caller.f_code.co_filename}:{caller.f_lineno} {name}")
         return func(*args, **(kwargs or {}))
 
 
@@ -47,9 +47,9 @@ def host_data_of(critic: Critic) -> list[str]:
     critic.evaluate(images, wanted, LOSSES["margin"])
     with HostData() as mode:
         critic.evaluate(images, wanted, LOSSES["margin"])
-    return mode.found
+    return mode.places
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDERS if name != "grounding-dino"])  # it tokenizes anew
+@pytest.mark.parametrize("name", [name for name in ONE_OF_A_KIND if name != "grounding-dino"])  # it tokenizes anew
 def test_an_evaluation_brings_nothing_from_the_host(critics: Callable[[str], Critic], name: str) -> None:
     assert host_data_of(critics(name)) == []

@@ -249,9 +249,9 @@ def torchvision_detector(family: str) -> Critic:
         model = SSD(backbone, boxes, (SIDE, SIDE), classes, score_thresh=0.0, topk_candidates=1000, **many)
         sharpen, factor = "classification_head", 2.0
     else:
-        one = AnchorGenerator(sizes=((16,),), aspect_ratios=((1.0,),)) if family == "FCOS" else anchors
+        single = AnchorGenerator(sizes=((16,),), aspect_ratios=((1.0,),)) if family == "FCOS" else anchors
         builder = getattr(detection, family)
-        model = builder(OneMap(), classes, anchor_generator=one, score_thresh=0.0, **sizes, **many)
+        model = builder(OneMap(), classes, anchor_generator=single, score_thresh=0.0, **sizes, **many)
         sharpen, factor = "cls_logits.weight", 10.0 if family == "FCOS" else 1000.0
     critic = TorchvisionCritic(model, ("__background__", *CLASSES), name="torchvision")
     return enliven(critic, sharpen, factor)

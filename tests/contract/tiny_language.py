@@ -12,16 +12,12 @@ TEMPLATE = (
     "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-MOLMO_TOKENS = "im_start im_end im_patch im_col im_low low_res_im_start frame_start frame_end".split()
 NAMED_TOKENS = {
     "turn_token": "<|im_start|>",
     "start_image_token": "<|vision_start|>",
     "end_image_token": "<|vision_end|>",
     "context_image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
-    **{name: f"<{name}>" for name in MOLMO_TOKENS},
-    "molmo_image": "<|image|>",
-    "molmo_video": "<|video|>",
     "smol_image": "<image>",
     "smol_edge": "<fake_token_around_image>",
     "smol_global": "<global-img>",
@@ -66,15 +62,23 @@ def talk_in_digits(model: Any, tokenizer: Any) -> None:
         silent[spoken] = False
         head[silent] = 0
     # Some digits end an answer, so that it has one digit or several.
-    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|im_end|>", *"035"])
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(["<|im_end|>", *"0358"])
 
 
-def qwen(version: str) -> tuple[Any, Any]:
-    """A model of Qwen2.5-VL or Qwen3-VL and its processor."""
+_LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def _text_config(tokenizer: Any, **more: Any) -> dict[str, Any]:
+    text = {"vocab_size": len(tokenizer), "num_key_value_heads": 1}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    return _LAYERS | text | ends | more
+
+
+def qwen() -> tuple[Any, Any]:
+    """A model of Qwen3-VL and its processor."""
     from transformers import (
         AutoConfig,
         AutoModelForImageTextToText,
-        Qwen2_5_VLProcessor,
         Qwen2VLImageProcessor,
         Qwen2VLVideoProcessor,
         Qwen3VLProcessor,
@@ -83,27 +87,13 @@ def qwen(version: str) -> tuple[Any, Any]:
     tokenizer = character_tokenizer()
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad")}
     ends = {name: tokenizer.convert_tokens_to_ids(f"<|vision_{name}|>") for name in ("start", "end")}
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": None,
-    }
+    rotary = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
     vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32}
     patches = {"patch_size": 8, "temporal_patch_size": 2, "spatial_merge_size": 2}
-    vision |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]} if version == "qwen3_vl" else {}
-    vision |= {"window_size": 32, "fullatt_block_indexes": [1]} if version == "qwen2_5_vl" else {}
     config = AutoConfig.for_model(
-        version,
-        text_config=text,
-        vision_config=vision | patches,
+        "qwen3_vl",
+        text_config=_text_config(tokenizer, head_dim=16, rope_parameters=rotary),
+        vision_config=vision | patches | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
         image_token_id=ids["image_pad"],
         video_token_id=ids["video_pad"],
         vision_start_token_id=ends["start"],
@@ -113,22 +103,13 @@ def qwen(version: str) -> tuple[Any, Any]:
     model = AutoModelForImageTextToText.from_config(config)
     sizes = {"patch_size": 8, "temporal_patch_size": 2, "merge_size": 2}
     pixels = {"shortest_edge": 32 * 32, "longest_edge": 64 * 64}
-    processor = {"qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}[version](
+    processor = Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, **sizes),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(size=pixels, **sizes),
         chat_template=TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
     )
     return model, processor
-
-
-_LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-
-
-def _text_config(model_type: str, tokenizer: Any) -> dict[str, Any]:
-    text = {"model_type": model_type, "vocab_size": len(tokenizer), "num_key_value_heads": 1}
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-    return _LAYERS | text | ends
 
 
 def smolvlm() -> tuple[Any, Any]:
@@ -144,7 +125,7 @@ def smolvlm() -> tuple[Any, Any]:
     tokenizer = character_tokenizer()
     config = AutoConfig.for_model(
         "smolvlm",
-        text_config=_text_config("llama", tokenizer),
+        text_config=_text_config(tokenizer, model_type="llama"),
         vision_config=_LAYERS | {"image_size": 32, "patch_size": 8},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,

@@ -64,13 +64,11 @@ def test_sizes_are_those_of_the_architectures() -> None:
     assert FACTS[COCO[1]].megabytes == pytest.approx(published * 1.048576, rel=0.02)  # torchvision counts in MiB
 
 
-def test_a_wrong_name_and_missing_files_are_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files_are_named_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_early(*_: object, **__: object) -> None:
         raise AssertionError("the large model was loaded")
 
-    monkeypatch.setattr("countgen.models.load_source", too_early)
-    with pytest.raises(ValueError, match="unknown critic 'torch'"):
-        countgen.load("sdxl-turbo", judge="torch:fasterrcnn")
+    monkeypatch.setattr("countgen.backbones.load", too_early)
     with pytest.raises(FileNotFoundError) as refused:
         countgen.load("sdxl-turbo", objects=["unicorn"])
     message = str(refused.value)
@@ -92,6 +90,8 @@ def test_what_is_in_the_hubs_cache_is_found(hub_cache: Path) -> None:
         for file in files:
             (folder / file).touch()
     assert check_detectors(["owl:owlv2-base", "yolo:yolo11m"]) == ()
+    (hub_cache / "mine.pt").touch()
+    assert check_detectors([f"yolo:{hub_cache / 'mine.pt'}", f"owl:{hub_cache}", "nanodet", "miniature-yolo"]) == ()
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the libraries
@@ -124,11 +124,6 @@ def _snapshot(cache: Path, repository: str, commit: str, reference: str | None =
         (folder / "refs" / reference).write_text(commit)
     (folder / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
     return folder / "snapshots" / commit
-
-
-def test_files_of_the_users_own_are_not_looked_for_on_the_hub(tmp_path: Path) -> None:
-    (tmp_path / "mine.pt").touch()
-    assert check_detectors([f"yolo:{tmp_path / 'mine.pt'}", f"owl:{tmp_path}", "nanodet", "miniature-yolo"]) == ()
 
 
 NAMES = ["__background__", "apple", "dog"]

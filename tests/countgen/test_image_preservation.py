@@ -1,12 +1,20 @@
 """What of an image is kept: measures against constructed images and closed forms."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
 
-from countgen.critics import Detections
-from countgen.image_preservation import background_change, inside_boxes, objects_kept, structural_similarity
+from countgen.critics import Critic, Detections, Proposals
+from countgen.image_preservation import (
+    background_change,
+    inside_boxes,
+    is_same_image,
+    objects_kept,
+    structural_similarity,
+)
+from countgen.prompts import Target
 
 pytestmark = pytest.mark.core
 
@@ -123,3 +131,35 @@ def test_similarity_equals_a_slow_oracle():
         values.append(luminance * (2 * covariance + 9e-4) / (variance_x + variance_y + 9e-4))
     expected = float(torch.stack(values).mean())
     assert structural_similarity(first, second, NO_BOXES) == pytest.approx(expected, abs=1e-9)
+
+
+class Corners(Critic):
+    """A detector that sees white squares of 8 pixels at the corners of an image."""
+
+    name = "corners"
+    object_names = ("cat",)
+    nms_iou = None
+    boxes = torch.tensor([[0.0, 0, 8, 8], [24, 0, 32, 8], [0, 24, 8, 32], [24, 24, 32, 32]])
+
+    def propose(self, images: torch.Tensor, object_names: Sequence[str]) -> Proposals:
+        squares = [images[..., y : y + 8, x : x + 8].mean((1, 2, 3)) for x, y, _, _ in self.boxes.int().tolist()]
+        logits = 40 * torch.stack(squares, 1)[..., None] - 20
+        return Proposals(self.boxes.expand(len(images), -1, -1), logits, (0,))
+
+
+def with_squares(number: int, background: float = 0.0) -> torch.Tensor:
+    image = torch.full((3, 32, 32), background)
+    for x, y, _, _ in Corners.boxes[:number].int().tolist():
+        image[:, y : y + 8, x : x + 8] = 1
+    return image
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("number", "background", "same"),
+    [(4, 0.0, True), (3, 0.0, True), (2, 0.0, False), (4, 0.09, True), (4, 0.11, False)],
+)
+def test_an_image_is_the_same_with_most_objects_and_most_of_the_background(number: int, background: float, same: bool):
+    # Three of four are asked for: one may go, not two.
+    changed = with_squares(number, background)
+    assert is_same_image(with_squares(4), changed, Corners(), [Target("cat", 3)]) is same

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import get_type_hints
 
 import pytest
 import torch
@@ -14,17 +13,19 @@ from countgen.options import OptionFields
 
 def test_keyword_arguments_are_exactly_the_options() -> None:
     names = {field.name for field in fields(countgen.Options)}
-    assert names == get_type_hints(OptionFields).keys()
+    assert names == OptionFields.__optional_keys__
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"method": "magic"}, "unknown method"),
+        ({"method": "magic"}, "Available: auto, edit, lmn, noise, plain, search"),
         ({"method": "noise", "settings": countgen.methods.load("search").settings_class()}, "NoiseSettings"),
         ({"until": "tomorrow"}, "critic, judge"),
         ({"seed": 2**32}, "2\\*\\*32 - 1"),
-        ({"seed": True}, "whole number"),
+        ({"seed": True}, "whole number .* got True"),
+        ({"seed": 1.5}, "whole number .* got 1.5"),
+        ({"max_evaluations": 60.0}, "max_evaluations must be a whole number, got 60.0"),
         ({"max_evaluations": 0}, "max_evaluations"),
     ],
 )

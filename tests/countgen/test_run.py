@@ -1,18 +1,15 @@
 """The whole walk of one picture, through the public API."""
 
-import base64
 import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 import countgen
 from countgen import recipe as recipes
-from countgen.app.demo.limits import Limits
-from countgen.app.demo.worker import Worker
 from countgen.backbones import Backbone
-from countgen.errors import CountGenError, PromptError, RecipeError
+from countgen.errors import CountGenError, RecipeError
 from countgen.methods.noise import NoiseSettings
 from countgen.methods.objective import Objective
 from countgen.tokens.file import CountToken
@@ -58,10 +55,7 @@ def test_before_is_the_stock_pipelines_picture_of_the_seed(models):
     torch.testing.assert_close(result.before, stock, atol=1e-4, rtol=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "with_token"), [("auto", False), *((method, True) for method in countgen.methods.available())]
-)
+@pytest.mark.parametrize(("method", "with_token"), [("auto", False), ("edit", True)])
 def test_same_seed_and_evaluations_give_the_same_picture(models, token, method, with_token):
     options = {"method": method, "seed": 3, "max_evaluations": 12, "token": token if with_token else None}
     first, second = (countgen.generate("a photo of nine cats", models, **options) for _ in range(2))
@@ -124,8 +118,11 @@ def test_stop_lets_only_the_pass_in_progress_end(models, monkeypatch, method, nu
 
 def test_stop_takes_effect_between_two_steps_of_the_sampler(models, monkeypatch):
     # At this seed no image of the first batch is right, so that there is a second.
-    four_steps = Worker(Limits(), {"miniature": models}).models("miniature", num_inference_steps=4)
-    run = countgen.Run("a photo of nine cats", four_steps, method="search", seed=2, max_evaluations=12)
+    backbone = models.backbone.uncached_copy()
+    backbone.num_inference_steps = 4
+    run = countgen.Run(
+        "a photo of nine cats", replace(models, backbone=backbone), method="search", seed=2, max_evaluations=12
+    )
     watch = ((type(models.backbone), "denoise"),)
     # Pass 6 is the second step of the second batch.
     passes, steps = passes_after_stop(run, 6, monkeypatch, watch)
@@ -142,21 +139,6 @@ def test_stop_before_the_first_candidate_still_gives_an_image(models):
 def test_result_before_anything_was_drawn_is_refused(models):
     with pytest.raises(RuntimeError, match="nothing is generated"):
         countgen.Run("a photo of two apples", models).result()
-
-
-def test_recipe_is_json_and_holds_latents_that_draw_the_picture(models):
-    run = countgen.Run("a photo of fourteen apples", models, method="noise", seed=0, max_evaluations=6)
-    for _ in run:
-        pass
-    result = run.result()
-    recipe = json.loads(json.dumps(result.recipe))
-    assert recipe["critics"] == [critic.name for critic in models.critics]
-    assert recipe["judge"] == "miniature-fcos"
-    raw = np.frombuffer(base64.b64decode(recipe["latents"]["float32"]), "<f4")
-    latents = torch.from_numpy(raw.reshape(recipe["latents"]["shape"]).copy())
-    with torch.no_grad():
-        image = models.backbone.render(latents[None], models.backbone.encode_prompt(recipe["prompt"]))[0]
-    torch.testing.assert_close(image, result.image, atol=1e-4, rtol=0)
 
 
 def test_until_judge_goes_on_until_it_agrees(models):
@@ -192,21 +174,17 @@ def test_a_placeholder_in_the_prompt_is_the_number(models, token):
     assert torch.equal(named.before, written.before)
 
 
-def test_a_recipe_names_the_token_by_its_vectors(models, token):
-    result = countgen.generate("nine cats", models, seed=3, max_evaluations=8, token=token)
-    assert result.recipe["token"] == {"placeholder_token": "<count-9>", "sha256": token.sha256}
-
-
-def test_a_recipe_with_a_token_draws_the_picture_again_with_that_token_only(models, token):
+def test_a_recipe_with_a_token_gives_the_image_again_with_that_token_only(models, token):
     result = countgen.generate("<count-9> cats", models, method="plain", seed=3, token=token)
     recipe = json.loads(json.dumps(result.recipe))
+    assert recipe["token"] == {"placeholder_token": "<count-9>", "sha256": token.sha256}
     assert torch.equal(recipes.regenerate(recipe, models.backbone, token), result.image)
     with pytest.raises(RecipeError, match="got no token"):
         recipes.regenerate(recipe, models.backbone)
     assert torch.equal(recipes.regenerate(recipes.plain(recipe), models.backbone), result.before)
 
 
-@pytest.mark.parametrize("limit", [1, 5, pytest.param(17, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit", [1, 5])
 @pytest.mark.parametrize("method", countgen.methods.available())
 def test_no_method_spends_more_evaluations_than_it_was_given(models, token, method, limit):
     options = {"method": method, "seed": 1, "token": token}
@@ -222,71 +200,37 @@ def test_no_method_spends_more_evaluations_than_it_was_given(models, token, meth
         assert spent == (1 if method == "plain" else limit)
 
 
-def test_the_latent_modifier_moves_the_noise(models):
-    result = countgen.generate("a photo of fourteen cats", models, method="lmn", seed=1, max_evaluations=8)
-    assert "latents" in result.recipe or result.steps == 1
-
-
-def test_a_token_without_a_place_or_a_place_without_a_token_is_refused(models, token):
+def test_a_token_without_a_place_is_an_error(models, token):
     with pytest.raises(CountGenError, match="write 'nine'"):
         countgen.Run("a photo of two cats", models, token=token)
-    with pytest.raises(ValueError, match="give that token too"):
-        countgen.Run("a photo of <count-9> cats", models)
-
-
-BAD_OPTIONS = [
-    ({"method": "magic"}, "Available: auto, edit, lmn, noise, plain, search"),
-    ({"settings": NoiseSettings()}, "method 'auto' takes AutoSettings, got NoiseSettings"),
-    ({"seed": -1}, "seed"),
-    ({"seed": 1.5}, "seed must be a whole number .* got 1.5"),
-    ({"seed": True}, "seed must be a whole number .* got True"),
-    ({"max_evaluations": 60.0}, "max_evaluations must be a whole number, got 60.0"),
-    ({"until": "someone"}, "critic, judge"),
-    ({"max_evaluations": 0}, "max_evaluations"),
-]
-
-
-def test_bad_options_say_what_is_accepted(subtests, models):
-    for options, message in BAD_OPTIONS:
-        with subtests.test(options=options), pytest.raises(ValueError, match=message):
-            countgen.Run("a photo of two apples", models, **options)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "message"),
-    [
-        ("a photo of two aples", "nearest: apple"),
-        ("a photo of two aeroplanes", "no class for"),
-        (
-            "a crate of five apples and a sofa",
-            "no class for 'sofa'; .*it knows .*; nanodet, .*, or give .*--count apple=7",
-        ),
-        ("a photo of 999 apples", "returns at most"),
-    ],
-)
-def test_what_the_detectors_cannot_count_is_refused(models, prompt, message):
-    with pytest.raises(ValueError, match=message):
-        countgen.Run(prompt, models)
-
-
-@pytest.mark.parametrize("prompt", ["apples on a table", "zero apples", ""])
-def test_a_prompt_without_a_count_is_refused(models, prompt):
-    with pytest.raises(CountGenError):
-        countgen.Run(prompt, models)
-
-
-@pytest.mark.parametrize("prompt", ["", None, "an apple " * 1000])
-def test_a_prompt_no_encoder_reads_is_refused_also_with_targets_of_the_callers_own(models, prompt):
-    with pytest.raises(PromptError, match=r"prompt is empty|at most \d+ are read"):
-        countgen.Run(prompt, models, targets=(countgen.Target("apple", 7),))
 
 
 LONG = "on a wooden floor in front of a white wall with a large window and a red carpet in a bright room and"
+UNCLEAR = [
+    ("a photo of two aples", None, "nearest: apple"),
+    ("a photo of two aeroplanes", None, "no class for"),
+    (
+        "a crate of five apples and a sofa",
+        None,
+        "no class for 'sofa'; .*it knows .*; nanodet, .*, or give .*--count apple=7",
+    ),
+    ("a photo of 999 apples", None, "returns at most"),
+    ("apples on a table", None, "contains no number"),
+    ("zero apples", None, "cannot read a count"),
+    ("", (("apple", 7),), "prompt is empty"),
+    (None, (("apple", 7),), "prompt"),
+    ("an apple " * 1000, (("apple", 7),), r"at most \d+ are read"),
+    (f"{LONG} seven apples", None, r"reads 32 tokens of a prompt.*put the numbers first"),
+    ("two cats and three kittens", (("cat", 2), ("kitten", 3)), "one class"),
+    ("a photo of <count-9> cats", None, "give that token too"),
+]
 
 
-def test_a_number_behind_what_the_text_encoder_reads_is_refused(models):
-    with pytest.raises(PromptError, match=r"reads 32 tokens of a prompt.*put the numbers first"):
-        countgen.Run(f"{LONG} seven apples", models)
+def test_prompts_that_cannot_be_generated_say_why(subtests, models):
+    for prompt, targets, word in UNCLEAR:
+        targets = targets and tuple(countgen.Target(*target) for target in targets)
+        with subtests.test(prompt=prompt), pytest.raises(ValueError, match=word):
+            countgen.Run(prompt, models, targets=targets)
 
 
 @pytest.mark.parametrize(
@@ -328,9 +272,3 @@ def test_a_run_under_no_grad_still_finds_its_gradient(models):
     with torch.no_grad():
         result = countgen.generate("a photo of fourteen cats", models, method="noise", seed=1, max_evaluations=8)
     assert result.evaluations >= 8
-
-
-def test_two_names_of_one_class_are_refused(models):
-    targets = (countgen.Target("cat", 2), countgen.Target("kitten", 3))
-    with pytest.raises(ValueError, match="one class"):
-        countgen.Run("two cats and three kittens", models, targets=targets)

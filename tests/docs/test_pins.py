@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from countgen.backbones import presets
-from countgen.backbones.hub import at_revision, is_commit
 from countgen.critics import ultralytics_files
 from countgen.critics.detectors import detr, grounding_dino, owl, sam3, yolo_world
+from countgen.files.hub import at_revision, is_commit
 
 LISTED = Path("SECURITY.md").read_text("utf-8").split("## What is not pinned")[1].split("\n## ")[0]
 

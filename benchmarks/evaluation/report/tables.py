@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
-from countgen.benchmarks.evaluation.metrics import CHANGED, KEPT, Preservation, Scores
+from countgen.benchmarks.evaluation.metrics import Preservation, Scores
 from countgen.benchmarks.evaluation.report.findings import AXES, PROBABILITY_BINS, MethodFindings, Section, Versus
 from countgen.benchmarks.evaluation.report.judge_tables import (
     agreement_tables,
@@ -24,6 +24,7 @@ from countgen.benchmarks.evaluation.report.table import (
     percent,
 )
 from countgen.benchmarks.evaluation.statistics import wilson_interval
+from countgen.image_preservation import LEAST_KEPT, MOST_CHANGED
 
 NUMERACY = "numeracy"
 """How the names of T2I-CompBench's files begin."""
@@ -133,8 +134,8 @@ def _preserved(section: Section) -> Table:
     )
     judge = judge_text(section, section.judges[0])
     note = (
-        f"Compared with the plain image of the seed, by the boxes of {judge}. The same image: at least {KEPT:g} of the "
-        f"objects that can stay are kept, and the background changes by at most {CHANGED:g}."
+        f"Compared with the plain image of the seed, by the boxes of {judge}. The same image: at least {LEAST_KEPT:g} "
+        f"of the objects that can stay are kept, and the background changes by at most {MOST_CHANGED:g}."
     )
     return Table("Kept of the plain image", header(section), tuple(rows), note)
 

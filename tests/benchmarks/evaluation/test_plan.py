@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from countgen.app.commands import parse
-from countgen.app.evaluate import Evaluate
+from countgen.app.evaluate import run_settings
+from countgen.app.evaluation_arguments import Evaluate
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.plan import RunSettings, cases, suite_digest
 from countgen.benchmarks.evaluation.worker import Worker
@@ -43,16 +44,16 @@ def test_settings_of_a_method_change_its_own_keys_only(asked: RunSettings) -> No
 def test_settings_of_methods_are_kept_in_one_way_of_writing() -> None:
     names = ("noise", "auto", "auto+token")
     said = ["auto.refinement.learning_rate=1e-1", "noise.learning_rate=0.2", "noise.learning_rate=0.10"]
-    said += ["noise.prior_weight=0.01", "auto+token.min_seeds=3"]
+    said += ["noise.prior_weight=0.01", "auto+token.refinement_cost=3.0"]
     assert arms.canonical(names, said) == (
-        *("noise.learning_rate=0.1", "auto.refinement.learning_rate=0.1", "auto+token.min_seeds=3"),
+        *("noise.learning_rate=0.1", "auto.refinement.learning_rate=0.1", "auto+token.refinement_cost=3.0"),
     )
     assert arms.canonical(names, arms.canonical(names, said)) == arms.canonical(names, said)
 
 
 UNKNOWN_SETTINGS = [
     ("learning_rate=0.1", "the run has no method 'learning_rate=0'; it has noise, plain; write METHOD.NAME=VALUE"),
-    ("auto.min_seeds=3", "the run has no method 'auto'; it has noise, plain"),
+    ("auto.refinement_cost=3", "the run has no method 'auto'; it has noise, plain"),
     ("noise.learning_rat=1", "noise: unknown setting 'learning_rat'. Did you mean learning_rate"),
     ("noise.learning_rate", "noise: cannot read the setting 'learning_rate'; write NAME=VALUE"),
     ("noise.learning_rate=-1", "noise: learning_rate must be above 0, got -1"),
@@ -132,7 +133,7 @@ def test_the_parts_of_a_critic_are_no_judges() -> None:
     def settings(*more: str) -> RunSettings:
         command = parse(["eval", "--suite", suite, "--out", "run", "--critic", pair, *more])
         assert isinstance(command, Evaluate)
-        return command.run_settings(suite)
+        return run_settings(command, suite)
 
     assert settings().judges == ("miniature-fcos", "miniature-heatmap")
     for name in ("miniature-density", pair):

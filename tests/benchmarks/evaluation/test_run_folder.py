@@ -75,6 +75,7 @@ def test_a_run_that_is_stopped_goes_on_and_does_no_case_twice(tmp_path: Path, as
             assert stop_after in (1, 2)
         done += engine.done
     assert done == [case.key for case in cases(asked)] == [record.key for record in read_run(tmp_path)[1]]
+    assert [record.seed for record in read_run(tmp_path)[1]] == [0, 78, 157, 236]  # the places in the suite
     assert (summary.total, summary.done, summary.failed, summary.earlier) == (4, 3, 1, 4)
     again = Engine()
     assert evaluate(asked, tmp_path, again, retry_failed=True, quiet=True).earlier == 3

@@ -101,10 +101,9 @@ def test_passes_run_eagerly_after_a_failed_capture_which_is_not_tried_again(
     assert {message.split()[0] for message in caplog.messages} == {"rendering", "evaluation"}
 
 
-@pytest.mark.parametrize("name", ["miniature-yolo", "miniature-heatmap"])
-def test_critics_give_the_same_loss_and_gradient_one_image_at_a_time(name: str) -> None:
+def test_critics_give_the_same_loss_and_gradient_one_image_at_a_time() -> None:
     backbone = backbones.load("miniature")
-    objective = Objective((load_critic(name),), TARGETS, CONFIRMATION_VIEWS, "margin")
+    objective = Objective((load_critic("miniature-yolo"),), TARGETS, CONFIRMATION_VIEWS, "margin")
     with torch.no_grad():
         embeds = backbone.encode_prompt(PROMPT)
     latents = backbone.initial_latents([1, 2, 3])

@@ -1,83 +1,176 @@
-"""Every family on a GPU that is not there: torch's fake tensors raise where tensors of two devices meet."""
+"""Every family at full size on a GPU that is not there: fake tensors raise where tensors of two devices meet."""
 
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import diffusers
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
 
-from countgen.backbones import Backbone, Preset
-from tests.countgen.backbones.test_contract import CASES, PROMPT, family
+from countgen.backbones import Backbone, PromptEmbeds, presets
+from countgen.benchmarks.speed.random_weights import MODELS
 
-SIDE = 256
-DTYPES = (torch.float16, torch.bfloat16)
+PROMPT = "a photo of three cats"
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 16,
+    "shift_factor": 0.1,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+CLIP_ENDS = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+CLIP_L = CLIP_ENDS | {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "projection_dim": 768,
+}
+CLIP_G = CLIP_ENDS | {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+}
+T5_XXL = {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu"}
+QWEN3_4B = {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_key_value_heads": 8}
+SD_3_5_LARGE = {
+    "num_layers": 38,
+    "num_attention_heads": 38,
+    "caption_projection_dim": 2432,
+    "pos_embed_max_size": 192,
+    "qk_norm": "rms_norm",
+}
+SANA_SPRINT = {
+    "num_layers": 28,
+    "num_attention_heads": 36,
+    "num_cross_attention_heads": 16,
+    "cross_attention_head_dim": 72,
+    "cross_attention_dim": 1152,
+    "guidance_embeds": True,
+    "qk_norm": "rms_norm_across_heads",
+}
+DC_AE = {
+    "encoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+    "decoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+    "upsample_block_type": "interpolate",
+    "downsample_block_type": "conv",
+}
+KLEIN = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 3 * 2560}
+FULL: dict[str, dict[str, dict[str, Any]]] = {
+    "flux": {"transformer": {}, "vae": VAE, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL},
+    "stable_diffusion_3": {
+        "transformer": SD_3_5_LARGE,
+        "vae": VAE,
+        "text_encoder": CLIP_L,
+        "text_encoder_2": CLIP_G,
+        "text_encoder_3": T5_XXL,
+    },
+    "sana": {"transformer": SANA_SPRINT, "vae": DC_AE, "text_encoder": {}},
+    "z_image": {"transformer": {}, "vae": VAE, "text_encoder": QWEN3_4B},
+    "flux2": {"transformer": KLEIN | {"guidance_embeds": False}, "vae": {}, "text_encoder": QWEN3_4B},
+}
+"""The published sizes by family and component, where they are not the defaults of the component's class."""
+CASES = [
+    # Preset, dtype, guidance, steps.
+    ("sdxl-turbo", torch.float16, 0.0, 1),
+    ("sdxl-turbo", torch.bfloat16, 5.0, 1),
+    ("sd-turbo", torch.float16, 0.0, 1),
+    ("sd-turbo", torch.bfloat16, 7.5, 2),
+    ("pixart-dmd", torch.float16, 1.0, 1),
+    ("pixart-dmd", torch.bfloat16, 4.5, 1),
+    ("flux-schnell", torch.float16, 0.0, 1),
+    ("flux-schnell", torch.bfloat16, 0.0, 2),
+    ("sd-3.5-turbo", torch.float16, 0.0, 1),
+    ("sd-3.5-turbo", torch.bfloat16, 7.0, 1),
+    ("sana-sprint", torch.float16, 4.5, 1),
+    ("sana-sprint", torch.bfloat16, 4.5, 2),
+    ("z-image-turbo", torch.float16, 0.0, 1),
+    ("z-image-turbo", torch.bfloat16, 1.0, 1),
+    ("flux2-klein", torch.float16, 1.0, 2),
+    ("flux2-klein", torch.bfloat16, 4.0, 1),
+]
 ENCODED_BY_VALUE = ("z_image",)
 """Families whose text encoding selects tokens by a mask, which has no shape on fake tensors."""
-STEPPED_BY_VALUE = ("EulerDiscreteScheduler", "LCMScheduler", "DDPMScheduler")
-"""Schedulers that read numbers from their tables in a step; the tables of fake tensors have none."""
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=["float16", "bfloat16"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("name", "dtype", "guidance", "steps"), CASES)
 def test_everything_is_computed_on_the_gpu_in_the_dtype_of_the_backbone(
-    case: str, dtype: torch.dtype, tiny_pipeline: Callable[[str], Any]
+    name: str, dtype: torch.dtype, guidance: float, steps: int, tiny_pipeline: Callable[[str], Any]
 ) -> None:
-    name, steps, guidance, timesteps = CASES[case]
-    preset = Preset("tiny", steps, guidance, SIDE, SIDE, "none", timesteps=timesteps)
-    pipeline = copy.copy(tiny_pipeline(name))
-    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-    real = family(name).BACKBONE(pipeline, preset, name)
+    family, preset = presets()[name]
+    timesteps = preset.timesteps if steps == preset.num_inference_steps else None
+    preset = replace(preset, guidance_scale=guidance, num_inference_steps=steps, timesteps=timesteps)
+    scheduler = scheduler_of(name, tiny_pipeline(family))
     mode = FakeTensorMode(allow_non_fake_inputs=True)  # of the scheduler's tables, which stay on the CPU
-    backbone = _on_fake_gpu(real, dtype, mode)
-    scheduler = type(backbone.pipeline.scheduler).__name__
-    with torch.no_grad():
-        shapes = real.encode_prompt(PROMPT)
     with mode, torch.no_grad():
-        if name in ENCODED_BY_VALUE:
-            embeds = shapes.map(lambda tensor: torch.empty_like(tensor, device="cuda", dtype=dtype))
+        with torch.device("cuda"), default_dtype(dtype):
+            pipeline = full_pipeline(name, family, tiny_pipeline(family), scheduler)
+        backbone = importlib.import_module(f"countgen.backbones.{family}").BACKBONE(pipeline, preset, name)
+    set_timesteps(backbone)
+    with mode, torch.no_grad():
+        if family in ENCODED_BY_VALUE:
+            tokens = torch.empty(1, 12, QWEN3_4B["hidden_size"], device="cuda", dtype=dtype)
+            embeds = PromptEmbeds(tokens, negative_prompt_embeds=tokens)
         else:
             embeds = backbone.encode_prompt(PROMPT)
-            assert embeds.map(lambda tensor: tensor.shape) == shapes.map(lambda tensor: tensor.shape)
-        assert (embeds.prompt_embeds.device.type, embeds.prompt_embeds.dtype) == ("cuda", dtype)
-        latents = backbone.initial_latents([0, 1])
-        embeds = embeds.expand(2)
-        output = backbone.denoise(latents.to(dtype), torch.ones((), device="cuda"), embeds)
-        assert (output.device.type, output.shape) == ("cuda", latents.shape)
-        images = [backbone.decode(latents)]
-        try:
-            images.append(backbone.render(latents, embeds, [0, 1]))
-        except (DataDependentOutputException, DynamicOutputShapeException):
-            assert scheduler in STEPPED_BY_VALUE
-        for image in images:
-            assert (image.device.type, image.dtype, image.shape) == ("cuda", torch.float32, (2, 3, SIDE, SIDE))
+        assert {value.device.type for value in vars(embeds).values() if value is not None} == {"cuda"}
+        assert embeds.prompt_embeds.dtype == dtype
+        images = backbone.render(backbone.initial_latents([0, 1]), embeds, [0, 1])
+        size = (2, 3, preset.height, preset.width)
+        assert (images.device.type, images.dtype, images.shape) == ("cuda", torch.float32, size)
 
 
-def _on_fake_gpu(backbone: Backbone, dtype: torch.dtype, mode: FakeTensorMode) -> Backbone:
-    """Return a backbone with fake weights on a GPU; the timesteps are set before, since they are numbers."""
-    pipeline = copy.copy(backbone.pipeline)
-    with mode, torch.device("cuda"), _default_dtype(dtype):
-        for name, component in backbone.pipeline.components.items():
-            if isinstance(component, PreTrainedModel):
-                setattr(pipeline, name, type(component)(component.config))
-            elif isinstance(component, torch.nn.Module):
-                setattr(pipeline, name, type(component).from_config(component.config))  # type: ignore[attr-defined]
-    with mode:
-        fake: Any = type(backbone)(pipeline, backbone.preset, backbone.name)
-    timesteps, _ = backbone._timesteps(torch.device("cpu"))
-    with mode:
-        moved = torch.ones(len(timesteps), device="cuda")
-    fake._timesteps = lambda device: (list(timesteps), moved)
-    return fake  # type: ignore[no-any-return]
+def scheduler_of(name: str, tiny: Any) -> Any:
+    """Return a preset's scheduler, whose tables are real and on the CPU."""
+    if name in MODELS:
+        _, scheduler, options = MODELS[name]
+        return getattr(diffusers, scheduler)(**options)
+    return copy.deepcopy(tiny.scheduler)
+
+
+def full_pipeline(name: str, family: str, tiny: Any, scheduler: Any) -> Any:
+    """Return a pipeline of the published size, with the tokenizers of the tiny one."""
+    if name in MODELS:
+        components = MODELS[name][0]() | {"scheduler": scheduler}
+        return getattr(diffusers, type(tiny).__name__)(**components)
+    components = {**tiny.components, "scheduler": scheduler}
+    for part, options in FULL[family].items():
+        kind = type(components[part])
+        is_transformers = isinstance(components[part], PreTrainedModel)
+        components[part] = kind(kind.config_class(**options)) if is_transformers else kind(**options)
+    return type(tiny)(**components)
+
+
+def set_timesteps(backbone: Backbone) -> None:
+    """Compute the timesteps from values now: in the mode of fake tensors there are none."""
+    scheduler = backbone.pipeline.scheduler
+    numbers, _ = backbone._timesteps(torch.device("cpu"))
+    steps = list(numbers)
+    kind = type(scheduler).__name__
+    if kind == "EulerDiscreteScheduler":  # compares noise levels
+        scheduler.sigmas = scheduler.sigmas.tolist()
+    if kind == "DDPMScheduler":  # compares timesteps, and looks for explicit ones in their table
+        steps, scheduler.custom_timesteps = numbers.tolist(), False
+    moved: Any = lambda device: (steps, torch.ones(len(steps), device=device))  # noqa: E731
+    backbone._timesteps = moved  # type: ignore[method-assign]
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Create tensors of this dtype where none is given."""
     torch.set_default_dtype(dtype)
     try:
         yield

@@ -21,13 +21,11 @@ PROMPT = "a photo of seven apples"
 TARGETS = (Target("apple", 7),)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["miniature", "miniature-pixart"])
-def test_low_memory_gives_the_same_images_and_gradients(name: str) -> None:
+def test_low_memory_gives_the_same_images_and_gradients() -> None:
     results = []
     for memory in ("fast", "low"):
         # In double precision, so that no processor's rounding decides.
-        backbone = backbones.load(name, memory=memory, dtype=torch.float64)
+        backbone = backbones.load("miniature", memory=memory, dtype=torch.float64)
         with torch.no_grad():
             embeds = backbone.encode_prompt(PROMPT)
         latents = backbone.initial_latents([3, 4]).requires_grad_(True)
@@ -105,7 +103,7 @@ def test_gradients_use_the_draft_and_steps_show_images_of_the_vae(drafting: Back
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", [1, 2, 8])
+@pytest.mark.parametrize("limit", [1, 8])
 def test_evaluations_with_drafts_stay_within_the_budget(
     limit: int, drafting: Backbone, models: countgen.Models
 ) -> None:

@@ -40,31 +40,27 @@ def test_a_folder_says_its_family_and_how_it_is_sampled(tmp_path: Path) -> None:
     assert (backbone.name, backbone.chosen) == ("mine", source.chosen)
 
 
-def test_a_few_step_scheduler_is_seen(tmp_path: Path) -> None:
+def test_few_steps_are_seen_in_the_scheduler_and_in_the_name(tmp_path: Path) -> None:
     folder = shutil.copytree(SDXL, tmp_path / "mine")
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "_class_name": "LCMScheduler"}))
     source = find_source(folder)
     assert (source.preset.num_inference_steps, source.preset.guidance_scale) == (4, 0.0)
     assert "its scheduler is LCMScheduler" in source.chosen
-
-
-def test_a_name_says_that_a_model_is_made_for_few_steps(tmp_path: Path) -> None:
     folder = shutil.copytree(PIXART, tmp_path / "mine-dmd")
     shutil.copytree(SDXL / "vae", folder / "vae")
     assert find_source(folder).preset.num_inference_steps == 4
 
 
-def test_another_pipeline_class_is_refused(tmp_path: Path) -> None:
+def test_what_no_family_reads_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "KandinskyPipeline"}')
     with pytest.raises(ValueError, match="a KandinskyPipeline is not read here, Flux2KleinPipeline, FluxPipeline"):
         find_source(tmp_path)
-
-
-def test_a_file_of_another_architecture_is_refused(tmp_path: Path) -> None:
     save_file({"a.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="no whole model of a family that is read from one file"):
         find_source(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="did you mean miniature"):
+        find_source("miniatur")
 
 
 def test_only_half_precision_weights_are_read_by_their_variant(tmp_path: Path) -> None:
@@ -86,21 +82,13 @@ def test_a_repository_is_read_from_the_hubs_cache_at_its_revision(hub_cache: Pat
         backbones.load("owner/fine-tune@v3")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("owner/style", Lora("owner/style")),
-        ("owner/style:0.5", Lora("owner/style", 0.5)),
-    ],
-)
-def test_a_lora_is_read_with_its_weight(text: str, expected: Lora) -> None:
-    assert parse(text) == expected
-
-
-@pytest.mark.parametrize(("text", "message"), [("none.safetensors", "no LoRA"), ("owner/style:x", "must be a number")])
-def test_a_lora_that_is_nowhere_is_refused(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parse(text)
+def test_a_lora_is_read_with_its_weight() -> None:
+    assert parse("owner/style") == Lora("owner/style", 1.0)
+    assert parse("owner/style:0.5") == Lora("owner/style", 0.5)
+    with pytest.raises(ValueError, match="no LoRA"):
+        parse("none.safetensors")
+    with pytest.raises(ValueError, match="must be a number"):
+        parse("owner/style:x")
 
 
 def test_a_lora_changes_the_image_by_its_weight(tmp_path: Path) -> None:

@@ -4,11 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from countgen import miniature
 from countgen.backbones.registry import find
-from countgen.backbones.weight_files import bytes_here, described, in_megabytes
+from countgen.backbones.weight_files import bytes_here, described
 
 MODEL = miniature.FOLDER / "mini-sdxl-turbo"
 PRESET = find("miniature")[1]
@@ -37,14 +35,8 @@ def test_one_variant_is_counted_and_a_missing_shard_is_missed(tmp_path: Path) ->
     assert bytes_here(preset) == 15
 
 
-def test_what_the_cache_lacks_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    preset = find("sdxl-turbo")[1]
-    assert bytes_here(preset) is None
-    assert described("sdxl-turbo", preset) == "sdxl-turbo (to be downloaded)"
-
-
-def test_sizes_in_words() -> None:
-    assert (in_megabytes(21_400_000), in_megabytes(6_938_000_000)) == ("21 MB", "6.9 GB")
+def test_what_the_cache_lacks_is_downloaded() -> None:
+    assert described("sdxl-turbo", find("sdxl-turbo")[1]) == "sdxl-turbo (to be downloaded)"
 
 
 def test_a_denoisers_repository_need_not_be_a_whole_pipeline(tmp_path: Path) -> None:

@@ -27,6 +27,17 @@ def test_a_write_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> Non
         (tmp_path / "a").unlink()
 
 
+def test_the_content_is_on_the_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, call=call: (calls.append(name), call(*args)))
+    write_atomically(b"new", tmp_path / "a")
+    assert calls == ["fsync", "replace", "fsync"]  # of the content, and of the folder
+
+
 def test_an_existing_file_is_kept_on_request(tmp_path: Path) -> None:
     write_atomically(b"old", tmp_path / "a", overwrite=False)
     with pytest.raises(FileExistsError):

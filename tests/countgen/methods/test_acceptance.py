@@ -35,7 +35,7 @@ def test_the_probability_has_its_closed_form(models):
 
 def test_the_probability_never_falls_as_a_margin_grows(models):
     acceptance = Acceptance()
-    margins = torch.linspace(3 * LOWEST, 3 * HIGHEST, 101)
+    margins = torch.linspace(3 * LOWEST, 3 * HIGHEST, 101, dtype=torch.float64)
     for evidence in (acceptance.first, acceptance.plain, acceptance.views):
         for other in (-50.0, 0.0, 50.0):
             both = torch.stack([margins, torch.full_like(margins, other)], 1)

@@ -69,7 +69,7 @@ def test_a_view_that_a_critic_sees_as_the_first_is_neither_paid_for_nor_counted(
             looks.append(len(images))
             return super().evaluate(images, *rest, **options)
 
-    critic = Fixed(models.judge.detector, models.judge.object_names)
+    critic = Fixed(models.judge.model, models.judge.object_names)
     images, targets = scene(0, 3), (Target("apple", 5),)
     evaluation = Objective((critic,), targets, CONFIRMATION_VIEWS).evaluate(images)
     assert looks == [2]

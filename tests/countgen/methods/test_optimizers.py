@@ -139,7 +139,7 @@ def test_noise_restarts_from_the_next_seed(models, problem):
 
 
 def test_auto_searches_first_and_refines_the_nearest(models, problem):
-    settings = AutoSettings(min_seeds=3)
+    settings = AutoSettings(refinement_cost=3.5)
     steps = list(islice(auto(problem(15), 0, Budget(), settings), 4))
     assert [step.phase for step in steps] == ["search"] * 3 + ["refine"]
     assert steps[3].seed == max(steps[:3], key=lambda step: step.rank).seed
@@ -154,7 +154,7 @@ def test_auto_refines_no_candidate_whose_loss_is_not_finite(models, problem, mon
         return latents
 
     monkeypatch.setattr(models.backbone, "initial_latents", damaged)
-    settings = AutoSettings(min_seeds=1, search=SearchSettings(batch_size=4))
+    settings = AutoSettings(refinement_cost=2.0, search=SearchSettings(batch_size=4))
     run = auto(problem(15), 0, Budget(), settings)
     assert [(step.phase, step.seed) for step in islice(run, 2)] == [("search", SEED_STRIDE), ("refine", SEED_STRIDE)]
 
@@ -183,7 +183,7 @@ class Greedy(Critic):
 def test_a_run_that_is_out_of_memory_keeps_what_its_search_found():
     models = countgen.load("miniature", device="cpu")  # not the tests' shared one: its memory becomes "low"
     starved = replace(models, critics=(Greedy(models.critics[0]),))
-    always = AutoSettings(min_seeds=1, refinement_cost=1.0)
+    always = AutoSettings(refinement_cost=1.0)
     run = Run("a photo of fifteen apples", starved, seed=0, settings=always)
     steps = list(run)
     assert {step.phase for step in steps} == {"search"}
@@ -198,7 +198,7 @@ def test_a_run_that_is_out_of_memory_keeps_what_its_search_found():
     [
         ({"num_optimization_steps": 0}, "num_optimization_steps"),
         ({"optimizer": "lion"}, "one of adam, sgd"),
-        ({"loss": "l3"}, "one of l1, d2d, margin"),
+        ({"loss": "l3"}, "one of d2d, l1, margin"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": math.nan}, "learning_rate must be above 0"),
         ({"prior_power": -1.0}, "prior_power must be at least 0"),

@@ -36,8 +36,8 @@ def test_a_file_that_is_no_method_cannot_be_loaded():
 
 
 def test_nested_settings_are_written_with_a_dot():
-    settings = with_text(AutoSettings(), ["refinement.learning_rate=0.1", "min_seeds=2", "search.batch_size=6"])
-    assert (settings.refinement.learning_rate, settings.min_seeds, settings.search.batch_size) == (0.1, 2, 6)
+    settings = with_text(AutoSettings(), ["refinement.learning_rate=0.1", "refinement_cost=2", "search.batch_size=6"])
+    assert (settings.refinement.learning_rate, settings.refinement_cost, settings.search.batch_size) == (0.1, 2, 6)
     assert as_dict(settings)["refinement.learning_rate"] == 0.1
 
 

@@ -116,6 +116,7 @@ READINGS = {
     "draw a cat": "cat=1",
     "there are seven apples": "apple=7",
     "seven cups of tea": "cup=7",
+    "a still life with two apples": "apple=2",
     "an apple and another apple": "apple=2",
     "a cat chasing another cat": "cat=2",
     "a cat next to another cat": "cat=2",

@@ -5,10 +5,12 @@ import time
 import pytest
 from huggingface_hub import constants
 
-from countgen.backbones.hub import SECONDS, check_answers
 from countgen.backbones.sources import find_source
+from countgen.files.hub import SECONDS, check_answers
 
-FETCH = r"run `hf download owner/none --revision v2` and bring the folder models--owner--none to .*, or give the folder"
+FETCH = (
+    r"run `hf download owner/none --revision v2` and bring the folder models--owner--none to .*, or give a local folder"
+)
 
 
 def test_offline_nothing_is_asked() -> None:
