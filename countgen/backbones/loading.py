@@ -67,7 +67,7 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
             read; also whatever the libraries raise for damaged weights, see `readable`.
         OSError: the hub cannot be reached, or has no such repository.
     """
-    import diffusers
+    import diffusers  # takes seconds, and what only counts does not need it
 
     pipeline_class = getattr(diffusers, class_name)
     offline = not download or constants.HF_HUB_OFFLINE  # otherwise diffusers warns that the hub is not there
@@ -146,12 +146,13 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
     Raises:
         ValueError: the preset names none.
     """
+    import diffusers
+
     if preset.tiny_vae is None:
         raise ValueError(
             f"{preset.repository} has no tiny decoder; give the repository of an AutoencoderTiny as tiny_vae=, or "
             "leave draft out"
         )
-    import diffusers
 
     tiny_vae: torch.nn.Module = _load_vae(diffusers.AutoencoderTiny, preset.tiny_vae, dtype, download)
     return tiny_vae
