@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from countgen.backbones.base import MEMORY, Backbone
@@ -143,6 +142,8 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     if scheduler is not None:
         check_scheduler(scheduler)
         with readable(f"{scheduler} does not fit a {type(pipeline).__name__}"):
+            import diffusers
+
             own.scheduler = getattr(diffusers, scheduler).from_config(own.scheduler.config)
     tiny_vae = load_tiny_vae(preset, denoiser.dtype).to(denoiser.device) if draft else None
     module = module_of(family)

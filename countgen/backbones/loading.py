@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file
@@ -68,6 +67,8 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
             read; also whatever the libraries raise for damaged weights, see `readable`.
         OSError: the hub cannot be reached, or has no such repository.
     """
+    import diffusers  # takes seconds, and what only counts does not need it
+
     pipeline_class = getattr(diffusers, class_name)
     offline = not download or constants.HF_HUB_OFFLINE  # otherwise diffusers warns that the hub is not there
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
@@ -131,6 +132,8 @@ def check_scheduler(name: str) -> None:
     Raises:
         ValueError: it has none; the message lists similar names.
     """
+    import diffusers
+
     known = [word for word in dir(diffusers) if word.endswith("Scheduler")]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -143,11 +146,14 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
     Raises:
         ValueError: the preset names none.
     """
+    import diffusers
+
     if preset.tiny_vae is None:
         raise ValueError(
             f"{preset.repository} has no tiny decoder; give the repository of an AutoencoderTiny as tiny_vae=, or "
             "leave draft out"
         )
+
     tiny_vae: torch.nn.Module = _load_vae(diffusers.AutoencoderTiny, preset.tiny_vae, dtype, download)
     return tiny_vae
 

@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import diffusers
-
 from countgen.backbones.preset import Preset
 
 PARTS = ("pipeline", "denoiser", "vae", "scheduler")
@@ -41,6 +39,8 @@ def sampling(
             return {field: getattr(preset, field) for field in same}, f"as the preset {name} has them"
     if few is not None:
         return {"num_inference_steps": FEW_STEPS, "guidance_scale": 0.0, **values}, few
+    import diffusers
+
     stock = inspect.signature(getattr(diffusers, class_name).__call__).parameters
     values |= {name: stock[name].default for name in ("num_inference_steps", "guidance_scale")}
     return values, f"the defaults of {class_name}"

@@ -138,8 +138,10 @@ class Corners(Critic):
 
     name = "corners"
     object_names = ("cat",)
-    nms_iou = None
     boxes = torch.tensor([[0.0, 0, 8, 8], [24, 0, 32, 8], [0, 24, 8, 32], [24, 24, 32, 32]])
+
+    def __init__(self) -> None:
+        """Without a network."""
 
     def propose(self, images: torch.Tensor, object_names: Sequence[str]) -> Proposals:
         squares = [images[..., y : y + 8, x : x + 8].mean((1, 2, 3)) for x, y, _, _ in self.boxes.int().tolist()]

@@ -13,8 +13,6 @@ from countgen.benchmarks.evaluation.plan import RunSettings, cases, suite_digest
 from countgen.benchmarks.evaluation.worker import Worker
 from countgen.miniature import FOLDER
 
-pytestmark = pytest.mark.core
-
 
 def test_keys_name_what_decides_the_result(asked: RunSettings) -> None:
     def keys(**changes: object) -> set[str]:

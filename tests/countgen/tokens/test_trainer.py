@@ -12,7 +12,6 @@ from countgen.critics.detectors.density import DensityCritic
 from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.networks.density import build as build_counter
 from countgen.errors import CheckpointError, NonFiniteLossError
-from countgen.methods.settings import with_text
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.tokens import trainer
 from countgen.tokens.file import encoded
@@ -129,14 +128,6 @@ def test_a_loss_that_is_not_finite_ends_training_and_the_token_stays(models, tmp
     assert encoded(learning.token) == start
 
 
-def test_the_distillation_has_every_object_with_every_template(models):
-    settings = replace(DISTILLED, templates=("a photo of {number} {objects}", "{number} {objects}"), objects_per_step=4)
-    batch = Learning(models, 3, OBJECTS, settings)._distillation_batch(0)
-    assert {(template, target.object_name) for template, target, _ in batch} == {
-        (template, name) for template in settings.templates for name in OBJECTS
-    }
-
-
 def test_distillation_brings_samples_of_the_token_closer_to_the_teacher_prompts(models):
     backbone, target = models.backbone, countgen.Target("apple", 2)
     settings = replace(DISTILLED, distillation_steps=6, num_optimization_steps=0)
@@ -153,15 +144,6 @@ def test_distillation_brings_samples_of_the_token_closer_to_the_teacher_prompts(
             return (backbone.sample(latents, embeds, [7]) - expected).square().mean()
 
         assert distance(learning.state.vectors) < 0.8 * distance(word)
-
-
-def test_distilled_vectors_are_kept_if_they_validate_better(models):
-    learning = Learning(models, 2, OBJECTS, replace(DISTILLED, distillation_steps=1, num_optimization_steps=0))
-    start = learning.token
-    list(learning)
-    first, second = learning.state.validations
-    kept = torch.equal(learning.token.vectors["clip_l"], start.vectors["clip_l"])
-    assert kept == ((first.accuracy, -first.loss) >= (second.accuracy, -second.loss))
 
 
 def test_the_semantic_loss_is_weighted_and_left_out_at_weight_zero(models):
@@ -189,10 +171,6 @@ def test_impossible_training_settings_are_errors(subtests, models):
     for objects, settings, message in IMPOSSIBLE:
         with subtests.test(objects=objects, settings=settings), pytest.raises(ValueError, match=message):
             Learning(models, 7, objects, LearnSettings(**settings))
-
-
-def test_settings_are_read_as_text_like_those_of_methods():
-    assert with_text(LearnSettings(), ["patience=2", "loss=d2d"]) == LearnSettings(patience=2, loss="d2d")
 
 
 def test_a_detector_without_gradient_trains_through_a_density_map(models):
