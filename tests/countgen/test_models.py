@@ -77,7 +77,6 @@ def test_detectors_that_do_not_go_together_are_errors(options, message):
         (" by miniature-density", "unknown detector ''"),
         ("miniature-yolo by magic", "unknown detector 'miniature-yolo by magic'"),
         ("fcos:somewhere@v1", "fcos: got an unexpected keyword argument 'revision'; it takes weights"),
-        ("yolo:yolo11n@main", "Ultralytics/YOLO11 cannot be downloaded"),
     ],
 )
 def test_names_of_no_detector_are_errors(name, message):
