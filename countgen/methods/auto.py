@@ -24,7 +24,7 @@ SAVED = 0.7
 
 @dataclass(frozen=True)
 class AutoSettings(Settings):
-    """Settings of search and refinement in turn. The defaults were chosen on tuning seeds, see docs/results.md."""
+    """Settings of search and refinement in turn."""
 
     refinement_cost: float = setting(24.0, "evaluations that the refinement of a wrong image takes on average", above=0)
     search: SearchSettings = field(default_factory=SearchSettings)
