@@ -231,7 +231,6 @@ CHANGES: tuple[tuple[str, Any], ...] = (
 )
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(("field", "value"), CHANGES)
 def test_a_description_that_no_detector_has_is_an_error_before_anything_is_built(
     field: str, value: Any, tmp_path: Path, mark: Path
