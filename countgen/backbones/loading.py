@@ -153,6 +153,7 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
             f"{preset.repository} has no tiny decoder; give the repository of an AutoencoderTiny as tiny_vae=, or "
             "leave draft out"
         )
+
     tiny_vae: torch.nn.Module = _load_vae(diffusers.AutoencoderTiny, preset.tiny_vae, dtype, download)
     return tiny_vae
 

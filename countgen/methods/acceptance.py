@@ -51,7 +51,7 @@ class Acceptance(Document, frozen=True):
     first: Evidence = Evidence(intercept=-0.6, below=1.2, above=2.1)
     plain: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.1)
     views: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.6)
-    refined: float = -1.2
+    refined: float = -0.4
     scales: dict[str, Annotated[float, Meta(gt=0)]] = field(default_factory={"miniature-heatmap": 15.0}.copy)
 
     def probability(

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import time
+from dataclasses import astuple
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 import countgen
+from countgen.app.demo.form import GenerateForm
 from countgen.app.demo.jobs import EXAMPLE_FILE
 from countgen.images import read_recipe
 from tests.browser.conftest import LIMITS
@@ -100,7 +102,7 @@ def test_a_cancelled_job_frees_the_models(demo: str, api: Client) -> None:
 def test_a_closed_page_frees_the_models(demo: str, api: Client) -> None:
     functions = httpx.get(f"{demo}/config").json()["dependencies"]
     function = next(one["id"] for one in functions if one["api_name"] == "generate_1")
-    form = (*LONG.values(), "critic", 1, "", "", "", "", None)
+    form = (*astuple(GenerateForm(**LONG)), None)
     asked = {"data": form, "fn_index": function, "session_hash": "leaves"}
     httpx.post(f"{demo}/gradio_api/queue/join", json=asked).raise_for_status()
     with httpx.stream("GET", f"{demo}/gradio_api/queue/data", params={"session_hash": "leaves"}, timeout=30) as stream:

@@ -152,9 +152,9 @@ def test_a_bad_call_is_refused_without_a_traceback(
     web: httpx.Client, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.WARNING)
-    function = next(one["id"] for one in web.get("/config").json()["dependencies"] if one["api_name"] == "generate_1")
-    for data in (["one apple"], [None] * 13, [7] * 13, ["a" * 501] * 13):
-        text = joined(web, {"data": data, "fn_index": function, "session_hash": "bad"})
+    form = next(one for one in web.get("/config").json()["dependencies"] if one["api_name"] == "generate_1")
+    for data in (["one apple"], *([value] * len(form["inputs"]) for value in (None, 7, "a" * 501))):
+        text = joined(web, {"data": data, "fn_index": form["id"], "session_hash": "bad"})
         assert "process_completed" in text
         assert '"success":false' in text.replace(" ", "")
     for body in (b"", b"[]", b"[" * 10_000, b'{"data": [1e400], "fn_index": 1, "session_hash": "a"}', b"\xff"):

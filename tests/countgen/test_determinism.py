@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import countgen
 from countgen.recipe import regenerate
 
 
+@pytest.mark.core
 def test_a_deterministic_image_does_not_depend_on_the_number_of_threads(light_models: countgen.Models) -> None:
     images = []
     for number in (1, 2, 4):

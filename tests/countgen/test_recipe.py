@@ -10,6 +10,8 @@ from countgen.errors import RecipeError
 from countgen.images import read_png, save_png, to_pil
 from countgen.recipe import check, load_backbone, plain, regenerate
 
+pytestmark = pytest.mark.core
+
 FIELDS = {
     *("schema", "prompt", "targets", "method", "settings", "seed", "until", "sure", "critics", "judge", "counts"),
     *(

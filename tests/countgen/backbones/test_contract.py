@@ -89,6 +89,7 @@ def stock_images(backbone: Backbone, negative: str | None, seeds: list[int]) -> 
     ).images
 
 
+@pytest.mark.core
 def test_render_equals_the_stock_pipeline(case: tuple[Backbone, str | None]) -> None:
     (backbone, negative), seeds = case, [3, 4]
     with torch.no_grad():
@@ -102,6 +103,7 @@ def test_render_equals_the_stock_pipeline(case: tuple[Backbone, str | None]) -> 
     torch.testing.assert_close(images, stock_images(backbone, negative, seeds), atol=1e-4, rtol=0)
 
 
+@pytest.mark.core
 def test_gradient_reaches_latents_and_prompt_embeddings_and_no_weight(case: tuple[Backbone, str | None]) -> None:
     backbone, negative = case
     embeds = backbone.encode_prompt(PROMPT, negative)
@@ -118,6 +120,7 @@ def test_gradient_reaches_latents_and_prompt_embeddings_and_no_weight(case: tupl
     assert all(parameter.grad is None for parameter in backbone.denoiser.parameters())
 
 
+@pytest.mark.core
 def test_saturated_pixels_pass_a_gradient(tiny_pipeline: Callable[[str], Any]) -> None:
     backbone = tiny_backbone("stable_diffusion", tiny_pipeline("stable_diffusion"))
     latents = (1000 * backbone.initial_latents([5])).requires_grad_(True)

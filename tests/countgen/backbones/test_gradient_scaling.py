@@ -1,6 +1,9 @@
+import pytest
 import torch
 
 from countgen.backbones.gradient_scaling import GradientScale
+
+pytestmark = pytest.mark.core
 
 
 def test_a_gradient_below_the_range_of_float16_passes_a_half_precision_model() -> None:
