@@ -85,12 +85,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if any("mark.core" in path.read_text(encoding="utf-8") for path in files) else True
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first.
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """Put the longest tests first; in the core, leave out those of the models that need Ultralytics.
 
     The first worker begins with the long tests, and the others steal its short ones: no worker ends with a long test
     while the others have nothing left. The order is random apart from that.
     """
+    if config.getoption("markexpr") == "core":
+        items[:] = [item for item in items if "models" not in item.fixturenames]
     items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in FIRST)
 
 

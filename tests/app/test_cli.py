@@ -193,7 +193,6 @@ def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, 
     assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
 
 
-@core
 @pytest.mark.parametrize(
     ("moment", "sent"),
     [("countgen.run.Run.result", signal.SIGINT), ("countgen.app.generate.save_png", signal.SIGTERM)],
@@ -223,7 +222,6 @@ def test_interrupting_while_an_image_is_judged_or_written_still_writes_it(
     assert signal.getsignal(signal.SIGINT) is usual
 
 
-@core
 def test_the_second_ctrl_c_does_not_wait() -> None:
     with held_interrupts() as held:
         signal.raise_signal(signal.SIGINT)
@@ -232,7 +230,6 @@ def test_the_second_ctrl_c_does_not_wait() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-@core
 def test_doctor_says_what_is_healthy_and_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:

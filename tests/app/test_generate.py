@@ -16,7 +16,6 @@ from tests.app.conftest import Answer
 core = pytest.mark.core
 
 
-@core
 def test_generate_reaches_the_count_and_writes_both_images(tmp_path: Path, answer: Answer) -> None:
     code, output = answer("generate", "a photo of two apples", "--seed", "0-1", "--out", tmp_path)
     assert [image["seed"] for image in output["images"]] == [0, 1]
@@ -68,7 +67,6 @@ def test_generate_again_overwrites_nothing_and_gives_the_same_image(
         assert first.tobytes() == second.tobytes()
 
 
-@core
 def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
