@@ -15,10 +15,9 @@ from countgen import plugins
 
 if TYPE_CHECKING:
     from countgen.methods.settings import Settings
-    from countgen.methods.step import Step
 
 _FOLDER = Path(__file__).parent
-MethodFunction: TypeAlias = "Callable[..., Iterator[Step]]"
+MethodFunction: TypeAlias = Callable[..., Iterator[Any]]
 """A generator function `(problem, seed, budget, settings) -> Iterator[Step]`."""
 
 
