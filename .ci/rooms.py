@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 ROOMS = {  # (lines planned, limit: what it has until then)
-    "critics": (3900, 4300),
-    "countgen": (9000, 10800),
-    "benchmarks": (7600, 8150),
-    "app": (4200, 4750),
-    "tests": (13000, 19000),
+    "critics": (3900, 3950),
+    "countgen": (9000, 11300),
+    "benchmarks": (7600, 8500),
+    "app": (4200, 5050),
+    "tests": (13000, 17700),
 }
-ALL = (25000, 28000)
+ALL = (25000, 28700)
 TOLERANCE = 1.03
 
 
