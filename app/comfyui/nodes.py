@@ -157,8 +157,8 @@ class GenerateRightCount(io.ComfyNode):
                 model_management.throw_exception_if_processing_interrupted()
                 progress.update_absolute(step.evaluations, preview=("JPEG", to_pil(step.image), None))
             result = run.result()
+            images = (_to_comfy(result.image)[None], _to_comfy(result.before)[None])  # the latter is rendered now
         text = counts_in_words(result.judge_counts, {t.object_name: t.target_count for t in result.targets})
-        images = (_to_comfy(result.image)[None], _to_comfy(result.before)[None])
         return io.NodeOutput(*images, bool(result.verified), text, json.dumps(result.recipe))
 
 
