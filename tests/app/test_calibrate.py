@@ -12,7 +12,6 @@ from tests.app.conftest import Answer, ErrorOf
 OPTIONS = ["--images", "2", "--max-number", "3", "--object", "cat", "--object", "dog"]
 
 
-@pytest.mark.slow
 def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, error_of: ErrorOf
 ) -> None:

@@ -126,7 +126,6 @@ def closed_output() -> None:
     os.close(1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "options", "code"),
     [
@@ -163,7 +162,6 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(module: str, tmp_path: 
     assert (done.returncode, done.stderr) == (130, "countgen: interrupted\n")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "columns", "ignored"), [(signal.SIGINT, 120, ""), (signal.SIGTERM, 40, "INT")])
 def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, ignored: str, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()  # a terminal, so that the progress line tells when the work has begun

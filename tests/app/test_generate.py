@@ -81,7 +81,6 @@ def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     assert (f", found at seed {seed}" in " ".join(output.split())) == (seed != "0")
 
 
-@pytest.mark.slow
 def test_low_memory_generates_what_fast_generates(tmp_path: Path, answer: Answer) -> None:
     def generated(memory: str) -> dict:
         options = ["--seed", "3", "--max-evaluations", "4", "--device", "cpu", "--memory", memory]

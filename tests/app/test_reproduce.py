@@ -151,7 +151,6 @@ for words in asked:
 """
 
 
-@pytest.mark.slow
 def test_nothing_is_downloaded_for_a_recipe_without_a_yes(images: Images, tmp_path: Path) -> None:
     fine_tune = {"backbone": "owner/fine-tune", "family": "stable_diffusion_xl"}
     asked = []

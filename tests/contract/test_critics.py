@@ -34,7 +34,6 @@ def every_loss(
     return torch.stack([loss(candidates, target_count, threshold_logit, steepness) for loss in LOSSES.values()])
 
 
-@pytest.mark.slow
 def test_the_gradient_of_every_loss_and_of_the_soft_count_equals_finite_differences(
     whole_critic: Critic, pictures: Pictures, networks: Networks
 ) -> None:
@@ -77,7 +76,6 @@ def test_a_partial_gradient_still_points_downhill(
     assert (after < before).sum() >= 5, (before.tolist(), after.tolist())
 
 
-@pytest.mark.slow
 def test_counting_first_does_not_break_backward_passes_which_leave_the_weights_bit_identical(
     kind: Critic, pictures: Pictures, networks: Networks
 ) -> None:
@@ -108,7 +106,6 @@ def test_a_batch_equals_its_pictures_one_by_one(kind: Critic, pictures: Pictures
         torch.testing.assert_close(getattr(together, name), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_unusual_pictures_are_counted_and_differentiated(
     kind: Critic, apples: Pictures, subtests: pytest.Subtests
 ) -> None:
@@ -128,7 +125,6 @@ def test_unusual_pictures_are_counted_and_differentiated(
             assert int(evaluation.counts) == int(kind.counts(images, ["apple"]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_images_of_every_float_dtype_and_autocast_give_float32_losses_with_finite_gradient(
     kind: Critic, pictures: Pictures, dtype: torch.dtype

@@ -105,7 +105,6 @@ def from_checkpoint(critic: Any, folder: Path, name: str) -> tuple[Any, Path]:
     return load(kind.get(name, "yolo"), weights=checkpoint, **settings), checkpoint
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["miniature-yolo", "ultralytics-rtdetr"])
 def test_a_checkpoint_counts_as_predict_does(critics: Critics, pictures: Pictures, tmp_path: Path, name: str) -> None:
     images = eight_bit(pictures(24))
@@ -142,7 +141,6 @@ def test_a_checkpoint_counts_as_after_ultralytics_own_suppression(
     assert len({tuple(row) for row in expected}) > 2
 
 
-@pytest.mark.slow
 def test_a_resized_picture_counts_as_predict_does(critics: Critics, pictures: Pictures, tmp_path: Path) -> None:
     critic = critics("miniature-yolo")
     images = eight_bit(interpolate(pictures(24), (150, 200), mode="bilinear"))
@@ -229,7 +227,6 @@ def test_grounding_dino_counts_as_its_processor_does(critics: Critics, pictures:
     assert len(set(expected)) > 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fasterrcnn", "retinanet", "fcos", "ssd"])
 def test_torchvision_detectors_count_as_they_do_themselves(critics: Critics, pictures: Pictures, name: str) -> None:
     critic, images = copy.deepcopy(critics(name)), pictures(16).double()

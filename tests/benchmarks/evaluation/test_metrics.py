@@ -45,7 +45,6 @@ def same(value: float, expected: float) -> bool:
     return value == pytest.approx(expected, nan_ok=True, abs=1e-9)
 
 
-@pytest.mark.slow
 def test_scores_agree_with_a_slow_oracle_on_random_tables() -> None:
     rng = random.Random(0)
     for _ in range(24):

@@ -79,7 +79,6 @@ def test_every_case_has_a_record_and_its_pictures(asked: RunSettings, finished: 
     assert all(record.evaluations == 1 and record.image == record.before for record in plain)
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_byte_equal(
     asked: RunSettings, worker: Worker, finished: Path, tmp_path: Path
 ) -> None:
@@ -100,7 +99,6 @@ def suite_of(asked: RunSettings, path: Path, *prompts: str, **changes: Any) -> R
     return replace(asked, suite=str(path), suite_sha256=suite_digest(str(path)), **changes)
 
 
-@pytest.mark.slow
 def test_arms_and_settings_reach_the_method(asked: RunSettings, worker: Worker, tmp_path: Path) -> None:
     arm_names = ("search", "search+as-written", "noise", "plain+token", "auto+token")
     chosen = arms.canonical(arm_names, ["noise.num_optimization_steps=1"])

@@ -102,7 +102,6 @@ def test_gradients_use_the_draft_and_steps_show_images_of_the_vae(drafting: Back
     assert not torch.equal(steps[-1].latents, latents[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 8])
 def test_evaluations_with_drafts_stay_within_the_budget(
     limit: int, drafting: Backbone, models: countgen.Models

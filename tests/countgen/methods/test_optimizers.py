@@ -118,7 +118,6 @@ def test_a_gradient_is_charged_only_where_it_is_taken(models, problem):
     assert budget.evaluations == steps[-1].evaluations
 
 
-@pytest.mark.slow
 def test_refine_moves_a_batch_as_it_moves_singles(models, problem):
     seeds = [21, 22]
     latents = models.backbone.initial_latents(seeds)
