@@ -72,10 +72,9 @@ def write(
         best: the step to store.
         judge_counts: per target; empty without a judge.
     """
-    token = options.token
     assert options.targets is not None
     assert options.settings is not None
-    recipe: dict[str, Any] = {
+    return {
         "schema": SCHEMA,
         "prompt": prompt,
         "targets": [asdict(target) for target in options.targets],
@@ -87,29 +86,42 @@ def write(
         **_backbone_fields(models.backbone),
         "critics": [critic.name for critic in models.critics],
         "judge": None if models.judge is None else models.judge.name,
-        "counts": list(best.counts),
         "judge_counts": list(judge_counts),
-        "probability": round(best.probability, 4),
-        "confirmed": best.confirmed,
-        "candidate_seed": best.seed,
-        "evaluations": best.evaluations,
+        **_step_fields(best),
         "versions": versions(),
+        **({"detectors_chosen": models.detectors_chosen} if models.detectors_chosen else {}),
+        **_unusual_fields(options, shifts),
     }
-    if models.detectors_chosen:
-        recipe["detectors_chosen"] = models.detectors_chosen
-    if options.negative_prompt is not None:
-        recipe["negative_prompt"] = options.negative_prompt
-    if options.deterministic:
-        recipe["deterministic"] = True
-    if token is not None:
-        recipe["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
-    if shifts:
-        recipe["number_shifts"] = [to_builtins(shift) for shift in shifts]
-    if best.phase != "search":
+
+
+def _step_fields(step: Step) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "counts": list(step.counts),
+        "probability": round(step.probability, 4),
+        "confirmed": step.confirmed,
+        "candidate_seed": step.seed,
+        "evaluations": step.evaluations,
+    }
+    if step.phase != "search":
         # Latents that gradients moved are not those of a seed: they are stored, little-endian float32.
-        raw = best.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
-        recipe["latents"] = {"shape": list(best.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
-    return recipe
+        raw = step.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
+        fields["latents"] = {"shape": list(step.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
+    return fields
+
+
+def _unusual_fields(options: Options, shifts: Sequence[NumberShift]) -> dict[str, Any]:
+    """Return the fields that most recipes do without."""
+    fields: dict[str, Any] = {}
+    if options.negative_prompt is not None:
+        fields["negative_prompt"] = options.negative_prompt
+    if options.deterministic:
+        fields["deterministic"] = True
+    if options.token is not None:
+        token = options.token
+        fields["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
+    if shifts:
+        fields["number_shifts"] = [to_builtins(shift) for shift in shifts]
+    return fields
 
 
 def _backbone_fields(backbone: Backbone) -> dict[str, Any]:
