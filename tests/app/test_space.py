@@ -10,7 +10,7 @@ import countgen
 from countgen.app.demo import check_address
 from countgen.images import to_pil
 
-APP = Path(__file__).parents[2] / "app/space/app.py"
+APP = Path(countgen.__file__).parent / "app/space/app.py"
 
 
 def test_the_function_for_a_lent_gpu_generates_an_image(models: countgen.Models) -> None:
@@ -27,7 +27,7 @@ def test_the_demo_is_served_without_a_password(tmp_path: Path) -> None:
     port = 17860 + os.getpid() % 1000
     check_address("127.0.0.1", port)
     environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
-    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(APP.parents[2])}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(APP.parents[3])}
     with subprocess.Popen([sys.executable, str(APP)], env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

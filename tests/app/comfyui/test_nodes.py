@@ -18,7 +18,7 @@ import countgen
 from tests.app.comfyui import comfy_stand_in
 
 JUDGE = "miniature-fcos"
-WORKFLOW = Path(__file__).parents[3] / "app/comfyui/example_workflows/right-count.json"
+WORKFLOW = Path(countgen.__file__).parent / "app/comfyui/example_workflows/right-count.json"
 
 
 @pytest.fixture(scope="module")
