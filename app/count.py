@@ -14,22 +14,18 @@ from countgen.app.exit_codes import NOT_REACHED, OK
 from countgen.app.options import announce_downloads, names
 from countgen.app.result_lines import boxes_of
 from countgen.app.terminal import fitted
-from countgen.critics import NO_ANSWER, Critic, Detections
+from countgen.critics import NO_ANSWER, Critic
 from countgen.critics.catalogue import FACTS
 from countgen.critics.validation import to_batch
-from countgen.critics.vocabulary import singular
-from countgen.detector_choice import OPEN_VOCABULARY, in_coco
+from countgen.detector_choice import COCO_COUNTER, counter
 from countgen.files.image_file import SUFFIXES
 from countgen.files.printable import printable
 from countgen.files.spreadsheet import cell
-from countgen.images import check_writable, draw_boxes, read_recipe, save_png
+from countgen.images import check_writable, draw_detections, read_recipe, save_png
 from countgen.models import check_detectors, load_critic
 from countgen.progress import loading
-from countgen.prompts.plurals import counted
+from countgen.prompts.plurals import counted_in_words
 from countgen.recipe_fields import Recipe, fields_of
-
-_EMBEDDED = "nanodet"
-COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
 
 
 def run(command: Count) -> int:
@@ -66,7 +62,7 @@ def run(command: Count) -> int:
     if command.json:
         print(json.dumps({"critic": critic.name, "images": records, "total": total, "unread": unread}))
     elif command.text and len(files) > 1:
-        print(fitted(f"together: {_in_words(total)} in {len(files) - unread} images, by {critic.name}"))
+        print(fitted(f"together: {counted_in_words(total)} in {len(files) - unread} images, by {critic.name}"))
     return NOT_REACHED if unread else OK
 
 
@@ -131,10 +127,10 @@ def _critic(command: Count, recipes: Sequence[Recipe], objects: Sequence[str], d
     Raises:
         ValueError, OSError: an unknown detector, missing files, or an object that it does not know.
     """
-    usual = _EMBEDDED if all(map(in_coco, objects)) else OPEN_VOCABULARY[0][0]
+    usual = counter(objects)
     name = command.critic or _judge_of(recipes) or usual
     announce_downloads(check_detectors([name]), shown=command.text)
-    embedded = name == _EMBEDDED  # loads quickly, without diffusers and transformers, whose import takes longer
+    embedded = name == COCO_COUNTER
     with nullcontext() if embedded else loading(name, shown=command.text):
         critic = load_critic(name, device, trust_checkpoint=command.trust_checkpoint)
     critic.check_distinct(objects)
@@ -157,7 +153,8 @@ def _counted(critic: Critic, file: Path, objects: Sequence[str], device: str, bo
         "detections": boxes_of(detections),
     }
     if boxes is not None:
-        record["boxes"] = str(_drawn(batch[0].cpu(), detections, record["counts"], boxes))
+        drawn = draw_detections(batch[0].cpu(), detections, counted_in_words(record["counts"]))
+        record["boxes"] = str(save_png(drawn, boxes))
     return record
 
 
@@ -173,12 +170,6 @@ def _check_boxes(out: Path, *, several: bool) -> None:
     check_writable(out if several else out.parent)
 
 
-def _drawn(image: Any, detections: Sequence[Detections], counts: dict[str, int], place: Path) -> Path:
-    for number, detected in enumerate(detections):
-        image = draw_boxes(image, detected.boxes.cpu(), _in_words(counts), colour=COLOURS[number % len(COLOURS)])
-    return save_png(image, place)
-
-
 def _report(command: Count, record: dict[str, Any]) -> None:
     """Print one image's result; as JSON, all are printed together at the end."""
     error = f"{record['image']}: {record['error']}" if "error" in record else ""
@@ -188,7 +179,7 @@ def _report(command: Count, record: dict[str, Any]) -> None:
         for row in record["counts"].items():
             _write_csv((record["image"], *row))
     elif command.text:
-        counts = f"NOT READ: {record['error']}" if error else _in_words(record["counts"])
+        counts = f"NOT READ: {record['error']}" if error else counted_in_words(record["counts"])
         print(fitted(f"{record['image']}: {counts}"))
         if "boxes" in record:
             print(fitted(" ", path=record["boxes"]))
@@ -196,7 +187,3 @@ def _report(command: Count, record: dict[str, Any]) -> None:
 
 def _write_csv(row: Sequence[Any]) -> None:
     csv.writer(sys.stdout, lineterminator="\n").writerow(cell(str(value)) for value in row)
-
-
-def _in_words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {counted(singular(name), count)}" for name, count in counts.items())

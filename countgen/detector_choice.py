@@ -15,6 +15,15 @@ COCO = (("yolo:yolo11m",), "torchvision:fasterrcnn_resnet50_fpn_v2")
 OPEN_VOCABULARY = (("owl:owlv2-base",), "grounding_dino:tiny")
 
 
+COCO_COUNTER = "nanodet"
+"""The embedded detector of COCO's classes: it loads quickly, without diffusers and transformers."""
+
+
+def counter(object_names: Sequence[str]) -> str:
+    """Return the name of the detector that counts objects in images from anywhere."""
+    return COCO_COUNTER if all(map(in_coco, object_names)) else OPEN_VOCABULARY[0][0]
+
+
 @dataclass(frozen=True)
 class Choice:
     """Detectors by name.

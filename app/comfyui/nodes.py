@@ -21,18 +21,16 @@ import countgen
 from countgen import methods
 from countgen.critics import Critic, Detections
 from countgen.critics.detections import mean_score
-from countgen.critics.vocabulary import singular
-from countgen.detector_choice import AUTO, OPEN_VOCABULARY, in_coco
-from countgen.images import draw_boxes, to_pil
+from countgen.detector_choice import AUTO, COCO_COUNTER, OPEN_VOCABULARY, counter
+from countgen.images import draw_detections, to_pil
 from countgen.models import Models, load_critic
 from countgen.prompts import targets_from
-from countgen.prompts.plurals import counted, counts_in_words
+from countgen.prompts.plurals import counted_in_words, counts_in_words
 from countgen.run import Run
 
 CATEGORY = "countgen"
-COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
 _BOXES = io.BoundingBox if hasattr(io, "BoundingBox") else io.Custom("BOUNDING_BOX")
-_DETECTOR_TOOLTIP = f"{AUTO}: nanodet for COCO's classes, otherwise {OPEN_VOCABULARY[0][0]}"
+_DETECTOR_TOOLTIP = f"{AUTO}: {COCO_COUNTER} for COCO's classes, otherwise {OPEN_VOCABULARY[0][0]}"
 _TARGETS_TOOLTIP = "how many of what, such as apple=5 or apple=5,dog=2"
 
 
@@ -68,10 +66,10 @@ class CountObjects(io.ComfyNode):
             raise ValueError("objects is empty; write for example apple, or apple,dog for several")
         drawn, lines, boxes = [], [], []
         for image, detections in _detected(images, names, detector):
-            line = ", ".join(_in_words(found) for found in detections)
+            line = counted_in_words({of_class.object_name: len(of_class) for of_class in detections})
             drawn.append(_with_boxes(image, detections, line))
             lines.append(line)
-            boxes.append([box for found in detections for box in _as_dicts(found.boxes)])
+            boxes.append([box for of_class in detections for box in _as_dicts(of_class.boxes)])
         return io.NodeOutput(torch.stack(drawn), len(boxes[0]), "\n".join(lines), boxes)
 
 
@@ -182,7 +180,7 @@ def _detected(images: Tensor, names: Sequence[str], detector: str) -> list[tuple
     """
     chosen = detector.strip()
     if chosen in ("", AUTO):
-        chosen = "nanodet" if all(map(in_coco, names)) else OPEN_VOCABULARY[0][0]
+        chosen = counter(names)
     with torch.inference_mode(False), torch.no_grad():
         critic = _critic(chosen, str(model_management.get_torch_device()))
         if not critic.detects:
@@ -207,15 +205,9 @@ def _models(name: str) -> Models:
     return countgen.load(name, device=model_management.get_torch_device())
 
 
-def _in_words(detections: Detections) -> str:
-    return f"{len(detections)} {counted(singular(detections.object_name), len(detections))}"
-
-
 def _with_boxes(image: Tensor, detections: Sequence[Detections], label: str) -> Tensor:
     """Return an image (H, W, 3) with the boxes of every class in a colour of its own."""
-    drawn: Any = image
-    for number, of_class in enumerate(detections):
-        drawn = draw_boxes(drawn, of_class.boxes.cpu(), label, colour=COLOURS[number % len(COLOURS)])
+    drawn = draw_detections(image, detections, label)
     return torch.frombuffer(bytearray(drawn.tobytes()), dtype=torch.uint8).view(drawn.height, drawn.width, 3) / 255
 
 

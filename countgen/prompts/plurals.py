@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from countgen.critics import NO_ANSWER
-from countgen.critics.vocabulary import plural
+from countgen.critics.vocabulary import plural, singular
 
 
 def counted(noun: str, count: int) -> str:
@@ -15,6 +15,15 @@ def counted(noun: str, count: int) -> str:
     ('apple', 'apples')
     """
     return noun if count == 1 else plural(noun)
+
+
+def counted_in_words(counts: Mapping[str, int]) -> str:
+    """Return counts by object name as text.
+
+    >>> counted_in_words({"apples": 1, "dog": 2})
+    '1 apple, 2 dogs'
+    """
+    return ", ".join(f"{count} {counted(singular(name), count)}" for name, count in counts.items())
 
 
 def count_in_words(count: int | None) -> str:
