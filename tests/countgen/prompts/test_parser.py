@@ -155,6 +155,7 @@ READINGS_WITH_CLASSES = {
     "four skis": ("ski=4", "skis=4"),
     "a basket with five mangoes": ("basket=1,mango=5", "basket=1,mango=5"),
     "a bowl of seven strawberries": ("strawberry=7", "strawberry=7"),
+    "a bouquet of 24 tulips": ("tulip=24", "tulip=24"),
     "a dog left of a dragon": ("dog=1,dragon=1", "dog=1"),
     "a gold ring": ("ring=1", "ring=1"),
 }
