@@ -115,7 +115,7 @@ def nothing_runs() -> Iterator[None]:
     finally:
         _watched.clear()
         seen, _seen[:] = list(_seen), []
-    assert not seen
+    assert not seen, seen
 
 
 def read_or_one_line(read: Callable[[], object], error: type[Exception] = Exception) -> None:

@@ -31,10 +31,13 @@ from countgen.tokens.file import METADATA_KEY, decoded, encoded
 from countgen.tokens.library import available_tokens
 from tests.faults.hostile import damaged_bytes, damaged_json, damaged_text, read_or_one_line
 
+OPTIONS = miniature.DETECTORS["miniature-yolo"].options
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that every try writes into anew."""
+    """A folder that every try writes into anew, made once the libraries are imported, which make their caches then."""
+    load("yolo", **OPTIONS)
     return tmp_path_factory.mktemp("hostile")
 
 
@@ -105,7 +108,6 @@ def test_a_token(content: bytes) -> None:
     read_or_one_line(read, TokenFileError)
 
 
-OPTIONS = miniature.DETECTORS["miniature-yolo"].options
 DESCRIPTION = yaml.safe_load(OPTIONS["config"].read_text())
 DETECTOR = settings(max_examples=max(8, settings().max_examples // 4), deadline=timedelta(seconds=20))
 
