@@ -9,18 +9,18 @@ from tests.contract.pictures import CLASSES, enliven
 
 
 def centernet() -> Critic:
-    from countgen.critics.detectors.centernet import CenterNetCritic, build
+    from countgen.critics.detectors.centernet import CenterNet, CenterNetCritic
 
     torch.manual_seed(0)
-    return enliven(CenterNetCritic(build(len(CLASSES)), CLASSES), "head.1.weight", 30.0)
+    return enliven(CenterNetCritic(CenterNet(len(CLASSES)), CLASSES), "head.1.weight", 30.0)
 
 
 def density() -> Critic:
     from countgen.critics.detectors.density import DensityCritic
-    from countgen.critics.networks.density import build
+    from countgen.critics.networks.density import DensityCounter
 
     torch.manual_seed(0)
-    counter = build(len(CLASSES))
+    counter = DensityCounter(len(CLASSES))
     with torch.no_grad():
         counter.head.weight *= 30
         counter.head.bias += 3

@@ -13,7 +13,7 @@ from countgen.critics.candidates import Proposals
 from countgen.critics.detectors.density import DensityCritic
 from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.losses import LOSSES, dynamic_scale
-from countgen.critics.networks.density import build
+from countgen.critics.networks.density import DensityCounter
 
 pytestmark = pytest.mark.core
 NAMES = ("apple", "dog")
@@ -48,7 +48,7 @@ def random_images(number: int, brightest: Tensor | float = 1.0) -> Tensor:
 @pytest.fixture(scope="module")
 def counter() -> DensityCritic:
     torch.manual_seed(0)
-    network = build(len(NAMES))
+    network = DensityCounter(len(NAMES))
     with torch.no_grad():
         network.head.weight *= 30
         network.head.bias += 4
@@ -125,7 +125,7 @@ def test_descent_by_a_density_map_reaches_a_blind_detectors_count() -> None:
         def maps(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
             return images.mean((1, 2), keepdim=True).relu().expand(-1, len(object_names), -1, -1)
 
-    critic = DynamicScaleCritic(Stripes("stripes"), Bright(build(2), NAMES))
+    critic = DynamicScaleCritic(Stripes("stripes"), Bright(DensityCounter(2), NAMES))
     images = torch.linspace(0.0, 0.48, 16).expand(1, 3, 16, 16).clone().requires_grad_(True)
     optimizer = torch.optim.SGD([images], lr=0.3)
     for _ in range(200):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from countgen.critics import nms as suppression
-from countgen.critics.nms import CAPTURED_PASSES, _covers, _passes, unsuppressed
+from countgen.critics.nms import CAPTURED_PASSES, _passed, unsuppressed
 
 pytestmark = pytest.mark.core
 
@@ -61,13 +61,11 @@ def test_a_box_turned_inside_out_covers_nothing() -> None:
     ids=["a chain", "a tight chain", "a crowd", "boxes without area"],
 )
 def test_the_passes_of_a_graph_keep_what_nms_keeps(boxes: Tensor) -> None:
-    covers = _covers(boxes, boxes, 0.40625).triu(diagonal=1)
-    kept = _passes(covers, torch.ones_like(boxes[..., 0]), CAPTURED_PASSES).bool()
+    kept = _passed(boxes, 0.40625, None, CAPTURED_PASSES).bool()
     assert torch.equal(kept, kept_by_torchvision(boxes, 0.40625))
 
 
 def test_a_chain_needs_as_many_passes_as_it_has_boxes_but_one() -> None:
     boxes = chain(10, 4.0)
-    covers, start = _covers(boxes, boxes, 0.25).triu(diagonal=1), torch.ones(1, 10)
-    assert _passes(covers, start, 9).bool()[0].tolist() == [True, False] * 5
-    assert _passes(covers, start, 8).bool()[0].tolist() != [True, False] * 5
+    assert _passed(boxes, 0.25, None, 9).bool()[0].tolist() == [True, False] * 5
+    assert _passed(boxes, 0.25, None, 8).bool()[0].tolist() != [True, False] * 5

@@ -74,7 +74,7 @@ def test_a_box_lies_around_its_peak_and_sizes_decode_to_the_boxes_they_encode() 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (144, 144), (100, 180), (512, 300)])
 def test_images_of_any_size_give_boxes_in_their_own_pixels(height: int, width: int) -> None:
     torch.manual_seed(0)
-    critic = CenterNetCritic(centernet.build(2), ["cat", "dog"])
+    critic = CenterNetCritic(centernet.CenterNet(2), ["cat", "dog"])
     boxes = critic.propose(torch.rand(1, 3, height, width), ["cat"]).boxes
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     assert float(centres[..., 0].max()) == pytest.approx(width, rel=0.06)
@@ -84,7 +84,7 @@ def test_images_of_any_size_give_boxes_in_their_own_pixels(height: int, width: i
 @pytest.mark.core
 def test_load_reads_names_threshold_and_half_precision_weights_and_records_the_files_hash(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network, path = centernet.build(3), tmp_path / "best.safetensors"
+    network, path = centernet.CenterNet(3), tmp_path / "best.safetensors"
     write(path, network.state_dict(), ["cat", "dog", "bird"], 0.3)
     critic = critics.load("centernet", weights=path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
