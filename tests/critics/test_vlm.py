@@ -1,4 +1,4 @@
-"""Vision-language models as judges: the exact question, strict reading, and an untrained model of a published family."""
+"""Vision-language models as judges: the exact question, strict reading, an untrained model of a published family."""
 
 from __future__ import annotations
 
