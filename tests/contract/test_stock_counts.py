@@ -21,7 +21,7 @@ from torchvision.ops import nms
 
 from countgen.critics import Critic, load
 from tests.contract.pictures import rendered
-from tests.contract.tiny_detectors import tiny
+from tests.contract.tiny_detectors import ULTRALYTICS, tiny, write_checkpoint
 
 
 def in_double(critic: Any) -> Any:
@@ -58,13 +58,8 @@ def assert_counts(critic: Any, images: Tensor, labels: Iterable[Tensor], apart: 
 
 
 def from_checkpoint(critic: Any, folder: Path, name: str) -> tuple[Any, Path]:
-    """Write a critic as Ultralytics would, and return the critic of that file, with the same settings, and the file."""
-    model, path = copy.deepcopy(critic.model), folder / f"{name}.pt"
-    model.names, model.task = dict(enumerate(critic.object_names)), "detect"
-    model.args = {"task": "detect", "imgsz": critic.settings.image_size}
-    if name in ("yolo-world", "yoloe"):
-        setattr(model, "pe" if name == "yoloe" else "txt_feats", critic.embeddings[None])
-    torch.save({"model": model, "train_args": model.args}, path)
+    """Return the critic of a checkpoint of the given one, with its settings, and the checkpoint."""
+    path = write_checkpoint(critic, folder / f"{name}.pt")
     kind = {"yoloe": "yolo_world", "yolo-world": "yolo_world", "ultralytics-rtdetr": "ultralytics_rtdetr"}
     settings = {"threshold": critic.settings.threshold, "nms_iou": critic.settings.nms_iou}
     return load(kind.get(name, "yolo"), weights=path, **settings), path
@@ -105,7 +100,7 @@ def test_rtdetr_counts_as_predict_does(tmp_path: Path) -> None:
     assert_counts(critic, images, labels)
 
 
-@pytest.mark.parametrize("name", ["yolov8", "yolov9", "yolov10", "yolo12", "yolo26", "yolo-world", "yoloe"])
+@pytest.mark.parametrize("name", ULTRALYTICS)
 def test_a_checkpoint_counts_as_after_ultralytics_own_suppression(tmp_path: Path, name: str) -> None:
     from ultralytics.utils.nms import non_max_suppression
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import pairwise
@@ -65,6 +66,18 @@ def ultralytics_rtdetr() -> Critic:
     head = {"hidden": 64, "queries": 60, "points": 4, "heads": 4, "layers": 2, "feed_forward": 64}
     model = ultralytics_model("RTDETRDetectionModel", "v8/yolov8-rtdetr.yaml", NARROW, **head)
     return enliven(RTDETRCritic(model, CLASSES, name="ultralytics_rtdetr", image_size=SIDE))
+
+
+def write_checkpoint(critic: Any, path: Path) -> Path:
+    """Write a critic's network as Ultralytics writes it, the whole module in a pickle, and return the path."""
+    model = copy.deepcopy(critic.model)
+    model.names, model.task = dict(enumerate(critic.object_names)), "detect"
+    model.args = {"task": "detect", "imgsz": critic.settings.image_size}
+    head = type(model.model[-1]).__name__
+    if head in ("WorldDetect", "YOLOEDetect"):
+        setattr(model, "txt_feats" if head == "WorldDetect" else "pe", critic.embeddings[None])
+    torch.save({"epoch": -1, "model": model, "ema": None, "train_args": model.args, "date": "2026-01-01"}, path)
+    return path
 
 
 def owl(family: str) -> Critic:
@@ -258,6 +271,8 @@ BUILDERS: dict[str, Callable[[], Critic]] = {
     "nanodet": partial(load, "nanodet", image_size=SIDE),
     "dynamic-scale": dynamic_scale,
 }
+ULTRALYTICS = ("yolov8", "yolov9", "yolov10", "yolo12", "yolo26", "yolo-world", "yoloe")
+"""Ultralytics' detectors with non-maximum suppression."""
 PARTIAL = ("grounding-dino", "sam3", "rtdetr", "rtdetr-v2", "dfine", "fasterrcnn")
 """Detectors that detach where they look next: their gradient leaves out what moving there would change."""
 ONE_OF_A_KIND = (
