@@ -21,7 +21,7 @@ from torchvision.ops import nms
 
 from countgen.critics import Critic, load
 from tests.contract.pictures import rendered
-from tests.contract.tiny_detectors import ULTRALYTICS, tiny, write_checkpoint
+from tests.contract.tiny_detectors import ULTRALYTICS, as_a_user_gives_it, tiny, write_checkpoint
 
 
 def in_double(critic: Any) -> Any:
@@ -182,10 +182,13 @@ def test_grounding_dino_counts_as_its_processor_does() -> None:
     assert len(set(expected)) > 1
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn", "retinanet", "fcos", "ssd"])
-def test_torchvision_detectors_count_as_they_do_themselves(name: str) -> None:
-    critic, images = in_double(tiny(name)), rendered(16).double()
+@pytest.mark.parametrize("name", ["fasterrcnn", "retinanet", "fcos", "ssd", "miniature-fcos"])
+def test_torchvision_detectors_count_as_they_do_themselves_also_as_a_users_module(name: str) -> None:
+    critic, images = in_double(tiny(name)), interpolate(rendered(16), (128, 150), mode="bilinear").double()
     with torch.no_grad():
         results = critic.model(list(images))
-    kept = [result["labels"][result["scores"] > critic.settings.threshold] - 1 for result in results]
-    assert_counts(critic, images, kept, apart=1)
+    background = 0 if name == "miniature-fcos" else 1
+    labels = [result["labels"][result["scores"] > critic.settings.threshold] - background for result in results]
+    assert_counts(critic, images, labels, apart=1)
+    if background:
+        assert_counts(as_a_user_gives_it(critic), images, labels)

@@ -20,7 +20,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import MultiScaleRoIAlign
 
 from countgen import miniature
-from countgen.critics import Critic, load
+from countgen.critics import Critic, from_module, load
 from tests.contract.pictures import CLASSES, SIDE, enliven
 
 TOKENIZER = miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer"
@@ -240,6 +240,12 @@ def torchvision_detector(family: str) -> Critic:
     return enliven(critic, sharpen, factor)
 
 
+def as_a_user_gives_it(critic: Any) -> Critic:
+    """Return a critic of torchvision's module alone, with its own threshold and suppression."""
+    settings = {"threshold": critic.settings.threshold, "nms_iou": critic.settings.nms_iou}
+    return from_module(critic.model, ("__background__", *CLASSES), max_count=2000, **settings)
+
+
 def dynamic_scale() -> Critic:
     from countgen.critics.dynamic_scale import DynamicScaleCritic
 
@@ -268,6 +274,7 @@ BUILDERS: dict[str, Callable[[], Critic]] = {
     "retinanet": partial(torchvision_detector, "RetinaNet"),
     "fcos": partial(torchvision_detector, "FCOS"),
     "ssd": partial(torchvision_detector, "SSD"),
+    "module": lambda: as_a_user_gives_it(torchvision_detector("RetinaNet")),
     "nanodet": partial(load, "nanodet", image_size=SIDE),
     "dynamic-scale": dynamic_scale,
 }

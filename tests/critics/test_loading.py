@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from safetensors.torch import save_file
 
 from countgen import miniature
 from countgen.critics import load, weights
-from countgen.critics.detectors import yolo_world
 from countgen.critics.detectors.owl import OwlCritic
 from countgen.critics.detectors.yolo import letterbox
 from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, build
 from tests.contract.pictures import rendered
-from tests.contract.tiny_detectors import TOKENIZER, real_time_detr, tiny
+from tests.contract.tiny_detectors import real_time_detr, tiny
 
 YOLO = miniature.DETECTORS["miniature-yolo"].options
 NO_CACHE = r"is not in the hub's cache, and HF_HUB_OFFLINE is set; .*`hf download"
@@ -43,11 +41,9 @@ def save(critic: Any, folder: Path) -> None:
         ("yolo", {"weights": YOLO["weights"]}, "give config="),
         ("yolo", YOLO | {"image_size": 0}, "image_size must be at least 1 pixel"),
         ("ultralytics_rtdetr", YOLO, "ends in Detect; expected RTDETRDecoder"),
-        ("yolo_world", YOLO | {"embeddings": {"apple": torch.ones(512)}}, "ends in Detect"),
         ("torchvision", {"weights": "yolo"}, "no detector 'yolo'; available: .*retinanet"),
         ("torchvision", {"weights": "ssd300_vgg16", "revision": "V9"}, "no weights 'V9'.* COCO_V1"),
         ("detr", {"weights": "detr-resnet-50"}, f"config.json of facebook/detr-resnet-50@no_timm {NO_CACHE}"),
-        ("vlm", {"weights": "nobody/nothing"}, f"config.json of nobody/nothing {NO_CACHE}"),
         ("sam3", {"weights": "nonsense"}, "folder 'nonsense' does not exist.* OWNER/NAME, or one of sam3"),
     ],
 )
@@ -56,19 +52,11 @@ def test_an_option_that_does_not_fit_says_what_does(kind: str, options: dict[str
         load(kind, **options)
 
 
-@pytest.mark.parametrize("kind", ["yolo", "yolo_world", "fcos"])
-def test_a_damaged_file_is_a_value_error_that_names_it(kind: str, tmp_path: Path) -> None:
-    damaged = tmp_path / ("best.safetensors" if kind == "fcos" else "best.pt")
-    damaged.write_bytes(b"hello" * 100)
-    with pytest.raises(ValueError, match=f"cannot read {kind} .*best.*damaged or something else"):
-        load(kind, weights=damaged)
-
-
-def test_a_yaml_without_names_and_weights_of_another_architecture_are_errors(tmp_path: Path) -> None:
-    text = YOLO["config"].read_text()
-    (tmp_path / "nameless.yaml").write_text(text[: text.index("names:")])
-    with pytest.raises(ValueError, match="does not name its classes"):
-        load("yolo", weights=YOLO["weights"], config=tmp_path / "nameless.yaml")
+def test_a_damaged_file_and_weights_of_another_architecture_are_errors_that_name_them(tmp_path: Path) -> None:
+    for kind, name in (("yolo", "best.pt"), ("fcos", "best.safetensors")):
+        (tmp_path / name).write_bytes(b"hello" * 100)
+        with pytest.raises(ValueError, match=f"cannot read {kind} .*{name}.*damaged or something else"):
+            load(kind, weights=tmp_path / name)
     save_file({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="does not hold the weights"):
         load("yolo", weights=tmp_path / "other.safetensors", config=YOLO["config"])
@@ -100,26 +88,14 @@ def test_embeddings_must_be_one_vector_per_object(tmp_path: Path) -> None:
     assert critic.counts(torch.rand(2, 3, 64, 64), ["red apples", "dog"]).shape == (2, 2)
 
 
-def test_clip_embeddings_are_unit_vectors_of_a_stock_text_encoder(tmp_path: Path) -> None:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(TOKENIZER)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ends = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
-    model = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig(projection_dim=24, **ends, **sizes))
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    embeddings = yolo_world.clip_embeddings(["apple", "dog"], encoder=str(tmp_path))
-    assert {name: row.shape for name, row in embeddings.items()} == {"apple": (24,), "dog": (24,)}
-    assert [row.norm().item() for row in embeddings.values()] == [pytest.approx(1)] * 2
-    with pytest.raises(ValueError, match="is a 'clip_text_model' model; expected owlv2 or owlvit"):
-        OwlCritic(model, None, None)
-
-
 def test_the_cause_of_an_unreadable_folder_is_told(tmp_path: Path) -> None:
     config = {"model_type": "detr", "backbone": "resnet50", "use_timm_backbone": True, "backbone_config": None}
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"needs a package that is not installed: .*timm"):
         load("detr", weights=str(tmp_path))
+    with pytest.raises(ValueError, match="is a 'detr' model; expected owlv2 or owlvit"):
+        OwlCritic(tiny("detr").model, None, None)
 
 
 def test_a_folder_written_by_transformers_is_loaded(tmp_path: Path) -> None:

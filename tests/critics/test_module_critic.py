@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from countgen.critics import Critic, from_module
+from countgen.critics import from_module
 from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.losses import LOSSES
 from tests.contract.pictures import CLASSES, rendered
-from tests.contract.tiny_detectors import tiny, torchvision_detector
+from tests.contract.tiny_detectors import tiny
 
 pytestmark = pytest.mark.core
-NAMES = ("__background__", *CLASSES)
 
 
 class Boxes(nn.Module):
@@ -34,41 +32,6 @@ class Boxes(nn.Module):
         top, left = torch.meshgrid(at, at, indexing="ij")
         boxes = torch.stack([left, top, left + 16, top + 16], -1).flatten(0, 1)
         return boxes.expand(len(images), -1, -1), logits
-
-
-def as_a_user_gives_it(critic: Any) -> Critic:
-    """The torchvision detector inside a critic of the contract suite, with its own threshold and suppression."""
-    settings = {"threshold": critic.settings.threshold, "nms_iou": critic.settings.nms_iou}
-    return from_module(critic.model, NAMES, max_count=2000, **settings)
-
-
-def test_a_module_of_torchvisions_form_counts_as_its_own_detections() -> None:
-    stock: Any = torchvision_detector("FasterRCNN")
-    critic, images = as_a_user_gives_it(stock), rendered(6)
-    with torch.no_grad():
-        detections = stock.model(list(images))
-    kept = [image["labels"][image["scores"] > critic.settings.threshold] for image in detections]
-    expected = [[int((labels == label).sum()) for label in range(1, len(NAMES))] for labels in kept]
-    assert critic.counts(images, CLASSES).tolist() == expected
-    assert len({counts[0] for counts in expected}) > 1
-    assert critic.object_names == CLASSES
-
-
-def test_the_gradient_through_a_modules_detections_equals_finite_differences() -> None:
-    stock: Any = copy.deepcopy(torchvision_detector("RetinaNet"))
-    stock.model.double()
-    critic, images = as_a_user_gives_it(stock), rendered(2).double()
-
-    def loss(images: Tensor) -> Tensor:
-        return critic.evaluate(images, {"apple": 12}, LOSSES["margin"]).loss.sum()
-
-    probe = images.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(probe), probe)
-    along = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    with torch.no_grad():
-        slope = (loss(images + 1e-8 * along) - loss(images - 1e-8 * along)) / 2e-8
-    assert float((gradient * along).sum()) == pytest.approx(float(slope), rel=1e-3)
-    assert critic.has_gradient is True  # type: ignore[attr-defined]
 
 
 def test_a_dict_names_some_of_the_labels() -> None:

@@ -19,24 +19,15 @@ from tests.contract import tiny_language
 from tests.contract.pictures import rendered
 
 COUNTS = {
-    "7": 7,
-    " 12\n": 12,
-    "0": 0,
-    "1,204": 1204,
-    "10000": 10_000,
-    "7.": 7,
-    "**7**": 7,
-    '"7"': 7,
-    "Seven": 7,
-    "twelve apples": 12,
-    "1 apple.": 1,
-    "There are 7 apples in the image.": 7,
-    "There is 1 apple in this picture.": 1,
-    "The image contains 14 apples.": 14,
-    "I see 3 apples.": 3,
-    "Answer: 3": 3,
-    'Counting the <points coords="1 1 0435 0634 2 0511 0702">apples</points> shows a total of 2.': 2,
-    "<think>I see 3 on the left and 4 on the right.</think>\n7": 7,
+    0: ["0"],
+    1: ["1 apple.", "There is 1 apple in this picture."],
+    2: ['Counting the <points coords="1 1 0435 0634 2 0511 0702">apples</points> shows a total of 2.'],
+    3: ["I see 3 apples.", "Answer: 3"],
+    7: ["7", "7.", "**7**", '"7"', "Seven", "There are 7 apples in the image.", "<think>3 and 4.</think>\n7"],
+    12: [" 12\n", "twelve apples"],
+    14: ["The image contains 14 apples."],
+    1204: ["1,204"],
+    10_000: ["10000"],
 }
 NO_COUNTS = (
     *("", "no apples", "unclear", "I cannot count them.", "many", "a dozen", "7 or 8", "7-8", "7 to 9", "7+"),
@@ -54,12 +45,9 @@ def judge() -> VlmJudge:
     return VlmJudge(model.double(), processor, name="vlm:qwen", max_new_tokens=12)
 
 
-def noise(number: int) -> torch.Tensor:
-    return torch.rand(number, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-
-
 def test_an_answer_is_read_with_all_its_digits_or_not_at_all_and_never_guessed() -> None:
-    assert {answer: read_count(answer, "apples") for answer in COUNTS} == COUNTS
+    for count, answers in COUNTS.items():
+        assert [read_count(answer, "apples") for answer in answers] == [count] * len(answers)
     assert [answer for answer in NO_COUNTS if read_count(answer, "apple") != NO_ANSWER] == []
     assert read_count("There are 7 ladies' shoes.", "ladies' shoe") == 7
     assert read_count("3 T-shirts", "T-shirt") == 3
@@ -92,17 +80,15 @@ def test_a_count_needs_the_same_answer_to_more_than_half_of_the_questions(
     assert judge.counts(rendered(5), ["apple"])[:, 0].tolist() == [7, NO_ANSWER, 7, NO_ANSWER, NO_ANSWER]
 
 
-def test_a_batch_is_answered_as_its_images_one_by_one(judge: VlmJudge) -> None:
-    pictures = [vlm._to_pil(image) for image in noise(6)]
+def test_a_batch_is_answered_as_its_images_one_by_one_and_an_answer_that_does_not_end_is_none(judge: VlmJudge) -> None:
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    pictures = [vlm._to_pil(image) for image in images]
     for question in QUESTIONS:
         alone = [judge.answers([picture], question, "apple")[0] for picture in pictures]
         assert judge.answers(pictures, question, "apple") == alone
         assert any(alone)
-
-
-def test_an_answer_that_does_not_end_is_none(judge: VlmJudge) -> None:
     judge_of_one = VlmJudge(judge.model, judge.processor, name="vlm", max_new_tokens=1)
-    answers = judge_of_one.answers([vlm._to_pil(image) for image in noise(6)], QUESTIONS[0], "apple")
+    answers = judge_of_one.answers(pictures, QUESTIONS[0], "apple")
     assert "" in answers
     assert set(answers) <= {"", *"0358"}
 

@@ -56,7 +56,6 @@ def test_the_synonyms_are_singular_and_none_stands_in_two_groups() -> None:
     [
         ("aple", COCO_CLASSES, "nearest: apple, .*; it knows person, .*, giraffe and 56 more; owl:owlv2-base "),
         ("quux", ("cat", "dog"), "it knows cat, dog; owl:owlv2-base .Apache-2.0, 620 MB. reads any noun"),
-        ("sofa bed", ("sofa", "dog"), "nearest: sofa; it knows sofa, dog"),
         ("puppies", ("cat",), "it knows cat; nanodet, which is embedded, knows it"),
     ],
 )
