@@ -1,10 +1,13 @@
-"""Processes that write the same file at the same time."""
+"""Processes that write the same file or run at the same time."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from countgen.benchmarks.evaluation.records import RunFolderError
+from countgen.benchmarks.evaluation.run_folder import locked_run
 
 pytestmark = pytest.mark.core
 
@@ -49,9 +52,6 @@ def test_a_file_is_always_whole_and_a_new_name_has_one_winner(tmp_path: Path) ->
 
 
 def test_a_second_process_waits_for_no_run_folder_and_a_killed_one_holds_none(tmp_path: Path) -> None:
-    from countgen.benchmarks.evaluation.records import RunFolderError
-    from countgen.benchmarks.evaluation.run_folder import locked_run
-
     with python(HOLD, tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
