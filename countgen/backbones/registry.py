@@ -74,8 +74,6 @@ def configured(name: str, *, repository: str | None = None, **changes: Any) -> P
     preset = find(name)[1]
     check_fields(changes)
     if repository is not None:
-        if not repository:
-            raise ValueError("the repository is empty; give a repository, or leave it out to use the preset's")
         changes = {"config": preset.repository, "variant": None, "revision": None, **changes}
         if Path(repository).is_dir():
             changes.setdefault("vae", None)

@@ -72,6 +72,16 @@ def stock_images(pipeline: Any, backbone: Backbone, seeds: list[int], negative: 
     return images
 
 
+def tiny_decoder() -> Any:
+    """Return an untrained decoder of drafts."""
+    return diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+    )
+
+
 NOISE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
