@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from countgen import methods
 from countgen.methods.settings import Settings, as_dict, with_text
+from countgen.plugins import check_name
 
 _TOKEN = "+token"
 _AS_WRITTEN = "+as-written"
@@ -55,10 +55,7 @@ def find(name: str) -> Arm:
     Raises:
         ValueError: no such arm; the near and the available names are listed.
     """
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown method {name!r}; {hint}available: {', '.join(available())}")
+    check_name("method", name, available())
     method, _, _ = name.partition("+")
     suffix = name.removeprefix(method)
     return Arm(name, method, with_token=suffix == _TOKEN, as_written=suffix == _AS_WRITTEN)

@@ -15,12 +15,13 @@ from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.pipeline_features import check_features, unwrapped
-from countgen.backbones.registry import check_name, module_of, presets
+from countgen.backbones.registry import module_of, presets
 from countgen.backbones.sampling import PARTS, sampling
 from countgen.backbones.sources import Source, family_of, find_source, generic_preset, of_family
 from countgen.backbones.trial import check_sampling
 from countgen.backbones.weight_files import bytes_here
 from countgen.files.hub import check_answers
+from countgen.plugins import check_name
 
 OF_A_PIPELINE = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler", "timesteps", "tiny_vae")
 """Fields of a preset that can be given with a pipeline that is loaded already."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from countgen.backbones.preset import Preset
 from countgen.errors import CountGenError
 from countgen.files.hub import SINGLE_FILE, at_revision, is_commit, resolve
 from countgen.files.model_folder import check_model_folder, read_json
+from countgen.plugins import check_name
 
 LONGEST_REASON = 400
 """Characters of a library's message that are shown."""
@@ -134,10 +134,7 @@ def check_scheduler(name: str) -> None:
     """
     import diffusers
 
-    known = [word for word in dir(diffusers) if word.endswith("Scheduler")]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        raise ValueError(f"diffusers has no scheduler {name!r}; similar names: {', '.join(near) or 'none'}")
+    check_name("scheduler", name, [word for word in dir(diffusers) if word.endswith("Scheduler")])
 
 
 def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) -> torch.nn.Module:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from countgen.backbones.preset import Preset
-from countgen.files.hub import SINGLE_FILE, at_revision, cached
-from countgen.files.model_folder import read_json
+from countgen.files.hub import SINGLE_FILE, at_revision, resolve
+
+DENOISERS = ("unet", "transformer")
 
 
 def described(name: str, preset: Preset) -> str:
@@ -19,12 +20,8 @@ def described(name: str, preset: Preset) -> str:
     size = bytes_here(preset)
     if size is None:
         return f"{name} (to be downloaded)"
-    return f"{name} ({in_megabytes(size)}{'' if Path(preset.repository).exists() else ', cached'})"
-
-
-def in_megabytes(size: int) -> str:
-    """Return a number of bytes in MB, or GB from 1000 MB on."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    return f"{name} ({amount}{'' if Path(preset.repository).exists() else ', cached'})"
 
 
 def bytes_here(preset: Preset) -> int | None:
@@ -32,39 +29,31 @@ def bytes_here(preset: Preset) -> int | None:
 
     The cache of the hub is searched; nothing is downloaded.
     """
-    pipeline = _components(preset.repository, preset.revision, "model_index.json", preset.variant)
-    if preset.denoiser is None:
-        return None if pipeline is None else sum(pipeline.values())
-    denoiser = None
-    for part in ("unet", "transformer"):
-        denoiser = denoiser or _components(*at_revision(preset.denoiser), f"{part}/config.json", preset.variant)
-    if pipeline is None or not denoiser:
-        return None
-    others = {name: size for name, size in pipeline.items() if name not in ("unet", "transformer")}
-    return sum(others.values()) + sum(denoiser.values())
+    sizes = _components(preset.repository, preset.revision, preset.variant)
+    if preset.denoiser is not None and sizes:
+        replaced = _components(*at_revision(preset.denoiser), preset.variant)
+        denoiser = {name: size for name, size in replaced.items() if name in ("", *DENOISERS)}
+        sizes = denoiser and denoiser | {name: size for name, size in sizes.items() if name not in DENOISERS}
+    known = [size for size in sizes.values() if size is not None]
+    return sum(known) if known and len(known) == len(sizes) else None
 
 
-def _components(source: str, revision: str | None, file: str, variant: str | None) -> dict[str, int] | None:
-    """Return the size of the weights in each component's folder, or of a single file; None if some are missing."""
-    path = Path(source) if Path(source).exists() else cached(source, file, revision)
-    if path is None or not path.exists():
-        return None
+def _components(source: str, revision: str | None, variant: str | None) -> dict[str, int | None]:
+    """Return the size of the weights in each component's folder, None for missing ones; a single file has no name."""
+    try:
+        path = resolve(source, ["*"], revision=revision, download=False)
+    except OSError:
+        return {}
     if path.suffix == SINGLE_FILE:
-        return {"": path.stat().st_size}
-    folder = path if path.is_dir() else path.parents[file.count("/")]
-    configs = folder.glob("*/config.json") if file == "model_index.json" else (folder / file,)
-    sizes = {config.parent.name: _size(config.parent, variant) for config in configs if config.is_file()}
-    known = {name: size for name, size in sizes.items() if size is not None}
-    return known if known and len(known) == len(sizes) else None
+        return {"": path.stat().st_size} if path.is_file() else {}
+    return {config.parent.name: _size(config.parent, variant) for config in path.glob("*/config.json")}
 
 
 def _size(folder: Path, variant: str | None) -> int | None:
     """Return the size of a component's weights, of the variant if it has one; None if a file is missing."""
-    for suffix in (f".{variant}", "") if variant else ("",):
-        for index in folder.glob(f"*{SINGLE_FILE}.index{suffix}.json"):
-            shards = [folder / str(name) for name in set(read_json(index).get("weight_map", {}).values())]
-            return sum(file.stat().st_size for file in shards) if all(file.is_file() for file in shards) else None
-        files = [file for file in folder.glob(f"*{suffix}{SINGLE_FILE}") if suffix or file.stem.count(".") == 0]
-        if files:
-            return files[0].stat().st_size
-    return None
+    files = list(folder.glob(f"*{SINGLE_FILE}"))
+    of_variant = [file for file in files if f".{variant}" in file.name]
+    weights = of_variant or [file for file in files if "." not in file.stem]
+    # Shards are numbered as in model-00001-of-00002.safetensors.
+    number = max((int(file.stem.rpartition("-of-")[2]) for file in weights if "-of-" in file.stem), default=1)
+    return sum(file.stat().st_size for file in weights) if len(weights) >= number else None

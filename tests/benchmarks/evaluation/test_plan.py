@@ -90,8 +90,8 @@ def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
 
 
 SENSELESS = [
-    ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, edit, lmn, noise, plain, search, auto.token"),
-    ({"methods": ("auto+tokens",)}, "unknown method 'auto.tokens'; did you mean auto.token"),
+    ({"methods": ("magic",)}, "unknown method 'magic'. Available: auto, edit, lmn, noise, plain, search, auto.token"),
+    ({"methods": ("auto+tokens",)}, "unknown method 'auto.tokens'. Did you mean auto.token"),
     ({"methods": ("grid+token",)}, "unknown method"),
     ({"method_settings": ("noise.learning_rate=0.10",)}, "method_settings must be"),
     ({"methods": ()}, "at least one method"),
