@@ -12,7 +12,7 @@ from typing import Any
 
 from countgen import plugins
 from countgen.backbones.base import Backbone
-from countgen.backbones.loading import check_scheduler, digest, public_name
+from countgen.backbones.loading import digest, public_name
 from countgen.backbones.preset import Preset
 from countgen.plugins import check_name
 
@@ -91,7 +91,9 @@ def check_fields(changes: Mapping[str, Any]) -> None:
     for field in changes:
         check_name("option", field, sorted(field.name for field in fields(Preset)))
     if changes.get("scheduler") is not None:
-        check_scheduler(changes["scheduler"])
+        import diffusers  # takes seconds, and most changes do not need it
+
+        check_name("scheduler", changes["scheduler"], [name for name in dir(diffusers) if name.endswith("Scheduler")])
 
 
 def base_model(backbone: Backbone) -> str:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from countgen import backbones, miniature
+from countgen.backbones.loading import described
 from countgen.backbones.registry import configured
 from countgen.files.hub import at_revision
 from tests.countgen.backbones.conftest import tiny_decoder
@@ -26,6 +27,13 @@ def test_load_takes_another_size_and_scheduler() -> None:
     assert backbone.latent_shape == (4, 16, 24)
     assert type(backbone.pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
     assert backbone.pipeline.scheduler.config.prediction_type == "v_prediction"
+
+
+def test_what_the_cache_lacks_is_downloaded(hub_snapshot: Callable[..., Path]) -> None:
+    preset = configured("sdxl-turbo", revision="main")
+    assert described("sdxl-turbo", preset) == "sdxl-turbo (to be downloaded)"
+    shutil.copytree(SDXL / "vae", hub_snapshot("stabilityai/sdxl-turbo") / "vae")
+    assert described("sdxl-turbo", preset) == "sdxl-turbo (1 MB)"
 
 
 def test_a_local_folder_replaces_a_published_checkpoint() -> None:
