@@ -126,17 +126,21 @@ def _clip(*, projected: bool = False) -> Any:
     return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(config)
 
 
-def _clip_tokenizer() -> Any:
-    return transformers.CLIPTokenizer.from_pretrained(CLIP_TOKENIZER)
-
-
 def _t5() -> Any:
     config = transformers.T5Config(vocab_size=1024, d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
     return transformers.T5EncoderModel(config)
 
 
-def _t5_tokenizer() -> Any:
-    return transformers.T5Tokenizer.from_pretrained(T5_TOKENIZER, model_max_length=4096)
+def _texts(*encoders: Any) -> dict[str, Any]:
+    """Return text encoders and tokenizers by their names in a pipeline."""
+    parts = {}
+    for suffix, encoder in zip(("", "_2", "_3"), encoders, strict=False):
+        if encoder.config.model_type == "clip_text_model":
+            tokenizer = transformers.CLIPTokenizer.from_pretrained(CLIP_TOKENIZER)
+        else:
+            tokenizer = transformers.T5Tokenizer.from_pretrained(T5_TOKENIZER, model_max_length=4096)
+        parts |= {f"text_encoder{suffix}": encoder, f"tokenizer{suffix}": tokenizer}
+    return parts
 
 
 def _qwen3(layers: int) -> Any:
@@ -166,8 +170,7 @@ def _unet(**options: Any) -> Any:
 def _stable_diffusion() -> Any:
     return diffusers.StableDiffusionPipeline(
         vae=_vae(),
-        text_encoder=_clip(),
-        tokenizer=_clip_tokenizer(),
+        **_texts(_clip()),
         unet=_unet(cross_attention_dim=16),
         scheduler=diffusers.EulerDiscreteScheduler(**NOISE),
         safety_checker=None,
@@ -179,10 +182,7 @@ def _stable_diffusion() -> Any:
 def _stable_diffusion_xl(scheduler: str = "EulerAncestralDiscreteScheduler") -> Any:
     return diffusers.StableDiffusionXLPipeline(
         vae=_vae(),
-        text_encoder=_clip(),
-        text_encoder_2=_clip(projected=True),
-        tokenizer=_clip_tokenizer(),
-        tokenizer_2=_clip_tokenizer(),
+        **_texts(_clip(), _clip(projected=True)),
         unet=_unet(
             cross_attention_dim=32,
             addition_embed_type="text_time",
@@ -197,8 +197,7 @@ def _stable_diffusion_xl(scheduler: str = "EulerAncestralDiscreteScheduler") -> 
 
 def _pixart(scheduler: Any = None, sample_size: int = 16, kind: str = "PixArtAlphaPipeline") -> Any:
     return getattr(diffusers, kind)(
-        tokenizer=_t5_tokenizer(),
-        text_encoder=_t5(),
+        **_texts(_t5()),
         vae=_vae(),
         transformer=diffusers.PixArtTransformer2DModel(
             sample_size=sample_size,
@@ -208,7 +207,6 @@ def _pixart(scheduler: Any = None, sample_size: int = 16, kind: str = "PixArtAlp
             cross_attention_dim=24,
             caption_channels=32,
             interpolation_scale=1,
-            out_channels=8,
         ),
         scheduler=scheduler or diffusers.DPMSolverMultistepScheduler(),
     )
@@ -222,10 +220,7 @@ def _flux(*, guidance_embeds: bool) -> Any:
     return diffusers.FluxPipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=guidance_embeds),
         vae=_vae(**FLOW_VAE),
-        text_encoder=_clip(),
-        tokenizer=_clip_tokenizer(),
-        text_encoder_2=_t5(),
-        tokenizer_2=_t5_tokenizer(),
+        **_texts(_clip(), _t5()),
         transformer=diffusers.FluxTransformer2DModel(
             **JOINT,
             joint_attention_dim=32,
@@ -240,7 +235,6 @@ def _stable_diffusion_3() -> Any:
     return diffusers.StableDiffusion3Pipeline(
         transformer=diffusers.SD3Transformer2DModel(
             sample_size=16,
-            patch_size=2,
             in_channels=8,
             out_channels=8,
             num_layers=1,
@@ -252,12 +246,7 @@ def _stable_diffusion_3() -> Any:
         ),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae(8, shift_factor=0.0609, scaling_factor=1.5305),
-        text_encoder=_clip(projected=True),
-        tokenizer=_clip_tokenizer(),
-        text_encoder_2=_clip(projected=True),
-        tokenizer_2=_clip_tokenizer(),
-        text_encoder_3=_t5(),
-        tokenizer_3=_t5_tokenizer(),
+        **_texts(_clip(projected=True), _clip(projected=True), _t5()),
     )
 
 
@@ -270,20 +259,12 @@ def _sana() -> Any:
         decoder_block_types=("ResBlock", "EfficientViTBlock"),
         encoder_block_out_channels=(8, 8),
         decoder_block_out_channels=(8, 8),
-        encoder_qkv_multiscales=((), (5,)),
-        decoder_qkv_multiscales=((), (5,)),
-        encoder_layers_per_block=(1, 1),
-        decoder_layers_per_block=(1, 1),
-        downsample_block_type="conv",
-        upsample_block_type="interpolate",
         scaling_factor=0.41407,
     )
     return diffusers.SanaSprintPipeline(
-        tokenizer=_t5_tokenizer(),
-        text_encoder=transformers.Gemma2Model(gemma),
+        **_texts(transformers.Gemma2Model(gemma)),
         vae=vae,
         transformer=diffusers.SanaTransformer2DModel(
-            patch_size=1,
             in_channels=4,
             out_channels=4,
             num_layers=1,
@@ -293,7 +274,6 @@ def _sana() -> Any:
             cross_attention_head_dim=4,
             cross_attention_dim=8,
             caption_channels=16,
-            sample_size=32,
             qk_norm="rms_norm_across_heads",
             guidance_embeds=True,
         ),
