@@ -46,9 +46,7 @@ class Flux(Backbone):
         return False
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        embeds, pooled, _ = self.pipeline.encode_prompt(
-            prompt, None, device=self.device, num_images_per_prompt=1, **self._sequence_length
-        )
+        embeds, pooled, _ = self.pipeline.encode_prompt(prompt, device=self.device, **self._sequence_length)
         return PromptEmbeds(prompt_embeds=embeds, pooled_prompt_embeds=pooled)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
@@ -71,10 +69,7 @@ class Flux(Backbone):
         return pixel_shuffle(output.transpose(1, 2).unflatten(2, (height, width)), 2)
 
     def _set_timesteps(self) -> None:
-        scheduler = self.pipeline.scheduler
-        _, height, width = self.latent_shape
-        mu = shift(scheduler.config, (height // 2) * (width // 2), 1.15)
-        set_linear_timesteps(scheduler, self.num_inference_steps, mu)
+        set_linear_timesteps(self, shift(self, 1.15))
 
 
 BACKBONE = Flux

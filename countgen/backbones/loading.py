@@ -122,13 +122,9 @@ def _load_vae(vae_class: Any, name: str, dtype: torch.dtype, download: bool) -> 
 
 def hub_sources(preset: Preset, dtype: torch.dtype) -> tuple[str, ...]:
     """What of the hub `load_pipeline` reads, each with its revision; nothing that is on the disk by its own path."""
-    sources = [(preset.repository, preset.revision)]
-    if preset.repository.endswith(SINGLE_FILE) and preset.config:
-        sources.append((preset.config, None))
-    if preset.vae is not None and dtype == torch.float16:
-        sources.append(at_revision(preset.vae))
-    if preset.denoiser is not None:
-        sources.append(at_revision(preset.denoiser))
+    config = preset.config if preset.repository.endswith(SINGLE_FILE) else None
+    parts = (config, preset.vae if dtype == torch.float16 else None, preset.denoiser)
+    sources = [(preset.repository, preset.revision), *(at_revision(part) for part in parts if part is not None)]
     return tuple(
         f"{name} at {'commit' if is_commit(revision) else 'the branch'} {revision or 'main'}"
         for name, revision in sources

@@ -67,7 +67,6 @@ class PixArt(Backbone):
             prompt,
             self._guided,
             negative_prompt=negative_prompt or "",
-            num_images_per_prompt=1,
             device=self.device,
             **self._sequence_length,
         )

@@ -37,7 +37,6 @@ class SanaSprint(Backbone):
         stock = inspect.signature(type(self.pipeline).__call__).parameters
         embeds, mask = self.pipeline.encode_prompt(
             prompt,
-            num_images_per_prompt=1,
             device=self.device,
             complex_human_instruction=stock["complex_human_instruction"].default,
             **self._sequence_length,

@@ -64,7 +64,6 @@ class StableDiffusionXL(Backbone):
         embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
             prompt,
             device=self.device,
-            num_images_per_prompt=1,
             do_classifier_free_guidance=self._guided,
             negative_prompt=negative_prompt,
         )

@@ -85,10 +85,7 @@ class ZImage(Backbone):
         rope.freqs_cis = [frequencies.to(device) for frequencies in table]
 
     def _set_timesteps(self) -> None:
-        scheduler = self.pipeline.scheduler
-        _, height, width = self.latent_shape
-        mu = shift(scheduler.config, (height // 2) * (width // 2), 1.15)
-        set_linear_timesteps(scheduler, self.num_inference_steps, mu)
+        set_linear_timesteps(self, shift(self, 1.15))
 
 
 BACKBONE = ZImage
