@@ -18,7 +18,7 @@ from countgen.benchmarks.evaluation.calibration import (
     judge_errors,
     truth,
 )
-from countgen.benchmarks.evaluation.labels import save_label
+from countgen.benchmarks.evaluation.labels import Label, save_labels
 from countgen.benchmarks.evaluation.records import Record
 from tests.benchmarks.evaluation.made_records import record, write_run
 
@@ -131,8 +131,7 @@ def test_a_report_corrects_by_its_own_labels_and_by_those_of_another_run(
     assert "has no labelled images, right and wrong ones, that detector counted" in " ".join(
         capsys.readouterr().err.split()
     )
-    for seed in range(20):
-        save_label(run, f"plain-3-{seed}", "ann", [3 + seed % 2])
+    save_labels(run, [Label(f"plain-3-{seed}", "ann", (3 + seed % 2,)) for seed in range(20)])
     assert main(["report", run, "--out", str(tmp_path / "page.html"), "--json"]) == 0
     (section,) = json.loads(capsys.readouterr().out)["sections"]
     assert section["calibration"]["labelled"] == 20

@@ -9,7 +9,7 @@ import pytest
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS
-from countgen.benchmarks.evaluation.labels import save_label
+from countgen.benchmarks.evaluation.labels import Label, save_labels
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from tests.benchmarks.evaluation.made_records import record, write_run
 from tests.benchmarks.evaluation.test_run_folder import outcome
@@ -36,7 +36,10 @@ def report(*arguments: str) -> Callable[[Path], object]:
         ("lock", evaluate),
         ("settings.json", evaluate),
         ("records.jsonl", evaluate),
-        *((name, lambda run: save_label(run, record().key, "anna", [3])) for name in ("labels.jsonl", "labels.lock")),
+        *(
+            (name, lambda run: save_labels(run, [Label(record().key, "anna", (3,))]))
+            for name in ("labels.jsonl", "labels.lock")
+        ),
         ("judgements.jsonl", lambda run: LineFile(run, JUDGEMENTS)),
         *(("report.html", report("--out", f"{{run}}{name}")) for name in ("", "/report.html")),
         ("rows.parquet", report("--parquet", "{run}/rows.parquet")),

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation.image_statistics import image_statistics
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement
-from countgen.benchmarks.evaluation.labels import save_label
+from countgen.benchmarks.evaluation.labels import Label, save_labels
 from countgen.benchmarks.evaluation.metrics import scores
 from countgen.benchmarks.evaluation.records import RECORDS, Record, read_run
 from countgen.benchmarks.evaluation.report.cards import chosen, disagreements, statuses
@@ -185,10 +185,8 @@ def test_images_outside_the_run_damaged_or_missing_are_named_and_left_out(tmp_pa
 
 def test_people_are_judges_of_what_they_labelled_and_stray_labels_are_counted(tmp_path, capsys):
     run = table_run(tmp_path / "run")
-    for seed in range(3):
-        save_label(run, record("plain", seed).key, "ann", [3 - seed % 2])
-    labels = (run / "labels.jsonl").read_text()
-    (run / "labels.jsonl").write_text(labels + labels.splitlines()[0].replace(record("plain", 0).key, "0" * 32) + "\n")
+    labels = {record("plain", 0).key: 3, record("plain", 1).key: 2, record("plain", 2).key: 3, "0" * 32: 3}
+    save_labels(run, [Label(key, "ann", (count,)) for key, count in labels.items()])
     (run / JUDGEMENTS).write_bytes(Judgement("0" * 32, "late", (3,), 0.5, ()).to_line())
     assert main(["report", str(run), "--json"]) == 0
     output = capsys.readouterr()
