@@ -36,8 +36,10 @@ class Scores:
         failed: images that were not generated; they are wrong.
         abstained: images to which the judge gave no answer; they are not right, and have no error in objects.
         right: images with exactly the target count of every object class.
-        interval: 95 % Wilson confidence interval of the fraction right, in [0, 1].
+        accuracy: fraction of images right, in [0, 1]; NaN without images.
+        interval: its 95 % Wilson confidence interval.
         close: images with every count at most one off, right ones included.
+        off_by_one: their fraction, in [0, 1]; NaN without images.
         mae, rmse, bias: mean absolute, root mean square and mean signed error in objects, over every object of every
             image that was generated; a bias above 0 is too many. NaN without such images.
         partial: mean over images of the objects' points: half a point where any is counted, half where the count is the
@@ -49,22 +51,14 @@ class Scores:
     failed: int
     abstained: int
     right: int
+    accuracy: float
     interval: tuple[float, float]
     close: int
+    off_by_one: float
     mae: float
     rmse: float
     bias: float
     partial: float
-
-    @property
-    def accuracy(self) -> float:
-        """Return the fraction of images right, in [0, 1]; NaN without images."""
-        return self.right / self.images if self.images else math.nan
-
-    @property
-    def off_by_one(self) -> float:
-        """Return the fraction of images at most one off for every object, in [0, 1]; NaN without images."""
-        return self.close / self.images if self.images else math.nan
 
 
 @dataclass(frozen=True)
@@ -212,7 +206,7 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
     chosen = evaluated_by(records, judge)
     counted = [(counts(record, judge), target_counts(record)) for record in chosen]
     errors = [[a - b for a, b in zip(answer, target, strict=True)] for answer, target in counted if answer is not None]
-    right = sum(not any(image) for image in errors)
+    right, close = (sum(max(map(abs, image)) <= most for image in errors) for most in (0, 1))
     flat = np.array([error for image in errors for error in image], dtype=float)
     return Scores(
         images=len(chosen),
@@ -221,8 +215,10 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
             record.status == "done" and answer is None for record, (answer, _) in zip(chosen, counted, strict=True)
         ),
         right=right,
+        accuracy=right / len(chosen) if chosen else math.nan,
         interval=wilson_interval(right, len(chosen)),
-        close=sum(all(abs(error) <= 1 for error in image) for image in errors),
+        close=close,
+        off_by_one=close / len(chosen) if chosen else math.nan,
         mae=float(np.abs(flat).mean()) if len(flat) else math.nan,
         rmse=float(np.sqrt((flat**2).mean())) if len(flat) else math.nan,
         bias=float(flat.mean()) if len(flat) else math.nan,

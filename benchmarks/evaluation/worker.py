@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import diffusers
 import torch
@@ -46,18 +46,6 @@ class Outcome:
     before: Image | None
     recipe: dict[str, Any]
     process: int
-
-
-class Detectors(Protocol):
-    """Names of the detectors of a run, such as its settings hold them."""
-
-    @property
-    def critics(self) -> tuple[str, ...]:
-        """Those that steer."""
-
-    @property
-    def judges(self) -> tuple[str, ...]:
-        """Those that only count; the first one decides."""
 
 
 class Worker:
@@ -119,13 +107,13 @@ class Worker:
         try:
             return self._generated(case)
         except Exception as error:  # one bad case must not end the run
-            return failed(case, self.settings, error)
+            return failed(case, error)
 
     def _generated(self, case: Case) -> Outcome:
         for critic in self.judges.values():
             Models(self.models.backbone, self.models.critics, critic).check(case.prompt.targets)
         self._warm_up(case)
-        return generated(case, self._run(case), self.judges, self.settings)
+        return generated(case, self._run(case), self.judges)
 
     def _run(self, case: Case) -> countgen.Run:
         arm = arms.find(case.method)
@@ -154,14 +142,13 @@ class Worker:
                     break
 
 
-def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic], detectors: Detectors) -> Outcome:
+def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic]) -> Outcome:
     """Generate an image and judge it.
 
     Args:
         case: of the record.
         run: of the case, not begun.
         judges: by name, the run's own first.
-        detectors: names of those that steer and that judge.
     """
     backbone = run.models.backbone
     truncations = truncations_of(backbone.pipeline)
@@ -186,7 +173,7 @@ def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic], detec
     # The image is its own plain image.
     is_plain = result.method == "plain" and "token" not in result.recipe
     record = Record(
-        **case_fields(case, detectors),
+        **case_fields(case),
         status="done",
         critic_counts=result.counts,
         **record_fields(counted),
@@ -238,17 +225,17 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
 
 
-def failed(case: Case, detectors: Detectors, error: Exception) -> Outcome:
+def failed(case: Case, error: Exception) -> Outcome:
     """Return the record of a case that could not be generated."""
     record = Record(
-        **case_fields(case, detectors),
+        **case_fields(case),
         status="failed",
         error=printable(" ".join(f"{type(error).__name__}: {error}".split())),
     )
     return Outcome(record, None, None, {}, os.getpid())
 
 
-def case_fields(case: Case, detectors: Detectors) -> dict[str, Any]:
+def case_fields(case: Case) -> dict[str, Any]:
     """Return the fields of a `Record` that are known before its image."""
     return {
         "key": case.key,
@@ -259,6 +246,6 @@ def case_fields(case: Case, detectors: Detectors) -> dict[str, Any]:
         "seed": case.seed,
         "backbone": case.backbone,
         "method": case.method,
-        "critics": detectors.critics,
-        "judges": detectors.judges,
+        "critics": case.critics,
+        "judges": case.judges,
     }

@@ -143,7 +143,7 @@ class Section:
         methods: in the order of the run.
         versus: every method against the baseline, by every judge that did not steer, and by the first one always.
         calibration: what people's labels say about the independent judges; None without labels.
-        agreements: by two judges' names; consensus has none, as it repeats their counts.
+        agreements: by two judges, "first & second"; consensus has none, as it repeats their counts.
         failures: number of failed images, by reason.
     """
 
@@ -154,7 +154,7 @@ class Section:
     methods: tuple[MethodFindings, ...]
     versus: dict[str, tuple[Versus, ...]]
     calibration: Calibration | None
-    agreements: dict[tuple[str, str], Agreement]
+    agreements: dict[str, Agreement]
     failures: dict[str, int]
 
 
@@ -186,6 +186,11 @@ def judges_of(records: Sequence[Record]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*(name for name in names if name not in people), *critics, *people)))
 
 
+def raters_of(judges: Sequence[str]) -> list[str]:
+    """Return all sources of counts but what others agree on."""
+    return [judge for judge in judges if judge not in CONSENSUS]
+
+
 def _section(
     run: ReportedRun, records: Sequence[Record], baseline: str | None, errors: dict[str, JudgeErrors]
 ) -> Section:
@@ -196,9 +201,9 @@ def _section(
         raise ValueError(f"the run has no method {baseline!r} to compare with; it has {', '.join(arms)}")
     steering = tuple(judge for judge in judges if any(steered(record, judge) for record in records))
     independent = [judge for judge in judges if judge == judges[0] or judge not in steering]
-    raters = [judge for judge in judges if judge not in CONSENSUS]
+    raters = raters_of(judges)
     detectors = [judge for judge in independent if judge in raters and not judge.startswith(HUMAN)]
-    agreements = {(a, b): agreement(records, a, b) for a, b in combinations(raters, 2)}
+    agreements = {f"{a} & {b}": agreement(records, a, b) for a, b in combinations(raters, 2)}
     return Section(
         suite=records[0].suite,
         backbone=records[0].backbone,

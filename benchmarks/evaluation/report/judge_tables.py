@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from countgen.benchmarks.evaluation.comparison import Agreement
 from countgen.benchmarks.evaluation.image_statistics import NAMES, ImageQuality
-from countgen.benchmarks.evaluation.report.findings import MethodFindings, Section
+from countgen.benchmarks.evaluation.report.findings import MethodFindings, Section, raters_of
 from countgen.benchmarks.evaluation.report.table import Table, header, interval, judge_text, number, percent
 
 FLAG = "‡"
@@ -45,12 +45,12 @@ def agreement_tables(section: Section) -> Iterator[Table]:
     """Yield matrices of judges by judges, where two judges or more counted."""
     if not section.agreements:
         return
-    judges = list(dict.fromkeys(name for pair in section.agreements for name in pair))
+    judges = raters_of(section.judges)
     head = ("", *(judge_text(section, name) for name in judges))
 
     def matrix(title: str, show: Callable[[Agreement], str], note: str) -> Table:
         def cell(row: str, column: str) -> str:
-            agreed = section.agreements.get((row, column)) or section.agreements.get((column, row))
+            agreed = section.agreements.get(f"{row} & {column}") or section.agreements.get(f"{column} & {row}")
             return "-" if agreed is None else show(agreed)
 
         rows = tuple((judge_text(section, row), *(cell(row, column) for column in judges)) for row in judges)

@@ -40,7 +40,7 @@ def test_further_judges_have_columns_of_their_own_and_the_records_stay(run: Path
     (section,) = findings(read_reported_run([run]))
     assert section.judges == (FIRST, SECOND, "unanimous")
     assert section.methods[0].scores[SECOND].images == 4
-    assert section.agreements[FIRST, SECOND].counts == 4
+    assert section.agreements[f"{FIRST} & {SECOND}"].counts == 4
     judge = load_critic(SECOND)
     for one in read_judgements(run):
         assert one.counts is not None

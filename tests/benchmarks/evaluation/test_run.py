@@ -140,7 +140,7 @@ def test_a_prompt_that_an_encoder_cuts_is_marked(asked: RunSettings, worker: Wor
     assert {record.truncated for record in read_run(finished)[1] if record.method == "plain"} == {False, None}
     long = "two apples, " + "one beside the other, " * 8
     prompt = Prompt(long, (Target("apple", 2),), "mine")
-    outcome = worker.attempt(Case("0" * 32, prompt, 1, "miniature", "plain"))
+    outcome = worker.attempt(replace(cases(asked)[0], prompt=prompt, method="plain"))
     assert outcome.record.truncated
 
 
@@ -149,7 +149,7 @@ def test_a_run_whose_every_image_fails_alike_stops_and_keeps_what_it_has(asked: 
     lost = RuntimeError("CUDA error: an illegal memory access was encountered")
 
     def broken(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
-        return (failed(case, settings, lost) for case in cases)
+        return (failed(case, lost) for case in cases)
 
     with pytest.raises(CountGenError, match="20 images failed one after the other for the same reason: RuntimeError"):
         evaluate(mine, tmp_path, broken, quiet=True)
@@ -157,7 +157,7 @@ def test_a_run_whose_every_image_fails_alike_stops_and_keeps_what_it_has(asked: 
 
     def flickering(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
         for number, case in enumerate(cases):
-            yield failed(case, settings, RuntimeError(f"{number // 19}"))
+            yield failed(case, RuntimeError(f"{number // 19}"))
 
     small = replace(mine, limit=10)
     assert evaluate(small, tmp_path / "other", flickering, quiet=True).reasons == {

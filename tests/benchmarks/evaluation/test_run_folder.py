@@ -58,10 +58,10 @@ class Engine:
                 raise KeyboardInterrupt
             self.done.append(case.key)
             if case.key == cases(replace(settings, shard="1/1"))[1].key:
-                yield failed(case, settings, ValueError("made to fail"))
+                yield failed(case, ValueError("made to fail"))
                 continue
             image = f"images/{case.key}.png"
-            changed = case_fields(case, settings) | {"judge_counts": {}, "critic_counts": (), "boxes": {}}
+            changed = case_fields(case) | {"judge_counts": {}, "critic_counts": (), "boxes": {}}
             yield Outcome(structs.replace(DONE, **changed, image=image, before=image), PICTURE, None, {}, os.getpid())
 
 
