@@ -10,9 +10,7 @@ import pytest
 from countgen import miniature
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation.models import recorded_model, run_detectors
-from countgen.benchmarks.evaluation.plan import RunSettings
 from countgen.detector_choice import COCO, OPEN_VOCABULARY
-from tests.faults.crash_consistency import settings
 
 SDXL = miniature.FOLDER / "mini-sdxl-turbo"
 COMMIT = "1" * 40
@@ -69,12 +67,3 @@ def test_detectors_are_chosen_by_what_the_suite_counts(tmp_path: Path) -> None:
     named = run_detectors(("sdxl-turbo",), str(suite), ["yolo:a.pt"], ["detr:b", "fcos:c"])
     assert named == (("yolo:a.pt",), ("detr:b", "fcos:c"), "")
     assert run_detectors(("miniature",), str(suite), None, None)[0] == miniature.CRITICS
-
-
-def test_what_loads_a_model_is_given_for_each_and_not_kept() -> None:
-    asked = settings(1)
-    assert asked.source_of("miniature") == "miniature"
-    values = {**vars(asked), "backbones": ("mine-12345678",), "sources": ("/elsewhere",)}
-    assert RunSettings(**values).source_of("mine-12345678") == "/elsewhere"
-    with pytest.raises(ValueError, match="2 sources were given for 1 backbones"):
-        RunSettings(**{**values, "sources": ("a", "b")})
