@@ -13,12 +13,13 @@ from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Evaluation, losses
 from countgen.critics.losses import CountLoss
 from countgen.errors import NonFiniteLossError
+from countgen.methods.evaluation import steps_of_evaluated
 from countgen.methods.forward_backward import ForwardBackward
-from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
+from countgen.methods.objective import CONFIRMATION_VIEWS, View
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import SEED_STRIDE, until_accepted
 from countgen.methods.settings import Settings, setting
-from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, steps_of
+from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 
 OPTIMIZERS = {
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
@@ -127,7 +128,7 @@ def refine(
     passes = ForwardBackward(problem.backbone, problem.embeds, seeds, objective, problem.graphs, draft=draft)
 
     def best_of(seeds: Sequence[int], images: Tensor, latents: Tensor, evaluation: Evaluation) -> Step:
-        steps = steps_of_moved(problem, objective, seeds, images, latents, evaluation, budget, phase="refine")
+        steps = steps_of_evaluated(problem, objective, seeds, images, latents, evaluation, budget, phase="refine")
         return max(steps, key=lambda step: step.rank)
 
     highest = -math.inf
@@ -143,23 +144,6 @@ def refine(
             yield decoded
             if decoded.confirmed:
                 return
-
-
-def steps_of_moved(
-    problem: Problem,
-    objective: Objective,
-    seeds: Sequence[int],
-    images: Tensor,
-    latents: Tensor,
-    evaluation: Evaluation,
-    budget: Budget,
-    *,
-    phase: str,
-) -> list[Step]:
-    """Return a step for each candidate whose latents are not those of a seed; arguments as of `steps_of`."""
-    evidence = problem.acceptance.views if len(objective.views) > 1 else problem.acceptance.plain
-    probability = problem.acceptance.probability(evidence, evaluation.margin, objective.columns, refined=True)
-    return steps_of(seeds, images, latents, evaluation, budget, phase=phase, probability=probability, sure=problem.sure)
 
 
 def _descend(
