@@ -180,36 +180,19 @@ def suite_digest(suite: str) -> str:
 
 
 def cases(settings: RunSettings) -> list[Case]:
-    """Return all images of a run, or of its shard, each once, in the order in which they are generated.
-
-    Cases that need a count token which is not shipped are left out, see `left_out`: an image that cannot be generated
-    says nothing about the method.
+    """Return the cases of a run, or of its shard, each once, in the order in which they are generated.
 
     Raises:
-        ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
+        ValueError: as `all_cases`.
     """
-    return [case for case in _all_cases(settings) if _possible(case)]
+    return [case for case in all_cases(settings) if is_possible(case)]
 
 
-def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
-    """Return the object names of cases, each combination once."""
-    return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in cases))
+def is_possible(case: Case) -> bool:
+    """Return whether the count token that a case needs, if any, is shipped.
 
-
-def left_out(settings: RunSettings) -> list[Case]:
-    """Return the cases that `cases` leaves out because no token is shipped for them."""
-    return [case for case in _all_cases(settings) if not _possible(case)]
-
-
-def why_left_out(case: Case) -> str:
-    """Return why an image of `left_out` cannot be generated, and what could be."""
-    first, *more = case.prompt.targets
-    asked = f"{case.prompt.prompt!r} asks for {first.target_count}" + (" and another class" if more else "")
-    known = ", ".join(available_tokens(case.backbone))
-    return f"{asked}, and the count tokens of {case.backbone} are for one class: {known}"
-
-
-def _possible(case: Case) -> bool:
+    Others are no part of a run: an image that cannot be generated says nothing about the method.
+    """
     if not arms.find(case.method).with_token:
         return True
     return len(case.prompt.targets) == 1 and token_name(case.prompt) in _tokens(case.backbone)
@@ -218,7 +201,17 @@ def _possible(case: Case) -> bool:
 _tokens = cache(available_tokens)
 
 
-def _all_cases(settings: RunSettings) -> list[Case]:
+def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
+    """Return the object names of cases, each combination once."""
+    return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in cases))
+
+
+def all_cases(settings: RunSettings) -> list[Case]:
+    """Return all cases of a run, or of its shard, also those that are not possible.
+
+    Raises:
+        ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
+    """
     if suite_digest(settings.suite) != settings.suite_sha256:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
     determining = content_digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
@@ -266,13 +259,7 @@ def _own_settings(name: str, settings: RunSettings) -> str:
 
 
 def token_name(prompt: Prompt) -> str:
-    """Return the name of the shipped count token for a prompt.
-
-    Raises:
-        ValueError: several object classes.
-    """
-    if len(prompt.targets) != 1:
-        raise ValueError(f"a count token is for one object class, {prompt.prompt!r} has {len(prompt.targets)}")
+    """Return the name of the count token for a prompt of one object class."""
     return f"count-{prompt.targets[0].target_count}"
 
 

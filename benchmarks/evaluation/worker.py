@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,14 +152,12 @@ def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic]) -> Ou
         judges: by name, the run's own first.
     """
     backbone = run.models.backbone
-    truncations = truncations_of(backbone.pipeline)
     forget_peak(backbone.device)
-    truncations.seen = False
     bests: list[Step] = []
-    for _ in run:
-        if run.best is not None and (not bests or run.best is not bests[-1]):
-            bests.append(run.best)
-    truncated = truncations.seen
+    with truncations_of(backbone.pipeline) as truncations:
+        for _ in run:
+            if run.best is not None and (not bests or run.best is not bests[-1]):
+                bests.append(run.best)
     peak = peak_bytes(backbone.device)
     result = run.result()
     wanted = tuple(target.target_count for target in run.targets)
@@ -184,7 +183,7 @@ def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic]) -> Ou
         peak_bytes=peak,
         image=f"{IMAGES}/{case.key}.png",
         before=f"{IMAGES}/{case.key}.png" if is_plain else f"{IMAGES}/{case.key}-before.png",
-        truncated=truncated,
+        truncated=bool(truncations),
         objects_kept=_rounded(result.objects_kept),
         background_change=_rounded(result.background_change),
         structural_similarity=_rounded(result.structural_similarity),
@@ -194,31 +193,22 @@ def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic]) -> Ou
     return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
 
 
-class Truncations(logging.Filter):
-    """A log filter that drops a pipeline's warnings of truncated prompts, and notes them.
+@contextmanager
+def truncations_of(pipeline: Any) -> Iterator[list[str]]:
+    """Collect a stock pipeline's warnings, its only report of truncated prompts, in place of printing them."""
+    logger, messages = logging.getLogger(type(pipeline).__module__), list[str]()
 
-    Attributes:
-        seen: whether a prompt was truncated since this was set to False.
-    """
+    def collect(record: logging.LogRecord) -> bool:
+        is_truncation = "truncated" in record.getMessage()
+        messages.extend([record.getMessage()] * is_truncation)
+        return not is_truncation
 
-    seen = False
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the message is about anything but truncation."""
-        cut = "truncated" in record.getMessage()
-        self.seen |= cut
-        return not cut
-
-
-_TRUNCATIONS = Truncations()
-
-
-def truncations_of(pipeline: Any) -> Truncations:
-    """Return the filter of a stock pipeline's warnings, its only report of truncated prompts."""
-    logger = logging.getLogger(type(pipeline).__module__)
     logger.setLevel(logging.WARNING)
-    logger.addFilter(_TRUNCATIONS)
-    return _TRUNCATIONS
+    logger.addFilter(collect)
+    try:
+        yield messages
+    finally:
+        logger.removeFilter(collect)
 
 
 def _rounded(value: float | None) -> float | None:

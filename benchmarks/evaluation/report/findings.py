@@ -27,6 +27,7 @@ from countgen.benchmarks.evaluation.comparison import (
     compare,
     difference,
     pairs,
+    with_holm,
 )
 from countgen.benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
 from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
@@ -48,7 +49,6 @@ from countgen.benchmarks.evaluation.metrics import (
 )
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
-from countgen.benchmarks.evaluation.statistics import holm
 
 BASELINES = ("search", "plain")
 """Baselines by default: best-of-N where the run has it, otherwise the plain model."""
@@ -218,14 +218,8 @@ def _section(
 
 
 def _versus(arms: Mapping[str, Sequence[Record]], baseline: str, judge: str) -> tuple[Versus, ...]:
-    """Return the comparisons in which the judge counted some case."""
     compared = {name: compare(arms[name], arms[baseline], judge) for name in arms if name != baseline}
-    compared = {name: comparison for name, comparison in compared.items() if comparison.duel.cases}
-    adjusted = holm([comparison.duel.p_value for comparison in compared.values()])
-    return tuple(
-        Versus(name, baseline, comparison, p_value)
-        for (name, comparison), p_value in zip(compared.items(), adjusted, strict=True)
-    )
+    return tuple(Versus(name, baseline, comparison, p_value) for name, comparison, p_value in with_holm(compared))
 
 
 def _reliability(records: Sequence[Record], judge: str) -> dict[float, list[tuple[float, bool]]]:
