@@ -114,9 +114,14 @@ def _rejudge(command: Evaluate, folder: Path) -> int:
 def _judge_images(command: Evaluate, path: Path, folder: Path) -> int:
     judges = command.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
     given = read_list(path, judges, command.methods or "given", command.model or "unknown")
-    device, trusted = command.available_device(), command.trust_checkpoint
     settings = settings_of(
-        path, given, judges, device, threads=command.threads, shard=command.shard, trust_checkpoint=trusted
+        path,
+        given,
+        judges,
+        device=command.available_device(),
+        threads=command.threads,
+        shard=command.shard,
+        trust_checkpoint=command.trust_checkpoint,
     )
     summary = judge_images(given, settings, folder, retry_failed=command.retry_failed, quiet=not command.text)
     lines = [f"{summary.done} of {summary.total} images are judged in {folder}"]

@@ -142,17 +142,11 @@ def _seconds(prompt: Prompt, where: str) -> float | None:
     return seconds
 
 
-def settings_of(
-    path: str | Path,
-    given: Sequence[Given],
-    judges: Sequence[str],
-    device: str,
-    *,
-    threads: int = 1,
-    shard: str = "1/1",
-    trust_checkpoint: bool = False,
-) -> GivenImages:
-    """Return settings that allow a run folder to hold one list, or a shard of it, with one set of judges."""
+def settings_of(path: str | Path, given: Sequence[Given], judges: Sequence[str], **options: Any) -> GivenImages:
+    """Return settings that allow a run folder to hold one list, or a shard of it, with one set of judges.
+
+    `options` are others of `RunSettings`: `device`, `threads`, `shard`, `trust_checkpoint`.
+    """
     cases = [image.case for image in given]
     return GivenImages(
         suite=str(path),
@@ -161,10 +155,7 @@ def settings_of(
         methods=tuple(dict.fromkeys(case.method for case in cases)),
         critics=(),
         judges=tuple(judges),
-        shard=shard,
-        device=device,
-        threads=threads,
-        trust_checkpoint=trust_checkpoint,
+        **options,
     )
 
 

@@ -114,17 +114,6 @@ def absolute_error(record: Record, judge: str) -> float | None:
     )
 
 
-def confidence(record: Record, judge: str) -> float | None:
-    """Return the mean class confidence of the judge's detections, 0 without any; None where there is no confidence.
-
-    Half-formed objects have lower scores, so that a low confidence of a right image indicates low quality.
-    """
-    counted = counts(record, judge)
-    if counted is None or (any(counted) and not record.boxes.get(judge)):
-        return None  # a judge that counts without detecting
-    return record.confidence.get(judge)
-
-
 def same_and_right(record: Record) -> bool:
     """Return whether the first judge counts an image right that also keeps the plain image of its seed."""
     kept, change = record.objects_kept, record.background_change

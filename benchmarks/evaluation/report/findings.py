@@ -19,17 +19,8 @@ from countgen.benchmarks.evaluation.calibration import (
     corrected_accuracies,
     known_errors,
 )
-from countgen.benchmarks.evaluation.comparison import (
-    Agreement,
-    Comparison,
-    Difference,
-    agreement,
-    compare,
-    difference,
-    pairs,
-    with_holm,
-)
-from countgen.benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
+from countgen.benchmarks.evaluation.comparison import Agreement, Comparison, agreement, compare, with_holm
+from countgen.benchmarks.evaluation.compute import Curve, compute_curve
 from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
 from countgen.benchmarks.evaluation.image_statistics import ImageQuality, image_quality
 from countgen.benchmarks.evaluation.metrics import (
@@ -39,7 +30,6 @@ from countgen.benchmarks.evaluation.metrics import (
     by_arm,
     by_count,
     by_level,
-    confidence,
     evaluated_by,
     grouped,
     is_right,
@@ -89,9 +79,7 @@ class MethodFindings:
         confirmed: images whose probability of a right count was high enough for the run.
         confirmed_wrong: of these, wrong by the first judge.
         reliability: by lower bound of the probability: its values, and whether the first judge finds the images right.
-        spent, first_right, curves: cost of accuracy; curves by axis.
-        confidence: mean of the first judge's; NaN where it has none.
-        confidence_change: the paired difference to the plain images of the same cases; NaN without them.
+        spent, curves: cost of accuracy; curves by axis.
         preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
         corrected: accuracy by judge, corrected by people's labels or a calibration; empty without either.
@@ -106,10 +94,7 @@ class MethodFindings:
     confirmed_wrong: int
     reliability: dict[float, list[tuple[float, bool]]]
     spent: Spent
-    first_right: FirstRight
     curves: dict[str, Curve]
-    confidence: float
-    confidence_change: Difference
     preservation: Preservation | None
     truncated: int | None
     corrected: dict[str, Corrected]
@@ -240,9 +225,7 @@ def _method(
 ) -> MethodFindings:
     records, first = arms[name], judges[0]
     confirmed = [record for record in records if record.confirmed]
-    confidences = [value for record in records if (value := confidence(record, first)) is not None]
     truncated = [record.truncated for record in records if record.truncated is not None]
-    paired = pairs(records, arms.get("plain", ()))
     return MethodFindings(
         name=name,
         scores={judge: scores(records, judge) for judge in judges if evaluated_by(records, judge)},
@@ -252,10 +235,7 @@ def _method(
         confirmed_wrong=sum(not is_right(record, first) for record in confirmed),
         reliability=_reliability(records, first),
         spent=_spent(records, first),
-        first_right=first_right(records),
         curves={axis: compute_curve(records, axis) for axis in AXES},
-        confidence=fmean(confidences) if confidences else math.nan,
-        confidence_change=difference(paired, lambda record: confidence(record, first)),
         preservation=preservation(records),
         truncated=sum(truncated) if truncated else None,
         corrected=corrected_accuracies(records, judges, errors),

@@ -82,19 +82,12 @@ def _guard(section: Section) -> Table:
             section.methods,
             ("confirmed", lambda m: str(m.confirmed)),
             ("  of these wrong", lambda m: str(m.confirmed_wrong)),
-            ("confidence", lambda m: number(m.confidence)),
-            ("  change", lambda m: number(m.confidence_change.mean, 3)),
-            ("  95 % interval", lambda m: interval(m.confidence_change.low, m.confidence_change.high, 1, 3)),
         )
     ]
     if any(method.truncated for method in section.methods):
         rows += rows_of(section.methods, ("prompts cut", lambda m: "-" if m.truncated is None else str(m.truncated)))
-    judge = judge_text(section, section.judges[0])
-    note = (
-        f"Mean class confidence of {judge}; its change is paired with the plain images of the same cases. "
-        "A text encoder reads so many tokens; prompts that are longer are cut."
-    )
-    return Table("Confirmation and quality", header(section), tuple(rows), note)
+    note = f"By {judge_text(section, section.judges[0])}. A text encoder cuts prompts that are longer than it reads."
+    return Table("Confirmation", header(section), tuple(rows), note)
 
 
 def _reliability(section: Section) -> Table:
@@ -158,13 +151,8 @@ def _cost(section: Section) -> Table:
         ("  median", lambda m: number(m.spent.median_seconds)),
         ("  per right image", lambda m: number(m.spent.seconds_per_right)),
         ("peak memory, MiB", lambda m: "-" if m.spent.peak_bytes is None else f"{m.spent.peak_bytes / 2**20:.0f}"),
-        ("first right after", lambda _: ""),
-        ("  evaluations", lambda m: number(m.first_right.evaluations, 0)),
-        ("  seconds", lambda m: number(m.first_right.seconds)),
-        ("  never, %", lambda m: percent(m.first_right.never / m.first_right.images)),
     )
-    note = "First right: medians over all images; never where half of them never were."
-    return Table("Cost of an image", header(section), rows, note)
+    return Table("Cost of an image", header(section), rows)
 
 
 def _stopped(section: Section, axis: str) -> Table:

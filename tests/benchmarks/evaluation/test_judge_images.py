@@ -66,7 +66,6 @@ def test_seconds_that_no_list_states_are_unknown_and_not_zero(listed: Path, caps
     assert main(["report", run, "--all", "--out", str(page)]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^seconds +1\.50 +- +-$", printed, re.MULTILINE)
-    assert re.search(r"^  never, % +0 +100 +100$", printed, re.MULTILINE)
     assert re.search(r"so many seconds, %\n.*\n\d +100 +- +-$", printed, re.MULTILINE)
     assert "0.00 s" not in page.read_text()
     assert main(["report", run, "--json"]) == 0

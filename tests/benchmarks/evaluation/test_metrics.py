@@ -4,14 +4,13 @@ import math
 
 import pytest
 
-from countgen.benchmarks.evaluation.comparison import agreement, compare, difference, pairs
-from countgen.benchmarks.evaluation.compute import compute_curve, first_right
+from countgen.benchmarks.evaluation.comparison import agreement, compare
+from countgen.benchmarks.evaluation.compute import compute_curve
 from countgen.benchmarks.evaluation.labels import Label
 from countgen.benchmarks.evaluation.metrics import (
     by_arm,
     by_count,
     by_level,
-    confidence,
     evaluated_by,
     preservation,
     scores,
@@ -95,26 +94,9 @@ def test_groups_come_in_their_order_and_every_object_must_be_right() -> None:
     assert scores([half], "detector").right == 0
 
 
-def test_first_right_waits_for_the_judge_and_knows_what_never_came() -> None:
-    late = record(trace=((1, 0.1, False), (4, 0.5, True), (9, 1.0, False)))
-    never = record(seed=1, trace=((1, 0.1, False),))
-    mine = first_right([late, late, never])
-    assert (mine.images, mine.never, mine.evaluations, mine.seconds) == (3, 1, 4, 0.5)
-    assert first_right([late, never]).seconds == math.inf
-    assert math.isnan(first_right([]).seconds)
-
-
 @pytest.mark.parametrize(("axis", "budgets"), [("evaluations", (0, 3, 4, 8, 9)), ("seconds", (0, 0.4, 0.5, 0.9, 1))])
 def test_a_curve_falls_again_where_a_better_looking_candidate_is_wrong(axis: str, budgets: tuple[float, ...]) -> None:
     falling, failed = record(trace=((1, 0.1, False), (4, 0.5, True), (9, 1.0, False))), record(seed=1, counted=None)
     curve = compute_curve([falling, failed], axis)
     assert [curve.at(budget) for budget in budgets] == [0, 0, 0.5, 0.5, 0]
     assert math.isnan(compute_curve([], axis).at(1))
-
-
-def test_confidence_is_compared_on_images_that_both_generated() -> None:
-    first = [record("auto", seed, confidence={"detector": 0.6}) for seed in range(3)]
-    second = [record("plain", 0), record("plain", 1, counted=None), record("plain", 2)]
-    mine = difference(pairs(first, second), lambda one: confidence(one, "detector"))
-    assert mine.cases == 2
-    assert mine.mean == pytest.approx(-0.2)

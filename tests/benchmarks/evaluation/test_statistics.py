@@ -71,16 +71,3 @@ def test_alike_cases_of_a_cluster_widen_the_interval() -> None:
     low, high = cluster_bootstrap(values, prompts)
     naive_low, naive_high = cluster_bootstrap(values, np.arange(200))
     assert high - low > 2.5 * (naive_high - naive_low)
-
-
-@pytest.mark.parametrize(
-    ("function", "arguments", "reason"),
-    [
-        *((wilson_interval, counts, "from 0 to trials") for counts in ((-1, 5), (6, 5))),
-        *((function, ([1], [1, 0]), "same length") for function in (duel, cohen_kappa)),
-        *((cluster_bootstrap, cases, "one cluster per value") for cases in (([], []), ([1.0], ["a", "b"]))),
-    ],
-)
-def test_cases_that_do_not_fit_are_errors(function, arguments, reason) -> None:
-    with pytest.raises(ValueError, match=reason):
-        function(*arguments)
