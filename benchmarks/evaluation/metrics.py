@@ -1,7 +1,7 @@
 """Metrics of a run, as pure functions of its records and the name of a judge.
 
 A judge is any source of counts: a judge of the run, its first critic (never independent, see `steered`), or a person
-whose labels `with_labels` added. Failed images are included: they are wrong and have no error in objects.
+who labelled images. Failed images are included: they are wrong and have no error in objects.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from countgen.benchmarks.evaluation.labels import Label
-from countgen.benchmarks.evaluation.records import Record, with_judges
+from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.benchmarks.evaluation.suites.prompt import LEVELS
 from countgen.image_preservation import LEAST_KEPT, MOST_CHANGED
@@ -139,30 +138,6 @@ def preservation(records: Iterable[Record]) -> Preservation | None:
 def evaluated_by(records: Iterable[Record], judge: str) -> list[Record]:
     """Return the images that a judge evaluates: those it counted, and those that failed."""
     return [r for r in records if judge in r.judges or judge in r.critics[:1]]
-
-
-def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Record]:
-    """Return records with people as further judges, "human NAME", of the images that they labelled.
-
-    Where a person could not count an object, they give no answer for that image.
-
-    Raises:
-        ValueError: a label does not have one count per target.
-    """
-    given = grouped(labels, lambda label: label.key)
-    labelled = []
-    for record in records:
-        counts = {f"{HUMAN}{label.labeller}": _complete(label.counts) for label in given.get(record.key, ())}
-        try:
-            labelled.append(with_judges(record, counts))
-        except ValueError as error:
-            raise ValueError(f"the label of {record.key}: {error}") from error
-    return labelled
-
-
-def _complete(counts: Sequence[int | None]) -> tuple[int, ...] | None:
-    known = tuple(count for count in counts if count is not None)
-    return known if len(known) == len(counts) else None
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:

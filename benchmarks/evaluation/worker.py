@@ -169,6 +169,9 @@ def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic]) -> Ou
     # The last best image is judged as it is stored: rendered alone, since rounding differs within a batch.
     rights.append(bool(result.verified))
     trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
+    measured = ("objects_kept", "background_change", "structural_similarity", "probability")
+    values = {name: getattr(result, name) for name in measured}
+    measures: dict[str, Any] = {name: None if value is None else round(value, 5) for name, value in values.items()}
     # The image is its own plain image.
     is_plain = result.method == "plain" and "token" not in result.recipe
     record = Record(
@@ -184,10 +187,7 @@ def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic]) -> Ou
         image=f"{IMAGES}/{case.key}.png",
         before=f"{IMAGES}/{case.key}.png" if is_plain else f"{IMAGES}/{case.key}-before.png",
         truncated=bool(truncations),
-        objects_kept=_rounded(result.objects_kept),
-        background_change=_rounded(result.background_change),
-        structural_similarity=_rounded(result.structural_similarity),
-        probability=_rounded(result.probability),
+        **measures,
     )
     before = None if is_plain else to_pil(result.before)
     return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
@@ -209,10 +209,6 @@ def truncations_of(pipeline: Any) -> Iterator[list[str]]:
         yield messages
     finally:
         logger.removeFilter(collect)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
 
 
 def failed(case: Case, error: Exception) -> Outcome:

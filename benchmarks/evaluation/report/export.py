@@ -62,11 +62,9 @@ def write_parquet(run: ReportedRun, path: Path) -> None:
 
 
 def _row(run: ReportedRun, record: Record) -> dict[str, Any]:
-    image, plain_image = run.image_path(record), run.image_path(record, before=True)
-    statistics = None if image is None else statistics_of(image)
-    plain_statistics = (
-        statistics if plain_image == image else None if plain_image is None else statistics_of(plain_image)
-    )
+    paths = run.image_path(record), run.image_path(record, before=True)
+    measured = {path: statistics_of(path) for path in set(paths) if path}
+    statistics, plain_statistics = (measured.get(path) if path else None for path in paths)
     return structs.asdict(record) | {
         "targets": [asdict(target) for target in record.targets],
         "judge_counts": list(record.judge_counts.items()),

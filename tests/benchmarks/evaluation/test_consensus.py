@@ -2,7 +2,7 @@
 
 import pytest
 
-from countgen.benchmarks.evaluation.consensus import majority, unanimous, with_consensus
+from countgen.benchmarks.evaluation.consensus import majority, shared, with_consensus
 from countgen.benchmarks.evaluation.metrics import counts
 from tests.benchmarks.evaluation.made_records import record
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.core
 )
 def test_consensus_needs_more_than_half_of_all_judges_or_every_one(votes, most, every) -> None:
     assert majority(votes) == most
-    assert unanimous(votes) == every
+    assert shared(votes, len(votes)) == every
 
 
 def test_critics_do_not_vote_and_two_judges_have_no_majority() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation.json_lines import LineFile
+from countgen.benchmarks.evaluation.judgements import of_people, with_judgements
 from countgen.benchmarks.evaluation.label_tables import Imported, import_labels, write_sheet
 from countgen.benchmarks.evaluation.labels import LABELS, Label, questions, read_labels, save_labels
-from countgen.benchmarks.evaluation.metrics import with_labels
 from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, read_run
 from tests.benchmarks.evaluation.made_records import record, write_run
 
@@ -116,7 +116,7 @@ def test_empty_cells_are_left_for_later_and_a_dash_is_an_answer(run: Path, sheet
     rows[dog][2] = "-"
     store(sheet, rows)
     assert import_labels(run, sheet, "anna", is_sheet=True).saved == 1
-    labelled = {record.key: record for record in with_labels(read_run(run)[1], read_labels(run))}
+    labelled = {record.key: record for record in with_judgements(read_run(run)[1], of_people(read_labels(run)))}
     assert "human anna" in labelled[PAIR].judges
     assert "human anna" not in labelled[PAIR].judge_counts
     assert labelled[KEYS[2]].judge_counts["human anna"] == (7,)

@@ -6,6 +6,7 @@ import pytest
 
 from countgen.benchmarks.evaluation.comparison import agreement, compare
 from countgen.benchmarks.evaluation.compute import compute_curve
+from countgen.benchmarks.evaluation.judgements import of_people, with_judgements
 from countgen.benchmarks.evaluation.labels import Label
 from countgen.benchmarks.evaluation.metrics import (
     by_arm,
@@ -14,7 +15,6 @@ from countgen.benchmarks.evaluation.metrics import (
     evaluated_by,
     preservation,
     scores,
-    with_labels,
 )
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from tests.benchmarks.evaluation.made_records import record
@@ -61,7 +61,7 @@ def test_partial_credit_is_that_of_t2i_compbench() -> None:
 
 def test_labels_make_a_person_a_judge_of_the_images_they_counted_only() -> None:
     records = [record(seed=seed, counted=3 + seed % 2) for seed in range(4)]
-    labelled = with_labels(records, [Label(one.key, "ann", (3,)) for one in records[:2]])
+    labelled = with_judgements(records, of_people(Label(one.key, "ann", (3,)) for one in records[:2]))
     assert [r.key for r in evaluated_by(labelled, "human ann")] == [r.key for r in records[:2]]
     assert scores(labelled, "human ann").right == 2
     assert scores(labelled, "detector").images == 4

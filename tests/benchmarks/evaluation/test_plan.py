@@ -75,8 +75,8 @@ def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"methods": ("magic",)}, "unknown method 'magic'; available: auto, edit, lmn, noise, plain, search, auto.tok"),
-        ({"methods": ("auto+tokens",)}, "unknown method 'auto.tokens'; did you mean auto.token"),
+        ({"methods": ("magic",)}, "unknown method 'magic'.* Available: auto, "),
+        ({"methods": ("auto+tokens",)}, "unknown method 'auto.tokens'; give auto or auto.token"),
         ({"methods": ()}, "at least one method"),
         ({"methods": ("plain", "plain")}, "each once"),
         ({"method_settings": ("auto.x=3",)}, "no method 'auto'; it has plain, .*; write METHOD.NAME=VALUE"),

@@ -126,7 +126,7 @@ def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
         with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is not a judgement") as error:
             read_judgements(run)
         assert str(error.value).isprintable()
-    with pytest.raises(ValueError, match=r"judgements\.jsonl: image plain-3-0: vlm has 2 counts for 1 objects"):
+    with pytest.raises(ValueError, match=r"image plain-3-0: vlm has 2 counts for 1 objects"):
         with_judgements([record()], [Judgement(record().key, "vlm", (1, 2), 0.0, ())])
 
 
