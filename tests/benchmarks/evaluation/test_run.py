@@ -49,34 +49,26 @@ def finished(asked: RunSettings, worker: Worker, tmp_path_factory: pytest.TempPa
     return folder
 
 
-def test_every_case_has_a_record_and_its_pictures(asked: RunSettings, finished: Path) -> None:
-    found, records = read_run(finished)
-    assert found["methods"] == list(asked.methods)
+def test_every_case_has_a_record_and_its_images(asked: RunSettings, finished: Path) -> None:
+    settings, records = read_run(finished)
+    assert settings["methods"] == list(asked.methods)
     assert [record.key for record in records] == [case.key for case in cases(asked)]
-    for record in records:
-        if record.status == "failed":
-            assert record.error is not None
-            assert "no class for 'unicorn'" in record.error
-            continue
-        assert record.seed == (5 if len(record.targets) == 1 else 6)
-        assert record.suite == "mine"
-        assert record.level == "easy"
-        recipe = read_recipe(finished / str(record.image))
-        assert recipe["judge_counts"] == list(record.judge_counts["miniature-fcos"])
+    failures = [record.error for record in records if record.status == "failed"]
+    assert all("no class for 'unicorn'" in str(error) for error in failures)
+    for record in (record for record in records if record.status == "done"):
+        assert (record.seed, record.suite, record.level) == (4 + len(record.targets), "mine", "easy")
+        recipe, counts = read_recipe(finished / str(record.image)), record.judge_counts["miniature-fcos"]
+        assert recipe["judge_counts"] == list(counts)
         assert recipe["counts"] == list(record.critic_counts)
         assert recipe["seed"] == record.seed
         assert (finished / str(record.before)).is_file()
-        assert len(record.boxes["miniature-fcos"]) == sum(record.judge_counts["miniature-fcos"])
-        assert (0.3 < record.confidence["miniature-fcos"] < 1) == bool(record.boxes["miniature-fcos"])
-        assert record.trace
-        assert record.peak_bytes is None or record.peak_bytes > 50e6
+        assert len(record.boxes["miniature-fcos"]) == sum(counts)
+        assert (0.3 < record.confidence["miniature-fcos"] < 1) == (sum(counts) > 0)
         spent = [evaluations for evaluations, _, _ in record.trace]
         assert spent == sorted(spent)
         assert spent[-1] <= record.evaluations
-        right = record.judge_counts["miniature-fcos"] == tuple(target.target_count for target in record.targets)
-        assert record.trace[-1][2] == right
-    plain = [record for record in records if record.method == "plain" and record.status == "done"]
-    assert all(record.evaluations == 1 and record.image == record.before for record in plain)
+        assert record.trace[-1][2] == (counts == tuple(target.target_count for target in record.targets))
+        assert (record.image == record.before) == record.method.startswith("plain")
 
 
 def test_an_interrupted_run_goes_on_and_ends_byte_equal(
@@ -122,13 +114,10 @@ def test_arms_and_settings_reach_the_method(asked: RunSettings, worker: Worker, 
 
 def test_what_no_token_is_shipped_for_is_no_case(asked: RunSettings, tmp_path: Path) -> None:
     both = ("plain", "plain+token")
-    mine = suite_of(
-        asked, tmp_path / "many.txt", "two apples", "three cats and two dogs", "eighteen apples", methods=both
-    )
-    with_token = [case.prompt.prompt for case in cases(mine) if case.method != "plain"]
-    assert with_token == ["two apples"]
-    left_out = [case.prompt.prompt for case in all_cases(mine) if not is_possible(case)]
-    assert left_out == ["three cats and two dogs", "eighteen apples"]
+    prompts = ("two apples", "three cats and two dogs", "eighteen apples")
+    mine = suite_of(asked, tmp_path / "many.txt", *prompts, methods=both)
+    assert [case.prompt.prompt for case in cases(mine) if case.method != "plain"] == ["two apples"]
+    assert [case.prompt.prompt for case in all_cases(mine) if not is_possible(case)] == list(prompts[1:])
     none = suite_of(asked, tmp_path / "b.txt", "eighteen apples", "three cats and two dogs", methods=both[1:])
     with pytest.raises(ValueError, match=r"none of the 2 .*one class, count-\d"):
         evaluate(none, tmp_path / "run", local.attempts)
@@ -155,15 +144,9 @@ def test_a_run_whose_every_image_fails_alike_stops_and_keeps_what_it_has(asked: 
     assert len(read_run(tmp_path)[1]) == 20
 
     def flickering(cases: Sequence[Case], settings: RunSettings) -> Iterator[Outcome]:
-        for number, case in enumerate(cases):
-            yield failed(case, RuntimeError(f"{number // 19}"))
+        return (failed(case, RuntimeError(f"{number // 19}")) for number, case in enumerate(cases))
 
-    small = replace(mine, limit=10)
-    assert evaluate(small, tmp_path / "other", flickering, quiet=True).reasons == {
-        "RuntimeError: 0": 19,
-        "RuntimeError: 1": 19,
-        "RuntimeError: 2": 2,
-    }
+    assert evaluate(replace(mine, limit=10), tmp_path / "other", flickering, quiet=True).failed == 40
 
 
 def test_eval_command_runs_resumes_and_says_why_images_failed(
