@@ -117,7 +117,7 @@ READINGS_WITH_CLASSES = {
 ERRORS = {
     # Parts of objects, and sentences after the first.
     "one apple and half of another apple": "'half' makes parts of an object.*--count apple=7",
-    "an apple cut in half": "'cut' makes parts",
+    "an apple cut in half": "'half' makes parts",
     "four forks, but one fork is broken into two pieces": "'broken' makes parts",
     "a cake on a table. There are many candles on the cake": "'many' is not a number",
     "a vase. There are no flowers in the vase": "count of zero",
