@@ -74,7 +74,6 @@ def checked_origin(
         RecipeError, ValueError: as `countgen.recipe.check`.
     """
     loras = [lora.parse(text) for text in command.lora or ()]
-    lora.check_installed(loras)
     return recipes.check(recipe, token=token, size=image_size, model=command.model, loras=loras, many_steps=command.yes)
 
 

@@ -14,9 +14,8 @@ from countgen import backbones, miniature
 from countgen import critics as critic_files
 from countgen.backbones import Backbone, lora
 from countgen.backbones.assembly import from_pipeline
-from countgen.backbones.base import MEMORY
 from countgen.backbones.cuda_graphs import CUDAGraphs
-from countgen.backbones.loading import described, load_tiny_vae
+from countgen.backbones.loading import described
 from countgen.backbones.lora import Lora
 from countgen.backbones.sources import find_source
 from countgen.critics import Critic, registry
@@ -25,7 +24,6 @@ from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.ultralytics_files import KINDS
 from countgen.detector_choice import AUTO, Choice, choose
 from countgen.detector_files import Missing, check_downloadable, missing_files
-from countgen.plugins import check_name
 from countgen.progress import loading, without_loading_bars
 from countgen.prompts import Target
 
@@ -158,11 +156,7 @@ def load(
         backbone = from_pipeline(model, draft=draft, memory=memory, **changes)
         return Detectors(backbone.name, objects, critics, judge, announce).join(backbone, trust_checkpoint)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    check_name("memory", memory, MEMORY)
-    lora.check_installed(adapters)
     source = find_source(model, repository=repository, **changes)
-    if draft and source.preset.tiny_vae is None:
-        load_tiny_vae(source.preset, torch.float32)  # raises before anything is read
     detectors = Detectors(source.name, objects, critics, judge, announce)
     with loading(described(source.name, source.preset), shown=progress):
         loaded = detectors.load(device, trust_checkpoint)

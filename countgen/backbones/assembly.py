@@ -77,6 +77,7 @@ def load(
     repository = source.preset.repository
     if download and not Path(repository).exists() and not cached_weights(source.preset):
         check_answers(f"all of {repository}", repository, source.preset.revision)
+    tiny_vae = load_tiny_vae(source.preset, dtype, download=download) if draft else None
     with readable(f"{repository} cannot be loaded as a {module.PIPELINE}"):
         pipeline = load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
     add_loras(pipeline, loras, download=download)
@@ -84,7 +85,6 @@ def load(
     if usual is None or usual.repository != repository:
         usual = None
         _widen_vae(pipeline)  # a preset's own VAE was chosen for its dtype
-    tiny_vae = load_tiny_vae(source.preset, dtype, download=download) if draft else None
     with readable(f"{source.name} cannot be sampled"):
         backbone: Backbone = module.BACKBONE(pipeline, source.preset, source.name, tiny_vae)
     backbone.loras = tuple(loras)
