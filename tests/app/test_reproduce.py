@@ -99,7 +99,7 @@ IMPOSSIBLE: list[tuple[dict[str, object], str]] = [
     ({"token": "<count-9999>"}, "no token '<count-9999>'"),
     ({"guidance_scale": 10**400}, "guidance_scale"),
     ({"changed_parts": ["\x1b[2J" * 1000]}, r"another \x1b[2J"),
-    ({"scheduler": "DiffusionPipeline"}, "no scheduler 'DiffusionPipeline'"),
+    ({"scheduler": "DiffusionPipeline"}, "unknown scheduler 'DiffusionPipeline'"),
     ({"loras": [{"name": "owner/evil", "weight": 1}]}, "--lora"),
     ({"number_shifts": [to_builtins(NumberShift("cat", 11, 15, 5, 1e30, 2, 5))]}, "number_shifts[0]"),
     ({"targets": 3}, "targets"),
