@@ -38,7 +38,7 @@ def edit(
         original: a result, or the recipe inside a PNG.
         models: with the backbone that generated it, with the same settings.
         counts: target counts by object name; objects that are not named keep their count.
-        progress: show the progress on standard error, see `countgen.Run.with_progress`.
+        progress: show the progress on standard error.
         options: fields of `countgen.Options`. `settings` are `countgen.methods.edit.EditSettings`; `token` is the one
             that the original was generated with, if it was; the edit is generated without.
 

@@ -46,7 +46,7 @@ def as_text(recipe: Mapping[str, Any]) -> str | None:
     except RecipeError:
         return None
     targets = {target.object_name: target.target_count for target in fields.targets}
-    judged = bool(fields.judge_counts) and len(fields.judge_counts or ()) == len(targets)
+    counts = fields.judge_counts or ()
     values = {
         "Steps": fields.num_inference_steps,
         "Sampler": SAMPLERS.get(fields.sampler or "", fields.sampler),
@@ -54,7 +54,7 @@ def as_text(recipe: Mapping[str, Any]) -> str | None:
         "Seed": fields.candidate_seed,
         "Size": f"{fields.width}x{fields.height}",
         "Model": fields.backbone,
-        "Count": counts_in_words(fields.judge_counts or (), targets) if judged else None,
+        "Count": counts_in_words(counts, targets) if counts and len(counts) == len(targets) else None,
         "Version": f"countgen {(fields.versions or {}).get('countgen') or ''}",
     }
     # Readers disagree about quotes, so that values go without the characters that separate them.

@@ -179,10 +179,7 @@ def draw_boxes(
         enlarge: whole factor by which the image is enlarged first, so that small ones stay legible.
     """
     image = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")
-    if enlarge > 1:
-        image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)
-    else:
-        image = image.copy()
+    image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)  # a copy
     canvas = ImageDraw.Draw(image)
     line = max(1, image.width // 200)
     for x1, y1, x2, y2 in boxes.tolist() if isinstance(boxes, Tensor) else boxes:

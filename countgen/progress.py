@@ -118,8 +118,7 @@ def counted_progress(
 
     Args:
         items: one for each image.
-        total: number of images of the whole work.
-        done: number of images of earlier starts.
+        total, done: number of images of the whole work, and of earlier starts.
         has_failed: whether an item counts as failed.
         shown, every: as of `progress_line`.
     """
@@ -145,9 +144,8 @@ def followed(
     """Yield the steps of a run, and show each: the first critic's counts, the evaluations, the loss and the time.
 
     Args:
-        steps: of the run.
+        steps, targets: of the run.
         label: at the beginning of each line.
-        targets: of the run.
         limits: seconds and evaluations, as of `Budget`.
         every: as of `progress_line`.
     """

@@ -170,16 +170,12 @@ class Checked:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What would come from the hub, where its cache does not hold it, with revisions."""
+        """What comes from the hub if its cache does not hold it, with revisions."""
         adapters = [f"the LoRA {lora.source}" for lora in self.loras if not Path(lora.source).exists()]
         return (*hub_sources(self.preset, self.options["dtype"]), *adapters)
 
     def load(self, device: str | torch.device, *, download: bool = True) -> Backbone:
-        """Load the backbone.
-
-        Raises:
-            OSError: the cache does not hold it, and `download` is False or the download fails.
-        """
+        """Load the backbone; an OSError if the cache does not hold it and it cannot or must not be downloaded."""
         return backbones.load(
             self.model,
             repository=self.repository,
@@ -208,8 +204,8 @@ def check(
         recipe: as `write` writes it.
         token: the one that the recipe names, if it names one.
         size: width and height of the image that it came with, which it must generate.
-        model: what the image was generated with, where that was no preset or not the preset's own repository; with the
-            preset or its repository as NAME@REVISION, the revision that is used instead of the recipe's.
+        model: what the image was generated with, if not a preset's own repository; with the preset or its repository as
+            NAME@REVISION, the revision that is used instead of the recipe's.
         loras: those that it was generated with.
         many_steps: let it take as many sampler steps as it says, up to 1000.
 
@@ -219,7 +215,9 @@ def check(
         ValueError: no such preset, model or scheduler.
     """
     fields = fields_of(recipe)
-    preset = _named_preset(fields)
+    preset = None  # of a model of a known family that has none
+    if fields.backbone in presets() or fields.family not in backbones.families():
+        preset = find(fields.backbone)[1]  # raises, with near names
     _check_origin(fields, preset, model, loras)
     usual = USUAL_STEPS if preset is None else max(USUAL_STEPS, 4 * preset.num_inference_steps)
     if fields.num_inference_steps > usual and not many_steps:
@@ -234,14 +232,6 @@ def check(
         )
     _check_token(fields, token)
     return _checked(fields, preset, model, tuple(loras))
-
-
-def _named_preset(fields: Recipe) -> Preset | None:
-    """Return the preset that a recipe names; None for a model of a known family that has none."""
-    name, known = fields.backbone, presets()
-    if name not in known and fields.family in backbones.families():
-        return None
-    return find(name)[1]  # raises, with near names
 
 
 def _checked(fields: Recipe, preset: Preset | None, model: str | None, loras: tuple[Lora, ...]) -> Checked:

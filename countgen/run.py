@@ -109,6 +109,8 @@ class Run:
         self.seed = options.seed if original is None else original.seed
         self.options = replace(options, targets=targets, settings=options.settings or self._method.settings_class())
         self.targets = targets
+        self._object_names = [target.object_name for target in targets]
+        self._target_counts = tuple(target.target_count for target in targets)
         self._check_token()
         self._calibration = options.calibration or find_calibration(models.backbone)
         if options.calibration is not None:
@@ -164,11 +166,7 @@ class Run:
         self._stop_requested = True
 
     def with_progress(self, label: str | None = None) -> Iterator[Step]:
-        """Iterate, and show on standard error the counts, the loss and how much of the budget is spent.
-
-        Args:
-            label: at the beginning of the line; the seed by default.
-        """
+        """Iterate, and show on standard error the label (by default the seed), counts, loss and the budget spent."""
         return followed(self, label=label or f"seed {self.seed}", targets=self.targets, limits=self.options.limits)
 
     def _check_token(self) -> None:
@@ -234,14 +232,6 @@ class Run:
         for _ in self.with_progress() if progress else self:
             pass
         return self.result()
-
-    @property
-    def _target_counts(self) -> tuple[int, ...]:
-        return tuple(target.target_count for target in self.targets)
-
-    @property
-    def _object_names(self) -> list[str]:
-        return [target.object_name for target in self.targets]
 
     def _judge(self, image: Tensor) -> tuple[int, ...]:
         judge = self.models.judge
@@ -314,13 +304,9 @@ def generate(prompt: str, models: Models, *, progress: bool = False, **options: 
     """Generate one image with the right count, or the best candidate within the budget.
 
     Args:
-        prompt: for example "a photo of seven apples".
-        models: from `countgen.load`.
+        prompt, models: as of `Run`, whose errors are raised.
         progress: show the progress on standard error, see `Run.with_progress`.
         options: fields of `Options`.
-
-    Raises:
-        PromptError, TokenFileError, ValueError: as `Run`.
     """
     return Run(prompt, models, **options).finish(progress=progress)
 
@@ -339,14 +325,8 @@ def generate_batch(
 
     Args:
         prompts: a list of prompts.
-        models: from `countgen.load`.
         seeds: of each prompt's images.
-        progress: as in `generate`.
-        options: fields of `Options`, the same for every image.
-
-    Raises:
-        PromptError, TokenFileError, ValueError: as `Run`; also for a single string in place of a list, or if `seed`
-            is among the options.
+        models, progress, options: as of `generate`, the same for every image, without `seed`.
     """
     if isinstance(prompts, str):
         raise ValueError(f"prompts must be a list, got the string {prompts!r}; write [{prompts!r}]")

@@ -61,13 +61,9 @@ def encode_shifted(
 
     Args:
         backbone: encodes once for each class and end of its axis, and once for the start.
-        prompt: as given.
+        prompt, negative_prompt: as `Backbone.encode_prompt` takes them.
         token: a trained token, for a prompt without shifts.
         shifts: none for the prompt as it is written; spans that do not overlap.
-        negative_prompt: as `Backbone.encode_prompt` takes it.
-
-    Returns:
-        Batch of 1, without gradient.
     """
     if not shifts:
         return encode_prompt(backbone, prompt, token, negative_prompt)

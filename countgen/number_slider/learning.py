@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -88,13 +89,12 @@ def _mean_embeds(
     """
     placeholder, embedded = placeholder_of(number), defaultdict[str, list[Tensor]](list)
     with injected(backbone, placeholder, word_vectors(backbone, number_word(number))) as encode:
-        for template in templates:
-            for name in object_names:
-                prompt = template.format(number=placeholder, objects=counted(name, number))
-                ((first, end),) = encode.spans(prompt)
-                embeds = encode(prompt)
-                text = embeds.prompt_embeds[0, : len(encode.ids(prompt))].float()
-                embedded["prompt_embeds"].append(torch.stack([text[first:end].mean(0), text[end:].mean(0)]))
-                if embeds.pooled_prompt_embeds is not None:
-                    embedded["pooled_prompt_embeds"].append(embeds.pooled_prompt_embeds[0].float())
+        for template, name in product(templates, object_names):
+            prompt = template.format(number=placeholder, objects=counted(name, number))
+            ((first, end),) = encode.spans(prompt)
+            embeds = encode(prompt)
+            text = embeds.prompt_embeds[0, : len(encode.ids(prompt))].float()
+            embedded["prompt_embeds"].append(torch.stack([text[first:end].mean(0), text[end:].mean(0)]))
+            if embeds.pooled_prompt_embeds is not None:
+                embedded["pooled_prompt_embeds"].append(embeds.pooled_prompt_embeds[0].float())
     return {name: torch.stack(tensors).mean(0) for name, tensors in embedded.items()}

@@ -38,11 +38,7 @@ class CalibrationSettings(Settings):
 def new_calibration(
     models: Models, object_names: Sequence[str] = OBJECTS, settings: CalibrationSettings = CalibrationSettings()
 ) -> Calibration:
-    """Return a calibration of the number axis without points.
-
-    Raises:
-        ValueError: no object class is given, or a detector does not have it.
-    """
+    """Return a calibration without points; a ValueError if no object class is given or the detector lacks one."""
     if not object_names:
         raise ValueError("a calibration of the number axis needs at least one object class; give object_names")
     models.check(tuple(Target(name, settings.max_number) for name in object_names))

@@ -101,11 +101,7 @@ def to_file(direction: NumberDirection, vectors: Mapping[str, Tensor]) -> dict[s
 
 
 def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberDirection, dict[str, Tensor]]:
-    """Return the direction and the input vectors from the tensors of a token's file.
-
-    Raises:
-        ValueError: a tensor is missing or cannot be used.
-    """
+    """Return the direction and the input vectors from a file's tensors; a ValueError if one is missing or wrong."""
     start = f"{KEY}start."
     vectors = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
     offset, prompt_embeds, pooled = (tensors.get(KEY + name) for name in ("offset", *_NAMES))

@@ -1,9 +1,6 @@
 import errno
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,17 +19,6 @@ RECIPE = {"prompt": "sept pommes é 🍎", "seed": 3, "counts": [7], "nested": {
 @pytest.fixture
 def image() -> torch.Tensor:
     return torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: what a full disk looks like to a writer."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_tensor_is_rounded_to_the_nearest_of_256_values_and_clipped() -> None:
@@ -54,11 +40,8 @@ def test_image_and_recipe_are_read_back_and_the_recipe_is_json_in_a_text_chunk(
     assert (pixels.tobytes(), recipe) == (to_pil(image).tobytes(), RECIPE)
     with Image.open(path) as opened:
         assert json.loads(opened.info["countgen"]) == RECIPE
-
-
-def test_recipe_with_large_latents_survives(image: torch.Tensor, tmp_path: Path) -> None:
-    recipe = {"latents": "A" * (MAX_RECIPE_BYTES - 100)}
-    assert read_recipe(save_png(image, tmp_path / "a.png", recipe)) == recipe
+    large = {"latents": "A" * (MAX_RECIPE_BYTES - 100)}
+    assert read_recipe(save_png(image, tmp_path / "b.png", large)) == large
 
 
 @pytest.mark.parametrize("number", [None, errno.EPERM, errno.ENOTSUP])
@@ -84,8 +67,6 @@ def test_an_error_of_the_disk_leaves_what_was_there(
 
     path = save_png(image, tmp_path / "a.png", {"number": 0})
     assert save_png(image, path, {"number": 1}, overwrite=True) == path
-    with disk_of(100), pytest.raises(ImageWriteError, match=r"cannot write .*a\.png"):
-        save_png(image, path, {"number": 2}, overwrite=True)
     monkeypatch.setattr(os, "link", broken)
     with pytest.raises(ImageWriteError, match="Input/output error"):
         save_png(image, tmp_path / "b.png")
@@ -93,21 +74,10 @@ def test_an_error_of_the_disk_leaves_what_was_there(
     assert read_recipe(path) == {"number": 1}
 
 
-def test_permissions_follow_the_umask_at_the_time_of_saving(image: torch.Tensor, tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        path = save_png(image, tmp_path / "a.png")
-    finally:
-        os.umask(before)
-    assert path.stat().st_mode & 0o777 == 0o640
-
-
-@pytest.mark.parametrize("recipe", [{"loss": float("nan")}, {"tensor": torch.zeros(1)}, {"a": "x" * MAX_RECIPE_BYTES}])
-def test_a_recipe_that_json_cannot_hold_is_an_error(
-    recipe: dict[str, object], image: torch.Tensor, tmp_path: Path
-) -> None:
-    with pytest.raises(RecipeError, match="recipe"):
-        save_png(image, tmp_path / "a.png", recipe)
+def test_a_recipe_that_json_cannot_hold_is_an_error(image: torch.Tensor, tmp_path: Path) -> None:
+    for recipe in ({"loss": float("nan")}, {"tensor": torch.zeros(1)}, {"a": "x" * MAX_RECIPE_BYTES}):
+        with pytest.raises(RecipeError, match="recipe"):
+            save_png(image, tmp_path / "a.png", recipe)
     assert os.listdir(tmp_path) == []
 
 
@@ -122,38 +92,33 @@ def test_a_folder_is_made_and_checked(image: torch.Tensor, tmp_path: Path) -> No
         save_png(image, tmp_path / "nowhere" / "a.png")
 
 
-def with_text(path: Path, text: str) -> Path:
-    info = PngInfo()
-    info.add_text("countgen", text)
-    Image.new("RGB", (4, 4)).save(path, pnginfo=info)
-    return path
+FOREIGN = [
+    ("{", "truncated"),
+    ('{"prompt": "\\ud800 apples"}', "surrogate"),
+    ("[1]", "Expected `object`, got `array`"),
+    ('{"a":' + "[" * 100_000, "nested too deeply"),
+    ("x" * (MAX_RECIPE_BYTES + 1), "characters, at most"),
+]
+"""Texts in place of a recipe, and a word of the error."""
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("{", "truncated"),
-        ('{"prompt": "\\ud800 apples"}', "surrogate"),
-        ("[1]", "Expected `object`, got `array`"),
-        ('{"a":' + "[" * 100_000, "nested too deeply"),
-        ("x" * (MAX_RECIPE_BYTES + 1), "characters, at most"),
-    ],
-)
-def test_a_foreign_recipe_is_an_error(text: str, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=reason):
-        read_recipe(with_text(tmp_path / "a.png", text))
-
-
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"])
-def test_a_file_without_a_recipe_is_an_error(content: bytes, tmp_path: Path) -> None:
+def test_files_without_a_recipe_and_with_another_text_are_errors(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
     with pytest.raises(FileNotFoundError):
-        read_recipe(tmp_path / "a.png")
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(RecipeError, match="cannot be read as a PNG"):
-        read_recipe(tmp_path / "a.png")
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+        read_recipe(path)
+    for content in (b"", b"not an image", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"):
+        path.write_bytes(content)
+        with pytest.raises(RecipeError, match="cannot be read as a PNG"):
+            read_recipe(path)
+    Image.new("RGB", (4, 4)).save(path)
     with pytest.raises(RecipeError, match="holds no recipe"):
-        read_recipe(tmp_path / "a.png")
+        read_recipe(path)
+    for text, reason in FOREIGN:
+        info = PngInfo()
+        info.add_text("countgen", text)
+        Image.new("RGB", (4, 4)).save(path, pnginfo=info)
+        with pytest.raises(RecipeError, match=reason):
+            read_recipe(path)
 
 
 def test_boxes_are_drawn_on_a_copy_and_grow_with_the_image() -> None:

@@ -38,14 +38,18 @@ def calibration() -> Calibration:
     return made
 
 
-def test_the_axis_is_the_range_of_words_and_offsets_that_change_the_count(calibration: Calibration) -> None:
+@pytest.fixture
+def shipped(models: countgen.Models) -> Calibration:
+    return find_calibration(models.backbone)
+
+
+def test_the_axis_is_the_range_that_changes_the_count_and_is_used_beyond_the_vocabulary(
+    calibration: Calibration,
+) -> None:
     assert calibration.left == ()
     assert (calibration.hi, calibration.lo) == (4, 2)
     assert calibration.offset_range == (-2.0, 3.0)
     assert calibration.max_count == 6
-
-
-def test_another_number_is_asked_for_beyond_the_vocabulary_only(calibration: Calibration) -> None:
     points = {count: calibration.replacement_for(count) for count in (2, 4, 5, 6, 9, 30)}
     replaced = {count: (point.number, point.offset) for count, point in points.items() if point}
     assert replaced == {5: (4, 2.0), 6: (4, 3.0), 9: (4, 3.0), 30: (4, 3.0)}
@@ -74,25 +78,22 @@ def test_what_is_no_calibration_is_an_error(calibration: Calibration, tmp_path: 
         load_calibration(path)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "spans"),
-    [
+def test_the_number_of_each_class_is_found(subtests: pytest.Subtests) -> None:
+    for prompt, spans in (
         ("four cats and 4 dogs", {"cat": "four", "dog": "4"}),
         ("a dozen cats on two chairs", {"cat": "a dozen", "chair": "two"}),
-        ("a dog and <count-7> cats", {"dog": None, "cat": "seven"}),
-        ("two red apples and two green apples", {"apple": None}),
-    ],
-)
-def test_the_number_of_each_class_is_found(prompt: str, spans: dict[str, str | None]) -> None:
-    targets = parse(prompt)
-    text = prompt.replace("<count-7>", "seven")
-    for target in targets:
-        if spans[target.object_name] is None:
-            with pytest.raises(PromptError, match="number slider"):
-                number_span(prompt, target, targets, None)
-        else:
-            start, end = number_span(prompt, target, targets, None)
-            assert text[start:end] == spans[target.object_name]
+        ("a dog and <count-7> cats", {"cat": "seven"}),
+        ("two red apples and two green apples", {}),
+    ):
+        targets, text = parse(prompt), prompt.replace("<count-7>", "seven")
+        for target in targets:
+            with subtests.test(prompt=prompt, target=target):
+                if target.object_name in spans:
+                    start, end = number_span(prompt, target, targets, None)
+                    assert text[start:end] == spans[target.object_name]
+                else:
+                    with pytest.raises(PromptError, match="number slider"):
+                        number_span(prompt, target, targets, None)
 
 
 def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Calibration) -> None:
@@ -158,42 +159,28 @@ def test_number_offsets_are_read_as_text() -> None:
             number_offset_from([text])
 
 
-def test_every_class_has_an_axis_of_its_own(models: countgen.Models) -> None:
-    backbone, text = models.backbone, "{} cats and {} dogs"
-    prompt = text.format("fourteen", "three")
+@torch.no_grad()
+def test_every_class_has_an_axis_of_its_own_and_the_negative_prompt_stays() -> None:
+    backbone, text = countgen.backbones.load("miniature", guidance_scale=3.0), "{} cats and {} dogs"
     shifts = [NumberShift("cat", 0, 8, 12, 2.0, 6, 12), NumberShift("dog", 18, 23, 3, -1.0, 2, 4)]
-    with torch.no_grad():
 
-        def of(*words: str) -> torch.Tensor:
-            return backbone.encode_prompt(text.format(*words)).prompt_embeds
+    def of(*words: str) -> torch.Tensor:
+        return backbone.encode_prompt(text.format(*words)).prompt_embeds
 
-        wanted = of("twelve", "three") + 2 / 6 * (of("twelve", "three") - of("six", "three"))
-        wanted = wanted - 1 / 2 * (of("twelve", "four") - of("twelve", "two"))
-    torch.testing.assert_close(encode_shifted(backbone, prompt, None, shifts).prompt_embeds, wanted)
-
-
-def test_a_negative_prompt_stays_as_it_is() -> None:
-    backbone = countgen.backbones.load("miniature", guidance_scale=3.0)
-    shift = NumberShift("cat", 0, 8, 12, 2.0, 6, 12)
-    with torch.no_grad():
-        moved = encode_shifted(backbone, "fourteen cats", None, [shift], "blurry")
-        written, empty = (backbone.encode_prompt("fourteen cats", negative) for negative in ("blurry", None))
-    assert moved.negative_prompt_embeds is not None
-    assert written.negative_prompt_embeds is not None
-    assert empty.negative_prompt_embeds is not None
-    assert torch.equal(moved.negative_prompt_embeds, written.negative_prompt_embeds)
-    assert not torch.equal(moved.negative_prompt_embeds, empty.negative_prompt_embeds)
+    wanted = of("twelve", "three") + 2 / 6 * (of("twelve", "three") - of("six", "three"))
+    wanted = wanted - 1 / 2 * (of("twelve", "four") - of("twelve", "two"))
+    moved = encode_shifted(backbone, text.format("fourteen", "three"), None, shifts, "blurry")
+    torch.testing.assert_close(moved.prompt_embeds, wanted)
+    negative = backbone.encode_prompt("fourteen cats", "blurry").negative_prompt_embeds
+    assert torch.equal(moved.negative_prompt_embeds, negative)
 
 
-def test_a_count_that_no_word_reaches_is_asked_for_as_calibrated(models: countgen.Models) -> None:
+def test_a_count_that_no_word_reaches_is_asked_for_as_calibrated(models: countgen.Models, shipped: Calibration) -> None:
     options = {"method": "search", "seed": 3, "max_evaluations": 12}
     slid = countgen.generate(PROMPT, models, **options)
     written = countgen.generate(PROMPT, models, **options, number_offset=0)
     (shift,) = slid.recipe["number_shifts"]
-    calibration = find_calibration(models.backbone)
-    assert calibration is not None
-    point = calibration.replacement_for(14)
-    assert point is not None
+    point = shipped.replacement_for(14)
     assert (shift["number"], shift["offset"]) == (point.number, point.offset)
     assert "number_shifts" not in written.recipe
     assert slid.counts[0] > written.counts[0]
@@ -212,11 +199,7 @@ def test_nothing_is_shifted_where_the_words_do_or_the_prompt_is_another(models: 
         ("a photo of many cats", {"targets": fourteen}),
         ("a photo of twelve cats", {"targets": fourteen}),
     ):
-        run = countgen.Run(prompt, models, **options)
-        assert run.shifts == ()
-        with torch.no_grad():
-            embeds = encode_prompt(models.backbone, prompt, None)
-        assert torch.equal(run._embeds.prompt_embeds, embeds.prompt_embeds)
+        assert countgen.Run(prompt, models, **options).shifts == ()
 
 
 def test_a_recipe_with_impossible_shifts_is_an_error(models: countgen.Models) -> None:
@@ -231,12 +214,11 @@ def test_a_recipe_with_impossible_shifts_is_an_error(models: countgen.Models) ->
 
 
 @torch.no_grad()
-def test_a_token_of_one_prompt_moves_that_prompt_as_the_slider_does_at_the_number(models: countgen.Models) -> None:
-    calibration = find_calibration(models.backbone)
-    assert calibration is not None
+def test_a_token_of_one_prompt_moves_that_prompt_as_the_slider_does_at_the_number(
+    models: countgen.Models, shipped: Calibration
+) -> None:
     templates = ("a photo of {number} {objects}",)
-    token = direction_token(models.backbone, 14, ["cat"], calibration, templates=templates)
-    assert token.direction is not None
+    token = direction_token(models.backbone, 14, ["cat"], shipped, templates=templates)
     assert (token.direction.start_number, token.direction.offset) == (12, 6.0)
     shift = NumberShift("cat", 11, 19, number=12, offset=6.0, lo=6, hi=12)
     exact = encode_shifted(models.backbone, PROMPT, None, [shift])
@@ -246,11 +228,9 @@ def test_a_token_of_one_prompt_moves_that_prompt_as_the_slider_does_at_the_numbe
     torch.testing.assert_close(moved.pooled_prompt_embeds, exact.pooled_prompt_embeds)
 
 
-def test_the_direction_of_several_objects_is_the_mean_of_theirs(models: countgen.Models) -> None:
-    calibration = find_calibration(models.backbone)
-    assert calibration is not None
+def test_the_direction_of_several_objects_is_the_mean_of_theirs(models: countgen.Models, shipped: Calibration) -> None:
     cat, bus, both = (
-        tensors_of(direction_token(models.backbone, 14, names, calibration).direction)
+        tensors_of(direction_token(models.backbone, 14, names, shipped).direction)
         for names in (["cat"], ["bus"], ["cat", "bus"])
     )
     for key, mean in both.items():
@@ -270,5 +250,4 @@ def test_a_token_is_made_only_for_counts_that_the_calibration_reaches(
         with subtests.test(message=message), pytest.raises(ValueError, match=message):
             direction_token(models.backbone, count, names, of)
     token = direction_token(models.backbone, 5, ["cat"], calibration)
-    assert token.direction is not None
     assert (token.direction.start_number, token.direction.offset) == (4, 2.0)

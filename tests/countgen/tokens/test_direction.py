@@ -5,25 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from countgen import backbones
 from countgen.errors import TokenFileError
 from countgen.tokens.file import save_token
-from countgen.tokens.textual_inversion import encode_prompt, encoders_of, injected
+from countgen.tokens.textual_inversion import encode_prompt
 from tests.countgen.tokens.examples import direction_token_of
 
 pytestmark = pytest.mark.core
 
 PROMPT = "a photo of fourteen apples"
-
-
-@pytest.fixture(scope="module")
-def pixart():
-    return backbones.load("miniature-pixart")
-
-
-@pytest.fixture(params=["miniature", "miniature-pixart"])
-def backbone(request, light_models, pixart):
-    return light_models.backbone if request.param == "miniature" else pixart
 
 
 @torch.no_grad()
@@ -75,16 +64,6 @@ def test_a_direction_for_other_embeddings_is_an_error_that_names_both(light_mode
     without = replace(token.direction, pooled_prompt_embeds=None)
     with pytest.raises(TokenFileError, match=r"128 \(pooled_prompt_embeds\)"):
         encode_prompt(light_models.backbone, PROMPT, replace(token, direction=without))
-
-
-def test_a_model_that_joins_the_sequences_of_its_encoders_is_an_error(light_models, monkeypatch):
-    encoders = encoders_of(light_models.backbone)
-    three = {**encoders, "t5": encoders["clip_l"]}
-    token = direction_token_of(light_models.backbone)
-    with injected(light_models.backbone, "<count-14>", token.vectors) as encode:
-        monkeypatch.setattr("countgen.tokens.textual_inversion.encoders_of", lambda _: three)
-        with pytest.raises(ValueError, match="joins the sequences of its encoders clip_l, clip_g, t5"):
-            encode.spans("<count-14> apples")
 
 
 def test_diffusers_rejects_the_file_as_a_textual_inversion(light_models, tmp_path):

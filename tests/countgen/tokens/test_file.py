@@ -53,12 +53,7 @@ def test_a_saved_token_is_loaded_unchanged_and_equal_tokens_give_equal_bytes(tok
 
 @pytest.mark.parametrize(
     ("encoders", "keys"),
-    [
-        (("clip_l",), {"<count-7>"}),
-        (("clip_l", "clip_g"), {"clip_l", "clip_g"}),
-        (("t5",), {"t5"}),
-        (("clip_l", "t5"), {"clip_l", "t5"}),
-    ],
+    [(("clip_l",), {"<count-7>"}), (("clip_l", "clip_g"), {"clip_l", "clip_g"}), (("t5",), {"t5"})],
 )
 def test_tensor_keys_are_those_that_other_programs_read(tmp_path, encoders, keys):
     token = replace(TOKEN, vectors={key: torch.ones(1, 4) for key in encoders})
@@ -87,30 +82,20 @@ def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path):
     assert load_token(path).accuracy == 0.6
 
 
-@pytest.mark.parametrize("name", ["token.pt", "token.safetensors"])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_pickles_are_errors_whatever_their_name(tmp_path, name, zipped):
-    torch.save(TOKEN.vectors, tmp_path / name, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(TokenFileError, match="pickle"):
-        load_token(tmp_path / name)
-
-
-def test_a_file_over_one_mebibyte_is_an_error(tmp_path):
-    path = tmp_path / "big.safetensors"
-    save_file({"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}, path)
-    with pytest.raises(TokenFileError, match="larger than 1048576"):
-        load_token(path)
-    with pytest.raises(TokenFileError, match="fewer vectors"):
-        encoded(replace(TOKEN, vectors={"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}))
-
-
-def test_error_messages_name_the_file(tmp_path):
-    path = tmp_path / "token.safetensors"
-    path.write_bytes(b"not a token file")
-    with pytest.raises(TokenFileError, match=re.escape(str(path))):
-        load_token(path)
+def test_pickles_whatever_their_name_and_other_files_are_errors_that_name_the_file(tmp_path):
+    large = {"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}
+    for zipped in (True, False):
+        torch.save(TOKEN.vectors, tmp_path / f"{zipped}.safetensors", _use_new_zipfile_serialization=zipped)
+    save_file(large, tmp_path / "large.pt")
+    (tmp_path / "text.pt").write_bytes(b"not a token file")
+    reasons = {"True.safetensors": "pickle", "False.safetensors": "pickle", "large.pt": "larger than 1048576"}
+    for name, reason in (reasons | {"text.pt": "no valid count token"}).items():
+        with pytest.raises(TokenFileError, match=rf"{re.escape(str(tmp_path / name))} .*{reason}"):
+            load_token(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         load_token(tmp_path / "absent.safetensors")
+    with pytest.raises(TokenFileError, match="fewer vectors"):
+        encoded(replace(TOKEN, vectors=large))
 
 
 ONE_ENCODER = replace(TOKEN, vectors={"clip_l": torch.ones(1, 4)})

@@ -20,12 +20,14 @@ def token(models):
     return token_of(models.backbone, base_model="sdxl-turbo")
 
 
-def test_the_card_describes_the_token(token):
+def test_the_card_describes_the_token_and_loads_the_checkpoint_it_was_trained_on(token):
     card = ModelCard(model_card(token, "someone/count-7"))
     assert card.data.license == "apache-2.0"
-    assert "textual-inversion" in card.data.tags
     for text in ("<count-7>", "apple, dog", "miniature-yolo", "50 %", "sdxl-turbo", token.sha256[:16], FILE_NAME):
         assert text in card.text
+    for checkpoint, comment in (("someone/apples", ""), ("apples-1a2b3c4d", "  # the path of that checkpoint")):
+        text = model_card(replace(token, base_model=f"sdxl-turbo:{checkpoint}"), "someone/count-7")
+        assert f"backbones.load('sdxl-turbo', repository='{checkpoint}'){comment}\n" in text
 
 
 @pytest.mark.parametrize("with_direction", [False, True])
@@ -40,13 +42,6 @@ def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, m
     prompt = f"a photo of {token.target_count} apples"
     expected = to_pil(countgen.generate(prompt, models, method="plain", token=token).image)
     assert ImageChops.difference(Image.open("image.png"), expected).getbbox() is None
-
-
-def test_the_cards_example_loads_the_checkpoint_it_was_trained_on(token):
-    card = model_card(replace(token, base_model="sdxl-turbo:someone/apples"), "someone/count-7")
-    assert "backbones.load('sdxl-turbo', repository='someone/apples')\n" in card
-    card = model_card(replace(token, base_model="sdxl-turbo:apples-1a2b3c4d"), "someone/count-7")
-    assert "backbones.load('sdxl-turbo', repository='apples-1a2b3c4d')  # the path of that checkpoint\n" in card
 
 
 def test_a_token_is_read_from_a_folder_and_from_the_hubs_cache_without_a_network(token, tmp_path, monkeypatch):
