@@ -34,6 +34,7 @@ ERRORS = [
     ("report made --export geneval --out new --method plain --judge nobody", "has no judge 'nobody'"),
     ("report made --export geneval --out made --method plain", "is not empty; give a new folder"),
     ("label made --out new.csv", "--labeller NAME"),
+    ("label empty --out new.csv --labeller a", "has no image to count"),
     ("label made --out new.csv --labeller a --read new.csv", "one of --out, --read and --import"),
     ("label judged --labeller a --import counts/columns.csv", "the columns image, object, count; or image_id"),
     ("label judged --labeller a --import counts/elsewhere.csv", "no count for an image and an object of"),

@@ -14,7 +14,7 @@ from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.judgements import of_people, with_judgements
 from countgen.benchmarks.evaluation.label_tables import Imported, import_labels, write_sheet
 from countgen.benchmarks.evaluation.labels import LABELS, Label, questions, read_labels, save_labels
-from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, read_run
+from countgen.benchmarks.evaluation.records import RECORDS, read_run
 from tests.benchmarks.evaluation.made_records import record, write_run
 
 pytestmark = pytest.mark.core
@@ -49,19 +49,16 @@ def store(sheet: Path, rows: list[list[str]]) -> None:
 
 
 def test_questions_are_blind_and_about_finished_images_in_an_order_that_stays(run: Path) -> None:
-    asked = questions(run, "anna")
-    order = [question.key for question in asked]
-    assert set(order) == {*KEYS, PAIR}
-    assert all(question.image.is_file() for question in asked)
-    assert set(vars(asked[0])) == {"key", "image", "object_names", "listed_as"}
-    others = (questions(run, "ben"), questions(run, "anna", seed=1))
-    assert order not in [sorted(order), *([question.key for question in other] for other in others)]
+    def order(labeller: str, seed: int = 0) -> list[str]:
+        return [question.key for question in questions(run, labeller, seed)]
+
+    before = order("anna")
+    assert set(before) == {*KEYS, PAIR}
+    assert set(vars(questions(run)[0])) == {"key", "image", "object_names", "listed_as"}
+    assert before not in [sorted(before), order("ben"), order("anna", seed=1)]
     with LineFile(run, RECORDS) as file:
-        for seed in (10, 11):
-            file.append(record(seed=seed, image=f"images/{seed}.png").to_line())
-    longer = [question.key for question in questions(run, "anna")]
-    assert len(longer) == len(order) + 2
-    assert [key for key in longer if key in order] == order
+        file.append(record(seed=10, image="images/10.png").to_line())
+    assert [key for key in order("anna") if key in before] == before != order("anna")
 
 
 def test_the_latest_label_of_a_person_is_valid_and_earlier_ones_stay(run: Path) -> None:
@@ -71,14 +68,6 @@ def test_the_latest_label_of_a_person_is_valid_and_earlier_ones_stay(run: Path) 
     lines = (run / LABELS).read_text().splitlines()
     assert len(lines) == 3
     assert json.loads(lines[-1]) == {"schema": 1, "key": KEYS[1], "labeller": "ben", "counts": [7]}
-
-
-@pytest.mark.parametrize("wrong", [{"labeller": "\x1b[2J"}, {"counts": [1.5]}, {"counts": [10**400]}, {"schema": [1]}])
-def test_a_damaged_label_is_named_with_its_line(run: Path, wrong: dict[str, object]) -> None:
-    label = {"schema": 1, "key": "a", "labeller": "anna", "counts": [7]}
-    (run / LABELS).write_text(json.dumps(label) + "\n" + json.dumps(label | wrong) + "\n" + "[" * 10**5)
-    with pytest.raises(ValueError, match=r"line 2 is not a label"):
-        read_labels(run)
 
 
 def test_people_who_label_at_the_same_time_lose_nothing(run: Path) -> None:
@@ -141,13 +130,6 @@ def test_a_bad_row_of_a_sheet_is_named_and_nothing_is_written(
     assert not (run / LABELS).exists()
 
 
-def test_a_run_without_images_is_not_called_labelled(tmp_path: Path, sheet: Path) -> None:
-    (tmp_path / SETTINGS).write_text("{}")
-    with pytest.raises(ValueError, match="has no image to count"):
-        write_sheet(tmp_path, sheet, "anna")
-    assert not sheet.exists()
-
-
 def test_the_command_writes_reads_and_counts(run: Path, sheet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["label", str(run), "--out", str(sheet), "--labeller", "anna", "--number", "4"]) == 0
     assert main(["label", str(run), "--out", str(sheet), "--labeller", "anna"]) == 2  # never over a sheet
@@ -165,17 +147,10 @@ FIRST, SECOND, THIRD = (f"{number:032x}" for number in (1, 2, 3))
 @pytest.fixture
 def given_run(tmp_path: Path) -> Path:
     """A run of given images, listed as GeckoNum lists its own; two objects are asked for in the second prompt."""
-    listed = {FIRST: {"dog": 2}, SECOND: {"dog": 2, "cat": 3}, THIRD: {"dog": 4}}
+    asked = {FIRST: {"dog": 2}, SECOND: {"dog": 2, "cat": 3}, THIRD: {"dog": 4}}
     records = [
-        record(
-            key=key,
-            seed=seed,
-            wanted=wanted,
-            listed_as=f"geckonum_0000{seed}_0.png",
-            critic_counts=(),
-            judge_counts={"detector": tuple(wanted.values())},
-        )
-        for seed, (key, wanted) in enumerate(listed.items())
+        record(key=key, wanted=wanted, listed_as=f"geckonum_0000{n}_0.png", critic_counts=(), judge_counts={})
+        for n, (key, wanted) in enumerate(asked.items())
     ]
     return write_run(tmp_path / "given", records)
 

@@ -1,15 +1,14 @@
 import lzma
 import os
-import resource
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from countgen.benchmarks.evaluation.image_files import is_complete
 from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError
-from countgen.benchmarks.evaluation.labels import read_labels
 from countgen.benchmarks.evaluation.records import Record, RunFolderError, read_records, read_run
+from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
+from tests.benchmarks.evaluation.made_records import record, write_run
 from tests.faults.crash_consistency import file_size_limit, tear
 
 pytestmark = pytest.mark.core
@@ -47,8 +46,8 @@ FAILED = replace(
 def test_the_latest_record_of_a_case_counts_and_the_earlier_one_stays(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     with LineFile(tmp_path, path.name) as file:
-        for record in (FAILED, DONE, replace(DONE, key=FAILED.key)):
-            file.append(record.to_line())
+        for one in (FAILED, DONE, replace(DONE, key=FAILED.key)):
+            file.append(one.to_line())
     assert read_records(path) == [replace(DONE, key=FAILED.key), DONE]
     assert [b'"failed"' in line for line in path.read_bytes().splitlines()] == [True, False, False]
 
@@ -117,23 +116,15 @@ def test_a_full_disk_is_a_clear_error_and_leaves_earlier_records_as_they_were(tm
         assert path.read_bytes() == DONE.to_line()
         file.append(FAILED.to_line())
     assert read_records(path) == [DONE, FAILED]
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 
 
-def test_pipes_in_a_run_folder_are_errors_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "settings.json")
-    with pytest.raises(RunFolderError, match=r"settings\.json is a pipe"):
-        read_run(tmp_path)
-    (tmp_path / "settings.json").unlink()
-    (tmp_path / "settings.json").write_text("{}")
-    os.mkfifo(tmp_path / "records.jsonl")
-    with pytest.raises(RunFolderError, match=r"records\.jsonl is a pipe"):
-        read_run(tmp_path)
-    os.mkfifo(tmp_path / "labels.jsonl")
-    with pytest.raises(ValueError, match=r"labels\.jsonl is a pipe"):
-        read_labels(tmp_path)
-    os.mkfifo(tmp_path / "a.png")
-    assert not is_complete(tmp_path / "a.png")
+@pytest.mark.parametrize("name", ["settings.json", "records.jsonl", "labels.jsonl", "judgements.jsonl"])
+def test_a_pipe_in_a_run_folder_is_an_error_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [record()])
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "run" / name)
+    with pytest.raises(ValueError, match=f"{name} is a pipe"):
+        read_reported_run([tmp_path / "run"])
 
 
 def test_packed_records_unpack_to_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

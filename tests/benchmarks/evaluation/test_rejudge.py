@@ -109,7 +109,8 @@ def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
 
 
 def test_an_abstention_is_shown_as_one_and_is_neither_right_nor_an_error() -> None:
-    assert record_fields({"vlm": ((NO_ANSWER,), ()), "detector": ((3,), ())})["judge_counts"] == {"detector": (3,)}
+    fields = record_fields({"vlm": ((NO_ANSWER,), ()), "counter": ((3,), ())})
+    assert (fields["judge_counts"], fields["boxes"]["counter"]) == ({"counter": (3,)}, ())
     records = [record(seed=seed) for seed in range(3)]
     silent = [Judgement(records[0].key, "vlm", None, 0.0, ()), Judgement(records[1].key, "vlm", (4,), 0.0, ())]
     joined = with_judgements(records, silent)
