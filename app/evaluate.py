@@ -11,7 +11,6 @@ from countgen import miniature
 from countgen.app.evaluation_arguments import DEFAULT_MAX_EVALUATIONS, DEFAULT_METHODS, Evaluate
 from countgen.app.exit_codes import NOT_REACHED, OK
 from countgen.app.options import names
-from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.engines import local
 from countgen.benchmarks.evaluation.generation import Generation
 from countgen.benchmarks.evaluation.image_files import lost_images_message
@@ -52,7 +51,6 @@ def run_settings(command: Evaluate, suite: str) -> RunSettings:
         OSError: a model's or a calibration's file cannot be read.
     """
     models = [recorded_model(model) for model in names([command.model or "miniature"])]
-    methods = names([command.methods or DEFAULT_METHODS])
     backbones = tuple(name for name, _ in models)
     critics, judges, chosen = run_detectors(backbones, suite, command.critic, command.judge)
     if chosen and command.text:
@@ -63,7 +61,7 @@ def run_settings(command: Evaluate, suite: str) -> RunSettings:
         suite_sha256=suite_digest(suite),
         limit=command.limit,
         backbones=backbones,
-        methods=methods,
+        methods=names([command.methods or DEFAULT_METHODS]),
         critics=critics,
         judges=judges,
         max_evaluations=DEFAULT_MAX_EVALUATIONS if unlimited else command.max_evaluations,
@@ -74,7 +72,7 @@ def run_settings(command: Evaluate, suite: str) -> RunSettings:
         device=_device_of_engine(command),
         threads=command.threads,
         trust_checkpoint=command.trust_checkpoint,
-        method_settings=arms.canonical(methods, command.set or ()),
+        method_settings=tuple(command.set or ()),
         sources=tuple(source for _, source in models),
         generation=Generation(
             **command.model_options,
@@ -116,9 +114,14 @@ def _rejudge(command: Evaluate, folder: Path) -> int:
 def _judge_images(command: Evaluate, path: Path, folder: Path) -> int:
     judges = command.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
     given = read_list(path, judges, command.methods or "given", command.model or "unknown")
-    device, trusted = command.available_device(), command.trust_checkpoint
     settings = settings_of(
-        path, given, judges, device, threads=command.threads, shard=command.shard, trust_checkpoint=trusted
+        path,
+        given,
+        judges,
+        device=command.available_device(),
+        threads=command.threads,
+        shard=command.shard,
+        trust_checkpoint=command.trust_checkpoint,
     )
     summary = judge_images(given, settings, folder, retry_failed=command.retry_failed, quiet=not command.text)
     lines = [f"{summary.done} of {summary.total} images are judged in {folder}"]

@@ -48,15 +48,7 @@ def check_name(what: str, name: str, known: Collection[str]) -> None:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """Import a plug-in.
-
-    Args:
-        kind: of the plug-in.
-        name: one of `names(kind)`.
-
-    Raises:
-        PluginError: it cannot be imported, or several packages declare the name.
-    """
+    """Import the plug-in of a name; a PluginError if it cannot be imported or several packages declare the name."""
     point = _point(kind, name)
     try:
         return point.load()

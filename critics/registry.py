@@ -9,12 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from countgen import plugins
 from countgen.critics.base import Critic
 from countgen.critics.settings import CriticSettings
-from countgen.critics.weights import one_line
+from countgen.critics.weights import explained
 
 _FOLDER = Path(__file__).parent / "detectors"
 
@@ -65,13 +63,8 @@ def load(name: str, **options: Any) -> Critic:
     except TypeError as error:
         accepted = (*taken.parameters, *(setting.name for setting in fields(CriticSettings)))
         raise ValueError(f"{name}: {error}; it takes {', '.join(accepted)}") from error
-    try:
+    problem = f"cannot read {name} from {options.get('weights')}, it is damaged or something else"
+    with explained(problem, ValueError, OSError, ImportError):
         critic: Critic = build(**options)
         critic.configure(**settings)
-    except (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # of any type: what the detector's library raises for a damaged file
-        raise ValueError(
-            f"cannot read {name} from {options.get('weights')}, it is damaged or something else: {one_line(error)}"
-        ) from error
     return critic

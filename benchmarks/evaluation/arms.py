@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from countgen import methods
 from countgen.methods.settings import Settings, as_dict, with_text
-from countgen.plugins import check_name
 
 _TOKEN = "+token"
 _AS_WRITTEN = "+as-written"
@@ -43,22 +42,18 @@ class Arm:
             raise ValueError(f"{self.name}: {error}") from error
 
 
-def available() -> tuple[str, ...]:
-    """Return the names of all arms: methods, each by itself, with a token and as written."""
-    names = methods.available()
-    return (*names, *(name + _TOKEN for name in names), *(name + _AS_WRITTEN for name in names))
-
-
 def find(name: str) -> Arm:
     """Return an arm by its name.
 
     Raises:
-        ValueError: no such arm; the near and the available names are listed.
+        ValueError: no such method, or another variant.
     """
-    check_name("method", name, available())
     method, _, _ = name.partition("+")
-    suffix = name.removeprefix(method)
-    return Arm(name, method, with_token=suffix == _TOKEN, as_written=suffix == _AS_WRITTEN)
+    methods.registry.check(method)
+    variants = (method, method + _TOKEN, method + _AS_WRITTEN)
+    if name not in variants:
+        raise ValueError(f"unknown method {name!r}; give {' or '.join(variants)}")
+    return Arm(name, method, with_token=name == variants[1], as_written=name == variants[2])
 
 
 def canonical(names: Sequence[str], assignments: Sequence[str]) -> tuple[str, ...]:
