@@ -20,7 +20,7 @@ def test_keyword_arguments_are_exactly_the_options_and_replace_them(models: coun
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"method": "magic"}, "Available: auto, edit, lmn, noise, plain, search"),
+        ({"method": "magic"}, "Available: auto, .*noise, plain, .*search"),
         ({"method": "noise", "settings": countgen.methods.load("search").settings_class()}, "NoiseSettings"),
         ({"until": "tomorrow"}, "critic, judge"),
         ({"seed": 2**32}, "2\\*\\*32 - 1"),
