@@ -12,7 +12,7 @@ from countgen.app.arguments import Origin, Reproduce
 from countgen.app.exit_codes import NOT_REACHED, OK
 from countgen.app.terminal import fitted
 from countgen.backbones import Backbone, lora
-from countgen.backbones.weight_files import described
+from countgen.backbones.loading import described
 from countgen.errors import RecipeError
 from countgen.files.printable import printable
 from countgen.images import check_writable, read_png, save_png, to_pil
@@ -74,7 +74,6 @@ def checked_origin(
         RecipeError, ValueError: as `countgen.recipe.check`.
     """
     loras = [lora.parse(text) for text in command.lora or ()]
-    lora.check_installed(loras)
     return recipes.check(recipe, token=token, size=image_size, model=command.model, loras=loras, many_steps=command.yes)
 
 

@@ -81,11 +81,7 @@ class Options:
         self.budget()
 
     def budget(self, stop_requested: Callable[[], bool] = lambda: False) -> Budget:
-        """Return a budget with these limits that begins now.
-
-        Args:
-            stop_requested: whether the run shall end at once, also within an evaluation.
-        """
+        """Return a budget with these limits that begins now, and ends at once when a stop is requested."""
         return Budget(*self.limits, stop_requested=stop_requested)
 
     @property

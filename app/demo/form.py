@@ -15,7 +15,7 @@ from countgen.backbones.registry import presets
 from countgen.editing import targets_of
 from countgen.methods.settings import Settings, describe
 from countgen.prompts import Target
-from countgen.recipe_fields import negative_prompt_of
+from countgen.recipe_fields import fields_of
 from countgen.tokens.file import CountToken
 from countgen.tokens.library import available_tokens
 
@@ -138,7 +138,7 @@ def form_of(recipe: Mapping[str, Any], tokens: UploadedTokens) -> GenerateForm:
         token=_token_choice(recipe, targets, name, tokens),
         seed=seed if type(seed) is int and 0 <= seed < 2**32 else RANDOM_SEED,  # an edit's may be above
         until=recipe.get("until", "critic"),
-        negative_prompt=negative_prompt_of(recipe) or "",
+        negative_prompt=fields_of(recipe).negative_prompt or "",
         num_inference_steps=None if preset and steps == preset.num_inference_steps else steps,
         guidance_scale=None if preset and guidance == preset.guidance_scale else guidance,
         settings=", ".join(changed),

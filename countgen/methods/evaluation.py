@@ -1,8 +1,9 @@
-"""Evaluate latents, and return the candidates as steps."""
+"""Evaluated latents, and the steps that methods yield of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,65 @@ from countgen.critics import Evaluation
 from countgen.methods.objective import Objective
 from countgen.methods.problem import Problem
 from countgen.methods.step import SEARCH, Budget, Step
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Candidates that were evaluated together.
+
+    Attributes:
+        seeds: that the latents come from.
+        latents: float (B, C, h, w).
+        images: rendered from them, RGB float (B, 3, H, W) in [0, 1].
+        evaluation: of the images.
+    """
+
+    seeds: Sequence[int]
+    latents: Tensor
+    images: Tensor
+    evaluation: Evaluation
+
+    def steps(self, problem: Problem, probability: Tensor, budget: Budget, phase: str) -> list[Step]:
+        """Return a step for each candidate, with its own copy of image and latents.
+
+        Args:
+            problem: says from which probability on a count is confirmed.
+            probability: (B,) of a right count.
+            budget: its counters are copied into the steps.
+            phase: as `Step` has it.
+        """
+        evaluation = self.evaluation
+        return [
+            Step(
+                index=budget.steps - 1,
+                phase=phase,
+                seed=seed,
+                loss=float(evaluation.loss[row]),
+                soft_counts=tuple(evaluation.soft_counts[row].tolist()),
+                counts=tuple(evaluation.counts[row].tolist()),
+                margin=float(evaluation.margin[row].min()),
+                probability=float(probability[row]),
+                confirmed=float(probability[row]) >= problem.sure,
+                # A view would keep the whole batch in memory.
+                image=self.images[row].detach().clone(),
+                latents=self.latents[row].detach().clone(),
+                evaluations=budget.evaluations,
+                seconds=budget.seconds,
+                rendered_alone=phase == SEARCH and len(self.seeds) == 1,
+            )
+            for row, seed in enumerate(self.seeds)
+        ]
+
+    def steps_by(self, problem: Problem, objective: Objective, budget: Budget, phase: str) -> list[Step]:
+        """Return a step for each candidate, with P(right) by all critics and views of the objective that evaluated."""
+        acceptance = problem.acceptance
+        evidence = acceptance.plain if len(objective.critics) > 1 else acceptance.first
+        if len(objective.views) > 1:
+            evidence = acceptance.views
+        probability = acceptance.probability(
+            evidence, self.evaluation.margin, objective.columns, refined=phase != SEARCH
+        )
+        return self.steps(problem, probability, budget, phase)
 
 
 @torch.no_grad()
@@ -40,73 +100,4 @@ def evaluate_latents(
 
     images, evaluation = retry_with_low_memory(problem.backbone, evaluate, problem.graphs.release)
     budget.charge(len(latents))
-    return steps_of_evaluated(problem, objective, seeds, images, latents, evaluation, budget, phase=phase)
-
-
-def steps_of_evaluated(
-    problem: Problem,
-    objective: Objective,
-    seeds: Sequence[int],
-    images: Tensor,
-    latents: Tensor,
-    evaluation: Evaluation,
-    budget: Budget,
-    *,
-    phase: str,
-) -> list[Step]:
-    """Return a step for each candidate, with P(right) by all of an objective's critics and views.
-
-    Args:
-        problem, objective: to solve.
-        seeds, images, latents, evaluation, budget, phase: as of `steps_of`.
-    """
-    acceptance = problem.acceptance
-    several = acceptance.plain if len(objective.critics) > 1 else acceptance.first
-    evidence = acceptance.views if len(objective.views) > 1 else several
-    probability = acceptance.probability(evidence, evaluation.margin, objective.columns, refined=phase != SEARCH)
-    return steps_of(seeds, images, latents, evaluation, budget, phase=phase, probability=probability, sure=problem.sure)
-
-
-def steps_of(
-    seeds: Sequence[int],
-    images: Tensor,
-    latents: Tensor,
-    evaluation: Evaluation,
-    budget: Budget,
-    *,
-    phase: str,
-    probability: Tensor,
-    sure: float,
-) -> list[Step]:
-    """Return a step for each candidate of an evaluated batch; images and latents are copied, not viewed.
-
-    Args:
-        seeds: of the batch.
-        images: (B, 3, H, W).
-        latents: (B, C, h, w).
-        evaluation: of the images.
-        budget: its counters are copied into the steps.
-        phase: as `Step` has it.
-        probability: (B,) of a right count.
-        sure: the probability from which on a count is confirmed.
-    """
-    return [
-        Step(
-            index=budget.steps - 1,
-            phase=phase,
-            seed=seed,
-            loss=float(evaluation.loss[row]),
-            soft_counts=tuple(evaluation.soft_counts[row].tolist()),
-            counts=tuple(evaluation.counts[row].tolist()),
-            margin=float(evaluation.margin[row].min()),
-            probability=float(probability[row]),
-            confirmed=float(probability[row]) >= sure,
-            # A view would keep the whole batch in memory.
-            image=images[row].detach().clone(),
-            latents=latents[row].detach().clone(),
-            evaluations=budget.evaluations,
-            seconds=budget.seconds,
-            rendered_alone=phase == SEARCH and len(seeds) == 1,
-        )
-        for row, seed in enumerate(seeds)
-    ]
+    return Batch(seeds, latents, images, evaluation).steps_by(problem, objective, budget, phase)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from countgen.backbones.low_memory import retry_with_low_memory
-from countgen.critics import Evaluation, losses
+from countgen.critics import losses
 from countgen.critics.losses import CountLoss
 from countgen.errors import NonFiniteLossError
-from countgen.methods.evaluation import steps_of_evaluated
+from countgen.methods.evaluation import Batch
 from countgen.methods.forward_backward import ForwardBackward
 from countgen.methods.objective import CONFIRMATION_VIEWS, View
 from countgen.methods.problem import Problem
@@ -127,9 +127,8 @@ def refine(
     objective = problem.objective(settings.views, settings.loss)
     passes = ForwardBackward(problem.backbone, problem.embeds, seeds, objective, problem.graphs, draft=draft)
 
-    def best_of(seeds: Sequence[int], images: Tensor, latents: Tensor, evaluation: Evaluation) -> Step:
-        steps = steps_of_evaluated(problem, objective, seeds, images, latents, evaluation, budget, phase="refine")
-        return max(steps, key=lambda step: step.rank)
+    def best_of(batch: Batch) -> Step:
+        return max(batch.steps_by(problem, objective, budget, "refine"), key=lambda step: step.rank)
 
     highest = -math.inf
     for best, last in _descend(start(latents.detach().float()), passes, seeds, budget, settings, best_of, transform):
@@ -140,7 +139,7 @@ def refine(
             images = _decoded_by_vae(best, problem, budget)
             with torch.no_grad():
                 evaluation = objective.evaluate(images)
-            decoded = best_of([best.seed], images, best.latents[None], evaluation)
+            decoded = best_of(Batch([best.seed], best.latents[None], images, evaluation))
             yield decoded
             if decoded.confirmed:
                 return
@@ -152,7 +151,7 @@ def _descend(
     seeds: Sequence[int],
     budget: Budget,
     settings: RefinementSettings,
-    best_of: Callable[[Sequence[int], Tensor, Tensor, Evaluation], Step],
+    best_of: Callable[[Batch], Step],
     transform: Transform | None,
 ) -> Iterator[tuple[Step, bool]]:
     """Yield the best candidate of the batch at each gradient step, and whether it is the last one."""
@@ -168,7 +167,7 @@ def _descend(
         if not torch.isfinite(evaluation.loss).all():
             reason = f"the loss is not finite at step {budget.steps - 1}; lower learning_rate or use float32"
             raise NonFiniteLossError(reason)
-        best = best_of(seeds, images, latents, evaluation)
+        best = best_of(Batch(seeds, latents, images, evaluation))
         last = best.confirmed or left == 0 or budget.evaluations_left < next_cost or not budget.left
         yield best, last
         if last or not budget.left:

@@ -60,7 +60,7 @@ ERRORS = [
 AFTER_LOADING = [
     (f"{SUITE} --negative-prompt dogs", "a negative prompt needs guidance"),
     (f"{SUITE} --calibration {CALIBRATIONS / 'miniature-pixart.json'}", "the calibration is of miniature-pixart"),
-    (f"{SUITE} --scheduler EulerSchedule", "diffusers has no scheduler 'EulerSchedule'"),
+    (f"{SUITE} --scheduler EulerSchedule", "unknown scheduler 'EulerSchedule'"),
     ("eval --suite odd.txt --methods plain --judge nanodet --device cpu --out new", "has no class for 'butterfly'"),
     ("eval --images odd.csv --judge nanodet --out new", "has no class for 'butterfly'"),
 ]
