@@ -70,18 +70,16 @@ def test_labels_make_a_person_a_judge_of_the_images_they_counted_only() -> None:
 
 
 def test_an_image_is_the_same_one_where_objects_and_background_are_kept() -> None:
-    kept = {"objects_kept": 0.8, "background_change": 0.1, "structural_similarity": 0.9}
+    measures = [(3, 0.8, 0.1), (2, 0.8, 0.1), (3, 0.7, 0.1), (3, 0.8, 0.11)]  # the judge's count, kept, changed
+    names = ("objects_kept", "background_change", "structural_similarity")
     records = [
-        record("edit", 1, **kept),
-        record("edit", 2, counted=2, **kept),
-        record("edit", 3, **kept | {"objects_kept": 0.7}),
-        record("edit", 4, **kept | {"background_change": 0.11}),
+        record("edit", seed, counted, **dict(zip(names, (*measured, 0.9), strict=True)))
+        for seed, (counted, *measured) in enumerate(measures)
     ]
     found = preservation([*records, record("edit", 5)])  # an older record has no such measures
     assert found is not None
     assert (found.images, found.same_and_right) == (4, 1)
-    assert found.objects_kept == pytest.approx(0.775)
-    assert found.background_change == pytest.approx(0.1025)
+    assert (found.objects_kept, found.background_change) == pytest.approx((0.775, 0.1025))
     assert preservation([record("edit", 5)]) is None
 
 

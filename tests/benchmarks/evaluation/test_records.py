@@ -64,16 +64,13 @@ LINE = DONE.to_line().strip()
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"\0\0\0\0", "malformed"),
         (b"{}", "required field `key`"),
         (b"[" * 200_000, "Expected `object`"),
         (LINE.replace(b'"schema":1', b'"schema":9'), "schema: Invalid enum value 9"),
         (LINE.replace(b'"seed":3', b'"seed":-1'), "seed: Expected `int` >= 0"),
         (LINE.replace(b'"seed":3', b'"more":3'), "unknown field `more`"),
-        (LINE.replace(b'"seconds":1.25', b'"seconds":1e999'), "seconds: Number out of range"),
         (LINE.replace(b'"level":"medium"', b'"level":"\\udcff"'), "surrogate"),
         (LINE.replace(b'"apple":6', b'"apple":0'), "targets"),
-        (LINE.replace(b"[[1,2,30,40]", b"[[1,2,30]"), "boxes"),
         (LINE.replace(b'"critic_counts":[6,2]', b'"critic_counts":[6]'), "critic has 1 counts for 2 objects"),
         (LINE.replace(b'"density":[6,2]', b'"density":[]'), "density has 0 counts for 2 objects"),
     ],
