@@ -125,7 +125,7 @@ def test_a_pipe_in_a_run_folder_is_an_error_and_not_waited_for(name: str, tmp_pa
 
 
 def test_packed_records_unpack_to_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("countgen.benchmarks.evaluation.records.MAX_BYTES", 1_000_000)
+    monkeypatch.setattr("countgen.benchmarks.evaluation.json_lines.MAX_BYTES", 1_000_000)
     (tmp_path / "records.jsonl.xz").write_bytes(lzma.compress(bytes(2_000_000)))
     with pytest.raises(RunFolderError, match="unpacks to more than 1000000 bytes"):
         read_records(tmp_path / "records.jsonl.xz")
