@@ -27,7 +27,6 @@ COLUMNS = ("image", "object", "count")
 GECKONUM_COLUMNS = ("image_id", "question", "annot_id", "answer")
 UNCOUNTABLE = "-"
 """A cell for objects that cannot be counted."""
-_MOST_NAMES = 3
 
 Vote = int | str | None
 """A count, `UNCOUNTABLE`, or None for a cell that is neither."""
@@ -81,17 +80,14 @@ def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int =
 def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_sheet: bool = False) -> Imported:
     """Save the counts of a CSV as labels; reading it twice adds nothing.
 
-    An image is named by its file name in the run, or by its path in the list that it came with. Columns `image`,
-    `object` and `count` (`UNCOUNTABLE` is one), and `labeller`; rows without one are of the given `labeller`. Images
-    with a count for some of their objects only are left for later.
-
-    GeckoNum's columns are `image_id`, `question`, `annot_id` and `answer`: the label of an object is the whole number
+    An image is named by its file name in the run, or by its path in the list that it came with. Images with a count for
+    some of their objects only are left for later. Of GeckoNum's annotations the label of an object is the whole number
     that more than half of its annotators gave ("2-3" and "10+" are none), under the name `labeller`.
 
     Args:
         run: its folder.
         path: of the CSV.
-        labeller: name of the person.
+        labeller: name of the person, where a row names none.
         is_sheet: whether it is a sheet of `write_sheet`: every row with a count must fit the run. Rows of other tables
             that do not are counted and left out.
 
@@ -132,8 +128,8 @@ def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_s
         if is_sheet and fault:
             raise ValueError(f"{where}: {printable(fault, 1000)}. Nothing of this sheet was saved")
     if not is_sheet and not votes:
-        shown = f", such as {', '.join(list(unknown)[:_MOST_NAMES])}" if unknown else ""
-        raise ValueError(f"{path} has no count for an image and an object of {run}{shown}; nothing was saved")
+        shown = ", ".join(list(unknown)[:3]) or "none"
+        raise ValueError(f"{path} has no count for an image and an object of {run}; unknown images: {shown}")
     labels, known = _labels(votes), set(read_labels(run))
     new = [label for label in labels if label not in known]
     save_labels(run, new)

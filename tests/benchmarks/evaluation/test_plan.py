@@ -66,12 +66,6 @@ def test_seeds_beyond_the_last_one_are_an_error(asked: RunSettings) -> None:
         cases(replace(asked, first_seed=2**32 - 2))
 
 
-def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
-    parts = [{case.key for case in cases(replace(asked, shard=f"{k}/3"))} for k in (1, 2, 3)]
-    assert set.union(*parts) == {case.key for case in cases(asked)}
-    assert sum(map(len, parts)) == 12
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
