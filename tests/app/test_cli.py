@@ -1,9 +1,9 @@
 """What every command promises: help without heavy imports, exit codes, one line for a fault outside, interruptions."""
 
 import os
-import pkgutil
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,15 +15,18 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 
+from countgen import Run
 from countgen import options as library_options
+from countgen.app import generate
 from countgen.app.cli import main
 from countgen.app.commands import COMMANDS, command_of
 from countgen.app.evaluation_arguments import Report
 from countgen.app.interrupts import held_interrupts
 from countgen.app.options import Limits
+from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.report.table import FORMATS
-from tests.app.conftest import Answer, errors_in
-from tests.app.test_count import BUS
+from countgen.files.printable import MAX_LINE
+from tests.app.conftest import BUS, EVIL, Answer, errors_in
 
 core = pytest.mark.core
 HEAVY = ("torch", "diffusers", "transformers", "ultralytics", "inflect", "numpy", "PIL", "gradio", "matplotlib", "ray")
@@ -38,8 +41,7 @@ IMPORTED = f"""
 import sys
 from countgen.app.cli import main
 for name in ("", "tokens", "generate", "edit", "count", "reproduce", "eval", "report", "label", "demo", "doctor"):
-    code = main([*name.split(), "--help"])
-    print(code, *[module for module in {HEAVY} if module in sys.modules])
+    print(main([*name.split(), "--help"]), *[module for module in {HEAVY} if module in sys.modules])
 main(["count", {BUS!r}, "person"])
 print(*[module for module in ("diffusers", "transformers", "ultralytics") if module in sys.modules])
 """
@@ -96,15 +98,13 @@ def test_shells_complete_commands_options_and_choices(
 
 
 @core
-@pytest.mark.parametrize(("given", "used"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(
-    given: dict[str, str], used: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     main(["--version"])
-    assert os.environ["OMP_WAIT_POLICY"] == used
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
 
 
 @core
@@ -117,28 +117,39 @@ def test_too_little_memory_is_one_line(
 
 
 @core
+def test_text_is_escaped_and_a_path_is_not_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([EVIL], ["report", EVIL], ["generate", "two cats", EVIL]):
+        assert main(words) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.isprintable()
+        assert len(error) <= MAX_LINE + 50
+    assert fitted(EVIL).isprintable()
+    monkeypatch.setenv("COLUMNS", "20")
+    assert fitted("seven apples ->", path="my own/an apple.png") == "seven apples ->\n  my own/an apple.png"
+
+
+@core
 def test_traceback_on_request(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="contains no number"):
         main(["--traceback", "generate", "apples", "--out", str(tmp_path)])
 
 
-def closed_output() -> None:
-    os.close(1)
-
-
 @pytest.mark.parametrize(
-    ("words", "options", "code"),
+    ("words", "options", "codes"),
     [
-        (["count", BUS, "person"], {"preexec_fn": closed_output}, (0,)),
+        (["count", BUS, "person"], {"preexec_fn": lambda: os.close(1)}, (0,)),
         (["count", BUS, "person"], {"env": os.environ | {"PYTHONWARNINGS": "error"}}, (0, 2)),
         (["generate", "--help"], {"env": os.environ | {"PYTHONOPTIMIZE": "2"}}, (0,)),
     ],
+    ids=["closed output", "warnings are errors", "no docstrings"],
 )
 def test_an_odd_environment_is_no_traceback(
-    words: list[str], options: dict[str, Any], code: tuple[int, ...], tmp_path: Path
+    words: list[str], options: dict[str, Any], codes: tuple[int, ...], tmp_path: Path
 ) -> None:
     done = countgen(*words, cwd=tmp_path, **options)
-    assert done.returncode in code, done.stderr
+    assert done.returncode in codes, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in errors_in(done.stderr) if line.startswith("countgen")]
     assert len(errors) == (done.returncode == 2)
@@ -193,24 +204,21 @@ def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, 
 
 
 @pytest.mark.parametrize(
-    ("moment", "sent"),
-    [("countgen.run.Run.result", signal.SIGINT), ("countgen.app.generate.save_png", signal.SIGTERM)],
+    ("owner", "name", "sent"), [(Run, "result", signal.SIGINT), (generate, "save_png", signal.SIGTERM)]
 )
 def test_interrupting_while_an_image_is_judged_or_written_still_writes_it(
-    moment: str,
+    owner: Any,
+    name: str,
     sent: signal.Signals,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    module, _, name = moment.rpartition(".")
-    owner = pkgutil.resolve_name(module)
-    real = getattr(owner, name)
-    presses = iter([sent])
+    real, presses = getattr(owner, name), [sent]
 
     def pressed(*arguments: Any, **options: Any) -> Any:
-        for key in presses:
-            signal.raise_signal(key)
+        while presses:
+            signal.raise_signal(presses.pop())
         return real(*arguments, **options)
 
     monkeypatch.setattr(owner, name, pressed)
@@ -243,11 +251,6 @@ def test_doctor_says_what_is_healthy_and_what_is_not(
 
 
 def test_a_reader_that_goes_away_is_no_fault() -> None:
-    command = [sys.executable, "-m", "countgen", "tokens"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.wait(timeout=60) == 141
-    assert process.stderr is not None
-    assert process.stderr.read() == b""
-    process.stderr.close()
+    command = f"{shlex.quote(sys.executable)} -m countgen tokens | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
