@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from countgen import miniature
-from countgen.app.evaluation_arguments import DEFAULT_MAX_EVALUATIONS, DEFAULT_METHODS, Evaluate
+from countgen.app.arguments import DEFAULT_MAX_EVALUATIONS, DEFAULT_METHODS, Evaluate
 from countgen.app.exit_codes import NOT_REACHED, OK
 from countgen.app.options import names
 from countgen.benchmarks.evaluation import arms

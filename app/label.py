@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from countgen.app.evaluation_arguments import Label
+from countgen.app.arguments import Label
 from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.label_tables import import_labels, write_sheet

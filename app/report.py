@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from shutil import get_terminal_size
 
-from countgen.app.evaluation_arguments import Report
+from countgen.app.arguments import Report
 from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.image_files import lost_images_message

@@ -18,9 +18,9 @@ import torch
 from countgen import Run
 from countgen import options as library_options
 from countgen.app import generate
+from countgen.app.arguments import Report
 from countgen.app.cli import main
 from countgen.app.commands import COMMANDS, command_of
-from countgen.app.evaluation_arguments import Report
 from countgen.app.interrupts import held_interrupts
 from countgen.app.options import Limits
 from countgen.app.terminal import fitted

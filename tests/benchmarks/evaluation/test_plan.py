@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from countgen.app.arguments import Evaluate
 from countgen.app.commands import parse
 from countgen.app.evaluate import run_settings
-from countgen.app.evaluation_arguments import Evaluate
 from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.plan import RunSettings, cases, suite_digest
 from countgen.benchmarks.evaluation.worker import Worker
