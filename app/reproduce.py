@@ -32,12 +32,9 @@ def run(command: Reproduce) -> int:
     token = token_of(command, recipe)
     backbone = load_origin(command, checked_origin(command, recipe, token, image.size), shown=command.text)
     generated = to_pil(recipes.regenerate(recipe, backbone, token))
-    record: dict[str, Any] = {
-        "image": str(command.image),
-        **difference(image, generated),
-        "versions": recipes.changed_versions(recipe),
-        "generated": str(save_png(generated, command.out, recipe)) if command.out else None,
-    }
+    record: dict[str, Any] = {"image": str(command.image), **difference(image, generated)}
+    record["versions"] = recipes.changed_versions(recipe)
+    record["generated"] = str(save_png(generated, command.out, recipe)) if command.out else None
     record["same"] = record["largest_difference"] <= command.tolerance
     if command.json:
         print(json.dumps(record))
@@ -85,18 +82,18 @@ def load_origin(command: Origin, checked: recipes.Checked, *, shown: bool) -> Ba
         RecipeError: the cache does not hold it; the message names what would be downloaded.
     """
     device, what = command.available_device(), described(checked.name, checked.preset)
+    missing = " and ".join(checked.sources)
     try:
         with loading(what, shown=shown):
             return checked.load(device, download=False)
     except OSError as error:
-        missing = " and ".join(checked.sources)
-        if not command.yes:
-            if not missing:
-                raise
+        if not command.yes and missing:
             raise RecipeError(
                 f"the hub's cache does not hold all of {missing}, which the image was generated with; give --yes "
                 "to download what is missing"
             ) from error
+        if not command.yes:
+            raise
     if missing and shown:
         print(fitted(f"downloading what the cache does not hold of {missing}"))
     with loading(what, shown=shown):
@@ -106,11 +103,7 @@ def load_origin(command: Origin, checked: recipes.Checked, *, shown: bool) -> Ba
 def difference(first: Image.Image, second: Image.Image) -> dict[str, int]:
     """Return the largest difference of a channel, 0 to 255, the number of pixels that differ, and of all pixels."""
     apart = np.abs(np.asarray(first, dtype=int) - np.asarray(second, dtype=int)).max(axis=2)
-    return {
-        "largest_difference": int(apart.max()),
-        "different_pixels": int((apart > 0).sum()),
-        "pixels": int(apart.size),
-    }
+    return {"largest_difference": int(apart.max()), "different_pixels": int((apart > 0).sum()), "pixels": apart.size}
 
 
 def _report(record: dict[str, Any]) -> None:
