@@ -120,11 +120,6 @@ class Count(Json, Trust, Device):
     boxes: Path | None = option(None, "OUT", "draw the boxes: a .png for one image, a folder for several")
     csv: bool = flag("csv", "print a table with commas: image, object, count")
 
-    @property
-    def text(self) -> bool:
-        """Whether the command prints text."""
-        return not (self.json or self.csv)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens(Json):

@@ -86,12 +86,7 @@ def _is_image(word: Path, *, last: bool) -> bool:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files that are named, and the images of the folders that are named, by name.
-
-    Raises:
-        FileNotFoundError: a file or folder is missing.
-        ValueError: a folder without images.
-    """
+    """Yield the files that are named, and the images of the folders that are named, by name."""
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")
@@ -113,11 +108,7 @@ def _recipes(files: Sequence[Path]) -> list[Recipe]:
 
 
 def _judge_of(recipes: Sequence[Recipe]) -> str | None:
-    """Return the judge of the images, if they have one.
-
-    Raises:
-        ValueError: they have several, or one that countgen does not choose by itself: a recipe must not name a file.
-    """
+    """Return the judge of the images, if they have one that countgen chooses: a recipe must not name a file."""
     judges = sorted({recipe.judge for recipe in recipes if recipe.judge})
     if len(judges) > 1 or not {*miniature.DETECTORS, *FACTS}.issuperset(judges):
         named = printable(", ".join(judges), 200)
@@ -126,11 +117,7 @@ def _judge_of(recipes: Sequence[Recipe]) -> str | None:
 
 
 def _critic(command: Count, recipes: Sequence[Recipe], objects: Sequence[str], device: str) -> Critic:
-    """Load the detector that is named, the judge of the images, or the default for what is counted.
-
-    Raises:
-        ValueError, OSError: an unknown detector, missing files, or an object that it does not know.
-    """
+    """Load the detector that is named, the judge of the images, or the default for what is counted."""
     name = command.critic or _judge_of(recipes) or counter(objects)
     announce_downloads(check_detectors([name]), shown=command.text)
     with nullcontext() if name == COCO_COUNTER else loading(name, shown=command.text):

@@ -45,12 +45,7 @@ def run(command: Evaluate) -> int:
 
 
 def run_settings(command: Evaluate, suite: str) -> RunSettings:
-    """Return the settings of the run.
-
-    Raises:
-        ValueError: an unknown name, no case, a judge that steers, or an invalid method setting.
-        OSError: a model's or a calibration's file cannot be read.
-    """
+    """Return the settings of the run."""
     models = [recorded_model(model) for model in names([command.model or "miniature"])]
     methods = names([command.methods or DEFAULT_METHODS])
     backbones = tuple(name for name, _ in models)
@@ -58,22 +53,19 @@ def run_settings(command: Evaluate, suite: str) -> RunSettings:
     if chosen and command.text:
         print(printable(f"detectors: {chosen}"), flush=True)
     unlimited = command.max_evaluations is None and command.max_seconds is None
+    same = ("limit", "max_seconds", "first_seed", "shard", "threads", "trust_checkpoint")
     return RunSettings(
+        **{name: getattr(command, name) for name in same},
         suite=suite,
         suite_sha256=suite_digest(suite),
-        limit=command.limit,
         backbones=backbones,
         methods=methods,
         critics=critics,
         judges=judges,
         max_evaluations=DEFAULT_MAX_EVALUATIONS if unlimited else command.max_evaluations,
-        max_seconds=command.max_seconds,
-        first_seed=command.first_seed,
         seeds_per_prompt=command.seeds,
-        shard=command.shard,
-        device=_device_of_engine(command),
-        threads=command.threads,
-        trust_checkpoint=command.trust_checkpoint,
+        # With a cluster the device that is named is on another machine.
+        device=command.device if command.address and command.device else command.available_device(),
         method_settings=arms.canonical(methods, command.set or ()),
         sources=tuple(source for _, source in models),
         generation=Generation(
@@ -82,11 +74,6 @@ def run_settings(command: Evaluate, suite: str) -> RunSettings:
             calibration=str(command.calibration) if command.calibration else None,
         ),
     )
-
-
-def _device_of_engine(command: Evaluate) -> str:
-    """Return the device; with a cluster the one that is named is on another machine."""
-    return command.device if command.address and command.device else command.available_device()
 
 
 def _rejudge(command: Evaluate, folder: Path) -> int:

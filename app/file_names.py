@@ -19,11 +19,7 @@ LONGEST = 120
 
 
 def name_template(text: str) -> str:
-    """Read a template such as "{seed}-{prompt}".
-
-    Raises:
-        BadParameter: an unknown field, a path, or no braces that close.
-    """
+    """Return a template such as "{seed}-{prompt}" if it is valid."""
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:

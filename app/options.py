@@ -48,6 +48,11 @@ class Command:
         module: Any = import_module(f"countgen.app.{type(self).__name__.lower()}")
         return int(module.run(self))
 
+    @property
+    def text(self) -> bool:
+        """Whether the command prints text."""
+        return not any(getattr(self, name, False) for name in ("json", "csv", "quiet"))
+
 
 class Size(NamedTuple):
     """Width and height of an image in pixels."""
@@ -106,22 +111,12 @@ class Json(Command):
     panel: ClassVar = "Output"
     json: bool = flag("json", "print one JSON object instead of text")
 
-    @property
-    def text(self) -> bool:
-        """Whether the command prints text."""
-        return not self.json
-
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Json):
     """Output of commands that show their progress."""
 
     quiet: bool = flag("quiet", "print nothing but errors")
-
-    @property
-    def text(self) -> bool:
-        """Whether the command prints text."""
-        return not (self.json or self.quiet)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +127,7 @@ class Device:
     device: str | None = option(None, "NAME", "cpu, cuda, cuda:1, ...", "CUDA, if available")
 
     def available_device(self) -> str:
-        """Return a device that can compute: the named one, otherwise CUDA if available, otherwise the CPU.
-
-        Raises:
-            ValueError: the device name is unknown, or the device is missing or cannot compute.
-        """
+        """Return the named device, if it can compute, otherwise CUDA if available, otherwise the CPU."""
         import torch
 
         if self.device is None:
@@ -217,12 +208,7 @@ class Model(Output, Device, Sampling):
     )
 
     def load(self, objects: Sequence[str], **more: Any) -> "countgen.Models":
-        """Load the model and its detectors, and print what is chosen and downloaded.
-
-        Args:
-            objects: what will be counted.
-            more: further arguments of `countgen.load`.
-        """
+        """Load the model and its detectors, with `more` arguments of `countgen.load`, and print what is chosen."""
         device = self.available_device()
         if self.text:
             more |= {"progress": True, "announce": announce}

@@ -15,6 +15,8 @@ from countgen.prompts.plurals import counted, counts_in_words, differences_in_wo
 
 def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     """Return the record of a result, for JSON, with the files of its two images."""
+    measures = ("objects_kept", "background_change", "structural_similarity", "probability")
+    same = ("confirmed", "verified", "method", "phase", "steps", "evaluations", "stopped")
     return {
         "seed": result.seed,
         "image_seed": result.recipe["candidate_seed"],
@@ -24,18 +26,9 @@ def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
         "counts": list(result.counts),
         "judge_counts": [None if count == NO_ANSWER else count for count in result.judge_counts],
         "before_counts": list(map(len, result.before_detections)) if result.before_detections else None,
-        "objects_kept": _rounded(result.objects_kept),
-        "background_change": _rounded(result.background_change),
-        "structural_similarity": _rounded(result.structural_similarity),
-        "probability": _rounded(result.probability),
-        "confirmed": result.confirmed,
-        "verified": result.verified,
-        "method": result.method,
-        "phase": result.phase,
-        "steps": result.steps,
-        "evaluations": result.evaluations,
+        **{name: None if (value := getattr(result, name)) is None else round(value, 4) for name in measures},
         "seconds": round(result.seconds, 3),
-        "stopped": result.stopped,
+        **{name: getattr(result, name) for name in same},
     }
 
 
@@ -48,10 +41,6 @@ def boxes_of(detections: Sequence[Detections]) -> dict[str, list[dict[str, Any]]
         ]
         for detected in detections
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 def report(record: dict[str, Any], *, preservation: bool = False) -> None:

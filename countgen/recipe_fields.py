@@ -143,12 +143,3 @@ def fields_of(recipe: Mapping[str, Any]) -> Recipe:
         return converted(dict(recipe), Recipe)
     except ValueError as error:
         raise RecipeError(f"the recipe cannot be used: {error}") from error
-
-
-def negative_prompt_of(recipe: Mapping[str, Any]) -> str | None:
-    """Return the negative prompt of a recipe, or None.
-
-    Raises:
-        RecipeError: as `fields_of`.
-    """
-    return fields_of(recipe).negative_prompt

@@ -18,7 +18,7 @@ import countgen
 from countgen.app.demo.form import RANDOM_SEED, GenerateForm, UploadedTokens, find_token, form_of
 from countgen.app.demo.images import detect, png_bytes
 from countgen.app.demo.limits import SURE, LimitError, Limits, choice
-from countgen.app.demo.results import Entry, by_name, sentence, target_list
+from countgen.app.demo.results import Entry, by_name, facts_of, sentence, target_list
 from countgen.app.demo.worker import Job, Worker
 from countgen.critics import Detections
 from countgen.critics.validation import to_batch
@@ -66,15 +66,9 @@ class Jobs:
         self.limits, self.worker, self.tokens = limits, worker, UploadedTokens()
         recipe = read_recipe(EXAMPLE_FILE)
         note = "An example, made before. Type a prompt, or change the number of this image."
-        counts = counts_in_words(recipe["judge_counts"], by_name(targets_of(recipe)))
-        verdict = f"The judge counts {counts}."
-        self.example = self._entry(EXAMPLE_FILE.read_bytes(), recipe, verdict, note, grade="right")
-
-    def _entry(self, png: bytes, recipe: Mapping[str, Any], verdict: str, note: str, **more: Any) -> Entry:
-        """Return the entry of an image that no run of this server made."""
-        facts = f"Seed {recipe['candidate_seed']} · Method: {recipe['method']}"
-        form, targets = form_of(recipe, self.tokens), targets_of(recipe)
-        return Entry(png, recipe, form, targets, verdict=verdict, notes=(note,), facts=facts, **more)
+        verdict = f"The judge counts {counts_in_words(recipe['judge_counts'], by_name(targets_of(recipe)))}."
+        form, png = form_of(recipe, self.tokens), EXAMPLE_FILE.read_bytes()
+        self.example = Entry(png, recipe, form, verdict, "right", (note,), facts_of(recipe))
 
     def targets(self, prompt: object, backbone: object) -> tuple[Target, ...]:
         """Return the targets of a prompt.
@@ -145,27 +139,12 @@ class Jobs:
             image = regenerate(recipe, models.backbone, token)
         detections, names = detect(models.required_judge, image, targets), by_name(targets)
         counts = counts_in_words(models.required_judge.counts(image[None], list(names))[0].tolist(), names)
-        verdict, note = f"Opened: {target_list(targets)}. The judge counts {counts}.", "The form has its settings."
-        return self._entry(png_bytes(image, recipe), recipe, verdict, note, grade="", detections=detections)
-
-    def edit_counts(self, recipe: Mapping[str, Any], counts: Mapping[str, object]) -> dict[str, int]:
-        """Return the checked new counts of an image, by object name.
-
-        Raises:
-            LimitError, ValueError: an object that the image does not have, or a count beyond the limits.
-        """
-        wanted = {name: self.limits.check_count(count) for name, count in counts.items()}
-        names = [target.object_name for target in targets_of(recipe)]
-        if not wanted or not wanted.keys() <= set(names):
-            raise LimitError(f"Name objects of this image: {', '.join(names)}.")
-        changed = tuple(
-            Target(one.object_name, wanted.get(one.object_name, one.target_count)) for one in targets_of(recipe)
-        )
-        self.worker.check(str(recipe["backbone"]), tuple(changed))
-        return wanted
+        verdict, notes = f"Opened: {target_list(targets)}. The judge counts {counts}.", ("The form has its settings.",)
+        png = png_bytes(image, recipe)
+        return Entry(png, recipe, form, verdict, notes=notes, facts=facts_of(recipe), detections=detections)
 
     def edit(self, recipe: Mapping[str, Any], counts: Mapping[str, int], seconds: int, until: str) -> countgen.Run:
-        """Return the run that changes the counts of an image with a checked recipe."""
+        """Return the run that changes the counts of an image with a checked recipe; `counts` are checked."""
         form = form_of(recipe, self.tokens)
         models = self.models(form)
         with errors_shown():

@@ -141,18 +141,15 @@ class Worker:
             gc.collect()
             gc.freeze()
         models = self._loaded[backbone]
-        given = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        changes: dict[str, Any] = {
-            name: value for name, value in given.items() if value not in (None, getattr(models.backbone, name))
-        }
-        if not changes:
+        own, preset = models.backbone, models.backbone.preset
+        steps = num_inference_steps or own.num_inference_steps
+        guidance = own.guidance_scale if guidance_scale is None else guidance_scale
+        if (steps, guidance) == (own.num_inference_steps, own.guidance_scale):
             return models
-        if "num_inference_steps" in changes:
-            changes["timesteps"] = None  # explicit timesteps are of the preset's own number of steps
-        changed = models.backbone.uncached_copy()
-        changed.preset = replace(models.backbone.preset, **changes)
-        changed.num_inference_steps = changed.preset.num_inference_steps
-        changed.guidance_scale = changed.preset.guidance_scale
+        timesteps = preset.timesteps if steps == own.num_inference_steps else None  # explicit ones are as many
+        changed = own.uncached_copy()
+        changed.preset = replace(preset, num_inference_steps=steps, guidance_scale=guidance, timesteps=timesteps)
+        changed.num_inference_steps, changed.guidance_scale = steps, guidance
         return replace(models, backbone=changed, graphs=CUDAGraphs())
 
     def detector(self, name: str) -> Critic:

@@ -1,14 +1,11 @@
 """What every command promises: help without heavy imports, exit codes, one line for a fault outside, interruptions."""
 
 import os
-import pty
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import termios
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -25,6 +22,7 @@ from countgen.app.interrupts import held_interrupts
 from countgen.app.options import Limits
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.report.table import FORMATS
+from countgen.critics import Critic
 from countgen.files.printable import MAX_LINE
 from tests.app.conftest import BUS, EVIL, Answer, errors_in
 
@@ -174,59 +172,40 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(module: str, tmp_path: 
     assert (done.returncode, done.stderr) == (130, "countgen: interrupted\n")
 
 
-@pytest.mark.parametrize(("sent", "columns", "ignored"), [(signal.SIGINT, 120, ""), (signal.SIGTERM, 40, "INT")])
-def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, ignored: str, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()  # a terminal, so that the progress line tells when the work has begun
-    termios.tcsetwinsize(ours, (24, columns))
-    arguments = ["generate", "one cat", "--count", "cat=12", "--max-seconds", "60", "--out", str(tmp_path)]
-    environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(columns)}
-    command = [sys.executable, "-m", "countgen", *arguments]
-    if ignored:  # as in a shell's background job
-        command = ["sh", "-c", f"trap '' {ignored}; exec \"$@\"", "sh", *command]
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # or tests in the background would hand theirs on
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
-    signal.signal(signal.SIGINT, usual)
-    os.close(theirs)
-    shown = b""
-    with suppress(OSError):  # the terminal closes with a process that fails
-        while b"of 12 cats (critic)" not in shown:
-            shown += os.read(ours, 4096)
-    process.send_signal(sent)
-    output, _ = process.communicate(timeout=60)
-    os.close(ours)
-    assert process.returncode == 130, shown.decode()
-    lines = re.split(r"[\r\n]+", shown.decode())
-    assert max(map(len, lines)) < columns, lines  # nothing wraps, and no bar of the loading stands before it
-    assert sum(line.startswith("loading miniature (") for line in lines) == 1
-    assert "\x1b" not in shown.decode()
-    assert b"of 12 cats (judge" in output
-    assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
-
-
 @pytest.mark.parametrize(
-    ("owner", "name", "sent"), [(Run, "result", signal.SIGINT), (generate, "save_png", signal.SIGTERM)]
+    ("owner", "name", "call", "sent", "ctrl_c"),
+    [
+        (Critic, "evaluate", 9, signal.SIGINT, signal.default_int_handler),
+        (Critic, "evaluate", 9, signal.SIGTERM, signal.SIG_IGN),  # as in a shell's background job
+        (Run, "result", 1, signal.SIGINT, signal.default_int_handler),
+        (generate, "save_png", 1, signal.SIGTERM, signal.default_int_handler),
+    ],
 )
-def test_interrupting_while_an_image_is_judged_or_written_still_writes_it(
+def test_interrupting_at_any_moment_writes_the_best_image_so_far(
     owner: Any,
     name: str,
+    call: int,
     sent: signal.Signals,
+    ctrl_c: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real, presses = getattr(owner, name), [sent]
+    real, calls = getattr(owner, name), iter(range(1, 10**6))
 
     def pressed(*arguments: Any, **options: Any) -> Any:
-        while presses:
-            signal.raise_signal(presses.pop())
+        if next(calls) == call:
+            signal.raise_signal(sent)
         return real(*arguments, **options)
 
     monkeypatch.setattr(owner, name, pressed)
-    usual = signal.getsignal(signal.SIGINT)
-    assert main(["generate", "one cat", "--method", "plain", "--images", "3", "--out", str(tmp_path)]) == 130
-    assert "seed 0: " in capsys.readouterr().out
+    usual = signal.signal(signal.SIGINT, ctrl_c)
+    budget = ["--max-evaluations", "40", "--seed", "0-2", "--out", str(tmp_path)]
+    code = main(["generate", "one cat", "--count", "cat=12", *budget])
+    assert signal.signal(signal.SIGINT, usual) is ctrl_c
+    assert code == 130
+    assert re.match(r"seed 0: \d+ of 12 cats \(judge", capsys.readouterr().out)
     assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
-    assert signal.getsignal(signal.SIGINT) is usual
 
 
 def test_the_second_ctrl_c_does_not_wait() -> None:

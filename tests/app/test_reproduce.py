@@ -81,24 +81,18 @@ def test_other_versions_are_named_where_pixels_differ(
 IMPOSSIBLE: list[tuple[dict[str, object], str]] = [
     ({"adapter": {"sha256": "0"}}, "adapter"),
     ({"backbone": "minature"}, "Did you mean miniature"),
-    ({"backbone": "x" * 5000}, "known: flux-schnell"),
-    ({"backbone": None}, "backbone"),
     ({"backbone": "owner/evil", "family": "stable_diffusion_xl", "repository": "owner/evil"}, "owner/evil"),
-    ({"dtype": "int8"}, "dtype"),
     ({"num_inference_steps": 101}, "on request only"),
     ({"height": 4096, "width": 4096}, "128 x 128 and its recipe gives 4096 x 4096"),
     ({"prompt": "two cats " * 60}, "at most 500"),
-    ({"latents": {"shape": [4, 16, 16], "float32": "no base64!"}}, "latents"),
-    ({"token": {"placeholder_token": "/etc/passwd", "sha256": "0"}}, "expected one like <count-7>"),
-    ({"token": "<count-9999>"}, "no token '<count-9999>'"),
-    ({"guidance_scale": 10**400}, "guidance_scale"),
+    ({"token": {"placeholder_token": "/etc/passwd", "sha256": "0" * 64}}, "expected one like <count-7>"),
+    ({"token": {"placeholder_token": "<count-99>", "sha256": "0" * 64}}, "no token '<count-99>'"),
     ({"changed_parts": ["\x1b[2J" * 1000]}, r"another \x1b[2J"),
     ({"scheduler": "DiffusionPipeline"}, "no scheduler 'DiffusionPipeline'"),
     ({"loras": [{"name": "owner/evil", "weight": 1}]}, "--lora"),
     ({"number_shifts": [to_builtins(NumberShift("cat", 11, 15, 5, 1e30, 2, 5))]}, "number_shifts[0]"),
-    ({"targets": 3}, "targets"),
 ]
-"""Fields of a recipe and a helpful word of the message; `tests/countgen/test_recipe.py` has those of the library."""
+"""Fields of a recipe and a helpful word of the message; `tests/faults` damages all fields."""
 
 
 @core
@@ -181,20 +175,16 @@ def test_an_image_of_another_model_is_reproduced_and_edited_as_it_was_made(
     options = ["--num-inference-steps", "2", "--guidance-scale", "3", "--size", "96x64", "--negative-prompt", "blurry"]
     options += ["--scheduler", "EulerDiscreteScheduler", "--method", "plain", "--out", tmp_path]
     (made,) = answer("generate", "two cats", *options, *model, *detectors)[1]["images"]
-    recipe = read_recipe(made["after"])
-    assert (recipe["repository"], recipe["family"]) == ("fine-tune", "stable_diffusion_xl")
-    assert (recipe["num_inference_steps"], recipe["negative_prompt"]) == (2, "blurry")
-    assert (recipe["scheduler"], recipe["width"], recipe["height"]) == ("EulerDiscreteScheduler", 96, 64)
-    assert answer("reproduce", made["after"], *model)[0] == 0
     edit = ["edit", made["after"], "cat=3", "--max-evaluations", "2", *detectors]
     assert "--model" in error_of(*edit)
-    code, record = answer(*edit, *model)
-    assert code in (0, 1)
-    recipe = read_recipe(record["after"])
-    assert (recipe["prompt"], recipe["negative_prompt"]) == ("three cats", "blurry")
-    assert answer("reproduce", record["after"], *model)[0] == 0
+    edited = answer(*edit, *model)[1]
+    for file, prompt in ((made["after"], "two cats"), (edited["after"], "three cats")):
+        recipe = read_recipe(file)
+        assert (recipe["prompt"], recipe["negative_prompt"], recipe["num_inference_steps"]) == (prompt, "blurry", 2)
+        assert (recipe["repository"], recipe["family"]) == ("fine-tune", "stable_diffusion_xl")
+        assert (recipe["scheduler"], recipe["width"], recipe["height"]) == ("EulerDiscreteScheduler", 96, 64)
+        assert answer("reproduce", file, *model)[0] == 0
     other = changed(images["plain"], tmp_path, repository="fine-tune")
-    assert "generated with 'fine-tune'" in error_of("reproduce", other)
     assert answer("reproduce", other, *model)[0] == 0
     weights = fine_tune / "text_encoder" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])

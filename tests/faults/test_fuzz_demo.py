@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.browser.listener import files, listening
-from tests.browser.paths import HOSTILE_PATHS
 from tests.faults.hostile import ODD_VALUES, damaged_bytes
 
 pytestmark = [
@@ -34,12 +33,21 @@ HEADERS = st.one_of(
     st.sampled_from(KINDS).map(lambda kind: {"Content-Type": kind}),
     st.sampled_from(("evil.example", "localhost", "[::1]", "127.0.0.1.evil.example")).map(lambda host: {"Host": host}),
 )
+HOSTILE_PATHS = r"""
+/etc/passwd ///etc/passwd ../etc/passwd ../../../../../../../../etc/passwd ..%2f..%2f..%2fetc%2fpasswd
+%2e%2e%2f%2e%2e%2fetc%2fpasswd %252e%252e/%252e%252e/etc/passwd ....//....//etc/passwd ..;/..;/etc/passwd
+..\..\etc\passwd ..%5c..%5cetc%5cpasswd %c0%ae%c0%ae/%c0%ae%c0%ae/etc/passwd ..%c0%af..%c0%afetc/passwd
+/etc/passwd%00 /etc/passwd%00.png /etc/./passwd ./../../etc/passwd assets/../../../etc/passwd C:\Windows\win.ini
+\\host\share\file file:///etc/passwd http://127.0.0.1:22/ http://169.254.169.254/latest/meta-data/
+data:text/plain,hello /proc/self/environ /proc/self/cwd/pyproject.toml /dev/zero /root/.ssh/id_rsa
+countgen/app/demo/page.py pyproject.toml /tmp/gradio/%2e%2e/%2e%2e/etc/passwd
+""".split()
 PIECES = sorted({piece for path in HOSTILE_PATHS for piece in path.split("/")})
 STARTS = ("file=", "upload/", "proxy=", "static/", "run/", "queue/data?session_hash=", "")
 PATHS = st.builds(
-    lambda start, pieces: f"/gradio_api/{start}{'/'.join(pieces)}",
+    lambda start, path: f"/gradio_api/{start}{path}",
     st.sampled_from(STARTS),
-    st.lists(st.sampled_from(PIECES), min_size=1, max_size=4),
+    st.sampled_from(HOSTILE_PATHS) | st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("/".join),
 )
 SECRETS = ("root:", "countgen-secret", "Traceback", "site-packages", "/tmp/gradio/")
 KEYS = ("event_data", "trigger_id", "fn_index", "session_hash", "event_id", "batched", "request", "data")
