@@ -1,7 +1,7 @@
 """`countgen eval`: compare methods and backbones on a suite of prompts; the same command resumes."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,22 +26,33 @@ from countgen.models import check_detectors
 _SHOWN_REASONS = 3
 
 
+Done = tuple[list[str], Path, dict[str, Any], int]
+"""What was done in lines, the folder of the run, a summary, and how many images failed."""
+
+
 def run(command: Evaluate) -> int:
     """Evaluate, or let judges count what is there, and print what was done."""
     if command.rejudge:
-        return _rejudge(command, command.rejudge)
-    if command.out and command.images:
-        return _judge_images(command, command.images, command.out)
-    if not (command.suite and command.out):
+        lines, folder, summary, failed = _rejudge(command, command.rejudge)
+    elif command.out and command.images:
+        lines, folder, summary, failed = _judge_images(command, command.images, command.out)
+    elif command.suite and command.out:
+        lines, folder, summary, failed = _evaluate(command, command.suite, command.out)
+    else:
         raise ValueError("give --suite and --out, --images and --out, or --rejudge RUN with judges for a finished run")
-    settings = run_settings(command, command.suite)
+    if command.json:
+        print(json.dumps({"run": str(folder), **summary}))
+    else:
+        print("\n".join(map(printable, [*lines, f"results: countgen report {folder}"])))
+    return NOT_REACHED if failed else OK
+
+
+def _evaluate(command: Evaluate, suite: str, out: Path) -> Done:
+    settings = run_settings(command, suite)
     if command.address is None:  # with a cluster the detectors' files are on other machines
         check_detectors((*settings.critics, *settings.judges))
-    summary = evaluate(
-        settings, command.out, _engine(command), retry_failed=command.retry_failed, quiet=not command.text
-    )
-    _report(command, list(_lines(summary, command.out)), command.out, asdict(summary))
-    return NOT_REACHED if summary.failed else OK
+    summary = evaluate(settings, out, _engine(command), retry_failed=command.retry_failed, quiet=not command.text)
+    return list(_lines(summary, out)), out, asdict(summary), summary.failed
 
 
 def run_settings(command: Evaluate, suite: str) -> RunSettings:
@@ -76,7 +87,7 @@ def run_settings(command: Evaluate, suite: str) -> RunSettings:
     )
 
 
-def _rejudge(command: Evaluate, folder: Path) -> int:
+def _rejudge(command: Evaluate, folder: Path) -> Done:
     if command.suite or command.out or command.images:
         raise ValueError("--rejudge generates nothing: leave --suite and --out away")
     summary = rejudge(
@@ -92,35 +103,21 @@ def _rejudge(command: Evaluate, folder: Path) -> int:
         f"{name}: {number} of {summary.images} images, {summary.abstained[name]} without an answer"
         for name, number in summary.judged.items()
     ]
-    reasons = list(summary.unread.items())
-    lines += [f"  not judged: {name}: {reason}" for name, reason in reasons[:_SHOWN_REASONS]]
-    if len(reasons) > _SHOWN_REASONS:
-        lines.append(f"  and {len(reasons) - _SHOWN_REASONS} more")
-    _report(command, lines, folder, asdict(summary))
-    return NOT_REACHED if reasons else OK
+    reasons = [f"  not judged: {name}: {reason}" for name, reason in summary.unread.items()]
+    more = [f"  and {len(reasons) - _SHOWN_REASONS} more"] if len(reasons) > _SHOWN_REASONS else []
+    return [*lines, *reasons[:_SHOWN_REASONS], *more], folder, asdict(summary), len(reasons)
 
 
-def _judge_images(command: Evaluate, path: Path, folder: Path) -> int:
+def _judge_images(command: Evaluate, path: Path, folder: Path) -> Done:
     judges = command.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
     given = read_list(path, judges, command.methods or "given", command.model or "unknown")
-    device, trusted = command.available_device(), command.trust_checkpoint
-    settings = settings_of(
-        path, given, judges, device, threads=command.threads, shard=command.shard, trust_checkpoint=trusted
-    )
+    same = {name: getattr(command, name) for name in ("threads", "shard", "trust_checkpoint")}
+    settings = settings_of(path, given, judges, command.available_device(), **same)
     summary = judge_images(given, settings, folder, retry_failed=command.retry_failed, quiet=not command.text)
     lines = [f"{summary.done} of {summary.total} images are judged in {folder}"]
     if summary.failed:
         lines.append(f"{summary.failed} failed, the reasons are in their records; --retry-failed judges them again")
-    done = {"total": summary.total, "done": summary.done, "failed": summary.failed}
-    _report(command, lines, folder, done)
-    return NOT_REACHED if summary.failed else OK
-
-
-def _report(command: Evaluate, lines: Sequence[str], folder: Path, summary: dict[str, Any]) -> None:
-    if command.json:
-        print(json.dumps({"run": str(folder), **summary}))
-    else:
-        print("\n".join(map(printable, [*lines, f"results: countgen report {folder}"])))
+    return lines, folder, {name: getattr(summary, name) for name in ("total", "done", "failed")}, summary.failed
 
 
 def _engine(command: Evaluate) -> Engine:

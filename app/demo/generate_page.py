@@ -40,6 +40,7 @@ class GeneratePage:
 
     Attributes:
         fields, form: the fields by name and as a list, in the order of `GenerateForm`.
+        view: what shows an image, as `show` updates it.
     """
 
     def __init__(self, jobs: Jobs, session: gr.State) -> None:
@@ -56,10 +57,7 @@ class GeneratePage:
         )
         self.fields = {field.name: options.get(field.name, self.prompt) for field in fields(GenerateForm)}
         self.form = list(self.fields.values())
-        self.view = [
-            *(self.before, self.image, self.status, self.facts, self.download, self.keep, self.undo, self.stop),
-            *(self.name, self.count, self.gallery),
-        ]
+        self.view = list(self.show(Session()))
         self._connect(session)
 
     def _lay_out_prompt(self) -> None:

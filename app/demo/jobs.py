@@ -78,10 +78,12 @@ class Jobs:
         """
         text = self.limits.check_prompt(prompt)
         name = str(choice(backbone, self.limits.backbones, "model"))
-        targets = parse(text, self.worker.object_names(name))
+        models = self.worker.loaded.get(name)
+        targets = parse(text, models.critics[0].object_names if models else None)
         for target in targets:
             self.limits.check_count(target.target_count)
-        self.worker.check(name, targets)
+        if models:
+            models.check(targets)
         return targets
 
     def models(self, form: GenerateForm) -> Models:
@@ -135,7 +137,7 @@ class Jobs:
         form = form_of(recipe, self.tokens)
         models, targets, token = self.models(form), targets_of(recipe), self.token_of(recipe, form)
         with errors_shown():
-            self.worker.check(form.backbone, targets)
+            models.check(targets)
             image = regenerate(recipe, models.backbone, token)
         detections, names = detect(models.required_judge, image, targets), by_name(targets)
         counts = counts_in_words(models.required_judge.counts(image[None], list(names))[0].tolist(), names)

@@ -71,15 +71,12 @@ class Limits:
 
     def check_inference_steps(self, steps: object) -> int | None:
         """Return a number of sampler steps; None, also for 0 and no text, is the model's own."""
-        if steps is None or steps in ("", 0):
-            return None
-        return int(number(steps, 1, self.max_inference_steps, "The number of sampler steps", whole=True))
+        what = "The number of sampler steps"
+        return None if steps in (None, "", 0) else int(number(steps, 1, self.max_inference_steps, what, whole=True))
 
     def check_guidance(self, scale: object) -> float | None:
         """Return a guidance scale; None, also for no text, is the model's own."""
-        if scale is None or scale == "":
-            return None
-        return number(scale, 0, self.max_guidance, "The guidance scale")
+        return None if scale in (None, "") else number(scale, 0, self.max_guidance, "The guidance scale")
 
     def check_end(self, seconds: object, until: object) -> tuple[int, str]:
         """Return a time limit and who must agree before a run ends."""
@@ -112,18 +109,18 @@ def choice(value: object, accepted: Sequence[int | str], what: str) -> int | str
     """Return one of the accepted values; a whole number may come as 7 or 7.0."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    for one in accepted:
-        if type(value) is type(one) and value == one:
-            return one
+    for known in accepted:
+        if type(value) is type(known) and value == known:
+            return known
     raise LimitError(f"Unknown {what}; choose one of {', '.join(map(str, accepted))}.")
 
 
 def number(value: object, low: float, high: float, what: str, *, whole: bool = False) -> float:
     """Return a number within bounds that came as a number or as its text."""
     try:
-        found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        found = math.nan
-    if not low <= found <= high or (whole and not found.is_integer()):
+        result = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        result = math.nan
+    if not low <= result <= high or (whole and not result.is_integer()):
         raise LimitError(f"{what} must be a {'whole ' * whole}number from {low:g} to {high:.10g}.")
-    return found
+    return result

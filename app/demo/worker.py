@@ -10,14 +10,13 @@ import time
 from collections.abc import AsyncIterator, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import countgen
 from countgen.app.demo.limits import LimitError, Limits
 from countgen.backbones.cuda_graphs import CUDAGraphs
-from countgen.critics import Critic
 from countgen.models import load_critic
-from countgen.prompts import Target
 from countgen.prompts.plurals import counted
 
 Item = TypeVar("Item")
@@ -62,11 +61,15 @@ class Worker:
         limits: of the queue.
         loaded: models that are loaded already, by backbone.
         options: arguments of `countgen.load` for all other models.
+
+    Attributes:
+        loaded: models by backbone, for requests that must not wait for one that is being loaded.
+        detector: returns a detector for photographs, loaded on first use; only the thread may call it.
     """
 
     def __init__(self, limits: Limits, loaded: Mapping[str, countgen.Models] = {}, **options: Any) -> None:
-        self.limits, self._loaded, self._options = limits, dict(loaded), options
-        self._detectors: dict[str, Critic] = {}
+        self.limits, self.loaded, self._options = limits, dict(loaded), options
+        self.detector = cache(load_critic)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
         self.jobs: list[Job] = []
 
@@ -135,12 +138,12 @@ class Worker:
             backbone: one of `Limits.backbones`.
             num_inference_steps, guidance_scale: of the sampler, None for the backbone's own; weights are shared.
         """
-        if backbone not in self._loaded:
-            self._loaded[backbone] = countgen.load(backbone, **self._options)
+        if backbone not in self.loaded:
+            self.loaded[backbone] = countgen.load(backbone, **self._options)
             # What a model and its libraries consist of never becomes garbage: `release_memory` need not look at it.
             gc.collect()
             gc.freeze()
-        models = self._loaded[backbone]
+        models = self.loaded[backbone]
         own, preset = models.backbone, models.backbone.preset
         steps = num_inference_steps or own.num_inference_steps
         guidance = own.guidance_scale if guidance_scale is None else guidance_scale
@@ -151,26 +154,6 @@ class Worker:
         changed.preset = replace(preset, num_inference_steps=steps, guidance_scale=guidance, timesteps=timesteps)
         changed.num_inference_steps, changed.guidance_scale = steps, guidance
         return replace(models, backbone=changed, graphs=CUDAGraphs())
-
-    def detector(self, name: str) -> Critic:
-        """Return a detector for photographs, loaded on first use; only the thread may call this."""
-        if name not in self._detectors:
-            self._detectors[name] = load_critic(name)
-        return self._detectors[name]
-
-    def object_names(self, backbone: str) -> tuple[str, ...] | None:
-        """Return the classes of the first critic, None for an open vocabulary or an unloaded model; never wait."""
-        models = self._loaded.get(backbone)
-        return models.critics[0].object_names if models else None
-
-    def check(self, backbone: str, targets: tuple[Target, ...]) -> None:
-        """Check without waiting that the detectors of a backbone, if it is loaded, can count the targets.
-
-        Raises:
-            ValueError: as `Models.check`.
-        """
-        if backbone in self._loaded:
-            self._loaded[backbone].check(targets)
 
 
 def release_memory() -> None:
