@@ -3,7 +3,6 @@
 Commands whose options are settings of the library (calibrate, tokens learn) are declared where they run.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -20,6 +19,7 @@ from countgen.app.options import (
     Command,
     Detectors,
     Device,
+    Group,
     Json,
     Limits,
     Loading,
@@ -40,7 +40,6 @@ DEFAULT_METHODS = "plain,search,noise,auto"
 DEFAULT_MAX_EVALUATIONS = 100
 
 
-@dataclass(frozen=True, kw_only=True)
 class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settings):
     """Generate images of a prompt such as 'a photo of seven apples', each before and after steering."""
 
@@ -71,7 +70,6 @@ class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settin
     name: str = option(DEFAULT_TEMPLATE, "TEMPLATE", f"name of each file, from {KNOWN_FIELDS}", parser=name_template)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Origin(Device, Loras):
     """What a recipe may not say by itself, and the user gives."""
 
@@ -85,7 +83,6 @@ class Origin(Device, Loras):
     yes: bool = flag("yes", "download what is not in the hub's cache, and take more steps than is usual")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Edit(Output, Limits, Detectors, CalibrationFile, Origin, Settings):
     """Change how many objects an image of countgen shows, and keep the rest: the other objects and the background.
 
@@ -100,7 +97,6 @@ class Edit(Output, Limits, Detectors, CalibrationFile, Origin, Settings):
     out: Path | None = option(None, "FILE.png", "of the result, under a free name", "IMAGE-edited.png")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Count(Json, Trust, Device):
     """Count objects in images, such as 'countgen count photo.jpg person,bus'.
 
@@ -121,14 +117,12 @@ class Count(Json, Trust, Device):
     csv: bool = flag("csv", "print a table with commas: image, object, count")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Tokens(Json):
     """List the count tokens that are shipped for a model, and their measured accuracy."""
 
     model: str = option("miniature", "NAME", "the preset of the tokens")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Reproduce(Json, Origin):
     """Generate an image again from the recipe inside it, and print the largest pixel difference.
 
@@ -140,8 +134,7 @@ class Reproduce(Json, Origin):
     tolerance: int = bounded(0, "largest difference allowed", least=0, most=255)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Engines:
+class Engines(Group):
     """What generates the images of an evaluation."""
 
     panel: ClassVar = "Engine"
@@ -152,7 +145,6 @@ class Engines:
     threads: int = bounded(1, "of torch, in each process")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, Sampling):
     """Generate every prompt of a suite with every method, count with independent judges, and record each image.
 
@@ -203,8 +195,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
     batch_size: int = bounded(1, "images that --rejudge judges at once")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(Group):
     """Formats of published benchmarks."""
 
     panel: ClassVar = "Export"
@@ -215,7 +206,6 @@ class Export:
     judge: str | None = option(None, "NAME", "whose counts --export writes", "the run's first")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Report(Json, Export):
     """Report on an evaluation: accuracy by count, cost, comparison of methods, agreement of judges and people.
 
@@ -237,7 +227,6 @@ class Report(Json, Export):
     cases: int = bounded(10, "changed cases of two runs that are listed", least=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Label(Json):
     """Collect human counts for the images of an evaluation.
 
@@ -260,7 +249,6 @@ class Label(Json):
     seed: int = bounded(0, "seed of the order", least=0, most=MAX_SEED)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Demo(Command, Detectors, Loading):
     """Serve a web page to generate images, change their counts, count objects and use count tokens.
 
@@ -277,7 +265,6 @@ class Demo(Command, Detectors, Loading):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Doctor(Json, Trust, Device):
     """Check the installation: the exit code is 0 if all checks pass, otherwise 1.
 

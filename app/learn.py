@@ -1,14 +1,14 @@
 """`countgen tokens learn`: train a count token and save it."""
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from typer import Argument
 
 from countgen.app.exit_codes import INTERRUPTED, OK
-from countgen.app.options import CalibrationFile, Detectors, Model, bounded, flag, given, names, option, setting
+from countgen.app.options import CalibrationFile, Detectors, Group, Model, bounded, flag, given, names, option, setting
 from countgen.app.terminal import fitted
 from countgen.images import check_writable
 from countgen.models import Models
@@ -25,8 +25,7 @@ from countgen.tokens.trial import try_token
 SUFFIX = ".safetensors"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Group):
     """Settings of the training, by their names in `LearnSettings`."""
 
     panel: ClassVar = "Training"
@@ -48,7 +47,6 @@ class Training:
         return given(**{field.name: getattr(self, field.name) for field in fields(Training)})
 
 
-@dataclass(frozen=True, kw_only=True)
 class Learn(Model, Training, Detectors, CalibrationFile):
     """Train a token that gives more accurate counts than the number word, for use with generate --token.
 

@@ -1,7 +1,7 @@
 """Options that several commands share; nothing here imports torch before a command runs.
 
 A command is a frozen dataclass: typer makes an option of each field, and `run` is called on the parsed object. Groups
-of options are base classes, so each option is declared once. Modules of commands do not postpone annotations
+of options are its base classes, so each option is declared once. Modules of commands do not postpone annotations
 (`from __future__ import annotations`), because typer evaluates those of inherited fields.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, dataclass_transform
 
 from typer import BadParameter, Context, Exit, Option
 
@@ -36,7 +36,15 @@ MAX_SEEDS = 10_000
 LOOPBACK = "127.0.0.1"
 
 
-class Command:
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Group:
+    """Options of commands: every class derived from it is a frozen dataclass."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
+
+
+class Command(Group):
     """A parsed command; the module of its name, such as `countgen.app.generate`, does the work."""
 
     def run(self) -> int:
@@ -104,7 +112,6 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-@dataclass(frozen=True, kw_only=True)
 class Json(Command):
     """Output as text or as JSON."""
 
@@ -112,15 +119,13 @@ class Json(Command):
     json: bool = flag("json", "print one JSON object instead of text")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Output(Json):
     """Output of commands that show their progress."""
 
     quiet: bool = flag("quiet", "print nothing but errors")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Device:
+class Device(Group):
     """The device of the models."""
 
     panel: ClassVar = "Model"
@@ -141,8 +146,7 @@ class Device:
         return self.device
 
 
-@dataclass(frozen=True, kw_only=True)
-class Loras:
+class Loras(Group):
     """LoRA adapters."""
 
     panel: ClassVar = "Model"
@@ -151,7 +155,6 @@ class Loras:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Loading(Loras):
     """How a model is loaded."""
 
@@ -178,7 +181,6 @@ class Loading(Loras):
         return options | ({"dtype": getattr(torch, options["dtype"])} if "dtype" in options else {})
 
 
-@dataclass(frozen=True, kw_only=True)
 class Sampling(Loading):
     """How a model is loaded, and how each image is sampled."""
 
@@ -196,7 +198,6 @@ class Sampling(Loading):
         return super().model_options | sampling
 
 
-@dataclass(frozen=True, kw_only=True)
 class Model(Output, Device, Sampling):
     """The model that generates."""
 
@@ -215,16 +216,14 @@ class Model(Output, Device, Sampling):
         return countgen.load(self.model, objects=objects, device=device, **self.load_options, **more)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NegativePrompt:
+class NegativePrompt(Group):
     """A negative prompt."""
 
     panel: ClassVar = "Model"
     negative_prompt: str | None = option(None, "TEXT", "what the image must not show; for models that use guidance")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CalibrationFile:
+class CalibrationFile(Group):
     """A calibration of the number axis."""
 
     panel: ClassVar = "Model"
@@ -233,8 +232,7 @@ class CalibrationFile:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trust:
+class Trust(Group):
     """Whether code in checkpoints may run."""
 
     panel: ClassVar = "Detectors"
@@ -243,7 +241,6 @@ class Trust:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Detectors(Trust):
     """The critics and the judge."""
 
@@ -274,8 +271,7 @@ def announce_downloads(missing: Sequence["Missing"], *, shown: bool = True) -> N
         print(fitted(f"will be downloaded: {files}"), flush=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Group):
     """Settings of a method."""
 
     set: list[str] | None = option(None, "NAME=VALUE", "a setting of the method, such as learning_rate=0.1; repeatable")
@@ -300,8 +296,7 @@ def settings_help(default_method: str) -> Any:
     return Option(False, "--help-settings", callback=print_settings, help=text)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Group):
     """When the work on an image ends."""
 
     panel: ClassVar = "Limits"
