@@ -4,7 +4,7 @@ Commands whose options are settings of the library (calibrate, tokens learn) are
 """
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from typer import Argument, Option
 
@@ -70,10 +70,9 @@ class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settin
     name: str = option(DEFAULT_TEMPLATE, "TEMPLATE", f"name of each file, from {KNOWN_FIELDS}", parser=name_template)
 
 
-class Origin(Device, Loras):
+class Origin(Device, Loras, panel="Model"):
     """What a recipe may not say by itself, and the user gives."""
 
-    panel: ClassVar = "Model"
     model: str | None = option(
         None,
         MODEL_NAMES,
@@ -134,10 +133,9 @@ class Reproduce(Json, Origin):
     tolerance: int = bounded(0, "largest difference allowed", least=0, most=255)
 
 
-class Engines(Group):
+class Engines(Group, panel="Engine"):
     """What generates the images of an evaluation."""
 
-    panel: ClassVar = "Engine"
     shard: str = option("1/1", "I/N", "this part of the run only, in its own folder")
     engine: Literal["local", "ray"] = Option("local", help="what generates")
     workers: int = bounded(2, "of --engine ray")
@@ -195,10 +193,9 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
     batch_size: int = bounded(1, "images that --rejudge judges at once")
 
 
-class Export(Group):
+class Export(Group, panel="Export"):
     """Formats of published benchmarks."""
 
-    panel: ClassVar = "Export"
     export: Literal["geneval", "geneval-results", "geneval2"] | None = Option(
         None, help="write the images, or what a judge counts, for the tools of GenEval or GenEval 2 to --out"
     )
@@ -249,13 +246,12 @@ class Label(Json):
     seed: int = bounded(0, "seed of the order", least=0, most=MAX_SEED)
 
 
-class Demo(Command, Detectors, Loading):
+class Demo(Command, Detectors, Loading, panel="Options"):
     """Serve a web page to generate images, change their counts, count objects and use count tokens.
 
     Only this machine can reach it by default; --host changes that and needs a password.
     """
 
-    panel: ClassVar = "Options"
     host: str = option(LOOPBACK, "ADDRESS", "the address to listen on; others need --auth")
     port: int | None = bounded(None, "the port", most=65535, if_none="the first free port from 7860")
     auth: str | None = option(None, "USER:PASSWORD", "require a login", "the value of COUNTGEN_DEMO_AUTH")

@@ -3,7 +3,7 @@
 import json
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from typer import Argument
 
@@ -25,10 +25,9 @@ from countgen.tokens.trial import try_token
 SUFFIX = ".safetensors"
 
 
-class Training(Group):
+class Training(Group, panel="Training"):
     """Settings of the training, by their names in `LearnSettings`."""
 
-    panel: ClassVar = "Training"
     loss: str | None = setting(LearnSettings, "loss")
     learning_rate: float | None = setting(LearnSettings, "learning_rate")
     semantic_weight: float | None = setting(LearnSettings, "semantic_weight")

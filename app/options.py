@@ -38,10 +38,13 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Group:
-    """Options of commands: every class derived from it is a frozen dataclass."""
+    """Options of commands: every class derived from it is a frozen dataclass, with a heading in the help text."""
 
-    def __init_subclass__(cls) -> None:
+    panel: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, panel: str | None = None) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
+        cls.panel = panel or cls.panel
 
 
 class Command(Group):
@@ -112,10 +115,9 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-class Json(Command):
+class Json(Command, panel="Output"):
     """Output as text or as JSON."""
 
-    panel: ClassVar = "Output"
     json: bool = flag("json", "print one JSON object instead of text")
 
 
@@ -125,10 +127,9 @@ class Output(Json):
     quiet: bool = flag("quiet", "print nothing but errors")
 
 
-class Device(Group):
+class Device(Group, panel="Model"):
     """The device of the models."""
 
-    panel: ClassVar = "Model"
     device: str | None = option(None, "NAME", "cpu, cuda, cuda:1, ...", "CUDA, if available")
 
     def available_device(self) -> str:
@@ -146,10 +147,9 @@ class Device(Group):
         return self.device
 
 
-class Loras(Group):
+class Loras(Group, panel="Model"):
     """LoRA adapters."""
 
-    panel: ClassVar = "Model"
     lora: list[str] | None = option(
         None, "FILE|ID[:WEIGHT]", "a LoRA adapter and its weight, 1 by default; repeatable; needs peft"
     )
@@ -216,26 +216,23 @@ class Model(Output, Device, Sampling):
         return countgen.load(self.model, objects=objects, device=device, **self.load_options, **more)
 
 
-class NegativePrompt(Group):
+class NegativePrompt(Group, panel="Model"):
     """A negative prompt."""
 
-    panel: ClassVar = "Model"
     negative_prompt: str | None = option(None, "TEXT", "what the image must not show; for models that use guidance")
 
 
-class CalibrationFile(Group):
+class CalibrationFile(Group, panel="Model"):
     """A calibration of the number axis."""
 
-    panel: ClassVar = "Model"
     calibration: Path | None = option(
         None, "FILE", "from countgen calibrate, for counts beyond the model's number words"
     )
 
 
-class Trust(Group):
+class Trust(Group, panel="Detectors"):
     """Whether code in checkpoints may run."""
 
-    panel: ClassVar = "Detectors"
     trust_checkpoint: bool = flag(
         "trust-checkpoint", "let code in .pt files of detectors run, with your rights; else they are data"
     )
@@ -296,10 +293,9 @@ def settings_help(default_method: str) -> Any:
     return Option(False, "--help-settings", callback=print_settings, help=text)
 
 
-class Limits(Group):
+class Limits(Group, panel="Limits"):
     """When the work on an image ends."""
 
-    panel: ClassVar = "Limits"
     until: Literal["critic", "judge"] = Option("critic", help="who must agree before the work ends")
     sure: float = bounded(
         methods.DEFAULT_SURE,
