@@ -229,7 +229,7 @@ class Label(Json):
 
     --out writes a sheet of images in shuffled order and of the objects to count, without the target counts; fill in the
     column 'count', '-' for what cannot be counted, and save the sheet with --read. Without either, print how many
-    images each person has labelled. The demo has a page for this.
+    images each person has labelled.
     """
 
     folder: str = Argument(..., metavar="RUN", help="a folder that countgen eval wrote")

@@ -63,12 +63,12 @@ class Calibrate(Model, Trust):
             with progress_line("measuring", shown=self.text) as show:
                 while calibration.left:
                     measured = next(points)
-                    with held_interrupts() as interrupt:
+                    with held_interrupts() as pressed:
                         measured.save(out)
                         calibration = measured
                     done, left = len(calibration.points), len(calibration.left)
                     show(f"measured {done} points, {left} or more left", done / (done + left))
-                    if interrupt.asked:
+                    if pressed.is_set():
                         return calibration, True
         except KeyboardInterrupt:
             return calibration, True

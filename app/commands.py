@@ -80,7 +80,7 @@ def command_of(path: str) -> Any:
     owners = {field: base for base in parsed.__mro__[1:] for field in vars(base).get("__annotations__", ())}
     for parameter in command.params:
         if parameter.name in owners:
-            parameter.rich_help_panel = getattr(owners[parameter.name], "panel", None)
+            parameter.rich_help_panel = owners[parameter.name].panel
     return command
 
 

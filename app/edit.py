@@ -54,10 +54,10 @@ def run(command: Edit) -> int:
     interrupted = run_to_end(current, f"edit {command.image.name}", command.max_steps, shown=command.text)
     if current.best is None:  # interrupted before the first candidate
         return INTERRUPTED
-    with held_interrupts() as interrupt:
+    with held_interrupts() as pressed:
         result = current.result()
         record = record_of(result, command.image, save_png(result.image, out, result.recipe))
-    interrupted |= interrupt.asked
+    interrupted |= pressed.is_set()
     record["prompt"] = current.prompt
     if command.json:
         print(json.dumps(record | {"interrupted": interrupted}))

@@ -126,14 +126,14 @@ def _generate(
         interrupted = run_to_end(current, f"seed {seed}", command.max_steps, shown=command.text)
         if current.best is None:  # interrupted before the first candidate
             return records, True
-        with held_interrupts() as interrupt:
+        with held_interrupts() as pressed:
             result = current.result()
             records.append(_save(result, command.out, command.name))
         if command.text:
             report(records[-1])
         if command.text and (why := current.why_replaced(result)):
             print(fitted(f"  the image before was right by the judge already. {why}", hang=4))
-        if interrupted or interrupt.asked:
+        if interrupted or pressed.is_set():
             return records, True
     return records, False
 

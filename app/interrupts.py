@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -39,25 +38,18 @@ def termination_as_interrupt() -> AbstractContextManager[None]:
     return _handled(signal.SIGTERM, interrupt)
 
 
-@dataclass
-class Held:
-    """Whether Ctrl-C was pressed while interrupts were held."""
-
-    asked: bool = False
-
-
 @contextmanager
-def held_interrupts() -> Iterator[Held]:
-    """Delay the first Ctrl-C until the end of the block; a second Ctrl-C raises at once."""
-    held = Held()
+def held_interrupts() -> Iterator[threading.Event]:
+    """Delay the first Ctrl-C until the end of the block, and set the event; a second Ctrl-C raises at once."""
+    pressed = threading.Event()
 
     def hold(*_: Any) -> None:
-        if held.asked:
+        if pressed.is_set():
             raise KeyboardInterrupt
-        held.asked = True
+        pressed.set()
 
     with _handled(signal.SIGINT, hold):
-        yield held
+        yield pressed
 
 
 def run_to_end(run: Run, label: str, max_steps: int | None, *, shown: bool) -> bool:

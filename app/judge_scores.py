@@ -35,12 +35,9 @@ def print_scores(command: Doctor, names: Sequence[str]) -> None:
             print(fitted(f"{name} steered {steered} of these images; what it counts there is biased"))
         print()
     low, high = (round(100 * end) for end in again.interval)
-    print(
-        fitted(
-            f"The set's reader is an AI model; its second pass gave {again.exact} of {again.cases} counts again "
-            f"({100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f})"
-        )
-    )
+    agreement = f"{100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f}"
+    reader = "The set's reader is an AI model; its second pass gave"
+    print(fitted(f"{reader} {again.exact} of {again.cases} counts again ({agreement})"))
 
 
 def _answers(command: Doctor, name: str, images: Sequence[golden.GoldenImage], device: str) -> golden.Answers:

@@ -16,8 +16,7 @@ from countgen.files.printable import printable
 
 def run(command: Label) -> int:
     """Write or read labels, or print how many there are."""
-    actions = sum(path is not None for path in (command.out, command.read, command.import_from))
-    if actions > 1:
+    if sum(path is not None for path in (command.out, command.read, command.import_from)) > 1:
         raise ValueError("give one of --out, --read and --import")
     labeller = command.labeller or ""
     if (command.out or command.read) and not labeller:

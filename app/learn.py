@@ -139,11 +139,7 @@ class Learn(Model, Training, Detectors, CalibrationFile):
                 show(f"{phase}: step {number} of {total}, loss {step.loss:.2f}{counted}", number / total)
 
     def _make_direction(self, models: Models, calibration: Calibration, objects: tuple[str, ...], out: Path) -> int:
-        """Make a token with a number direction, save it and print its accuracy.
-
-        Raises:
-            ValueError: the calibration does not reach the count, or an option of the training was given.
-        """
+        """Make a token with a number direction, which takes no option of the training, and save it."""
         if out.exists() and not self.overwrite:
             raise taken(out)
         if self.training_options:

@@ -10,7 +10,7 @@ from countgen import Result
 from countgen.app.terminal import fitted
 from countgen.critics import NO_ANSWER, Detections
 from countgen.progress import duration
-from countgen.prompts.plurals import counted, counts_in_words, differences_in_words
+from countgen.prompts.plurals import counted, counted_in_words, counts_in_words, differences_in_words
 
 
 def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
@@ -46,7 +46,9 @@ def boxes_of(detections: Sequence[Detections]) -> dict[str, list[dict[str, Any]]
 def report(record: dict[str, Any], *, preservation: bool = False) -> None:
     """Print a record as text, with the measures of what is kept of the image before if `preservation` is set."""
     print(fitted(f"{_verdict(record)} ->", path=record["after"]))
-    before = "" if record["before_counts"] is None else f": {_named(record['before_counts'], record)}"
+    before = ""
+    if record["before_counts"] is not None:
+        before = f": {counted_in_words(dict(zip(record['targets'], record['before_counts'], strict=True)))}"
     print(fitted(f"  before{before} ->", hang=4, path=record["before"]))
     if preservation and record["objects_kept"] is not None:
         kept = (
@@ -70,8 +72,3 @@ def _verdict(record: dict[str, Any]) -> str:
         f"seed {record['seed']}: {counts_in_words(counts, targets)} ({by}){f', {wrong},' if wrong else ''} "
         f"after {evaluations}, {duration(record['seconds'])}{found_at}"
     )
-
-
-def _named(counts: list[int], record: dict[str, Any]) -> str:
-    named = zip(counts, record["targets"], strict=True)
-    return " and ".join(f"{count} {counted(name, count)}" for count, name in named)

@@ -65,12 +65,7 @@ class GenerateForm:
     sure: str = "sure"
 
     def checked(self, limits: Limits) -> GenerateForm:
-        """Return the form with every value within the limits and a seed in place of a random one.
-
-        Raises:
-            LimitError: a value beyond the limits.
-            ValueError: a setting that the method does not have or does not accept.
-        """
+        """Return the form with every value within the limits and a seed in place of a random one."""
         seconds, until = limits.check_end(self.seconds, self.until)
         images = int(choice(self.images, limits.images, "number of images"))
         seed = int(number(self.seed, RANDOM_SEED, 2**32 - 1, "The seed (-1: a random one)", whole=True))
@@ -116,12 +111,7 @@ def kept_form(text: object, limits: Limits, tokens: UploadedTokens) -> GenerateF
 
 
 def form_of(recipe: Mapping[str, Any], tokens: UploadedTokens) -> GenerateForm:
-    """Return the form that an image was generated with, as far as its recipe says; not checked.
-
-    Raises:
-        RecipeError: as `fields_of`.
-        LimitError: the image was generated with a token that is not here.
-    """
+    """Return the form that an image was generated with, as far as its recipe says; only its token is checked."""
     fields, known = fields_of(recipe), presets()
     preset = known[fields.backbone][1] if fields.backbone in known else None
     steps, guidance, stored = fields.num_inference_steps, fields.guidance_scale, fields.settings or {}
@@ -157,11 +147,7 @@ def _token_choice(fields: Recipe, tokens: UploadedTokens) -> str:
 
 
 def find_token(choice: object, targets: tuple[Target, ...], backbone: str, tokens: UploadedTokens) -> CountToken | None:
-    """Return an uploaded token, the shipped token for the target count, or None.
-
-    Raises:
-        LimitError: the token does not exist, or the prompt has several targets.
-    """
+    """Return an uploaded token, the shipped token for the target count, or None."""
     if choice == NO_TOKEN:
         return None
     if isinstance(choice, str) and choice in tokens:

@@ -52,9 +52,8 @@ class GeneratePage:
                 self._lay_out_stage()
             with gr.Column(elem_id="options"):
                 options = self._lay_out_options()
-        self.gallery = gr.Gallery(
-            label="Your images", height="auto", visible=False, allow_preview=False, elem_id="gallery"
-        )
+        gallery = {"label": "Your images", "height": "auto", "allow_preview": False, "elem_id": "gallery"}
+        self.gallery = gr.Gallery(visible=False, **gallery)
         self.fields = {field.name: options.get(field.name, self.prompt) for field in fields(GenerateForm)}
         self.form = list(self.fields.values())
         self.view = list(self.show(Session()))
@@ -66,10 +65,8 @@ class GeneratePage:
         self.prompt = gr.Textbox(prompt, label="Prompt", max_length=most, lines=1, max_lines=4, elem_id="prompt")
         self.parsed = gr.Markdown(self.read(prompt, self.limits.backbones[0])[0], elem_id="parsed")
         self.go = gr.Button("Generate", variant="primary", elem_id="go")
-        samples = [[text] for text in PROMPTS]
-        self.chips = gr.Dataset(
-            components=[self.prompt], samples=samples, type="values", label="Examples", elem_id="examples"
-        )
+        examples = {"samples": [[text] for text in PROMPTS], "label": "Examples", "elem_id": "examples"}
+        self.chips = gr.Dataset(components=[self.prompt], type="values", **examples)
 
     def _lay_out_stage(self) -> None:
         example = self.jobs.example
@@ -367,7 +364,7 @@ def stop(session: Session) -> None:
 def explained(method: str) -> str:
     """Return a method's settings with meaning, range and default, as Markdown."""
     with errors_shown():
-        found = methods.load(method)
-    settings = describe(found.settings_class())
+        loaded = methods.load(method)
+    settings = describe(loaded.settings_class())
     lines = [f"- `{one.name}={one.default}`: {one.meaning}; {one.accepted}" for one in settings]
-    return "\n".join([found.summary, "", *lines])
+    return "\n".join([loaded.summary, "", *lines])

@@ -43,11 +43,7 @@ SECONDS_OF_COUNT = 5.0
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Turn errors about bad input into messages on the page; later errors are faults and belong in the server's log.
-
-    Raises:
-        gr.Error: for each `CountGenError` or ValueError.
-    """
+    """Turn errors about bad input into messages on the page; others are faults and belong in the server's log."""
     try:
         yield
     except (CountGenError, ValueError) as error:
@@ -55,12 +51,7 @@ def errors_shown() -> Iterator[None]:
 
 
 class Jobs:
-    """Checks what a visitor asks for, and does it; methods that need models run in the worker's thread.
-
-    Args:
-        limits: on what visitors may ask for.
-        worker: with the models.
-    """
+    """Checks what a visitor asks for, and does it; methods that need models run in the worker's thread."""
 
     def __init__(self, limits: Limits, worker: Worker) -> None:
         self.limits, self.worker, self.tokens = limits, worker, UploadedTokens()
@@ -71,11 +62,7 @@ class Jobs:
         self.example = Entry(png, recipe, form, verdict, "right", (note,), facts_of(recipe))
 
     def targets(self, prompt: object, backbone: object) -> tuple[Target, ...]:
-        """Return the targets of a prompt.
-
-        Raises:
-            PromptError, LimitError, ValueError: the prompt has no clear count, or the model cannot count its objects.
-        """
+        """Return the targets of a prompt, if they are within the limits and the model can count them."""
         text = self.limits.check_prompt(prompt)
         name = str(choice(backbone, self.limits.backbones, "model"))
         models = self.worker.loaded.get(name)
@@ -111,12 +98,7 @@ class Jobs:
             )
 
     def recipe(self, content: bytes) -> dict[str, Any]:
-        """Return the checked recipe inside a PNG; it may name models of this page, nothing else.
-
-        Raises:
-            LimitError: no PNG of countgen, or one of another model or of settings beyond the limits.
-            CountGenError, ValueError: a damaged recipe, or a token that is not here.
-        """
+        """Return the recipe inside a PNG, if it names a model of this page, and values within the limits."""
         try:
             recipe = read_recipe(io.BytesIO(content))
         except RecipeError as error:

@@ -14,8 +14,6 @@ from countgen.prompts import MAX_PROMPT_LENGTH
 UNTIL = ("critic", "judge")
 SURE = {"quick": 0.9, "sure": 0.98, "very sure": 0.995}
 """What a visitor may ask of the probability of a right count."""
-BATCHES = ("batch_size",)
-"""Settings of methods that are numbers of images evaluated at once."""
 
 
 class LimitError(CountGenError, ValueError):
@@ -83,17 +81,12 @@ class Limits:
         return int(choice(seconds, self.seconds, "time limit")), str(choice(until, UNTIL, "end of a run"))
 
     def check_settings(self, settings: Settings, text: object) -> Settings:
-        """Return settings with the values of a text, "NAME=VALUE" separated by commas.
-
-        Raises:
-            LimitError: not text, or a value that would occupy the machine for everybody else.
-            ValueError: as `countgen.methods.settings.with_text`.
-        """
+        """Return settings with the values of a text, if none would occupy the machine for everybody else."""
         if not isinstance(text, str) or len(text) > 4 * self.max_prompt_length:
             raise LimitError("Write the settings of the method as NAME=VALUE, separated by commas.")
         settings = with_text(settings, [part for part in text.split(",") if part.strip()])
         for setting in describe(settings):
-            most = self.max_batch if setting.name.rpartition(".")[2] in BATCHES else self.max_setting
+            most = self.max_batch if setting.name.rpartition(".")[2] == "batch_size" else self.max_setting
             if not isinstance(setting.default, str) and setting.default > most:
                 raise LimitError(f"{setting.name} is at most {most} here, got {setting.default}.")
         return settings

@@ -116,14 +116,7 @@ class Session:
 
 
 def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped: bool = False) -> Entry:
-    """Return the entry of a run that has ended.
-
-    Args:
-        run: with at least one step.
-        form: the settings of this image.
-        token: name of the token in use.
-        stopped: the visitor ended the run.
-    """
+    """Return the entry of a run that has ended after at least one step; `stopped` if the visitor ended it."""
     result, names = run.result(), by_name(run.targets)
     silent, edited = NO_ANSWER in result.judge_counts, run.original is not None
     agreed = result.confirmed and result.counts == result.judge_counts
@@ -164,7 +157,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     comparable = replaced and result.recipe["candidate_seed"] == result.seed
     if comparable and result.objects_kept is not None:
         facts.append(f"{result.objects_kept:.0%} of the objects kept")
-    found = [f"{count} of {wanted}" for count, wanted in zip(before_counts, names.values(), strict=False)]
+    counts = [f"{count} of {wanted}" for count, wanted in zip(before_counts, names.values(), strict=False)]
     return Entry(
         png=png_bytes(result.image, result.recipe),
         recipe=result.recipe,
@@ -175,7 +168,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
         facts=" · ".join(facts),
         detections=result.detections,
         before=png_bytes(result.before) if replaced else None,
-        before_label="Before" if edited else ": ".join(["Baseline", ", ".join(found)][: 1 + bool(found)]),
+        before_label="Before" if edited else ": ".join(["Baseline", ", ".join(counts)][: 1 + bool(counts)]),
         before_detections=result.before_detections,
         comparable=comparable,
         baseline=baseline,

@@ -77,9 +77,6 @@ class Worker:
         """Yield how long a job waits, then its items, each computed in the thread.
 
         A job whose caller leaves is stopped, and its last item is dropped.
-
-        Raises:
-            LimitError: the queue is full.
         """
         ahead = len(self.jobs)
         if ahead >= self.limits.max_jobs:
@@ -132,11 +129,9 @@ class Worker:
     def models(
         self, backbone: str, num_inference_steps: int | None = None, guidance_scale: float | None = None
     ) -> countgen.Models:
-        """Return the models of a backbone, loaded on first use; only the thread may call this.
+        """Return the models of a backbone, loaded on first use, with its own sampler settings or these.
 
-        Args:
-            backbone: one of `Limits.backbones`.
-            num_inference_steps, guidance_scale: of the sampler, None for the backbone's own; weights are shared.
+        Only the thread may call this. All settings share the weights.
         """
         if backbone not in self.loaded:
             self.loaded[backbone] = countgen.load(backbone, **self._options)
