@@ -1,5 +1,6 @@
 """What every command promises: help without heavy imports, exit codes, one line for a fault outside, interruptions."""
 
+import itertools
 import os
 import re
 import shlex
@@ -80,19 +81,17 @@ def test_choices_are_those_of_the_library() -> None:
 
 
 @core
-@pytest.mark.parametrize(
-    ("words", "completed"),
-    [("", "generate"), ("tokens ", "learn"), ("generate --s", "--seed"), ("generate --method ", "search")],
-)
 def test_shells_complete_commands_options_and_choices(
-    words: str, completed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("_COUNTGEN_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", f"countgen {words}")
-    monkeypatch.setenv("COMP_CWORD", str(len(f"countgen {words}".split(" ")) - 1))
-    with pytest.raises(SystemExit, match="0"):
-        main([])
-    assert completed in capsys.readouterr().out.split()
+    completions = {"": "generate", "tokens ": "learn", "generate --s": "--seed", "generate --method ": "search"}
+    for words, completed in completions.items():
+        monkeypatch.setenv("COMP_WORDS", f"countgen {words}")
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ") + 1))
+        with pytest.raises(SystemExit, match="0"):
+            main([])
+        assert completed in capsys.readouterr().out.split()
 
 
 @core
@@ -173,7 +172,7 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(module: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call", "sent", "ctrl_c"),
+    "moment",
     [
         (Critic, "evaluate", 9, signal.SIGINT, signal.default_int_handler),
         (Critic, "evaluate", 9, signal.SIGTERM, signal.SIG_IGN),  # as in a shell's background job
@@ -182,16 +181,10 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(module: str, tmp_path: 
     ],
 )
 def test_interrupting_at_any_moment_writes_the_best_image_so_far(
-    owner: Any,
-    name: str,
-    call: int,
-    sent: signal.Signals,
-    ctrl_c: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    moment: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = getattr(owner, name), iter(range(1, 10**6))
+    owner, name, call, sent, ctrl_c = moment
+    real, calls = getattr(owner, name), itertools.count(1)
 
     def pressed(*arguments: Any, **options: Any) -> Any:
         if next(calls) == call:
@@ -202,8 +195,7 @@ def test_interrupting_at_any_moment_writes_the_best_image_so_far(
     usual = signal.signal(signal.SIGINT, ctrl_c)
     budget = ["--max-evaluations", "40", "--seed", "0-2", "--out", str(tmp_path)]
     code = main(["generate", "one cat", "--count", "cat=12", *budget])
-    assert signal.signal(signal.SIGINT, usual) is ctrl_c
-    assert code == 130
+    assert (code, signal.signal(signal.SIGINT, usual)) == (130, ctrl_c)
     assert re.match(r"seed 0: \d+ of 12 cats \(judge", capsys.readouterr().out)
     assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
 
