@@ -55,7 +55,7 @@ def test_the_example_generates_and_is_evaluated(environment: dict[str, str], tmp
         "--out",
         "run",
         "--suite",
-        "study-words",
+        "study-many",
         "--methods",
         "pairs,noise",
         "--set",
