@@ -18,11 +18,6 @@ from countgen.app.demo.jobs import EXAMPLE_FILE
 from countgen.images import read_recipe
 from tests.docs.test_documents import DOCUMENTS, FENCE
 
-pytestmark = [
-    # Gradio's own use of pandas, and loops that its server threads leave to the garbage collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
-    pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
-]
 DOCUMENTED = "http://127.0.0.1:7860"
 PLAIN = {"prompt": "one apple", "backbone": "miniature", "method": "plain", "token": "none", "seed": 0, "seconds": 5}
 LONG = PLAIN | {"prompt": "a photo of sixteen strawberries", "method": "auto", "seconds": 20}

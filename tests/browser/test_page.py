@@ -12,11 +12,6 @@ from countgen.app.demo.jobs import EXAMPLE_FILE
 from countgen.images import read_recipe
 from countgen.tokens.library import FOLDER
 
-pytestmark = [
-    # Gradio's own use of pandas, and loops that its server threads leave to the garbage collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
-    pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning"),
-]
 PHONE = {"width": 390, "height": 844}
 DROP = """([selector, name, data]) => {
   const files = new DataTransfer();

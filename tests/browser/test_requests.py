@@ -17,10 +17,7 @@ from countgen.app.demo.page import build, launch
 from tests.browser.conftest import LIMITS, served
 from tests.browser.listener import files, listening
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 SHARES = 12
 """Each function gets every twelfth value; of another form each time, because there are thirteen forms."""
 

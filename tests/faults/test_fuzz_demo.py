@@ -17,10 +17,7 @@ from hypothesis import strategies as st
 from tests.browser.listener import files, listening
 from tests.faults.hostile import ODD_VALUES, damaged_bytes
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 HONEST = {"data": ["seven unicorns on a bicycle", "nothing"]}
 ROUTES = "run/{} queue/join queue/join call/{} call/v2/{} api/{} call/{}/ cancel reset upload".split()
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
