@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _handled(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle a signal inside the block, in the main thread: no other one has signals."""
+    """Handle a signal inside the block, if this is the main thread: others receive none."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -25,7 +25,7 @@ from countgen.critics import NO_ANSWER
 from countgen.prompts import targets_from
 
 SECONDS_BETWEEN_REPORTS = 0.5
-SAME = "verified probability confirmed seed method objects_kept background_change evaluations recipe".split()
+RESULT_FIELDS = "verified probability confirmed seed method objects_kept background_change evaluations recipe".split()
 """Attributes of a result that a call returns as they are."""
 
 Reports = Generator[dict[str, Any], None, None]
@@ -146,7 +146,7 @@ class Api:
             "judge_counts": _named(run, [None if count == NO_ANSWER else count for count in result.judge_counts]),
             "boxes": boxes_of(result.detections),
             "seconds": round(result.seconds, 3),
-            **{name: getattr(result, name) for name in SAME},
+            **{name: getattr(result, name) for name in RESULT_FIELDS},
         }
 
 
