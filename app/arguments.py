@@ -140,7 +140,7 @@ class Engines(Group, panel="Engine"):
     engine: Literal["local", "ray"] = Option("local", help="what generates")
     workers: int = bounded(2, "of --engine ray")
     address: str | None = option(None, "HOST:PORT", "of a Ray cluster", "a local one")
-    threads: int = bounded(1, "of torch, in each process")
+    threads: int = bounded(1, "of torch, in each process", most=1024)
 
 
 class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, Sampling):
@@ -183,7 +183,7 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
     )
     limit: int | None = bounded(None, "so many prompts of the suite, evenly spread", if_none="all")
     seeds: int = bounded(1, "images per prompt and method")
-    first_seed: int = bounded(700_000, "of the first prompt", least=0, most=2**32)
+    first_seed: int = bounded(700_000, "of the first prompt", least=0, most=MAX_SEED)
     max_evaluations: int | None = bounded(
         None, "limit of each image", if_none=f"{DEFAULT_MAX_EVALUATIONS} without --max-seconds"
     )

@@ -11,7 +11,6 @@ from countgen import miniature
 from countgen.app.arguments import DEFAULT_MAX_EVALUATIONS, DEFAULT_METHODS, Evaluate
 from countgen.app.exit_codes import NOT_REACHED, OK
 from countgen.app.options import names
-from countgen.benchmarks.evaluation import arms
 from countgen.benchmarks.evaluation.engines import local
 from countgen.benchmarks.evaluation.generation import Generation
 from countgen.benchmarks.evaluation.image_files import lost_images_message
@@ -58,7 +57,6 @@ def _evaluate(command: Evaluate, suite: str, out: Path) -> Done:
 def run_settings(command: Evaluate, suite: str) -> RunSettings:
     """Return the settings of the run."""
     models = [recorded_model(model) for model in names([command.model or "miniature"])]
-    methods = names([command.methods or DEFAULT_METHODS])
     backbones = tuple(name for name, _ in models)
     critics, judges, chosen = run_detectors(backbones, suite, command.critic, command.judge)
     if chosen and command.text:
@@ -70,14 +68,14 @@ def run_settings(command: Evaluate, suite: str) -> RunSettings:
         suite=suite,
         suite_sha256=suite_digest(suite),
         backbones=backbones,
-        methods=methods,
+        methods=names([command.methods or DEFAULT_METHODS]),
         critics=critics,
         judges=judges,
         max_evaluations=DEFAULT_MAX_EVALUATIONS if unlimited else command.max_evaluations,
         seeds_per_prompt=command.seeds,
         # With a cluster the device that is named is on another machine.
         device=command.device if command.address and command.device else command.available_device(),
-        method_settings=arms.canonical(methods, command.set or ()),
+        method_settings=tuple(command.set or ()),
         sources=tuple(source for _, source in models),
         generation=Generation(
             **command.model_options,
@@ -112,7 +110,7 @@ def _judge_images(command: Evaluate, path: Path, folder: Path) -> Done:
     judges = command.judge or list(dict.fromkeys((miniature.JUDGE, *miniature.DETECTORS)))
     given = read_list(path, judges, command.methods or "given", command.model or "unknown")
     same = {name: getattr(command, name) for name in ("threads", "shard", "trust_checkpoint")}
-    settings = settings_of(path, given, judges, command.available_device(), **same)
+    settings = settings_of(path, given, judges, device=command.available_device(), **same)
     summary = judge_images(given, settings, folder, retry_failed=command.retry_failed, quiet=not command.text)
     lines = [f"{summary.done} of {summary.total} images are judged in {folder}"]
     if summary.failed:

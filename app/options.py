@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MODEL_NAMES = "NAME|HUB-ID|FOLDER|FILE[@REVISION]"
 MAX_SIDE = 4096
-"""Largest side of an image in pixels, as `countgen.images.MAX_PIXELS` reads it back."""
+"""Largest side of an image in pixels, as recipes hold it."""
 
 MAX_NUMBER = 1_000_000
 MAX_SEED = 2**32 - 1

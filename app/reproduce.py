@@ -12,7 +12,7 @@ from countgen.app.arguments import Origin, Reproduce
 from countgen.app.exit_codes import NOT_REACHED, OK
 from countgen.app.terminal import fitted
 from countgen.backbones import Backbone, lora
-from countgen.backbones.weight_files import described
+from countgen.backbones.loading import described
 from countgen.errors import RecipeError
 from countgen.files.printable import printable
 from countgen.images import check_writable, read_png, save_png, to_pil

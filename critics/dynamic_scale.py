@@ -11,6 +11,7 @@ from countgen.critics.base import Critic
 from countgen.critics.detectors.density import DensityCritic
 from countgen.critics.evaluation import Evaluation
 from countgen.critics.losses import CountLoss, density, dynamic_scale
+from countgen.critics.vocabulary import class_index
 
 
 class DynamicScaleCritic(Critic):
@@ -30,15 +31,11 @@ class DynamicScaleCritic(Critic):
         self.detector = detector
         self.density = density
         self.name = f"{detector.name} by {density.name}"
-        self.object_names = objects_of_all((density, detector))
+        self.object_names = density.object_names
+        if density.object_names is not None and (others := detector.object_names) is not None:
+            # The classes of both, as the density map spells them ("airplane" or "aeroplane").
+            self.object_names = tuple(name for name in density.object_names if class_index(name, others) is not None)
         self.max_count = detector.max_count
-
-    def column(self, object_name: str) -> int:
-        """Return the index among the classes of both; each resolves the name with its own class list."""
-        for critic in (self.density, self.detector):
-            if critic.object_names is not None:
-                critic.column(object_name)
-        return super().column(object_name)
 
     @property
     def families(self) -> frozenset[str]:
@@ -64,19 +61,3 @@ class DynamicScaleCritic(Critic):
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
         return self.detector.counts(images, object_names)
-
-
-def objects_of_all(critics: Sequence[Critic]) -> tuple[str, ...] | None:
-    """Return the classes common to all critics, as the first one spells them ("airplane" or "aeroplane")."""
-    closed = [critic for critic in critics if critic.object_names is not None]
-    if not closed:
-        return None
-    return tuple(name for name in closed[0].object_names or () if all(_knows(critic, name) for critic in closed[1:]))
-
-
-def _knows(critic: Critic, object_name: str) -> bool:
-    try:
-        critic.column(object_name)
-    except ValueError:
-        return False
-    return True

@@ -30,12 +30,14 @@ def unsuppressed(boxes: Tensor, iou_threshold: float) -> Tensor:
     boxes = boxes.float()
     if boxes.shape[1] > FEW_BOXES and boxes.device.type == "cpu":
         return _unsuppressed_one_by_one(boxes, iou_threshold)
-    kept = _passed(boxes[:, :BLOCK], iou_threshold, None)
+    captured = boxes.is_cuda and torch.cuda.is_current_stream_capturing()
+    passes = CAPTURED_PASSES if captured else None
+    kept = _passed(boxes[:, :BLOCK], iou_threshold, None, passes)
     for begin in range(BLOCK, boxes.shape[1], BLOCK):
         block = boxes[:, begin : begin + BLOCK]
         covers = _covers(boxes[:, :begin], block, iou_threshold)
         free = torch.einsum("bi,bij->bj", kept, covers) == 0
-        kept = torch.cat([kept, _passed(block, iou_threshold, free)], 1)
+        kept = torch.cat([kept, _passed(block, iou_threshold, free, passes)], 1)
     return kept.bool()
 
 
@@ -51,24 +53,17 @@ def _covers(better: Tensor, boxes: Tensor, iou_threshold: float) -> Tensor:
     return ((shared > iou_threshold * union) & (union > 0)).float()
 
 
-def _passed(boxes: Tensor, iou_threshold: float, free: Tensor | None) -> Tensor:
-    """Return which boxes of a block are kept, best first; those not `free` are suppressed already: float (B, K)."""
+def _passed(boxes: Tensor, iou_threshold: float, free: Tensor | None, passes: int | None) -> Tensor:
+    """Return which boxes of a block are kept, best first; those not `free` are suppressed already: float (B, K).
+
+    The number of passes is fixed inside a CUDA graph; None repeats them until nothing changes.
+    """
     covers = _covers(boxes, boxes, iou_threshold).triu(diagonal=1)
     start = kept = torch.ones_like(boxes[..., 0]) if free is None else free.float()
-    if boxes.is_cuda and torch.cuda.is_current_stream_capturing():
-        return _passes(covers, start, CAPTURED_PASSES)
-    while True:
-        now = (torch.einsum("bi,bij->bj", kept, covers) == 0) * start
-        if torch.equal(now, kept):
-            return kept
-        kept = now
-
-
-def _passes(covers: Tensor, start: Tensor, number: int) -> Tensor:
-    """Return the kept boxes after a fixed number of passes, which a CUDA graph can capture."""
-    kept = start
-    for _ in range(number):
-        kept = (torch.einsum("bi,bij->bj", kept, covers) == 0) * start
+    for _ in range(passes or boxes.shape[1]):
+        before, kept = kept, (torch.einsum("bi,bij->bj", kept, covers) == 0) * start
+        if passes is None and torch.equal(before, kept):
+            break
     return kept
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from countgen.critics.base import Critic
 from countgen.critics.vocabulary import singular
-from countgen.critics.weights import AnyCritic, one_line
+from countgen.critics.weights import AnyCritic, explained, one_line
 from countgen.files import hub
 from countgen.files.model_folder import check_model_folder
 
@@ -86,12 +86,8 @@ class Source:
         """
         if not self._is_preset:
             object_name = critic.object_names[0] if critic.object_names else "apple"
-            try:
+            with explained(f"{self.name!r} cannot count, its files may not fit"):
                 critic.counts(torch.zeros(1, 3, 64, 64, device=device), [object_name])
-            except (MemoryError, torch.OutOfMemoryError):
-                raise
-            except Exception as error:  # of any type: transformers checks little of what it reads
-                raise ValueError(f"{self.name!r} cannot count, its files may not fit: {one_line(error)}") from error
         return critic
 
     def recorded_as(self, critic_class: type[Critic]) -> str:
@@ -124,8 +120,28 @@ class PretrainedCritic(Critic):
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the images as the model reads them, see `pixels`."""
-        return pixels(self.image_processor, images, self.model)
+        """Return `pixel_values`, and `pixel_mask` where the processor returns one, with gradient to the images.
+
+        Args:
+            images: RGB float (B, 3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: the image processor cut the graph, as those of transformers' PIL backend do.
+        """
+        processor = self.image_processor
+        # The images are in [0, 1] already. The processor would normalise in float32, whatever the images' dtype.
+        prepared = processor(images=list(images), do_rescale=False, do_normalize=False, return_tensors="pt")
+        values, mask = prepared["pixel_values"], prepared.get("pixel_mask")
+        if images.requires_grad and torch.is_grad_enabled() and not values.requires_grad:
+            raise ValueError(f"{type(processor).__name__} cuts the gradient; use the torchvision image processor")
+        if processor.do_normalize:
+            channels = zip(values.unbind(1), processor.image_mean, processor.image_std, strict=True)
+            values = torch.stack([(channel - mean) / std for channel, mean, std in channels], 1)
+        inputs = {"pixel_values": values.to(images.device, self.dtype)}
+        if mask is not None:
+            inputs["pixel_mask"] = mask.to(images.device)
+            inputs["pixel_values"] = inputs["pixel_values"] * inputs["pixel_mask"][:, None]  # padding is 0, normalised
+        return inputs
 
     def text(self, object_name: str, length: int, template: str = "{}") -> tuple[Tensor, Tensor]:
         """Return the model's text features (1, ...) and token mask (1, length) of an object name, computed once.
@@ -173,29 +189,3 @@ def load(
     readers = (AutoImageProcessor, AutoTokenizer) if critic_class.reads_text else (AutoImageProcessor,)
     critic = critic_class(model, *map(source.read, readers), name=source.recorded_as(critic_class))
     return source.tried(critic, device)
-
-
-def pixels(processor: Any, images: Tensor, model: nn.Module) -> dict[str, Tensor]:
-    """Return `pixel_values`, and `pixel_mask` where the processor returns one, with gradient to the images.
-
-    Args:
-        processor: an image processor of transformers' torchvision backend; the PIL ones cut the graph.
-        images: RGB float (B, 3, H, W) in [0, 1].
-        model: its dtype is that of the result.
-
-    Raises:
-        ValueError: the processor cut the graph.
-    """
-    # The images are in [0, 1] already. The processor would normalise in float32, whatever the images' dtype.
-    prepared = processor(images=list(images), do_rescale=False, do_normalize=False, return_tensors="pt")
-    values, mask = prepared["pixel_values"], prepared.get("pixel_mask")
-    if images.requires_grad and torch.is_grad_enabled() and not values.requires_grad:
-        raise ValueError(f"{type(processor).__name__} cuts the gradient; use the torchvision image processor")
-    if processor.do_normalize:
-        channels = zip(values.unbind(1), processor.image_mean, processor.image_std, strict=True)
-        values = torch.stack([(channel - mean) / std for channel, mean, std in channels], 1)
-    inputs = {"pixel_values": values.to(images.device, next(model.parameters()).dtype)}
-    if mask is not None:
-        inputs["pixel_mask"] = mask.to(images.device)
-        inputs["pixel_values"] = inputs["pixel_values"] * inputs["pixel_mask"][:, None]  # padding is 0 once normalised
-    return inputs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from dataclasses import fields
@@ -10,12 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from countgen import plugins
 from countgen.critics.base import Critic
 from countgen.critics.settings import CriticSettings
-from countgen.critics.weights import one_line
+from countgen.critics.weights import explained
 
 _FOLDER = Path(__file__).parent / "detectors"
 
@@ -36,10 +33,7 @@ def check(name: str) -> None:
     Raises:
         ValueError: no such critic; the near and the available names are listed.
     """
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown critic {name!r}.{hint} Available: {', '.join(available())}")
+    plugins.check_name("critic", name, available())
 
 
 def load(name: str, **options: Any) -> Critic:
@@ -69,13 +63,8 @@ def load(name: str, **options: Any) -> Critic:
     except TypeError as error:
         accepted = (*taken.parameters, *(setting.name for setting in fields(CriticSettings)))
         raise ValueError(f"{name}: {error}; it takes {', '.join(accepted)}") from error
-    try:
+    problem = f"cannot read {name} from {options.get('weights')}, it is damaged or something else"
+    with explained(problem, ValueError, OSError, ImportError):
         critic: Critic = build(**options)
         critic.configure(**settings)
-    except (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # of any type: what the detector's library raises for a damaged file
-        raise ValueError(
-            f"cannot read {name} from {options.get('weights')}, it is damaged or something else: {one_line(error)}"
-        ) from error
     return critic

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, pad
 
 from countgen.critics.candidates import Candidates
 
@@ -41,16 +41,11 @@ def distance_to_change(candidates: Candidates, target_count: int, threshold_logi
         float32 (B,), with gradient.
     """
     ranked = candidates.logits.masked_fill(~candidates.kept, float("-inf")).sort(dim=1, descending=True).values
-    number = ranked.shape[1]
-    if target_count > number:
+    if target_count > ranked.shape[1]:
         return ranked.new_full(ranked.shape[:1], float("-inf"))
-    inside = ranked[:, target_count - 1] - threshold_logit if target_count > 0 else None
-    outside = threshold_logit - ranked[:, target_count] if target_count < number else None
-    if inside is not None and outside is not None:
-        return inside.minimum(outside)
-    one_side = outside if inside is None else inside
-    assert one_side is not None  # there is at least one candidate
-    return one_side
+    # Entry k is the k-th best logit: one above all of them at the start, one below them at the end.
+    ranked = pad(pad(ranked, (1, 0), value=float("inf")), (0, 1), value=float("-inf"))
+    return (ranked[:, target_count] - threshold_logit).minimum(threshold_logit - ranked[:, target_count + 1])
 
 
 def softmax_logits(logits: Tensor) -> Tensor:

@@ -22,13 +22,12 @@ import torch
 from torch import Tensor
 
 from countgen.critics import ultralytics_yaml
-from countgen.critics.weights import one_line
+from countgen.critics.weights import explained
 from countgen.files.printable import printable
 
 MAX_PICKLE_BYTES = 64 * 1024 * 1024
 """Largest size of the objects without their tensors; the largest of Ultralytics' detectors take less than 1 MiB."""
 MAX_MODULES = 100_000
-MAX_EMBEDDING = 4096
 MAX_IMAGE_SIZE = 8192
 
 # Names as pickles write them: the module, a space, and the class or function. torch.load calls more functions than
@@ -78,19 +77,15 @@ def read(path: Path) -> Contents:
     Raises:
         ValueError: it is not a checkpoint, is damaged, or holds an object that is not supported.
     """
-    try:
+    with explained("it is damaged or something else", ValueError):
         saved = _unpickled(path)
-    except ValueError:
-        raise
-    except Exception as error:  # whatever a damaged or hostile pickle makes the unpickler trip over
-        raise ValueError(f"it is damaged or something else: {one_line(error)}") from error
     models = (saved.get("ema"), saved.get("model")) if isinstance(saved, dict) else ()
     model = next((value for value in models if isinstance(value, InertObject)), None)
     described = None if model is None else vars(model).get("yaml")
     if model is None or not isinstance(described, Mapping):
         raise ValueError("it holds no model with a description; a checkpoint of Ultralytics has both")
     attributes = vars(model)
-    names = next((names for names in (attributes.get("names"), described.get("names")) if _has_entries(names)), None)
+    names = attributes.get("names") or described.get("names")
     described = ultralytics_yaml.checked({**described, "names": names}, "its description")
     text = {name: _text(attributes.get(name), len(described["names"])) for name in ("pe", "txt_feats")}
     arguments = saved.get("train_args")
@@ -156,15 +151,10 @@ def _held(module: InertObject, name: str, kind: type) -> Any:
     return value if isinstance(value, kind) else kind()
 
 
-def _has_entries(names: Any) -> bool:
-    return isinstance(names, Mapping | list | tuple) and len(names) > 0
-
-
 def _text(value: Any, classes: int) -> Tensor | None:
     """Return the embeddings in float32, if the value holds one for each class."""
-    if not isinstance(value, Tensor) or value.ndim != 3 or value.shape[2] > MAX_EMBEDDING:
-        return None
-    return value.float() if value.shape[:2] == (1, classes) else None
+    matches = isinstance(value, Tensor) and value.ndim == 3 and value.shape[:2] == (1, classes)
+    return value.float() if matches else None
 
 
 def _image_size(stored: Any) -> int | None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from countgen.critics import ultralytics_checkpoint, ultralytics_yaml
 from countgen.critics.base import Critic
 from countgen.critics.settings import CriticSettings
-from countgen.critics.weights import AnyCritic, one_line, recorded_as, threshold_of
+from countgen.critics.weights import AnyCritic, explained, one_line, recorded_as, threshold_of
 from countgen.files import hub
 from countgen.files.printable import printable
 
@@ -118,17 +118,11 @@ def assembled(
     }.get(layers["head"][-1][2], tasks.DetectionModel)
     usual = convolution.default_act  # a global of Ultralytics, which stays changed if building fails
     try:
-        with torch.device("meta"):  # shapes alone, so that no file can allocate more memory than its own size
-            shapes = {
-                f"model.{name}": value.shape
-                for name, value in tasks.parse_model(copy.deepcopy(layers), ch=3, verbose=False)[0].state_dict().items()
-            }
-        _check_shapes(shapes, tensors, source)
-        model: nn.Module = family(layers, nc=classes, verbose=False)
-    except WeightsError:
-        raise
-    except Exception as error:  # of any type: Ultralytics checks nothing
-        raise ValueError(f"no model can be built from {source}: {one_line(error)}") from error
+        with explained(f"no model can be built from {source}", WeightsError):
+            with torch.device("meta"):  # shapes alone, so that no file can allocate more memory than its own size
+                modules, _ = tasks.parse_model(copy.deepcopy(layers), ch=3, verbose=False)
+            _check_shapes(nn.ModuleDict({"model": modules}).state_dict(), tensors, source)
+            model: nn.Module = family(layers, nc=classes, verbose=False)
     finally:
         convolution.default_act = usual
     if tensors is not None:
@@ -140,14 +134,14 @@ class WeightsError(ValueError):
     """Weights that do not fit the model, or a model that is too large."""
 
 
-def _check_shapes(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor] | None, source: str) -> None:
-    parameters = sum(shape.numel() for shape in shapes.values())
+def _check_shapes(built: Mapping[str, Tensor], tensors: Mapping[str, Tensor] | None, source: str) -> None:
+    parameters = sum(value.numel() for value in built.values())
     if parameters > MAX_PARAMETERS:
         raise WeightsError(f"{source} describes {parameters} parameters; detectors have at most {MAX_PARAMETERS}")
     if tensors is None:
         return
-    wrong = [name for name, shape in shapes.items() if name not in tensors or tensors[name].shape != shape]
-    wrong += [name for name in tensors if name not in shapes]
+    wrong = [name for name, value in built.items() if name not in tensors or tensors[name].shape != value.shape]
+    wrong += [name for name in tensors if name not in built]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise WeightsError(
@@ -246,15 +240,11 @@ def _trusted(path: Path, name: str) -> Checkpoint:
     Raises:
         ValueError: it holds no detector; the message says that code of the file may have run.
     """
-    try:
+    with explained(f"{path} was trusted and gave no detector, but code in it may have run"):
         stock = import_ultralytics().YOLO(str(path), task="detect")
         names = tuple(stock.names[index] for index in sorted(stock.names))
         size = int(stock.overrides.get("imgsz", TRAINED_SIZE))
         return Checkpoint(stock.model.float(), names, name, {"image_size": size})
-    except Exception as error:
-        raise ValueError(
-            f"{path} was trusted and gave no detector, but code in it may have run: {one_line(error)}"
-        ) from error
 
 
 class UltralyticsCritic(Critic):

@@ -39,15 +39,14 @@ def to_batch(image: AnyImage) -> Tensor:
         from countgen.files.image_file import open_image  # imports PIL, which detectors of tensors do not need
 
         image = open_image(os.fspath(image))
+    if not isinstance(image, Tensor) and hasattr(image, "convert"):
+        image = np.asarray(image.convert("RGB"))
     if isinstance(image, np.ndarray):
         return _of_array(image)
     if not isinstance(image, Tensor):
-        if not hasattr(image, "convert"):
-            raise ValueError(
-                f"expected a path, a PIL image, a numpy array (H, W, 3) or a float tensor, got {type(image).__name__}"
-            )
-        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
+        raise ValueError(
+            f"expected a path, a PIL image, a numpy array (H, W, 3) or a float tensor, got {type(image).__name__}"
+        )
     batch = image[None] if image.ndim == 3 else image
     if batch.ndim != 4 or batch.shape[1] != 3 or not batch.is_floating_point():
         raise ValueError(

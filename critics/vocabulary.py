@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,6 @@ _SINGULARS = {
     "tutus": "tutu",
 }
 
-
 SYNONYMS = (
     ("airplane", "aeroplane", "plane", "aircraft"),
     ("bicycle", "bike"),
@@ -82,33 +80,25 @@ SYNONYMS = (
 )
 """Words for one class of COCO or of the miniature, in the singular."""
 
-
 _IMPORTING = threading.Lock()
 
 
 @cache
 def english() -> inflect.engine:
-    """Return the engine of inflect, imported on first use: `--help` does not need it."""
-    with _unchecked():
-        import inflect
-    return inflect.engine()
+    """Return the engine of inflect, imported on first use: `--help` does not need it.
 
+    Without typeguard's rewriting of its functions, which takes most of the time of the import.
+    """
+    import typeguard
 
-@contextmanager
-def _unchecked() -> Iterator[None]:
-    """Disable typeguard's rewriting within the context, which is most of the time that importing inflect takes."""
-    try:
-        import typeguard
-    except ImportError:
-        yield
-        return
     with _IMPORTING:
         checked = typeguard.typechecked
         typeguard.typechecked = lambda function: function  # type: ignore[assignment]
         try:
-            yield
+            import inflect
         finally:
             typeguard.typechecked = checked
+    return inflect.engine()
 
 
 @cache

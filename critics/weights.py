@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
+import msgspec
 import torch
+from msgspec import Meta
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,10 +22,11 @@ from countgen.files.printable import printable
 if TYPE_CHECKING:
     from countgen.critics.base import Critic
 
-Network = TypeVar("Network", bound=nn.Module)
 AnyCritic = TypeVar("AnyCritic", bound="Critic")
 MAX_CAUSE = 300
 """Largest length of a library's message inside ours."""
+_Names = Annotated[tuple[Annotated[str, Meta(pattern=r"\S")], ...], Meta(min_length=1)]
+_Threshold = Annotated[float, Meta(gt=0, lt=1)]
 
 
 def one_line(error: Exception) -> str:
@@ -31,6 +34,22 @@ def one_line(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and isinstance(error.__context__, Exception):
         error = error.__context__  # torch.load wraps it in advice to trust the file
     return f"{type(error).__name__}: {printable(' '.join(str(error).split()), MAX_CAUSE)}"
+
+
+@contextmanager
+def explained(problem: str, *others: type[Exception]) -> Iterator[None]:
+    """Turn every error of a library within the context into a ValueError that names the problem.
+
+    Args:
+        problem: start of the message, which ends with the type and message of the library's exception.
+        others: exceptions that are raised as they are, besides those for too little memory.
+    """
+    try:
+        yield
+    except Exception as error:  # of any type: libraries check little of what they read
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError, *others)):
+            raise
+        raise ValueError(f"{problem}: {one_line(error)}") from error
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | None]:
@@ -51,17 +70,9 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | 
             'which puts a JSON list "object_names" into its metadata'
         )
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    return tensors, _object_names(metadata["object_names"], path), threshold_of(metadata, path)
-
-
-def _object_names(text: str, path: Path) -> tuple[str, ...]:
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: its object_names are not valid JSON: {error}") from error
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
-        raise ValueError(f"{path} is damaged: its object_names are not a list of names")
-    return tuple(names)
+    with explained(f"{path} is damaged: its object_names are no list of names"):
+        object_names = msgspec.json.decode(metadata["object_names"], type=_Names)
+    return tensors, object_names, threshold_of(metadata, path)
 
 
 def threshold_of(metadata: Mapping[str, str], path: Path) -> float | None:
@@ -72,36 +83,8 @@ def threshold_of(metadata: Mapping[str, str], path: Path) -> float | None:
     """
     if "threshold" not in metadata:
         return None
-    try:
-        value = float(metadata["threshold"])
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 1:
-        raise ValueError(
-            f"{path} is damaged: its threshold is {printable(metadata['threshold'], 60)!r}, expected 0 to 1"
-        )
-    return value
-
-
-def rebuild(path: str | Path, build: Callable[[int], Network]) -> tuple[Network, tuple[str, ...], float | None]:
-    """Return the network of a file on the CPU, its object names, and its threshold if the file has one.
-
-    Args:
-        path: written by `write`.
-        build: function from the number of classes to the network with random weights.
-
-    Raises:
-        ValueError: as `read`, or the weights of another architecture.
-    """
-    tensors, object_names, threshold = read(path)
-    network = build(len(object_names))
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not hold the weights of a {type(network).__name__}: {one_line(error)}"
-        ) from error
-    return network, object_names, threshold
+    with explained(f"{path} is damaged: its threshold is not between 0 and 1"):
+        return msgspec.json.decode(metadata["threshold"], type=_Threshold)
 
 
 def restore(
@@ -115,14 +98,17 @@ def restore(
 
     Args:
         critic_class: made as `Critic` is.
-        build: as of `rebuild`.
+        build: function from the number of classes to the network with random weights.
         weights: the file.
         device: where it runs.
 
     Raises:
-        ValueError: as `rebuild`.
+        ValueError: as `read`, or the weights of another architecture.
     """
-    network, object_names, threshold = rebuild(weights, build)
+    tensors, object_names, threshold = read(weights)
+    network = build(len(object_names))
+    with explained(f"{weights} does not hold the weights of a {type(network).__name__}"):
+        network.load_state_dict(tensors)
     critic = critic_class(network.to(device), object_names, name=recorded_as(critic_class.kind(), weights))
     if threshold is not None and critic.detects:
         critic.configure(threshold=threshold)

@@ -7,7 +7,7 @@ that there is no global state and the demo may plot from several threads.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib import rc_context
@@ -60,23 +60,20 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
         records: of one run or several methods; a line per method.
         judge: who counts; see `countgen.benchmarks.evaluation.metrics`.
         title: above the plot.
-
-    Raises:
-        ValueError: no records.
     """
-    arms = _arms(records)
+    arms = by_arm(records)
     with rc_context(STYLE):
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
         _percent(axes)
         axes.xaxis.set_major_locator(MaxNLocator(16, integer=True))
         for index, (name, group) in enumerate(arms.items()):
-            by_method = {count: scores(counted, judge) for count, counted in by_count(group).items()}
-            at = [count + 0.09 * (index - (len(arms) - 1) / 2) for count in by_method]
-            share = [100 * one.accuracy for one in by_method.values()]
+            points = {count: scores(counted, judge) for count, counted in by_count(group).items()}
+            at = [count + 0.09 * (index - (len(arms) - 1) / 2) for count in points]
+            share = [100 * point.accuracy for point in points.values()]
             style = _style(index)
             if len(arms) <= _MOST_INTERVALS:
-                ends = [[100 * abs(one.interval[end] - one.accuracy) for one in by_method.values()] for end in (0, 1)]
+                ends = [[100 * abs(p.interval[end] - p.accuracy) for p in points.values()] for end in (0, 1)]
                 axes.errorbar(at, share, ends, fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
             axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
         _finish(figure, axes, title, "objects asked for")
@@ -90,11 +87,8 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
         records: of one run or several methods; a line per method.
         axis: "evaluations" or "seconds", on a logarithmic scale.
         title: above the plot.
-
-    Raises:
-        ValueError: no records, or another axis.
     """
-    every = {name: compute_curve(group, axis) for name, group in _arms(records).items()}
+    every = {name: compute_curve(group, axis) for name, group in by_arm(records).items()}
     curves = {name: curve for name, curve in every.items() if curve.images}  # others have unknown seconds
     several = len({curve.images for curve in curves.values()}) > 1  # a token method lacks the counts without a token
     spent = [r.evaluations if axis == "evaluations" else r.seconds or 0.0 for r in records]
@@ -121,9 +115,9 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
 def rendered(figure: Figure, suffix: str) -> bytes:
     """Return a figure as the content of a ".svg", ".pdf" or ".png" file."""
     file = io.BytesIO()
-    date = {".svg": "Date", ".pdf": "CreationDate"}.get(suffix)
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
     with rc_context(STYLE):
-        figure.savefig(file, format=suffix[1:], dpi=160, metadata={date: None} if date else None)
+        figure.savefig(file, format=suffix[1:], dpi=160, metadata=undated)
     return file.getvalue()
 
 
@@ -131,12 +125,6 @@ def to_svg(figure: Figure) -> str:
     """Return the figure as an SVG element for a page."""
     text = rendered(figure, ".svg").decode()
     return text[text.index("<svg") :]
-
-
-def _arms(records: Sequence[Record]) -> Mapping[str, list[Record]]:
-    if not records:
-        raise ValueError("there is nothing to plot: the run has no records yet")
-    return by_arm(records)
 
 
 def _percent(axes: Axes) -> None:

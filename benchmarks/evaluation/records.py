@@ -6,11 +6,9 @@ import lzma
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
-from msgspec.structs import replace
 
 from countgen.benchmarks.evaluation.json_lines import MAX_BYTES, Line, parsed
 from countgen.errors import CountGenError
@@ -109,32 +107,6 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
     def targets(self) -> tuple[Target, ...]:
         """The target count of each object class."""
         return _targets(tuple(self.wanted.items()))
-
-
-def with_judges(
-    record: Record,
-    counts: Mapping[str, tuple[int, ...] | None],
-    confidence: Mapping[str, float] = MappingProxyType({}),
-    boxes: Mapping[str, tuple[Box, ...]] = MappingProxyType({}),
-) -> Record:
-    """Return a record with further judges.
-
-    Args:
-        record: of the image.
-        counts: by judge, per target; None for a judge that gave no answer.
-        confidence, boxes: by judge, as of `Record`.
-
-    Raises:
-        ValueError: a judge does not have one count per target.
-    """
-    answers = {judge: answer for judge, answer in counts.items() if answer is not None}
-    return replace(
-        record,
-        judges=(*record.judges, *counts),
-        judge_counts=record.judge_counts | answers,
-        confidence=record.confidence | dict(confidence),
-        boxes=record.boxes | dict(boxes),
-    )
 
 
 def counts_of(targets: Iterable[Target]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from countgen.critics import Critic, ultralytics_files
 from countgen.critics.detectors import centernet, fcos
 from countgen.critics.detectors import density as density_critic
 from countgen.critics.detectors.yolo import YoloCritic
-from countgen.critics.networks import density as density_network
+from countgen.critics.networks.density import DensityCounter
 from countgen.critics.weights import read, write
 from countgen.miniature import FOLDER
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES
@@ -62,18 +62,18 @@ def judge(settings: StageSettings) -> None:
 
 def heatmap(settings: StageSettings) -> None:
     """Train the CenterNet-style detector with styled and attacked images, like the critic."""
-    network = centernet.build(len(OBJECT_NAMES))
+    network = centernet.CenterNet(len(OBJECT_NAMES))
     _fit(settings, network, heatmap_loss, centernet.CenterNetCritic, sizes=(112, 144, 160))
 
 
 def density(settings: StageSettings) -> None:
     """Train and calibrate the density counter, without attacked images, because it is also used as a judge."""
 
-    def as_critic(average: density_network.DensityCounter, object_names: Sequence[str]) -> Critic:
+    def as_critic(average: DensityCounter, object_names: Sequence[str]) -> Critic:
         calibrate(average, min(120, max(2, (settings.number or POOL_SIZE) // 64)))
         return density_critic.DensityCritic(average, object_names)
 
-    _fit(settings, density_network.build(len(OBJECT_NAMES)), density_loss, as_critic, attacked=False)
+    _fit(settings, DensityCounter(len(OBJECT_NAMES)), density_loss, as_critic, attacked=False)
 
 
 def _fit(
@@ -129,7 +129,7 @@ def _fit(
 
 
 @torch.no_grad()
-def calibrate(counter: density_network.DensityCounter, scenes: int) -> Tensor:
+def calibrate(counter: DensityCounter, scenes: int) -> Tensor:
     """Scale the maps of a density counter in evaluation mode, in place, so that each object's map sums to its count.
 
     The largest part of the network's error is a constant factor per object class. It is measured on rendered scenes of

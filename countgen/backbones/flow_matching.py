@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def linear_sigmas(num_inference_steps: int) -> list[float]:
-    """Return evenly spaced noise levels from 1 down to 1 / steps."""
-    return [1 - step / num_inference_steps for step in range(num_inference_steps)]
+def set_linear_timesteps(scheduler: Any, num_inference_steps: int, mu: float | None) -> None:
+    """Set evenly spaced noise levels from 1 down to 1 / steps, unless the scheduler computes its own, shifted by `mu`.
+
+    Args:
+        scheduler: of diffusers, for flow matching.
+        num_inference_steps: number of noise levels.
+        mu: see `shift`.
+    """
+    sigmas = [1 - step / num_inference_steps for step in range(num_inference_steps)]
+    own = scheduler.config.get("use_flow_sigmas")
+    scheduler.set_timesteps(num_inference_steps, sigmas=None if own else sigmas, mu=mu)
 
 
 def shift(config: Mapping[str, Any], num_tokens: int, largest: float) -> float | None:

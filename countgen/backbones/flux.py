@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
-from countgen.backbones.flow_matching import linear_sigmas, shift
+from countgen.backbones.flow_matching import set_linear_timesteps, shift
 from countgen.backbones.preset import TAEF1
 
 PRESETS = {
@@ -71,10 +71,8 @@ class Flux(Backbone):
     def _set_timesteps(self) -> None:
         scheduler = self.pipeline.scheduler
         _, height, width = self.latent_shape
-        sigmas = None if scheduler.config.get("use_flow_sigmas") else linear_sigmas(self.num_inference_steps)
-        scheduler.set_timesteps(
-            self.num_inference_steps, sigmas=sigmas, mu=shift(scheduler.config, (height // 2) * (width // 2), 1.15)
-        )
+        mu = shift(scheduler.config, (height // 2) * (width // 2), 1.15)
+        set_linear_timesteps(scheduler, self.num_inference_steps, mu)
 
 
 def _image_positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
-from countgen.backbones.flow_matching import linear_sigmas
+from countgen.backbones.flow_matching import set_linear_timesteps
 
 PRESETS = {
     "flux2-klein": Preset(
@@ -71,11 +71,9 @@ class Flux2Klein(Backbone):
         return output.transpose(1, 2).unflatten(2, (height, width))
 
     def _set_timesteps(self) -> None:
-        scheduler = self.pipeline.scheduler
         _, height, width = self.latent_shape
-        sigmas = None if scheduler.config.get("use_flow_sigmas") else linear_sigmas(self.num_inference_steps)
         mu = compute_empirical_mu(height * width, self.num_inference_steps)
-        scheduler.set_timesteps(self.num_inference_steps, sigmas=sigmas, mu=mu)
+        set_linear_timesteps(self.pipeline.scheduler, self.num_inference_steps, mu)
 
     def _vae_latents(self, latents: Tensor, vae: Any) -> Tensor:
         """Undo the normalisation of each channel of a pack, which the VAE's batch norm holds, and the packing."""

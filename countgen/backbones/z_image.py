@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
-from countgen.backbones.flow_matching import linear_sigmas, shift
+from countgen.backbones.flow_matching import set_linear_timesteps, shift
 from countgen.backbones.preset import TAEF1
 
 PRESETS = {
@@ -87,11 +87,8 @@ class ZImage(Backbone):
     def _set_timesteps(self) -> None:
         scheduler = self.pipeline.scheduler
         _, height, width = self.latent_shape
-        scheduler.set_timesteps(
-            self.num_inference_steps,
-            sigmas=linear_sigmas(self.num_inference_steps),
-            mu=shift(scheduler.config, (height // 2) * (width // 2), 1.15),
-        )
+        mu = shift(scheduler.config, (height // 2) * (width // 2), 1.15)
+        set_linear_timesteps(scheduler, self.num_inference_steps, mu)
 
 
 BACKBONE = ZImage

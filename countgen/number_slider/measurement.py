@@ -86,18 +86,14 @@ def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
 def _counts(models: Models, calibration: Calibration, number: int, offset: float) -> Counter[int]:
     """Return the number of images by their count."""
     backbone, critic, counts = models.backbone, models.critics[0], Counter[int]()
-    names = calibration.object_names
     word = number_word(number)
     span = (len(_BEFORE), len(_BEFORE) + len(word))
-    for index, name in enumerate(names):
-        end = calibration.first_seed + calibration.images_per_point
-        seeds = range(calibration.first_seed + index, end, len(names))
-        if not seeds:
-            continue
-        shifts = []
-        if offset:
-            shifts = [NumberShift(name, *span, number=number, offset=offset, lo=calibration.lo, hi=calibration.hi)]
-        embeds = encode_shifted(backbone, f"{_BEFORE}{word} {counted(name, number)}", None, shifts)
+    all_seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)
+    for index, name in enumerate(calibration.object_names):
+        seeds = all_seeds[index :: len(calibration.object_names)]
+        shift = NumberShift(name, *span, number=number, offset=offset, lo=calibration.lo, hi=calibration.hi)
+        prompt = f"{_BEFORE}{word} {counted(name, number)}"
+        embeds = encode_shifted(backbone, prompt, None, [shift] if offset else [])
         for start in range(0, len(seeds), _BATCH_SIZE):
             batch = seeds[start : start + _BATCH_SIZE]
             latents = backbone.initial_latents(batch)

@@ -193,15 +193,14 @@ def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]
         An `Injected` that encodes prompts with the placeholder.
 
     Raises:
-        TokenFileError: a tokenizer already knows the placeholder, or vectors are missing or of another dimension than
-            an encoder's.
+        TokenFileError: vectors are missing, or of another dimension than an encoder's.
     """
     # diffusers would expand names like "<x>_1" once more.
     names = [f"{placeholder[:-1]}.{row}>" for row in range(len(next(iter(vectors.values()))))]
     pipeline = backbone.pipeline
     with ExitStack() as undo:
         for key, encoder in encoders_of(backbone).items():
-            _check(placeholder, vectors, key, encoder, backbone)
+            _check_fit(placeholder, vectors, key, encoder, backbone.name)
             original = getattr(pipeline, encoder.tokenizer)
             tokenizer = copy.deepcopy(original)
             tokenizer.add_tokens(names)
@@ -211,14 +210,12 @@ def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]
         yield Injected(backbone, placeholder, names)
 
 
-def _check(placeholder: str, vectors: Mapping[str, Tensor], key: str, encoder: Encoder, backbone: Backbone) -> None:
-    if placeholder in getattr(backbone.pipeline, encoder.tokenizer).get_vocab():
-        raise TokenFileError(f"{placeholder} is already in the vocabulary of {backbone.name}'s {encoder.tokenizer}")
+def _check_fit(placeholder: str, vectors: Mapping[str, Tensor], key: str, encoder: Encoder, model: str) -> None:
     if key not in vectors:
-        raise TokenFileError(f"{placeholder} has vectors for {', '.join(vectors)}; {backbone.name} needs {key} too")
+        raise TokenFileError(f"{placeholder} has vectors for {', '.join(vectors)}; {model} needs {key} too")
     shape, dim = tuple(vectors[key].shape), encoder.table.weight.shape[1]
-    if len(shape) != 2 or shape[1] != dim:
-        raise TokenFileError(f"{placeholder} has {key} vectors {shape}; {backbone.name} reads (V, {dim})")
+    if shape[1:] != (dim,):
+        raise TokenFileError(f"{placeholder} has {key} vectors {shape}; {model} reads (V, {dim})")
 
 
 def _hook(encoder: Encoder, numbers: Sequence[int], vectors: Tensor, undo: ExitStack) -> None:

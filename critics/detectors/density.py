@@ -14,7 +14,7 @@ from torch import Tensor
 from countgen.critics.base import Critic, columns, resized
 from countgen.critics.evaluation import Evaluation
 from countgen.critics.losses import CountLoss, density
-from countgen.critics.networks.density import build
+from countgen.critics.networks.density import DensityCounter
 from countgen.critics.networks.hourglass import seen_size
 from countgen.critics.validation import check_names, check_targets, checked_images, to_batch
 from countgen.critics.weights import restore
@@ -53,4 +53,4 @@ class DensityCritic(Critic):
             return self.maps(checked_images(images), object_names).sum((2, 3)).round().long()
 
 
-load = partial(restore, DensityCritic, build)
+load = partial(restore, DensityCritic, DensityCounter)

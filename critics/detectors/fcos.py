@@ -16,6 +16,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from countgen.critics.base import Critic, resized, scale_boxes
 from countgen.critics.candidates import Proposals
+from countgen.critics.networks.hourglass import convolution
 from countgen.critics.soft_indicator import geometric_mean_logits
 from countgen.critics.weights import restore
 
@@ -74,10 +75,10 @@ class _Pyramid(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # The short names are those of the published state dict.
-        self.s1 = nn.Sequential(_convolution(3, 24, 2), _convolution(24, 32))
-        self.s2 = nn.Sequential(_convolution(32, 64, 2), _convolution(64, 64), _convolution(64, 64))
-        self.s3 = nn.Sequential(_convolution(64, 96, 2), _convolution(96, 96), _convolution(96, 96))
-        self.s4 = nn.Sequential(_convolution(96, 128, 2), _convolution(128, 128), _convolution(128, 128))
+        self.s1 = nn.Sequential(convolution(3, 24, 2), convolution(24, 32))
+        self.s2 = nn.Sequential(convolution(32, 64, 2), convolution(64, 64), convolution(64, 64))
+        self.s3 = nn.Sequential(convolution(64, 96, 2), convolution(96, 96), convolution(96, 96))
+        self.s4 = nn.Sequential(convolution(96, 128, 2), convolution(128, 128), convolution(128, 128))
         self.fpn = FeaturePyramidNetwork([64, 96, 128], _PYRAMID_CHANNELS)
         self.out_channels = _PYRAMID_CHANNELS
 
@@ -86,8 +87,3 @@ class _Pyramid(nn.Module):
         middle = self.s3(fine)
         maps: dict[str, Tensor] = self.fpn(OrderedDict([("0", fine), ("1", middle), ("2", self.s4(middle))]))
         return maps
-
-
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

@@ -18,7 +18,7 @@ from countgen.critics.base import ABSENT, Critic, columns, scale_boxes
 from countgen.critics.candidates import Proposals
 from countgen.critics.soft_indicator import geometric_mean_logits, softmax_logits
 from countgen.critics.vocabulary import UNUSED_LABELS
-from countgen.critics.weights import one_line, recorded_as
+from countgen.critics.weights import explained, recorded_as
 from countgen.files.reading import open_regular, read_bytes
 
 SUFFIXES = (".pth", ".safetensors")
@@ -59,10 +59,8 @@ def load(
     else:
         raise ValueError(f"{weights} has no weights {revision!r}; available: {', '.join(choices)}")
     model = get_model(weights, weights=None, weights_backbone=None, num_classes=len(categories))
-    try:
+    with explained(f"{revision} does not hold the weights of {weights}"):
         model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{revision} does not hold the weights of {weights}: {one_line(error)}") from error
     return TorchvisionCritic(model.to(device), categories, name=name)
 
 
@@ -76,10 +74,9 @@ def _own(path: Path, published: Sequence[str]) -> tuple[dict[str, Tensor], list[
         OSError: the file is missing or cannot be read.
         ValueError: it is not a state dict, or its classes are not named.
     """
-    with open_regular(path):  # raises for a missing file, a pipe or a device
-        pass
+    open_regular(path).close()  # raises for a missing file, a pipe or a device
     listed = path.with_suffix(".txt")
-    try:
+    with explained(f"cannot read {path}, it is damaged or something else"):
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 names = json.loads((file.metadata() or {}).get("object_names", "null"))
@@ -87,10 +84,6 @@ def _own(path: Path, published: Sequence[str]) -> tuple[dict[str, Tensor], list[
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
             names = read_bytes(listed, MAX_NAMES_BYTES).decode().splitlines() if listed.exists() else list(published)
-    except MemoryError:
-        raise
-    except Exception as error:  # of any type: torch and safetensors raise many for damaged files
-        raise ValueError(f"cannot read {path}, it is damaged or something else: {one_line(error)}") from error
     if not isinstance(names, list) or not 2 <= len(names) <= MAX_CLASSES:
         raise ValueError(
             f'{path} needs the names of its classes, the background first: a JSON list "object_names" in the metadata '

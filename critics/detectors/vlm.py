@@ -86,11 +86,7 @@ class VlmJudge(Critic):
         self.max_new_tokens = max_new_tokens
 
     def evaluate(self, images: Tensor, target_counts: Mapping[str, int], loss: CountLoss) -> Evaluation:
-        """Raise: an answer in words carries no gradient.
-
-        Raises:
-            TypeError: always.
-        """
+        """Raise TypeError: an answer in words carries no gradient."""
         raise TypeError(f"{self.name} answers in words, without gradient; use counts, or name it as a judge")
 
     def counts(self, images: Tensor, object_names: Sequence[str]) -> Tensor:
@@ -130,13 +126,9 @@ class VlmJudge(Critic):
         )
         generated = output[:, inputs["input_ids"].shape[1] :]
         texts = self.processor.batch_decode(generated, skip_special_tokens=True)
-        ends = torch.tensor(self._end_tokens(), device=generated.device)
+        ends = torch.tensor(self.model.generation_config.eos_token_id, device=generated.device)  # one or several
         ended = torch.isin(generated, ends).any(1).tolist()
         return [text if whole else "" for text, whole in zip(texts, ended, strict=True)]
-
-    def _end_tokens(self) -> list[int]:
-        ends = self.model.generation_config.eos_token_id
-        return list(ends) if isinstance(ends, (list, tuple)) else [ends]
 
 
 def read_count(answer: str, object_name: str) -> int:

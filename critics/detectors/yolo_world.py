@@ -16,10 +16,6 @@ from torch import Tensor, nn
 from countgen.critics.detectors.yolo import YoloCritic
 from countgen.critics.ultralytics_files import read
 
-CLIP = "openai/clip-vit-base-patch32"
-PRESETS = {CLIP: f"{CLIP}@c237dc49a33fc61debc9276459120b7eac67e7ef"}
-"""Read at a commit with safetensors; the main branch holds a pickle only."""
-
 
 def load(
     *,
@@ -33,9 +29,9 @@ def load(
     """Load a YOLO-World or YOLOE; the other options are those of `countgen.critics.ultralytics_files.read`.
 
     Args:
-        embeddings: text embedding (512,) of each object name, or a safetensors file that holds them: CLIP
-            ViT-B/32's for YOLO-World, see `clip_embeddings`; for YOLOE its own text encoder's. By default the
-            classes that were saved into the checkpoint.
+        embeddings: text embedding (512,) of each object name, or a safetensors file that holds them: for YOLO-World
+            the normalised `text_embeds` of CLIP ViT-B/32 for the bare names, for YOLOE its own text encoder's. By
+            default the classes that were saved into the checkpoint.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -52,25 +48,6 @@ def load(
             embeddings = load_file(embeddings)
         embeddings = _adapted(model, embeddings)
     return YoloWorldCritic(model.to(device), embeddings, name=checkpoint.name, **checkpoint.settings)
-
-
-def clip_embeddings(object_names: Sequence[str], encoder: str = CLIP, revision: str | None = None) -> dict[str, Tensor]:
-    """Return text embeddings (512,) as YOLO-World was trained on: CLIP ViT-B/32's of the bare names, normalised.
-
-    Raises:
-        ValueError: the encoder cannot be read.
-    """
-    # Imported here: only who makes embeddings needs transformers.
-    from transformers import AutoTokenizer, CLIPTextModelWithProjection
-
-    from countgen.critics import pretrained
-
-    source = pretrained.Source(encoder, PRESETS, revision)
-    model = source.read_model(CLIPTextModelWithProjection).eval()
-    tokens = source.read(AutoTokenizer)(list(object_names), padding=True, return_tensors="pt")
-    with torch.no_grad():
-        features = torch.nn.functional.normalize(model(**tokens).text_embeds.float(), dim=-1)
-    return dict(zip(object_names, features, strict=True))
 
 
 def _adapted(model: Any, embeddings: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ ErrorOf = Callable[..., str]
 
 def errors_in(text: str) -> list[str]:
     """Return the lines without those that are printed where models take long to load."""
-    return [line for line in text.splitlines() if not line.startswith(("loading ", "loaded in "))]
+    return [line for line in text.splitlines() if not line.startswith(("loading ", "... "))]
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ IMPOSSIBLE: list[tuple[dict[str, object], str]] = [
     ({"token": {"placeholder_token": "/etc/passwd", "sha256": "0" * 64}}, "expected one like <count-7>"),
     ({"token": {"placeholder_token": "<count-99>", "sha256": "0" * 64}}, "no token '<count-99>'"),
     ({"changed_parts": ["\x1b[2J" * 1000]}, r"another \x1b[2J"),
-    ({"scheduler": "DiffusionPipeline"}, "no scheduler 'DiffusionPipeline'"),
+    ({"scheduler": "DiffusionPipeline"}, "unknown scheduler 'DiffusionPipeline'"),
     ({"loras": [{"name": "owner/evil", "weight": 1}]}, "--lora"),
     ({"number_shifts": [to_builtins(NumberShift("cat", 11, 15, 5, 1e30, 2, 5))]}, "number_shifts[0]"),
 ]

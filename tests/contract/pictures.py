@@ -40,8 +40,9 @@ def only_apples(counts: tuple[int, ...], seed: int = 0) -> Tensor:
 
 def networks_in(critic: Critic) -> nn.ModuleList:
     """Every network inside a critic."""
-    if hasattr(critic, "model"):
-        return nn.ModuleList([critic.model])
+    network = getattr(critic, "model", getattr(critic, "detector", None))
+    if isinstance(network, nn.Module):
+        return nn.ModuleList([network])
     inner = (value for value in vars(critic).values() if isinstance(value, Critic))
     return nn.ModuleList(network for critic in inner for network in networks_in(critic))
 

@@ -1,30 +1,38 @@
-"""One small untrained detector of each architecture, from its configuration."""
+"""Every critic, tiny: the miniature's trained ones, and one untrained detector of each other architecture."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+import yaml
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import MultiScaleRoIAlign
 
 from countgen import miniature
-from countgen.critics import Critic
+from countgen.critics import Critic, from_module, load
 from tests.contract.pictures import CLASSES, SIDE, enliven
 
-# Ultralytics
+TOKENIZER = miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer"
+LABELS = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: index for index, name in enumerate(CLASSES)}}
+NARROW = (0.33, 0.125, 1024)
+"""Depth, width and most channels of Ultralytics' detectors."""
 
 
 def ultralytics_model(family: str, config: str, scale: tuple[float, float, int] | None, **head: Any) -> nn.Module:
     from countgen.critics.ultralytics_files import import_ultralytics
 
-    import_ultralytics()
-    import ultralytics
-    import yaml
-    from ultralytics.nn import tasks
-
+    ultralytics = import_ultralytics()
     folder = Path(ultralytics.__file__).parent / "cfg" / "models"
     architecture = yaml.safe_load((folder / config).read_text())
     if scale:
@@ -32,10 +40,10 @@ def ultralytics_model(family: str, config: str, scale: tuple[float, float, int] 
     if head:
         architecture["head"][-1][3] = ["nc", *head.values()]
     torch.manual_seed(0)
-    return getattr(tasks, family)(architecture, nc=len(CLASSES), verbose=False)
+    return getattr(ultralytics.nn.tasks, family)(architecture, nc=len(CLASSES), verbose=False)
 
 
-def yolo(config: str, scale: tuple[float, float, int] | None = (0.33, 0.125, 1024)) -> Critic:
+def yolo(config: str, scale: tuple[float, float, int] | None = NARROW) -> Critic:
     from countgen.critics.detectors.yolo import YoloCritic
 
     model = ultralytics_model("DetectionModel", config, scale)
@@ -48,7 +56,7 @@ def yolo_with_text(family: str, config: str) -> Critic:
 
     generator = torch.Generator().manual_seed(0)
     embeddings = {name: normalize(torch.randn(512, generator=generator), dim=0) for name in CLASSES}
-    model = ultralytics_model(family, config, (0.33, 0.125, 1024))
+    model = ultralytics_model(family, config, NARROW)
     return enliven(YoloWorldCritic(model, embeddings, name="yolo_world", image_size=SIDE))
 
 
@@ -56,46 +64,39 @@ def ultralytics_rtdetr() -> Critic:
     from countgen.critics.detectors.ultralytics_rtdetr import RTDETRCritic
 
     head = {"hidden": 64, "queries": 60, "points": 4, "heads": 4, "layers": 2, "feed_forward": 64}
-    model = ultralytics_model("RTDETRDetectionModel", "v8/yolov8-rtdetr.yaml", (0.33, 0.125, 1024), **head)
+    model = ultralytics_model("RTDETRDetectionModel", "v8/yolov8-rtdetr.yaml", NARROW, **head)
     return enliven(RTDETRCritic(model, CLASSES, name="ultralytics_rtdetr", image_size=SIDE))
 
 
-# transformers
-
-LABELS = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: index for index, name in enumerate(CLASSES)}}
+def write_checkpoint(critic: Any, path: Path) -> Path:
+    """Write a critic's network as Ultralytics writes it, the whole module in a pickle, and return the path."""
+    model = copy.deepcopy(critic.model)
+    model.names, model.task = dict(enumerate(critic.object_names)), "detect"
+    model.args = {"task": "detect", "imgsz": critic.settings.image_size}
+    head = type(model.model[-1]).__name__
+    if head in ("WorldDetect", "YOLOEDetect"):
+        setattr(model, "txt_feats" if head == "WorldDetect" else "pe", critic.embeddings[None])
+    torch.save({"epoch": -1, "model": model, "ema": None, "train_args": model.args, "date": "2026-01-01"}, path)
+    return path
 
 
 def owl(family: str) -> Critic:
-    from transformers import (
-        AutoConfig,
-        AutoModelForZeroShotObjectDetection,
-        AutoTokenizer,
-        Owlv2ImageProcessor,
-        OwlViTImageProcessor,
-    )
-
     from countgen.critics.detectors.owl import OwlCritic
 
-    tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(TOKENIZER)
     layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     text = layers | ends | {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "pad_token_id": 0}
     vision = layers | {"image_size": 96, "patch_size": 12}
-    config = AutoConfig.for_model(family, text_config=text, vision_config=vision, projection_dim=32)
-    processor = {"owlv2": Owlv2ImageProcessor, "owlvit": OwlViTImageProcessor}[family]
+    config = transformers.AutoConfig.for_model(family, text_config=text, vision_config=vision, projection_dim=32)
+    processors = {"owlv2": transformers.Owlv2ImageProcessor, "owlvit": transformers.OwlViTImageProcessor}
+    processor = processors[family](size={"height": 96, "width": 96})
     torch.manual_seed(0)
-    model = AutoModelForZeroShotObjectDetection.from_config(config)
-    return enliven(OwlCritic(model, processor(size={"height": 96, "width": 96}), tokenizer, name="owl"), "logit_s", 0.1)
+    model = transformers.AutoModelForZeroShotObjectDetection.from_config(config)
+    return enliven(OwlCritic(model, processor, tokenizer, name="owl"), "logit_s", 0.1)
 
 
-def grounding_dino(folder: Path) -> Critic:
-    from transformers import (
-        BertTokenizer,
-        GroundingDinoConfig,
-        GroundingDinoForObjectDetection,
-        GroundingDinoImageProcessor,
-    )
-
+def grounding_dino() -> Critic:
     from countgen.critics.detectors.grounding_dino import GroundingDinoCritic
 
     # The model knows the special tokens of BERT by their numbers.
@@ -103,28 +104,25 @@ def grounding_dino(folder: Path) -> Critic:
     for index, word in {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: "."}.items():
         words[index] = word
     words[1050 : 1050 + len(CLASSES)] = CLASSES
-    (folder / "vocab.txt").write_text("\n".join(words))
     swin = {"image_size": SIDE, "embed_dim": 16, "depths": [1] * 4, "num_heads": [1, 1, 2, 2], "window_size": 4}
     bert = {"vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64}
-    config = GroundingDinoConfig(
+    config = transformers.GroundingDinoConfig(
         backbone_config={"model_type": "swin", "out_features": ["stage2", "stage3", "stage4"]} | swin,
         text_config={"model_type": "bert", "num_attention_heads": 2} | bert,
         num_queries=40,
         **_encoder_and_decoder(),
     )
     torch.manual_seed(0)
-    model = GroundingDinoForObjectDetection(config)
-    processor = GroundingDinoImageProcessor(size={"shortest_edge": SIDE, "longest_edge": 192})
-    tokenizer = BertTokenizer.from_pretrained(folder)
+    model = transformers.GroundingDinoForObjectDetection(config)
+    processor = transformers.GroundingDinoImageProcessor(size={"shortest_edge": SIDE, "longest_edge": 192})
+    tokenizer = transformers.BertTokenizer(vocab={word: index for index, word in enumerate(words)})
     return enliven(GroundingDinoCritic(model, processor, tokenizer, name="grounding_dino"), "encoder_attn", 8.0)
 
 
 def sam3() -> Critic:
-    from transformers import AutoTokenizer, Sam3Config, Sam3ImageProcessor, Sam3Model
-
     from countgen.critics.detectors.sam3 import Sam3Critic
 
-    tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(TOKENIZER)
     heads = {"hidden_size": 32, "num_attention_heads": 2}
     layers = heads | {"intermediate_size": 64}
     text = {"vocab_size": len(tokenizer), "projection_dim": 32, "num_hidden_layers": 1, "max_position_embeddings": 32}
@@ -132,7 +130,7 @@ def sam3() -> Critic:
     windows = {"window_size": 4, "global_attn_indexes": [1], "image_size": 112, "pretrain_image_size": 56}
     vision = layers | windows | {"model_type": "sam3_vit_model", "num_hidden_layers": 2, "patch_size": 14}
     sizes = {"fpn_hidden_size": 32, "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]]}
-    config = Sam3Config(
+    config = transformers.Sam3Config(
         vision_config=sizes | {"backbone_config": vision},
         text_config=layers | text | ends,
         geometry_encoder_config=layers | {"num_layers": 1},
@@ -141,26 +139,24 @@ def sam3() -> Critic:
         mask_decoder_config=heads,
     )
     torch.manual_seed(0)
-    processor = Sam3ImageProcessor(size={"height": 112, "width": 112})
+    model = transformers.Sam3Model(config)
+    processor = transformers.Sam3ImageProcessor(size={"height": 112, "width": 112})
     layers_that_read = r"(vision_encoder|detr_(en|de)coder|dot_product).*(proj|fc|conv|embeddings).*weight"
-    return enliven(Sam3Critic(Sam3Model(config), processor, tokenizer, name="sam3"), layers_that_read, 6.0)
+    return enliven(Sam3Critic(model, processor, tokenizer, name="sam3"), layers_that_read, 6.0)
 
 
 def detr() -> Critic:
-    from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor
-
     from countgen.critics.detectors.detr import DetrCritic
 
     backbone = _resnet() | {"model_type": "resnet", "out_features": ["stage4"]}
-    config = DetrConfig(backbone_config=backbone, num_queries=40, **_encoder_and_decoder(), **LABELS)
+    config = transformers.DetrConfig(backbone_config=backbone, num_queries=40, **_encoder_and_decoder(), **LABELS)
     torch.manual_seed(0)
-    processor = DetrImageProcessor(size={"shortest_edge": SIDE, "longest_edge": 192})
-    return enliven(DetrCritic(DetrForObjectDetection(config), processor, name="detr"), "class_labels_classifier")
+    model = transformers.DetrForObjectDetection(config)
+    processor = transformers.DetrImageProcessor(size={"shortest_edge": SIDE, "longest_edge": 192})
+    return enliven(DetrCritic(model, processor, name="detr"), "class_labels_classifier")
 
 
 def real_time_detr(family: str) -> Critic:
-    from transformers import AutoConfig, AutoModelForObjectDetection, RTDetrImageProcessor
-
     from countgen.critics.detectors.detr import DetrCritic
 
     stages = {"out_features": ["stage2", "stage3", "stage4"]}
@@ -172,7 +168,7 @@ def real_time_detr(family: str) -> Critic:
         stem = {"stem_channels": [3, 8, 16], "hidden_sizes": [16, 16, 24, 32], "embedding_size": 16}
         backbone = {"model_type": "hgnet_v2"} | stages | widths | ones | stem
         points = {"decoder_n_points": [2, 2, 2]}
-    config = AutoConfig.for_model(
+    config = transformers.AutoConfig.for_model(
         family,
         backbone_config=backbone,
         encoder_hidden_dim=32,
@@ -185,10 +181,10 @@ def real_time_detr(family: str) -> Critic:
         **LABELS,
     )
     torch.manual_seed(0)
-    processor = RTDetrImageProcessor(size={"height": SIDE, "width": SIDE})
-    critic = DetrCritic(AutoModelForObjectDetection.from_config(config), processor, name="detr")
+    model = transformers.AutoModelForObjectDetection.from_config(config)
+    critic = DetrCritic(model, transformers.RTDetrImageProcessor(size={"height": SIDE, "width": SIDE}), name="detr")
     # Their content queries are detached: only what cross-attention reads carries gradient.
-    return enliven(critic, "encoder_attn", {"rt_detr": 30.0, "rt_detr_v2": 30.0, "d_fine": 8.0}[family])
+    return enliven(critic, "encoder_attn", 8.0 if family == "d_fine" else 30.0)
 
 
 def _resnet() -> dict[str, Any]:
@@ -201,41 +197,29 @@ def _encoder_and_decoder() -> dict[str, int]:
     return sizes | {"d_model": 32, "encoder_layers": 1, "decoder_layers": 2}
 
 
-# torchvision
-
-
 class OneMap(nn.Module):
     """A backbone with one feature map, of stride 8."""
 
-    out_channels = 32
+    out_channels: Any = 32
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (3, 16, 24, 32)
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
-                for i, o in pairwise(widths)
-            )
+        layers = (
+            (nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+            for inputs, outputs in pairwise((3, 16, 24, 32))
         )
+        self.layers = nn.Sequential(*(layer for group in layers for layer in group))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return {"0": self.layers(images)}
 
 
 def torchvision_detector(family: str) -> Critic:
-    from torchvision.models import detection
-    from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
-    from torchvision.models.detection.ssd import SSD
-    from torchvision.ops import MultiScaleRoIAlign
-
     from countgen.critics.detectors.torchvision import TorchvisionCritic
 
     torch.manual_seed(0)
-    classes = len(CLASSES) + 1
-    sizes = {"min_size": SIDE, "max_size": 192}
-    many = {"detections_per_img": 2000}
-    anchors = AnchorGenerator(sizes=((16, 32),), aspect_ratios=((1.0,),))
+    classes, sizes, many = len(CLASSES) + 1, {"min_size": SIDE, "max_size": 192}, {"detections_per_img": 2000}
+    anchors = AnchorGenerator(sizes=((16,) if family == "FCOS" else (16, 32),), aspect_ratios=((1.0,),))
     if family == "FasterRCNN":
         pooler = MultiScaleRoIAlign(["0"], output_size=3, sampling_ratio=2)
         model = detection.FasterRCNN(
@@ -249,9 +233,63 @@ def torchvision_detector(family: str) -> Critic:
         model = SSD(backbone, boxes, (SIDE, SIDE), classes, score_thresh=0.0, topk_candidates=1000, **many)
         sharpen, factor = "classification_head", 2.0
     else:
-        single = AnchorGenerator(sizes=((16,),), aspect_ratios=((1.0,),)) if family == "FCOS" else anchors
         builder = getattr(detection, family)
-        model = builder(OneMap(), classes, anchor_generator=single, score_thresh=0.0, **sizes, **many)
+        model = builder(OneMap(), classes, anchor_generator=anchors, score_thresh=0.0, **sizes, **many)
         sharpen, factor = "cls_logits.weight", 10.0 if family == "FCOS" else 1000.0
     critic = TorchvisionCritic(model, ("__background__", *CLASSES), name="torchvision")
     return enliven(critic, sharpen, factor)
+
+
+def as_a_user_gives_it(critic: Any) -> Critic:
+    """Return a critic of torchvision's module alone, with its own threshold and suppression."""
+    settings = {"threshold": critic.settings.threshold, "nms_iou": critic.settings.nms_iou}
+    return from_module(critic.model, ("__background__", *CLASSES), max_count=2000, **settings)
+
+
+def dynamic_scale() -> Critic:
+    from countgen.critics.dynamic_scale import DynamicScaleCritic
+
+    return DynamicScaleCritic(tiny("miniature-heatmap"), tiny("miniature-density"))
+
+
+BUILDERS: dict[str, Callable[[], Critic]] = {
+    **{name: partial(miniature.load_detector, name) for name in miniature.DETECTORS},
+    "yolov8": partial(yolo, "v8/yolov8.yaml"),
+    "yolov9": partial(yolo, "v9/yolov9t.yaml", None),
+    "yolov10": partial(yolo, "v10/yolov10n.yaml"),
+    "yolo12": partial(yolo, "12/yolo12.yaml", (0.33, 0.25, 256)),
+    "yolo26": partial(yolo, "26/yolo26.yaml"),
+    "yolo-world": partial(yolo_with_text, "WorldModel", "v8/yolov8-worldv2.yaml"),
+    "yoloe": partial(yolo_with_text, "YOLOEModel", "v8/yoloe-v8.yaml"),
+    "ultralytics-rtdetr": ultralytics_rtdetr,
+    "owlv2": partial(owl, "owlv2"),
+    "owlvit": partial(owl, "owlvit"),
+    "grounding-dino": grounding_dino,
+    "sam3": sam3,
+    "detr": detr,
+    "rtdetr": partial(real_time_detr, "rt_detr"),
+    "rtdetr-v2": partial(real_time_detr, "rt_detr_v2"),
+    "dfine": partial(real_time_detr, "d_fine"),
+    "fasterrcnn": partial(torchvision_detector, "FasterRCNN"),
+    "retinanet": partial(torchvision_detector, "RetinaNet"),
+    "fcos": partial(torchvision_detector, "FCOS"),
+    "ssd": partial(torchvision_detector, "SSD"),
+    "module": lambda: as_a_user_gives_it(torchvision_detector("RetinaNet")),
+    "nanodet": partial(load, "nanodet", image_size=SIDE),
+    "dynamic-scale": dynamic_scale,
+}
+ULTRALYTICS = ("yolov8", "yolov9", "yolov10", "yolo12", "yolo26", "yolo-world", "yoloe")
+"""Ultralytics' detectors with non-maximum suppression."""
+PARTIAL = ("grounding-dino", "sam3", "rtdetr", "rtdetr-v2", "dfine", "fasterrcnn")
+"""Detectors that detach where they look next: their gradient leaves out what moving there would change."""
+ONE_OF_A_KIND = (
+    *("miniature-yolo", "yolo-world", "ultralytics-rtdetr", "owlv2", "grounding-dino", "sam3", "detr", "rtdetr"),
+    *("fasterrcnn", "ssd", "fcos", "nanodet", "miniature-heatmap", "miniature-density", "dynamic-scale"),
+)
+"""One critic of each class, and of each architecture that a class reads in a way of its own."""
+
+
+@cache
+def tiny(name: str) -> Critic:
+    """Build a critic of `BUILDERS`, once; no test changes it."""
+    return BUILDERS[name]()

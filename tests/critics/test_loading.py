@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from countgen import miniature
-from countgen.critics import Critic, load, weights
-from countgen.critics.detectors import yolo_world
+from countgen.critics import load, weights
 from countgen.critics.detectors.owl import OwlCritic
 from countgen.critics.detectors.yolo import letterbox
 from countgen.critics.ultralytics_files import PREDICT_THRESHOLD, build
-from countgen.models import check_detectors
-from tests.contract import tiny_detectors
 from tests.contract.pictures import rendered
+from tests.contract.tiny_detectors import real_time_detr, tiny
 
 YOLO = miniature.DETECTORS["miniature-yolo"].options
 NO_CACHE = r"is not in the hub's cache, and HF_HUB_OFFLINE is set; .*`hf download"
@@ -29,67 +26,37 @@ NO_CACHE = r"is not in the hub's cache, and HF_HUB_OFFLINE is set; .*`hf downloa
 
 def save(critic: Any, folder: Path) -> None:
     """Write a critic of transformers as transformers does."""
-    for owner in (critic.model, critic.image_processor, critic.tokenizer):
-        if owner is not None:
-            owner.save_pretrained(folder)
+    critic.model.save_pretrained(folder)
+    critic.image_processor.save_pretrained(folder)
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "error", "help_"),
+    ("kind", "options", "help_"),
     [
-        (
-            "yolo",
-            {"weights": "nowhere/yolo.pt"},
-            FileNotFoundError,
-            "OWNER/REPOSITORY/FILE.*nothing else is downloaded",
-        ),
-        (
-            "yolo",
-            {"weights": "yolo11n", "revision": "main"},
-            OSError,
-            f"yolo11n.pt of Ultralytics/YOLO11@main {NO_CACHE}",
-        ),
-        ("yolo", {"weights": "someone/detectors/best.pt"}, OSError, f"best.pt of someone/detectors {NO_CACHE}"),
-        ("yolo", {}, ValueError, "missing a required argument: 'weights'; it takes weights, config.*nms_iou"),
-        ("yolo", YOLO | {"thresold": 0.5}, ValueError, "'thresold'; it takes weights, config.* threshold"),
-        ("yolo", {"weights": YOLO["weights"]}, ValueError, "give config="),
-        ("yolo", YOLO | {"image_size": 0}, ValueError, "image_size must be at least 1 pixel"),
-        ("ultralytics_rtdetr", YOLO, ValueError, "ends in Detect; expected RTDETRDecoder"),
-        ("yolo_world", YOLO | {"embeddings": {"apple": torch.ones(512)}}, ValueError, "ends in Detect"),
-        ("torchvision", {"weights": "yolo"}, ValueError, "no detector 'yolo'; available: .*retinanet"),
-        ("torchvision", {"weights": "ssd300_vgg16", "revision": "V9"}, ValueError, "no weights 'V9'.* COCO_V1"),
-        ("detr", {"weights": "detr-resnet-50"}, OSError, f"config.json of facebook/detr-resnet-50@no_timm {NO_CACHE}"),
-        ("owl", {"weights": "nobody/nothing"}, OSError, f"config.json of nobody/nothing {NO_CACHE}"),
-        ("vlm", {"weights": "nobody/nothing"}, OSError, f"config.json of nobody/nothing {NO_CACHE}"),
-        ("sam3", {"weights": "nonsense"}, ValueError, "folder 'nonsense' does not exist.* OWNER/NAME, or one of sam3"),
-        ("vlm", {"weights": "/nowhere/model"}, ValueError, "folder '/nowhere/model' does not exist"),
+        ("yolo", {"weights": "nowhere/yolo.pt"}, "OWNER/REPOSITORY/FILE.*nothing else is downloaded"),
+        ("yolo", {"weights": "yolo11n", "revision": "main"}, f"yolo11n.pt of Ultralytics/YOLO11@main {NO_CACHE}"),
+        ("yolo", {"weights": "someone/detectors/best.pt"}, f"best.pt of someone/detectors {NO_CACHE}"),
+        ("yolo", {}, "missing a required argument: 'weights'; it takes weights, config.*nms_iou"),
+        ("yolo", YOLO | {"thresold": 0.5}, "'thresold'; it takes weights, config.* threshold"),
+        ("yolo", {"weights": YOLO["weights"]}, "give config="),
+        ("yolo", YOLO | {"image_size": 0}, "image_size must be at least 1 pixel"),
+        ("ultralytics_rtdetr", YOLO, "ends in Detect; expected RTDETRDecoder"),
+        ("torchvision", {"weights": "yolo"}, "no detector 'yolo'; available: .*retinanet"),
+        ("torchvision", {"weights": "ssd300_vgg16", "revision": "V9"}, "no weights 'V9'.* COCO_V1"),
+        ("detr", {"weights": "detr-resnet-50"}, f"config.json of facebook/detr-resnet-50@no_timm {NO_CACHE}"),
+        ("sam3", {"weights": "nonsense"}, "folder 'nonsense' does not exist.* OWNER/NAME, or one of sam3"),
     ],
 )
-def test_an_option_that_does_not_fit_says_what_does(
-    kind: str, options: dict[str, Any], error: type[Exception], help_: str
-) -> None:
-    with pytest.raises(error, match=help_):
+def test_an_option_that_does_not_fit_says_what_does(kind: str, options: dict[str, Any], help_: str) -> None:
+    with pytest.raises((ValueError, OSError), match=help_):
         load(kind, **options)
 
 
-def test_a_folder_that_does_not_exist_is_an_error_before_anything_is_loaded() -> None:
-    with pytest.raises(ValueError, match="the folder '/nowhere/model' does not exist"):
-        check_detectors(["grounding_dino:/nowhere/model"])
-
-
-@pytest.mark.parametrize("kind", ["yolo", "ultralytics_rtdetr", "yolo_world", "fcos", "centernet", "density"])
-def test_a_damaged_file_is_a_value_error_that_names_it(kind: str, tmp_path: Path) -> None:
-    damaged = tmp_path / ("best.pt" if "yolo" in kind or "rtdetr" in kind else "best.safetensors")
-    damaged.write_bytes(b"hello" * 100)
-    with pytest.raises(ValueError, match=f"cannot read {kind} .*best.*damaged or something else"):
-        load(kind, weights=damaged)
-
-
-def test_a_yaml_without_names_and_weights_of_another_architecture_are_errors(tmp_path: Path) -> None:
-    text = YOLO["config"].read_text()
-    (tmp_path / "nameless.yaml").write_text(text[: text.index("names:")])
-    with pytest.raises(ValueError, match="does not name its classes"):
-        load("yolo", weights=YOLO["weights"], config=tmp_path / "nameless.yaml")
+def test_a_damaged_file_and_weights_of_another_architecture_are_errors_that_name_them(tmp_path: Path) -> None:
+    for kind, name in (("yolo", "best.pt"), ("fcos", "best.safetensors")):
+        (tmp_path / name).write_bytes(b"hello" * 100)
+        with pytest.raises(ValueError, match=f"cannot read {kind} .*{name}.*damaged or something else"):
+            load(kind, weights=tmp_path / name)
     save_file({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="does not hold the weights"):
         load("yolo", weights=tmp_path / "other.safetensors", config=YOLO["config"])
@@ -101,11 +68,9 @@ def test_a_yolo_takes_the_threshold_that_its_training_noted(tmp_path: Path) -> N
     assert critic.settings.threshold == noted == 0.45
     assert critic.name.startswith("yolo:critic-")  # the folder's name, since many files are called "model"
     retrained = YOLO | {"weights": tmp_path / "retrained.safetensors"}
-    weights.write(retrained["weights"], tensors, names, 0.3)
-    assert load("yolo", **retrained).settings.threshold == 0.3
-    assert load("yolo", **retrained, threshold=0.6).settings.threshold == 0.6
-    weights.write(retrained["weights"], tensors, names)
-    assert load("yolo", **retrained).settings.threshold == PREDICT_THRESHOLD
+    for threshold, expected in ((0.3, 0.3), (None, PREDICT_THRESHOLD)):
+        weights.write(retrained["weights"], tensors, names, threshold)
+        assert load("yolo", **retrained).settings.threshold == expected
 
 
 def test_embeddings_must_be_one_vector_per_object(tmp_path: Path) -> None:
@@ -123,78 +88,37 @@ def test_embeddings_must_be_one_vector_per_object(tmp_path: Path) -> None:
     assert critic.counts(torch.rand(2, 3, 64, 64), ["red apples", "dog"]).shape == (2, 2)
 
 
-def test_clip_embeddings_are_unit_vectors_of_a_stock_text_encoder(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
-
-    tokenizer = AutoTokenizer.from_pretrained(miniature.FOLDER / "mini-sdxl-turbo" / "tokenizer")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPTextConfig(vocab_size=len(tokenizer), projection_dim=24, eos_token_id=tokenizer.eos_token_id, **sizes)
-    model = CLIPTextModelWithProjection(config)
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    embeddings = yolo_world.clip_embeddings(["apple", "dog"], encoder=str(tmp_path))
-    assert {name: row.shape for name, row in embeddings.items()} == {"apple": (24,), "dog": (24,)}
-    assert [row.norm().item() for row in embeddings.values()] == [pytest.approx(1)] * 2
-    with pytest.raises(ValueError, match="is a 'clip_text_model' model; expected owlv2 or owlvit"):
-        OwlCritic(model, None, None)
-
-
 def test_the_cause_of_an_unreadable_folder_is_told(tmp_path: Path) -> None:
     config = {"model_type": "detr", "backbone": "resnet50", "use_timm_backbone": True, "backbone_config": None}
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"needs a package that is not installed: .*timm"):
         load("detr", weights=str(tmp_path))
-
-
-def assert_counts_as(critic: Critic, tiny: Critic) -> None:
-    images = rendered(4)
-    assert torch.equal(critic.counts(images, ["apples", "car"]), tiny.counts(images, ["apple", "car"]))
+    with pytest.raises(ValueError, match="is a 'detr' model; expected owlv2 or owlvit"):
+        OwlCritic(tiny("detr").model, None, None)
 
 
 def test_a_folder_written_by_transformers_is_loaded(tmp_path: Path) -> None:
-    tiny = tiny_detectors.real_time_detr("rt_detr")
-    tiny.model.config.id2label[1] = "N/A"
-    save(tiny, tmp_path)
-    critic = load("detr", weights=str(tmp_path), threshold=tiny.settings.threshold)
-    assert (critic.name, critic.object_names) == (f"detr:{tmp_path.name}", ("apple", "car", "ball"))
-    assert critic.max_count == 40
-    assert_counts_as(critic, tiny)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_sam3_is_read_from_a_folder_that_holds_all_of_its_weights(tmp_path: Path) -> None:
-    tiny = tiny_detectors.sam3()
-    save(tiny, tmp_path)
-    critic = load("sam3", weights=str(tmp_path), threshold=tiny.settings.threshold)
-    assert (critic.max_count, critic.families) == (40, {"sam3"})
-    assert_counts_as(critic, tiny)
-    tensors = load_file(tmp_path / "model.safetensors")
-    renamed = {key.replace("text_encoder.", "elsewhere."): value for key, value in tensors.items()}
-    save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks \d+ weights of Sam3Model, such as text_encoder"):
-        load("sam3", weights=str(tmp_path))
+    critic, images = real_time_detr("rt_detr"), rendered(4)
+    critic.model.config.id2label[1] = "N/A"
+    save(critic, tmp_path)
+    loaded = load("detr", weights=str(tmp_path), threshold=critic.settings.threshold)
+    assert (loaded.name, loaded.object_names) == (f"detr:{tmp_path.name}", ("apple", "car", "ball"))
+    assert loaded.max_count == 40
+    assert torch.equal(loaded.counts(images, ["apples", "car"]), critic.counts(images, ["apple", "car"]))
 
 
 @pytest.mark.parametrize(
-    ("shape", "size", "left", "top"),
-    [
-        ((128, 128), 128, 0, 0),
-        ((100, 200), 128, 0, 0),
-        ((90, 120), 128, 0, 0),
-        ((64, 64), 640, 0, 0),
-        ((480, 500), 640, 0, 13),
-        ((333, 500), 640, 0, 11),
-    ],
+    ("shape", "size"), [((128, 128), 128), ((100, 200), 128), ((64, 64), 640), ((480, 500), 640), ((333, 500), 640)]
 )
-def test_the_letterbox_is_ultralytics_own(shape: tuple[int, int], size: int, left: int, top: int) -> None:
+def test_the_letterbox_is_ultralytics_own(shape: tuple[int, int], size: int) -> None:
     from ultralytics.data.augment import LetterBox
 
-    squares, _, *margins = letterbox(torch.full((1, 3, *shape), 0.5), size, 32)
+    squares, _, left, top = letterbox(torch.full((1, 3, *shape), 0.5), size, 32)
     stock = LetterBox(size, auto=True, stride=32)(image=np.full((*shape, 3), 128, np.uint8))
-    assert squares.shape[-2:] == stock.shape[:2]
-    assert margins == [left, top]
-    assert torch.equal((squares[0, 0] - 114 / 255).abs() < 1e-4, torch.from_numpy(stock[..., 0] == 114))
+    image = torch.from_numpy(stock[..., 0] != 114)
+    assert torch.equal((squares[0, 0] - 114 / 255).abs() > 1e-4, image)
+    assert [top, left] == image.nonzero()[0].tolist()
 
 
 @pytest.mark.parametrize("kind", ["detr", "owl", "grounding_dino", "sam3", "vlm"])
@@ -219,7 +143,6 @@ def test_code_in_a_folder_never_runs_and_nothing_asks_whether_it_may(
     ("file", "changes"),
     [
         ("config.json", {"hidden_size": "x"}),
-        ("config.json", {"activation_function": "x"}),
         ("config.json", {"backbone_config": {"model_type": "x"}}),
         ("config.json", {"_attn_implementation": "evil/kernel"}),
         ("config.json", {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}),
@@ -229,7 +152,7 @@ def test_code_in_a_folder_never_runs_and_nothing_asks_whether_it_may(
     ],
 )
 def test_a_configuration_that_does_not_fit_is_one_line(file: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    save(tiny_detectors.detr(), tmp_path)
+    save(tiny("detr"), tmp_path)
     content = json.loads((tmp_path / file).read_text())
     (tmp_path / file).write_text(json.dumps(content | changes))
     with pytest.raises(ValueError, match=r"config\.json: |cannot (read|count)") as error:
@@ -239,10 +162,10 @@ def test_a_configuration_that_does_not_fit_is_one_line(file: str, changes: dict[
 
 
 def test_a_pickle_behind_an_index_and_one_named_safetensors_are_not_read(tmp_path: Path) -> None:
-    tiny: Any = tiny_detectors.detr()
-    save(tiny, tmp_path)
+    critic: Any = tiny("detr")
+    save(critic, tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    torch.save(tiny.model.state_dict(), tmp_path / "x.bin")
+    torch.save(critic.model.state_dict(), tmp_path / "x.bin")
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"bias": "x.bin"}}))
     with pytest.raises(ValueError, match=r"names 'x\.bin'; only \.safetensors"):
         load("detr", weights=str(tmp_path))
@@ -250,12 +173,3 @@ def test_a_pickle_behind_an_index_and_one_named_safetensors_are_not_read(tmp_pat
     (tmp_path / "x.bin").rename(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="is not a safetensors file"):
         load("detr", weights=str(tmp_path))
-
-
-def test_a_file_that_is_not_an_image_is_not_opened(tmp_path: Path) -> None:
-    (tmp_path / "photo.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n{} loop\n")
-    os.mkfifo(tmp_path / "pipe.png")
-    critic = load("nanodet")
-    for name, message in (("photo.png", "accepted are PNG, JPEG"), ("pipe.png", "is a pipe")):
-        with pytest.raises(ValueError, match=message):
-            critic.count(tmp_path / name, "person")

@@ -16,7 +16,6 @@ from countgen.critics.losses import LOSSES, d2d, density, dynamic_scale, margin_
 pytestmark = pytest.mark.core
 THRESHOLD = 0.3
 STEEPNESS = 2.5
-ALL = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
 def candidates(logits: Tensor, kept: Tensor | None = None) -> Candidates:
@@ -63,7 +62,7 @@ def test_a_loss_equals_its_formula() -> None:
         assert loss.tolist() == pytest.approx(expected), (name, target_count, seed)
 
 
-@ALL
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 @pytest.mark.parametrize("target_count", [0, 3, 7])
 def test_the_gradient_equals_finite_differences(loss, target_count: int) -> None:
     given = random_candidates(11)
@@ -72,23 +71,6 @@ def test_the_gradient_equals_finite_differences(loss, target_count: int) -> None
         return loss(candidates(logits, given.kept), target_count, THRESHOLD)
 
     assert torch.autograd.gradcheck(value, given.logits.requires_grad_(True), eps=1e-7, atol=1e-5)
-
-
-@ALL
-def test_a_clear_right_count_costs_next_to_nothing_and_a_wrong_one_much(loss) -> None:
-    logits = torch.tensor([[6.0, 5.0, 4.0, -5.0, -6.0]])
-    assert float(loss(candidates(logits), 3, THRESHOLD)) < 1e-5
-    assert all(float(loss(candidates(logits), wrong, THRESHOLD)) > 0.5 for wrong in (0, 1, 2, 4, 5))
-
-
-@pytest.mark.parametrize("loss", [d2d, margin_loss])
-@pytest.mark.parametrize("target_count", [1, 5])
-def test_the_gradient_lives_where_the_indicator_is_flat(loss, target_count: int) -> None:
-    logits = torch.tensor([[16.0, 15.0, 14.0, -15.0, -16.0]], requires_grad=True)
-    loss(candidates(logits), target_count, THRESHOLD).sum().backward()
-    surplus_is_pushed_down = logits.grad[0, 1:3] > 0.5
-    missing_is_pulled_up = logits.grad[0, 3:5] < -0.5
-    assert (surplus_is_pushed_down if target_count == 1 else missing_is_pulled_up).all()
 
 
 @pytest.mark.parametrize("loss", [d2d, margin_loss])
@@ -110,17 +92,6 @@ def test_the_margin_loss_is_zero_exactly_when_the_count_is_right_by_the_margin()
         assert torch.equal(zero, (hard_count(given, THRESHOLD) == target_count) & ~near.any(1))
 
 
-@ALL
-def test_descent_on_the_logits_reaches_the_count(loss) -> None:
-    logits = torch.linspace(1.2, -1.2, 12)[None].clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([logits], lr=0.05)
-    for _ in range(200):
-        optimizer.zero_grad()
-        loss(candidates(logits), 4, THRESHOLD).sum().backward()
-        optimizer.step()
-    assert int(hard_count(candidates(logits.detach()), THRESHOLD)) == 4
-
-
 def test_the_density_loss_is_the_distance_of_the_scaled_sum() -> None:
     total = torch.tensor([12.0, 3.0], requires_grad=True)
     value = density(total, 5, torch.tensor([2.0, 1.0]))
@@ -128,10 +99,6 @@ def test_the_density_loss_is_the_distance_of_the_scaled_sum() -> None:
     assert torch.autograd.grad(value.sum(), total)[0].tolist() == [0.5, -1]
 
 
-@pytest.mark.parametrize(
-    ("total", "count", "expected"),
-    [(12.0, 4, 3.0), (2.0, 8, 0.25), (0.0, 5, 0.1), (7.0, 0, 1.0), (0.0, 0, 1.0)],
-)
-def test_the_dynamic_scale_never_divides_by_zero(total: float, count: int, expected: float) -> None:
-    scale = dynamic_scale(torch.tensor([total]), torch.tensor([count]))
-    assert scale.item() == pytest.approx(expected)
+def test_the_dynamic_scale_never_divides_by_zero() -> None:
+    scale = dynamic_scale(torch.tensor([12.0, 2.0, 0.0, 7.0, 0.0]), torch.tensor([4, 8, 5, 0, 0]))
+    assert scale.tolist() == pytest.approx([3.0, 0.25, 0.1, 1.0, 1.0])

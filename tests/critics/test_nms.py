@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from countgen.critics import nms as suppression
-from countgen.critics.nms import CAPTURED_PASSES, _covers, _passes, unsuppressed
+from countgen.critics.nms import CAPTURED_PASSES, _passed, unsuppressed
 
 pytestmark = pytest.mark.core
 
@@ -24,9 +24,9 @@ def scattered(number: int, seed: int) -> Tensor:
     return torch.cat([corner, corner + torch.randint(4, 25, (3, number, 2), generator=generator)], -1)
 
 
-def chain(length: int, step: float) -> Tensor:
+def chain(length: int) -> Tensor:
     """Boxes in a row, each overlapping its neighbours alone: (1, length, 4)."""
-    left = step * torch.arange(length, dtype=torch.float32)
+    left = 4 * torch.arange(length, dtype=torch.float32)
     return torch.stack([left, torch.zeros(length), left + 10, torch.full((length,), 10.0)], -1)[None]
 
 
@@ -46,28 +46,14 @@ def test_what_is_kept_is_what_torchvision_keeps(number: int, monkeypatch: pytest
         assert torch.equal(unsuppressed(boxes, iou), kept_by_torchvision(boxes, iou)), (iou, block, few)
 
 
-def test_a_chain_of_overlaps_keeps_every_other_box() -> None:
-    assert unsuppressed(chain(30, 4.0), 0.25)[0].tolist() == [True, False] * 15
-
-
 def test_a_box_turned_inside_out_covers_nothing() -> None:
     boxes = torch.tensor([[[20.0, 20.0, 10.0, 30.0], [0.0, 0.0, 5.0, 5.0], [50.0, 50.0, 60.0, 60.0]]])
     assert unsuppressed(boxes, 0.5).all()
 
 
-@pytest.mark.parametrize(
-    "boxes",
-    [chain(CAPTURED_PASSES, 4.0), chain(CAPTURED_PASSES, 1.0), scattered(1024, 1), torch.zeros(1, 5, 4)],
-    ids=["a chain", "a tight chain", "a crowd", "boxes without area"],
-)
-def test_the_passes_of_a_graph_keep_what_nms_keeps(boxes: Tensor) -> None:
-    covers = _covers(boxes, boxes, 0.40625).triu(diagonal=1)
-    kept = _passes(covers, torch.ones_like(boxes[..., 0]), CAPTURED_PASSES).bool()
-    assert torch.equal(kept, kept_by_torchvision(boxes, 0.40625))
-
-
-def test_a_chain_needs_as_many_passes_as_it_has_boxes_but_one() -> None:
-    boxes = chain(10, 4.0)
-    covers, start = _covers(boxes, boxes, 0.25).triu(diagonal=1), torch.ones(1, 10)
-    assert _passes(covers, start, 9).bool()[0].tolist() == [True, False] * 5
-    assert _passes(covers, start, 8).bool()[0].tolist() != [True, False] * 5
+def test_the_passes_of_a_graph_keep_what_nms_keeps_and_a_chain_needs_one_for_each_box_but_one() -> None:
+    for boxes in (chain(CAPTURED_PASSES), scattered(1024, 1), torch.zeros(1, 5, 4)):
+        kept = _passed(boxes, 0.40625, None, CAPTURED_PASSES).bool()
+        assert torch.equal(kept, kept_by_torchvision(boxes, 0.40625))
+    assert _passed(chain(10), 0.25, None, 9).bool()[0].tolist() == [True, False] * 5
+    assert _passed(chain(10), 0.25, None, 8).bool()[0].tolist() != [True, False] * 5

@@ -1,9 +1,7 @@
-"""Vision-language models as judges: the exact question, strict reading, and untrained models of published families."""
+"""Vision-language models as judges: the exact question, strict reading, an untrained model of a published family."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from countgen import Models
-from countgen.critics import NO_ANSWER, load
+from countgen.critics import NO_ANSWER
 from countgen.critics.detectors import vlm
 from countgen.critics.detectors.vlm import QUESTIONS, VlmJudge, read_count
 from countgen.critics.losses import LOSSES
@@ -20,40 +18,16 @@ from countgen.models import load_critic
 from tests.contract import tiny_language
 from tests.contract.pictures import rendered
 
-FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "qwen3_vl": tiny_language.qwen,
-    "smolvlm": tiny_language.smolvlm,
-}
-ENDLESS = 12
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def judge(request: pytest.FixtureRequest) -> VlmJudge:
-    model, processor = FAMILIES[request.param]()
-    tiny_language.talk_in_digits(model, processor.tokenizer)
-    # In double precision, so that no answer hangs on the rounding of a batch.
-    return VlmJudge(model.double(), processor, name=f"vlm:{request.param}", max_new_tokens=ENDLESS)
-
-
 COUNTS = {
-    "7": 7,
-    " 12\n": 12,
-    "0": 0,
-    "1,204": 1204,
-    "10000": 10_000,
-    "7.": 7,
-    "**7**": 7,
-    '"7"': 7,
-    "Seven": 7,
-    "twelve apples": 12,
-    "1 apple.": 1,
-    "There are 7 apples in the image.": 7,
-    "There is 1 apple in this picture.": 1,
-    "The image contains 14 apples.": 14,
-    "I see 3 apples.": 3,
-    "Answer: 3": 3,
-    'Counting the <points coords="1 1 0435 0634 2 0511 0702">apples</points> shows a total of 2.': 2,
-    "<think>I see 3 on the left and 4 on the right.</think>\n7": 7,
+    0: ["0"],
+    1: ["1 apple.", "There is 1 apple in this picture."],
+    2: ['Counting the <points coords="1 1 0435 0634 2 0511 0702">apples</points> shows a total of 2.'],
+    3: ["I see 3 apples.", "Answer: 3"],
+    7: ["7", "7.", "**7**", '"7"', "Seven", "There are 7 apples in the image.", "<think>3 and 4.</think>\n7"],
+    12: [" 12\n", "twelve apples"],
+    14: ["The image contains 14 apples."],
+    1204: ["1,204"],
+    10_000: ["10000"],
 }
 NO_COUNTS = (
     *("", "no apples", "unclear", "I cannot count them.", "many", "a dozen", "7 or 8", "7-8", "7 to 9", "7+"),
@@ -63,8 +37,17 @@ NO_COUNTS = (
 )
 
 
+@pytest.fixture(scope="module")
+def judge() -> VlmJudge:
+    model, processor = tiny_language.qwen()
+    tiny_language.talk_in_digits(model, processor.tokenizer)
+    # In double precision, so that no answer hangs on the rounding of a batch.
+    return VlmJudge(model.double(), processor, name="vlm:qwen", max_new_tokens=12)
+
+
 def test_an_answer_is_read_with_all_its_digits_or_not_at_all_and_never_guessed() -> None:
-    assert {answer: read_count(answer, "apples") for answer in COUNTS} == COUNTS
+    for count, answers in COUNTS.items():
+        assert [read_count(answer, "apples") for answer in answers] == [count] * len(answers)
     assert [answer for answer in NO_COUNTS if read_count(answer, "apple") != NO_ANSWER] == []
     assert read_count("There are 7 ladies' shoes.", "ladies' shoe") == 7
     assert read_count("3 T-shirts", "T-shirt") == 3
@@ -97,47 +80,17 @@ def test_a_count_needs_the_same_answer_to_more_than_half_of_the_questions(
     assert judge.counts(rendered(5), ["apple"])[:, 0].tolist() == [7, NO_ANSWER, 7, NO_ANSWER, NO_ANSWER]
 
 
-def test_a_batch_is_answered_as_its_images_one_by_one(judge: VlmJudge) -> None:
+def test_a_batch_is_answered_as_its_images_one_by_one_and_an_answer_that_does_not_end_is_none(judge: VlmJudge) -> None:
     images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     pictures = [vlm._to_pil(image) for image in images]
-    asked = {
-        question: [judge.answers([picture], question, "apple")[0] for picture in pictures] for question in QUESTIONS
-    }
-    assert {question: judge.answers(pictures, question, "apple") for question in QUESTIONS} == asked
-    assert any(map(any, asked.values()))
-    expected = []
-    for answers in zip(*asked.values(), strict=True):
-        count, times = Counter(read_count(answer, "apple") for answer in answers).most_common(1)[0]
-        expected.append(count if times >= 2 else NO_ANSWER)
-    assert judge.counts(images, ["apple"])[:, 0].tolist() == expected
-
-
-def test_an_answer_that_does_not_end_is_none(judge: VlmJudge) -> None:
+    for question in QUESTIONS:
+        alone = [judge.answers([picture], question, "apple")[0] for picture in pictures]
+        assert judge.answers(pictures, question, "apple") == alone
+        assert any(alone)
     judge_of_one = VlmJudge(judge.model, judge.processor, name="vlm", max_new_tokens=1)
-    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    answers = judge_of_one.answers([vlm._to_pil(image) for image in images], QUESTIONS[0], "apple")
+    answers = judge_of_one.answers(pictures, QUESTIONS[0], "apple")
+    assert "" in answers
     assert set(answers) <= {"", *"0358"}
-
-
-def test_a_package_that_a_model_needs_is_named_before_its_weights_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, processor = tiny_language.smolvlm()
-    model.config.save_pretrained(tmp_path)  # no weights
-    processor.save_pretrained(tmp_path)
-    # What transformers sets where num2words is not installed.
-    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
-    with pytest.raises(ValueError, match=r"needs a package that is not installed: .*pip install num2words"):
-        load_critic(f"vlm:{tmp_path}")
-
-
-def test_a_model_without_a_chat_template_is_an_error(tmp_path: Path) -> None:
-    model, processor = tiny_language.qwen()
-    processor.chat_template = None
-    model.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="has no chat template"):
-        load_critic(f"vlm:{tmp_path}")
 
 
 def test_it_judges_and_never_steers(judge: VlmJudge, models: Models) -> None:
@@ -148,17 +101,17 @@ def test_it_judges_and_never_steers(judge: VlmJudge, models: Models) -> None:
     Models(models.backbone, models.critics, judge)
 
 
-def test_a_folder_is_read_that_holds_all_weights(tmp_path: Path) -> None:
+def test_a_folder_is_read_that_holds_all_weights_and_a_chat_template(tmp_path: Path) -> None:
     model, processor = tiny_language.qwen()
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     judge = load_critic(f"vlm:{tmp_path}")
-    assert judge.name == f"vlm:{tmp_path.name}"
-    assert judge.families == {"vlm-qwen3_vl"}
+    assert (judge.name, judge.families) == (f"vlm:{tmp_path.name}", {"vlm-qwen3_vl"})
     tensors = load_file(tmp_path / "model.safetensors")
-    first = next(name for name in tensors if "layers.0" in name)
-    save_file(
-        {k: v for k, v in tensors.items() if k != first}, tmp_path / "model.safetensors", metadata={"format": "pt"}
-    )
+    del tensors[next(name for name in tensors if "layers.0" in name)]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="lacks 1 weights of Qwen3VLForConditionalGeneration"):
-        load("vlm", weights=str(tmp_path))
+        load_critic(f"vlm:{tmp_path}")
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match="has no chat template"):
+        load_critic(f"vlm:{tmp_path}")

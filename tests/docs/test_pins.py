@@ -6,7 +6,7 @@ import pytest
 
 from countgen.backbones import presets
 from countgen.critics import ultralytics_files
-from countgen.critics.detectors import detr, grounding_dino, owl, sam3, yolo_world
+from countgen.critics.detectors import detr, grounding_dino, owl, sam3
 from countgen.files.hub import at_revision, is_commit
 
 LISTED = Path("SECURITY.md").read_text("utf-8").split("## What is not pinned")[1].split("\n## ")[0]
@@ -22,7 +22,7 @@ def named() -> dict[str, str | None]:
             if component is not None and not Path(component).exists():
                 name, revision = at_revision(component)
                 revisions["/".join(name.split("/")[:2])] = revision
-    for detectors in (detr, grounding_dino, owl, sam3, yolo_world):
+    for detectors in (detr, grounding_dino, owl, sam3):
         for repository in detectors.PRESETS.values():
             name, _, revision = repository.partition("@")
             revisions[name] = revision or None

@@ -41,7 +41,7 @@ def answered(*arguments: str) -> None:
         code = main(arguments)
     assert code in (0, 1, 2)
     # Loading, and what is missing or incomplete, is reported and no error.
-    reported = ("loading ", "loaded in ")
+    reported = ("loading ", "... ")
     lines = [line for line in err.getvalue().splitlines() if not line.startswith(reported)]
     errors = [line for line in lines if " missing or incomplete: " not in line]
     if code == 2:

@@ -6,7 +6,7 @@ import torch
 from countgen import Models
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.critics.detectors.density import DensityCritic
-from countgen.critics.networks.density import build
+from countgen.critics.networks.density import DensityCounter
 
 
 def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
@@ -23,7 +23,7 @@ def test_a_judgement_shows_exactly_what_was_counted(models: Models) -> None:
 
 
 def test_a_judge_that_counts_without_detecting_shows_no_boxes() -> None:
-    counter = DensityCritic(build(2), ["apple", "cat"])
+    counter = DensityCritic(DensityCounter(2), ["apple", "cat"])
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     counts, detections = judged(counter, image[None], ["cat"])[0]
     assert counts == tuple(counter.counts(image[None], ["cat"])[0].tolist())

@@ -10,7 +10,7 @@ import countgen
 from countgen import backbones
 from countgen.critics.detectors.density import DensityCritic
 from countgen.critics.dynamic_scale import DynamicScaleCritic
-from countgen.critics.networks.density import build as build_counter
+from countgen.critics.networks.density import DensityCounter
 from countgen.errors import CheckpointError, NonFiniteLossError
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.tokens import trainer
@@ -175,7 +175,7 @@ def test_impossible_training_settings_are_errors(subtests, models):
 
 def test_a_detector_without_gradient_trains_through_a_density_map(models):
     torch.manual_seed(0)
-    counter = DensityCritic(build_counter(len(OBJECT_NAMES)), OBJECT_NAMES)
+    counter = DensityCritic(DensityCounter(len(OBJECT_NAMES)), OBJECT_NAMES)
     with_counter = replace(models, critics=(DynamicScaleCritic(models.critics[0], counter),))
     settings = replace(TOY, num_optimization_steps=1)
     with pytest.raises(ValueError, match="set semantic_weight to 0"):
