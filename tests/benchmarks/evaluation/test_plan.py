@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from countgen.app.arguments import Evaluate
 from countgen.app.commands import parse
 from countgen.app.evaluate import run_settings
-from countgen.app.evaluation_arguments import Evaluate
 from countgen.benchmarks.evaluation.plan import RunSettings, cases, suite_digest
 from countgen.benchmarks.evaluation.worker import Worker
 from countgen.miniature import FOLDER
