@@ -22,10 +22,8 @@ def print_scores(command: Doctor, names: Sequence[str]) -> None:
     if len(answers) > 2:
         answers[MAJORITY] = golden.majority_answers(list(answers.values()))
     scores = {name: golden.rows(images, given) for name, given in answers.items()}
-    again, kappa = golden.self_agreement()
     if command.json:
-        judges = {name: [asdict(row) for row in rows] for name, rows in scores.items()}
-        print(json.dumps({"judges": judges, "second_pass": asdict(again) | {"kappa": kappa}}))
+        print(json.dumps({"judges": {name: [asdict(row) for row in rows] for name, rows in scores.items()}}))
         return
     for name, rows in scores.items():
         print(fitted(f"{name}: {len(answers[name])} of {len(images)} images of the golden set"))
@@ -34,13 +32,7 @@ def print_scores(command: Doctor, names: Sequence[str]) -> None:
         if steered:
             print(fitted(f"{name} steered {steered} of these images; what it counts there is biased"))
         print()
-    low, high = (round(100 * end) for end in again.interval)
-    print(
-        fitted(
-            f"The set's reader is an AI model; its second pass gave {again.exact} of {again.cases} counts again "
-            f"({100 * again.exact / again.cases:.0f} % [{low}, {high}], kappa {kappa:.2f})"
-        )
-    )
+    print(fitted("The set's reader is an AI model."))
 
 
 def _answers(command: Doctor, name: str, images: Sequence[golden.GoldenImage], device: str) -> golden.Answers:

@@ -7,18 +7,17 @@ from dataclasses import replace
 from importlib.util import find_spec
 from shutil import get_terminal_size
 
-from countgen.app.evaluation_arguments import Report
+from countgen.app.arguments import Report
 from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.image_files import lost_images_message
-from countgen.benchmarks.evaluation.report.comparison_text import changes, differences, pairings
-from countgen.benchmarks.evaluation.report.export import as_json, plain, write_parquet
+from countgen.benchmarks.evaluation.report.export import as_json, findings_json, write_parquet
 from countgen.benchmarks.evaluation.report.findings import Section, findings
 from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run, shards_of_one_run
 from countgen.benchmarks.evaluation.report.table import FORMATS, Table, as_text
 from countgen.benchmarks.evaluation.report.tables import tables
-from countgen.benchmarks.evaluation.run_comparison import compare_runs
+from countgen.benchmarks.evaluation.run_comparison import changes, compare_runs, differences, pairings
 from countgen.benchmarks.evaluation.suite_export import export, geneval_limits
 from countgen.files.printable import printable
 
@@ -27,12 +26,10 @@ def run(command: Report) -> int:
     """Print the report, or write what is asked for."""
     if len(command.folders) == 2 and not shards_of_one_run(*command.folders):
         _compare(command, *map(read_reported_run, ([folder] for folder in command.folders)))
-        return OK
-    run = read_reported_run(command.folders)
-    if command.export:
-        _export(command, run)
+    elif command.export:
+        _export(command, read_reported_run(command.folders))
     else:
-        _report(command, run)
+        _report(command, read_reported_run(command.folders))
     return OK
 
 
@@ -64,7 +61,7 @@ def _report(command: Report, run: ReportedRun) -> None:
 
         print(printable(f"written: {write_page(run, sections, command.out, command.images)}"), file=sys.stderr)
     if command.json:
-        print(json.dumps(as_json(sections), allow_nan=False))
+        print(findings_json(sections))
     else:
         for section in sections:
             print("\n".join(_section(command, section)))
@@ -93,12 +90,11 @@ def _compare(command: Report, first: ReportedRun, second: ReportedRun) -> None:
     if command.out or command.parquet or command.export:
         raise ValueError("two runs are compared in the terminal; --out, --parquet and --export take one run")
     compared = compare_runs(first, second)
+    table = _formatted(command, pairings(compared))
     if command.json:
-        print(json.dumps(plain(compared), allow_nan=False))
-        return
-    if command.tables:
-        print(_formatted(command, pairings(compared)))
-        return
-    print("\n".join(map(fitted, differences(compared))))
-    print(_formatted(command, pairings(compared)))
-    print("\n".join(fitted(line, hang=4) for line in changes(compared, command.cases)))
+        print(as_json(compared))
+    elif command.tables:
+        print(table)
+    else:
+        lines = [fitted(line, hang=4) for line in changes(compared, command.cases)]
+        print("\n".join([*map(fitted, differences(compared)), table, *lines]))

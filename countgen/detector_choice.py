@@ -68,11 +68,10 @@ def choose(
     Raises:
         ValueError: the judge is also a critic.
     """
+    (usual_critics, usual_judge), because = _usual(model_name, object_names)
     if critics and judge != AUTO:
-        choice = Choice(tuple(critics), judge)
-    else:
-        (usual_critics, usual_judge), because = _usual(model_name, object_names)
-        choice = Choice(tuple(critics or usual_critics), usual_judge if judge == AUTO else judge, because)
+        because = ""
+    choice = Choice(tuple(critics or usual_critics), usual_judge if judge == AUTO else judge, because)
     if choice.judge in choice.critics:
         raise ValueError(
             f"the judge {choice.judge!r} is also a critic; a judge must be a detector that nothing optimises"

@@ -14,41 +14,33 @@ from countgen.critics.catalogue import FACTS
 from countgen.critics.ultralytics_files import KINDS, PRESETS
 from countgen.files.hub import cached, locate, unreachable
 
-FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-_HUB_KINDS = {
-    **dict.fromkeys(("detr", "grounding_dino", "owl"), FILES),
-    # Their other files have names of their own: shards, and processors in one file.
-    **dict.fromkeys(("sam3", "vlm"), ("config.json",)),
-}
-"""Kinds whose weights are repositories, with the files that are looked for."""
+_HUB_KINDS = ("detr", "grounding_dino", "owl", "sam3", "vlm")
+"""Kinds whose weights are repositories, which are here if their config.json is."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Files of a detector that are not here.
+    """A detector whose files are not here.
 
     Attributes:
         detector: its name.
-        files: theirs.
-        source: where they are published.
+        source: where its files are published.
         folder: where they are looked for.
         instead: what to write for files that are elsewhere.
     """
 
     detector: str
-    files: tuple[str, ...]
     source: str
     folder: str
     instead: str
 
     def __str__(self) -> str:
         facts = FACTS.get(self.detector)
-        size = f" ({facts.megabytes} MB)" if facts else ""
-        return f"{self.detector}{size}: {', '.join(self.files)} of {self.source}"
+        return f"{self.detector}{f' ({facts.megabytes} MB)' if facts else ''} from {self.source}"
 
 
 def missing_files(kind: str, weights: str, revision: str | None, detector: str) -> Missing | None:
-    """Return the files that a detector lacks; None if all are here, or if it is read from the user's own file.
+    """Return a detector whose files are not here; None if they are, or if it is read from the user's own file.
 
     Args:
         kind: the critic's file in `critics/detectors`.
@@ -62,23 +54,20 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
         return None
     if kind == "torchvision":
         return _of_torchvision(weights, revision, detector)
-    if kind in KINDS:
-        owner, _, file = PRESETS.get(weights, weights).rpartition("/")
-        if owner.count("/") != 1:
-            return None  # a path, which the critic checks itself
-        return _of_hub(owner, (file,), revision, detector, f"{kind}:FILE.pt")
     if kind in _HUB_KINDS:
         repository, own = locate(weights, importlib.import_module(f"countgen.critics.detectors.{kind}").PRESETS)
-        return _of_hub(repository, _HUB_KINDS[kind], revision or own, detector, f"{kind}:FOLDER")
-    return None
-
-
-def _of_hub(
-    repository: str, files: tuple[str, ...], revision: str | None, detector: str, instead: str
-) -> Missing | None:
-    lost = tuple(file for file in files if cached(repository, file, revision) is None)
-    source = f"{repository}@{revision}" if revision else repository
-    return Missing(detector, lost, source, constants.HF_HUB_CACHE, instead) if lost else None
+        place, file, revision, instead = repository, "config.json", revision or own, f"{kind}:FOLDER"
+    elif kind in KINDS:
+        place = PRESETS.get(weights, weights)
+        repository, _, file = place.rpartition("/")
+        instead = f"{kind}:FILE.pt"
+        if repository.count("/") != 1:
+            return None  # a path, which the critic checks itself
+    else:
+        return None
+    if cached(repository, file, revision):
+        return None
+    return Missing(detector, f"{place}@{revision}" if revision else place, constants.HF_HUB_CACHE, instead)
 
 
 def _of_torchvision(weights: str, revision: str | None, detector: str) -> Missing | None:
@@ -90,9 +79,9 @@ def _of_torchvision(weights: str, revision: str | None, detector: str) -> Missin
     if (revision or "DEFAULT") not in choices:
         return None
     url = choices[revision or "DEFAULT"].url
-    folder, file = Path(torch.hub.get_dir()) / "checkpoints", url.rsplit("/", 1)[-1]
-    instead = f"torchvision:{weights}@FILE"
-    return None if (folder / file).is_file() else Missing(detector, (file,), url, str(folder), instead)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    present = (folder / url.rsplit("/", 1)[-1]).is_file()
+    return None if present else Missing(detector, url, str(folder), f"torchvision:{weights}@FILE")
 
 
 def check_downloadable(missing: Iterable[Missing]) -> None:

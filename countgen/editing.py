@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from msgspec.structs import replace
 
+from countgen.backbones import Backbone
 from countgen.errors import RecipeError
 from countgen.models import Models
 from countgen.number_slider import NumberShift
@@ -15,7 +16,7 @@ from countgen.prompts import Target
 from countgen.prompts.number_spans import number_span
 from countgen.prompts.recount import recounted
 from countgen.recipe import regenerate
-from countgen.recipe_fields import fields_of
+from countgen.recipe_fields import Recipe, fields_of
 from countgen.result import Result
 from countgen.run import Original, Run
 
@@ -37,7 +38,7 @@ def edit(
         original: a result, or the recipe inside a PNG.
         models: with the backbone that generated it, with the same settings.
         counts: target counts by object name; objects that are not named keep their count.
-        progress: show the progress on standard error, see `countgen.Run.with_progress`.
+        progress: show the progress on standard error.
         options: fields of `countgen.Options`. `settings` are `countgen.methods.edit.EditSettings`; `token` is the one
             that the original was generated with, if it was; the edit is generated without.
 
@@ -62,11 +63,10 @@ def edit_run(
     """Return the `Run` of an edit, for callers that iterate over its steps; arguments and errors as of `edit`."""
     token = options.pop("token", None)
     recipe = original.recipe if isinstance(original, Result) else original
-    old = targets_of(recipe)
-    fields = fields_of(recipe)
-    targets = changed_targets(old, counts, models)
+    old, fields = targets_of(recipe), fields_of(recipe)
+    targets = _changed_targets(old, counts, models)
     models.check(targets)
-    check_backbone(recipe, models)
+    _check_backbone(fields, models.backbone)
     image = regenerate(recipe, models.backbone, token)
     run = Run(
         recounted(fields.prompt, targets, models.critics[0].object_names),
@@ -96,23 +96,15 @@ def _with_kept_shifts(run: Run, stored: Sequence[NumberShift], old: tuple[Target
 
 
 def targets_of(recipe: Mapping[str, Any]) -> tuple[Target, ...]:
-    """Return the targets that a recipe holds.
-
-    Raises:
-        RecipeError: it is no recipe, or has no targets, or they are damaged.
-    """
+    """Return the targets that a recipe holds; a RecipeError if it is damaged or has none."""
     targets = fields_of(recipe).targets
     if not targets:
         raise RecipeError("the recipe names no targets; give an image of countgen")
     return targets
 
 
-def changed_targets(targets: tuple[Target, ...], counts: Mapping[str, int], models: Models) -> tuple[Target, ...]:
-    """Return an image's targets with other counts.
-
-    Raises:
-        ValueError: no count, or an object without a count in the image.
-    """
+def _changed_targets(targets: tuple[Target, ...], counts: Mapping[str, int], models: Models) -> tuple[Target, ...]:
+    """Return an image's targets with other counts."""
     if not isinstance(counts, Mapping):
         raise ValueError(f"counts are given by object name, such as {{'apple': 7}}, got {counts!r}")
     critic = models.critics[0]
@@ -132,18 +124,12 @@ def changed_targets(targets: tuple[Target, ...], counts: Mapping[str, int], mode
     return tuple(changed)
 
 
-def check_backbone(recipe: Mapping[str, Any], models: Models) -> None:
-    """Refuse a backbone that is not the one of a recipe, or has other settings.
-
-    Raises:
-        RecipeError: they differ; the message names the first difference.
-    """
-    backbone = models.backbone
+def _check_backbone(fields: Recipe, backbone: Backbone) -> None:
+    """Raise a RecipeError that names the first difference between a backbone and that of a recipe."""
     settings = ("num_inference_steps", "guidance_scale", "height", "width")
     present = {"backbone": backbone.name} | {name: getattr(backbone, name) for name in settings}
-    present["loras"] = [lora.recorded for lora in backbone.loras]
+    present["loras"] = tuple(lora.recorded for lora in backbone.loras)
     present["sampler"] = type(backbone.pipeline.scheduler).__name__
     for name, here in present.items():
-        then = recipe.get(name, [] if name == "loras" else None)
-        if then != here:
+        if (then := getattr(fields, name)) != here:
             raise RecipeError(f"the image was generated with {name} {then!r}, here it is {here!r}; load it as it was")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from countgen.errors import RecipeError
 from countgen.prompts.plurals import counts_in_words
+from countgen.recipe_fields import fields_of
 
 SAMPLERS = {
     "DDIMScheduler": "DDIM",
@@ -34,52 +36,36 @@ def as_text(recipe: Mapping[str, Any]) -> str | None:
         recipe: as `countgen.recipe.write` writes it.
 
     Returns:
-        None for a recipe without a prompt, steps and a seed.
+        None for what is not a recipe that this version reads.
 
     Source: `parse_generation_parameters` in AUTOMATIC1111's `modules/infotext_utils.py`, and
     `automatic.metadata.ts` of Civitai, which asks for the last line to begin with "Steps: ".
     """
-    if not all(name in recipe for name in ("prompt", "num_inference_steps", "candidate_seed")):
-        return None
-    sampler = recipe.get("sampler")
-    fields = {
-        "Steps": recipe["num_inference_steps"],
-        "Sampler": SAMPLERS.get(sampler, sampler) if isinstance(sampler, str) else None,
-        "CFG scale": recipe.get("guidance_scale"),
-        "Seed": recipe["candidate_seed"],
-        "Size": f"{recipe['width']}x{recipe['height']}" if "width" in recipe and "height" in recipe else None,
-        "Model": recipe.get("backbone"),
-        "Count": _count(recipe),
-        "Version": _version(recipe),
-    }
-    last = ", ".join(f"{name}: {_value(value)}" for name, value in fields.items() if value is not None)
-    # Without a line for the negative prompt, even an empty one, ComfyUI imports nothing.
-    negative = f"Negative prompt: {_one_line(recipe.get('negative_prompt') or '')}"
-    return "\n".join((_one_line(recipe["prompt"]), negative, last))
-
-
-def _count(recipe: Mapping[str, Any]) -> str | None:
-    """Return the judge's counts beside the target counts; None where the image was not judged."""
     try:
-        targets = {one["object_name"]: one["target_count"] for one in recipe["targets"]}
-        return counts_in_words(recipe["judge_counts"], targets)
-    except (KeyError, TypeError, ValueError):
+        fields = fields_of(recipe)
+    except RecipeError:
         return None
+    targets = {target.object_name: target.target_count for target in fields.targets}
+    counts = fields.judge_counts or ()
+    values = {
+        "Steps": fields.num_inference_steps,
+        "Sampler": SAMPLERS.get(fields.sampler or "", fields.sampler),
+        "CFG scale": f"{fields.guidance_scale:g}",
+        "Seed": fields.candidate_seed,
+        "Size": f"{fields.width}x{fields.height}",
+        "Model": fields.backbone,
+        "Count": counts_in_words(counts, targets) if counts and len(counts) == len(targets) else None,
+        "Version": f"countgen {(fields.versions or {}).get('countgen') or ''}",
+    }
+    # Readers disagree about quotes, so that values go without the characters that separate them.
+    separators = str.maketrans(',:"', "   ")
+    shown = {name: _one_line(str(value).translate(separators)) for name, value in values.items() if value is not None}
+    # Without a line for the negative prompt, even an empty one, ComfyUI imports nothing.
+    negative = f"Negative prompt: {_one_line(fields.negative_prompt or '')}"
+    last = ", ".join(f"{name}: {value}" for name, value in shown.items())
+    return "\n".join((_one_line(fields.prompt), negative, last))
 
 
-def _version(recipe: Mapping[str, Any]) -> str:
-    versions = recipe.get("versions")
-    return f"countgen {versions.get('countgen', '')}" if isinstance(versions, Mapping) else "countgen"
-
-
-def _one_line(text: Any) -> str:
-    """Return text without line breaks, which separate the fields, and half surrogate pairs, which PNG cannot hold."""
-    return " ".join(str(text).encode("utf-8", "replace").decode().split())
-
-
-def _value(value: Any) -> str:
-    """Return a value without the characters that separate values: readers disagree about quotes."""
-    return f"{value:g}" if isinstance(value, float) else _one_line(str(value).translate(_SEPARATORS))
-
-
-_SEPARATORS = str.maketrans(',:"', "   ")
+def _one_line(text: str) -> str:
+    """Return text without line breaks, which separate the fields."""
+    return " ".join(text.split())

@@ -1,4 +1,8 @@
-"""Measure how much of an image a changed one preserves: objects, background pixels, background structure."""
+"""Measure how much of an image a changed one preserves: objects, background pixels, background structure.
+
+Images are RGB float (3, H, W) in [0, 1]. Boxes are (K, 4) absolute-pixel xyxy, those of the objects of both images, and
+may extend beyond them.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +29,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 def is_same_image(before: Tensor, image: Tensor, detector: Critic, targets: Sequence[Target]) -> bool:
     """Return whether a changed image keeps `LEAST_KEPT` of the objects and all but `MOST_CHANGED` of the background.
 
-    Args:
-        before, image: RGB float (3, H, W) in [0, 1].
-        detector: a critic with boxes.
-        targets: of the changed image.
+    The targets are those of the changed image; the detector has boxes.
     """
     old, new = detector.detect(torch.stack([before, image]), [target.object_name for target in targets])
     kept = objects_kept(old, new, [target.target_count for target in targets])
@@ -43,11 +44,10 @@ def objects_kept(before: Sequence[Detections], after: Sequence[Detections], targ
     go are not counted: the denominator is min(number before, target count).
 
     Args:
-        before, after: detections of the two images, one entry for each target.
-        target_counts: one for each target.
+        before, after, target_counts: one entry for each target.
 
     Returns:
-        0 to 1 over all targets together; 1 where there was no object to keep.
+        0 to 1 over all targets together; 1 if there was no object to keep.
     """
     kept = possible = 0
     for old, new, target_count in zip(before, after, target_counts, strict=True):
@@ -58,15 +58,7 @@ def objects_kept(before: Sequence[Detections], after: Sequence[Detections], targ
 
 
 def background_change(before: Tensor, image: Tensor, boxes: Tensor) -> float:
-    """Return the mean absolute difference of two images' pixels outside all boxes.
-
-    Args:
-        before, image: RGB float (3, H, W) in [0, 1].
-        boxes: (K, 4) absolute-pixel xyxy, of the objects of both images.
-
-    Returns:
-        0 to 1; 0 where no pixel is outside.
-    """
+    """Return the mean absolute difference of two images' pixels outside all boxes, 0 to 1; 0 if no pixel is outside."""
     outside = ~inside_boxes(boxes, *image.shape[-2:])
     return float((image - before).abs().mean(0)[outside].mean()) if outside.any() else 0.0
 
@@ -74,14 +66,11 @@ def background_change(before: Tensor, image: Tensor, boxes: Tensor) -> float:
 def structural_similarity(before: Tensor, image: Tensor, boxes: Tensor) -> float:
     """Return the structural similarity (SSIM) of two images outside all boxes, averaged over the channels.
 
-    Pixels inside the boxes are set equal, so that windows that reach into a box do not compare its content.
-
-    Args:
-        before, image: RGB float (3, H, W) in [0, 1], at least 11 pixels on each side.
-        boxes: (K, 4) absolute-pixel xyxy, of the objects of both images.
+    Pixels inside the boxes are set equal, so that windows that reach into a box do not compare its content. The images
+    have at least 11 pixels on each side.
 
     Returns:
-        -1 to 1, 1 for equal images; 1 where no whole window is centred outside.
+        -1 to 1, 1 for equal images, and if no whole window is centred outside.
 
     Source: Wang et al. 2004: Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, no padding.
     """
@@ -100,12 +89,7 @@ def structural_similarity(before: Tensor, image: Tensor, boxes: Tensor) -> float
 
 
 def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Return a mask of the pixels that lie in some box, wholly or in part: bool (height, width).
-
-    Args:
-        boxes: (K, 4) absolute-pixel xyxy; they may extend beyond the image.
-        height, width: of the image.
-    """
+    """Return a mask of the pixels that lie in some box, wholly or in part: bool (height, width)."""
     inside = torch.zeros(height, width, dtype=torch.bool, device=boxes.device)
     for left, top, right, bottom in boxes.tolist():
         rows = slice(max(0, math.floor(top)), max(0, math.ceil(bottom)))
@@ -116,9 +100,6 @@ def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
 
 def same_objects(before: Tensor, after: Tensor) -> dict[int, int]:
     """Return the largest one-to-one matching of boxes that are the same object.
-
-    Args:
-        before, after: (N, 4) and (M, 4) absolute-pixel xyxy.
 
     Returns:
         The index of a box before, by the index of the box after that it is matched with.

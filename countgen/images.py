@@ -6,7 +6,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,11 +34,7 @@ PARAMETERS_KEY = "parameters"
 MAX_RECIPE_BYTES = 4 * 1024 * 1024
 """Largest recipe in bytes of JSON, both when written and when read. Tuned latents of 16 x 128 x 128 take 1.4 MiB."""
 
-
 _CLASS_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#000075")
-
-MAX_PIXELS = 4096 * 4096
-"""Largest number of pixels of an image that is read back."""
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -125,7 +121,7 @@ def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
     """Return the recipe inside a PNG that `save_png` wrote; the pixels are not decoded.
 
     Args:
-        path: a path, or an open binary file, which messages call "the file".
+        path: a path, or an open binary file, which is closed; messages call it "the file".
 
     Raises:
         FileNotFoundError: no such file.
@@ -134,7 +130,8 @@ def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
     name = printable(path) if isinstance(path, str | Path) else "the file"
     try:
         # Not Image.open: Ultralytics replaces it by one that searches for other formats' plug-ins, and installs them.
-        with _opened(path) as file, PngImageFile(file) as image:
+        opened = open_regular(path) if isinstance(path, str | Path) else path
+        with opened as file, PngImageFile(file) as image:
             text = image.info.get(RECIPE_KEY)
     except FileNotFoundError:
         raise
@@ -150,20 +147,16 @@ def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
         raise RecipeError(f"the recipe in {name} cannot be read: {error}") from error
 
 
-def _opened(path: str | Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
-    return open_regular(path) if isinstance(path, str | Path) else nullcontext(path)
-
-
 def read_png(path: str | Path) -> tuple[Image.Image, dict[str, Any]]:
     """Return the RGB image and the recipe inside a PNG that `save_png` wrote.
 
     Raises:
         FileNotFoundError: no such file.
-        RecipeError: as `read_recipe`, or pixels that are damaged or more than MAX_PIXELS.
+        RecipeError: as `read_recipe`, or pixels that are damaged or too many.
     """
     recipe = read_recipe(path)
     try:
-        return open_image(path, MAX_PIXELS), recipe
+        return open_image(path), recipe
     except ValueError as error:
         raise RecipeError(str(error)) from error
 
@@ -186,10 +179,7 @@ def draw_boxes(
         enlarge: whole factor by which the image is enlarged first, so that small ones stay legible.
     """
     image = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")
-    if enlarge > 1:
-        image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)
-    else:
-        image = image.copy()
+    image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)  # a copy
     canvas = ImageDraw.Draw(image)
     line = max(1, image.width // 200)
     for x1, y1, x2, y2 in boxes.tolist() if isinstance(boxes, Tensor) else boxes:

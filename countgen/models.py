@@ -13,12 +13,11 @@ import torch
 from countgen import backbones, miniature
 from countgen import critics as critic_files
 from countgen.backbones import Backbone, lora
-from countgen.backbones.assembly import check_memory, from_pipeline
+from countgen.backbones.assembly import from_pipeline
 from countgen.backbones.cuda_graphs import CUDAGraphs
-from countgen.backbones.loading import load_tiny_vae
+from countgen.backbones.loading import described
 from countgen.backbones.lora import Lora
 from countgen.backbones.sources import find_source
-from countgen.backbones.weight_files import described
 from countgen.critics import Critic, registry
 from countgen.critics.detectors.density import DensityCritic
 from countgen.critics.dynamic_scale import DynamicScaleCritic
@@ -157,11 +156,7 @@ def load(
         backbone = from_pipeline(model, draft=draft, memory=memory, **changes)
         return Detectors(backbone.name, objects, critics, judge, announce).join(backbone, trust_checkpoint)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    check_memory(memory)
-    lora.check_installed(adapters)
     source = find_source(model, repository=repository, **changes)
-    if draft and source.preset.tiny_vae is None:
-        load_tiny_vae(source.preset, torch.float32)  # raises before anything is read
     detectors = Detectors(source.name, objects, critics, judge, announce)
     with loading(described(source.name, source.preset), shown=progress):
         loaded = detectors.load(device, trust_checkpoint)
@@ -193,15 +188,12 @@ def _check_for_pipelines(pipeline: Any, **given: Any) -> None:
             f"a model is a name, a path or a diffusers pipeline, got {type(pipeline).__name__}; a Backbone goes into "
             "countgen.models.with_detectors, or into countgen.Models(backbone, critics, judge)"
         )
-    advice = {
-        "device": "move it with pipe.to(device)",
-        "dtype": "change it with pipe.to(dtype)",
-        "repository": "load that repository instead",
-        "loras": "call pipe.load_lora_weights first",
-    }
     for name, value in given.items():
         if value is not None:
-            raise ValueError(f"a loaded pipeline is taken as it is, without {name}=: {advice[name]}")
+            raise ValueError(
+                f"a loaded pipeline is taken as it is, without {name}=: change it first, as with "
+                "pipe.to(device, dtype) and pipe.load_lora_weights"
+            )
 
 
 def _models(backbone: Backbone, critics: tuple[Critic, ...], judge: Critic | None, because: str) -> Models:
@@ -347,9 +339,5 @@ def load_critic(name: str, device: str | torch.device = "cpu", *, trust_checkpoi
     if name in miniature.DETECTORS:
         return miniature.load_detector(name, device)
     kind, weights, revision = _kind_weights_revision(name)
-    options: dict[str, Any] = {"weights": weights} if ":" in name else {}  # "nanodet" has weights of its own
-    if revision is not None:
-        options["revision"] = revision
-    if trust_checkpoint and kind in KINDS:
-        options["trust_checkpoint"] = True
-    return critic_files.load(kind, **options, device=device)
+    trust: dict[str, Any] = {"trust_checkpoint": True} if trust_checkpoint and kind in KINDS else {}
+    return critic_files.load(kind, weights=weights or None, revision=revision, device=device, **trust)

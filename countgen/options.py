@@ -27,8 +27,8 @@ class Options:
         targets: object classes and counts; read from the prompt by default.
         method: one of `countgen.methods.available()`: "plain" (one seed, nothing tuned), "search" (best of N
             seeds), "noise" (gradients on one seed after the other), "lmn" (the same through D2D's latent modifier
-            network), "auto" (search, then gradients on the nearest), "edit" (one seed, its image kept) or a plug-in;
-            or a function like theirs.
+            network), "auto" (search, then gradients on the nearest), "edit" (one seed, its image kept), the peers
+            "best_of_n", "image_select" and "reno", or a plug-in; or a function like theirs.
         settings: of the method, for example `NoiseSettings(learning_rate=0.1)`; its defaults where None.
         seed: 0 to 2**32 - 1; the same seed and budget in evaluations give the same image.
         max_seconds, max_evaluations: the budget; 400 evaluations where neither is given.
@@ -81,11 +81,7 @@ class Options:
         self.budget()
 
     def budget(self, stop_requested: Callable[[], bool] = lambda: False) -> Budget:
-        """Return a budget with these limits that begins now.
-
-        Args:
-            stop_requested: whether the run shall end at once, also within an evaluation.
-        """
+        """Return a budget with these limits that begins now, and ends at once when a stop is requested."""
         return Budget(*self.limits, stop_requested=stop_requested)
 
     @property

@@ -7,8 +7,10 @@ asked for by name.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
+from collections.abc import Collection
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -36,16 +38,17 @@ def names(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted(_points(kind)))
 
 
+def check_name(what: str, name: str, known: Collection[str]) -> None:
+    """Raise a ValueError that lists similar and available names, if a name is unknown."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        available = printable(", ".join(known) or "none", 500)
+        raise ValueError(f"unknown {what} {name!r}.{hint} Available: {available}")
+
+
 def load(kind: Kind, name: str) -> Any:
-    """Import a plug-in.
-
-    Args:
-        kind: of the plug-in.
-        name: one of `names(kind)`.
-
-    Raises:
-        PluginError: it cannot be imported, or several packages declare the name.
-    """
+    """Import the plug-in of a name; a PluginError if it cannot be imported or several packages declare the name."""
     point = _point(kind, name)
     try:
         return point.load()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from shutil import get_terminal_size
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -22,43 +22,35 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
-def loading(
-    what: str, *, shown: bool, stream: TextIO | None = None, patience: float = SECONDS_BETWEEN_LINES
-) -> Iterator[None]:
+def loading(what: str, *, shown: bool, patience: float = SECONDS_BETWEEN_LINES) -> Iterator[None]:
     """Hide the loading bars of diffusers and transformers, and say instead what is loaded and how long it took.
 
     Args:
         what: name and size.
         shown: False to say nothing.
-        stream: standard error by default.
-        patience: seconds after which a line is printed if the stream is not a terminal.
+        patience: seconds after which a line is printed off a terminal.
     """
-    stream = stream or sys.stderr
-    line, begun, started = f"loading {printable(what, 200)}", threading.Event(), time.perf_counter()
+    stream, begun, started = sys.stderr, threading.Event(), time.perf_counter()
+    line, end = f"loading {printable(what, 200)}", "\n"
 
-    def begin(end: str) -> None:
+    def begin() -> None:
         begun.set()
         print(line, end=end, file=stream, flush=True)
 
-    timer = threading.Timer(patience, begin, ["\n"])
+    timer = threading.Timer(patience, begin)
     timer.daemon = True
     if shown and stream.isatty():
-        line = line[: get_terminal_size().columns - len(" ... 9999.9 s") - 1]
-        begin(" ... ")
+        line, end = line[: get_terminal_size().columns - len(" ... 9999.9 s") - 1], " "
+        begin()
     elif shown:
         timer.start()
     try:
         with without_loading_bars():
             yield
-    except BaseException:
-        if begun.is_set() and stream.isatty():
-            print(file=stream)
-        raise
     finally:
         timer.cancel()
-    if begun.is_set():
-        took = f"{time.perf_counter() - started:.1f} s"
-        print(took if stream.isatty() else f"loaded in {took}", file=stream, flush=True)
+        if begun.is_set():
+            print(f"... {time.perf_counter() - started:.1f} s", file=stream, flush=True)
 
 
 @contextmanager
@@ -80,20 +72,19 @@ def without_loading_bars() -> Iterator[None]:
 
 @contextmanager
 def progress_line(
-    text: str, *, shown: bool = True, stream: TextIO | None = None, every: float = SECONDS_BETWEEN_LINES
+    text: str, *, shown: bool = True, every: float = SECONDS_BETWEEN_LINES
 ) -> Iterator[Callable[[str, float], None]]:
     """Show how far some work is: on a terminal in one line with a bar, elsewhere in a line every few seconds.
 
     Args:
         text: shown at the beginning.
         shown: False to show nothing.
-        stream: standard error by default.
-        every: seconds between lines if the stream is not a terminal.
+        every: seconds between lines off a terminal.
 
     Yields:
         A function that shows a text, and the fraction of the work that is done.
     """
-    stream = stream or sys.stderr
+    stream = sys.stderr
     terminal, last = stream.isatty(), time.monotonic()
 
     def show(text: str, fraction: float) -> None:
@@ -121,20 +112,18 @@ def counted_progress(
     done: int = 0,
     has_failed: Callable[[Item], bool] = lambda item: False,
     shown: bool = True,
-    stream: TextIO | None = None,
     every: float = 60.0,
 ) -> Iterator[Item]:
     """Yield images as they are finished, and show how many are done and failed, and the estimated time left.
 
     Args:
         items: one for each image.
-        total: number of images of the whole work.
-        done: number of images of earlier starts.
+        total, done: number of images of the whole work, and of earlier starts.
         has_failed: whether an item counts as failed.
-        shown, stream, every: as of `progress_line`.
+        shown, every: as of `progress_line`.
     """
     started, failures, first = 0.0, 0, done
-    with progress_line(f"{done} of {total} images", shown=shown, stream=stream, every=every) as show:
+    with progress_line(f"{done} of {total} images", shown=shown, every=every) as show:
         for item in items:
             yield item
             done, failures, now = done + 1, failures + has_failed(item), time.monotonic()
@@ -150,19 +139,17 @@ def followed(
     label: str,
     targets: Sequence[Target],
     limits: tuple[float | None, int | None],
-    stream: TextIO | None = None,
     every: float = SECONDS_BETWEEN_LINES,
 ) -> Iterator[Step]:
     """Yield the steps of a run, and show each: the first critic's counts, the evaluations, the loss and the time.
 
     Args:
-        steps: of the run.
+        steps, targets: of the run.
         label: at the beginning of each line.
-        targets: of the run.
         limits: seconds and evaluations, as of `Budget`.
-        stream, every: as of `progress_line`.
+        every: as of `progress_line`.
     """
-    with progress_line(f"{label}: 0 evaluations", stream=stream, every=every) as show:
+    with progress_line(f"{label}: 0 evaluations", every=every) as show:
         for step in steps:
             show(f"{label}: {_progress_of(step, targets, limits)}", _spent(step, limits))
             yield step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -28,28 +27,18 @@ from countgen.methods.step import Step
 from countgen.models import Models
 from countgen.number_slider import NumberShift, encode_shifted
 from countgen.options import Options
-from countgen.recipe_fields import SCHEMA, Recipe, fields_of
+from countgen.recipe_fields import SCHEMA, Recipe, StoredLatents, fields_of
 from countgen.tokens.file import CountToken
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_LONGEST_NAME = 60
-"""Characters of a name that is looked up among those of presets."""
 USUAL_STEPS = 100
-"""Sampler steps accepted without `many_steps`, or four times those of the preset, where that is more."""
+"""Sampler steps accepted without `many_steps`, or four times those of the preset if that is more."""
 _PARTS = ("denoiser", "vae", "scheduler_options", "timesteps", "max_sequence_length")
 """Fields of a preset that decide about pixels and that no recipe may set, since some name files."""
 _GIVEN = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler")
 """Fields of a preset that a recipe sets."""
-_DROPPED_BY_PLAIN = (
-    "settings",
-    "token",
-    "number_shifts",
-    "latents",
-    "counts",
-    "judge_counts",
-    "probability",
-    "confirmed",
-    "evaluations",
+_DROPPED_BY_PLAIN = frozenset(
+    "settings token number_shifts latents counts judge_counts probability confirmed evaluations".split()
 )
 
 
@@ -74,7 +63,8 @@ def write(
     """
     assert options.targets is not None
     assert options.settings is not None
-    return {
+    backbone = models.backbone
+    fields = {
         "schema": SCHEMA,
         "prompt": prompt,
         "targets": [asdict(target) for target in options.targets],
@@ -83,50 +73,6 @@ def write(
         "seed": seed,
         "until": options.until,
         "sure": options.sure,
-        **_backbone_fields(models.backbone),
-        "critics": [critic.name for critic in models.critics],
-        "judge": None if models.judge is None else models.judge.name,
-        "judge_counts": list(judge_counts),
-        **_step_fields(best),
-        "versions": versions(),
-        **({"detectors_chosen": models.detectors_chosen} if models.detectors_chosen else {}),
-        **_unusual_fields(options, shifts),
-    }
-
-
-def _step_fields(step: Step) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "counts": list(step.counts),
-        "probability": round(step.probability, 4),
-        "confirmed": step.confirmed,
-        "candidate_seed": step.seed,
-        "evaluations": step.evaluations,
-    }
-    if step.phase != "search":
-        # Latents that gradients moved are not those of a seed: they are stored, little-endian float32.
-        raw = step.latents.float().cpu().contiguous().numpy().astype("<f4").tobytes()
-        fields["latents"] = {"shape": list(step.latents.shape), "float32": base64.b64encode(raw).decode("ascii")}
-    return fields
-
-
-def _unusual_fields(options: Options, shifts: Sequence[NumberShift]) -> dict[str, Any]:
-    """Return the fields that most recipes do without."""
-    fields: dict[str, Any] = {}
-    if options.negative_prompt is not None:
-        fields["negative_prompt"] = options.negative_prompt
-    if options.deterministic:
-        fields["deterministic"] = True
-    if options.token is not None:
-        token = options.token
-        fields["token"] = {"placeholder_token": token.placeholder_token, "sha256": token.sha256}
-    if shifts:
-        fields["number_shifts"] = [to_builtins(shift) for shift in shifts]
-    return fields
-
-
-def _backbone_fields(backbone: Backbone) -> dict[str, Any]:
-    """Return what a recipe says about the backbone and how it sampled."""
-    fields: dict[str, Any] = {
         "backbone": backbone.name,
         "repository": public_name(backbone.preset.repository),
         "revision": backbone.preset.revision,
@@ -138,20 +84,34 @@ def _backbone_fields(backbone: Backbone) -> dict[str, Any]:
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "memory": backbone.memory,
         "draft": backbone.tiny_vae is not None,
+        "critics": [critic.name for critic in models.critics],
+        "judge": models.judge and models.judge.name,
+        "judge_counts": list(judge_counts),
+        "counts": list(best.counts),
+        "probability": round(best.probability, 4),
+        "confirmed": best.confirmed,
+        "candidate_seed": best.seed,
+        "evaluations": best.evaluations,
+        "versions": versions(),
     }
-    if backbone.name not in presets():
-        fields["family"] = backbone.family
-    if backbone.preset.scheduler not in (None, _usual(backbone).scheduler):
-        fields["scheduler"] = backbone.preset.scheduler
-    if backbone.loras:
-        fields["loras"] = [lora.recorded for lora in backbone.loras]
-    if changed := _changed_parts(backbone):
-        fields["changed_parts"] = changed
-    return fields
+    unusual = {
+        "detectors_chosen": models.detectors_chosen or None,
+        "negative_prompt": options.negative_prompt,
+        "deterministic": options.deterministic,
+        "token": options.token and {name: getattr(options.token, name) for name in ("placeholder_token", "sha256")},
+        "number_shifts": [to_builtins(shift) for shift in shifts],
+        "family": None if backbone.name in presets() else backbone.family,
+        "scheduler": None if backbone.preset.scheduler == _usual(backbone).scheduler else backbone.preset.scheduler,
+        "loras": [lora.recorded for lora in backbone.loras],
+        "changed_parts": _changed_parts(backbone),
+        # Latents that gradients moved are not those of a seed.
+        "latents": None if best.phase == "search" else to_builtins(StoredLatents.of(best.latents)),
+    }
+    return fields | {name: value for name, value in unusual.items() if value not in (None, False, [])}
 
 
 def _changed_parts(backbone: Backbone) -> list[str]:
-    """Parts that no name can load again."""
+    """Return the parts that no name can load again."""
     if backbone.given:
         return ["pipeline"]
     usual = _usual(backbone)
@@ -162,7 +122,7 @@ def _changed_parts(backbone: Backbone) -> list[str]:
 
 
 def _usual(backbone: Backbone) -> Preset:
-    """The preset as its name gives it at this number of steps; that of a model without a name has nothing replaced."""
+    """Return the preset of the backbone's name at this number of steps; without a name, one with nothing replaced."""
     preset = backbone.preset
     if backbone.name not in presets():
         return replace(preset, scheduler=None, denoiser=None, vae=None, scheduler_options=())
@@ -179,9 +139,8 @@ def versions() -> dict[str, str]:
 
 
 def changed_versions(recipe: Mapping[str, Any]) -> dict[str, tuple[str | None, str]]:
-    """Return a recipe's version and the installed one, by library, where the two differ."""
-    then = recipe.get("versions")
-    then = then if isinstance(then, dict) else {}
+    """Return a checked recipe's version and the installed one, by library, where the two differ."""
+    then = recipe.get("versions") or {}
     return {name: (then.get(name), here) for name, here in versions().items() if then.get(name) != here}
 
 
@@ -211,16 +170,12 @@ class Checked:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What would come from the hub, where its cache does not hold it, with revisions."""
+        """What comes from the hub if its cache does not hold it, with revisions."""
         adapters = [f"the LoRA {lora.source}" for lora in self.loras if not Path(lora.source).exists()]
         return (*hub_sources(self.preset, self.options["dtype"]), *adapters)
 
     def load(self, device: str | torch.device, *, download: bool = True) -> Backbone:
-        """Load the backbone.
-
-        Raises:
-            OSError: the cache does not hold it, and `download` is False or the download fails.
-        """
+        """Load the backbone; an OSError if the cache does not hold it and it cannot or must not be downloaded."""
         return backbones.load(
             self.model,
             repository=self.repository,
@@ -249,8 +204,8 @@ def check(
         recipe: as `write` writes it.
         token: the one that the recipe names, if it names one.
         size: width and height of the image that it came with, which it must generate.
-        model: what the image was generated with, where that was no preset or not the preset's own repository; with the
-            preset or its repository as NAME@REVISION, the revision that is used instead of the recipe's.
+        model: what the image was generated with, if not a preset's own repository; with the preset or its repository as
+            NAME@REVISION, the revision that is used instead of the recipe's.
         loras: those that it was generated with.
         many_steps: let it take as many sampler steps as it says, up to 1000.
 
@@ -260,28 +215,23 @@ def check(
         ValueError: no such preset, model or scheduler.
     """
     fields = fields_of(recipe)
-    preset = _named_preset(fields)
+    preset = None  # of a model of a known family that has none
+    if fields.backbone in presets() or fields.family not in backbones.families():
+        preset = find(fields.backbone)[1]  # raises, with near names
     _check_origin(fields, preset, model, loras)
-    _check_steps(fields.num_inference_steps, preset, fields.backbone, many_steps)
+    usual = USUAL_STEPS if preset is None else max(USUAL_STEPS, 4 * preset.num_inference_steps)
+    if fields.num_inference_steps > usual and not many_steps:
+        raise RecipeError(
+            f"the recipe asks for {fields.num_inference_steps} sampler steps: more than {usual} are accepted on "
+            "request only, many_steps=True, on the command line --yes"
+        )
     if size is not None and size != (fields.width, fields.height):
         raise RecipeError(
             f"the image is {size[0]} x {size[1]} and its recipe gives {fields.width} x {fields.height}: it was resized "
             "or cropped since"
         )
-    check_token(fields, token)
+    _check_token(fields, token)
     return _checked(fields, preset, model, tuple(loras))
-
-
-def _named_preset(fields: Recipe) -> Preset | None:
-    """Return the preset that a recipe names; None for a model of a known family that has none."""
-    name, known = fields.backbone, presets()
-    if name in known:
-        return known[name][1]
-    if fields.family not in backbones.families():
-        if len(name) > _LONGEST_NAME or not name.isprintable():
-            raise RecipeError(f"the recipe's backbone is {printable(name, 60)}; known: {', '.join(sorted(known))}")
-        find(name)  # raises, with near names
-    return None
 
 
 def _checked(fields: Recipe, preset: Preset | None, model: str | None, loras: tuple[Lora, ...]) -> Checked:
@@ -298,10 +248,10 @@ def _checked(fields: Recipe, preset: Preset | None, model: str | None, loras: tu
     assert repository is not None
     try:
         source = find_source(repository, download=False, **changes)
+        name, preset = source.name, source.preset
     except OSError:  # its configs are not in the cache, where loading looks again
-        unread = generic_preset(str(fields.family), "", repository, changes)
-        return Checked(repository, None, loras, repository, unread, options)
-    return Checked(repository, None, loras, source.name, source.preset, options)
+        name, preset = repository, generic_preset(str(fields.family), "", repository, changes)
+    return Checked(repository, None, loras, name, preset, options)
 
 
 def _check_origin(fields: Recipe, preset: Preset | None, model: str | None, loras: Sequence[Lora]) -> None:
@@ -324,33 +274,12 @@ def _check_origin(fields: Recipe, preset: Preset | None, model: str | None, lora
         )
 
 
-def check_token(fields: Recipe, token: CountToken | None) -> None:
-    """Raise if a token is not the one that the recipe names.
-
-    Raises:
-        RecipeError: its vectors are others, or one of the two is missing.
-    """
-    wanted = None if fields.token is None else fields.token.sha256
-    given = None if token is None else token.sha256
+def _check_token(fields: Recipe, token: CountToken | None) -> None:
+    """Raise if a token is not the one that the recipe names."""
+    wanted, given = (None if one is None else one.sha256 for one in (fields.token, token))
     if wanted != given:
-        raise RecipeError(
-            f"the image was generated with {_described(wanted)}, got {_described(given)}; give the token's file or "
-            "shipped name"
-        )
-
-
-def _described(sha256: str | None) -> str:
-    return "no token" if sha256 is None else f"a token whose vectors have the SHA-256 {sha256[:12]}..."
-
-
-def _check_steps(steps: int, preset: Preset | None, name: str, many_steps: bool) -> None:
-    usual = USUAL_STEPS if preset is None else max(USUAL_STEPS, 4 * preset.num_inference_steps)
-    if steps > usual and not many_steps:
-        made_for = "" if preset is None else f", and {name} is made for {preset.num_inference_steps}"
-        raise RecipeError(
-            f"the recipe asks for {steps} sampler steps{made_for}: more than {usual} are accepted on request only, "
-            "many_steps=True, on the command line --yes"
-        )
+        then, here = (f"a token of SHA-256 {sha256[:12]}..." if sha256 else "no token" for sha256 in (wanted, given))
+        raise RecipeError(f"the image was generated with {then}, got {here}; give the token's file or shipped name")
 
 
 def _revision(fields: Recipe, preset: Preset | None, repository: str | None) -> str | None:
@@ -376,13 +305,11 @@ def load_backbone(
     model: str | None = None,
     loras: Sequence[Lora] = (),
 ) -> Backbone:
-    """Return the backbone that generated an image, with the settings of its recipe; `check` has more options.
+    """Load the backbone that generated an image, with the settings of its recipe.
 
     Args:
-        recipe: as `write` writes it.
+        recipe, model, loras: as `check` takes them, which has more options.
         device: where to generate.
-        model: what the image was generated with, where that was no preset, or another repository in its place.
-        loras: those it was generated with.
 
     Raises:
         RecipeError, ValueError: as `check`.
@@ -409,7 +336,7 @@ def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken 
             generated with.
     """
     fields = fields_of(recipe)
-    check_token(fields, token)
+    _check_token(fields, token)
     with deterministic(fields.deterministic):
         embeds = encode_shifted(backbone, fields.prompt, token, fields.number_shifts, fields.negative_prompt)
         return backbone.render(fields.latents_for(backbone), embeds, [fields.candidate_seed])[0]

@@ -36,12 +36,17 @@ class StoredLatents(Document, frozen=True):
         float32: the values, little-endian; base64 in the file.
     """
 
-    shape: tuple[Whole, ...]
+    shape: list[Whole]
     float32: bytes
 
     def __post_init__(self) -> None:
         if len(self.float32) != 4 * math.prod(self.shape) or not np.isfinite(np.frombuffer(self.float32, "<f4")).all():
-            raise ValueError(f"the values are not finite numbers of the shape {list(self.shape)}")
+            raise ValueError(f"the values are not finite numbers of the shape {self.shape}")
+
+    @classmethod
+    def of(cls, latents: Tensor) -> StoredLatents:
+        """Return latents (C, h, w) as a recipe holds them."""
+        return cls(shape=list(latents.shape), float32=latents.float().cpu().numpy().astype("<f4").tobytes())
 
 
 class StoredToken(Document, frozen=True):
@@ -61,7 +66,7 @@ class Recipe(Document, frozen=True, kw_only=True):
 
     schema: Literal[2]
     prompt: str
-    backbone: str
+    backbone: Annotated[str, Meta(max_length=255)]
     num_inference_steps: Annotated[int, Meta(ge=1, le=MAX_INFERENCE_STEPS)]
     guidance_scale: Annotated[float, Meta(ge=0, le=MAX_GUIDANCE)]
     height: Side
@@ -115,9 +120,9 @@ class Recipe(Document, frozen=True, kw_only=True):
         """
         if self.latents is None:
             return backbone.initial_latents([self.candidate_seed])
-        if self.latents.shape != tuple(backbone.latent_shape):
+        if self.latents.shape != list(backbone.latent_shape):
             raise RecipeError(
-                f"the recipe's latents have the shape {list(self.latents.shape)}, {backbone.name} needs "
+                f"the recipe's latents have the shape {self.latents.shape}, {backbone.name} needs "
                 f"{list(backbone.latent_shape)}"
             )
         values = np.frombuffer(self.latents.float32, "<f4").astype(np.float32)
@@ -143,12 +148,3 @@ def fields_of(recipe: Mapping[str, Any]) -> Recipe:
         return converted(dict(recipe), Recipe)
     except ValueError as error:
         raise RecipeError(f"the recipe cannot be used: {error}") from error
-
-
-def negative_prompt_of(recipe: Mapping[str, Any]) -> str | None:
-    """Return the negative prompt of a recipe, or None.
-
-    Raises:
-        RecipeError: as `fields_of`.
-    """
-    return fields_of(recipe).negative_prompt

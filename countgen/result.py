@@ -36,13 +36,9 @@ class Result:
         stopped: why the run ended by itself before its budget was spent: a loss that is not finite, or out of memory;
             otherwise None.
         recipe: JSON-able; everything that is needed to generate the image again.
-        render_before: returns the image before and the judge's detections in it; called when one of the following is
-            first read.
-        before: the plain image of the given seed, rendered without a token or an offset of the numbers;
-            for an edit, the original.
-        before_detections: the judge's detections in `before`, as `detections`.
+        render_before: returns `before` and `before_detections`; called when they are first read.
         objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,
-            as `countgen.image_preservation` defines them; None where the judge counts without detecting.
+            as `countgen.image_preservation` defines them; None if the judge counts without detecting.
     """
 
     image: Tensor
@@ -68,7 +64,7 @@ class Result:
 
     @property
     def before(self) -> Tensor:
-        """The plain image of the seed, or the original of an edit."""
+        """The plain image of the seed, rendered without a token or number offset; for an edit, the original."""
         return self._before[0]
 
     @property
@@ -99,11 +95,8 @@ class Result:
     @property
     def verified(self) -> bool | None:
         """Whether the judge's counts equal the target counts; None without a judge."""
-        return (
-            None
-            if not self.judge_counts
-            else self.judge_counts == tuple(target.target_count for target in self.targets)
-        )
+        wanted = tuple(target.target_count for target in self.targets)
+        return self.judge_counts == wanted if self.judge_counts else None
 
     def __repr__(self) -> str:
         judged = [f", judge {count}" for count in self.judge_counts] or [""] * len(self.targets)

@@ -23,7 +23,7 @@ from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, distinct_v
 from countgen.methods.problem import Problem
 from countgen.methods.step import Step
 from countgen.models import Models
-from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration
+from countgen.number_slider import NumberShift, encode_shifted, find_calibration
 from countgen.number_slider.shifts import calibrated_shifts, offset_shifts
 from countgen.options import OptionFields, Options
 from countgen.progress import followed
@@ -109,7 +109,12 @@ class Run:
         self.seed = options.seed if original is None else original.seed
         self.options = replace(options, targets=targets, settings=options.settings or self._method.settings_class())
         self.targets = targets
+        self._object_names = [target.object_name for target in targets]
+        self._target_counts = tuple(target.target_count for target in targets)
         self._check_token()
+        self._calibration = options.calibration or find_calibration(models.backbone)
+        if options.calibration is not None:
+            options.calibration.check(models.backbone)
         self.shifts = self._number_shifts()
         self.best: Step | None = None
         self.last: Step | None = None
@@ -132,7 +137,7 @@ class Run:
             self._accept,
             latents,
             models.graphs,
-            self._acceptance(),
+            (self._calibration and self._calibration.acceptance) or Acceptance(),
             self.options.sure,
         )
         try:
@@ -161,11 +166,7 @@ class Run:
         self._stop_requested = True
 
     def with_progress(self, label: str | None = None) -> Iterator[Step]:
-        """Iterate, and show on standard error the counts, the loss and how much of the budget is spent.
-
-        Args:
-            label: at the beginning of the line; the seed by default.
-        """
+        """Iterate, and show on standard error the label (by default the seed), counts, loss and the budget spent."""
         return followed(self, label=label or f"seed {self.seed}", targets=self.targets, limits=self.options.limits)
 
     def _check_token(self) -> None:
@@ -181,26 +182,12 @@ class Run:
 
     def _number_shifts(self) -> tuple[NumberShift, ...]:
         """Return the moves along the number axis that the options ask for, or that the calibration says."""
-        options, known_names = self.options, self.models.critics[0].object_names
-        calibration = self._calibration()
+        options, calibration, known_names = self.options, self._calibration, self.models.critics[0].object_names
         if options.number_offset is not None:
             return offset_shifts(self.prompt, self.targets, known_names, calibration, options.number_offset)
         if calibration is not None and options.token is None and self._method.calibrated:
             return calibrated_shifts(self.prompt, self.targets, known_names, calibration)
         return ()
-
-    def _calibration(self) -> Calibration | None:
-        """Return the calibration to use: the one given, if it is complete and of this model, or the shipped one."""
-        calibration = self.options.calibration
-        if calibration is None:
-            return find_calibration(self.models.backbone)
-        calibration.check(self.models.backbone)
-        return calibration
-
-    def _acceptance(self) -> Acceptance:
-        """Return the calibrated probabilities of the model; those of the embedded models where it has none."""
-        calibration = self._calibration()
-        return (calibration and calibration.acceptance) or Acceptance()
 
     @cached_property
     def _embeds(self) -> PromptEmbeds:
@@ -241,22 +228,10 @@ class Run:
         return f"Not confirmed: {reasons}."
 
     def finish(self, *, progress: bool = False) -> Result:
-        """Iterate to the end, and return the result.
-
-        Args:
-            progress: show the progress on standard error, see `with_progress`.
-        """
+        """Iterate to the end, with the progress on standard error if asked, and return the result."""
         for _ in self.with_progress() if progress else self:
             pass
         return self.result()
-
-    @property
-    def _target_counts(self) -> tuple[int, ...]:
-        return tuple(target.target_count for target in self.targets)
-
-    @property
-    def _object_names(self) -> list[str]:
-        return [target.object_name for target in self.targets]
 
     def _judge(self, image: Tensor) -> tuple[int, ...]:
         judge = self.models.judge
@@ -272,9 +247,7 @@ class Run:
     ) -> tuple[Tensor, tuple[Detections, ...]]:
         """Return the original of an edit, or the plain image of the seed, and the judge's detections in it.
 
-        Args:
-            image, detections: of the best candidate, which may be that image.
-            best: that candidate.
+        The arguments are of the best candidate, which may be that image.
         """
         if self.original is not None:
             return self.original.image, self._detect(self.original.image)
@@ -331,13 +304,9 @@ def generate(prompt: str, models: Models, *, progress: bool = False, **options: 
     """Generate one image with the right count, or the best candidate within the budget.
 
     Args:
-        prompt: for example "a photo of seven apples".
-        models: from `countgen.load`.
+        prompt, models: as of `Run`, whose errors are raised.
         progress: show the progress on standard error, see `Run.with_progress`.
         options: fields of `Options`.
-
-    Raises:
-        PromptError, TokenFileError, ValueError: as `Run`.
     """
     return Run(prompt, models, **options).finish(progress=progress)
 
@@ -356,14 +325,8 @@ def generate_batch(
 
     Args:
         prompts: a list of prompts.
-        models: from `countgen.load`.
         seeds: of each prompt's images.
-        progress: as in `generate`.
-        options: fields of `Options`, the same for every image.
-
-    Raises:
-        PromptError, TokenFileError, ValueError: as `Run`; also for a single string in place of a list, or if `seed`
-            is among the options.
+        models, progress, options: as of `generate`, the same for every image, without `seed`.
     """
     if isinstance(prompts, str):
         raise ValueError(f"prompts must be a list, got the string {prompts!r}; write [{prompts!r}]")
@@ -371,9 +334,5 @@ def generate_batch(
         raise ValueError(f"give the seeds of a batch as seeds=[{options['seed']}]")
     shared = Options(**options)
     runs = deque(Run(prompt, models, replace(shared, seed=seed)) for prompt, seed in product(prompts, seeds))
-    return _finish_each(runs, progress)
-
-
-def _finish_each(runs: deque[Run], progress: bool) -> Iterator[Result]:
-    while runs:  # taken out one by one, since a finished run holds its images
-        yield runs.popleft().finish(progress=progress)
+    # Taken out one by one, since a finished run holds its images.
+    return (runs.popleft().finish(progress=progress) for _ in range(len(runs)))

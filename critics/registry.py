@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from dataclasses import fields
@@ -34,10 +33,7 @@ def check(name: str) -> None:
     Raises:
         ValueError: no such critic; the near and the available names are listed.
     """
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown critic {name!r}.{hint} Available: {', '.join(available())}")
+    plugins.check_name("critic", name, available())
 
 
 def load(name: str, **options: Any) -> Critic:

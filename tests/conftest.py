@@ -2,11 +2,12 @@
 
 import atexit
 import gc
+import hashlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,21 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
+
+
+@pytest.fixture
+def hub_snapshot(hub_cache: Path) -> Callable[..., Path]:
+    """Return a function that makes the folder of a repository's revision in the hub's cache."""
+
+    def make(repository: str, revision: str = "main") -> Path:
+        folder = hub_cache / f"models--{repository.replace('/', '--')}"
+        commit = revision if len(revision) == 40 else hashlib.sha1(revision.encode()).hexdigest()
+        (folder / "refs").mkdir(parents=True, exist_ok=True)
+        (folder / "refs" / revision).write_text(commit)
+        (folder / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
+        return folder / "snapshots" / commit
+
+    return make
 
 
 @pytest.fixture(scope="session")

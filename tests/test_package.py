@@ -17,31 +17,26 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_embedded_data_is_what_the_checksums_say() -> None:
-    assert checksums.problems() == [], "trained anew? run python -m countgen.miniature.checksums"
+    assert checksums.problems() == [], "trained anew? write SHA256SUMS as countgen/miniature/checksums.py says"
 
 
-def test_every_data_file_travels_with_the_package() -> None:
+def test_every_data_file_has_a_checksum_and_travels_with_the_package() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["countgen.miniature"]
     packed = {path for pattern in patterns for path in checksums.FOLDER.glob(pattern)}
     there = {path for path in checksums.FOLDER.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert there <= packed
+    assert {path.relative_to(checksums.FOLDER).as_posix() for path in there} == {*checksums.recorded(), "SHA256SUMS"}
 
 
 def test_damage_to_the_data_is_found(tmp_path: Path) -> None:
-    for name in ("a.json", "b.md", "c.yaml"):
-        (tmp_path / name).write_text(name)
-    checksums.write(tmp_path)
-    assert checksums.problems(tmp_path) == []
-    (tmp_path / "a.json").unlink()
-    (tmp_path / "b.md").write_text("damaged")
-    (tmp_path / "d.yaml").touch()
-    assert checksums.problems(tmp_path) == [
-        "a.json is missing",
-        "b.md is damaged or changed",
-        "d.yaml is not in SHA256SUMS",
-    ]
-    shutil.rmtree(tmp_path)
     assert checksums.problems(tmp_path) == ["SHA256SUMS is missing"]
+    shutil.copytree(checksums.FOLDER, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "mini-sdxl-turbo" / "model_index.json").unlink()
+    (tmp_path / "README.md").write_text("damaged")
+    assert checksums.problems(tmp_path) == [
+        "README.md is damaged or changed",
+        "mini-sdxl-turbo/model_index.json is missing",
+    ]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

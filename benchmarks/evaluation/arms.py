@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,25 +42,18 @@ class Arm:
             raise ValueError(f"{self.name}: {error}") from error
 
 
-def available() -> tuple[str, ...]:
-    """Return the names of all arms: methods, each by itself, with a token and as written."""
-    names = methods.available()
-    return (*names, *(name + _TOKEN for name in names), *(name + _AS_WRITTEN for name in names))
-
-
 def find(name: str) -> Arm:
     """Return an arm by its name.
 
     Raises:
-        ValueError: no such arm; the near and the available names are listed.
+        ValueError: no such method, or another variant.
     """
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown method {name!r}; {hint}available: {', '.join(available())}")
     method, _, _ = name.partition("+")
-    suffix = name.removeprefix(method)
-    return Arm(name, method, with_token=suffix == _TOKEN, as_written=suffix == _AS_WRITTEN)
+    methods.registry.check(method)
+    variants = (method, method + _TOKEN, method + _AS_WRITTEN)
+    if name not in variants:
+        raise ValueError(f"unknown method {name!r}; give {' or '.join(variants)}")
+    return Arm(name, method, with_token=name == variants[1], as_written=name == variants[2])
 
 
 def canonical(names: Sequence[str], assignments: Sequence[str]) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from countgen.benchmarks.evaluation.metrics import absolute_error, counts, evaluated_by, is_right, target_counts
+from countgen.benchmarks.evaluation.metrics import Key, absolute_error, counts, evaluated_by, is_right, target_counts
 from countgen.benchmarks.evaluation.records import Record
-from countgen.benchmarks.evaluation.statistics import Duel, cluster_bootstrap, cohen_kappa, duel
+from countgen.benchmarks.evaluation.statistics import Duel, cluster_bootstrap, cohen_kappa, duel, holm
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,13 @@ def compare(first: Iterable[Record], second: Iterable[Record], judge: str) -> Co
         accuracy=difference(paired, lambda record: float(is_right(record, judge))),
         error=difference(paired, lambda record: absolute_error(record, judge)),
     )
+
+
+def with_holm(compared: Mapping[Key, Comparison]) -> list[tuple[Key, Comparison, float]]:
+    """Return the comparisons that have cases, each with its key and its p-value, adjusted for all of them (Holm)."""
+    known = {key: comparison for key, comparison in compared.items() if comparison.duel.cases}
+    adjusted = holm([comparison.duel.p_value for comparison in known.values()])
+    return list(zip(known, known.values(), adjusted, strict=True))
 
 
 def agreement(records: Iterable[Record], first: str, second: str) -> Agreement:

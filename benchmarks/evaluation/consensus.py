@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from countgen.benchmarks.evaluation.metrics import HUMAN
-from countgen.benchmarks.evaluation.records import Record, with_judges
+from countgen.benchmarks.evaluation.records import Record
 
 MAJORITY, UNANIMOUS = "majority", "unanimous"
 CONSENSUS = (MAJORITY, UNANIMOUS)
@@ -28,15 +30,11 @@ def majority(votes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
     Args:
         votes: the counts of each judge, per object; None for no answer.
     """
-    return _shared(votes, len(votes) // 2 + 1)
+    return shared(votes, len(votes) // 2 + 1)
 
 
-def unanimous(votes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
-    """Return the counts of every judge; None where two differ or one gave no answer."""
-    return _shared(votes, len(votes))
-
-
-def _shared(votes: Sequence[tuple[int, ...] | None], needed: int) -> tuple[int, ...] | None:
+def shared(votes: Sequence[tuple[int, ...] | None], needed: int) -> tuple[int, ...] | None:
+    """Return for each object the count of at least so many judges, more than half of them; None as in `majority`."""
     answers = [vote for vote in votes if vote is not None]
     if len(answers) < needed:
         return None
@@ -49,5 +47,7 @@ def _joined(record: Record) -> Record:
     if len(judges) < 2:
         return record
     votes = [record.judge_counts.get(name) for name in judges]
-    shared = {MAJORITY: majority(votes)} if len(judges) > 2 else {}
-    return with_judges(record, shared | {UNANIMOUS: unanimous(votes)})
+    agreed = {MAJORITY: majority(votes)} if len(judges) > 2 else {}
+    agreed[UNANIMOUS] = shared(votes, len(votes))
+    counts = {name: answer for name, answer in agreed.items() if answer is not None}
+    return replace(record, judges=(*record.judges, *agreed), judge_counts=record.judge_counts | counts)

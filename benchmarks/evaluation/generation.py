@@ -44,8 +44,7 @@ class Generation:
     calibration: str | None = None
 
     def __post_init__(self) -> None:
-        lora.check_installed(self._loras)
-        _ = self.loaded_calibration
+        _ = self._loras, self.loaded_calibration
 
     @property
     def asked_of_load(self) -> dict[str, Any]:

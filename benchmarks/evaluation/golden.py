@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,18 +16,21 @@ from countgen.benchmarks.evaluation.consensus import majority
 from countgen.benchmarks.evaluation.judges import answered, judged
 from countgen.benchmarks.evaluation.labels import read_labels
 from countgen.benchmarks.evaluation.records import read_run
-from countgen.benchmarks.evaluation.statistics import cohen_kappa, wilson_interval
+from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.critics import Critic
 from countgen.critics.validation import to_batch
 from countgen.files.image_file import open_image
 
 FOLDER = Path(__file__).parents[1] / "golden"
-READER, SECOND_PASS = "reader", "reader, second pass"
+READER = "reader"
 MANY = 13
 """Counts from here on share a row."""
 
 Answers = Mapping[str, tuple[int, ...] | None]
 """A judge's counts by the image's key, for each of its classes; None for no answer."""
+
+_Case = tuple[int, int | None]
+"""The reader's count of a class in an image, and the judge's."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +73,18 @@ class Row:
     bias: float
 
 
-def golden_images(folder: str | Path = FOLDER, reader: str = READER) -> list[GoldenImage]:
-    """Return the images that a reader labelled.
-
-    Raises:
-        RunFolderError, ValueError: the folder is damaged.
-    """
-    given = {label.key: label.counts for label in read_labels(folder) if label.labeller == reader}
+def golden_images() -> list[GoldenImage]:
+    """Return the images of the set."""
+    given = {label.key: label.counts for label in read_labels(FOLDER) if label.labeller == READER}
     return [
         GoldenImage(
             key=record.key,
-            path=Path(folder) / str(record.image),
+            path=FOLDER / str(record.image),
             object_names=tuple(target.object_name for target in record.targets),
             counts=given[record.key],
             critics=() if record.method == "plain" else record.critics,
         )
-        for record in read_run(folder)[1]
-        if record.key in given
+        for record in read_run(FOLDER)[1]
     ]
 
 
@@ -95,18 +94,15 @@ def known_images(judge: Critic, images: Sequence[GoldenImage]) -> list[GoldenIma
     Raises:
         ValueError: it knows none of them.
     """
-    known = [image for image in images if all(_knows(judge, name) for name in image.object_names)]
+    known = []
+    for image in images:
+        with suppress(ValueError):
+            judge.check_distinct(image.object_names)
+            known.append(image)
     if not known:
         names = sorted({name for image in images for name in image.object_names})
         raise ValueError(f"{judge.name} knows none of the set's classes: {', '.join(names)}; name another judge")
     return known
-
-
-def _knows(judge: Critic, object_name: str) -> bool:
-    try:
-        return judge.object_names is None or judge.column(object_name) >= 0
-    except ValueError:
-        return False
 
 
 def answers(
@@ -131,8 +127,8 @@ def rows(images: Sequence[GoldenImage], answers: Answers) -> list[Row]:
         images: of the set.
         answers: of the judge; images that it lacks are left out.
     """
-    by_count: dict[int, list[tuple[int, int | None]]] = {}
-    kinds: dict[str, list[tuple[int, int | None]]] = {"plain": [], "steered": [], "two classes": [], "all": []}
+    by_count: dict[int, list[_Case]] = {}
+    kinds: dict[str, list[_Case]] = {"plain": [], "steered": [], "two classes": [], "all": []}
     for image in images:
         if image.key not in answers:
             continue
@@ -145,9 +141,9 @@ def rows(images: Sequence[GoldenImage], answers: Answers) -> list[Row]:
     return [_row(label, cases) for label, cases in (counted | kinds).items() if cases]
 
 
-def _row(label: str, cases: Sequence[tuple[int | None, int | None]]) -> Row:
+def _row(label: str, cases: Sequence[_Case]) -> Row:
     exact = sum(truth == count for truth, count in cases)
-    errors = [count - truth for truth, count in cases if truth is not None and count is not None]
+    errors = [count - truth for truth, count in cases if count is not None]
     return Row(
         label=label,
         cases=len(cases),
@@ -156,22 +152,6 @@ def _row(label: str, cases: Sequence[tuple[int | None, int | None]]) -> Row:
         interval=wilson_interval(exact, len(cases)),
         bias=fmean(errors) if errors else math.nan,
     )
-
-
-def self_agreement(folder: str | Path = FOLDER) -> tuple[Row, float]:
-    """Return how the reader's second pass counts against the first, and Cohen's kappa of the two.
-
-    Counts that one pass has and the other could not count are unequal; those that neither has are equal.
-    """
-    again = {image.key: image.counts for image in golden_images(folder, SECOND_PASS)}
-    pairs = [
-        pair
-        for image in golden_images(folder)
-        if image.key in again
-        for pair in zip(image.counts, again[image.key], strict=True)
-    ]
-    both = [(first, second) for first, second in pairs if first is not None and second is not None]
-    return _row("second pass", pairs), cohen_kappa([first for first, _ in both], [second for _, second in both])
 
 
 def table(scores: Sequence[Row]) -> list[str]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,17 +129,15 @@ def image_quality(records: Sequence[Record], image_path: Callable[..., Path | No
     paths = ((image_path(record), image_path(record, before=True)) for record in records)
     pairs = islice(((after, before) for after, before in paths if after and before and after != before), MOST_IMAGES)
     measured = [(statistics_of(after), statistics_of(before)) for after, before in pairs]
-    known = [(a, b) for a, b in measured if a is not None and b is not None]
+    known = [(astuple(after), astuple(before)) for after, before in measured if after and before]
     if not known:
         return None
-    values, plain = (np.array([astuple(pair[place]) for pair in known]) for place in (0, 1))
-    spread = plain.std(0, ddof=1) if len(known) > 1 else np.full(len(NAMES), math.nan)
-    mean = plain.mean(0)
-    least = [LEAST.get(name, LEAST_SHARPNESS * mean[place]) for place, name in enumerate(NAMES)]
-    columns: Any = zip(mean, (values - plain).mean(0), spread, least, strict=True)
-    return ImageQuality(
-        len(known), {name: Shift(*map(float, column)) for name, column in zip(NAMES, columns, strict=True)}
-    )
+    values, plain = np.array(known).swapaxes(0, 1)
+    shifts = {}
+    for name, after, before in zip(NAMES, values.T, plain.T, strict=True):
+        mean, spread = float(before.mean()), float(before.std(ddof=1)) if len(known) > 1 else math.nan
+        shifts[name] = Shift(mean, float((after - before).mean()), spread, LEAST.get(name, LEAST_SHARPNESS * mean))
+    return ImageQuality(len(known), shifts)
 
 
 def statistics_of(path: Path) -> ImageStatistics | None:

@@ -57,12 +57,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class _Names:
-    critics: tuple[str, ...]
-    judges: tuple[str, ...]
-
-
 def evaluate(
     models: Models | Mapping[str, Models],
     suite: str | Path | Sequence[str | Prompt],
@@ -98,15 +92,15 @@ def evaluate(
 
     def record(number: int, name: str, prompt: Prompt, seed: int, method: str | MethodFunction) -> Record:
         own, own_judges = held[name], judged_by[name]
-        detectors = _Names(tuple(critic.name for critic in own.critics), tuple(own_judges))
-        case = Case(str(number), prompt, seed, name, method_registry.name_of(method))
+        critics = tuple(critic.name for critic in own.critics)
+        case = Case(str(number), prompt, seed, name, method_registry.name_of(method), critics, tuple(own_judges))
         try:
             for judge in own_judges.values():
                 Models(own.backbone, own.critics, judge).check(prompt.targets)
             run = Run(prompt.prompt, own, targets=prompt.targets, method=method, seed=seed, **options)
-            return replace(generated(case, run, own_judges, detectors).record, image=None, before=None)
+            return replace(generated(case, run, own_judges).record, image=None, before=None)
         except Exception as error:  # one bad case must not end the evaluation
-            return failed(case, detectors, error).record
+            return failed(case, error).record
 
     made = (record(number, *combination) for number, combination in enumerate(combinations))
     records = tuple(counted_progress(made, len(combinations), has_failed=_has_failed, shown=progress))

@@ -19,9 +19,9 @@ import torch
 
 from countgen.benchmarks.evaluation.judges import judged, record_fields
 from countgen.benchmarks.evaluation.plan import (
-    MAX_THREADS,
     Case,
     RunSettings,
+    check_names,
     content_digest,
     in_shard,
     object_names,
@@ -44,13 +44,10 @@ class GivenImages(RunSettings):
     """Settings of a run of given images: nothing steers, and the backbone may have any name."""
 
     def __post_init__(self) -> None:
-        if not self.judges or len(set(self.judges)) < len(self.judges):
-            raise ValueError(f"name at least one judge, and each once; got {', '.join(self.judges) or 'none'}")
+        check_names("judge", self.judges)
         shard_of(self.shard)
         for name in self.judges:
             check_detector(name)
-        if not 1 <= self.threads <= MAX_THREADS:
-            raise ValueError(f"threads must be from 1 to {MAX_THREADS}, got {self.threads}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,8 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
             continue
         # Reports pair methods by prompt and seed: several images of a prompt need seeds of their own.
         group = (prompt.prompt, prompt.targets, method_name)
-        case = Case(key, prompt, int(prompt.tags.get("seed", numbered[group])), backbone, method_name)
+        seed = int(prompt.tags.get("seed", numbered[group]))
+        case = Case(key, prompt, seed, backbone, method_name, critics=(), judges=tuple(judges))
         numbered[group] += 1
         given[key] = Given(case, image, digest, _seconds(prompt, f"{path}, prompt {number}"))
     return list(given.values())
@@ -144,17 +142,11 @@ def _seconds(prompt: Prompt, where: str) -> float | None:
     return seconds
 
 
-def settings_of(
-    path: str | Path,
-    given: Sequence[Given],
-    judges: Sequence[str],
-    device: str,
-    *,
-    threads: int = 1,
-    shard: str = "1/1",
-    trust_checkpoint: bool = False,
-) -> GivenImages:
-    """Return settings that allow a run folder to hold one list, or a shard of it, with one set of judges."""
+def settings_of(path: str | Path, given: Sequence[Given], judges: Sequence[str], **options: Any) -> GivenImages:
+    """Return settings that allow a run folder to hold one list, or a shard of it, with one set of judges.
+
+    `options` are others of `RunSettings`: `device`, `threads`, `shard`, `trust_checkpoint`.
+    """
     cases = [image.case for image in given]
     return GivenImages(
         suite=str(path),
@@ -163,10 +155,7 @@ def settings_of(
         methods=tuple(dict.fromkeys(case.method for case in cases)),
         critics=(),
         judges=tuple(judges),
-        shard=shard,
-        device=device,
-        threads=threads,
-        trust_checkpoint=trust_checkpoint,
+        **options,
     )
 
 
@@ -199,24 +188,24 @@ def judge_images(
             judge.check_distinct(names)
         for case in cases:
             try:
-                yield _evaluated(by_key[case.key], settings, judges)
+                yield _evaluated(by_key[case.key], settings.device, judges)
             except Exception as error:  # one bad image must not end the run
-                yield failed(case, settings, error)
+                yield failed(case, error)
 
     cases = [image.case for image in given if in_shard(image.case.key, settings.shard)]
     return finish(cases, settings, folder, outcomes, retry_failed=retry_failed, quiet=quiet)
 
 
-def _evaluated(given: Given, settings: RunSettings, judges: dict[str, Critic]) -> Outcome:
+def _evaluated(given: Given, device: str, judges: dict[str, Critic]) -> Outcome:
     decoded = open_image(given.path)
-    images = to_batch(decoded).to(settings.device)
+    images = to_batch(decoded).to(device)
     targets = given.case.prompt.targets
     names = [target.object_name for target in targets]
     counted = {name: judged(judge, images, names)[0] for name, judge in judges.items()}
-    right = counted[settings.judges[0]][0] == tuple(target.target_count for target in targets)
+    right = counted[given.case.judges[0]][0] == tuple(target.target_count for target in targets)
     path = f"{IMAGES}/{given.case.key}.png"
     record = Record(
-        **case_fields(given.case, settings),
+        **case_fields(given.case),
         status="done",
         **record_fields(counted),
         trace=((1, given.seconds, right),),

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from countgen.benchmarks.evaluation.json_lines import Line, read_lines
-from countgen.benchmarks.evaluation.metrics import grouped
-from countgen.benchmarks.evaluation.records import Box, Record, with_judges
+from countgen.benchmarks.evaluation.labels import LABELS, Label
+from countgen.benchmarks.evaluation.metrics import HUMAN, grouped
+from countgen.benchmarks.evaluation.records import Box, Record
 from countgen.files.schema import Whole
 
 JUDGEMENTS = "judgements.jsonl"
-_ADVICE = ", and countgen eval --rejudge judges its image again"
 
 
 class Judgement(Line, frozen=True):
@@ -42,8 +44,18 @@ def read_judgements(run: str | Path) -> list[Judgement]:
     Raises:
         ValueError: a damaged line before the last; a last line that is still being written is left out.
     """
-    judgements = read_lines(Path(run) / JUDGEMENTS, Judgement, _ADVICE)
+    judgements = read_lines(Path(run) / JUDGEMENTS, Judgement, ", and countgen eval --rejudge judges its image again")
     return list({(judgement.key, judgement.judge): judgement for judgement in judgements}.values())
+
+
+def of_people(labels: Iterable[Label]) -> list[Judgement]:
+    """Return people's labels as those of judges called "human NAME"; no answer where they could not count an object."""
+    judgements = []
+    for label in labels:
+        counts = tuple(count for count in label.counts if count is not None)
+        answer = counts if len(counts) == len(label.counts) else None
+        judgements.append(Judgement(label.key, f"{HUMAN}{label.labeller}", answer, 0.0, ()))
+    return judgements
 
 
 def with_judgements(records: Iterable[Record], judgements: Iterable[Judgement]) -> list[Record]:
@@ -56,17 +68,17 @@ def with_judgements(records: Iterable[Record], judgements: Iterable[Judgement]) 
     judged = []
     for record in records:
         added = {new.judge: new for new in given.get(record.key, ()) if new.judge not in record.judges}
+        answers = {judge: new.counts for judge, new in added.items() if new.counts is not None}
         try:
             judged.append(
-                with_judges(
+                replace(
                     record,
-                    {judge: new.counts for judge, new in added.items()},
-                    {judge: new.confidence for judge, new in added.items()},
-                    {judge: new.boxes for judge, new in added.items()},
+                    judges=(*record.judges, *added),
+                    judge_counts=record.judge_counts | answers,
+                    confidence=record.confidence | {judge: new.confidence for judge, new in added.items()},
+                    boxes=record.boxes | {judge: new.boxes for judge, new in added.items()},
                 )
             )
         except ValueError as error:
-            raise ValueError(
-                f"{JUDGEMENTS}: image {record.key}: {error}; take that line out of the file{_ADVICE}"
-            ) from error
+            raise ValueError(f"image {record.key}: {error}; take that line out of {JUDGEMENTS} or {LABELS}") from error
     return judged

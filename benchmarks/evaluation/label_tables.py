@@ -15,8 +15,7 @@ from countgen.benchmarks.evaluation.labels import (
     check_labeller,
     questions,
     read_labels,
-    save_label,
-    unlabelled,
+    save_labels,
 )
 from countgen.benchmarks.evaluation.records import IMAGES
 from countgen.benchmarks.evaluation.suites.readers import HOW_MANY
@@ -28,8 +27,6 @@ COLUMNS = ("image", "object", "count")
 GECKONUM_COLUMNS = ("image_id", "question", "annot_id", "answer")
 UNCOUNTABLE = "-"
 """A cell for objects that cannot be counted."""
-_MOST_FAULTS = 10
-_MOST_NAMES = 3
 
 Vote = int | str | None
 """A count, `UNCOUNTABLE`, or None for a cell that is neither."""
@@ -63,13 +60,14 @@ def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int =
         ValueError: no run, one without images, or nothing is left to label.
         FileExistsError: the file exists; it may hold counts.
     """
-    left = unlabelled(run, labeller, seed)[:limit]
-    if not questions(run):
+    name = check_labeller(labeller)
+    finished = questions(run, name, seed)
+    if not finished:
         raise ValueError(f"{printable(run)} has no image to count: none is finished, or its records came without them")
+    labelled = {label.key for label in read_labels(run) if label.labeller == name}
+    left = [question for question in finished if question.key not in labelled][:limit]
     if not left:
-        raise ValueError(
-            f"{check_labeller(labeller)} has labelled every finished image of {printable(run)}; nothing is left"
-        )
+        raise ValueError(f"{name} has labelled every finished image of {printable(run)}; nothing is left")
     with Path(path).open("x", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
@@ -82,17 +80,14 @@ def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int =
 def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_sheet: bool = False) -> Imported:
     """Save the counts of a CSV as labels; reading it twice adds nothing.
 
-    An image is named by its file name in the run, or by its path in the list that it came with. Columns `image`,
-    `object` and `count` (`UNCOUNTABLE` is one), and `labeller`; rows without one are of the given `labeller`. Images
-    with a count for some of their objects only are left for later.
-
-    GeckoNum's columns are `image_id`, `question`, `annot_id` and `answer`: the label of an object is the whole number
+    An image is named by its file name in the run, or by its path in the list that it came with. Images with a count for
+    some of their objects only are left for later. Of GeckoNum's annotations the label of an object is the whole number
     that more than half of its annotators gave ("2-3" and "10+" are none), under the name `labeller`.
 
     Args:
         run: its folder.
         path: of the CSV.
-        labeller: name of the person.
+        labeller: name of the person, where a row names none.
         is_sheet: whether it is a sheet of `write_sheet`: every row with a count must fit the run. Rows of other tables
             that do not are counted and left out.
 
@@ -107,42 +102,37 @@ def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_s
     votes: dict[tuple[Question, str], dict[str, list[Vote]]] = {}
     unknown: dict[str, None] = {}
     no_number = 0
-    faults = []
     for where, row in rows:
         image, object_name, text, person = cells(row)
         if not image or (is_sheet and not text):
             continue
-        question, vote = images.find(image), _vote(text)
+        question, vote, fault = images.find(image), _vote(text), ""
         no_number += vote is None
         if question is None:
             unknown[image] = None
-            faults.append(f"{where}: the run has no finished image {image!r}; leave the column 'image' unchanged")
-            continue
-        if object_name not in _names(question):
-            objects = ", ".join(question.object_names)
-            faults.append(f"{where}: {image} has the objects {objects}, not {object_name!r}")
-            continue
-        if not (person or labeller):
+            fault = f"the run has no finished image {image!r}; leave the column 'image' unchanged"
+        elif object_name not in _names(question):
+            fault = f"{image} has the objects {', '.join(question.object_names)}, not {object_name!r}"
+        elif not (person or labeller):
             raise ValueError(f"{where}: give --labeller NAME, or fill in the column 'labeller'; nothing was saved")
-        given = votes.setdefault((question, person or labeller), {}).setdefault(object_name, [])
-        if vote is None:
-            faults.append(
-                f"{where}: {text!r} is not a whole number up to {MAX_COUNT}; write a number such as 7, {UNCOUNTABLE} "
-                "if the objects cannot be counted, or leave the cell empty"
-            )
-        elif given:
-            faults.append(f"{where}: {image} has two rows for {object_name!r}; keep one")
-        given.append(vote)
-    if is_sheet and faults:
-        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        raise ValueError(f"{printable('; '.join(faults[:_MOST_FAULTS]), 2000)}{more}. Nothing of this sheet was saved")
+        else:
+            given = votes.setdefault((question, person or labeller), {}).setdefault(object_name, [])
+            given.append(vote)
+            if vote is None:
+                fault = (
+                    f"{text!r} is not a whole number up to {MAX_COUNT}; write a number such as 7, {UNCOUNTABLE} if the "
+                    "objects cannot be counted, or leave the cell empty"
+                )
+            elif len(given) > 1:
+                fault = f"{image} has two rows for {object_name!r}; keep one"
+        if is_sheet and fault:
+            raise ValueError(f"{where}: {printable(fault, 1000)}. Nothing of this sheet was saved")
     if not is_sheet and not votes:
-        shown = f", such as {', '.join(list(unknown)[:_MOST_NAMES])}" if unknown else ""
-        raise ValueError(f"{path} has no count for an image and an object of {run}{shown}; nothing was saved")
+        shown = ", ".join(list(unknown)[:3]) or "none"
+        raise ValueError(f"{path} has no count for an image and an object of {run}; unknown images: {shown}")
     labels, known = _labels(votes), set(read_labels(run))
     new = [label for label in labels if label not in known]
-    for label in new:
-        save_label(run, label.key, label.labeller, label.counts)
+    save_labels(run, new)
     return Imported(len(new), len(labels) - len(new), tuple(unknown), no_number, len(votes) - len(labels))
 
 
@@ -172,16 +162,16 @@ class _Images:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.own: dict[str, Question] = {}
-        self.listed: dict[str, Question] = {}
+        self.exact: dict[str, Question] = {}
         self.by_name: dict[str, list[Question]] = {}
-        for question in questions(run):
-            self.own |= dict.fromkeys((question.image.name, question.image.stem), question)
-            if question.listed_as:
-                path = PurePosixPath(question.listed_as)
-                self.listed |= dict.fromkeys((str(path), str(path.with_suffix(""))), question)
-                for name in (path.name, path.stem):
-                    self.by_name.setdefault(name, []).append(question)
+        asked = questions(run)
+        for question in (question for question in asked if question.listed_as):
+            path = PurePosixPath(str(question.listed_as))
+            self.exact |= dict.fromkeys((str(path), str(path.with_suffix(""))), question)
+            for name in (path.name, path.stem):
+                self.by_name.setdefault(name, []).append(question)
+        for question in asked:
+            self.exact |= dict.fromkeys((question.image.name, question.image.stem), question)
 
     def find(self, text: str) -> Question | None:
         """Return the image of a name, with or without its ending: its name in the run, or its path in the list.
@@ -192,7 +182,7 @@ class _Images:
             ValueError: several images have that name.
         """
         path = PurePosixPath(text)
-        exact = self.own.get(path.name) or self.listed.get(str(path))
+        exact = self.exact.get(str(path.relative_to(IMAGES) if path.is_relative_to(IMAGES) else path))
         same_name = self.by_name.get(str(path), ())
         if exact is None and len(same_name) > 1:
             raise ValueError(

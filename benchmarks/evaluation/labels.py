@@ -7,20 +7,17 @@ run at once. Of several labels of one person for an image, the latest is valid.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
 
 from countgen.benchmarks.evaluation.json_lines import Line, LineFile, read_lines
-from countgen.benchmarks.evaluation.records import RECORDS, read_run
+from countgen.benchmarks.evaluation.records import read_run
 from countgen.files.folder import writable_path
 from countgen.files.lock import locked
-from countgen.files.printable import printable
-from countgen.files.schema import converted
 
 LABELS = "labels.jsonl"
 LOCK = "labels.lock"
@@ -72,45 +69,20 @@ def questions(run: str | Path, labeller: str = "", seed: int = 0) -> list[Questi
     Raises:
         RunFolderError: no run, or a damaged one.
     """
-    return sorted(_images(run).values(), key=lambda question: _order(f"{seed}/{labeller}/{question.key}"))
+    finished = (record for record in read_run(run)[1] if record.status == "done" and record.image)
+    images = (Question(r.key, Path(run) / str(r.image), tuple(r.wanted), r.listed_as) for r in finished)
+    return sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{labeller}/{image.key}".encode()).digest())
 
 
-def unlabelled(run: str | Path, labeller: str, seed: int = 0) -> list[Question]:
-    """Return all images that this person has not labelled, in the same order.
-
-    Raises:
-        ValueError: no name, no run, or a damaged one.
-    """
-    name = check_labeller(labeller)
-    done = {label.key for label in read_labels(run) if label.labeller == name}
-    return [question for question in questions(run, name, seed) if question.key not in done]
-
-
-def save_label(run: str | Path, key: str, labeller: str, counts: Sequence[int | None]) -> Label:
-    """Append one label; it is on the disk when the function returns.
+def save_labels(run: str | Path, labels: Iterable[Label]) -> None:
+    """Append labels; they are on the disk when the function returns.
 
     Raises:
-        ValueError: no name, no such image, or not one whole number from 0 to 10 000, or None, for each
-            of its objects.
         RecordWriteError: the disk is full or the folder cannot be written; earlier labels are unchanged.
     """
-    name = check_labeller(labeller)
-    question = _images(run).get(key)
-    if question is None:
-        raise ValueError(f"{printable(run)} has no finished image {printable(key)!r}")
-    try:
-        label = Label(key, name, converted(tuple(counts), Counts))
-    except ValueError:
-        label = Label(key, name, ())
-    if len(label.counts) != len(question.object_names):
-        raise ValueError(
-            f"expected {len(question.object_names)} whole numbers from 0 to {MAX_COUNT} or None, one for each of "
-            f"{', '.join(question.object_names)}, got {printable(list(counts), 200)}"
-        )
-    folder = Path(run)
-    with locked(writable_path(folder, LOCK), wait=True), LineFile(folder, LABELS) as file:
-        file.append(label.to_line())
-    return label
+    with locked(writable_path(Path(run), LOCK), wait=True), LineFile(Path(run), LABELS) as file:
+        for label in labels:
+            file.append(label.to_line())
 
 
 def check_labeller(labeller: str) -> str:
@@ -133,24 +105,3 @@ def read_labels(run: str | Path) -> list[Label]:
     """
     labels = read_lines(Path(run) / LABELS, Label)
     return list({(label.key, label.labeller): label for label in labels}.values())
-
-
-def _images(run: str | Path) -> dict[str, Question]:
-    records = Path(run) / RECORDS
-    state = records.stat() if records.exists() else None
-    return _images_at(Path(run), (state.st_mtime_ns, state.st_size) if state else None)
-
-
-@lru_cache(maxsize=8)
-def _images_at(folder: Path, _state: tuple[int, int] | None) -> dict[str, Question]:
-    """Return finished images by key; cached for each state of the records, as a large run takes seconds to read."""
-    _, records = read_run(folder)
-    return {
-        record.key: Question(record.key, folder / record.image, tuple(record.wanted), record.listed_as)
-        for record in records
-        if record.status == "done" and record.image
-    }
-
-
-def _order(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()

@@ -1,7 +1,7 @@
 """Metrics of a run, as pure functions of its records and the name of a judge.
 
 A judge is any source of counts: a judge of the run, its first critic (never independent, see `steered`), or a person
-whose labels `with_labels` added. Failed images are included: they are wrong and have no error in objects.
+who labelled images. Failed images are included: they are wrong and have no error in objects.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from countgen.benchmarks.evaluation.labels import Label
-from countgen.benchmarks.evaluation.records import Record, with_judges
+from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.benchmarks.evaluation.suites.prompt import LEVELS
 from countgen.image_preservation import LEAST_KEPT, MOST_CHANGED
@@ -36,8 +35,10 @@ class Scores:
         failed: images that were not generated; they are wrong.
         abstained: images to which the judge gave no answer; they are not right, and have no error in objects.
         right: images with exactly the target count of every object class.
-        interval: 95 % Wilson confidence interval of the fraction right, in [0, 1].
+        accuracy: fraction of images right, in [0, 1]; NaN without images.
+        interval: its 95 % Wilson confidence interval.
         close: images with every count at most one off, right ones included.
+        off_by_one: their fraction, in [0, 1]; NaN without images.
         mae, rmse, bias: mean absolute, root mean square and mean signed error in objects, over every object of every
             image that was generated; a bias above 0 is too many. NaN without such images.
         partial: mean over images of the objects' points: half a point where any is counted, half where the count is the
@@ -49,22 +50,14 @@ class Scores:
     failed: int
     abstained: int
     right: int
+    accuracy: float
     interval: tuple[float, float]
     close: int
+    off_by_one: float
     mae: float
     rmse: float
     bias: float
     partial: float
-
-    @property
-    def accuracy(self) -> float:
-        """Return the fraction of images right, in [0, 1]; NaN without images."""
-        return self.right / self.images if self.images else math.nan
-
-    @property
-    def off_by_one(self) -> float:
-        """Return the fraction of images at most one off for every object, in [0, 1]; NaN without images."""
-        return self.close / self.images if self.images else math.nan
 
 
 @dataclass(frozen=True)
@@ -120,17 +113,6 @@ def absolute_error(record: Record, judge: str) -> float | None:
     )
 
 
-def confidence(record: Record, judge: str) -> float | None:
-    """Return the mean class confidence of the judge's detections, 0 without any; None where there is no confidence.
-
-    Half-formed objects have lower scores, so that a low confidence of a right image indicates low quality.
-    """
-    counted = counts(record, judge)
-    if counted is None or (any(counted) and not record.boxes.get(judge)):
-        return None  # a judge that counts without detecting
-    return record.confidence.get(judge)
-
-
 def same_and_right(record: Record) -> bool:
     """Return whether the first judge counts an image right that also keeps the plain image of its seed."""
     kept, change = record.objects_kept, record.background_change
@@ -156,30 +138,6 @@ def preservation(records: Iterable[Record]) -> Preservation | None:
 def evaluated_by(records: Iterable[Record], judge: str) -> list[Record]:
     """Return the images that a judge evaluates: those it counted, and those that failed."""
     return [r for r in records if judge in r.judges or judge in r.critics[:1]]
-
-
-def with_labels(records: Iterable[Record], labels: Iterable[Label]) -> list[Record]:
-    """Return records with people as further judges, "human NAME", of the images that they labelled.
-
-    Where a person could not count an object, they give no answer for that image.
-
-    Raises:
-        ValueError: a label does not have one count per target.
-    """
-    given = grouped(labels, lambda label: label.key)
-    labelled = []
-    for record in records:
-        counts = {f"{HUMAN}{label.labeller}": _complete(label.counts) for label in given.get(record.key, ())}
-        try:
-            labelled.append(with_judges(record, counts))
-        except ValueError as error:
-            raise ValueError(f"the label of {record.key}: {error}") from error
-    return labelled
-
-
-def _complete(counts: Sequence[int | None]) -> tuple[int, ...] | None:
-    known = tuple(count for count in counts if count is not None)
-    return known if len(known) == len(counts) else None
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
@@ -212,7 +170,7 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
     chosen = evaluated_by(records, judge)
     counted = [(counts(record, judge), target_counts(record)) for record in chosen]
     errors = [[a - b for a, b in zip(answer, target, strict=True)] for answer, target in counted if answer is not None]
-    right = sum(not any(image) for image in errors)
+    right, close = (sum(max(map(abs, image)) <= most for image in errors) for most in (0, 1))
     flat = np.array([error for image in errors for error in image], dtype=float)
     return Scores(
         images=len(chosen),
@@ -221,8 +179,10 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
             record.status == "done" and answer is None for record, (answer, _) in zip(chosen, counted, strict=True)
         ),
         right=right,
+        accuracy=right / len(chosen) if chosen else math.nan,
         interval=wilson_interval(right, len(chosen)),
-        close=sum(all(abs(error) <= 1 for error in image) for image in errors),
+        close=close,
+        off_by_one=close / len(chosen) if chosen else math.nan,
         mae=float(np.abs(flat).mean()) if len(flat) else math.nan,
         rmse=float(np.sqrt((flat**2).mean())) if len(flat) else math.nan,
         bias=float(flat.mean()) if len(flat) else math.nan,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
+from itertools import product
 from typing import Any
 
 import countgen
@@ -21,9 +22,6 @@ from countgen.methods.step import Budget
 from countgen.miniature import FOLDER as MINIATURE
 from countgen.models import check_detector, parts_of
 from countgen.tokens.library import available_tokens
-
-MAX_THREADS = 1024
-"""Largest number of threads of a process; libraries fail to start far more."""
 
 _SELECTION = (
     *("suite", "suite_sha256", "limit", "methods", "method_settings", "backbones"),
@@ -64,7 +62,7 @@ class RunSettings:
         code: versions of countgen, the embedded weights and the libraries, from `code_version`.
         trust_checkpoint: as of `countgen.load`; each command gives it anew, and no run folder stores it.
         sources: what loads each of `backbones`, its name by default; likewise given anew, since it may be a path.
-        method_settings: those that differ from the defaults, as `arms.canonical` writes them.
+        method_settings: "ARM.NAME=VALUE"; kept as `arms.canonical` writes those that differ from the defaults.
         generation: what the models are asked for in place of their own settings.
 
     Raises:
@@ -95,44 +93,36 @@ class RunSettings:
         if not self.sources:
             for backbone in self.backbones:
                 find(backbone)
-        elif len(self.sources) != len(self.backbones):
-            raise ValueError(f"{len(self.sources)} sources were given for {len(self.backbones)} backbones")
         if not (self.critics and self.judges):
             raise ValueError(f"{', '.join(self.backbones)} come without detectors: name critics and judges")
         for name in ("backbone", "method", "critic", "judge"):
-            values = getattr(self, f"{name}s")
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"a run needs at least one {name}, and each once; got {', '.join(values) or 'none'}")
-        run_arms = [arms.find(name) for name in self.methods]
-        if (expected := arms.canonical(self.methods, self.method_settings)) != self.method_settings:
-            raise ValueError(f"method_settings must be {expected}, as arms.canonical writes them")
+            check_names(name, getattr(self, f"{name}s"))
+        object.__setattr__(self, "method_settings", arms.canonical(self.methods, self.method_settings))
         for detector in (*self.critics, *self.judges):
             check_detector(detector)
-        for backbone in self.backbones:
-            for arm in run_arms:
-                if arm.with_token and not available_tokens(backbone):
-                    raise ValueError(
-                        f"no count token is shipped for {backbone}, so {arm.name!r} can generate nothing with it; "
-                        "leave one of the two out"
-                    )
+        for backbone, arm in product(self.backbones, map(arms.find, self.methods)):
+            if arm.with_token and not available_tokens(backbone):
+                raise ValueError(
+                    f"no count token is shipped for {backbone}, so {arm.name!r} can generate nothing with it; leave "
+                    "one of the two out"
+                )
         for judge in self.judges:
             if not steering(self.critics).isdisjoint(parts_of(judge)):
                 raise ValueError(f"{judge!r} is critic and judge; a judge must be a detector that nothing optimises")
         if self.max_evaluations is None and self.max_seconds is None:
             raise ValueError("give the budget of an image: max_evaluations, max_seconds or both")
         Budget(self.max_seconds, self.max_evaluations)
-        if not (1 <= self.threads <= MAX_THREADS and self.seeds_per_prompt >= 1 and 0 <= self.first_seed < 2**32):
-            raise ValueError(
-                f"threads must be from 1 to {MAX_THREADS}, seeds_per_prompt at least 1 and first_seed from 0 to "
-                f"2**32 - 1, got {self.threads}, {self.seeds_per_prompt} and {self.first_seed}"
-            )
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit must be at least 1, got {self.limit}")
         shard_of(self.shard)
 
     def source_of(self, backbone: str) -> str:
         """Return what loads one of `backbones`."""
-        return self.sources[self.backbones.index(backbone)] if self.sources else backbone
+        return dict(zip(self.backbones, self.sources or self.backbones, strict=True))[backbone]
+
+
+def check_names(kind: str, names: Sequence[str]) -> None:
+    """Raise if there is no name, or one of them twice."""
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"name at least one {kind}, and each once; got {', '.join(names) or 'none'}")
 
 
 def steering(critics: Sequence[str]) -> set[str]:
@@ -172,6 +162,7 @@ class Case:
         prompt: of the suite.
         seed, backbone: of the run.
         method: name of an arm, see `countgen.benchmarks.evaluation.arms`.
+        critics, judges: names of the detectors that steer and that only count; the first judge decides.
     """
 
     key: str
@@ -179,6 +170,8 @@ class Case:
     seed: int
     backbone: str
     method: str
+    critics: tuple[str, ...]
+    judges: tuple[str, ...]
 
 
 def suite_digest(suite: str) -> str:
@@ -187,36 +180,19 @@ def suite_digest(suite: str) -> str:
 
 
 def cases(settings: RunSettings) -> list[Case]:
-    """Return all images of a run, or of its shard, each once, in the order in which they are generated.
-
-    Cases that need a count token which is not shipped are left out, see `left_out`: an image that cannot be generated
-    says nothing about the method.
+    """Return the cases of a run, or of its shard, each once, in the order in which they are generated.
 
     Raises:
-        ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
+        ValueError: as `all_cases`.
     """
-    return [case for case in _all_cases(settings) if _possible(case)]
+    return [case for case in all_cases(settings) if is_possible(case)]
 
 
-def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
-    """Return the object names of cases, each combination once."""
-    return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in cases))
+def is_possible(case: Case) -> bool:
+    """Return whether the count token that a case needs, if any, is shipped.
 
-
-def left_out(settings: RunSettings) -> list[Case]:
-    """Return the cases that `cases` leaves out because no token is shipped for them."""
-    return [case for case in _all_cases(settings) if not _possible(case)]
-
-
-def why_left_out(case: Case) -> str:
-    """Return why an image of `left_out` cannot be generated, and what could be."""
-    first, *more = case.prompt.targets
-    asked = f"{case.prompt.prompt!r} asks for {first.target_count}" + (" and another class" if more else "")
-    known = ", ".join(available_tokens(case.backbone))
-    return f"{asked}, and the count tokens of {case.backbone} are for one class: {known}"
-
-
-def _possible(case: Case) -> bool:
+    Others are no part of a run: an image that cannot be generated says nothing about the method.
+    """
     if not arms.find(case.method).with_token:
         return True
     return len(case.prompt.targets) == 1 and token_name(case.prompt) in _tokens(case.backbone)
@@ -225,7 +201,17 @@ def _possible(case: Case) -> bool:
 _tokens = cache(available_tokens)
 
 
-def _all_cases(settings: RunSettings) -> list[Case]:
+def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
+    """Return the object names of cases, each combination once."""
+    return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in cases))
+
+
+def all_cases(settings: RunSettings) -> list[Case]:
+    """Return all cases of a run, or of its shard, also those that are not possible.
+
+    Raises:
+        ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
+    """
     if suite_digest(settings.suite) != settings.suite_sha256:
         raise ValueError(f"the suite {settings.suite} has changed since these settings were made")
     determining = content_digest({name: value for name, value in recorded(settings).items() if name not in _SELECTION})
@@ -243,7 +229,7 @@ def _all_cases(settings: RunSettings) -> list[Case]:
                 for method, own in own_settings.items():
                     content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining + own]
                     key = content_digest(content)[:32]
-                    by_key[key] = Case(key, prompt, seed, backbone, method)
+                    by_key[key] = Case(key, prompt, seed, backbone, method, settings.critics, settings.judges)
     return [case for case in by_key.values() if in_shard(case.key, settings.shard)]
 
 
@@ -273,13 +259,7 @@ def _own_settings(name: str, settings: RunSettings) -> str:
 
 
 def token_name(prompt: Prompt) -> str:
-    """Return the name of the shipped count token for a prompt.
-
-    Raises:
-        ValueError: several object classes.
-    """
-    if len(prompt.targets) != 1:
-        raise ValueError(f"a count token is for one object class, {prompt.prompt!r} has {len(prompt.targets)}")
+    """Return the name of the count token for a prompt of one object class."""
     return f"count-{prompt.targets[0].target_count}"
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import lzma
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
-from msgspec.structs import replace
 
-from countgen.benchmarks.evaluation.json_lines import MAX_BYTES, Line, parsed
+from countgen.benchmarks.evaluation.json_lines import Line, read_lines
 from countgen.errors import CountGenError
 from countgen.files.printable import printable
-from countgen.files.reading import open_regular, read_bytes
+from countgen.files.reading import read_bytes
 from countgen.files.schema import Integer, Whole, converted, decoded
 from countgen.prompts import MAX_TARGET_COUNT, Target
 
@@ -111,32 +108,6 @@ class Record(Line, frozen=True, kw_only=True, gc=False):
         return _targets(tuple(self.wanted.items()))
 
 
-def with_judges(
-    record: Record,
-    counts: Mapping[str, tuple[int, ...] | None],
-    confidence: Mapping[str, float] = MappingProxyType({}),
-    boxes: Mapping[str, tuple[Box, ...]] = MappingProxyType({}),
-) -> Record:
-    """Return a record with further judges.
-
-    Args:
-        record: of the image.
-        counts: by judge, per target; None for a judge that gave no answer.
-        confidence, boxes: by judge, as of `Record`.
-
-    Raises:
-        ValueError: a judge does not have one count per target.
-    """
-    answers = {judge: answer for judge, answer in counts.items() if answer is not None}
-    return replace(
-        record,
-        judges=(*record.judges, *counts),
-        judge_counts=record.judge_counts | answers,
-        confidence=record.confidence | dict(confidence),
-        boxes=record.boxes | dict(boxes),
-    )
-
-
 def counts_of(targets: Iterable[Target]) -> dict[str, int]:
     """Return targets as `Record.wanted` holds them."""
     return {target.object_name: target.target_count for target in targets}
@@ -206,20 +177,6 @@ def read_records(path: Path) -> list[Record]:
         RunFolderError: a damaged line before the last.
     """
     try:
-        content = _content(path) if path.exists() else b""
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise RunFolderError(f"{printable(path)} cannot be read: {error}") from error
-    try:
-        return list({record.key: record for record in parsed(content, path, Record, ADVICE)}.values())
-    except ValueError as error:
+        return list({record.key: record for record in read_lines(path, Record, ADVICE)}.values())
+    except (OSError, ValueError) as error:
         raise RunFolderError(str(error)) from error
-
-
-def _content(path: Path) -> bytes:
-    if path.suffix != ".xz":
-        return read_bytes(path, MAX_BYTES)
-    with open_regular(path) as packed, lzma.open(packed) as file:
-        content: bytes = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
-    return content

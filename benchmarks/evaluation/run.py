@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from countgen.benchmarks.evaluation.image_files import lost_images_message
-from countgen.benchmarks.evaluation.plan import Case, RunSettings, cases, left_out, why_left_out
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, all_cases, is_possible
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.errors import CountGenError
 from countgen.progress import counted_progress
+from countgen.tokens.library import available_tokens
 
 Engine = Callable[[Sequence[Case], RunSettings], Iterator[Outcome]]
 """A function from the cases that are left to their outcomes, in any order."""
@@ -63,20 +64,21 @@ def evaluate(
         quiet: show no progress.
 
     Raises:
-        ValueError: a run without any image, see `countgen.benchmarks.evaluation.plan.cases`.
+        ValueError: a run without any image, or as `countgen.benchmarks.evaluation.plan.all_cases`.
         RunFolderError: the folder is in use, damaged, or of other settings.
         EverythingFailsError: several images in a row failed for one reason.
         OSError: the folder cannot be written; finished results are kept.
     """
-    run_cases, impossible = cases(settings), left_out(settings)
-    if not run_cases and impossible and settings.shard == "1/1":  # one part of several may be empty
+    every = all_cases(settings)
+    possible = [case for case in every if is_possible(case)]
+    if every and not possible and settings.shard == "1/1":  # one part of several may be empty
+        known = ", ".join(available_tokens(every[0].backbone))
         raise ValueError(
-            f"none of the {len(impossible)} images of {settings.suite} with {', '.join(settings.methods)} can be "
-            f"generated; the first: {why_left_out(impossible[0])}. Give a suite with other prompts, or a "
-            "method without a token"
+            f"none of the {len(every)} images of {settings.suite} with {', '.join(settings.methods)} can be generated: "
+            f"the count tokens are for one class, {known}; give other prompts, or a method without a token"
         )
-    summary = finish(run_cases, settings, folder, engine, retry_failed=retry_failed, quiet=quiet)
-    return replace(summary, left_out=len(impossible))
+    summary = finish(possible, settings, folder, engine, retry_failed=retry_failed, quiet=quiet)
+    return replace(summary, left_out=len(every) - len(possible))
 
 
 def finish(
@@ -96,9 +98,8 @@ def finish(
         lost = tuple(name for case in left for name in kept.lost.get(case.key, ()))
         if lost and not quiet:
             print(f"{lost_images_message(kept.path, lost)}; generated again", file=sys.stderr)
-        outcomes = counted_progress(
-            engine(left, settings), len(run_cases), done=done, has_failed=_has_failed, shown=not quiet
-        )
+        outcomes = engine(left, settings)
+        outcomes = counted_progress(outcomes, len(run_cases), done=done, has_failed=_has_failed, shown=not quiet)
         latest: dict[int, tuple[str | None, int]] = {}
         for outcome in outcomes:
             kept.keep(outcome)

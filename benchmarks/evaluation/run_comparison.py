@@ -1,20 +1,25 @@
-"""Compare two runs case by case: settings that differ, paired tests by method and judge, cases whose result changed."""
+"""Compare two runs case by case: settings that differ, paired tests by method and judge, cases whose result changed.
+
+`differences`, `pairings` and `changes` show a comparison as lines and a table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from countgen.benchmarks.evaluation.comparison import Comparison, compare, pairs
+from countgen.benchmarks.evaluation.comparison import Comparison, compare, pairs, with_holm
 from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
 from countgen.benchmarks.evaluation.metrics import by_arm, counts, evaluated_by, is_right, steered
 from countgen.benchmarks.evaluation.records import Record, differing_settings
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
-from countgen.benchmarks.evaluation.statistics import holm
+from countgen.benchmarks.evaluation.report.table import Table, interval, number, p_text
+from countgen.files.printable import printable
 
 _DETAIL = ("suite_sha256", "shard")
 """Settings that say nothing to a reader: the suite's digest, and part of a run."""
+_LONGEST_VALUE = 100
 
 
 @dataclass(frozen=True)
@@ -86,39 +91,40 @@ def compare_runs(first: ReportedRun, second: ReportedRun) -> RunComparison:
     if len(before) == len(after) == 1 and before.keys() != after.keys():
         name = " -> ".join((*before, *after))
         before, after = ({name: records} for arms in (before, after) for records in arms.values())
-    compared = [
-        (name, judge, compare(after[name], before[name], judge))
-        for name in before
-        if name in after
-        for judge in _shared_judges(before[name], after[name])
-    ]
-    compared = [(name, judge, comparison) for name, judge, comparison in compared if comparison.duel.cases]
+    compared = with_holm(
+        {
+            (name, judge): compare(after[name], before[name], judge)
+            for name in before
+            if name in after
+            for judge in _shared_judges(before[name], after[name])
+        }
+    )
     if not compared:
+        judges = [", ".join(dict.fromkeys(name for r in run.records for name in r.judges)) for run in (first, second)]
         raise ValueError(
             f"{first.name} and {second.name} share no case by a method and a judge of both: methods "
-            f"{', '.join(before)} and {', '.join(after)}; judges {_judges(first)} and {_judges(second)}; give runs of "
-            "one suite and seeds, or add a judge with countgen eval --rejudge"
+            f"{', '.join(before)} and {', '.join(after)}; judges {' and '.join(judges)}; give runs of one suite and "
+            "seeds, or add a judge with countgen eval --rejudge"
         )
-    pairings, changes = [], []
-    adjusted = holm([comparison.duel.p_value for _, _, comparison in compared])
-    for (name, judge, comparison), p_value in zip(compared, adjusted, strict=True):
+    by_method, changed = [], []
+    for (name, judge), comparison, p_value in compared:
         both = pairs(evaluated_by(before[name], judge), evaluated_by(after[name], judge))
         first_right, second_right = (sum(is_right(pair[run], judge) for pair in both) for run in (0, 1))
-        pairings.append(Pairing(name, judge, first_right, second_right, comparison, p_value))
-        if judge == compared[0][1]:
-            changes += [_change(name, judge, a, b) for a, b in both if is_right(a, judge) != is_right(b, judge)]
+        by_method.append(Pairing(name, judge, first_right, second_right, comparison, p_value))
+        if judge == by_method[0].judge:
+            changed += [
+                Change(name, a.prompt, a.seed, a.wanted, counts(a, judge), counts(b, judge), is_right(b, judge))
+                for a, b in both
+                if is_right(a, judge) != is_right(b, judge)
+            ]
     differing = [name for name in differing_settings(first.settings, second.settings) if name not in _DETAIL]
     return RunComparison(
         settings={name: (first.settings.get(name), second.settings.get(name)) for name in differing},
         only_first=tuple(name for name in before if name not in after),
         only_second=tuple(name for name in after if name not in before),
-        pairings=tuple(pairings),
-        changes=tuple(changes),
+        pairings=tuple(by_method),
+        changes=tuple(changed),
     )
-
-
-def _judges(run: ReportedRun) -> str:
-    return ", ".join(dict.fromkeys(judge for record in run.records for judge in record.judges))
 
 
 def _shared_judges(first: Sequence[Record], second: Sequence[Record]) -> list[str]:
@@ -134,13 +140,53 @@ def _shared_judges(first: Sequence[Record], second: Sequence[Record]) -> list[st
     ]
 
 
-def _change(method: str, judge: str, first: Record, second: Record) -> Change:
-    return Change(
-        method=method,
-        prompt=first.prompt,
-        seed=first.seed,
-        targets=dict(first.wanted),
-        first=counts(first, judge),
-        second=counts(second, judge),
-        better=is_right(second, judge),
+def differences(compared: RunComparison) -> Iterator[str]:
+    """Yield a line for each setting that differs, and the methods that only one run has."""
+    for name, values in compared.settings.items():
+        before, after = (printable(value, _LONGEST_VALUE) for value in values)
+        yield f"{name}: {before} -> {after}"
+    for word, methods in (("first", compared.only_first), ("second", compared.only_second)):
+        if methods:
+            yield f"only in the {word} run: {printable(', '.join(methods), _LONGEST_VALUE)}"
+
+
+def pairings(compared: RunComparison) -> Table:
+    """Return the table of paired tests."""
+    rows = []
+    for pairing in compared.pairings:
+        accuracy, duel = pairing.comparison.accuracy, pairing.comparison.duel
+        rows.append(
+            (
+                f"{pairing.method}, by {pairing.judge}",
+                f"{pairing.first} -> {pairing.second} of {duel.cases}",
+                f"{number(100 * accuracy.mean, 1)} {interval(accuracy.low, accuracy.high, digits=1)}",
+                f"{duel.won}:{duel.lost}",
+                p_text(pairing.adjusted_p),
+            )
+        )
+    note = (
+        "Right images on the cases of both runs; points with the 95 % cluster bootstrap interval by prompt; won and "
+        "lost: right in the second, in the first run only; p of the exact McNemar test, by Holm."
     )
+    return Table("Second run against the first", ("", "right", "points", "won:lost", "p"), tuple(rows), note)
+
+
+def changes(compared: RunComparison, limit: int) -> Iterator[str]:
+    """Yield how many cases changed, and a line for each of the first ones."""
+    better = sum(change.better for change in compared.changes)
+    judge = compared.pairings[0].judge
+    yield f"by {judge}, {better} cases became right and {len(compared.changes) - better} wrong"
+    for change in compared.changes[:limit]:
+        yield f"  {_line(change)}"
+    if len(compared.changes) > limit:
+        yield f"  and {len(compared.changes) - limit} more; --cases N lists more, --json all"
+
+
+def _line(change: Change) -> str:
+    first, second = (
+        "no count" if counts is None else " and ".join(map(str, counts)) for counts in (change.first, change.second)
+    )
+    wanted = " and ".join(f"{count} x {name}" for name, count in change.targets.items())
+    verdict = "right" if change.better else "WRONG"
+    line = f"{verdict}: {change.method}, seed {change.seed}, {first} -> {second} of {wanted}: {change.prompt}"
+    return printable(line, 300)

@@ -60,8 +60,7 @@ def write_geneval(run: ReportedRun, records: Sequence[Record], folder: Path) -> 
         samples.mkdir(parents=True)
         (samples.parent / "metadata.jsonl").write_text(json.dumps(metadata(of_prompt[0])), "utf-8")
         for sample, record in enumerate(sorted(of_prompt, key=lambda record: record.seed)):
-            path = run.image_path(record)
-            assert path is not None
+            path = Path(str(run.image_path(record)))
             shutil.copyfile(path, samples / f"{sample:04}{path.suffix}")
     return len(records)
 
@@ -86,14 +85,8 @@ def geneval_results(run: ReportedRun, records: Sequence[Record], judge: str) -> 
             "correct": is_right(record, judge),
             "reason": "\n".join(wrong) if counted else "no answer",
             "metadata": json.dumps(metadata(record)),
-            "details": json.dumps({}),
+            "details": "{}",
         }
-
-
-def geneval2_paths(run: ReportedRun, records: Sequence[Record]) -> dict[str, str]:
-    """Return the path of the image of each prompt, of several the one of the lowest seed."""
-    ordered = sorted(records, key=lambda record: record.seed, reverse=True)
-    return {record.prompt: str(run.image_path(record)) for record in ordered}
 
 
 def export(
@@ -119,12 +112,14 @@ def export(
     if export_format == "geneval":
         return write_geneval(run, records, out)
     if export_format == "geneval2":
-        paths = geneval2_paths(run, records)
-        write_atomically(json.dumps(paths, indent=1).encode(), out)
-        return len(paths)
-    lines = (json.dumps(result) + "\n" for result in geneval_results(run, records, judge))
-    write_atomically("".join(lines).encode(), out)
-    return len(records)
+        ordered = sorted(records, key=lambda record: record.seed, reverse=True)  # of several images the lowest seed's
+        results: Any = {record.prompt: str(run.image_path(record)) for record in ordered}
+        text = json.dumps(results, indent=1)
+    else:
+        results = [json.dumps(result) + "\n" for result in geneval_results(run, records, judge)]
+        text = "".join(results)
+    write_atomically(text.encode(), out)
+    return len(results)
 
 
 def _chosen(reported: ReportedRun, method: str | None) -> list[Record]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import diffusers
 import torch
@@ -48,18 +49,6 @@ class Outcome:
     process: int
 
 
-class Detectors(Protocol):
-    """Names of the detectors of a run, such as its settings hold them."""
-
-    @property
-    def critics(self) -> tuple[str, ...]:
-        """Those that steer."""
-
-    @property
-    def judges(self) -> tuple[str, ...]:
-        """Those that only count; the first one decides."""
-
-
 class Worker:
     """The models of one backbone, ready to generate.
 
@@ -89,13 +78,11 @@ class Worker:
             **settings.generation.asked_of_load,
         )
         settings.generation.check(self.models.backbone)
-        others = tuple(
-            load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
-            for name in settings.judges[1:]
-        )
-        for critic in others:  # raises for a judge of a critic's family
-            Models(self.models.backbone, self.models.critics, critic)
-        self.judges = dict(zip(settings.judges, (self.models.required_judge, *others), strict=True))
+        self.judges = {settings.judges[0]: self.models.required_judge}
+        for name in settings.judges[1:]:
+            self.judges[name] = load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
+        # Raises for a judge of a critic's family.
+        self.judged = [Models(self.models.backbone, self.models.critics, judge) for judge in self.judges.values()]
         for names in object_names:
             self._check_judges(names)
         self._warm: set[str] = set()
@@ -119,13 +106,13 @@ class Worker:
         try:
             return self._generated(case)
         except Exception as error:  # one bad case must not end the run
-            return failed(case, self.settings, error)
+            return failed(case, error)
 
     def _generated(self, case: Case) -> Outcome:
-        for critic in self.judges.values():
-            Models(self.models.backbone, self.models.critics, critic).check(case.prompt.targets)
+        for models in self.judged:
+            models.check(case.prompt.targets)
         self._warm_up(case)
-        return generated(case, self._run(case), self.judges, self.settings)
+        return generated(case, self._run(case), self.judges)
 
     def _run(self, case: Case) -> countgen.Run:
         arm = arms.find(case.method)
@@ -154,24 +141,21 @@ class Worker:
                     break
 
 
-def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic], detectors: Detectors) -> Outcome:
+def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic]) -> Outcome:
     """Generate an image and judge it.
 
     Args:
         case: of the record.
         run: of the case, not begun.
         judges: by name, the run's own first.
-        detectors: names of those that steer and that judge.
     """
     backbone = run.models.backbone
-    truncations = truncations_of(backbone.pipeline)
     forget_peak(backbone.device)
-    truncations.seen = False
     bests: list[Step] = []
-    for _ in run:
-        if run.best is not None and (not bests or run.best is not bests[-1]):
-            bests.append(run.best)
-    truncated = truncations.seen
+    with truncations_of(backbone.pipeline) as truncations:
+        for _ in run:
+            if run.best is not None and (not bests or run.best is not bests[-1]):
+                bests.append(run.best)
     peak = peak_bytes(backbone.device)
     result = run.result()
     wanted = tuple(target.target_count for target in run.targets)
@@ -183,10 +167,13 @@ def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic], detec
     # The last best image is judged as it is stored: rendered alone, since rounding differs within a batch.
     rights.append(bool(result.verified))
     trace = [(best.evaluations, round(best.seconds, 4), right) for best, right in zip(bests, rights, strict=True)]
+    measured = ("objects_kept", "background_change", "structural_similarity", "probability")
+    values = {name: getattr(result, name) for name in measured}
+    measures: dict[str, Any] = {name: None if value is None else round(value, 5) for name, value in values.items()}
     # The image is its own plain image.
     is_plain = result.method == "plain" and "token" not in result.recipe
     record = Record(
-        **case_fields(case, detectors),
+        **case_fields(case),
         status="done",
         critic_counts=result.counts,
         **record_fields(counted),
@@ -197,58 +184,42 @@ def generated(case: Case, run: countgen.Run, judges: Mapping[str, Critic], detec
         peak_bytes=peak,
         image=f"{IMAGES}/{case.key}.png",
         before=f"{IMAGES}/{case.key}.png" if is_plain else f"{IMAGES}/{case.key}-before.png",
-        truncated=truncated,
-        objects_kept=_rounded(result.objects_kept),
-        background_change=_rounded(result.background_change),
-        structural_similarity=_rounded(result.structural_similarity),
-        probability=_rounded(result.probability),
+        truncated=bool(truncations),
+        **measures,
     )
     before = None if is_plain else to_pil(result.before)
     return Outcome(record, to_pil(result.image), before, result.recipe, os.getpid())
 
 
-class Truncations(logging.Filter):
-    """A log filter that drops a pipeline's warnings of truncated prompts, and notes them.
+@contextmanager
+def truncations_of(pipeline: Any) -> Iterator[list[str]]:
+    """Collect a stock pipeline's warnings, its only report of truncated prompts, in place of printing them."""
+    logger, messages = logging.getLogger(type(pipeline).__module__), list[str]()
 
-    Attributes:
-        seen: whether a prompt was truncated since this was set to False.
-    """
+    def collect(record: logging.LogRecord) -> bool:
+        is_truncation = "truncated" in record.getMessage()
+        messages.extend([record.getMessage()] * is_truncation)
+        return not is_truncation
 
-    seen = False
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the message is about anything but truncation."""
-        cut = "truncated" in record.getMessage()
-        self.seen |= cut
-        return not cut
-
-
-_TRUNCATIONS = Truncations()
-
-
-def truncations_of(pipeline: Any) -> Truncations:
-    """Return the filter of a stock pipeline's warnings, its only report of truncated prompts."""
-    logger = logging.getLogger(type(pipeline).__module__)
     logger.setLevel(logging.WARNING)
-    logger.addFilter(_TRUNCATIONS)
-    return _TRUNCATIONS
+    logger.addFilter(collect)
+    try:
+        yield messages
+    finally:
+        logger.removeFilter(collect)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
-
-
-def failed(case: Case, detectors: Detectors, error: Exception) -> Outcome:
+def failed(case: Case, error: Exception) -> Outcome:
     """Return the record of a case that could not be generated."""
     record = Record(
-        **case_fields(case, detectors),
+        **case_fields(case),
         status="failed",
         error=printable(" ".join(f"{type(error).__name__}: {error}".split())),
     )
     return Outcome(record, None, None, {}, os.getpid())
 
 
-def case_fields(case: Case, detectors: Detectors) -> dict[str, Any]:
+def case_fields(case: Case) -> dict[str, Any]:
     """Return the fields of a `Record` that are known before its image."""
     return {
         "key": case.key,
@@ -259,6 +230,6 @@ def case_fields(case: Case, detectors: Detectors) -> dict[str, Any]:
         "seed": case.seed,
         "backbone": case.backbone,
         "method": case.method,
-        "critics": detectors.critics,
-        "judges": detectors.judges,
+        "critics": case.critics,
+        "judges": case.judges,
     }

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from countgen.benchmarks.miniature import detectors, sharpen, teacher
 from countgen.benchmarks.miniature.training import StageSettings, read_notes
@@ -49,9 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         STAGES[options.stage](settings)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command resumes the training")
-    except torch.OutOfMemoryError as error:
-        parser.error(f"the device is out of memory, give a smaller --batch-size or --number: {error}")
-    except (ValueError, OSError, SafetensorError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
 
 

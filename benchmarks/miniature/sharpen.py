@@ -95,13 +95,10 @@ class Targets:
             ValueError: hardly any image has a clear and right count.
         """
         for _ in range(FIRST_TARGETS):
-            if len(self) < FIRST_TARGETS:
-                self.add()
-        if len(self) < FIRST_TARGETS:
-            raise ValueError(
-                f"of {FIRST_TARGETS} batches of {self._number} only {len(self)} images have a clear and right count: "
-                "give a larger --batch-size, and as --data the teacher of this student, with the same VAE"
-            )
+            self.add()
+            if len(self) >= FIRST_TARGETS:
+                return
+        raise ValueError(f"only {len(self)} images have a right count: give --data, the teacher of this student")
 
     def draw(self, number: int) -> list[Tensor]:
         """Return noise, latents and tokens of random targets."""
@@ -151,11 +148,6 @@ def sharpen(settings: StageSettings) -> None:
     if settings.data is None:
         raise ValueError("sharpening needs a teacher: give --data, its pipeline folder")
     teacher, _ = read_generator(settings.data, device)
-    if teacher.scheduler_config.get("algorithm_type") != "dpmsolver++":
-        raise ValueError(
-            f"{settings.data} is not a multi-step teacher, its scheduler is not DPM-Solver++; give the pipeline folder "
-            "that the stage teacher wrote"
-        )
     student, vae = read_generator(settings.init or SHIPPED, device)
     # Targets are images of the initial student; those of the trained student would drift with it.
     batch_size = settings.batch_size or BATCH_SIZE

@@ -48,10 +48,6 @@ class StageSettings:
     number: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "iterations", "batch_size", "learning_rate", "number"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; give a value above 0, or leave it out")
         if self.seconds is None and self.iterations is None:
             raise ValueError("a stage needs a budget: give --seconds, --iterations or both")
 
@@ -79,10 +75,9 @@ def autocast(device: str, *, on_cpu: bool = False) -> AbstractContextManager[obj
     return torch.autocast("cuda" if cuda else "cpu", torch.bfloat16, native)
 
 
-def learning_rate_factor(progress: float, iteration: int, *, warmup: int = 100, floor: float = 0.02) -> float:
-    """Return a linear warm-up over the first iterations times half a cosine down to `floor`, by progress in [0, 1]."""
-    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return min(1.0, (iteration + 1) / warmup) * (floor + (1 - floor) * cosine)
+def learning_rate_factor(progress: float, iteration: int) -> float:
+    """Return a linear warm-up over 100 iterations times half a cosine from 1 to 0.02, by progress in [0, 1]."""
+    return min(1.0, (iteration + 1) / 100) * (0.51 + 0.49 * math.cos(math.pi * min(progress, 1.0)))
 
 
 @torch.no_grad()

@@ -6,23 +6,21 @@ machine do not change them.
 
 from __future__ import annotations
 
-import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
-from torch import Tensor
 
 import countgen
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.critics.vocabulary import plural
-from countgen.methods.noise import NoiseSettings
-from countgen.methods.objective import PLAIN_VIEW, Objective
+from countgen.methods.best_of_n import BestOfNSettings
+from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.models import Models
+from countgen.options import Options
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 
@@ -32,16 +30,7 @@ DEMANDS = (0.5, 0.8, 0.9, 0.95, 0.98)
 """Values of `sure`."""
 COUNTS = range(1, 13)
 ITERATIONS = 20
-RENO = NoiseSettings(
-    num_optimization_steps=ITERATIONS,
-    learning_rate=5.0,
-    optimizer="sgd",
-    loss="d2d",
-    prior_weight=0.01,
-    max_grad_norm=0.1,
-    views=PLAIN_VIEW,
-)
-"""ReNO's published values (Eyring et al. 2024)."""
+"""Of ReNO's loop, and as many seeds of its `imageselect`."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +42,6 @@ class Case:
     seed: int
 
 
-Arm = Callable[[Models, Case], Tensor]
-"""Function that returns an image, RGB float (3, H, W) in [0, 1]."""
-
-
 def cases(number: int, first_seed: int) -> Iterator[Case]:
     """Yield prompts of `COUNTS` in turn, with a random object of the embedded models each."""
     generator = random.Random(first_seed)
@@ -66,55 +51,16 @@ def cases(number: int, first_seed: int) -> Iterator[Case]:
         yield Case(f"a photo of {number_word(target.target_count)} {objects}", target, first_seed + 1000 * index)
 
 
-def auto(models: Models, case: Case, *, sure: float) -> Tensor:
-    """Generate with the default method."""
-    return countgen.generate(case.prompt, models, seed=case.seed, sure=sure, max_evaluations=MOST_EVALUATIONS).image
-
-
-@torch.no_grad()
-def best_of_n(models: Models, case: Case, *, critics: int) -> Tensor:
-    """Return the first image that the first critics count right, or the nearest."""
-    backbone, (name, wanted) = models.backbone, (case.target.object_name, case.target.target_count)
-    embeds, least = backbone.encode_prompt(case.prompt), math.inf
-    for seed in range(case.seed, case.seed + MOST_EVALUATIONS):
-        image = backbone.render(backbone.initial_latents([seed]), embeds, [seed])
-        error = sum(abs(int(critic.counts(image, [name])[0, 0]) - wanted) for critic in models.critics[:critics])
-        if error < least:
-            least, nearest = error, image[0]
-        if error == 0:
-            break
-    return nearest
-
-
-@torch.no_grad()
-def image_select(models: Models, case: Case) -> Tensor:
-    """Return the image with the lowest loss of as many as ReNO's loop has iterations, as its option `imageselect`."""
-    backbone, embeds = models.backbone, models.backbone.encode_prompt(case.prompt)
-    objective = Objective(models.critics, (case.target,), PLAIN_VIEW, RENO.loss)
-    least = math.inf
-    for seed in range(case.seed, case.seed + ITERATIONS):
-        images = backbone.render(backbone.initial_latents([seed]), embeds, [seed])
-        loss = float(objective.evaluate(images).loss)
-        if loss < least:
-            least, nearest = loss, images[0]
-    return nearest
-
-
-def reno(models: Models, case: Case) -> Tensor:
-    """Generate with `noise` at `RENO`, on one seed, until the critics count about right on the plain image."""
-    evaluations = 3 * ITERATIONS - 2
-    return countgen.generate(
-        case.prompt, models, method="noise", settings=RENO, seed=case.seed, sure=0.25, max_evaluations=evaluations
-    ).image
-
-
-ARMS: dict[str, Arm] = {
-    **{f"auto, sure={sure:g}": partial(auto, sure=sure) for sure in DEMANDS},
-    "best of N, one critic": partial(best_of_n, critics=1),
-    "best of N, two critics": partial(best_of_n, critics=2),
-    "ReNO's imageselect": image_select,
-    "ReNO's loop": reno,
+ARMS = {
+    **{f"auto, sure={sure:g}": Options(method="auto", sure=sure, max_evaluations=MOST_EVALUATIONS) for sure in DEMANDS},
+    "best of N, one critic": Options(method="best_of_n", max_evaluations=MOST_EVALUATIONS),
+    "best of N, two critics": Options(
+        method="best_of_n", settings=BestOfNSettings(num_critics=2), max_evaluations=MOST_EVALUATIONS
+    ),
+    "ReNO's imageselect": Options(method="image_select", max_evaluations=ITERATIONS),
+    "ReNO's loop": Options(method="reno", max_evaluations=COST_WITH_GRADIENT * ITERATIONS),
 }
+"""Options of each arm."""
 
 
 @dataclass
@@ -131,9 +77,9 @@ def compare(models: Models, number: int, first_seed: int) -> dict[str, Total]:
     clock = time.process_time if models.backbone.device.type == "cpu" else _synchronized
     totals = {name: Total() for name in ARMS}
     for index, case in enumerate([Case("a photo of two apples", Target("apple", 2), 0), *cases(number, first_seed)]):
-        for name, arm in ARMS.items():
+        for name, options in ARMS.items():
             started = clock()
-            image = arm(models, case)
+            image = countgen.Run(case.prompt, models, options, seed=case.seed).finish().image
             seconds = clock() - started
             right = int(judge.counts(image[None], [case.target.object_name])[0, 0]) == case.target.target_count
             if index:

@@ -11,16 +11,23 @@ from typing import Any
 import torch
 
 from countgen.backbones.base import MEMORY, Backbone
-from countgen.backbones.loading import check_scheduler, load_pipeline, load_tiny_vae, public_name, readable
+from countgen.backbones.loading import (
+    cached_weights,
+    load_pipeline,
+    load_tiny_vae,
+    public_name,
+    readable,
+    replace_scheduler,
+)
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.pipeline_features import check_features, unwrapped
-from countgen.backbones.registry import check_name, module_of, presets
-from countgen.backbones.sampling import PARTS, sampling
+from countgen.backbones.registry import check_fields, module_of, presets
+from countgen.backbones.sampling import sampling
 from countgen.backbones.sources import Source, family_of, find_source, generic_preset, of_family
 from countgen.backbones.trial import check_sampling
-from countgen.backbones.weight_files import bytes_here
 from countgen.files.hub import check_answers
+from countgen.plugins import check_name
 
 OF_A_PIPELINE = ("num_inference_steps", "guidance_scale", "height", "width", "scheduler", "timesteps", "tiny_vae")
 """Fields of a preset that can be given with a pipeline that is loaded already."""
@@ -60,7 +67,7 @@ def load(
             one.
         OSError: the repository is neither in the cache nor reachable (from diffusers).
     """
-    check_memory(memory)
+    check_name("memory", memory, MEMORY)
     source = model
     if not isinstance(source, Source):
         source = find_source(source, repository=repository, download=download, **changes)
@@ -68,16 +75,16 @@ def load(
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else source.preset.dtype)
     repository = source.preset.repository
-    if download and not Path(repository).exists() and bytes_here(source.preset) is None:
+    if download and not Path(repository).exists() and not cached_weights(source.preset):
         check_answers(f"all of {repository}", repository, source.preset.revision)
+    tiny_vae = load_tiny_vae(source.preset, dtype, download=download) if draft else None
     with readable(f"{repository} cannot be loaded as a {module.PIPELINE}"):
         pipeline = load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
     add_loras(pipeline, loras, download=download)
-    known = presets()
-    is_preset = source.name in known and known[source.name][1].repository == repository
-    if not is_preset:
+    _, usual = presets().get(source.name, (None, None))
+    if usual is None or usual.repository != repository:
+        usual = None
         _widen_vae(pipeline)  # a preset's own VAE was chosen for its dtype
-    tiny_vae = load_tiny_vae(source.preset, dtype, download=download) if draft else None
     with readable(f"{source.name} cannot be sampled"):
         backbone: Backbone = module.BACKBONE(pipeline, source.preset, source.name, tiny_vae)
     backbone.loras = tuple(loras)
@@ -86,19 +93,9 @@ def load(
         backbone.save_memory()
     with readable(f"{source.name} cannot be moved to {device}"):
         retry_with_low_memory(backbone, lambda: backbone.move_to(device))
-    if not is_preset or source.preset.scheduler != known[source.name][1].scheduler:
+    if usual is None or source.preset.scheduler != usual.scheduler:
         check_sampling(backbone)
     return backbone
-
-
-def check_memory(memory: str) -> None:
-    """Check a value of `memory`.
-
-    Raises:
-        ValueError: it is not one of `MEMORY`.
-    """
-    if memory not in MEMORY:
-        raise ValueError(f"unknown memory {memory!r}; available: {', '.join(MEMORY)}")
 
 
 def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", **changes: Any) -> Backbone:
@@ -116,9 +113,10 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     Raises:
         ValueError: another class, or a feature that gradients cannot pass, by name.
     """
-    check_memory(memory)
+    check_name("memory", memory, MEMORY)
     for field in changes:
         check_name("option of a loaded pipeline", field, OF_A_PIPELINE)
+    check_fields(changes)
     family = family_of(type(pipeline).__name__)
     check_features(pipeline)
     own = copy.copy(pipeline)
@@ -133,32 +131,20 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
         "pipeline": own.config,
         "denoiser": denoiser.config,
         "vae": own.vae.config,
-        "scheduler": _with_class(own.scheduler),
+        "scheduler": {**own.scheduler.config, "_class_name": type(own.scheduler).__name__},
     }
-    assert set(configs) == set(PARTS)
     usual, chosen = sampling(type(pipeline).__name__, configs, (repository, public_name(repository)), of_family(family))
-    scheduler = changes.get("scheduler")
     preset = generic_preset(family, type(pipeline).__name__, repository, usual | changes)
-    if scheduler is not None:
-        check_scheduler(scheduler)
-        with readable(f"{scheduler} does not fit a {type(pipeline).__name__}"):
-            import diffusers
-
-            own.scheduler = getattr(diffusers, scheduler).from_config(own.scheduler.config)
+    replace_scheduler(own, preset)
     tiny_vae = load_tiny_vae(preset, denoiser.dtype).to(denoiser.device) if draft else None
-    module = module_of(family)
-    backbone: Backbone = module.BACKBONE(own, preset, public_name(repository), tiny_vae)
+    backbone: Backbone = module_of(family).BACKBONE(own, preset, public_name(repository), tiny_vae)
     backbone.given = True
     backbone.chosen = chosen
     if memory == "low":
         backbone.save_memory()
-    if scheduler is not None:
+    if preset.scheduler is not None:
         check_sampling(backbone)
     return backbone
-
-
-def _with_class(scheduler: Any) -> dict[str, Any]:
-    return {**scheduler.config, "_class_name": type(scheduler).__name__}
 
 
 def _widen_vae(pipeline: Any) -> None:

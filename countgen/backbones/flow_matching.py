@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from countgen.backbones.base import Backbone
 
 
-def linear_sigmas(num_inference_steps: int) -> list[float]:
-    """Return evenly spaced noise levels from 1 down to 1 / steps."""
-    return [1 - step / num_inference_steps for step in range(num_inference_steps)]
+def set_linear_timesteps(backbone: Backbone, mu: float | None) -> None:
+    """Set evenly spaced noise levels from 1 to 1 / steps, unless the scheduler computes its own; `mu` shifts them."""
+    scheduler, steps = backbone.pipeline.scheduler, backbone.num_inference_steps
+    sigmas = None if scheduler.config.get("use_flow_sigmas") else [1 - step / steps for step in range(steps)]
+    scheduler.set_timesteps(steps, sigmas=sigmas, mu=mu)
 
 
-def shift(config: Mapping[str, Any], num_tokens: int, largest: float) -> float | None:
+def num_tokens(backbone: Backbone) -> int:
+    """Return the number of image tokens of the transformer."""
+    return backbone.height * backbone.width // backbone.size_step**2
+
+
+def shift(backbone: Backbone, largest: float) -> float | None:
     """Return the timestep shift `mu`, linear in the number of image tokens: larger images get more noise.
 
     Args:
-        config: configuration of the scheduler; the result is None unless it shifts dynamically.
-        num_tokens: number of image tokens of the transformer.
-        largest: shift at the largest number of tokens, if the config does not state it.
+        backbone: the result is None unless its scheduler shifts dynamically.
+        largest: shift at the largest number of tokens, if the scheduler's config does not state it.
 
     Source: Esser et al. 2024 (Stable Diffusion 3), as in diffusers' `calculate_shift`.
     """
+    config = backbone.pipeline.scheduler.config
     if not config.get("use_dynamic_shifting"):
         return None
     few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     least, most = config.get("base_shift", 0.5), config.get("max_shift", largest)
     slope = (most - least) / (many - few)
-    return float(num_tokens * slope + least - slope * few)
+    return float(num_tokens(backbone) * slope + least - slope * few)

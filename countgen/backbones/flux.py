@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
-from countgen.backbones.flow_matching import linear_sigmas, shift
+from countgen.backbones.flow_matching import set_linear_timesteps, shift
 from countgen.backbones.preset import TAEF1
 
 PRESETS = {
@@ -46,9 +46,7 @@ class Flux(Backbone):
         return False
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        embeds, pooled, _ = self.pipeline.encode_prompt(
-            prompt, None, device=self.device, num_images_per_prompt=1, **self._sequence_length
-        )
+        embeds, pooled, _ = self.pipeline.encode_prompt(prompt, device=self.device, **self._sequence_length)
         return PromptEmbeds(prompt_embeds=embeds, pooled_prompt_embeds=pooled)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
@@ -56,6 +54,8 @@ class Flux(Backbone):
         guidance = None
         if self.pipeline.transformer.config.guidance_embeds:
             guidance = torch.full((len(latents),), self.guidance_scale, device=latents.device, dtype=torch.float32)
+        zero = torch.zeros(1, dtype=latents.dtype, device=latents.device)
+        rows, columns = (torch.arange(side, dtype=zero.dtype, device=zero.device) for side in (height, width))
         output = self.denoiser(
             hidden_states=pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2),
             timestep=timestep.expand(len(latents)).to(latents.dtype) / 1000,
@@ -63,25 +63,13 @@ class Flux(Backbone):
             pooled_projections=embeds.pooled_prompt_embeds,
             encoder_hidden_states=embeds.prompt_embeds,
             txt_ids=embeds.prompt_embeds.new_zeros(embeds.prompt_embeds.shape[1], 3),
-            img_ids=_image_positions(height, width, latents.dtype, latents.device),
+            img_ids=torch.cartesian_prod(zero, rows, columns),
             return_dict=False,
         )[0]
         return pixel_shuffle(output.transpose(1, 2).unflatten(2, (height, width)), 2)
 
     def _set_timesteps(self) -> None:
-        scheduler = self.pipeline.scheduler
-        _, height, width = self.latent_shape
-        sigmas = None if scheduler.config.get("use_flow_sigmas") else linear_sigmas(self.num_inference_steps)
-        scheduler.set_timesteps(
-            self.num_inference_steps, sigmas=sigmas, mu=shift(scheduler.config, (height // 2) * (width // 2), 1.15)
-        )
-
-
-def _image_positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the row and column of each pack of an image, (height * width, 3); the first of the 3 is unused."""
-    rows = torch.arange(height, dtype=dtype, device=device)[:, None].expand(-1, width)
-    columns = torch.arange(width, dtype=dtype, device=device).expand(height, -1)
-    return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)
+        set_linear_timesteps(self, shift(self, 1.15))
 
 
 BACKBONE = Flux

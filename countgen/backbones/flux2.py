@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
-from countgen.backbones.flow_matching import linear_sigmas
+from countgen.backbones.flow_matching import num_tokens, set_linear_timesteps
 
 PRESETS = {
     "flux2-klein": Preset(
@@ -46,10 +46,7 @@ class Flux2Klein(Backbone):
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         texts = [prompt, negative_prompt or ""] if self._guided else [prompt]
-        embeds = [
-            self.pipeline.encode_prompt(text, device=self.device, num_images_per_prompt=1, **self._sequence_length)[0]
-            for text in texts
-        ]
+        embeds = [self.pipeline.encode_prompt(text, device=self.device, **self._sequence_length)[0] for text in texts]
         return PromptEmbeds(embeds[0], negative_prompt_embeds=embeds[1] if self._guided else None)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
@@ -71,11 +68,7 @@ class Flux2Klein(Backbone):
         return output.transpose(1, 2).unflatten(2, (height, width))
 
     def _set_timesteps(self) -> None:
-        scheduler = self.pipeline.scheduler
-        _, height, width = self.latent_shape
-        sigmas = None if scheduler.config.get("use_flow_sigmas") else linear_sigmas(self.num_inference_steps)
-        mu = compute_empirical_mu(height * width, self.num_inference_steps)
-        scheduler.set_timesteps(self.num_inference_steps, sigmas=sigmas, mu=mu)
+        set_linear_timesteps(self, compute_empirical_mu(num_tokens(self), self.num_inference_steps))
 
     def _vae_latents(self, latents: Tensor, vae: Any) -> Tensor:
         """Undo the normalisation of each channel of a pack, which the VAE's batch norm holds, and the packing."""

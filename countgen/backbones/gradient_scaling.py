@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,39 +28,37 @@ class GradientScale:
 
     def scale_gradient(self, images: Tensor) -> Tensor:
         """Return float32 images (B, ...) unchanged; scale their gradient to a largest absolute value in (0.5, 1]."""
-        return _Scale.apply(images, self)
+        return _MapGradient.apply(images, self._scaled)
 
     def unscale_gradient(self, tensor: Tensor) -> Tensor:
         """Return a tensor (B, ...) in float32, otherwise unchanged; divide its gradient by the scale."""
-        return _Unscale.apply(tensor.float(), self)
+        return _MapGradient.apply(tensor.float(), self._unscaled)
 
     def unscale_embeds(self, embeds: PromptEmbeds) -> PromptEmbeds:
         """Return prompt embeddings unchanged; divide the gradients of those that require one by the scale."""
         return embeds.map(lambda embed: self.unscale_gradient(embed).to(embed.dtype) if embed.requires_grad else embed)
 
-
-class _Scale(Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, scale: GradientScale) -> Tensor:
-        ctx.scale = scale
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def _scaled(self, gradient: Tensor) -> Tensor:
         peak = gradient.abs().flatten(1).amax(1).clamp(min=2.0**-LARGEST_POWER)
-        ctx.scale.factor = torch.exp2(-peak.log2().ceil())
-        return gradient * _broadcastable(ctx.scale.factor, gradient), None
+        self.factor = torch.exp2(-peak.log2().ceil())
+        return gradient * _broadcastable(self.factor, gradient)
+
+    def _unscaled(self, gradient: Tensor) -> Tensor:
+        assert self.factor is not None
+        return gradient / _broadcastable(self.factor, gradient)
 
 
-class _Unscale(Function):
+class _MapGradient(Function):
+    """Return a tensor unchanged; its gradient is that of the result after a function."""
+
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, scale: GradientScale) -> Tensor:
-        ctx.scale = scale
+    def forward(ctx: Any, tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.function = function
         return tensor.view_as(tensor)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient / _broadcastable(ctx.scale.factor, gradient), None
+        return ctx.function(gradient), None
 
 
 def _broadcastable(factor: Tensor, like: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from countgen.backbones.preset import Preset
 from countgen.errors import CountGenError
 from countgen.files.hub import SINGLE_FILE, at_revision, is_commit, resolve
 from countgen.files.model_folder import check_model_folder, read_json
+from countgen.files.printable import printable
 
 LONGEST_REASON = 400
 """Characters of a library's message that are shown."""
@@ -40,17 +40,16 @@ def readable(failure: str) -> Iterator[None]:
     except OSError as error:
         if len(str(error)) <= 2 * LONGEST_REASON:
             raise
-        raise OSError(f"{failure}: {_first_words(error)}") from error
+        raise OSError(f"{failure}: {_shown(error)}") from error
     except Exception as error:
         if is_out_of_memory(error):
             raise
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{failure}: {kind}{_first_words(error)}") from error
+        raise ValueError(f"{failure}: {kind}{_shown(error)}") from error
 
 
-def _first_words(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
+def _shown(error: Exception) -> str:
+    return printable(" ".join(str(error).split()), LONGEST_REASON)
 
 
 def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, download: bool = True) -> Any:
@@ -95,12 +94,23 @@ def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, downlo
             folder = Path(pipeline_class.download(preset.repository, **places, **options, **parts))
         check_model_folder(folder)
         pipeline = pipeline_class.from_pretrained(folder, variant=preset.variant, **options, **parts)
-    if preset.scheduler is not None:
-        scheduler = getattr(diffusers, preset.scheduler)
-        with readable(f"{preset.scheduler} does not fit a {class_name}"):
-            pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
+    replace_scheduler(pipeline, preset)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def replace_scheduler(pipeline: Any, preset: Preset) -> None:
+    """Give a pipeline the scheduler that the preset names, if it names one.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    import diffusers
+
+    if preset.scheduler is not None:
+        scheduler = getattr(diffusers, preset.scheduler)
+        with readable(f"{preset.scheduler} does not fit a {type(pipeline).__name__}"):
+            pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **dict(preset.scheduler_options))
 
 
 def _load_vae(vae_class: Any, name: str, dtype: torch.dtype, download: bool) -> Any:
@@ -112,32 +122,14 @@ def _load_vae(vae_class: Any, name: str, dtype: torch.dtype, download: bool) -> 
 
 def hub_sources(preset: Preset, dtype: torch.dtype) -> tuple[str, ...]:
     """What of the hub `load_pipeline` reads, each with its revision; nothing that is on the disk by its own path."""
-    sources = [(preset.repository, preset.revision)]
-    if preset.repository.endswith(SINGLE_FILE) and preset.config:
-        sources.append((preset.config, None))
-    if preset.vae is not None and dtype == torch.float16:
-        sources.append(at_revision(preset.vae))
-    if preset.denoiser is not None:
-        sources.append(at_revision(preset.denoiser))
+    config = preset.config if preset.repository.endswith(SINGLE_FILE) else None
+    parts = (config, preset.vae if dtype == torch.float16 else None, preset.denoiser)
+    sources = [(preset.repository, preset.revision), *(at_revision(part) for part in parts if part is not None)]
     return tuple(
         f"{name} at {'commit' if is_commit(revision) else 'the branch'} {revision or 'main'}"
         for name, revision in sources
         if not Path(name).exists()
     )
-
-
-def check_scheduler(name: str) -> None:
-    """Check that diffusers has a scheduler of this name.
-
-    Raises:
-        ValueError: it has none; the message lists similar names.
-    """
-    import diffusers
-
-    known = [word for word in dir(diffusers) if word.endswith("Scheduler")]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        raise ValueError(f"diffusers has no scheduler {name!r}; similar names: {', '.join(near) or 'none'}")
 
 
 def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) -> torch.nn.Module:
@@ -158,10 +150,35 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
     return tiny_vae
 
 
+def weight_files(path: Path) -> list[Path]:
+    """Return the weight files of a folder, sorted, or a single file itself."""
+    return sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]
+
+
+def cached_weights(preset: Preset) -> list[Path]:
+    """Return the weight files of a preset's repository on this machine; none if nothing was downloaded."""
+    try:
+        return weight_files(resolve(preset.repository, ["*"], revision=preset.revision, download=False))
+    except OSError:
+        return []
+
+
+def described(name: str, preset: Preset) -> str:
+    """Return a model's name with the size of its weights on this machine, or that they are downloaded first.
+
+    >>> from countgen.backbones.registry import find
+    >>> described("miniature", find("miniature")[1])
+    'miniature (18 MB)'
+    """
+    size = sum(file.stat().st_size for file in cached_weights(preset))
+    amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    return f"{name} ({amount})" if size else f"{name} (to be downloaded)"
+
+
 def digest(path: Path) -> str:
     """Return a SHA-256 of the size and the beginning of every weight file; hashing whole files would take seconds."""
     sha256 = hashlib.sha256()
-    for file in sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]:
+    for file in weight_files(path):
         sha256.update(str(file.stat().st_size).encode())
         with file.open("rb") as opened:
             sha256.update(opened.read(2**20))
@@ -179,7 +196,7 @@ def _load_denoiser(
     """Load the replacement of the denoiser, under the name of the pipeline's component.
 
     Raises:
-        OSError: it was not sha256, or is not published as safetensors.
+        OSError: it cannot be read, or is not published as safetensors.
     """
     assert preset.denoiser is not None
     parts: dict[str, Any] = pipeline_class.__init__.__annotations__
@@ -197,8 +214,9 @@ def _load_denoiser(
                 f"convert it once and give the folder as denoiser=, see docs/add-a-backbone.md"
             ) from error
         return {part: denoiser}
-    single = preset.repository.endswith(SINGLE_FILE)
-    source, revision = (preset.config, None) if single and preset.config else (preset.repository, preset.revision)
+    source, revision = preset.repository, preset.revision
+    if source.endswith(SINGLE_FILE) and preset.config:
+        source, revision = preset.config, None
     configs = resolve(source, [f"{part}/config.json"], revision=revision, download=download)
     check_model_folder(configs / part)
     denoiser = denoiser_class.from_config(read_json(configs / part / "config.json")).to(dtype)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import list_repo_files
-from huggingface_hub.errors import HfHubHTTPError
 
 from countgen.backbones.loading import digest, public_name, readable
 from countgen.files.hub import check_answers, is_hub_id, resolve
@@ -28,7 +27,8 @@ class Lora:
         weight: 1 for as it was trained.
 
     Raises:
-        ValueError: it is none of these, or the weight is not finite.
+        ValueError: it is none of these, the weight is not finite, or peft, with which diffusers reads adapters, is
+            not installed.
     """
 
     source: str
@@ -42,6 +42,8 @@ class Lora:
             )
         if not math.isfinite(self.weight):
             raise ValueError(f"the weight of a LoRA must be a number, got {self.weight}")
+        if find_spec("peft") is None:
+            raise ValueError('a LoRA needs peft, which is not installed: pip install "countgen[lora]"')
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -58,23 +60,13 @@ def parse(text: str) -> Lora:
         ValueError: as `Lora`.
     """
     source, colon, weight = text.rpartition(":")
-    if colon and not Path(text).exists():
-        try:
-            return Lora(source, float(weight))
-        except ValueError:
-            if Path(source).exists() or is_hub_id(source):
-                raise ValueError(f"the weight of a LoRA must be a number, got {weight!r}") from None
-    return Lora(text)
-
-
-def check_installed(loras: Sequence[Lora]) -> None:
-    """Raise if there are adapters and the library that diffusers reads them with is missing.
-
-    Raises:
-        ValueError: what to install.
-    """
-    if loras and find_spec("peft") is None:
-        raise ValueError('a LoRA needs peft, which is not installed: pip install "countgen[lora]"')
+    if not colon or Path(text).exists():
+        return Lora(text)
+    try:
+        number = float(weight)
+    except ValueError:
+        raise ValueError(f"the weight of a LoRA must be a number, got {weight!r}") from None
+    return Lora(source, number)
 
 
 def add_loras(pipeline: Any, loras: Sequence[Lora], *, download: bool = True) -> None:
@@ -86,10 +78,9 @@ def add_loras(pipeline: Any, loras: Sequence[Lora], *, download: bool = True) ->
         download: read adapters of the hub.
 
     Raises:
-        ValueError: peft is missing, or an adapter cannot be read or is of another model.
-        OSError: an adapter is on the hub, and nothing is downloaded.
+        ValueError: an adapter cannot be read or is of another model.
+        OSError: an adapter is on the hub, and nothing is downloaded, or the hub does not give it.
     """
-    check_installed(loras)
     names = [f"lora_{number}" for number in range(len(loras))]
     for name, lora in zip(names, loras, strict=True):
         file = _file_of(lora.source, download)
@@ -111,10 +102,7 @@ def _file_of(source: str, download: bool) -> Path:
         raise OSError(f"the LoRA {source} is on the hub, from which nothing may be read here")
     else:
         check_answers(f"the LoRA {source}", source)
-        try:
-            names = [name for name in list_repo_files(source) if name.endswith(".safetensors")]
-        except HfHubHTTPError as error:
-            raise OSError(f"the hub does not give the LoRA {source}; check the name, or give a file") from error
+        names = [name for name in list_repo_files(source) if name.endswith(".safetensors")]
     if _USUAL_FILE in names:
         names = [_USUAL_FILE]
     if len(names) != 1:

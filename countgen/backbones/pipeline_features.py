@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 _WHOLE = "call pipe.remove_all_hooks() and pipe.to(device)"
-_LOW = f"{_WHOLE}, and give memory='low' where that does not fit"
 
 
 def check_features(pipeline: Any) -> None:
@@ -29,47 +28,43 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def _reasons(pipeline: Any) -> Iterator[str]:
-    if _is_spread(pipeline):
-        yield "is spread over devices (device_map): call pipe.reset_device_map() and pipe.to(device)"
-    modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    parts = pipeline.components.items()
+    modules = {name: unwrapped(part) for name, part in parts if isinstance(part, nn.Module)}
+    for part in (pipeline, *modules.values()):
+        placed = getattr(part, "hf_device_map", None)  # "cuda" where all of it is on one, the disk included
+        if isinstance(placed, dict) and len({*map(str, placed.values())}) > 1:
+            kind = type(part).__name__
+            yield f"has its {kind} spread over devices: call pipe.reset_device_map(), or load it without device_map"
     if not any(name.startswith("text_encoder") for name in modules):
         yield "has no text encoder: load it with one, prompts are read here"
     for name, module in modules.items():
-        yield from _of_module(name, unwrapped(module))
-    denoiser = unwrapped(modules["unet"] if "unet" in modules else modules["transformer"])
-    config: Any = denoiser.config
+        yield from _of_module(name, module)
+    denoiser: Any = modules["unet"] if "unet" in modules else modules["transformer"]
+    config, latent_channels = denoiser.config, pipeline.vae.config.get("latent_channels")
     if getattr(denoiser, "encoder_hid_proj", None) is not None:
         yield "has an IP-adapter, which needs an image with each prompt: call pipe.unload_ip_adapter()"
     if config.get("time_cond_proj_dim") is not None:
         yield "has a U-Net that takes its guidance as an input (time_cond_proj_dim), which is not given here"
     packing = 4 if type(pipeline).__name__ in ("FluxPipeline", "Flux2KleinPipeline") else 1
-    vae: Any = modules["vae"]
-    latent_channels = vae.config.get("latent_channels")
     if config.in_channels != packing * latent_channels:
         yield (
             f"has a denoiser of {config.in_channels} input channels for latents of {latent_channels}: one for "
             "inpainting or editing, which needs an image"
         )
-    devices = {str(next(modules[name].parameters()).device) for name in modules}
+    devices = {str(next(module.parameters()).device) for module in modules.values()}
     if len(devices) > 1:
         yield f"is on several devices ({', '.join(sorted(devices))}): call pipe.to(device)"
 
 
-def _is_spread(part: Any) -> bool:
-    """Return whether a pipeline or module was loaded onto several devices, the disk included."""
-    placed = getattr(part, "hf_device_map", None)  # "cuda" where all of it is on one
-    return isinstance(placed, dict) and len({str(device) for device in placed.values()}) > 1
-
-
 def _of_module(name: str, module: nn.Module) -> Iterator[str]:
-    if _is_spread(module):
-        yield f"has its {name} spread over devices (device_map): load it without device_map and call pipe.to(device)"
     for inside in module.modules():
         hook = getattr(inside, "_hf_hook", None)
-        if hook is not None and _offloads(hook):
-            whole = type(hook).__name__ == "CpuOffload"
-            kind = "model CPU offload" if whole else "sequential CPU offload"
-            yield f"has its {name} under {kind}, which takes weights away before the backward pass: {_LOW}"
+        hooks = getattr(hook, "hooks", (hook,))  # a sequential hook holds several
+        if any(type(each).__name__ == "CpuOffload" or getattr(each, "offload", False) for each in hooks):
+            yield (
+                f"has its {name} under CPU offload, which takes weights away before the backward pass: {_WHOLE}, and "
+                "give memory='low' where that does not fit"
+            )
         registered = getattr(getattr(inside, "_diffusers_hook", None), "hooks", {})
         if registered:
             kind = ", ".join(key.replace("_", " ") for key in registered)
@@ -86,13 +81,8 @@ def _of_module(name: str, module: nn.Module) -> Iterator[str]:
         yield f"has a {name} without weights (device meta): load them, {_WHOLE}"
 
 
-def _offloads(hook: Any) -> bool:
-    inner = getattr(hook, "hooks", (hook,))  # a sequential hook holds several
-    return any(type(hook).__name__ == "CpuOffload" or getattr(hook, "offload", False) for hook in inner)
-
-
 def _quantised(module: nn.Module) -> str | None:
-    """Return how a module is quantised, None where it is not."""
+    """Return how a module is quantised, or None if it is not."""
     quantizer = getattr(module, "hf_quantizer", None)
     if quantizer is not None:
         return type(quantizer).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,8 +12,16 @@ from countgen import miniature
 from countgen.backbones import Backbone, Preset, PromptEmbeds
 from countgen.backbones.preset import TAESD, TAESDXL
 
-ALPHA_REVISION = "50f702106901db6d0f8b67eb88e814c56ded2692"
-
+ALPHA = Preset(
+    repository="PixArt-alpha/PixArt-XL-2-512x512",
+    revision="50f702106901db6d0f8b67eb88e814c56ded2692",
+    num_inference_steps=20,
+    guidance_scale=4.5,
+    height=512,
+    width=512,
+    licence="CreativeML Open RAIL++-M",
+    tiny_vae=TAESD,
+)
 PRESETS = {
     "miniature-pixart": Preset(
         repository=str(miniature.FOLDER / "mini-pixart-dmd"),
@@ -24,39 +33,24 @@ PRESETS = {
         licence="Apache-2.0",
         timesteps=(400,),
     ),
-    "pixart-dmd": Preset(
-        repository="PixArt-alpha/PixArt-XL-2-512x512",
-        revision=ALPHA_REVISION,
+    "pixart-dmd": replace(
+        ALPHA,
         # Published as a pickle only: docs/add-a-backbone.md says how to convert it.
         denoiser="PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512@57df7bb32daad69bc1d6c825a275935113802169",
         num_inference_steps=1,
         guidance_scale=1.0,
-        height=512,
-        width=512,
         licence="CreativeML Open RAIL++-M for the base, OpenRAIL for the one-step transformer",
-        tiny_vae=TAESD,
         timesteps=(400,),
         scheduler="DDPMScheduler",
         scheduler_options=(("clip_sample", False),),
     ),
-    "pixart-alpha": Preset(
-        repository="PixArt-alpha/PixArt-XL-2-512x512",
-        revision=ALPHA_REVISION,
-        num_inference_steps=20,
-        guidance_scale=4.5,
-        height=512,
-        width=512,
-        licence="CreativeML Open RAIL++-M",
-        tiny_vae=TAESD,
-    ),
-    "pixart-sigma": Preset(
+    "pixart-alpha": ALPHA,
+    "pixart-sigma": replace(
+        ALPHA,
         repository="PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
         revision="e102b3591cc82e97071b8b4cb90d834d0c487207",
-        num_inference_steps=20,
-        guidance_scale=4.5,
         height=1024,
         width=1024,
-        licence="CreativeML Open RAIL++-M",
         tiny_vae=TAESDXL,
         max_sequence_length=300,
     ),
@@ -73,7 +67,6 @@ class PixArt(Backbone):
             prompt,
             self._guided,
             negative_prompt=negative_prompt or "",
-            num_images_per_prompt=1,
             device=self.device,
             **self._sequence_length,
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 from countgen import plugins
 from countgen.backbones.base import Backbone
-from countgen.backbones.loading import check_scheduler, digest, public_name
+from countgen.backbones.loading import digest, public_name
 from countgen.backbones.preset import Preset
+from countgen.plugins import check_name
 
 _FOLDER = Path(__file__).parent
 
@@ -58,7 +58,7 @@ def find(name: str) -> tuple[str, Preset]:
         ValueError: there is no such preset; the message lists similar and available names.
     """
     known = presets()
-    check_name("backbone", name, known)
+    check_name("backbone", name, sorted(known))
     return known[name]
 
 
@@ -74,8 +74,6 @@ def configured(name: str, *, repository: str | None = None, **changes: Any) -> P
     preset = find(name)[1]
     check_fields(changes)
     if repository is not None:
-        if not repository:
-            raise ValueError("the repository is empty; give a repository, or leave it out to use the preset's")
         changes = {"config": preset.repository, "variant": None, "revision": None, **changes}
         if Path(repository).is_dir():
             changes.setdefault("vae", None)
@@ -91,9 +89,11 @@ def check_fields(changes: Mapping[str, Any]) -> None:
         ValueError: there is no such field, or diffusers has no such scheduler; the message lists similar names.
     """
     for field in changes:
-        check_name("option", field, {field.name for field in fields(Preset)})
+        check_name("option", field, sorted(field.name for field in fields(Preset)))
     if changes.get("scheduler") is not None:
-        check_scheduler(changes["scheduler"])
+        import diffusers  # takes seconds, and most changes do not need it
+
+        check_name("scheduler", changes["scheduler"], [name for name in dir(diffusers) if name.endswith("Scheduler")])
 
 
 def base_model(backbone: Backbone) -> str:
@@ -108,11 +108,3 @@ def base_model(backbone: Backbone) -> str:
         return backbone.name
     digits = f"-{digest(path)[:8]}" if path.exists() else ""
     return f"{backbone.name}:{public_name(repository)}{digits}" if own else f"{backbone.name}{digits}"
-
-
-def check_name(what: str, name: str, known: Collection[str]) -> None:
-    """Raise a ValueError that lists similar and available names, if a name is unknown."""
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown {what} {name!r}.{hint} Available: {', '.join(sorted(known))}")

@@ -9,8 +9,6 @@ from typing import Any
 
 from countgen.backbones.preset import Preset
 
-PARTS = ("pipeline", "denoiser", "vae", "scheduler")
-"""The pipeline and the components whose configs are read."""
 FEW_STEPS = 4
 _FEW_STEP_NAME = re.compile(r"turbo|lightning|lcm|hyper|schnell|dmd", re.IGNORECASE)
 _FEW_STEP_SCHEDULERS = ("LCMScheduler", "TCDScheduler")
@@ -26,7 +24,7 @@ def sampling(
 
     Args:
         class_name: of a diffusers pipeline.
-        configs: of each of `PARTS`.
+        configs: of the "pipeline", the "denoiser", the "vae" and the "scheduler".
         known_as: names of the repository.
         presets: of the family.
     """

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
 
-PRESETS = {
-    "sana-sprint": Preset(
-        repository="Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
-        revision="a7d9fc31dd5c3f5e22dbfd78360777ceed56ae97",
-        num_inference_steps=2,
-        guidance_scale=4.5,
-        height=1024,
-        width=1024,
-        licence="NVIDIA License (NSCL v2-custom); the text encoder under the Gemma Terms of Use",
-        dtype=torch.bfloat16,
-    ),
-    "sana-sprint-1.6b": Preset(
-        repository="Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
-        num_inference_steps=2,
-        guidance_scale=4.5,
-        height=1024,
-        width=1024,
-        licence="NVIDIA License (NSCL v2-custom); the text encoder under the Gemma Terms of Use",
-        dtype=torch.bfloat16,
-    ),
-}
+SMALL = Preset(
+    repository="Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
+    revision="a7d9fc31dd5c3f5e22dbfd78360777ceed56ae97",
+    num_inference_steps=2,
+    guidance_scale=4.5,
+    height=1024,
+    width=1024,
+    licence="NVIDIA License (NSCL v2-custom); the text encoder under the Gemma Terms of Use",
+    dtype=torch.bfloat16,
+)
+LARGE = "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"
+PRESETS = {"sana-sprint": SMALL, "sana-sprint-1.6b": replace(SMALL, repository=LARGE, revision=None)}
 PIPELINE = "SanaSprintPipeline"
 
 
@@ -45,7 +37,6 @@ class SanaSprint(Backbone):
         stock = inspect.signature(type(self.pipeline).__call__).parameters
         embeds, mask = self.pipeline.encode_prompt(
             prompt,
-            num_images_per_prompt=1,
             device=self.device,
             complex_human_instruction=stock["complex_human_instruction"].default,
             **self._sequence_length,

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from countgen.backbones.loading import public_name, readable
 from countgen.backbones.preset import Preset
 from countgen.backbones.registry import check_fields, configured, module_of, presets
-from countgen.backbones.sampling import PARTS, sampling
+from countgen.backbones.sampling import sampling
 from countgen.files.hub import SINGLE_FILE, at_revision, is_hub_id, resolve
 from countgen.files.model_folder import check_model_folder, check_safetensors, read_json
 
@@ -107,9 +107,13 @@ def find_source(
     family = family_of(class_name)
     check_model_folder(folder)
     part = "unet" if (folder / "unet").is_dir() else "transformer"
-    files = ("model_index.json", f"{part}/config.json", "vae/config.json", "scheduler/scheduler_config.json")
     with readable(f"the configuration of {name} cannot be read"):
-        configs = {key: read_json(folder / file) for key, file in zip(PARTS, files, strict=True)}
+        configs = {
+            "pipeline": read_json(folder / "model_index.json"),
+            "denoiser": read_json(folder / part / "config.json"),
+            "vae": read_json(folder / "vae" / "config.json"),
+            "scheduler": read_json(folder / "scheduler" / "scheduler_config.json"),
+        }
         usual, chosen = sampling(class_name, configs, known_as=(name, public_name(name)), presets=of_family(family))
     values = {"variant": _only_variant(folder), **changes}
     preset = replace(generic_preset(family, class_name, name, usual), **values)

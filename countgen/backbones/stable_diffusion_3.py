@@ -45,7 +45,6 @@ class StableDiffusion3(Backbone):
             None,
             None,
             device=self.device,
-            num_images_per_prompt=1,
             do_classifier_free_guidance=self._guided,
             negative_prompt=negative_prompt,
             **self._sequence_length,
@@ -67,12 +66,7 @@ class StableDiffusion3(Backbone):
         )[0]
 
     def _set_timesteps(self) -> None:
-        scheduler = self.pipeline.scheduler
-        _, height, width = self.latent_shape
-        patch = self.pipeline.transformer.config.patch_size
-        scheduler.set_timesteps(
-            self.num_inference_steps, mu=shift(scheduler.config, (height // patch) * (width // patch), 1.16)
-        )
+        self.pipeline.scheduler.set_timesteps(self.num_inference_steps, mu=shift(self, 1.16))
 
 
 BACKBONE = StableDiffusion3

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from countgen import miniature
 from countgen.backbones import Backbone, Preset, PromptEmbeds
 from countgen.backbones.preset import TAESDXL
 
-BASE_REVISION = "462165984030d82259a11f4367a4eed129e94a7b"
 FP16_VAE = "madebyollin/sdxl-vae-fp16-fix@207b116dae70ace3637169f1ddd2434b91b3a8cd"
+BASE = Preset(
+    repository="stabilityai/stable-diffusion-xl-base-1.0",
+    revision="462165984030d82259a11f4367a4eed129e94a7b",
+    num_inference_steps=30,
+    guidance_scale=5.0,
+    height=1024,
+    width=1024,
+    licence="CreativeML Open RAIL++-M",
+    variant="fp16",
+    vae=FP16_VAE,
+    tiny_vae=TAESDXL,
+)
 PRESETS = {
     "miniature": Preset(
         repository=str(miniature.FOLDER / "mini-sdxl-turbo"),
@@ -31,33 +44,15 @@ PRESETS = {
         vae=FP16_VAE,
         tiny_vae=TAESDXL,
     ),
-    "hyper-sdxl": Preset(
-        repository="stabilityai/stable-diffusion-xl-base-1.0",
-        revision=BASE_REVISION,
+    "hyper-sdxl": replace(
+        BASE,
         denoiser="ByteDance/Hyper-SD/Hyper-SDXL-1step-Unet.safetensors@bc08d970a87c74c71209491d64e3525845698863",
         num_inference_steps=1,
         guidance_scale=0.0,
-        height=1024,
-        width=1024,
-        licence="CreativeML Open RAIL++-M",
-        variant="fp16",
-        vae=FP16_VAE,
-        tiny_vae=TAESDXL,
         timesteps=(800,),
         scheduler="LCMScheduler",
     ),
-    "sdxl-base": Preset(
-        repository="stabilityai/stable-diffusion-xl-base-1.0",
-        revision=BASE_REVISION,
-        num_inference_steps=30,
-        guidance_scale=5.0,
-        height=1024,
-        width=1024,
-        licence="CreativeML Open RAIL++-M",
-        variant="fp16",
-        vae=FP16_VAE,
-        tiny_vae=TAESDXL,
-    ),
+    "sdxl-base": BASE,
 }
 PIPELINE = "StableDiffusionXLPipeline"
 
@@ -69,7 +64,6 @@ class StableDiffusionXL(Backbone):
         embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
             prompt,
             device=self.device,
-            num_images_per_prompt=1,
             do_classifier_free_guidance=self._guided,
             negative_prompt=negative_prompt,
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from countgen.backbones import Backbone, Preset, PromptEmbeds
-from countgen.backbones.flow_matching import linear_sigmas, shift
+from countgen.backbones.flow_matching import set_linear_timesteps, shift
 from countgen.backbones.preset import TAEF1
 
 PRESETS = {
@@ -85,13 +85,7 @@ class ZImage(Backbone):
         rope.freqs_cis = [frequencies.to(device) for frequencies in table]
 
     def _set_timesteps(self) -> None:
-        scheduler = self.pipeline.scheduler
-        _, height, width = self.latent_shape
-        scheduler.set_timesteps(
-            self.num_inference_steps,
-            sigmas=linear_sigmas(self.num_inference_steps),
-            mu=shift(scheduler.config, (height // 2) * (width // 2), 1.15),
-        )
+        set_linear_timesteps(self, shift(self, 1.15))
 
 
 BACKBONE = ZImage

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import constants, get_session, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
 SECONDS = 5.0
 """Timeout of the first request to the hub; its library would try for 23 seconds, for every file again."""
@@ -65,8 +65,8 @@ def resolve(
 
     Args:
         source: a path, OWNER/NAME or OWNER/NAME/FILE; a path is returned as it is.
-        files: those of a repository that are needed, or patterns of them; the first is a file that it must have. None
-            if only OWNER/NAME/FILE is accepted.
+        files: those of a repository that are needed, or patterns of them; the first is a file that it must have.
+            Empty if only OWNER/NAME/FILE is accepted.
         ignore: patterns of files to leave out, besides weight variants.
         revision: branch, tag or commit.
         download: fetch what the hub's cache does not hold.
@@ -82,22 +82,17 @@ def resolve(
     if download and not cached(repository, files[0], revision):
         check_answers(named, repository, revision)
     try:
-        offline = not download or constants.HF_HUB_OFFLINE
         folder = snapshot_download(
             repository,
             revision=revision,
             allow_patterns=files,
             ignore_patterns=[*VARIANTS, *ignore],
-            local_files_only=offline,
+            local_files_only=not download or constants.HF_HUB_OFFLINE,
         )
-    except GatedRepoError as error:
-        raise OSError(
-            f"{repository} is given only to those who accepted its licence: do so on its page on the hub, and run "
-            "`hf auth login`"
-        ) from error
     except (HfHubHTTPError, HFValidationError, EntryNotFoundError) as error:
         raise OSError(
-            f"{named} is not in the hub's cache, and the hub does not give it; check the name, or give a folder"
+            f"{named} is not in the hub's cache, and the hub does not give it: check the name, accept its licence on "
+            "its page and run `hf auth login` if it asks for that, or give a folder"
         ) from error
     return Path(folder) / inside
 

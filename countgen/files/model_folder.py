@@ -170,14 +170,10 @@ def check_lora(path: Path) -> None:
     check_safetensors(path)
     try:
         with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("lora_adapter_metadata", "{}")
-    except SafetensorError as error:
-        raise ValueError(f"{printable(path)} is damaged or cut short: {printable(error, 200)}") from error
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError) as error:
+            metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{printable(path)}: lora_adapter_metadata is not valid JSON: {printable(error, 200)}"
+            f"{printable(path)} is damaged, or its lora_adapter_metadata is not JSON: {printable(error, 200)}"
         ) from error
     if not isinstance(metadata, dict):
         raise ValueError(f"{printable(path)}: lora_adapter_metadata is {_shown(metadata)}; a JSON object is expected")

@@ -10,9 +10,10 @@ from itertools import chain
 import torch
 
 from countgen.image_preservation import is_same_image
+from countgen.methods.evaluation import evaluate_latents
 from countgen.methods.locality import PHASES, ConfinedLatents, LocalSettings, detector_of
 from countgen.methods.objective import Objective
-from countgen.methods.patches import PatchMoves, evaluate_latents
+from countgen.methods.patches import PatchMoves
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import refine
 from countgen.methods.settings import setting

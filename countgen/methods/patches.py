@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from countgen.backbones.low_memory import retry_with_low_memory
-from countgen.critics import Critic, Evaluation
-from countgen.methods.objective import Objective
-from countgen.methods.problem import Problem
-from countgen.methods.refinement import steps_of_moved
-from countgen.methods.step import Budget, Step
+from countgen.critics import Critic
 from countgen.prompts import Target
 
 Patch = tuple[slice, slice]
@@ -114,32 +109,3 @@ def _cells(first: float, last: float, scale: float, size: int) -> slice:
 
 def _shape(patch: Patch) -> tuple[int, int]:
     return patch[0].stop - patch[0].start, patch[1].stop - patch[1].start
-
-
-@torch.no_grad()
-def evaluate_latents(
-    problem: Problem, objective: Objective, latents: Tensor, seed: int, budget: Budget, phase: str
-) -> list[Step]:
-    """Evaluate a batch of latents on every view of an objective.
-
-    Args:
-        problem, objective: to solve.
-        latents: float (B, C, h, w).
-        seed: that they come from.
-        budget: charged one evaluation for each image.
-        phase: of the steps.
-
-    Raises:
-        DoesNotFitError: the device's memory is too small for a single image.
-        StopRequestedError: as `Budget.check_stop`.
-    """
-    seeds = [seed] * len(latents)
-
-    def evaluate() -> tuple[Tensor, Evaluation]:
-        images = problem.backbone.render_in_parts(latents, problem.embeds, seeds, check=budget.check_stop)
-        budget.check_stop()
-        return images, objective.evaluate(images)
-
-    images, evaluation = retry_with_low_memory(problem.backbone, evaluate, problem.graphs.release)
-    budget.charge(len(latents))
-    return steps_of_moved(problem, objective, seeds, images, latents, evaluation, budget, phase=phase)

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from countgen.backbones.low_memory import retry_with_low_memory
-from countgen.critics import Evaluation, losses
+from countgen.critics import losses
 from countgen.critics.losses import CountLoss
 from countgen.errors import NonFiniteLossError
+from countgen.methods.evaluation import Batch
 from countgen.methods.forward_backward import ForwardBackward
-from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, View
+from countgen.methods.objective import CONFIRMATION_VIEWS, View
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import SEED_STRIDE, until_accepted
 from countgen.methods.settings import Settings, setting
-from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step, steps_of
+from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 
 OPTIMIZERS = {
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
@@ -126,9 +127,8 @@ def refine(
     objective = problem.objective(settings.views, settings.loss)
     passes = ForwardBackward(problem.backbone, problem.embeds, seeds, objective, problem.graphs, draft=draft)
 
-    def best_of(seeds: Sequence[int], images: Tensor, latents: Tensor, evaluation: Evaluation) -> Step:
-        steps = steps_of_moved(problem, objective, seeds, images, latents, evaluation, budget, phase="refine")
-        return max(steps, key=lambda step: step.rank)
+    def best_of(batch: Batch) -> Step:
+        return max(batch.steps_by(problem, objective, budget, "refine"), key=lambda step: step.rank)
 
     highest = -math.inf
     for best, last in _descend(start(latents.detach().float()), passes, seeds, budget, settings, best_of, transform):
@@ -139,27 +139,10 @@ def refine(
             images = _decoded_by_vae(best, problem, budget)
             with torch.no_grad():
                 evaluation = objective.evaluate(images)
-            decoded = best_of([best.seed], images, best.latents[None], evaluation)
+            decoded = best_of(Batch([best.seed], best.latents[None], images, evaluation))
             yield decoded
             if decoded.confirmed:
                 return
-
-
-def steps_of_moved(
-    problem: Problem,
-    objective: Objective,
-    seeds: Sequence[int],
-    images: Tensor,
-    latents: Tensor,
-    evaluation: Evaluation,
-    budget: Budget,
-    *,
-    phase: str,
-) -> list[Step]:
-    """Return a step for each candidate whose latents are not those of a seed; arguments as of `steps_of`."""
-    evidence = problem.acceptance.views if len(objective.views) > 1 else problem.acceptance.plain
-    probability = problem.acceptance.probability(evidence, evaluation.margin, objective.columns, refined=True)
-    return steps_of(seeds, images, latents, evaluation, budget, phase=phase, probability=probability, sure=problem.sure)
 
 
 def _descend(
@@ -168,7 +151,7 @@ def _descend(
     seeds: Sequence[int],
     budget: Budget,
     settings: RefinementSettings,
-    best_of: Callable[[Sequence[int], Tensor, Tensor, Evaluation], Step],
+    best_of: Callable[[Batch], Step],
     transform: Transform | None,
 ) -> Iterator[tuple[Step, bool]]:
     """Yield the best candidate of the batch at each gradient step, and whether it is the last one."""
@@ -184,7 +167,7 @@ def _descend(
         if not torch.isfinite(evaluation.loss).all():
             reason = f"the loss is not finite at step {budget.steps - 1}; lower learning_rate or use float32"
             raise NonFiniteLossError(reason)
-        best = best_of(seeds, images, latents, evaluation)
+        best = best_of(Batch(seeds, latents, images, evaluation))
         last = best.confirmed or left == 0 or budget.evaluations_left < next_cost or not budget.left
         yield best, last
         if last or not budget.left:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -70,10 +69,8 @@ def check(method: str | MethodFunction) -> None:
     Raises:
         ValueError: no such method; the near and the available names are listed.
     """
-    if not callable(method) and method not in available():
-        near = difflib.get_close_matches(str(method), available(), n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown method {method!r}.{hint} Available: {', '.join(available())}")
+    if not callable(method):
+        plugins.check_name("method", method, available())
 
 
 def load(method: str | MethodFunction) -> Method:

@@ -12,10 +12,11 @@ from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Critic, Evaluation
 from countgen.errors import NonFiniteLossError
 from countgen.methods.acceptance import Evidence
+from countgen.methods.evaluation import Batch
 from countgen.methods.objective import CONFIRMATION_VIEWS, PLAIN_VIEW, Objective, View, distinct_views
 from countgen.methods.problem import Problem
 from countgen.methods.settings import Settings, setting
-from countgen.methods.step import Budget, Step, steps_of
+from countgen.methods.step import SEARCH, Budget, Step
 
 SEED_STRIDE = 1_000_003
 """Candidates of seed s are s, s + stride, s + 2 stride, ...: neighbouring seeds never share one."""
@@ -90,9 +91,7 @@ def evaluate_seeds(problem: Problem, seeds: Sequence[int], budget: Budget) -> li
         raise NonFiniteLossError(
             f"no loss of the batch is finite at step {budget.steps - 1}; use float32 or another VAE"
         )
-    return steps_of(
-        seeds, images, latents, evaluation, budget, phase="search", probability=probability, sure=problem.sure
-    )
+    return Batch(seeds, latents, images, evaluation).steps(problem, probability, budget, SEARCH)
 
 
 def _evaluated(

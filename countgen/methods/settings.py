@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
+
+from countgen.plugins import check_name
 
 _BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
@@ -126,10 +127,7 @@ def with_text(settings: S, assignments: Sequence[str]) -> S:
         name = name.strip()
         if not equals:
             raise ValueError(f"cannot read the setting {assignment!r}; write NAME=VALUE, for example learning_rate=0.1")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise ValueError(f"unknown setting {name!r}.{hint} Available: {', '.join(known) or 'none'}")
+        check_name("setting", name, known)
         settings = _replaced(settings, name.split("."), _value(known[name], text.strip()))
     return settings
 

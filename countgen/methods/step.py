@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from countgen.critics import Evaluation
 from countgen.errors import StopRequestedError
 
 COST_WITH_GRADIENT = 3
 """Cost of a forward and backward pass in forward passes, by the usual convention: the backward pass costs two."""
+
+
+SEARCH = "search"
+"""Phase of candidates whose latents are those of their seed."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Step:
 
     Attributes:
         index: 0, 1, ... within a run.
-        phase: "search" where seeds are sampled, "refine" where gradients move the latents; an edit's are
+        phase: `SEARCH` where seeds are sampled, "refine" where gradients move the latents; an edit's are
             `PATCHES_MOVED` and `PHASES` of `countgen.methods.edit`.
         seed: of the latents the candidate started from.
         loss: the count loss, summed over critics and targets, averaged over the views that were evaluated; in a search
@@ -63,51 +66,6 @@ class Step:
         if not math.isfinite(self.loss):
             return -math.inf
         return self.probability if self.margin > 0 else -self.loss
-
-
-def steps_of(
-    seeds: Sequence[int],
-    images: Tensor,
-    latents: Tensor,
-    evaluation: Evaluation,
-    budget: Budget,
-    *,
-    phase: str,
-    probability: Tensor,
-    sure: float,
-) -> list[Step]:
-    """Return a step for each candidate of an evaluated batch; images and latents are copied, not viewed.
-
-    Args:
-        seeds: of the batch.
-        images: (B, 3, H, W).
-        latents: (B, C, h, w).
-        evaluation: of the images.
-        budget: its counters are copied into the steps.
-        phase: as `Step` has it.
-        probability: (B,) of a right count.
-        sure: the probability from which on a count is confirmed.
-    """
-    return [
-        Step(
-            index=budget.steps - 1,
-            phase=phase,
-            seed=seed,
-            loss=float(evaluation.loss[row]),
-            soft_counts=tuple(evaluation.soft_counts[row].tolist()),
-            counts=tuple(evaluation.counts[row].tolist()),
-            margin=float(evaluation.margin[row].min()),
-            probability=float(probability[row]),
-            confirmed=float(probability[row]) >= sure,
-            # A view would keep the whole batch in memory.
-            image=images[row].detach().clone(),
-            latents=latents[row].detach().clone(),
-            evaluations=budget.evaluations,
-            seconds=budget.seconds,
-            rendered_alone=phase == "search" and len(seeds) == 1,
-        )
-        for row, seed in enumerate(seeds)
-    ]
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Annotated
 
 import torch
@@ -19,7 +20,7 @@ from torch.nn.functional import pad
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.files.schema import Document
 from countgen.prompts import MAX_TARGET_COUNT
-from countgen.prompts.number_spans import with_number
+from countgen.prompts.number_words import number_word
 from countgen.prompts.placeholders import spelled_out
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import encode_prompt
@@ -60,21 +61,12 @@ def encode_shifted(
 
     Args:
         backbone: encodes once for each class and end of its axis, and once for the start.
-        prompt: as given.
+        prompt, negative_prompt: as `Backbone.encode_prompt` takes them.
         token: a trained token, for a prompt without shifts.
         shifts: none for the prompt as it is written; spans that do not overlap.
-        negative_prompt: as `Backbone.encode_prompt` takes it.
-
-    Returns:
-        Batch of 1, without gradient.
-
-    Raises:
-        ValueError: a token and shifts.
     """
     if not shifts:
         return encode_prompt(backbone, prompt, token, negative_prompt)
-    if token is not None:
-        raise ValueError(f"a prompt takes a token or a number offset, got {token.placeholder_token} and an offset")
     numbers = {shift: shift.number for shift in shifts}
     moved = backbone.encode_prompt(_written(prompt, numbers), negative_prompt)
     for shift in shifts:
@@ -92,31 +84,27 @@ def moved_along(start: PromptEmbeds, low: PromptEmbeds, high: PromptEmbeds, weig
     """
     if weight == 0:
         return start
-    pooled, mask = start.pooled_prompt_embeds, start.attention_mask
-    if pooled is not None:
-        assert low.pooled_prompt_embeds is not None
-        assert high.pooled_prompt_embeds is not None
-        pooled = _sum(pooled, low.pooled_prompt_embeds, high.pooled_prompt_embeds, weight)
-    if mask is not None:
-        assert low.attention_mask is not None
-        assert high.attention_mask is not None
-        mask = mask.maximum(low.attention_mask).maximum(high.attention_mask)
-    embeds = _sum(start.prompt_embeds, low.prompt_embeds, high.prompt_embeds, weight)
-    return replace(start, prompt_embeds=embeds, pooled_prompt_embeds=pooled, attention_mask=mask)
+    all_three = (start, low, high)
+    masks = [embeds.attention_mask for embeds in all_three if embeds.attention_mask is not None]
+    pooled = [embeds.pooled_prompt_embeds for embeds in all_three if embeds.pooled_prompt_embeds is not None]
+    length = max(embeds.prompt_embeds.shape[1] for embeds in all_three)
+    padded = [pad(embeds.prompt_embeds, (0, 0, 0, length - embeds.prompt_embeds.shape[1])) for embeds in all_three]
+    return replace(
+        start,
+        prompt_embeds=_sum(weight, *padded),
+        pooled_prompt_embeds=_sum(weight, *pooled) if pooled else None,
+        attention_mask=reduce(torch.maximum, masks) if masks else None,
+    )
 
 
-def _sum(start: Tensor, low: Tensor, high: Tensor, weight: float) -> Tensor:
+def _sum(weight: float, start: Tensor, low: Tensor, high: Tensor) -> Tensor:
     # In float32: the difference of two half-precision embeddings is small beside them.
-    first, below, above = (tensor.float() for tensor in (start, low, high))
-    if start.ndim == 3:
-        length = max(tensor.shape[1] for tensor in (start, low, high))
-        first, below, above = (pad(tensor, (0, 0, 0, length - tensor.shape[1])) for tensor in (first, below, above))
-    return (first + weight * (above - below)).to(start.dtype)
+    return (start.float() + weight * (high.float() - low.float())).to(start.dtype)
 
 
 def _written(prompt: str, numbers: Mapping[NumberShift, int]) -> str:
     """Return the prompt with a number in the place of each shift's span."""
     text = spelled_out(prompt)
     for shift in sorted(numbers, key=lambda shift: shift.start, reverse=True):
-        text = with_number(text, shift.start, shift.end, numbers[shift])
+        text = text[: shift.start] + number_word(numbers[shift]) + text[shift.end :]
     return text

@@ -30,7 +30,6 @@ USABLE_SHARE = 0.05
 OFFSETS = (1, 2, 3, 4, 6, 8, 12)
 """Measured from the highest number word `hi`, up to `hi` itself; downwards, the axis leads to a number word."""
 
-
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
@@ -163,18 +162,14 @@ class Calibration(Document, frozen=True):
         A count is replaced only above `hi`, where its word is below `USABLE_SHARE` and the point is better.
         """
         written, best = self.as_written(count), self.best_for(count)
-        if count <= self.hi:
-            return None
-        if written and (written.share(count) >= USABLE_SHARE or written.score(count) >= best.score(count)):
+        if count <= self.hi or (
+            written and (written.share(count) >= USABLE_SHARE or written.score(count) >= best.score(count))
+        ):
             return None
         return best
 
     def check(self, backbone: Backbone) -> None:
-        """Check that the calibration is complete and of this model.
-
-        Raises:
-            ValueError: the message names the case.
-        """
+        """Raise a ValueError if the calibration is incomplete or of another model."""
         if self.left:
             raise ValueError(
                 f"the calibration of {self.backbone} lacks {len(self.left)} points or more; run `countgen calibrate` "
@@ -188,11 +183,7 @@ class Calibration(Document, frozen=True):
         return replace(self, points=(*self.points, Point(number, offset, dict(sorted(images.items())))))
 
     def save(self, path: Path) -> None:
-        """Write the file atomically.
-
-        Raises:
-            OSError: the folder is missing or not writable, or the disk is full; an existing file is kept.
-        """
+        """Write the file atomically; an OSError if it cannot be written."""
         write_atomically(json.format(encoded(self), indent=1) + b"\n", path)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -56,18 +58,15 @@ def direction_token(
             f"was calibrated, got {target_count}; give such a count, or a calibration that reaches farther (countgen "
             "calibrate --max-number)"
         )
-    vectors = word_vectors(backbone, number_word(hi))
-    (low, low_pooled), (high, high_pooled) = (
-        _mean_embeds(backbone, number, object_names, templates) for number in (lo, hi)
-    )
-    pooled = None if low_pooled is None or high_pooled is None else ((high_pooled - low_pooled) / (hi - lo)).cpu()
+    low, high = (_mean_embeds(backbone, number, object_names, templates) for number in (lo, hi))
+    steps = {name: ((high[name] - low[name]) / (hi - lo)).cpu() for name in high}
     offsets = [point for point in calibration.on_axis if point.offset > 0]
     best = max(offsets, key=lambda point: point.score(target_count))
     settings = json.dumps([list(templates), lo, hi])
     return CountToken(
         placeholder_token=placeholder_of(target_count),
         target_count=target_count,
-        vectors=vectors,
+        vectors=word_vectors(backbone, number_word(hi)),
         base_model=base_model(backbone),
         revision=backbone.preset.revision,
         object_names=tuple(object_names),
@@ -75,29 +74,27 @@ def direction_token(
         config_hash=hashlib.sha256(settings.encode()).hexdigest()[:16],
         accuracy=None,
         licence="Apache-2.0",
-        direction=NumberDirection(hi, best.offset, ((high - low) / (hi - lo)).cpu(), pooled),
+        direction=NumberDirection(hi, best.offset, **steps),
     )
 
 
 def _mean_embeds(
     backbone: Backbone, number: int, object_names: Sequence[str], templates: Sequence[str]
-) -> tuple[Tensor, Tensor | None]:
+) -> dict[str, Tensor]:
     """Return the mean embeddings of each template and class with a number word.
 
     Returns:
-        float32 (2, D), at the number's positions and at those of the text after it; and the pooled vector's mean, (P,).
-        Padding is left out of the mean, which it would make shorter; the direction moves it as it moves the text.
+        "prompt_embeds", float32 (2, D): at the number's positions and at those of the text after it, without padding,
+        which would make the mean shorter; and "pooled_prompt_embeds", (P,), if the model has a pooled vector.
     """
-    placeholder, reduced, pooled = placeholder_of(number), [], []
+    placeholder, embedded = placeholder_of(number), defaultdict[str, list[Tensor]](list)
     with injected(backbone, placeholder, word_vectors(backbone, number_word(number))) as encode:
-        for template in templates:
-            for name in object_names:
-                prompt = template.format(number=placeholder, objects=counted(name, number))
-                ((first, end),) = encode.spans(prompt)
-                embeds = encode(prompt)
-                embedded = embeds.prompt_embeds[0].float()
-                text_after = embedded[end : len(encode.ids(prompt))]
-                reduced.append(torch.stack([embedded[first:end].mean(0), text_after.mean(0)]))
-                if embeds.pooled_prompt_embeds is not None:
-                    pooled.append(embeds.pooled_prompt_embeds[0].float())
-    return torch.stack(reduced).mean(0), torch.stack(pooled).mean(0) if pooled else None
+        for template, name in product(templates, object_names):
+            prompt = template.format(number=placeholder, objects=counted(name, number))
+            ((first, end),) = encode.spans(prompt)
+            embeds = encode(prompt)
+            text = embeds.prompt_embeds[0, : len(encode.ids(prompt))].float()
+            embedded["prompt_embeds"].append(torch.stack([text[first:end].mean(0), text[end:].mean(0)]))
+            if embeds.pooled_prompt_embeds is not None:
+                embedded["pooled_prompt_embeds"].append(embeds.pooled_prompt_embeds[0].float())
+    return {name: torch.stack(tensors).mean(0) for name, tensors in embedded.items()}

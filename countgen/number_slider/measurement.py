@@ -38,11 +38,7 @@ class CalibrationSettings(Settings):
 def new_calibration(
     models: Models, object_names: Sequence[str] = OBJECTS, settings: CalibrationSettings = CalibrationSettings()
 ) -> Calibration:
-    """Return a calibration of the number axis without points.
-
-    Raises:
-        ValueError: no object class is given, or a detector does not have it.
-    """
+    """Return a calibration without points; a ValueError if no object class is given or the detector lacks one."""
     if not object_names:
         raise ValueError("a calibration of the number axis needs at least one object class; give object_names")
     models.check(tuple(Target(name, settings.max_number) for name in object_names))
@@ -86,14 +82,11 @@ def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
 def _counts(models: Models, calibration: Calibration, number: int, offset: float) -> Counter[int]:
     """Return the number of images by their count."""
     backbone, critic, counts = models.backbone, models.critics[0], Counter[int]()
-    names = calibration.object_names
     word = number_word(number)
     span = (len(_BEFORE), len(_BEFORE) + len(word))
-    for index, name in enumerate(names):
-        end = calibration.first_seed + calibration.images_per_point
-        seeds = range(calibration.first_seed + index, end, len(names))
-        if not seeds:
-            continue
+    all_seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)
+    for index, name in enumerate(calibration.object_names):
+        seeds = all_seeds[index :: len(calibration.object_names)]
         shifts = []
         if offset:
             shifts = [NumberShift(name, *span, number=number, offset=offset, lo=calibration.lo, hi=calibration.hi)]

@@ -28,29 +28,21 @@ def offset_shifts(
     """Return the shifts for a number offset.
 
     The start is the target's own number word, and for N beyond the highest word hi of the vocabulary, hi moved by
-    N - hi; the number offset is added to that.
-
-    Args:
-        prompt: as given.
-        targets: of the prompt.
-        known_names: as `countgen.prompts.parse` takes them.
-        calibration: gives hi, lo and the range of offsets.
-        number_offset: in objects.
+    N - hi; the number offset is added to that. `known_names` are as `countgen.prompts.parse` takes them.
 
     Raises:
         PromptError: the prompt does not have one number for each class that is moved.
         ValueError: no calibration, an unknown class, or an offset beyond the calibrated range.
     """
-    offsets = _by_target(targets, number_offset)
-    moved = {target: offset for target, offset in offsets.items() if offset}
-    if moved and calibration is None:
-        raise ValueError(
-            "the number offset needs a calibration of this model: make one with `countgen calibrate --model NAME "
-            "--out FILE` and give it with calibration=, on the command line --calibration FILE"
-        )
     shifts = []
-    for target, offset in moved.items():
-        assert calibration is not None
+    for target, offset in _by_target(targets, number_offset).items():
+        if not offset:
+            continue
+        if calibration is None:
+            raise ValueError(
+                "the number offset needs a calibration of this model: make one with `countgen calibrate --model NAME "
+                "--out FILE` and give it with calibration=, on the command line --calibration FILE"
+            )
         number = min(target.target_count, calibration.hi)
         beyond = target.target_count - number
         low, high = (limit - beyond for limit in calibration.offset_range)
@@ -74,9 +66,8 @@ def calibrated_shifts(
     """
     shifts = []
     for target in targets:
-        point = calibration.replacement_for(target.target_count)
-        if point is not None:
-            with suppress(PromptError):
+        with suppress(PromptError):
+            if point := calibration.replacement_for(target.target_count):
                 span = number_span(prompt, target, targets, known_names)
                 shifts.append(_shift(target, span, point.number, point.offset, calibration))
     return tuple(shifts)
@@ -87,15 +78,11 @@ def _shift(target: Target, span: tuple[int, int], number: int, offset: float, ca
 
 
 def check_spans(shifts: Sequence[NumberShift], prompt: str) -> None:
-    """Raise unless each shift moves a number of the prompt, no two of them the same.
-
-    Raises:
-        ValueError: the message names the shift by its position.
-    """
+    """Raise a ValueError unless each shift moves a number of the prompt, no two of them the same."""
     spans = {(start, end) for start, end, _ in numbers_in(prompt)}
-    for position, shift in enumerate(shifts, start=1):
+    for position, shift in enumerate(shifts):
         if (shift.start, shift.end) not in spans or shift.lo >= shift.hi:
-            raise ValueError(f"number_shifts[{position - 1}] is not possible for the prompt")
+            raise ValueError(f"number_shifts[{position}] is not possible for the prompt")
         spans.remove((shift.start, shift.end))
 
 
@@ -124,15 +111,14 @@ def number_offset_from(texts: Sequence[str]) -> NumberOffset | None:
 
 
 def _by_target(targets: Sequence[Target], number_offset: NumberOffset) -> dict[Target, float]:
-    by_name: Mapping[str, float]
+    names = [target.object_name for target in targets]
     if isinstance(number_offset, Mapping):
         by_name = {singular(name): offset for name, offset in number_offset.items()}
     else:
-        by_name = dict.fromkeys((target.object_name for target in targets), number_offset)
+        by_name = dict.fromkeys(names, number_offset)
     for name, offset in by_name.items():
-        if name not in {target.object_name for target in targets}:
-            known = ", ".join(target.object_name for target in targets)
-            raise ValueError(f"the number offset names {name!r}, the prompt's objects are {known}")
+        if name not in names:
+            raise ValueError(f"the number offset names {name!r}, the prompt's objects are {', '.join(names)}")
         if isinstance(offset, bool) or not isinstance(offset, int | float) or not math.isfinite(offset):
             raise ValueError(f"a number offset must be a finite number, in objects, got {offset!r}")
     return {target: float(by_name.get(target.object_name, 0.0)) for target in targets}

@@ -10,15 +10,6 @@ from countgen.prompts.parser import Target, parses_to
 from countgen.prompts.placeholders import numbers_in, spelled_out
 
 
-def with_number(text: str, start: int, end: int, value: int) -> str:
-    """Return the text with the characters from start to end replaced by a number word.
-
-    >>> with_number("a photo of seven apples", 11, 16, 9)
-    'a photo of nine apples'
-    """
-    return text[:start] + number_word(value) + text[end:]
-
-
 def number_span(
     prompt: str, target: Target, targets: Sequence[Target], known_names: Sequence[str] | None
 ) -> tuple[int, int]:
@@ -40,7 +31,7 @@ def number_span(
     spans = [
         (start, end)
         for start, end, value in numbers_in(prompt)
-        if parses_to(with_number(text, start, end, value + 1), one_more, known_names)
+        if parses_to(text[:start] + number_word(value + 1) + text[end:], one_more, known_names)
     ]
     if len(spans) != 1 or not parses_to(text, targets, known_names):
         count = f"{len(spans)} numbers say" if len(spans) > 1 else "no number says"

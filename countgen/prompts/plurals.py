@@ -26,24 +26,15 @@ def counted_in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {counted(singular(name), count)}" for name, count in counts.items())
 
 
-def count_in_words(count: int | None) -> str:
-    """Return a judge's count as text.
-
-    >>> count_in_words(7), count_in_words(NO_ANSWER)
-    ('7', 'no answer')
-    """
-    return "no answer" if count is None or count == NO_ANSWER else str(count)
-
-
 def counts_in_words(counts: Sequence[int | None], targets: Mapping[str, int]) -> str:
     """Return counts beside their target counts; a judge that gave no answer has None or `critics.NO_ANSWER`.
 
     >>> counts_in_words([7], {"apple": 7}), counts_in_words([3, None], {"cat": 3, "dog": 1})
     ('7 of 7 apples', '3 of 3 cats and no answer of 1 dog')
     """
-    named = zip(counts, targets.items(), strict=True)
     return " and ".join(
-        f"{count_in_words(count)} of {target} {counted(name, target)}" for count, (name, target) in named
+        f"{'no answer' if count in (None, NO_ANSWER) else count} of {target} {counted(name, target)}"
+        for count, (name, target) in zip(counts, targets.items(), strict=True)
     )
 
 

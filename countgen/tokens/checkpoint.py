@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -29,11 +30,6 @@ class Validation:
     accuracy: float
     loss: float
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The sort key of validations, higher is better; the loss decides at equal accuracy."""
-        return self.accuracy, -self.loss
-
 
 @dataclass(kw_only=True)
 class Progress:
@@ -57,8 +53,8 @@ class Progress:
 
     @property
     def best_validation(self) -> Validation:
-        """The best validation so far; a ValueError before the first one."""
-        return max(self.validations, key=lambda validation: validation.rank)
+        """The best validation so far; the loss decides at equal accuracy. A ValueError before the first one."""
+        return max(self.validations, key=lambda validation: (validation.accuracy, -validation.loss))
 
 
 _GROUPS = ("vectors", "best", "moments")
@@ -98,11 +94,10 @@ class Checkpoint(Progress):
 
     def record(self, validation: Validation) -> None:
         """Record the validation of the current vectors, and keep them if it is the best so far."""
-        better = not self.validations or validation.rank > self.best_validation.rank
         self.validations.append(validation)
-        if better:
-            self.best = self.vectors
-        self.validations_since_best = 0 if better else self.validations_since_best + 1
+        self.validations_since_best += 1
+        if self.best_validation is validation:
+            self.best, self.validations_since_best = self.vectors, 0
 
 
 def save_checkpoint(state: Checkpoint, path: Path, identity: str) -> None:
@@ -125,7 +120,7 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
 
     if not path.exists():
         return None
-    groups: dict[str, dict[str, Tensor]] = {group: {} for group in _GROUPS}
+    groups: dict[str, Any] = {group: {} for group in _GROUPS}
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -142,4 +137,4 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
             f"the checkpoint {path} belongs to another training run ({printable(saved_identity, 500)}), this one is "
             f"{identity}; delete it, or give another file"
         )
-    return Checkpoint(vectors=groups["vectors"], best=groups["best"], moments=groups["moments"], **vars(progress))
+    return Checkpoint(**groups, **vars(progress))

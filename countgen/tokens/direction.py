@@ -42,24 +42,19 @@ class NumberDirection:
     pooled_prompt_embeds: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if type(self.start_number) is not int or self.start_number < 1:
-            raise ValueError(f"a number direction starts from a number word, got {self.start_number!r}")
-        if not 0 < self.offset < float("inf"):
-            raise ValueError(f"the offset of a number direction must be above 0, in objects, got {self.offset!r}")
-        for name, tensor in self.tensors.items():
-            fits = tensor.ndim == 1 if name == "pooled_prompt_embeds" else tensor.ndim == 2 and len(tensor) == 2
-            if not fits or not tensor.numel() or tensor.dtype != torch.float32:
+        if self.start_number < 1 or not 0 < self.offset < float("inf"):
+            raise ValueError(
+                "a number direction starts from a number word, by an offset above 0, got "
+                f"{self.start_number!r} and {self.offset!r}"
+            )
+        for name, tensor in tensors_of(self).items():
+            shape = (2, *tensor.shape[-1:]) if name == "prompt_embeds" else tensor.shape[-1:]
+            valid = tensor.shape == shape and tensor.numel() and tensor.dtype == torch.float32
+            if not valid or not torch.isfinite(tensor).all():
                 raise ValueError(
-                    f"a number direction is float32 (2, D), pooled (P,); got {name} {tensor.dtype} "
+                    f"a number direction is float32 (2, D), pooled (P,), and finite; got {name} {tensor.dtype} "
                     f"{tuple(tensor.shape)}"
                 )
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"the number direction's {name} holds values that are not finite")
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors by the name of the embeddings that they move."""
-        return _tensors(self)
 
     def moved(self, embeds: PromptEmbeds, spans: Sequence[Span]) -> PromptEmbeds:
         """Return the embeddings of a prompt, moved from the start number; the negative prompt's stay as they are.
@@ -88,6 +83,11 @@ class NumberDirection:
         return replace(embeds, prompt_embeds=total.to(embeds.prompt_embeds.dtype), pooled_prompt_embeds=pooled)
 
 
+def tensors_of(embeds: PromptEmbeds | NumberDirection) -> dict[str, Tensor]:
+    """Return the embeddings of a prompt, or the steps that move them, by name."""
+    return {name: tensor for name in _NAMES if (tensor := getattr(embeds, name)) is not None}
+
+
 def to_file(direction: NumberDirection, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a token's file by keys that other programs do not know.
 
@@ -96,31 +96,19 @@ def to_file(direction: NumberDirection, vectors: Mapping[str, Tensor]) -> dict[s
     warning.
     """
     offset = torch.tensor([direction.offset], dtype=torch.float32)
-    tensors = {"offset": offset} | direction.tensors | {f"start.{key}": value for key, value in vectors.items()}
+    tensors = {"offset": offset} | tensors_of(direction) | {f"start.{key}": value for key, value in vectors.items()}
     return {KEY + key: tensor for key, tensor in tensors.items()}
 
 
 def from_file(start_number: int, tensors: Mapping[str, Tensor]) -> tuple[NumberDirection, dict[str, Tensor]]:
-    """Return the direction and the input vectors from the tensors of a token's file.
-
-    Raises:
-        ValueError: an unknown key, a tensor that is missing, or one that cannot be used.
-    """
+    """Return the direction and the input vectors from a file's tensors; a ValueError if one is missing or wrong."""
     start = f"{KEY}start."
     vectors = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
-    names = [KEY + name for name in ("offset", *_NAMES)]
-    unknown = [key for key in tensors if key not in names and not key.startswith(start)]
-    if unknown:
-        raise ValueError(f"a number direction has the tensors {', '.join(names)}; it also holds {', '.join(unknown)}")
-    offset, prompt_embeds, pooled = map(tensors.get, names)
-    if offset is None or prompt_embeds is None or tuple(offset.shape) != (1,):
+    offset, prompt_embeds, pooled = (tensors.get(KEY + name) for name in ("offset", *_NAMES))
+    if offset is None or prompt_embeds is None or offset.shape != (1,):
         raise ValueError("a number direction has an offset of one number and prompt_embeds")
     return NumberDirection(start_number, offset.item(), prompt_embeds, pooled), vectors
 
 
-def _tensors(embeds: PromptEmbeds | NumberDirection) -> dict[str, Tensor]:
-    return {name: tensor for name in _NAMES if (tensor := getattr(embeds, name)) is not None}
-
-
 def _dims(embeds: PromptEmbeds | NumberDirection) -> str:
-    return " and ".join(f"{tensor.shape[-1]} ({name})" for name, tensor in _tensors(embeds).items())
+    return " and ".join(f"{tensor.shape[-1]} ({name})" for name, tensor in tensors_of(embeds).items())

@@ -101,17 +101,14 @@ class CountToken:
         unknown = [key for key in self.vectors if key not in ENCODER_KEYS]
         if unknown or not self.vectors:
             raise ValueError(f"vectors belong to {', '.join(ENCODER_KEYS)}; got {', '.join(self.vectors) or 'none'}")
-        lengths = {len(vectors) for vectors in self.vectors.values() if vectors.ndim == 2}
+        lengths = {vectors.shape[:1] for vectors in self.vectors.values()}
         for key, vectors in self.vectors.items():
-            if vectors.ndim != 2 or vectors.dtype != torch.float32 or len(lengths) != 1:
+            valid = vectors.ndim == 2 and vectors.dtype == torch.float32 and 1 <= len(vectors) <= MAX_VECTORS
+            if not valid or len(lengths) != 1 or not torch.isfinite(vectors).all():
                 raise ValueError(
-                    f"{key} must be float32 (V, D) with the same V in every encoder, got {vectors.dtype} "
-                    f"{tuple(vectors.shape)}"
+                    f"{key} must be float32 (V, D) and finite, with the same V from 1 to {MAX_VECTORS} in every "
+                    f"encoder, got {vectors.dtype} {tuple(vectors.shape)}"
                 )
-            if not 1 <= len(vectors) <= MAX_VECTORS:
-                raise ValueError(f"{key} must hold 1 to {MAX_VECTORS} vectors, got {len(vectors)}")
-            if not torch.isfinite(vectors).all():
-                raise ValueError(f"{key} holds values that are not finite")
         if not self.object_names:
             raise ValueError("a token is trained on at least one object; its object_names are empty")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
@@ -194,8 +191,6 @@ def encoded(token: CountToken) -> bytes:
 
 def decoded(data: bytes, source: str) -> CountToken:
     """Return the token in the content of a file; `source` names the file in errors, which are those of `load_token`."""
-    if len(data) > MAX_FILE_BYTES:
-        raise TokenFileError(f"{source} is larger than {MAX_FILE_BYTES} bytes, the most that a count token takes")
     if data.startswith((b"PK", b"\x80")):
         raise TokenFileError(f"{source} is a pickle, which can run code; only safetensors files are read")
     try:
@@ -227,17 +222,15 @@ def _tensors(token: CountToken) -> dict[str, Tensor]:
 
 
 def _token(metadata: _Metadata, tensors: dict[str, Tensor]) -> CountToken:
-    placeholder, direction = metadata.placeholder_token, None
+    placeholder, stored, direction = metadata.placeholder_token, tensors.keys(), None
     if metadata.start_number is not None:
         direction, tensors = from_file(metadata.start_number, tensors)
-    if {placeholder, "clip_l"} <= tensors.keys():
-        raise ValueError(f"it holds both {placeholder} and clip_l, which belong to the same encoder")
     vectors = {"clip_l" if key == placeholder else key: tensor for key, tensor in tensors.items()}
     declared = asdict(metadata)
     fields = {name: declared[name] for name in CountToken.__dataclass_fields__ if name in declared}
     token = CountToken(**fields, vectors=vectors, direction=direction)
-    if metadata.encoder_dims != token.encoder_dims:
-        raise ValueError(f"its metadata has encoder dims {metadata.encoder_dims}, its vectors {token.encoder_dims}")
+    if unknown := stored - _tensors(token).keys():
+        raise ValueError(f"it holds tensors that do not belong to it: {', '.join(sorted(unknown))}")
     if metadata.digest != _digest(_metadata(token), token):
         raise ValueError("it is damaged, its digest does not match its content")
     return token

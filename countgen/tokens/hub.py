@@ -5,32 +5,49 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from countgen.backbones.registry import presets
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
-from countgen.tokens.direction import KEY
 from countgen.tokens.file import CountToken, load_token, save_token
 
 FILE_NAME = "learned_embeds.safetensors"
 """The name of the file that diffusers loads from a repository of a textual inversion."""
 
-_CARD = """\
+
+def model_card(token: CountToken, repository: str) -> str:
+    """Return the README of a token's repository OWNER/NAME or folder, Markdown with the hub's front matter."""
+    preset, colon, checkpoint = token.base_model.partition(":")
+    load = f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})"
+    comment = "  # the path of that checkpoint" if colon and "/" not in checkpoint else ""
+    accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
+    tags = "textual-inversion, counting"
+    content = f"{len(next(iter(token.vectors.values())))} vector(s) for each of: {', '.join(token.vectors)}"
+    elsewhere = f"`{FILE_NAME}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read."
+    if token.direction is not None:
+        tags, start = "counting", number_word(token.direction.start_number)
+        content = f"{start} moved by {token.direction.offset:g} objects along the number axis of the prompt embeddings"
+        elsewhere = (
+            f"`{FILE_NAME}` is not a textual inversion, and programs that read those reject it: it moves the output of "
+            f"the text encoders\nfor the word {start} to a count that no number word of this model reaches."
+        )
+    prompt = f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}"
+    return f"""\
 ---
-license: {licence}
+license: {token.licence.lower()}
 library_name: countgen
 pipeline_tag: text-to-image
 tags: [{tags}]
 ---
 
-# {placeholder}
+# {token.placeholder_token}
 
-A count token: it replaces the number **{count}** in a prompt, and was made so that {base} generates that many.
+A count token: it replaces the number **{token.target_count}** in a prompt, and was made so that {token.base_model}
+generates that many.
 
-- objects it was trained on: {objects}
-- critics it was trained with: {critic}
+- objects it was trained on: {", ".join(token.object_names)}
+- critics it was trained with: {token.critic}
 - right counts by a judge that it was not trained with: {accuracy}
 - {content}
-- settings {config}, vectors {sha}
+- settings {token.config_hash}, vectors {token.sha256[:16]}
 
 ```python
 import torch
@@ -39,7 +56,7 @@ from countgen.images import to_pil
 from countgen.tokens.textual_inversion import encode_prompt
 from countgen.tokens.hub import from_pretrained
 
-backbone = backbones.load({load}
+backbone = backbones.load({load}{comment}
 token = from_pretrained({repository!r})
 with torch.no_grad():
     embeds = encode_prompt(backbone, {prompt!r}, token)
@@ -49,107 +66,6 @@ to_pil(image).save("image.png")
 
 {elsewhere}
 """
-
-_DIRECTION = """\
-`{file}` is not a textual inversion, and programs that read those reject it: it moves the output of the text encoders
-for the word {word} to a count that no number word of this model reaches.
-"""
-
-_DIFFUSERS = """
-In diffusers:
-
-```python
-import torch
-from countgen import backbones
-from safetensors.torch import load_file
-
-pipe = backbones.load({load}.pipeline  # a stock diffusers pipeline
-token = {{key.removeprefix({key!r}): tensor for key, tensor in load_file({file!r}).items()}}
-prompt = {prompt!r}
-word = pipe.tokenizer({word!r}, add_special_tokens=False).input_ids
-place = pipe.tokenizer(prompt).input_ids.index(word[0])
-with torch.no_grad():
-    {encoded} = pipe.encode_prompt(prompt, do_classifier_free_guidance=False)
-step = token["offset"] * token["prompt_embeds"]
-prompt_embeds[:, place : place + len(word)] += step[0]
-prompt_embeds[:, place + len(word) :] += step[1]
-{pooled}image = pipe(
-    prompt_embeds=prompt_embeds,
-    {extra},
-    {sampling},
-    generator=torch.Generator().manual_seed(0),
-).images[0]
-image.save("diffusers.png")
-```
-"""
-
-_FAMILIES = {
-    "stable_diffusion_xl": (
-        "prompt_embeds, _, pooled, _",
-        'pooled += token["offset"] * token["pooled_prompt_embeds"]\n',
-        "pooled_prompt_embeds=pooled",
-    ),
-    "pixart": (
-        "prompt_embeds, mask, _, _",
-        "",
-        "prompt_attention_mask=mask, negative_prompt=None, use_resolution_binning=False",
-    ),
-}
-"""What each family's `encode_prompt` returns, how a pooled vector is moved, and what its pipeline takes."""
-
-
-def model_card(token: CountToken, repository: str) -> str:
-    """Return the README of a token's repository OWNER/NAME or folder, Markdown with the hub's front matter."""
-    preset, colon, checkpoint = token.base_model.partition(":")
-    load = f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})"
-    comment = "  # the path of that checkpoint" if colon and "/" not in checkpoint else ""
-    content = f"{len(next(iter(token.vectors.values())))} vector(s) for each of: {', '.join(token.vectors)}"
-    elsewhere = f"`{FILE_NAME}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read."
-    if token.direction is not None:
-        start = number_word(token.direction.start_number)
-        content = f"{start} moved by {token.direction.offset:g} objects along the number axis of the prompt embeddings"
-        elsewhere = _DIRECTION.format(file=FILE_NAME, word=start) + _in_diffusers(token, load)
-    return _CARD.format(
-        licence=token.licence.lower(),
-        tags="counting" if token.direction else "textual-inversion, counting",
-        placeholder=token.placeholder_token,
-        count=token.target_count,
-        base=token.base_model,
-        load=f"{load}{comment}",
-        repository=repository,
-        prompt=f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}",
-        objects=", ".join(token.object_names),
-        critic=token.critic,
-        accuracy="not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %",
-        content=content,
-        config=token.config_hash,
-        sha=token.sha256[:16],
-        elsewhere=elsewhere,
-    )
-
-
-def _in_diffusers(token: CountToken, load: str) -> str:
-    """Return an example that applies a token's direction in diffusers; empty for families without one."""
-    family, preset = presets().get(token.base_model.partition(":")[0], ("", None))
-    if preset is None or token.direction is None or family not in _FAMILIES:
-        return ""
-    encoded, pooled, extra = _FAMILIES[family]
-    names = ("num_inference_steps", "guidance_scale", "height", "width")
-    sampling = ", ".join(f"{name}={getattr(preset, name)}" for name in names)
-    if preset.timesteps is not None:
-        sampling += f", timesteps={list(preset.timesteps)}"
-    start = token.direction.start_number
-    return _DIFFUSERS.format(
-        load=load,
-        key=KEY,
-        file=FILE_NAME,
-        prompt=f"a photo of {number_word(start)} {counted(token.object_names[0], start)}",
-        word=number_word(start),
-        encoded=encoded,
-        pooled=pooled,
-        extra=extra,
-        sampling=sampling,
-    )
 
 
 def save_pretrained(token: CountToken, folder: str | Path, *, repository: str | None = None) -> Path:

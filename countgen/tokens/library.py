@@ -12,11 +12,7 @@ FOLDER = miniature.FOLDER / "tokens"
 
 
 def available_tokens(backbone_name: str) -> dict[str, CountToken]:
-    """Return the shipped tokens of a backbone by name ("count-7"), in the order of their counts.
-
-    Raises:
-        TokenFileError: a shipped file is damaged.
-    """
+    """Return the shipped tokens of a backbone by name ("count-7"), in the order of their counts."""
     tokens = [load_token(path) for path in _shipped_files(backbone_name).values()]
     return {token.name: token for token in sorted(tokens, key=lambda token: token.target_count)}
 

@@ -135,10 +135,7 @@ def check_token(token: CountToken, backbone: Backbone) -> None:
 class Injected:
     """A backbone with an injected token: called like `backbone.encode_prompt`, for prompts with its placeholder.
 
-    Attributes:
-        backbone: the backbone, whose tokenizers know the names.
-        placeholder: of the token.
-        names: one token name per vector.
+    The placeholder is written as `names`, one for each vector, which the backbone's tokenizers know.
     """
 
     backbone: Backbone
@@ -149,16 +146,12 @@ class Injected:
         return self.backbone.encode_prompt(self._written(prompt), negative_prompt)
 
     def spans(self, prompt: str) -> list[Span]:
-        """Return the positions of each occurrence of the placeholder in the prompt embeddings; raises as `ids`."""
+        """Return the positions of each occurrence of the placeholder in the prompt embeddings."""
         first = self._tokenizer.convert_tokens_to_ids(self.names[0])
         return [(place, place + len(self.names)) for place, number in enumerate(self.ids(prompt)) if number == first]
 
     def ids(self, prompt: str) -> list[int]:
-        """Return the token ids of a prompt at the positions of its embeddings, without padding.
-
-        Raises:
-            ValueError: the model joins the sequences of CLIP and T5 encoders, so that a token has several positions.
-        """
+        """Return the token ids of a prompt at the positions of its embeddings, without padding."""
         return list(self._tokenizer(self._written(prompt), verbose=False).input_ids)
 
     @property
@@ -185,23 +178,25 @@ def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]
     and the output of the embedding table is replaced by the token's vector.
 
     Args:
-        backbone: a backbone whose text encoders stay frozen.
+        backbone: its text encoders stay frozen.
         placeholder: name of the token in prompts.
         vectors: float (V, D) for each of `encoders_of`; they receive gradient.
 
-    Yields:
-        An `Injected` that encodes prompts with the placeholder.
-
     Raises:
-        TokenFileError: a tokenizer already knows the placeholder, or vectors are missing or of another dimension than
-            an encoder's.
+        TokenFileError: vectors are missing, or of another dimension than an encoder's.
     """
     # diffusers would expand names like "<x>_1" once more.
     names = [f"{placeholder[:-1]}.{row}>" for row in range(len(next(iter(vectors.values()))))]
     pipeline = backbone.pipeline
     with ExitStack() as undo:
         for key, encoder in encoders_of(backbone).items():
-            _check(placeholder, vectors, key, encoder, backbone)
+            if key not in vectors:
+                raise TokenFileError(
+                    f"{placeholder} has vectors for {', '.join(vectors)}; {backbone.name} needs {key} too"
+                )
+            shape, dim = tuple(vectors[key].shape), encoder.table.weight.shape[1]
+            if shape[1:] != (dim,):
+                raise TokenFileError(f"{placeholder} has {key} vectors {shape}; {backbone.name} reads (V, {dim})")
             original = getattr(pipeline, encoder.tokenizer)
             tokenizer = copy.deepcopy(original)
             tokenizer.add_tokens(names)
@@ -209,16 +204,6 @@ def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]
             undo.callback(setattr, pipeline, encoder.tokenizer, original)
             _hook(encoder, tokenizer.convert_tokens_to_ids(names), vectors[key], undo)
         yield Injected(backbone, placeholder, names)
-
-
-def _check(placeholder: str, vectors: Mapping[str, Tensor], key: str, encoder: Encoder, backbone: Backbone) -> None:
-    if placeholder in getattr(backbone.pipeline, encoder.tokenizer).get_vocab():
-        raise TokenFileError(f"{placeholder} is already in the vocabulary of {backbone.name}'s {encoder.tokenizer}")
-    if key not in vectors:
-        raise TokenFileError(f"{placeholder} has vectors for {', '.join(vectors)}; {backbone.name} needs {key} too")
-    shape, dim = tuple(vectors[key].shape), encoder.table.weight.shape[1]
-    if len(shape) != 2 or shape[1] != dim:
-        raise TokenFileError(f"{placeholder} has {key} vectors {shape}; {backbone.name} reads (V, {dim})")
 
 
 def _hook(encoder: Encoder, numbers: Sequence[int], vectors: Tensor, undo: ExitStack) -> None:

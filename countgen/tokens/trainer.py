@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 
@@ -111,8 +112,8 @@ class Learning:
             ]
         )
         saved = load_checkpoint(self.checkpoint, self._identity) if self.checkpoint else None
-        word = number_word(self.target_count)
-        self.state = saved or Checkpoint(vectors=word_vectors(backbone, word, self.settings.num_vectors))
+        vectors = word_vectors(backbone, number_word(self.target_count), self.settings.num_vectors)
+        self.state = saved or Checkpoint(vectors=vectors)
 
     @property
     def token(self) -> CountToken:
@@ -172,18 +173,15 @@ class Learning:
             losses.append(loss.item())
         return TrainingStep("distill", index, fmean(losses))
 
-    def _distillation_batch(self, index: int) -> list[tuple[str, Target, int]]:
-        """Return template, target and seed of the examples of a distillation step."""
+    def _distillation_batch(self, index: int) -> Iterator[tuple[str, Target, int]]:
+        """Yield template, target and seed of the examples of a distillation step."""
         settings, generator = self.settings, torch.Generator().manual_seed(self.settings.seed)
         number = settings.distillation_steps * settings.objects_per_step
         seeds = torch.randint(FIRST_SEED, (number,), generator=generator).tolist()
-        batch = []
         for k in range(index * settings.objects_per_step, (index + 1) * settings.objects_per_step):
-            target = self.targets[k % len(self.targets)]
             # The template changes after a round of all objects, so that every object occurs with every template.
             template = settings.templates[k // len(self.targets) % len(settings.templates)]
-            batch.append((template, target, FIRST_SEED + seeds[k]))
-        return batch
+            yield template, self.targets[k % len(self.targets)], FIRST_SEED + seeds[k]
 
     def _minimise_count_loss(self) -> Iterator[TrainingStep]:
         settings, state = self.settings, self.state
@@ -201,16 +199,13 @@ class Learning:
         settings = self.settings
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + index)
 
-        def sample_below(limit: int, number: int) -> list[int]:
-            return torch.randint(limit, (number,), generator=generator).tolist()
-
         losses: list[float] = []
         soft_counts: list[float] = []
         objects = torch.randperm(len(self.targets), generator=generator).tolist()[: settings.objects_per_step]
-        for index_of_object in objects:
-            target = self.targets[index_of_object]
-            template = settings.templates[sample_below(len(settings.templates), 1)[0]]
-            seeds = [FIRST_SEED + value for value in sample_below(FIRST_SEED, settings.seeds_per_object)]
+        for target in (self.targets[position] for position in objects):
+            template = settings.templates[int(torch.randint(len(settings.templates), (1,), generator=generator))]
+            above = torch.randint(FIRST_SEED, (settings.seeds_per_object,), generator=generator)
+            seeds = (FIRST_SEED + above).tolist()
             images = self._render(vectors, template, target, seeds)
             evaluation = Objective(self.models.critics, (target,), PLAIN_VIEW, settings.loss).evaluate(images)
             loss = evaluation.loss.mean()
@@ -239,16 +234,13 @@ class Learning:
         settings, state = self.settings, self.state
         right: list[bool] = []
         losses: list[float] = []
+        examples = list(product(self.targets, settings.templates))
         by_target = torch.arange(settings.validation_images).tensor_split(len(self.targets))
-        batches = [
-            (target, template, batch.tolist())
-            for target, numbers in zip(self.targets, by_target, strict=True)
-            for template, batch in zip(settings.templates, numbers.tensor_split(len(settings.templates)), strict=True)
-        ]
-        for target, template, batch in batches:
-            if not batch:
+        batches = [batch for numbers in by_target for batch in numbers.tensor_split(len(settings.templates))]
+        for (target, template), batch in zip(examples, batches, strict=True):
+            if not len(batch):
                 continue
-            images = self._render(state.vectors, template, target, [FIRST_VALIDATION_SEED + k for k in batch])
+            images = self._render(state.vectors, template, target, (FIRST_VALIDATION_SEED + batch).tolist())
             for critic in self.models.critics:
                 evaluation = critic.evaluate(images, {target.object_name: target.target_count}, LOSSES[settings.loss])
                 right += (evaluation.counts[:, 0] == target.target_count).tolist()

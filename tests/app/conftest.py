@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from countgen.app.cli import main
 from countgen.images import read_png, save_png
 from countgen.recipe import plain
 
+ASSETS = Path(str(find_spec("ultralytics").origin)).parent / "assets"  # type: ignore[union-attr]
+BUS = str(ASSETS / "bus.jpg")
+EVIL = "\x1b]0;owned\x07\x9b2J\u202eegami\r\n" + "long " * 5000
+"""Control sequences that set the title, clear the screen and reverse the text direction, and a long text."""
+
 Images = dict[str, Path]
 Answer = Callable[..., tuple[int, dict[str, Any]]]
 ErrorOf = Callable[..., str]
@@ -20,7 +26,7 @@ ErrorOf = Callable[..., str]
 
 def errors_in(text: str) -> list[str]:
     """Return the lines without those that are printed where models take long to load."""
-    return [line for line in text.splitlines() if not line.startswith(("loading ", "loaded in "))]
+    return [line for line in text.splitlines() if not line.startswith(("loading ", "... "))]
 
 
 @pytest.fixture(scope="session")

@@ -43,25 +43,10 @@ def countgen_command(environment: dict[str, str], folder: Path, *arguments: str)
 
 
 def test_the_example_generates_and_is_evaluated(environment: dict[str, str], tmp_path: Path) -> None:
-    generated = countgen_command(
-        environment,
-        tmp_path,
-        *("generate", "a photo of two apples", "--method", "pairs", "--critic", "sure_yolo", "--set", "most_pairs=2"),
-        *("--out", "images"),
-    )
-    assert "of 2 apples" in generated
-    evaluated = (
-        "eval",
-        "--out",
-        "run",
-        "--suite",
-        "study-words",
-        "--methods",
-        "pairs,noise",
-        "--set",
-        "noise.loss=squared",
-    )
-    countgen_command(environment, tmp_path, *evaluated, "--limit", "1", "--max-evaluations", "6")
+    words = "--method pairs --critic sure_yolo --set most_pairs=2 --out images".split()
+    assert "of 2 apples" in countgen_command(environment, tmp_path, "generate", "a photo of two apples", *words)
+    words = "--suite study-many --methods pairs,noise --set noise.loss=squared --limit 1 --max-evaluations 6".split()
+    countgen_command(environment, tmp_path, "eval", "--out", "run", *words)
     assert "failed" not in (tmp_path / "run/records.jsonl").read_text()
     settings = (tmp_path / "run/settings.json").read_text()
     assert "pairs of countgen-example 1.0" in settings

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from countgen.benchmarks.miniature import sharpen as sharpening
 from countgen.benchmarks.miniature.__main__ import main
 from countgen.benchmarks.miniature.generator import LATENT_SHAPE, SHIPPED, Generator, decode, export, read_generator
 from countgen.benchmarks.miniature.scenes import UNSPECIFIED, sample_captioned
 from countgen.benchmarks.miniature.sharpen import right_and_clear
-from countgen.benchmarks.miniature.training import StageSettings, train
 from countgen.miniature.world import HELD_OUT_OBJECTS, OBJECT_NAMES
 
 pytestmark = pytest.mark.filterwarnings(
@@ -32,53 +30,17 @@ def shipped() -> tuple[Generator, Any]:
     return read_generator(SHIPPED)
 
 
-def noise(number: int) -> Tensor:
-    return torch.randn(number, *LATENT_SHAPE, generator=torch.Generator().manual_seed(3))
-
-
-def metrics(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def fit_line(out: Path, iterations: int, stop_at: int = -1) -> tuple[nn.Linear, list[int]]:
-    """Fit a line with the training loop, and return the moving average and the iterations of this run."""
-    seen: list[int] = []
-    model = nn.Linear(1, 1)
-
-    def loss(iteration: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        if iteration == stop_at:
-            raise KeyboardInterrupt
-        seen.append(iteration)
-        x = torch.randn(16, 1)
-        return (model(x) - 3 * x - 1).square().mean(), {}
-
-    settings = StageSettings(stage="line", out=out, iterations=iterations)
-    return train(settings, model, loss, learning_rate=0.05), seen
-
-
-def test_a_resumed_run_goes_on_at_its_checkpoint_also_after_an_interruption(tmp_path: Path) -> None:
-    first, _ = fit_line(tmp_path, 5)
-    with pytest.raises(KeyboardInterrupt):
-        fit_line(tmp_path, 8, stop_at=6)
-    second, seen = fit_line(tmp_path, 8)
-    assert seen == [6, 7]
-    assert 0 < abs(float(second.weight - first.weight)) < 8 * 0.05
-    again, seen = fit_line(tmp_path, 8)
-    assert seen == []
-    assert torch.equal(again.weight, second.weight)
-
-
 def test_one_step_equals_the_stock_pipeline_of_an_export(shipped: tuple[Generator, Any], tmp_path: Path) -> None:
     from diffusers import StableDiffusionXLPipeline
 
-    generator, vae = shipped
+    (generator, vae), noise = shipped, torch.randn(2, *LATENT_SHAPE)
     export(generator, vae, tmp_path, one_step=True)
     pipeline = StableDiffusionXLPipeline.from_pretrained(tmp_path, use_safetensors=True, dtype=torch.float32)
     expected = pipeline(
-        PROMPTS, latents=noise(2), num_inference_steps=1, guidance_scale=0.0, height=128, width=128, output_type="pt"
+        PROMPTS, latents=noise, num_inference_steps=1, guidance_scale=0.0, height=128, width=128, output_type="pt"
     ).images
     with torch.no_grad():
-        latents = generator.one_step(noise(2), generator.encode(generator.tokenize(PROMPTS)))
+        latents = generator.one_step(noise, generator.encode(generator.tokenize(PROMPTS)))
     torch.testing.assert_close(decode(vae, latents).clamp(0, 1), expected, atol=1e-4, rtol=0)
     assert not any("_name_or_path" in config.read_text() for config in tmp_path.rglob("*.json"))
 
@@ -114,13 +76,12 @@ def test_teacher_and_sharpening_train_resume_and_export(
     main([*command, "--out", str(teacher), "--init", str(SHIPPED)])
     assert "DPMSolver" in (teacher / "pipeline" / "scheduler" / "scheduler_config.json").read_text()
     command = ["sharpen", "--device", "cpu", "--out", str(out), "--batch-size", "8"]
-    for data, message in (([], "give --data"), (["--data", str(SHIPPED)], "not a multi-step teacher")):
-        with pytest.raises(SystemExit):
-            main([*command, "--iterations", "1", *data])
-        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--iterations", "1"])
+    assert "give --data" in capsys.readouterr().err
     for iterations in ("1", "3"):
         main([*command, "--iterations", iterations, "--data", str(teacher / "pipeline")])
-    log = metrics(out)
+    log = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert (log[0]["iteration"], log[-1]["iteration"]) == (1, 3)
     assert log[-1]["later_step"] > 0
     assert all(0 < record["one_step"] < 1 for record in log[:-1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from countgen.benchmarks.miniature.world import IMAGE_SIZE, Scene, caption, load_sprites, render, sample_scenes
+from countgen.benchmarks.miniature.world import IMAGE_SIZE, Scene, caption, load_sprites, render
 from countgen.miniature.world import HELD_OUT_OBJECTS, HELD_OUT_PAIRS, NUMBER_WORDS, OBJECT_NAMES
 
 
@@ -48,15 +48,6 @@ def test_boxes_lie_inside_the_image_and_close_around_their_object(sprites: Tenso
         outside[:, max(y1 - 12, 0) : y2 + 12, max(x1 - 12, 0) : x2 + 12] = float("nan")
         values = outside[~outside.isnan()].view(3, -1)
         assert (values.amax(1) - values.amin(1) < 0.35).all()
-
-
-def test_sampled_scenes_respect_the_largest_count_and_prefer_few_objects() -> None:
-    rng = np.random.default_rng(0)
-    totals = [scene.total for scene in sample_scenes(600, rng, max_count=9)]
-    assert min(totals) == 1
-    assert max(totals) == 9
-    assert totals.count(1) > totals.count(9)
-    assert 0 in [scene.total for scene in sample_scenes(200, rng, empty_up_to=2)]
 
 
 def test_captions_never_state_held_out_counts() -> None:

@@ -14,8 +14,6 @@ from countgen.benchmarks.evaluation.worker import Outcome, Worker, failed
 
 MOST_DEATHS = 2
 """Number of workers that may die of a case before it is recorded as failed."""
-QUEUED = 2
-"""Number of cases that a worker has at a time, so that it need not wait for the next one, until a worker dies."""
 _TOKEN = "if it asks for a token, set RAY_AUTH_MODE=token here and on its nodes, with the same ~/.ray/auth_token"
 _LOOPBACK = "127.0.0.1"
 _STORE_BYTES = 256 * 2**20
@@ -100,90 +98,52 @@ def _on_loopback() -> Iterator[None]:
 
 
 class _Pool:
-    """The workers of one backbone, and the pending case of each."""
+    """The workers of one backbone, and what each is doing: a case, or None while it loads its models."""
 
     def __init__(
-        self,
-        ray: Any,
-        settings: RunSettings,
-        backbone: str,
-        workers: int,
-        asked: tuple[tuple[str, ...], ...],
+        self, ray: Any, settings: RunSettings, backbone: str, workers: int, asked: tuple[tuple[str, ...], ...]
     ) -> None:
         self.ray = ray
-        self.settings = settings
         gpus = 1 if settings.device.startswith("cuda") else 0
-        # A worker that dies is started again, with its models; its cases are given out again here.
+        # A worker that dies is started again, with its models; its case is given out again here.
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)(Worker)
         self.workers = [remote.remote(settings, backbone, asked) for _ in range(workers)]
-        self.ready: set[int] = set()
-        self.queued = QUEUED
         self.pending: dict[Any, tuple[int, Case | None]] = {}
         for number in range(workers):
             self._submit(number, None)
 
     def _submit(self, number: int, case: Case | None) -> None:
-        """Submit a case to a worker, or None to wait for its models."""
         worker = self.workers[number]
         self.pending[worker.process.remote() if case is None else worker.attempt.remote(case)] = number, case
-
-    def _give_out(self, left: deque[Case]) -> None:
-        loads = Counter(number for number, _ in self.pending.values())
-        for most in range(1, self.queued + 1):
-            for number in sorted(self.ready):
-                if left and loads[number] < most:
-                    loads[number] += 1
-                    self._submit(number, left.popleft())
 
     def attempts(self, cases: Sequence[Case]) -> Iterator[Outcome]:
         left = deque(cases)
         deaths: Counter[str] = Counter()
+        idle: list[int] = []
         while left or any(case for _, case in self.pending.values()):
-            self._give_out(left)
             (reference,), _ = self.ray.wait(list(self.pending), num_returns=1)
-            number, case = self.pending[reference]
-            del self.pending[reference]
+            number, case = self.pending.pop(reference)
+            outcome: Outcome | None = None
             try:
-                outcome = self.ray.get(reference)
+                answer = self.ray.get(reference)
+                idle.append(number)
+                outcome = answer if case else None
             except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
-                if case is None and isinstance(error, self.ray.exceptions.ActorDiedError):
-                    self._without(error)
-                    continue
-                lost = [case] if case is not None else []
-                if number in self.ready:
-                    # The first report of a death. Other cases of this worker are lost too: a later report would be
-                    # taken for a death of its successor. The fatal one of several cases is unknown, so from now on
-                    # workers have one at a time.
-                    self.ready.discard(number)
-                    lost += self._taken_back(number)
-                    if len(lost) == 1:
-                        deaths[lost[0].key] += 1
-                    self.queued = 1
-                if (number, None) not in self.pending.values():
+                if case is not None:
                     self._submit(number, None)
-                for given in lost:
-                    if deaths[given.key] < MOST_DEATHS:
-                        left.appendleft(given)
+                    deaths[case.key] += 1
+                    if deaths[case.key] < MOST_DEATHS:
+                        left.appendleft(case)
                     else:
-                        yield failed(given, self.settings, error)
-                continue
-            self.ready.add(number)
-            if case is not None:
+                        outcome = failed(case, error)
+                elif not isinstance(error, self.ray.exceptions.ActorDiedError):
+                    self._submit(number, None)
+                elif not (idle or self.pending):
+                    reason = str(error).strip().splitlines()[-1]
+                    raise ValueError(f"no worker could load its models: {reason}") from error
+            while left and idle:
+                self._submit(idle.pop(), left.popleft())
+            if outcome is not None:
                 yield outcome
         for worker in self.workers:
             self.ray.kill(worker)
-
-    def _taken_back(self, number: int) -> list[Case]:
-        """Remove the pending cases of a worker, and return them."""
-        taken = {
-            reference: case for reference, (owner, case) in self.pending.items() if owner == number and case is not None
-        }
-        for reference in taken:
-            del self.pending[reference]
-        return list(taken.values())
-
-    def _without(self, error: Exception) -> None:
-        """Continue without a worker whose models cannot be loaded, if there are others."""
-        if not self.ready and not self.pending:
-            reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"no worker could load its models: {reason}") from error

@@ -84,26 +84,15 @@ def card(run: ReportedRun, record: Record, judges: Sequence[str]) -> str:
         judges: of the run, the first decides.
     """
     by_judge = {judge: statuses(record, judge) for judge in judges}
-    data = {
-        "method": record.method,
-        "backbone": record.backbone,
-        "count": total(record),
-        "statuses": json.dumps(by_judge),
-    }
+    data = {"method": record.method, "backbone": record.backbone, "count": total(record)}
+    data["statuses"] = json.dumps(by_judge)
     attributes = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in data.items())
-    results = "".join(
-        f"<div {shown_for(judge, judges)}>"
-        + "".join(f"<p class=verdict>{line}</p>" for line in _result_lines(record, judge))
-        + "</div>"
-        for judge in judges
-    )
+    results = "".join(f"<div {shown_for(judge, judges)}>{_result(record, judge)}</div>" for judge in judges)
     spent = [f"{record.evaluations} evaluation{'s' * (record.evaluations != 1)}"]
     spent += [] if record.seconds is None else [f"{record.seconds:.2f} s"]
     details = (["not generated"] if record.status == "failed" else spent) + ["confirmed"] * record.confirmed
-    pair = f"<div class=pair>{_images(run, record, judges)}</div>"
-    return _item(
-        record, pair + results, record.prompt, *details, opening=f'"card {by_judge[judges[0]][0]}" {attributes}'
-    )
+    content = f"<div class=pair>{_images(run, record, judges)}</div>{results}"
+    return _item(record, content, record.prompt, *details, opening=f'"card {by_judge[judges[0]][0]}" {attributes}')
 
 
 def disagreement(run: ReportedRun, record: Record) -> str:
@@ -130,16 +119,16 @@ def _counts_text(counted: tuple[int, ...] | None) -> str:
     return "no answer" if counted is None else " and ".join(map(str, counted))
 
 
-def _result_lines(record: Record, judge: str) -> list[str]:
-    if record.status == "failed":
-        return [f"failed: {escape(record.error or 'unknown')}"]
+def _result(record: Record, judge: str) -> str:
     counted = counts(record, judge)
-    if counted is None:
-        return statuses(record, judge)
-    return [
-        f"<b>{count}</b> of {target.target_count} × {escape(target.object_name)}"
-        for count, target in zip(counted, record.targets, strict=True)
-    ]
+    if record.status == "failed":
+        lines = [f"failed: {escape(record.error or 'unknown')}"]
+    elif counted is None:
+        lines = statuses(record, judge)
+    else:
+        asked = [f"{target.target_count} × {escape(target.object_name)}" for target in record.targets]
+        lines = [f"<b>{count}</b> of {target}" for count, target in zip(counted, asked, strict=True)]
+    return "".join(f"<p class=verdict>{line}</p>" for line in lines)
 
 
 def _images(run: ReportedRun, record: Record, judges: Sequence[str]) -> str:
@@ -147,9 +136,8 @@ def _images(run: ReportedRun, record: Record, judges: Sequence[str]) -> str:
         return "<p class=missing>no image</p>"
     after, before = run.image_path(record), run.image_path(record, before=True)
     overlays = "".join(_overlay(record, judge, judges) for judge in judges)
-    alt_text = (
-        f"the judge counts {_counts_text(counts(record, judges[0]))}, target {_counts_text(target_counts(record))}"
-    )
+    counted, target = _counts_text(counts(record, judges[0])), _counts_text(target_counts(record))
+    alt_text = f"the judge counts {counted}, target {target}"
     if before is None or before == after:
         return _figure("image", after, alt_text, overlays)
     return _figure("before", before, "the plain image", "") + _figure("after", after, alt_text, overlays)
@@ -171,10 +159,8 @@ def _figure(caption: str, path: Path | None, alt_text: str, overlays: str) -> st
         return f"<figure><p class=missing>image missing</p><figcaption>{caption}</figcaption></figure>"
     uri, width, height = thumbnail
     overlays = overlays.replace(_SIZE, f'viewBox="0 0 {width} {height}"')
-    return (
-        f'<figure><div><img alt="{escape(alt_text)}" src="{uri}">{overlays}</div>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    content = f'<div><img alt="{escape(alt_text)}" src="{uri}">{overlays}</div>'
+    return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
 
 
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from msgspec import structs
 
 from countgen.benchmarks.evaluation.image_statistics import NAMES, statistics_of
-from countgen.benchmarks.evaluation.metrics import Scores, is_right, total
+from countgen.benchmarks.evaluation.metrics import is_right, total
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.findings import Section
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
@@ -27,27 +27,14 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def as_json(sections: Sequence[Section]) -> dict[str, Any]:
-    """Return findings for JSON: unknown or infinite values are null, a pair of judges is "one & the other"."""
-    return {"schema": SCHEMA, "sections": [plain(section) for section in sections]}
+def findings_json(sections: Sequence[Section]) -> str:
+    """Return findings as JSON."""
+    return as_json({"schema": SCHEMA, "sections": sections})
 
 
-def plain(value: Any) -> Any:
-    """Return dataclasses, mappings, arrays and sequences as JSON can hold them; unknown or infinite numbers as None."""
-    if isinstance(value, Scores):
-        named = {field.name: getattr(value, field.name) for field in fields(value)}
-        return plain(named | {"accuracy": value.accuracy, "off_by_one": value.off_by_one})
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {" & ".join(key) if isinstance(key, tuple) else str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def as_json(value: Any) -> str:
+    """Return dataclasses, mappings, arrays and sequences as JSON; unknown and infinite numbers are null."""
+    return msgspec.json.encode(value, enc_hook=np.ndarray.tolist).decode()
 
 
 def write_parquet(run: ReportedRun, path: Path) -> None:
@@ -75,11 +62,9 @@ def write_parquet(run: ReportedRun, path: Path) -> None:
 
 
 def _row(run: ReportedRun, record: Record) -> dict[str, Any]:
-    image, plain_image = run.image_path(record), run.image_path(record, before=True)
-    statistics = None if image is None else statistics_of(image)
-    plain_statistics = (
-        statistics if plain_image == image else None if plain_image is None else statistics_of(plain_image)
-    )
+    paths = run.image_path(record), run.image_path(record, before=True)
+    measured = {path: statistics_of(path) for path in set(paths) if path}
+    statistics, plain_statistics = (measured.get(path) if path else None for path in paths)
     return structs.asdict(record) | {
         "targets": [asdict(target) for target in record.targets],
         "judge_counts": list(record.judge_counts.items()),

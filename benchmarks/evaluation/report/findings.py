@@ -19,16 +19,8 @@ from countgen.benchmarks.evaluation.calibration import (
     corrected_accuracies,
     known_errors,
 )
-from countgen.benchmarks.evaluation.comparison import (
-    Agreement,
-    Comparison,
-    Difference,
-    agreement,
-    compare,
-    difference,
-    pairs,
-)
-from countgen.benchmarks.evaluation.compute import Curve, FirstRight, compute_curve, first_right
+from countgen.benchmarks.evaluation.comparison import Agreement, Comparison, agreement, compare, with_holm
+from countgen.benchmarks.evaluation.compute import Curve, compute_curve
 from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
 from countgen.benchmarks.evaluation.image_statistics import ImageQuality, image_quality
 from countgen.benchmarks.evaluation.metrics import (
@@ -38,7 +30,6 @@ from countgen.benchmarks.evaluation.metrics import (
     by_arm,
     by_count,
     by_level,
-    confidence,
     evaluated_by,
     grouped,
     is_right,
@@ -48,7 +39,6 @@ from countgen.benchmarks.evaluation.metrics import (
 )
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
-from countgen.benchmarks.evaluation.statistics import holm
 
 BASELINES = ("search", "plain")
 """Baselines by default: best-of-N where the run has it, otherwise the plain model."""
@@ -89,9 +79,7 @@ class MethodFindings:
         confirmed: images whose probability of a right count was high enough for the run.
         confirmed_wrong: of these, wrong by the first judge.
         reliability: by lower bound of the probability: its values, and whether the first judge finds the images right.
-        spent, first_right, curves: cost of accuracy; curves by axis.
-        confidence: mean of the first judge's; NaN where it has none.
-        confidence_change: the paired difference to the plain images of the same cases; NaN without them.
+        spent, curves: cost of accuracy; curves by axis.
         preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
         corrected: accuracy by judge, corrected by people's labels or a calibration; empty without either.
@@ -106,10 +94,7 @@ class MethodFindings:
     confirmed_wrong: int
     reliability: dict[float, list[tuple[float, bool]]]
     spent: Spent
-    first_right: FirstRight
     curves: dict[str, Curve]
-    confidence: float
-    confidence_change: Difference
     preservation: Preservation | None
     truncated: int | None
     corrected: dict[str, Corrected]
@@ -143,7 +128,7 @@ class Section:
         methods: in the order of the run.
         versus: every method against the baseline, by every judge that did not steer, and by the first one always.
         calibration: what people's labels say about the independent judges; None without labels.
-        agreements: by two judges' names; consensus has none, as it repeats their counts.
+        agreements: by two judges, "first & second"; consensus has none, as it repeats their counts.
         failures: number of failed images, by reason.
     """
 
@@ -154,7 +139,7 @@ class Section:
     methods: tuple[MethodFindings, ...]
     versus: dict[str, tuple[Versus, ...]]
     calibration: Calibration | None
-    agreements: dict[tuple[str, str], Agreement]
+    agreements: dict[str, Agreement]
     failures: dict[str, int]
 
 
@@ -186,6 +171,11 @@ def judges_of(records: Sequence[Record]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*(name for name in names if name not in people), *critics, *people)))
 
 
+def raters_of(judges: Sequence[str]) -> list[str]:
+    """Return all sources of counts but what others agree on."""
+    return [judge for judge in judges if judge not in CONSENSUS]
+
+
 def _section(
     run: ReportedRun, records: Sequence[Record], baseline: str | None, errors: dict[str, JudgeErrors]
 ) -> Section:
@@ -196,9 +186,9 @@ def _section(
         raise ValueError(f"the run has no method {baseline!r} to compare with; it has {', '.join(arms)}")
     steering = tuple(judge for judge in judges if any(steered(record, judge) for record in records))
     independent = [judge for judge in judges if judge == judges[0] or judge not in steering]
-    raters = [judge for judge in judges if judge not in CONSENSUS]
+    raters = raters_of(judges)
     detectors = [judge for judge in independent if judge in raters and not judge.startswith(HUMAN)]
-    agreements = {(a, b): agreement(records, a, b) for a, b in combinations(raters, 2)}
+    agreements = {f"{a} & {b}": agreement(records, a, b) for a, b in combinations(raters, 2)}
     return Section(
         suite=records[0].suite,
         backbone=records[0].backbone,
@@ -213,14 +203,8 @@ def _section(
 
 
 def _versus(arms: Mapping[str, Sequence[Record]], baseline: str, judge: str) -> tuple[Versus, ...]:
-    """Return the comparisons in which the judge counted some case."""
     compared = {name: compare(arms[name], arms[baseline], judge) for name in arms if name != baseline}
-    compared = {name: comparison for name, comparison in compared.items() if comparison.duel.cases}
-    adjusted = holm([comparison.duel.p_value for comparison in compared.values()])
-    return tuple(
-        Versus(name, baseline, comparison, p_value)
-        for (name, comparison), p_value in zip(compared.items(), adjusted, strict=True)
-    )
+    return tuple(Versus(name, baseline, comparison, p_value) for name, comparison, p_value in with_holm(compared))
 
 
 def _reliability(records: Sequence[Record], judge: str) -> dict[float, list[tuple[float, bool]]]:
@@ -241,9 +225,7 @@ def _method(
 ) -> MethodFindings:
     records, first = arms[name], judges[0]
     confirmed = [record for record in records if record.confirmed]
-    confidences = [value for record in records if (value := confidence(record, first)) is not None]
     truncated = [record.truncated for record in records if record.truncated is not None]
-    paired = pairs(records, arms.get("plain", ()))
     return MethodFindings(
         name=name,
         scores={judge: scores(records, judge) for judge in judges if evaluated_by(records, judge)},
@@ -253,10 +235,7 @@ def _method(
         confirmed_wrong=sum(not is_right(record, first) for record in confirmed),
         reliability=_reliability(records, first),
         spent=_spent(records, first),
-        first_right=first_right(records),
         curves={axis: compute_curve(records, axis) for axis in AXES},
-        confidence=fmean(confidences) if confidences else math.nan,
-        confidence_change=difference(paired, lambda record: confidence(record, first)),
         preservation=preservation(records),
         truncated=sum(truncated) if truncated else None,
         corrected=corrected_accuracies(records, judges, errors),

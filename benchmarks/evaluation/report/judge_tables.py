@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from countgen.benchmarks.evaluation.comparison import Agreement
 from countgen.benchmarks.evaluation.image_statistics import NAMES, ImageQuality
-from countgen.benchmarks.evaluation.report.findings import MethodFindings, Section
-from countgen.benchmarks.evaluation.report.table import Table, header, interval, judge_text, number, percent
+from countgen.benchmarks.evaluation.report.findings import MethodFindings, Section, raters_of
+from countgen.benchmarks.evaluation.report.table import Table, header, judge_text, number, percent, rows_of
 
 FLAG = "‡"
 
@@ -45,12 +45,12 @@ def agreement_tables(section: Section) -> Iterator[Table]:
     """Yield matrices of judges by judges, where two judges or more counted."""
     if not section.agreements:
         return
-    judges = list(dict.fromkeys(name for pair in section.agreements for name in pair))
+    judges = raters_of(section.judges)
     head = ("", *(judge_text(section, name) for name in judges))
 
     def matrix(title: str, show: Callable[[Agreement], str], note: str) -> Table:
         def cell(row: str, column: str) -> str:
-            agreed = section.agreements.get((row, column)) or section.agreements.get((column, row))
+            agreed = section.agreements.get(f"{row} & {column}") or section.agreements.get(f"{column} & {row}")
             return "-" if agreed is None else show(agreed)
 
         rows = tuple((judge_text(section, row), *(cell(row, column) for column in judges)) for row in judges)
@@ -76,7 +76,7 @@ def corrected_table(section: Section) -> Iterator[Table]:
 
     def cell(method: MethodFindings, judge: str) -> str:
         corrected = method.corrected.get(judge)
-        return "-" if corrected is None else f"{percent(corrected.accuracy)} {interval(corrected.low, corrected.high)}"
+        return "-" if corrected is None else percent(corrected.accuracy, (corrected.low, corrected.high))
 
     rows = tuple((judge_text(section, judge), *(cell(method, judge) for method in section.methods)) for judge in judges)
     note = (
@@ -92,20 +92,17 @@ def calibration_tables(section: Section) -> Iterator[Table]:
     calibration = section.calibration
     if calibration is None:
         return
-    rows = (
-        ("truly right", *(str(errors.right) for errors in calibration.errors.values())),
-        ("  found right, %", *(percent(errors.sensitivity) for errors in calibration.errors.values())),
-        ("truly wrong", *(str(errors.wrong) for errors in calibration.errors.values())),
-        ("  found wrong, %", *(percent(errors.specificity) for errors in calibration.errors.values())),
+    rows = rows_of(
+        list(calibration.errors.values()),
+        ("truly right", lambda errors: str(errors.right)),
+        ("  found right, %", lambda errors: percent(errors.sensitivity)),
+        ("truly wrong", lambda errors: str(errors.wrong)),
+        ("  found wrong, %", lambda errors: percent(errors.specificity)),
     )
     note = f"On {calibration.labelled} images with labels on which people agree."
     yield Table("Judges against people's labels", ("", *calibration.errors), rows, note)
     votes = tuple(
-        (
-            percent(level.share),
-            str(level.images),
-            f"{percent(level.right / level.images)} {interval(*level.interval)}",
-        )
+        (percent(level.share), str(level.images), percent(level.right / level.images, level.interval))
         for level in calibration.votes
     )
     columns = ("% of judges", "images", "truly right, %")

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,8 +83,7 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
         figures: from `plots`.
         max_images: largest number of the run's images in it; all methods of a case or none.
     """
-    style = files("countgen.benchmarks.evaluation.report").joinpath("page.css").read_text("utf-8")
-    script = files("countgen.benchmarks.evaluation.report").joinpath("page.js").read_text("utf-8")
+    style, script = (Path(__file__).with_name(f"page.{suffix}").read_text("utf-8") for suffix in ("css", "js"))
     # Against code in prompts and file names: no resource is fetched, and no other script runs.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -92,8 +91,8 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
         "base-uri 'none'; form-action 'none'"
     )
     judges = judges_of(with_consensus(run.records))
-    parts = (*_head(run, sections, judges), *_sections(sections, figures), *_gallery(run, max_images, judges))
-    body = "\n".join(parts)
+    parts = (_head(run, sections, judges), _sections(sections, figures), _gallery(run, max_images, judges))
+    body = "\n".join(chain.from_iterable(parts))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -115,11 +114,8 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
 def _head(run: ReportedRun, sections: Sequence[Section], judges: Sequence[str]) -> Iterator[str]:
     settings = run.settings
     failed = sum(record.status == "failed" for record in run.records)
-    limits = [
-        f"{settings[name]:g} {unit}"
-        for name, unit in (("max_evaluations", "evaluations"), ("max_seconds", "s"))
-        if settings.get(name) is not None
-    ]
+    units = {"max_evaluations": "evaluations", "max_seconds": "s"}
+    limits = [f"{settings[name]:g} {unit}" for name, unit in units.items() if settings.get(name) is not None]
     facts = {
         "images": f"{len(run.records)}" + (f", {failed} failed" if failed else ""),
         "suite": ", ".join(dict.fromkeys(section.suite for section in sections)),
@@ -129,27 +125,20 @@ def _head(run: ReportedRun, sections: Sequence[Section], judges: Sequence[str]) 
         "budget an image": ", ".join(limits),
         "code": str(settings.get("code", "")),
     }
-    yield "<header><p class=eyebrow>Counting report</p>"
-    yield f"<h1>{escape(run.name)}</h1><dl class=facts>"
+    yield f"<header><p class=eyebrow>Counting report</p><h1>{escape(run.name)}</h1><dl class=facts>"
     yield from (f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items() if value)
-    yield "</dl>"
-    yield _judge_switch(judges, "judge")
-    yield "</header><main>"
+    yield f"</dl>{_judge_switch(judges, 'judge')}</header><main>"
 
 
 def _sections(sections: Sequence[Section], figures: Mapping[str, Figure]) -> Iterator[str]:
     for number, section in enumerate(sections):
         yield f"<section><h2>{escape(section.suite)} <small>on {escape(section.backbone)}</small></h2>"
         for judge in section.judges:
-            yield f"<div {shown_for(judge, section.judges)}>"
-            yield from _bars(section, judge)
-            yield "</div>"
+            yield f"<div {shown_for(judge, section.judges)}>{''.join(_bars(section, judge))}</div>"
         yield "<div class=plots>"
         for plot in _PLOTS:
             data = base64.b64encode(to_svg(figures[_plot_name(sections, section, plot)]).encode()).decode()
-            alt_text = (
-                f"Fraction of images right by {plot}, a line for each method; the tables below show the same figures"
-            )
+            alt_text = f"Fraction of images right by {plot}, a line for each method, as in the tables below"
             yield (
                 f'<div class="plot plot-{plot}" role=region tabindex=0 aria-label="Plot by {plot}">'
                 f'<img alt="{alt_text}" src="data:image/svg+xml;base64,{data}"></div>'
@@ -223,14 +212,11 @@ def _gallery(run: ReportedRun, max_images: int, judges: Sequence[str]) -> Iterat
 
 
 def _disagreements(run: ReportedRun, limit: int) -> Iterator[str]:
-    """Yield the images about whose counts the judges differ most."""
     records = disagreements([record for record in run.records if run.image_path(record)], limit)
     if records:
         yield "<section><h2>Where judges disagree</h2>"
         yield "<p class=note>Images with the widest spread of counts by independent judges and people.</p>"
-        yield "<ul class=cards>"
-        yield from (disagreement(run, record) for record in records)
-        yield "</ul></section>"
+        yield f"<ul class=cards>{''.join(disagreement(run, record) for record in records)}</ul></section>"
 
 
 def _judge_switch(judges: Sequence[str], kind: str = "") -> str:

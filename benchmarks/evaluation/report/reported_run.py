@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from countgen.benchmarks.evaluation.image_files import lost_images
-from countgen.benchmarks.evaluation.judgements import read_judgements, with_judgements
+from countgen.benchmarks.evaluation.judgements import of_people, read_judgements, with_judgements
 from countgen.benchmarks.evaluation.labels import read_labels
-from countgen.benchmarks.evaluation.metrics import with_labels
 from countgen.benchmarks.evaluation.records import IMAGES, PACKED, Record, differing_settings, read_run
 from countgen.files.folder import readable_path
 
@@ -81,12 +80,11 @@ def read_reported_run(folders: Sequence[str | Path]) -> ReportedRun:
                 f"{folders[0]} and {folder} are not shards of one run: {', '.join(differing)} differ; "
                 "two runs can be compared"
             )
-        judgements, labels = read_judgements(folder), read_labels(folder)
-        labelled = {record.key: record for record in with_labels(with_judgements(own_records, judgements), labels)}
-        records.update(labelled)
-        where.update(dict.fromkeys(labelled, folder))
-        keys = [judgement.key for judgement in judgements] + [label.key for label in labels]
-        if number := sum(key not in labelled for key in keys):
+        judgements = [*read_judgements(folder), *of_people(read_labels(folder))]
+        judged = {record.key: record for record in with_judgements(own_records, judgements)}
+        records.update(judged)
+        where.update(dict.fromkeys(judged, folder))
+        if number := sum(judgement.key not in judged for judgement in judgements):
             stray[folder] = number
     if not records:
         raise ValueError(f"{', '.join(map(str, folders))}: no records yet, so there is nothing to report")

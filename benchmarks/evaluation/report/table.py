@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import fill, wrap
 
+from countgen.benchmarks.evaluation.metrics import Item
 from countgen.benchmarks.evaluation.report.findings import Section
 from countgen.files.printable import printable
 from countgen.files.spreadsheet import cell
@@ -120,9 +121,16 @@ FORMATS: dict[str, Callable[[Table], str]] = {"csv": as_csv, "latex": as_latex, 
 """Functions that format a table for other programs, by the name of the format."""
 
 
-def percent(share: float) -> str:
-    """Return whole percent; "-" where unknown."""
-    return "-" if math.isnan(share) else f"{100 * share:.0f}"
+def rows_of(columns: Sequence[Item], *rows: tuple[str, Callable[[Item], str]]) -> tuple[tuple[str, ...], ...]:
+    """Return rows from their names and the function that makes the cell of a column."""
+    return tuple((name, *map(cell, columns)) for name, cell in rows)
+
+
+def percent(share: float, ends: tuple[float, float] | None = None) -> str:
+    """Return whole percent, with an interval if its ends are given; "-" where unknown."""
+    if math.isnan(share):
+        return "-"
+    return f"{100 * share:.0f} {interval(*ends)}" if ends else f"{100 * share:.0f}"
 
 
 def number(value: float, digits: int = 2) -> str:

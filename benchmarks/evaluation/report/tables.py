@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from countgen.benchmarks.evaluation.metrics import Preservation, Scores
@@ -22,6 +22,7 @@ from countgen.benchmarks.evaluation.report.table import (
     number,
     p_text,
     percent,
+    rows_of,
 )
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.image_preservation import LEAST_KEPT, MOST_CHANGED
@@ -51,18 +52,11 @@ def tables(section: Section) -> list[Table]:
     ]
 
 
-def _rows(
-    methods: Sequence[MethodFindings], *rows: tuple[str, Callable[[MethodFindings], str]]
-) -> Iterator[tuple[str, ...]]:
-    for name, cell in rows:
-        yield (name, *(cell(method) for method in methods))
-
-
 def _judged(section: Section, judge: str) -> Table:
     def cell(show: Callable[[Scores], str]) -> Callable[[MethodFindings], str]:
         return lambda method: show(method.scores[judge]) if judge in method.scores else "-"
 
-    rows = _rows(
+    rows = rows_of(
         section.methods,
         ("images", cell(lambda s: str(s.images))),
         ("failed (wrong)", cell(lambda s: str(s.failed))),
@@ -79,28 +73,21 @@ def _judged(section: Section, judge: str) -> Table:
     if len({method.scores[judge].images for method in section.methods if judge in method.scores}) > 1:
         notes.append("Not the same images for all: compare methods by level, or in pairs below.")
     note = " ".join(notes)
-    return Table(f"All images, judged by {judge_text(section, judge)}", header(section), tuple(rows), note)
+    return Table(f"All images, judged by {judge_text(section, judge)}", header(section), rows, note)
 
 
 def _guard(section: Section) -> Table:
     rows = [
-        *_rows(
+        *rows_of(
             section.methods,
             ("confirmed", lambda m: str(m.confirmed)),
             ("  of these wrong", lambda m: str(m.confirmed_wrong)),
-            ("confidence", lambda m: number(m.confidence)),
-            ("  change", lambda m: number(m.confidence_change.mean, 3)),
-            ("  95 % interval", lambda m: interval(m.confidence_change.low, m.confidence_change.high, 1, 3)),
         )
     ]
     if any(method.truncated for method in section.methods):
-        rows += _rows(section.methods, ("prompts cut", lambda m: "-" if m.truncated is None else str(m.truncated)))
-    judge = judge_text(section, section.judges[0])
-    note = (
-        f"Mean class confidence of {judge}; its change is paired with the plain images of the same cases. "
-        "A text encoder reads so many tokens; prompts that are longer are cut."
-    )
-    return Table("Confirmation and quality", header(section), tuple(rows), note)
+        rows += rows_of(section.methods, ("prompts cut", lambda m: "-" if m.truncated is None else str(m.truncated)))
+    note = f"By {judge_text(section, section.judges[0])}. A text encoder cuts prompts that are longer than it reads."
+    return Table("Confirmation", header(section), tuple(rows), note)
 
 
 def _reliability(section: Section) -> Table:
@@ -124,7 +111,7 @@ def _preserved(section: Section) -> Table:
     def cell(show: Callable[[Preservation], str]) -> Callable[[MethodFindings], str]:
         return lambda method: show(method.preservation) if method.preservation else "-"
 
-    rows = _rows(
+    rows = rows_of(
         section.methods,
         ("right and the same image, %", cell(lambda p: percent(p.same_and_right / p.images))),
         ("  95 % interval", cell(lambda p: interval(*wilson_interval(p.same_and_right, p.images)))),
@@ -137,7 +124,7 @@ def _preserved(section: Section) -> Table:
         f"Compared with the plain image of the seed, by the boxes of {judge}. The same image: at least {LEAST_KEPT:g} "
         f"of the objects that can stay are kept, and the background changes by at most {MOST_CHANGED:g}."
     )
-    return Table("Kept of the plain image", header(section), tuple(rows), note)
+    return Table("Kept of the plain image", header(section), rows, note)
 
 
 def _scores_table(
@@ -149,7 +136,7 @@ def _scores_table(
         names.sort(key=int)
 
     def cell(score: Scores | None) -> str:
-        return "-" if score is None else f"{percent(score.accuracy)} {interval(*score.interval)}"
+        return "-" if score is None else percent(score.accuracy, score.interval)
 
     rows = tuple((name, *(cell(scores.get(name)) for scores in named)) for name in names)
     images = max((score.images for scores in named for score in scores.values()), default=0)
@@ -157,20 +144,15 @@ def _scores_table(
 
 
 def _cost(section: Section) -> Table:
-    rows = _rows(
+    rows = rows_of(
         section.methods,
         ("evaluations", lambda m: number(m.spent.evaluations, 1)),
         ("seconds", lambda m: number(m.spent.seconds)),
         ("  median", lambda m: number(m.spent.median_seconds)),
         ("  per right image", lambda m: number(m.spent.seconds_per_right)),
         ("peak memory, MiB", lambda m: "-" if m.spent.peak_bytes is None else f"{m.spent.peak_bytes / 2**20:.0f}"),
-        ("first right after", lambda _: ""),
-        ("  evaluations", lambda m: number(m.first_right.evaluations, 0)),
-        ("  seconds", lambda m: number(m.first_right.seconds)),
-        ("  never, %", lambda m: percent(m.first_right.never / m.first_right.images)),
     )
-    note = "First right: medians over all images; never where half of them never were."
-    return Table("Cost of an image", header(section), tuple(rows), note)
+    return Table("Cost of an image", header(section), rows)
 
 
 def _stopped(section: Section, axis: str) -> Table:
@@ -188,28 +170,23 @@ def _stopped(section: Section, axis: str) -> Table:
 
 
 def _versus(section: Section, judge: str, versus: Sequence[Versus]) -> Table:
-    rows = [
-        ("against", *(pair.opponent for pair in versus)),
-        ("cases", *(str(pair.comparison.duel.cases) for pair in versus)),
-        ("  not in both", *(str(pair.comparison.unpaired) for pair in versus)),
-        ("won", *(str(pair.comparison.duel.won) for pair in versus)),
-        ("lost", *(str(pair.comparison.duel.lost) for pair in versus)),
-        ("right, points", *(number(100 * pair.comparison.accuracy.mean, 1) for pair in versus)),
-        (
-            "  95 % interval",
-            *(interval(pair.comparison.accuracy.low, pair.comparison.accuracy.high, 100, 1) for pair in versus),
-        ),
-        ("absolute error", *(number(pair.comparison.error.mean) for pair in versus)),
-        (
-            "  95 % interval",
-            *(interval(pair.comparison.error.low, pair.comparison.error.high, 1, 2) for pair in versus),
-        ),
-        ("McNemar p", *(p_text(pair.comparison.duel.p_value) for pair in versus)),
-        ("  by Holm", *(p_text(pair.adjusted_p) for pair in versus)),
-    ]
+    rows = rows_of(
+        versus,
+        ("against", lambda v: v.opponent),
+        ("cases", lambda v: str(v.comparison.duel.cases)),
+        ("  not in both", lambda v: str(v.comparison.unpaired)),
+        ("won", lambda v: str(v.comparison.duel.won)),
+        ("lost", lambda v: str(v.comparison.duel.lost)),
+        ("right, points", lambda v: number(100 * v.comparison.accuracy.mean, 1)),
+        ("  95 % interval", lambda v: interval(v.comparison.accuracy.low, v.comparison.accuracy.high, digits=1)),
+        ("absolute error", lambda v: number(v.comparison.error.mean)),
+        ("  95 % interval", lambda v: interval(v.comparison.error.low, v.comparison.error.high, 1, 2)),
+        ("McNemar p", lambda v: p_text(v.comparison.duel.p_value)),
+        ("  by Holm", lambda v: p_text(v.adjusted_p)),
+    )
     by = judge_text(section, judge)
     note = f"Paired cases, judged by {by}; intervals by cluster bootstrap over prompts, p of the exact test."
-    return Table(f"Methods compared, judged by {by}", ("", *(pair.method for pair in versus)), tuple(rows), note)
+    return Table(f"Methods compared, judged by {by}", ("", *(pair.method for pair in versus)), rows, note)
 
 
 def _failures(section: Section) -> Table:

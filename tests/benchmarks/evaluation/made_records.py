@@ -1,7 +1,6 @@
-"""Records that no model made: of one case, of whole random tables, and of run folders."""
+"""Records that no model made: of one case, and of run folders."""
 
 import json
-import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,37 +46,6 @@ def record(method: str = "plain", seed: int = 0, counted: int | None = 3, asked:
         "before": None,
     }
     return Record(**fields | changed)
-
-
-def random_records(rng: random.Random, methods: tuple[str, ...] = ("plain", "auto")) -> list[Record]:
-    """A table with failed images, two kinds of object, several seeds a prompt and cases that one method lacks."""
-    records = []
-    for number in range(rng.randint(0, 12)):
-        asked = tuple(rng.randint(1, 17) for _ in range(rng.choice((1, 1, 2))))
-        for seed in range(rng.randint(1, 3)):
-            for method in methods:
-                if rng.random() < 0.1:
-                    continue
-                failed = rng.random() < 0.15
-                counted = {
-                    judge: tuple(max(0, n + rng.choice((-2, -1, 0, 0, 0, 1, 4))) for n in asked) for judge in JUDGES
-                }
-                spent = sorted(rng.randint(1, 9) for _ in range(rng.randint(1, 4)))
-                records.append(
-                    record(
-                        method,
-                        seed,
-                        None if failed else 0,
-                        sum(asked),
-                        key=f"{number}-{seed}-{method}",
-                        prompt=f"prompt {number}",
-                        wanted=dict(zip("ab", asked, strict=False)),
-                        critic_counts=() if failed else tuple(n + rng.choice((0, 0, 1)) for n in asked),
-                        judge_counts={} if failed else counted,
-                        trace=() if failed else tuple((e, e / 8, rng.random() < 0.5) for e in spent),
-                    )
-                )
-    return records
 
 
 def write_run(

@@ -1,16 +1,12 @@
 """What several judges agree on."""
 
-from __future__ import annotations
-
 import pytest
 
-from countgen.benchmarks.evaluation.consensus import majority, unanimous, with_consensus
+from countgen.benchmarks.evaluation.consensus import majority, shared, with_consensus
 from countgen.benchmarks.evaluation.metrics import counts
 from tests.benchmarks.evaluation.made_records import record
 
 pytestmark = pytest.mark.core
-
-Votes = list[tuple[int, ...] | None]
 
 
 @pytest.mark.parametrize(
@@ -27,11 +23,9 @@ Votes = list[tuple[int, ...] | None]
         ([(3, 1), (3, 2), (3, 4)], None, None),
     ],
 )
-def test_consensus_needs_more_than_half_of_all_judges_or_every_one(
-    votes: Votes, most: tuple[int, ...] | None, every: tuple[int, ...] | None
-) -> None:
+def test_consensus_needs_more_than_half_of_all_judges_or_every_one(votes, most, every) -> None:
     assert majority(votes) == most
-    assert unanimous(votes) == every
+    assert shared(votes, len(votes)) == every
 
 
 def test_critics_do_not_vote_and_two_judges_have_no_majority() -> None:

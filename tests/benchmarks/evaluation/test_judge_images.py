@@ -1,43 +1,31 @@
 """Images from another source become a run like any other."""
 
-from __future__ import annotations
-
-import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
 from countgen import miniature
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation.labels import questions
 from countgen.benchmarks.evaluation.records import read_run
 from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
-from countgen.benchmarks.miniature.world import Scene, load_sprites, render
-from countgen.images import save_png
-from countgen.miniature.world import OBJECT_NAMES
-
-COUNTS = (3, 2)
 
 
 @pytest.fixture
-def listed(tmp_path: Path) -> Path:
-    """Rendered scenes with three apples, two dogs, and a list that asks for three of each."""
-    groups = ((OBJECT_NAMES.index("apple"), COUNTS[0]),), ((OBJECT_NAMES.index("dog"), COUNTS[1]),)
-    scenes = [Scene(group, 0) for group in groups]
-    images = render(scenes, load_sprites(), torch.Generator().manual_seed(1)).images
+def listed(judged_run: Path, tmp_path: Path) -> Path:
+    """A list that asks for three apples each in images with three and with two."""
     (tmp_path / "pictures").mkdir()
-    for number, image in enumerate(images):
-        save_png(image, tmp_path / f"pictures/{number}.png")
+    for name in ("0.png", "1.png"):
+        shutil.copy(judged_run.parent / name, tmp_path / "pictures")
     path = tmp_path / "mine.csv"
     path.write_text(
         "prompt,image,method,seconds\n"
         "three apples,pictures/0.png,a,1.5\n"
-        "three dogs,pictures/1.png,,\n"
-        "three dogs,pictures/1.png,b,\n"
+        "3 apples,pictures/1.png,,\n"
+        "3 apples,pictures/1.png,b,\n"
     )
     return path
 
@@ -66,12 +54,8 @@ def test_seconds_that_no_list_states_are_unknown_and_not_zero(listed: Path, caps
     assert main(["report", run, "--all", "--out", str(page)]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^seconds +1\.50 +- +-$", printed, re.MULTILINE)
-    assert re.search(r"^  never, % +0 +100 +100$", printed, re.MULTILINE)
     assert re.search(r"so many seconds, %\n.*\n\d +100 +- +-$", printed, re.MULTILINE)
     assert "0.00 s" not in page.read_text()
-    assert main(["report", run, "--json"]) == 0
-    methods = json.loads(capsys.readouterr().out)["sections"][0]["methods"]
-    assert [method["spent"]["seconds"] for method in methods] == [1.5, None, None]
 
 
 def test_a_folder_of_other_images_or_judges_says_which_of_them_changed(
@@ -79,12 +63,12 @@ def test_a_folder_of_other_images_or_judges_says_which_of_them_changed(
 ) -> None:
     assert command(listed) == 0
     assert command(listed, "--judge", "miniature-yolo") == 2
-    differing = capsys.readouterr().err
-    assert "judges (there ['miniature-fcos'], now ['miniature-fcos', 'miniature-yolo'])" in differing
-    assert "suite" not in differing
     Image.new("RGB", (64, 64)).save(listed.parent / "pictures/0.png")
     assert command(listed) == 2
-    assert "suite_sha256" in capsys.readouterr().err
+    judges, images = capsys.readouterr().err.splitlines()
+    assert "judges (there ['miniature-fcos'], now ['miniature-fcos', 'miniature-yolo'])" in judges
+    assert "suite" not in judges
+    assert "suite_sha256" in images
 
 
 def test_shards_of_a_list_hold_each_image_once(listed: Path) -> None:
@@ -92,8 +76,7 @@ def test_shards_of_a_list_hold_each_image_once(listed: Path) -> None:
     listed.write_text("\n".join(["prompt,image,method", *rows]))
     shards = [listed.parent / f"shard{part}" for part in (1, 2)]
     for part, out in enumerate(shards, start=1):
-        words = ["--judge", miniature.JUDGE, "--shard", f"{part}/2", "--out", str(out)]
-        assert main(["eval", "--images", str(listed), *words]) == 0
+        assert command(listed, "--shard", f"{part}/2", "--out", str(out)) == 0
     methods = [record.method for out in shards for record in read_run(out)[1]]
     assert sorted(methods) == [f"method {number}" for number in range(6)]
     assert len(read_reported_run(shards).records) == 6
@@ -107,16 +90,6 @@ def test_failed_images_are_judged_again_on_request_only(listed: Path) -> None:
     _, records = read_run(listed.parent / "run")
     assert [record.status for record in records] == ["failed", "done", "done"]
     assert "is not an image" in (records[0].error or "")
-
-
-def test_a_jpeg_and_an_image_with_transparency_are_read(listed: Path) -> None:
-    with PngImageFile(listed.parent / "pictures/0.png") as picture:
-        picture.convert("RGBA").save(listed.parent / "pictures/1.png")
-        picture.save(listed.parent / "pictures/2.jpg", quality=95)
-    listed.write_text("prompt,image\nthree apples,pictures/1.png\nthree apples,pictures/2.jpg\n")
-    assert command(listed) == 0
-    _, records = read_run(listed.parent / "run")
-    assert [record.judge_counts[miniature.JUDGE] for record in records] == [(3,), (3,)]
 
 
 def test_several_images_of_a_prompt_are_told_apart_by_their_seeds(listed: Path) -> None:

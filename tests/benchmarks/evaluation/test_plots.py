@@ -24,8 +24,6 @@ def test_a_point_stands_at_the_share_right_of_its_count() -> None:
     assert (list(first.get_ydata()), list(second.get_ydata())) == ([25, 25, 25], [50, 50, 50])
     assert [round(x) for x in first.get_xdata()] == [1, 4, 9]
     assert [len(accuracy_by_count(run(methods), "detector").axes[0].collections) for methods in (2, 6)] == [2, 0]
-    failed = [record("auto", seed, None) for seed in range(3)]
-    assert list(accuracy_by_count(failed, "detector").axes[0].lines[-1].get_ydata()) == [0]
 
 
 @pytest.mark.parametrize(("axis", "step"), [("evaluations", 5), ("seconds", 0.5)])
@@ -40,12 +38,9 @@ def test_a_curve_steps_where_the_best_candidate_became_right(axis: str, step: fl
 
 
 def test_many_methods_look_different_and_no_legend_is_wider_than_its_plot() -> None:
-    lines = accuracy_by_compute(run(16), "evaluations").axes[0].lines
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
-    for name in ("auto", "multiplicative", "a method with a name of its own and then some"):
-        arms = [record(f"{name} {m}", seed, 1, 1, trace=((1, 0.1, True),)) for m in range(5) for seed in range(m + 1)]
-        figure = accuracy_by_compute(arms, "seconds")
-        assert figure.legends[0].get_window_extent().width <= figure.bbox.width
+    figure = accuracy_by_compute(run(16), "evaluations")
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 16
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
 
 
 def test_the_same_records_are_the_same_bytes() -> None:
@@ -54,9 +49,5 @@ def test_the_same_records_are_the_same_bytes() -> None:
     assert svg == to_svg(second)
     assert rendered(first, ".pdf") == rendered(second, ".pdf")
     assert rendered(first, ".png").startswith(b"\x89PNG")
-    root = ElementTree.fromstring(svg)
-    assert root.tag.endswith("svg")
-    assert "Title & more" in "".join(root.itertext())
+    assert "Title & more" in "".join(ElementTree.fromstring(svg).itertext())
     assert not re.search(r"<(script|image)", svg)
-    with pytest.raises(ValueError, match="nothing to plot"):
-        accuracy_by_count([], "detector")

@@ -1,8 +1,5 @@
 """Further judges of a finished run: their counts stand beside the run's own."""
 
-from __future__ import annotations
-
-import re
 import shutil
 from pathlib import Path
 
@@ -13,15 +10,14 @@ from countgen import miniature
 from countgen.app.cli import main
 from countgen.benchmarks.evaluation import rejudge as module
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements, with_judgements
-from countgen.benchmarks.evaluation.judges import judged, record_fields
-from countgen.benchmarks.evaluation.metrics import counts, scores
+from countgen.benchmarks.evaluation.judges import judged
 from countgen.benchmarks.evaluation.records import RECORDS, read_run
 from countgen.benchmarks.evaluation.rejudge import rejudge
 from countgen.benchmarks.evaluation.report.findings import findings
 from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
 from countgen.critics import NO_ANSWER
+from countgen.critics.validation import to_batch
 from countgen.models import load_critic
-from tests.benchmarks.evaluation.conftest import APPLES
 from tests.benchmarks.evaluation.made_records import record
 
 FIRST, SECOND = miniature.JUDGE, "miniature-yolo"
@@ -40,47 +36,32 @@ def test_further_judges_have_columns_of_their_own_and_the_records_stay(run: Path
     (section,) = findings(read_reported_run([run]))
     assert section.judges == (FIRST, SECOND, "unanimous")
     assert section.methods[0].scores[SECOND].images == 4
-    assert section.agreements[FIRST, SECOND].counts == 4
+    assert section.agreements[f"{FIRST} & {SECOND}"].counts == 4
     judge = load_critic(SECOND)
     for one in read_judgements(run):
         assert one.counts is not None
-        assert one.counts == judged(judge, _image(run, one.key)[None], ["apple"])[0][0]
+        assert one.counts == judged(judge, to_batch(run / f"images/{one.key}.png"), ["apple"])[0][0]
         assert len(one.boxes) == sum(one.counts)
-
-
-def _image(run: Path, key: str) -> torch.Tensor:
-    from countgen.critics.validation import to_batch
-
-    return to_batch(run / f"images/{key}.png")[0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_what_is_judged_survives_a_kill_and_the_same_command_goes_on(
     run: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
-    calls = 0
+    batches = iter([judged])
 
-    def killed_at_the_second_batch(*arguments: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        return judged(*arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "judged", killed_at_the_second_batch)
-        with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:  # the second batch finds no judge
+        patched.setattr(module, "judged", lambda *arguments: next(batches)(*arguments))
+        with pytest.raises(RuntimeError):
             rejudge(run, [SECOND], batch_size=batch_size, quiet=True)
     with (run / JUDGEMENTS).open("ab") as file:
         file.write(b'{"schema":1,"key":"torn')
     kept = read_judgements(run)
     assert len(kept) == batch_size
-    assert rejudge(run, [SECOND], batch_size=batch_size, quiet=True).judged == {SECOND: 4}
-    lines = (run / JUDGEMENTS).read_bytes().splitlines()
-    assert len(lines) == 4
+    for _ in range(2):
+        assert rejudge(run, [SECOND], batch_size=batch_size, quiet=True).judged == {SECOND: 4}
+        assert len((run / JUDGEMENTS).read_bytes().splitlines()) == 4
     assert read_judgements(run)[:batch_size] == kept
-    assert rejudge(run, [SECOND], quiet=True).judged == {SECOND: 4}
-    assert (run / JUDGEMENTS).read_bytes().splitlines() == lines
 
 
 def test_an_image_that_is_lost_or_of_another_run_is_named_and_the_others_are_judged(
@@ -97,50 +78,27 @@ def test_an_image_that_is_lost_or_of_another_run_is_named_and_the_others_are_jud
     assert "is an image of another run: its recipe has prompt " in printed
 
 
-@pytest.mark.parametrize(
-    ("objects", "reason"),
-    [('"unicorn":{0}', "unicorn"), ('"cat":{0},"kitten":1', "'cat' and 'kitten' are one class")],
-)
 def test_objects_that_the_judge_cannot_count_end_it_before_the_first_image(
-    run: Path, capsys: pytest.CaptureFixture[str], objects: str, reason: str
+    run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (run / RECORDS).read_text()
-    for count in APPLES:
-        text = text.replace(f'"targets":{{"apple":{count}}}', f'"targets":{{{objects.format(count)}}}')
-    if "," in objects:
-        text = re.sub(r'"miniature-fcos":\[(\d+)\]', r'"miniature-fcos":[\1,1]', text)
-    (run / RECORDS).write_text(text)
+    (run / RECORDS).write_text((run / RECORDS).read_text().replace('"targets":{"apple"', '"targets":{"unicorn"'))
     assert main(["eval", "--quiet", "--rejudge", str(run), "--judge", SECOND]) == 2
-    assert reason in " ".join(capsys.readouterr().err.split())
+    assert "unicorn" in " ".join(capsys.readouterr().err.split())
     assert read_judgements(run) == []
 
 
 def test_damaged_judgements_are_named_by_their_line(run: Path) -> None:
     good = Judgement("a", SECOND, (1,), 0.5, ((1, 2, 3, 4),)).to_line()
-    for line in (
-        *(b'{"schema":2}\n', b"[]\n", good.replace(b"[1]", b"[-1]"), good.replace(b"[1]", b'"1"')),
-        *(good.replace(b"0.5", b"NaN"), good.replace(b"0.5", b"1e999"), good.replace(b"[1]", b"[%s]" % (b"9" * 400))),
-        *(good.replace(b'"schema":1', b'"schema":"\\u001b[2J"'), good.replace(b'"schema":1', b'"schema":[null]')),
-    ):
+    for line in (b"[]\n", good.replace(b"[1]", b"[-1]"), good.replace(b'"schema":1', b'"schema":"\\u001b[2J"')):
         (run / JUDGEMENTS).write_bytes(good + line + good)
         with pytest.raises(ValueError, match=r"judgements\.jsonl, line 2 is not a judgement") as error:
             read_judgements(run)
         assert str(error.value).isprintable()
-    with pytest.raises(ValueError, match=r"judgements\.jsonl: image plain-3-0: vlm has 2 counts for 1 objects"):
+    with pytest.raises(ValueError, match=r"image plain-3-0: vlm has 2 counts for 1 objects"):
         with_judgements([record()], [Judgement(record().key, "vlm", (1, 2), 0.0, ())])
 
 
-def test_an_abstention_is_shown_as_one_and_is_neither_right_nor_an_error() -> None:
-    assert record_fields({"vlm": ((NO_ANSWER,), ()), "detector": ((3,), ())})["judge_counts"] == {"detector": (3,)}
-    records = [record(seed=seed) for seed in range(3)]
-    silent = [Judgement(records[0].key, "vlm", None, 0.0, ()), Judgement(records[1].key, "vlm", (4,), 0.0, ())]
-    joined = with_judgements(records, silent)
-    assert [counts(one, "vlm") for one in joined] == [None, (4,), None]
-    found = scores(joined, "vlm")
-    assert (found.images, found.abstained, found.right, found.failed, found.mae) == (2, 1, 0, 0, 1.0)
-
-
-def test_a_language_model_rejudges_a_run_and_its_silence_is_counted(
+def test_a_judge_without_answers_rejudges_a_run_and_its_silence_is_counted(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     judge = load_critic(SECOND)
@@ -151,4 +109,5 @@ def test_a_language_model_rejudges_a_run_and_its_silence_is_counted(
     assert main(["eval", "--quiet", "--rejudge", str(run), "--judge", SECOND]) == 0
     assert f"{SECOND}: 4 of 4 images, 2 without an answer" in capsys.readouterr().out
     (section,) = findings(read_reported_run([run]))
-    assert (section.methods[0].scores[SECOND].abstained, section.methods[0].scores[SECOND].images) == (2, 4)
+    found = section.methods[0].scores[SECOND]
+    assert (found.images, found.abstained, found.right, found.failed, found.mae) == (4, 2, 2, 0, 0)

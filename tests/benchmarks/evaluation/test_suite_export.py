@@ -1,7 +1,5 @@
 """A run goes out in GenEval's formats and comes back as it was."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -33,21 +31,12 @@ def test_genevals_layout_is_read_back_with_prompts_targets_and_seeds(run: Path, 
         "prompt": "a photo of 2 apples",
     }
     assert sorted(path.name for path in (out / "00001" / "samples").iterdir()) == ["0000.png", "0001.png"]
-    other = {
-        "tag": "colors",
-        "include": [{"class": "bus", "count": 1, "color": "red"}],
-        "prompt": "a photo of a red bus",
-    }
     (out / "00002").mkdir()
-    (out / "00002" / "metadata.jsonl").write_text(json.dumps(other))
+    (out / "00002" / "metadata.jsonl").write_text('{"tag": "colors", "prompt": "a red bus"}')
     assert main(["eval", "--images", str(out), "--out", str(tmp_path / "back"), "--judge", miniature.JUDGE]) == 0
     _, records = read_run(tmp_path / "back")
-    found = {(one.prompt, one.targets, one.seed, one.suite) for one in records}
-    assert found == {
-        (f"a photo of {count} apples", (Target("apple", count),), seed, "geneval")
-        for count in (2, 3)
-        for seed in (0, 1)
-    }
+    read = [(one.prompt, one.targets, one.seed) for one in records]
+    assert read == [(f"a photo of {n} apples", (Target("apple", n),), seed) for n in (2, 3) for seed in (0, 1)]
 
 
 def test_what_geneval_cannot_find_right_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,9 +50,6 @@ def test_what_geneval_cannot_find_right_is_told(tmp_path: Path, capsys: pytest.C
     told = " ".join(capsys.readouterr().err.split())  # in as many lines as the terminal's width asks for
     assert told.startswith("GenEval's detector lacks dragon, plane:")
     assert told.endswith("keeps 16 boxes of a class: it finds every image with a target of 17, 25 wrong")
-    fits = write_run(tmp_path / "fits", records[:1])
-    assert main(["report", str(fits), "--export", "geneval", "--out", str(tmp_path / "more")]) == 0
-    assert capsys.readouterr().err == ""
 
 
 def test_genevals_results_say_what_its_summary_reads(run: Path, tmp_path: Path) -> None:
@@ -71,9 +57,8 @@ def test_genevals_results_say_what_its_summary_reads(run: Path, tmp_path: Path) 
     assert main(["report", str(run), "--export", "geneval-results", "--method", "plain", "--out", str(out)]) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["correct"] for row in rows] == [False, False, True, True]
-    assert {row["tag"] for row in rows} == {"counting"}
     assert rows[0]["reason"] == "expected apple<3, found 3"
-    assert len({row["metadata"] for row in rows}) == 2
+    assert len({(row["tag"], row["metadata"]) for row in rows}) == 2
     words = ["--export", "geneval-results", "--method", "plain", "--judge", "counter", "--out", str(out)]
     assert main(["report", str(run), *words]) == 0
     assert all(json.loads(line)["correct"] for line in out.read_text().splitlines())

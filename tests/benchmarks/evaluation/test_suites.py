@@ -1,7 +1,5 @@
 """Shipped suites are balanced and consistent; files are read, or an error names the line."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter
@@ -9,21 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from countgen.benchmarks.evaluation.suites import Prompt, available, load
+from countgen.benchmarks.evaluation.suites import available, load
 from countgen.miniature.world import BACKGROUNDS, OBJECT_NAMES
 from countgen.prompts import Target, parse
 
 pytestmark = pytest.mark.core
 
-STUDY = {"study-words", "study-beyond", "study-two-classes"}
+STUDY = {"study-few": 120, "study-many": 240, "study-beyond": 240, "study-two-classes": 126}
 
 
 def test_the_study_has_a_seed_for_every_prompt_that_no_other_prompt_has() -> None:
     assert sorted(STUDY) == [name for name in available() if name.startswith("study-")]
     prompts = [prompt for name in sorted(STUDY) for prompt in load(name)]
-    seeds = [int(prompt.tags["seed"]) for prompt in prompts]
-    assert len(set(seeds)) == len(prompts) == 600
-    assert set(Counter((prompt.suite, prompt.total) for prompt in prompts).values()) == {24}
+    assert Counter(prompt.suite for prompt in prompts) == STUDY
+    assert len({prompt.tags["seed"] for prompt in prompts}) == len(prompts)
 
 
 def test_every_shipped_prompt_says_what_its_targets_say(subtests: pytest.Subtests) -> None:
@@ -38,12 +35,6 @@ def test_every_shipped_prompt_says_what_its_targets_say(subtests: pytest.Subtest
                     assert {target.object_name for target in prompt.targets} <= set(OBJECT_NAMES)
                     assert prompt.tags["scene"] == "none" or f" {prompt.tags['scene']}" in BACKGROUNDS
             assert len({(prompt.prompt, prompt.tags.get("seed")) for prompt in prompts}) == len(prompts)
-
-
-def test_level_follows_the_total() -> None:
-    for count, level in ((1, "easy"), (5, "easy"), (6, "medium"), (10, "medium"), (15, "hard"), (16, "beyond")):
-        assert Prompt("p", (Target("apple", count),), "s").level == level
-    assert Prompt("p", (Target("apple", 5), Target("dog", 1)), "s").level == "medium"
 
 
 def test_designs_are_balanced() -> None:
@@ -107,7 +98,7 @@ def test_plain_lists_say_the_same_in_every_format(tmp_path: Path) -> None:
     files = {
         "a.txt": "# mine\n\nseven apples\ntwo cats and a dog\n",
         "a.jsonl": '{"prompt": "seven apples"}\n{"prompt": "two cats and a dog", "targets": {"cat": 2, "dog": 1}}\n',
-        "a.json": '["x"]'.replace('"x"', '{"prompt": "seven apples"}, {"prompt": "two cats and a dog"}'),
+        "a.json": '[{"prompt": "seven apples"}, {"prompt": "two cats and a dog"}]',
         "a.csv": 'prompt,targets\nseven apples,\ntwo cats and a dog,"cat=2,dog=1"\n,\n',
     }
     expected = [("seven apples", (Target("apple", 7),)), ("two cats and a dog", (Target("cat", 2), Target("dog", 1)))]
@@ -117,56 +108,30 @@ def test_plain_lists_say_the_same_in_every_format(tmp_path: Path) -> None:
         assert [(prompt.prompt, prompt.targets) for prompt in load(path)] == expected
 
 
-def test_further_columns_of_a_csv_become_tags(tmp_path: Path) -> None:
-    path = tmp_path / "mine.csv"
-    path.write_text('scene,prompt,style\n"on a table, at night",seven apples,\n')
-    assert load(path)[0].tags == {"scene": "on a table, at night"}
+@pytest.mark.parametrize(
+    ("name", "text", "helps"),
+    [
+        ("a.txt", "seven apples\nsome apples\n", "a.txt, line 2: cannot read a count"),
+        ("a.txt", "# nothing\n", "holds no prompts"),
+        ("a.jsonl", '\n{"prompt": \n', "a.jsonl, line 2 is not an object"),
+        ("a.jsonl", '{"text": "seven apples"}\n', "line 1: Object missing required field `prompt`"),
+        ("a.jsonl", '{"prompt": "p", "targets": {"apple": "7"}}', "line 1: targets[...]: Expected `int`, got `str`"),
+        ("a.jsonl", '{"tag": "counting", "include": [], "prompt": "p"}', "line 1: 'p' needs one target"),
+        ("a.jsonl", json.dumps(GENEVAL[1]), "1 lines do not ask for exact counts"),
+        ("a.jsonl", json.dumps(GENEVAL_2 | {"vqa_list": [["How many?", "some"]] * 3}), "line 1: expected a question"),
+        ("a.json", '{"prompt": "two cats"}', "a.json must hold a JSON list"),
+        ("a.json", '[{"prompt": "two cats"}, {"prompt": "p", "object": "cat", "int_number": 0}]', "entry 2: cat: the"),
+        ("a.csv", "text\nseven apples\n", "a.csv, line 1: expected the columns prompt"),
+        ("a.csv", "prompt,seed\ntwo cats,4294967296\n", "a.csv, line 2: the seed must be a whole number"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_place(name: str, text: str, helps: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(helps)):
+        load(tmp_path / name)
 
 
-BAD_ROWS = [
-    ("a.txt", "seven apples\nsome apples\n", "a.txt, line 2: cannot read a count"),
-    ("a.jsonl", '\n{"prompt": \n', "a.jsonl, line 2 is not an object"),
-    ("a.jsonl", '{"text": "seven apples"}\n', "line 1: Object missing required field `prompt`"),
-    ("a.jsonl", '{"prompt": "p", "targets": {"apple": "7"}}', "line 1: targets[...]: Expected `int`, got `str`"),
-    ("a.jsonl", '{"prompt": "p", "targets": [7]}', "line 1: targets: Expected"),
-    ("a.jsonl", '{"prompt": "p", "targets": "apple"}', "line 1: cannot read 'apple'"),
-    (
-        "a.jsonl",
-        '{"tag": "counting", "include": [{"class": [], "count": 2}], "prompt": "p"}',
-        "line 1: include[0].class: Expected",
-    ),
-    ("a.jsonl", '{"tag": "counting", "include": [], "prompt": "p"}', "line 1: 'p' needs one target"),
-    ("a.json", '{"prompt": "two cats"}', "a.json must hold a JSON list"),
-    ("a.json", '[{"prompt": "two cats"}, {"prompt": "p", "object": "cat", "int_number": 0}]', "entry 2: cat: the"),
-    ("a.json", "[" * 100_000, "nested too deeply"),
-    ("a.csv", "text\nseven apples\n", "a.csv, line 1: expected the columns prompt"),
-    ("a.csv", "prompt\nseven apples, red\n", "a.csv, line 2: more cells than the header has"),
-    ("a.csv", 'prompt\n"seven apples\n', "a.csv, line 2: unexpected end"),
-    ("a.csv", "prompt,seed\ntwo cats,x\n", "a.csv, line 2: the seed must be a whole number"),
-    ("a.csv", "prompt,seed\ntwo cats,4294967296\n", "a.csv, line 2: the seed must be a whole number"),
-    ("a.txt", "# nothing\n", "holds no prompts"),
-    ("a.jsonl", json.dumps(GENEVAL[1]), "1 lines do not ask for exact counts"),
-    *(
-        ("a.jsonl", json.dumps(GENEVAL_2 | {"vqa_list": [answer] * 3}), f"line 1: {reason}")
-        for answer, reason in (
-            (["How many cows?", "three"], "expected a question"),
-            (["How many cows are in the image?", "some"], "expected a question"),
-            ("three", "vqa_list"),
-        )
-    ),
-]
-
-
-def test_a_bad_row_is_refused_with_its_place(subtests: pytest.Subtests, tmp_path: Path) -> None:
-    for name, text, said in BAD_ROWS:
-        with subtests.test(name=name, text=text):
-            path = tmp_path / name
-            path.write_text(text)
-            with pytest.raises(ValueError, match=re.escape(said)):
-                load(path)
-
-
-@pytest.mark.parametrize("name", ["d2d-smal-style", "missing.jsonl", "../words.py", ""])
-def test_an_unknown_suite_is_refused_and_the_names_are_told(name: str) -> None:
+@pytest.mark.parametrize("name", ["d2d-smal-style", "../words.py"])
+def test_an_unknown_suite_is_an_error_that_names_the_others(name: str) -> None:
     with pytest.raises(ValueError, match="d2d-small-style"):
         load(name)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from countgen import backbones
 from countgen.backbones import Backbone, Preset, PromptEmbeds
+from countgen.backbones.registry import module_of
 from countgen.number_slider import NumberShift, encode_shifted
-
-PROMPT = "a photo of three cats"
-HEIGHT, WIDTH = 32, 64
-"""Height and width in pixels; not square, so that a test fails if a family swaps them."""
+from tests.countgen.backbones.conftest import HEIGHT, PROMPT, WIDTH, build, images_of, stock_images, tiny, tiny_backbone
 
 NEGATIVE = "two dogs, blurry"
 
@@ -47,60 +41,24 @@ CASES: dict[str, tuple[str, int, float, str | None]] = {
     "flux2, distilled": ("flux2", 4, 4.0, None),
     "flux2, guided": ("flux2 base", 4, 4.0, None),
 }
-TIMESTEPS = {"stable_diffusion_xl lcm": (800,), "pixart one step": (400,)}
-NO_BINNING = {"use_resolution_binning": False}
-STOCK_OPTIONS: dict[str, dict[str, Any]] = {"pixart": NO_BINNING, "sana": NO_BINNING}
-
-
-def tiny_backbone(name: str, pipeline: Any, steps: int = 1, guidance: float = 0.0) -> Any:
-    preset = Preset("tiny", steps, guidance, HEIGHT, WIDTH, "none", timesteps=TIMESTEPS.get(name))
-    return family(name).BACKBONE(pipeline, preset, name)
 
 
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, tiny_pipeline: Callable[[str], Any]) -> tuple[Backbone, str | None]:
+def case(request: pytest.FixtureRequest) -> tuple[Backbone, str | None]:
     """Return a backbone, and the negative prompt."""
     name, steps, guidance, negative = CASES[request.param]
-    return tiny_backbone(name, tiny_pipeline(name), steps, guidance), negative
-
-
-def family(name: str) -> Any:
-    return importlib.import_module(f"countgen.backbones.{name.split()[0]}")
-
-
-def stock_images(backbone: Backbone, negative: str | None, seeds: list[int]) -> Tensor:
-    name = backbone.name.split()[0]
-    options = dict(STOCK_OPTIONS.get(name, {}))
-    if negative is not None:
-        options["negative_prompt"] = [negative] * len(seeds)
-    if backbone.preset.timesteps is not None:
-        options["timesteps"] = list(backbone.preset.timesteps)
-    if name == "sana" and backbone.num_inference_steps != 2:
-        options["intermediate_timesteps"] = None
-    return backbone.pipeline(
-        prompt=[PROMPT] * len(seeds),
-        num_inference_steps=backbone.num_inference_steps,
-        guidance_scale=backbone.guidance_scale,
-        height=HEIGHT,
-        width=WIDTH,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        output_type="pt",
-        **options,
-    ).images
+    return tiny_backbone(name, steps, guidance), negative
 
 
 @pytest.mark.core
 def test_render_equals_the_stock_pipeline(case: tuple[Backbone, str | None]) -> None:
     (backbone, negative), seeds = case, [3, 4]
-    with torch.no_grad():
-        latents = backbone.initial_latents(seeds)
-        images = backbone.render(latents, backbone.encode_prompt(PROMPT, negative), seeds)
-        if negative is not None:
-            plain = backbone.render(latents, backbone.encode_prompt(PROMPT), seeds)
-            assert (images - plain).abs().max() > 1e-4, "the negative prompt has no effect"
+    images = images_of(backbone, seeds, negative)
+    if negative is not None:
+        assert (images - images_of(backbone, seeds)).abs().max() > 1e-4, "the negative prompt has no effect"
     assert images.shape == (2, 3, HEIGHT, WIDTH)
     assert (images[0] - images[1]).abs().mean() > 1e-3, "the seed has no effect"
-    torch.testing.assert_close(images, stock_images(backbone, negative, seeds), atol=1e-4, rtol=0)
+    torch.testing.assert_close(images, stock_images(backbone.pipeline, backbone, seeds, negative), atol=1e-4, rtol=0)
 
 
 @pytest.mark.core
@@ -121,8 +79,8 @@ def test_gradient_reaches_latents_and_prompt_embeddings_and_no_weight(case: tupl
 
 
 @pytest.mark.core
-def test_saturated_pixels_pass_a_gradient(tiny_pipeline: Callable[[str], Any]) -> None:
-    backbone = tiny_backbone("stable_diffusion", tiny_pipeline("stable_diffusion"))
+def test_saturated_pixels_pass_a_gradient() -> None:
+    backbone = tiny_backbone("stable_diffusion")
     latents = (1000 * backbone.initial_latents([5])).requires_grad_(True)
     image = backbone.decode(latents)
     saturated = (image == 0) | (image == 1)
@@ -135,77 +93,48 @@ def test_saturated_pixels_pass_a_gradient(tiny_pipeline: Callable[[str], Any]) -
 
 def test_every_family_has_a_tiny_pipeline_and_presets() -> None:
     assert {pipeline.split()[0] for pipeline, *_ in CASES.values()} == set(backbones.families())
-    assert all(preset.licence for name in backbones.families() for preset in family(name).PRESETS.values())
+    assert all(preset.licence for name in backbones.families() for preset in module_of(name).PRESETS.values())
 
 
-@pytest.fixture
-def noisy(tiny_pipeline: Callable[[str], Any]) -> Backbone:
-    """Return a backbone that adds noise between its steps."""
-    return tiny_backbone("stable_diffusion_xl", tiny_pipeline("stable_diffusion_xl"), 4, 5.0)
+def test_a_batch_equals_images_rendered_one_by_one() -> None:
+    noisy = tiny_backbone("stable_diffusion_xl", 4, 5.0)  # it adds noise between its steps
+    alone = torch.cat([images_of(noisy, [seed]) for seed in (6, 7)])
+    torch.testing.assert_close(images_of(noisy, [6, 7]), alone, atol=1e-4, rtol=0)
 
 
-def test_a_batch_equals_images_rendered_one_by_one(noisy: Backbone) -> None:
-    with torch.no_grad():
-        embeds = noisy.encode_prompt(PROMPT)
-        together = noisy.render(noisy.initial_latents([6, 7]), embeds, [6, 7])
-        alone = torch.cat([noisy.render(noisy.initial_latents([seed]), embeds, [seed]) for seed in (6, 7)])
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
-
-
+@pytest.mark.core
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_a_small_gradient_survives_half_precision(noisy: Backbone, dtype: torch.dtype) -> None:
+def test_a_small_gradient_survives_half_precision_and_one_of_zero_stays_zero(dtype: torch.dtype) -> None:
+    # The gradient of a count loss is this small; float16 without scaling would round it to zero.
+    upstream = torch.stack([torch.linspace(0, 1e-7, WIDTH), torch.zeros(WIDTH)])[:, None, None]
     gradients = []
-    for backbone in (noisy, in_precision(noisy, dtype)):
-        with torch.no_grad():
-            embeds = backbone.encode_prompt(PROMPT)
-        latents = backbone.initial_latents([5]).requires_grad_(True)
-        image = backbone.render(latents, embeds, [5])
-        assert image.dtype == torch.float32
-        # The gradient of a count loss is this small; float16 without scaling would round it to zero.
-        (image * torch.linspace(0, 1e-7, WIDTH)).sum().backward()
-        assert latents.grad is not None
-        gradients.append(latents.grad.double().flatten())
+    for pipeline in (build("stable_diffusion_xl"), build("stable_diffusion_xl").to(dtype)):
+        backbone = tiny_backbone("stable_diffusion_xl", 4, 5.0, pipeline)
+        latents = backbone.initial_latents([5, 6]).requires_grad_(True)
+        images = backbone.render(latents, backbone.encode_prompt(PROMPT), [5, 6])
+        assert images.dtype == torch.float32
+        (gradient,) = torch.autograd.grad((images * upstream).sum(), latents)
+        assert not gradient[1].any()
+        gradients.append(gradient[0].double().flatten())
     # A zero, an overflow or another sign would be far off; how the processor rounds eight bits is not.
     assert torch.cosine_similarity(*gradients, 0) > 0.9
     assert 0.7 < float(gradients[1].norm() / gradients[0].norm()) < 1.4
 
 
-def in_precision(backbone: Backbone, dtype: torch.dtype) -> Backbone:
-    """Return a copy of a backbone with its weights in another dtype."""
-    pipeline = copy.copy(backbone.pipeline)
-    for name, component in backbone.pipeline.components.items():
-        if isinstance(component, torch.nn.Module):
-            setattr(pipeline, name, copy.deepcopy(component).to(dtype))
-    return type(backbone)(pipeline, backbone.preset, backbone.name)
+SDE = {"algorithm_type": "sde-dpmsolver++"}
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "stochastic"),
-    [
-        ("stable_diffusion", {}, False),
-        ("stable_diffusion_xl", {}, True),
-        ("sana", {}, True),
-        ("flux", {}, False),
-        ("pixart", {"algorithm_type": "sde-dpmsolver++"}, True),
-    ],
-)
-def test_samplers_that_add_noise_require_seeds(
-    name: str, options: dict[str, str], stochastic: bool, tiny_pipeline: Callable[[str], Any]
-) -> None:
-    pipeline = copy.copy(tiny_pipeline(name))
+@pytest.mark.parametrize(("name", "options"), [("stable_diffusion_xl", {}), ("sana", {}), ("pixart", SDE)])
+def test_samplers_that_add_noise_require_seeds(name: str, options: dict[str, str]) -> None:
+    pipeline = copy.copy(tiny(name))
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **options)
-    backbone = tiny_backbone(name, pipeline, 4)
-    with torch.no_grad():
-        embeds, latents = backbone.encode_prompt(PROMPT), backbone.initial_latents([3, 4])
-        if stochastic:
-            with pytest.raises(ValueError, match="adds noise between its"):
-                backbone.render(latents, embeds)
-        else:
-            assert torch.equal(backbone.render(latents, embeds), backbone.render(latents, embeds, [3, 4]))
+    backbone = tiny_backbone(name, 4, pipeline=pipeline)
+    with pytest.raises(ValueError, match="adds noise between its"):
+        backbone.render(backbone.initial_latents([3]), backbone.encode_prompt(PROMPT))
 
 
-def test_impossible_requests_are_errors(tiny_pipeline: Callable[[str], Any]) -> None:
-    backbone = tiny_backbone("stable_diffusion", tiny_pipeline("stable_diffusion"))
+def test_impossible_requests_are_errors() -> None:
+    backbone = tiny_backbone("stable_diffusion")
     embeds, latents = backbone.encode_prompt(PROMPT), backbone.initial_latents([3, 4])
     with pytest.raises(ValueError, match="1 seeds for 2 latents"):
         backbone.render(latents, embeds, [3])
@@ -213,43 +142,33 @@ def test_impossible_requests_are_errors(tiny_pipeline: Callable[[str], Any]) -> 
     with pytest.raises(ValueError, match="set guidance_scale before encoding"):
         backbone.render(latents, embeds)
     with pytest.raises(ValueError, match=r"multiples of \d+, got 32 x 65"):
-        family("flux").BACKBONE(tiny_pipeline("flux"), Preset("tiny", 1, 0.0, HEIGHT, WIDTH + 1, "none"), "flux")
+        module_of("flux").BACKBONE(tiny("flux"), Preset("tiny", 1, 0.0, HEIGHT, WIDTH + 1, "none"), "flux")
 
 
 @pytest.mark.parametrize(
     ("name", "guidance"), [("stable_diffusion", 0.0), ("flux", 3.5), ("sana", 4.5), ("z_image", 0.0), ("flux2", 4.0)]
 )
-def test_a_negative_prompt_without_guidance_is_an_error(
-    name: str, guidance: float, tiny_pipeline: Callable[[str], Any]
-) -> None:
+def test_a_negative_prompt_without_guidance_is_an_error(name: str, guidance: float) -> None:
     with pytest.raises(ValueError, match="a negative prompt needs guidance"):
-        tiny_backbone(name, tiny_pipeline(name), 2, guidance).encode_prompt(PROMPT, NEGATIVE)
+        tiny_backbone(name, 2, guidance).encode_prompt(PROMPT, NEGATIVE)
 
 
 def test_explicit_timesteps_of_a_preset_cause_no_warning(
-    tiny_pipeline: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = tiny_pipeline("stable_diffusion_xl lcm")
-    logger = logging.getLogger(type(pipeline.scheduler).__module__)
-    logger.setLevel(logging.WARNING)
-    logger.addHandler(caplog.handler)
-    try:
-        pipeline.scheduler.set_timesteps(timesteps=[800])
-        assert caplog.records, "the scheduler alone should warn"
-        caplog.clear()
-        backbone = tiny_backbone("stable_diffusion_xl lcm", pipeline)
-        with torch.no_grad():
-            backbone.render(backbone.initial_latents([0]), backbone.encode_prompt(PROMPT))
-        assert not caplog.records
-    finally:
-        logger.removeHandler(caplog.handler)
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    pipeline = tiny("stable_diffusion_xl lcm")
+    logging.getLogger(type(pipeline.scheduler).__module__).setLevel(logging.WARNING)
+    pipeline.scheduler.set_timesteps(timesteps=[800])
+    assert caplog.records, "the scheduler alone should warn"
+    caplog.clear()
+    images_of(tiny_backbone("stable_diffusion_xl lcm"), [0])
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion_xl", "pixart", "z_image"])
-def test_the_number_axis_leads_from_one_number_word_to_another_of_another_length(
-    name: str, tiny_pipeline: Callable[[str], Any]
-) -> None:
-    backbone = tiny_backbone(name, tiny_pipeline(name), 2, 5.0)
+def test_the_number_axis_leads_from_one_number_word_to_another_of_another_length(name: str) -> None:
+    backbone = tiny_backbone(name, 2, 5.0)
 
     def shifted(offset: float) -> PromptEmbeds:
         shift = NumberShift("cat", 11, 16, number=3, offset=offset, lo=3, hi=16)

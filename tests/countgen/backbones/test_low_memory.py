@@ -1,4 +1,4 @@
-"""A run that is out of memory continues with memory="low", and says so."""
+"""Low memory gives the same images and gradients; a run that is out of memory continues with it, and says so."""
 
 from __future__ import annotations
 
@@ -10,16 +10,57 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd.graph import saved_tensors_hooks
 
 import countgen
 from countgen import backbones
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.stable_diffusion_xl import StableDiffusionXL
 from countgen.errors import DoesNotFitError
+from countgen.models import no_larger
 
 PROMPT = "a photo of nine cats"
 EVALUATIONS = 8
+
+
+def test_low_memory_gives_the_same_images_and_gradients() -> None:
+    results = []
+    for memory in ("fast", "low"):
+        # In double precision, so that no processor's rounding decides.
+        backbone = backbones.load("miniature", memory=memory, dtype=torch.float64)
+        with torch.no_grad():
+            embeds = backbone.encode_prompt(PROMPT)
+        latents = backbone.initial_latents([3, 4]).requires_grad_(True)
+        images = backbone.render(latents, embeds, [3, 4])
+        (images * torch.linspace(0, 1, images.shape[-1])).sum().backward()
+        results.append((images.detach(), latents.grad))
+        assert backbone.memory == memory
+    torch.testing.assert_close(results[1], results[0], atol=1e-5, rtol=1e-5)
+
+
+def test_low_memory_keeps_fewer_activations() -> None:
+    backbone = backbones.load("miniature")
+    with torch.no_grad():
+        embeds = backbone.encode_prompt(PROMPT)
+    kept = {"fast": 0, "low": 0}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[backbone.memory] += tensor.numel()
+        return tensor
+
+    latents = backbone.initial_latents([0]).requires_grad_(True)
+    for _ in kept:
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            backbone.render(latents, embeds)
+        backbone.save_memory()
+    assert kept["low"] < kept["fast"] / 4
+
+
+@pytest.mark.parametrize(("side", "expected"), [(64, 64), (128, 128), (512, 128)])
+def test_low_memory_limits_the_critics_image_size_to_the_images(
+    side: int, expected: int, models: countgen.Models
+) -> None:
+    assert no_larger(models.critics[0], side).settings.image_size == expected
 
 
 def on_the_cpu() -> None:
@@ -35,34 +76,24 @@ class Small(StableDiffusionXL):
 
     allocate: Callable[[], None]
     in_backward = False
-    rendered = 0
 
     def render(self, *args: Any, **options: Any) -> Tensor:
-        self.rendered += 1
-        if self.in_backward:
-            return AllocateInBackward.apply(super().render(*args, **options), self)
+        images = super().render(*args, **options)
+        if self.in_backward and images.requires_grad:
+            images.register_hook(lambda gradient: self.fill())
+        elif not self.in_backward:
+            self.fill()
+        return images
+
+    def fill(self) -> None:
         if self.memory == "fast":
             self.allocate()
-        return super().render(*args, **options)
 
 
-class AllocateInBackward(Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, backbone: Small) -> Tensor:
-        ctx.backbone = backbone
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        if ctx.backbone.memory == "fast":
-            ctx.backbone.allocate()
-        return gradient, None
-
-
-def small_models(memory: str = "fast") -> countgen.Models:
+def small_models(memory: str, allocate: Callable[[], None], in_backward: bool = False) -> countgen.Models:
     models = countgen.load("miniature", device="cpu", memory=memory)
     backbone = Small(models.backbone.pipeline, models.backbone.preset, "miniature")
-    backbone.memory = memory
+    backbone.memory, backbone.allocate, backbone.in_backward = memory, allocate, in_backward
     return replace(models, backbone=backbone)
 
 
@@ -73,12 +104,12 @@ def small_models(memory: str = "fast") -> countgen.Models:
 def test_a_run_continues_as_if_its_memory_had_been_low(
     allocate: Callable[[], None], method: str, in_backward: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results = []
-    for memory in ("fast", "low"):
-        models = small_models(memory)
-        models.backbone.allocate, models.backbone.in_backward = allocate, in_backward  # type: ignore[attr-defined]
-        results.append(countgen.generate(PROMPT, models, method=method, seed=3, max_evaluations=EVALUATIONS))
-    fell_back, low = results
+    fell_back, low = (
+        countgen.generate(
+            PROMPT, small_models(memory, allocate, in_backward), method=method, seed=3, max_evaluations=EVALUATIONS
+        )
+        for memory in ("fast", "low")
+    )
     assert fell_back.recipe["memory"] == low.recipe["memory"] == "low"
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
         'cpu is out of memory: miniature continues with memory="low", slower'
@@ -89,15 +120,12 @@ def test_a_run_continues_as_if_its_memory_had_been_low(
 
 
 def test_out_of_memory_with_low_memory_ends_the_run_with_its_best_candidate() -> None:
-    models = small_models("low")
+    models = small_models("low", on_the_cpu)
     backbone: Any = models.backbone
-    backbone.allocate = on_the_cpu
     run = countgen.Run(PROMPT, models, method="search", seed=2, max_evaluations=EVALUATIONS)
     for _ in run:
-        backbone.memory = "low"
         backbone.render = lambda *args, **options: on_the_cpu()
     del backbone.render
-    assert run.result().stopped is not None
     assert 'with memory="low" too; try a smaller height' in str(run.result().stopped)
 
 

@@ -51,14 +51,11 @@ def test_nothing_that_leads_elsewhere_is_written(name: str, reason: str, run: Pa
     assert (run.parent / "outside" / "file").read_text() == "mine"
 
 
-def test_own_and_new_files_are_written(run: Path) -> None:
+def test_own_and_new_files_are_written_in_a_folder_that_may_be_a_link(run: Path, tmp_path: Path) -> None:
     for name in ("file", "new", "folder/new"):
         with open_writable(run, name) as file:
             file.write(b"abc")
         assert writable_path(run, name).read_bytes() == b"abc"
-
-
-def test_the_folder_itself_may_be_a_link_and_other_outputs_may_be_anywhere(run: Path, tmp_path: Path) -> None:
     (tmp_path / "shortcut").symlink_to(run)
     open_writable(tmp_path / "shortcut", "file").close()
     assert output_path(run.parent / "report.html", [run]) == run.parent / "report.html"

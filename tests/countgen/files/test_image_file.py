@@ -26,10 +26,13 @@ def test_every_format_is_read_whatever_the_file_is_called(suffix: str, tmp_path:
         assert image.tobytes() == PIXELS.tobytes()
 
 
-def test_images_are_turned_upright(tmp_path: Path) -> None:
+def test_images_are_turned_upright_and_truncated_ones_are_damaged(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert open_image(saved(tmp_path / "a.jpg", exif=exif)).size == (6, 8)
+    data = saved(tmp_path / "a.jpg", exif=exif).read_bytes()
+    assert decode_image(data).size == (6, 8)
+    with pytest.raises(ValueError, match="the upload is a damaged image"):
+        decode_image(data[: len(data) // 2], "the upload")
 
 
 def test_a_postscript_program_named_png_is_not_run(tmp_path: Path) -> None:
@@ -48,9 +51,7 @@ HUGE_BMP = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 50_000, 50_
     ("content", "reason"),
     [
         (b"", "is not an image"),
-        (b"%PDF-1.4", "is not an image"),
         (b"\x89PNG\r\n\x1a\n", "is a damaged image"),
-        (b"\xff\xd8\xff\xe0", "is a damaged image"),
         (b"RIFF\0\0\0\0WEBP", "is a damaged image"),
         (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "is a damaged image"),
         (b"GIF89a", "is a damaged image"),
@@ -63,16 +64,8 @@ def test_other_content_is_an_error_that_names_the_file(content: bytes, reason: s
         open_image(tmp_path / "a.png")
 
 
-def test_a_truncated_image_is_damaged(tmp_path: Path) -> None:
-    data = saved(tmp_path / "a.png").read_bytes()
-    with pytest.raises(ValueError, match="the upload is a damaged image"):
-        decode_image(data[: len(data) // 2], "the upload")
-
-
-@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
-def test_only_regular_files_are_opened(kind: str, tmp_path: Path) -> None:
-    path = {"pipe": tmp_path / "pipe.png", "folder": tmp_path, "device": Path("/dev/zero")}[kind]
-    if kind == "pipe":
-        os.mkfifo(path)
-    with pytest.raises(ValueError, match=f"is a {kind}; give a regular file"):
-        open_image(path)
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for kind, path in {"pipe": tmp_path / "pipe.png", "folder": tmp_path, "device": Path("/dev/zero")}.items():
+        with pytest.raises(ValueError, match=f"is a {kind}; give a regular file"):
+            open_image(path)

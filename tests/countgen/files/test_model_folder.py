@@ -29,11 +29,7 @@ INDEX = "model.safetensors.index.json"
         ("config.json", {"max_position_embeddings": 10**12}, "max_position_embeddings is 1000000000000"),
         ("config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
         ("config.json", {"vision_config": {"depths": [1000] * 1000}}, "at most 2000 layers"),
-        (
-            "config.json",
-            {"encoder_in_channels": [8] * 3000},
-            "encoder_in_channels is a list; accepted: lists of",
-        ),
+        ("config.json", {"encoder_in_channels": [8] * 3000}, "encoder_in_channels is a list; accepted: lists of"),
         ("config.json", {"transformers_weights": "adapter_model.bin"}, r"a \.safetensors file beside it"),
         ("config.json", {"transformers_weights": "a/x.safetensors.index.json"}, r"a \.safetensors file beside it"),
         ("config.json", [], "a JSON object is expected"),
@@ -52,11 +48,11 @@ def test_a_field_that_leaves_the_folder_or_never_ends_is_named(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b" " * 5_000_000], ids=["deep", "no text", "large"])
-def test_a_config_that_cannot_be_parsed_is_one_line(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"config\.json is (not valid JSON|larger than 4194304 bytes)"):
-        check_model_folder(tmp_path)
+def test_a_config_that_cannot_be_parsed_is_one_line(tmp_path: Path) -> None:
+    for content in (b"[" * 100_000, b"\xff", b" " * 5_000_000):
+        (tmp_path / "config.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"config\.json is (not valid JSON|larger than 4194304 bytes)"):
+            check_model_folder(tmp_path)
 
 
 def test_a_pickle_named_safetensors_and_a_pipe_are_refused_and_components_are_checked(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_what_is_no_recipe_is_refused(models: countgen.Models):
         ({"height": 256}, "height 256, here it is 128"),
         ({"backbone": "sdxl-turbo"}, "backbone 'sdxl-turbo', here it is 'miniature'"),
         ({"sampler": "EulerDiscreteScheduler"}, "sampler 'EulerDiscreteScheduler', here it is '"),
-        ({"loras": [{"name": "style"}]}, r"loras \[\{'name': 'style'\}\], here it is \[\]"),
+        ({"loras": [{"name": "style"}]}, r"loras \(\{'name': 'style'\},\), here it is \(\)"),
     ],
 )
 def test_another_backbone_than_the_originals_is_refused(

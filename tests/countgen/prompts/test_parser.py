@@ -1,7 +1,7 @@
 import pytest
 
 from countgen.critics.vocabulary import english
-from countgen.errors import CountGenError, PromptError
+from countgen.errors import PromptError
 from countgen.prompts import MAX_PROMPT_LENGTH, Target, parse, targets_from
 
 KNOWN = (
@@ -14,27 +14,21 @@ pytestmark = pytest.mark.core
 # Read alike with an open vocabulary and with the classes above.
 READINGS = {
     # The noun phrase ends at a verb, a participle with an object or a particle.
-    "a cat chasing two birds": "cat=1,bird=2",
-    "one dog guarding a dozen eggs": "dog=1,egg=12",
     "a dog wearing sunglasses": "dog=1",
-    "a red bird eating apples": "bird=1",
     "one truck rumbled down the highway": "truck=1",
     "a bus drove past three trees": "bus=1,tree=3",
     "a dog jumps over two cars": "dog=1,car=2",
     "a person rides a bus": "person=1",
     "a person painting two chairs": "person=1,chair=2",
-    "a mouse hidden by a cat": "mouse=1",
     "one sleeping cat": "cat=1",
+    "a red flying bird": "bird=1",
     "two red-and-white striped dogs": "dog=2",
     "two cats, one black and one white": "cat=2",
     # Positions compare two objects; other prepositions lead to scenery.
     "a dog left of a chair": "dog=1,chair=1",
-    "a dog to the right of a chair": "dog=1,chair=1",
     "two dogs above a bus, and a cat": "dog=2,bus=1,cat=1",
-    "a dog on a chair": "dog=1",
     # What contains the counted objects is not counted.
     "a bowl of seven apples": "apple=7",
-    "a basket of five apples": "apple=5",
     "a bouquet of 24 roses": "rose=24",
     "a painting of a cat": "cat=1",
     # Numbers that count nothing.
@@ -44,178 +38,88 @@ READINGS = {
     "two cars on Route 66 in 1966": "car=2",
     "a bus and a car, stock photo #4983725": "bus=1,car=1",
     "a 25 year old person with two dogs": "person=1,dog=2",
-    "two dogs for $7": "dog=2",
     "seven apples in two rows, three meters wide": "apple=7",
     "a 3 seat chair": "chair=1",
     "a photo of seven apples": "apple=7",
-    "7 apples": "apple=7",
-    "a picture of seven apples": "apple=7",
-    "an image of seven apples": "apple=7",
     "A Photo Of Seven Apples.": "apple=7",
     "７ apples": "apple=7",
-    "an apple": "apple=1",
-    "one cat": "cat=1",
-    "a single cat": "cat=1",
-    "three red apples and two dogs": "apple=3,dog=2",
-    "seven big, red apples": "apple=7",
-    "a dozen eggs": "egg=12",
     "half a dozen eggs": "egg=6",
     "two dozen roses": "rose=24",
     "a couple of cats": "cat=2",
     "a pair of birds": "bird=2",
     "a pair of scissors": "scissors=1",
     "two pairs of scissors": "scissors=2",
-    "twenty-one birds": "bird=21",
-    "twenty one birds": "bird=21",
-    "a hundred birds": "bird=100",
     "one hundred and five birds": "bird=105",
     "1,000 birds": "bird=1000",
-    "a thousand birds": "bird=1000",
-    "five cats and a dog in the snow": "cat=5,dog=1",
-    "three apples, two dogs and a cat": "apple=3,dog=2,cat=1",
     "three apples, two dogs, and a cat": "apple=3,dog=2,cat=1",
-    "6 cats & 2 dogs": "cat=6,dog=2",
-    "6 cats + 2 dogs": "cat=6,dog=2",
     "a red apple and a green apple": "apple=2",
     "two black and white cats": "cat=2",
     "a black and white cat": "cat=1",
-    "three cats with red hats": "cat=3",
-    "three dogs wearing hats": "dog=3",
-    "seven apples on a table": "apple=7",
-    "seven apples in a bowl": "apple=7",
-    "12 eggs in a basket": "egg=12",
-    "five cats in the sun and rain": "cat=5",
     "seven apples on a wooden table, a window behind": "apple=7",
-    "two apples next to three dogs": "apple=2,dog=3",
-    "three cats on two chairs": "cat=3,chair=2",
-    "a table with seven apples": "table=1,apple=7",
     "three sheep": "sheep=3",
-    "three sheep grazing in a field": "sheep=3",
-    "two sheep and four dogs": "sheep=2,dog=4",
-    "three flying birds": "bird=3",
-    "three birds flying in the sky": "bird=3",
-    "a bird flying": "bird=1",
-    "a red flying bird": "bird=1",
-    "a cat sitting on a chair": "cat=1",
-    "two parked cars": "car=2",
-    "seven apples arranged in a row": "apple=7",
     "ten people walking down a street": "person=10",
-    "eight mice": "mouse=8",
-    "four buses": "bus=4",
     "an oil painting of 4 buses": "bus=4",
-    "a close-up photograph of five oranges": "orange=5",
     "3d render of 4 cars": "car=4",
-    "two 3d cars": "car=2",
-    "seven apples, oil painting, 4k, highly detailed": "apple=7",
     "seven apples, many details, no background": "apple=7",
-    "seven apples and water": "apple=7",
-    "exactly seven apples": "apple=7",
     "a photo of some 7 apples": "apple=7",
-    "a group of five cats": "cat=5",
-    "draw five cats": "cat=5",
-    "draw a cat": "cat=1",
-    "there are seven apples": "apple=7",
-    "seven cups of tea": "cup=7",
-    "a still life with two apples": "apple=2",
     "an apple and another apple": "apple=2",
     "a cat chasing another cat": "cat=2",
-    "a cat next to another cat": "cat=2",
-    "a cat chasing a dog": "cat=1",
     "three cats and another two dogs": "cat=3,dog=2",
     "seven apples without a dog": "apple=7",
-    "seven apples without dogs": "apple=7",
-    "two double chairs": "chair=2",
     "٣ apples": "apple=3",
     "a half dozen eggs": "egg=6",
-    "a half-dozen eggs": "egg=6",
     "a couple apples": "apple=2",
     "a trio of cats": "cat=3",
     "a large group of five cats": "cat=5",
     "twenty- one birds": "bird=21",
     "twenty\u2011one birds": "bird=21",
-    "seven 'apples'": "apple=7",
-    "two dogs' bowls": "bowl=2",
-    "seven apples vs two dogs": "apple=7,dog=2",
     "an apple—red and shiny—on a table": "apple=1",
-    "7×apples": "apple=7",
     "H₂O and seven apples": "apple=7",
     "seven apples, 1920x1080": "apple=7",
-    "a black or white cat": "cat=1",
     "two more apples": "apple=2",
 }
 # Several words, or a number in the scenery: the classes decide.
 READINGS_WITH_CLASSES = {
     "a cat with three kittens": ("cat=1,kitten=3", "cat=4"),
-    "two mugs": ("mug=2", "cup=2"),
-    "a photo of 3 teddy bears on a table": ("bear=3", "teddy bear=3"),
     "6 wine glasses": ("glass=6", "wine glass=6"),
-    "10 sports balls": ("ball=10", "sports ball=10"),
-    "3 hot dogs": ("dog=3", "hot dog=3"),
-    "a potted plant": ("plant=1", "potted plant=1"),
     "four skis": ("ski=4", "skis=4"),
-    "a basket with five mangoes": ("basket=1,mango=5", "basket=1,mango=5"),
-    "a bowl of seven strawberries": ("strawberry=7", "strawberry=7"),
     "a bouquet of 24 tulips": ("tulip=24", "tulip=24"),
     "a dog left of a dragon": ("dog=1,dragon=1", "dog=1"),
-    "a gold ring": ("ring=1", "ring=1"),
 }
 ERRORS = {
     # Parts of objects, and sentences after the first.
     "one apple and half of another apple": "'half' makes parts of an object.*--count apple=7",
-    "two apples and quarter of another apple": "'quarter' makes parts",
-    "an apple cut into quarters": "'cut' makes parts",
-    "a pizza cut into 4 slices": "'cut' makes parts",
     "an apple cut in half": "'half' makes parts",
     "four forks, but one fork is broken into two pieces": "'broken' makes parts",
-    "two thirds": "'thirds' makes parts",
     "a cake on a table. There are many candles on the cake": "'many' is not a number",
     "a vase. There are no flowers in the vase": "count of zero",
-    "three rows of cars": "contains no number",
     "nine round vector": "no plural follows 'nine'; write for example 'nine vectors'",
     "apples on a table": "contains no number.*--count apple=7",
-    "a group of cats": "contains no number",
     "the third apple": "contains no number",
-    "siete manzanas": "contains no number",
     "🍎🍎": "contains no number",
     "2 or 3 apples": "several readings",
-    "three or more cats": "several readings",
     "between 3 and 5 cats": "'between 3 and' has several readings",
-    "from 3 to 5 cats": "several readings",
-    "3 to 5 cats": "several readings",
     "3 - 5 cats": "several readings",
     "about seven apples": "'about seven apples' has several readings",
     "at least 3 cats": "several readings",
-    "more than two cats": "several readings",
     "(seven apples:1.3)": "1.3\\)' is a weight, which is not read here",
     "7 apples, <lora:style:0.8>": "'<lora:style:0.8>' is a weight",
     "7apples": "contains no number",
     "3-5 cats": "'3-5' is not one whole number",
-    "3+ cats": "not one whole number",
     "3.5 apples": "'3.5' is not one whole number",
     "½ apple": "not one whole number",
     "a few apples": "'few' is not a number",
-    "several cats": "'several' is not a number",
-    "lots of cats": "is not a number",
     "dozens of eggs": "is not a number",
     "some apples": "'some' is not a number",
     "-3 apples": "'-3' is not one whole number above zero",
     "minus three apples": "'minus three' is ambiguous",
     "zero apples": "count of zero",
-    "0 apples": "count of zero",
-    "no apples": "count of zero",
-    "5000 birds": "from 1 to 1000, got 5000",
-    "a thousand and one birds": "got 1001",
-    "two thousand birds": "from 1 to 1000, got 2000",
     "one hundred thousand birds": "got 100000",
     "a million birds": "got 1000000",
     "three billion birds": "got 3000000000",
-    "millions of birds": "'millions' is not a number",
     "three cats and dogs": "'dog' has no number",
-    "apples and two dogs": "'apple' has no number",
     "not seven apples": "'not seven' is ambiguous",
     "not more than seven apples": "'not more than seven' is ambiguous",
-    "don't draw seven apples": "is ambiguous",
-    "seven apples without two dogs": "'without two' is ambiguous",
     "seven apples instead of two dogs": "'instead of two' is ambiguous",
     "twice seven apples": "'twice seven' is ambiguous",
     "three times seven apples": "'three times' is arithmetic",
@@ -223,71 +127,44 @@ ERRORS = {
     "two dozen pairs of scissors": "is arithmetic",
     "a cat chasing another": "'another' counts nothing",
     "seven": "no noun follows",
-    "seven on a table": "no noun follows",
     "3 4 cats": "two numbers stand together",
     "": "empty",
     "  \n": "empty",
     "seven apples " * 40: f"at most {MAX_PROMPT_LENGTH}",
     # Digits that are not plain ones, and signs that change a number.
     "2² apples": "'2²' is not one whole number",
-    "1½ dozen eggs": "'1½' is not one whole number",
-    "½ dozen eggs": "'½' is not one whole number",
     "⑦ apples": "'⑦' is not one whole number",
-    "Ⅶ apples": "'Ⅶ' is not one whole number",
     "1٣ apples": "is not one whole number",
     "7\u0336 apples": "is not one whole number",
     "7% apples": "'7%' is not one whole number",
     "$7 apples": "contains no number",
-    "√4 apples": "several readings",
     "≥3 cats": "'≥ 3' has several readings",
-    "< seven cats": "several readings",
     "~7 apples": "'~ 7' has several readings",
     "- 3 apples": "'- 3' has several readings",
     "–3 apples": "'-3' is not one whole number",
-    "\u20113 apples": "'-3' is not one whole number",
-    "1e3 apples": "'1e3' is not one whole number",
-    "a 1e3 apple": "is ambiguous",
     "a 3.5 apple": "is ambiguous",
-    "2x4 apples": "'2x4' is not one whole number",
     "seven apples, 2x4 dogs": "'2x4' is not one whole number",
     "seven apples and 7k dogs": "'dog' has no number",
-    "seven apples and IV dogs": "'dog' has no number",
-    "VII apples": "contains no number",
     "\u202e12 apples": r"character 1 of the prompt is '\\u202e'",
     "\udc80 12 apples": r"character 1 of the prompt is '\\udc80'",
     # Punctuation, articles and sizes name no object.
-    "seven -": "no noun follows",
     "seven ~": "no noun follows",
-    "seven /": "no noun follows",
-    "seven ___": "no noun follows",
     "seven an": "no noun follows",
-    "seven 4k": "no noun follows",
     # Numbers of numbers.
-    "a baker's dozen eggs": "is ambiguous",
     "a whole dozen eggs": "is ambiguous",
     "a gross of eggs": "contains no number",
     "a hundred-odd birds": "is ambiguous",
-    "a good few apples": "'few' is not a number",
     "a whole lot of apples": "'lot' is not a number",
-    "a large number of apples": "contains no number",
     "a couple dancing in the rain": "no noun follows",
     "a score board": "no plural follows",
     "about a hundred birds": "'about a hundred' has several readings",
-    "nearly a dozen eggs": "is ambiguous",
-    "well over seven apples": "several readings",
-    "all but two apples": "several readings",
-    "neither two apples nor three dogs": "is ambiguous",
     "half of seven apples": "'half' makes parts",
     "a third of 9 apples": "'third' makes parts",
     "two thirds of an apple": "'thirds' makes parts",
-    "a half apple": "'half' makes parts",
-    "two squared apples": "is arithmetic",
-    "two point five apples": "is arithmetic",
     "seven minus two apples": "'seven minus' is arithmetic",
     "two fewer than seven apples": "is arithmetic",
     "seven percent of apples": "is arithmetic",
     "seven apples or two dogs": "'or' leaves several readings",
-    "1,000,000 birds": "from 1 to 1000, got 1000000",
 }
 
 
@@ -295,12 +172,9 @@ def written(targets: tuple[Target, ...]) -> str:
     return ",".join(f"{target.object_name}={target.target_count}" for target in targets)
 
 
-def test_prompt_is_read_alike_with_and_without_classes() -> None:
+def test_prompts_are_read_and_names_that_the_critic_knows_win() -> None:
     assert {prompt: written(parse(prompt)) for prompt in READINGS} == READINGS
     assert {prompt: written(parse(prompt, KNOWN)) for prompt in READINGS} == READINGS
-
-
-def test_names_the_critic_knows_win() -> None:
     read = {prompt: (written(parse(prompt)), written(parse(prompt, KNOWN))) for prompt in READINGS_WITH_CLASSES}
     assert read == READINGS_WITH_CLASSES
 
@@ -317,44 +191,26 @@ def test_every_number_word_up_to_a_hundred_is_read() -> None:
         assert parse(f"{count} apples") == (Target("apple", count),)
 
 
-def test_prompt_must_be_text() -> None:
-    with pytest.raises(ValueError, match="empty"):
-        parse(None)  # type: ignore[arg-type]
-
-
 def test_override_names_counts() -> None:
     assert targets_from("apple=7,dog=2") == (Target("apple", 7), Target("dog", 2))
     assert targets_from(" Wine Glasses = 3 ") == (Target("wine glass", 3),)
 
 
-def test_override_in_another_form_is_an_error(subtests: pytest.Subtests) -> None:
-    for text in ["", "apple", "apple=", "=7", "apple=seven", "apple=7;dog=2", "apple=7,", "a=1.5"]:
-        with subtests.test(text=text), pytest.raises(PromptError, match="NAME=COUNT"):
+BAD_OVERRIDES = {
+    **dict.fromkeys(["", "apple", "apple=", "=7", "apple=seven", "apple=7;dog=2", "apple=7,", "a=1.5"], "NAME=COUNT"),
+    **dict.fromkeys(["apple=0", "apple=-1", "apple=1001"], "from 1 to 1000"),
+    "apple=7,apples=2": "'apple' is given twice",
+}
+
+
+def test_bad_overrides_and_targets_are_errors(subtests: pytest.Subtests) -> None:
+    for text, reason in BAD_OVERRIDES.items():
+        with subtests.test(text=text), pytest.raises(PromptError, match=reason):
             targets_from(text)
-
-
-@pytest.mark.parametrize("text", ["apple=0", "apple=-1", "apple=1001"])
-def test_override_outside_the_range_is_an_error(text: str) -> None:
-    with pytest.raises(PromptError, match="from 1 to 1000"):
-        targets_from(text)
-
-
-def test_override_with_one_object_twice_is_an_error() -> None:
-    with pytest.raises(PromptError, match="'apple' is given twice"):
-        targets_from("apple=7,apples=2")
-
-
-def test_target_count_must_be_a_whole_number_in_range(subtests: pytest.Subtests) -> None:
     for count in [0, -1, 1001, True, 2.0, "2"]:
         with subtests.test(count=count), pytest.raises(PromptError, match="whole number from 1 to 1000"):
             Target("apple", count)  # type: ignore[arg-type]
-
-
-def test_target_needs_a_name() -> None:
     with pytest.raises(PromptError, match="needs the name"):
         Target(" ", 3)
-
-
-def test_prompt_errors_are_value_errors_and_ours() -> None:
-    assert issubclass(PromptError, ValueError)
-    assert issubclass(PromptError, CountGenError)
+    with pytest.raises(ValueError, match="empty"):
+        parse(None)  # type: ignore[arg-type]

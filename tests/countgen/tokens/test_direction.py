@@ -1,34 +1,18 @@
-"""The number direction of a token: what it moves, and its file."""
+"""The number direction of a token: what it moves."""
 
-import json
-import math
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load, save
 
-import countgen
-from countgen import backbones
 from countgen.errors import TokenFileError
-from countgen.tokens.direction import NumberDirection
-from countgen.tokens.file import decoded, encoded, load_token, save_token
-from countgen.tokens.textual_inversion import encode_prompt, encoders_of, injected
+from countgen.tokens.file import save_token
+from countgen.tokens.textual_inversion import encode_prompt
 from tests.countgen.tokens.examples import direction_token_of
 
 pytestmark = pytest.mark.core
 
 PROMPT = "a photo of fourteen apples"
-
-
-@pytest.fixture(scope="module")
-def pixart():
-    return backbones.load("miniature-pixart")
-
-
-@pytest.fixture(params=["miniature", "miniature-pixart"])
-def backbone(request, light_models, pixart):
-    return light_models.backbone if request.param == "miniature" else pixart
 
 
 @torch.no_grad()
@@ -82,84 +66,7 @@ def test_a_direction_for_other_embeddings_is_an_error_that_names_both(light_mode
         encode_prompt(light_models.backbone, PROMPT, replace(token, direction=without))
 
 
-def test_a_model_that_joins_the_sequences_of_its_encoders_is_an_error(light_models, monkeypatch):
-    encoders = encoders_of(light_models.backbone)
-    three = {**encoders, "t5": encoders["clip_l"]}
-    token = direction_token_of(light_models.backbone)
-    with injected(light_models.backbone, "<count-14>", token.vectors) as encode:
-        monkeypatch.setattr("countgen.tokens.textual_inversion.encoders_of", lambda _: three)
-        with pytest.raises(ValueError, match="joins the sequences of its encoders clip_l, clip_g, t5"):
-            encode.spans("<count-14> apples")
-
-
-INVALID = [
-    ({"start_number": 0}, "number word"),
-    ({"offset": 0.0}, "above 0"),
-    ({"offset": math.nan}, "above 0"),
-    ({"prompt_embeds": torch.zeros(3, 4)}, r"\(2, D\)"),
-    ({"prompt_embeds": torch.zeros(2, 4).half()}, "float32"),
-    ({"prompt_embeds": torch.full((2, 4), math.inf)}, "not finite"),
-    ({"pooled_prompt_embeds": torch.zeros(2, 4)}, r"pooled \(P,\)"),
-]
-
-
-def test_invalid_directions_are_errors(subtests):
-    direction = NumberDirection(12, 1.0, torch.zeros(2, 4), torch.zeros(4))
-    for changes, message in INVALID:
-        with subtests.test(changes=changes), pytest.raises(ValueError, match=message):
-            replace(direction, **changes)
-
-
-def test_a_direction_leads_to_a_higher_count(light_models):
-    with pytest.raises(ValueError, match="counts above its start, got 12 from 12"):
-        direction_token_of(light_models.backbone, 12)
-
-
-def test_the_file_has_another_schema_and_keys_that_no_other_program_knows(backbone, tmp_path):
-    token = direction_token_of(backbone)
-    path = save_token(token, tmp_path / "count-14.safetensors")
-    assert path.stat().st_size < 10_000
-    data = path.read_bytes()
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata = json.loads(header.pop("__metadata__")["countgen"])
-    assert (metadata["schema"], metadata["start_number"]) == (2, 12)
-    assert all(key.startswith("number_direction.") for key in header)
-    # ComfyUI takes the first tensor: a single number, which fits no encoder.
-    first = min(header, key=lambda key: header[key]["data_offsets"])
-    assert (first, header[first]["shape"]) == ("number_direction.offset", [1])
-    assert encoded(load_token(path)) == data
-    assert load_token(path).sha256 == token.sha256
-
-
 def test_diffusers_rejects_the_file_as_a_textual_inversion(light_models, tmp_path):
     path = save_token(direction_token_of(light_models.backbone), tmp_path / "count-14.safetensors")
     with pytest.raises(ValueError, match="Loaded state dictionary is incorrect"):
         light_models.backbone.pipeline.load_textual_inversion(str(path), token="<count-14>")
-
-
-@pytest.mark.parametrize(
-    ("without", "more", "message"),
-    [
-        ("offset", {}, "has an offset"),
-        ("prompt_embeds", {}, "and prompt_embeds"),
-        ("", {"clip_l": torch.ones(1, 128)}, "also holds clip_l"),
-        ("", {"number_direction.offset": torch.ones(2)}, "one number"),
-    ],
-)
-def test_missing_and_unknown_tensors_are_errors(light_models, without, more, message):
-    data = encoded(direction_token_of(light_models.backbone))
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    tensors = {key: value for key, value in load(data).items() if key != f"number_direction.{without}"} | more
-    with pytest.raises(TokenFileError, match=message):
-        decoded(save(tensors, header["__metadata__"]), "changed")
-
-
-def test_a_recipe_names_the_token_and_the_image_is_generated_again(light_models):
-    token = direction_token_of(light_models.backbone)
-    result = countgen.generate(PROMPT, light_models, method="plain", token=token)
-    assert result.recipe["token"] == {"placeholder_token": "<count-14>", "sha256": token.sha256}
-    again = countgen.recipe.regenerate(result.recipe, light_models.backbone, token)
-    assert torch.equal(again, result.image)
-    other = replace(token, direction=replace(token.direction, offset=3.0))
-    with pytest.raises(countgen.errors.RecipeError, match="the image was generated with a token"):
-        countgen.recipe.regenerate(result.recipe, light_models.backbone, other)

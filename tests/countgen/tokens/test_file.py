@@ -1,6 +1,7 @@
 """Token files: round trips, and errors for everything else."""
 
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -29,102 +30,98 @@ def token_of(start_number=None):
     return CountToken(**(FIELDS | fields | {"direction": direction}))
 
 
-@pytest.fixture
-def token():
-    return token_of()
+TOKEN, WITH_DIRECTION = token_of(), token_of(6)
 
 
-@pytest.fixture(params=[None, 6], ids=["vectors", "direction"])
-def any_token(request):
-    return token_of(request.param)
+def header_of(data):
+    """Return the header of a file, and the fields of the token in its metadata."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header, json.loads(header.pop("__metadata__")["countgen"])
 
 
-def same(first, second):
-    return encoded(first) == encoded(second)
-
-
-def test_a_saved_token_is_loaded_unchanged(any_token, tmp_path):
-    path = save_token(any_token, tmp_path / "count-7.safetensors")
+@pytest.mark.parametrize("token", [TOKEN, WITH_DIRECTION], ids=["vectors", "direction"])
+def test_a_saved_token_is_loaded_unchanged_and_equal_tokens_give_equal_bytes(token, tmp_path):
+    path = save_token(token, tmp_path / "count-7.safetensors")
     loaded = load_token(path)
-    assert same(any_token, loaded)
-    for key, vectors in any_token.vectors.items():
+    assert path.read_bytes() == encoded(loaded)
+    assert path.read_bytes() == encoded(replace(token, vectors=dict(reversed(token.vectors.items()))))
+    assert loaded.sha256 == token.sha256
+    for key, vectors in token.vectors.items():
         assert torch.equal(loaded.vectors[key], vectors)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_equal_tokens_give_equal_bytes(any_token):
-    assert encoded(any_token) == encoded(replace(any_token, vectors=dict(reversed(any_token.vectors.items()))))
-
-
 @pytest.mark.parametrize(
     ("encoders", "keys"),
-    [
-        (("clip_l",), {"<count-7>"}),
-        (("clip_l", "clip_g"), {"clip_l", "clip_g"}),
-        (("t5",), {"t5"}),
-        (("clip_l", "t5"), {"clip_l", "t5"}),
-    ],
+    [(("clip_l",), {"<count-7>"}), (("clip_l", "clip_g"), {"clip_l", "clip_g"}), (("t5",), {"t5"})],
 )
-def test_tensor_keys_are_those_that_other_programs_read(token, tmp_path, encoders, keys):
-    token = replace(token, vectors={key: torch.ones(1, 4) for key in encoders})
+def test_tensor_keys_are_those_that_other_programs_read(tmp_path, encoders, keys):
+    token = replace(TOKEN, vectors={key: torch.ones(1, 4) for key in encoders})
     path = save_token(token, tmp_path / "token.safetensors")
     assert set(load_file(path)) == keys
-    assert same(load_token(path), token)
+    assert encoded(load_token(path)) == encoded(token)
 
 
-def test_an_existing_file_is_replaced_only_with_overwrite(token, tmp_path):
-    path = save_token(token, tmp_path / "a.safetensors")
+def test_the_file_of_a_direction_has_another_schema_and_keys_that_no_other_program_knows():
+    header, metadata = header_of(encoded(WITH_DIRECTION))
+    assert (metadata["schema"], metadata["start_number"]) == (2, 6)
+    assert all(key.startswith("number_direction.") for key in header)
+    # ComfyUI takes the first tensor: a single number, which fits no encoder.
+    first = min(header, key=lambda key: header[key]["data_offsets"])
+    assert (first, header[first]["shape"]) == ("number_direction.offset", [1])
+    other = replace(WITH_DIRECTION, direction=replace(WITH_DIRECTION.direction, offset=3.0))
+    assert len({TOKEN.sha256, WITH_DIRECTION.sha256, other.sha256}) == 3
+
+
+def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path):
+    path = save_token(TOKEN, tmp_path / "a.safetensors")
     with pytest.raises(TokenFileError, match="exists already"):
-        save_token(replace(token, accuracy=0.6), path)
+        save_token(replace(TOKEN, accuracy=0.6), path)
     assert load_token(path).accuracy == 0.5
-    save_token(replace(token, accuracy=0.6), path, overwrite=True)
+    save_token(replace(TOKEN, accuracy=0.6), path, overwrite=True)
     assert load_token(path).accuracy == 0.6
 
 
-@pytest.mark.parametrize("name", ["token.pt", "token.safetensors"])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_pickles_are_errors_whatever_their_name(token, tmp_path, name, zipped):
-    torch.save(token.vectors, tmp_path / name, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(TokenFileError, match="pickle"):
-        load_token(tmp_path / name)
-
-
-def test_a_file_over_one_mebibyte_is_an_error(token, tmp_path):
-    path = tmp_path / "big.safetensors"
-    save_file({"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}, path)
-    with pytest.raises(TokenFileError, match="larger than 1048576"):
-        load_token(path)
+def test_pickles_whatever_their_name_and_other_files_are_errors_that_name_the_file(tmp_path):
+    large = {"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}
+    for zipped in (True, False):
+        torch.save(TOKEN.vectors, tmp_path / f"{zipped}.safetensors", _use_new_zipfile_serialization=zipped)
+    save_file(large, tmp_path / "large.pt")
+    (tmp_path / "text.pt").write_bytes(b"not a token file")
+    reasons = {"True.safetensors": "pickle", "False.safetensors": "pickle", "large.pt": "larger than 1048576"}
+    for name, reason in (reasons | {"text.pt": "no valid count token"}).items():
+        with pytest.raises(TokenFileError, match=rf"{re.escape(str(tmp_path / name))} .*{reason}"):
+            load_token(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load_token(tmp_path / "absent.safetensors")
     with pytest.raises(TokenFileError, match="fewer vectors"):
-        encoded(replace(token, vectors={"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}))
+        encoded(replace(TOKEN, vectors=large))
 
 
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [({"countgen": '{"schema": 9}'}, "schema: Invalid enum value 9"), (None, "no entry 'countgen'")],
-)
-def test_an_unknown_schema_and_another_programs_embedding_are_errors(metadata, message):
-    with pytest.raises(TokenFileError, match=message):
-        decoded(save({"<cat>": torch.zeros(1, 4)}, metadata), "a file")
+ONE_ENCODER = replace(TOKEN, vectors={"clip_l": torch.ones(1, 4)})
+CHANGED = [
+    (TOKEN, {"schema": 9}, {}, "schema: Invalid enum value 9"),
+    (TOKEN, {"author": "x"}, {}, "unknown field `author`"),
+    (TOKEN, {"accuracy": 0.9}, {}, "digest"),
+    (TOKEN, {}, {"clip_l": torch.ones(2, 16)}, "digest"),
+    (ONE_ENCODER, {}, {"clip_l": torch.ones(1, 4)}, "do not belong to it: clip_l"),
+    (WITH_DIRECTION, {}, {"number_direction.offset": None}, "has an offset"),
+    (WITH_DIRECTION, {}, {"number_direction.offset": torch.ones(2)}, "an offset of one number"),
+    (WITH_DIRECTION, {}, {"number_direction.prompt_embeds": None}, "and prompt_embeds"),
+    (WITH_DIRECTION, {}, {"clip_l": torch.ones(1, 128)}, "do not belong to it: clip_l"),
+]
+"""Tokens, changes of their metadata and tensors, None to leave one out, and a word of the error."""
 
 
-def rewritten(token, fields=None, tensors=None):
-    """Return the bytes of the token's file with additional metadata or other tensors."""
-    data = encoded(token)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata = json.loads(header["__metadata__"]["countgen"]) | (fields or {})
-    return save(tensors or load(data), {"countgen": json.dumps(metadata)})
-
-
-def test_unknown_metadata_fields_are_errors_by_name(token):
-    assert same(decoded(rewritten(token), "unchanged"), token)
-    with pytest.raises(TokenFileError, match="unknown field"):
-        decoded(rewritten(token, fields={"url": "https://example.org", "author": "x"}), "more")
-
-
-def test_two_tensors_for_one_encoder_are_errors_by_name(token):
-    token = replace(token, vectors={"clip_l": torch.ones(1, 4)})
-    with pytest.raises(TokenFileError, match="both <count-7> and clip_l"):
-        decoded(rewritten(token, tensors={key: torch.ones(1, 4) for key in ("clip_l", "<count-7>")}), "twice")
+def test_a_changed_file_and_another_programs_embedding_are_errors(subtests):
+    for token, fields, changes, message in CHANGED:
+        data = encoded(token)
+        tensors = {key: tensor for key, tensor in (load(data) | changes).items() if tensor is not None}
+        metadata = {"countgen": json.dumps(header_of(data)[1] | fields)}
+        with subtests.test(message=message), pytest.raises(TokenFileError, match=message):
+            decoded(save(tensors, metadata), "changed")
+    with pytest.raises(TokenFileError, match="no entry 'countgen'"):
+        decoded(save({"<cat>": torch.zeros(1, 4)}), "a file")
 
 
 INVALID_FIELDS = [
@@ -136,23 +133,24 @@ INVALID_FIELDS = [
     ({"vectors": {"clip_l": torch.zeros(1, 4).half()}}, "float32"),
     ({"vectors": {"clip_l": torch.zeros(1, 4), "clip_g": torch.zeros(2, 4)}}, "same V"),
     ({"vectors": {"clip_l": torch.zeros(33, 4)}}, "1 to 32"),
-    ({"vectors": {"clip_l": torch.full((1, 4), float("nan"))}}, "not finite"),
-    ({"vectors": {"clip_l": torch.full((1, 4), float("inf"))}}, "not finite"),
+    ({"vectors": {"clip_l": torch.full((1, 4), math.nan)}}, "finite"),
     ({"object_names": ()}, "at least one"),
     ({"accuracy": 1.5}, "fraction"),
+    ({"direction": replace(WITH_DIRECTION.direction, start_number=7)}, "counts above its start, got 7 from 7"),
+]
+INVALID_DIRECTIONS = [
+    ({"start_number": 0}, "number word"),
+    ({"offset": 0.0}, "above 0"),
+    ({"offset": math.nan}, "above 0"),
+    ({"prompt_embeds": torch.zeros(3, 4)}, r"\(2, D\)"),
+    ({"prompt_embeds": torch.zeros(2, 4).half()}, "float32"),
+    ({"prompt_embeds": torch.full((2, 4), math.inf)}, "finite"),
+    ({"pooled_prompt_embeds": torch.zeros(2, 4)}, r"pooled \(P,\)"),
 ]
 
 
-def test_invalid_fields_of_a_token_are_errors(subtests, token):
-    for changes, message in INVALID_FIELDS:
-        with subtests.test(changes=changes), pytest.raises(ValueError, match=message):
-            replace(token, **changes)
-
-
-def test_error_messages_name_the_file(tmp_path):
-    path = tmp_path / "token.safetensors"
-    path.write_bytes(b"not a token file")
-    with pytest.raises(TokenFileError, match=re.escape(str(path))):
-        load_token(path)
-    with pytest.raises(FileNotFoundError):
-        load_token(tmp_path / "absent.safetensors")
+def test_invalid_fields_are_errors(subtests):
+    for valid, table in ((TOKEN, INVALID_FIELDS), (WITH_DIRECTION.direction, INVALID_DIRECTIONS)):
+        for changes, message in table:
+            with subtests.test(changes=changes), pytest.raises(ValueError, match=message):
+                replace(valid, **changes)

@@ -13,17 +13,12 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 import countgen
 from countgen import backbones, miniature
 from countgen.backbones.registry import base_model
-from countgen.errors import PromptError, TokenFileError
+from countgen.errors import TokenFileError
 from countgen.tokens.file import encoded
 from countgen.tokens.textual_inversion import check_token, encode_prompt, encoders_of, injected
 from tests.countgen.tokens.examples import token_of
 
 pytestmark = pytest.mark.core
-
-
-@pytest.fixture(scope="module")
-def pixart():
-    return backbones.load("miniature-pixart")
 
 
 def embeds_equal(first, second):
@@ -32,11 +27,6 @@ def embeds_equal(first, second):
         for name in ("prompt_embeds", "pooled_prompt_embeds", "attention_mask")
         if getattr(first, name) is not None
     )
-
-
-@pytest.fixture(params=["miniature", "miniature-pixart"])
-def backbone(request, light_models, pixart):
-    return light_models.backbone if request.param == "miniature" else pixart
 
 
 def test_words_as_a_token_give_the_same_embeds_as_the_words(backbone):
@@ -48,17 +38,16 @@ def test_words_as_a_token_give_the_same_embeds_as_the_words(backbone):
 
 
 def test_the_backbone_is_restored_after_use(backbone):
-    tables = {key: e.table.weight.clone() for key, e in encoders_of(backbone).items()}
-    tokenizers = [getattr(backbone.pipeline, e.tokenizer) for e in encoders_of(backbone).values()]
+    encoders = encoders_of(backbone).values()
+    tables = [encoder.table.weight.clone() for encoder in encoders]
+    tokenizers = [getattr(backbone.pipeline, encoder.tokenizer) for encoder in encoders]
     vocabularies = [tokenizer.get_vocab() for tokenizer in tokenizers]
     before = backbone.encode_prompt("a photo of seven apples")
     with pytest.raises(RuntimeError, match="in between"), injected(backbone, "<count-7>", token_of(backbone).vectors):
         raise RuntimeError("in between")
     assert embeds_equal(before, backbone.encode_prompt("a photo of seven apples"))
-    for (key, encoder), tokenizer, vocabulary in zip(
-        encoders_of(backbone).items(), tokenizers, vocabularies, strict=True
-    ):
-        assert torch.equal(encoder.table.weight, tables[key])
+    for encoder, table, tokenizer, vocabulary in zip(encoders, tables, tokenizers, vocabularies, strict=True):
+        assert torch.equal(encoder.table.weight, table)
         assert getattr(backbone.pipeline, encoder.tokenizer) is tokenizer
         assert tokenizer.get_vocab() == vocabulary
         assert not encoder.module._forward_pre_hooks
@@ -76,13 +65,26 @@ def test_gradient_reaches_every_vector_of_every_encoder(light_models):
     assert all(p.grad is None for e in encoders_of(backbone).values() for p in e.module.parameters())
 
 
-def test_half_precision_encoders_accept_a_float32_token(light_models):
+def half(encoder):
+    return copy.deepcopy(encoder).to(torch.bfloat16)
+
+
+def pooling_at_the_highest_id(encoder):
+    """Return an encoder with eos_token_id 2, as SDXL's published second one, which pools at the highest id."""
+    config = CLIPTextConfig.from_dict(encoder.config.to_dict() | {"eos_token_id": 2})
+    legacy = CLIPTextModelWithProjection(config).eval()
+    legacy.load_state_dict(encoder.state_dict())
+    return legacy
+
+
+@pytest.mark.parametrize(
+    "changes", [{"text_encoder": half, "text_encoder_2": half}, {"text_encoder_2": pooling_at_the_highest_id}]
+)
+def test_encoders_in_half_precision_and_with_another_pooled_position_take_the_token(light_models, changes):
     backbone = copy.copy(light_models.backbone)
     backbone.pipeline = copy.copy(light_models.backbone.pipeline)
-    for name in ("text_encoder", "text_encoder_2"):
-        setattr(
-            backbone.pipeline, name, copy.deepcopy(getattr(light_models.backbone.pipeline, name)).to(torch.bfloat16)
-        )
+    for name, changed in changes.items():
+        setattr(backbone.pipeline, name, changed(getattr(backbone.pipeline, name)))
     with torch.no_grad():
         spoken = encode_prompt(backbone, "seven apples", token_of(light_models.backbone))
         written = backbone.encode_prompt("seven of apples")
@@ -105,60 +107,24 @@ def test_the_stock_pipeline_generates_the_same_image_from_the_file(light_models)
         stock.load_textual_inversion(
             tensors[key], token=token.placeholder_token, tokenizer=tokenizer, text_encoder=encoder
         )
-    expected = stock(
-        "a photo of <count-7> apples",
-        num_inference_steps=1,
-        guidance_scale=0.0,
-        height=128,
-        width=128,
-        generator=torch.Generator().manual_seed(3),
-        output_type="pt",
-    ).images[0]
+    sampling = {"num_inference_steps": 1, "guidance_scale": 0.0, "height": 128, "width": 128, "output_type": "pt"}
+    expected = stock("a photo of <count-7> apples", generator=torch.Generator().manual_seed(3), **sampling).images[0]
     torch.testing.assert_close(own, expected, atol=1e-4, rtol=0)
 
 
 def test_a_file_of_one_encoder_loads_into_the_stock_pipeline_unchanged(light_models, tmp_path):
     pipeline = light_models.backbone.pipeline
-    vectors = {"clip_l": token_of(light_models.backbone).vectors["clip_l"]}
-    path = countgen.save_token(
-        token_of(light_models.backbone, vectors=vectors), tmp_path / "learned_embeds.safetensors"
-    )
+    token = token_of(light_models.backbone)
+    token = token_of(light_models.backbone, vectors={"clip_l": token.vectors["clip_l"]})
     # A token only affects the text encoder, so that the other components may be any.
-    stock = StableDiffusionPipeline(
-        vae=pipeline.vae,
-        text_encoder=copy.deepcopy(pipeline.text_encoder),
-        tokenizer=copy.deepcopy(pipeline.tokenizer),
-        unet=pipeline.unet,
-        scheduler=EulerDiscreteScheduler(steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    stock.load_textual_inversion(path)
+    parts = {name: copy.deepcopy(getattr(pipeline, name)) for name in ("text_encoder", "tokenizer")}
+    parts |= {"vae": pipeline.vae, "unet": pipeline.unet, "scheduler": EulerDiscreteScheduler(steps_offset=1)}
+    stock = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    stock.load_textual_inversion(countgen.save_token(token, tmp_path / "learned_embeds.safetensors"))
     with torch.no_grad():
-        said, _ = stock.encode_prompt("a photo of <count-7> apples", "cpu", 1, False)
+        spoken, _ = stock.encode_prompt("a photo of <count-7> apples", "cpu", 1, False)
         written, _ = stock.encode_prompt("a photo of seven of apples", "cpu", 1, False)
-    torch.testing.assert_close(said, written)
-
-
-def test_a_token_does_not_move_the_pooled_position_of_an_encoder_that_pools_at_the_highest_id(light_models):
-    # With eos_token_id 2, as in SDXL's published second encoder, it pools at the highest id of the prompt.
-    backbone = copy.copy(light_models.backbone)
-    backbone.pipeline = copy.copy(light_models.backbone.pipeline)
-    stock = backbone.pipeline.text_encoder_2
-    config = CLIPTextConfig.from_dict(stock.config.to_dict() | {"eos_token_id": 2})
-    legacy = CLIPTextModelWithProjection(config).eval()
-    legacy.load_state_dict(stock.state_dict())
-    backbone.pipeline.text_encoder_2 = legacy
-    with torch.no_grad():
-        spoken = encode_prompt(backbone, "seven apples", token_of(light_models.backbone))
-        written = backbone.encode_prompt("seven of apples")
-    assert embeds_equal(spoken, written)
-
-
-def test_a_token_of_another_backbone_is_an_error_before_it_is_encoded(light_models, pixart):
-    with pytest.raises(TokenFileError, match=r"'miniature-pixart'.*'miniature'"):
-        countgen.Run("seven apples", light_models, method="plain", token=token_of(pixart))
+    torch.testing.assert_close(spoken, written)
 
 
 def test_another_repository_accepts_the_presets_tokens_and_its_own_tokens_fit_only_itself(light_models, tmp_path):
@@ -178,23 +144,12 @@ def test_another_repository_accepts_the_presets_tokens_and_its_own_tokens_fit_on
     assert base_model(backbones.load("miniature", repository=f"{shipped}/")) == "miniature"
 
 
-def test_vectors_of_other_dims_or_encoders_are_errors_naming_both(light_models, pixart):
-    token = token_of(light_models.backbone, vectors={"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)})
-    with pytest.raises(TokenFileError, match=r"\(1, 768\).*128"):
-        encode_prompt(light_models.backbone, "seven apples", token)
-    with pytest.raises(TokenFileError, match="has vectors for t5; miniature needs clip_l"):
-        encode_prompt(light_models.backbone, "seven apples", token_of(pixart, base_model="miniature"))
-
-
-def test_a_placeholder_in_the_vocabulary_is_an_error(light_models):
-    backbone = copy.copy(light_models.backbone)
-    backbone.pipeline = copy.copy(light_models.backbone.pipeline)
-    backbone.pipeline.tokenizer = copy.deepcopy(backbone.pipeline.tokenizer)
-    backbone.pipeline.tokenizer.add_tokens("<count-7>")
-    with pytest.raises(TokenFileError, match="in the vocabulary"):
-        encode_prompt(backbone, "seven apples", token_of(light_models.backbone))
-
-
-def test_a_prompt_without_the_number_is_an_error(light_models):
-    with pytest.raises(PromptError, match="write 'seven'"):
-        encode_prompt(light_models.backbone, "a photo of three apples", token_of(light_models.backbone))
+def test_tokens_of_another_model_and_vectors_that_do_not_fit_are_errors_naming_both(light_models, pixart):
+    wide = {"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)}
+    for token, message in (
+        (token_of(pixart), r"'miniature-pixart'.*'miniature'"),
+        (token_of(light_models.backbone, vectors=wide), r"\(1, 768\).*128"),
+        (token_of(pixart, base_model="miniature"), "has vectors for t5; miniature needs clip_l"),
+    ):
+        with pytest.raises(TokenFileError, match=message):
+            encode_prompt(light_models.backbone, "seven apples", token)
