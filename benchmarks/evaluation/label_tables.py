@@ -173,7 +173,7 @@ def _images_by_name(run: Path) -> dict[str, list[Question]]:
         listed = [PurePosixPath(question.listed_as)] if question.listed_as else []
         own = PurePosixPath(question.image.name)
         for path in (own, IMAGES / own, *listed):
-            exact |= dict.fromkeys((str(path), str(path.with_suffix(""))), [question])
+            exact |= {name: [question] for name in (str(path), str(path.with_suffix("")))}
         for path in listed:
             for name in (path.name, path.stem):
                 alone.setdefault(name, []).append(question)
