@@ -85,13 +85,12 @@ def load(
     if usual is None or usual.repository != repository:
         usual = None
         _widen_vae(pipeline)  # a preset's own VAE was chosen for its dtype
-    with readable(f"{source.name} cannot be sampled"):
+    with readable(f"{source.name} cannot be sampled on {device}"):
         backbone: Backbone = module.BACKBONE(pipeline, source.preset, source.name, tiny_vae)
-    backbone.loras = tuple(loras)
-    backbone.chosen = source.chosen
-    if memory == "low":
-        backbone.save_memory()
-    with readable(f"{source.name} cannot be moved to {device}"):
+        backbone.loras = tuple(loras)
+        backbone.chosen = source.chosen
+        if memory == "low":
+            backbone.save_memory()
         retry_with_low_memory(backbone, lambda: backbone.move_to(device))
     if usual is None or source.preset.scheduler != usual.scheduler:
         check_sampling(backbone)

@@ -20,7 +20,7 @@ from countgen.number_slider import NumberShift
 from countgen.recipe import check
 from countgen.tokens.file import save_token
 from tests.app.conftest import EVIL, Answer, ErrorOf, Images, changed, errors_in
-from tests.faults.listener import Listener
+from tests.faults.listener import calls_heard
 
 core = pytest.mark.core
 
@@ -133,7 +133,7 @@ def test_nothing_is_downloaded_for_a_recipe_without_a_yes(images: Images, tmp_pa
         recipe = {**fields, "repository": repository, "revision": "a" * 40}
         path = changed(images["plain"], tmp_path, **recipe).rename(tmp_path / f"{fields['backbone'][:5]}.png")
         commands.append(["reproduce", str(path), *options])
-    with Listener() as (url, calls):
+    with calls_heard() as (url, calls):
         # The hub's client reads these when it is imported.
         hub = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
 

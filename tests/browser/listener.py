@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import gradio.processing_utils
 
-from tests.faults.listener import Listener
+from tests.faults.listener import calls_heard
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
     added = ["127.0.0.1", "localhost", "::1"]
     public.extend(added)
     try:
-        with Listener() as listener:
+        with calls_heard() as listener:
             yield listener
     finally:
         del public[-len(added) :]
