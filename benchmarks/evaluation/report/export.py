@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,8 +34,8 @@ def findings_json(sections: Sequence[Section]) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Return dataclasses, mappings, arrays and sequences as JSON; unknown and infinite numbers are null."""
-    return msgspec.json.encode(value, enc_hook=np.ndarray.tolist).decode()
+    """Return dataclasses, mappings, arrays and sequences as JSON in ASCII; unknown and infinite numbers are null."""
+    return json.dumps(msgspec.json.decode(msgspec.json.encode(value, enc_hook=np.ndarray.tolist)))
 
 
 def write_parquet(run: ReportedRun, path: Path) -> None:
