@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -17,20 +16,12 @@ from msgspec import structs
 from countgen.benchmarks.evaluation.image_statistics import NAMES, statistics_of
 from countgen.benchmarks.evaluation.metrics import is_right, total
 from countgen.benchmarks.evaluation.records import Record
-from countgen.benchmarks.evaluation.report.findings import Section
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.files.folder import output_path
 from countgen.files.writing import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow
-
-SCHEMA = 1
-
-
-def findings_json(sections: Sequence[Section]) -> str:
-    """Return findings as JSON."""
-    return as_json({"schema": SCHEMA, "sections": sections})
 
 
 def as_json(value: Any) -> str:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
-import numpy as np
-
 from countgen.benchmarks.evaluation.calibration import (
     Calibration,
     Corrected,
@@ -51,14 +49,12 @@ class Spent:
 
     Attributes:
         evaluations, seconds: mean per image; all seconds are NaN if those of an image are unknown.
-        median_seconds: median per image.
         seconds_per_right: total seconds over the number of images right by the first judge; infinite without any.
         peak_bytes: maximum; None where unknown.
     """
 
     evaluations: float
     seconds: float
-    median_seconds: float
     seconds_per_right: float
     peak_bytes: int | None
 
@@ -247,7 +243,6 @@ def _spent(records: Sequence[Record], judge: str) -> Spent:
     return Spent(
         evaluations=fmean(record.evaluations for record in done) if done else math.nan,
         seconds=fmean(seconds) if done else math.nan,
-        median_seconds=float(np.median(seconds)) if done else math.nan,
         seconds_per_right=sum(seconds) / right if right else math.inf,
         peak_bytes=max((record.peak_bytes for record in done if record.peak_bytes is not None), default=None),
     )

@@ -142,7 +142,6 @@ def _cost(section: Section) -> Table:
         section.methods,
         ("evaluations", lambda m: number(m.spent.evaluations, 1)),
         ("seconds", lambda m: number(m.spent.seconds)),
-        ("  median", lambda m: number(m.spent.median_seconds)),
         ("  per right image", lambda m: number(m.spent.seconds_per_right)),
         ("peak memory, MiB", lambda m: "-" if m.spent.peak_bytes is None else f"{m.spent.peak_bytes / 2**20:.0f}"),
     )
