@@ -14,7 +14,7 @@ from countgen.benchmarks.evaluation.records import read_run
 from countgen.benchmarks.evaluation.worker import Worker
 from countgen.images import read_recipe
 from countgen.number_slider.calibration import FOLDER as CALIBRATIONS
-from tests.countgen.backbones.tiny_lora import write_lora
+from tests.countgen.backbones.conftest import write_lora
 from tests.faults.crash_consistency import settings
 
 ASKED = {

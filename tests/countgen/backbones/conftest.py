@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -11,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from countgen import miniature
+from countgen import backbones, miniature
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.registry import module_of
 
@@ -80,6 +81,20 @@ def tiny_decoder() -> Any:
         num_encoder_blocks=(1, 1, 1),
         num_decoder_blocks=(1, 1, 1),
     )
+
+
+def write_lora(folder: Path) -> Path:
+    """Write random weights of an adapter for the miniature as diffusers does, and return the file; needs peft."""
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    trained = backbones.load("miniature").pipeline.unet
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trained.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_k", "to_v"]))
+    layers = get_peft_model_state_dict(trained)
+    diffusers.StableDiffusionXLPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+    return folder / "pytorch_lora_weights.safetensors"
 
 
 NOISE = {

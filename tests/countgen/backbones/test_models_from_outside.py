@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from countgen import backbones, miniature
 from countgen.backbones.assembly import from_pipeline
 from countgen.backbones.lora import Lora
-from tests.countgen.backbones.tiny_lora import write_lora
+from tests.countgen.backbones.conftest import write_lora
 
 
 @pytest.mark.parametrize(
