@@ -1,7 +1,6 @@
 """`countgen calibrate`: measure what a model generates by number word and offset, for the number slider."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from countgen.progress import progress_line
 from countgen.prompts import Target
 
 
-@dataclass(frozen=True, kw_only=True)
 class Calibrate(Model, Trust):
     """Generate images for each number word and for offsets along the number axis, and count them.
 
@@ -65,12 +63,12 @@ class Calibrate(Model, Trust):
             with progress_line("measuring", shown=self.text) as show:
                 while calibration.left:
                     measured = next(points)
-                    with held_interrupts() as interrupt:
+                    with held_interrupts() as pressed:
                         measured.save(out)
                         calibration = measured
                     done, left = len(calibration.points), len(calibration.left)
                     show(f"measured {done} points, {left} or more left", done / (done + left))
-                    if interrupt.asked:
+                    if pressed.is_set():
                         return calibration, True
         except KeyboardInterrupt:
             return calibration, True

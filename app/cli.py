@@ -19,11 +19,7 @@ _NO_MEMORY = re.compile(r"MemoryError|[Oo]ut of memory|can't allocate memory|not
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
-
-    Args:
-        arguments: without the program's name; those of the process by default.
-    """
+    """Run one command, by default that of the process, and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     # Before torch is imported. Threads that spin while they wait take the cores from those they wait for as soon as
     # another process computes, see docs/decisions.md.
@@ -32,7 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(sys, name) is None:  # closed; a file that is opened later would take its place
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
-        code = _run(arguments)
+        from countgen.app.commands import parse
+        from countgen.app.interrupts import termination_as_interrupt
+
+        with termination_as_interrupt():
+            command = parse(arguments)
+            code = command if isinstance(command, int) else command.run()
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -48,15 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"countgen: error: {message}", file=sys.stderr)
         return BAD_INPUT
-
-
-def _run(arguments: Sequence[str]) -> int:
-    from countgen.app.commands import parse
-    from countgen.app.interrupts import termination_as_interrupt
-
-    with termination_as_interrupt():
-        command = parse(arguments)
-        return command if isinstance(command, int) else command.run()
 
 
 def _message(error: Exception) -> str | None:

@@ -26,9 +26,9 @@ COMMANDS = {
     "tokens learn": ("learn:Learn", "train a count token"),
     "calibrate": ("calibrate:Calibrate", "measure a model's number axis"),
     "reproduce": ("arguments:Reproduce", "generate an image again"),
-    "eval": ("evaluation_arguments:Evaluate", "compare methods on many prompts"),
-    "report": ("evaluation_arguments:Report", "report on an evaluation, or compare two"),
-    "label": ("evaluation_arguments:Label", "label the images of an evaluation by hand"),
+    "eval": ("arguments:Evaluate", "compare methods on many prompts"),
+    "report": ("arguments:Report", "report on an evaluation, or compare two"),
+    "label": ("arguments:Label", "label the images of an evaluation by hand"),
     "demo": ("arguments:Demo", "serve a web page"),
     "doctor": ("arguments:Doctor", "check the installation, or a judge"),
 }
@@ -80,7 +80,7 @@ def command_of(path: str) -> Any:
     owners = {field: base for base in parsed.__mro__[1:] for field in vars(base).get("__annotations__", ())}
     for parameter in command.params:
         if parameter.name in owners:
-            parameter.rich_help_panel = getattr(owners[parameter.name], "panel", None)
+            parameter.rich_help_panel = owners[parameter.name].panel
     return command
 
 

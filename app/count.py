@@ -40,8 +40,12 @@ def run(command: Count) -> int:
     if not objects:
         given = f"{' '.join(words)!r} names no object" if words else "no recipe says what to count"
         raise ValueError(f"{given}; write 'apple', or 'apple,dog' for several, after the images")
+    several = len(files) > 1
     if command.boxes:
-        _check_boxes(command.boxes, several=len(files) > 1)
+        if (command.boxes.suffix.lower() == ".png") == several:
+            wanted = "be a folder for several images" if several else "end in .png for one image"
+            raise ValueError(f"--boxes {command.boxes} must {wanted}")
+        check_writable(command.boxes if several else command.boxes.parent)
     device = command.available_device()
     critic = _critic(command, recipes, objects, device)
     if command.boxes and not critic.detects:
@@ -50,7 +54,7 @@ def run(command: Count) -> int:
         _write_csv(("image", "object", "count"))
     records = []
     for file in files:
-        boxes = command.boxes / f"{file.stem}-boxes.png" if command.boxes and len(files) > 1 else command.boxes
+        boxes = command.boxes / f"{file.stem}-boxes.png" if command.boxes and several else command.boxes
         try:
             record = _counted(critic, file, objects, device, boxes)
         except (OSError, ValueError) as error:
@@ -61,7 +65,7 @@ def run(command: Count) -> int:
     total = {name: sum(record["counts"][name] for record in records if "counts" in record) for name in objects}
     if command.json:
         print(json.dumps({"critic": critic.name, "images": records, "total": total, "unread": unread}))
-    elif command.text and len(files) > 1:
+    elif command.text and several:
         print(fitted(f"together: {counted_in_words(total)} in {len(files) - unread} images, by {critic.name}"))
     return NOT_REACHED if unread else OK
 
@@ -82,12 +86,7 @@ def _is_image(word: Path, *, last: bool) -> bool:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files that are named, and the images of the folders that are named, by name.
-
-    Raises:
-        FileNotFoundError: a file or folder is missing.
-        ValueError: a folder without images.
-    """
+    """Yield the files that are named, and the images of the folders that are named, by name."""
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")
@@ -109,11 +108,7 @@ def _recipes(files: Sequence[Path]) -> list[Recipe]:
 
 
 def _judge_of(recipes: Sequence[Recipe]) -> str | None:
-    """Return the judge of the images, if they have one.
-
-    Raises:
-        ValueError: they have several, or one that countgen does not choose by itself: a recipe must not name a file.
-    """
+    """Return the judge of the images, if they have one that countgen chooses: a recipe must not name a file."""
     judges = sorted({recipe.judge for recipe in recipes if recipe.judge})
     if len(judges) > 1 or not {*miniature.DETECTORS, *FACTS}.issuperset(judges):
         named = printable(", ".join(judges), 200)
@@ -122,16 +117,10 @@ def _judge_of(recipes: Sequence[Recipe]) -> str | None:
 
 
 def _critic(command: Count, recipes: Sequence[Recipe], objects: Sequence[str], device: str) -> Critic:
-    """Load the detector that is named, the judge of the images, or the default for what is counted.
-
-    Raises:
-        ValueError, OSError: an unknown detector, missing files, or an object that it does not know.
-    """
-    usual = counter(objects)
-    name = command.critic or _judge_of(recipes) or usual
+    """Load the detector that is named, the judge of the images, or the default for what is counted."""
+    name = command.critic or _judge_of(recipes) or counter(objects)
     announce_downloads(check_detectors([name]), shown=command.text)
-    embedded = name == COCO_COUNTER
-    with nullcontext() if embedded else loading(name, shown=command.text):
+    with nullcontext() if name == COCO_COUNTER else loading(name, shown=command.text):
         critic = load_critic(name, device, trust_checkpoint=command.trust_checkpoint)
     critic.check_distinct(objects)
     return critic
@@ -141,48 +130,31 @@ def _counted(critic: Critic, file: Path, objects: Sequence[str], device: str, bo
     """Return the record of one image, its boxes drawn into the file `boxes`."""
     batch = to_batch(file).to(device)
     if not critic.detects:
-        counts = critic.counts(batch, objects)[0].tolist()
-        silent = [name for name, count in zip(objects, counts, strict=True) if count == NO_ANSWER]
-        if silent:
+        counts = dict(zip(objects, critic.counts(batch, objects)[0].tolist(), strict=True))
+        if silent := [name for name, count in counts.items() if count == NO_ANSWER]:
             raise ValueError(f"{critic.name} gave no whole number of {', '.join(silent)}")
-        return {"image": str(file), "counts": dict(zip(objects, counts, strict=True))}
+        return {"image": str(file), "counts": counts}
     (detections,) = critic.detect(batch, objects)
-    record: dict[str, Any] = {
-        "image": str(file),
-        "counts": {detected.object_name: len(detected) for detected in detections},
-        "detections": boxes_of(detections),
-    }
+    counts = {detected.object_name: len(detected) for detected in detections}
+    record: dict[str, Any] = {"image": str(file), "counts": counts, "detections": boxes_of(detections)}
     if boxes is not None:
-        drawn = draw_detections(batch[0].cpu(), detections, counted_in_words(record["counts"]))
+        drawn = draw_detections(batch[0].cpu(), detections, counted_in_words(counts))
         record["boxes"] = str(save_png(drawn, boxes))
     return record
 
 
-def _check_boxes(out: Path, *, several: bool) -> None:
-    """Raise if the boxes cannot be drawn there.
-
-    Raises:
-        ValueError, OSError: another file than a .png for one image, a .png for several, or it cannot be written.
-    """
-    if (out.suffix.lower() == ".png") == several:
-        wanted = "be a folder for several images" if several else "end in .png for one image"
-        raise ValueError(f"--boxes {out} must {wanted}")
-    check_writable(out if several else out.parent)
-
-
 def _report(command: Count, record: dict[str, Any]) -> None:
     """Print one image's result; as JSON, all are printed together at the end."""
-    error = f"{record['image']}: {record['error']}" if "error" in record else ""
-    if error and not command.text:
-        print(f"countgen: {printable(error)}", file=sys.stderr)
-    elif command.csv:
-        for row in record["counts"].items():
-            _write_csv((record["image"], *row))
-    elif command.text:
-        counts = f"NOT READ: {record['error']}" if error else counted_in_words(record["counts"])
+    if command.text:
+        counts = f"NOT READ: {record['error']}" if "error" in record else counted_in_words(record["counts"])
         print(fitted(f"{record['image']}: {counts}"))
         if "boxes" in record:
             print(fitted(" ", path=record["boxes"]))
+    elif "error" in record:
+        print(printable(f"countgen: {record['image']}: {record['error']}"), file=sys.stderr)
+    elif command.csv:
+        for row in record["counts"].items():
+            _write_csv((record["image"], *row))
 
 
 def _write_csv(row: Sequence[Any]) -> None:

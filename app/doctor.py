@@ -38,7 +38,8 @@ def run(command: Doctor) -> int:
 
         print_scores(command, command.judge)
         return OK
-    checks = [*_versions(), *_hardware(), _miniature(), *_switches(), *_folders()]
+    switches = [Check(name, None, os.environ.get(name, "not set")) for name in SWITCHES]
+    checks = [*_versions(), *_hardware(), _miniature(), *switches, *_folders()]
     healthy = all(check.ok is not False for check in checks)
     if command.json:
         print(json.dumps({"healthy": healthy, "checks": [asdict(check) for check in checks]}))
@@ -88,10 +89,6 @@ def _miniature() -> Check:
     return Check("miniature", True, f"{len(checksums.recorded())} files, checksums correct")
 
 
-def _switches() -> list[Check]:
-    return [Check(name, None, os.environ.get(name, "not set")) for name in SWITCHES]
-
-
 def _folders() -> list[Check]:
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "huggingface"
     cache = Path(os.environ.get("HF_HOME", default))
@@ -100,9 +97,7 @@ def _folders() -> list[Check]:
 
 def _writable(name: str, folder: Path) -> Check:
     """Check that files can be created in a folder, or in its nearest existing parent; create no folder."""
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             return Check(name, True, f"{folder} is writable")

@@ -54,16 +54,15 @@ def run(command: Edit) -> int:
     interrupted = run_to_end(current, f"edit {command.image.name}", command.max_steps, shown=command.text)
     if current.best is None:  # interrupted before the first candidate
         return INTERRUPTED
-    with held_interrupts() as interrupt:
+    with held_interrupts() as pressed:
         result = current.result()
         record = record_of(result, command.image, save_png(result.image, out, result.recipe))
-    interrupted |= interrupt.asked
-    record["prompt"] = current.prompt
+    record |= {"prompt": current.prompt, "interrupted": interrupted | pressed.is_set()}
     if command.json:
-        print(json.dumps(record | {"interrupted": interrupted}))
+        print(json.dumps(record))
     elif command.text:
         print(fitted(f"prompt: {current.prompt}"))
         report(record, preservation=True)
-    if interrupted:
+    if record["interrupted"]:
         return INTERRUPTED
     return OK if result.verified else NOT_REACHED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import count as numbers
+from itertools import chain, count
 from pathlib import Path
 from string import Formatter
 
@@ -19,11 +19,7 @@ LONGEST = 120
 
 
 def name_template(text: str) -> str:
-    """Read a template such as "{seed}-{prompt}".
-
-    Raises:
-        BadParameter: an unknown field, a path, or no braces that close.
-    """
+    """Return a template such as "{seed}-{prompt}" if it is valid."""
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:
@@ -49,9 +45,6 @@ def slug(text: str) -> str:
 
 def free_paths(folder: Path, stem: str, endings: tuple[str, ...]) -> list[Path]:
     """Return unused paths, one per ending: numbered if the stem is taken."""
-    for number in numbers(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        paths = [folder / f"{name}{ending}" for ending in endings]
-        if not any(path.exists() for path in paths):
-            return paths
-    raise AssertionError("numbers do not end")
+    stems = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    choices = ([folder / f"{name}{ending}" for ending in endings] for name in stems)
+    return next(paths for paths in choices if not any(path.exists() for path in paths))

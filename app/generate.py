@@ -66,37 +66,26 @@ def _seeds(command: Generate) -> list[int]:
 
 
 def seeds_in(text: str) -> list[int]:
-    """Return the seeds in "7" or "0-3", both ends included; a random one for "-1".
-
-    Raises:
-        ValueError: another form, a seed that is too high, or a range that runs backwards or is too long.
-    """
+    """Return the seeds in "7" or "0-3", both ends included; a random one for "-1"."""
     if text == "-1":
         return [secrets.randbelow(MAX_SEED - MAX_SEEDS)]  # --images counts up from it
     match = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", text)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not first <= last < first + MAX_SEEDS or last > MAX_SEED:
-        raise ValueError(
-            f"--seed {text}: write 7, 0-3 for several (at most {MAX_SEEDS}), from 0 to {MAX_SEED}, or -1 for a random "
-            "one"
-        )
+        known = f"write 7, 0-3 for several (at most {MAX_SEEDS}), from 0 to {MAX_SEED}, or -1 for a random one"
+        raise ValueError(f"--seed {text}: {known}")
     return list(range(first, last + 1))
 
 
 def _options(command: Generate) -> Options:
+    same = ("method", "max_seconds", "max_evaluations", "until", "sure", "negative_prompt", "deterministic")
     return Options(
+        **{name: getattr(command, name) for name in same},
         targets=targets_from(",".join(command.count)) if command.count else None,
-        method=command.method,
         settings=with_text(methods.load(command.method).settings_class(), command.set or ()),
-        max_seconds=command.max_seconds,
-        max_evaluations=command.max_evaluations,
-        until=command.until,
-        sure=command.sure,
         token=find_token(command.token, find_source(command.model).name) if command.token else None,
         number_offset=number_offset_from(command.number_offset or ()),
         calibration=load_calibration(command.calibration) if command.calibration else None,
-        negative_prompt=command.negative_prompt,
-        deterministic=command.deterministic,
     )
 
 
@@ -137,14 +126,14 @@ def _generate(
         interrupted = run_to_end(current, f"seed {seed}", command.max_steps, shown=command.text)
         if current.best is None:  # interrupted before the first candidate
             return records, True
-        with held_interrupts() as interrupt:
+        with held_interrupts() as pressed:
             result = current.result()
             records.append(_save(result, command.out, command.name))
         if command.text:
             report(records[-1])
         if command.text and (why := current.why_replaced(result)):
             print(fitted(f"  the image before was right by the judge already. {why}", hang=4))
-        if interrupted or interrupt.asked:
+        if interrupted or pressed.is_set():
             return records, True
     return records, False
 

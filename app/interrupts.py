@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does at that moment."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread has signals
+def _handled(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle a signal inside the block, if this is the main thread: others receive none."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    usual = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, usual)
+
+
+def termination_as_interrupt() -> AbstractContextManager[None]:
+    """Let SIGTERM do what Ctrl-C does at that moment."""
 
     def interrupt(_: int, frame: FrameType | None) -> None:
         handler = signal.getsignal(signal.SIGINT)
@@ -27,38 +35,21 @@ def termination_as_interrupt() -> Iterator[None]:
             raise KeyboardInterrupt
         handler(signal.SIGINT, frame)
 
-    usual = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, usual)
-
-
-@dataclass
-class Held:
-    """Whether Ctrl-C was pressed while interrupts were held."""
-
-    asked: bool = False
+    return _handled(signal.SIGTERM, interrupt)
 
 
 @contextmanager
-def held_interrupts() -> Iterator[Held]:
-    """Delay the first Ctrl-C until the end of the block; a second Ctrl-C raises at once."""
-    held = Held()
-    if threading.current_thread() is not threading.main_thread():
-        yield held
-        return
+def held_interrupts() -> Iterator[threading.Event]:
+    """Delay the first Ctrl-C until the end of the block, and set the event; a second Ctrl-C raises at once."""
+    pressed = threading.Event()
 
     def hold(*_: Any) -> None:
-        if held.asked:
+        if pressed.is_set():
             raise KeyboardInterrupt
-        held.asked = True
+        pressed.set()
 
-    usual = signal.signal(signal.SIGINT, hold)
-    try:
-        yield held
-    finally:
-        signal.signal(signal.SIGINT, usual)
+    with _handled(signal.SIGINT, hold):
+        yield pressed
 
 
 def run_to_end(run: Run, label: str, max_steps: int | None, *, shown: bool) -> bool:

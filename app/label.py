@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from countgen.app.evaluation_arguments import Label
+from countgen.app.arguments import Label
 from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.label_tables import import_labels, write_sheet
@@ -16,8 +16,7 @@ from countgen.files.printable import printable
 
 def run(command: Label) -> int:
     """Write or read labels, or print how many there are."""
-    actions = sum(path is not None for path in (command.out, command.read, command.import_from))
-    if actions > 1:
+    if sum(path is not None for path in (command.out, command.read, command.import_from)) > 1:
         raise ValueError("give one of --out, --read and --import")
     labeller = command.labeller or ""
     if (command.out or command.read) and not labeller:

@@ -1,24 +1,14 @@
 """`countgen tokens learn`: train a count token and save it."""
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from typer import Argument
 
 from countgen.app.exit_codes import INTERRUPTED, OK
-from countgen.app.options import (
-    CalibrationFile,
-    Detectors,
-    Model,
-    bounded,
-    flag,
-    given,
-    names,
-    option,
-    setting,
-)
+from countgen.app.options import CalibrationFile, Detectors, Group, Model, bounded, flag, given, names, option, setting
 from countgen.app.terminal import fitted
 from countgen.images import check_writable
 from countgen.models import Models
@@ -35,11 +25,9 @@ from countgen.tokens.trial import try_token
 SUFFIX = ".safetensors"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Group, panel="Training"):
     """Settings of the training, by their names in `LearnSettings`."""
 
-    panel: ClassVar = "Training"
     loss: str | None = setting(LearnSettings, "loss")
     learning_rate: float | None = setting(LearnSettings, "learning_rate")
     semantic_weight: float | None = setting(LearnSettings, "semantic_weight")
@@ -58,7 +46,6 @@ class Training:
         return given(**{field.name: getattr(self, field.name) for field in fields(Training)})
 
 
-@dataclass(frozen=True, kw_only=True)
 class Learn(Model, Training, Detectors, CalibrationFile):
     """Train a token that gives more accurate counts than the number word, for use with generate --token.
 
@@ -95,7 +82,7 @@ class Learn(Model, Training, Detectors, CalibrationFile):
         learning = Learning(models, self.count, objects, settings, checkpoint=checkpoint)
         if out.exists() and not self.overwrite and not _unfinished(load_token(out), learning.token):
             raise taken(out)
-        return self._train(models, learning, settings, out, checkpoint)
+        return self._train(models, learning, out, checkpoint)
 
     def _check_output(self, out: Path, checkpoint: Path) -> None:
         """Raise if the token cannot be written, or exists without the checkpoint of an interrupted training."""
@@ -107,42 +94,40 @@ class Learn(Model, Training, Detectors, CalibrationFile):
         if out.exists() and not self.overwrite and not checkpoint.exists():
             raise taken(out)
 
-    def _train(self, models: Models, learning: Learning, settings: LearnSettings, out: Path, checkpoint: Path) -> int:
-        interrupted = False
+    def _train(self, models: Models, learning: Learning, out: Path, checkpoint: Path) -> int:
+        state, interrupted = learning.state, False
         try:
-            self._follow(learning, settings)
+            self._follow(learning)
         except KeyboardInterrupt:
             interrupted = True
         except Exception:
-            if learning.state.validations:
+            if state.validations:
                 save_token(learning.token, out, overwrite=True)
             raise
-        save_token(learning.token, out, overwrite=True)
-        token, plain = learning.token, None
-        if not interrupted:
-            token, plain = self._tried(models, token, out)
-            checkpoint.unlink(missing_ok=True)
-        state = learning.state
         validated = state.best_validation.accuracy if state.validations else None
-        record = {
-            "token": str(out),
-            "placeholder_token": token.placeholder_token,
-            "steps": state.distillation_steps + state.step,
-            "distillation_steps": state.distillation_steps,
-            "optimization_steps": state.step,
-            "evaluations": state.evaluations,
-            "validation_accuracy": validated,
-            "accuracy": token.accuracy,
-            "plain_accuracy": plain,
-            "interrupted": interrupted,
-        }
         validation = "not validated" if validated is None else f"{100 * validated:.0f} % correct by the critics"
-        made = f"{state.distillation_steps} distillation steps and {state.step} steps on the count loss"
-        self._report(record, f"{token.placeholder_token} after {made}, {validation}")
-        return INTERRUPTED if interrupted else OK
+        steps = f"{state.distillation_steps} distillation steps and {state.step} steps on the count loss"
+        self._finish(
+            models,
+            learning.token,
+            out,
+            f" after {steps}, {validation}",
+            trial_images=0 if interrupted else self.trial_images,
+            steps=state.distillation_steps + state.step,
+            distillation_steps=state.distillation_steps,
+            optimization_steps=state.step,
+            evaluations=state.evaluations,
+            validation_accuracy=validated,
+            interrupted=interrupted,
+        )
+        if interrupted:
+            return INTERRUPTED
+        checkpoint.unlink(missing_ok=True)
+        return OK
 
-    def _follow(self, learning: Learning, settings: LearnSettings) -> None:
+    def _follow(self, learning: Learning) -> None:
         """Take all steps of the training, and show them."""
+        settings = learning.settings
         phases = {
             "distill": ("distillation", settings.distillation_steps),
             "train": ("count loss", settings.num_optimization_steps),
@@ -153,21 +138,8 @@ class Learn(Model, Training, Detectors, CalibrationFile):
                 counted = "" if step.soft_count is None else f", soft count {step.soft_count:.1f}"
                 show(f"{phase}: step {number} of {total}, loss {step.loss:.2f}{counted}", number / total)
 
-    def _tried(self, models: Models, token: CountToken, out: Path) -> tuple[CountToken, float | None]:
-        """Return the token with the accuracy that the judge measures, saved, and that of the number word."""
-        if not self.trial_images:
-            return token, None
-        accuracy, plain = try_token(models, token, self.trial_images)
-        token = replace(token, accuracy=accuracy)
-        save_token(token, out, overwrite=True)
-        return token, plain
-
     def _make_direction(self, models: Models, calibration: Calibration, objects: tuple[str, ...], out: Path) -> int:
-        """Make a token with a number direction, save it and print its accuracy.
-
-        Raises:
-            ValueError: the calibration does not reach the count, or an option of the training was given.
-        """
+        """Make a token with a number direction, which takes no option of the training, and save it."""
         if out.exists() and not self.overwrite:
             raise taken(out)
         if self.training_options:
@@ -179,31 +151,28 @@ class Learn(Model, Training, Detectors, CalibrationFile):
         for name in objects:
             models.check((Target(name, self.count),))
         token = direction_token(models.backbone, self.count, objects, calibration)
-        save_token(token, out, overwrite=self.overwrite)
-        token, plain = self._tried(models, token, out)
         assert token.direction is not None
         start, offset = token.direction.start_number, token.direction.offset
-        record = {
-            "token": str(out),
-            "placeholder_token": token.placeholder_token,
-            "start_number": start,
-            "offset": offset,
-            "accuracy": token.accuracy,
-            "plain_accuracy": plain,
-        }
-        self._report(
-            record, f"{token.placeholder_token}: {number_word(start)} moved by {offset:g} along the number axis"
-        )
+        moved = f": {number_word(start)} moved by {offset:g} along the number axis"
+        self._finish(models, token, out, moved, self.trial_images, start_number=start, offset=offset)
         return OK
 
-    def _report(self, record: dict[str, Any], title: str) -> None:
+    def _finish(self, models: Models, token: CountToken, out: Path, made: str, trial_images: int, **more: Any) -> None:
+        """Save a token, with the accuracy that the judge measures in a trial, and print it and how it was made."""
+        save_token(token, out, overwrite=True)
+        plain = None
+        if trial_images:
+            accuracy, plain = try_token(models, token, trial_images)
+            token = replace(token, accuracy=accuracy)
+            save_token(token, out, overwrite=True)
+        record = {"token": str(out), "placeholder_token": token.placeholder_token, **more}
         if self.json:
-            print(json.dumps(record))
+            print(json.dumps(record | {"accuracy": token.accuracy, "plain_accuracy": plain}))
         elif self.text:
-            print(fitted(title))
-            print(fitted(" ", path=record["token"]))
-            if record["plain_accuracy"] is not None:
-                judged = f"{100 * record['accuracy']:.0f} % correct, baseline {100 * record['plain_accuracy']:.0f} %"
+            print(fitted(f"{token.placeholder_token}{made}"))
+            print(fitted(" ", path=str(out)))
+            if plain is not None:
+                judged = f"{100 * accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
                 print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
 
 

@@ -1,7 +1,7 @@
 """Options that several commands share; nothing here imports torch before a command runs.
 
 A command is a frozen dataclass: typer makes an option of each field, and `run` is called on the parsed object. Groups
-of options are base classes, so each option is declared once. Modules of commands do not postpone annotations
+of options are its base classes, so each option is declared once. Modules of commands do not postpone annotations
 (`from __future__ import annotations`), because typer evaluates those of inherited fields.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, dataclass_transform
 
 from typer import BadParameter, Context, Exit, Option
 
@@ -36,7 +36,18 @@ MAX_SEEDS = 10_000
 LOOPBACK = "127.0.0.1"
 
 
-class Command:
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Group:
+    """Options of commands: every class derived from it is a frozen dataclass, with a heading in the help text."""
+
+    panel: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, panel: str | None = None) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
+        cls.panel = panel or cls.panel
+
+
+class Command(Group):
     """A parsed command; the module of its name, such as `countgen.app.generate`, does the work."""
 
     def run(self) -> int:
@@ -47,6 +58,11 @@ class Command:
         """
         module: Any = import_module(f"countgen.app.{type(self).__name__.lower()}")
         return int(module.run(self))
+
+    @property
+    def text(self) -> bool:
+        """Whether the command prints text."""
+        return not any(getattr(self, name, False) for name in ("json", "csv", "quiet"))
 
 
 class Size(NamedTuple):
@@ -99,44 +115,25 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Json(Command):
+class Json(Command, panel="Output"):
     """Output as text or as JSON."""
 
-    panel: ClassVar = "Output"
     json: bool = flag("json", "print one JSON object instead of text")
 
-    @property
-    def text(self) -> bool:
-        """Whether the command prints text."""
-        return not self.json
 
-
-@dataclass(frozen=True, kw_only=True)
 class Output(Json):
     """Output of commands that show their progress."""
 
     quiet: bool = flag("quiet", "print nothing but errors")
 
-    @property
-    def text(self) -> bool:
-        """Whether the command prints text."""
-        return not (self.json or self.quiet)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
+class Device(Group, panel="Model"):
     """The device of the models."""
 
-    panel: ClassVar = "Model"
     device: str | None = option(None, "NAME", "cpu, cuda, cuda:1, ...", "CUDA, if available")
 
     def available_device(self) -> str:
-        """Return a device that can compute: the named one, otherwise CUDA if available, otherwise the CPU.
-
-        Raises:
-            ValueError: the device name is unknown, or the device is missing or cannot compute.
-        """
+        """Return the named device, if it can compute, otherwise CUDA if available, otherwise the CPU."""
         import torch
 
         if self.device is None:
@@ -150,17 +147,14 @@ class Device:
         return self.device
 
 
-@dataclass(frozen=True, kw_only=True)
-class Loras:
+class Loras(Group, panel="Model"):
     """LoRA adapters."""
 
-    panel: ClassVar = "Model"
     lora: list[str] | None = option(
         None, "FILE|ID[:WEIGHT]", "a LoRA adapter and its weight, 1 by default; repeatable; needs peft"
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Loading(Loras):
     """How a model is loaded."""
 
@@ -187,7 +181,6 @@ class Loading(Loras):
         return options | ({"dtype": getattr(torch, options["dtype"])} if "dtype" in options else {})
 
 
-@dataclass(frozen=True, kw_only=True)
 class Sampling(Loading):
     """How a model is loaded, and how each image is sampled."""
 
@@ -205,7 +198,6 @@ class Sampling(Loading):
         return super().model_options | sampling
 
 
-@dataclass(frozen=True, kw_only=True)
 class Model(Output, Device, Sampling):
     """The model that generates."""
 
@@ -217,47 +209,35 @@ class Model(Output, Device, Sampling):
     )
 
     def load(self, objects: Sequence[str], **more: Any) -> "countgen.Models":
-        """Load the model and its detectors, and print what is chosen and downloaded.
-
-        Args:
-            objects: what will be counted.
-            more: further arguments of `countgen.load`.
-        """
+        """Load the model and its detectors, with `more` arguments of `countgen.load`, and print what is chosen."""
         device = self.available_device()
         if self.text:
             more |= {"progress": True, "announce": announce}
         return countgen.load(self.model, objects=objects, device=device, **self.load_options, **more)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NegativePrompt:
+class NegativePrompt(Group, panel="Model"):
     """A negative prompt."""
 
-    panel: ClassVar = "Model"
     negative_prompt: str | None = option(None, "TEXT", "what the image must not show; for models that use guidance")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CalibrationFile:
+class CalibrationFile(Group, panel="Model"):
     """A calibration of the number axis."""
 
-    panel: ClassVar = "Model"
     calibration: Path | None = option(
         None, "FILE", "from countgen calibrate, for counts beyond the model's number words"
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trust:
+class Trust(Group, panel="Detectors"):
     """Whether code in checkpoints may run."""
 
-    panel: ClassVar = "Detectors"
     trust_checkpoint: bool = flag(
         "trust-checkpoint", "let code in .pt files of detectors run, with your rights; else they are data"
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Detectors(Trust):
     """The critics and the judge."""
 
@@ -288,8 +268,7 @@ def announce_downloads(missing: Sequence["Missing"], *, shown: bool = True) -> N
         print(fitted(f"will be downloaded: {files}"), flush=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Group):
     """Settings of a method."""
 
     set: list[str] | None = option(None, "NAME=VALUE", "a setting of the method, such as learning_rate=0.1; repeatable")
@@ -314,11 +293,9 @@ def settings_help(default_method: str) -> Any:
     return Option(False, "--help-settings", callback=print_settings, help=text)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Group, panel="Limits"):
     """When the work on an image ends."""
 
-    panel: ClassVar = "Limits"
     until: Literal["critic", "judge"] = Option("critic", help="who must agree before the work ends")
     sure: float = bounded(
         methods.DEFAULT_SURE,

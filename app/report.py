@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from shutil import get_terminal_size
 
-from countgen.app.evaluation_arguments import Report
+from countgen.app.arguments import Report
 from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.image_files import lost_images_message
@@ -26,12 +26,10 @@ def run(command: Report) -> int:
     """Print the report, or write what is asked for."""
     if len(command.folders) == 2 and not shards_of_one_run(*command.folders):
         _compare(command, *map(read_reported_run, ([folder] for folder in command.folders)))
-        return OK
-    run = read_reported_run(command.folders)
-    if command.export:
-        _export(command, run)
+    elif command.export:
+        _export(command, read_reported_run(command.folders))
     else:
-        _report(command, run)
+        _report(command, read_reported_run(command.folders))
     return OK
 
 
@@ -92,12 +90,11 @@ def _compare(command: Report, first: ReportedRun, second: ReportedRun) -> None:
     if command.out or command.parquet or command.export:
         raise ValueError("two runs are compared in the terminal; --out, --parquet and --export take one run")
     compared = compare_runs(first, second)
+    table = _formatted(command, pairings(compared))
     if command.json:
         print(as_json(compared))
-        return
-    if command.tables:
-        print(_formatted(command, pairings(compared)))
-        return
-    print("\n".join(map(fitted, differences(compared))))
-    print(_formatted(command, pairings(compared)))
-    print("\n".join(fitted(line, hang=4) for line in changes(compared, command.cases)))
+    elif command.tables:
+        print(table)
+    else:
+        lines = [fitted(line, hang=4) for line in changes(compared, command.cases)]
+        print("\n".join([*map(fitted, differences(compared)), table, *lines]))

@@ -18,6 +18,7 @@ from countgen.files.printable import printable
 from countgen.images import check_writable, read_png, save_png, to_pil
 from countgen.progress import loading
 from countgen.prompts.placeholders import PLACEHOLDER
+from countgen.recipe_fields import fields_of
 from countgen.tokens.file import CountToken
 from countgen.tokens.library import find_token
 
@@ -32,12 +33,9 @@ def run(command: Reproduce) -> int:
     token = token_of(command, recipe)
     backbone = load_origin(command, checked_origin(command, recipe, token, image.size), shown=command.text)
     generated = to_pil(recipes.regenerate(recipe, backbone, token))
-    record: dict[str, Any] = {
-        "image": str(command.image),
-        **difference(image, generated),
-        "versions": recipes.changed_versions(recipe),
-        "generated": str(save_png(generated, command.out, recipe)) if command.out else None,
-    }
+    record: dict[str, Any] = {"image": str(command.image), **difference(image, generated)}
+    record["versions"] = recipes.changed_versions(recipe)
+    record["generated"] = str(save_png(generated, command.out, recipe)) if command.out else None
     record["same"] = record["largest_difference"] <= command.tolerance
     if command.json:
         print(json.dumps(record))
@@ -55,47 +53,37 @@ def check_png_path(out: Path) -> None:
 
 def token_of(command: Origin, recipe: Recipe) -> CountToken | None:
     """Return the token given, or the shipped one that the recipe names."""
-    name, named = command.token, recipe.get("token")
-    if name is None and named is None:
-        return None
-    if name is None:
-        name = str(named.get("placeholder_token")) if isinstance(named, dict) else str(named)
+    name, fields = command.token, fields_of(recipe)
+    if name is None and fields.token is not None:
+        name = fields.token.placeholder_token
         if not PLACEHOLDER.fullmatch(name):  # a recipe, which anyone may write, names no file
             raise RecipeError(f"the recipe's token is {name!r}, expected one like <count-7>; give --token FILE")
-    return find_token(name, str(recipe.get("backbone")))
+    return None if name is None else find_token(name, fields.backbone)
 
 
 def checked_origin(
     command: Origin, recipe: Recipe, token: CountToken | None, image_size: tuple[int, int]
 ) -> recipes.Checked:
-    """Return the backbone that a recipe needs, if the options allow it.
-
-    Raises:
-        RecipeError, ValueError: as `countgen.recipe.check`.
-    """
+    """Return the backbone that a recipe needs, if the options allow it."""
     loras = [lora.parse(text) for text in command.lora or ()]
     return recipes.check(recipe, token=token, size=image_size, model=command.model, loras=loras, many_steps=command.yes)
 
 
 def load_origin(command: Origin, checked: recipes.Checked, *, shown: bool) -> Backbone:
-    """Return the backbone, from the cache; from the hub with --yes.
-
-    Raises:
-        RecipeError: the cache does not hold it; the message names what would be downloaded.
-    """
+    """Return the backbone, from the cache; from the hub with --yes, without which an error names what is missing."""
     device, what = command.available_device(), described(checked.name, checked.preset)
+    missing = " and ".join(checked.sources)
     try:
         with loading(what, shown=shown):
             return checked.load(device, download=False)
     except OSError as error:
-        missing = " and ".join(checked.sources)
-        if not command.yes:
-            if not missing:
-                raise
+        if not command.yes and missing:
             raise RecipeError(
                 f"the hub's cache does not hold all of {missing}, which the image was generated with; give --yes "
                 "to download what is missing"
             ) from error
+        if not command.yes:
+            raise
     if missing and shown:
         print(fitted(f"downloading what the cache does not hold of {missing}"))
     with loading(what, shown=shown):
@@ -105,11 +93,7 @@ def load_origin(command: Origin, checked: recipes.Checked, *, shown: bool) -> Ba
 def difference(first: Image.Image, second: Image.Image) -> dict[str, int]:
     """Return the largest difference of a channel, 0 to 255, the number of pixels that differ, and of all pixels."""
     apart = np.abs(np.asarray(first, dtype=int) - np.asarray(second, dtype=int)).max(axis=2)
-    return {
-        "largest_difference": int(apart.max()),
-        "different_pixels": int((apart > 0).sum()),
-        "pixels": int(apart.size),
-    }
+    return {"largest_difference": int(apart.max()), "different_pixels": int((apart > 0).sum()), "pixels": apart.size}
 
 
 def _report(record: dict[str, Any]) -> None:

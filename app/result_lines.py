@@ -10,11 +10,13 @@ from countgen import Result
 from countgen.app.terminal import fitted
 from countgen.critics import NO_ANSWER, Detections
 from countgen.progress import duration
-from countgen.prompts.plurals import counted, counts_in_words, differences_in_words
+from countgen.prompts.plurals import counted, counted_in_words, counts_in_words, differences_in_words
 
 
 def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
     """Return the record of a result, for JSON, with the files of its two images."""
+    measures = ("objects_kept", "background_change", "structural_similarity", "probability")
+    same = ("confirmed", "verified", "method", "phase", "steps", "evaluations", "stopped")
     return {
         "seed": result.seed,
         "image_seed": result.recipe["candidate_seed"],
@@ -24,18 +26,9 @@ def record_of(result: Result, before: Path, after: Path) -> dict[str, Any]:
         "counts": list(result.counts),
         "judge_counts": [None if count == NO_ANSWER else count for count in result.judge_counts],
         "before_counts": list(map(len, result.before_detections)) if result.before_detections else None,
-        "objects_kept": _rounded(result.objects_kept),
-        "background_change": _rounded(result.background_change),
-        "structural_similarity": _rounded(result.structural_similarity),
-        "probability": _rounded(result.probability),
-        "confirmed": result.confirmed,
-        "verified": result.verified,
-        "method": result.method,
-        "phase": result.phase,
-        "steps": result.steps,
-        "evaluations": result.evaluations,
+        **{name: None if (value := getattr(result, name)) is None else round(value, 4) for name in measures},
         "seconds": round(result.seconds, 3),
-        "stopped": result.stopped,
+        **{name: getattr(result, name) for name in same},
     }
 
 
@@ -50,14 +43,12 @@ def boxes_of(detections: Sequence[Detections]) -> dict[str, list[dict[str, Any]]
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
 def report(record: dict[str, Any], *, preservation: bool = False) -> None:
     """Print a record as text, with the measures of what is kept of the image before if `preservation` is set."""
     print(fitted(f"{_verdict(record)} ->", path=record["after"]))
-    before = "" if record["before_counts"] is None else f": {_named(record['before_counts'], record)}"
+    before = ""
+    if record["before_counts"] is not None:
+        before = f": {counted_in_words(dict(zip(record['targets'], record['before_counts'], strict=True)))}"
     print(fitted(f"  before{before} ->", hang=4, path=record["before"]))
     if preservation and record["objects_kept"] is not None:
         kept = (
@@ -81,8 +72,3 @@ def _verdict(record: dict[str, Any]) -> str:
         f"seed {record['seed']}: {counts_in_words(counts, targets)} ({by}){f', {wrong},' if wrong else ''} "
         f"after {evaluations}, {duration(record['seconds'])}{found_at}"
     )
-
-
-def _named(counts: list[int], record: dict[str, Any]) -> str:
-    named = zip(counts, record["targets"], strict=True)
-    return " and ".join(f"{count} {counted(name, count)}" for count, name in named)

@@ -28,7 +28,6 @@ from countgen.prompts import targets_from
 from countgen.prompts.plurals import counted_in_words, counts_in_words
 from countgen.run import Run
 
-CATEGORY = "countgen"
 _BOXES = io.BoundingBox if hasattr(io, "BoundingBox") else io.Custom("BOUNDING_BOX")
 _DETECTOR_TOOLTIP = f"{AUTO}: {COCO_COUNTER} for COCO's classes, otherwise {OPEN_VOCABULARY[0][0]}"
 _TARGETS_TOOLTIP = "how many of what, such as apple=5 or apple=5,dog=2"
@@ -42,7 +41,7 @@ class CountObjects(io.ComfyNode):
         return io.Schema(
             node_id="CountgenCountObjects",
             display_name="Count objects",
-            category=CATEGORY,
+            category="countgen",
             description="Counts objects in each image with an object detector.",
             inputs=[
                 io.Image.Input("images"),
@@ -81,7 +80,7 @@ class PickRightCount(io.ComfyNode):
         return io.Schema(
             node_id="CountgenPickRightCount",
             display_name="Pick the right count",
-            category=CATEGORY,
+            category="countgen",
             description="Returns the image of a batch whose counts are right, or the nearest one.",
             inputs=[
                 io.Image.Input("images"),
@@ -120,7 +119,7 @@ class GenerateRightCount(io.ComfyNode):
         return io.Schema(
             node_id="CountgenGenerateRightCount",
             display_name="Generate with the right count",
-            category=CATEGORY,
+            category="countgen",
             description="Generates an image with the number of objects that the prompt asks for, through diffusers.",
             inputs=[
                 io.String.Input("prompt", default="a photo of seven apples", multiline=True),
@@ -173,11 +172,7 @@ async def comfy_entrypoint() -> CountgenExtension:
 
 
 def _detected(images: Tensor, names: Sequence[str], detector: str) -> list[tuple[Tensor, tuple[Detections, ...]]]:
-    """Return each image (3, H, W) of a batch with its detections, one class after the other.
-
-    Raises:
-        ValueError: an unknown detector, one that counts without boxes, or an object that it does not know.
-    """
+    """Return each image (3, H, W) of a batch with its detections, one class after the other."""
     chosen = detector.strip()
     if chosen in ("", AUTO):
         chosen = counter(names)

@@ -20,12 +20,7 @@ _PASSWORD = f"give a password in {AUTH_VARIABLE}, or --auth USER:PASSWORD"
 
 
 def run(command: Demo) -> int:
-    """Serve the page until interrupted.
-
-    Raises:
-        ValueError: no password though other machines can reach the page, an unknown backbone or detector, an address
-            that cannot be used, or Gradio is not installed.
-    """
+    """Serve the page until interrupted."""
     given = (os.environ.get(AUTH_VARIABLE) or None) if command.auth is None else command.auth
     auth = None if given is None else user_and_password(given)
     if command.share and not auth:
@@ -33,9 +28,8 @@ def run(command: Demo) -> int:
     if command.host not in LOOPBACKS and not auth:
         raise ValueError(f"--host {printable(command.host, 60)!r} opens the page to other machines: {_PASSWORD}")
     check_address(command.host, command.port)
-    for name in command.model or ():
+    for name in command.model or ("miniature",):
         check_detectors(choose(find_source(name).name, (), command.critic, command.judge or AUTO).names)
-    check_detectors([*(command.critic or ()), *([command.judge] if command.judge else [])])
     try:
         from countgen.app.demo.page import serve
     except ModuleNotFoundError as error:
@@ -45,11 +39,7 @@ def run(command: Demo) -> int:
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Raise if the host is not local or the port is taken; Gradio would try a hundred other ports.
-
-    Raises:
-        ValueError: the server cannot listen on the address.
-    """
+    """Raise if the host is not local or the port is taken; Gradio would try a hundred other ports."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as trial:
@@ -61,11 +51,7 @@ def check_address(host: str, port: int | None) -> None:
 
 
 def user_and_password(text: str) -> tuple[str, str]:
-    """Return the parts of "USER:PASSWORD".
-
-    Raises:
-        ValueError: another form.
-    """
+    """Return the parts of "USER:PASSWORD"."""
     user, colon, password = text.partition(":")
     if not (user and colon and password):
         raise ValueError(f"--auth and {AUTH_VARIABLE} are USER:PASSWORD, neither of them empty")

@@ -25,6 +25,8 @@ from countgen.critics import NO_ANSWER
 from countgen.prompts import targets_from
 
 SECONDS_BETWEEN_REPORTS = 0.5
+RESULT_FIELDS = "verified probability confirmed seed method objects_kept background_change evaluations recipe".split()
+"""Attributes of a result that a call returns as they are."""
 
 Reports = Generator[dict[str, Any], None, None]
 
@@ -78,7 +80,8 @@ class Api:
         with errors_shown():
             recipe = self.jobs.recipe(self._decoded(image))
             limit, end = self.limits.check_end(seconds, until)
-            wanted = self.jobs.edit_counts(recipe, by_name(targets_from(self.limits.check_prompt(counts))))
+            targets = targets_from(self.limits.check_prompt(counts))
+            wanted = {target.object_name: self.limits.check_count(target.target_count) for target in targets}
         job = Job(request.client.host, limit)
         async for report in self._reports(job, self._reported(lambda: self.jobs.edit(recipe, wanted, limit, end), job)):
             yield report
@@ -141,17 +144,9 @@ class Api:
             "counts": _named(run, result.counts),
             "judge": run.models.required_judge.name,
             "judge_counts": _named(run, [None if count == NO_ANSWER else count for count in result.judge_counts]),
-            "verified": result.verified,
-            "probability": result.probability,
-            "confirmed": result.confirmed,
             "boxes": boxes_of(result.detections),
-            "seed": result.seed,
-            "method": result.method,
-            "objects_kept": result.objects_kept,
-            "background_change": result.background_change,
-            "evaluations": result.evaluations,
             "seconds": round(result.seconds, 3),
-            "recipe": result.recipe,
+            **{name: getattr(result, name) for name in RESULT_FIELDS},
         }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from countgen.app.demo.generate_page import QUIET, dropdown
+from countgen.app.demo.generate_page import QUIET
 from countgen.app.demo.images import boxed
 from countgen.app.demo.jobs import SECONDS_OF_COUNT, Jobs, errors_shown
 from countgen.app.demo.results import status
@@ -30,7 +30,8 @@ class CountPage:
         with gr.Row():
             with gr.Column():
                 names = gr.Textbox("person", label="Objects to count, separated by commas", elem_id="count-names")
-                detector = dropdown([(DETECTORS[name], name) for name in jobs.limits.detectors], "Detector", "detector")
+                detectors = [(DETECTORS.get(name, name), name) for name in jobs.limits.detectors]
+                detector = gr.Dropdown(detectors, label="Detector", elem_id="detector")
                 # Never preprocessed: Gradio's component would open the file by every format that PIL knows.
                 photo = gr.Image(
                     label="Image", sources=["upload", "clipboard"], height=240, buttons=[], elem_id="photo"
@@ -62,11 +63,11 @@ class CountPage:
 
         def steps() -> Generator[dict[Any, Any], None, None]:
             yield {self.status: status("Counting …")}
-            image, found = self.jobs.detected(content, names, detector)
-            said = " and ".join(f"{len(one)} {counted(one.object_name, len(one))}" for one in found)
+            image, detections = self.jobs.detected(content, names, detector)
+            counts = " and ".join(f"{len(one)} {counted(one.object_name, len(one))}" for one in detections)
             yield {
-                self.shown: gr.update(value=boxed(image, found), visible=True),
-                self.status: status(f"{detector} counts {said}.", "", ["Detectors make mistakes: check the boxes."]),
+                self.shown: gr.update(value=boxed(image, detections), visible=True),
+                self.status: status(f"{detector} counts {counts}.", "", ["Detectors make mistakes: check the boxes."]),
             }
 
         try:

@@ -12,10 +12,9 @@ from typing import Any
 from countgen import methods
 from countgen.app.demo.limits import SURE, LimitError, Limits, choice, number
 from countgen.backbones.registry import presets
-from countgen.editing import targets_of
-from countgen.methods.settings import Settings, describe
+from countgen.methods.settings import Settings, as_dict
 from countgen.prompts import Target
-from countgen.recipe_fields import fields_of
+from countgen.recipe_fields import Recipe, fields_of
 from countgen.tokens.file import CountToken
 from countgen.tokens.library import available_tokens
 
@@ -66,12 +65,7 @@ class GenerateForm:
     sure: str = "sure"
 
     def checked(self, limits: Limits) -> GenerateForm:
-        """Return the form with every value within the limits and a seed in place of a random one.
-
-        Raises:
-            LimitError: a value beyond the limits.
-            ValueError: a setting that the method does not have or does not accept.
-        """
+        """Return the form with every value within the limits and a seed in place of a random one."""
         seconds, until = limits.check_end(self.seconds, self.until)
         images = int(choice(self.images, limits.images, "number of images"))
         seed = int(number(self.seed, RANDOM_SEED, 2**32 - 1, "The seed (-1: a random one)", whole=True))
@@ -117,57 +111,43 @@ def kept_form(text: object, limits: Limits, tokens: UploadedTokens) -> GenerateF
 
 
 def form_of(recipe: Mapping[str, Any], tokens: UploadedTokens) -> GenerateForm:
-    """Return the form that an image was generated with, as far as its recipe says; not checked.
-
-    Raises:
-        RecipeError: the recipe has no targets.
-        LimitError: the image was generated with a token that is not here.
-    """
-    targets = targets_of(recipe)
-    name, method, stored = str(recipe.get("backbone")), recipe.get("method"), recipe.get("settings")
-    preset = presets()[name][1] if name in presets() else None
-    seed, steps, guidance = (recipe.get(key) for key in ("seed", "num_inference_steps", "guidance_scale"))
-    changed = []
-    if method in methods.available() and isinstance(stored, dict):
-        defaults = {setting.name: setting.default for setting in describe(methods.load(method).settings_class())}
-        changed = [f"{key}={stored[key]}" for key in defaults if key in stored and stored[key] != defaults[key]]
+    """Return the form that an image was generated with, as far as its recipe says; only its token is checked."""
+    fields, known = fields_of(recipe), presets()
+    preset = known[fields.backbone][1] if fields.backbone in known else None
+    steps, guidance, stored = fields.num_inference_steps, fields.guidance_scale, fields.settings or {}
+    defaults = as_dict(methods.load(fields.method).settings_class()) if fields.method in methods.available() else {}
+    changed = [f"{name}={stored[name]}" for name in defaults if stored.get(name, defaults[name]) != defaults[name]]
     return GenerateForm(
-        prompt=recipe.get("prompt", ""),
-        backbone=name,
-        method=str(method),
-        token=_token_choice(recipe, targets, name, tokens),
-        seed=seed if type(seed) is int and 0 <= seed < 2**32 else RANDOM_SEED,  # an edit's may be above
-        until=recipe.get("until", "critic"),
-        negative_prompt=fields_of(recipe).negative_prompt or "",
+        prompt=fields.prompt,
+        backbone=fields.backbone,
+        method=str(fields.method),
+        token=_token_choice(fields, tokens),
+        seed=RANDOM_SEED if fields.seed is None or fields.seed >= 2**32 else fields.seed,  # an edit's may be above
+        until=fields.until or "critic",
+        negative_prompt=fields.negative_prompt or "",
         num_inference_steps=None if preset and steps == preset.num_inference_steps else steps,
         guidance_scale=None if preset and guidance == preset.guidance_scale else guidance,
         settings=", ".join(changed),
-        sure=next((word for word, sure in SURE.items() if sure == recipe.get("sure")), "sure"),
+        sure=next((word for word, sure in SURE.items() if sure == fields.sure), "sure"),
     )
 
 
-def _token_choice(recipe: Mapping[str, Any], targets: tuple[Target, ...], backbone: str, tokens: UploadedTokens) -> str:
+def _token_choice(fields: Recipe, tokens: UploadedTokens) -> str:
     """Return the value of the token field for a recipe's token."""
-    named = recipe.get("token")
-    if named is None:
+    if fields.token is None:
         return NO_TOKEN
-    wanted = named.get("sha256") if isinstance(named, dict) else None
-    shipped = available_tokens(backbone).get(f"count-{targets[0].target_count}")
-    if shipped is not None and shipped.sha256 == wanted:
+    shipped = available_tokens(fields.backbone).get(fields.token.placeholder_token.strip("<>"))
+    if shipped is not None and shipped.sha256 == fields.token.sha256:
         return SHIPPED
-    if isinstance(wanted, str) and wanted in tokens:
-        return wanted
+    if fields.token.sha256 in tokens:
+        return fields.token.sha256
     raise LimitError(
         "This image was generated with a token that is not here; upload its file on the page Tokens first."
     )
 
 
 def find_token(choice: object, targets: tuple[Target, ...], backbone: str, tokens: UploadedTokens) -> CountToken | None:
-    """Return an uploaded token, the shipped token for the target count, or None.
-
-    Raises:
-        LimitError: the token does not exist, or the prompt has several targets.
-    """
+    """Return an uploaded token, the shipped token for the target count, or None."""
     if choice == NO_TOKEN:
         return None
     if isinstance(choice, str) and choice in tokens:
@@ -177,9 +157,9 @@ def find_token(choice: object, targets: tuple[Target, ...], backbone: str, token
     if len(targets) > 1:
         raise LimitError("A shipped token stands for the count of one object class, and this prompt has several.")
     shipped = available_tokens(backbone)
-    name = f"count-{targets[0].target_count}"
-    if name not in shipped:
+    token = shipped.get(f"count-{targets[0].target_count}")
+    if token is None:
         raise LimitError(
             f"No token for this count is shipped for {backbone}; shipped are: {', '.join(shipped) or 'none'}."
         )
-    return shipped[name]
+    return token

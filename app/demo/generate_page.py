@@ -40,6 +40,7 @@ class GeneratePage:
 
     Attributes:
         fields, form: the fields by name and as a list, in the order of `GenerateForm`.
+        view: what shows an image, as `show` updates it.
     """
 
     def __init__(self, jobs: Jobs, session: gr.State) -> None:
@@ -51,15 +52,11 @@ class GeneratePage:
                 self._lay_out_stage()
             with gr.Column(elem_id="options"):
                 options = self._lay_out_options()
-        self.gallery = gr.Gallery(
-            label="Your images", height="auto", visible=False, allow_preview=False, elem_id="gallery"
-        )
+        gallery = {"label": "Your images", "height": "auto", "allow_preview": False, "elem_id": "gallery"}
+        self.gallery = gr.Gallery(visible=False, **gallery)
         self.fields = {field.name: options.get(field.name, self.prompt) for field in fields(GenerateForm)}
         self.form = list(self.fields.values())
-        self.view = [
-            *(self.before, self.image, self.status, self.facts, self.download, self.keep, self.undo, self.stop),
-            *(self.name, self.count, self.gallery),
-        ]
+        self.view = list(self.show(Session()))
         self._connect(session)
 
     def _lay_out_prompt(self) -> None:
@@ -68,10 +65,8 @@ class GeneratePage:
         self.prompt = gr.Textbox(prompt, label="Prompt", max_length=most, lines=1, max_lines=4, elem_id="prompt")
         self.parsed = gr.Markdown(self.read(prompt, self.limits.backbones[0])[0], elem_id="parsed")
         self.go = gr.Button("Generate", variant="primary", elem_id="go")
-        samples = [[text] for text in PROMPTS]
-        self.chips = gr.Dataset(
-            components=[self.prompt], samples=samples, type="values", label="Examples", elem_id="examples"
-        )
+        examples = {"samples": [[text] for text in PROMPTS], "label": "Examples", "elem_id": "examples"}
+        self.chips = gr.Dataset(components=[self.prompt], type="values", **examples)
 
     def _lay_out_stage(self) -> None:
         example = self.jobs.example
@@ -90,7 +85,7 @@ class GeneratePage:
         self.facts = gr.Markdown(example.facts, elem_id="facts")
         with gr.Row(elem_id="edit-row"):
             names = [target.object_name for target in example.targets]
-            self.name = dropdown(names, "Objects", "edit-object")
+            self.name = gr.Dropdown(names, label="Objects", elem_id="edit-object")
             count = example.targets[0].target_count
             self.count = whole_number(count, "New number", "new-count", 1, self.limits.max_count)
             self.edit = gr.Button("Change the number", elem_id="edit")
@@ -101,17 +96,19 @@ class GeneratePage:
         with gr.Row(elem_id="seed-row"):
             options["seed"] = whole_number(RANDOM_SEED, "Seed", "seed", RANDOM_SEED, 2**32 - 1)
             self.dice = gr.Button("\N{DIE FACE-5} Random: -1", size="sm", elem_id="dice")
-            options["images"] = dropdown(list(limits.images), "Images", "images")
-        options["method"] = dropdown([(METHODS[name], name) for name in limits.methods], "Method", "method")
+            options["images"] = gr.Dropdown(list(limits.images), label="Images", elem_id="images")
+        named = [(METHODS.get(name, name), name) for name in limits.methods]
+        options["method"] = gr.Dropdown(named, label="Method", elem_id="method")
         with gr.Accordion("More options", open=False):
             with gr.Row():
-                options["backbone"] = dropdown(list(limits.backbones), "Model", "model")
+                options["backbone"] = gr.Dropdown(list(limits.backbones), label="Model", elem_id="model")
                 seconds = [(f"{seconds} seconds", seconds) for seconds in limits.seconds]
-                options["seconds"] = dropdown(seconds, "Time limit of an image", "seconds", value=limits.seconds[1])
+                field = {"label": "Time limit of an image", "elem_id": "seconds"}
+                options["seconds"] = gr.Dropdown(seconds, value=limits.seconds[1], **field)
             ends = [("the detectors that steer confirm the count", "critic"), ("the judge agrees, too", "judge")]
-            options["until"] = dropdown(ends, "It ends when", "until")
-            options["sure"] = dropdown(list(SURE), "The detectors must be", "sure", value="sure")
-            options["token"] = dropdown(self.token_choices(Session()), "Count token", "token")
+            options["until"] = gr.Dropdown(ends, label="It ends when", elem_id="until")
+            options["sure"] = gr.Dropdown(list(SURE), value="sure", label="The detectors must be", elem_id="sure")
+            options["token"] = gr.Dropdown(self.token_choices(Session()), label="Count token", elem_id="token")
             guided = uses_guidance(limits.backbones[0])
             options["negative_prompt"] = gr.Textbox(label="Negative prompt", visible=guided, elem_id="negative-prompt")
         with gr.Accordion("For experts", open=False):
@@ -128,14 +125,8 @@ class GeneratePage:
     def _connect(self, session: gr.State) -> None:
         """Connect the events to their functions."""
         backbone, method, guidance = (self.fields[name] for name in ("backbone", "method", "guidance_scale"))
-        gr.on(
-            [self.prompt.change, backbone.change],
-            self.read,
-            [self.prompt, backbone],
-            [self.parsed, self.go],
-            trigger_mode="always_last",
-            **QUIET,
-        )
+        typed = {"inputs": [self.prompt, backbone], "outputs": [self.parsed, self.go], "trigger_mode": "always_last"}
+        gr.on([self.prompt.change, backbone.change], self.read, **typed, **QUIET)
         gr.on([self.go.click, self.prompt.submit], self.generate, [*self.form, session], self.view, **QUIET)
         edit = [self.name, self.count, self.fields["seconds"], self.fields["until"], session]
         self.edit.click(self.change_number, edit, self.view, **QUIET)
@@ -150,13 +141,8 @@ class GeneratePage:
         self.dice.click(lambda: RANDOM_SEED, None, self.fields["seed"], **QUIET)
         self.reuse.click(lambda session: self.filled(self._shown(session).form, session), session, self.form, **QUIET)
         method.change(explained, method, self.explained, **QUIET)
-        gr.on(
-            [backbone.change, guidance.change],
-            lambda backbone, scale: gr.update(visible=self._guided(backbone, scale)),
-            [backbone, guidance],
-            self.fields["negative_prompt"],
-            **QUIET,
-        )
+        guided = {"inputs": [backbone, guidance], "outputs": self.fields["negative_prompt"]}
+        gr.on([backbone.change, guidance.change], self.offer_negative_prompt, **guided, **QUIET)
 
     def read(self, prompt: str, backbone: str) -> tuple[str, Any]:
         """Return the targets of a prompt while the visitor types, or why it has none; the button follows."""
@@ -206,7 +192,7 @@ class GeneratePage:
         """Edit the image on the page with live previews; the last update is the judged result, also after Stop."""
         entry = self._shown(session)
         with errors_shown():
-            counts = self.jobs.edit_counts(entry.recipe, {name: count})
+            counts = {str(name): self.limits.check_count(count)}
             limit, end = self.limits.check_end(seconds, until)
         job = Job(request.client.host, limit)
 
@@ -334,8 +320,8 @@ class GeneratePage:
         """Return the updates of the fields for a form."""
         values = {name: "" if value is None else value for name, value in vars(form).items()}
         values["token"] = gr.update(choices=self.token_choices(session), value=form.token)
-        guided = self._guided(form.backbone, form.guidance_scale)
-        values["negative_prompt"] = gr.update(value=form.negative_prompt, visible=guided)
+        offered = self.offer_negative_prompt(form.backbone, form.guidance_scale, value=form.negative_prompt)
+        values["negative_prompt"] = offered
         return list(values.values())
 
     def resumed(self, kept: str, session: Session) -> list[Any]:
@@ -351,16 +337,12 @@ class GeneratePage:
         own = [(name, sha256) for sha256, name in session.tokens.items()]
         return [("none: the number word", NO_TOKEN), ("shipped with countgen for this count", SHIPPED), *own]
 
-    def _guided(self, backbone: str, scale: Any) -> bool:
+    def offer_negative_prompt(self, backbone: str, scale: Any, **more: Any) -> Any:
+        """Return the update that shows the field of the negative prompt to models with guidance."""
         try:
-            return uses_guidance(backbone, self.limits.check_guidance(scale))
+            return gr.update(visible=uses_guidance(backbone, self.limits.check_guidance(scale)), **more)
         except LimitError:
-            return False
-
-
-def dropdown(choices: list[Any], label: str, elem_id: str, **more: Any) -> Any:
-    """Return a field for one of several values; the first one is chosen."""
-    return gr.Dropdown(choices, label=label, elem_id=elem_id, **more)
+            return gr.update(visible=False, **more)
 
 
 def whole_number(value: int, label: str, elem_id: str, low: int, high: int) -> Any:
@@ -382,7 +364,7 @@ def stop(session: Session) -> None:
 def explained(method: str) -> str:
     """Return a method's settings with meaning, range and default, as Markdown."""
     with errors_shown():
-        found = methods.load(method)
-    settings = describe(found.settings_class())
+        loaded = methods.load(method)
+    settings = describe(loaded.settings_class())
     lines = [f"- `{one.name}={one.default}`: {one.meaning}; {one.accepted}" for one in settings]
-    return "\n".join([found.summary, "", *lines])
+    return "\n".join([loaded.summary, "", *lines])

@@ -52,8 +52,8 @@ def boxed(
     shown = given.resize(size, Image.Resampling.LANCZOS) if size != given.size else given.copy()
     canvas, line = ImageDraw.Draw(shown), max(2, max(size) // 250)
     font = ImageFont.load_default(size=max(15, max(size) // 40))
-    for index, found in enumerate(detections):
-        for number, box in enumerate(found.boxes.tolist()):
+    for index, of_class in enumerate(detections):
+        for number, box in enumerate(of_class.boxes.tolist()):
             kept = same is not None and number in same[index]
             colour = UNCHANGED if kept else COLOURS[index % len(COLOURS)]
             left, top, right, bottom = (value * scale for value in box)

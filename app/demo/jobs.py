@@ -18,7 +18,7 @@ import countgen
 from countgen.app.demo.form import RANDOM_SEED, GenerateForm, UploadedTokens, find_token, form_of
 from countgen.app.demo.images import detect, png_bytes
 from countgen.app.demo.limits import SURE, LimitError, Limits, choice
-from countgen.app.demo.results import Entry, by_name, sentence, target_list
+from countgen.app.demo.results import Entry, by_name, facts_of, sentence, target_list
 from countgen.app.demo.worker import Job, Worker
 from countgen.critics import Detections
 from countgen.critics.validation import to_batch
@@ -43,11 +43,7 @@ SECONDS_OF_COUNT = 5.0
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Turn errors about bad input into messages on the page; later errors are faults and belong in the server's log.
-
-    Raises:
-        gr.Error: for each `CountGenError` or ValueError.
-    """
+    """Turn errors about bad input into messages on the page; others are faults and belong in the server's log."""
     try:
         yield
     except (CountGenError, ValueError) as error:
@@ -55,39 +51,26 @@ def errors_shown() -> Iterator[None]:
 
 
 class Jobs:
-    """Checks what a visitor asks for, and does it; methods that need models run in the worker's thread.
-
-    Args:
-        limits: on what visitors may ask for.
-        worker: with the models.
-    """
+    """Checks what a visitor asks for, and does it; methods that need models run in the worker's thread."""
 
     def __init__(self, limits: Limits, worker: Worker) -> None:
         self.limits, self.worker, self.tokens = limits, worker, UploadedTokens()
         recipe = read_recipe(EXAMPLE_FILE)
         note = "An example, made before. Type a prompt, or change the number of this image."
-        counts = counts_in_words(recipe["judge_counts"], by_name(targets_of(recipe)))
-        verdict = f"The judge counts {counts}."
-        self.example = self._entry(EXAMPLE_FILE.read_bytes(), recipe, verdict, note, grade="right")
-
-    def _entry(self, png: bytes, recipe: Mapping[str, Any], verdict: str, note: str, **more: Any) -> Entry:
-        """Return the entry of an image that no run of this server made."""
-        facts = f"Seed {recipe['candidate_seed']} · Method: {recipe['method']}"
-        form, targets = form_of(recipe, self.tokens), targets_of(recipe)
-        return Entry(png, recipe, form, targets, verdict=verdict, notes=(note,), facts=facts, **more)
+        verdict = f"The judge counts {counts_in_words(recipe['judge_counts'], by_name(targets_of(recipe)))}."
+        form, png = form_of(recipe, self.tokens), EXAMPLE_FILE.read_bytes()
+        self.example = Entry(png, recipe, form, verdict, "right", (note,), facts_of(recipe))
 
     def targets(self, prompt: object, backbone: object) -> tuple[Target, ...]:
-        """Return the targets of a prompt.
-
-        Raises:
-            PromptError, LimitError, ValueError: the prompt has no clear count, or the model cannot count its objects.
-        """
+        """Return the targets of a prompt, if they are within the limits and the model can count them."""
         text = self.limits.check_prompt(prompt)
         name = str(choice(backbone, self.limits.backbones, "model"))
-        targets = parse(text, self.worker.object_names(name))
+        models = self.worker.loaded.get(name)
+        targets = parse(text, models.critics[0].object_names if models else None)
         for target in targets:
             self.limits.check_count(target.target_count)
-        self.worker.check(name, targets)
+        if models:
+            models.check(targets)
         return targets
 
     def models(self, form: GenerateForm) -> Models:
@@ -115,12 +98,7 @@ class Jobs:
             )
 
     def recipe(self, content: bytes) -> dict[str, Any]:
-        """Return the checked recipe inside a PNG; it may name models of this page, nothing else.
-
-        Raises:
-            LimitError: no PNG of countgen, or one of another model or of settings beyond the limits.
-            CountGenError, ValueError: a damaged recipe, or a token that is not here.
-        """
+        """Return the recipe inside a PNG, if it names a model of this page, and values within the limits."""
         try:
             recipe = read_recipe(io.BytesIO(content))
         except RecipeError as error:
@@ -141,31 +119,16 @@ class Jobs:
         form = form_of(recipe, self.tokens)
         models, targets, token = self.models(form), targets_of(recipe), self.token_of(recipe, form)
         with errors_shown():
-            self.worker.check(form.backbone, targets)
+            models.check(targets)
             image = regenerate(recipe, models.backbone, token)
         detections, names = detect(models.required_judge, image, targets), by_name(targets)
         counts = counts_in_words(models.required_judge.counts(image[None], list(names))[0].tolist(), names)
-        verdict, note = f"Opened: {target_list(targets)}. The judge counts {counts}.", "The form has its settings."
-        return self._entry(png_bytes(image, recipe), recipe, verdict, note, grade="", detections=detections)
-
-    def edit_counts(self, recipe: Mapping[str, Any], counts: Mapping[str, object]) -> dict[str, int]:
-        """Return the checked new counts of an image, by object name.
-
-        Raises:
-            LimitError, ValueError: an object that the image does not have, or a count beyond the limits.
-        """
-        wanted = {name: self.limits.check_count(count) for name, count in counts.items()}
-        names = [target.object_name for target in targets_of(recipe)]
-        if not wanted or not wanted.keys() <= set(names):
-            raise LimitError(f"Name objects of this image: {', '.join(names)}.")
-        changed = tuple(
-            Target(one.object_name, wanted.get(one.object_name, one.target_count)) for one in targets_of(recipe)
-        )
-        self.worker.check(str(recipe["backbone"]), tuple(changed))
-        return wanted
+        verdict, notes = f"Opened: {target_list(targets)}. The judge counts {counts}.", ("The form has its settings.",)
+        png = png_bytes(image, recipe)
+        return Entry(png, recipe, form, verdict, notes=notes, facts=facts_of(recipe), detections=detections)
 
     def edit(self, recipe: Mapping[str, Any], counts: Mapping[str, int], seconds: int, until: str) -> countgen.Run:
-        """Return the run that changes the counts of an image with a checked recipe."""
+        """Return the run that changes the counts of an image with a checked recipe; `counts` are checked."""
         form = form_of(recipe, self.tokens)
         models = self.models(form)
         with errors_shown():

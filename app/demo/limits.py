@@ -14,8 +14,6 @@ from countgen.prompts import MAX_PROMPT_LENGTH
 UNTIL = ("critic", "judge")
 SURE = {"quick": 0.9, "sure": 0.98, "very sure": 0.995}
 """What a visitor may ask of the probability of a right count."""
-BATCHES = ("batch_size",)
-"""Settings of methods that are numbers of images evaluated at once."""
 
 
 class LimitError(CountGenError, ValueError):
@@ -71,32 +69,24 @@ class Limits:
 
     def check_inference_steps(self, steps: object) -> int | None:
         """Return a number of sampler steps; None, also for 0 and no text, is the model's own."""
-        if steps is None or steps in ("", 0):
-            return None
-        return int(number(steps, 1, self.max_inference_steps, "The number of sampler steps", whole=True))
+        what = "The number of sampler steps"
+        return None if steps in (None, "", 0) else int(number(steps, 1, self.max_inference_steps, what, whole=True))
 
     def check_guidance(self, scale: object) -> float | None:
         """Return a guidance scale; None, also for no text, is the model's own."""
-        if scale is None or scale == "":
-            return None
-        return number(scale, 0, self.max_guidance, "The guidance scale")
+        return None if scale in (None, "") else number(scale, 0, self.max_guidance, "The guidance scale")
 
     def check_end(self, seconds: object, until: object) -> tuple[int, str]:
         """Return a time limit and who must agree before a run ends."""
         return int(choice(seconds, self.seconds, "time limit")), str(choice(until, UNTIL, "end of a run"))
 
     def check_settings(self, settings: Settings, text: object) -> Settings:
-        """Return settings with the values of a text, "NAME=VALUE" separated by commas.
-
-        Raises:
-            LimitError: not text, or a value that would occupy the machine for everybody else.
-            ValueError: as `countgen.methods.settings.with_text`.
-        """
+        """Return settings with the values of a text, if none would occupy the machine for everybody else."""
         if not isinstance(text, str) or len(text) > 4 * self.max_prompt_length:
             raise LimitError("Write the settings of the method as NAME=VALUE, separated by commas.")
         settings = with_text(settings, [part for part in text.split(",") if part.strip()])
         for setting in describe(settings):
-            most = self.max_batch if setting.name.rpartition(".")[2] in BATCHES else self.max_setting
+            most = self.max_batch if setting.name.rpartition(".")[2] == "batch_size" else self.max_setting
             if not isinstance(setting.default, str) and setting.default > most:
                 raise LimitError(f"{setting.name} is at most {most} here, got {setting.default}.")
         return settings
@@ -112,18 +102,18 @@ def choice(value: object, accepted: Sequence[int | str], what: str) -> int | str
     """Return one of the accepted values; a whole number may come as 7 or 7.0."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    for one in accepted:
-        if type(value) is type(one) and value == one:
-            return one
+    for known in accepted:
+        if type(value) is type(known) and value == known:
+            return known
     raise LimitError(f"Unknown {what}; choose one of {', '.join(map(str, accepted))}.")
 
 
 def number(value: object, low: float, high: float, what: str, *, whole: bool = False) -> float:
     """Return a number within bounds that came as a number or as its text."""
     try:
-        found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        found = math.nan
-    if not low <= found <= high or (whole and not found.is_integer()):
+        result = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        result = math.nan
+    if not low <= result <= high or (whole and not result.is_integer()):
         raise LimitError(f"{what} must be a {'whole ' * whole}number from {low:g} to {high:.10g}.")
-    return found
+    return result

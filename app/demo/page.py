@@ -56,29 +56,18 @@ def build(limits: Limits, worker: Worker | None = None) -> gr.Blocks:
 
         def resume(form: str, name: str, own: Session) -> list[Any]:
             """Return the visitor's session of before a reload, with its view and the form that the browser kept."""
-            found = sessions.setdefault(name, own) if name and len(name) >= 16 else own
-            return [found, *generate.resumed(form, found)]
+            session = sessions.setdefault(name, own) if name and len(name) >= 16 else own
+            return [session, *generate.resumed(form, session)]
 
         page.load(resume, [kept, key, session], [session, *generate.view, *generate.form], js=_KEY, **QUIET)
-        gr.on(
-            [generate.go.click, generate.prompt.submit],
-            None,
-            generate.form,
-            kept,
-            js="(...form) => JSON.stringify(form)",
-            **QUIET,
-        )
+        stored = {"inputs": generate.form, "outputs": kept, "js": "(...form) => JSON.stringify(form)"}
+        gr.on([generate.go.click, generate.prompt.submit], None, **stored, **QUIET)
     page.queue(max_size=4 * limits.max_jobs, default_concurrency_limit=None, api_open=False)
     return page
 
 
 def serve(command: Demo, auth: tuple[str, str] | None) -> None:
-    """Serve the page until interrupted.
-
-    Args:
-        command: the options of the command, checked.
-        auth: user and password.
-    """
+    """Serve the page until interrupted; `auth` is user and password, and the options are checked."""
     limits = Limits(backbones=tuple(command.model)) if command.model else Limits()
     worker = Worker(limits, **command.detector_options, **command.load_options)
     if command.critic or command.judge:  # missing weights are reported before the page is served

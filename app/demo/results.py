@@ -16,6 +16,7 @@ from countgen.app.demo.images import boxed, png_bytes, unchanged
 from countgen.app.demo.worker import Job
 from countgen.app.file_names import slug
 from countgen.critics import NO_ANSWER, Detections
+from countgen.editing import targets_of
 from countgen.files.image_file import decode_image
 from countgen.methods.step import Step
 from countgen.prompts import OVERRIDE, Target
@@ -33,10 +34,10 @@ class Entry:
 
     Attributes:
         png: content of the PNG file, recipe inside.
-        recipe, form, targets: of the image, the settings it was generated with, and those of its prompt.
-        grade: "right", "wrong", or "open" if judge and critics do not agree or the judge gave no answer.
+        recipe, form: of the image, and the settings that it was generated with.
         verdict, notes: the judge's counts as a sentence, and further sentences.
-        facts: seed, method, cost and the token, as Markdown.
+        grade: "right", "wrong", "open" if judge and critics do not agree or the judge gave no answer, or empty.
+        facts: seed, method, cost and the token, as Markdown; of an image without a run seed and method.
         detections: the judge's, per target; empty if it counts without detecting.
         before: PNG of the image that this one is compared with; None without one.
         before_label, before_detections: what that image is, with its counts; the judge's detections in it.
@@ -47,9 +48,8 @@ class Entry:
     png: bytes
     recipe: Mapping[str, Any]
     form: GenerateForm
-    targets: tuple[Target, ...]
-    grade: str
     verdict: str
+    grade: str = ""
     notes: tuple[str, ...] = ()
     facts: str = ""
     detections: tuple[Detections, ...] = ()
@@ -58,6 +58,11 @@ class Entry:
     before_detections: tuple[Detections, ...] = ()
     comparable: bool = False
     baseline: Entry | None = None
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The object classes and their target counts."""
+        return targets_of(self.recipe)
 
     @property
     def title(self) -> str:
@@ -111,14 +116,7 @@ class Session:
 
 
 def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped: bool = False) -> Entry:
-    """Return the entry of a run that has ended.
-
-    Args:
-        run: with at least one step.
-        form: the settings of this image.
-        token: name of the token in use.
-        stopped: the visitor ended the run.
-    """
+    """Return the entry of a run that has ended after at least one step; `stopped` if the visitor ended it."""
     result, names = run.result(), by_name(run.targets)
     silent, edited = NO_ANSWER in result.judge_counts, run.original is not None
     agreed = result.confirmed and result.counts == result.judge_counts
@@ -141,22 +139,15 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     notes += [STOPPED] * stopped + [NOT_INDEPENDENT] * (result.recipe["until"] == "judge")
     notes += [f"It ended early: {result.stopped}"] * bool(result.stopped)
 
-    before_counts = [len(one) for one in result.before_detections]
+    before_counts = list(map(len, result.before_detections))
     baseline, replaced = None, result.before is not result.image
     if why := run.why_replaced(result):
         notes.append(f"The baseline was right by the judge already. {why}")
         recipe = plain(result.recipe) | {"judge_counts": before_counts}
-        baseline = Entry(
-            png=png_bytes(result.before, recipe),
-            recipe=recipe,
-            form=form,
-            targets=result.targets,
-            grade="open",
-            verdict=f"The judge counts {counts_in_words(before_counts, names)}.",
-            notes=("The baseline.", why),
-            facts=f"Seed {result.seed} · Method: plain",
-            detections=result.before_detections,
-        )
+        verdict_before = f"The judge counts {counts_in_words(before_counts, names)}."
+        notes_before, boxes = ("The baseline.", why), result.before_detections
+        png = png_bytes(result.before, recipe)
+        baseline = Entry(png, recipe, form, verdict_before, "open", notes_before, facts_of(recipe), boxes)
     facts = [f"Seed {result.recipe['candidate_seed']}"]
     if result.recipe["candidate_seed"] != result.seed:
         facts[0] += f" (the search began at {result.seed})"
@@ -166,23 +157,27 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     comparable = replaced and result.recipe["candidate_seed"] == result.seed
     if comparable and result.objects_kept is not None:
         facts.append(f"{result.objects_kept:.0%} of the objects kept")
-    found = [f"{count} of {wanted}" for count, wanted in zip(before_counts, names.values(), strict=False)]
+    counts = [f"{count} of {wanted}" for count, wanted in zip(before_counts, names.values(), strict=False)]
     return Entry(
         png=png_bytes(result.image, result.recipe),
         recipe=result.recipe,
         form=form,
-        targets=result.targets,
         grade="open" if silent or (result.verified and not agreed) else "right" if result.verified else "wrong",
         verdict=f"{verdict}.",
         notes=tuple(notes),
         facts=" · ".join(facts),
         detections=result.detections,
         before=png_bytes(result.before) if replaced else None,
-        before_label="Before" if edited else ": ".join(["Baseline", ", ".join(found)][: 1 + bool(found)]),
+        before_label="Before" if edited else ": ".join(["Baseline", ", ".join(counts)][: 1 + bool(counts)]),
         before_detections=result.before_detections,
         comparable=comparable,
         baseline=baseline,
     )
+
+
+def facts_of(recipe: Mapping[str, Any]) -> str:
+    """Return what the recipe alone says of how an image was made, as Markdown."""
+    return f"Seed {recipe['candidate_seed']} · Method: {recipe['method']}"
 
 
 def live(run: countgen.Run, step: Step, max_seconds: float, title: str) -> str:

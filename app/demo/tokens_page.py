@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from countgen.app.demo.form import SHIPPED
-from countgen.app.demo.generate_page import QUIET, GeneratePage, dropdown, upload_button
+from countgen.app.demo.generate_page import QUIET, GeneratePage, upload_button
 from countgen.app.demo.jobs import Jobs
 from countgen.app.demo.limits import LimitError
 from countgen.app.demo.results import Session, sentence, status
@@ -33,8 +33,8 @@ class TokensPage:
         models = [name for name in jobs.limits.backbones if available_tokens(name)]
         with gr.Row():
             with gr.Column():
-                model = dropdown(models, "Model", "token-model")
-                chosen = dropdown(self._choices(model.value), "Token", "token-choice")
+                model = gr.Dropdown(models, label="Model", elem_id="token-model")
+                chosen = gr.Dropdown(self._choices(model.value), label="Token", elem_id="token-choice")
                 use = gr.Button("Use it in Generate", variant="primary", elem_id="use-token")
                 given = upload_button("Use a token file", ".safetensors", "token-file")
                 self.status = gr.HTML(padding=False, elem_id="token-status")

@@ -10,14 +10,13 @@ import time
 from collections.abc import AsyncIterator, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import countgen
 from countgen.app.demo.limits import LimitError, Limits
 from countgen.backbones.cuda_graphs import CUDAGraphs
-from countgen.critics import Critic
 from countgen.models import load_critic
-from countgen.prompts import Target
 from countgen.prompts.plurals import counted
 
 Item = TypeVar("Item")
@@ -62,11 +61,15 @@ class Worker:
         limits: of the queue.
         loaded: models that are loaded already, by backbone.
         options: arguments of `countgen.load` for all other models.
+
+    Attributes:
+        loaded: models by backbone, for requests that must not wait for one that is being loaded.
+        detector: returns a detector for photographs, loaded on first use; only the thread may call it.
     """
 
     def __init__(self, limits: Limits, loaded: Mapping[str, countgen.Models] = {}, **options: Any) -> None:
-        self.limits, self._loaded, self._options = limits, dict(loaded), options
-        self._detectors: dict[str, Critic] = {}
+        self.limits, self.loaded, self._options = limits, dict(loaded), options
+        self.detector = cache(load_critic)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
         self.jobs: list[Job] = []
 
@@ -74,9 +77,6 @@ class Worker:
         """Yield how long a job waits, then its items, each computed in the thread.
 
         A job whose caller leaves is stopped, and its last item is dropped.
-
-        Raises:
-            LimitError: the queue is full.
         """
         ahead = len(self.jobs)
         if ahead >= self.limits.max_jobs:
@@ -129,51 +129,26 @@ class Worker:
     def models(
         self, backbone: str, num_inference_steps: int | None = None, guidance_scale: float | None = None
     ) -> countgen.Models:
-        """Return the models of a backbone, loaded on first use; only the thread may call this.
+        """Return the models of a backbone, loaded on first use, with its own sampler settings or these.
 
-        Args:
-            backbone: one of `Limits.backbones`.
-            num_inference_steps, guidance_scale: of the sampler, None for the backbone's own; weights are shared.
+        Only the thread may call this. All settings share the weights.
         """
-        if backbone not in self._loaded:
-            self._loaded[backbone] = countgen.load(backbone, **self._options)
+        if backbone not in self.loaded:
+            self.loaded[backbone] = countgen.load(backbone, **self._options)
             # What a model and its libraries consist of never becomes garbage: `release_memory` need not look at it.
             gc.collect()
             gc.freeze()
-        models = self._loaded[backbone]
-        given = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        changes: dict[str, Any] = {
-            name: value for name, value in given.items() if value not in (None, getattr(models.backbone, name))
-        }
-        if not changes:
+        models = self.loaded[backbone]
+        own, preset = models.backbone, models.backbone.preset
+        steps = num_inference_steps or own.num_inference_steps
+        guidance = own.guidance_scale if guidance_scale is None else guidance_scale
+        if (steps, guidance) == (own.num_inference_steps, own.guidance_scale):
             return models
-        if "num_inference_steps" in changes:
-            changes["timesteps"] = None  # explicit timesteps are of the preset's own number of steps
-        changed = models.backbone.uncached_copy()
-        changed.preset = replace(models.backbone.preset, **changes)
-        changed.num_inference_steps = changed.preset.num_inference_steps
-        changed.guidance_scale = changed.preset.guidance_scale
+        timesteps = preset.timesteps if steps == own.num_inference_steps else None  # explicit ones are as many
+        changed = own.uncached_copy()
+        changed.preset = replace(preset, num_inference_steps=steps, guidance_scale=guidance, timesteps=timesteps)
+        changed.num_inference_steps, changed.guidance_scale = steps, guidance
         return replace(models, backbone=changed, graphs=CUDAGraphs())
-
-    def detector(self, name: str) -> Critic:
-        """Return a detector for photographs, loaded on first use; only the thread may call this."""
-        if name not in self._detectors:
-            self._detectors[name] = load_critic(name)
-        return self._detectors[name]
-
-    def object_names(self, backbone: str) -> tuple[str, ...] | None:
-        """Return the classes of the first critic, None for an open vocabulary or an unloaded model; never wait."""
-        models = self._loaded.get(backbone)
-        return models.critics[0].object_names if models else None
-
-    def check(self, backbone: str, targets: tuple[Target, ...]) -> None:
-        """Check without waiting that the detectors of a backbone, if it is loaded, can count the targets.
-
-        Raises:
-            ValueError: as `Models.check`.
-        """
-        if backbone in self._loaded:
-            self._loaded[backbone].check(targets)
 
 
 def release_memory() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -93,18 +94,15 @@ def known_images(judge: Critic, images: Sequence[GoldenImage]) -> list[GoldenIma
     Raises:
         ValueError: it knows none of them.
     """
-    known = [image for image in images if all(_knows(judge, name) for name in image.object_names)]
+    known = []
+    for image in images:
+        with suppress(ValueError):
+            judge.check_distinct(image.object_names)
+            known.append(image)
     if not known:
         names = sorted({name for image in images for name in image.object_names})
         raise ValueError(f"{judge.name} knows none of the set's classes: {', '.join(names)}; name another judge")
     return known
-
-
-def _knows(judge: Critic, object_name: str) -> bool:
-    try:
-        return judge.object_names is None or judge.column(object_name) >= 0
-    except ValueError:
-        return False
 
 
 def answers(

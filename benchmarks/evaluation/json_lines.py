@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Literal, TypeVar
 from countgen.errors import CountGenError
 from countgen.files.folder import open_writable
 from countgen.files.printable import printable
-from countgen.files.reading import read_bytes
+from countgen.files.reading import open_regular, read_bytes
 from countgen.files.schema import Document, decoded, encoded
 
 MAX_BYTES = 512 * 2**20
@@ -39,19 +40,16 @@ def read_lines(path: Path, kind: type[LineT], advice: str = "") -> Iterator[Line
     """Yield the document of each line of a file; nothing if the file is missing.
 
     Args:
-        path: of the file.
+        path: of the file, which may be packed by xz.
         kind: class of the documents.
         advice: end of the message about a damaged line.
 
     Raises:
         ValueError: a damaged line before the last; an incomplete last line, which is still being written, is left out.
+            Or what is packed is damaged.
+        OSError: the file cannot be read.
     """
-    yield from parsed(read_bytes(path, MAX_BYTES) if path.exists() else b"", path, kind, advice)
-
-
-def parsed(content: bytes, path: Path, kind: type[LineT], advice: str = "") -> Iterator[LineT]:
-    """Yield the document of each line of a file's content, as `read_lines`."""
-    whole, _ = split_torn(content)
+    whole, _ = split_torn(_content(path) if path.exists() else b"")
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             yield decoded(line, kind)
@@ -60,6 +58,19 @@ def parsed(content: bytes, path: Path, kind: type[LineT], advice: str = "") -> I
                 f"{printable(path)}, line {number} is not a {kind.__name__.lower()}: {error}; take "
                 f"that line out of the file{advice}"
             ) from error
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".xz":
+        return read_bytes(path, MAX_BYTES)
+    try:
+        with open_regular(path) as packed, lzma.open(packed) as file:
+            content: bytes = file.read(MAX_BYTES + 1)
+    except (EOFError, lzma.LZMAError) as error:
+        raise ValueError(f"{printable(path)} cannot be unpacked: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{printable(path)} unpacks to more than {MAX_BYTES} bytes")
+    return content
 
 
 def split_torn(content: bytes) -> tuple[bytes, bytes]:

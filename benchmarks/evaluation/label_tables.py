@@ -27,7 +27,6 @@ COLUMNS = ("image", "object", "count")
 GECKONUM_COLUMNS = ("image_id", "question", "annot_id", "answer")
 UNCOUNTABLE = "-"
 """A cell for objects that cannot be counted."""
-_MOST_NAMES = 3
 
 Vote = int | str | None
 """A count, `UNCOUNTABLE`, or None for a cell that is neither."""
@@ -81,17 +80,14 @@ def write_sheet(run: str | Path, path: str | Path, labeller: str, *, seed: int =
 def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_sheet: bool = False) -> Imported:
     """Save the counts of a CSV as labels; reading it twice adds nothing.
 
-    An image is named by its file name in the run, or by its path in the list that it came with. Columns `image`,
-    `object` and `count` (`UNCOUNTABLE` is one), and `labeller`; rows without one are of the given `labeller`. Images
-    with a count for some of their objects only are left for later.
-
-    GeckoNum's columns are `image_id`, `question`, `annot_id` and `answer`: the label of an object is the whole number
+    An image is named by its file name in the run, or by its path in the list that it came with. Images with a count for
+    some of their objects only are left for later. Of GeckoNum's annotations the label of an object is the whole number
     that more than half of its annotators gave ("2-3" and "10+" are none), under the name `labeller`.
 
     Args:
         run: its folder.
         path: of the CSV.
-        labeller: name of the person.
+        labeller: name of the person, where a row names none.
         is_sheet: whether it is a sheet of `write_sheet`: every row with a count must fit the run. Rows of other tables
             that do not are counted and left out.
 
@@ -100,7 +96,7 @@ def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_s
             labeller, a row of a sheet that does not fit, or no row that fits. Nothing is saved.
     """
     run, path, labeller = Path(run), Path(path), labeller and check_labeller(labeller)
-    images = _Images(run)
+    images = _images_by_name(run)
     header, rows = read_table(path, COLUMNS, *([] if is_sheet else [GECKONUM_COLUMNS]))
     cells = _geckonum_cells if set(GECKONUM_COLUMNS) <= set(header) else _cells
     votes: dict[tuple[Question, str], dict[str, list[Vote]]] = {}
@@ -110,7 +106,13 @@ def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_s
         image, object_name, text, person = cells(row)
         if not image or (is_sheet and not text):
             continue
-        question, vote, fault = images.find(image), _vote(text), ""
+        matching, vote, fault = images.get(str(PurePosixPath(image)), []), _vote(text), ""
+        if len(matching) > 1:
+            raise ValueError(
+                f"several images of {run} came with the name {image!r}; give their paths in the list, such as "
+                f"{matching[0].listed_as}, or their names in the folder {IMAGES!r}. Nothing was saved"
+            )
+        question = matching[0] if matching else None
         no_number += vote is None
         if question is None:
             unknown[image] = None
@@ -132,8 +134,8 @@ def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_s
         if is_sheet and fault:
             raise ValueError(f"{where}: {printable(fault, 1000)}. Nothing of this sheet was saved")
     if not is_sheet and not votes:
-        shown = f", such as {', '.join(list(unknown)[:_MOST_NAMES])}" if unknown else ""
-        raise ValueError(f"{path} has no count for an image and an object of {run}{shown}; nothing was saved")
+        shown = ", ".join(list(unknown)[:3]) or "none"
+        raise ValueError(f"{path} has no count for an image and an object of {run}; unknown images: {shown}")
     labels, known = _labels(votes), set(read_labels(run))
     new = [label for label in labels if label not in known]
     save_labels(run, new)
@@ -161,39 +163,21 @@ def _names(question: Question) -> list[str]:
     return [singular(printable(name)) for name in question.object_names]
 
 
-class _Images:
-    """Finds the images of a run by the names that tables give them."""
+def _images_by_name(run: Path) -> dict[str, list[Question]]:
+    """Return the images of a run by their names, with and without ending: in the run, in their list, without a folder.
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
-        self.exact: dict[str, Question] = {}
-        self.by_name: dict[str, list[Question]] = {}
-        asked = questions(run)
-        for question in (question for question in asked if question.listed_as):
-            path = PurePosixPath(str(question.listed_as))
-            self.exact |= dict.fromkeys((str(path), str(path.with_suffix(""))), question)
+    Only a name without a folder can be that of several images.
+    """
+    exact, alone = dict[str, list[Question]](), dict[str, list[Question]]()
+    for question in questions(run):
+        listed = [PurePosixPath(question.listed_as)] if question.listed_as else []
+        own = PurePosixPath(question.image.name)
+        for path in (own, IMAGES / own, *listed):
+            exact |= {name: [question] for name in (str(path), str(path.with_suffix("")))}
+        for path in listed:
             for name in (path.name, path.stem):
-                self.by_name.setdefault(name, []).append(question)
-        for question in asked:
-            self.exact |= dict.fromkeys((question.image.name, question.image.stem), question)
-
-    def find(self, text: str) -> Question | None:
-        """Return the image of a name, with or without its ending: its name in the run, or its path in the list.
-
-        A name without a folder is that of the only image in the list that has it.
-
-        Raises:
-            ValueError: several images have that name.
-        """
-        path = PurePosixPath(text)
-        exact = self.exact.get(str(path.relative_to(IMAGES) if path.is_relative_to(IMAGES) else path))
-        same_name = self.by_name.get(str(path), ())
-        if exact is None and len(same_name) > 1:
-            raise ValueError(
-                f"several images of {self.run} came with the name {text!r}; give their paths in the list, such as "
-                f"{same_name[0].listed_as}, or their names in the folder {IMAGES!r}. Nothing was saved"
-            )
-        return exact or next(iter(same_name), None)
+                alone.setdefault(name, []).append(question)
+    return alone | exact
 
 
 def _cells(row: Mapping[str, str]) -> tuple[str, str, str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from countgen.benchmarks.evaluation.json_lines import MAX_BYTES, Line, parsed
+from countgen.benchmarks.evaluation.json_lines import Line, read_lines
 from countgen.errors import CountGenError
 from countgen.files.printable import printable
-from countgen.files.reading import open_regular, read_bytes
+from countgen.files.reading import read_bytes
 from countgen.files.schema import Integer, Whole, converted, decoded
 from countgen.prompts import MAX_TARGET_COUNT, Target
 
@@ -178,20 +177,6 @@ def read_records(path: Path) -> list[Record]:
         RunFolderError: a damaged line before the last.
     """
     try:
-        content = _content(path) if path.exists() else b""
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise RunFolderError(f"{printable(path)} cannot be read: {error}") from error
-    try:
-        return list({record.key: record for record in parsed(content, path, Record, ADVICE)}.values())
-    except ValueError as error:
+        return list({record.key: record for record in read_lines(path, Record, ADVICE)}.values())
+    except (OSError, ValueError) as error:
         raise RunFolderError(str(error)) from error
-
-
-def _content(path: Path) -> bytes:
-    if path.suffix != ".xz":
-        return read_bytes(path, MAX_BYTES)
-    with open_regular(path) as packed, lzma.open(packed) as file:
-        content: bytes = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
-    return content

@@ -78,13 +78,13 @@ class Worker:
             **settings.generation.asked_of_load,
         )
         settings.generation.check(self.models.backbone)
-        others = tuple(
-            load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
-            for name in settings.judges[1:]
-        )
-        for critic in others:  # raises for a judge of a critic's family
-            Models(self.models.backbone, self.models.critics, critic)
-        self.judges = dict(zip(settings.judges, (self.models.required_judge, *others), strict=True))
+        self.judges = {settings.judges[0]: self.models.required_judge}
+        for name in settings.judges[1:]:
+            self.judges[name] = load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
+        # Raises for a judge of a critic's family.
+        self.judged_models = [
+            Models(self.models.backbone, self.models.critics, judge) for judge in self.judges.values()
+        ]
         for names in object_names:
             self._check_judges(names)
         self._warm: set[str] = set()
@@ -111,8 +111,8 @@ class Worker:
             return failed(case, error)
 
     def _generated(self, case: Case) -> Outcome:
-        for critic in self.judges.values():
-            Models(self.models.backbone, self.models.critics, critic).check(case.prompt.targets)
+        for models in self.judged_models:
+            models.check(case.prompt.targets)
         self._warm_up(case)
         return generated(case, self._run(case), self.judges)
 

@@ -87,9 +87,10 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
     all_seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)
     for index, name in enumerate(calibration.object_names):
         seeds = all_seeds[index :: len(calibration.object_names)]
-        shift = NumberShift(name, *span, number=number, offset=offset, lo=calibration.lo, hi=calibration.hi)
-        prompt = f"{_BEFORE}{word} {counted(name, number)}"
-        embeds = encode_shifted(backbone, prompt, None, [shift] if offset else [])
+        shifts = []
+        if offset:
+            shifts = [NumberShift(name, *span, number=number, offset=offset, lo=calibration.lo, hi=calibration.hi)]
+        embeds = encode_shifted(backbone, f"{_BEFORE}{word} {counted(name, number)}", None, shifts)
         for start in range(0, len(seeds), _BATCH_SIZE):
             batch = seeds[start : start + _BATCH_SIZE]
             latents = backbone.initial_latents(batch)

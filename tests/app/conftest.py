@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import countgen
 from countgen.app.cli import main
 from countgen.images import read_png, save_png
 from countgen.recipe import plain
+
+ASSETS = Path(str(find_spec("ultralytics").origin)).parent / "assets"  # type: ignore[union-attr]
+BUS = str(ASSETS / "bus.jpg")
+EVIL = "\x1b]0;owned\x07\x9b2J\u202eegami\r\n" + "long " * 5000
+"""Control sequences that set the title, clear the screen and reverse the text direction, and a long text."""
 
 Images = dict[str, Path]
 Answer = Callable[..., tuple[int, dict[str, Any]]]

@@ -1,29 +1,31 @@
 """What every command promises: help without heavy imports, exit codes, one line for a fault outside, interruptions."""
 
+import itertools
 import os
-import pkgutil
-import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
-import termios
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 
+from countgen import Run
 from countgen import options as library_options
+from countgen.app import generate
+from countgen.app.arguments import Report
 from countgen.app.cli import main
 from countgen.app.commands import COMMANDS, command_of
-from countgen.app.evaluation_arguments import Report
 from countgen.app.interrupts import held_interrupts
 from countgen.app.options import Limits
+from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.report.table import FORMATS
-from tests.app.conftest import Answer, errors_in
-from tests.app.test_count import BUS
+from countgen.critics import Critic
+from countgen.files.printable import MAX_LINE
+from tests.app.conftest import BUS, EVIL, Answer, errors_in
 
 core = pytest.mark.core
 HEAVY = ("torch", "diffusers", "transformers", "ultralytics", "inflect", "numpy", "PIL", "gradio", "matplotlib", "ray")
@@ -38,8 +40,7 @@ IMPORTED = f"""
 import sys
 from countgen.app.cli import main
 for name in ("", "tokens", "generate", "edit", "count", "reproduce", "eval", "report", "label", "demo", "doctor"):
-    code = main([*name.split(), "--help"])
-    print(code, *[module for module in {HEAVY} if module in sys.modules])
+    print(main([*name.split(), "--help"]), *[module for module in {HEAVY} if module in sys.modules])
 main(["count", {BUS!r}, "person"])
 print(*[module for module in ("diffusers", "transformers", "ultralytics") if module in sys.modules])
 """
@@ -80,31 +81,27 @@ def test_choices_are_those_of_the_library() -> None:
 
 
 @core
-@pytest.mark.parametrize(
-    ("words", "completed"),
-    [("", "generate"), ("tokens ", "learn"), ("generate --s", "--seed"), ("generate --method ", "search")],
-)
 def test_shells_complete_commands_options_and_choices(
-    words: str, completed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("_COUNTGEN_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", f"countgen {words}")
-    monkeypatch.setenv("COMP_CWORD", str(len(f"countgen {words}".split(" ")) - 1))
-    with pytest.raises(SystemExit, match="0"):
-        main([])
-    assert completed in capsys.readouterr().out.split()
+    completions = {"": "generate", "tokens ": "learn", "generate --s": "--seed", "generate --method ": "search"}
+    for words, completed in completions.items():
+        monkeypatch.setenv("COMP_WORDS", f"countgen {words}")
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ") + 1))
+        with pytest.raises(SystemExit, match="0"):
+            main([])
+        assert completed in capsys.readouterr().out.split()
 
 
 @core
-@pytest.mark.parametrize(("given", "used"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(
-    given: dict[str, str], used: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     main(["--version"])
-    assert os.environ["OMP_WAIT_POLICY"] == used
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
 
 
 @core
@@ -117,28 +114,39 @@ def test_too_little_memory_is_one_line(
 
 
 @core
+def test_text_is_escaped_and_a_path_is_not_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([EVIL], ["report", EVIL], ["generate", "two cats", EVIL]):
+        assert main(words) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.isprintable()
+        assert len(error) <= MAX_LINE + 50
+    assert fitted(EVIL).isprintable()
+    monkeypatch.setenv("COLUMNS", "20")
+    assert fitted("seven apples ->", path="my own/an apple.png") == "seven apples ->\n  my own/an apple.png"
+
+
+@core
 def test_traceback_on_request(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="contains no number"):
         main(["--traceback", "generate", "apples", "--out", str(tmp_path)])
 
 
-def closed_output() -> None:
-    os.close(1)
-
-
 @pytest.mark.parametrize(
-    ("words", "options", "code"),
+    ("words", "options", "codes"),
     [
-        (["count", BUS, "person"], {"preexec_fn": closed_output}, (0,)),
+        (["count", BUS, "person"], {"preexec_fn": lambda: os.close(1)}, (0,)),
         (["count", BUS, "person"], {"env": os.environ | {"PYTHONWARNINGS": "error"}}, (0, 2)),
         (["generate", "--help"], {"env": os.environ | {"PYTHONOPTIMIZE": "2"}}, (0,)),
     ],
+    ids=["closed output", "warnings are errors", "no docstrings"],
 )
 def test_an_odd_environment_is_no_traceback(
-    words: list[str], options: dict[str, Any], code: tuple[int, ...], tmp_path: Path
+    words: list[str], options: dict[str, Any], codes: tuple[int, ...], tmp_path: Path
 ) -> None:
     done = countgen(*words, cwd=tmp_path, **options)
-    assert done.returncode in code, done.stderr
+    assert done.returncode in codes, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in errors_in(done.stderr) if line.startswith("countgen")]
     assert len(errors) == (done.returncode == 2)
@@ -163,68 +171,39 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(module: str, tmp_path: 
     assert (done.returncode, done.stderr) == (130, "countgen: interrupted\n")
 
 
-@pytest.mark.parametrize(("sent", "columns", "ignored"), [(signal.SIGINT, 120, ""), (signal.SIGTERM, 40, "INT")])
-def test_interrupting_keeps_the_best_so_far(sent: signal.Signals, columns: int, ignored: str, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()  # a terminal, so that the progress line tells when the work has begun
-    termios.tcsetwinsize(ours, (24, columns))
-    arguments = ["generate", "one cat", "--count", "cat=12", "--max-seconds", "60", "--out", str(tmp_path)]
-    environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(columns)}
-    command = [sys.executable, "-m", "countgen", *arguments]
-    if ignored:  # as in a shell's background job
-        command = ["sh", "-c", f"trap '' {ignored}; exec \"$@\"", "sh", *command]
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # or tests in the background would hand theirs on
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
-    signal.signal(signal.SIGINT, usual)
-    os.close(theirs)
-    shown = b""
-    with suppress(OSError):  # the terminal closes with a process that fails
-        while b"of 12 cats (critic)" not in shown:
-            shown += os.read(ours, 4096)
-    process.send_signal(sent)
-    output, _ = process.communicate(timeout=60)
-    os.close(ours)
-    assert process.returncode == 130, shown.decode()
-    lines = re.split(r"[\r\n]+", shown.decode())
-    assert max(map(len, lines)) < columns, lines  # nothing wraps, and no bar of the loading stands before it
-    assert sum(line.startswith("loading miniature (") for line in lines) == 1
-    assert "\x1b" not in shown.decode()
-    assert b"of 12 cats (judge" in output
-    assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
-
-
 @pytest.mark.parametrize(
-    ("moment", "sent"),
-    [("countgen.run.Run.result", signal.SIGINT), ("countgen.app.generate.save_png", signal.SIGTERM)],
+    "moment",
+    [
+        (Critic, "evaluate", 9, signal.SIGINT, signal.default_int_handler),
+        (Critic, "evaluate", 9, signal.SIGTERM, signal.SIG_IGN),  # as in a shell's background job
+        (Run, "result", 1, signal.SIGINT, signal.default_int_handler),
+        (generate, "save_png", 1, signal.SIGTERM, signal.default_int_handler),
+    ],
 )
-def test_interrupting_while_an_image_is_judged_or_written_still_writes_it(
-    moment: str,
-    sent: signal.Signals,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_interrupting_at_any_moment_writes_the_best_image_so_far(
+    moment: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module, _, name = moment.rpartition(".")
-    owner = pkgutil.resolve_name(module)
-    real = getattr(owner, name)
-    presses = iter([sent])
+    owner, name, call, sent, ctrl_c = moment
+    real, calls = getattr(owner, name), itertools.count(1)
 
     def pressed(*arguments: Any, **options: Any) -> Any:
-        for key in presses:
-            signal.raise_signal(key)
+        if next(calls) == call:
+            signal.raise_signal(sent)
         return real(*arguments, **options)
 
     monkeypatch.setattr(owner, name, pressed)
-    usual = signal.getsignal(signal.SIGINT)
-    assert main(["generate", "one cat", "--method", "plain", "--images", "3", "--out", str(tmp_path)]) == 130
-    assert "seed 0: " in capsys.readouterr().out
+    usual = signal.signal(signal.SIGINT, ctrl_c)
+    budget = ["--max-evaluations", "40", "--seed", "0-2", "--out", str(tmp_path)]
+    code = main(["generate", "one cat", "--count", "cat=12", *budget])
+    assert (code, signal.signal(signal.SIGINT, usual)) == (130, ctrl_c)
+    assert re.match(r"seed 0: \d+ of 12 cats \(judge", capsys.readouterr().out)
     assert sorted(os.listdir(tmp_path)) == ["one-cat-0-after.png", "one-cat-0-before.png"]
-    assert signal.getsignal(signal.SIGINT) is usual
 
 
 def test_the_second_ctrl_c_does_not_wait() -> None:
-    with held_interrupts() as held:
+    with held_interrupts() as pressed:
         signal.raise_signal(signal.SIGINT)
-        assert held.asked
+        assert pressed.is_set()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
@@ -243,11 +222,6 @@ def test_doctor_says_what_is_healthy_and_what_is_not(
 
 
 def test_a_reader_that_goes_away_is_no_fault() -> None:
-    command = [sys.executable, "-m", "countgen", "tokens"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.wait(timeout=60) == 141
-    assert process.stderr is not None
-    assert process.stderr.read() == b""
-    process.stderr.close()
+    command = f"{shlex.quote(sys.executable)} -m countgen tokens | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")

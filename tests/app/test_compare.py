@@ -1,8 +1,5 @@
 """`countgen report A B`: the cases of both runs are paired, and nothing else is compared."""
 
-from __future__ import annotations
-
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,19 +7,11 @@ from typing import Any
 import pytest
 
 from countgen.app.cli import main
-from countgen.benchmarks.evaluation.records import RECORDS, SETTINGS, Record
+from countgen.benchmarks.evaluation.records import Record
 from tests.app.conftest import Answer, ErrorOf
-from tests.benchmarks.evaluation.made_records import record
+from tests.benchmarks.evaluation.made_records import record, write_run
 
 pytestmark = pytest.mark.core
-
-
-def write_run(folder: Path, records: list[Record], **settings: Any) -> str:
-    folder.mkdir()
-    known = {"methods": list(dict.fromkeys(one.method for one in records)), "backbones": ["miniature"]}
-    (folder / SETTINGS).write_text(json.dumps(known | {"code": "1"} | settings))
-    (folder / RECORDS).write_bytes(b"".join(map(Record.to_line, records)))
-    return str(folder)
 
 
 def counted(method: str, seed: int, detector: int, counter: int, **changed: Any) -> Record:
@@ -30,16 +19,16 @@ def counted(method: str, seed: int, detector: int, counter: int, **changed: Any)
     return record(method, seed, judge_counts=counts, prompt=f"prompt {seed}", **changed)
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> tuple[str, str]:
-    """Ten cases each, eight in common; the second run gets five more of these right by the first judge."""
+def test_the_cases_of_both_are_paired_by_every_judge(
+    tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Ten cases each, nine in common; the second run gets six more of these right by the first judge.
     first = [counted("plain", seed, 3 if seed < 2 else 4, 3) for seed in range(10)]
     second = [counted("plain", seed, 3 if seed < 8 else 5, 3) for seed in range(1, 11)]
     second += [counted("auto", seed, 3, 3) for seed in range(10)]
-    return write_run(tmp_path / "a", first), write_run(tmp_path / "b", second, code="2", device="cuda")
-
-
-def test_the_cases_of_both_are_paired_by_every_judge(runs: tuple[str, str], answer: Answer) -> None:
+    write_run(tmp_path / "a", first, ("plain",), code="1")
+    write_run(tmp_path / "b", second, code="2", device="cuda")
+    runs = [str(tmp_path / name) for name in "ab"]
     code, compared = answer("report", *runs)
     assert code == 0
     assert {name: pair for name, pair in compared["settings"].items() if name != "methods"} == {
@@ -49,19 +38,12 @@ def test_the_cases_of_both_are_paired_by_every_judge(runs: tuple[str, str], answ
     assert (compared["only_first"], compared["only_second"]) == ([], ["auto"])
     by = {one["judge"]: one for one in compared["pairings"]}
     assert set(by) == {"detector", "counter", "unanimous"}
-    detector = by["detector"]
-    assert (detector["first"], detector["second"], detector["comparison"]["duel"]["cases"]) == (1, 7, 9)
-    assert (detector["comparison"]["duel"]["won"], detector["comparison"]["duel"]["lost"]) == (6, 0)
-    assert detector["comparison"]["duel"]["p_value"] == pytest.approx(2 / 2**6)
-    assert detector["comparison"]["unpaired"] == 2
+    detector, duel = by["detector"], by["detector"]["comparison"]["duel"]
+    assert (detector["first"], detector["second"], detector["comparison"]["unpaired"]) == (1, 7, 2)
+    assert (duel["cases"], duel["won"], duel["lost"], duel["p_value"]) == (9, 6, 0, pytest.approx(2 / 2**6))
     assert [(one["seed"], one["first"], one["second"], one["better"]) for one in compared["changes"]] == [
         (seed, [4], [3], True) for seed in range(2, 8)
     ]
-
-
-def test_a_person_reads_a_table_and_the_first_changes(
-    runs: tuple[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
     assert main(["report", *runs, "--cases", "2"]) == 0
     printed = capsys.readouterr().out
     assert "code: 1 -> 2" in printed
@@ -72,30 +54,18 @@ def test_a_person_reads_a_table_and_the_first_changes(
     assert "and 4 more" in printed
 
 
-def test_runs_of_one_method_each_are_compared_whatever_its_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("method", "suite"), [("auto", "a"), ("plain", "b")])
+def test_runs_are_compared_whatever_their_only_method_and_their_lists_are_called(
+    method: str, suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = write_run(tmp_path / "a", [counted("plain", seed, 4, 4) for seed in range(3)])
-    second = write_run(tmp_path / "b", [counted("auto", seed, 3, 3) for seed in range(3)])
-    assert main(["report", first, second]) == 0
-    assert re.search(r"plain -> auto, by detector +0 -> 3 of 3 ", capsys.readouterr().out)
-
-
-def test_cases_are_the_same_whatever_the_lists_are_called(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], error_of: ErrorOf
-) -> None:
-    first = write_run(
-        tmp_path / "a", [counted("plain", seed, 4, 4, suite="sdxl") for seed in range(3)], suite="sdxl.csv"
-    )
-    second = write_run(
-        tmp_path / "b", [counted("plain", seed, 3, 3, suite="turbo") for seed in range(3)], suite="turbo.csv"
-    )
-    assert main(["report", first, second]) == 0
+    first = [counted("plain", seed, 4, 4, suite="a") for seed in range(3)]
+    second = [counted(method, seed, 3, 3, suite=suite) for seed in range(3)]
+    write_run(tmp_path / "a", first, ("plain",), suite="a.csv")
+    write_run(tmp_path / "b", second, (method,), suite=f"{suite}.csv")
+    assert main(["report", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     printed = capsys.readouterr().out
-    assert "suite: sdxl.csv -> turbo.csv" in printed
-    assert re.search(r"plain, by detector +0 -> 3 of 3 ", printed)
-    other = [counted("plain", seed, 3, 3, wanted={"pear": 3}) for seed in range(3)]
-    assert "share no case" in error_of("report", first, write_run(tmp_path / "c", other))
+    assert re.search(rf"plain( -> {method})?, by detector +0 -> 3 of 3 ", printed)
+    assert (" -> auto" in printed, "suite: a.csv -> b.csv" in printed) == (method == "auto", suite == "b")
 
 
 def test_other_judges_and_other_cases_are_not_compared(tmp_path: Path, answer: Answer, error_of: ErrorOf) -> None:
@@ -104,3 +74,5 @@ def test_other_judges_and_other_cases_are_not_compared(tmp_path: Path, answer: A
     assert [one["judge"] for one in answer("report", first, second)[1]["pairings"]] == ["detector"]
     other = write_run(tmp_path / "c", [counted("plain", 1, 3, 3)])
     assert "countgen eval --rejudge" in error_of("report", first, other)
+    pears = write_run(tmp_path / "d", [counted("plain", 0, 3, 3, wanted={"pear": 3})])
+    assert "share no case" in error_of("report", second, pears)

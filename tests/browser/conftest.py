@@ -2,13 +2,13 @@
 
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 from gradio_client import Client
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 import countgen
 from countgen.app.demo.limits import Limits
@@ -57,35 +57,30 @@ def api(client: Client) -> Client:
     return client
 
 
-class Opener:
-    """Opens pages in new browser contexts, and records the errors that they report and the addresses they ask."""
+@pytest.fixture
+def open_page(demo: str, chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Open the demo in new browser contexts; afterwards no error may have been reported, and no other host asked.
 
-    def __init__(self, url: str, browser: Browser) -> None:
-        self.url, self.browser = url, browser
-        self.contexts: list[BrowserContext] = []
-        self.errors: list[str] = []
-        self.asked: list[str] = []
+    Yields:
+        A function of the window's width, height and colour scheme; its `errors` are those reported so far.
+    """
+    contexts, errors, addresses = [], [], []
 
-    def __call__(self, width: int = 1280, height: int = 900, scheme: str = "light") -> Page:
-        context = self.browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        self.contexts.append(context)
-        page = context.new_page()
+    def opened(width: int = 1280, height: int = 900, scheme: str = "light") -> Page:
+        contexts.append(chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme))
+        page = contexts[-1].new_page()
         page.set_default_timeout(60_000)
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.goto(self.url)
+        page.on("request", lambda request: addresses.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(demo)
         page.locator("#image .image-container > button[aria-label]").wait_for()  # the page's script has run
         return page
 
-
-@pytest.fixture
-def open_page(demo: str, chromium: Browser) -> Iterator[Opener]:
-    """Open the demo; afterwards no error may have been reported, and no other host asked."""
-    opener = Opener(demo, chromium)
-    yield opener
-    for context in opener.contexts:
+    opened.errors = errors
+    yield opened
+    for context in contexts:
         context.close()
-    assert opener.errors == []
-    assert opener.asked
-    assert all(url.startswith((demo, "data:", "blob:")) for url in opener.asked)
+    assert errors == []
+    assert addresses
+    assert all(address.startswith((demo, "data:", "blob:")) for address in addresses)

@@ -20,7 +20,7 @@ def test_keyword_arguments_are_exactly_the_options_and_replace_them(models: coun
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"method": "magic"}, "Available: auto, edit, lmn, noise, plain, search"),
+        ({"method": "magic"}, "Available: auto, .*noise, plain, .*search"),
         ({"method": "noise", "settings": countgen.methods.load("search").settings_class()}, "NoiseSettings"),
         ({"until": "tomorrow"}, "critic, judge"),
         ({"seed": 2**32}, "2\\*\\*32 - 1"),
@@ -39,10 +39,10 @@ def test_a_batch_yields_what_single_calls_return(models: countgen.Models) -> Non
     prompts, seeds = ["a photo of two apples", "three dogs"], [4, 5]
     results = countgen.generate_batch(prompts, models, seeds=seeds, method="plain")
     assert isinstance(results, Iterator)
-    found = list(results)
-    assert [(result.recipe["prompt"], result.seed) for result in found] == [(p, s) for p in prompts for s in seeds]
+    batch = list(results)
+    assert [(result.recipe["prompt"], result.seed) for result in batch] == [(p, s) for p in prompts for s in seeds]
     alone = countgen.generate(prompts[1], models, seed=4, method="plain")
-    assert torch.equal(found[2].image, alone.image)
+    assert torch.equal(batch[2].image, alone.image)
 
 
 def test_a_batch_with_an_unreadable_prompt_generates_nothing(models: countgen.Models) -> None:

@@ -50,7 +50,7 @@ def test_a_box_counts_for_its_best_class_only_unless_every_class_of_a_box_counts
 
 
 def test_boxes_of_two_classes_in_one_place_both_count_and_of_one_class_the_best() -> None:
-    critic = Fixed([[3.0, -9.0, -9.0], [2.0, -9.0, -9.0], [-9.0, 4.0, -9.0]], step=1.0)
+    critic = Fixed([[3.0, -9.0, -9.0], [2.0, -9.0, -9.0], [-9.0, 4.0, -9.0]], step=0.5)
     assert critic.counts(IMAGE, ["apple", "dog"]).tolist() == [[1, 1]]
     ((apples, _),) = critic.detect(IMAGE, ["apple", "dog"])
     assert apples.boxes.tolist() == [[0, 0, 10, 10]]

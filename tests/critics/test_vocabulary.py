@@ -40,8 +40,8 @@ def test_a_class_is_resolved_from_its_name_its_plural_and_its_synonyms() -> None
     words = spellings(DETECTOR)
     assert {word: DETECTOR[resolve(word, DETECTOR, "yolo")] for word in words} == words
     assert words["puppy"] == "dog"
-    # A class of that very name comes before a synonym.
-    assert resolve("balls", ("sports ball", "ball"), "yolo") == 1
+    # A class of that very name comes before its singular, and that before a synonym.
+    assert resolve("glasses", ("glass", "glasses"), "yolo") == resolve("balls", ("sports ball", "ball"), "yolo") == 1
     assert spellings(["sports ball", "ball"])["ball"] == "ball"
 
 

@@ -1,4 +1,4 @@
-"""Run what the documents tell a reader to run.
+"""Run what the documents and the notebook tell a reader to run.
 
 Every fenced block of python, and every `countgen` command in a block of sh, is run unless an HTML comment before it
 says why not: `<!-- not-run: needs a download -->`. Blocks that install something are covered by `.ci/run`. Commands of
@@ -6,6 +6,7 @@ all blocks and sentences are parsed.
 """
 
 import io
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from string import Template
 
+import matplotlib
 import pytest
 
 from countgen.app.cli import main
@@ -56,14 +58,11 @@ def commands(shell: str) -> Iterator[list[str]]:
             yield words
 
 
-def run(words: list[str]) -> tuple[int, str]:
-    """Run `countgen` in this process; return its exit code and output."""
-    output = io.StringIO()
-    with redirect_stdout(output), redirect_stderr(output):
-        try:
-            return main([*words, *SMALLER.get(" ".join(words[:2]), SMALLER.get(words[0], ()))]), output.getvalue()
-        except SystemExit as end:
-            return int(end.code or 0), output.getvalue()
+def run_python(text: str, place: str, names: dict[str, object]) -> str:
+    """Run a block of python, and return what it prints."""
+    with redirect_stdout(io.StringIO()) as output:
+        exec(compile(text, place, "exec"), names)
+    return output.getvalue()
 
 
 @pytest.mark.parametrize("document", [document for document, text in DOCUMENTS.items() if runnable(text)])
@@ -76,13 +75,25 @@ def test_everything_a_document_tells_to_run_runs(
         line = DOCUMENTS[document].count("\n", 0, block.start("text"))
         if block["language"] == "python":
             text = re.sub(r"max_evaluations=\d+", "max_evaluations=8", block["text"])
-            with redirect_stdout(io.StringIO()):
-                exec(compile("\n" * line + text, str(ROOT / document), "exec"), names)
+            run_python("\n" * line + text, document, names)
             continue
         for words in commands(block["text"]):
-            code, output = run(words)
+            smaller = SMALLER.get(" ".join(words[:2]), SMALLER.get(words[0], []))
+            with redirect_stdout(io.StringIO()) as output, redirect_stderr(output):
+                code = main([*words, *smaller])
             # Exit code 1, a count that was not reached or pixels that differ, is a valid result.
-            assert code in (0, 1), f"{document}:{line + 1}: countgen {' '.join(words)}\n{output}"
+            assert code in (0, 1), f"{document}:{line + 1}: countgen {' '.join(words)}\n{output.getvalue()}"
+
+
+def test_the_notebook_runs_and_regenerates_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+    names: dict[str, object] = {"__name__": "__notebook__"}
+    notebook = json.loads((ROOT / "docs" / "first-steps.ipynb").read_text("utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    printed = [run_python(text, f"cell {number}", names) for number, text in enumerate(cells)]
+    matplotlib.pyplot.close("all")
+    assert printed[-1].endswith("same pixels: True\n")
 
 
 def test_every_command_a_document_names_is_understood(subtests: pytest.Subtests) -> None:

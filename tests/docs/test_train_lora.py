@@ -1,8 +1,9 @@
 """The LoRA of docs/train_lora.py learns four images by heart, and stock diffusers loads its file."""
 
-import importlib.util
+from importlib import import_module
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors import safe_open
@@ -12,12 +13,9 @@ from countgen.benchmarks.evaluation.suites import Prompt
 from countgen.models import load_critic
 
 
-def test_the_loss_falls_and_stock_diffusers_loads_the_file(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("train_lora", Path(__file__).parents[2] / "docs" / "train_lora.py")
-    assert spec is not None
-    assert spec.loader is not None
-    lora = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(lora)
+def test_the_loss_falls_and_stock_diffusers_loads_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs")
+    lora = import_module("train_lora")
     backbone, critics = backbones.load("miniature"), [load_critic("miniature-yolo")]
     prompt = Prompt("two cats and three lemons", (Target("cat", 2), Target("lemon", 3)), "toy")
     losses = lora.train(backbone, critics, [prompt], 48, rank=4, learning_rate=1e-3, seeds=range(4))

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import socket
+import socketserver
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-class Listener:
-    """Notes the first bytes of every call, and answers none; a context manager that gives its address and the calls."""
+@contextmanager
+def calls_heard() -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the address of a server that answers nothing, and the first bytes of every call."""
+    calls: list[bytes] = []
 
-    def __enter__(self) -> tuple[str, list[bytes]]:
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._calls: list[bytes] = []
-        threading.Thread(target=self._serve, daemon=True).start()
-        return f"http://127.0.0.1:{self._server.getsockname()[1]}", self._calls
+    class Call(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            calls.append(self.request.recv(100))
 
-    def _serve(self) -> None:
-        try:
-            while True:
-                caller, _ = self._server.accept()
-                self._calls.append(caller.recv(100))
-                caller.close()
-        except OSError:
-            return
-
-    def __exit__(self, *_: object) -> None:
-        self._server.close()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Call) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", calls
+        server.shutdown()

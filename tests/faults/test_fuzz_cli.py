@@ -26,6 +26,15 @@ from tests.benchmarks.evaluation.test_records import DONE, FAILED
 from tests.faults.crash_consistency import settings
 from tests.faults.hostile import ODD_VALUES, TEXTS, damaged_bytes, damaged_json, damaged_text
 
+COMMANDS = (
+    "generate {a} --model none --out {out}",
+    "generate --count {a}={b} --model none --out {out}",
+    "tokens learn {a} --object {b} --model none --out {out}",
+    "tokens --model {a} {b}",
+    "eval --suite {a} --model none --out {out}",
+    "eval --images {a} --out {out}",
+    *("report {a}", "label {a}", "reproduce {a}", "{a}"),
+)
 OPTIONS = (
     "--seed --images --count --until --max-seconds --max-steps --max-evaluations --size --num-inference-steps --method "
     "--token --judge --critic --device --memory --json --quiet --draft --limit --seeds --shard --threads --workers "
@@ -34,15 +43,14 @@ OPTIONS = (
 ).split()
 
 
-def answered(*arguments: str) -> None:
-    """Run the command in this process, and check its exit code and what a terminal would show."""
+def check(command: str, *more: str, **texts: object) -> None:
+    """Run a command with texts in place of its fields, and check its exit code and what a terminal would show."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(arguments)
+        code = main([*(word.format(**texts) for word in command.split()), *more])
     assert code in (0, 1, 2)
     # Loading, and what is missing or incomplete, is reported and no error.
-    reported = ("loading ", "... ")
-    lines = [line for line in err.getvalue().splitlines() if not line.startswith(reported)]
+    lines = [line for line in err.getvalue().splitlines() if not line.startswith(("loading ", "... "))]
     errors = [line for line in lines if " missing or incomplete: " not in line]
     if code == 2:
         assert len(errors) == 1
@@ -52,10 +60,11 @@ def answered(*arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of two records."""
+    """A folder with a run of one record."""
     folder, image = tmp_path_factory.mktemp("hostile"), Image.new("RGB", (8, 8))
     with RunFolder(folder / "run", settings(1)) as run:
         run.keep(Outcome(DONE, image, image, {}, 0))
+    (folder / "run" / "settings.json").rename(folder / "honest.json")
     return folder
 
 
@@ -65,26 +74,12 @@ def test_a_prompt_names_objects_with_letters_or_is_an_error(prompt: str) -> None
         assert all(any(map(str.isalpha, target.object_name)) for target in parse(prompt))
 
 
-@given(
-    st.lists(st.one_of(st.sampled_from(OPTIONS), TEXTS, st.integers(1, 5000).map("9".__mul__)), max_size=5), st.data()
-)
-def test_arguments(folder: Path, extra: list[str], data: st.DataObject) -> None:
-    out = ["--out", str(folder / "out")]
-    words = st.lists(TEXTS, min_size=1, max_size=2)
-    command: list[str] = data.draw(
-        st.one_of(
-            words.map(lambda texts: ["generate", texts[0], "--model", "none", *out]),
-            words.map(lambda texts: ["generate", "--count", f"{texts[0]}={texts[-1]}", "--model", "none", *out]),
-            words.map(lambda texts: ["tokens", "learn", texts[0], "--object", texts[-1], "--model", "none", *out]),
-            words.map(lambda texts: ["eval", "--suite", texts[0], "--model", "none", *out]),
-            words.map(lambda texts: ["eval", "--images", texts[0], *out]),
-            words.map(lambda texts: ["tokens", "--model", *texts]),
-            st.tuples(st.sampled_from(("report", "label", "reproduce", "")), words).map(
-                lambda drawn: [*filter(None, drawn[:1]), *drawn[1]]
-            ),
-        )
-    )
-    answered(*command, *extra)
+MORE = st.lists(st.one_of(st.sampled_from(OPTIONS), TEXTS, st.integers(1, 5000).map("9".__mul__)), max_size=5)
+
+
+@given(st.sampled_from(COMMANDS), TEXTS, TEXTS, MORE)
+def test_arguments(folder: Path, command: str, a: str, b: str, more: list[str]) -> None:
+    check(command, *more, a=a, b=b, out=folder / "out")
 
 
 RECORDS = [json.loads(record.to_line()) for record in (DONE, FAILED)]
@@ -97,25 +92,23 @@ def lines_of(documents: list[Any]) -> bytes:
 
 
 @given(
-    st.one_of(damaged_json(RECORDS).map(lines_of), damaged_bytes(lines_of(RECORDS))),
+    damaged_json(RECORDS).map(lines_of) | damaged_bytes(lines_of(RECORDS)),
     damaged_text(LABEL) | st.just(b""),
     damaged_text(JUDGED) | st.just(b""),
     st.none() | damaged_text({"suite": "a", "methods": ["auto"], "max_evaluations": 9}),
-    st.sampled_from(("report RUN", "report RUN --json --parquet OUT/a.parquet", "label RUN", "label RUN --json"))
-    | st.sampled_from(("report RUN --out OUT/page.html --images 2", "report RUN --baseline auto")),
+    st.sampled_from(
+        ("report {run}", "report {run} --json --parquet {out}.parquet", "label {run}", "label {run} --json")
+    )
+    | st.sampled_from(("report {run} --out {out}.html --images 2", "report {run} --baseline auto")),
 )
 def test_a_run_folder(
     folder: Path, records: bytes, labels: bytes, judgements: bytes, run_settings: bytes | None, command: str
 ) -> None:
-    run = folder / "run"
-    honest = (run / "settings.json").read_bytes()
     files = {"records.jsonl": records, "labels.jsonl": labels, "judgements.jsonl": judgements}
-    for name, content in (files | {"settings.json": honest if run_settings is None else run_settings}).items():
-        (run / name).write_bytes(content)
-    try:
-        answered(*(word.replace("RUN", str(run)).replace("OUT", str(folder)) for word in command.split()))
-    finally:
-        (run / "settings.json").write_bytes(honest)
+    files["settings.json"] = (folder / "honest.json").read_bytes() if run_settings is None else run_settings
+    for name, content in files.items():
+        (folder / "run" / name).write_bytes(content)
+    check(command, run=folder / "run", out=folder / "report")
 
 
 @st.composite
@@ -127,6 +120,5 @@ def suites(draw: Callable) -> bytes:
 
 @given(suites(), st.sampled_from((".jsonl", ".json", ".csv", ".txt")))
 def test_a_suite(folder: Path, content: bytes, suffix: str) -> None:
-    path = folder / f"suite{suffix}"
-    path.write_bytes(content)
-    answered("eval", "--suite", str(path), "--out", str(folder / "out"), "--model", "none")
+    (folder / f"suite{suffix}").write_bytes(content)
+    check("eval --suite {suite} --out {out} --model none", suite=folder / f"suite{suffix}", out=folder / "out")

@@ -1,33 +1,53 @@
-"""A writer that is killed at any moment leaves what was there before, or all of what it wrote."""
+"""A writer that is killed at any moment leaves what was there before, or all of what it wrote.
 
+`python -m tests.faults.test_kills` kills writers at each of their file operations in turn, and checks what they leave.
+It is a process of its own, because it forks before any library has started a thread. A tear within a record is
+`tests.faults.crash_consistency.tear`.
+"""
+
+from __future__ import annotations
+
+import itertools
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from PIL import Image
 
 from countgen.benchmarks.evaluation.json_lines import LineFile
+from countgen.benchmarks.evaluation.plan import Case, RunSettings
 from countgen.benchmarks.evaluation.records import read_run
+from countgen.benchmarks.evaluation.run import evaluate
+from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.files.writing import write_atomically
-from tests.benchmarks.evaluation.made_records import comparable
+from tests.benchmarks.evaluation.test_records import DONE
+from tests.faults.crash_consistency import settings
+
+pytestmark = pytest.mark.core
+OPERATIONS = ("open", "os.link", "os.mkdir", "os.remove", "os.rename")
+CASES = 3
+NEVER = -1
 
 
-@pytest.mark.core
 def test_a_death_at_any_file_operation_loses_nothing_that_is_finished() -> None:
-    command = [sys.executable, "-m", "tests.faults.deaths"]
+    command = [sys.executable, "-m", "tests.faults.test_kills"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    numbers = dict(re.findall(r"^(\w+): (\d+) deaths$", done.stdout, re.MULTILINE))
-    assert numbers.keys() == {"file", "checkpoint", "run"}
-    assert int(numbers["file"]) == int(numbers["checkpoint"]) >= 3  # opening the part, renaming, opening the folder
-    assert int(numbers["run"]) >= 3 * int(numbers["file"])
+    of_file, of_run = map(int, re.findall(r"\d+", done.stdout))
+    assert of_file >= 3  # opening the part, renaming, opening the folder
+    assert of_run >= 3 * of_file
 
 
-@pytest.mark.core
 def test_content_is_on_the_disk_before_its_name_and_a_record_before_the_next_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,24 +66,66 @@ def test_content_is_on_the_disk_before_its_name_and_a_record_before_the_next_ima
     assert calls[3:] == ["pwrite", "fsync"]
 
 
-@pytest.mark.nightly
-def test_an_evaluation_that_is_killed_again_and_again_ends_equal(tmp_path: Path) -> None:
-    suite = "--suite t2icountbench-miniature --limit 8 --methods plain --max-evaluations 1 --quiet --out".split()
-    whole, killed = (tmp_path / name / "records.jsonl" for name in ("whole", "killed"))
+def finishes(work: Callable[[], object], folder: Path, operation: int) -> bool:
+    """Do work in a child that is killed at an operation on the files of a folder; whether it had finished before."""
+    if child := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, -signal.SIGKILL), code
+        return code == 0
+    operations = itertools.count()
 
-    def evaluate(records: Path, until: int) -> int:
-        """Kill the command as soon as there are so many records; return its exit code."""
-        with subprocess.Popen([sys.executable, "-m", "countgen", "eval", *suite, records.parent]) as process:
-            while process.poll() is None:
-                if records.exists() and records.read_bytes().count(b"\n") >= until:
-                    process.kill()
-                time.sleep(0.01)
-        return process.returncode
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in OPERATIONS and str(arguments[0]).startswith(str(folder)) and next(operations) == operation:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    assert evaluate(whole, until=9) in (0, 1)  # 1 is a count that was not reached
-    assert [evaluate(killed, until) for until in (2, 5)] == [-signal.SIGKILL] * 2
-    assert evaluate(killed, until=9) in (0, 1)
-    assert killed.read_bytes().count(b"\n") == 8
-    assert comparable(read_run(killed.parent)[1]) == comparable(read_run(whole.parent)[1])
-    for path in (whole.parent / "images").iterdir():
-        assert (killed.parent / "images" / path.name).read_bytes() == path.read_bytes()
+    sys.addaudithook(hook)
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def file(folder: Path) -> int:
+    """A reader sees the old content or the new one, and the next write needs no repair."""
+    path, old, new = folder / "file", bytes(9999), bytes(9998)
+    for operation in itertools.count():
+        write_atomically(old, path)
+        finished = finishes(partial(write_atomically, new, path), folder, operation)
+        assert path.read_bytes() in ((new,) if finished else (old, new))
+        if finished:
+            return operation
+    raise AssertionError
+
+
+def run(folder: Path) -> int:
+    """A run that goes on after its death changes no record, repeats none, and begins one image again at most."""
+    image = Image.effect_noise((64, 64), 80).convert("RGB")
+    for operation in itertools.count():
+        run, log = folder / f"run-{operation}", folder / f"log-{operation}"
+
+        def attempts(cases: Sequence[Case], _: RunSettings, log: Path = log) -> Iterator[Outcome]:
+            for case in cases:
+                with log.open("a") as begun:
+                    begun.write(f"{case.key}\n")
+                path = f"images/{case.key}.png"
+                yield Outcome(replace(DONE, key=case.key, image=path, before=path), None, image, {}, 0)
+
+        work, records = partial(evaluate, settings(CASES), run, attempts, quiet=True), run / "records.jsonl"
+        finished = finishes(work, run, operation)
+        recorded = records.read_bytes() if records.exists() else b""
+        assert finishes(work, run, NEVER)
+        assert records.read_bytes().startswith(recorded)
+        assert len(records.read_bytes().splitlines()) == len(read_run(run)[1]) == CASES
+        assert len(list((run / "images").iterdir())) == CASES
+        assert len(log.read_text().splitlines()) <= CASES + (not finished)
+        if finished:
+            return operation
+    raise AssertionError
+
+
+if __name__ == "__main__":
+    for writer in (file, run):
+        with tempfile.TemporaryDirectory() as name:
+            print(writer(Path(name)), flush=True)

@@ -76,18 +76,10 @@ def available() -> tuple[str, ...]:
 
 
 def load(name_or_path: str | Path) -> tuple[Prompt, ...]:
-    """Return the prompts of a shipped suite, or of a file.
+    """Return the prompts of a shipped suite, or of a file; docs/evaluation.md describes the files.
 
-    Files, by their ending; `targets` are read from the prompt where they are missing:
-
-    - `.jsonl`: one object a line, {"prompt", "targets": {"apple": 7}, "tags": {...}}; or GenEval's
-      `evaluation_metadata.jsonl`, of which the lines tagged "counting" are read: the others are about colours and
-      positions, which no count can judge; or GenEval 2's `geneval2_data.jsonl`, of which the prompts with a question
-      for a number are read, with these questions as targets.
-    - `.json`: a list of such objects; or `CoCoCount.json`, whose seeds are kept as the tag "seed".
-    - `.csv`: with a header; columns `prompt`, `targets` ("apple=7,dog=2"), every other column is a tag; or GeckoNum's
-      `prompts.csv`, of which the prompts with whole numbers only are read.
-    - `.txt`: one prompt a line; blank lines and lines that begin with "#" are skipped.
+    Of published benchmarks the prompts with exact counts are read: others no count can judge. Targets are read from the
+    prompt where they are missing; other columns of a `.csv` are tags.
 
     Args:
         name_or_path: a name from `available()`, or a file. A plug-in is the path of such a file, or a function that

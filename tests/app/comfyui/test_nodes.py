@@ -58,12 +58,21 @@ def judged(models: countgen.Models, images: Tensor) -> list[int]:
     return models.judge.counts(images.movedim(-1, 1), ["apple"])[:, 0].tolist()
 
 
-def test_every_node_takes_what_its_schema_declares(nodes: ModuleType) -> None:
+def test_every_node_takes_what_its_schema_declares_and_the_example_workflow_holds(nodes: ModuleType) -> None:
     node_list = returned(returned(nodes.comfy_entrypoint()).get_node_list())
-    assert len({node.GET_SCHEMA().node_id for node in node_list}) == 3
+    schemas = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in node_list}
+    assert len(schemas) == 3
     for node in node_list:
-        parameters = inspect.signature(node.execute).parameters
-        assert [socket.id for socket in node.GET_SCHEMA().inputs] == list(parameters)
+        schema, parameters = node.GET_SCHEMA(), inspect.signature(node.execute).parameters
+        assert [socket.id for socket in schema.inputs] == list(parameters)
+        assert len({socket.id for socket in (*schema.inputs, *schema.outputs)}) == len(schema.inputs + schema.outputs)
+    used = [node for node in json.loads(WORKFLOW.read_text())["nodes"] if node["type"].startswith("Countgen")]
+    assert {node["type"] for node in used} == set(schemas)
+    for node in used:
+        schema = schemas[node["type"]]
+        assert [socket["name"] for socket in node["inputs"]] == [socket.id for socket in schema.inputs]
+        outputs = [socket.id.replace("_", " ") for socket in schema.outputs]
+        assert [socket["name"] for socket in node["outputs"]] == outputs
 
 
 def test_objects_are_counted_in_every_image(nodes: ModuleType, models: countgen.Models, images: Tensor) -> None:
@@ -78,26 +87,22 @@ def test_objects_are_counted_in_every_image(nodes: ModuleType, models: countgen.
 
 def test_the_image_with_the_right_count_is_picked(nodes: ModuleType, models: countgen.Models, images: Tensor) -> None:
     counts = judged(models, images)
-    for index, count in enumerate(counts):
-        if counts.count(count) == 1:
-            with torch.inference_mode():
-                image, picked, seed, right, text = nodes.PickRightCount.execute(
-                    images, f"apple={count}", JUDGE, 100
-                ).args
-            assert (picked, seed, right) == (index, 100 + index, True)
-            assert torch.equal(image, images[index : index + 1])
-            assert text == f"{count} of {count} apples"
-    far = max(counts) + 5
-    _, picked, _, right, _ = nodes.PickRightCount.execute(images, f"apple={far}", JUDGE).args
-    assert (counts[picked], right) == (max(counts), False)
-
-
-def test_an_image_is_generated_with_progress(nodes: ModuleType, models: countgen.Models) -> None:
-    comfy_stand_in.progress.clear()
+    index = next(index for index, count in enumerate(counts) if counts.count(count) == 1)
     with torch.inference_mode():
-        image, before, right, text, recipe = nodes.GenerateRightCount.execute(
-            "a photo of two apples", "miniature", 0, "noise", 12
-        ).args
+        picked = nodes.PickRightCount.execute(images, f"apple={counts[index]}", JUDGE, 100).args
+    assert picked[1:] == (index, 100 + index, True, f"{counts[index]} of {counts[index]} apples")
+    assert torch.equal(picked[0], images[index : index + 1])
+    _, nearest, _, right, _ = nodes.PickRightCount.execute(images, f"apple={max(counts) + 5}", JUDGE).args
+    assert (counts[nearest], right) == (max(counts), False)
+
+
+def test_an_image_is_generated_with_progress_until_the_user_interrupts(
+    nodes: ModuleType, models: countgen.Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comfy_stand_in.progress.clear()
+    request = ("a photo of two apples", "miniature", 0, "noise", 12)
+    with torch.inference_mode():
+        image, before, right, text, recipe = nodes.GenerateRightCount.execute(*request).args
     assert image.shape == before.shape == (1, 128, 128, 3)
     assert right == (judged(models, image) == [2])
     assert text.endswith("of 2 apples")
@@ -105,14 +110,12 @@ def test_an_image_is_generated_with_progress(nodes: ModuleType, models: countgen
     if "COMFYUI_PATH" not in os.environ:
         assert comfy_stand_in.progress == sorted(comfy_stand_in.progress) != []
 
-
-def test_a_generation_ends_when_the_user_interrupts_it(nodes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
-        raise comfy_stand_in.InterruptError
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(nodes.model_management, "throw_exception_if_processing_interrupted", interrupt)
-    with pytest.raises(comfy_stand_in.InterruptError):
-        nodes.GenerateRightCount.execute("a photo of nine apples", "miniature", 0, "auto", 400)
+    with pytest.raises(KeyboardInterrupt):
+        nodes.GenerateRightCount.execute(*request)
 
 
 @pytest.mark.parametrize(
@@ -122,22 +125,8 @@ def test_a_generation_ends_when_the_user_interrupts_it(nodes: ModuleType, monkey
         ("CountObjects", ("unicorn", JUDGE), "unicorn"),
         ("CountObjects", ("apple", "no-such-detector"), "no-such-detector"),
         ("PickRightCount", ("apples", JUDGE), "NAME=COUNT"),
-        ("PickRightCount", ("apple=0", JUDGE), "1"),
     ],
 )
 def test_bad_input_is_explained(nodes: ModuleType, node: str, arguments: tuple[Any, ...], helpful: str) -> None:
     with pytest.raises(ValueError, match=helpful):
         getattr(nodes, node).execute(torch.zeros(1, 64, 64, 3), *arguments)
-
-
-def test_the_example_workflow_fits_the_schemas(nodes: ModuleType) -> None:
-    node_list = returned(nodes.CountgenExtension().get_node_list())
-    schemas = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in node_list}
-    used = [node for node in json.loads(WORKFLOW.read_text())["nodes"] if node["type"].startswith("Countgen")]
-    assert {node["type"] for node in used} == set(schemas)
-    for node in used:
-        schema = schemas[node["type"]]
-        assert [socket["name"] for socket in node["inputs"]] == [socket.id for socket in schema.inputs]
-        assert [socket["name"] for socket in node["outputs"]] == [
-            socket.id.replace("_", " ") for socket in schema.outputs
-        ]

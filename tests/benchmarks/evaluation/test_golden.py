@@ -1,7 +1,5 @@
 """The golden set: labels of generated images, and judges scored on them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -46,10 +44,7 @@ def test_a_judge_without_an_answer_is_not_exact_and_has_no_bias() -> None:
 
 def test_a_judge_counts_the_images_whose_classes_it_knows() -> None:
     images = golden.golden_images()
-    judge = miniature.load_detector("miniature-fcos")
-    assert golden.known_images(judge, images) == images
-    some = images[:3]
-    assert dict(golden.answers(judge, some)).keys() == {one.key for one in some}
+    assert golden.known_images(miniature.load_detector("miniature-fcos"), images) == images
     coco = critics.load("nanodet")
     known = golden.known_images(coco, images)
     assert 0 < len(known) < len(images)

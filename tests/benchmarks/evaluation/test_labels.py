@@ -97,8 +97,8 @@ def test_empty_cells_are_left_for_later_and_a_dash_is_an_answer(run: Path, sheet
     write_sheet(run, sheet, "anna")
     rows = fill(sheet)
     dog = [row[1] for row in rows].index("dog")
-    rows[dog][2] = ""
-    rows[[row[0] for row in rows].index(IMAGES[1])][2] = ""
+    later = [row[0] for row in rows].index(IMAGES[1])
+    rows[dog][2] = rows[later][2] = ""
     store(sheet, [*rows, ["", "", ""]])
     assert import_labels(run, sheet, "anna", is_sheet=True).saved == 7
     assert not {KEYS[1], PAIR} & {label.key for label in read_labels(run)}
@@ -114,8 +114,7 @@ def test_empty_cells_are_left_for_later_and_a_dash_is_an_answer(run: Path, sheet
 @pytest.mark.parametrize(
     ("image", "name", "count", "helps"),
     [
-        *((IMAGES[2], "apple", text, f"line 2: '{text}' is not a whole number") for text in ("seven", "-1", "٧")),
-        (IMAGES[2], "apple", "99999999", "line 2: '99999999' is not a whole number up to 10000"),
+        *((IMAGES[2], "apple", text, f"line 2: '{text}' is not a whole number") for text in ("-1", "٧", "10001")),
         (f"images/{FAILED}.png", "apple", "7", f"line 2: .* has no finished image 'images/{FAILED}.png'"),
         (IMAGES[2], "pear", "7", f"line 2: {IMAGES[2]} has the objects apple, not 'pear'"),
         (IMAGES[1], "apple", "6", f"line 3: {IMAGES[1]} has two rows for 'apple'"),

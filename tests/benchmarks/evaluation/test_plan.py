@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from countgen.app.arguments import Evaluate
 from countgen.app.commands import parse
 from countgen.app.evaluate import run_settings
-from countgen.app.evaluation_arguments import Evaluate
 from countgen.benchmarks.evaluation.plan import RunSettings, cases, suite_digest
 from countgen.benchmarks.evaluation.worker import Worker
 from countgen.miniature import FOLDER
@@ -64,12 +64,6 @@ def test_seeds_beyond_the_last_one_are_an_error(asked: RunSettings) -> None:
     assert len(cases(replace(asked, first_seed=2**32 - 3))) == 12
     with pytest.raises(ValueError, match="prompt 3 would get seeds from 4294967296 on"):
         cases(replace(asked, first_seed=2**32 - 2))
-
-
-def test_shards_are_the_whole_run_without_overlap(asked: RunSettings) -> None:
-    parts = [{case.key for case in cases(replace(asked, shard=f"{k}/3"))} for k in (1, 2, 3)]
-    assert set.union(*parts) == {case.key for case in cases(asked)}
-    assert sum(map(len, parts)) == 12
 
 
 @pytest.mark.parametrize(

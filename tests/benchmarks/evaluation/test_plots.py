@@ -38,12 +38,9 @@ def test_a_curve_steps_where_the_best_candidate_became_right(axis: str, step: fl
 
 
 def test_many_methods_look_different_and_no_legend_is_wider_than_its_plot() -> None:
-    lines = accuracy_by_compute(run(16), "evaluations").axes[0].lines
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
-    for name in ("auto", "multiplicative", "a method with a name of its own and then some"):
-        arms = [record(f"{name} {m}", seed, 1, 1, trace=((1, 0.1, True),)) for m in range(5) for seed in range(m + 1)]
-        figure = accuracy_by_compute(arms, "seconds")
-        assert figure.legends[0].get_window_extent().width <= figure.bbox.width
+    figure = accuracy_by_compute(run(16), "evaluations")
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 16
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
 
 
 def test_the_same_records_are_the_same_bytes() -> None:
@@ -52,7 +49,5 @@ def test_the_same_records_are_the_same_bytes() -> None:
     assert svg == to_svg(second)
     assert rendered(first, ".pdf") == rendered(second, ".pdf")
     assert rendered(first, ".png").startswith(b"\x89PNG")
-    root = ElementTree.fromstring(svg)
-    assert root.tag.endswith("svg")
-    assert "Title & more" in "".join(root.itertext())
+    assert "Title & more" in "".join(ElementTree.fromstring(svg).itertext())
     assert not re.search(r"<(script|image)", svg)

@@ -20,7 +20,7 @@ from countgen.benchmarks.evaluation.image_statistics import image_statistics
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement
 from countgen.benchmarks.evaluation.labels import Label, save_labels
 from countgen.benchmarks.evaluation.records import RECORDS, Record, read_run
-from countgen.benchmarks.evaluation.report.cards import chosen, disagreements, statuses
+from countgen.benchmarks.evaluation.report.cards import chosen, disagreements
 from countgen.benchmarks.evaluation.report.findings import findings
 from countgen.benchmarks.evaluation.report.page import plots
 from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
@@ -73,7 +73,7 @@ def test_tables_and_json_say_what_the_records_say_in_any_order(made_run: Path, r
     plain, auto = section["methods"]
     assert (plain["name"], auto["name"]) == ("plain", "auto")
     assert auto["scores"]["detector"]["accuracy"] == 0.75
-    assert auto["levels"]["easy"]["failed"] == 1
+    assert auto["counts"]["3"]["failed"] == 1
     assert section["versus"]["detector"][0]["comparison"]["duel"]["won"] == 3
     assert section["agreements"]["detector & counter"]["kappa"] == 1
     assert reported(records[::-1], "--json") == document
@@ -111,11 +111,10 @@ def test_columns_that_do_not_fit_follow_below_and_long_names_are_folded() -> Non
     assert as_text(table, 40).splitlines() == ["Title", "     first  second", "row      1       2", "a note"]
     below = ["Title", "     first", "row      1", "", "     second", "row       2", "a note"]
     assert as_text(table, 12).splitlines() == below
-    reason = "RuntimeError: " + "something long and twisted " * 9 + "/a/path/" + "x" * 60
+    reason = "RuntimeError: " + "something long and twisted " * 9
     text = as_text(Table("Failed", ("", "images"), ((reason, "12"), ("short", "3"))), 40)
     assert max(map(len, text.splitlines())) <= 40
     assert re.search(r"^RuntimeError: .* 12$", text, re.MULTILINE)
-    assert re.sub(r"\s+(12)?", "", reason) in re.sub(r"\s+(12\n)?", "", text)
 
 
 def test_methods_are_compared_by_every_judge_that_did_not_steer(tmp_path: Path) -> None:
@@ -230,14 +229,6 @@ def test_a_page_shows_a_case_with_all_its_methods() -> None:
     assert len(plain) == 10
     assert {r.targets[0].target_count for r in shown} == {1, 2, 3, 4, 5}
     assert {r.key for r in chosen(records[::-1], 20)} == {r.key for r in shown}
-
-
-def test_statuses_name_what_a_reader_looks_for() -> None:
-    assert statuses(record(counted=None), "detector") == ["failed"]
-    assert statuses(record(counted=5), "detector") == ["wrong", "confirmed, yet wrong"]
-    assert statuses(record(judge_counts={"detector": (3,), "counter": (4,)}), "detector") == ["right", "judges differ"]
-    silent = record(judge_counts={"detector": (3,)})
-    assert [statuses(silent, judge)[0] for judge in ("counter", "nobody")] == ["no answer", "not judged"]
 
 
 def test_the_widest_disagreements_come_first_and_critics_have_no_part_in_them() -> None:

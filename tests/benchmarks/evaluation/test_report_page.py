@@ -24,7 +24,7 @@ def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     context.close()
 
 
-def test_filters_show_what_is_asked_for(page: Page) -> None:
+def test_filters_show_what_is_asked_for_and_boxes_come_by_keyboard(page: Page) -> None:
     page.select_option("[name=method]", "auto")
     page.select_option("[name=status]", "failed")
     assert page.locator("output").inner_text() == "1 of 16 shown"
@@ -32,14 +32,10 @@ def test_filters_show_what_is_asked_for(page: Page) -> None:
     page.select_option("[name=status]", "")
     page.select_option("[name=method]", "")
     assert page.locator(".filtered .card:visible").count() == 16
-
-
-def test_boxes_of_the_judge_can_be_shown_by_keyboard(page: Page) -> None:
-    assert page.locator("rect:visible").count() == 0
     page.focus("[name=boxes]")
-    page.keyboard.press("Space")
-    assert page.locator("rect:visible").count() > 0
-    page.keyboard.press("Space")
+    for shown in (True, False):
+        page.keyboard.press("Space")
+        assert (page.locator("rect:visible").count() > 0) is shown
 
 
 def test_another_judge_can_be_chosen(page: Page) -> None:
