@@ -22,8 +22,6 @@ PROMPT = "a photo of three cats"
 HEIGHT, WIDTH = 32, 64
 """Height and width in pixels; not square, so that a test fails if a family swaps them."""
 TIMESTEPS = {"stable_diffusion_xl lcm": (800,), "pixart one step": (400,)}
-NO_BINNING = {"use_resolution_binning": False}
-STOCK_OPTIONS: dict[str, dict[str, Any]] = {"pixart": NO_BINNING, "sana": NO_BINNING}
 
 
 def build(name: str) -> Any:
@@ -53,7 +51,7 @@ def images_of(backbone: Backbone, seeds: list[int], negative: str | None = None)
 
 def stock_images(pipeline: Any, backbone: Backbone, seeds: list[int], negative: str | None = None) -> Tensor:
     """Return what the stock pipeline generates for `PROMPT` with the settings of a backbone."""
-    options = dict(STOCK_OPTIONS.get(backbone.family, {}))
+    options: dict[str, Any] = {"use_resolution_binning": False} if backbone.family in ("pixart", "sana") else {}
     if negative is not None:
         options["negative_prompt"] = [negative] * len(seeds)
     if backbone.preset.timesteps is not None:
@@ -106,13 +104,7 @@ NOISE = {
 }
 FLOW_VAE = {"shift_factor": 0.1159, "scaling_factor": 0.3611}
 TEXT = {"vocab_size": 1024, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
-JOINT = {
-    "in_channels": 16,
-    "num_layers": 1,
-    "num_single_layers": 1,
-    "attention_head_dim": 16,
-    "num_attention_heads": 2,
-}
+JOINT = {"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2}
 
 
 def _vae(latent_channels: int = 4, kind: Any = diffusers.AutoencoderKL, **options: Any) -> Any:
@@ -227,10 +219,6 @@ def _pixart(scheduler: Any = None, sample_size: int = 16, kind: str = "PixArtAlp
     )
 
 
-def _pixart_one_step() -> Any:
-    return _pixart(diffusers.DDPMScheduler(clip_sample=False, prediction_type="v_prediction"))
-
-
 def _flux(*, guidance_embeds: bool) -> Any:
     return diffusers.FluxPipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=guidance_embeds),
@@ -306,7 +294,6 @@ def _z_image() -> Any:
         n_kv_heads=2,
         cap_feat_dim=16,
         axes_dims=[4, 6, 6],
-        axes_lens=[1024, 512, 512],
     )
     for token in (transformer.x_pad_token, transformer.cap_pad_token):
         torch.nn.init.normal_(token)
@@ -340,7 +327,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "stable_diffusion_xl": _stable_diffusion_xl,
     "stable_diffusion_xl lcm": lambda: _stable_diffusion_xl("LCMScheduler"),
     "pixart": _pixart,
-    "pixart one step": _pixart_one_step,
+    "pixart one step": lambda: _pixart(diffusers.DDPMScheduler(clip_sample=False, prediction_type="v_prediction")),
     "pixart sized": lambda: _pixart(sample_size=128),
     "pixart sigma": lambda: _pixart(kind="PixArtSigmaPipeline"),
     "flux": lambda: _flux(guidance_embeds=False),

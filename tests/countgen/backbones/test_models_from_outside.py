@@ -40,12 +40,6 @@ def test_a_folder_that_cannot_be_used_is_one_error(
     assert len(str(error.value)) < 700
 
 
-@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
-def test_a_scheduler_of_diffusers_fits(name: str) -> None:
-    backbone = from_pipeline(backbones.load("miniature").pipeline, scheduler=name)
-    assert type(backbone.pipeline.scheduler).__name__ == name
-
-
 @pytest.mark.parametrize("name", ["KarrasVeScheduler", "VQDiffusionScheduler"])
 def test_a_scheduler_that_does_not_fit_is_one_error(name: str) -> None:
     with pytest.raises(ValueError, match="does not fit"):
