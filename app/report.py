@@ -11,7 +11,7 @@ from countgen.app.arguments import Report
 from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.image_files import lost_images_message
-from countgen.benchmarks.evaluation.report.export import as_json, findings_json, write_parquet
+from countgen.benchmarks.evaluation.report.export import as_json, write_parquet
 from countgen.benchmarks.evaluation.report.findings import Section, findings
 from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run, shards_of_one_run
@@ -61,7 +61,7 @@ def _report(command: Report, run: ReportedRun) -> None:
 
         print(printable(f"written: {write_page(run, sections, command.out, command.images)}"), file=sys.stderr)
     if command.json:
-        print(findings_json(sections))
+        print(as_json({"schema": 1, "sections": sections}))
     else:
         for section in sections:
             print("\n".join(_section(command, section)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from countgen.benchmarks.evaluation.metrics import Key, absolute_error, counts, evaluated_by, is_right, target_counts
+import numpy as np
+
+from countgen.benchmarks.evaluation.metrics import Key, counts, evaluated_by, is_right, target_counts
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import Duel, cluster_bootstrap, cohen_kappa, duel, holm
 
@@ -16,10 +18,9 @@ from countgen.benchmarks.evaluation.statistics import Duel, cluster_bootstrap, c
 class Difference:
     """A mean paired difference, first minus second, with its 95 % cluster bootstrap confidence interval by prompt.
 
-    NaN where no case has both values.
+    NaN without cases.
     """
 
-    cases: int
     mean: float
     low: float
     high: float
@@ -33,13 +34,11 @@ class Comparison:
         duel: exact McNemar test on right and wrong.
         unpaired: cases that only one of the two has; they are left out.
         accuracy: difference of the fractions right, in [-1, 1].
-        error: difference of the absolute error in objects, on cases that both generated.
     """
 
     duel: Duel
     unpaired: int
     accuracy: Difference
-    error: Difference
 
 
 @dataclass(frozen=True)
@@ -70,25 +69,16 @@ def pairs(first: Iterable[Record], second: Iterable[Record]) -> list[tuple[Recor
     return [(by_case[key], other[key]) for key in sorted(by_case.keys() & other.keys())]
 
 
-def difference(paired: Sequence[tuple[Record, Record]], value: Callable[[Record], float | None]) -> Difference:
-    """Return the mean of `value` of the first minus `value` of the second, over pairs where neither is None."""
-    values = [(a.prompt, value(a), value(b)) for a, b in paired]
-    known = [(prompt, x - y) for prompt, x, y in values if x is not None and y is not None]
-    if not known:
-        return Difference(0, math.nan, math.nan, math.nan)
-    prompts, differences = zip(*known, strict=True)
-    return Difference(len(known), fmean(differences), *cluster_bootstrap(differences, prompts))
-
-
 def compare(first: Iterable[Record], second: Iterable[Record], judge: str) -> Comparison:
     """Compare two methods, or one method of two runs, on the cases that both have."""
     judged, other = evaluated_by(first, judge), evaluated_by(second, judge)
     paired = pairs(judged, other)
+    a, b = (np.array([is_right(pair[place], judge) for pair in paired], dtype=float) for place in (0, 1))
+    ends = cluster_bootstrap(a - b, [record.prompt for record, _ in paired]) if paired else (math.nan, math.nan)
     return Comparison(
-        duel=duel([is_right(a, judge) for a, _ in paired], [is_right(b, judge) for _, b in paired]),
+        duel=duel(a, b),
         unpaired=len({case(record) for record in judged} ^ {case(record) for record in other}),
-        accuracy=difference(paired, lambda record: float(is_right(record, judge))),
-        error=difference(paired, lambda record: absolute_error(record, judge)),
+        accuracy=Difference(float((a - b).mean()) if paired else math.nan, *ends),
     )
 
 

@@ -96,7 +96,7 @@ def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_s
             labeller, a row of a sheet that does not fit, or no row that fits. Nothing is saved.
     """
     run, path, labeller = Path(run), Path(path), labeller and check_labeller(labeller)
-    images = _Images(run)
+    images = _images_by_name(run)
     header, rows = read_table(path, COLUMNS, *([] if is_sheet else [GECKONUM_COLUMNS]))
     cells = _geckonum_cells if set(GECKONUM_COLUMNS) <= set(header) else _cells
     votes: dict[tuple[Question, str], dict[str, list[Vote]]] = {}
@@ -106,7 +106,13 @@ def import_labels(run: str | Path, path: str | Path, labeller: str = "", *, is_s
         image, object_name, text, person = cells(row)
         if not image or (is_sheet and not text):
             continue
-        question, vote, fault = images.find(image), _vote(text), ""
+        matching, vote, fault = images.get(str(PurePosixPath(image)), []), _vote(text), ""
+        if len(matching) > 1:
+            raise ValueError(
+                f"several images of {run} came with the name {image!r}; give their paths in the list, such as "
+                f"{matching[0].listed_as}, or their names in the folder {IMAGES!r}. Nothing was saved"
+            )
+        question = matching[0] if matching else None
         no_number += vote is None
         if question is None:
             unknown[image] = None
@@ -157,39 +163,21 @@ def _names(question: Question) -> list[str]:
     return [singular(printable(name)) for name in question.object_names]
 
 
-class _Images:
-    """Finds the images of a run by the names that tables give them."""
+def _images_by_name(run: Path) -> dict[str, list[Question]]:
+    """Return the images of a run by their names, with and without ending: in the run, in their list, without a folder.
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
-        self.exact: dict[str, Question] = {}
-        self.by_name: dict[str, list[Question]] = {}
-        asked = questions(run)
-        for question in (question for question in asked if question.listed_as):
-            path = PurePosixPath(str(question.listed_as))
-            self.exact |= dict.fromkeys((str(path), str(path.with_suffix(""))), question)
+    Only a name without a folder can be that of several images.
+    """
+    exact, alone = dict[str, list[Question]](), dict[str, list[Question]]()
+    for question in questions(run):
+        listed = [PurePosixPath(question.listed_as)] if question.listed_as else []
+        own = PurePosixPath(question.image.name)
+        for path in (own, IMAGES / own, *listed):
+            exact |= {name: [question] for name in (str(path), str(path.with_suffix("")))}
+        for path in listed:
             for name in (path.name, path.stem):
-                self.by_name.setdefault(name, []).append(question)
-        for question in asked:
-            self.exact |= dict.fromkeys((question.image.name, question.image.stem), question)
-
-    def find(self, text: str) -> Question | None:
-        """Return the image of a name, with or without its ending: its name in the run, or its path in the list.
-
-        A name without a folder is that of the only image in the list that has it.
-
-        Raises:
-            ValueError: several images have that name.
-        """
-        path = PurePosixPath(text)
-        exact = self.exact.get(str(path.relative_to(IMAGES) if path.is_relative_to(IMAGES) else path))
-        same_name = self.by_name.get(str(path), ())
-        if exact is None and len(same_name) > 1:
-            raise ValueError(
-                f"several images of {self.run} came with the name {text!r}; give their paths in the list, such as "
-                f"{same_name[0].listed_as}, or their names in the folder {IMAGES!r}. Nothing was saved"
-            )
-        return exact or next(iter(same_name), None)
+                alone.setdefault(name, []).append(question)
+    return alone | exact
 
 
 def _cells(row: Mapping[str, str]) -> tuple[str, str, str, str]:

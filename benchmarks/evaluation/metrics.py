@@ -16,7 +16,6 @@ import numpy as np
 
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import wilson_interval
-from countgen.benchmarks.evaluation.suites.prompt import LEVELS
 from countgen.image_preservation import LEAST_KEPT, MOST_CHANGED
 
 HUMAN = "human "
@@ -105,14 +104,6 @@ def is_right(record: Record, judge: str) -> bool:
     return counts(record, judge) == target_counts(record)
 
 
-def absolute_error(record: Record, judge: str) -> float | None:
-    """Return the absolute error in objects, added over the targets; None for an image that the judge did not count."""
-    counted = counts(record, judge)
-    return (
-        None if counted is None else float(sum(abs(a - b) for a, b in zip(counted, target_counts(record), strict=True)))
-    )
-
-
 def same_and_right(record: Record) -> bool:
     """Return whether the first judge counts an image right that also keeps the plain image of its seed."""
     kept, change = record.objects_kept, record.background_change
@@ -151,12 +142,6 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
 def by_count(records: Iterable[Record]) -> dict[int, list[Record]]:
     """Return records by the total target count, ascending."""
     return dict(sorted(grouped(records, total).items()))
-
-
-def by_level(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Return records by level, easy first."""
-    groups = grouped(records, lambda record: record.level)
-    return {level: groups[level] for level in (*(name for name, _ in LEVELS), "beyond") if level in groups}
 
 
 def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:

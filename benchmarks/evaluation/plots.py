@@ -63,7 +63,7 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
         title: above the plot.
     """
     arms = by_arm(records)
-    with _plot(title, "objects asked for") as axes:
+    with _plot(title, "objects asked for") as (figure, axes):
         axes.xaxis.set_major_locator(MaxNLocator(16, integer=True))
         for index, (name, group) in enumerate(arms.items()):
             points = {count: scores(counted, judge) for count, counted in by_count(group).items()}
@@ -74,7 +74,7 @@ def accuracy_by_count(records: Sequence[Record], judge: str, title: str = "") ->
                 ends = [[100 * abs(p.interval[end] - p.accuracy) for p in points.values()] for end in (0, 1)]
                 axes.errorbar(at, share, ends, fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
             axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
-    return axes.figure
+    return figure
 
 
 def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -> Figure:
@@ -91,7 +91,7 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
     spent = [r.evaluations if axis == "evaluations" else r.seconds or 0.0 for r in records]
     positive = [float(budget) for curve in curves.values() for budget in curve.budgets if budget > 0]
     first, last = min(positive, default=1.0), max([*positive, *spent], default=1.0)
-    with _plot(title, f"{axis} an image") as axes:
+    with _plot(title, f"{axis} an image") as (figure, axes):
         for index, (name, curve) in enumerate(curves.items()):
             # From the first budget that any method can use to the last, so that the lines compare at every point.
             budgets = [first / 1.15, *(float(b) for b in curve.budgets if b > 0), last]
@@ -102,7 +102,7 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    return axes.figure
+    return figure
 
 
 def rendered(figure: Figure, suffix: str) -> bytes:
@@ -125,15 +125,15 @@ def _style(index: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _plot(title: str, x_label: str) -> Iterator[Axes]:
-    """Give the axes of a new figure, and add a legend below them in at most four columns."""
+def _plot(title: str, x_label: str) -> Iterator[tuple[Figure, Axes]]:
+    """Yield a new figure and its axes, and add a legend below them in at most four columns."""
     with rc_context(STYLE):
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
         axes.set(title=title, xlabel=x_label, ylabel="images right, %", ylim=(-3, 103), yticks=range(0, 101, 25))
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        yield axes
+        yield figure, axes
         handles, labels = axes.get_legend_handles_labels()
         for columns in range(min(4, len(labels)), 0, -1):
             legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)

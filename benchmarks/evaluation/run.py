@@ -5,13 +5,11 @@ Judges do not steer. After any end of a run, the same settings and folder contin
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from countgen.benchmarks.evaluation.image_files import lost_images_message
 from countgen.benchmarks.evaluation.plan import Case, RunSettings, all_cases, is_possible
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.benchmarks.evaluation.worker import Outcome
@@ -96,8 +94,6 @@ def finish(
         left = [case for case in run_cases if case.key not in earlier or case.key in kept.lost]
         done = len(run_cases) - len(left)
         lost = tuple(name for case in left for name in kept.lost.get(case.key, ()))
-        if lost and not quiet:
-            print(f"{lost_images_message(kept.path, lost)}; generated again", file=sys.stderr)
         outcomes = engine(left, settings)
         outcomes = counted_progress(outcomes, len(run_cases), done=done, has_failed=_has_failed, shown=not quiet)
         latest: dict[int, tuple[str | None, int]] = {}

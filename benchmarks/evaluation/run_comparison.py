@@ -67,14 +67,11 @@ class RunComparison:
 
     Attributes:
         settings: that differ: the value in the first and in the second run.
-        only_first, only_second: methods that one run has; they are not compared.
         pairings: by method, then judge; the first judge that both share decides about changes.
         changes: by that judge.
     """
 
     settings: dict[str, tuple[Any, Any]]
-    only_first: tuple[str, ...]
-    only_second: tuple[str, ...]
     pairings: tuple[Pairing, ...]
     changes: tuple[Change, ...]
 
@@ -120,8 +117,6 @@ def compare_runs(first: ReportedRun, second: ReportedRun) -> RunComparison:
     differing = [name for name in differing_settings(first.settings, second.settings) if name not in _DETAIL]
     return RunComparison(
         settings={name: (first.settings.get(name), second.settings.get(name)) for name in differing},
-        only_first=tuple(name for name in before if name not in after),
-        only_second=tuple(name for name in after if name not in before),
         pairings=tuple(by_method),
         changes=tuple(changed),
     )
@@ -141,13 +136,10 @@ def _shared_judges(first: Sequence[Record], second: Sequence[Record]) -> list[st
 
 
 def differences(compared: RunComparison) -> Iterator[str]:
-    """Yield a line for each setting that differs, and the methods that only one run has."""
+    """Yield a line for each setting that differs."""
     for name, values in compared.settings.items():
         before, after = (printable(value, _LONGEST_VALUE) for value in values)
         yield f"{name}: {before} -> {after}"
-    for word, methods in (("first", compared.only_first), ("second", compared.only_second)):
-        if methods:
-            yield f"only in the {word} run: {printable(', '.join(methods), _LONGEST_VALUE)}"
 
 
 def pairings(compared: RunComparison) -> Table:

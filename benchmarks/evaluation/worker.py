@@ -82,7 +82,9 @@ class Worker:
         for name in settings.judges[1:]:
             self.judges[name] = load_critic(name, settings.device, trust_checkpoint=settings.trust_checkpoint)
         # Raises for a judge of a critic's family.
-        self.judged = [Models(self.models.backbone, self.models.critics, judge) for judge in self.judges.values()]
+        self.judged_models = [
+            Models(self.models.backbone, self.models.critics, judge) for judge in self.judges.values()
+        ]
         for names in object_names:
             self._check_judges(names)
         self._warm: set[str] = set()
@@ -109,7 +111,7 @@ class Worker:
             return failed(case, error)
 
     def _generated(self, case: Case) -> Outcome:
-        for models in self.judged:
+        for models in self.judged_models:
             models.check(case.prompt.targets)
         self._warm_up(case)
         return generated(case, self._run(case), self.judges)

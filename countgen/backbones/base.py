@@ -145,9 +145,7 @@ class Backbone(ABC):
         if negative_prompt is not None and not self._guided:
             raise ValueError(
                 f"a negative prompt needs guidance, and {self.name} samples without it (guidance_scale "
-                f"{self.guidance_scale:g}): leave it out, or give a guidance scale above 1 to a model of "
-                "a family that uses it: stable_diffusion, stable_diffusion_xl, stable_diffusion_3, pixart, z_image or "
-                "flux2 (unless distilled)"
+                f"{self.guidance_scale:g}): leave it out, or give a guidance scale above 1 to a model that uses it"
             )
 
     def encode_prompt(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:

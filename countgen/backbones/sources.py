@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from countgen.backbones.loading import public_name, readable
 from countgen.backbones.preset import Preset
@@ -173,11 +173,8 @@ def _architecture(path: Path) -> tuple[str, str]:
     from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS, infer_diffusers_model_type
 
     check_safetensors(path)
-    try:
-        with safe_open(path, "pt") as file:
-            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - no mapping
-    except SafetensorError as error:
-        raise ValueError(f"the weights in {path} are damaged or cut short: {error}") from error
+    with readable(f"the weights in {path} are damaged or cut short"), safe_open(path, "pt") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - no mapping
     kind = infer_diffusers_model_type({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     if kind not in _SINGLE_FILE_FAMILIES or (kind == "v1" and not any(key.startswith("model.") for key in shapes)):
         raise ValueError(

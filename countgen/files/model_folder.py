@@ -99,11 +99,7 @@ def check_safetensors(path: Path) -> None:
 
 def _check_index(path: Path) -> None:
     shards = read_json(path).get("weight_map")
-    if not isinstance(shards, dict):
-        raise ValueError(
-            f"{printable(path)}: weight_map is {_shown(shards)}; a mapping from weights to files is expected"
-        )
-    for name in shards.values():
+    for name in shards.values() if isinstance(shards, dict) else [shards]:
         if not isinstance(name, str) or not _SAFETENSORS.fullmatch(name):
             raise ValueError(
                 f"{printable(path)}: weight_map names {_shown(name)}; only .safetensors files beside it are read"

@@ -28,7 +28,7 @@ BEFORE_A_MODEL = {
         "--size 99999": "768x512",
         "--name {{seed}}/{{prompt}}": "give the folder with --out",
         "--name {{secret}}": "{seed}",
-        "--method plane": "Did you mean plain?",
+        "--method plane": "Did you mean plain",
         "--seed 3-1": "0-3",
         "--seed 0-99999999": "at most 10000",
         "--seed 0-1 --images 2": "--images counts up from one seed",

@@ -39,10 +39,10 @@ def test_a_batch_yields_what_single_calls_return(models: countgen.Models) -> Non
     prompts, seeds = ["a photo of two apples", "three dogs"], [4, 5]
     results = countgen.generate_batch(prompts, models, seeds=seeds, method="plain")
     assert isinstance(results, Iterator)
-    found = list(results)
-    assert [(result.recipe["prompt"], result.seed) for result in found] == [(p, s) for p in prompts for s in seeds]
+    batch = list(results)
+    assert [(result.recipe["prompt"], result.seed) for result in batch] == [(p, s) for p in prompts for s in seeds]
     alone = countgen.generate(prompts[1], models, seed=4, method="plain")
-    assert torch.equal(found[2].image, alone.image)
+    assert torch.equal(batch[2].image, alone.image)
 
 
 def test_a_batch_with_an_unreadable_prompt_generates_nothing(models: countgen.Models) -> None:

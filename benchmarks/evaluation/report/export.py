@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import json
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,6 @@ from msgspec import structs
 from countgen.benchmarks.evaluation.image_statistics import NAMES, statistics_of
 from countgen.benchmarks.evaluation.metrics import is_right, total
 from countgen.benchmarks.evaluation.records import Record
-from countgen.benchmarks.evaluation.report.findings import Section
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.files.folder import output_path
 from countgen.files.writing import write_atomically
@@ -24,17 +23,10 @@ from countgen.files.writing import write_atomically
 if TYPE_CHECKING:
     import pyarrow
 
-SCHEMA = 1
-
-
-def findings_json(sections: Sequence[Section]) -> str:
-    """Return findings as JSON."""
-    return as_json({"schema": SCHEMA, "sections": sections})
-
 
 def as_json(value: Any) -> str:
-    """Return dataclasses, mappings, arrays and sequences as JSON; unknown and infinite numbers are null."""
-    return msgspec.json.encode(value, enc_hook=np.ndarray.tolist).decode()
+    """Return dataclasses, mappings, arrays and sequences as JSON in ASCII; unknown and infinite numbers are null."""
+    return json.dumps(msgspec.json.decode(msgspec.json.encode(value, enc_hook=np.ndarray.tolist)))
 
 
 def write_parquet(run: ReportedRun, path: Path) -> None:

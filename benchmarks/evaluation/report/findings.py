@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
-import numpy as np
-
 from countgen.benchmarks.evaluation.calibration import (
     Calibration,
     Corrected,
@@ -29,7 +27,6 @@ from countgen.benchmarks.evaluation.metrics import (
     Scores,
     by_arm,
     by_count,
-    by_level,
     evaluated_by,
     grouped,
     is_right,
@@ -52,14 +49,12 @@ class Spent:
 
     Attributes:
         evaluations, seconds: mean per image; all seconds are NaN if those of an image are unknown.
-        median_seconds: median per image.
         seconds_per_right: total seconds over the number of images right by the first judge; infinite without any.
         peak_bytes: maximum; None where unknown.
     """
 
     evaluations: float
     seconds: float
-    median_seconds: float
     seconds_per_right: float
     peak_bytes: int | None
 
@@ -75,7 +70,7 @@ class MethodFindings:
     Attributes:
         name: of the method.
         scores: by judge, of all images.
-        levels, counts: by level and by number of objects, by the first judge.
+        counts: by number of objects, by the first judge.
         confirmed: images whose probability of a right count was high enough for the run.
         confirmed_wrong: of these, wrong by the first judge.
         reliability: by lower bound of the probability: its values, and whether the first judge finds the images right.
@@ -88,7 +83,6 @@ class MethodFindings:
 
     name: str
     scores: dict[str, Scores]
-    levels: dict[str, Scores]
     counts: dict[int, Scores]
     confirmed: int
     confirmed_wrong: int
@@ -229,7 +223,6 @@ def _method(
     return MethodFindings(
         name=name,
         scores={judge: scores(records, judge) for judge in judges if evaluated_by(records, judge)},
-        levels={level: scores(group, first) for level, group in by_level(records).items()},
         counts={count: scores(group, first) for count, group in by_count(records).items()},
         confirmed=len(confirmed),
         confirmed_wrong=sum(not is_right(record, first) for record in confirmed),
@@ -250,7 +243,6 @@ def _spent(records: Sequence[Record], judge: str) -> Spent:
     return Spent(
         evaluations=fmean(record.evaluations for record in done) if done else math.nan,
         seconds=fmean(seconds) if done else math.nan,
-        median_seconds=float(np.median(seconds)) if done else math.nan,
         seconds_per_right=sum(seconds) / right if right else math.inf,
         peak_bytes=max((record.peak_bytes for record in done if record.peak_bytes is not None), default=None),
     )

@@ -35,8 +35,7 @@ def tables(section: Section) -> list[Table]:
     """Return all tables of one backbone and suite."""
     return [
         _judged(section, section.judges[0]),
-        _scores_table(section, "Right by level, %", lambda method: method.levels),
-        _scores_table(section, "Right by number of objects, %", lambda method: method.counts),
+        _by_count(section),
         _cost(section),
         *(_stopped(section, axis) for axis in AXES),
         *(_versus(section, judge, versus) for judge, versus in section.versus.items()),
@@ -127,20 +126,15 @@ def _preserved(section: Section) -> Table:
     return Table("Kept of the plain image", header(section), rows, note)
 
 
-def _scores_table(
-    section: Section, title: str, groups: Callable[[MethodFindings], dict[str, Scores] | dict[int, Scores]]
-) -> Table:
-    named = [{str(name): score for name, score in groups(method).items()} for method in section.methods]
-    names = list(dict.fromkeys(name for scores in named for name in scores))
-    if names and names[0].isdecimal():
-        names.sort(key=int)
-
+def _by_count(section: Section) -> Table:
     def cell(score: Scores | None) -> str:
         return "-" if score is None else percent(score.accuracy, score.interval)
 
-    rows = tuple((name, *(cell(scores.get(name)) for scores in named)) for name in names)
-    images = max((score.images for scores in named for score in scores.values()), default=0)
-    return Table(title, header(section), rows, f"95 % Wilson intervals; images a cell: {images} or fewer.")
+    counts = sorted({count for method in section.methods for count in method.counts})
+    rows = tuple((str(count), *(cell(method.counts.get(count)) for method in section.methods)) for count in counts)
+    images = max((score.images for method in section.methods for score in method.counts.values()), default=0)
+    note = f"95 % Wilson intervals; images a cell: {images} or fewer."
+    return Table("Right by number of objects, %", header(section), rows, note)
 
 
 def _cost(section: Section) -> Table:
@@ -148,7 +142,6 @@ def _cost(section: Section) -> Table:
         section.methods,
         ("evaluations", lambda m: number(m.spent.evaluations, 1)),
         ("seconds", lambda m: number(m.spent.seconds)),
-        ("  median", lambda m: number(m.spent.median_seconds)),
         ("  per right image", lambda m: number(m.spent.seconds_per_right)),
         ("peak memory, MiB", lambda m: "-" if m.spent.peak_bytes is None else f"{m.spent.peak_bytes / 2**20:.0f}"),
     )
@@ -179,8 +172,6 @@ def _versus(section: Section, judge: str, versus: Sequence[Versus]) -> Table:
         ("lost", lambda v: str(v.comparison.duel.lost)),
         ("right, points", lambda v: number(100 * v.comparison.accuracy.mean, 1)),
         ("  95 % interval", lambda v: interval(v.comparison.accuracy.low, v.comparison.accuracy.high, digits=1)),
-        ("absolute error", lambda v: number(v.comparison.error.mean)),
-        ("  95 % interval", lambda v: interval(v.comparison.error.low, v.comparison.error.high, 1, 2)),
         ("McNemar p", lambda v: p_text(v.comparison.duel.p_value)),
         ("  by Holm", lambda v: p_text(v.adjusted_p)),
     )

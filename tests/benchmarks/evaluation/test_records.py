@@ -90,12 +90,6 @@ def test_a_damaged_record_is_one_line_that_names_file_line_and_field(line: bytes
     assert len(str(error.value)) < 500 + len(str(tmp_path))
 
 
-def test_a_damaged_last_line_is_taken_for_one_that_is_being_written(tmp_path: Path) -> None:
-    for line in (b"[" * 200_000, b"NaN"):
-        (tmp_path / "records.jsonl").write_bytes(DONE.to_line() + line)
-        assert read_records(tmp_path / "records.jsonl") == [DONE]
-
-
 def test_what_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"settings\.json is missing"):
         read_run(tmp_path)

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
-from html.parser import HTMLParser
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -43,22 +43,6 @@ def reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
     return report
 
 
-class Page(HTMLParser):
-    """Every start tag with its attributes, and the text between."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(path.read_text())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_tables_and_json_say_what_the_records_say_in_any_order(made_run: Path, reported: Callable[..., str]) -> None:
     records = read_run(made_run)[1]
     tables = reported(records, "--all")
@@ -73,7 +57,7 @@ def test_tables_and_json_say_what_the_records_say_in_any_order(made_run: Path, r
     plain, auto = section["methods"]
     assert (plain["name"], auto["name"]) == ("plain", "auto")
     assert auto["scores"]["detector"]["accuracy"] == 0.75
-    assert auto["levels"]["easy"]["failed"] == 1
+    assert auto["counts"]["3"]["failed"] == 1
     assert section["versus"]["detector"][0]["comparison"]["duel"]["won"] == 3
     assert section["agreements"]["detector & counter"]["kappa"] == 1
     assert reported(records[::-1], "--json") == document
@@ -137,17 +121,13 @@ def test_the_page_loads_nothing_runs_no_foreign_script_and_describes_its_images(
         f"accuracy-by-{plot}.{end}" for plot in ("count", "evaluations", "seconds") for end in ("svg", "pdf", "png")
     }
     assert {path.name for path in out.iterdir()} == names | {"report.html"}
-    page = Page(out / "report.html")
-    tags = [tag for tag, _ in page.tags]
-    assert tags.count("script") == 1
-    assert not {"link", "iframe", "object", "base"} & set(tags)
-    for tag, attributes in page.tags:
-        assert not [name for name in attributes if name.startswith("on")]
-        assert all((attributes.get(name) or "data:").startswith("data:") for name in ("src", "href"))
-        assert tag != "img" or attributes["alt"]
-    assert EVIL in page.text
-    text = (out / "report.html").read_text()
-    assert "http" not in re.sub(r"data:[^\"]*", "", text).replace("http-equiv", "")
+    page = (out / "report.html").read_text()
+    assert page.count("<script") == 1
+    assert not re.search(r"<(link|iframe|object|base|b>bold)|<[^>]* on[a-z]+=", page)
+    assert escape(EVIL) in page
+    assert all('alt="' in image for image in re.findall(r"<img [^>]*>", page))
+    assert set(re.findall(r' (?:src|href)="(\w+:)', page)) == {"data:"}
+    assert "http" not in re.sub(r"data:[^\"]*", "", page).replace("http-equiv", "")
 
 
 def test_images_outside_the_run_damaged_or_missing_are_named_and_left_out(
@@ -161,10 +141,10 @@ def test_images_outside_the_run_damaged_or_missing_are_named_and_left_out(
     (run / RECORDS).write_bytes(b"".join(one.to_line() for one in (outside, *records[1:])))
     main(["report", str(run), "--out", str(page)])
     assert capsys.readouterr().err.startswith(f"missing or incomplete images in {run}: 3, ")
-    assert Page(page).text.count("image missing") == 2
+    assert page.read_text().count("image missing") == 2
     shutil.rmtree(run / "images")
     main(["report", str(run), "--out", str(page)])
-    assert "not beside its records" in Page(page).text
+    assert "not beside its records" in page.read_text()
 
 
 def test_people_are_judges_of_what_they_labelled_and_stray_labels_are_counted(

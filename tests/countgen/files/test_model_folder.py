@@ -22,7 +22,7 @@ INDEX = "model.safetensors.index.json"
     [
         (INDEX, {"weight_map": {"a": "x.bin"}}, r"weight_map names 'x\.bin'; only \.safetensors"),
         (INDEX, {"weight_map": {"a": "../x.safetensors"}}, "files beside it"),
-        (INDEX, {}, "weight_map is None"),
+        (INDEX, {}, "weight_map names None"),
         ("config.json", {"text_config": {"_attn_implementation": "evil/kernel"}}, "'evil/kernel'; accepted: eager"),
         ("config.json", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config is a dict"),
         ("config.json", {"dtype": "load"}, "dtype is 'load'"),

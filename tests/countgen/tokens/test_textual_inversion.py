@@ -32,9 +32,9 @@ def embeds_equal(first, second):
 def test_words_as_a_token_give_the_same_embeds_as_the_words(backbone):
     token = token_of(backbone)
     with torch.no_grad():
-        spoken = encode_prompt(backbone, "a photo of seven apples", token)
+        with_token = encode_prompt(backbone, "a photo of seven apples", token)
         written = backbone.encode_prompt("a photo of seven of apples")
-    assert embeds_equal(spoken, written)
+    assert embeds_equal(with_token, written)
 
 
 def test_the_backbone_is_restored_after_use(backbone):
@@ -86,10 +86,10 @@ def test_encoders_in_half_precision_and_with_another_pooled_position_take_the_to
     for name, changed in changes.items():
         setattr(backbone.pipeline, name, changed(getattr(backbone.pipeline, name)))
     with torch.no_grad():
-        spoken = encode_prompt(backbone, "seven apples", token_of(light_models.backbone))
+        with_token = encode_prompt(backbone, "seven apples", token_of(light_models.backbone))
         written = backbone.encode_prompt("seven of apples")
-    assert spoken.prompt_embeds.dtype == backbone.dtype == torch.float32  # of the denoiser, which reads them
-    assert embeds_equal(spoken, written)
+    assert with_token.prompt_embeds.dtype == backbone.dtype == torch.float32  # of the denoiser, which reads them
+    assert embeds_equal(with_token, written)
 
 
 def test_the_stock_pipeline_generates_the_same_image_from_the_file(light_models):
@@ -122,9 +122,9 @@ def test_a_file_of_one_encoder_loads_into_the_stock_pipeline_unchanged(light_mod
     stock = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     stock.load_textual_inversion(countgen.save_token(token, tmp_path / "learned_embeds.safetensors"))
     with torch.no_grad():
-        spoken, _ = stock.encode_prompt("a photo of <count-7> apples", "cpu", 1, False)
+        with_token, _ = stock.encode_prompt("a photo of <count-7> apples", "cpu", 1, False)
         written, _ = stock.encode_prompt("a photo of seven of apples", "cpu", 1, False)
-    torch.testing.assert_close(spoken, written)
+    torch.testing.assert_close(with_token, written)
 
 
 def test_another_repository_accepts_the_presets_tokens_and_its_own_tokens_fit_only_itself(light_models, tmp_path):

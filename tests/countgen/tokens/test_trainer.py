@@ -62,9 +62,9 @@ def test_a_token_starts_as_the_number_word_repeated_for_more_vectors_and_never_t
         token = Learning(models, count, OBJECTS, TOY).token
         assert token.vectors["clip_l"].shape == (num_vectors, 128)
         with torch.no_grad():
-            spoken = encode_prompt(models.backbone, f"{word} apples", token)
+            with_token = encode_prompt(models.backbone, f"{word} apples", token)
             written = models.backbone.encode_prompt(f"{word} apples")
-        assert torch.equal(spoken.prompt_embeds, written.prompt_embeds)
+        assert torch.equal(with_token.prompt_embeds, written.prompt_embeds)
     more = Learning(models, 7, OBJECTS, replace(TOY, num_vectors=3)).token.vectors["clip_l"]
     assert torch.equal(more, word_vectors(models.backbone, "seven seven seven")["clip_l"])
 
