@@ -87,7 +87,7 @@ _IMPORTING = threading.Lock()
 def english() -> inflect.engine:
     """Return the engine of inflect, imported on first use: `--help` does not need it.
 
-    Without typeguard's rewriting of its functions, which takes most of the time of the import.
+    typeguard does not rewrite its functions meanwhile, which would take most of the time of the import.
     """
     import typeguard
 

@@ -70,7 +70,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | 
             'which puts a JSON list "object_names" into its metadata'
         )
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    with explained(f"{path} is damaged: its object_names are no list of names"):
+    with explained(f"{path} is damaged: its object_names are not a list of names"):
         object_names = msgspec.json.decode(metadata["object_names"], type=_Names)
     return tensors, object_names, threshold_of(metadata, path)
 
