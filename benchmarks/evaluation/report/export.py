@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def as_json(value: Any) -> str:
-    """Return dataclasses, mappings, arrays and sequences as JSON; unknown and infinite numbers are null."""
-    return msgspec.json.encode(value, enc_hook=np.ndarray.tolist).decode()
+    """Return dataclasses, mappings, arrays and sequences as JSON in ASCII; unknown and infinite numbers are null."""
+    # msgspec writes null for a number that is not finite; json escapes characters that a terminal obeys.
+    return json.dumps(msgspec.json.decode(msgspec.json.encode(value, enc_hook=np.ndarray.tolist)))
 
 
 def write_parquet(run: ReportedRun, path: Path) -> None:
