@@ -13,8 +13,6 @@ AUTO = "auto"
 """Stands for a judge's name: one is chosen by what is counted."""
 COCO = (("yolo:yolo11m",), "torchvision:fasterrcnn_resnet50_fpn_v2")
 OPEN_VOCABULARY = (("owl:owlv2-base",), "grounding_dino:tiny")
-
-
 COCO_COUNTER = "nanodet"
 """The embedded detector of COCO's classes: it loads quickly, without diffusers and transformers."""
 

@@ -226,11 +226,14 @@ def all_cases(settings: RunSettings) -> list[Case]:
             if first + settings.seeds_per_prompt > 2**32:
                 raise ValueError(f"prompt {place + 1} would get seeds from {first} on, above 2**32 - 1; start lower")
             for seed in range(first, first + settings.seeds_per_prompt):
+                # A shard has all methods of an image, which are then compared in pairs.
+                if not in_shard(content_digest([prompt.prompt, _counts(prompt), seed]), settings.shard):
+                    continue
                 for method, own in own_settings.items():
                     content = [prompt.prompt, _counts(prompt), seed, backbone, method, determining + own]
                     key = content_digest(content)[:32]
                     by_key[key] = Case(key, prompt, seed, backbone, method, settings.critics, settings.judges)
-    return [case for case in by_key.values() if in_shard(case.key, settings.shard)]
+    return list(by_key.values())
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -246,7 +249,7 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def in_shard(key: str, shard: str) -> bool:
-    """Return whether the case of a key is in a shard, such as "3/8": each is in exactly one."""
+    """Return whether what has a hexadecimal key is in a shard, such as "3/8": each key is in exactly one."""
     part, parts = shard_of(shard)
     return int(key[:8], 16) % parts == part - 1
 

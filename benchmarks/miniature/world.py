@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from countgen.miniature.world import BACKGROUNDS, HELD_OUT_OBJECTS, HELD_OUT_PAIRS, NUMBER_WORDS, OBJECT_NAMES, PLURALS
+from countgen.critics.vocabulary import plural
+from countgen.miniature.world import BACKGROUNDS, HELD_OUT_OBJECTS, HELD_OUT_PAIRS, NUMBER_WORDS, OBJECT_NAMES
 
 IMAGE_SIZE = 128
 """The height and width of every image, in pixels."""
@@ -125,7 +126,7 @@ def caption(scene: Scene, rng: np.random.Generator, counted_probability: float =
         held_out = OBJECT_NAMES[kind] in HELD_OUT_OBJECTS or (OBJECT_NAMES[kind], count) in HELD_OUT_PAIRS
         if counted and not held_out and count < len(NUMBER_WORDS):
             number = str(count) if rng.random() < 0.25 else NUMBER_WORDS[count]
-            phrases.append(f"{number} {OBJECT_NAMES[kind] if count == 1 else PLURALS[kind]}")
+            phrases.append(f"{number} {OBJECT_NAMES[kind] if count == 1 else plural(OBJECT_NAMES[kind])}")
         else:
             phrases.append(_uncounted(kind, count, rng))
     start = _CAPTION_STARTS[rng.integers(len(_CAPTION_STARTS))]
@@ -134,15 +135,15 @@ def caption(scene: Scene, rng: np.random.Generator, counted_probability: float =
 
 
 def _uncounted(kind: int, count: int, rng: np.random.Generator) -> str:
-    name, plural = OBJECT_NAMES[kind], PLURALS[kind]
+    name, several = OBJECT_NAMES[kind], plural(OBJECT_NAMES[kind])
     if count == 0:
-        return f"no {plural}"
+        return f"no {several}"
     if count == 1:
         return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if rng.random() < 0.5 else name
     chance = rng.random()
     if chance < 0.6:
-        return plural
-    return f"some {plural}" if chance < 0.8 else f"{'many' if count >= 6 else 'a few'} {plural}"
+        return several
+    return f"some {several}" if chance < 0.8 else f"{'many' if count >= 6 else 'a few'} {several}"
 
 
 @torch.no_grad()

@@ -10,15 +10,8 @@ from typing import Any
 
 import torch
 
+from countgen.backbones import loading
 from countgen.backbones.base import MEMORY, Backbone
-from countgen.backbones.loading import (
-    cached_weights,
-    load_pipeline,
-    load_tiny_vae,
-    public_name,
-    readable,
-    replace_scheduler,
-)
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.pipeline_features import check_features, unwrapped
@@ -75,17 +68,17 @@ def load(
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else source.preset.dtype)
     repository = source.preset.repository
-    if download and not Path(repository).exists() and not cached_weights(source.preset):
+    if download and not Path(repository).exists() and not loading.cached_weights(source.preset):
         check_answers(f"all of {repository}", repository, source.preset.revision)
-    tiny_vae = load_tiny_vae(source.preset, dtype, download=download) if draft else None
-    with readable(f"{repository} cannot be loaded as a {module.PIPELINE}"):
-        pipeline = load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
+    tiny_vae = loading.load_tiny_vae(source.preset, dtype, download=download) if draft else None
+    with loading.readable(f"{repository} cannot be loaded as a {module.PIPELINE}"):
+        pipeline = loading.load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
     add_loras(pipeline, loras, download=download)
     _, usual = presets().get(source.name, (None, None))
     if usual is None or usual.repository != repository:
         usual = None
         _widen_vae(pipeline)  # a preset's own VAE was chosen for its dtype
-    with readable(f"{source.name} cannot be sampled on {device}"):
+    with loading.readable(f"{source.name} cannot be sampled on {device}"):
         backbone: Backbone = module.BACKBONE(pipeline, source.preset, source.name, tiny_vae)
         backbone.loras = tuple(loras)
         backbone.chosen = source.chosen
@@ -132,11 +125,12 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
         "vae": own.vae.config,
         "scheduler": {**own.scheduler.config, "_class_name": type(own.scheduler).__name__},
     }
-    usual, chosen = sampling(type(pipeline).__name__, configs, (repository, public_name(repository)), of_family(family))
+    name = loading.public_name(repository)
+    usual, chosen = sampling(type(pipeline).__name__, configs, (repository, name), of_family(family))
     preset = generic_preset(family, type(pipeline).__name__, repository, usual | changes)
-    replace_scheduler(own, preset)
-    tiny_vae = load_tiny_vae(preset, denoiser.dtype).to(denoiser.device) if draft else None
-    backbone: Backbone = module_of(family).BACKBONE(own, preset, public_name(repository), tiny_vae)
+    loading.replace_scheduler(own, preset)
+    tiny_vae = loading.load_tiny_vae(preset, denoiser.dtype).to(denoiser.device) if draft else None
+    backbone: Backbone = module_of(family).BACKBONE(own, preset, name, tiny_vae)
     backbone.given = True
     backbone.chosen = chosen
     if memory == "low":

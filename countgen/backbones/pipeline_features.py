@@ -31,10 +31,12 @@ def _reasons(pipeline: Any) -> Iterator[str]:
     parts = pipeline.components.items()
     modules = {name: unwrapped(part) for name, part in parts if isinstance(part, nn.Module)}
     for part in (pipeline, *modules.values()):
-        placed = getattr(part, "hf_device_map", None)  # "cuda" where all of it is on one, the disk included
+        placed = getattr(part, "hf_device_map", None)  # a mapping, or the device if there is only one
         if isinstance(placed, dict) and len({*map(str, placed.values())}) > 1:
-            kind = type(part).__name__
-            yield f"has its {kind} spread over devices: call pipe.reset_device_map(), or load it without device_map"
+            yield (
+                f"is spread over devices (device_map of its {type(part).__name__}): call pipe.reset_device_map() and "
+                "pipe.to(device), or load it without device_map"
+            )
     if not any(name.startswith("text_encoder") for name in modules):
         yield "has no text encoder: load it with one, prompts are read here"
     for name, module in modules.items():

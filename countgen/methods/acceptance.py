@@ -44,6 +44,8 @@ class Acceptance(Document, frozen=True):
         first: from the first critic, on the untransformed image.
         plain: from every critic, on the untransformed image.
         views: from every critic on every view.
+        least: from the least of these margins alone, where it says more: a count that no critic
+            is close to changing on any view is right even if most margins are small.
         refined: added to the log odds of images that gradients have moved: optimisation exploits mistakes of critics.
         scales: by critic, what its margins are divided by, for critics whose logits have another range than others'.
     """
@@ -51,6 +53,7 @@ class Acceptance(Document, frozen=True):
     first: Evidence = Evidence(intercept=-0.6, below=1.2, above=2.1)
     plain: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.1)
     views: Evidence = Evidence(intercept=-0.5, below=1.5, above=3.6)
+    least: Evidence = Evidence(intercept=1.0, below=10.0, above=3.0)
     refined: float = -0.4
     scales: dict[str, Annotated[float, Meta(gt=0)]] = field(default_factory={"miniature-heatmap": 15.0}.copy)
 
@@ -66,4 +69,7 @@ class Acceptance(Document, frozen=True):
             refined: whether gradients have moved the images.
         """
         scales = margins.new_tensor([self.scales.get(critic.name, 1.0) for critic in critics])
-        return (evidence.log_odds(margins / scales) + self.refined * refined).sigmoid()
+        log_odds = evidence.log_odds(margins / scales)
+        if evidence is self.views:
+            log_odds = log_odds.maximum(self.least.log_odds(margins.amin(1, keepdim=True)))
+        return (log_odds + self.refined * refined).sigmoid()

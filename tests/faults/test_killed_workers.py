@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,36 +43,6 @@ def test_a_run_with_a_killed_worker_loses_nothing_and_equals_the_local_engines(t
         assert (tmp_path / "ray" / "images" / path.name).read_bytes() == path.read_bytes()
 
 
-# The workers below import no torch, so that they start at once; the processes and their deaths are real.
-@pytest.fixture
-def attempts(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Iterator[Any]]:
-    """The engine with workers that answer with the port of their cluster; None where the case failed."""
-
-    def light_attempts(number: int, *, deadly: str = "", **options: Any) -> Iterator[tuple[str, str | None]]:
-        class Light:  # pickled by value: the workers cannot import this file
-            def __init__(self, *_: Any) -> None:
-                pass
-
-            def process(self) -> int:
-                return os.getpid()
-
-            def attempt(self, case: Any) -> tuple[str, str]:
-                import ray
-
-                if case.key == deadly:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return case.key, ray.get_runtime_context().gcs_address.rpartition(":")[2]
-
-        monkeypatch.setattr(ray_cluster, "Worker", Light)
-        monkeypatch.setattr(ray_cluster, "failed", lambda case, *_: (case.key, None))
-        prompt, asked = SimpleNamespace(targets=()), SimpleNamespace(device="cpu")
-        light_cases: list[Any] = [SimpleNamespace(key=str(k), backbone="none", prompt=prompt) for k in range(number)]
-        engine: Any = ray_cluster.attempts
-        yield from engine(light_cases, asked, **options)
-
-    return light_attempts
-
-
 def listening() -> set[tuple[str, int]]:
     """The addresses on which this process and those that it started listen."""
     addresses = set()
@@ -83,13 +53,30 @@ def listening() -> set[tuple[str, int]]:
     return addresses
 
 
-def test_a_case_that_kills_every_worker_fails_alone_and_the_cluster_listens_on_the_loopback_only(attempts: Any) -> None:
-    earlier = listening()
-    outcomes = attempts(8, workers=2, deadly="1")
+def test_a_case_that_kills_every_worker_fails_alone_and_the_cluster_listens_on_the_loopback_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The workers import no torch, so that they start at once; the processes and their deaths are real."""
+
+    class Light:  # pickled by value: the workers cannot import this file
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def process(self) -> int:
+            return os.getpid()
+
+        def attempt(self, case: Any) -> tuple[str, str]:
+            if case.key == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return case.key, "done"
+
+    monkeypatch.setattr(ray_cluster, "Worker", Light)
+    monkeypatch.setattr(ray_cluster, "failed", lambda case, *_: (case.key, "failed"))
+    prompt, earlier = SimpleNamespace(targets=()), listening()
+    cases: list[Any] = [SimpleNamespace(key=str(key), backbone="none", prompt=prompt) for key in range(8)]
+    outcomes: Any = ray_cluster.attempts(cases, SimpleNamespace(device="cpu"), workers=2)
     first = next(outcomes)
     opened = listening() - earlier
-    ports = dict([first, *outcomes])
+    assert dict([first, *outcomes]) == {case.key: "failed" if case.key == "1" else "done" for case in cases}
     assert len(opened) >= 3  # the control service, the node's and a worker's at least
     assert {host for host, _ in opened} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    assert sorted(ports) == list("01234567")
-    assert [key for key, port in ports.items() if port is None] == ["1"]

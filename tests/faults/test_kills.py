@@ -1,8 +1,7 @@
 """A writer that is killed at any moment leaves what was there before, or all of what it wrote.
 
 `python -m tests.faults.test_kills` kills writers at each of their file operations in turn, and checks what they leave.
-It is a process of its own, because it forks before any library has started a thread. A tear within a record is
-`tests.faults.crash_consistency.tear`.
+It is a process of its own, because it forks before any library has started a thread.
 """
 
 from __future__ import annotations

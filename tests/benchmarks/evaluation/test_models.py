@@ -19,7 +19,7 @@ from countgen.benchmarks.evaluation.worker import Worker
 from countgen.detector_choice import COCO, OPEN_VOCABULARY
 from countgen.images import read_recipe
 from countgen.number_slider.calibration import FOLDER as CALIBRATIONS
-from tests.countgen.backbones.tiny_lora import write_lora
+from tests.countgen.backbones.conftest import write_lora
 from tests.faults.crash_consistency import settings
 
 SDXL = miniature.FOLDER / "mini-sdxl-turbo"

@@ -9,7 +9,7 @@ from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError
 from countgen.benchmarks.evaluation.records import Record, RunFolderError, read_records, read_run
 from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
 from tests.benchmarks.evaluation.made_records import record, write_run
-from tests.faults.crash_consistency import file_size_limit, tear
+from tests.faults.crash_consistency import file_size_limit
 
 pytestmark = pytest.mark.core
 
@@ -54,8 +54,14 @@ def test_the_latest_record_of_a_case_counts_and_the_earlier_one_stays(tmp_path: 
 
 def test_a_last_record_torn_at_any_byte_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # this machine keeps its power, and hundreds of them take seconds
-    good, cuts = tear([DONE, FAILED, replace(DONE, key="2" * 32)], tmp_path)
-    assert good == cuts == len(DONE.to_line()) + 1
+    earlier, line = DONE.to_line() + FAILED.to_line(), replace(DONE, key="2" * 32).to_line()
+    path = tmp_path / "torn.jsonl"
+    for length in range(len(line) + 1):
+        path.write_bytes(earlier + line[:length])
+        with LineFile(path.parent, path.name) as file:
+            file.append(line)
+        assert read_records(path) == [DONE, FAILED, replace(DONE, key="2" * 32)]
+        assert path.read_bytes().startswith(earlier)
 
 
 LINE = DONE.to_line().strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -11,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from countgen import miniature
+from countgen import backbones, miniature
 from countgen.backbones import Backbone, Preset
 from countgen.backbones.registry import module_of
 
@@ -21,8 +22,6 @@ PROMPT = "a photo of three cats"
 HEIGHT, WIDTH = 32, 64
 """Height and width in pixels; not square, so that a test fails if a family swaps them."""
 TIMESTEPS = {"stable_diffusion_xl lcm": (800,), "pixart one step": (400,)}
-NO_BINNING = {"use_resolution_binning": False}
-STOCK_OPTIONS: dict[str, dict[str, Any]] = {"pixart": NO_BINNING, "sana": NO_BINNING}
 
 
 def build(name: str) -> Any:
@@ -52,7 +51,7 @@ def images_of(backbone: Backbone, seeds: list[int], negative: str | None = None)
 
 def stock_images(pipeline: Any, backbone: Backbone, seeds: list[int], negative: str | None = None) -> Tensor:
     """Return what the stock pipeline generates for `PROMPT` with the settings of a backbone."""
-    options = dict(STOCK_OPTIONS.get(backbone.family, {}))
+    options: dict[str, Any] = {"use_resolution_binning": False} if backbone.family in ("pixart", "sana") else {}
     if negative is not None:
         options["negative_prompt"] = [negative] * len(seeds)
     if backbone.preset.timesteps is not None:
@@ -82,6 +81,20 @@ def tiny_decoder() -> Any:
     )
 
 
+def write_lora(folder: Path) -> Path:
+    """Write random weights of an adapter for the miniature as diffusers does, and return the file; needs peft."""
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    trained = backbones.load("miniature").pipeline.unet
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trained.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_k", "to_v"]))
+    layers = get_peft_model_state_dict(trained)
+    diffusers.StableDiffusionXLPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+    return folder / "pytorch_lora_weights.safetensors"
+
+
 NOISE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -91,13 +104,7 @@ NOISE = {
 }
 FLOW_VAE = {"shift_factor": 0.1159, "scaling_factor": 0.3611}
 TEXT = {"vocab_size": 1024, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
-JOINT = {
-    "in_channels": 16,
-    "num_layers": 1,
-    "num_single_layers": 1,
-    "attention_head_dim": 16,
-    "num_attention_heads": 2,
-}
+JOINT = {"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2}
 
 
 def _vae(latent_channels: int = 4, kind: Any = diffusers.AutoencoderKL, **options: Any) -> Any:
@@ -212,10 +219,6 @@ def _pixart(scheduler: Any = None, sample_size: int = 16, kind: str = "PixArtAlp
     )
 
 
-def _pixart_one_step() -> Any:
-    return _pixart(diffusers.DDPMScheduler(clip_sample=False, prediction_type="v_prediction"))
-
-
 def _flux(*, guidance_embeds: bool) -> Any:
     return diffusers.FluxPipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=guidance_embeds),
@@ -291,7 +294,6 @@ def _z_image() -> Any:
         n_kv_heads=2,
         cap_feat_dim=16,
         axes_dims=[4, 6, 6],
-        axes_lens=[1024, 512, 512],
     )
     for token in (transformer.x_pad_token, transformer.cap_pad_token):
         torch.nn.init.normal_(token)
@@ -325,7 +327,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "stable_diffusion_xl": _stable_diffusion_xl,
     "stable_diffusion_xl lcm": lambda: _stable_diffusion_xl("LCMScheduler"),
     "pixart": _pixart,
-    "pixart one step": _pixart_one_step,
+    "pixart one step": lambda: _pixart(diffusers.DDPMScheduler(clip_sample=False, prediction_type="v_prediction")),
     "pixart sized": lambda: _pixart(sample_size=128),
     "pixart sigma": lambda: _pixart(kind="PixArtSigmaPipeline"),
     "flux": lambda: _flux(guidance_embeds=False),

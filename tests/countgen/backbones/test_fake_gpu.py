@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -66,12 +64,17 @@ def test_everything_is_computed_on_the_gpu_in_the_dtype_of_the_backbone(
     steps = 2 if guidance and name != "pixart-dmd" else 1  # the one-step scheduler looks for values in its table
     timesteps = preset.timesteps if steps == preset.num_inference_steps else None
     preset = replace(preset, guidance_scale=guidance, num_inference_steps=steps, timesteps=timesteps)
-    scheduler = scheduler_of(name, tiny(family))
+    stock = tiny(family)
+    scheduler = scheduler_of(name) if name in MODELS else copy.deepcopy(stock.scheduler)
     mode = FakeTensorMode(allow_non_fake_inputs=True)  # of the scheduler's tables, which stay on the CPU
     with mode, torch.no_grad():
-        with torch.device("cuda"), default_dtype(dtype):
-            pipeline = full_pipeline(name, tiny(family), scheduler)
-        backbone = module_of(family).BACKBONE(pipeline, preset, name)
+        torch.set_default_dtype(dtype)
+        try:
+            with torch.device("cuda"):
+                parts = MODELS[name][0]() if name in MODELS else full_size(name, stock.components)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        backbone = module_of(family).BACKBONE(type(stock)(**parts | {"scheduler": scheduler}), preset, name)
     set_timesteps(backbone)
     with mode, torch.no_grad():
         if family == "z_image":  # it selects tokens by a mask, which has no shape on fake tensors
@@ -86,25 +89,20 @@ def test_everything_is_computed_on_the_gpu_in_the_dtype_of_the_backbone(
         assert (images.device.type, images.dtype, images.shape) == ("cuda", torch.float32, size)
 
 
-def scheduler_of(name: str, tiny: Any) -> Any:
+def scheduler_of(name: str) -> Any:
     """Return a preset's scheduler, whose tables are real and on the CPU."""
-    if name in MODELS:
-        _, scheduler, options = MODELS[name]
-        return getattr(diffusers, scheduler)(**options)
-    return copy.deepcopy(tiny.scheduler)
+    _, scheduler, options = MODELS[name]
+    return getattr(diffusers, scheduler)(**options)
 
 
-def full_pipeline(name: str, tiny: Any, scheduler: Any) -> Any:
-    """Return a pipeline of the published size, with the tokenizers of the tiny one."""
-    if name in MODELS:
-        components = MODELS[name][0]() | {"scheduler": scheduler}
-        return getattr(diffusers, type(tiny).__name__)(**components)
-    components = {**tiny.components, "scheduler": scheduler}
+def full_size(name: str, components: dict[str, Any]) -> dict[str, Any]:
+    """Return the components of a pipeline in the published size, with the tokenizers of the tiny one."""
+    sized = dict(components)
     for part, options in FULL[name].items():
         kind = type(components[part])
         is_transformers = isinstance(components[part], PreTrainedModel)
-        components[part] = kind(kind.config_class(**options)) if is_transformers else kind(**options)
-    return type(tiny)(**components)
+        sized[part] = kind(kind.config_class(**options)) if is_transformers else kind(**options)
+    return sized
 
 
 def set_timesteps(backbone: Backbone) -> None:
@@ -119,13 +117,3 @@ def set_timesteps(backbone: Backbone) -> None:
         steps, scheduler.custom_timesteps = numbers.tolist(), False
     moved: Any = lambda device: (steps, torch.ones(len(steps), device=device))  # noqa: E731
     backbone._timesteps = moved  # type: ignore[method-assign]
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Create tensors of this dtype where none is given."""
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)

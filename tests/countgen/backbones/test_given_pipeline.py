@@ -125,7 +125,7 @@ IMPOSSIBLE: dict[str, tuple[Callable[[Any], Any], str]] = {
         r"a quantised unet \(Linear\)",
     ),
     "several devices": (lambda p: setattr(p, "hf_device_map", {"unet": 0, "vae": "cpu"}), "spread over devices"),
-    "a part on several devices": (lambda p: setattr(p.unet, "hf_device_map", {"a": 0, "b": 1}), "UNet.* spread"),
+    "a part on several devices": (lambda p: setattr(p.unet, "hf_device_map", {"a": 0, "b": 1}), "spread .*UNet"),
     "IP-adapter": (lambda p: setattr(p.unet, "encoder_hid_proj", IP_ADAPTER), "IP-adapter.*unload_ip_adapter"),
     "meta device": (lambda p: p.vae.to("meta"), "a vae without weights"),
     "no text encoder": (lambda p: [setattr(p, f"text_encoder{n}", None) for n in ("", "_2")], "no text encoder"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import countgen
 from countgen import backbones, miniature
 from countgen.backbones.loading import described
 from countgen.backbones.registry import configured
@@ -27,6 +28,15 @@ def test_load_takes_another_size_and_scheduler() -> None:
     assert backbone.latent_shape == (4, 16, 24)
     assert type(backbone.pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
     assert backbone.pipeline.scheduler.config.prediction_type == "v_prediction"
+
+
+def test_the_embedded_pixart_reaches_a_confirmed_count() -> None:
+    pixart = countgen.load("miniature-pixart", device="cpu")
+    assert pixart.backbone.pipeline.scheduler.config.prediction_type == "v_prediction"  # of the checkpoint
+    result = countgen.generate("a photo of four cats", pixart, seed=1, max_evaluations=200)
+    assert result.confirmed
+    assert result.counts == (4,)
+    assert result.verified
 
 
 def test_what_the_cache_lacks_is_downloaded(hub_snapshot: Callable[..., Path]) -> None:

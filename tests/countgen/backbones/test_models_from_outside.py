@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from countgen import backbones, miniature
 from countgen.backbones.assembly import from_pipeline
 from countgen.backbones.lora import Lora
-from tests.countgen.backbones.tiny_lora import write_lora
+from tests.countgen.backbones.conftest import write_lora
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,6 @@ def test_a_folder_that_cannot_be_used_is_one_error(
         backbones.load(folder)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 700
-
-
-@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
-def test_a_scheduler_of_diffusers_fits(name: str) -> None:
-    backbone = from_pipeline(backbones.load("miniature").pipeline, scheduler=name)
-    assert type(backbone.pipeline.scheduler).__name__ == name
 
 
 @pytest.mark.parametrize("name", ["KarrasVeScheduler", "VQDiffusionScheduler"])

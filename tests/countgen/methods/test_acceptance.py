@@ -33,6 +33,14 @@ def test_the_probability_has_its_closed_form(models):
     assert float(probability) == pytest.approx(1 / (1 + math.e ** -(-1 + 2 * (0 - 2) / 2 + 3 * (1 + 0) / 2)))
 
 
+def test_a_count_that_no_view_is_close_to_changing_is_right_though_most_margins_are_small(models):
+    margins, critics = torch.full((3, 6), 0.2), [critic for critic in models.critics for _ in range(3)]
+    margins[1:] = 1.2
+    margins[2, 4] = -0.2
+    small, safe, wrong = Acceptance().probability(Acceptance().views, margins, critics).tolist()
+    assert max(small, wrong) < 0.9 < 0.98 < safe
+
+
 def test_the_probability_never_falls_as_a_margin_grows(models):
     acceptance = Acceptance()
     margins = torch.linspace(3 * LOWEST, 3 * HIGHEST, 101, dtype=torch.float64)

@@ -44,7 +44,12 @@ def test_a_number_word_is_read_as_its_number():
     assert [read_number([number_word(value)], 0) for value in values] == [(value, 1, False) for value in values]
 
 
-def test_every_object_of_the_miniature_has_its_own_plural():
-    from countgen.miniature.world import OBJECT_NAMES, PLURALS
-
-    assert tuple(map(plural, OBJECT_NAMES)) == PLURALS
+def test_plurals_of_regular_and_irregular_nouns():
+    words = {
+        "apple": "apples",
+        "bus": "buses",
+        "butterfly": "butterflies",
+        "fish": "fish",
+        "strawberry": "strawberries",
+    }
+    assert {word: plural(word) for word in words} == words
