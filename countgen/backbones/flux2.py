@@ -46,7 +46,7 @@ class Flux2Klein(Backbone):
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         texts = [prompt, negative_prompt or ""] if self._guided else [prompt]
-        embeds = [self.pipeline.encode_prompt(text, device=self.device, **self._sequence_length)[0] for text in texts]
+        embeds = [self._encoded(text)[0] for text in texts]
         return PromptEmbeds(embeds[0], negative_prompt_embeds=embeds[1] if self._guided else None)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
