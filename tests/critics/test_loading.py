@@ -35,7 +35,6 @@ def save(critic: Any, folder: Path) -> None:
     [
         ("yolo", {"weights": "nowhere/yolo.pt"}, "OWNER/REPOSITORY/FILE.*nothing else is downloaded"),
         ("yolo", {"weights": "yolo11n", "revision": "main"}, f"yolo11n.pt of Ultralytics/YOLO11@main {NO_CACHE}"),
-        ("yolo", {"weights": "someone/detectors/best.pt"}, f"best.pt of someone/detectors {NO_CACHE}"),
         ("yolo", {}, "missing a required argument: 'weights'; it takes weights, config.*nms_iou"),
         ("yolo", YOLO | {"thresold": 0.5}, "'thresold'; it takes weights, config.* threshold"),
         ("yolo", {"weights": YOLO["weights"]}, "give config="),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 def as_json(value: Any) -> str:
     """Return dataclasses, mappings, arrays and sequences as JSON in ASCII; unknown and infinite numbers are null."""
+    # msgspec writes null for a number that is not finite; json escapes characters that a terminal obeys.
     return json.dumps(msgspec.json.decode(msgspec.json.encode(value, enc_hook=np.ndarray.tolist)))
 
 
