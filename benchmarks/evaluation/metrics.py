@@ -16,6 +16,7 @@ import numpy as np
 
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import wilson_interval
+from countgen.benchmarks.evaluation.suites.prompt import LEVELS
 from countgen.image_preservation import LEAST_KEPT, MOST_CHANGED
 
 HUMAN = "human "
@@ -142,6 +143,12 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
 def by_count(records: Iterable[Record]) -> dict[int, list[Record]]:
     """Return records by the total target count, ascending."""
     return dict(sorted(grouped(records, total).items()))
+
+
+def by_level(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return records by level, easy first."""
+    groups = grouped(records, lambda record: record.level)
+    return {level: groups[level] for level in LEVELS if level in groups}
 
 
 def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:

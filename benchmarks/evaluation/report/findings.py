@@ -27,6 +27,7 @@ from countgen.benchmarks.evaluation.metrics import (
     Scores,
     by_arm,
     by_count,
+    by_level,
     evaluated_by,
     grouped,
     is_right,
@@ -70,7 +71,7 @@ class MethodFindings:
     Attributes:
         name: of the method.
         scores: by judge, of all images.
-        counts: by number of objects, by the first judge.
+        levels, counts: by level and by number of objects, by the first judge.
         confirmed: images whose probability of a right count was high enough for the run.
         confirmed_wrong: of these, wrong by the first judge.
         reliability: by lower bound of the probability: its values, and whether the first judge finds the images right.
@@ -83,6 +84,7 @@ class MethodFindings:
 
     name: str
     scores: dict[str, Scores]
+    levels: dict[str, Scores]
     counts: dict[int, Scores]
     confirmed: int
     confirmed_wrong: int
@@ -223,6 +225,7 @@ def _method(
     return MethodFindings(
         name=name,
         scores={judge: scores(records, judge) for judge in judges if evaluated_by(records, judge)},
+        levels={level: scores(group, first) for level, group in by_level(records).items()},
         counts={count: scores(group, first) for count, group in by_count(records).items()},
         confirmed=len(confirmed),
         confirmed_wrong=sum(not is_right(record, first) for record in confirmed),

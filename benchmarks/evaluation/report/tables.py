@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from statistics import fmean
+from typing import Any
 
 from countgen.benchmarks.evaluation.metrics import Preservation, Scores
 from countgen.benchmarks.evaluation.report.findings import AXES, PROBABILITY_BINS, MethodFindings, Section, Versus
@@ -25,6 +27,7 @@ from countgen.benchmarks.evaluation.report.table import (
     rows_of,
 )
 from countgen.benchmarks.evaluation.statistics import wilson_interval
+from countgen.benchmarks.evaluation.suites.prompt import LEVELS
 from countgen.image_preservation import LEAST_KEPT, MOST_CHANGED
 
 NUMERACY = "numeracy"
@@ -33,9 +36,11 @@ NUMERACY = "numeracy"
 
 def tables(section: Section) -> list[Table]:
     """Return all tables of one backbone and suite."""
+    by_count = [method.counts for method in section.methods]
     return [
         _judged(section, section.judges[0]),
-        _by_count(section),
+        _by_group(section, "Right by level, %", LEVELS, [method.levels for method in section.methods]),
+        _by_group(section, "Right by number of objects, %", sorted({*chain(*by_count)}), by_count),
         _cost(section),
         *(_stopped(section, axis) for axis in AXES),
         *(_versus(section, judge, versus) for judge, versus in section.versus.items()),
@@ -126,15 +131,14 @@ def _preserved(section: Section) -> Table:
     return Table("Kept of the plain image", header(section), rows, note)
 
 
-def _by_count(section: Section) -> Table:
+def _by_group(section: Section, title: str, names: Iterable[Any], by_method: Sequence[Mapping[Any, Scores]]) -> Table:
     def cell(score: Scores | None) -> str:
         return "-" if score is None else percent(score.accuracy, score.interval)
 
-    counts = sorted({count for method in section.methods for count in method.counts})
-    rows = tuple((str(count), *(cell(method.counts.get(count)) for method in section.methods)) for count in counts)
-    images = max((score.images for method in section.methods for score in method.counts.values()), default=0)
-    note = f"95 % Wilson intervals; images a cell: {images} or fewer."
-    return Table("Right by number of objects, %", header(section), rows, note)
+    known = [name for name in names if any(name in scores for scores in by_method)]
+    rows = tuple((str(name), *(cell(scores.get(name)) for scores in by_method)) for name in known)
+    images = max((score.images for scores in by_method for score in scores.values()), default=0)
+    return Table(title, header(section), rows, f"95 % Wilson intervals; images a cell: {images} or fewer.")
 
 
 def _cost(section: Section) -> Table:

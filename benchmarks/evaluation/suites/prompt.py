@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from countgen.prompts import Target, check_prompt
 
-LEVELS = (("easy", 5), ("medium", 10), ("hard", 15))
-"""Levels of T2ICountBench with the largest count of each; larger counts are "beyond"."""
+LEVELS = {"easy": 5, "medium": 10, "hard": 15, "beyond": math.inf}
+"""The largest count of each level; the first three are T2ICountBench's."""
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,4 @@ class Prompt:
     @property
     def level(self) -> str:
         """Level of the total: "easy" (1-5), "medium" (6-10), "hard" (11-15) or "beyond"."""
-        return next((name for name, last in LEVELS if self.total <= last), "beyond")
+        return next(name for name, last in LEVELS.items() if self.total <= last)

@@ -58,6 +58,7 @@ def test_tables_and_json_say_what_the_records_say_in_any_order(made_run: Path, r
     assert (plain["name"], auto["name"]) == ("plain", "auto")
     assert auto["scores"]["detector"]["accuracy"] == 0.75
     assert auto["counts"]["3"]["failed"] == 1
+    assert auto["levels"]["easy"]["failed"] == 1
     assert section["versus"]["detector"][0]["comparison"]["duel"]["won"] == 3
     assert section["agreements"]["detector & counter"]["kappa"] == 1
     assert reported(records[::-1], "--json") == document
