@@ -75,13 +75,11 @@ def _of_torchvision(weights: str, revision: str | None, detector: str) -> Missin
 
     if weights not in list_models(detection) or (revision is not None and Path(revision).suffix):
         return None
-    choices = get_model_weights(weights).__members__
-    if (revision or "DEFAULT") not in choices:
-        return None
-    url = choices[revision or "DEFAULT"].url
+    published = get_model_weights(weights).__members__.get(revision or "DEFAULT")
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    present = (folder / url.rsplit("/", 1)[-1]).is_file()
-    return None if present else Missing(detector, url, str(folder), f"torchvision:{weights}@FILE")
+    if published is None or (folder / published.url.rsplit("/", 1)[-1]).is_file():
+        return None
+    return Missing(detector, published.url, str(folder), f"torchvision:{weights}@FILE")
 
 
 def check_downloadable(missing: Iterable[Missing]) -> None:

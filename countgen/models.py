@@ -146,9 +146,8 @@ def load(
             without a tiny decoder for drafts, or a device whose memory is too small.
         OSError: files are missing, and cannot be downloaded.
     """
-    size = {"height": height, "width": width}
     sampled = {"scheduler": scheduler, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-    given: dict[str, Any] = {"revision": revision, **sampled, **size}
+    given: dict[str, Any] = {"revision": revision, "height": height, "width": width, **sampled}
     changes = {name: value for name, value in given.items() if value is not None}
     adapters = tuple(lora.parse(adapter) if isinstance(adapter, str) else adapter for adapter in loras)
     if not isinstance(model, str | os.PathLike):
@@ -238,8 +237,7 @@ class Detectors:
             name: self._given.get(name) or load_critic(name, device, trust_checkpoint=trust_checkpoint)
             for name in self.choice.names
         }
-        judge = self.choice.judge
-        return tuple(loaded[name] for name in self.choice.critics), None if judge is None else loaded[judge]
+        return tuple(loaded[name] for name in self.choice.critics), loaded.get(self.choice.judge or "")
 
     def join(self, backbone: Backbone, trust_checkpoint: bool = False) -> Models:
         """Load them, and return the models of a run with a backbone."""

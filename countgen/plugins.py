@@ -43,8 +43,7 @@ def check_name(what: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        available = printable(", ".join(known) or "none", 500)
-        raise ValueError(f"unknown {what} {name!r}.{hint} Available: {available}")
+        raise ValueError(f"unknown {what} {name!r}.{hint} Available: {printable(', '.join(known) or 'none', 500)}")
 
 
 def load(kind: Kind, name: str) -> Any:

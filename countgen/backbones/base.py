@@ -174,10 +174,15 @@ class Backbone(ABC):
         unconditional = self.predict(latents, timestep, embeds.negative)
         return unconditional + self.guidance_scale * (output - unconditional)
 
-    @property
-    def _sequence_length(self) -> dict[str, int]:
-        length = self.preset.max_sequence_length
-        return {} if length is None else {"max_sequence_length": length}
+    def _encoded(self, prompt: str, **options: Any) -> Any:
+        """Return what the stock pipeline's `encode_prompt` returns."""
+        if self.preset.max_sequence_length is not None:
+            options["max_sequence_length"] = self.preset.max_sequence_length
+        return self.pipeline.encode_prompt(prompt, device=self.device, **options)
+
+    def _guidance(self, negative_prompt: str | None) -> dict[str, Any]:
+        """Return the options of `encode_prompt` for the negative prompt."""
+        return {"do_classifier_free_guidance": self._guided, "negative_prompt": negative_prompt}
 
     def initial_latents(self, seeds: Sequence[int]) -> Tensor:
         """Return standard normal latents, float32 (len(seeds), C, h, w), one per seed.

@@ -46,7 +46,7 @@ class Flux(Backbone):
         return False
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        embeds, pooled, _ = self.pipeline.encode_prompt(prompt, device=self.device, **self._sequence_length)
+        embeds, pooled, _ = self._encoded(prompt)
         return PromptEmbeds(prompt_embeds=embeds, pooled_prompt_embeds=pooled)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:

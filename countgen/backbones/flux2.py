@@ -45,9 +45,8 @@ class Flux2Klein(Backbone):
         return super()._guided and not self.pipeline.config.is_distilled
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        texts = [prompt, negative_prompt or ""] if self._guided else [prompt]
-        embeds = [self.pipeline.encode_prompt(text, device=self.device, **self._sequence_length)[0] for text in texts]
-        return PromptEmbeds(embeds[0], negative_prompt_embeds=embeds[1] if self._guided else None)
+        negative = self._encoded(negative_prompt or "")[0] if self._guided else None
+        return PromptEmbeds(self._encoded(prompt)[0], negative_prompt_embeds=negative)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:
         height, width = latents.shape[-2:]

@@ -28,8 +28,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def _reasons(pipeline: Any) -> Iterator[str]:
-    parts = pipeline.components.items()
-    modules = {name: unwrapped(part) for name, part in parts if isinstance(part, nn.Module)}
+    modules = {name: unwrapped(part) for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     for part in (pipeline, *modules.values()):
         placed = getattr(part, "hf_device_map", None)  # a mapping, or the device if there is only one
         if isinstance(placed, dict) and len({*map(str, placed.values())}) > 1:

@@ -63,18 +63,9 @@ class PixArt(Backbone):
     """`PixArtAlphaPipeline` with gradient: a transformer, and a T5 encoder with its attention mask."""
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        embeds, mask, negative, negative_mask = self.pipeline.encode_prompt(
-            prompt,
-            self._guided,
-            negative_prompt=negative_prompt or "",
-            device=self.device,
-            **self._sequence_length,
-        )
+        embeds, mask, negative, negative_mask = self._encoded(prompt, **self._guidance(negative_prompt or ""))
         return PromptEmbeds(
-            prompt_embeds=embeds,
-            attention_mask=mask,
-            negative_prompt_embeds=negative,
-            negative_attention_mask=negative_mask,
+            embeds, attention_mask=mask, negative_prompt_embeds=negative, negative_attention_mask=negative_mask
         )
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:

@@ -35,12 +35,8 @@ class SanaSprint(Backbone):
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
         stock = inspect.signature(type(self.pipeline).__call__).parameters
-        embeds, mask = self.pipeline.encode_prompt(
-            prompt,
-            device=self.device,
-            complex_human_instruction=stock["complex_human_instruction"].default,
-            **self._sequence_length,
-        )
+        instruction = stock["complex_human_instruction"].default
+        embeds, mask = self._encoded(prompt, complex_human_instruction=instruction)
         return PromptEmbeds(prompt_embeds=embeds, attention_mask=mask)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:

@@ -115,8 +115,7 @@ def find_source(
             "scheduler": read_json(folder / "scheduler" / "scheduler_config.json"),
         }
         usual, chosen = sampling(class_name, configs, known_as=(name, public_name(name)), presets=of_family(family))
-    values = {"variant": _only_variant(folder), **changes}
-    preset = replace(generic_preset(family, class_name, name, usual), **values)
+    preset = replace(generic_preset(family, class_name, name, usual), **{"variant": _only_variant(folder), **changes})
     return Source(family, public_name(name), preset, chosen)
 
 

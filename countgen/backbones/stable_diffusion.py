@@ -40,13 +40,7 @@ class StableDiffusion(Backbone):
     """`StableDiffusionPipeline` with gradient: one text encoder and no pooled vector."""
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        embeds, negative = self.pipeline.encode_prompt(
-            prompt,
-            self.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=self._guided,
-            negative_prompt=negative_prompt,
-        )
+        embeds, negative = self._encoded(prompt, num_images_per_prompt=1, **self._guidance(negative_prompt))
         return PromptEmbeds(prompt_embeds=embeds, negative_prompt_embeds=negative)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:

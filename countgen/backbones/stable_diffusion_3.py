@@ -40,20 +40,11 @@ class StableDiffusion3(Backbone):
     """`StableDiffusion3Pipeline` with gradient: two CLIP encoders and a T5 encoder, whose tokens are concatenated."""
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompt,
-            None,
-            None,
-            device=self.device,
-            do_classifier_free_guidance=self._guided,
-            negative_prompt=negative_prompt,
-            **self._sequence_length,
+        embeds, negative, pooled, negative_pooled = self._encoded(
+            prompt, prompt_2=None, prompt_3=None, **self._guidance(negative_prompt)
         )
         return PromptEmbeds(
-            prompt_embeds=embeds,
-            pooled_prompt_embeds=pooled,
-            negative_prompt_embeds=negative,
-            negative_pooled_prompt_embeds=negative_pooled,
+            embeds, pooled, negative_prompt_embeds=negative, negative_pooled_prompt_embeds=negative_pooled
         )
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:

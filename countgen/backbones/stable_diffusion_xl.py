@@ -61,17 +61,9 @@ class StableDiffusionXL(Backbone):
     """`StableDiffusionXLPipeline` with gradient: two text encoders, a pooled vector and size conditioning."""
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        embeds, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompt,
-            device=self.device,
-            do_classifier_free_guidance=self._guided,
-            negative_prompt=negative_prompt,
-        )
+        embeds, negative, pooled, negative_pooled = self._encoded(prompt, **self._guidance(negative_prompt))
         return PromptEmbeds(
-            prompt_embeds=embeds,
-            pooled_prompt_embeds=pooled,
-            negative_prompt_embeds=negative,
-            negative_pooled_prompt_embeds=negative_pooled,
+            embeds, pooled, negative_prompt_embeds=negative, negative_pooled_prompt_embeds=negative_pooled
         )
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:

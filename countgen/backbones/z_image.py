@@ -49,13 +49,7 @@ class ZImage(Backbone):
         return torch.float32
 
     def embed(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        embeds, negative = self.pipeline.encode_prompt(
-            prompt,
-            device=self.device,
-            do_classifier_free_guidance=self._guided,
-            negative_prompt=negative_prompt,
-            **self._sequence_length,
-        )
+        embeds, negative = self._encoded(prompt, **self._guidance(negative_prompt))
         return PromptEmbeds(embeds[0][None], negative_prompt_embeds=negative[0][None] if self._guided else None)
 
     def predict(self, latents: Tensor, timestep: Tensor, embeds: PromptEmbeds) -> Tensor:

@@ -120,7 +120,7 @@ def _check_config(path: Path) -> None:
         elif field in ("dtype", "torch_dtype"):
             accepted = None if value in (None, *DTYPES) or isinstance(value, dict) else ", ".join(DTYPES)
         elif field == "trained_betas":
-            accepted = None if value is None or _are_numbers(value) else "null or numbers"
+            accepted = None if value is None or isinstance(value, list | int | float) else "null or numbers"
         elif field == "transformers_weights":
             is_beside = value is None or _SAFETENSORS.fullmatch(str(value).removesuffix(".index.json"))
             accepted = None if is_beside else "a .safetensors file beside it, or the index of several"
@@ -195,11 +195,6 @@ def _fields(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             waiting += value.items()
         elif isinstance(value, list):
             waiting += ((field, entry) for entry in value)
-
-
-def _are_numbers(value: Any) -> bool:
-    entries = value if isinstance(value, list) else [value]
-    return all(isinstance(entry, int | float) and not isinstance(entry, bool) for entry in entries)
 
 
 def _shown(value: Any) -> str:
