@@ -104,10 +104,11 @@ def test_a_torchvision_detector_is_read_from_a_file_with_its_classes(suffix: str
     loaded = critic.model.state_dict()  # type: ignore[attr-defined]
     assert all(torch.equal(loaded[key], value) for key, value in stock.state_dict().items())
     assert critic.counts(torch.rand(1, 3, 64, 64), ["apple", "dog"]).shape == (1, 2)
-    path.with_suffix(".txt").unlink(missing_ok=True)
-    save_file({"a": torch.zeros(1)}, tmp_path / "mine.safetensors")
-    with pytest.raises(ValueError, match="needs the names of its classes"):
-        load_critic(f"torchvision:ssdlite320_mobilenet_v3_large@{path}")
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match="is not a state dict"):
-        load_critic(f"torchvision:ssdlite320_mobilenet_v3_large@{tmp_path / 'list.pth'}")
+
+
+def test_a_torchvision_file_without_classes_or_state_dict_is_an_error(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    torch.save([1, 2], tmp_path / "a.pth")
+    for file, message in (("a.safetensors", "needs the names of its classes"), ("a.pth", "is not a state dict")):
+        with pytest.raises(ValueError, match=message):
+            load_critic(f"torchvision:ssdlite320_mobilenet_v3_large@{tmp_path / file}")

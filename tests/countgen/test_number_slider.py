@@ -51,13 +51,6 @@ def test_the_axis_is_the_range_that_changes_the_count_and_is_used_beyond_the_voc
     assert replaced == {5: (4, 2.0), 6: (4, 3.0), 9: (4, 3.0), 30: (4, 3.0)}
 
 
-def test_a_calibration_is_read_as_it_was_saved(calibration: Calibration, tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    for saved in (calibration, replace(calibration, points=calibration.points[:2])):
-        saved.save(path)
-        assert load_calibration(path) == saved
-
-
 def test_what_is_no_calibration_is_an_error(calibration: Calibration, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     calibration.save(path)

@@ -14,17 +14,6 @@ def scene(kind: int, count: int, seed: int = 0) -> torch.Tensor:
     return render([Scene(((kind, count),), 0)], load_sprites(), generator).images
 
 
-def test_confirms_a_clear_scene_and_rejects_a_wrong_target(models):
-    images = scene(0, 3)
-    right = Objective(models.critics, (Target("apple", 3),), CONFIRMATION_VIEWS).evaluate(images)
-    assert right.counts.tolist() == [[3]]
-    assert right.margin.min() > 0
-    for wrong in (2, 4):
-        evaluation = Objective(models.critics, (Target("apple", wrong),), CONFIRMATION_VIEWS).evaluate(images)
-        assert evaluation.margin.min() < 0
-        assert evaluation.loss > right.loss
-
-
 def test_each_margin_is_the_smallest_over_the_targets_of_a_critic_on_a_view(models):
     images = torch.cat([scene(0, 3), scene(0, 5, seed=1)])
     targets = [Target("apple", 3), Target("dog", 1)]
