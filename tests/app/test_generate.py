@@ -53,18 +53,6 @@ def test_a_size_far_from_the_models_own_warns(tmp_path: Path, capsys: pytest.Cap
         assert ("warning: miniature is made for 128x128" in capsys.readouterr().err) == warned
 
 
-def test_generate_again_overwrites_nothing_and_gives_the_same_image(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["generate", "three cats", "--method", "plain", "--out", str(tmp_path), "--quiet"]
-    assert main(arguments) == main(arguments)
-    assert capsys.readouterr().out == ""
-    names = ("three-cats-0-after.png", "three-cats-0-2-after.png")
-    first, second = (Image.open(tmp_path / name) for name in names)
-    with first, second:
-        assert first.tobytes() == second.tobytes()
-
-
 def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

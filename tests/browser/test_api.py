@@ -33,6 +33,10 @@ BEYOND_THE_LIMITS: dict[str, list[object]] = {
     "seed": [2**32, "zero"],
     "settings": ["min_seeds=0", "search.batch_size=1000000"],
     "seconds": [7, 10**9, None],
+    "method": ["AUTO", None],
+    "num_inference_steps": [-1, 9, 1.5, True, "many"],
+    "guidance_scale": [-1, 31, "high", True],
+    "negative_prompt": ["dog"],  # the model is sampled without guidance
 }
 BAD_IMAGES = [[image, "apple=3"] for image in ("no image", None, ["PNG"], "A" * (2**20 + 2**19))]
 BAD_CALLS: dict[str, list[list[object]]] = {

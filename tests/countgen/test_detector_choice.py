@@ -106,16 +106,9 @@ def test_a_torchvision_detector_is_read_from_a_file_with_its_classes(suffix: str
     assert critic.counts(torch.rand(1, 3, 64, 64), ["apple", "dog"]).shape == (1, 2)
 
 
-@pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        ("a.safetensors", "needs the names of its classes"),
-        ("a.pth", "is not a state dict"),
-        ("none.pth", "No such file"),
-    ],
-)
-def test_a_torchvision_file_without_classes_or_state_dict_is_an_error(file: str, message: str, tmp_path: Path) -> None:
+def test_a_torchvision_file_without_classes_or_state_dict_is_an_error(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     torch.save([1, 2], tmp_path / "a.pth")
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load_critic(f"torchvision:ssdlite320_mobilenet_v3_large@{tmp_path / file}")
+    for file, message in (("a.safetensors", "needs the names of its classes"), ("a.pth", "is not a state dict")):
+        with pytest.raises(ValueError, match=message):
+            load_critic(f"torchvision:ssdlite320_mobilenet_v3_large@{tmp_path / file}")

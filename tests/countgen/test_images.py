@@ -92,16 +92,6 @@ def test_a_folder_is_made_and_checked(image: torch.Tensor, tmp_path: Path) -> No
         save_png(image, tmp_path / "nowhere" / "a.png")
 
 
-FOREIGN = [
-    ("{", "truncated"),
-    ('{"prompt": "\\ud800 apples"}', "surrogate"),
-    ("[1]", "Expected `object`, got `array`"),
-    ('{"a":' + "[" * 100_000, "nested too deeply"),
-    ("x" * (MAX_RECIPE_BYTES + 1), "characters, at most"),
-]
-"""Texts in place of a recipe, and a word of the error."""
-
-
 def test_files_without_a_recipe_and_with_another_text_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with pytest.raises(FileNotFoundError):
@@ -113,7 +103,7 @@ def test_files_without_a_recipe_and_with_another_text_are_errors(tmp_path: Path)
     Image.new("RGB", (4, 4)).save(path)
     with pytest.raises(RecipeError, match="holds no recipe"):
         read_recipe(path)
-    for text, reason in FOREIGN:
+    for text, reason in (("{", "truncated"), ("x" * (MAX_RECIPE_BYTES + 1), "characters, at most")):
         info = PngInfo()
         info.add_text("countgen", text)
         Image.new("RGB", (4, 4)).save(path, pnginfo=info)
@@ -130,13 +120,3 @@ def test_boxes_are_drawn_on_a_copy_and_grow_with_the_image() -> None:
     labelled = draw_boxes(image, [], "0 apples", colour="#ff0000")
     assert labelled.getpixel((0, 0)) == (255, 0, 0)
     assert image.getextrema() == ((0, 0), (0, 0), (0, 0))
-
-
-def test_damaged_pixels_are_an_error(image: torch.Tensor, tmp_path: Path) -> None:
-    path = save_png(image, tmp_path / "a.png", RECIPE)
-    data = path.read_bytes()
-    at = data.index(b"IDAT")
-    for damaged in (data[: at + 40], data[: at + 10] + b"\0\0\0\0" + data[at + 14 :]):
-        path.write_bytes(damaged)
-        with pytest.raises(RecipeError, match=r"a\.png"):
-            read_png(path)

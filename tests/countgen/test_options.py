@@ -1,6 +1,7 @@
 """The options of an image, given at once or one by one, and the results that come back."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -28,6 +29,8 @@ def test_keyword_arguments_are_exactly_the_options_and_replace_them(models: coun
         ({"seed": 1.5}, "whole number .* got 1.5"),
         ({"max_evaluations": 60.0}, "max_evaluations must be a whole number, got 60.0"),
         ({"max_evaluations": 0}, "max_evaluations"),
+        ({"max_seconds": 0}, "above 0"),
+        *(({"sure": sure}, "sure must be a probability above 0 and below 1") for sure in (0, 1, True, None, math.nan)),
     ],
 )
 def test_options_outside_their_range_are_errors(options: dict[str, object], word: str) -> None:

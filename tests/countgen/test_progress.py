@@ -10,7 +10,6 @@ import transformers
 
 import countgen
 from countgen.progress import counted_progress, duration, followed, loading
-from countgen.prompts.plurals import counts_in_words, differences_in_words
 
 
 class Terminal(io.StringIO):
@@ -80,11 +79,6 @@ def test_loading_is_silent_off_a_terminal_until_it_takes_long(capsys: pytest.Cap
     assert re.fullmatch(r"\.\.\. \d+\.\d s\n", capsys.readouterr().err)
 
 
-def test_durations_and_counts_in_words() -> None:
+def test_durations_in_words() -> None:
     words = {0.52: "0.5 s", 59.6: "60 s", 60: "1:00 min", 119.7: "2:00 min", 7260: "2:01 h"}
     assert {seconds: duration(seconds) for seconds in words} == words
-    targets = {"apple": 1, "teddy bear": 3}
-    assert counts_in_words([1, None], targets) == "1 of 1 apple and no answer of 3 teddy bears"
-    assert differences_in_words([1, 0], targets) == "3 teddy bears too few"
-    assert differences_in_words([2, 3], targets) == "1 apple too many"
-    assert differences_in_words([1, None], targets) == ""

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 import countgen
-from countgen.errors import RecipeError
 from countgen.images import read_png, save_png, to_pil
-from countgen.recipe import check, load_backbone, plain, regenerate
+from countgen.recipe import load_backbone, plain, regenerate
 
 pytestmark = pytest.mark.core
 
@@ -35,26 +34,6 @@ def test_an_image_is_generated_again_from_the_recipe_in_its_file(
         assert torch.equal(regenerate(plain(recipe), backbone), result.before)
     else:
         assert not torch.equal(regenerate({**recipe, "negative_prompt": "dogs"}, backbone), result.image)
-
-
-FORBIDDEN: list[tuple[dict[str, object], str]] = [
-    ({"schema": 1}, "reads 2"),
-    ({"repository": "owner/another"}, "may not name by itself"),
-    ({"dtype": "int8"}, "dtype"),
-    ({"width": 10**6}, "width"),
-    ({"candidate_seed": -1}, "candidate_seed"),
-    ({"latents": {"shape": [4, 2, 2], "float32": "AAAA"}}, "latents"),
-]
-
-
-def test_a_recipe_that_cannot_or_must_not_be_rendered_is_an_error(
-    light_models: countgen.Models, subtests: pytest.Subtests
-) -> None:
-    recipe = countgen.generate("two cats", light_models, method="plain").recipe
-    check(recipe)
-    for changes, reason in FORBIDDEN:
-        with subtests.test(changes=changes), pytest.raises(RecipeError, match=reason):
-            check(recipe | changes)
 
 
 def test_a_deterministic_image_does_not_depend_on_the_number_of_threads(light_models: countgen.Models) -> None:

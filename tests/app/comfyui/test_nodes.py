@@ -116,17 +116,3 @@ def test_an_image_is_generated_with_progress_until_the_user_interrupts(
     monkeypatch.setattr(nodes.model_management, "throw_exception_if_processing_interrupted", interrupt)
     with pytest.raises(KeyboardInterrupt):
         nodes.GenerateRightCount.execute(*request)
-
-
-@pytest.mark.parametrize(
-    ("node", "arguments", "helpful"),
-    [
-        ("CountObjects", (" , ", JUDGE), "apple,dog"),
-        ("CountObjects", ("unicorn", JUDGE), "unicorn"),
-        ("CountObjects", ("apple", "no-such-detector"), "no-such-detector"),
-        ("PickRightCount", ("apples", JUDGE), "NAME=COUNT"),
-    ],
-)
-def test_bad_input_is_explained(nodes: ModuleType, node: str, arguments: tuple[Any, ...], helpful: str) -> None:
-    with pytest.raises(ValueError, match=helpful):
-        getattr(nodes, node).execute(torch.zeros(1, 64, 64, 3), *arguments)

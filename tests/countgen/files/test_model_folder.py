@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from countgen import miniature
 from countgen.files.model_folder import check_model_folder
 
 pytestmark = pytest.mark.core
@@ -65,8 +64,3 @@ def test_a_pickle_named_safetensors_and_a_pipe_are_refused_and_components_are_ch
     os.mkfifo(tmp_path / "unet/config.json")
     with pytest.raises(ValueError, match=r"unet/config\.json is a pipe"):
         check_model_folder(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["mini-sdxl-turbo", "mini-pixart-dmd"])
-def test_the_embedded_pipelines_pass(name: str) -> None:
-    check_model_folder(miniature.FOLDER / name)

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from countgen.files.lock import locked
 from countgen.files.reading import read_bytes
 from countgen.files.writing import write_atomically
 
@@ -39,10 +38,3 @@ def test_the_content_is_on_the_disk_before_the_file_has_its_name(
         monkeypatch.setattr(os, name, lambda *args, name=name, call=call: (calls.append(name), call(*args)))
     write_atomically(b"new", tmp_path / "a")
     assert calls == ["fsync", "replace", "fsync"]  # of the content, and of the folder
-
-
-def test_one_process_holds_a_lock_at_a_time(tmp_path: Path) -> None:
-    with locked(tmp_path / "lock") as held, locked(tmp_path / "lock") as again:
-        assert (held, again) == (True, False)
-    with locked(tmp_path / "lock", wait=True) as held:
-        assert held

@@ -73,15 +73,6 @@ def test_the_file_of_a_direction_has_another_schema_and_keys_that_no_other_progr
     assert len({TOKEN.sha256, WITH_DIRECTION.sha256, other.sha256}) == 3
 
 
-def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path):
-    path = save_token(TOKEN, tmp_path / "a.safetensors")
-    with pytest.raises(TokenFileError, match="exists already"):
-        save_token(replace(TOKEN, accuracy=0.6), path)
-    assert load_token(path).accuracy == 0.5
-    save_token(replace(TOKEN, accuracy=0.6), path, overwrite=True)
-    assert load_token(path).accuracy == 0.6
-
-
 def test_pickles_whatever_their_name_and_other_files_are_errors_that_name_the_file(tmp_path):
     large = {"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}
     for zipped in (True, False):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard
 from PIL import Image, ImageChops
 
 import countgen
@@ -44,18 +44,12 @@ def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, m
     assert ImageChops.difference(Image.open("image.png"), expected).getbbox() is None
 
 
-def test_a_token_is_read_from_a_folder_and_from_the_hubs_cache_without_a_network(token, tmp_path, monkeypatch):
-    commit = "0" * 40
-    cached = tmp_path / "models--someone--count-7"
-    folder = save_pretrained(token, cached / "snapshots" / commit)
+def test_a_token_is_read_from_a_folder_and_from_the_hubs_cache_without_a_network(token, hub_snapshot):
+    folder = save_pretrained(token, hub_snapshot("someone/count-7"))
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", FILE_NAME]
     assert encoded(from_pretrained(folder)) == encoded(token)
-    (cached / "refs").mkdir()
-    (cached / "refs" / "main").write_text(commit)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert encoded(from_pretrained("someone/count-7")) == encoded(token)
-    assert encoded(from_pretrained("someone/count-7", revision=commit)) == encoded(token)
-
+    assert encoded(from_pretrained("someone/count-7", revision=folder.name)) == encoded(token)
     with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
         from_pretrained("someone/count-9")
 
