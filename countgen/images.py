@@ -167,7 +167,6 @@ def draw_boxes(
     label: str,
     *,
     colour: str = "#e6194b",
-    enlarge: int = 1,
 ) -> Image.Image:
     """Return the image with a frame around every box, and a label in the corner.
 
@@ -176,14 +175,12 @@ def draw_boxes(
         boxes: (K, 4) absolute-pixel xyxy in that image.
         label: for example "7 apples".
         colour: of the frames, as PIL names colours.
-        enlarge: whole factor by which the image is enlarged first, so that small ones stay legible.
     """
-    image = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")
-    image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)  # a copy
+    image = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")  # a copy
     canvas = ImageDraw.Draw(image)
     line = max(1, image.width // 200)
-    for x1, y1, x2, y2 in boxes.tolist() if isinstance(boxes, Tensor) else boxes:
-        canvas.rectangle([v * enlarge for v in (x1, y1, x2, y2)], outline=colour, width=line)
+    for corners in boxes.tolist() if isinstance(boxes, Tensor) else boxes:
+        canvas.rectangle(list(corners), outline=colour, width=line)
     font = ImageFont.load_default(size=max(10, image.width // 18))
     box = canvas.textbbox((3, 1), label, font=font)
     canvas.rectangle((0, 0, box[2] + 3, box[3] + 3), fill=colour)

@@ -41,7 +41,7 @@ def names(kind: Kind) -> tuple[str, ...]:
 def check_name(what: str, name: str, known: Collection[str]) -> None:
     """Raise a ValueError that lists similar and available names, if a name is unknown."""
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"unknown {what} {name!r}.{hint} Available: {printable(', '.join(known) or 'none', 500)}")
 

@@ -98,11 +98,7 @@ def read(path: Path) -> Contents:
 
 
 def _unpickled(path: Path) -> Any:
-    """Return the objects in a file, in which every class is an `InertObject`.
-
-    Raises:
-        ValueError: the file is not a checkpoint, or names something else than tensors and classes of detectors.
-    """
+    """Return the objects in a file, in which every class is an `InertObject`."""
     with zipfile.ZipFile(path) as archive:
         names = [entry.filename.lower() for entry in archive.infolist()]  # torch does not distinguish case
         pickles = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]

@@ -211,11 +211,7 @@ def read(
 
 
 def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
-    """Return the detector in a checkpoint, built anew.
-
-    Raises:
-        ValueError: it cannot be built; the message says what trusting the file means.
-    """
+    """Return the detector in a checkpoint, built anew."""
     try:
         contents = ultralytics_checkpoint.read(path)
         names = contents.described["names"]
@@ -235,11 +231,7 @@ def _as_data(kind: str, path: Path, name: str) -> Checkpoint:
 
 
 def _trusted(path: Path, name: str) -> Checkpoint:
-    """Return the detector in a checkpoint as Ultralytics loads it, running the code in the file.
-
-    Raises:
-        ValueError: it holds no detector; the message says that code of the file may have run.
-    """
+    """Return the detector in a checkpoint as Ultralytics loads it, running the code in the file."""
     with explained(f"{path} was trusted and gave no detector, but code in it may have run"):
         stock = import_ultralytics().YOLO(str(path), task="detect")
         names = tuple(stock.names[index] for index in sorted(stock.names))

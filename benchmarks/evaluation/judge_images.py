@@ -106,11 +106,7 @@ def read_list(path: str | Path, judges: Sequence[str], method: str, backbone: st
 
 
 def _geneval_prompts(folder: Path) -> Iterator[Prompt]:
-    """Yield the counting prompts in GenEval's layout, one for each sample, whose number is its seed.
-
-    Raises:
-        ValueError: no such prompt, metadata that cannot be read, or a prompt without samples.
-    """
+    """Yield the counting prompts in GenEval's layout, one for each sample, whose number is its seed."""
     known = None
     for metadata in sorted(folder.glob("[0-9]*/metadata.jsonl")):
         if decoded(read_bytes(metadata, MAX_BYTES), dict[str, Any]).get("tag") != "counting":

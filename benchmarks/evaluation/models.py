@@ -36,15 +36,10 @@ def recorded_model(model: str) -> tuple[str, str]:
     path = Path(repository)
     if path.exists():
         return f"{source.name}-{digest(path)[:8]}", str(path.resolve())
-    commit = _commit(repository, revision)
+    commit = revision
+    if not is_commit(commit):  # a branch is at the commit that the hub or its cache names
+        commit = Path(hf_hub_download(repository, "model_index.json", revision=revision)).parent.name
     return f"{source.name}@{commit}", f"{at_revision(model)[0]}@{commit}"
-
-
-def _commit(repository: str, revision: str | None) -> str:
-    """Return the commit of a branch, from the hub or its cache."""
-    if revision is not None and is_commit(revision):
-        return revision
-    return Path(hf_hub_download(repository, "model_index.json", revision=revision)).parent.name
 
 
 def run_detectors(

@@ -133,11 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _right_images(options: argparse.Namespace) -> list[str]:
-    """Compare the methods, and return the lines of a title and a table.
-
-    Raises:
-        ValueError: another model than an embedded one, or no prompt.
-    """
+    """Compare the methods, and return the lines of a title and a table."""
     if options.model not in right_images.MODELS or options.right_images < 1:
         raise ValueError(f"--right-images takes 1 prompt or more, and --model one of {', '.join(right_images.MODELS)}")
     models = countgen.load(options.model, device=options.device)
@@ -151,11 +147,7 @@ def _right_images(options: argparse.Namespace) -> list[str]:
 
 
 def _task(options: argparse.Namespace) -> Task:
-    """Load or build the models.
-
-    Raises:
-        ValueError, OSError: an option has a wrong value, or files are missing.
-    """
+    """Load or build the models."""
     models = random_weights.MODELS if options.random_weights else MODELS
     if options.model not in models:
         raise ValueError(f"--model {options.model!r} is not one of {', '.join(models)}")

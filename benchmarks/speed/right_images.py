@@ -33,22 +33,13 @@ ITERATIONS = 20
 """Of ReNO's loop, and as many seeds of its `imageselect`."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A prompt with one target, and the first seed."""
-
-    prompt: str
-    target: Target
-    seed: int
-
-
-def cases(number: int, first_seed: int) -> Iterator[Case]:
-    """Yield prompts of `COUNTS` in turn, with a random object of the embedded models each."""
+def cases(number: int, first_seed: int) -> Iterator[tuple[str, Target, int]]:
+    """Yield prompts of `COUNTS` in turn, each with its target, a random object of the embedded models, and a seed."""
     generator = random.Random(first_seed)
     for index in range(number):
         target = Target(generator.choice(OBJECT_NAMES), COUNTS[index % len(COUNTS)])
         objects = plural(target.object_name) if target.target_count > 1 else target.object_name
-        yield Case(f"a photo of {number_word(target.target_count)} {objects}", target, first_seed + 1000 * index)
+        yield f"a photo of {number_word(target.target_count)} {objects}", target, first_seed + 1000 * index
 
 
 ARMS = {
@@ -76,12 +67,13 @@ def compare(models: Models, number: int, first_seed: int) -> dict[str, Total]:
     judge, models = models.required_judge, replace(models, judge=None)
     clock = time.process_time if models.backbone.device.type == "cpu" else _synchronized
     totals = {name: Total() for name in ARMS}
-    for index, case in enumerate([Case("a photo of two apples", Target("apple", 2), 0), *cases(number, first_seed)]):
+    warm_up = ("a photo of two apples", Target("apple", 2), 0)
+    for index, (prompt, target, seed) in enumerate([warm_up, *cases(number, first_seed)]):
         for name, options in ARMS.items():
             started = clock()
-            image = countgen.Run(case.prompt, models, options, seed=case.seed).finish().image
+            image = countgen.Run(prompt, models, options, seed=seed).finish().image
             seconds = clock() - started
-            right = int(judge.counts(image[None], [case.target.object_name])[0, 0]) == case.target.target_count
+            right = int(judge.counts(image[None], [target.object_name])[0, 0]) == target.target_count
             if index:
                 totals[name].seconds.append(seconds)
                 totals[name].right.append(right)

@@ -193,11 +193,7 @@ def public_name(repository: str) -> str:
 def _load_denoiser(
     pipeline_class: Any, preset: Preset, dtype: torch.dtype, download: bool = True
 ) -> dict[str, torch.nn.Module]:
-    """Load the replacement of the denoiser, under the name of the pipeline's component.
-
-    Raises:
-        OSError: it cannot be read, or is not published as safetensors.
-    """
+    """Load the replacement of the denoiser, under the name of the pipeline's component."""
     assert preset.denoiser is not None
     parts: dict[str, Any] = pipeline_class.__init__.__annotations__
     part = "unet" if "unet" in parts else "transformer"

@@ -164,11 +164,7 @@ def of_family(family: str) -> dict[str, Preset]:
 
 
 def _architecture(path: Path) -> tuple[str, str]:
-    """Return the pipeline class of a file's architecture, and the repository that holds its configs.
-
-    Raises:
-        ValueError: no architecture that is read here, or no safetensors.
-    """
+    """Return the pipeline class of a file's architecture, and the repository that holds its configs."""
     from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS, infer_diffusers_model_type
 
     check_safetensors(path)

@@ -47,14 +47,14 @@ DAMAGED = (
 """What PIL raises for damaged files; the last one under `python -W error`."""
 
 
-def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+def open_image(path: str | Path) -> Image:
     """Return the image of a file, decoded as `decode_image` does.
 
     Raises:
         ValueError: not a regular file, another format, damaged, or too large.
         OSError: the file is missing or cannot be read.
     """
-    return decode_image(read_bytes(path, MAX_BYTES), printable(path), max_pixels)
+    return decode_image(read_bytes(path, MAX_BYTES), printable(path))
 
 
 def decode_image(data: bytes, name: str = "the file", max_pixels: int = MAX_PIXELS) -> Image:

@@ -44,8 +44,8 @@ class Acceptance(Document, frozen=True):
         first: from the first critic, on the untransformed image.
         plain: from every critic, on the untransformed image.
         views: from every critic on every view.
-        least: from the least of these margins alone, where it says more: a count that no critic
-            is close to changing on any view is right even if most margins are small.
+        least: from the least of these margins alone, not scaled, if it says more: a count that no critic is close to
+            changing on any view is right even if most margins are small.
         refined: added to the log odds of images that gradients have moved: optimisation exploits mistakes of critics.
         scales: by critic, what its margins are divided by, for critics whose logits have another range than others'.
     """

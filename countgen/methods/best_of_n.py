@@ -1,4 +1,4 @@
-"""Best of N seeds as ten lines of user code do it: the baseline of `search`, which evaluates less and knows more."""
+"""Best of N seeds, as ten lines of user code do it: the baseline of `search`."""
 
 from __future__ import annotations
 

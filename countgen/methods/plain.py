@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from countgen.methods.problem import Problem
 from countgen.methods.seeds import evaluate_seeds
@@ -11,12 +10,7 @@ from countgen.methods.settings import Settings
 from countgen.methods.step import Budget, Step
 
 
-@dataclass(frozen=True)
-class PlainSettings(Settings):
-    """Settings of a method that has none."""
-
-
-def plain(problem: Problem, seed: int, budget: Budget, settings: PlainSettings) -> Iterator[Step]:
+def plain(problem: Problem, seed: int, budget: Budget, settings: Settings) -> Iterator[Step]:
     """Evaluate the image of the given seed."""
     (step,) = evaluate_seeds(problem, [seed], budget)
     problem.accept(step)

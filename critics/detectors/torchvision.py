@@ -69,10 +69,6 @@ def _own(path: Path, published: Sequence[str]) -> tuple[dict[str, Tensor], list[
 
     A `.safetensors` holds the classes as a JSON list "object_names" in its metadata; a `.pth` has them beside it, one a
     line in a file of its name with the suffix `.txt`, or, without that file, has torchvision's published ones.
-
-    Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: it is not a state dict, or its classes are not named.
     """
     open_regular(path).close()  # raises for a missing file, a pipe or a device
     listed = path.with_suffix(".txt")

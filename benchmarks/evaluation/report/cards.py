@@ -22,7 +22,6 @@ from countgen.files.image_file import open_image
 THUMBNAIL = 160
 """Longer side of a thumbnail in pixels."""
 
-_MAX_PIXELS = 64_000_000
 _QUALITY = 75
 _SIZE = "data-size"
 """Place of a drawing's size, which is known when its image is read."""
@@ -166,7 +165,7 @@ def _figure(caption: str, path: Path | None, alt_text: str, overlays: str) -> st
 def _thumbnail(path: Path) -> tuple[str, int, int] | None:
     """Return a small JPEG as a data URI and the size of the full image; None where it cannot be read."""
     try:
-        small = open_image(path, _MAX_PIXELS)
+        small = open_image(path)
     except (OSError, ValueError):
         return None
     width, height = small.size

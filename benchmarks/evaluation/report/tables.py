@@ -75,7 +75,7 @@ def _judged(section: Section, judge: str) -> Table:
     )
     notes = [MARK_NOTE] if judge in section.steered else []
     if len({method.scores[judge].images for method in section.methods if judge in method.scores}) > 1:
-        notes.append("Not the same images for all: compare methods by level, or in pairs below.")
+        notes.append("Not the same images for all: compare methods by number of objects, or in pairs below.")
     note = " ".join(notes)
     return Table(f"All images, judged by {judge_text(section, judge)}", header(section), rows, note)
 
