@@ -79,7 +79,7 @@ BEFORE_A_MODEL = {
     "report": {".": "settings.json", ". none": "settings.json"},
     "label": {"none": "settings.json"},
     "demo": {
-        **dict.fromkeys(("--share", "--host 0.0.0.0", "--host ::", "--host ''"), PASSWORD),
+        **dict.fromkeys(("--share", "--host 0.0.0.0", "--host ::", "--host 127.0.0.2", "--host ''"), PASSWORD),
         **dict.fromkeys(("--auth user", "--auth :", "--auth ada:"), "USER:PASSWORD"),
         "--critic magic": "unknown detector 'magic'",
         "--model no-such-model": "no-such-model",

@@ -31,11 +31,6 @@ core = pytest.mark.core
 HEAVY = ("torch", "diffusers", "transformers", "ultralytics", "inflect", "numpy", "PIL", "gradio", "matplotlib", "ray")
 
 
-def countgen(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "countgen", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
-
-
 IMPORTED = f"""
 import sys
 from countgen.app.cli import main
@@ -145,7 +140,8 @@ def test_traceback_on_request(tmp_path: Path) -> None:
 def test_an_odd_environment_is_no_traceback(
     words: list[str], options: dict[str, Any], codes: tuple[int, ...], tmp_path: Path
 ) -> None:
-    done = countgen(*words, cwd=tmp_path, **options)
+    command = [sys.executable, "-m", "countgen", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path, **options)
     assert done.returncode in codes, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in errors_in(done.stderr) if line.startswith("countgen")]

@@ -12,7 +12,7 @@ from tests.app.conftest import Answer, Images
 
 @pytest.mark.core
 def test_an_edit_is_written_beside_its_original_and_can_be_reproduced_and_edited(
-    images: Images, tmp_path: Path, answer: Answer
+    images: Images, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = Path(shutil.copy(images["plain"], tmp_path / "cats.png"))
     code, record = answer("edit", original, "cats=4", "--max-evaluations", "4")
@@ -25,6 +25,7 @@ def test_an_edit_is_written_beside_its_original_and_can_be_reproduced_and_edited
     assert 0 <= record["objects_kept"] <= 1
     assert answer("reproduce", edited)[0] == 0
     assert main(["edit", str(edited), "cat=5", "--max-evaluations", "1", "--quiet"]) in (0, 1)
+    assert capsys.readouterr().out == ""
     assert read_recipe(original.with_name("cats-edited-edited.png"))["prompt"] == "a photo of five cats"
 
 

@@ -51,6 +51,7 @@ def test_a_size_far_from_the_models_own_warns(tmp_path: Path, capsys: pytest.Cap
     for size, warned in (("64", True), ("128", False)):
         main(["generate", "two cats", "--method", "plain", "--out", str(tmp_path), "--size", size])
         assert ("warning: miniature is made for 128x128" in capsys.readouterr().err) == warned
+    assert {path.stem.rpartition("-")[0] for path in tmp_path.iterdir()} == {"two-cats-0", "two-cats-0-2"}
 
 
 def test_a_count_that_is_not_reached_is_exit_code_1_and_still_written(

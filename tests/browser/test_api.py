@@ -40,7 +40,10 @@ BEYOND_THE_LIMITS: dict[str, list[object]] = {
 }
 BAD_IMAGES = [[image, "apple=3"] for image in ("no image", None, ["PNG"], "A" * (2**20 + 2**19))]
 BAD_CALLS: dict[str, list[list[object]]] = {
-    "count": [[IMAGE, "unicorn"], [IMAGE, ""], [IMAGE, "cat, kitten"], [IMAGE, "apple", "yolo:/etc/passwd"]],
+    "count": [
+        *([IMAGE, names] for names in ("", "unicorn", "cat, kitten", "person,bus,car,dog,cat,bird,horse,sheep,cow")),
+        [IMAGE, "apple", "yolo:/etc/passwd"],
+    ],
     "edit": [[IMAGE, "dog=3"], [IMAGE, "apple"], [IMAGE, "apple=99"], [IMAGE, "apple=3", 7]],
 }
 

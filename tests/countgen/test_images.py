@@ -59,21 +59,6 @@ def test_a_taken_name_is_never_overwritten_also_on_a_disk_without_hard_links(
     assert len(os.listdir(tmp_path)) == 3
 
 
-def test_an_error_of_the_disk_leaves_what_was_there(
-    image: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    path = save_png(image, tmp_path / "a.png", {"number": 0})
-    assert save_png(image, path, {"number": 1}, overwrite=True) == path
-    monkeypatch.setattr(os, "link", broken)
-    with pytest.raises(ImageWriteError, match="Input/output error"):
-        save_png(image, tmp_path / "b.png")
-    assert os.listdir(tmp_path) == ["a.png"]
-    assert read_recipe(path) == {"number": 1}
-
-
 def test_a_recipe_that_json_cannot_hold_is_an_error(image: torch.Tensor, tmp_path: Path) -> None:
     for recipe in ({"loss": float("nan")}, {"tensor": torch.zeros(1)}, {"a": "x" * MAX_RECIPE_BYTES}):
         with pytest.raises(RecipeError, match="recipe"):

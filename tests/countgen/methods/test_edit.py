@@ -42,17 +42,15 @@ class Fixed(Critic):
         return Proposals(self.boxes, logits, tuple(map(self.column, object_names)))
 
 
-def problem_of(models: countgen.Models, critic: Critic, target_count: int) -> Problem:
+def problem_of(models: countgen.Models, critic: Critic, **counts: int) -> Problem:
     with torch.no_grad():
         embeds = models.backbone.encode_prompt("a photo of cats")
-    return Problem(models.backbone, (critic,), (Target("cat", target_count),), embeds)
+    return Problem(models.backbone, (critic,), tuple(Target(name, count) for name, count in counts.items()), embeds)
 
 
-def mask_of(models: countgen.Models, critic: Critic, target_count: int, dilation: int = 0) -> Tensor:
-    problem = problem_of(models, critic, target_count)
-    images = torch.zeros(1, 3, 128, 128)
-    settings = EditSettings(dilation=dilation, safe_distance=2.0, least_distance=3.0)
-    return undecided_masks(problem, images, (32, 32), settings)[0, 0]
+def mask_of(models: countgen.Models, critic: Critic, **counts: int) -> Tensor:
+    settings = EditSettings(dilation=0, safe_distance=2.0, least_distance=3.0)
+    return undecided_masks(problem_of(models, critic, **counts), torch.zeros(1, 3, 128, 128), (32, 32), settings)[0, 0]
 
 
 def test_high_pass_removes_low_frequencies_and_leaves_the_others_as_they_are():
@@ -69,16 +67,12 @@ def test_the_mask_holds_undecided_candidates_and_no_others(models: countgen.Mode
     expected = torch.zeros(32, 32)
     expected[0:5, 16:21] = 1
     expected[16:21, 0:5] = 1
-    assert mask_of(models, critic, 3).equal(expected)
+    assert mask_of(models, critic, cat=3).equal(expected)
 
 
 def test_each_class_has_undecided_candidates_of_its_own(models: countgen.Models):
     critic = Fixed((0, 0, 9), (64, 0, 0.5), (0, 64, -9), (64, 64, -9))
-    with torch.no_grad():
-        embeds = models.backbone.encode_prompt("a photo of cats and dogs")
-    targets = (Target("cat", 2), Target("dog", 1))  # a second dog is one too many: the box of the last one's logit
-    problem = Problem(models.backbone, (critic,), targets, embeds)
-    mask = undecided_masks(problem, torch.zeros(1, 3, 128, 128), (32, 32), EditSettings(dilation=0))[0, 0]
+    mask = mask_of(models, critic, cat=2, dog=1)  # a second dog is one too many: the box of the last one's logit
     expected = torch.zeros(32, 32)
     expected[0:5, 16:21] = 1  # the weak cat
     expected[16:21, 0:5] = 1  # the weak dog
@@ -86,20 +80,20 @@ def test_each_class_has_undecided_candidates_of_its_own(models: countgen.Models)
 
 
 def test_an_object_too_many_is_undecided_however_clear_it_is(models: countgen.Models):
-    mask = mask_of(models, Fixed((0, 0, 30), (64, 64, 20)), 1)
+    mask = mask_of(models, Fixed((0, 0, 30), (64, 64, 20)), cat=1)
     assert mask[16:21, 16:21].all()
     assert mask.sum() == 25
 
 
 def test_gradient_passes_everywhere_if_nothing_is_undecided(models: countgen.Models):
     noise, gradient, images = torch.zeros(1, 4, 32, 32), torch.ones(1, 4, 32, 32), torch.zeros(1, 3, 128, 128)
-    nothing_there = ConfinedLatents(problem_of(models, Fixed((0, 0, -9)), 1), noise, EditSettings(), level=0)
+    nothing_there = ConfinedLatents(problem_of(models, Fixed((0, 0, -9)), cat=1), noise, EditSettings(), level=0)
     assert nothing_there.local(gradient, images).equal(gradient)
 
 
 def test_latents_have_only_the_frequencies_that_are_allowed_and_pass_the_whole_gradient(models: countgen.Models):
     noise = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-    confined = ConfinedLatents(problem_of(models, Fixed(), 1), noise, EditSettings(frequency_cutoff=2), level=0)
+    confined = ConfinedLatents(problem_of(models, Fixed(), cat=1), noise, EditSettings(frequency_cutoff=2), level=0)
     assert confined().equal(noise)
     with torch.no_grad():
         confined.displacement += torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -112,7 +106,7 @@ def test_latents_have_only_the_frequencies_that_are_allowed_and_pass_the_whole_g
 
 def test_each_level_loosens_the_constraints(models: countgen.Models):
     noise, gradient, images = torch.zeros(1, 4, 32, 32), torch.ones(1, 4, 32, 32), torch.zeros(1, 3, 128, 128)
-    problem = problem_of(models, Fixed((0, 0, 0.5)), 1)
+    problem = problem_of(models, Fixed((0, 0, 0.5)), cat=1)
     levels = [ConfinedLatents(problem, noise, EditSettings(frequency_cutoff=4), level) for level in range(len(PHASES))]
     assert [confined.cutoff for confined in levels] == [4, 2, 1]
     assert [int(confined.local(gradient, images).sum()) for confined in levels] == [4 * 49, 4 * 49, 4 * 81]

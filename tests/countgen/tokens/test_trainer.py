@@ -159,7 +159,7 @@ def test_impossible_training_settings_are_errors(subtests, models):
             Learning(models, 16, objects, LearnSettings(**settings))
 
 
-def test_a_detector_without_a_semantic_loss_trains_only_without_it(models):
+def test_a_detector_without_a_semantic_loss_trains_only_at_weight_zero(models):
     counter = DensityCritic(DensityCounter(len(OBJECT_NAMES)), OBJECT_NAMES)
     with_counter = replace(models, critics=(DynamicScaleCritic(models.critics[0], counter),))
     settings = replace(TOY, num_optimization_steps=1)
