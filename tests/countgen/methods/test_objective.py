@@ -34,14 +34,6 @@ def test_each_margin_is_the_smallest_over_the_targets_of_a_critic_on_a_view(mode
     assert [critic.name for critic in objective.columns] == [critic.name for critic in models.critics for _ in range(3)]
 
 
-def test_a_larger_scale_changes_the_detectors_input_and_not_the_boxes_frame(models):
-    critic, images = models.critics[0], scene(10, 1, seed=4)
-    (plain,) = critic.candidates(images, ["cat"])
-    (larger,) = critic.at_scale(1.125).candidates(images, ["cat"])
-    assert not torch.equal(plain.logits[:, :1], larger.logits[:, :1])
-    assert (plain.boxes[0, 0] - larger.boxes[0, 0]).abs().max() < 8
-
-
 def test_a_view_that_a_critic_sees_as_the_first_is_neither_paid_for_nor_counted(models):
     looks = []
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from countgen.errors import TokenFileError
-from countgen.tokens.file import save_token
 from countgen.tokens.textual_inversion import encode_prompt
 from tests.countgen.tokens.examples import direction_token_of
 
@@ -64,9 +63,3 @@ def test_a_direction_for_other_embeddings_is_an_error_that_names_both(light_mode
     without = replace(token.direction, pooled_prompt_embeds=None)
     with pytest.raises(TokenFileError, match=r"128 \(pooled_prompt_embeds\)"):
         encode_prompt(light_models.backbone, PROMPT, replace(token, direction=without))
-
-
-def test_diffusers_rejects_the_file_as_a_textual_inversion(light_models, tmp_path):
-    path = save_token(direction_token_of(light_models.backbone), tmp_path / "count-14.safetensors")
-    with pytest.raises(ValueError, match="Loaded state dictionary is incorrect"):
-        light_models.backbone.pipeline.load_textual_inversion(str(path), token="<count-14>")
