@@ -167,6 +167,7 @@ def draw_boxes(
     label: str,
     *,
     colour: str = "#e6194b",
+    enlarge: int = 1,
 ) -> Image.Image:
     """Return the image with a frame around every box, and a label in the corner.
 
@@ -175,12 +176,14 @@ def draw_boxes(
         boxes: (K, 4) absolute-pixel xyxy in that image.
         label: for example "7 apples".
         colour: of the frames, as PIL names colours.
+        enlarge: whole factor by which the image is enlarged first, so that small ones stay legible.
     """
-    image = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")  # a copy
+    image = (to_pil(image) if isinstance(image, Tensor) else image).convert("RGB")
+    image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)  # a copy
     canvas = ImageDraw.Draw(image)
     line = max(1, image.width // 200)
     for corners in boxes.tolist() if isinstance(boxes, Tensor) else boxes:
-        canvas.rectangle(list(corners), outline=colour, width=line)
+        canvas.rectangle([enlarge * value for value in corners], outline=colour, width=line)
     font = ImageFont.load_default(size=max(10, image.width // 18))
     box = canvas.textbbox((3, 1), label, font=font)
     canvas.rectangle((0, 0, box[2] + 3, box[3] + 3), fill=colour)

@@ -96,11 +96,12 @@ def test_files_without_a_recipe_and_with_another_text_are_errors(tmp_path: Path)
             read_recipe(path)
 
 
-def test_boxes_are_drawn_on_a_copy() -> None:
+def test_boxes_are_drawn_on_a_copy_and_grow_with_the_image() -> None:
     image = Image.new("RGB", (50, 40), "black")
-    drawn = draw_boxes(image, torch.tensor([[20.0, 20.0, 30.0, 30.0]]), "1 apple", colour="#ff0000")
-    assert drawn.getpixel((20, 25)) == (255, 0, 0)
-    assert drawn.getpixel((25, 25)) == (0, 0, 0)
+    drawn = draw_boxes(image, torch.tensor([[20.0, 20.0, 30.0, 30.0]]), "1 apple", colour="#ff0000", enlarge=3)
+    assert drawn.size == (150, 120)
+    assert drawn.getpixel((60, 75)) == (255, 0, 0)
+    assert drawn.getpixel((75, 75)) == (0, 0, 0)
     labelled = draw_boxes(image, [], "0 apples", colour="#ff0000")
     assert labelled.getpixel((0, 0)) == (255, 0, 0)
     assert image.getextrema() == ((0, 0), (0, 0), (0, 0))
