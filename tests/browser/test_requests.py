@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import gradio as gr
 import httpx
 import pytest
 
@@ -41,18 +40,6 @@ def joined(web: httpx.Client, body: dict) -> str:
         return answer.text
     with web.stream("GET", "/gradio_api/queue/data", params={"session_hash": body["session_hash"]}) as stream:
         return "".join(stream.iter_lines())
-
-
-def test_an_unchecked_page_does_fetch_an_address(listener: tuple[str, list[bytes]]) -> None:
-    address, calls = listener
-    with gr.Blocks(analytics_enabled=False) as page:
-        gr.Button().click(lambda value: value, gr.Textbox(), gr.JSON(), queue=False, api_name="textbox")
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False)
-    body = {"data": [{"path": f"{address}/heard", "meta": {"_type": "gradio.FileData"}}]}
-    httpx.post(f"{url}gradio_api/run/textbox", json=body, timeout=30)
-    page.close(verbose=False)
-    assert calls[0].startswith(b"GET /heard ")
-    calls.clear()
 
 
 def test_no_function_of_the_demo_fetches_an_address(

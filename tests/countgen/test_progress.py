@@ -69,16 +69,6 @@ def test_loading_says_how_long_it_took_and_shows_no_bar_of_a_library() -> None:
     assert re.fullmatch(r"loading a model \.\.\. \d+\.\d s\n", terminal.getvalue())
 
 
-def test_loading_is_silent_off_a_terminal_until_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
-    with loading("a model", shown=True):
-        pass
-    assert capsys.readouterr().err == ""
-    with loading("a model", shown=True, patience=0):
-        while "loading a model\n" not in capsys.readouterr().err:
-            pass
-    assert re.fullmatch(r"\.\.\. \d+\.\d s\n", capsys.readouterr().err)
-
-
 def test_durations_in_words() -> None:
     words = {0.52: "0.5 s", 59.6: "60 s", 60: "1:00 min", 119.7: "2:00 min", 7260: "2:01 h"}
     assert {seconds: duration(seconds) for seconds in words} == words

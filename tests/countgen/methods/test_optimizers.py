@@ -79,6 +79,16 @@ def test_refine_starts_at_its_input_leaves_it_alone_and_lowers_the_loss(models, 
     assert steps[0].evaluations == len(seeds)
 
 
+@pytest.mark.parametrize("original_share", [0, 0.2, 0.9])
+def test_the_network_starts_with_the_weighted_mean_of_the_noise_and_the_modified_noise(original_share):
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    start = LatentModifier(noise, original_share)
+    with torch.no_grad():
+        start.bias += 1
+    # Modified is noise + 1, so the mean has moved by the modified's share.
+    torch.testing.assert_close(start(), noise + (1 - original_share))
+
+
 @pytest.mark.parametrize(("settings", "start"), STARTS)
 def test_refine_moves_a_batch_as_it_moves_singles(models, problem, settings, start):
     seeds = [21, 22]
