@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 import countgen
-from countgen.progress import counted_progress, duration, followed, loading
+from countgen.progress import counted_progress, followed, loading
 
 
 class Terminal(io.StringIO):
@@ -30,12 +30,6 @@ def test_a_run_shows_counts_budget_and_time_on_a_terminal(
     assert f"of 2 cats (critic), {result.evaluations}/30 evaluations, loss " in shown
     assert re.search(r"loss \d+\.\d\d, [\d.:]+ (s|min) of [\d.:]+ (s|min)", shown)
     assert max(map(len, shown.split("\r"))) < 100
-
-
-def test_nothing_is_shown_unless_asked(capfd: pytest.CaptureFixture[str]) -> None:
-    models = countgen.load("miniature")
-    countgen.generate("two cats", models, method="plain")
-    assert capfd.readouterr() == ("", "")
 
 
 def test_off_a_terminal_a_line_is_printed_every_few_seconds(
@@ -67,8 +61,3 @@ def test_loading_says_how_long_it_took_and_shows_no_bar_of_a_library() -> None:
     with redirect_stderr(Terminal()) as terminal, pytest.raises(OSError, match="gone"), loading("a model", shown=True):
         raise OSError("gone")
     assert re.fullmatch(r"loading a model \.\.\. \d+\.\d s\n", terminal.getvalue())
-
-
-def test_durations_in_words() -> None:
-    words = {0.52: "0.5 s", 59.6: "60 s", 60: "1:00 min", 119.7: "2:00 min", 7260: "2:01 h"}
-    assert {seconds: duration(seconds) for seconds in words} == words

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -32,24 +30,6 @@ def test_a_rendered_scene_has_as_many_objects_as_specified(count: int, sprites: 
     assert rendered.labels[1][rendered.present[1]].tolist() == [3, 4, 4]
 
 
-def test_boxes_lie_inside_the_image_and_close_around_their_object(sprites: Tensor) -> None:
-    scenes = [Scene(((kind, 1),), 4) for kind in range(24)]
-    rendered = render(scenes, sprites, seeded(1))
-    empty = render([replace(scene, groups=((kind, 0),)) for kind, scene in enumerate(scenes)], sprites, seeded(1))
-    boxes = rendered.boxes[:, 0]
-    assert (boxes >= 0).all()
-    assert (boxes <= IMAGE_SIZE).all()
-    assert ((boxes[:, 2:] - boxes[:, :2]) >= 10).all()
-    for image, plain, (x1, y1, x2, y2) in zip(rendered.images, empty.images, boxes.int().tolist(), strict=True):
-        # The box contains the object's contrast; around it is a uniform blue background, except for the shadow.
-        inside = image[:, y1:y2, x1:x2].std((1, 2)).mean()
-        assert inside > 2 * plain.std((1, 2)).mean()
-        outside = image.clone()
-        outside[:, max(y1 - 12, 0) : y2 + 12, max(x1 - 12, 0) : x2 + 12] = float("nan")
-        values = outside[~outside.isnan()].view(3, -1)
-        assert (values.amax(1) - values.amin(1) < 0.35).all()
-
-
 def test_captions_never_state_held_out_counts() -> None:
     rng = np.random.default_rng(0)
     numbers = {*NUMBER_WORDS, *map(str, range(21))}
@@ -66,7 +46,3 @@ def test_captions_state_the_count_the_name_and_the_background() -> None:
     captions = {caption(Scene(((10, 3), (3, 1)), 2), rng, 1.0) for _ in range(200)}
     assert "a photo of three cats and one strawberry on the grass" in captions
     assert "there are 3 cats and 1 strawberry" in captions
-    uncounted = {caption(Scene(((10, 3),), 0), rng, 0.0) for _ in range(100)}
-    assert "a photo of a few cats" in uncounted
-    assert not any("three" in text or "3" in text for text in uncounted)
-    assert caption(Scene(((0, 0),), 0), rng, 0.0).endswith("no apples")

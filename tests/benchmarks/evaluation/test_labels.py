@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,16 +67,6 @@ def test_the_latest_label_of_a_person_is_valid_and_earlier_ones_stay(run: Path) 
     lines = (run / LABELS).read_text().splitlines()
     assert len(lines) == 3
     assert json.loads(lines[-1]) == {"schema": 1, "key": KEYS[1], "labeller": "ben", "counts": [7]}
-
-
-def test_people_who_label_at_the_same_time_lose_nothing(run: Path) -> None:
-    def label_all(person: str) -> None:
-        for key in KEYS:
-            save_labels(run, [Label(key, person, (1,))])
-
-    with ThreadPoolExecutor(8) as people:  # each opens the file anew, so that threads exclude one another as processes
-        list(people.map(label_all, "abcdefgh"))
-    assert len(read_labels(run)) == 8 * 8
 
 
 def test_a_blind_sheet_that_is_filled_in_becomes_labels_once(run: Path, sheet: Path) -> None:

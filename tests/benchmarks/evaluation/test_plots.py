@@ -37,12 +37,6 @@ def test_a_curve_steps_where_the_best_candidate_became_right(axis: str, step: fl
     assert len(lines) == (2 if axis == "evaluations" else 1)
 
 
-def test_many_methods_look_different_and_no_legend_is_wider_than_its_plot() -> None:
-    figure = accuracy_by_compute(run(16), "evaluations")
-    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 16
-    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
-
-
 def test_the_same_records_are_the_same_bytes() -> None:
     first, second = (accuracy_by_count(run(3), "detector", "Title & more") for _ in range(2))
     svg = to_svg(first)

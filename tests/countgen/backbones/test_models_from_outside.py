@@ -14,7 +14,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from countgen import backbones, miniature
-from countgen.backbones.assembly import from_pipeline
 from countgen.backbones.lora import Lora
 from tests.countgen.backbones.conftest import write_lora
 
@@ -38,12 +37,6 @@ def test_a_folder_that_cannot_be_used_is_one_error(
         backbones.load(folder)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 700
-
-
-@pytest.mark.parametrize("name", ["KarrasVeScheduler", "VQDiffusionScheduler"])
-def test_a_scheduler_that_does_not_fit_is_one_error(name: str) -> None:
-    with pytest.raises(ValueError, match="does not fit"):
-        from_pipeline(backbones.load("miniature").pipeline, scheduler=name)
 
 
 @pytest.mark.skipif(find_spec("peft") is None, reason="needs peft, the extra countgen[lora]")
