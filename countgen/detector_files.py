@@ -14,8 +14,11 @@ from countgen.critics.catalogue import FACTS
 from countgen.critics.ultralytics_files import KINDS, PRESETS
 from countgen.files.hub import cached, locate, unreachable
 
-_HUB_KINDS = ("detr", "grounding_dino", "owl", "sam3", "vlm")
-"""Kinds whose weights are repositories, which are here if their config.json is."""
+_HUB_KINDS = {
+    **dict.fromkeys(("detr", "grounding_dino", "owl"), "model.safetensors"),
+    **dict.fromkeys(("sam3", "vlm"), "config.json"),  # their weights have names of their own
+}
+"""Kinds whose weights are repositories, with the file that is looked for: the largest, which arrives last."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def missing_files(kind: str, weights: str, revision: str | None, detector: str) 
         return _of_torchvision(weights, revision, detector)
     if kind in _HUB_KINDS:
         repository, own = locate(weights, importlib.import_module(f"countgen.critics.detectors.{kind}").PRESETS)
-        place, file, revision, instead = repository, "config.json", revision or own, f"{kind}:FOLDER"
+        place, file, revision, instead = repository, _HUB_KINDS[kind], revision or own, f"{kind}:FOLDER"
     elif kind in KINDS:
         place = PRESETS.get(weights, weights)
         repository, _, file = place.rpartition("/")

@@ -15,7 +15,7 @@ from countgen import critics as critic_files
 from countgen.backbones import Backbone, lora
 from countgen.backbones.assembly import from_pipeline
 from countgen.backbones.cuda_graphs import CUDAGraphs
-from countgen.backbones.loading import described
+from countgen.backbones.loading import described, load_tiny_vae
 from countgen.backbones.lora import Lora
 from countgen.backbones.sources import find_source
 from countgen.critics import Critic, registry
@@ -156,6 +156,8 @@ def load(
         return Detectors(backbone.name, objects, critics, judge, announce).join(backbone, trust_checkpoint)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     source = find_source(model, repository=repository, **changes)
+    if draft and source.preset.tiny_vae is None:
+        load_tiny_vae(source.preset, torch.float32)  # raises before anything is read
     detectors = Detectors(source.name, objects, critics, judge, announce)
     with loading(described(source.name, source.preset), shown=progress):
         loaded = detectors.load(device, trust_checkpoint)

@@ -62,7 +62,7 @@ def test_missing_files_are_named_before_a_model_is_loaded(monkeypatch: pytest.Mo
 
 
 def test_what_is_in_the_hubs_cache_is_found(hub_snapshot: Callable[..., Path], tmp_path: Path) -> None:
-    (hub_snapshot(*OWL["owlv2-base"].split("@")) / "config.json").touch()
+    (hub_snapshot(*OWL["owlv2-base"].split("@")) / "model.safetensors").touch()
     (hub_snapshot("Ultralytics/YOLO11") / "yolo11m.pt").touch()
     assert check_detectors(["owl:owlv2-base", "yolo:yolo11m"]) == ()
     (tmp_path / "mine.pt").touch()
