@@ -30,6 +30,7 @@ os.environ.update(
     # Ray's workers, which a test waits for, would give way to every other process.
     RAY_worker_niceness="0",
 )
+os.environ.pop("COLUMNS", None)  # a width of 80 in xdist's workers, where lines would be wrapped
 # Images and records are written through to the disk, which takes milliseconds each; a folder in memory takes none.
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # of tmp_path
