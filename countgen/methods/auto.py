@@ -26,7 +26,7 @@ SAVED = 0.7
 class AutoSettings(Settings):
     """Settings of search and refinement in turn."""
 
-    refinement_cost: float = setting(24.0, "evaluations that the refinement of a wrong image takes on average", above=0)
+    refinement_cost: float = setting(12.0, "evaluations that the refinement of a wrong image takes on average", above=0)
     search: SearchSettings = field(default_factory=SearchSettings)
     refinement: RefinementSettings = field(default_factory=lambda: RefinementSettings(num_optimization_steps=8))
 
