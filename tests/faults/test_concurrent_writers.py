@@ -44,7 +44,7 @@ def hold(folder: Path, held: Any) -> None:
 
 def test_a_second_process_waits_for_no_run_folder_and_a_killed_one_holds_none(tmp_path: Path) -> None:
     held = PROCESSES.Event()
-    process = PROCESSES.Process(target=hold, args=(tmp_path, held))
+    process = PROCESSES.Process(target=hold, args=(tmp_path, held), daemon=True)
     process.start()
     assert held.wait(120)
     with pytest.raises(RunFolderError, match="in use by another run"), locked_run(tmp_path):
