@@ -30,7 +30,7 @@ DEMANDS = (0.5, 0.8, 0.9, 0.95, 0.98)
 """Values of `sure`."""
 COUNTS = range(1, 13)
 ITERATIONS = 20
-"""Of ReNO's loop, and as many seeds of its `imageselect`."""
+"""Iterations of ReNO's loop, and seeds of its `imageselect`."""
 
 
 def cases(number: int, first_seed: int) -> Iterator[tuple[str, Target, int]]:
