@@ -4,14 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from countgen.app.exit_codes import INTERRUPTED, OK
 from countgen.app.interrupts import held_interrupts
-from countgen.app.options import Model, Trust, given, option, setting
+from countgen.app.options import Detectors, Model, given, option, setting
 from countgen.app.terminal import fitted
 from countgen.backbones.sources import find_source
 from countgen.images import check_writable
+from countgen.methods import DEFAULT_SURE
 from countgen.models import Models
 from countgen.number_slider import Calibration, load_calibration
 from countgen.number_slider.measurement import OBJECTS, CalibrationSettings, measure, new_calibration
@@ -19,14 +20,14 @@ from countgen.progress import progress_line
 from countgen.prompts import Target
 
 
-class Calibrate(Model, Trust):
+class Calibrate(Model, Detectors):
     """Generate images for each number word and for offsets along the number axis, and count them.
 
-    generate --number-offset needs the file. Every measured point is saved; interrupt it whenever you like, and the same
-    command goes on.
+    The first critic counts. The probability that a count is right is fitted to the margins of all critics and the
+    counts of the judge. generate --calibration takes the file. Every measured point is saved; interrupt it whenever you
+    like, and the same command goes on.
     """
 
-    critic: str | None = option(None, "NAME", "the detector that counts", "chosen by what is counted")
     images: int | None = setting(CalibrationSettings, "images")
     max_number: int | None = setting(CalibrationSettings, "max_number")
     object: list[str] | None = option(None, "NAME", "an object class, such as apple; repeatable", "twelve common ones")
@@ -44,10 +45,13 @@ class Calibrate(Model, Trust):
             raise ValueError(f"a calibration is a .json file, got --out {out}")
         check_writable(out.parent)
         begun = load_calibration(out) if out.exists() else None
-        models = self.load(objects, critics=self.critic, judge=None, trust_checkpoint=self.trust_checkpoint)
+        models = self.load(objects, **self.detector_options)
         wanted = new_calibration(models, objects, settings)
-        if begun is not None and replace(begun, points=()) != wanted:
-            raise ValueError(f"{out} is a calibration with other settings; give another --out, or remove it")
+        if begun is not None:
+            detectors = (*(critic.name for critic in models.critics), models.required_judge.name)
+            fitted_to = begun.reliability.detectors if begun.reliability else detectors
+            if replace(begun, points=(), acceptance=None, reliability=None) != wanted or fitted_to != detectors:
+                raise ValueError(f"{out} is a calibration with other settings; give another --out, or remove it")
         calibration, interrupted = self._measured(models, begun or wanted, out)
         summary = _summary(calibration)
         if self.json:
@@ -57,17 +61,15 @@ class Calibrate(Model, Trust):
         return INTERRUPTED if interrupted else OK
 
     def _measured(self, models: Models, calibration: Calibration, out: Path) -> tuple[Calibration, bool]:
-        """Return the calibration, each point saved as soon as it is measured, and whether the user interrupted it."""
-        points = measure(models, calibration)
+        """Return the calibration, saved after each point and after the fit, and whether the user interrupted it."""
         try:
             with progress_line("measuring", shown=self.text) as show:
-                while calibration.left:
-                    measured = next(points)
+                for measured in measure(models, calibration):
                     with held_interrupts() as pressed:
                         measured.save(out)
                         calibration = measured
                     done, left = len(calibration.points), len(calibration.left)
-                    show(f"measured {done} points, {left} or more left", done / (done + left))
+                    show(f"measured {done} points, {left} or more left, then P(right)", done / (done + left + 1))
                     if pressed.is_set():
                         return calibration, True
         except KeyboardInterrupt:
@@ -76,9 +78,10 @@ class Calibrate(Model, Trust):
 
 
 def _summary(calibration: Calibration) -> dict[str, Any]:
-    """Return what follows from the points; only their number if some are missing."""
-    summary: dict[str, Any] = {"points": len(calibration.points), "complete": not calibration.left}
-    if calibration.left:
+    """Return what follows from the points; only their number if points or P(right) are missing."""
+    complete = not calibration.left and calibration.acceptance is not None
+    summary: dict[str, Any] = {"points": len(calibration.points), "complete": complete}
+    if not complete:
         return summary
     low, high = calibration.offset_range
     asks = {}
@@ -97,12 +100,14 @@ def _summary(calibration: Calibration) -> dict[str, Any]:
         "offsets": [low, high],
         "max_count": calibration.max_count,
         "asks": asks,
+        "reliability": calibration.reliability and asdict(calibration.reliability),
     }
 
 
 def _report(calibration: Calibration, summary: dict[str, Any], out: Path) -> None:
-    if calibration.left:
-        print(fitted(f"{len(calibration.points)} points measured, more are left: the same command goes on"))
+    if not summary["complete"]:
+        left = "more are left" if calibration.left else "P(right) is left"
+        print(fitted(f"{len(calibration.points)} points measured, {left}: the same command goes on"))
     else:
         low, high = summary["offsets"]
         print(
@@ -118,4 +123,8 @@ def _report(calibration: Calibration, summary: dict[str, Any], out: Path) -> Non
             as_written = "not measured" if written is None else f"{100 * written:.0f} %"
             used = ", used" if ask["used"] else ""
             print(fitted(f"  {count}: ask for {said}, {100 * ask['share']:.0f} % (as written {as_written}){used}", 4))
+        if reliability := calibration.reliability:
+            confirmed = f"of {reliability.images} images {reliability.confirmed} are confirmed at {DEFAULT_SURE:g}"
+            right = f"{reliability.right} of these right by {reliability.detectors[-1]}"
+            print(fitted(f"P(right), fitted to one half and read on the other: {confirmed}, {right}"))
     print(f"  {out}")

@@ -9,7 +9,7 @@ from msgspec import Meta, field
 from torch import Tensor
 
 from countgen.critics import Critic
-from countgen.files.schema import Document
+from countgen.files.schema import Document, Whole
 
 LOWEST, HIGHEST = -3.0, 2.0
 """Margins beyond these say no more than these."""
@@ -29,16 +29,21 @@ class Evidence(Document, frozen=True):
     below: Slope
     above: Slope
 
+    @staticmethod
+    def features(margins: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the means (B,) of the negative and of the positive parts of margins (B, N)."""
+        return margins.clamp(LOWEST, 0).mean(1), margins.clamp(0, HIGHEST).mean(1)
+
     def log_odds(self, margins: Tensor) -> Tensor:
         """Return log odds (B,) for margins (B, N); no margin lowers them as it grows."""
-        wrong, right = margins.clamp(LOWEST, 0).mean(1), margins.clamp(0, HIGHEST).mean(1)
-        return self.intercept + self.below * wrong + self.above * right
+        below, above = self.features(margins)
+        return self.intercept + self.below * below + self.above * above
 
 
 class Acceptance(Document, frozen=True):
     """P(right): how often the independent judge agrees with a count, by the margins of the critics.
 
-    The defaults are those of the embedded models.
+    The defaults are those of the embedded models; `countgen.methods.acceptance_fit` fits another's.
 
     Attributes:
         first: from the first critic, on the untransformed image.
@@ -73,3 +78,18 @@ class Acceptance(Document, frozen=True):
         if evidence is self.views:
             log_odds = log_odds.maximum(self.least.log_odds(margins.amin(1, keepdim=True)))
         return (log_odds + self.refined * refined).sigmoid()
+
+
+class Reliability(Document, frozen=True):
+    """How often P(right) holds, on images that it was not fitted to.
+
+    Attributes:
+        detectors: the critics, then the judge.
+        images, confirmed, right: number of images that were judged, of the confirmed ones among them, and of the right
+            ones among these.
+    """
+
+    detectors: tuple[str, ...]
+    images: Whole
+    confirmed: Whole
+    right: Whole

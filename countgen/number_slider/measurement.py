@@ -1,4 +1,4 @@
-"""Calibrate the number axis: generate images by number word and offset, and count them."""
+"""Calibrate a model: count images by number word and offset, and fit P(right) to what critics and judge say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from msgspec.structs import replace
+from torch import Tensor
 
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.registry import base_model
+from countgen.critics import NO_ANSWER, Critic
+from countgen.methods import DEFAULT_SURE
+from countgen.methods.acceptance import Reliability
+from countgen.methods.acceptance_fit import fit_acceptance, probability_by_other_half
+from countgen.methods.objective import CONFIRMATION_VIEWS, Objective
 from countgen.methods.settings import Settings, setting
 from countgen.models import Models
 from countgen.number_slider.axis import NumberShift, encode_shifted
@@ -21,6 +28,9 @@ from countgen.prompts.plurals import counted
 
 OBJECTS = ("apple", "orange", "banana", "donut", "carrot", "cat", "dog", "bird", "car", "bus", "cup", "clock")
 """Classes of COCO and of the embedded detectors."""
+
+FITTED_IMAGES = 100
+"""Most images of each number word that P(right) is fitted to."""
 
 _BATCH_SIZE = 8
 _BEFORE = "a photo of "
@@ -59,10 +69,10 @@ def new_calibration(
 
 
 def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
-    """Measure the missing points of a calibration, one after the other.
+    """Measure the missing points of a calibration, one after the other, then fit P(right) if there is a judge.
 
     Yields:
-        The calibration with one more point; the last one is complete.
+        The calibration with one more point or with the fit; the last one is complete.
 
     Raises:
         ValueError: no number word generates more objects than "one".
@@ -76,15 +86,53 @@ def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
             )
         calibration = calibration.with_point(number, offset, _counts(models, calibration, number, offset))
         yield calibration
+    if models.judge is not None and calibration.acceptance is None:
+        yield _with_acceptance(models, models.judge, calibration)
+
+
+def _counts(models: Models, calibration: Calibration, number: int, offset: float) -> Counter[int]:
+    """Return the number of images by their count."""
+    counts = Counter[int]()
+    for name, _, images in _batches(models, calibration, number, offset, calibration.images_per_point):
+        counts.update(models.critics[0].counts(images, [name])[:, 0].tolist())
+    return counts
 
 
 @torch.no_grad()
-def _counts(models: Models, calibration: Calibration, number: int, offset: float) -> Counter[int]:
-    """Return the number of images by their count."""
-    backbone, critic, counts = models.backbone, models.critics[0], Counter[int]()
+def _with_acceptance(models: Models, judge: Critic, calibration: Calibration) -> Calibration:
+    """Return the calibration with P(right), fitted to plain images of its number words."""
+    margins, right, half = [], [], []
+    for number in range(1, calibration.max_number + 1):
+        at_most = min(calibration.images_per_point, FITTED_IMAGES)
+        for name, seeds, images in _batches(models, calibration, number, 0.0, at_most):
+            objective = Objective(models.critics, (Target(name, number),), CONFIRMATION_VIEWS)
+            counts = judge.counts(images, [name])[:, 0].cpu()
+            judged = counts != NO_ANSWER
+            margins.append(objective.evaluate(images).margin.double().cpu()[judged])
+            right.append(counts[judged] == number)
+            # Images of one seed are alike, whatever their number: all are in one half.
+            turn = (torch.tensor(seeds) - calibration.first_seed) // len(calibration.object_names)
+            half.append(turn[judged] % 2 == 0)
+    data = torch.cat(margins), torch.cat(right), objective.columns
+    confirmed = probability_by_other_half(*data, torch.cat(half)) >= DEFAULT_SURE
+    reliability = Reliability(
+        detectors=(*(critic.name for critic in models.critics), judge.name),
+        images=len(confirmed),
+        confirmed=int(confirmed.sum()),
+        right=int(data[1][confirmed].sum()),
+    )
+    return replace(calibration, acceptance=fit_acceptance(*data), reliability=reliability)
+
+
+@torch.no_grad()
+def _batches(
+    models: Models, calibration: Calibration, number: int, offset: float, at_most: int
+) -> Iterator[tuple[str, range, Tensor]]:
+    """Yield the images of the first seeds, (B, 3, H, W), with their object class and their seeds."""
+    backbone = models.backbone
     word = number_word(number)
     span = (len(_BEFORE), len(_BEFORE) + len(word))
-    all_seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)
+    all_seeds = range(calibration.first_seed, calibration.first_seed + at_most)
     for index, name in enumerate(calibration.object_names):
         seeds = all_seeds[index :: len(calibration.object_names)]
         shifts = []
@@ -94,6 +142,5 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
         for start in range(0, len(seeds), _BATCH_SIZE):
             batch = seeds[start : start + _BATCH_SIZE]
             latents = backbone.initial_latents(batch)
-            images = retry_with_low_memory(backbone, partial(backbone.render_in_parts, latents, embeds, batch))
-            counts.update(critic.counts(images, [name])[:, 0].tolist())
-    return counts
+            render = partial(backbone.render_in_parts, latents, embeds, batch)
+            yield name, batch, retry_with_low_memory(backbone, render)

@@ -1,5 +1,6 @@
-"""`countgen calibrate` measures a number axis, loses no point, and goes on where it stopped."""
+"""`countgen calibrate` measures a number axis, loses no point, goes on where it stopped, and fits P(right)."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,14 @@ def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
     assert len(load_calibration(out).points) == 2
     assert answer("calibrate", "--out", out, *OPTIONS)[0] == 0
     assert out.read_text() == whole.read_text()
-    done = len(calls)
-    assert answer("calibrate", "--out", out, *OPTIONS)[0] == 0
+    done, earlier = len(calls), json.loads(whole.read_text())
+    del earlier["acceptance"], earlier["reliability"]
+    out.write_text(json.dumps(earlier))
+    assert answer("calibrate", "--out", out, *OPTIONS)[1]["reliability"]["images"] == 6
     assert len(calls) == done, "what is complete is not measured again"
-    for other in (["--images", "3"], ["--dtype", "bfloat16"], ["--scheduler", "DDIMScheduler"], ["--size", "64"]):
+    assert out.read_text() == whole.read_text(), "a file of an earlier version gets the fit"
+    other_judge = ["--judge", "miniature-density"]
+    for other in (["--images", "3"], ["--dtype", "bfloat16"], ["--scheduler", "DDIMScheduler"], other_judge):
         assert "with other settings" in error_of("calibrate", "--out", out, *OPTIONS, *other)
     assert load_calibration(out) == load_calibration(whole)
 
@@ -45,5 +50,7 @@ def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
     made = answer("generate", "two cats and one dog", *use, "--number-offset", "cats=1")[1]["images"][0]
     (shift,) = read_recipe(made["after"])["number_shifts"]
     assert (shift["object_name"], shift["number"], shift["offset"]) == ("cat", 2, 1.0)
+    few, shipped = (answer("generate", "one cat", *of)[1]["images"][0]["probability"] for of in (use, use[:4]))
+    assert few <= 7 / 8 < shipped, "six images do not allow more"
     assert answer("reproduce", made["after"])[0] == 0
     assert "must be from" in error_of("generate", "two cats", *use, "--number-offset", "99")
